@@ -1,0 +1,12 @@
+"""samson: neural networks that stay accurate on noisy inference hardware, and the evidence for it."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from samson.optim import ASAM, SAM, SAMSON, NoiseInjection, SharpnessAware, WeightClipping, param_groups
+
+try:
+    __version__ = version("samson-torch")
+except PackageNotFoundError:  # the source tree on the path, not installed
+    __version__ = "0+unknown"
+
+__all__ = ["ASAM", "SAM", "SAMSON", "NoiseInjection", "SharpnessAware", "WeightClipping", "param_groups"]

@@ -1,0 +1,143 @@
+"""Monte-Carlo evaluation: one model on many chips, and several models on the same chips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from samson.evaluation.accuracy import Batches, accuracy, as_batches
+from samson.evaluation.statistics import Interval, mean_interval, paired_interval
+from samson.noise import WeightNoise, deploy, on_chip
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's accuracy on simulated chips.
+
+    Args:
+        trials: One accuracy a chip, in the order of the chips, fractions.
+    """
+
+    trials: tuple[float, ...]
+
+    @property
+    def interval(self) -> Interval:
+        """The mean over chips and its 95 % interval (see `mean_interval`)."""
+        return mean_interval(self.trials)
+
+    @property
+    def mean(self) -> float:
+        """The mean over chips."""
+        return self.interval.mean
+
+    @property
+    def std(self) -> float:
+        """The standard deviation between chips, with n − 1."""
+        return float(np.std(self.trials, ddof=1))
+
+    @property
+    def worst(self) -> float:
+        """The accuracy on the worst chip."""
+        return min(self.trials)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Evaluations of several models on the same chips.
+
+    Args:
+        evaluations: One a model, by its name.
+    """
+
+    evaluations: dict[str, Evaluation]
+
+    def difference(self, name: str, baseline: str) -> Interval:
+        """The mean chip-by-chip difference of two of the models, with its 95 % interval."""
+        return paired_interval(self.evaluations[name].trials, self.evaluations[baseline].trials)
+
+
+def evaluate(
+    model: nn.Module,
+    data: Batches | tuple[Tensor, Tensor],
+    noise: WeightNoise,
+    *,
+    trials: int = 20,
+    seed: int = 0,
+    on_trial: Callable[[], None] | None = None,
+) -> Evaluation:
+    """Measure a classifier's accuracy on simulated chips.
+
+    The model is not converted and comes back bitwise as it was; global random state is not touched.
+
+    Args:
+        model: Gives logits of shape (batch, classes).
+        data: A pair of whole tensors (inputs, class numbers), a DataLoader or any iterable of such batches.
+        noise: What the hardware does to a weight.
+        trials: Number of chips, at least 2.
+        seed: Seed of the set of chips; chip 7 of seed 0 is the same whatever the number of trials.
+        on_trial: Called after each chip, for a progress bar.
+
+    Raises:
+        ValueError: If `trials` is below 2, the model has nothing to put on a chip, or there are no examples.
+
+    Example:
+        >>> import torch
+        >>> from samson.noise import Gaussian
+        >>> data = torch.randn(64, 4), torch.randint(3, (64,))
+        >>> result = evaluate(nn.Linear(4, 3), data, Gaussian(0.1), trials=5)
+        >>> len(result.trials)
+        5
+    """
+    if trials < 2:
+        raise ValueError(f"`trials` must be at least 2 for an interval, got {trials}.")
+    on_chip(model)
+    batches = as_batches(data)
+    accuracies = []
+    for trial in range(trials):
+        with deploy(model, noise, seed=seed, trial=trial).at():
+            accuracies.append(accuracy(model, batches))
+        if on_trial is not None:
+            on_trial()
+    return Evaluation(tuple(accuracies))
+
+
+def compare(
+    models: Mapping[str, nn.Module],
+    data: Batches | tuple[Tensor, Tensor],
+    noise: WeightNoise,
+    *,
+    trials: int = 20,
+    seed: int = 0,
+) -> Paired:
+    """Evaluate models of one architecture on the same chips, for paired differences.
+
+    Args:
+        models: Two or more models by name, whose tensors on the chip have the same names and shapes.
+        data: As for `evaluate`.
+        noise: What the hardware does to a weight.
+        trials: Number of chips, at least 2.
+        seed: Seed of the set of chips.
+
+    Raises:
+        ValueError: If the models' tensors differ, so that chips could not be common; or as for `evaluate`.
+
+    Example:
+        >>> import torch
+        >>> from samson.noise import Gaussian
+        >>> data = torch.randn(64, 4), torch.randint(3, (64,))
+        >>> paired = compare({"a": nn.Linear(4, 3), "b": nn.Linear(4, 3)}, data, Gaussian(0.1), trials=5)
+        >>> low, high = paired.difference("a", "b").low, paired.difference("a", "b").high
+    """
+    layouts = {name: [(t.name, tuple(t.weight.shape)) for t in on_chip(model)] for name, model in models.items()}
+    first = next(iter(layouts), None)
+    for name, layout in layouts.items():
+        if first is not None and layout != layouts[first]:
+            raise ValueError(
+                f"`models` must have the same tensors on the chip, but those of {name!r} and {first!r} differ. "
+                "Evaluate them one by one with `evaluate`."
+            )
+    batches = as_batches(data)
+    return Paired({name: evaluate(model, batches, noise, trials=trials, seed=seed) for name, model in models.items()})

@@ -1,0 +1,30 @@
+"""Errors in what a user asked for, found before any compute starts."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SetupError(ValueError):
+    """Bad input: the message names the parameter, the value, the rule and the mend, in at most four lines."""
+
+
+def choose(parameter: str, value: str, available: Iterable[str]) -> str:
+    """Return the value if it is one of the available names.
+
+    Raises:
+        SetupError: Otherwise, with the nearest name as a suggestion.
+    """
+    names = list(available)
+    if value in names:
+        return value
+    near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise SetupError(f"{parameter}: {value!r} is unknown.\n{hint}Available: {', '.join(names)}.")
+
+
+def require(holds: bool, parameter: str, rule: str, value: object, mend: str) -> None:
+    """Raise a SetupError unless the condition holds."""
+    if not holds:
+        raise SetupError(f"{parameter} must be {rule}, got {value!r}.\n{mend}")

@@ -1,0 +1,93 @@
+"""Parameter groups with names, linked to the model that they come from."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from samson.optim.policies import NAMELESS
+from samson.optim.rules import Rule, ScalingRule
+
+_MODELS = WeakTensorKeyDictionary()
+
+
+def param_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Give a model's parameters as one named group, ready for any `torch.optim` optimizer.
+
+    The names say which tensors a rule scales; the link to the model (kept outside the group, which stays plain)
+    lets `SharpnessAware` hold norm statistics still while it perturbs.
+
+    Args:
+        model: The model to train. Shared parameters are listed once.
+
+    Returns:
+        A list with one group of `params` and `param_names`.
+
+    Raises:
+        ValueError: If the model has no parameter.
+
+    Example:
+        >>> [group] = param_groups(nn.Linear(3, 2))
+        >>> group["param_names"]
+        ['weight', 'bias']
+    """
+    names, parameters = [], []
+    for name, parameter in model.named_parameters():
+        names.append(name)
+        parameters.append(parameter)
+        _MODELS[parameter] = weakref.ref(model)
+    if not names:
+        raise ValueError(f"`model` must have at least one parameter, got {type(model).__name__} with none.")
+    return [{"params": parameters, "param_names": names}]
+
+
+def linked_model(parameters: Iterable[Tensor]) -> nn.Module | None:
+    """The model from which `param_groups` took one of these parameters, if it is still there."""
+    for parameter in parameters:
+        reference = _MODELS.get(parameter)
+        if reference is not None:
+            model: nn.Module | None = reference()
+            return model
+    return None
+
+
+def names_by_parameter(groups: Iterable[dict[str, Any]], model: nn.Module | None) -> dict[Tensor, str]:
+    """Each parameter's name: from its group if the group is named, else from the model by identity."""
+    of_model: dict[Tensor, str] = {} if model is None else {p: name for name, p in model.named_parameters()}
+    names = {}
+    for group in groups:
+        for parameter, name in zip(group["params"], group.get("param_names", ()), strict=False):
+            names[parameter] = name
+        for parameter in group["params"]:
+            if parameter not in names and parameter in of_model:
+                names[parameter] = of_model[parameter]
+    return names
+
+
+def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tensor, str]) -> None:
+    """Refuse a negative `rho`, and a scaling rule that would scale nothing and so be SAM in silence.
+
+    Raises:
+        ValueError: Names the parameter, the value, the rule and the mend.
+    """
+    active = [group for group in groups if group.get("perturb", True)]
+    for group in active:
+        rule.within(group)
+    if not isinstance(rule, ScalingRule):
+        return
+    parameters = [p for group in active for p in group["params"]]
+    kind = type(rule).__name__
+    if rule.policy not in NAMELESS and not any(p in names for p in parameters):
+        raise ValueError(
+            f"`{kind}` with policy={rule.policy!r} picks tensors by name, and no parameter has a name. Make the base "
+            "optimizer with `samson.param_groups(model)`, or pass `model=` to SharpnessAware."
+        )
+    if not any(rule.scales_tensor(names.get(p, ""), p) for p in parameters):
+        raise ValueError(
+            f"`policy` {rule.policy!r} picks none of the {len(parameters)} perturbed tensors, so {kind} would silently "
+            "be SAM. Use another policy, or SAM."
+        )

@@ -1,0 +1,63 @@
+"""Noise-injection training: every mini-batch sees freshly drawn noisy weights, the clean ones are updated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class NoiseInjection:
+    """Run the one forward and backward pass at noisy weights, then step from the clean ones.
+
+    Weight matrices and convolutions (two axes or more) are drawn anew for each step; biases and norm layers stay
+    clean. The draw derives from (seed, step), so a resumed training repeats it. Put parameters that never go on a
+    chip, such as embeddings, in a group with `perturb=False`.
+
+    Args:
+        noise: Gives a noisy copy of a weight from `(weight, generator)`; any noise of `samson.noise` does.
+        seed: Seed of the draws, ≥ 0.
+
+    Raises:
+        TypeError: If `noise` cannot be called.
+        ValueError: If `seed` is negative.
+
+    Example:
+        >>> rule = NoiseInjection(lambda w, generator: w + 0.1 * torch.randn(w.shape, generator=generator))
+
+    Reference: Joshi et al. 2020, Nature Communications 11, 2473 (noise relative to the layer's largest weight).
+    """
+
+    one_pass: ClassVar[bool] = True
+
+    noise: Callable[[Tensor, Generator], Tensor]
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not callable(self.noise):
+            raise TypeError(f"`noise` must be callable as noise(weight, generator), got {self.noise!r}.")
+        if self.seed < 0:
+            raise ValueError(f"`seed` must be ≥ 0, got {self.seed}.")
+
+    def group_settings(self) -> dict[str, Any]:
+        """How many draws a parameter group has seen; kept there so that checkpoints carry it."""
+        return {"injections": 0}
+
+    def moves(self, weight: Tensor) -> bool:
+        """Whether this parameter is made noisy: it has two axes or more."""
+        return weight.ndim >= 2
+
+    @torch.no_grad()
+    def displace(self, weights: Iterable[Tensor], step: int) -> None:
+        """Overwrite each weight with its noisy copy of this step; on one device the order of weights is the draw's."""
+        key = blake2b(f"{self.seed}/{step}".encode(), digest_size=8).digest()
+        generators: dict[torch.device, Generator] = {}
+        for weight in weights:
+            if weight.device not in generators:
+                generators[weight.device] = Generator(weight.device).manual_seed(int.from_bytes(key) >> 1)
+            weight.copy_(self.noise(weight, generators[weight.device]))

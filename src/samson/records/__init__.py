@@ -1,0 +1,21 @@
+"""Typed, versioned records of runs, and their JSON."""
+
+from samson.records.codec import RecordError, read_json, replace_file, write_json
+from samson.records.run import Configuration, Environment, Level, RunRecord, Settings, Training, finite
+from samson.records.summary import Estimate, SummaryRow
+
+__all__ = [
+    "Configuration",
+    "Environment",
+    "Estimate",
+    "Level",
+    "RecordError",
+    "RunRecord",
+    "Settings",
+    "SummaryRow",
+    "Training",
+    "finite",
+    "read_json",
+    "replace_file",
+    "write_json",
+]

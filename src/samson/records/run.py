@@ -1,0 +1,131 @@
+"""The record of one run: one method, one seed, trained and put on chips; every trial is kept."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+Settings = dict[str, float | str]
+"""Hyper-parameters by name; infinity is written "inf", since JSON has no such number."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a comparison runs. Two folders with equal configurations hold the same experiment.
+
+    Args:
+        data: Name of the data set.
+        network: Name of the network.
+        methods: Each method's settings, in the order asked for.
+        noise: Name of the noise family.
+        levels: Noise levels, 0 (the noise-free network) among them.
+        trials: Chips per network and level.
+        seeds: Number of training seeds, 0 to seeds − 1.
+        epochs: Passes over the training split.
+        batch_size: Examples in a mini-batch.
+        chip_seed: Seed of the set of chips.
+        version: Version of this layout.
+    """
+
+    data: str
+    network: str
+    methods: dict[str, Settings]
+    noise: str
+    levels: tuple[float, ...]
+    trials: int
+    seeds: int
+    epochs: int
+    batch_size: int
+    chip_seed: int
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        _require(self.version == 1, "version", "1, the only one that this release reads", self.version)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the training went; `loss` is each epoch's mean training loss, accuracies are fractions."""
+
+    loss: tuple[float, ...]
+    validation_accuracy: float
+    parameters: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Level:
+    """The accuracy of each trial at one noise level: one a chip, or a single one without noise."""
+
+    level: float
+    accuracies: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _require(all(0 <= a <= 1 for a in self.accuracies), "accuracies", "between 0 and 1", self.accuracies)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the run ran on: versions, the commit of the source if it is a checkout, the kind of device."""
+
+    samson: str
+    git: str | None
+    python: str
+    torch: str
+    numpy: str
+    machine: str
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One trained network and all that was measured on it.
+
+    Args:
+        configuration: The comparison that the run belongs to.
+        method: One of its methods.
+        seed: Training seed.
+        training: How the training went.
+        split: The split that was evaluated.
+        examples: Number of its examples.
+        levels: The trials, level by level, as configured.
+        environment: What the run ran on.
+        finished: When, in UTC, ISO 8601.
+        version: Version of this layout.
+    """
+
+    configuration: Configuration
+    method: str
+    seed: int
+    training: Training
+    split: str
+    examples: int
+    levels: tuple[Level, ...]
+    environment: Environment
+    finished: str
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        plan = self.configuration
+        _require(self.version == 1, "version", "1, the only one that this release reads", self.version)
+        _require(self.method in plan.methods, "method", f"one of {', '.join(plan.methods)}", self.method)
+        _require(0 <= self.seed < plan.seeds, "seed", f"from 0 to {plan.seeds - 1}", self.seed)
+        found = [(level.level, len(level.accuracies)) for level in self.levels]
+        planned = [(level, plan.trials if level else 1) for level in plan.levels]
+        _require(found == planned, "levels", f"{planned} as (level, number of trials)", found)
+
+    @property
+    def settings(self) -> Settings:
+        """The hyper-parameters of this run's method."""
+        return self.configuration.methods[self.method]
+
+
+def finite(value: float) -> float | str:
+    """A number as a record holds it: infinity becomes "inf"."""
+    return value if math.isfinite(value) else str(value)
+
+
+def _require(holds: bool, name: str, rule: str, value: object) -> None:
+    if not holds:
+        raise ValueError(f"`{name}` must be {rule}, got {value!r}.")
