@@ -1,0 +1,14 @@
+"""The command line: parse, call, show."""
+
+import sys
+
+
+def main() -> None:
+    """Run the `samson` command; without the extra that it needs, say which."""
+    try:
+        from samson.cli.app import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("typer", "rich", "plotly", "sklearn"):
+            raise
+        sys.exit(f"samson: the command line needs {error.name!r}. Install it with: pip install 'samson-torch[cli]'")
+    run()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,20 +15,20 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 BATCH = 256
 
 
-def as_batches(data: Batches | tuple[Tensor, Tensor]) -> Sequence[tuple[Tensor, Tensor]] | Batches:
+def as_batches(data: Batches | tuple[Tensor, Tensor]) -> Batches:
     """Something that can be run through for every chip: whole tensors are cut up, a one-shot iterator is kept.
 
     Raises:
         ValueError: If a pair of tensors has different lengths, or none at all.
     """
-    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
-        inputs, targets = data
+    if isinstance(data, tuple) and isinstance(data[0], Tensor) and isinstance(data[1], Tensor):
+        inputs, targets = data[0], data[1]
         if len(inputs) != len(targets) or not len(inputs):
             raise ValueError(
                 f"`data` must pair each input with a target, got {len(inputs)} inputs and {len(targets)} targets."
             )
-        return list(zip(inputs.split(BATCH), targets.split(BATCH), strict=True))
-    return list(data) if isinstance(data, Iterator) else data
+        return list(zip(torch.split(inputs, BATCH), torch.split(targets, BATCH), strict=True))
+    return list(data) if isinstance(data, Iterator) else cast("Batches", data)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """Student's t interval for the mean of independent values, one a chip:
+    """Student's t interval for the mean of independent values, one a chip.
 
         mean ± t_{n−1, (1 + confidence) / 2} · s / √n,   s² = Σ (x_i − mean)² / (n − 1)
 
@@ -48,7 +48,9 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
     if not np.isfinite(values).all():
         raise ValueError("`values` must be finite, got NaN or infinity among them.")
     mean = float(np.mean(values))
-    half = student_quantile((1 + confidence) / 2, len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = (
+        student_quantile((1 + confidence) / 2, len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    )
     return Interval(mean, mean - half, mean + half)
 
 

@@ -74,7 +74,7 @@ def parse_methods(names: Iterable[str], overrides: Iterable[str] = ()) -> list[M
     for asked in names:
         name, core = _parse_name(asked)
         require(name not in parsed, "--methods", "without repetition", asked, "Remove the second one.")
-        parsed[name] = (core, _default_settings(name, core))
+        parsed[name] = (core, default_settings(name, core))
     for override in overrides:
         _apply(override, parsed)
     methods = [Method(name, core, settings) for name, (core, settings) in parsed.items()]
@@ -83,7 +83,9 @@ def parse_methods(names: Iterable[str], overrides: Iterable[str] = ()) -> list[M
         try:
             method.build(nn.Linear(2, 2, device="meta"))
         except ValueError as error:
-            raise SetupError(f"--set {method.name}: {error}\nChange it with `--set {method.name}.PARAM=VALUE`.") from error
+            raise SetupError(
+                f"--set {method.name}: {error}\nChange it with `--set {method.name}.PARAM=VALUE`."
+            ) from error
     return methods
 
 
@@ -104,7 +106,7 @@ def _parse_name(asked: str) -> tuple[str, str]:
     return "clip" if core == "sgd" else f"{core}+clip", core
 
 
-def _default_settings(name: str, core: str) -> dict[str, float | str]:
+def default_settings(name: str, core: str) -> dict[str, float | str]:
     """The defaults of the classes, then the tuned ones: of the whole method, else of its parts."""
     settings: dict[str, float | str] = dict(BASE)
     if core in RULES:

@@ -36,7 +36,7 @@ class ChipTensor:
         """
         if not self.groups:
             return tensor
-        split = tensor.unflatten(0, (self.groups, -1))
+        split = tensor.reshape(self.groups, -1, *tensor.shape[1:])
         return split.transpose(1, 2).flatten(0, 1)
 
     def stored(self, tensor: Tensor) -> Tensor:
@@ -50,8 +50,9 @@ def on_chip(model: nn.Module) -> list[ChipTensor]:
     Biases, norm layers and embeddings stay digital. A weight that several layers share is listed once.
 
     Raises:
-        ValueError: If there is no such layer; if the model has attention, recurrent or bilinear layers; or if a weight is computed by a parametrisation or by pruning, or
-            shared with a layer that stays digital, where a written value would be lost or would leak.
+        ValueError: If there is no such layer; if the model has attention, recurrent or bilinear layers; or if a
+            weight is computed by a parametrisation or by pruning, or shared with a layer that stays digital, where
+            a written value would be lost or would leak.
     """
     owners: dict[int, list[tuple[str, nn.Module]]] = {}
     for path, module in model.named_modules():
@@ -61,8 +62,8 @@ def on_chip(model: nn.Module) -> list[ChipTensor]:
     for path, module in model.named_modules():
         if isinstance(module, _NOT_YET):
             raise ValueError(
-                f"Layer `{path}` is a {type(module).__name__}, whose weights cannot be put on a chip yet. Build it from "
-                "nn.Linear layers."
+                f"Layer `{path}` is a {type(module).__name__}, whose weights cannot be put on a chip yet. "
+                "Build it from nn.Linear layers."
             )
         if isinstance(module, (nn.Linear, _ConvNd)):
             weight = _plain_weight(path, module)

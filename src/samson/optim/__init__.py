@@ -6,4 +6,14 @@ from samson.optim.injection import NoiseInjection
 from samson.optim.rules import ASAM, RULES, SAM, SAMSON, Rule
 from samson.optim.wrapper import SharpnessAware
 
-__all__ = ["ASAM", "RULES", "SAM", "SAMSON", "NoiseInjection", "Rule", "SharpnessAware", "WeightClipping", "param_groups"]
+__all__ = [
+    "ASAM",
+    "RULES",
+    "SAM",
+    "SAMSON",
+    "NoiseInjection",
+    "Rule",
+    "SharpnessAware",
+    "WeightClipping",
+    "param_groups",
+]

@@ -62,7 +62,7 @@ def climb(shares: Sequence[Share]) -> Tensor:
             torch._foreach_mul_(_gradients(share.scaled), scales[-1])
     parts = norms([g for share in shares for g in _gradients(share.scaled + share.plain)], 2)
     widest = max((part.dtype for part in parts), key=lambda dtype: dtype.itemsize)
-    norm = torch.linalg.vector_norm(torch.stack([part.to(parts[0].device, widest) for part in parts]))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack([part.to(parts[0].device, widest) for part in parts]))
     for share, scale in zip(shares, scales, strict=True):
         if share.rule.rho == 0:
             continue

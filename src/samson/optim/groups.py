@@ -48,9 +48,8 @@ def param_groups(model: nn.Module) -> list[dict[str, Any]]:
 def linked_model(parameters: Iterable[Tensor]) -> nn.Module | None:
     """The model from which `param_groups` took one of these parameters, if it is still there."""
     for parameter in parameters:
-        reference = _MODELS.get(parameter)
-        if reference is not None:
-            model: nn.Module | None = reference()
+        if parameter in _MODELS:
+            model: nn.Module | None = _MODELS[parameter]()
             return model
     return None
 
@@ -58,13 +57,10 @@ def linked_model(parameters: Iterable[Tensor]) -> nn.Module | None:
 def names_by_parameter(groups: Iterable[dict[str, Any]], model: nn.Module | None) -> dict[Tensor, str]:
     """Each parameter's name: from its group if the group is named, else from the model by identity."""
     of_model: dict[Tensor, str] = {} if model is None else {p: name for name, p in model.named_parameters()}
-    names = {}
+    names: dict[Tensor, str] = {}
     for group in groups:
-        for parameter, name in zip(group["params"], group.get("param_names", ()), strict=False):
-            names[parameter] = name
-        for parameter in group["params"]:
-            if parameter not in names and parameter in of_model:
-                names[parameter] = of_model[parameter]
+        names |= {p: of_model[p] for p in group["params"] if p in of_model}
+        names |= dict(zip(group["params"], group.get("param_names", ()), strict=False))
     return names
 
 

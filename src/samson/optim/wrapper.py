@@ -97,7 +97,7 @@ class SharpnessAware(OptimizerWrapper):
         super().add_param_group(param_group)
         self._read_groups()
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make one step.
 
         Args:

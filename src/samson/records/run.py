@@ -17,6 +17,7 @@ class Configuration:
         data: Name of the data set.
         network: Name of the network.
         methods: Each method's settings, in the order asked for.
+        overrides: Those settings that differ from the defaults, as `METHOD.PARAM=VALUE`.
         noise: Name of the noise family.
         levels: Noise levels, 0 (the noise-free network) among them.
         trials: Chips per network and level.
@@ -30,6 +31,7 @@ class Configuration:
     data: str
     network: str
     methods: dict[str, Settings]
+    overrides: tuple[str, ...]
     noise: str
     levels: tuple[float, ...]
     trials: int

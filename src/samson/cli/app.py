@@ -1,0 +1,166 @@
+"""The commands `compare`, `report` and `evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from samson.cli.progress import Bars, Lines
+from samson.cli.tables import accuracy_table, gain_table
+from samson.evaluation import accuracy, evaluate, summarise
+from samson.evaluation.accuracy import as_batches
+from samson.evaluation.summary import BASELINE
+from samson.experiments import SetupError, load_records, plan_comparison, prepare_folder, run_all
+from samson.experiments.checkpoints import load_checkpoint
+from samson.experiments.data import DATA
+from samson.experiments.errors import choose, require
+from samson.experiments.methods import CORES
+from samson.experiments.planning import LEVELS, METHODS, checked_levels
+from samson.experiments.suite import WorkerLostError, default_jobs, missing
+from samson.noise import NOISES
+from samson.records import Estimate, RunRecord, replace_file
+from samson.report import percent, summary_csv
+from samson.report.page import render
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Train networks that stay accurate on noisy inference hardware, and prove it.",
+)
+_LEVELS = ",".join(f"{level:g}" for level in LEVELS)
+
+
+def run() -> None:
+    """Run the command line; bad input is exit status 2, an interruption 130."""
+    try:
+        app(standalone_mode=True)
+    except SetupError as error:
+        print(f"samson: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except WorkerLostError as error:
+        print(f"samson: {error}\nFinished runs are kept; repeat the command to go on.", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+@app.command()
+def compare(
+    out: Annotated[Path, typer.Option(help="Folder for records, networks, summary and report.")],
+    data: Annotated[str, typer.Option(help=f"Data set: {', '.join(DATA)}.")] = "digits",
+    methods: Annotated[
+        str, typer.Option(help=f"Methods, separated by commas: {', '.join(CORES)}, clip, each also with +clip.")
+    ] = ",".join(METHODS),
+    noise: Annotated[str, typer.Option(help=f"Noise on the chips: {', '.join(NOISES)}.")] = "gaussian",
+    levels: Annotated[str, typer.Option(help="Noise levels, separated by commas; 0 is always added.")] = _LEVELS,
+    trials: Annotated[int, typer.Option(help="Chips per network and level.")] = 20,
+    seeds: Annotated[int, typer.Option(help="Training seeds.")] = 3,
+    epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 30,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="METHOD.PARAM=VALUE", help="A setting.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Runs side by side; default: one a processor.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="One line a run instead of progress bars.")] = False,
+) -> None:
+    """Train by several methods, put every network on the same noisy chips, and write a report.
+
+    A repeated command goes on where an interrupted one stopped.
+    """
+    require(jobs is None or jobs >= 1, "--jobs", "at least 1", jobs, "The default is one a processor.")
+    configuration, chosen = plan_comparison(
+        data=data,
+        methods=methods.split(","),
+        noise=noise,
+        levels=parse_levels(levels),
+        trials=trials,
+        seeds=seeds,
+        epochs=epochs,
+        overrides=set_ or (),
+    )
+    found = prepare_folder(configuration, out)
+    todo = missing(configuration, chosen, found)
+    console = Console(stderr=True)
+    if found and todo:
+        console.print(f"Going on: {len(found)} of {len(found) + len(todo)} runs are finished.", highlight=False)
+    watcher = (Lines if quiet else Bars)(console, len(found) + len(todo), len(found))
+    try:
+        with watcher:
+            run_all(configuration, todo, out, processes=jobs or default_jobs(), watcher=watcher)
+    except KeyboardInterrupt:
+        done = len(load_records(out, configuration))
+        console.print(f"Stopped with {done} of {len(found) + len(todo)} runs finished. Repeat the command to go on,")
+        console.print(f"or see these with `samson report {out}`.", highlight=False)
+        raise typer.Exit(130) from None
+    write_report(out, load_records(out, configuration))
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")]) -> None:
+    """Render summary and report again, from the records alone."""
+    records = load_records(folder)
+    require(
+        bool(records), "DIR", "a folder with finished runs in `records/`", str(folder), "Run `samson compare` first."
+    )
+    write_report(folder, records)
+
+
+@app.command(name="evaluate")
+def evaluate_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="A network from a comparison's `networks/`, `….safetensors`.")],
+    noise: Annotated[str, typer.Option(help=f"Noise on the chips: {', '.join(NOISES)}.")] = "gaussian",
+    levels: Annotated[str, typer.Option(help="Noise levels, separated by commas; 0 is always added.")] = _LEVELS,
+    trials: Annotated[int, typer.Option(help="Chips per level.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of the set of chips.")] = 0,
+) -> None:
+    """Put a trained network on noisy chips and show its accuracy on the test split of its data."""
+    choose("--noise", noise, NOISES)
+    wanted = checked_levels(parse_levels(levels), noise)
+    require(trials >= 2, "--trials", "at least 2 chips, for an interval", trials, "The default is 20.")
+    require(seed >= 0, "--seed", "≥ 0", seed, "The default is 0.")
+    model, about = load_checkpoint(checkpoint)
+    choose(f"`data` of {checkpoint}", about.data, DATA)
+    test = DATA[about.data]().test
+    table = Table(title=f"{about.method}, seed {about.seed}: {about.data} under {noise} noise", title_justify="left")
+    for column in ("Noise", "Accuracy % (95 %)", "Worst chip", "Chips"):
+        table.add_column(column, justify="right")
+    for level in wanted:
+        if level == 0:
+            clean = accuracy(model, as_batches(test))
+            table.add_row("0", f"{100 * clean:.1f}", "", "")
+            continue
+        result = evaluate(model, test, NOISES[noise](level), trials=trials, seed=seed)
+        estimate = Estimate(**vars(result.interval))
+        table.add_row(f"{level:g}", percent(estimate), f"{100 * result.worst:.1f}", str(trials))
+    Console().print(table)
+
+
+def parse_levels(text: str) -> list[float]:
+    """Read noise levels separated by commas.
+
+    Raises:
+        SetupError: If one is not a number.
+    """
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise SetupError(
+            f"--levels must be numbers separated by commas, got {text!r}.\nWrite for example 0,.1,.2."
+        ) from None
+
+
+def write_report(folder: Path, records: Sequence[RunRecord]) -> None:
+    """Write `summary.csv` and `report.html`, and show the tables."""
+    rows = summarise(records)
+    replace_file(folder / "summary.csv", summary_csv(rows).encode())
+    replace_file(folder / "report.html", render(records, rows, BASELINE).encode())
+    console = Console()
+    plan = records[0].configuration
+    console.print(accuracy_table(rows, f"Test accuracy (%) on {plan.data} by {plan.noise} noise, with 95 % intervals"))
+    gains = gain_table(rows, BASELINE)
+    if gains is not None:
+        console.print(gains)
+    console.print(f"Report: {(folder / 'report.html').resolve()}", highlight=False, soft_wrap=True)

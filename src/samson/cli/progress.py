@@ -1,0 +1,92 @@
+"""Progress of many runs: bars on a terminal, or one line a run for logs."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from samson.records import RunRecord
+
+TRAINING_SHARE = 0.8
+"""Share of a run's bar that its training takes; the chips take the rest."""
+
+
+class Bars:
+    """One bar for each run at hand and one for all; a watcher for `run_all`."""
+
+    def __init__(self, console: Console, total: int, finished: int) -> None:
+        self._all = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[stage]:<16}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._overall = self._all.add_task(
+            "all runs", total=total, completed=finished, stage=f"{finished}/{total} runs"
+        )
+        self._total, self._finished = total, finished
+        self._tasks: dict[str, TaskID] = {}
+        self._shares: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        self._all.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks.values():
+            self._all.remove_task(task)
+        self._all.stop()
+
+    def progress(self, name: str, stage: str, done: int, total: int) -> None:
+        """Move a run's bar, and the bar of all by its part."""
+        if name not in self._tasks:
+            self._tasks[name] = self._all.add_task(name, total=1.0, stage=stage)
+        share = done / total
+        share = TRAINING_SHARE * share if stage == "training" else TRAINING_SHARE + (1 - TRAINING_SHARE) * share
+        self._shares[name] = share
+        self._all.update(self._tasks[name], completed=share, stage=f"{stage} {done}/{total}")
+        self._all.update(self._overall, completed=self._finished + sum(self._shares.values()))
+
+    def finished(self, name: str, record: RunRecord) -> None:
+        """Take a run's bar away and count it."""
+        if name in self._tasks:
+            self._all.remove_task(self._tasks.pop(name))
+        self._shares.pop(name, None)
+        self._finished += 1
+        stage = f"{self._finished}/{self._total} runs"
+        self._all.update(self._overall, completed=self._finished + sum(self._shares.values()), stage=stage)
+
+
+class Lines:
+    """One line for each finished run; a watcher for `run_all`."""
+
+    def __init__(self, console: Console, total: int, finished: int) -> None:
+        self._console, self._total, self._finished = console, total, finished
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def progress(self, name: str, stage: str, done: int, total: int) -> None:
+        """Say nothing: logs want whole runs."""
+
+    def finished(self, name: str, record: RunRecord) -> None:
+        """Print the run with its accuracy without noise."""
+        self._finished += 1
+        clean = next(level.accuracies[0] for level in record.levels if level.level == 0)
+        self._console.print(
+            f"{self._finished}/{self._total} {name}: {100 * clean:.1f} % without noise, "
+            f"trained in {record.training.seconds:.1f} s",
+            highlight=False,
+        )

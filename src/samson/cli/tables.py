@@ -1,0 +1,38 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from samson.records import SummaryRow
+from samson.report import percent, points
+from samson.report.tables import by_method
+
+
+def accuracy_table(rows: Sequence[SummaryRow], title: str) -> Table:
+    """Accuracy in percent with its 95 % interval, method by level."""
+    table = _table(rows, title)
+    for method, of_method in by_method(rows).items():
+        table.add_row(method, *(percent(row.accuracy) for row in of_method.values()))
+    return table
+
+
+def gain_table(rows: Sequence[SummaryRow], baseline: str) -> Table | None:
+    """Paired difference to the baseline in points with its 95 % interval; None if there is nothing to compare."""
+    table = _table(rows, f"Points above {baseline} on the same chips, with 95 % intervals")
+    for method, of_method in by_method(rows).items():
+        gains = [row.gain for row in of_method.values()]
+        if any(gains):
+            table.add_row(method, *("" if gain is None else points(gain) for gain in gains))
+    return table if table.rows else None
+
+
+def _table(rows: Sequence[SummaryRow], title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("Method", no_wrap=True)
+    for level in sorted({row.level for row in rows}):
+        table.add_column(f"{level:g}", justify="right")
+    return table

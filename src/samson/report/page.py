@@ -1,0 +1,187 @@
+"""The report: one self-contained HTML file, a pure function of records and their summary."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import plotly.io
+from plotly.offline import get_plotlyjs
+
+from samson.records import Configuration, RunRecord, SummaryRow
+from samson.report.figures import chips_figure, gain_figure, robustness_figure
+from samson.report.tables import by_method, holds_up_to, percent, points
+
+Row = Sequence[str]
+
+
+def render(records: Sequence[RunRecord], rows: Sequence[SummaryRow], baseline: str = "sgd") -> str:
+    """Make the report's HTML; it opens offline.
+
+    Args:
+        records: Records of one comparison, at least one.
+        rows: Their summary.
+        baseline: The method to which `rows` compare.
+
+    Raises:
+        ValueError: If there is no record.
+    """
+    if not records:
+        raise ValueError("`records` must hold at least one run, got none.")
+    plan = records[0].configuration
+    planned = len(plan.methods) * plan.seeds
+    paired = any(row.gain for row in rows)
+    template = Template(files("samson.report").joinpath("template.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=escape(f"{plan.data} under {plan.noise} noise"),
+        plotly=get_plotlyjs(),
+        headline=headline(rows, baseline),
+        unfinished="" if len(records) == planned else _unfinished(len(records), planned),
+        robustness=_div(robustness_figure(rows, baseline), "robustness"),
+        table=accuracy_table(rows),
+        gain=_div(gain_figure(rows, baseline), "gain") if paired else "",
+        gain_table=gain_table(rows) if paired else "<p>There is no run of the baseline to compare with.</p>",
+        baseline=escape(baseline),
+        chips=_div(chips_figure(records, baseline), "chips"),
+        what=_what(records),
+        settings=_settings(plan),
+        command=escape(command(plan)),
+        versions=_versions(records),
+        networks=", ".join(sorted({str(row.seeds) for row in rows})),
+        trials=plan.trials,
+        examples=records[0].examples,
+        split=escape(records[0].split),
+    )
+
+
+def headline(rows: Sequence[SummaryRow], baseline: str) -> str:
+    """What the rows say in one sentence: up to which noise each method keeps the baseline's noise-free accuracy."""
+    table = by_method(rows)
+    reference = table.get(baseline) or next(iter(table.values()))
+    clean = reference[0.0].accuracy.mean
+    name = baseline if baseline in table else next(iter(table))
+    held = {method: holds_up_to(rows, method, clean) for method in table}
+    farthest = max(-1.0 if level is None else level for level in held.values())
+    if farthest < 0:
+        return f"No method stays within 5 points of the {100 * clean:.1f} % that {escape(name)} has without noise."
+    best = [f"<b>{escape(method)}</b>" for method, level in held.items() if level == farthest]
+    sentence = (
+        f"Within 5 points of the {100 * clean:.1f} % that {escape(name)} has without noise: "
+        f"{_and(best)} up to noise <b>{farthest:g}</b>"
+    )
+    own = held[name]
+    if own is not None and own < farthest:
+        sentence += f"; {escape(name)} itself up to {own:g}"
+    return sentence + "."
+
+
+def accuracy_table(rows: Sequence[SummaryRow]) -> str:
+    """Accuracy with its 95 % interval, method by level, shaded from low to high."""
+    table = by_method(rows)
+    levels = sorted({row.level for row in rows})
+    lines = []
+    for method, of_method in table.items():
+        cells = [f"<th scope='row'>{escape(method)}</th>"]
+        for level in levels:
+            row = of_method[level]
+            best = max(other[level].accuracy.mean for other in table.values())
+            shade = max(row.accuracy.mean, 0)
+            detail = f"worst {100 * row.worst:.1f} %, standard deviation between chips {100 * row.std:.1f}"
+            cells.append(
+                f"<td style='--shade:{shade:.3f}' title='{detail}'"
+                f"{' class=best' if row.accuracy.mean == best else ''}>{percent(row.accuracy)}"
+                f"<small>worst {100 * row.worst:.1f}<br>sd {100 * row.std:.1f}</small></td>"
+            )
+        lines.append("<tr>" + "".join(cells) + "</tr>")
+    return _table(["Method", *(f"{level:g}" for level in levels)], lines, "heat")
+
+
+def gain_table(rows: Sequence[SummaryRow]) -> str:
+    """Paired difference to the baseline with its 95 % interval; marked where the interval excludes zero."""
+    levels = sorted({row.level for row in rows})
+    lines = []
+    for method, of_method in by_method(rows).items():
+        gains = [of_method[level].gain for level in levels]
+        if not any(gains):
+            continue
+        cells = [f"<th scope='row'>{escape(method)}</th>"]
+        for gain in gains:
+            known = gain is not None and gain.low < gain.high  # without noise there is no interval to judge by
+            sign = "" if gain is None or not known else "up" if gain.low > 0 else "down" if gain.high < 0 else ""
+            cells.append(f"<td class='{sign}'>{'' if gain is None else points(gain)}</td>")
+        lines.append("<tr>" + "".join(cells) + "</tr>")
+    return _table(["Method", *(f"{level:g}" for level in levels)], lines, "gain")
+
+
+def command(plan: Configuration) -> str:
+    """The command that runs this comparison again."""
+    words = ["samson", "compare", "--data", plan.data, "--methods", ",".join(plan.methods), "--noise", plan.noise]
+    words += ["--levels", ",".join(f"{level:g}" for level in plan.levels), "--trials", str(plan.trials)]
+    words += ["--seeds", str(plan.seeds), "--epochs", str(plan.epochs)]
+    for override in plan.overrides:
+        words += ["--set", override]
+    return shlex.join([*words, "--out", f"runs/{plan.data}"])
+
+
+def _what(records: Sequence[RunRecord]) -> str:
+    plan = records[0].configuration
+    seconds = [record.training.seconds for record in records]
+    facts = {
+        "Data": plan.data,
+        "Network": f"{plan.network}, {records[0].training.parameters:,} parameters",
+        "Training": f"{plan.epochs} epochs, batch {plan.batch_size}; {min(seconds):.0f}–{max(seconds):.0f} s a run",
+        "Seeds": f"{plan.seeds} training seeds, 0 to {plan.seeds - 1}",
+        "Noise": f"{plan.noise}, on linear and convolution weights; the levels are "
+        + ", ".join(f"{level:g}" for level in plan.levels),
+        "Chips": f"{plan.trials} per network and level, the same for every method (seed {plan.chip_seed})",
+        "Examples": f"{records[0].examples} of the {records[0].split} split",
+    }
+    return _table([], (_line(item) for item in facts.items()), "facts")
+
+
+def _settings(plan: Configuration) -> str:
+    names = sorted({name for settings in plan.methods.values() for name in settings})
+    lines = (
+        _line([method, *(_number(settings[name]) if name in settings else "" for name in names)])
+        for method, settings in plan.methods.items()
+    )
+    return _table(["Method", *names], lines, "settings")
+
+
+def _versions(records: Sequence[RunRecord]) -> str:
+    found = {name: sorted({str(vars(r.environment)[name]) for r in records}) for name in vars(records[0].environment)}
+    return _table([], (_line([name, " and ".join(values)]) for name, values in found.items()), "facts")
+
+
+def _unfinished(found: int, planned: int) -> str:
+    return f"<p class='note'>{found} of {planned} runs are finished; this report shows those.</p>"
+
+
+def _line(cells: Iterable[str]) -> str:
+    first, *others = cells
+    return f"<tr><th scope='row'>{escape(first)}</th>" + "".join(f"<td>{escape(c)}</td>" for c in others) + "</tr>"
+
+
+def _table(header: Sequence[str], lines: Iterable[str], kind: str) -> str:
+    head = (
+        "<thead><tr>" + "".join(f"<th scope='col'>{escape(h)}</th>" for h in header) + "</tr></thead>" if header else ""
+    )
+    return f"<div class='scroll'><table class='{kind}'>{head}<tbody>{''.join(lines)}</tbody></table></div>"
+
+
+def _div(figure: Any, name: str) -> str:
+    config = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+    html: str = plotly.io.to_html(figure, config=config, include_plotlyjs=False, full_html=False, div_id=name)
+    return html
+
+
+def _number(value: float | str) -> str:
+    return f"{value:g}" if isinstance(value, float) else "∞" if value == "inf" else value
+
+
+def _and(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
