@@ -94,6 +94,8 @@ class SharpnessAware(OptimizerWrapper):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimizer; it may bring its own `rho` and `perturb`."""
+        if isinstance(self.rule, Rule):
+            self.rule.within(param_group)  # checked before the group is there
         super().add_param_group(param_group)
         self._read_groups()
 

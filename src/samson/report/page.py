@@ -174,7 +174,8 @@ def _table(header: Sequence[str], lines: Iterable[str], kind: str) -> str:
 
 
 def _div(figure: Any, name: str) -> str:
-    config = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+    buttons = [["zoom2d", "pan2d", "resetScale2d", "toImage"]]
+    config = {"responsive": True, "displaylogo": False, "modeBarButtons": buttons}
     html: str = plotly.io.to_html(figure, config=config, include_plotlyjs=False, full_html=False, div_id=name)
     return html
 

@@ -1,0 +1,70 @@
+"""One thread for every test, and a small model whose parameters are of every kind that a rule tells apart."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+torch.set_num_threads(1)
+
+Batch = tuple[Tensor, Tensor]
+
+
+def make_model(dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Sequential:
+    """A convolution, a norm layer with a scale that is not 1, and a linear layer, with biases."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv1d(2, 4, 3, padding=1), nn.BatchNorm1d(4), nn.Tanh(), nn.Flatten(), nn.Linear(20, 3)
+    ).to(dtype)
+    with torch.no_grad():
+        model[1].weight.uniform_(0.5, 1.5)
+        model[1].bias.uniform_(-0.5, 0.5)
+    return model
+
+
+def make_batch(dtype: torch.dtype = torch.float64, seed: int = 1, size: int = 16) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(size, 2, 5, generator=generator, dtype=torch.float64).to(dtype),
+        torch.randint(3, (size,), generator=generator),
+    )
+
+
+def closure_for(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, losses: list[float] | None = None
+) -> Callable[[], Tensor]:
+    """A closure by torch's convention, which also writes down each loss that it computes."""
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
+        loss.backward()
+        if losses is not None:
+            losses.append(loss.item())
+        return loss
+
+    return closure
+
+
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Bitwise equality, also of NaN."""
+    return one.keys() == other.keys() and all(
+        one[k].dtype == other[k].dtype
+        and one[k].contiguous().numpy().tobytes() == other[k].contiguous().numpy().tobytes()
+        for k in one
+    )
+
+
+@pytest.fixture
+def model() -> nn.Sequential:
+    return make_model()
+
+
+@pytest.fixture
+def batch() -> Batch:
+    return make_batch()

@@ -1,0 +1,306 @@
+"""What every ascent rule promises, checked for each row of the catalogue against a reference written without torch."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
+from samson.optim import RULES, Rule
+from samson.optim.ascent import Share, climb
+from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
+
+Array = np.ndarray
+Scale = Callable[[str, Array], Array | float]
+
+
+@dataclass
+class Case:
+    """A rule and its T, written independently: from a parameter's name and value."""
+
+    rule: Rule
+    scale: Scale
+
+
+def by_name(formula: Callable[[Array], Array | float]) -> Scale:
+    """The authors' policy."""
+    return lambda name, w: formula(w) if "weight" in name else 1.0
+
+
+def samson(eta: float, p: float) -> Callable[[Array], Array | float]:
+    def formula(w: Array) -> Array:
+        size = np.abs(w).max() if p == math.inf else (np.abs(w) ** p).sum() ** (1 / p)
+        return (np.abs(w) + eta) / size if size else np.zeros_like(w)
+
+    return formula
+
+
+CASES = {
+    "sam": Case(SAM(rho=0.1), lambda name, w: 1.0),
+    "asam": Case(ASAM(rho=0.5), by_name(lambda w: np.abs(w) + 0.01)),
+    "asam-all": Case(ASAM(rho=0.5, eta=0.0, policy="all"), lambda name, w: np.abs(w)),
+    "samson": Case(SAMSON(rho=0.3), by_name(samson(0.01, math.inf))),
+    "samson-p2": Case(SAMSON(rho=0.3, p=2), by_name(samson(0.01, 2))),
+    "samson-p3-eta0": Case(SAMSON(rho=0.3, p=3, eta=0.0), by_name(samson(0.0, 3))),
+    "samson-p1.5": Case(SAMSON(rho=0.3, p=1.5), by_name(samson(0.01, 1.5))),
+    "samson-matrices": Case(
+        SAMSON(rho=0.3, policy="matrices"), lambda name, w: samson(0.01, math.inf)(w) if w.ndim >= 2 else 1.0
+    ),
+}
+LR, MOMENTUM, DECAY = 0.1, 0.9, 1e-3
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def test_each_rule_of_the_catalogue_has_a_case() -> None:
+    assert {type(case.rule) for case in CASES.values()} == set(RULES.values())
+
+
+def wrapped(model: nn.Module, rule: Rule, lr: float = LR) -> SharpnessAware:
+    return SharpnessAware(torch.optim.SGD(param_groups(model), lr=lr, momentum=MOMENTUM, weight_decay=DECAY), rule)
+
+
+def reference(model: nn.Module, batches: list, rho: float, scale: Scale, perturb: bool = True) -> dict[str, Array]:
+    """Sharpness-aware SGD with momentum in numpy; only the gradient of the loss comes from torch."""
+    names = [name for name, _ in model.named_parameters()]
+    w = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
+    speed = {name: np.zeros_like(value) for name, value in w.items()}
+
+    def gradient(at: dict[str, Array], batch: tuple) -> dict[str, Array]:
+        leaves = {name: torch.tensor(at[name], requires_grad=True) for name in names}
+        buffers = {name: b.clone() for name, b in model.named_buffers()}
+        loss = nn.functional.cross_entropy(torch.func.functional_call(model, leaves | buffers, batch[0]), batch[1])
+        return {n: g.numpy() for n, g in zip(names, torch.autograd.grad(loss, list(leaves.values())), strict=True)}
+
+    for batch in batches:
+        g = gradient(w, batch)
+        if perturb:
+            t = {name: scale(name, w[name]) for name in names}
+            norm = math.sqrt(sum(((t[name] * g[name]) ** 2).sum() for name in names))
+            g = gradient({name: w[name] + rho * t[name] ** 2 * g[name] / (norm + 1e-16) for name in names}, batch)
+        for name in names:
+            speed[name] = MOMENTUM * speed[name] + g[name] + DECAY * w[name]
+            w[name] = w[name] - LR * speed[name]
+    return w
+
+
+def distance(model: nn.Module, other: dict[str, Array]) -> float:
+    return max(float(np.abs(p.detach().numpy() - other[name]).max()) for name, p in model.named_parameters())
+
+
+@every_case
+def test_twenty_steps_equal_the_reference(case: Case) -> None:
+    batches = [make_batch(seed=seed) for seed in range(20)]
+    model = make_model()
+    expected = reference(model, batches, case.rule.rho, case.scale)
+    plain = reference(model, batches, case.rule.rho, case.scale, perturb=False)
+    doubled = reference(model, batches, 2 * case.rule.rho, case.scale)
+    optimizer = wrapped(model, case.rule)
+    for batch in batches:
+        optimizer.step(closure_for(model, optimizer, batch))
+    assert distance(model, expected) < 1e-10
+    # The check can fail: plain SGD, or another radius, is somewhere else.
+    assert distance(model, plain) > 1e-4
+    assert distance(model, doubled) > 1e-4
+
+
+def test_scaling_biases_too_is_another_method() -> None:
+    batches = [make_batch(seed=seed) for seed in range(20)]
+    model = make_model()
+    other = reference(model, batches, 0.5, lambda name, w: np.abs(w) + 0.01)
+    optimizer = wrapped(model, ASAM(rho=0.5))
+    for batch in batches:
+        optimizer.step(closure_for(model, optimizer, batch))
+    assert distance(model, other) > 1e-3
+
+
+def perturbation(model: nn.Module, optimizer: SharpnessAware) -> dict[str, Array]:
+    before = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
+    with optimizer.perturbed(model):
+        return {name: p.detach().numpy() - before[name] for name, p in model.named_parameters()}
+
+
+@every_case
+def test_the_perturbation_lies_on_the_ball(case: Case, model: nn.Sequential, batch: tuple) -> None:
+    weights = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
+    optimizer = wrapped(model, case.rule)
+    closure_for(model, optimizer, batch)()
+    steps = perturbation(model, optimizer)
+    total = 0.0
+    for name, step in steps.items():
+        t = np.broadcast_to(case.scale(name, weights[name]), step.shape)
+        assert (step[t == 0] == 0).all()
+        total += ((step[t > 0] / t[t > 0]) ** 2).sum()
+    assert math.sqrt(total) == pytest.approx(case.rule.rho, rel=1e-9)
+
+
+@every_case
+def test_radius_zero_is_the_base_optimizer_bitwise(case: Case) -> None:
+    results = []
+    for rule in (replace(case.rule, rho=0.0), None, case.rule):
+        model = make_model(torch.float32)
+        base = torch.optim.SGD(param_groups(model), lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
+        optimizer = base if rule is None else SharpnessAware(base, rule)
+        for seed in range(5):
+            optimizer.step(closure_for(model, optimizer, make_batch(torch.float32, seed)))
+        results.append(snapshot(model))
+    assert equal(results[0], results[1])
+    assert not equal(results[2], results[1])
+
+
+@every_case
+def test_learning_rate_zero_leaves_the_weights_alone(case: Case) -> None:
+    class TwoHeads(nn.Module):
+        """A model whose second head has a gradient in every other pass only."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.passes = nn.Linear(4, 3), nn.Linear(4, 3), 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.passes += 1
+            return self.a(x) + (self.b(x) if self.passes % 2 == first else 0)
+
+    for first in (0, 1):
+        model = TwoHeads()
+        before = snapshot(model)
+        optimizer = wrapped(model, case.rule, lr=0.0)
+        x, y = torch.randn(8, 4), torch.randint(3, (8,))
+        for _ in range(3):
+            optimizer.step(closure_for(model, optimizer, (x, y)))
+        assert equal(snapshot(model), before)
+
+
+@every_case
+def test_weights_come_back_bitwise_also_after_an_error(case: Case) -> None:
+    model = make_model(torch.float32)
+    batch = make_batch(torch.float32)
+    optimizer = wrapped(model, case.rule)
+    before = snapshot(model)
+    calls = 0
+
+    def closure() -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        loss = closure_for(model, optimizer, batch)()
+        if calls == 2:
+            moved = {n for n, p in snapshot(model).items() if not torch.equal(p, before[n])}
+            assert {"0.weight", "1.weight", "1.bias", "4.weight", "4.bias"} <= moved
+            raise ZeroDivisionError
+        return loss
+
+    with pytest.raises(ZeroDivisionError):
+        optimizer.step(closure)
+    parameters = dict(model.named_parameters())
+    assert equal({n: p.detach() for n, p in parameters.items()}, {n: before[n] for n in parameters})
+    optimizer.step(closure_for(model, optimizer, batch))  # and the optimizer works on
+
+
+def share_of(rule: Rule, weights: list[torch.Tensor]) -> Share:
+    """The first weight is scaled, where the rule scales at all; the others are not."""
+    return Share(rule, [], weights) if isinstance(rule, SAM) else Share(rule, weights[:1], weights[1:])
+
+
+@every_case
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64])
+def test_a_norm_that_is_not_finite_gives_no_perturbation(case: Case, bad: float, dtype: torch.dtype) -> None:
+    weights = [torch.randn(3, 4).to(dtype).requires_grad_() for _ in range(2)]
+    shares = [share_of(case.rule, weights)]
+    for value in (1.0, bad, 1.0):
+        before = [w.detach().clone() for w in weights]
+        for w in weights:
+            w.grad = torch.ones_like(w)
+        weights[0].grad[0, 0] = value
+        climb(shares)
+        assert [torch.equal(w, b) for w, b in zip(weights, before, strict=True)] == [not math.isfinite(value)] * 2
+
+
+@every_case
+def test_the_climb_never_waits_for_the_device(case: Case) -> None:
+    with FakeTensorMode():
+        weights = [torch.randn(3, 4).requires_grad_() for _ in range(3)]
+        for w in weights:
+            w.grad = torch.randn(3, 4)
+        climb([share_of(case.rule, weights)])
+        with pytest.raises(Exception, match="_local_scalar_dense"):  # it would be noticed
+            weights[0].sum().item()
+
+
+@every_case
+def test_a_tensor_of_zeros_stays_finite(case: Case) -> None:
+    model = make_model()
+    nn.init.zeros_(model[1].weight)
+    batch = make_batch()
+    optimizer = wrapped(model, case.rule)
+    closure_for(model, optimizer, batch)()
+    steps = perturbation(model, optimizer)
+    assert all(np.isfinite(step).all() for step in steps.values())
+    if isinstance(case.rule, SAMSON) and case.rule.policy == "authors":
+        assert (steps["1.weight"] == 0).all()
+    assert any((step != 0).any() for step in steps.values())
+
+
+@every_case
+def test_complex_weights_use_the_modulus(case: Case) -> None:
+    weight = torch.randn(3, 4, dtype=torch.complex128).requires_grad_()
+    weight.grad = torch.randn(3, 4, dtype=torch.complex128)
+    w, g = weight.detach().numpy().copy(), weight.grad.numpy().copy()
+    climb([share_of(case.rule, [weight])])
+    t = case.scale("weight", w)
+    expected = w + case.rule.rho * t**2 * g / np.sqrt((np.abs(t * g) ** 2).sum())
+    assert np.abs(weight.detach().numpy() - expected).max() < 1e-12
+
+
+@every_case
+def test_resuming_from_a_state_dict_is_bit_exact(case: Case) -> None:
+    def train(model: nn.Module, optimizer: SharpnessAware, seeds: range) -> None:
+        for seed in seeds:
+            optimizer.step(closure_for(model, optimizer, make_batch(torch.float32, seed)))
+
+    straight = make_model(torch.float32)
+    optimizer = wrapped(straight, case.rule)
+    train(straight, optimizer, range(3))
+    weights, state = snapshot(straight), copy.deepcopy(optimizer.state_dict())
+    train(straight, optimizer, range(3, 6))
+    ends = []
+    for saved in (state, {**state, "state": {}}):
+        resumed = make_model(torch.float32, seed=9)
+        resumed.load_state_dict(weights)
+        again = wrapped(resumed, case.rule)
+        again.load_state_dict(saved)
+        train(resumed, again, range(3, 6))
+        ends.append(snapshot(resumed))
+    assert equal(ends[0], snapshot(straight))
+    assert not equal(ends[1], snapshot(straight))  # without momentum it is another training
+
+
+def test_samson_scale_does_not_change_when_a_layer_is_rescaled() -> None:
+    w = torch.randn(4, 5, dtype=torch.float64)
+    from samson.optim.ascent import norms
+
+    for rule in (SAMSON(eta=0.0), SAMSON(eta=0.0, p=2)):
+        [one], [four] = rule.scale([w], norms), rule.scale([4 * w], norms)
+        assert torch.allclose(one, four, rtol=1e-12)
+    [one], [four] = ASAM(eta=0.0).scale([w], norms), ASAM(eta=0.0).scale([4 * w], norms)
+    assert torch.allclose(4 * one, four, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SAM(rho=-0.1), "`rho` must be ≥ 0"),
+        (lambda: SAM(rho=math.nan), "`rho` must be ≥ 0"),
+        (lambda: ASAM(eta=-1.0), "`eta` must be ≥ 0"),
+        (lambda: SAMSON(p=0.5), "`p` must be ≥ 1"),
+        (lambda: SAMSON(policy="some"), "`policy` must be one of authors, matrices, all, got 'some'"),
+    ],
+)
+def test_bad_settings_are_named(make: Callable[[], Rule], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,328 @@
+"""`SharpnessAware` as an optimizer: both ways of use, sharing with the base, norm statistics, errors."""
+
+import copy
+import gc
+import pickle
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
+from samson.optim.norm_statistics import running_statistics
+from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
+
+
+def sgd(model: nn.Module, **settings: float) -> torch.optim.SGD:
+    return torch.optim.SGD(param_groups(model), **{"lr": 0.1, "momentum": 0.9} | settings)
+
+
+def loss_of(model: nn.Module, batch: tuple) -> torch.Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def explicit_step(model: nn.Module, optimizer: SharpnessAware, batch: tuple) -> None:
+    optimizer.zero_grad()
+    loss_of(model, batch).backward()
+    with optimizer.perturbed(model):
+        loss_of(model, batch).backward()
+    optimizer.step()
+
+
+def test_both_ways_of_use_give_the_same_weights() -> None:
+    ends = []
+    for explicit in (True, False):
+        model = make_model(torch.float32)
+        optimizer = SharpnessAware(sgd(model), SAMSON(rho=0.3))
+        for seed in range(5):
+            batch = make_batch(torch.float32, seed)
+            if explicit:
+                explicit_step(model, optimizer, batch)
+            else:
+                optimizer.step(closure_for(model, optimizer, batch))
+        ends.append(snapshot(model))
+    assert equal(*ends)
+
+
+def test_step_returns_the_clean_loss(model: nn.Sequential, batch: tuple) -> None:
+    optimizer = SharpnessAware(sgd(model), SAMSON(rho=0.5))
+    losses: list[float] = []
+    loss = optimizer.step(closure_for(model, optimizer, batch, losses))
+    assert loss.item() == losses[0]
+    assert losses[1] > losses[0]  # the second pass climbed
+
+
+def test_it_is_an_optimizer_that_shares_what_the_base_has(model: nn.Sequential, batch: tuple) -> None:
+    base = sgd(model)
+    optimizer = SharpnessAware(base, SAM())
+    assert isinstance(optimizer, torch.optim.Optimizer)
+
+    def shared() -> bool:
+        return all(getattr(optimizer, name) is getattr(base, name) for name in ("param_groups", "state", "defaults"))
+
+    assert shared()
+    optimizer.step(closure_for(model, optimizer, batch))
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert shared()
+    base.load_state_dict(copy.deepcopy(base.state_dict()))  # base replaces its groups; they stay shared
+    assert shared()
+    assert len(base.state) == 6
+
+
+def test_a_bare_base_state_dict_keeps_the_present_rho(model: nn.Sequential, batch: tuple) -> None:
+    plain = sgd(make_model())
+    optimizer = SharpnessAware(sgd(model), SAM(rho=0.7))
+    optimizer.load_state_dict(plain.state_dict())
+    assert optimizer.param_groups[0]["rho"] == 0.7
+    saved = copy.deepcopy(optimizer.state_dict())
+    optimizer.param_groups[0]["rho"] = 0.2
+    optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[0]["rho"] == 0.7
+
+
+@pytest.mark.parametrize("hold_base", [True, False])
+def test_schedulers_work_without_warnings(hold_base: bool, model: nn.Sequential, batch: tuple) -> None:
+    base = sgd(model)
+    optimizer = SharpnessAware(base, SAM())
+    scheduler = torch.optim.lr_scheduler.StepLR(base if hold_base else optimizer, step_size=1, gamma=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            optimizer.step(closure_for(model, optimizer, batch))
+            scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == 0.025
+
+
+def test_norm_statistics_see_the_clean_pass_only_and_once(batch: tuple) -> None:
+    def after(rule: object, steps: int = 3) -> tuple[dict, int]:
+        model = make_model()
+        passes = 0
+
+        def count(*_: object) -> None:
+            nonlocal passes
+            passes += 1
+
+        model[1].register_forward_hook(count)
+        optimizer = SharpnessAware(sgd(model, lr=0.0), rule)
+        for _ in range(steps):
+            optimizer.step(closure_for(model, optimizer, batch))
+        return snapshot(model), passes
+
+    perturbed, passes = after(SAM(rho=1.0))
+    assert passes == 6
+    assert perturbed["1.num_batches_tracked"] == 3
+    # The expected statistics: three clean passes at the weights that lr = 0 keeps.
+    clean = make_model()
+    for _ in range(3):
+        clean(batch[0])
+    assert equal(perturbed, snapshot(clean))
+    # A model of which the wrapper knows nothing is warned about, and its statistics do see both passes.
+    unknown = make_model()
+    optimizer = SharpnessAware(torch.optim.SGD(unknown.parameters(), lr=0.0), SAM(rho=1.0))
+    with pytest.warns(UserWarning, match="running statistics") as caught:
+        for _ in range(3):
+            optimizer.step(closure_for(unknown, optimizer, batch))
+    assert len(caught) == 1
+    assert not equal(snapshot(unknown), snapshot(clean))
+
+
+def test_norm_layers_are_left_as_they_were(model: nn.Sequential, batch: tuple) -> None:
+    optimizer = SharpnessAware(sgd(model), SAM())
+    optimizer.step(closure_for(model, optimizer, batch))
+    assert model[1].momentum == 0.1
+    assert model[1].track_running_stats
+    assert len(running_statistics(model)) == 3
+    assert running_statistics(model.eval()) == []
+
+
+def test_gradients_are_cleared_for_every_parameter(model: nn.Sequential, batch: tuple) -> None:
+    """Also for a group that is not perturbed: its gradient is that of the second pass alone."""
+    groups = [
+        {"params": list(model[0].parameters()) + list(model[1].parameters())},
+        {"params": list(model[4].parameters()), "perturb": False},
+    ]
+    optimizer = SharpnessAware(torch.optim.SGD(groups, lr=0.1), SAM(rho=1e-9), model=model)
+    loss_of(model, batch).backward()
+    once = model[4].weight.grad.clone()
+    with optimizer.perturbed(model):
+        assert all(p.grad is None for p in model.parameters())
+        loss_of(model, batch).backward()
+    assert torch.allclose(model[4].weight.grad, once, rtol=1e-6)
+
+
+def test_groups_may_have_their_own_radius(model: nn.Sequential, batch: tuple) -> None:
+    a, b, c = model[0].weight, model[1].weight, model[4].weight
+    groups = [{"params": [a], "rho": 0.4}, {"params": [b], "rho": 0.0}, {"params": [c], "perturb": False}]
+    optimizer = SharpnessAware(torch.optim.SGD(groups, lr=0.1), SAM(rho=0.1))
+    loss_of(model, batch).backward()
+    g, before = {p: p.grad.clone() for p in (a, b, c)}, {p: p.detach().clone() for p in (a, b, c)}
+    norm = torch.sqrt(g[a].square().sum() + g[b].square().sum())  # ρ = 0 counts, perturb=False does not
+    with optimizer.perturbed(model):
+        assert torch.allclose(a - before[a], 0.4 * g[a] / norm, rtol=1e-9)
+        assert torch.equal(b, before[b])
+        assert torch.equal(c, before[c])
+
+
+def test_a_group_added_later_is_perturbed_too(model: nn.Sequential, batch: tuple) -> None:
+    base = torch.optim.SGD([{"params": [model[0].weight], "lr": 0.1}])
+    optimizer = SharpnessAware(base, SAMSON(), model=model)
+    optimizer.add_param_group({"params": [model[4].weight], "rho": 0.3, "lr": 0.1})
+    assert [group["rho"] for group in base.param_groups] == [0.5, 0.3]
+    with pytest.raises(ValueError, match="`rho` must be ≥ 0"):
+        optimizer.add_param_group({"params": [model[1].weight], "rho": -0.3, "lr": 0.1})
+    before = model[4].weight.detach().clone()
+    loss_of(model, batch).backward()
+    with optimizer.perturbed(model):
+        assert not torch.equal(model[4].weight, before)
+
+
+@pytest.mark.parametrize("wrap", ["none", "compiled", "prefix"])
+def test_names_come_from_the_model_by_identity(wrap: str, batch: tuple) -> None:
+    model = make_model()
+    outer = {
+        "none": lambda: model,
+        "compiled": lambda: torch.compile(model, backend="eager"),
+        "prefix": lambda: nn.DataParallel(model),
+    }[wrap]()
+    ends = []
+    for named in (False, True):
+        model.load_state_dict(make_model().state_dict())
+        base = sgd(model) if named else torch.optim.SGD(list(outer.parameters()), lr=0.1, momentum=0.9)
+        optimizer = SharpnessAware(base, ASAM(), model=outer)
+        optimizer.step(closure_for(model, optimizer, batch))
+        ends.append(snapshot(model))
+    assert equal(*ends)
+
+
+def test_deepcopy_and_pickle_keep_model_and_optimizer_together(batch: tuple) -> None:
+    model = make_model()
+    optimizer = SharpnessAware(sgd(model), SAMSON())
+    optimizer.step(closure_for(model, optimizer, batch))
+    copies = [copy.deepcopy((model, optimizer)), pickle.loads(pickle.dumps((model, optimizer)))]  # noqa: S301
+    for other, again in copies:
+        assert again.model is other
+        assert again.param_groups[0]["params"][0] is other[0].weight
+        again.step(closure_for(other, again, batch))
+    before = snapshot(model)
+    optimizer.step(closure_for(model, optimizer, batch))
+    assert not equal(before, snapshot(model))
+    assert all(equal(snapshot(other), snapshot(model)) for other, _ in copies)
+
+
+def test_autocast_casts_are_not_reused_across_the_climb() -> None:
+    """With both passes in one autocast region, cached casts would make the second pass see the old weights."""
+    model = nn.Linear(8, 8)
+    x = torch.randn(4, 8)
+    optimizer = SharpnessAware(sgd(model), SAM(rho=2.0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        first = model(x).square().mean()
+        first.backward()
+        with optimizer.perturbed(model):
+            second = model(x).square().mean()
+        third = model(x).square().mean()
+    assert second.item() > 1.5 * first.item()
+    assert third.item() == first.item()
+
+
+def test_a_step_without_perturbation_warns_once(model: nn.Sequential, batch: tuple) -> None:
+    optimizer = SharpnessAware(sgd(model), SAM())
+    loss_of(model, batch).backward()
+    with pytest.warns(UserWarning, match="no perturbation was made: pass a closure or use `perturbed`") as caught:
+        optimizer.step()
+        optimizer.step()
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        still = SharpnessAware(sgd(make_model(), lr=0.0), SAM())
+        still.step()  # as distributed checkpointing does to make the state
+        fresh = make_model()
+        optimizer = SharpnessAware(sgd(fresh), SAM())
+        explicit_step(fresh, optimizer, batch)
+
+
+def test_wrong_use_is_an_error(model: nn.Sequential, batch: tuple) -> None:
+    optimizer = SharpnessAware(sgd(model), SAM())
+    with pytest.raises(RuntimeError, match="Call `loss.backward\\(\\)` before"), optimizer.perturbed(model):
+        pass
+    with pytest.raises(RuntimeError, match="a closure must call"):
+        optimizer.step(lambda: loss_of(model, batch).detach())
+    loss_of(model, batch).backward()
+    with optimizer.perturbed(model):
+        with pytest.raises(RuntimeError, match="inside `perturbed`"):
+            optimizer.step()
+        with pytest.raises(RuntimeError, match="nested"), optimizer.perturbed(model):
+            pass
+
+
+def test_sparse_gradients_are_refused() -> None:
+    embedding = nn.Embedding(5, 3, sparse=True)
+    optimizer = SharpnessAware(sgd(embedding, momentum=0.0), SAM())
+    embedding(torch.tensor([1, 2])).sum().backward()
+    with pytest.raises(RuntimeError, match="sparse=False"), optimizer.perturbed(embedding):
+        pass
+
+
+def test_a_scaling_rule_needs_names_and_something_to_scale(model: nn.Sequential) -> None:
+    plain = torch.optim.SGD(list(model.parameters()), lr=0.1)
+    with pytest.raises(ValueError, match=r"param_groups\(model\)`, or pass `model="):
+        SharpnessAware(plain, SAMSON())
+    SharpnessAware(plain, SAM())
+    SharpnessAware(plain, SAMSON(policy="matrices"))
+    SharpnessAware(plain, SAMSON(), model=model)
+    biases = torch.optim.SGD([("bias", model[4].bias)], lr=0.1)
+    with pytest.raises(ValueError, match="would silently be SAM"):
+        SharpnessAware(biases, SAMSON())
+    with pytest.raises(ValueError, match="would silently be SAM"):
+        SharpnessAware(biases, SAMSON(policy="matrices"))
+
+
+def test_unfit_bases_are_refused(model: nn.Sequential) -> None:
+    with pytest.raises(ValueError, match="`rho`, which Adadelta does"):
+        SharpnessAware(torch.optim.Adadelta(param_groups(model)), SAM())
+    with pytest.raises(TypeError, match="not LBFGS"):
+        SharpnessAware(torch.optim.LBFGS(model.parameters()), SAM())
+    with pytest.raises(TypeError, match="not a wrapper"):
+        SharpnessAware(SharpnessAware(sgd(model), SAM()), SAM())
+    with pytest.raises(TypeError, match="`rule` must be a rule"):
+        SharpnessAware(sgd(model), 0.05)
+    with pytest.raises(ValueError, match="at least one parameter"):
+        param_groups(nn.ReLU())
+
+
+def test_the_link_to_a_model_does_not_keep_it_alive() -> None:
+    model = nn.Linear(2, 2)
+    groups = param_groups(model)
+    kept = groups[0]["params"]
+    del model, groups
+    gc.collect()
+    optimizer = SharpnessAware(torch.optim.SGD(kept, lr=0.1), SAM())
+    assert optimizer.model is None
+
+
+@pytest.mark.parametrize("base", [torch.optim.AdamW, torch.optim.RMSprop])
+def test_other_bases_work(base: type[torch.optim.Optimizer], batch: tuple) -> None:
+    """AdamW by hand: its step with the gradient at the perturbed weights."""
+    model, other = make_model(), make_model()
+    optimizer = SharpnessAware(base(param_groups(model), lr=0.01), SAM(rho=0.2))
+    plain = base(other.parameters(), lr=0.01)
+    for _ in range(3):
+        optimizer.step(closure_for(model, optimizer, batch))
+        closure_for(other, plain, batch)()
+        parameters = list(other.parameters())
+        gradients = [p.grad.clone() for p in parameters]
+        norm = torch.sqrt(sum(g.square().sum() for g in gradients))
+        before = [p.detach().clone() for p in parameters]
+        statistics = {k: v.clone() for k, v in other.named_buffers()}
+        with torch.no_grad():
+            for p, g in zip(parameters, gradients, strict=True):
+                p += 0.2 * g / norm
+        closure_for(other, plain, batch)()
+        with torch.no_grad():
+            for p, value in zip(parameters, before, strict=True):
+                p.copy_(value)
+            for name, buffer in other.named_buffers():
+                buffer.copy_(statistics[name])
+        plain.step()
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(p, q, rtol=1e-9, atol=1e-10)
