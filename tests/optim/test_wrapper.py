@@ -199,7 +199,7 @@ def test_deepcopy_and_pickle_keep_model_and_optimizer_together(batch: tuple) -> 
     model = make_model()
     optimizer = SharpnessAware(sgd(model), SAMSON())
     optimizer.step(closure_for(model, optimizer, batch))
-    copies = [copy.deepcopy((model, optimizer)), pickle.loads(pickle.dumps((model, optimizer)))]  # noqa: S301
+    copies = [copy.deepcopy((model, optimizer)), pickle.loads(pickle.dumps((model, optimizer)))]
     for other, again in copies:
         assert again.model is other
         assert again.param_groups[0]["params"][0] is other[0].weight
