@@ -1,0 +1,74 @@
+"""Records survive the file bit for bit, and a bad file says what is wrong with it."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from samson.records import Configuration, Level, RecordError, RunRecord, read_json, write_json
+from tests.builders import PLAN, records
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "run.json"
+    write_json(path, records()[2])
+    assert read_json(path, RunRecord) == records()[2]
+    assert [p.name for p in path.parent.iterdir()] == ["run.json"]  # nothing partial is left
+    write_json(path, PLAN)
+    assert read_json(path, Configuration) == PLAN
+
+
+def damage(data: dict, *keys: object, value: object) -> dict:
+    inner = data
+    for key in keys[:-1]:
+        inner = inner[key]
+    if value is KeyError:
+        del inner[keys[-1]]
+    else:
+        inner[keys[-1]] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("method",), KeyError, "record lacks `method`"),
+        (("extra",), 1, "record has an unknown `extra`"),
+        (("seed",), "0", "record.seed must be int, got '0'"),
+        (("seed",), True, "record.seed must be int, got True"),
+        (("seed",), 7, "`seed` must be from 0 to 1, got 7"),
+        (("method",), "adam", "`method` must be one of sgd, samson"),
+        (("version",), 2, "`version` must be 1"),
+        (("levels", 1, "accuracies", 0), 1.5, r"record.levels\[1\]: `accuracies` must be between 0 and 1"),
+        (("levels", 1, "accuracies"), [0.5], "`levels` must be"),
+        (("levels",), {}, "record.levels must be list"),
+        (("environment", "git"), 3, "record.environment.git must be str | None"),
+        (("configuration", "methods", "sgd", "lr"), None, "record.configuration.methods.sgd.lr must be"),
+    ],
+)
+def test_a_bad_field_is_named(tmp_path: Path, keys: tuple, value: object, message: str) -> None:
+    path = tmp_path / "run.json"
+    data = json.loads(json.dumps(asdict(records()[0])))
+    path.write_text(json.dumps(data))
+    read_json(path, RunRecord)
+    path.write_text(json.dumps(damage(data, *keys, value=value)))
+    with pytest.raises(RecordError, match=message) as caught:
+        read_json(path, RunRecord)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "{}", '{"a": NaN}', "\x00"])
+def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    with pytest.raises(RecordError, match=r"run\.json"):
+        read_json(path, RunRecord)
+
+
+def test_numbers_that_json_does_not_have_are_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "level.json"
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json(path, Level(math.inf, (0.5,)))
+    assert not path.exists()
