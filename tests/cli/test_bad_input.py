@@ -1,0 +1,150 @@
+"""Bad input: at most four lines that name parameter, value, rule and mend, status 2, and no training."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from samson.cli import app, main
+
+COMPARE = ["compare", "--methods", "sgd", "--seeds", "1", "--epochs", "1", "--trials", "2", "--jobs", "1"]
+
+
+@pytest.fixture
+def samson(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
+    """Run the command line; gives its status and what it wrote to standard error."""
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["samson", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as error:
+            return int(error.code or 0), capfd.readouterr().err
+        return 0, capfd.readouterr().err
+
+    return call
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "run_all", lambda *_, **__: pytest.fail("training has started"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--methods", "samsom"], ["--methods", "'samsom'", "Did you mean 'samson'?", "Available: sgd, noise"]),
+        (["--methods", "sgd,,"], ["--methods", "''", "Available"]),
+        (["--methods", "sgd,sam,sgd"], ["--methods", "without repetition", "'sgd'", "Remove"]),
+        (["--methods", "samson+clip,clip+samson"], ["without repetition", "'clip+samson'"]),
+        (["--methods", "clip,sgd+clip"], ["without repetition", "'sgd+clip'"]),
+        (["--methods", "sam+samson"], ["--methods", "'sam+samson'", "+clip", "Split"]),
+        (["--methods", "clip+clip"], ["'clip+clip'"]),
+        (["--data", "digit"], ["--data", "'digit'", "Did you mean 'digits'?"]),
+        (["--noise", "gausian"], ["--noise", "'gausian'", "Did you mean 'gaussian'?"]),
+        (["--trials", "0"], ["--trials", "at least 2", "got 0", "default"]),
+        (["--seeds", "0"], ["--seeds", "at least 1", "got 0"]),
+        (["--epochs", "-1"], ["--epochs", "at least 1", "got -1"]),
+        (["--jobs", "0"], ["--jobs", "at least 1", "got 0"]),
+        (["--levels", "0,x"], ["--levels", "'0,x'", "for example"]),
+        (["--levels", "0,-.1"], ["--levels", "≥ 0", "got -0.1"]),
+        (["--levels", ".1,.1"], ["--levels", "without repetition"]),
+        (["--levels", "0"], ["--levels", "above 0"]),
+        (["--methods", "sam", "--set", "sam.rho=-1"], ["--set sam", "`rho` must be ≥ 0", "got -1.0", "Change it"]),
+        (["--methods", "samson", "--set", "samson.p=0.5"], ["`p` must be ≥ 1", "got 0.5"]),
+        (["--methods", "clip", "--set", "clip.alpha=0"], ["`alpha` must be > 0"]),
+        (["--methods", "noise", "--set", "noise.sigma=-1"], ["`sigma` must be ≥ 0"]),
+        (["--methods", "sam", "--set", "sam.roh=1"], ["--set sam", "'roh'", "Did you mean 'rho'?"]),
+        (["--methods", "sam", "--set", "asam.rho=1"], ["--set", "'asam'", "Did you mean 'sam'?"]),
+        (["--methods", "sam", "--set", "sam.rho=big"], ["--set sam.rho must be a number", "'big'"]),
+        (["--methods", "sam", "--set", "rho"], ["--set", "METHOD.PARAM=VALUE", "'rho'"]),
+        (["--methods", "samson", "--set", "samson.policy=some"], ["`policy` must be one of authors", "'some'"]),
+    ],
+)
+@pytest.mark.usefixtures("no_training")
+def test_compare_refuses(samson, tmp_path: Path, options: list[str], words: list[str]) -> None:
+    out = tmp_path / "out"
+    status, message = samson(*COMPARE, "--out", out, *options)
+    assert status == 2
+    assert len(message.strip().splitlines()) <= 4
+    for word in words:
+        assert word in message
+    assert not out.exists()
+
+
+def test_an_option_of_the_wrong_type_is_refused_shortly(samson, tmp_path: Path) -> None:
+    status, message = samson(*COMPARE, "--out", tmp_path / "out", "--trials", "many")
+    assert status == 2
+    assert len(message.strip().splitlines()) <= 4
+    assert "'--trials'" in message
+    assert "valid integer" in message
+
+
+def finished(samson, out: Path) -> None:
+    assert samson(*COMPARE, "--out", out, "--quiet")[0] == 0
+
+
+def test_a_folder_of_another_configuration_is_refused(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    finished(samson, out)
+    monkeypatch.setattr(app, "run_all", lambda *_, **__: pytest.fail("training has started"))
+    status, message = samson(*COMPARE, "--out", out, "--trials", "3")
+    assert (status, len(message.strip().splitlines())) == (2, 2)
+    assert "belongs to another configuration; different: trials" in message
+    assert "Choose another folder with --out" in message
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("precious")
+    status, message = samson(*COMPARE, "--out", other)
+    assert status == 2
+    assert "must be a new folder" in message
+    status, message = samson(*COMPARE, "--out", other / "thesis.tex")
+    assert status == 2
+    assert (other / "thesis.tex").read_text() == "precious"
+
+
+def test_a_damaged_record_is_refused(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    finished(samson, out)
+    path = out / "records" / "sgd-seed0.json"
+    good = path.read_text()
+    monkeypatch.setattr(app, "run_all", lambda *_, **__: pytest.fail("training has started"))
+    for bad in (good[: len(good) // 2], json.dumps(json.loads(good) | {"seed": 5})):
+        path.write_text(bad)
+        for command in ([*COMPARE, "--out", out], ["report", out]):
+            status, message = samson(*command)
+            assert (status, len(message.strip().splitlines())) == (2, 2)
+            assert "sgd-seed0.json" in message
+            assert "Delete or move that file" in message
+        assert path.read_text() == bad  # and it is still there to look at
+    path.write_text(good)
+    path.with_name("sam-seed0.json").write_text(good)
+    assert "belongs to another comparison or run" in samson("report", out)[1]
+
+
+def test_report_and_evaluate_refuse(samson, tmp_path: Path) -> None:
+    assert samson("report", tmp_path)[0] == 2
+    status, message = samson("evaluate", tmp_path / "none.safetensors")
+    assert status == 2
+    assert "CHECKPOINT must be" in message
+    out = tmp_path / "out"
+    finished(samson, out)
+    network = out / "networks" / "sgd-seed0.safetensors"
+    assert samson("evaluate", network, "--trials", "2", "--levels", ".1")[0] == 0
+    for options, word in (
+        (["--trials", "1"], "--trials"),
+        (["--noise", "gauss"], "Did you mean 'gaussian'"),
+        (["--seed", "-1"], "--seed"),
+    ):
+        status, message = samson("evaluate", network, *options)
+        assert status == 2
+        assert word in message
+    content = network.read_bytes()
+    network.write_bytes(content[:100])
+    status, message = samson("evaluate", network)
+    assert status == 2
+    assert "damaged" in message
+    network.write_bytes(content)
+    network.with_suffix(".json").unlink()
+    assert "needs its `.json` file" in samson("evaluate", network)[1]

@@ -1,0 +1,135 @@
+"""`samson compare` end to end, small: records, resuming, interruption, and independence of the number of processes."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SMALL = ["--methods", "sgd,samson+clip", "--seeds", "2", "--epochs", "1", "--trials", "2", "--levels", ".1,.2"]
+RUNS = ["samson+clip-seed0", "samson+clip-seed1", "sgd-seed0", "sgd-seed1"]
+
+
+def start(*arguments: object, **settings: object) -> subprocess.Popen:
+    program = [sys.executable, "-c", "from samson.cli import main; main()", *map(str, arguments)]
+    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
+
+
+def samson(*arguments: object) -> tuple[str, str]:
+    process = start(*arguments)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    return out, err
+
+
+def trials(folder: Path) -> dict[str, list]:
+    return {path.stem: json.loads(path.read_text())["levels"] for path in sorted((folder / "records").glob("*.json"))}
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    out, err = samson("compare", *SMALL, "--out", folder, "--jobs", "2", "--quiet")
+    return folder, out, err
+
+
+def test_everything_is_written(compared: tuple[Path, str, str]) -> None:
+    folder, out, err = compared
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "configuration.json",
+        "networks",
+        "records",
+        "report.html",
+        "summary.csv",
+    ]
+    assert list(trials(folder)) == RUNS
+    assert sorted(path.name for path in (folder / "networks").iterdir()) == sorted(
+        f"{run}.{kind}" for run in RUNS for kind in ("json", "safetensors")
+    )
+    rows = list(csv.DictReader((folder / "summary.csv").open()))
+    assert [(row["method"], row["level"]) for row in rows] == [
+        (method, level) for method in ("sgd", "samson+clip") for level in ("0", "0.1", "0.2")
+    ]
+    assert "samson+clip" in out
+    assert str(folder / "report.html") in out.replace("\n", "")
+    assert [line.split()[0] for line in err.splitlines()] == ["1/4", "2/4", "3/4", "4/4"]
+    record = json.loads((folder / "records" / "sgd-seed1.json").read_text())
+    assert [len(level["accuracies"]) for level in record["levels"]] == [1, 2, 2]
+    assert record["configuration"]["methods"]["samson+clip"]["policy"] == "authors"
+
+
+def test_one_process_gives_the_same_trials(compared: tuple[Path, str, str], tmp_path: Path) -> None:
+    samson("compare", *SMALL, "--out", tmp_path / "one", "--jobs", "1", "--quiet")
+    assert trials(tmp_path / "one") == trials(compared[0])
+
+
+def test_the_report_renders_from_records_alone(compared: tuple[Path, str, str], tmp_path: Path) -> None:
+    folder, _, _ = compared
+    alone = tmp_path / "alone" / "records"
+    alone.mkdir(parents=True)
+    for path in (folder / "records").iterdir():
+        (alone / path.name).write_bytes(path.read_bytes())
+    samson("report", alone.parent)
+    for name in ("summary.csv", "report.html"):
+        assert (alone.parent / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_saved_network_gives_its_records_trials(compared: tuple[Path, str, str]) -> None:
+    folder, _, _ = compared
+    out, _ = samson("evaluate", folder / "networks" / "sgd-seed0.safetensors", "--levels", ".2", "--trials", "2")
+    [clean, _, noisy] = trials(folder)["sgd-seed0"]
+    assert f"{100 * clean['accuracies'][0]:.1f}" in out
+    assert f"{100 * sum(noisy['accuracies']) / 2:.1f} ±" in out
+    assert f"{100 * min(noisy['accuracies']):.1f}" in out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_ctrl_c_keeps_finished_runs_and_a_repetition_goes_on(tmp_path: Path, processes: int) -> None:
+    out = tmp_path / "out"
+    command = ["compare", "--methods", "sgd", "--seeds", "4", "--epochs", "4", "--trials", "2", "--levels", ".2"]
+    command += ["--out", str(out), "--jobs", str(processes), "--quiet"]
+    process = start(*command, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list((out / "records").glob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    kept = trials(out)
+    assert 1 <= len(kept) < 4
+    assert f"Stopped with {len(kept)} of 4 runs finished" in err
+    assert not list(out.rglob("*.partial"))
+    samson("report", out)
+    assert f"{len(kept)} of 4 runs are finished" in (out / "report.html").read_text()
+    _, err = samson(*command)
+    assert f"Going on: {len(kept)} of 4 runs are finished." in err
+    assert f"{len(kept) + 1}/4" in err  # only what was missing
+    assert f"{len(kept)}/4 " not in err
+    assert len(trials(out)) == 4
+    assert {name: trials(out)[name] for name in kept} == kept
+    _, err = samson(*command)  # nothing left to do
+    assert "/4 " not in err
+
+
+@pytest.mark.parametrize("package", ["typer", "rich", "plotly"])
+def test_a_missing_extra_is_named(package: str) -> None:
+    program = f"import sys; sys.modules[{package!r}] = None; from samson.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"samson: the command line needs '{package}" in done.stderr
+    assert "pip install 'samson-torch[cli]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_core_imports_without_extras() -> None:
+    blocked = ("typer", "rich", "plotly", "sklearn", "scipy")
+    program = f"import sys; sys.modules.update(dict.fromkeys({blocked}))\n"
+    program += "import samson, samson.noise, samson.evaluation, samson.records"
+    subprocess.run([sys.executable, "-c", program], check=True)
