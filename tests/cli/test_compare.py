@@ -51,7 +51,7 @@ def test_everything_is_written(compared: tuple[Path, str, str]) -> None:
     assert sorted(path.name for path in (folder / "networks").iterdir()) == sorted(
         f"{run}.{kind}" for run in RUNS for kind in ("json", "safetensors")
     )
-    rows = list(csv.DictReader((folder / "summary.csv").open()))
+    rows = list(csv.DictReader((folder / "summary.csv").read_text().splitlines()))
     assert [(row["method"], row["level"]) for row in rows] == [
         (method, level) for method in ("sgd", "samson+clip") for level in ("0", "0.1", "0.2")
     ]
