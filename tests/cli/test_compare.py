@@ -128,6 +128,17 @@ def test_a_missing_extra_is_named(package: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_missing_data_is_named_before_training(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['sklearn.datasets'] = None; from samson.cli import main; main()"
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "compare", "--out", str(out)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 2)
+    assert "pip install 'samson-torch[cli]'" in done.stderr
+    assert not out.exists()
+
+
 def test_the_core_imports_without_extras() -> None:
     blocked = ("typer", "rich", "plotly", "sklearn", "scipy")
     program = f"import sys; sys.modules.update(dict.fromkeys({blocked}))\n"

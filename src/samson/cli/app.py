@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from samson.cli.progress import Bars, Lines
@@ -127,14 +128,18 @@ def evaluate_checkpoint(
     table = Table(title=f"{about.method}, seed {about.seed}: {about.data} under {noise} noise", title_justify="left")
     for column in ("Noise", "Accuracy % (95 %)", "Worst chip", "Chips"):
         table.add_column(column, justify="right")
-    for level in wanted:
-        if level == 0:
-            clean = accuracy(model, as_batches(test))
-            table.add_row("0", f"{100 * clean:.1f}", "", "")
-            continue
-        result = evaluate(model, test, NOISES[noise](level), trials=trials, seed=seed)
-        estimate = Estimate(**vars(result.interval))
-        table.add_row(f"{level:g}", percent(estimate), f"{100 * result.worst:.1f}", str(trials))
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("chips", total=trials * sum(level > 0 for level in wanted))
+        for level in wanted:
+            if level == 0:
+                clean = accuracy(model, as_batches(test))
+                table.add_row("0", f"{100 * clean:.1f}", "", "")
+                continue
+            result = evaluate(
+                model, test, NOISES[noise](level), trials=trials, seed=seed, on_trial=lambda: progress.advance(bar)
+            )
+            estimate = Estimate(**vars(result.interval))
+            table.add_row(f"{level:g}", percent(estimate), f"{100 * result.worst:.1f}", str(trials))
     Console().print(table)
 
 

@@ -44,6 +44,10 @@ def plan_comparison(
         SetupError: Names the parameter, the value, the rule and the mend.
     """
     choose("--data", data, DATA)
+    try:
+        DATA[data]()
+    except ImportError as error:
+        raise SetupError(f"--data: {data!r} cannot be loaded.\n{error}") from error
     choose("--noise", noise, NOISES)
     require(trials >= 2, "--trials", "at least 2 chips, for an interval", trials, "The default is 20.")
     require(seeds >= 1, "--seeds", "at least 1", seeds, "The default is 3.")
