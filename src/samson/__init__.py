@@ -2,11 +2,33 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from samson.optim import ASAM, SAM, SAMSON, NoiseInjection, SharpnessAware, WeightClipping, param_groups
+from samson.optim import (
+    ASAM,
+    SAM,
+    SAMSON,
+    Lookbehind,
+    NoiseInjection,
+    RhoSchedule,
+    SharpnessAware,
+    WeightClipping,
+    norm_layers,
+    param_groups,
+)
 
 try:
     __version__ = version("samson-torch")
 except PackageNotFoundError:  # the source tree on the path, not installed
     __version__ = "0+unknown"
 
-__all__ = ["ASAM", "SAM", "SAMSON", "NoiseInjection", "SharpnessAware", "WeightClipping", "param_groups"]
+__all__ = [
+    "ASAM",
+    "SAM",
+    "SAMSON",
+    "Lookbehind",
+    "NoiseInjection",
+    "RhoSchedule",
+    "SharpnessAware",
+    "WeightClipping",
+    "norm_layers",
+    "param_groups",
+]

@@ -12,8 +12,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
-from samson.optim import RULES, Rule
-from samson.optim.ascent import Share, climb
+from samson.optim import RULES, Rule, ascent
+from samson.optim.ascent import Part, climb
+from samson.optim.memory import Scales
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 
 Array = np.ndarray
@@ -201,23 +202,31 @@ def test_weights_come_back_bitwise_also_after_an_error(case: Case) -> None:
     optimizer.step(closure_for(model, optimizer, batch))  # and the optimizer works on
 
 
-def share_of(rule: Rule, weights: list[torch.Tensor]) -> Share:
+def parts_of(rule: Rule, weights: list[torch.Tensor], fast: bool = True) -> list[Part]:
     """The first weight is scaled, where the rule scales at all; the others are not."""
-    return Share(rule, [], weights) if isinstance(rule, SAM) else Share(rule, weights[:1], weights[1:])
+    first = 0 if isinstance(rule, SAM) else 1
+    parts = [Part(rule, rule.rho, True, weights[:first], [w.grad for w in weights[:first]])] if first else []
+    if first and fast and not weights[0].is_complex():
+        parts[0].scales = Scales(weights[:1])
+    return [*parts, Part(rule, rule.rho, False, weights[first:], [w.grad for w in weights[first:]])]
 
 
 @every_case
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64])
-def test_a_norm_that_is_not_finite_gives_no_perturbation(case: Case, bad: float, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_norm_that_is_not_finite_gives_no_perturbation(
+    case: Case, bad: float, dtype: torch.dtype, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not fast:  # torch's fused kernel away, as on a device that has none
+        monkeypatch.setattr(ascent, "_fusable", lambda *_: False)
     weights = [torch.randn(3, 4).to(dtype).requires_grad_() for _ in range(2)]
-    shares = [share_of(case.rule, weights)]
     for value in (1.0, bad, 1.0):
         before = [w.detach().clone() for w in weights]
         for w in weights:
             w.grad = torch.ones_like(w)
         weights[0].grad[0, 0] = value
-        climb(shares)
+        climb(parts_of(case.rule, weights, fast))
         assert [torch.equal(w, b) for w, b in zip(weights, before, strict=True)] == [not math.isfinite(value)] * 2
 
 
@@ -227,7 +236,7 @@ def test_the_climb_never_waits_for_the_device(case: Case) -> None:
         weights = [torch.randn(3, 4).requires_grad_() for _ in range(3)]
         for w in weights:
             w.grad = torch.randn(3, 4)
-        climb([share_of(case.rule, weights)])
+        climb(parts_of(case.rule, weights))
         with pytest.raises(Exception, match="_local_scalar_dense"):  # it would be noticed
             weights[0].sum().item()
 
@@ -251,7 +260,7 @@ def test_complex_weights_use_the_modulus(case: Case) -> None:
     weight = torch.randn(3, 4, dtype=torch.complex128).requires_grad_()
     weight.grad = torch.randn(3, 4, dtype=torch.complex128)
     w, g = weight.detach().numpy().copy(), weight.grad.numpy().copy()
-    climb([share_of(case.rule, [weight])])
+    climb(parts_of(case.rule, [weight]) if isinstance(case.rule, SAM) else parts_of(case.rule, [weight])[:1])
     t = case.scale("weight", w)
     expected = w + case.rule.rho * t**2 * g / np.sqrt((np.abs(t * g) ** 2).sum())
     assert np.abs(weight.detach().numpy() - expected).max() < 1e-12

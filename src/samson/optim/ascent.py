@@ -1,14 +1,17 @@
-"""The climb: from weights and gradients to w + ε, in place, without waiting for the device."""
+"""The climb: from weights and directions to w + ε, in place, without waiting for the device."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from samson.optim.rules import Rule
+from samson.optim.memory import Scales, dense
+from samson.optim.rules import Norms, Rule
+from samson.optim.sharding import Groups, over_all
 
 SMALLEST = 1e-16
 """Added to the gradient norm, as in the papers' code, so that a zero gradient gives a zero perturbation."""
@@ -16,75 +19,214 @@ SMALLEST = 1e-16
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-class Share(NamedTuple):
-    """One parameter group's share in the climb: tensors that its rule scales, and tensors with T = 1."""
+@dataclass(eq=False)
+class Part:
+    """Weights of one dtype, device and sharding that one rule treats alike.
+
+    Args:
+        rule: The rule, with the settings of the weights' parameter group.
+        rho: Radius ρ, a number or a tensor without axes.
+        scaled: Whether the rule's T applies; it is 1 otherwise.
+        weights: The weights, or this process's parts of them; changed by the climb.
+        directions: A gradient for each weight; used up as working memory.
+        groups: The process groups over which each weight is split.
+        scales: Memory for T, if the weights fit into it.
+    """
 
     rule: Rule
-    scaled: list[Tensor]
-    plain: list[Tensor]
+    rho: float | Tensor
+    scaled: bool
+    weights: list[Tensor]
+    directions: list[Tensor]
+    groups: Groups = ()
+    scales: Scales | None = None
 
 
-def share(rule: Rule, group: dict[str, Any], names: dict[Tensor, str]) -> Share:
-    """Sort a group's moving weights into scaled and plain ones, under the group's own settings."""
-    of_group = Share(rule.within(group), [], [])
-    for p in group["params"]:
-        if rule.moves(p):
-            (of_group.scaled if rule.scales_tensor(names.get(p, ""), p) else of_group.plain).append(p)
-    return of_group
+class Height(NamedTuple):
+    """What a climb measured, as tensors without axes.
+
+    Args:
+        norm: ‖T∘g‖₂ over all parts and processes.
+        epsilon: ‖ε‖₂, or None where it was not asked for.
+    """
+
+    norm: Tensor
+    epsilon: Tensor | None
 
 
 def norms(tensors: Sequence[Tensor], p: float) -> list[Tensor]:
-    """The p-norm of each tensor, in at least float32; p is any real number ≥ 1 or infinity."""
-    if not tensors:
-        return []
-    half = any(t.dtype in (torch.float16, torch.bfloat16) for t in tensors)
-    return list(torch._foreach_norm(list(tensors), p, dtype=torch.float32 if half else None))
+    """The p-norm of each tensor, in at least float32; p is any real number ≥ 1 or infinity. Empty ones have 0."""
+    full = [t for t in tensors if t.numel()]
+    if not full:
+        return [torch.zeros((), dtype=_precise(t), device=t.device) for t in tensors]
+    found = list(torch._foreach_norm(full, p, dtype=_precise(full[0]) if _half(full) else None))
+    if len(full) == len(tensors):
+        return found
+    each = iter(found)
+    return [next(each) if t.numel() else torch.zeros_like(found[0]) for t in tensors]
 
 
 @torch.no_grad()
-def climb(shares: Sequence[Share]) -> Tensor:
+def climb(parts: Sequence[Part], measure: bool = False) -> Height:
     """Move every weight to w + ε with ε = ρ·T²∘g / (‖T∘g‖₂ + 1e-16).
 
-    The norm is one over all shares; a share with ρ = 0 counts in it and stays where it is. The gradients are used up
-    as working memory. A norm that is not finite gives ε = 0 exactly: 0·∞ would be NaN, so the bits of ε are
-    multiplied as integers, and no value travels to the host.
+    The norm is one over all parts and all processes; a part with ρ = 0 counts in it and stays where it is. A norm
+    that is not finite gives ε = 0 exactly, and no value travels to the host.
 
     Args:
-        shares: Weights with a dense gradient each; at least one weight in all.
-
-    Returns:
-        The norm ‖T∘g‖₂, a tensor without axes on the weights' device.
+        parts: At least one weight in all.
+        measure: Whether ‖ε‖₂ is wanted, which costs one more pass over the scaled weights.
     """
-    scales: list[list[Tensor]] = []
-    for share in shares:
-        scales.append(share.rule.scale(share.scaled, norms) if share.scaled else [])
-        if share.scaled:
-            torch._foreach_mul_(_gradients(share.scaled), scales[-1])
-    parts = norms([g for share in shares for g in _gradients(share.scaled + share.plain)], 2)
-    widest = max((part.dtype for part in parts), key=lambda dtype: dtype.itemsize)
-    norm: Tensor = torch.linalg.vector_norm(torch.stack([part.to(parts[0].device, widest) for part in parts]))
-    for share, scale in zip(shares, scales, strict=True):
-        if share.rule.rho == 0:
+    scales, ranges = _scales(parts)
+    for part, of_part in zip(parts, scales, strict=True):
+        if of_part:
+            torch._foreach_mul_(part.directions, of_part)
+    lengths = [torch.stack(norms(part.directions, 2)) for part in parts]
+    norm = norm_over_all(lengths, [part.groups for part in parts], ranges)
+    for i, part in enumerate(parts):
+        if not isinstance(part.rho, Tensor) and part.rho == 0:
+            lengths[i] = torch.zeros_like(lengths[i])
             continue
-        if share.scaled:
-            torch._foreach_mul_(_gradients(share.scaled), scale)
-        weights = share.scaled + share.plain
-        steps = _gradients(weights)
-        torch._foreach_mul_(steps, share.rule.rho / (norm + SMALLEST))
-        _keep_if(torch.isfinite(norm), steps)
-        torch._foreach_add_(weights, steps)
-    return norm
+        factor = part.rho / (norm + SMALLEST)
+        if (inverse := ranges[i]) is not None:
+            factor = factor.to(inverse.device) * inverse * inverse
+        factor = torch.where(factor.isfinite(), factor, 0.0).to(part.weights[0].device)
+        if not scales[i]:
+            lengths[i] = lengths[i] * factor
+            _add(part, factor, norm.isfinite())
+            continue
+        if part.scales is not None and scales[i] is part.scales.views:
+            part.scales.multiply(factor)
+        else:
+            torch._foreach_mul_(scales[i], factor)
+        torch._foreach_mul_(part.directions, scales[i])  # now they are ε
+        if measure:
+            lengths[i] = torch.stack(norms(part.directions, 2))
+        _add(part, None, norm.isfinite())
+    if not measure:
+        return Height(norm, None)
+    epsilon = norm_over_all(lengths, [part.groups for part in parts])
+    return Height(norm, torch.where(norm.isfinite(), epsilon, 0.0))
 
 
-def _gradients(weights: Sequence[Tensor]) -> list[Tensor]:
-    return [w.grad for w in weights if w.grad is not None]
+def norm_over_all(lengths: Sequence[Tensor], groups: Sequence[Groups], factors: Sequence[Tensor | None] = ()) -> Tensor:
+    """The 2-norm of all that vectors of lengths belong to, over all processes: one collective for each sharding.
+
+    Args:
+        lengths: Vectors of 2-norms of this process's parts.
+        groups: For each vector, the process groups over which its parts are split.
+        factors: For each vector, factors of its entries; None is 1.
+    """
+    widest = max((v.dtype for v in lengths), key=lambda dtype: dtype.itemsize)
+    home = lengths[0].device
+    by_groups: dict[Groups, list[Tensor]] = {}
+    for i, (vector, of_vector) in enumerate(zip(lengths, groups, strict=True)):
+        factor = factors[i] if factors else None
+        scaled = vector if factor is None else vector * factor
+        by_groups.setdefault(of_vector, []).append(scaled.to(home, widest))
+    totals = [
+        over_all(torch.linalg.vector_norm(torch.cat([v.flatten() for v in vectors])), 2, of_groups)
+        for of_groups, vectors in by_groups.items()
+    ]
+    return totals[0] if len(totals) == 1 else torch.linalg.vector_norm(torch.stack(totals))
+
+
+def _scales(parts: Sequence[Part]) -> tuple[list[list[Tensor]], list[Tensor | None]]:
+    """T for each scaled part as (scales, one factor for each weight); no factor is 1, no scales mean T = 1."""
+    scales: list[list[Tensor]] = []
+    orders: dict[tuple[float, Groups], list[int]] = {}
+    for i, part in enumerate(parts):
+        form = part.rule.magnitude() if part.scaled else None
+        if not part.scaled:
+            scales.append([])
+        elif form is None or part.scales is None:
+            scales.append(part.rule.scale(part.weights, _norms_over_all(part.groups)))
+        else:
+            scales.append(part.scales.magnitudes(part.weights, form.eta))
+            if form.p is not None:
+                orders.setdefault((form.p, part.groups), []).append(i)
+    factors: list[Tensor | None] = [None] * len(parts)
+    for (p, groups), numbers in orders.items():
+        of_parts = [torch.stack(norms(parts[i].weights, p)) for i in numbers]
+        home, sizes = of_parts[0].device, [len(v) for v in of_parts]
+        widest = max((v.dtype for v in of_parts), key=lambda dtype: dtype.itemsize)
+        ranges = over_all(torch.cat([v.to(home, widest) for v in of_parts]), p, groups)
+        inverses = torch.where(ranges > 0, ranges.reciprocal(), 0.0)
+        for i, inverse, own in zip(numbers, torch.split(inverses, sizes), of_parts, strict=True):
+            factors[i] = inverse.to(own.device, own.dtype)
+    return scales, factors
+
+
+def _norms_over_all(groups: Groups) -> Norms:
+    def whole(tensors: Sequence[Tensor], p: float) -> list[Tensor]:
+        return list(over_all(torch.stack(norms(tensors, p)), p, groups).unbind()) if groups else norms(tensors, p)
+
+    return whole
+
+
+def _add(part: Part, factor: Tensor | None, finite: Tensor) -> None:
+    """Add factor·direction to each weight if the condition holds, else leave every bit as it is."""
+    weights, steps = part.weights, part.directions
+    if _fusable(weights, steps):
+        lr: Tensor | float = 1.0 if factor is None else factor.float() if weights[0].is_cuda else factor
+        bad = finite.logical_not().to(weights[0].device, torch.float32)
+        live = [i for i, w in enumerate(weights) if w.numel()]
+        torch._fused_sgd_(
+            weights if len(live) == len(weights) else [weights[i] for i in live],
+            steps if len(live) == len(weights) else [steps[i] for i in live],
+            [],
+            weight_decay=0.0,
+            momentum=0.0,
+            lr=lr,
+            dampening=0.0,
+            nesterov=False,
+            maximize=True,
+            is_first_step=False,
+            found_inf=bad,
+        )
+        return
+    if factor is not None:
+        torch._foreach_mul_(steps, factor)
+    _keep_if(finite.to(weights[0].device), steps)
+    torch._foreach_add_(weights, steps)
+
+
+def _fusable(weights: Sequence[Tensor], steps: Sequence[Tensor]) -> bool:
+    """Whether torch's fused SGD kernel may add the steps: it skips all of them on a flag, without a wait.
+
+    On CUDA its learning rate is float32, too coarse for float64 weights; it takes no complex numbers, and the
+    compiler does not know it.
+    """
+    kind = weights[0].device.type
+    return (
+        not torch.compiler.is_compiling()
+        and weights[0].is_floating_point()
+        and (kind == "cpu" or (kind == "cuda" and weights[0].dtype != torch.float64))
+        and all(
+            w.stride() == s.stride() and w.dtype == s.dtype and dense(w) for w, s in zip(weights, steps, strict=True)
+        )
+    )
 
 
 def _keep_if(condition: Tensor, tensors: Sequence[Tensor]) -> None:
-    """Set every tensor to zero, NaN and infinity included, unless the condition (a tensor without axes) holds."""
+    """Set every tensor to zero, NaN and infinity included, unless the condition (a tensor without axes) holds.
+
+    0·∞ would be NaN, so the bits are multiplied as integers.
+    """
     real = [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
     by_size: dict[int, list[Tensor]] = {}
     for t in real:
         by_size.setdefault(t.dtype.itemsize, []).append(t)
     for size, same in by_size.items():
         torch._foreach_mul_([t.view(_INTEGERS[size]) for t in same], condition.to(_INTEGERS[size]))
+
+
+def _half(tensors: Sequence[Tensor]) -> bool:
+    return any(t.dtype in (torch.float16, torch.bfloat16) for t in tensors)
+
+
+def _precise(t: Tensor) -> torch.dtype:
+    return torch.float32 if t.dtype in (torch.float16, torch.bfloat16) else t.abs().dtype if t.is_complex() else t.dtype
+
+
+Climb = Callable[[Sequence[Part], bool], Height]

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from samson.optim.scaler import ScalerWatch
+
 
 class OptimizerWrapper(Optimizer):
     """A `torch.optim.Optimizer` whose `param_groups`, `state` and `defaults` are the base optimizer's own objects.
@@ -27,12 +29,14 @@ class OptimizerWrapper(Optimizer):
                 f"{type(base).__name__}. Pass for example `torch.optim.SGD(...)`."
             )
         self.base = base
+        self._scaler_watch = ScalerWatch()
         # Torch's hooks and profiling; Optimizer.__init__ would make a second copy of the groups.
         super().__setstate__({})
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         """The base optimizer's parameter groups."""
+        self._scaler_watch.groups_are_read()
         return self.base.param_groups
 
     @param_groups.setter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,34 +15,52 @@ from samson.optim.rules import Rule, ScalingRule
 _MODELS = WeakTensorKeyDictionary()
 
 
-def param_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Give a model's parameters as one named group, ready for any `torch.optim` optimizer.
+def norm_layers(module: nn.Module, name: str) -> bool:
+    """Whether a parameter belongs to a norm layer: for `param_groups(model, perturb=norm_layers)` (SAM-ON).
+
+    Norm layers are told by their class's name (BatchNorm, LayerNorm, RMSNorm, …).
+
+    Reference: Müller et al. 2023, arXiv 2306.04226: perturbing norm layers alone is often enough.
+    """
+    return "norm" in type(module).__name__.lower()
+
+
+def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] | None = None) -> list[dict[str, Any]]:
+    """Give a model's parameters as named groups, ready for any `torch.optim` optimizer.
 
     The names say which tensors a rule scales; the link to the model (kept outside the group, which stays plain)
     lets `SharpnessAware` hold norm statistics still while it perturbs.
 
     Args:
         model: The model to train. Shared parameters are listed once.
+        perturb: Which parameters are perturbed, told from the module that holds one and its name; by default all.
+            The others form a second group with `perturb=False`.
 
     Returns:
-        A list with one group of `params` and `param_names`.
+        A list of one or two groups of `params` and `param_names`.
 
     Raises:
-        ValueError: If the model has no parameter.
+        ValueError: If the model has no parameter, or none is to be perturbed.
 
     Example:
         >>> [group] = param_groups(nn.Linear(3, 2))
         >>> group["param_names"]
         ['weight', 'bias']
     """
-    names, parameters = [], []
+    owners = {p: module for module in model.modules() for p in module.parameters(recurse=False)}
+    chosen: dict[bool, dict[str, Any]] = {True: {"params": [], "param_names": []}}
     for name, parameter in model.named_parameters():
-        names.append(name)
-        parameters.append(parameter)
+        perturbed = perturb is None or perturb(owners[parameter], name)
+        group = chosen.setdefault(perturbed, {"params": [], "param_names": [], "perturb": False})
+        group["params"].append(parameter)
+        group["param_names"].append(name)
         _MODELS[parameter] = weakref.ref(model)
-    if not names:
-        raise ValueError(f"`model` must have at least one parameter, got {type(model).__name__} with none.")
-    return [{"params": parameters, "param_names": names}]
+    if not chosen[True]["params"]:
+        rule = (
+            "at least one parameter" if perturb is None or False not in chosen else "a parameter that `perturb` picks"
+        )
+        raise ValueError(f"`model` must have {rule}, got {type(model).__name__} with none.")
+    return list(chosen.values())
 
 
 def linked_model(parameters: Iterable[Tensor]) -> nn.Module | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
+
+from samson.optim.sharding import draw_whole, local
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,9 @@ class NoiseInjection:
     """Run the one forward and backward pass at noisy weights, then step from the clean ones.
 
     Weight matrices and convolutions (two axes or more) are drawn anew for each step; biases and norm layers stay
-    clean. The draw derives from (seed, step), so a resumed training repeats it. Put parameters that never go on a
-    chip, such as embeddings, in a group with `perturb=False`.
+    clean. The draw derives from (seed, step), so a resumed training repeats it, and every process draws the same.
+    Put parameters that never go on a chip, such as embeddings, in a group with `perturb=False`. A group's `rho` (1
+    unless set or scheduled) is the share of the noise that is added.
 
     Args:
         noise: Gives a noisy copy of a weight from `(weight, generator)`; any noise of `samson.noise` does.
@@ -33,8 +36,6 @@ class NoiseInjection:
     Reference: Joshi et al. 2020, Nature Communications 11, 2473 (noise relative to the layer's largest weight).
     """
 
-    one_pass: ClassVar[bool] = True
-
     noise: Callable[[Tensor, Generator], Tensor]
     seed: int = 0
 
@@ -45,19 +46,21 @@ class NoiseInjection:
             raise ValueError(f"`seed` must be ≥ 0, got {self.seed}.")
 
     def group_settings(self) -> dict[str, Any]:
-        """How many draws a parameter group has seen; kept there so that checkpoints carry it."""
-        return {"injections": 0}
+        """The share of the noise, and how many draws a parameter group has seen; kept so that checkpoints have it."""
+        return {"rho": 1.0, "injections": 0}
 
     def moves(self, weight: Tensor) -> bool:
         """Whether this parameter is made noisy: it has two axes or more."""
         return weight.ndim >= 2
 
     @torch.no_grad()
-    def displace(self, weights: Iterable[Tensor], step: int) -> None:
+    def displace(self, strengths: Mapping[Tensor, float | Tensor], step: int) -> None:
         """Overwrite each weight with its noisy copy of this step; on one device the order of weights is the draw's."""
         key = blake2b(f"{self.seed}/{step}".encode(), digest_size=8).digest()
         generators: dict[torch.device, Generator] = {}
-        for weight in weights:
+        for weight, strength in strengths.items():
             if weight.device not in generators:
                 generators[weight.device] = Generator(weight.device).manual_seed(int.from_bytes(key) >> 1)
-            weight.copy_(self.noise(weight, generators[weight.device]))
+            noisy = draw_whole(self.noise, weight, generators[weight.device])
+            part = local(weight)
+            part.copy_(noisy if isinstance(strength, (int, float)) and strength == 1 else part.lerp(noisy, strength))

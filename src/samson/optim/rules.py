@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor
@@ -20,7 +21,14 @@ from torch import Tensor
 from samson.optim.policies import POLICIES
 
 Norms = Callable[[Sequence[Tensor], float], list[Tensor]]
-"""`norms(tensors, p)` gives each tensor's p-norm as a tensor without axes."""
+"""`norms(tensors, p)` gives each tensor's p-norm as a tensor without axes, over all shards of the tensor."""
+
+
+class Magnitude(NamedTuple):
+    """The scale T = (|w| + eta) / ‖w_l‖_p, or |w| + eta where `p` is None: what the fast paths know."""
+
+    eta: float
+    p: float | None
 
 
 @dataclass(frozen=True)
@@ -34,34 +42,33 @@ class Rule:
         ValueError: If `rho` is negative or not finite.
     """
 
-    one_pass: ClassVar[bool] = False
-    """Whether the perturbed pass is the only one of a step; an ascent needs a gradient first."""
-
     rho: float
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "scale" in cls.__dict__ and "magnitude" not in cls.__dict__:
+            cls.magnitude = Rule.magnitude  # type: ignore[method-assign] # a new formula is not the inherited one
 
     def __post_init__(self) -> None:
         _require(0 <= self.rho < math.inf, "rho", "≥ 0 and finite", self.rho)
 
     def group_settings(self) -> dict[str, Any]:
-        """What a parameter group may set for itself, with this rule's values."""
+        """What every parameter group holds for itself, with this rule's values."""
         return {"rho": self.rho}
 
     def within(self, group: dict[str, Any]) -> Self:
-        """This rule with a parameter group's own settings."""
-        return replace(self, rho=group.get("rho", self.rho))
+        """This rule with the settings that a parameter group brings, under the names of the rule's own.
 
-    def moves(self, weight: Tensor) -> bool:
-        """Whether this parameter is perturbed: it has a gradient.
+        A `rho` that is a tensor (so that compiled code need not be compiled again when it changes) is left in the
+        group, unchecked: looking at it would wait for the device.
 
         Raises:
-            RuntimeError: If the gradient is sparse.
+            ValueError: If a setting is out of its range.
         """
-        if weight.grad is not None and weight.grad.layout != torch.strided:
-            raise RuntimeError(
-                "A sparse gradient cannot be perturbed. Use `sparse=False`, or put the embedding in a parameter group "
-                "with `perturb=False`."
-            )
-        return weight.grad is not None and weight.numel() > 0
+        own = tuple(
+            (f.name, group[f.name]) for f in fields(self) if not isinstance(group.get(f.name), (Tensor, type(None)))
+        )
+        return cast("Self", _with(self, own))
 
     def scales_tensor(self, name: str, tensor: Tensor) -> bool:
         """Whether T differs from 1 for this parameter."""
@@ -78,6 +85,10 @@ class Rule:
             One new real tensor for each weight, of its shape, ≥ 0.
         """
         raise NotImplementedError(f"{type(self).__name__} scales no tensor")
+
+    def magnitude(self) -> Magnitude | None:
+        """T as a formula that the fast paths know, or None: then `scale` alone says what it is."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -148,6 +159,10 @@ class ASAM(ScalingRule):
         torch._foreach_add_(scales, self.eta)
         return scales
 
+    def magnitude(self) -> Magnitude:
+        """T as the fast paths take it."""
+        return Magnitude(self.eta, None)
+
 
 @dataclass(frozen=True)
 class SAMSON(ScalingRule):
@@ -189,9 +204,18 @@ class SAMSON(ScalingRule):
         torch._foreach_mul_(scales, list(factors.unbind()))
         return scales
 
+    def magnitude(self) -> Magnitude:
+        """T as the fast paths take it."""
+        return Magnitude(self.eta, self.p)
+
 
 RULES: dict[str, type[Rule]] = {"sam": SAM, "asam": ASAM, "samson": SAMSON}
 """The catalogue: a rule that joins it joins the contract tests and the command line."""
+
+
+@lru_cache(maxsize=256)
+def _with(rule: Any, settings: tuple[tuple[str, Any], ...]) -> Any:
+    return replace(rule, **dict(settings))
 
 
 def _require(holds: bool, name: str, rule: str, value: object) -> None:

@@ -2,45 +2,67 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samson.optim.ascent import climb, share
-from samson.optim.delegation import OptimizerWrapper
-from samson.optim.groups import check_policy, linked_model, names_by_parameter
+from samson.optim import reuse
+from samson.optim.climber import Ascent, Climber, gradients
+from samson.optim.directions import DIRECTIONS, remember_gradients, require_momentum
 from samson.optim.injection import NoiseInjection
 from samson.optim.norm_statistics import frozen_statistics
 from samson.optim.rules import Rule
+from samson.optim.sharding import local
+
+STEPS = "sharpness_steps"
+"""Key in a parameter group under which steps are counted, where a mode needs it."""
 
 
-class SharpnessAware(OptimizerWrapper):
+class SharpnessAware(Climber):
     """Wrap an optimizer so that each step uses the gradient at perturbed weights.
 
-    There are two ways of use. `step(closure)` runs the closure twice (once under a one-pass rule such as
-    `NoiseInjection`) and returns the clean loss. Or run `backward()` once, then again inside
-    `with optimizer.perturbed(model):`, then call `step()`. Both passes see the same mini-batch; dropout draws new
-    masks in the second.
+    There are two ways of use. `step(closure)` runs the closure twice and returns the clean loss. Or run `backward()`
+    once, then again inside `with optimizer.perturbed(model):`, then call `step()`. Both passes see the same
+    mini-batch; dropout draws new masks in the second.
+
+    Cheaper and mixed modes are settings and combine freely:
+
+    - `ascent="previous"` or `"momentum"` climbs along the last step's gradient, or the base's momentum: one pass.
+    - `every=k` perturbs each k-th step only. `reuse=α` then adds to the steps between what the last perturbation
+      changed: g + α·‖g‖/‖g_v‖·g_v, with g_v the part of the perturbed gradient at right angles to the clean one.
+    - `mix=λ` steps with λ·g(w + ε) + (1 − λ)·g(w).
+
+    A mode with one pass (also `NoiseInjection`) runs the closure once, perturbed: that pass updates norm statistics
+    and its loss is returned. In the explicit form `with optimizer.perturbed(model):` then holds the only backward
+    pass. With `every=k`, write `if optimizer.climbs:` before the block.
 
     `param_groups`, `state` and `defaults` are the base optimizer's own objects, so schedulers and checkpoints may
-    hold either. A group may carry its own `rho`, and `perturb=False` leaves a group out of the ascent and its norm.
-    The weights are restored from copies, bitwise, also when the closure raises.
+    hold either. A group may carry its own settings of the rule (`rho`, `eta`, `p`, `policy`), and `perturb=False`
+    leaves a group out of the ascent and its norm. The weights are restored from copies, bitwise, also when the
+    closure raises. A gradient norm that is not finite gives no perturbation and is counted in `skipped_ascents`.
 
     Args:
         base: The optimizer that makes the step.
         rule: An ascent rule (`SAM`, `ASAM`, `SAMSON`) or `NoiseInjection`.
         model: Needed only if `base` was not made from `param_groups(model)`: gives the parameters' names and the
             norm statistics to hold still. It may be wrapped or compiled.
+        ascent: Where the direction comes from: "gradient" (of a first pass), "previous" or "momentum".
+        every: Perturb each k-th step, k ≥ 1.
+        reuse: α ≥ 0 for the steps between.
+        mix: λ from 0 to 1, the weight of the perturbed gradient.
+        own_ascent: Whether each process climbs along its own gradient, without communication in the first pass;
+            in the closure form, with `model` wrapped in DistributedDataParallel.
+        measure: Whether ‖ε‖ is measured for `last_ascent`; costs a pass over the scaled weights.
+        compiled: Whether the climb is compiled, which takes a while at the first step and then moves fewer bytes.
 
     Raises:
         TypeError: If `base` is no optimizer, or one that needs a closure itself.
-        ValueError: If a rule that scales by name has no names or would scale no tensor, if a group's `rho` is
-            negative, or if the base optimizer has a `rho` of its own.
+        ValueError: If a setting is out of its range, if a rule that scales by name has no names or would scale no
+            tensor, or if the base optimizer has a `rho` of its own.
 
     Example:
         >>> from samson import SAMSON, param_groups
@@ -55,49 +77,81 @@ class SharpnessAware(OptimizerWrapper):
         ...     return loss
         >>> loss = optimizer.step(closure)
 
-    Reference: Foret et al. 2021, arXiv 2010.01412, algorithm 1.
+    Reference: Foret et al. 2021, arXiv 2010.01412, algorithm 1. `reuse`: Liu et al. 2022 (LookSAM), arXiv 2203.02714,
+    with one norm over the whole network. `mix` with `NoiseInjection`: Li et al. 2024, arXiv 2404.00357 [from memory].
     """
 
-    def __init__(self, base: Optimizer, rule: Rule | NoiseInjection, *, model: nn.Module | None = None) -> None:
-        super().__init__(base)
-        if "rho" in base.defaults:
-            raise ValueError(
-                f"`base` must not use the group key `rho`, which {type(base).__name__} does. Take another optimizer."
-            )
+    def __init__(
+        self,
+        base: Optimizer,
+        rule: Rule | NoiseInjection,
+        *,
+        model: nn.Module | None = None,
+        ascent: str = "gradient",
+        every: int = 1,
+        reuse: float = 0.0,
+        mix: float = 1.0,
+        own_ascent: bool = False,
+        measure: bool = False,
+        compiled: bool = False,
+    ) -> None:
         if not isinstance(rule, (Rule, NoiseInjection)):
             raise TypeError(f"`rule` must be a rule such as SAMSON(rho=0.5), got {rule!r}.")
-        parameters = [p for group in self.param_groups for p in group["params"]]
-        self._start(rule, linked_model(parameters) if model is None else model)
+        self.ascent, self.every, self.reuse, self.mix, self.own_ascent = ascent, every, reuse, mix, own_ascent
+        self._check_modes(rule)
+        super().__init__(base, rule, model, measure=measure, compiled=compiled)
+        if ascent == "momentum":
+            require_momentum(base)
+        if own_ascent and not hasattr(self.model, "no_sync"):
+            raise ValueError(
+                "`own_ascent=True` needs the model as DistributedDataParallel wraps it: pass `model=ddp`, got "
+                f"{type(self.model).__name__}."
+            )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"base": self.base, "rule": self.rule, "model": self.model}
+    def _check_modes(self, rule: Rule | NoiseInjection) -> None:
+        def require(holds: bool, name: str, must: str, value: object) -> None:
+            if not holds:
+                raise ValueError(f"`{name}` must be {must}, got {value!r}.")
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        OptimizerWrapper.__init__(self, state["base"])
-        self._start(state["rule"], state["model"])
+        injects = isinstance(rule, NoiseInjection)
+        require(self.ascent in DIRECTIONS, "ascent", f"one of {', '.join(DIRECTIONS)}", self.ascent)
+        require(not injects or self.ascent == "gradient", "ascent", "left out with NoiseInjection", self.ascent)
+        require(isinstance(self.every, int) and self.every >= 1, "every", "a whole number ≥ 1", self.every)
+        require(0 <= self.reuse < float("inf"), "reuse", "≥ 0 and finite", self.reuse)
+        require(0 <= self.mix <= 1, "mix", "between 0 and 1", self.mix)
+        two = not injects and self.ascent == "gradient"
+        require(
+            not self.reuse or (two and self.every > 1), "reuse", "0 without `every` > 1 and a first pass", self.reuse
+        )
+        require(not self.own_ascent or two, "own_ascent", "False in a mode without a first pass", self.own_ascent)
 
-    def _start(self, rule: Rule | NoiseInjection, model: nn.Module | None) -> None:
-        self.rule = rule
-        self.model = model
-        self._kept: list[Tensor] = []
+    def _settings(self) -> dict[str, Any]:
+        modes = ("ascent", "every", "reuse", "mix", "own_ascent")
+        return super()._settings() | {name: getattr(self, name) for name in modes}
+
+    def _start(self) -> None:
         self._inside = self._perturbed_since_step = False
-        self._warned: set[str] = set()
-        self._read_groups()
+        super()._start()
 
     def _read_groups(self) -> None:
-        for group in self.param_groups:
-            for key, value in self.rule.group_settings().items():
-                group.setdefault(key, value)
-        self._names = names_by_parameter(self.param_groups, self.model)
-        if isinstance(self.rule, Rule):
-            check_policy(self.rule, self.param_groups, self._names)
+        super()._read_groups()
+        if self.every > 1:
+            for group in self.base.param_groups:
+                group.setdefault(STEPS, 0)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to the base optimizer; it may bring its own `rho` and `perturb`."""
-        if isinstance(self.rule, Rule):
-            self.rule.within(param_group)  # checked before the group is there
-        super().add_param_group(param_group)
-        self._read_groups()
+    @property
+    def climbs(self) -> bool:
+        """Whether the step at hand perturbs; False on the steps that `every` leaves plain."""
+        return self.every == 1 or bool(self.base.param_groups[0][STEPS] % self.every == 0)
+
+    @property
+    def needs_first_pass(self) -> bool:
+        """Whether a perturbed step needs a clean backward pass before the perturbed one."""
+        return not self._one_pass or self.mix < 1
+
+    @property
+    def _one_pass(self) -> bool:
+        return isinstance(self.rule, NoiseInjection) or self.ascent != "gradient"
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make one step.
@@ -107,10 +161,11 @@ class SharpnessAware(OptimizerWrapper):
                 this is the base optimizer's step, to be called after `perturbed`.
 
         Returns:
-            The closure's clean loss (the perturbed one under a one-pass rule), or None without a closure.
+            The closure's clean loss (the perturbed one in a mode with one pass), or None without a closure.
 
         Raises:
-            RuntimeError: If called inside `perturbed`, or if the closure leaves no gradient.
+            RuntimeError: If called inside `perturbed`, with a closure by a GradScaler, or if the closure leaves no
+                gradient.
         """
         if self._inside:
             raise RuntimeError("`step` was called inside `perturbed`. Leave the `with` block first.")
@@ -118,73 +173,125 @@ class SharpnessAware(OptimizerWrapper):
         if closure is None:
             self._warn_if_plain()
         else:
-            run = torch.enable_grad()(closure)
-            if not self.rule.one_pass:
-                loss = run()
-            with self.perturbed():
-                second = run()
-            loss = second if self.rule.one_pass else loss
-        self._perturbed_since_step = False
+            self._refuse_what_cannot_work()
+            loss = self._run(torch.enable_grad()(closure))
+        if not self.climbs and self.reuse:
+            reuse.add(self.base, self.reuse)
         self.base.step()
+        if self.ascent == "previous":
+            remember_gradients(self.base)
+        if self.reuse and self.climbs:
+            reuse.remember(self.base, self._across)
+        for group in self.base.param_groups if self.every > 1 else ():
+            group[STEPS] += 1
+        self._perturbed_since_step = False
         return loss
+
+    def _run(self, closure: Callable[[], Any]) -> Any:
+        """Both passes, or the one that the mode has; gives the loss to return."""
+        clean = perturbed = None
+        if self.needs_first_pass or not self.climbs:
+            with self._unsynchronised() if self.climbs else nullcontext():
+                clean = closure()
+        if self.climbs:
+            with self.perturbed():
+                perturbed = closure()
+            if self.last_ascent is not None:
+                self.last_ascent.clean_loss, self.last_ascent.perturbed_loss = _detached(clean), _detached(perturbed)
+        return perturbed if clean is None else clean
+
+    def _unsynchronised(self) -> AbstractContextManager[Any]:
+        if not self.own_ascent:
+            return nullcontext()
+        context: AbstractContextManager[Any] = self.model.no_sync()  # type: ignore[union-attr, operator]
+        return context
 
     @contextmanager
     def perturbed(self, model: nn.Module | None = None) -> Iterator[None]:
         """Perturb the weights inside the block, and put back the very same bits at its end.
 
         On entering, the gradients of the first pass give the ascent direction and are cleared. Running statistics
-        of norm layers are the same after the block as before it. Under a one-pass rule the block holds the only
+        of norm layers are the same after the block as before it. In a mode with one pass the block holds the only
         backward pass, so gradients and statistics are left to it.
 
         Args:
             model: The model whose norm statistics are held still; by default the one known from the groups.
 
         Raises:
-            RuntimeError: If no perturbed parameter has a gradient, one is sparse, or blocks are nested.
+            RuntimeError: If no perturbed parameter has a gradient, one is sparse, the step at hand does not climb,
+                gradients are unscaled already, or blocks are nested.
         """
         if self._inside:
             raise RuntimeError("`perturbed` is already active. Blocks cannot be nested.")
-        groups = [group for group in self.param_groups if group.get("perturb", True)]
-        weights = [p for group in groups for p in group["params"] if self.rule.moves(p)]
-        with nullcontext() if self.rule.one_pass else frozen_statistics(self._statistics_of(model)):
-            self._keep(weights)
+        if not self.climbs:
+            raise RuntimeError("This step is not to be perturbed. Write `if optimizer.climbs:` before the block.")
+        self._refuse_what_cannot_work()
+        model = self.model if model is None else model
+        directions = self._directions()
+        clean = self._clean_gradients()
+        with frozen_statistics(self._known(model)) if self.needs_first_pass else nullcontext():
+            self._copies.take([local(p) for p in directions])
             self._inside = True
             try:
-                self._displace(groups, weights)
-                torch.clear_autocast_cache()
+                self._displace(directions, model)
+                if self.needs_first_pass:
+                    self.base.zero_grad()
                 yield
+                self._use_clean_gradients(clean)
                 self._perturbed_since_step = True
             finally:
                 self._inside = False
-                with torch.no_grad():
-                    if weights:
-                        torch._foreach_copy_(weights, self._kept)
-                torch.clear_autocast_cache()
+                self._copies.put_back()
+                self._weights_changed(directions, model)
 
-    def _displace(self, groups: list[dict[str, Any]], weights: list[Tensor]) -> None:
+    def _directions(self) -> dict[Tensor, Tensor]:
+        """What each perturbed parameter climbs along; under noise injection its keys alone matter."""
+        groups = self._perturbed_groups()
         if isinstance(self.rule, NoiseInjection):
-            self.rule.displace(weights, step=self.param_groups[0]["injections"])
-            for group in self.param_groups:
-                group["injections"] += 1
-            return
-        if not weights:
+            return {p: p for group in groups for p in group["params"] if self.rule.moves(p)}
+        found = gradients(groups) if self.ascent == "gradient" else DIRECTIONS[self.ascent](self.base, groups)
+        if not found and self.ascent == "gradient":
             raise RuntimeError(
                 "No perturbed parameter has a gradient. Call `loss.backward()` before `perturbed`; a closure must call "
-                "it too."
+                "it too. (With FSDP, gradients without synchronisation stay away.)"
             )
-        climb([share(self.rule, group, self._names) for group in groups])
-        self.zero_grad()
+        return found
+
+    def _displace(self, directions: dict[Tensor, Tensor], model: nn.Module | None) -> None:
+        if isinstance(self.rule, NoiseInjection):
+            groups = self.base.param_groups
+            strengths = {p: group["rho"] for group in self._perturbed_groups() for p in group["params"]}
+            self.rule.displace({p: strengths[p] for p in directions}, step=groups[0]["injections"])
+            for group in groups:
+                group["injections"] += 1
+            self.last_ascent = Ascent()
+            self._weights_changed(directions, model)
+        elif directions:
+            self._ascend(directions, model)
+        else:  # the first step along a direction that is yet to come
+            self.last_ascent = Ascent()
+
+    def _clean_gradients(self) -> dict[Tensor, Tensor]:
+        """Copies of the first pass's gradients, where the step needs them once more."""
+        if self.mix == 1 and not self.reuse:
+            return {}
+        return {p: p.grad.clone() for group in self.base.param_groups for p in group["params"] if p.grad is not None}
 
     @torch.no_grad()
-    def _keep(self, weights: list[Tensor]) -> None:
-        """Copy the weights, into the copies of the last step where they fit."""
-        if [_layout(w) for w in weights] != [_layout(k) for k in self._kept]:
-            self._kept = [w.detach().clone() for w in weights]
-        elif weights:
-            torch._foreach_copy_(self._kept, weights)
+    def _use_clean_gradients(self, clean: dict[Tensor, Tensor]) -> None:
+        if self.reuse:
+            self._across = reuse.across(self.base, clean)
+        if self.mix == 1:
+            return
+        for group in self.base.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad.mul_(self.mix)
+                if p in clean:
+                    rest = clean[p].mul_(1 - self.mix)
+                    p.grad = rest if p.grad is None else p.grad.add_(rest)
 
-    def _statistics_of(self, model: nn.Module | None) -> nn.Module | None:
-        model = self.model if model is None else model
+    def _known(self, model: nn.Module | None) -> nn.Module | None:
         if model is None:
             self._warn_once(
                 "no model is known, so running statistics of norm layers also see the perturbed pass. Make the base "
@@ -193,14 +300,10 @@ class SharpnessAware(OptimizerWrapper):
         return model
 
     def _warn_if_plain(self) -> None:
-        if not self._perturbed_since_step and any(float(group.get("lr", 1.0)) != 0 for group in self.param_groups):
+        skips = self._perturbed_since_step or not self.climbs
+        if not skips and any(float(group.get("lr", 1.0)) != 0 for group in self.base.param_groups):
             self._warn_once("no perturbation was made: pass a closure or use `perturbed`.")
 
-    def _warn_once(self, message: str) -> None:
-        if message not in self._warned:
-            self._warned.add(message)
-            warnings.warn(f"SharpnessAware: {message}", stacklevel=3)
 
-
-def _layout(t: Tensor) -> tuple[object, ...]:
-    return (t.shape, t.stride(), t.dtype, t.device)
+def _detached(loss: Any) -> Any:
+    return loss.detach() if isinstance(loss, Tensor) else loss

@@ -1,0 +1,183 @@
+"""What every optimizer that perturbs weights shares: its rule, names, working memory and the climb."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.optim import Optimizer
+
+from samson.optim.ascent import Climb, Height, Part, climb
+from samson.optim.delegation import OptimizerWrapper
+from samson.optim.groups import check_policy, linked_model, names_by_parameter
+from samson.optim.memory import Copies, Scales, dense, layout
+from samson.optim.rules import Rule
+from samson.optim.sharding import local, process_groups, reshard
+
+
+@dataclass(eq=False)
+class Ascent:
+    """What the last perturbation was, as tensors on the device: reading one is what waits for it.
+
+    Args:
+        gradient_norm: ‖T∘g‖₂, the norm by which ε is divided; None if the perturbation was a random draw.
+        epsilon_norm: ‖ε‖₂, if the optimizer was made with `measure=True`.
+        clean_loss: Loss at the weights. In the explicit form the losses are None unless you set them.
+        perturbed_loss: Loss at the perturbed weights.
+    """
+
+    gradient_norm: Tensor | None = None
+    epsilon_norm: Tensor | None = None
+    clean_loss: Tensor | None = None
+    perturbed_loss: Tensor | None = None
+
+
+class Climber(OptimizerWrapper):
+    """The part of a sharpness-aware optimizer that moves weights to w + ε."""
+
+    last_ascent: Ascent | None
+    """The last perturbation; None before the first."""
+
+    skipped_ascents: Tensor | None
+    """How often the gradient norm was not finite, so that ε was 0: a tensor without axes; None before the first."""
+
+    def __init__(self, base: Optimizer, rule: Any, model: nn.Module | None, *, measure: bool, compiled: bool) -> None:
+        super().__init__(base)
+        if "rho" in base.defaults:
+            raise ValueError(
+                f"`base` must not use the group key `rho`, which {type(base).__name__} does. Take another optimizer."
+            )
+        self.rule = rule
+        self.measure = measure
+        self.compiled = compiled
+        parameters = [p for group in base.param_groups for p in group["params"]]
+        self.model = linked_model(parameters) if model is None else model
+        self._start()
+
+    def _settings(self) -> dict[str, Any]:
+        """What makes this optimizer, for copies and pickles."""
+        return {name: getattr(self, name) for name in ("base", "rule", "model", "measure", "compiled")}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._settings()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        OptimizerWrapper.__init__(self, state["base"])
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._start()
+
+    def _start(self) -> None:
+        self.last_ascent = self.skipped_ascents = None
+        self._copies = Copies()
+        self._scales: dict[int, tuple[list[tuple[object, ...]], Scales | None]] = {}
+        self._climb: Climb = climb
+        if self.compiled:
+            from samson.optim.compiled import compiled_climb
+
+            self._climb = compiled_climb()
+        self._warned: set[str] = set()
+        self._read_groups()
+
+    def _read_groups(self) -> None:
+        groups = self.base.param_groups
+        for group in groups:
+            for key, value in self.rule.group_settings().items():
+                group.setdefault(key, value)
+        self._names = names_by_parameter(groups, self.model)
+        if isinstance(self.rule, Rule):
+            check_policy(self.rule, groups, self._names)
+        if any(
+            p.dtype in (torch.float16, torch.bfloat16) for group in self._perturbed_groups() for p in group["params"]
+        ):
+            self._warn_once(
+                "half-precision weights absorb most of a small perturbation. Keep the weights in float32 and use "
+                "`torch.autocast`."
+            )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the base optimizer; it may bring settings of the rule, and `perturb`."""
+        if isinstance(self.rule, Rule):
+            self.rule.within(param_group)  # checked before the group is there
+        super().add_param_group(param_group)
+        self._read_groups()
+
+    def _perturbed_groups(self) -> list[dict[str, Any]]:
+        return [group for group in self.base.param_groups if group.get("perturb", True)]
+
+    def _refuse_what_cannot_work(self) -> None:
+        self._scaler_watch.require_scaled()
+        if parametrize._cache_enabled:
+            raise RuntimeError(
+                "Inside `parametrize.cached()` a second pass would use weights computed before the perturbation. Leave "
+                "that block first."
+            )
+
+    def _ascend(self, directions: dict[Tensor, Tensor], model: nn.Module | None) -> None:
+        """Move each parameter that has a direction; the directions are used up."""
+        parts = self._parts(directions)
+        height: Height = self._climb(parts, self.measure)
+        bad = height.norm.isfinite().logical_not()
+        self.skipped_ascents = bad.long() if self.skipped_ascents is None else self.skipped_ascents + bad
+        self.last_ascent = Ascent(height.norm, height.epsilon)
+        self._weights_changed(directions, model)
+
+    def _weights_changed(self, parameters: Iterable[Tensor], model: nn.Module | None) -> None:
+        torch.clear_autocast_cache()
+        reshard(model, list(parameters))
+
+    def _parts(self, directions: dict[Tensor, Tensor]) -> list[Part]:
+        parts: dict[tuple[Any, ...], Part] = {}
+        for number, group in enumerate(self._perturbed_groups()):
+            rule = self.rule.within(group)
+            for p in group["params"]:
+                if p not in directions:
+                    continue
+                scaled = rule.scales_tensor(self._names.get(p, ""), p)
+                groups = process_groups(p)
+                key = (number, scaled, p.dtype, p.device, groups)
+                if key not in parts:
+                    parts[key] = Part(rule, group["rho"], scaled, [], [], groups)
+                parts[key].weights.append(local(p))
+                parts[key].directions.append(local(directions[p]))
+        for number, part in enumerate(parts.values()):
+            if part.scaled and part.rule.magnitude() is not None:
+                part.scales = self._scales_for(number, part.weights)
+        return list(parts.values())
+
+    def _scales_for(self, number: int, weights: Sequence[Tensor]) -> Scales | None:
+        layouts = [layout(w) for w in weights]
+        known = self._scales.get(number)
+        if known is None or known[0] != layouts:
+            fits = not self.compiled and not weights[0].is_complex() and all(dense(w) for w in weights)
+            known = self._scales[number] = layouts, Scales(weights) if fits else None
+        return known[1]
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(f"{type(self).__name__}: {message}", stacklevel=4)
+
+
+def gradients(groups: Iterable[dict[str, Any]]) -> dict[Tensor, Tensor]:
+    """The gradient of each parameter that has one.
+
+    Raises:
+        RuntimeError: If one is sparse.
+    """
+    found = {}
+    for group in groups:
+        for p in group["params"]:
+            if p.grad is not None:
+                if p.grad.layout != torch.strided:
+                    raise RuntimeError(
+                        "A sparse gradient cannot be perturbed. Use `sparse=False`, or put the embedding in a "
+                        "parameter group with `perturb=False`."
+                    )
+                found[p] = p.grad
+    return found

@@ -1,0 +1,83 @@
+"""Schedules for the radius ρ over a training, beside the learning rate's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+SHAPES: dict[str, Callable[[float], float]] = {
+    "constant": lambda t: 1.0,
+    "linear": lambda t: t,
+    "quadratic": lambda t: t * t,
+}
+"""Ramps by name: the share of the full radius, from the share of the training that is done."""
+
+
+class RhoSchedule:
+    """Set each parameter group's `rho` to its full value times a ramp over the training.
+
+    Works for every rule and for `NoiseInjection`, whose `rho` is the share of the noise. Call `step()` once after
+    each optimizer step, as with torch's schedulers. A `rho` that is a tensor is filled in place.
+
+    Args:
+        optimizer: A `SharpnessAware` or `Lookbehind` optimizer (or its base).
+        shape: "constant", "linear", "quadratic", or any function from the share of the training that is done (0 to
+            1) to the share of the full radius.
+        steps: Number of optimizer steps of the training, ≥ 1; afterwards ρ keeps its last value.
+
+    Raises:
+        ValueError: If a setting is out of its range, or a group has no `rho`.
+
+    Example:
+        >>> import torch
+        >>> from samson import SAM, SharpnessAware, param_groups
+        >>> optimizer = SharpnessAware(torch.optim.SGD(param_groups(torch.nn.Linear(2, 2)), lr=0.1), SAM(rho=0.4))
+        >>> schedule = RhoSchedule(optimizer, "quadratic", steps=10)
+        >>> for _ in range(5):
+        ...     schedule.step()
+        >>> optimizer.param_groups[0]["rho"]
+        0.1
+
+    Reference: Incorruptible Neural Networks, arXiv 2602.07320: a perturbation that is ramped up over the training
+    beats a constant one; the quadratic form σ_max·(t/T)² is inferred from its figures, not seen in its text.
+    """
+
+    def __init__(self, optimizer: Optimizer, shape: str | Callable[[float], float], steps: int) -> None:
+        if isinstance(shape, str) and shape not in SHAPES:
+            raise ValueError(f"`shape` must be one of {', '.join(SHAPES)} or a function, got {shape!r}.")
+        if steps < 1:
+            raise ValueError(f"`steps` must be ≥ 1, got {steps}.")
+        if not all("rho" in group for group in optimizer.param_groups):
+            raise ValueError("`optimizer` must have a `rho` in each group: make SharpnessAware first.")
+        self.optimizer, self.steps = optimizer, steps
+        self._ramp = SHAPES[shape] if isinstance(shape, str) else shape
+        self._done = 0
+        self._full = [float(group["rho"]) for group in optimizer.param_groups]
+        self._set()
+
+    def step(self) -> None:
+        """One more optimizer step is done."""
+        self._done += 1
+        self._set()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on."""
+        return {"done": self._done, "full": list(self._full)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._done, self._full = state_dict["done"], list(state_dict["full"])
+        self._set()
+
+    def _set(self) -> None:
+        share = self._ramp(min(self._done / self.steps, 1.0))
+        if not share >= 0:
+            raise ValueError(f"`shape` must give values ≥ 0, got {share!r} after {self._done} of {self.steps} steps.")
+        for group, full in zip(self.optimizer.param_groups, self._full, strict=True):
+            if isinstance(group["rho"], Tensor):
+                group["rho"].fill_(full * share)
+            else:
+                group["rho"] = full * share

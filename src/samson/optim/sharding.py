@@ -1,0 +1,81 @@
+"""Sharded parameters (FSDP2): each process works on its own part, and norms are over the parts of all."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Groups = tuple[Any, ...]
+"""The process groups over which a tensor is split; empty for a whole tensor."""
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether this is a DTensor; the module of DTensors is not imported for it."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's own part of a tensor, sharing its memory."""
+    with torch.no_grad():
+        return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined, no-any-return]
+
+
+def process_groups(tensor: Tensor) -> Groups:
+    """The process groups over which a tensor is split."""
+    if not is_sharded(tensor):
+        return ()
+    placements = tensor.placements  # type: ignore[attr-defined]
+    return tuple(tensor.device_mesh.get_group(i) for i, p in enumerate(placements) if p.is_shard())  # type: ignore[attr-defined]
+
+
+def over_all(norms: Tensor, p: float, groups: Groups) -> Tensor:
+    """The p-norms of whole tensors, from those of this process's parts: one collective for each process group."""
+    if not groups:
+        return norms
+    largest = p == math.inf
+    total = norms.clone() if largest else norms.double().pow_(p)
+    for group in groups:
+        torch.distributed.all_reduce(
+            total, torch.distributed.ReduceOp.MAX if largest else torch.distributed.ReduceOp.SUM, group
+        )
+    return total if largest else total.pow_(1 / p).to(norms.dtype)
+
+
+def draw_whole(noise: Any, weight: Tensor, generator: torch.Generator) -> Tensor:
+    """This process's part of a noisy copy that is drawn for the whole weight, the same in every process."""
+    if not is_sharded(weight):
+        noisy: Tensor = noise(weight, generator)
+        return noisy
+    from torch.distributed.tensor import distribute_tensor
+
+    whole = noise(weight.full_tensor(), generator)  # type: ignore[attr-defined]
+    return local(distribute_tensor(whole, weight.device_mesh, weight.placements))  # type: ignore[attr-defined]
+
+
+def reshard(model: nn.Module | None, parameters: Sequence[Tensor]) -> None:
+    """Let go of gathered weights, which the next pass would otherwise use in place of the changed parts.
+
+    That is needed where `reshard_after_backward` is off; elsewhere they are gone already.
+
+    Raises:
+        ValueError: If parameters are sharded and no model is known.
+    """
+    if not any(is_sharded(p) for p in parameters):
+        return
+    if model is None:
+        raise ValueError("Sharded parameters need the model: pass `model=` to the optimizer, or to `perturbed`.")
+    fsdp: Any = sys.modules.get("torch.distributed.fsdp")
+    for module in model.modules():
+        if fsdp is not None and isinstance(module, fsdp.FSDPModule):
+            module.reshard()
+
+
+def no_empty(tensors: Sequence[Tensor]) -> bool:
+    """Whether every tensor has at least one element; a shard may have none."""
+    return all(t.numel() for t in tensors)
