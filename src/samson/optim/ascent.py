@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from samson.optim.memory import Scales, dense
+from samson.optim.memory import Layout, Scales
 from samson.optim.rules import Norms, Rule
 from samson.optim.sharding import Groups, over_all
 
@@ -31,6 +31,8 @@ class Part:
         directions: A gradient for each weight; used up as working memory.
         groups: The process groups over which each weight is split.
         scales: Memory for T, if the weights fit into it.
+        layouts: The layout of each weight.
+        dense: Whether no weight has gaps in its memory.
     """
 
     rule: Rule
@@ -40,6 +42,8 @@ class Part:
     directions: list[Tensor]
     groups: Groups = ()
     scales: Scales | None = None
+    layouts: list[Layout] = field(default_factory=list)
+    dense: bool = True
 
 
 class Height(NamedTuple):
@@ -167,7 +171,7 @@ def _norms_over_all(groups: Groups) -> Norms:
 def _add(part: Part, factor: Tensor | None, finite: Tensor) -> None:
     """Add factor·direction to each weight if the condition holds, else leave every bit as it is."""
     weights, steps = part.weights, part.directions
-    if _fusable(weights, steps):
+    if _fusable(part):
         lr: Tensor | float = 1.0 if factor is None else factor.float() if weights[0].is_cuda else factor
         bad = finite.logical_not().to(weights[0].device, torch.float32)
         live = [i for i, w in enumerate(weights) if w.numel()]
@@ -191,20 +195,21 @@ def _add(part: Part, factor: Tensor | None, finite: Tensor) -> None:
     torch._foreach_add_(weights, steps)
 
 
-def _fusable(weights: Sequence[Tensor], steps: Sequence[Tensor]) -> bool:
+def _fusable(part: Part) -> bool:
     """Whether torch's fused SGD kernel may add the steps: it skips all of them on a flag, without a wait.
 
     On CUDA its learning rate is float32, too coarse for float64 weights; it takes no complex numbers, and the
     compiler does not know it.
     """
+    weights, steps = part.weights, part.directions
     kind = weights[0].device.type
     return (
         not torch.compiler.is_compiling()
         and weights[0].is_floating_point()
         and (kind == "cpu" or (kind == "cuda" and weights[0].dtype != torch.float64))
-        and all(
-            w.stride() == s.stride() and w.dtype == s.dtype and dense(w) for w, s in zip(weights, steps, strict=True)
-        )
+        and part.dense
+        and all(w.stride() == s.stride() for w, s in zip(weights, steps, strict=True))
+        and weights[0].dtype == steps[0].dtype
     )
 
 

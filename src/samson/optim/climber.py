@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,12 @@ from torch.optim import Optimizer
 from samson.optim.ascent import Climb, Height, Part, climb
 from samson.optim.delegation import OptimizerWrapper
 from samson.optim.groups import check_policy, linked_model, names_by_parameter
-from samson.optim.memory import Copies, Scales, dense, layout
+from samson.optim.memory import Copies, Layout, Scales, dense, layout
 from samson.optim.rules import Rule
-from samson.optim.sharding import local, process_groups, reshard
+from samson.optim.sharding import Groups, is_sharded, local, process_groups, reshard
+
+Direction = Callable[[Tensor], Tensor | None]
+"""Gives what a parameter climbs along, to be used up; None leaves it where it is."""
 
 
 @dataclass(eq=False)
@@ -75,7 +78,7 @@ class Climber(OptimizerWrapper):
     def _start(self) -> None:
         self.last_ascent = self.skipped_ascents = None
         self._copies = Copies()
-        self._scales: dict[int, tuple[list[tuple[object, ...]], Scales | None]] = {}
+        self._rooms: dict[tuple[Any, ...], tuple[list[Layout], bool, Scales | None]] = {}
         self._climb: Climb = climb
         if self.compiled:
             from samson.optim.compiled import compiled_climb
@@ -90,6 +93,8 @@ class Climber(OptimizerWrapper):
             for key, value in self.rule.group_settings().items():
                 group.setdefault(key, value)
         self._names = names_by_parameter(groups, self.model)
+        self._plans: dict[int, tuple[Rule, list[tuple[Tensor, bool, Groups, bool]]]] = {}
+        self._sharded = any(is_sharded(p) for group in groups for p in group["params"])
         if isinstance(self.rule, Rule):
             check_policy(self.rule, groups, self._names)
         if any(
@@ -118,45 +123,58 @@ class Climber(OptimizerWrapper):
                 "that block first."
             )
 
-    def _ascend(self, directions: dict[Tensor, Tensor], model: nn.Module | None) -> None:
-        """Move each parameter that has a direction; the directions are used up."""
-        parts = self._parts(directions)
+    def _ascend(self, parts: list[Part], model: nn.Module | None) -> None:
+        """Move the weights of the parts; their directions are used up."""
         height: Height = self._climb(parts, self.measure)
         bad = height.norm.isfinite().logical_not()
         self.skipped_ascents = bad.long() if self.skipped_ascents is None else self.skipped_ascents + bad
         self.last_ascent = Ascent(height.norm, height.epsilon)
-        self._weights_changed(directions, model)
+        self._weights_changed(model)
 
-    def _weights_changed(self, parameters: Iterable[Tensor], model: nn.Module | None) -> None:
+    def _weights_changed(self, model: nn.Module | None) -> None:
         torch.clear_autocast_cache()
-        reshard(model, list(parameters))
+        if self._sharded:
+            reshard(model)
 
-    def _parts(self, directions: dict[Tensor, Tensor]) -> list[Part]:
+    def _parts(self, direction: Direction) -> list[Part]:
+        """The parameters that have a direction, sorted into parts."""
         parts: dict[tuple[Any, ...], Part] = {}
         for number, group in enumerate(self._perturbed_groups()):
-            rule = self.rule.within(group)
-            for p in group["params"]:
-                if p not in directions:
+            rule, rho = self.rule.within(group), group["rho"]
+            for p, scaled, groups, split in self._plan(number, rule, group["params"]):
+                along = direction(p)
+                if along is None:
                     continue
-                scaled = rule.scales_tensor(self._names.get(p, ""), p)
-                groups = process_groups(p)
                 key = (number, scaled, p.dtype, p.device, groups)
-                if key not in parts:
-                    parts[key] = Part(rule, group["rho"], scaled, [], [], groups)
-                parts[key].weights.append(local(p))
-                parts[key].directions.append(local(directions[p]))
-        for number, part in enumerate(parts.values()):
-            if part.scaled and part.rule.magnitude() is not None:
-                part.scales = self._scales_for(number, part.weights)
+                part = parts.get(key)
+                if part is None:
+                    part = parts[key] = Part(rule, rho, scaled, [], [], groups)
+                part.weights.append(local(p) if split else p)
+                part.directions.append(local(along) if split else along)
+        for key, part in parts.items():
+            part.layouts = [layout(w) for w in part.weights]
+            known = self._rooms.get(key)
+            if known is None or known[0] != part.layouts:
+                known = self._rooms[key] = part.layouts, all(dense(w) for w in part.weights), self._scales_for(part)
+            _, part.dense, part.scales = known
         return list(parts.values())
 
-    def _scales_for(self, number: int, weights: Sequence[Tensor]) -> Scales | None:
-        layouts = [layout(w) for w in weights]
-        known = self._scales.get(number)
-        if known is None or known[0] != layouts:
-            fits = not self.compiled and not weights[0].is_complex() and all(dense(w) for w in weights)
-            known = self._scales[number] = layouts, Scales(weights) if fits else None
+    def _plan(self, number: int, rule: Rule, parameters: list[Tensor]) -> list[tuple[Tensor, bool, Groups, bool]]:
+        """What is the same in every step: each parameter with whether it is scaled, and over what it is split."""
+        known = self._plans.get(number)
+        if known is None or known[0] is not rule or len(known[1]) != len(parameters):
+            plan = [
+                (p, rule.scales_tensor(self._names.get(p, ""), p), process_groups(p), is_sharded(p)) for p in parameters
+            ]
+            known = self._plans[number] = rule, plan
         return known[1]
+
+    def _scales_for(self, part: Part) -> Scales | None:
+        first = part.weights[0]
+        known = part.scaled and part.rule.magnitude() is not None and not self.compiled
+        return (
+            Scales(part.weights) if known and not first.is_complex() and all(dense(w) for w in part.weights) else None
+        )
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
@@ -164,20 +182,15 @@ class Climber(OptimizerWrapper):
             warnings.warn(f"{type(self).__name__}: {message}", stacklevel=4)
 
 
-def gradients(groups: Iterable[dict[str, Any]]) -> dict[Tensor, Tensor]:
-    """The gradient of each parameter that has one.
+def gradient(p: Tensor) -> Tensor | None:
+    """A parameter's gradient, if it has one.
 
     Raises:
-        RuntimeError: If one is sparse.
+        RuntimeError: If it is sparse.
     """
-    found = {}
-    for group in groups:
-        for p in group["params"]:
-            if p.grad is not None:
-                if p.grad.layout != torch.strided:
-                    raise RuntimeError(
-                        "A sparse gradient cannot be perturbed. Use `sparse=False`, or put the embedding in a "
-                        "parameter group with `perturb=False`."
-                    )
-                found[p] = p.grad
-    return found
+    if p.grad is not None and p.grad.layout != torch.strided:
+        raise RuntimeError(
+            "A sparse gradient cannot be perturbed. Use `sparse=False`, or put the embedding in a parameter group with "
+            "`perturb=False`."
+        )
+    return p.grad

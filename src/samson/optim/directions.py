@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samson.optim.climber import gradients
+from samson.optim.climber import Direction, gradient
 
 PREVIOUS = "previous_gradient"
 """Key in a parameter's optimizer state."""
-
-_MOMENTA = ("momentum_buffer", "exp_avg")
-
-Direction = Callable[[Optimizer, Iterable[dict[str, Any]]], dict[Tensor, Tensor]]
-
-
-def previous(base: Optimizer, groups: Iterable[dict[str, Any]]) -> dict[Tensor, Tensor]:
-    """A copy of each parameter's gradient of the last step; nothing before the first."""
-    return _from_state(base, groups, (PREVIOUS,))
-
-
-def momentum(base: Optimizer, groups: Iterable[dict[str, Any]]) -> dict[Tensor, Tensor]:
-    """A copy of each parameter's momentum in the base optimizer (SGD's or Adam's); nothing before the first step."""
-    return _from_state(base, groups, _MOMENTA)
 
 
 def require_momentum(base: Optimizer) -> None:
@@ -55,20 +40,17 @@ def remember_gradients(base: Optimizer) -> None:
                     kept.copy_(p.grad)
 
 
-def _from_state(base: Optimizer, groups: Iterable[dict[str, Any]], names: tuple[str, ...]) -> dict[Tensor, Tensor]:
-    found = {}
-    for group in groups:
-        for p in group["params"]:
-            for name in names:
-                if (value := base.state.get(p, {}).get(name)) is not None:
-                    found[p] = value.clone()
-                    break
-    return found
+def _from_state(base: Optimizer, names: tuple[str, ...]) -> Direction:
+    def copy(p: Tensor) -> Tensor | None:
+        found = base.state.get(p, {})
+        return next((found[name].clone() for name in names if found.get(name) is not None), None)
+
+    return copy
 
 
-DIRECTIONS: dict[str, Direction] = {
-    "gradient": lambda base, groups: gradients(groups),
-    "previous": previous,
-    "momentum": momentum,
+DIRECTIONS: dict[str, Callable[[Optimizer], Direction]] = {
+    "gradient": lambda base: gradient,
+    "previous": lambda base: _from_state(base, (PREVIOUS,)),
+    "momentum": lambda base: _from_state(base, ("momentum_buffer", "exp_avg")),
 }
-"""Directions by the name of `ascent`."""
+"""Directions by the name of `ascent`. The base's state is copied, and is not there yet in the first step."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samson.optim.climber import Climber, gradients
+from samson.optim.climber import Climber, gradient
 from samson.optim.memory import Copies
 from samson.optim.norm_statistics import frozen_statistics
 from samson.optim.rules import Rule
@@ -112,10 +112,10 @@ class Lookbehind(Climber):
             perturbed, first = self._fast_steps(run, parameters, weights, slow)
         except BaseException:
             self._slow.put_back()
-            self._weights_changed(parameters, self.model)
+            self._weights_changed(self.model)
             raise
         self._follow(parameters, weights, slow, first)
-        self._weights_changed(parameters, self.model)
+        self._weights_changed(self.model)
         if self.last_ascent is not None:
             self.last_ascent.clean_loss = loss.detach() if isinstance(loss, Tensor) else loss
             self.last_ascent.perturbed_loss = perturbed.detach() if isinstance(perturbed, Tensor) else perturbed
@@ -128,10 +128,10 @@ class Lookbehind(Climber):
         fast = first = slow
         loss = None
         for i in range(self.k):
-            found = gradients(self._perturbed_groups())
-            if not found:
+            parts = self._parts(gradient)
+            if not parts:
                 raise RuntimeError("No perturbed parameter has a gradient: the closure must call `loss.backward()`.")
-            self._ascend(found, self.model)
+            self._ascend(parts, self.model)
             with nullcontext() if self.model is None else frozen_statistics(self.model):
                 self.base.zero_grad()
                 loss = run()
@@ -144,7 +144,7 @@ class Lookbehind(Climber):
                 first = fast if i == 0 else first
                 with torch.no_grad():
                     torch._foreach_copy_(weights, climbed)
-                self._weights_changed(parameters, self.model)
+                self._weights_changed(self.model)
         return loss, first if self.k > 1 else [w.detach() for w in weights]
 
     @torch.no_grad()

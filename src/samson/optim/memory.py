@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+Layout = tuple[object, ...]
+
 WIDTH = 64
 """Elements in a row of `Scales`; a tensor fills whole rows."""
 
@@ -17,12 +19,17 @@ class Copies:
     def __init__(self) -> None:
         self._tensors: list[Tensor] = []
         self._copies: list[Tensor] = []
-        self._layouts: list[tuple[object, ...]] = []
+        self._layouts: list[Layout] = []
 
     @torch.no_grad()
-    def take(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Copy these tensors; gives the copies."""
-        layouts = [layout(t) for t in tensors]
+    def take(self, tensors: list[Tensor], layouts: list[Layout] | None = None) -> list[Tensor]:
+        """Copy these tensors; gives the copies.
+
+        Args:
+            tensors: Any tensors.
+            layouts: The `layout` of each, if it is known already.
+        """
+        layouts = [layout(t) for t in tensors] if layouts is None else layouts
         if layouts != self._layouts:
             self._copies, self._layouts = [t.detach().clone() for t in tensors], layouts
         elif tensors:
@@ -42,7 +49,8 @@ class Scales:
     """One flat block for the scales of many weights, so that one call works on all of them.
 
     Each weight fills whole rows of the block: a factor for each weight is then a factor for each row, which is a
-    single broadcast multiplication instead of one small call for each weight.
+    single broadcast multiplication instead of one small call for each weight. What is left of a last row is never
+    read.
 
     Args:
         weights: Weights of one real dtype on one device, each dense.
@@ -74,9 +82,9 @@ class Scales:
             self._flat.mul_(factors)
 
 
-def layout(t: Tensor) -> tuple[object, ...]:
+def layout(t: Tensor) -> Layout:
     """What must agree for a copy to fit."""
-    return (t.shape, t.stride(), t.dtype, t.device)
+    return (t.stride(), t.shape, t.dtype, t.device)
 
 
 def dense(t: Tensor) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,14 +15,18 @@ Groups = tuple[Any, ...]
 
 def is_sharded(tensor: Tensor) -> bool:
     """Whether this is a DTensor; the module of DTensors is not imported for it."""
+    if type(tensor) is Tensor or type(tensor) is nn.Parameter:
+        return False
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
 
 
 def local(tensor: Tensor) -> Tensor:
     """This process's own part of a tensor, sharing its memory."""
+    if not is_sharded(tensor):
+        return tensor
     with torch.no_grad():
-        return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined, no-any-return]
+        return tensor.to_local()  # type: ignore[attr-defined, no-any-return]
 
 
 def process_groups(tensor: Tensor) -> Groups:
@@ -58,24 +61,17 @@ def draw_whole(noise: Any, weight: Tensor, generator: torch.Generator) -> Tensor
     return local(distribute_tensor(whole, weight.device_mesh, weight.placements))  # type: ignore[attr-defined]
 
 
-def reshard(model: nn.Module | None, parameters: Sequence[Tensor]) -> None:
+def reshard(model: nn.Module | None) -> None:
     """Let go of gathered weights, which the next pass would otherwise use in place of the changed parts.
 
     That is needed where `reshard_after_backward` is off; elsewhere they are gone already.
 
     Raises:
-        ValueError: If parameters are sharded and no model is known.
+        ValueError: If no model is known.
     """
-    if not any(is_sharded(p) for p in parameters):
-        return
     if model is None:
         raise ValueError("Sharded parameters need the model: pass `model=` to the optimizer, or to `perturbed`.")
     fsdp: Any = sys.modules.get("torch.distributed.fsdp")
     for module in model.modules():
         if fsdp is not None and isinstance(module, fsdp.FSDPModule):
             module.reshard()
-
-
-def no_empty(tensors: Sequence[Tensor]) -> bool:
-    """Whether every tensor has at least one element; a shard may have none."""
-    return all(t.numel() for t in tensors)

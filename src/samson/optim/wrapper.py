@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from samson.optim import reuse
-from samson.optim.climber import Ascent, Climber, gradients
+from samson.optim.climber import Ascent, Climber
 from samson.optim.directions import DIRECTIONS, remember_gradients, require_momentum
 from samson.optim.injection import NoiseInjection
 from samson.optim.norm_statistics import frozen_statistics
@@ -227,13 +227,26 @@ class SharpnessAware(Climber):
             raise RuntimeError("This step is not to be perturbed. Write `if optimizer.climbs:` before the block.")
         self._refuse_what_cannot_work()
         model = self.model if model is None else model
-        directions = self._directions()
+        injects = isinstance(self.rule, NoiseInjection)
+        parts = [] if injects else self._parts(DIRECTIONS[self.ascent](self.base))
+        if not parts and not self._one_pass:
+            raise RuntimeError(
+                "No perturbed parameter has a gradient. Call `loss.backward()` before `perturbed`; a closure must call "
+                "it too. (With FSDP, gradients without synchronisation stay away.)"
+            )
         clean = self._clean_gradients()
         with frozen_statistics(self._known(model)) if self.needs_first_pass else nullcontext():
-            self._copies.take([local(p) for p in directions])
+            noisy = self._noisy() if injects else {}
+            layouts = None if injects else [of_weight for part in parts for of_weight in part.layouts]
+            self._copies.take([local(p) for p in noisy] or [w for part in parts for w in part.weights], layouts)
             self._inside = True
             try:
-                self._displace(directions, model)
+                if injects:
+                    self._inject(noisy, model)
+                elif parts:
+                    self._ascend(parts, model)
+                else:  # the first step along a direction that is yet to come
+                    self.last_ascent = Ascent()
                 if self.needs_first_pass:
                     self.base.zero_grad()
                 yield
@@ -242,34 +255,20 @@ class SharpnessAware(Climber):
             finally:
                 self._inside = False
                 self._copies.put_back()
-                self._weights_changed(directions, model)
+                self._weights_changed(model)
 
-    def _directions(self) -> dict[Tensor, Tensor]:
-        """What each perturbed parameter climbs along; under noise injection its keys alone matter."""
+    def _noisy(self) -> dict[Tensor, float | Tensor]:
+        """The weights that noise is injected into, each with its group's strength."""
         groups = self._perturbed_groups()
-        if isinstance(self.rule, NoiseInjection):
-            return {p: p for group in groups for p in group["params"] if self.rule.moves(p)}
-        found = gradients(groups) if self.ascent == "gradient" else DIRECTIONS[self.ascent](self.base, groups)
-        if not found and self.ascent == "gradient":
-            raise RuntimeError(
-                "No perturbed parameter has a gradient. Call `loss.backward()` before `perturbed`; a closure must call "
-                "it too. (With FSDP, gradients without synchronisation stay away.)"
-            )
-        return found
+        return {p: group["rho"] for group in groups for p in group["params"] if self.rule.moves(p)}
 
-    def _displace(self, directions: dict[Tensor, Tensor], model: nn.Module | None) -> None:
-        if isinstance(self.rule, NoiseInjection):
-            groups = self.base.param_groups
-            strengths = {p: group["rho"] for group in self._perturbed_groups() for p in group["params"]}
-            self.rule.displace({p: strengths[p] for p in directions}, step=groups[0]["injections"])
-            for group in groups:
-                group["injections"] += 1
-            self.last_ascent = Ascent()
-            self._weights_changed(directions, model)
-        elif directions:
-            self._ascend(directions, model)
-        else:  # the first step along a direction that is yet to come
-            self.last_ascent = Ascent()
+    def _inject(self, noisy: dict[Tensor, float | Tensor], model: nn.Module | None) -> None:
+        groups = self.base.param_groups
+        self.rule.displace(noisy, step=groups[0]["injections"])
+        for group in groups:
+            group["injections"] += 1
+        self.last_ascent = Ascent()
+        self._weights_changed(model)
 
     def _clean_gradients(self) -> dict[Tensor, Tensor]:
         """Copies of the first pass's gradients, where the step needs them once more."""
