@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -81,84 +82,72 @@ def climb(parts: Sequence[Part], measure: bool = False) -> Height:
         parts: At least one weight in all.
         measure: Whether ‖ε‖₂ is wanted, which costs one more pass over the scaled weights.
     """
-    scales, ranges = _scales(parts)
+    scales = _scales(parts)
     for part, of_part in zip(parts, scales, strict=True):
         if of_part:
             torch._foreach_mul_(part.directions, of_part)
     lengths = [torch.stack(norms(part.directions, 2)) for part in parts]
-    norm = norm_over_all(lengths, [part.groups for part in parts], ranges)
+    groups = [part.groups for part in parts]
+    norm = norm_over_all(lengths, groups)
     for i, part in enumerate(parts):
         if not isinstance(part.rho, Tensor) and part.rho == 0:
             lengths[i] = torch.zeros_like(lengths[i])
             continue
+        if scales[i]:
+            torch._foreach_mul_(part.directions, scales[i])
+            lengths[i] = torch.stack(norms(part.directions, 2)) if measure else lengths[i]
         factor = part.rho / (norm + SMALLEST)
-        if (inverse := ranges[i]) is not None:
-            factor = factor.to(inverse.device) * inverse * inverse
-        factor = torch.where(factor.isfinite(), factor, 0.0).to(part.weights[0].device)
-        if not scales[i]:
-            lengths[i] = lengths[i] * factor
-            _add(part, factor, norm.isfinite())
-            continue
-        if part.scales is not None and scales[i] is part.scales.views:
-            part.scales.multiply(factor)
-        else:
-            torch._foreach_mul_(scales[i], factor)
-        torch._foreach_mul_(part.directions, scales[i])  # now they are ε
-        if measure:
-            lengths[i] = torch.stack(norms(part.directions, 2))
-        _add(part, None, norm.isfinite())
+        lengths[i] = lengths[i] * factor.to(lengths[i].device)
+        _add(part, factor.to(part.weights[0].device), norm.isfinite())
     if not measure:
         return Height(norm, None)
-    epsilon = norm_over_all(lengths, [part.groups for part in parts])
-    return Height(norm, torch.where(norm.isfinite(), epsilon, 0.0))
+    return Height(norm, torch.where(norm.isfinite(), norm_over_all(lengths, groups), 0.0))
 
 
-def norm_over_all(lengths: Sequence[Tensor], groups: Sequence[Groups], factors: Sequence[Tensor | None] = ()) -> Tensor:
+def norm_over_all(lengths: Sequence[Tensor], groups: Sequence[Groups]) -> Tensor:
     """The 2-norm of all that vectors of lengths belong to, over all processes: one collective for each sharding.
 
     Args:
         lengths: Vectors of 2-norms of this process's parts.
         groups: For each vector, the process groups over which its parts are split.
-        factors: For each vector, factors of its entries; None is 1.
     """
     widest = max((v.dtype for v in lengths), key=lambda dtype: dtype.itemsize)
-    home = lengths[0].device
     by_groups: dict[Groups, list[Tensor]] = {}
-    for i, (vector, of_vector) in enumerate(zip(lengths, groups, strict=True)):
-        factor = factors[i] if factors else None
-        scaled = vector if factor is None else vector * factor
-        by_groups.setdefault(of_vector, []).append(scaled.to(home, widest))
+    for vector, of_vector in zip(lengths, groups, strict=True):
+        by_groups.setdefault(of_vector, []).append(vector.to(lengths[0].device, widest))
     totals = [
-        over_all(torch.linalg.vector_norm(torch.cat([v.flatten() for v in vectors])), 2, of_groups)
-        for of_groups, vectors in by_groups.items()
+        over_all(torch.linalg.vector_norm(torch.cat(vectors)), 2, of_groups) for of_groups, vectors in by_groups.items()
     ]
     return totals[0] if len(totals) == 1 else torch.linalg.vector_norm(torch.stack(totals))
 
 
-def _scales(parts: Sequence[Part]) -> tuple[list[list[Tensor]], list[Tensor | None]]:
-    """T for each scaled part as (scales, one factor for each weight); no factor is 1, no scales mean T = 1."""
+def _scales(parts: Sequence[Part]) -> list[list[Tensor]]:
+    """T for each part; an empty list where it is 1."""
     scales: list[list[Tensor]] = []
-    orders: dict[tuple[float, Groups], list[int]] = {}
-    for i, part in enumerate(parts):
+    orders: dict[tuple[float, Groups], list[tuple[Scales, float, Tensor]]] = {}
+    for part in parts:
         form = part.rule.magnitude() if part.scaled else None
         if not part.scaled:
             scales.append([])
         elif form is None or part.scales is None:
             scales.append(part.rule.scale(part.weights, _norms_over_all(part.groups)))
         else:
-            scales.append(part.scales.magnitudes(part.weights, form.eta))
-            if form.p is not None:
-                orders.setdefault((form.p, part.groups), []).append(i)
-    factors: list[Tensor | None] = [None] * len(parts)
-    for (p, groups), numbers in orders.items():
-        of_parts = [torch.stack(norms(parts[i].weights, p)) for i in numbers]
-        home, sizes = of_parts[0].device, [len(v) for v in of_parts]
-        widest = max((v.dtype for v in of_parts), key=lambda dtype: dtype.itemsize)
-        ranges = over_all(torch.cat([v.to(home, widest) for v in of_parts]), p, groups)
+            scales.append(part.scales.views)
+            part.scales.fill(part.weights)
+            if form.p is None:
+                part.scales.shift(form.eta)
+            else:
+                own = part.scales.largest() if form.p == math.inf else torch.stack(norms(part.weights, form.p))
+                orders.setdefault((form.p, part.groups), []).append((part.scales, form.eta, own))
+    for (p, groups), waiting in orders.items():  # one collective for all that divide by the same norm
+        widest = max((own.dtype for _, _, own in waiting), key=lambda dtype: dtype.itemsize)
+        home = waiting[0][2].device
+        ranges = over_all(torch.cat([own.to(home, widest) for _, _, own in waiting]), p, groups)
         inverses = torch.where(ranges > 0, ranges.reciprocal(), 0.0)
-        for i, inverse, own in zip(numbers, torch.split(inverses, sizes), of_parts, strict=True):
-            factors[i] = inverse.to(own.device, own.dtype)
-    return scales, factors
+        each = torch.split(inverses, [len(own) for _, _, own in waiting])
+        for (room, eta, own), inverse in zip(waiting, each, strict=True):
+            room.shift(eta, inverse.to(own.device))
+    return scales
 
 
 def _norms_over_all(groups: Groups) -> Norms:
@@ -168,31 +157,28 @@ def _norms_over_all(groups: Groups) -> Norms:
     return whole
 
 
-def _add(part: Part, factor: Tensor | None, finite: Tensor) -> None:
+def _add(part: Part, factor: Tensor, finite: Tensor) -> None:
     """Add factor·direction to each weight if the condition holds, else leave every bit as it is."""
     weights, steps = part.weights, part.directions
-    if _fusable(part):
-        lr: Tensor | float = 1.0 if factor is None else factor.float() if weights[0].is_cuda else factor
-        bad = finite.logical_not().to(weights[0].device, torch.float32)
-        live = [i for i, w in enumerate(weights) if w.numel()]
-        torch._fused_sgd_(
-            weights if len(live) == len(weights) else [weights[i] for i in live],
-            steps if len(live) == len(weights) else [steps[i] for i in live],
-            [],
-            weight_decay=0.0,
-            momentum=0.0,
-            lr=lr,
-            dampening=0.0,
-            nesterov=False,
-            maximize=True,
-            is_first_step=False,
-            found_inf=bad,
-        )
-        return
-    if factor is not None:
+    finite = finite.to(weights[0].device)
+    if not _fusable(part):
         torch._foreach_mul_(steps, factor)
-    _keep_if(finite.to(weights[0].device), steps)
-    torch._foreach_add_(weights, steps)
+        _keep_if(finite, steps)
+        torch._foreach_add_(weights, steps)
+        return
+    torch._fused_sgd_(
+        weights,
+        steps,
+        [],
+        weight_decay=0.0,
+        momentum=0.0,
+        lr=factor.float() if weights[0].is_cuda else factor,
+        dampening=0.0,
+        nesterov=False,
+        maximize=True,
+        is_first_step=False,
+        found_inf=finite.logical_not().float(),
+    )
 
 
 def _fusable(part: Part) -> bool:

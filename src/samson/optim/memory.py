@@ -68,18 +68,22 @@ class Scales:
             self.views.append(self._flat.as_strided(w.shape, w.stride(), start))
             start += n * WIDTH
 
-    def magnitudes(self, weights: list[Tensor], eta: float) -> list[Tensor]:
-        """Fill the block with |w| + eta; gives one view for each weight."""
+    def fill(self, weights: list[Tensor]) -> None:
+        """Fill the block with |w|."""
         torch._foreach_copy_(self.views, weights)
-        self._flat.abs_().add_(eta)
-        return self.views
+        self._flat.abs_()
 
-    def multiply(self, factors: Tensor) -> None:
-        """Multiply each weight's scales by its own factor, or all by the same one."""
-        if factors.ndim:
+    def largest(self) -> Tensor:
+        """The largest entry of each weight's scales; 0 for one without entries."""
+        found = iter(torch._foreach_max([v for v in self.views if v.numel()])) if len(self._flat) else iter(())
+        zero = self._flat.new_zeros(())
+        return torch.stack([next(found) if v.numel() else zero for v in self.views])
+
+    def shift(self, eta: float, factors: Tensor | None = None) -> None:
+        """Add eta to the scales, then multiply each weight's by its own factor."""
+        self._flat.add_(eta)
+        if factors is not None:
             self._flat.view(-1, WIDTH).mul_(factors.index_select(0, self._row).unsqueeze(1))
-        else:
-            self._flat.mul_(factors)
 
 
 def layout(t: Tensor) -> Layout:
