@@ -1,0 +1,162 @@
+"""Lookbehind against its algorithm written out, and against `SharpnessAware` where the two are the same."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from samson import ASAM, SAM, SAMSON, Lookbehind, NoiseInjection, SharpnessAware, WeightClipping, param_groups
+from samson.noise import Gaussian
+from samson.optim import Rule
+from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
+from tests.optim.test_modes import LR, MOMENTUM, Loop, agrees, every_rule
+
+
+def sgd(model: nn.Module) -> torch.optim.SGD:
+    return torch.optim.SGD(param_groups(model), lr=LR, momentum=MOMENTUM)
+
+
+def run(rule: Rule, k: int, alpha: float | str, steps: int = 5) -> list[torch.Tensor]:
+    model = make_model()
+    optimizer = Lookbehind(sgd(model), rule, k, alpha)
+    for seed in range(steps):
+        optimizer.step(closure_for(model, optimizer, make_batch(seed=seed)))
+    return [p.detach() for p in model.parameters()]
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    lengths = a.norm().item() * b.norm().item()
+    return (a * b).sum().item() / lengths if lengths else 1.0
+
+
+@every_rule
+@pytest.mark.parametrize("alpha", [0.3, "adaptive"])
+def test_it_is_the_algorithm(rule: Rule, alpha: float | str) -> None:
+    loop = Loop()
+    for i in range(5):
+        batch = make_batch(seed=i)
+        slow = fast = loop.w
+        up = slow
+        first = None
+        for _ in range(3):
+            loop.w = up  # ε is taken at φ′
+            up = loop.climbed(rule, loop.gradient(up, batch))
+            loop.w = list(fast)
+            loop.descend(loop.gradient(up, batch))
+            fast = loop.w
+            first = fast if first is None else first
+        shares = [alpha] * len(slow)
+        if alpha == "adaptive":
+            shares = [
+                (torch.nn.functional.cosine_similarity((f - s).flatten(), (w - s).flatten(), dim=0, eps=0) + 1) / 2
+                for s, f, w in zip(slow, first, fast, strict=True)
+            ]
+        loop.w = [s + a * (w - s) for s, a, w in zip(slow, shares, fast, strict=True)]
+    assert agrees(run(rule, 3, alpha), loop.w, run(rule, 2, alpha), run(rule, 3, 1.0))
+
+
+@every_rule
+def test_one_step_and_no_return_is_sharpness_aware_bitwise(rule: Rule) -> None:
+    ends = []
+    for make in (
+        lambda base: Lookbehind(base, rule, k=1, alpha=1.0),
+        lambda base: SharpnessAware(base, rule),
+        lambda base: Lookbehind(base, rule, k=1, alpha=0.9),
+    ):
+        model = make_model(torch.float32)
+        optimizer = make(sgd(model))
+        for seed in range(5):
+            optimizer.step(closure_for(model, optimizer, make_batch(torch.float32, seed)))
+        ends.append(snapshot(model))
+    assert equal(ends[0], ends[1])
+    assert not equal(ends[0], ends[2])
+
+
+def test_k_plus_one_gradients_and_one_update_of_statistics(batch: tuple) -> None:
+    model = make_model()
+    optimizer = Lookbehind(sgd(model), SAMSON(rho=0.5), k=3)
+    losses: list[float] = []
+    loss = optimizer.step(closure_for(model, optimizer, batch, losses))
+    assert len(losses) == 4
+    assert loss.item() == losses[0]
+    assert losses[3] > losses[1] > losses[0]  # each ascent starts where the last one ended
+    assert model[1].num_batches_tracked.item() == 1
+    assert optimizer.last_ascent.perturbed_loss.item() == losses[3]
+
+
+def test_weights_come_back_after_an_error(batch: tuple) -> None:
+    model = make_model(torch.float32)
+    optimizer = Lookbehind(sgd(model), ASAM(), k=2)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    calls = 0
+
+    def closure() -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            assert not torch.equal(model[0].weight, before["0.weight"])
+            raise ZeroDivisionError
+        return closure_for(model, optimizer, make_batch(torch.float32))()
+
+    with pytest.raises(ZeroDivisionError):
+        optimizer.step(closure)
+    assert equal({name: p.detach() for name, p in model.named_parameters()}, before)
+
+
+def test_resuming_copies_and_hooks() -> None:
+    def train(model: nn.Module, optimizer: Lookbehind, seeds: range) -> dict:
+        for seed in seeds:
+            optimizer.step(closure_for(model, optimizer, make_batch(torch.float32, seed)))
+        return snapshot(model)
+
+    model = make_model(torch.float32)
+    optimizer = Lookbehind(sgd(model), SAMSON(), k=2)
+    weights, state = train(model, optimizer, range(3)), copy.deepcopy(optimizer.state_dict())
+    other, copied = copy.deepcopy((model, optimizer))
+    end = train(model, optimizer, range(3, 6))
+    assert equal(train(other, copied, range(3, 6)), end)
+    resumed = make_model(torch.float32, seed=7)
+    again = Lookbehind(sgd(resumed), SAMSON(), k=2)
+    resumed.load_state_dict(weights)
+    again.load_state_dict(state)
+    assert equal(train(resumed, again, range(3, 6)), end)
+    again.register_step_post_hook(WeightClipping(alpha=0.5))
+    train(resumed, again, range(6, 7))
+    assert resumed[4].weight.abs().max() < 0.6 * end["4.weight"].abs().max()
+
+
+def test_wrong_use_is_an_error(batch: tuple) -> None:
+    model = make_model()
+    with pytest.raises(ValueError, match="`k` must be a whole number ≥ 1, got 0"):
+        Lookbehind(sgd(model), SAM(), k=0)
+    with pytest.raises(ValueError, match="`alpha` must be between 0 and 1, or 'adaptive', got 1.5"):
+        Lookbehind(sgd(model), SAM(), alpha=1.5)
+    with pytest.raises(ValueError, match="`alpha` must be between 0 and 1, or 'adaptive', got 'auto'"):
+        Lookbehind(sgd(model), SAM(), alpha="auto")
+    with pytest.raises(TypeError, match="must be an ascent rule"):
+        Lookbehind(sgd(model), NoiseInjection(Gaussian(0.1)))
+    optimizer = Lookbehind(sgd(model), SAM())
+    with pytest.raises(RuntimeError, match="Lookbehind needs several passes"):
+        optimizer.step()
+    with pytest.raises(RuntimeError, match="the closure must call `loss.backward"):
+        optimizer.step(lambda: model(batch[0]).sum().detach())
+
+
+def test_a_tensor_that_does_not_move_has_no_angle() -> None:
+    """A parameter without gradient keeps its bits under the adaptive α: 0/0 is no NaN."""
+    model = nn.ModuleList([nn.Linear(3, 2), nn.Linear(3, 2)])
+    optimizer = Lookbehind(sgd(model), SAM(rho=0.1), k=2, alpha="adaptive")
+    before = snapshot(model)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = model[0](torch.ones(4, 3)).square().mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert torch.equal(model[1].weight, before["1.weight"])
+    assert not torch.equal(model[0].weight, before["0.weight"])
+    assert all(math.isfinite(p.sum().item()) for p in model.parameters())
