@@ -49,10 +49,7 @@ def test_it_is_the_algorithm(rule: Rule, alpha: float | str) -> None:
             first = fast if first is None else first
         shares = [alpha] * len(slow)
         if alpha == "adaptive":
-            shares = [
-                (torch.nn.functional.cosine_similarity((f - s).flatten(), (w - s).flatten(), dim=0, eps=0) + 1) / 2
-                for s, f, w in zip(slow, first, fast, strict=True)
-            ]
+            shares = [(cosine(f - s, w - s) + 1) / 2 for s, f, w in zip(slow, first, fast, strict=True)]
         loop.w = [s + a * (w - s) for s, a, w in zip(slow, shares, fast, strict=True)]
     assert agrees(run(rule, 3, alpha), loop.w, run(rule, 2, alpha), run(rule, 3, 1.0))
 
