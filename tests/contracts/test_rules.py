@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
 from samson.optim import RULES, Rule, ascent
 from samson.optim.ascent import Part, climb
-from samson.optim.memory import Scales
+from samson.optim.memory import Room
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 
 Array = np.ndarray
@@ -205,10 +205,11 @@ def test_weights_come_back_bitwise_also_after_an_error(case: Case) -> None:
 def parts_of(rule: Rule, weights: list[torch.Tensor], fast: bool = True) -> list[Part]:
     """The first weight is scaled, where the rule scales at all; the others are not."""
     first = 0 if isinstance(rule, SAM) else 1
-    parts = [Part(rule, rule.rho, True, weights[:first], [w.grad for w in weights[:first]])] if first else []
-    if first and fast and not weights[0].is_complex():
-        parts[0].scales = Scales(weights[:1])
-    return [*parts, Part(rule, rule.rho, False, weights[first:], [w.grad for w in weights[first:]])]
+    return [
+        Part(rule, rule.rho, scaled, some, [w.grad for w in some], Room(some, scaled and fast))
+        for some, scaled in ((weights[:first], True), (weights[first:], False))
+        if some
+    ]
 
 
 @every_case
@@ -260,7 +261,7 @@ def test_complex_weights_use_the_modulus(case: Case) -> None:
     weight = torch.randn(3, 4, dtype=torch.complex128).requires_grad_()
     weight.grad = torch.randn(3, 4, dtype=torch.complex128)
     w, g = weight.detach().numpy().copy(), weight.grad.numpy().copy()
-    climb(parts_of(case.rule, [weight]) if isinstance(case.rule, SAM) else parts_of(case.rule, [weight])[:1])
+    climb(parts_of(case.rule, [weight]))
     t = case.scale("weight", w)
     expected = w + case.rule.rho * t**2 * g / np.sqrt((np.abs(t * g) ** 2).sum())
     assert np.abs(weight.detach().numpy() - expected).max() < 1e-12

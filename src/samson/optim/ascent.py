@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from samson.optim.memory import Layout, Scales
+from samson.optim.memory import Room
 from samson.optim.rules import Norms, Rule
 from samson.optim.sharding import Groups, over_all
 
@@ -30,10 +30,8 @@ class Part:
         scaled: Whether the rule's T applies; it is 1 otherwise.
         weights: The weights, or this process's parts of them; changed by the climb.
         directions: A gradient for each weight; used up as working memory.
+        room: Memory for copies of the weights, which the climb makes first, and for T.
         groups: The process groups over which each weight is split.
-        scales: Memory for T, if the weights fit into it.
-        layouts: The layout of each weight.
-        dense: Whether no weight has gaps in its memory.
     """
 
     rule: Rule
@@ -41,10 +39,8 @@ class Part:
     scaled: bool
     weights: list[Tensor]
     directions: list[Tensor]
+    room: Room
     groups: Groups = ()
-    scales: Scales | None = None
-    layouts: list[Layout] = field(default_factory=list)
-    dense: bool = True
 
 
 class Height(NamedTuple):
@@ -73,7 +69,7 @@ def norms(tensors: Sequence[Tensor], p: float) -> list[Tensor]:
 
 @torch.no_grad()
 def climb(parts: Sequence[Part], measure: bool = False) -> Height:
-    """Move every weight to w + ε with ε = ρ·T²∘g / (‖T∘g‖₂ + 1e-16).
+    """Keep a copy of every weight and move it to w + ε with ε = ρ·T²∘g / (‖T∘g‖₂ + 1e-16).
 
     The norm is one over all parts and all processes; a part with ρ = 0 counts in it and stays where it is. A norm
     that is not finite gives ε = 0 exactly, and no value travels to the host.
@@ -82,6 +78,8 @@ def climb(parts: Sequence[Part], measure: bool = False) -> Height:
         parts: At least one weight in all.
         measure: Whether ‖ε‖₂ is wanted, which costs one more pass over the scaled weights.
     """
+    for part in parts:
+        part.room.keep(part.weights)
     scales = _scales(parts)
     for part, of_part in zip(parts, scales, strict=True):
         if of_part:
@@ -124,21 +122,21 @@ def norm_over_all(lengths: Sequence[Tensor], groups: Sequence[Groups]) -> Tensor
 def _scales(parts: Sequence[Part]) -> list[list[Tensor]]:
     """T for each part; an empty list where it is 1."""
     scales: list[list[Tensor]] = []
-    orders: dict[tuple[float, Groups], list[tuple[Scales, float, Tensor]]] = {}
+    orders: dict[tuple[float, Groups], list[tuple[Room, float, Tensor]]] = {}
     for part in parts:
         form = part.rule.magnitude() if part.scaled else None
         if not part.scaled:
             scales.append([])
-        elif form is None or part.scales is None:
+        elif form is None or part.room.scales is None:
             scales.append(part.rule.scale(part.weights, _norms_over_all(part.groups)))
         else:
-            scales.append(part.scales.views)
-            part.scales.fill(part.weights)
+            scales.append(part.room.scales)
+            part.room.fill()
             if form.p is None:
-                part.scales.shift(form.eta)
+                part.room.shift(form.eta)
             else:
-                own = part.scales.largest() if form.p == math.inf else torch.stack(norms(part.weights, form.p))
-                orders.setdefault((form.p, part.groups), []).append((part.scales, form.eta, own))
+                own = part.room.largest() if form.p == math.inf else torch.stack(norms(part.weights, form.p))
+                orders.setdefault((form.p, part.groups), []).append((part.room, form.eta, own))
     for (p, groups), waiting in orders.items():  # one collective for all that divide by the same norm
         widest = max((own.dtype for _, _, own in waiting), key=lambda dtype: dtype.itemsize)
         home = waiting[0][2].device
@@ -193,7 +191,7 @@ def _fusable(part: Part) -> bool:
         not torch.compiler.is_compiling()
         and weights[0].is_floating_point()
         and (kind == "cpu" or (kind == "cuda" and weights[0].dtype != torch.float64))
-        and part.dense
+        and part.room.dense
         and all(w.stride() == s.stride() for w, s in zip(weights, steps, strict=True))
         and weights[0].dtype == steps[0].dtype
     )

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from samson.optim.ascent import Climb, Height, Part, climb
 from samson.optim.delegation import OptimizerWrapper
 from samson.optim.groups import check_policy, linked_model, names_by_parameter
-from samson.optim.memory import Copies, Layout, Scales, dense, layout
+from samson.optim.memory import Room, layout
 from samson.optim.rules import Rule
 from samson.optim.sharding import Groups, is_sharded, local, process_groups, reshard
 
@@ -77,8 +77,7 @@ class Climber(OptimizerWrapper):
 
     def _start(self) -> None:
         self.last_ascent = self.skipped_ascents = None
-        self._copies = Copies()
-        self._rooms: dict[tuple[Any, ...], tuple[list[Layout], bool, Scales | None]] = {}
+        self._rooms: dict[tuple[Any, ...], Room] = {}
         self._climb: Climb = climb
         if self.compiled:
             from samson.optim.compiled import compiled_climb
@@ -138,7 +137,7 @@ class Climber(OptimizerWrapper):
 
     def _parts(self, direction: Direction) -> list[Part]:
         """The parameters that have a direction, sorted into parts."""
-        parts: dict[tuple[Any, ...], Part] = {}
+        parts: dict[tuple[Any, ...], tuple[Rule, Any, list[Tensor], list[Tensor]]] = {}
         for number, group in enumerate(self._perturbed_groups()):
             rule, rho = self.rule.within(group), group["rho"]
             for p, scaled, groups, split in self._plan(number, rule, group["params"]):
@@ -146,18 +145,22 @@ class Climber(OptimizerWrapper):
                 if along is None:
                     continue
                 key = (number, scaled, p.dtype, p.device, groups)
-                part = parts.get(key)
-                if part is None:
-                    part = parts[key] = Part(rule, rho, scaled, [], [], groups)
-                part.weights.append(local(p) if split else p)
-                part.directions.append(local(along) if split else along)
-        for key, part in parts.items():
-            part.layouts = [layout(w) for w in part.weights]
-            known = self._rooms.get(key)
-            if known is None or known[0] != part.layouts:
-                known = self._rooms[key] = part.layouts, all(dense(w) for w in part.weights), self._scales_for(part)
-            _, part.dense, part.scales = known
-        return list(parts.values())
+                found = parts.get(key)
+                if found is None:
+                    found = parts[key] = (rule, rho, [], [])
+                found[2].append(local(p) if split else p)
+                found[3].append(local(along) if split else along)
+        return [
+            Part(rule, rho, key[1], weights, directions, self._room(key, weights), key[4])
+            for key, (rule, rho, weights, directions) in parts.items()
+        ]
+
+    def _room(self, key: tuple[Any, ...], weights: list[Tensor]) -> Room:
+        """The part's memory, made anew when the layout of its weights is another one."""
+        room = self._rooms.get(key)
+        if room is None or room.layouts != [layout(w) for w in weights]:
+            room = self._rooms[key] = Room(weights, scaled=key[1] and not self.compiled)
+        return room
 
     def _plan(self, number: int, rule: Rule, parameters: list[Tensor]) -> list[tuple[Tensor, bool, Groups, bool]]:
         """What is the same in every step: each parameter with whether it is scaled, and over what it is split."""
@@ -168,13 +171,6 @@ class Climber(OptimizerWrapper):
             ]
             known = self._plans[number] = rule, plan
         return known[1]
-
-    def _scales_for(self, part: Part) -> Scales | None:
-        first = part.weights[0]
-        known = part.scaled and part.rule.magnitude() is not None and not self.compiled
-        return (
-            Scales(part.weights) if known and not first.is_complex() and all(dense(w) for w in part.weights) else None
-        )
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:

@@ -25,19 +25,23 @@ def compiled_climb() -> Climb:
         plain = all(not part.groups and w.is_floating_point() for part in parts for w in part.weights)
         if not known or not plain or len({w.device for part in parts for w in part.weights}) > 1:
             return climb(parts, measure)
-        weights = [part.weights for part in parts]
+        weights, copies = [part.weights for part in parts], [part.room.copies for part in parts]
         directions = [part.directions for part in parts]
         forms = [part.rule.magnitude() if part.scaled else None for part in parts]
         device = weights[0][0].device
         radii = [torch.as_tensor(part.rho, dtype=torch.float64, device=device) for part in parts]
         with torch.no_grad():
-            return Height(*fused(weights, directions, forms, radii, measure))
+            height = Height(*fused(weights, copies, directions, forms, radii, measure))
+        for part in parts:
+            part.room.kept = True  # only now: where compiling fails, nothing was copied
+        return height
 
     return run
 
 
 def _fused(
     weights: list[list[Tensor]],
+    copies: list[list[Tensor]],
     directions: list[list[Tensor]],
     forms: list[Magnitude | None],
     radii: list[Tensor],
@@ -56,14 +60,17 @@ def _fused(
     norm = torch.stack(squares).sum().sqrt()
     finite = norm.isfinite()
     lengths = []
-    for of_part, along, form, rho, factors in zip(weights, directions, forms, radii, inverses, strict=True):
-        for w, g, c in zip(of_part, along, factors, strict=True):
+    for of_part, kept, along, form, rho, factors in zip(
+        weights, copies, directions, forms, radii, inverses, strict=True
+    ):
+        for w, k, g, c in zip(of_part, kept, along, factors, strict=True):
             step = rho.to(norm.dtype) / (norm + SMALLEST)
             step = step if c is None else step * c * c
             step = torch.where(step.isfinite(), step, 0.0).to(_precise(w))
             epsilon = torch.where(finite, _scale(w, form).square() * g.to(_precise(w)) * step, 0.0)
             if measure:
                 lengths.append(epsilon.square().sum())
+            k.copy_(w)
             w.add_(epsilon.to(w.dtype))
     return norm, torch.stack(lengths).sum().sqrt() if measure else None
 

@@ -10,28 +10,85 @@ from torch import Tensor
 Layout = tuple[object, ...]
 
 WIDTH = 64
-"""Elements in a row of `Scales`; a tensor fills whole rows."""
+"""Elements in a row of a `Room`; a tensor fills whole rows."""
+
+
+class Room:
+    """Exact copies of weights, and their scales T, in one flat block each, so that one call works on all of them.
+
+    Each weight fills whole rows of a block: a factor for each weight is then a factor for each row, which is a single
+    broadcast multiplication instead of one small call for each weight. What is left of a last row is never read.
+
+    Args:
+        weights: Weights of one dtype on one device.
+        scaled: Whether there shall be memory for scales; complex weights and such with gaps in their memory get none.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], scaled: bool) -> None:
+        self.layouts = [layout(w) for w in weights]
+        self.dense = all(_dense(w) for w in weights)
+        self.kept = False
+        self.copies: list[Tensor] = []
+        self.scales: list[Tensor] | None = None
+        if not self.dense:
+            self.copies = [w.detach().clone() for w in weights]
+            return
+        rows = [-(-w.numel() // WIDTH) for w in weights]
+        like = weights[0]
+        self._weights = torch.zeros(sum(rows) * WIDTH, dtype=like.dtype, device=like.device)
+        self.copies = _views(self._weights, weights, rows)
+        if scaled and not like.is_complex():
+            self._scales = torch.zeros_like(self._weights)
+            self.scales = _views(self._scales, weights, rows)
+            numbers = torch.arange(len(rows)).repeat_interleave(torch.tensor(rows), output_size=sum(rows))
+            self._row = numbers.to(like.device)
+
+    @torch.no_grad()
+    def keep(self, weights: list[Tensor]) -> None:
+        """Copy the weights."""
+        torch._foreach_copy_(self.copies, weights)
+        self.kept = True
+
+    @torch.no_grad()
+    def restore(self, weights: list[Tensor]) -> None:
+        """Give the weights the very bits that were kept, if any were."""
+        if self.kept:
+            torch._foreach_copy_(weights, self.copies)
+        self.kept = False
+
+    def fill(self) -> None:
+        """Fill the scales with the magnitudes of the copies."""
+        torch.abs(self._weights, out=self._scales)
+
+    def largest(self) -> Tensor:
+        """The largest entry of each weight's scales; 0 for one without entries."""
+        views = self.scales or []
+        full = [v for v in views if v.numel()]
+        found = list(torch._foreach_max(full)) if full else []
+        if len(full) < len(views):
+            each, zero = iter(found), torch.zeros((), dtype=self._scales.dtype, device=self._scales.device)
+            found = [next(each) if v.numel() else zero for v in views]
+        return torch.stack(found)
+
+    def shift(self, eta: float, factors: Tensor | None = None) -> None:
+        """Add eta to the scales, then multiply each weight's by its own factor."""
+        self._scales.add_(eta)
+        if factors is not None:
+            self._scales.view(-1, WIDTH).mul_(factors.index_select(0, self._row).unsqueeze(1))
 
 
 class Copies:
-    """Exact copies of tensors, in memory that is used again while their layout stays the same."""
+    """Exact copies of any tensors, in memory that is used again while their layout stays the same."""
 
     def __init__(self) -> None:
         self._tensors: list[Tensor] = []
         self._copies: list[Tensor] = []
-        self._layouts: list[Layout] = []
 
     @torch.no_grad()
-    def take(self, tensors: list[Tensor], layouts: list[Layout] | None = None) -> list[Tensor]:
-        """Copy these tensors; gives the copies.
-
-        Args:
-            tensors: Any tensors.
-            layouts: The `layout` of each, if it is known already.
-        """
-        layouts = [layout(t) for t in tensors] if layouts is None else layouts
-        if layouts != self._layouts:
-            self._copies, self._layouts = [t.detach().clone() for t in tensors], layouts
+    def take(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Copy these tensors; gives the copies."""
+        if [layout(t) for t in tensors] != [layout(t) for t in self._copies]:
+            self._copies = [t.detach().clone() for t in tensors]
         elif tensors:
             torch._foreach_copy_(self._copies, tensors)
         self._tensors = tensors
@@ -45,53 +102,21 @@ class Copies:
         self._tensors = []
 
 
-class Scales:
-    """One flat block for the scales of many weights, so that one call works on all of them.
-
-    Each weight fills whole rows of the block: a factor for each weight is then a factor for each row, which is a
-    single broadcast multiplication instead of one small call for each weight. What is left of a last row is never
-    read.
-
-    Args:
-        weights: Weights of one real dtype on one device, each dense.
-    """
-
-    def __init__(self, weights: Sequence[Tensor]) -> None:
-        rows = [-(-w.numel() // WIDTH) for w in weights]
-        like = weights[0]
-        self._flat = torch.zeros(sum(rows) * WIDTH, dtype=like.dtype, device=like.device)
-        self._row = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor(rows), output_size=sum(rows)).to(
-            like.device
-        )
-        self.views, start = [], 0
-        for w, n in zip(weights, rows, strict=True):
-            self.views.append(self._flat.as_strided(w.shape, w.stride(), start))
-            start += n * WIDTH
-
-    def fill(self, weights: list[Tensor]) -> None:
-        """Fill the block with |w|."""
-        torch._foreach_copy_(self.views, weights)
-        self._flat.abs_()
-
-    def largest(self) -> Tensor:
-        """The largest entry of each weight's scales; 0 for one without entries."""
-        found = iter(torch._foreach_max([v for v in self.views if v.numel()])) if len(self._flat) else iter(())
-        zero = self._flat.new_zeros(())
-        return torch.stack([next(found) if v.numel() else zero for v in self.views])
-
-    def shift(self, eta: float, factors: Tensor | None = None) -> None:
-        """Add eta to the scales, then multiply each weight's by its own factor."""
-        self._flat.add_(eta)
-        if factors is not None:
-            self._flat.view(-1, WIDTH).mul_(factors.index_select(0, self._row).unsqueeze(1))
-
-
 def layout(t: Tensor) -> Layout:
     """What must agree for a copy to fit."""
     return (t.stride(), t.shape, t.dtype, t.device)
 
 
-def dense(t: Tensor) -> bool:
+def _views(block: Tensor, weights: Sequence[Tensor], rows: Sequence[int]) -> list[Tensor]:
+    """A view of whole rows of the block for each weight, with the weight's shape and strides."""
+    views, start = [], 0
+    for w, n in zip(weights, rows, strict=True):
+        views.append(block.as_strided(w.shape, w.stride(), start))
+        start += n * WIDTH
+    return views
+
+
+def _dense(t: Tensor) -> bool:
     """Whether the elements fill their memory without gaps, in one of torch's usual orders."""
     return (
         t.is_contiguous()

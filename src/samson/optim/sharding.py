@@ -33,8 +33,9 @@ def process_groups(tensor: Tensor) -> Groups:
     """The process groups over which a tensor is split."""
     if not is_sharded(tensor):
         return ()
-    placements = tensor.placements  # type: ignore[attr-defined]
-    return tuple(tensor.device_mesh.get_group(i) for i, p in enumerate(placements) if p.is_shard())  # type: ignore[attr-defined]
+    mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
+    # Not `is_shard()`: it is False for the strided shards that FSDP2 makes of tensor-parallel weights.
+    return tuple(mesh.get_group(i) for i, p in enumerate(placements) if not (p.is_replicate() or p.is_partial()))
 
 
 def over_all(norms: Tensor, p: float, groups: Groups) -> Tensor:

@@ -14,6 +14,7 @@ from samson.optim import reuse
 from samson.optim.climber import Ascent, Climber
 from samson.optim.directions import DIRECTIONS, remember_gradients, require_momentum
 from samson.optim.injection import NoiseInjection
+from samson.optim.memory import Copies
 from samson.optim.norm_statistics import frozen_statistics
 from samson.optim.rules import Rule
 from samson.optim.sharding import local
@@ -131,6 +132,7 @@ class SharpnessAware(Climber):
 
     def _start(self) -> None:
         self._inside = self._perturbed_since_step = False
+        self._copies = Copies()
         super()._start()
 
     def _read_groups(self) -> None:
@@ -237,8 +239,7 @@ class SharpnessAware(Climber):
         clean = self._clean_gradients()
         with frozen_statistics(self._known(model)) if self.needs_first_pass else nullcontext():
             noisy = self._noisy() if injects else {}
-            layouts = None if injects else [of_weight for part in parts for of_weight in part.layouts]
-            self._copies.take([local(p) for p in noisy] or [w for part in parts for w in part.weights], layouts)
+            self._copies.take([local(p) for p in noisy])
             self._inside = True
             try:
                 if injects:
@@ -255,6 +256,8 @@ class SharpnessAware(Climber):
             finally:
                 self._inside = False
                 self._copies.put_back()
+                for part in parts:
+                    part.room.restore(part.weights)
                 self._weights_changed(model)
 
     def _noisy(self) -> dict[Tensor, float | Tensor]:

@@ -1,0 +1,1 @@
+"""Measurements; each writes its record into `records/`."""
