@@ -109,7 +109,7 @@ def norm_over_all(lengths: Sequence[Tensor], groups: Sequence[Groups]) -> Tensor
         lengths: Vectors of 2-norms of this process's parts.
         groups: For each vector, the process groups over which its parts are split.
     """
-    widest = max((v.dtype for v in lengths), key=lambda dtype: dtype.itemsize)
+    widest = _widest(lengths)
     by_groups: dict[Groups, list[Tensor]] = {}
     for vector, of_vector in zip(lengths, groups, strict=True):
         by_groups.setdefault(of_vector, []).append(vector.to(lengths[0].device, widest))
@@ -138,7 +138,7 @@ def _scales(parts: Sequence[Part]) -> list[list[Tensor]]:
                 own = part.room.largest() if form.p == math.inf else torch.stack(norms(part.weights, form.p))
                 orders.setdefault((form.p, part.groups), []).append((part.room, form.eta, own))
     for (p, groups), waiting in orders.items():  # one collective for all that divide by the same norm
-        widest = max((own.dtype for _, _, own in waiting), key=lambda dtype: dtype.itemsize)
+        widest = _widest([own for _, _, own in waiting])
         home = waiting[0][2].device
         ranges = over_all(torch.cat([own.to(home, widest) for _, _, own in waiting]), p, groups)
         inverses = torch.where(ranges > 0, ranges.reciprocal(), 0.0)
@@ -208,6 +208,13 @@ def _keep_if(condition: Tensor, tensors: Sequence[Tensor]) -> None:
         by_size.setdefault(t.dtype.itemsize, []).append(t)
     for size, same in by_size.items():
         torch._foreach_mul_([t.view(_INTEGERS[size]) for t in same], condition.to(_INTEGERS[size]))
+
+
+def _widest(tensors: Sequence[Tensor]) -> torch.dtype:
+    widest = tensors[0].dtype
+    for t in tensors[1:]:
+        widest = torch.promote_types(widest, t.dtype)
+    return widest
 
 
 def _half(tensors: Sequence[Tensor]) -> bool:

@@ -135,6 +135,7 @@ class Climber(OptimizerWrapper):
         if self._sharded:
             reshard(model)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator] # bookkeeping, not tensor work
     def _parts(self, direction: Direction) -> list[Part]:
         """The parameters that have a direction, sorted into parts."""
         parts: dict[tuple[Any, ...], tuple[Rule, Any, list[Tensor], list[Tensor]]] = {}

@@ -31,7 +31,7 @@ def compiled_climb() -> Climb:
         device = weights[0][0].device
         radii = [torch.as_tensor(part.rho, dtype=torch.float64, device=device) for part in parts]
         with torch.no_grad():
-            height = Height(*fused(weights, copies, directions, forms, radii, measure))
+            height = Height(*fused(copies, weights, directions, forms, radii, measure))
         for part in parts:
             part.room.kept = True  # only now: where compiling fails, nothing was copied
         return height
@@ -40,8 +40,8 @@ def compiled_climb() -> Climb:
 
 
 def _fused(
-    weights: list[list[Tensor]],
     copies: list[list[Tensor]],
+    weights: list[list[Tensor]],
     directions: list[list[Tensor]],
     forms: list[Magnitude | None],
     radii: list[Tensor],
@@ -70,7 +70,8 @@ def _fused(
             epsilon = torch.where(finite, _scale(w, form).square() * g.to(_precise(w)) * step, 0.0)
             if measure:
                 lengths.append(epsilon.square().sum())
-            k.copy_(w)
+            # A plain copy is taken for the argument itself, and may be read only after the addition.
+            k.copy_(torch.where(finite, w, w))
             w.add_(epsilon.to(w.dtype))
     return norm, torch.stack(lengths).sum().sqrt() if measure else None
 

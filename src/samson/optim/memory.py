@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -64,7 +65,10 @@ class Room:
         """The largest entry of each weight's scales; 0 for one without entries."""
         views = self.scales or []
         full = [v for v in views if v.numel()]
-        found = list(torch._foreach_max(full)) if full else []
+        if torch.compiler.is_compiling():  # the compiler does not know _foreach_max, which is faster on a CPU
+            found = list(torch._foreach_norm(full, math.inf)) if full else []
+        else:
+            found = list(torch._foreach_max(full)) if full else []
         if len(full) < len(views):
             each, zero = iter(found), torch.zeros((), dtype=self._scales.dtype, device=self._scales.device)
             found = [next(each) if v.numel() else zero for v in views]

@@ -1,0 +1,207 @@
+"""`torch.compile`: of the model, of the climb, and of a whole training step."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
+from samson.optim import Rule
+from samson.optim.ascent import Part, climb
+from samson.optim.compiled import compiled_climb
+from samson.optim.memory import Room
+from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
+
+pytestmark = [  # torch's compiler, of itself
+    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
+]
+
+RULES = {"sam": SAM(rho=0.3), "asam": ASAM(rho=0.5), "samson": SAMSON(rho=0.3), "p3": SAMSON(rho=0.3, p=3.0)}
+every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> None:
+    torch._dynamo.reset()
+
+
+class Counting:
+    """A backend that runs graphs as they are and counts how many were compiled."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+
+    def __call__(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        self.graphs += 1
+        return graph.forward
+
+
+def test_a_compiled_model_is_not_compiled_again() -> None:
+    model, counting = make_model(torch.float32), Counting()
+    compiled = torch.compile(model, backend=counting)
+    optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1, momentum=0.9), SAMSON(rho=0.3))
+    graphs = []
+    for seed in range(6):
+        optimizer.step(closure_for(compiled, optimizer, make_batch(torch.float32, seed)))
+        graphs.append(counting.graphs)
+    assert graphs[0] >= 1
+    assert graphs[1:] == graphs[1:2] * 5  # nothing new after the second step
+    plain = make_model(torch.float32)
+    other = SharpnessAware(torch.optim.SGD(param_groups(plain), lr=0.1, momentum=0.9), SAMSON(rho=0.3))
+    for seed in range(6):
+        other.step(closure_for(plain, other, make_batch(torch.float32, seed)))
+    assert equal(snapshot(model), snapshot(plain))
+    model[1].momentum = 0.5  # what helpers that toggle attributes do
+    optimizer.step(closure_for(compiled, optimizer, make_batch(torch.float32)))
+    assert counting.graphs > graphs[-1]
+
+
+def parts(rule: Rule, dtype: torch.dtype, seed: int = 0, fast: bool = True, rho: object = None) -> list[Part]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    scaled = [draw(70, 3), draw(130)] if not isinstance(rule, SAM) else []
+    plain = [draw(5), draw(64, 2)]
+    return [
+        Part(
+            rule,
+            rule.rho if rho is None else rho,
+            s,
+            weights,
+            [draw(*w.shape) for w in weights],
+            Room(weights, s and fast),
+        )
+        for weights, s in ((scaled, True), (plain, False))
+        if weights
+    ]
+
+
+def moved(found: list[Part]) -> list[Tensor]:
+    return [w for part in found for w in part.weights]
+
+
+def apart(one: list[Part], other: list[Part]) -> float:
+    return max(float((a.double() - b.double()).abs().max()) for a, b in zip(moved(one), moved(other), strict=True))
+
+
+@every_rule
+@pytest.mark.parametrize("fast", [True, False])
+def test_climb_and_restore_compile_whole(rule: Rule, fast: bool) -> None:
+    """With `fullgraph=True` the compiler would raise where something breaks the graph."""
+
+    def there_and_back(some: list[Part]) -> Tensor:
+        norm = climb(some).norm
+        there = [w.clone() for w in moved(some)]
+        for part in some:
+            part.room.restore(part.weights)
+        return norm, there
+
+    eager, compiled = parts(rule, torch.float64, fast=fast), parts(rule, torch.float64, fast=fast)
+    before = [w.clone() for w in moved(eager)]
+    norm, there = there_and_back(eager)
+    other_norm, other_there = torch.compile(there_and_back, fullgraph=True, backend="aot_eager")(compiled)
+    assert torch.allclose(norm, other_norm, rtol=1e-12)
+    assert all(torch.allclose(a, b, rtol=1e-12) for a, b in zip(there, other_there, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(there, before, strict=True))
+    for some in (eager, compiled):
+        assert all(torch.equal(a, b) for a, b in zip(moved(some), before, strict=True))
+
+
+@every_rule
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_compiled_climb_is_as_exact_as_the_eager_one(rule: Rule, dtype: torch.dtype) -> None:
+    """Both against the climb in float64 from the same numbers: within the rounding of the last addition."""
+    eager, fused = parts(rule, dtype), parts(rule, dtype)
+    exact = [
+        Part(
+            p.rule,
+            p.rho,
+            p.scaled,
+            w := [x.double() for x in p.weights],
+            [g.double() for g in p.directions],
+            Room(w, p.scaled),
+        )
+        for p in eager
+    ]
+    before = [w.clone() for w in moved(eager)]
+    climb(exact)
+    climb(eager)
+    height = compiled_climb()(fused, True)
+    largest = max(float(w.abs().max()) for w in before)
+    assert apart(fused, exact) <= max(1.5 * apart(eager, exact), torch.finfo(dtype).eps * largest)
+    assert height.norm.item() == pytest.approx(
+        climb(parts(rule, dtype)).norm.item(), rel=1e-2 if dtype == torch.bfloat16 else 1e-5
+    )
+    assert height.epsilon.item() == pytest.approx(climb(parts(rule, torch.float64), True).epsilon.item(), rel=2e-2)
+    for part in fused:
+        part.room.restore(part.weights)
+    assert all(torch.equal(a, b) for a, b in zip(moved(fused), before, strict=True))
+
+
+@every_rule
+def test_the_compiled_climb_stays_away_from_infinities(rule: Rule) -> None:
+    run = compiled_climb()
+    for bad in (float("inf"), float("nan")):
+        some = parts(rule, torch.float32)
+        before = [w.clone() for w in moved(some)]
+        some[0].directions[0].view(-1)[0] = bad
+        assert not run(some, False).norm.isfinite()
+        assert all(torch.equal(a, b) for a, b in zip(moved(some), before, strict=True))
+
+
+def test_another_radius_compiles_nothing_again() -> None:
+    run = compiled_climb()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        lengths = [run(parts(SAMSON(), torch.float32, rho=rho), True).epsilon.item() for rho in (0.1, 0.2, 0.4)]
+    assert lengths[1:] == pytest.approx([2 * lengths[0], 4 * lengths[0]], rel=1e-4)
+
+
+def test_training_with_the_compiled_climb() -> None:
+    ends = []
+    for settings in ({"compiled": True}, {}, {"compiled": True, "every": 2}):
+        model = make_model(torch.float32)
+        base = torch.optim.SGD(param_groups(model), lr=0.1, momentum=0.9)
+        optimizer = SharpnessAware(base, SAMSON(rho=0.3), **settings)
+        for seed in range(4):
+            optimizer.step(closure_for(model, optimizer, make_batch(torch.float32, seed)))
+        ends.append(snapshot(model))
+    assert all(torch.allclose(ends[0][k].float(), ends[1][k].float(), atol=2e-6) for k in ends[0])
+    assert not all(torch.allclose(ends[2][k].float(), ends[1][k].float(), atol=1e-3) for k in ends[0])
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_a_compiled_training_step_gives_the_eager_weights(explicit: bool) -> None:
+    """Also while the learning rate and the radius change, which compiles nothing again."""
+    ends = []
+    for compiled in (True, False):
+        model = make_model(torch.float64)
+        [group] = param_groups(model)
+        group |= {"lr": torch.tensor(0.1, dtype=torch.float64), "rho": torch.tensor(0.3, dtype=torch.float64)}
+        optimizer = SharpnessAware(torch.optim.SGD([group], momentum=0.9), SAMSON())
+
+        def run(x: Tensor, y: Tensor, model: nn.Module = model, optimizer: SharpnessAware = optimizer) -> Tensor:
+            one_pass = closure_for(model, optimizer, (x, y))
+            if not explicit:
+                return optimizer.step(one_pass)
+            loss = one_pass()
+            with optimizer.perturbed(model):
+                one_pass()
+            optimizer.step()
+            return loss
+
+        counting = Counting()
+        step = torch.compile(run, backend=counting) if compiled else run
+        early = 0
+        for seed in range(6):
+            step(*make_batch(seed=seed))
+            early = counting.graphs if seed == 1 else early
+            optimizer.param_groups[0]["lr"].mul_(0.8)
+            optimizer.param_groups[0]["rho"].mul_(1.1)
+        assert counting.graphs == early
+        assert (early > 0) == compiled
+        ends.append(snapshot(model))
+    assert all(torch.allclose(ends[0][k].double(), ends[1][k].double(), rtol=0, atol=1e-12) for k in ends[0])

@@ -1,0 +1,86 @@
+"""What a step moves beyond the base optimizer's, by counting dispatched calls; times are measured in benchmarks."""
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.traffic import Traffic, compiled_words, traffic_of
+from samson import ASAM, SAM, SAMSON, SharpnessAware
+from samson.optim import Rule
+
+RULES = {"sam": (SAM(), 20, 15), "asam": (ASAM(), 30, 16), "samson": (SAMSON(), 31, 16), "p2": (SAMSON(p=2), 31, 16)}
+every_rule = pytest.mark.parametrize(("rule", "limit", "compiled"), RULES.values(), ids=RULES)
+
+
+class Steps:
+    """A sharpness-aware step on given gradients, without a model."""
+
+    def __init__(self, rule: Rule, tensors: int, size: int, **settings: bool) -> None:
+        self.weights = [nn.Parameter(torch.randn(size)) for _ in range(tensors)]
+        named = [(f"weight{i}", w) for i, w in enumerate(self.weights)]
+        base = torch.optim.SGD(named, lr=0.1, momentum=0.9, foreach=True)
+        self.optimizer = SharpnessAware(base, rule, model=nn.Identity(), **settings)
+
+    def prepare(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        first, second = ([torch.randn_like(w) for w in self.weights] for _ in range(2))
+        return first, second
+
+    def climb(self, gradients: list[torch.Tensor]) -> object:
+        for w, g in zip(self.weights, gradients, strict=True):
+            w.grad = g
+        block = self.optimizer.perturbed()
+        block.__enter__()
+        return block
+
+    def run(self, gradients: tuple[list[torch.Tensor], list[torch.Tensor]]) -> None:
+        block = self.climb(gradients[0])
+        for w, g in zip(self.weights, gradients[1], strict=True):
+            w.grad = g
+        block.__exit__(None, None, None)
+        self.optimizer.step()
+
+    def counted(self) -> Traffic:
+        for _ in range(2):  # momentum and working memory are there from the second step on
+            self.run(self.prepare())
+        gradients = self.prepare()
+        return traffic_of(lambda: self.run(gradients))
+
+
+def test_the_count_is_right() -> None:
+    """By hand: the base's step alone is 8 words, and each kind of call counts what it touches."""
+    steps = Steps(SAM(), 3, 1000)
+    steps.run(steps.prepare())
+    assert traffic_of(steps.optimizer.base.step).words == 8 * 3000
+    a, b = torch.randn(100), torch.randn(100)
+    assert traffic_of(lambda: a.copy_(b)).words == 200
+    assert traffic_of(lambda: a.mul_(b)).words == 300
+    assert traffic_of(lambda: a + b).words == 300
+    assert traffic_of(a.norm).words == 101
+    viewed = traffic_of(lambda: a.view(10, 10))
+    assert (viewed.words, viewed.views, sum(viewed.calls.values())) == (0, 1, 0)
+
+
+@every_rule
+def test_words_and_calls_of_a_step(rule: Rule, limit: int, compiled: int) -> None:
+    few, many = (Steps(rule, tensors, 4096).counted() for tensors in (50, 600))
+    assert many.words / (600 * 4096) <= limit
+    assert few.calls == many.calls  # the number of calls does not grow with the number of tensors
+    assert few.views == many.views
+    slow = traffic_of(lambda: [w.detach().add_(1.0) for w in Steps(rule, 50, 8).weights]).calls
+    assert slow["add_"] == 50  # a loop over tensors would be noticed
+
+
+@every_rule
+def test_small_tensors_stay_within_the_limit(rule: Rule, limit: int, compiled: int) -> None:
+    """600 tensors of 64, where the numbers kept for each tensor weigh most."""
+    assert Steps(rule, 600, 64).counted().words / (600 * 64) <= limit
+
+
+@every_rule
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler, of itself
+def test_words_of_the_compiled_climb(rule: Rule, limit: int, compiled: int) -> None:
+    """By the compiler's own account; with 2 words of the restoring and 8 of eager SGD."""
+    steps = Steps(rule, 3, 8192, compiled=True)
+    first = steps.prepare()[0]
+    words = compiled_words(lambda: steps.climb(first)) / (3 * 8192)
+    assert 4.9 < words + 2 + 8 <= compiled + 0.01
