@@ -1,0 +1,274 @@
+"""What a sharpness-aware step costs beyond its two forward and backward passes, against pytorch_optimizer.
+
+    pip install --no-deps -c constraints.txt pytorch_optimizer
+    python -m benchmarks.step_cost            # about 20 minutes on one core
+    python -m benchmarks.step_cost --sets small resnet18 --rounds 20
+
+All implementations run in turn, round after round, in one process with one thread and on the same gradients: copy and
+climb, then restore and SGD with momentum (`foreach=True` for every one), the two backward passes left out. The peer
+runs with `foreach=True`, which is not its default on a CPU; its ASAM is `adaptive=True`, and stands beside our ASAM and
+our SAMSON, which it does not have. A ratio is the median over rounds of ours to theirs within a round, with the
+quartiles. Words are elements read and written, by dispatch counting (`traffic.py`), or for the compiled climb by the
+compiler's own account.
+
+Writes `benchmarks/records/step-cost.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from benchmarks.traffic import compiled_words, traffic_of
+from samson import ASAM, SAM, SAMSON, SharpnessAware
+from samson.experiments.environment import environment
+from samson.optim import Rule
+
+RECORD = Path(__file__).parent / "records" / "step-cost.json"
+RULES: dict[str, Rule] = {"sam": SAM(), "asam": ASAM(), "samson": SAMSON()}
+SGD_SETTINGS: dict[str, Any] = {"lr": 1e-6, "momentum": 0.9, "foreach": True}
+LIMITS = {"sam": (0.70, 0.80, 20), "asam": (0.80, 0.80, 30), "samson": (0.90, 0.80, 31)}
+"""What is aimed at: time against the peer at 600 small tensors and at ResNet-18 size, and words."""
+
+PEERS = {"sam": "peer-sam", "asam": "peer-asam", "samson": "peer-asam"}
+OURS = (*RULES, *(f"{name}-compiled" for name in RULES))
+
+Shapes = list[tuple[str, tuple[int, ...]]]
+Gradients = list[Tensor]
+
+
+def small() -> Shapes:
+    """600 tensors of 64 elements."""
+    return [(f"{i}.weight", (64,)) for i in range(600)]
+
+
+def resnet18() -> Shapes:
+    """The 62 parameters of ResNet-18 for 1,000 classes, 11.7 million elements (He et al. 2016, arXiv 1512.03385)."""
+    shapes: Shapes = []
+
+    def convolution(inputs: int, outputs: int, size: int) -> None:
+        name = f"{len(shapes)}"
+        shapes.append((f"{name}.conv.weight", (outputs, inputs, size, size)))
+        shapes.extend((f"{name}.norm.{kind}", (outputs,)) for kind in ("weight", "bias"))
+
+    convolution(3, 64, 7)
+    inputs = 64
+    for outputs in (64, 128, 256, 512):
+        for block in range(2):
+            convolution(inputs, outputs, 3)
+            convolution(outputs, outputs, 3)
+            if block == 0 and inputs != outputs:
+                convolution(inputs, outputs, 1)
+            inputs = outputs
+    return [*shapes, ("head.weight", (1000, 512)), ("head.bias", (1000,))]
+
+
+def vit_b() -> Shapes:
+    """The parameters of ViT-B/16, 86.6 million elements (Dosovitskiy et al. 2021, arXiv 2010.11929)."""
+    d = 768
+    shapes: Shapes = [
+        ("class", (1, 1, d)),
+        ("position", (1, 197, d)),
+        ("patch.weight", (d, 3, 16, 16)),
+        ("patch.bias", (d,)),
+    ]
+    for i in range(12):
+        for name, outputs, inputs in (("qkv", 3 * d, d), ("out", d, d), ("up", 4 * d, d), ("down", d, 4 * d)):
+            shapes += [(f"{i}.{name}.weight", (outputs, inputs)), (f"{i}.{name}.bias", (outputs,))]
+        shapes += [(f"{i}.norm{j}.{kind}", (d,)) for j in (1, 2) for kind in ("weight", "bias")]
+    return [*shapes, ("norm.weight", (d,)), ("norm.bias", (d,)), ("head.weight", (1000, d)), ("head.bias", (1000,))]
+
+
+SETS = {"small": small, "resnet18": resnet18, "vit-b": vit_b}
+
+
+class Step:
+    """One implementation's step on given gradients; `first` and `second` are what lies before and after pass two."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.named = [(n, nn.Parameter(0.05 * torch.randn(s, generator=generator))) for n, s in shapes]
+        self.weights = [p for _, p in self.named]
+
+    def first(self) -> None:
+        """From the first gradients to the perturbed weights."""
+
+    def second(self) -> None:
+        """From the second gradients to the new weights."""
+
+    def seconds(self, gradients: tuple[Gradients, Gradients]) -> float:
+        """Run once; the time of both parts."""
+        total = 0.0
+        for part, of_part in ((self.first, gradients[0]), (self.second, gradients[1])):
+            for w, g in zip(self.weights, of_part, strict=True):
+                w.grad = g
+            start = time.perf_counter()
+            part()
+            total += time.perf_counter() - start
+        return total
+
+
+class Bare(Step):
+    """The base optimizer alone."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        super().__init__(shapes)
+        self.optimizer = SGD(self.weights, **SGD_SETTINGS)
+
+    def second(self) -> None:
+        """SGD's step."""
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+class Ours(Step):
+    """`SharpnessAware`, in the explicit form."""
+
+    def __init__(self, shapes: Shapes, rule: Rule, compiled: bool) -> None:
+        super().__init__(shapes)
+        self.optimizer = SharpnessAware(SGD(self.named, **SGD_SETTINGS), rule, model=nn.Identity(), compiled=compiled)
+
+    def first(self) -> None:
+        """Enter the block."""
+        self.block = self.optimizer.perturbed()
+        self.block.__enter__()
+
+    def second(self) -> None:
+        """Leave the block and step."""
+        self.block.__exit__(None, None, None)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+class Peer(Step):
+    """pytorch_optimizer's SAM, in its two-step form."""
+
+    def __init__(self, shapes: Shapes, adaptive: bool) -> None:
+        super().__init__(shapes)
+        from pytorch_optimizer import SAM as PeerSAM  # noqa: N811
+
+        self.optimizer = PeerSAM(self.weights, SGD, rho=0.05, adaptive=adaptive, **SGD_SETTINGS)
+
+    def first(self) -> None:
+        """The peer's climb."""
+        self.optimizer.first_step(zero_grad=True)
+
+    def second(self) -> None:
+        """The peer's restoring and step."""
+        self.optimizer.second_step(zero_grad=True)
+
+
+def implementations(shapes: Shapes, compiled: bool) -> dict[str, Step]:
+    """Everything that runs in turn, by name."""
+    found: dict[str, Step] = {"sgd": Bare(shapes), "peer-sam": Peer(shapes, False), "peer-asam": Peer(shapes, True)}
+    for name, rule in RULES.items():
+        found[name] = Ours(shapes, rule, compiled=False)
+        if compiled:
+            found[f"{name}-compiled"] = Ours(shapes, rule, compiled=True)
+    return found
+
+
+def measure(name: str, rounds: int, compiled: bool) -> dict[str, Any]:
+    """Times, words and calls of every implementation on one set of parameters."""
+    shapes = SETS[name]()
+    elements = int(sum(np.prod(shape) for _, shape in shapes))
+    generator = torch.Generator().manual_seed(1)
+    originals = tuple([torch.randn(s, generator=generator) for _, s in shapes] for _ in range(2))
+
+    def fresh() -> tuple[Gradients, Gradients]:
+        first, second = ([g.clone() for g in some] for some in originals)
+        return first, second
+
+    steps = implementations(shapes, compiled)
+    words: dict[str, float] = {}
+    opening: dict[str, float] = {}
+    for key, step in steps.items():
+        say(f"{name}: first steps of {key}")
+        run = partial(step.seconds, fresh())
+        start = time.perf_counter()
+        if key.endswith("-compiled"):
+            words[key] = compiled_words(run) / elements + 2 + 8  # with the restoring and eager SGD
+        else:
+            run()
+        opening[key] = time.perf_counter() - start
+        step.seconds(fresh())
+    traffic = {key: traffic_of(partial(step.seconds, fresh())) for key, step in steps.items()}
+    times: dict[str, list[float]] = {key: [] for key in steps}
+    for i in range(rounds):
+        say(f"{name}: round {i + 1} of {rounds}")
+        for key, step in steps.items():
+            times[key].append(step.seconds(fresh()))
+    return {
+        "tensors": len(shapes),
+        "elements": elements,
+        "rounds": rounds,
+        "implementations": {
+            key: {
+                "milliseconds": [round(1e3 * float(q), 3) for q in np.quantile(values, (0.25, 0.5, 0.75))],
+                "words": round(words[key] if key in words else traffic[key].words / elements, 3),
+                "calls": None if key in words else sum(traffic[key].calls.values()),
+                "first_step_seconds": round(opening[key], 2),
+            }
+            for key, values in times.items()
+        },
+        "ratios": {
+            key: {"to": peer, "quartiles": [round(float(q), 3) for q in np.quantile(ratio, (0.25, 0.5, 0.75))]}
+            for key, peer in ((key, PEERS[key.removesuffix("-compiled")]) for key in times if key in OURS)
+            for ratio in [np.array(times[key]) / np.array(times[peer])]
+        },
+    }
+
+
+def say(line: str) -> None:
+    """Progress, on standard error."""
+    print(f"\r{line:<50}", end="", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Measure and write the record."""
+    parser = argparse.ArgumentParser(description="Cost of a step beyond its passes.")
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument(
+        "--no-compiled", action="store_true", help="leave out the compiled climb, which runs at ResNet-18 size"
+    )
+    parser.add_argument("--out", type=Path, default=RECORD)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    sets = {}
+    for name in arguments.sets:
+        rounds = max(arguments.rounds // 4, 3) if name == "vit-b" else arguments.rounds
+        sets[name] = measure(name, rounds, compiled=name == "resnet18" and not arguments.no_compiled)
+    record = {
+        "device": "cpu, one thread",
+        "peer": "pytorch_optimizer 4.1.0, foreach=True",
+        "aims": {key: {"small": s, "resnet18": r, "words": w} for key, (s, r, w) in LIMITS.items()},
+        "environment": vars(environment()),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sets": sets,
+    }
+    arguments.out.parent.mkdir(exist_ok=True)
+    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(file=sys.stderr)
+    for name, found in sets.items():
+        for key, ratio in found["ratios"].items():
+            low, middle, high = ratio["quartiles"]
+            words = found["implementations"][key]["words"]
+            print(f"{name:9} {key:16} {middle:.2f} [{low:.2f}, {high:.2f}] x {ratio['to']}, {words:.1f} words")
+
+
+if __name__ == "__main__":
+    main()
