@@ -7,7 +7,7 @@ method and is not searched: learning rate .1, momentum .9, weight decay 5e-4, as
 for later work (see `samson/experiments/defaults.py`). Plain SGD has no parameter of its own; its twelve candidates are
 learning rate x weight decay, recorded to show what tuning these for SGD alone would bring, and not used.
 
-    python benchmarks/search_digits.py        # about 30 minutes on two cores
+    python -m benchmarks.search_digits       # about 30 minutes on two cores
 
 writes `benchmarks/records/search-digits.json`. The winners stand in `samson/experiments/defaults.py`; a test holds
 the two together. The test split is never looked at.

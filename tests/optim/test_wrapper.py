@@ -326,3 +326,115 @@ def test_other_bases_work(base: type[torch.optim.Optimizer], batch: tuple) -> No
         plain.step()
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.allclose(p, q, rtol=1e-9, atol=1e-10)
+
+
+def test_groups_may_have_their_own_settings_of_the_rule(model: nn.Sequential, batch: tuple) -> None:
+    """By hand: one norm over all, each group with its own ρ, η, p and policy; an excluded group is not counted."""
+    a, b, c, bias = model[0].weight, model[1].weight, model[4].weight, model[4].bias
+    groups = [
+        {"params": [a], "param_names": ["a.weight"], "rho": 0.4, "p": 2, "eta": 0.0},
+        {"params": [b], "param_names": ["b.weight"], "policy": "matrices"},
+        {"params": [bias], "param_names": ["c.bias"], "policy": "all", "eta": 0.5},
+        {"params": [c], "param_names": ["c.weight"], "perturb": False},
+    ]
+    optimizer = SharpnessAware(torch.optim.SGD(groups, lr=0.1), SAMSON(rho=0.1), model=model)
+    loss_of(model, batch).backward()
+    before = {p: p.detach().clone() for p in (a, b, c, bias)}
+    scales = {
+        a: before[a].abs() / before[a].square().sum().sqrt(),
+        b: torch.ones_like(b),
+        bias: (before[bias].abs() + 0.5) / before[bias].abs().max(),
+    }
+    g = {p: p.grad.clone() for p in scales}
+    norm = torch.sqrt(sum((scales[p] * g[p]).square().sum() for p in scales))
+    with optimizer.perturbed(model):
+        for p, rho in ((a, 0.4), (b, 0.1), (bias, 0.1)):
+            assert torch.allclose(p - before[p], rho * scales[p].square() * g[p] / norm, rtol=1e-9)
+        assert torch.equal(c, before[c])
+    assert not torch.allclose(norm, torch.sqrt(sum(g[p].square().sum() for p in scales)), rtol=1e-3)
+    with pytest.raises(ValueError, match="`p` must be ≥ 1"):
+        optimizer.add_param_group({"params": [model[0].bias], "p": 0.5})
+
+
+class Switching(nn.Module):
+    """The first pass uses one head, the second another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.heads, self.passes = nn.Linear(4, 4), nn.ModuleList([nn.Linear(4, 3) for _ in range(2)]), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        return self.heads[(self.passes - 1) % 2](self.body(x))
+
+
+def test_a_gradient_in_one_pass_alone() -> None:
+    """What has a gradient in the first pass is perturbed; what has one in the second is stepped."""
+    model = Switching()
+    optimizer = SharpnessAware(sgd(model, momentum=0.0), SAM(rho=0.5))
+    before = snapshot(model)
+    x, y = torch.randn(8, 4), torch.randint(3, (8,))
+    optimizer.zero_grad()
+    loss_of(model, (x, y)).backward()
+    with optimizer.perturbed(model):
+        moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+        assert moved == {"body.weight", "body.bias", "heads.0.weight", "heads.0.bias"}
+        loss_of(model, (x, y)).backward()
+    assert model.heads[0].weight.grad is None
+    optimizer.step()
+    stepped = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert stepped == {"body.weight", "body.bias", "heads.1.weight", "heads.1.bias"}
+
+
+def test_cached_parametrizations_are_refused(model: nn.Sequential, batch: tuple) -> None:
+    optimizer = SharpnessAware(sgd(model), SAM())
+    before = snapshot(model)
+    with torch.nn.utils.parametrize.cached(), pytest.raises(RuntimeError, match="parametrize.cached"):
+        optimizer.step(closure_for(model, optimizer, batch))
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    optimizer.step(closure_for(model, optimizer, batch))
+
+
+def test_norms_that_are_not_finite_are_counted_and_the_next_step_climbs(model: nn.Sequential, batch: tuple) -> None:
+    optimizer = SharpnessAware(sgd(model), SAMSON(rho=0.3), measure=True)
+    assert optimizer.skipped_ascents is None
+    seen = []
+    for bad in (1.0, float("inf"), float("nan"), 1.0):
+        optimizer.zero_grad()
+        loss_of(model, batch).backward()
+        model[4].weight.grad[0, 0] *= bad
+        before = model[0].weight.detach().clone()
+        with optimizer.perturbed(model):
+            moved = not torch.equal(model[0].weight, before)
+        seen.append((moved, int(optimizer.skipped_ascents), float(optimizer.last_ascent.epsilon_norm) > 0))
+    assert seen == [(True, 0, True), (False, 1, False), (False, 2, False), (True, 2, True)]
+    assert isinstance(optimizer.skipped_ascents, torch.Tensor)
+
+
+@pytest.mark.parametrize("rule", [SAM(rho=0.3), ASAM(rho=0.5), SAMSON(rho=0.3)])
+def test_the_last_ascent_is_told(rule: object, batch: tuple) -> None:
+    model = make_model()
+    groups = param_groups(model, perturb=lambda module, name: "0." not in name)
+    groups[0]["rho"] = 0.7
+    optimizer = SharpnessAware(torch.optim.SGD(groups, lr=0.1), rule, measure=True)
+    assert optimizer.last_ascent is None
+    loss = loss_of(model, batch)
+    loss.backward()
+    before = {p: p.detach().clone() for p in groups[0]["params"]}
+    with optimizer.perturbed(model):
+        length = torch.sqrt(sum((p - b).square().sum() for p, b in before.items()))
+    seen = optimizer.last_ascent
+    assert seen.epsilon_norm.item() == pytest.approx(length.item(), rel=1e-9)
+    if isinstance(rule, SAM):
+        assert seen.epsilon_norm.item() == pytest.approx(0.7)
+        assert seen.gradient_norm.item() == pytest.approx(
+            float(torch.sqrt(sum(g.square().sum() for g in torch.autograd.grad(loss_of(model, batch), list(before)))))
+        )
+    assert (seen.clean_loss, seen.perturbed_loss) == (None, None)
+    seen.clean_loss = loss.detach()  # the explicit form leaves them to the user
+    losses: list[float] = []
+    optimizer.step(closure_for(model, optimizer, batch, losses))
+    assert [optimizer.last_ascent.clean_loss.item(), optimizer.last_ascent.perturbed_loss.item()] == losses
+    unmeasured = SharpnessAware(sgd(model), rule)
+    unmeasured.step(closure_for(model, unmeasured, batch))
+    assert unmeasured.last_ascent.epsilon_norm is None

@@ -1,0 +1,293 @@
+"""Every mode of the optimizer on the digits: what a step costs, and how accurate the networks are on noisy chips.
+
+Each mode gets four candidates of its radius (or noise, or α), each trained with two seeds that the comparison does not
+use and put on ten validation chips a level; the best mean validation accuracy over the levels wins, ties go to the
+earlier candidate. The winner is then trained with three seeds and put on twenty test chips a level. The base optimizer,
+the network and the chips are those of `samson compare --data digits`. Costs are measured apart: steps of all modes in
+turn, in one process with one thread, as the ratio to the plain SGD step of the same round (median and quartiles).
+
+    python -m benchmarks.modes_digits         # about 40 minutes on two cores
+
+writes `benchmarks/records/modes-digits.json`, from which `benchmarks/modes_page.py` makes `docs/which-mode.md`. The
+test split chooses nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.optim import SGD, Optimizer
+
+from benchmarks.search_digits import BATCH_SIZE, EPOCHS, LEVELS
+from samson import (
+    ASAM,
+    SAM,
+    SAMSON,
+    Lookbehind,
+    NoiseInjection,
+    RhoSchedule,
+    SharpnessAware,
+    WeightClipping,
+    norm_layers,
+    param_groups,
+)
+from samson.evaluation import mean_interval, paired_interval
+from samson.experiments.data import DATA
+from samson.experiments.defaults import BASE
+from samson.experiments.environment import environment
+from samson.experiments.networks import build_network
+from samson.experiments.runs import one_thread, sweep
+from samson.experiments.training import Plan, train
+from samson.noise import Gaussian
+from samson.records import Configuration
+
+RECORD = Path(__file__).parent / "records" / "modes-digits.json"
+SEARCH = {"seeds": (100, 101), "chip_seed": 1, "chips": 10}
+FINAL = {"seeds": (0, 1, 2), "chip_seed": 0, "chips": 20}
+NETWORK = "small-resnet"
+
+Make = Callable[[nn.Module, float, int], Optimizer]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A mode, made from a model, the value of its searched setting and the number of steps of the training.
+
+    Args:
+        about: What the user types.
+        make: Makes the optimizer.
+        searched: Name of the searched setting.
+        grid: Its candidates.
+    """
+
+    about: str
+    make: Make
+    searched: str = "rho"
+    grid: tuple[float, ...] = (0.3, 0.7, 1.5, 3.0)
+
+
+def base(model: nn.Module, **groups: Any) -> SGD:
+    """The base optimizer of the comparison."""
+    return SGD(param_groups(model, **groups), nesterov=True, **BASE)  # type: ignore[arg-type]
+
+
+def sharp(
+    rule: type = SAMSON, *, ramp: str | None = None, clip: float | None = None, only_norms: bool = False, **modes: Any
+) -> Make:
+    """A `SharpnessAware` optimizer whose rule takes the searched radius."""
+
+    def make(model: nn.Module, rho: float, steps: int) -> Optimizer:
+        groups = {"perturb": norm_layers} if only_norms else {}
+        optimizer = SharpnessAware(base(model, **groups), rule(rho=rho), **modes)
+        if ramp is not None:
+            schedule = RhoSchedule(optimizer, ramp, steps)
+            optimizer.register_step_post_hook(lambda *_: schedule.step())
+        if clip is not None:
+            optimizer.register_step_post_hook(WeightClipping(clip))
+        return optimizer
+
+    return make
+
+
+def noisy(ramp: str | None = None, **modes: Any) -> Make:
+    """Noise injection, whose noise is the searched setting."""
+
+    def make(model: nn.Module, sigma: float, steps: int) -> Optimizer:
+        optimizer = SharpnessAware(base(model), NoiseInjection(Gaussian(sigma)), **modes)
+        if ramp is not None:
+            schedule = RhoSchedule(optimizer, ramp, steps)
+            optimizer.register_step_post_hook(lambda *_: schedule.step())
+        return optimizer
+
+    return make
+
+
+def lookbehind(k: int, alpha: float | str) -> Make:
+    """Lookbehind over SAMSON."""
+    return lambda model, rho, steps: Lookbehind(base(model), SAMSON(rho=rho), k, alpha)
+
+
+def clipped(model: nn.Module, alpha: float, steps: int) -> Optimizer:
+    """SGD with weight clipping."""
+    optimizer = base(model)
+    optimizer.register_step_post_hook(WeightClipping(alpha))
+    return optimizer
+
+
+SIGMAS = (0.1, 0.2, 0.3, 0.4)
+RHO = "SharpnessAware(base, SAMSON(ρ)"
+MODES: dict[str, Mode] = {
+    "SGD": Mode("base", lambda model, value, steps: base(model), "none", (0.0,)),
+    "clipping": Mode("base, WeightClipping(α)", clipped, "alpha", (1.0, 1.2, 1.5, 2.0)),
+    "noise injection": Mode("SharpnessAware(base, NoiseInjection(Gaussian(σ)))", noisy(), "sigma", SIGMAS),
+    "noise injection, quadratic ramp": Mode("… and RhoSchedule(…, 'quadratic')", noisy("quadratic"), "sigma", SIGMAS),
+    "RWP": Mode("SharpnessAware(base, NoiseInjection(Gaussian(σ)), mix=0.5)", noisy(mix=0.5), "sigma", SIGMAS),
+    "SAM": Mode("SharpnessAware(base, SAM(ρ))", sharp(SAM), grid=(0.1, 0.2, 0.4, 0.7)),
+    "ASAM": Mode("SharpnessAware(base, ASAM(ρ))", sharp(ASAM), grid=(1.0, 2.0, 3.0, 5.0)),
+    "SAMSON": Mode(f"{RHO})", sharp()),
+    "SAMSON, linear ramp": Mode("… and RhoSchedule(…, 'linear')", sharp(ramp="linear")),
+    "SAMSON, quadratic ramp": Mode("… and RhoSchedule(…, 'quadratic')", sharp(ramp="quadratic")),
+    "SAMSON, every 2nd step": Mode(f"{RHO}, every=2)", sharp(every=2)),
+    "SAMSON, every 5th step": Mode(f"{RHO}, every=5)", sharp(every=5)),
+    "SAMSON, reused for 5 steps": Mode(f"{RHO}, every=5, reuse=0.7)", sharp(every=5, reuse=0.7)),
+    "SAMSON, previous gradient": Mode(f"{RHO}, ascent='previous')", sharp(ascent="previous")),
+    "SAMSON, momentum": Mode(f"{RHO}, ascent='momentum')", sharp(ascent="momentum")),
+    "SAMSON, norm layers only": Mode("param_groups(model, perturb=norm_layers)", sharp(only_norms=True)),
+    "SAMSON, mixed": Mode(f"{RHO}, mix=0.7)", sharp(mix=0.7)),
+    "SAMSON, compiled": Mode(f"{RHO}, compiled=True)", sharp(compiled=True)),
+    "Lookbehind": Mode("Lookbehind(base, SAMSON(ρ), k=2, alpha=0.5)", lookbehind(2, 0.5)),
+    "Lookbehind, adaptive": Mode("Lookbehind(base, SAMSON(ρ), k=2, alpha='adaptive')", lookbehind(2, "adaptive")),
+    "SAMSON + clipping": Mode("SAMSON and WeightClipping(1.2)", sharp(clip=1.2)),
+    "SAMSON, previous gradient + clipping": Mode(
+        "ascent='previous' and WeightClipping(1.2)", sharp(clip=1.2, ascent="previous")
+    ),
+}
+SAME_NUMBERS = {"SAMSON, compiled": "SAMSON"}
+"""Modes that train the same networks as another up to rounding: their cost alone is measured."""
+
+Job = tuple[str, float, int, str]
+
+
+def accuracies(job: Job) -> list[tuple[float, ...]]:
+    """Train one candidate with one seed; every trial at each level."""
+    name, value, seed, split = job
+    setting = SEARCH if split == "validation" else FINAL
+    plan = Configuration(
+        data="digits",
+        network=NETWORK,
+        methods={name: {MODES[name].searched: value}},
+        overrides=(),
+        noise="gaussian",
+        levels=LEVELS,
+        trials=setting["chips"],  # type: ignore[arg-type]
+        seeds=1,
+        epochs=EPOCHS,
+        batch_size=BATCH_SIZE,
+        chip_seed=setting["chip_seed"],  # type: ignore[arg-type]
+    )
+    with one_thread():
+        data = DATA[plan.data]()
+        model = build_network(plan.network, data.classes, seed)
+        steps = EPOCHS * (len(data.train[0]) // BATCH_SIZE)
+        optimizer = MODES[name].make(model, value, steps)
+        train(model, optimizer, data.train, Plan(EPOCHS, BATCH_SIZE, seed), lambda *_: None)
+        chosen = data.validation if split == "validation" else data.test
+        return [level.accuracies for level in sweep(model, chosen, plan, lambda *_: None)]
+
+
+def choose(name: str, pool: multiprocessing.pool.Pool) -> dict[str, Any]:
+    """Search one mode's setting on the validation split."""
+    jobs: list[Job] = [(name, value, seed, "validation") for value in MODES[name].grid for seed in SEARCH["seeds"]]  # type: ignore[attr-defined]
+    found = pool.map(accuracies, jobs, chunksize=1)
+    scores = np.array([np.mean([np.mean(level) for level in levels]) for levels in found])
+    scores = scores.reshape(len(MODES[name].grid), -1).mean(axis=1)
+    return {"best": MODES[name].grid[int(scores.argmax())], "scores": [round(float(s), 6) for s in scores]}
+
+
+def costs(rounds: int = 40) -> dict[str, list[float]]:
+    """Quartiles of each mode's step time as a ratio to SGD's in the same round; a round covers a whole cycle."""
+    with one_thread():
+        data = DATA["digits"]()
+        x, y = data.train[0][:BATCH_SIZE], data.train[1][:BATCH_SIZE]
+        cycle = 10  # steps: each `every` divides it
+        runs: dict[str, Callable[[], float]] = {}
+        for name, mode in MODES.items():
+            model = build_network(NETWORK, data.classes, 0)
+            optimizer = mode.make(model, mode.grid[0] if mode.grid[0] else 0.1, 10_000)
+
+            def run(model: nn.Module = model, optimizer: Optimizer = optimizer) -> float:
+                def closure() -> torch.Tensor:
+                    optimizer.zero_grad()
+                    loss = functional.cross_entropy(model(x), y)
+                    loss.backward()
+                    return loss
+
+                start = time.perf_counter()
+                for _ in range(cycle):
+                    optimizer.step(closure)
+                return time.perf_counter() - start
+
+            run()
+            runs[name] = run
+        times = {name: np.array([0.0] * rounds) for name in runs}
+        for i in range(rounds):
+            for name, run in runs.items():
+                times[name][i] = run()
+        return {
+            name: [round(float(q), 3) for q in np.quantile(values / times["SGD"], (0.25, 0.5, 0.75))]
+            for name, values in times.items()
+        }
+
+
+def main() -> None:
+    """Search, train, evaluate, measure, and write the record."""
+    found: dict[str, Any] = {}
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        chosen = {}
+        for name in MODES:
+            if name not in SAME_NUMBERS:
+                chosen[name] = choose(name, pool)
+                print(f"{name:36} {chosen[name]}", file=sys.stderr, flush=True)
+        jobs: list[Job] = [(name, chosen[name]["best"], seed, "test") for name in chosen for seed in FINAL["seeds"]]  # type: ignore[attr-defined]
+        trials = dict(zip(jobs, pool.map(accuracies, jobs, chunksize=1), strict=True))
+    print("costs", file=sys.stderr, flush=True)
+    ratios = costs()
+    chips: dict[str, list[np.ndarray]] = {}
+    for name in chosen:
+        seeds = [trials[job] for job in jobs if job[0] == name]
+        chips[name] = [np.mean([levels[i] for levels in seeds], axis=0) for i in range(len(LEVELS))]
+    for name, mode in MODES.items():
+        numbers = SAME_NUMBERS.get(name, name)
+        accuracy, gain = [], []
+        for mine, sgd in zip(chips[numbers], chips["SGD"], strict=True):
+            one = len(mine) == 1
+            accuracy.append([float(mine[0])] * 3 if one else list(vars(mean_interval(mine.tolist())).values()))
+            gain.append(
+                [float(mine[0] - sgd[0])] * 3
+                if one
+                else list(vars(paired_interval(mine.tolist(), sgd.tolist())).values())
+            )
+        found[name] = {
+            "typed": mode.about,
+            "setting": {mode.searched: chosen[numbers]["best"]} if mode.searched != "none" else {},
+            "grid": mode.grid,
+            "validation_scores": chosen[numbers]["scores"],
+            "cost": ratios[name],
+            "same_networks_as": SAME_NUMBERS.get(name),
+            "accuracy": accuracy,
+            "gain": gain,
+            "by_seed": [[float(np.mean(level)) for level in trials[job]] for job in jobs if job[0] == numbers],
+        }
+    record = {
+        "data": "digits",
+        "noise": "gaussian",
+        "levels": LEVELS,
+        "epochs": EPOCHS,
+        "batch_size": BATCH_SIZE,
+        "base": BASE,
+        "search": SEARCH,
+        "final": FINAL,
+        "intervals": "mean, low, high; 95 %, over chips averaged over the seeds' networks; gain: paired, to SGD",
+        "cost": "step time as a ratio to SGD's in the same round: quartiles",
+        "environment": vars(environment()),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "modes": found,
+    }
+    RECORD.parent.mkdir(exist_ok=True)
+    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
