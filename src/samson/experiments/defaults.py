@@ -9,10 +9,14 @@ BASE: dict[str, float] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
 (Mordido et al. 2024, arXiv 2307.16704), here with Nesterov momentum and a cosine schedule."""
 
 DEFAULTS: dict[str, dict[str, float]] = {
-    "noise": {"sigma": 0.2},
-    "clip": {"alpha": 1.5},
-    "sam": {"rho": 0.2},
-    "asam": {"rho": 2.0},
-    "samson": {"rho": 1.0},
+    "noise": {"sigma": 0.25},
+    "clip": {"alpha": 1.2},
+    "sam": {"rho": 0.7},
+    "asam": {"rho": 3.0},
+    "samson": {"rho": 1.5},
+    "noise+clip": {"sigma": 0.05, "alpha": 1.2},
+    "sam+clip": {"rho": 0.2, "alpha": 1.2},
+    "asam+clip": {"rho": 2.0, "alpha": 1.5},
+    "samson+clip": {"rho": 0.3, "alpha": 1.2},
 }
 """Settings by method, over the defaults of the classes."""
