@@ -301,6 +301,15 @@ def test_samson_scale_does_not_change_when_a_layer_is_rescaled() -> None:
     assert torch.allclose(4 * one, four, rtol=1e-12)
 
 
+def test_a_high_order_does_not_underflow() -> None:
+    """In float32, .05 to the power of 40 is 0, and the tensor would be left where it is."""
+    weight = torch.full((64,), 0.05).requires_grad_()
+    weight.grad = torch.ones(64)
+    rule = SAMSON(rho=0.1, p=40, eta=0.0)
+    climb([Part(rule, rule.rho, True, [weight], [weight.grad], Room([weight], True))])
+    assert torch.allclose(weight - 0.05, torch.full((64,), 0.1 * 64**-0.5 * 64 ** (-1 / 40)), rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

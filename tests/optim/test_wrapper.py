@@ -248,6 +248,9 @@ def test_wrong_use_is_an_error(model: nn.Sequential, batch: tuple) -> None:
     with pytest.raises(RuntimeError, match="a closure must call"):
         optimizer.step(lambda: loss_of(model, batch).detach())
     loss_of(model, batch).backward()
+    with pytest.raises(RuntimeError, match="left no gradient in the perturbed pass"):
+        optimizer.step(lambda: None)  # after an explicit pass, as some trainers' own closures do
+    loss_of(model, batch).backward()
     with optimizer.perturbed(model):
         with pytest.raises(RuntimeError, match="inside `perturbed`"):
             optimizer.step()

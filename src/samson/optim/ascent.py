@@ -60,7 +60,12 @@ def norms(tensors: Sequence[Tensor], p: float) -> list[Tensor]:
     full = [t for t in tensors if t.numel()]
     if not full:
         return [torch.zeros((), dtype=_precise(t), device=t.device) for t in tensors]
-    found = list(torch._foreach_norm(full, p, dtype=_precise(full[0]) if _half(full) else None))
+    exact = _precise(full[0])
+    if 2 < p < math.inf:  # in float32, small weights to a high power are nothing
+        wide = torch.complex128 if full[0].is_complex() else torch.float64
+        found = [norm.to(exact) for norm in torch._foreach_norm(full, p, dtype=wide)]
+    else:
+        found = list(torch._foreach_norm(full, p, dtype=exact if _half(full) else None))
     if len(full) == len(tensors):
         return found
     each = iter(found)

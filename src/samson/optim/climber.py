@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
@@ -17,7 +18,7 @@ from samson.optim.delegation import OptimizerWrapper
 from samson.optim.groups import check_policy, linked_model, names_by_parameter
 from samson.optim.memory import Room, layout
 from samson.optim.rules import Rule
-from samson.optim.sharding import Groups, is_sharded, local, process_groups, reshard
+from samson.optim.sharding import Groups, is_sharded, local, process_groups, refuse_flat_shards, reshard
 
 Direction = Callable[[Tensor], Tensor | None]
 """Gives what a parameter climbs along, to be used up; None leaves it where it is."""
@@ -91,9 +92,8 @@ class Climber(OptimizerWrapper):
         for group in groups:
             for key, value in self.rule.group_settings().items():
                 group.setdefault(key, value)
-        self._names = names_by_parameter(groups, self.model)
-        self._plans: dict[int, tuple[Rule, list[tuple[Tensor, bool, Groups, bool]]]] = {}
-        self._sharded = any(is_sharded(p) for group in groups for p in group["params"])
+        self._plans: dict[int, tuple[Rule, list[Tensor], list[tuple[Tensor, bool, Groups, bool]]]] = {}
+        self._read_parameters()
         if isinstance(self.rule, Rule):
             check_policy(self.rule, groups, self._names)
         if any(
@@ -103,6 +103,12 @@ class Climber(OptimizerWrapper):
                 "half-precision weights absorb most of a small perturbation. Keep the weights in float32 and use "
                 "`torch.autocast`."
             )
+
+    def _read_parameters(self) -> None:
+        refuse_flat_shards(self.model)
+        groups = self.base.param_groups
+        self._names = names_by_parameter(groups, self.model)
+        self._sharded = any(is_sharded(p) for group in groups for p in group["params"])
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimizer; it may bring settings of the rule, and `perturb`."""
@@ -135,7 +141,7 @@ class Climber(OptimizerWrapper):
         if self._sharded:
             reshard(model)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator] # bookkeeping, not tensor work
+    @_disable_dynamo  # bookkeeping, not tensor work; torch.compiler.disable would import the compiler at once
     def _parts(self, direction: Direction) -> list[Part]:
         """The parameters that have a direction, sorted into parts."""
         parts: dict[tuple[Any, ...], tuple[Rule, Any, list[Tensor], list[Tensor]]] = {}
@@ -166,12 +172,14 @@ class Climber(OptimizerWrapper):
     def _plan(self, number: int, rule: Rule, parameters: list[Tensor]) -> list[tuple[Tensor, bool, Groups, bool]]:
         """What is the same in every step: each parameter with whether it is scaled, and over what it is split."""
         known = self._plans.get(number)
-        if known is None or known[0] is not rule or len(known[1]) != len(parameters):
+        if known is None or known[1] is not parameters:
+            self._read_parameters()  # Accelerate puts sharded parameters in the place of those the group was made with
+        if known is None or known[0] is not rule or known[1] is not parameters or len(known[2]) != len(parameters):
             plan = [
                 (p, rule.scales_tensor(self._names.get(p, ""), p), process_groups(p), is_sharded(p)) for p in parameters
             ]
-            known = self._plans[number] = rule, plan
-        return known[1]
+            known = self._plans[number] = rule, parameters, plan
+        return known[2]
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:

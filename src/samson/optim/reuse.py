@@ -38,6 +38,16 @@ def remember(base: Optimizer, values: dict[Tensor, Tensor]) -> None:
         base.state[p][ACROSS] = value
 
 
+def none_yet(base: Optimizer) -> dict[Tensor, Tensor]:
+    """Zeros for each parameter that has no g_v: they add nothing, and a checkpoint can be loaded into them."""
+    return {
+        p: torch.zeros_like(p.grad)
+        for group in base.param_groups
+        for p in group["params"]
+        if p.grad is not None and ACROSS not in base.state[p]
+    }
+
+
 @torch.no_grad()
 def add(base: Optimizer, alpha: float) -> None:
     """Add α·(‖g‖ / ‖g_v‖)·g_v to the gradients; nothing before the first perturbation."""

@@ -38,6 +38,22 @@ def process_groups(tensor: Tensor) -> Groups:
     return tuple(mesh.get_group(i) for i, p in enumerate(placements) if not (p.is_replicate() or p.is_partial()))
 
 
+def refuse_flat_shards(model: nn.Module | None) -> None:
+    """Refuse FSDP1, whose parameters are parts of a flat tensor without names or norms of their own.
+
+    Raises:
+        ValueError: If the model holds one of its modules.
+    """
+    fsdp: Any = sys.modules.get("torch.distributed.fsdp")
+    if model is not None and fsdp is not None:
+        for module in model.modules():
+            if isinstance(module, fsdp.FullyShardedDataParallel):
+                raise ValueError(
+                    "`model` is wrapped in FullyShardedDataParallel (FSDP1), whose flat parameters have no norms of "
+                    "their own. Use `torch.distributed.fsdp.fully_shard` (FSDP2)."
+                )
+
+
 def over_all(norms: Tensor, p: float, groups: Groups) -> Tensor:
     """The p-norms of whole tensors, from those of this process's parts: one collective for each process group."""
     if not groups:

@@ -17,7 +17,7 @@ from samson.optim.injection import NoiseInjection
 from samson.optim.memory import Copies
 from samson.optim.norm_statistics import frozen_statistics
 from samson.optim.rules import Rule
-from samson.optim.sharding import local
+from samson.optim.sharding import local, reshard
 
 STEPS = "sharpness_steps"
 """Key in a parameter group under which steps are counted, where a mode needs it."""
@@ -56,7 +56,9 @@ class SharpnessAware(Climber):
         reuse: α ≥ 0 for the steps between.
         mix: λ from 0 to 1, the weight of the perturbed gradient.
         own_ascent: Whether each process climbs along its own gradient, without communication in the first pass;
-            in the closure form, with `model` wrapped in DistributedDataParallel.
+            in the closure form, with `model` wrapped in DistributedDataParallel. In the explicit form, run forward
+            and backward of the first pass under the model's `no_sync()`, and leave `mix` and `reuse` alone: they
+            would step with a gradient that each process has for itself.
         measure: Whether ‖ε‖ is measured for `last_ascent`; costs a pass over the scaled weights.
         compiled: Whether the climb is compiled, which takes a while at the first step and then moves fewer bytes.
 
@@ -125,6 +127,12 @@ class SharpnessAware(Climber):
             not self.reuse or (two and self.every > 1), "reuse", "0 without `every` > 1 and a first pass", self.reuse
         )
         require(not self.own_ascent or two, "own_ascent", "False in a mode without a first pass", self.own_ascent)
+        require(
+            not self.own_ascent or (self.mix == 1 and not self.reuse),
+            "own_ascent",
+            "False with `mix` < 1 or `reuse`, which step with the clean gradient that each process has for itself",
+            self.own_ascent,
+        )
 
     def _settings(self) -> dict[str, Any]:
         modes = ("ascent", "every", "reuse", "mix", "own_ascent")
@@ -171,8 +179,9 @@ class SharpnessAware(Climber):
         """
         if self._inside:
             raise RuntimeError("`step` was called inside `perturbed`. Leave the `with` block first.")
-        loss = None
+        loss, counts = None, True
         if closure is None:
+            counts = self._perturbed_since_step or not self._rates_are_zero()
             self._warn_if_plain()
         else:
             self._refuse_what_cannot_work()
@@ -183,9 +192,11 @@ class SharpnessAware(Climber):
         if self.ascent == "previous":
             remember_gradients(self.base)
         if self.reuse and self.climbs:
-            reuse.remember(self.base, self._across)
-        for group in self.base.param_groups if self.every > 1 else ():
+            reuse.remember(self.base, self._across if self._perturbed_since_step else reuse.none_yet(self.base))
+        for group in self.base.param_groups if self.every > 1 and counts else ():
             group[STEPS] += 1
+        if self._sharded and self.model is not None:  # also after a step that does not climb
+            reshard(self.model)
         self._perturbed_since_step = False
         return loss
 
@@ -198,6 +209,8 @@ class SharpnessAware(Climber):
         if self.climbs:
             with self.perturbed():
                 perturbed = closure()
+                if all(p.grad is None for group in self.base.param_groups for p in group["params"]):
+                    raise RuntimeError("The closure left no gradient in the perturbed pass. It must call `backward()`.")
             if self.last_ascent is not None:
                 self.last_ascent.clean_loss, self.last_ascent.perturbed_loss = _detached(clean), _detached(perturbed)
         return perturbed if clean is None else clean
@@ -301,9 +314,14 @@ class SharpnessAware(Climber):
             )
         return model
 
+    def _rates_are_zero(self) -> bool:
+        """Distributed checkpointing makes the state by a step with learning rates of 0, which is none to count."""
+        rates = [group.get("lr", 1.0) for group in self.base.param_groups]
+        waits = any(isinstance(lr, Tensor) and lr.device.type != "cpu" for lr in rates)  # to read one would
+        return not waits and all(float(lr) == 0 for lr in rates)
+
     def _warn_if_plain(self) -> None:
-        skips = self._perturbed_since_step or not self.climbs
-        if not skips and any(float(group.get("lr", 1.0)) != 0 for group in self.base.param_groups):
+        if not (self._perturbed_since_step or not self.climbs or self._rates_are_zero()):
             self._warn_once("no perturbation was made: pass a closure or use `perturbed`.")
 
 

@@ -1,0 +1,88 @@
+"""Transformers: a `Trainer` whose optimizer may be sharpness-aware."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from samson.integrations import missing
+from samson.optim import NoiseInjection, Rule, SharpnessAware
+
+try:
+    from transformers import Trainer
+
+    from samson.integrations.accelerate import sharpness_aware
+except ImportError as error:
+    raise missing("transformers") from error
+
+
+class SharpnessAwareTrainer(Trainer):
+    """A `Trainer` that climbs on a step's accumulated gradient and repeats the step's micro-batches perturbed.
+
+    The Trainer's own clipping, mixed precision and scheduler then act on the second gradient; the logged loss is the
+    clean one. Also a mixin for other trainers: `class Mine(SharpnessAwareTrainer, Seq2SeqTrainer)`. A mode with one
+    pass runs the micro-batches once, perturbed, at the last of them, and logs that loss.
+
+    Args:
+        *args: As for the Trainer.
+        rule: Makes the Trainer's own optimizer sharpness-aware (`TrainingArguments(optim=...)`, with its weight decay
+            groups). For other settings pass `optimizers=(SharpnessAware(...), None)` instead.
+        **kwargs: As for the Trainer.
+
+    Raises:
+        ValueError: If both a rule and an optimizer are passed.
+        TypeError: When training starts, if the optimizer is no `SharpnessAware` and no rule was given.
+
+    Example:
+        trainer = SharpnessAwareTrainer(model, args, train_dataset=data, rule=SAMSON(rho=0.2))
+        trainer.train()
+    """
+
+    def __init__(self, *args: Any, rule: Rule | NoiseInjection | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if rule is not None and self.optimizer is not None:
+            raise ValueError(
+                f"`rule` is for the Trainer's own optimizer, but `optimizers` brings {type(self.optimizer).__name__}. "
+                "Pass one of them."
+            )
+        self._rule = rule
+        self._micro_batches: list[Any] = []
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        """Make the optimizer, if none was passed, and make it sharpness-aware by the rule, if one was given."""
+        own = self.optimizer is None
+        made: Optimizer = super().create_optimizer(model)
+        if own and self._rule is not None:
+            made = self.optimizer = SharpnessAware(made, self._rule, model=self.model if model is None else model)
+        sharpness_aware(made)
+        return made
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Tensor | int | None]:
+        """Fetch the micro-batches of one optimizer step, and keep them for the second pass."""
+        self._micro_batches, items = super().get_batch_samples(*args, **kwargs)
+        return self._micro_batches, items
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """One micro-batch; the last one of a step also repeats them all at the perturbed weights.
+
+        Returns:
+            The clean loss. In a mode with one pass the sum over the step's micro-batches at the last of them, and 0
+            at the others.
+        """
+        optimizer = sharpness_aware(self.optimizer)
+        loss = torch.zeros((), device=self.args.device)
+        two_passes = optimizer.needs_first_pass
+        if two_passes or not optimizer.climbs:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients and optimizer.climbs:
+            with optimizer.perturbed(model):
+                model.zero_grad()  # also what the optimizer does not hold, which clipping would count
+                for again in self._micro_batches:
+                    repeated = super().training_step(model, again, num_items_in_batch)
+                    loss = loss if two_passes else loss + repeated
+        return loss

@@ -1,0 +1,357 @@
+"""DistributedDataParallel: replicas stay equal to the last bit, whatever direction each process climbs along."""
+
+import math
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
+from unittest.mock import patch
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from samson import ASAM, SAM, SAMSON, Lookbehind, NoiseInjection, SharpnessAware, param_groups
+from samson.noise import Gaussian
+from tests.conftest import Batch, make_batch, make_model
+from tests.distributed import harness, methods
+from tests.distributed.checkpoints import resume
+from tests.distributed.harness import Checks, bits, contents, distance, everywhere, main
+from tests.distributed.methods import ALL, make_net, part_of, train
+from tests.distributed.methods import make_batch as make_net_batch
+
+check = Checks()
+RULE = SAMSON(rho=0.3)
+FORMS = {
+    "closure": (False, False),
+    "explicit": (True, False),
+    "own-closure": (False, True),
+    "own-explicit": (True, True),
+}
+"""Each way of use: whether by `perturbed`, and whether each process climbs along its own gradient."""
+
+
+def own_batch(step: int, dtype: torch.dtype = torch.float32) -> Batch:
+    return make_batch(dtype, 2 * step + dist.get_rank())
+
+
+def replicate(model: nn.Module, **settings: bool) -> DistributedDataParallel:
+    return DistributedDataParallel(model, **settings)
+
+
+def sgd(model: nn.Module) -> torch.optim.SGD:
+    return torch.optim.SGD(param_groups(model), lr=0.05, momentum=0.9)
+
+
+def wrap(model: nn.Module, rule: object = RULE, **modes: object) -> SharpnessAware:
+    return SharpnessAware(sgd(model), rule, model=model, **modes)
+
+
+def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+class Form:
+    """One way of use: makes optimizers and steps with them."""
+
+    def __init__(self, name: str) -> None:
+        self.explicit, self.own = FORMS[name]
+
+    def wrap(self, ddp: nn.Module, rule: object = RULE) -> SharpnessAware:
+        return wrap(ddp, rule, own_ascent=self.own and not self.explicit)
+
+    def step(self, ddp: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = loss_of(ddp, batch)
+            loss.backward()
+            return loss
+
+        if self.explicit:
+            with ddp.no_sync() if self.own else nullcontext():
+                closure()
+            with optimizer.perturbed(ddp):
+                closure()
+            optimizer.step()
+        else:
+            optimizer.step(closure)
+
+    def train(self, rule: object, steps: int, **settings: bool) -> tuple[nn.Module, SharpnessAware]:
+        ddp = replicate(make_model(torch.float32), **settings)
+        optimizer = self.wrap(ddp, rule)
+        for step in range(steps):
+            self.step(ddp, optimizer, own_batch(step))
+        return ddp, optimizer
+
+
+def same_everywhere(model: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
+    return len(set(everywhere(bits(model, optimizer)))) == 1
+
+
+@check.for_each(FORMS)
+def replicas_are_bit_equal_after_fifty_steps(form: str) -> None:
+    others = (SAM(rho=0.1), ASAM(rho=0.5), SAMSON(rho=0.3, p=2)) if form.endswith("closure") else ()
+    for rule in (RULE, *others):
+        assert same_everywhere(*Form(form).train(rule, 50)), rule
+
+
+@check.add
+def replicas_are_bit_equal_with_gradients_as_views_of_buckets() -> None:
+    for form in ("closure", "own-closure"):
+        ends = [Form(form).train(RULE, 20, gradient_as_bucket_view=views) for views in (True, False)]
+        assert same_everywhere(*ends[0])
+        assert bits(*ends[0]) == bits(*ends[1])
+
+
+@check.for_each(["synchronised", "own"])
+def both_ways_of_use_give_the_same_bits(ascent: str) -> None:
+    forms = ("closure", "explicit") if ascent == "synchronised" else ("own-closure", "own-explicit")
+    assert len({bits(*Form(form).train(RULE, 10)) for form in forms}) == 1
+
+
+@check.add
+def replicas_that_differ_would_be_noticed() -> None:
+    """A second pass without synchronisation, weights that are not restored, weights restored by subtraction."""
+    ddp = replicate(make_model(torch.float32))
+    with ddp.no_sync():
+        optimizer = wrap(ddp)
+        Form("closure").step(ddp, optimizer, own_batch(0))
+    assert not same_everywhere(ddp, optimizer)
+
+    for restore in (False, True):
+        ddp = replicate(make_model(torch.float32))
+        base = sgd(ddp)
+        for step in range(20):
+            textbook_step(ddp, base, own_batch(step), restore)
+        assert not same_everywhere(ddp, base)
+
+
+def textbook_step(ddp: nn.Module, base: torch.optim.Optimizer, batch: Batch, restore: bool) -> None:
+    """SAM along each process's own gradient, as it is often written: the perturbation is subtracted again."""
+    with ddp.no_sync():
+        loss_of(ddp, batch).backward()
+    parameters = list(ddp.parameters())
+    norm = torch.stack([p.grad.norm() for p in parameters]).norm()
+    with torch.no_grad():
+        steps = [0.1 * p.grad / norm for p in parameters]
+        torch._foreach_add_(parameters, steps)
+    base.zero_grad()
+    loss_of(ddp, batch).backward()
+    if restore:
+        with torch.no_grad():
+            torch._foreach_sub_(parameters, steps)
+    base.step()
+    base.zero_grad()
+
+
+@contextmanager
+def infinite_gradient(ddp: nn.Module, both_passes: bool):
+    """In the second process, one entry of a gradient is infinite: in the first pass of a step, or in both."""
+    passes = 0
+
+    def spoil(gradient: Tensor) -> Tensor:
+        nonlocal passes
+        passes += 1
+        if dist.get_rank() == 1 and (passes == 1 or both_passes):
+            gradient = gradient.clone()
+            gradient.view(-1)[0] = math.inf
+        return gradient
+
+    handle = next(ddp.parameters()).register_hook(spoil)
+    yield
+    handle.remove()
+    assert passes == 2
+
+
+@check.for_each(FORMS)
+def replicas_are_bit_equal_also_after_an_infinite_gradient(form: str) -> None:
+    for both_passes in (False, True):
+        ddp = replicate(make_model(torch.float32))
+        use = Form(form)
+        optimizer = use.wrap(ddp)
+        for step in range(12 if both_passes else 50):
+            with infinite_gradient(ddp, both_passes) if step == 10 else nullcontext():
+                use.step(ddp, optimizer, own_batch(step))
+            if step == 10 and not both_passes:
+                # A climb along one's own gradient goes on in the process whose gradient is finite.
+                assert everywhere(int(optimizer.skipped_ascents)) == [0 if use.own else 1, 1]
+        assert same_everywhere(ddp, optimizer)
+        finite = all(p.isfinite().all() for p in ddp.parameters())
+        assert finite != both_passes  # only the gradient that the base optimizer sees can spoil the weights
+
+
+@check.for_each(FORMS)
+def norms_are_of_all_gradients_or_of_own_ones(form: str) -> None:
+    _, optimizer = Form(form).train(RULE, 3)
+    norms = everywhere(float(optimizer.last_ascent.gradient_norm))
+    assert (norms[0] != norms[1]) == Form(form).own
+
+
+@check.for_each(FORMS)
+def own_ascents_communicate_no_gradient_in_the_first_pass(form: str) -> None:
+    from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+    ddp = replicate(make_model(torch.float32))
+    passes: list[int] = []
+    ddp.register_forward_pre_hook(lambda *_: passes.append(0))
+
+    def count(group: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+        passes[-1] += 1
+        return allreduce_hook(group, bucket)
+
+    ddp.register_comm_hook(None, count)
+    use = Form(form)
+    optimizer = use.wrap(ddp)
+    for step in range(3):
+        use.step(ddp, optimizer, own_batch(step))
+    first, second = passes[::2], passes[1::2]
+    assert min(second) > 0
+    assert first == ([0] * 3 if use.own else second)
+
+
+def reference(own: bool, steps: int) -> dict[str, Tensor]:
+    """SAMSON on two processes' batches in one process, in plain torch; without `own` both climb along the mean."""
+    model = make_model()
+    names = [name for name, _ in model.named_parameters()]
+    w = {name: p.detach().clone() for name, p in model.named_parameters()}
+    speed = {name: torch.zeros_like(value) for name, value in w.items()}
+
+    def gradient(at: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        leaves = {name: value.clone().requires_grad_() for name, value in at.items()}
+        buffers = {name: b.clone() for name, b in model.named_buffers()}
+        loss = nn.functional.cross_entropy(torch.func.functional_call(model, leaves | buffers, batch[0]), batch[1])
+        return dict(zip(names, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+    def mean(gradients: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {name: (gradients[0][name] + gradients[1][name]) / 2 for name in names}
+
+    def climb(g: dict[str, Tensor]) -> dict[str, Tensor]:
+        t = {n: (w[n].abs() + 0.01) / w[n].abs().max() if "weight" in n else torch.ones_like(w[n]) for n in names}
+        norm = sum(((t[n] * g[n]) ** 2).sum() for n in names).sqrt()
+        return {n: w[n] + 0.3 * t[n] ** 2 * g[n] / norm for n in names}
+
+    for step in range(steps):
+        batches = [make_batch(torch.float64, 2 * step + rank) for rank in range(2)]
+        clean = [gradient(w, batch) for batch in batches]
+        along = clean if own else [mean(clean)] * 2
+        g = mean([gradient(climb(a), batch) for a, batch in zip(along, batches, strict=True)])
+        for n in names:
+            speed[n] = 0.9 * speed[n] + g[n]
+            w[n] = w[n] - 0.05 * speed[n]
+    return w
+
+
+@check.for_each(["synchronised", "own"])
+def twenty_steps_equal_a_single_process_reference(ascent: str) -> None:
+    ddp = replicate(make_model())
+    use = Form("own-closure" if ascent == "own" else "closure")
+    optimizer = use.wrap(ddp)
+    for step in range(20):
+        use.step(ddp, optimizer, own_batch(step, torch.float64))
+    found = {name: p.detach() for name, p in ddp.module.named_parameters()}
+    assert distance(found, reference(use.own, 20)) < 1e-10
+    assert distance(found, reference(not use.own, 20)) > 1e-4
+
+
+@check.for_each(FORMS)
+def norm_statistics_are_those_of_plain_ddp(form: str) -> None:
+    """DDP's own rule: the first process's buffers for all at each clean pass, then each its own batch."""
+
+    def differences(freeze: bool) -> list[bool]:
+        use = Form(form)
+        ddp, plain = replicate(make_model(torch.float32)), replicate(make_model(torch.float32))
+        optimizer = use.wrap(ddp)
+        found = []
+        with nullcontext() if freeze else patch("samson.optim.wrapper.frozen_statistics", lambda model: nullcontext()):
+            for step in range(5):
+                batch = own_batch(step)
+                for ours, its in zip(ddp.parameters(), plain.parameters(), strict=True):
+                    its.data.copy_(ours.data)
+                loss_of(plain, batch).backward()
+                use.step(ddp, optimizer, batch)
+                pairs = zip(ddp.buffers(), plain.buffers(), strict=True)
+                found.append(any(not torch.equal(ours, its) for ours, its in pairs))
+        counted = int(ddp.module[1].num_batches_tracked)
+        assert counted == (5 if freeze else 10)
+        return found
+
+    assert not any(differences(freeze=True))
+    assert all(differences(freeze=False))
+
+
+def noisy_weights(model: nn.Module, seed: int) -> dict[str, Tensor]:
+    with wrap(model, NoiseInjection(Gaussian(0.1), seed=seed)).perturbed(model):
+        return {name.removeprefix("module."): p.detach().clone() for name, p in model.named_parameters()}
+
+
+@check.add
+def noise_is_the_same_in_every_process() -> None:
+    alone = noisy_weights(make_model(torch.float32), seed=4)
+    assert distance(noisy_weights(replicate(make_model(torch.float32)), seed=4), alone) == 0
+    other = noisy_weights(replicate(make_model(torch.float32)), seed=4 + dist.get_rank())
+    assert everywhere(distance(other, alone) > 0) == [False, True]  # another draw would be noticed
+
+
+IN_REPLICAS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
+    "previous": lambda ddp: wrap(ddp, ascent="previous"),
+    "momentum": lambda ddp: wrap(ddp, ascent="momentum"),
+    "reuse": lambda ddp: wrap(ddp, every=3, reuse=0.5),
+    "mix": lambda ddp: wrap(ddp, mix=0.5),
+    "noise": lambda ddp: wrap(ddp, NoiseInjection(Gaussian(0.1)), mix=0.5),
+    "own-every": lambda ddp: wrap(ddp, own_ascent=True, every=3),
+    "lookbehind": lambda ddp: Lookbehind(sgd(ddp), SAMSON(rho=0.1), k=2, alpha=0.5, model=ddp),
+    "lookbehind-adaptive": lambda ddp: Lookbehind(sgd(ddp), SAMSON(rho=0.1), k=2, alpha="adaptive", model=ddp),
+}
+
+
+@check.for_each(IN_REPLICAS)
+def replicas_are_bit_equal_in_every_mode(mode: str) -> None:
+    def end(synchronised: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
+        ddp = replicate(make_model(torch.float32))
+        optimizer = IN_REPLICAS[mode](ddp)
+        with nullcontext() if synchronised else ddp.no_sync():
+            for step in range(12 if synchronised else 2):
+                Form("closure").step(ddp, optimizer, own_batch(step))
+        return ddp, optimizer
+
+    assert same_everywhere(*end(synchronised=True))
+    assert not same_everywhere(*end(synchronised=False))
+
+
+@check.for_each(["lookbehind", "lookbehind-adaptive", "reuse", "mix", "noise"])
+def modes_equal_a_single_process_with_both_batches(mode: str) -> None:
+    batches = [make_net_batch(seed) for seed in range(10)]
+    ends = []
+    for prepare in (replicate, lambda model: model):
+        model = prepare(make_net())
+        optimizer = ALL[mode](model)
+        train(model, optimizer, [part_of(b, dist.get_rank()) for b in batches] if prepare is replicate else batches)
+        ends.append({name.removeprefix("module."): value for name, value in contents(model, optimizer).items()})
+    assert distance(*ends) < 1e-10
+    plain = make_net()
+    train(plain, methods.sgd(plain), batches)
+    assert max(float((p.detach() - ends[0][name]).abs().max()) for name, p in plain.named_parameters()) > 1e-4
+
+
+@check.for_each(["mix", "reuse"])
+def own_ascents_that_would_part_the_replicas_are_refused(mode: str) -> None:
+    """The step would use the clean gradient, which each process then has for itself."""
+    ddp = replicate(make_model(torch.float32))
+    modes = {"mix": 0.5} if mode == "mix" else {"every": 3, "reuse": 0.5}
+    try:
+        optimizer = wrap(ddp, own_ascent=True, **modes)
+    except ValueError as error:
+        assert "own_ascent" in str(error)  # noqa: PT017
+        return
+    for step in range(6):
+        Form("closure").step(ddp, optimizer, own_batch(step))
+    assert same_everywhere(ddp, optimizer), "neither refused nor equal"
+
+
+@check.for_each(["samson", "previous", "reuse"])
+def resuming_through_a_distributed_checkpoint_is_bit_exact(method: str) -> None:
+    batches = [part_of(make_net_batch(seed), dist.get_rank()) for seed in range(6)]
+    resume(ALL[method], batches, harness.folder / f"replicas-{method}", replicate)
+
+
+if __name__ == "__main__":
+    main(check)

@@ -1,0 +1,98 @@
+"""A small float64 network without batch norm, its mini-batches, and every method that is to train it anywhere."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from samson import ASAM, SAM, SAMSON, Lookbehind, NoiseInjection, SharpnessAware, param_groups
+from samson.noise import Gaussian
+
+Batch = tuple[Tensor, Tensor]
+Make = Callable[[nn.Module], torch.optim.Optimizer]
+
+
+def make_net(seed: int = 0) -> nn.Sequential:
+    """Tensors of 6, 5, 3 and 1 rows: two processes share them evenly, unevenly, and with nothing for the second."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.LayerNorm(5), nn.Linear(5, 3), nn.Tanh(), nn.Linear(3, 1)
+    ).double()
+    with torch.no_grad():
+        net[3].weight.uniform_(0.5, 1.5)
+    return net
+
+
+def make_batch(seed: int) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(8, 4, generator=generator, dtype=torch.float64)
+    return x, x[:, :2].prod(1, keepdim=True).tanh()
+
+
+def part_of(batch: Batch, rank: int) -> Batch:
+    """One of two halves, whose mean gradients have the batch's gradient as their mean."""
+    return batch[0][rank::2], batch[1][rank::2]
+
+
+def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+    return nn.functional.mse_loss(model(batch[0]), batch[1])
+
+
+def sgd(model: nn.Module) -> torch.optim.SGD:
+    return torch.optim.SGD(param_groups(model), lr=0.02, momentum=0.8, weight_decay=1e-3)
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Batch]) -> None:
+    """One step for each batch, by a closure."""
+    for batch in batches:
+
+        def closure(batch: Batch = batch) -> Tensor:
+            optimizer.zero_grad()
+            loss = loss_of(model, batch)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+
+
+def with_groups(model: nn.Module) -> SharpnessAware:
+    """The last layer, of which the second process has nothing, is a group of its own; another is not perturbed."""
+    [group] = param_groups(model)
+    named = list(zip(group["params"], group["param_names"], strict=True))
+    parts = [{"params": named[:6]}, {"params": named[6:8], "perturb": False}, {"params": named[8:], "rho": 0.3}]
+    base = torch.optim.SGD(
+        [
+            part | {"params": [p for p, _ in part["params"]], "param_names": [n for _, n in part["params"]]}
+            for part in parts
+        ],
+        lr=0.1,
+        momentum=0.9,
+    )
+    return SharpnessAware(base, SAMSON(rho=0.2), model=model)
+
+
+RULES: dict[str, Make] = {
+    "sam": lambda model: SharpnessAware(sgd(model), SAM(rho=0.2)),
+    "asam": lambda model: SharpnessAware(sgd(model), ASAM(rho=0.5)),
+    "samson-p2": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5, p=2)),
+    "samson": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5)),
+    "samson-p3": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5, p=3)),
+    "samson-groups": with_groups,
+}
+"""Ascents along the gradient."""
+
+MODES: dict[str, Make] = {
+    "previous": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5), ascent="previous"),
+    "momentum": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5), ascent="momentum"),
+    "every": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5), every=3),
+    "reuse": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5), every=3, reuse=0.5),
+    "mix": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5), mix=0.6),
+    "previous-every-mix": lambda model: SharpnessAware(sgd(model), SAM(rho=0.2), ascent="previous", every=2, mix=0.6),
+    "noise": lambda model: SharpnessAware(sgd(model), NoiseInjection(Gaussian(0.1), seed=3)),
+    "noise-mix": lambda model: SharpnessAware(sgd(model), NoiseInjection(Gaussian(0.1), seed=3), mix=0.5),
+    "lookbehind": lambda model: Lookbehind(sgd(model), SAMSON(rho=0.2), k=2, alpha=0.5),
+    "lookbehind-adaptive": lambda model: Lookbehind(sgd(model), SAM(rho=0.1), k=3, alpha="adaptive"),
+}
+"""Everything else."""
+
+ALL = RULES | MODES

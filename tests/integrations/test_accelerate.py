@@ -1,0 +1,196 @@
+"""Accelerate: the perturbed pass through a prepared optimizer, with accumulation, clipping and a gradient scaler."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+pytest.importorskip("accelerate")
+
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.state import AcceleratorState, GradientState
+
+from samson import SharpnessAware
+from samson.integrations.accelerate import perturbed, sharpness_aware, step
+from tests.conftest import Batch, closure_for, equal, make_batch, make_model, snapshot
+from tests.integrations.plain import MODES, plain_loop, sgd, sharp
+
+BATCHES = [make_batch(torch.float32, seed) for seed in range(7)]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_state() -> Iterator[None]:
+    """Accelerate keeps its state in the process."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def by_hand(factory: Callable[[nn.Module], Any], accumulate: int = 1, clip: float | None = None) -> dict[str, Tensor]:
+    model = make_model(torch.float32)
+    clipping = None if clip is None else lambda: nn.utils.clip_grad_norm_(model.parameters(), clip)
+    plain_loop(model, factory(model), BATCHES, loss_of, accumulate, clipping)
+    return snapshot(model)
+
+
+def with_accelerate(mode: str, accumulate: int, clip: float | None = None, again: int | None = None) -> nn.Module:
+    """The loop of `perturbed`'s docstring; `again` repeats only the last micro-batches, which is wrong."""
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulate)
+    plain = make_model(torch.float32)
+    model, optimizer, loader = accelerator.prepare(plain, sharp(plain, mode), DataLoader(BATCHES, batch_size=None))
+    inner, kept = sharpness_aware(optimizer), []
+    for batch in loader:
+        with accelerator.accumulate(model):
+            kept.append(batch)
+            if inner.needs_first_pass or not inner.climbs:
+                accelerator.backward(loss_of(model, batch))
+            if accelerator.sync_gradients:
+                if inner.climbs:
+                    with perturbed(optimizer, model):
+                        for x in kept[-again:] if again else kept:
+                            accelerator.backward(loss_of(model, x))
+                if clip is not None:
+                    accelerator.clip_grad_norm_(model.parameters(), clip)
+                kept.clear()
+            optimizer.step()
+            optimizer.zero_grad()
+    return plain
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("mode", MODES)
+def test_the_perturbed_pass_equals_the_plain_loop(mode: str, accumulate: int) -> None:
+    found = snapshot(with_accelerate(mode, accumulate))
+    assert equal(found, by_hand(lambda model: sharp(model, mode), accumulate))
+    assert not equal(found, by_hand(sgd, accumulate))
+
+
+def test_the_comparison_sees_a_loop_that_repeats_one_micro_batch() -> None:
+    assert not equal(snapshot(with_accelerate("two passes", 3, again=1)), by_hand(sharp, 3))
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_clipping_acts_on_the_second_gradient(accumulate: int) -> None:
+    found = snapshot(with_accelerate("two passes", accumulate, clip=0.05))
+    assert equal(found, by_hand(sharp, accumulate, clip=0.05))
+    assert not equal(found, by_hand(sharp, accumulate))
+
+
+def test_the_closure_form_equals_the_plain_loop() -> None:
+    accelerator = Accelerator(cpu=True)
+    plain = make_model(torch.float32)
+    model, optimizer = accelerator.prepare(plain, sharp(plain))
+    losses: list[float] = []
+    clean = [step(optimizer, closure_for(model, optimizer, batch, losses)).item() for batch in BATCHES]
+    assert equal(snapshot(plain), by_hand(sharp))
+    assert clean == losses[::2]
+
+
+def test_accumulation_needs_the_whole_step() -> None:
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=3)
+    plain = make_model(torch.float32)
+    model, optimizer = accelerator.prepare(plain, sharp(plain))
+    before = snapshot(plain)["4.weight"]
+    with accelerator.accumulate(model):
+        accelerator.backward(loss_of(model, BATCHES[0]))
+        with (
+            pytest.raises(RuntimeError, match=r"does not complete a step.*if accelerator.sync_gradients"),
+            perturbed(optimizer, model),
+        ):
+            pytest.fail("entered")
+        with pytest.raises(RuntimeError, match=r"closure at a micro-batch that does not complete a step"):
+            step(optimizer, closure_for(model, optimizer, BATCHES[0]))
+    assert torch.equal(plain[4].weight, before)
+
+
+def scaled(factory: Callable[[nn.Module], Any] = sharp) -> tuple[nn.Module, AcceleratedOptimizer, torch.amp.GradScaler]:
+    """What `prepare` makes with mixed_precision="fp16", which Accelerate refuses on a CPU."""
+    Accelerator(cpu=True)
+    model, scaler = make_model(torch.float32), torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    return model, AcceleratedOptimizer(factory(model), scaler=scaler), scaler
+
+
+def test_a_gradient_scaler_goes_with_the_perturbed_pass() -> None:
+    model, optimizer, scaler = scaled()
+    for batch in BATCHES:
+        optimizer.zero_grad()
+        scaler.scale(loss_of(model, batch)).backward()
+        with perturbed(optimizer, model):
+            scaler.scale(loss_of(model, batch)).backward()
+        scaler.unscale_(optimizer.optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+        optimizer.step()
+        assert not optimizer.step_was_skipped
+    assert equal(snapshot(model), by_hand(sharp, clip=0.05))  # the scale is a power of two
+
+
+def test_an_overflow_in_the_second_pass_skips_the_step() -> None:
+    model, optimizer, scaler = scaled()
+    before = snapshot(model)
+    scaler.scale(loss_of(model, BATCHES[0])).backward()
+    with perturbed(optimizer, model):
+        scaler.scale(loss_of(model, BATCHES[0]) * torch.inf).backward()
+    optimizer.step()
+    assert optimizer.step_was_skipped
+    assert scaler.get_scale() == 2.0**9
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize("backward_before", [False, True])
+def test_a_closure_with_a_scaler_is_an_error(backward_before: bool) -> None:
+    model, optimizer, scaler = scaled()
+    before = snapshot(model)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = scaler.scale(loss_of(model, BATCHES[0]))
+        loss.backward()
+        return loss
+
+    with pytest.raises(RuntimeError, match=r"`closure` cannot be used with a gradient scaler.*with perturbed"):
+        step(optimizer, closure)
+    if backward_before:
+        closure()
+    # Past our function it is torch that objects, or, once there are gradients, our optimizer.
+    with pytest.raises(RuntimeError if backward_before else AssertionError):
+        optimizer.step(closure)
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_a_scaler_that_is_off_is_none() -> None:
+    Accelerator(cpu=True)
+    model = make_model(torch.float32)
+    optimizer = AcceleratedOptimizer(sharp(model), scaler=torch.amp.GradScaler("cpu", enabled=False))
+    for batch in BATCHES:
+        step(optimizer, closure_for(model, optimizer, batch))
+    assert equal(snapshot(model), by_hand(sharp))
+
+
+def test_unscaled_gradients_cannot_be_perturbed() -> None:
+    for wrapped in (False, True):
+        model, optimizer, scaler = scaled()
+        scaler.scale(loss_of(model, BATCHES[0])).backward()
+        scaler.unscale_(optimizer if wrapped else optimizer.optimizer)
+        with pytest.raises(RuntimeError, match="unscaled already"), perturbed(optimizer, model):
+            pytest.fail("entered")
+
+
+def test_another_optimizer_is_refused() -> None:
+    model, optimizer, _ = scaled(sgd)
+    for wrong in (optimizer, optimizer.optimizer):
+        with (
+            pytest.raises(TypeError, match="must be or wrap a SharpnessAware, got SGD"),
+            perturbed(wrong, model),
+        ):
+            pytest.fail("entered")
+    plain = sharp(model)
+    assert isinstance(plain, SharpnessAware)
+    assert sharpness_aware(plain) is plain

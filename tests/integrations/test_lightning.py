@@ -1,0 +1,396 @@
+"""Lightning: both ways of optimisation equal the loop by hand, logs are clean, what cannot work is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader
+
+pytest.importorskip("lightning")
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.plugins import MixedPrecision
+from torchmetrics.classification import MulticlassAccuracy
+
+from samson import SAMSON, Lookbehind, SharpnessAware
+from samson.integrations.lightning import AscentMonitor, ManualAscent, SharpnessAwareModule
+from tests.conftest import Batch, closure_for, equal, make_batch, make_model, snapshot
+from tests.integrations.plain import MODES, plain_loop, sgd, sharp
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*`isinstance\\(treespec, LeafSpec\\)` is deprecated"),
+]
+
+Factory = Callable[[nn.Module], Any]
+BATCHES = [make_batch(torch.float32, seed) for seed in range(7)]
+
+
+class Net(pl.LightningModule):
+    """A module as anyone would write it: logs a value and a metric, returns the loss."""
+
+    def __init__(self, factory: Factory = sgd) -> None:
+        super().__init__()
+        self.model = make_model(torch.float32)
+        self.accuracy = MulticlassAccuracy(num_classes=3, average="micro")
+        self.factory = factory
+        self.losses: list[float] = []
+        self.outputs: list[float] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        out = self.model(batch[0])
+        loss = nn.functional.cross_entropy(out, batch[1])
+        self.losses.append(loss.item())
+        self.accuracy(out, batch[1])
+        self.log("loss", loss, on_step=True, on_epoch=True)
+        self.log_dict({"accuracy": self.accuracy}, on_step=True, on_epoch=True)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if outputs:
+            self.outputs.append(float(outputs["loss"]))
+
+    def configure_optimizers(self) -> Any:
+        return self.factory(self.model)
+
+
+class Sharp(SharpnessAwareModule, Net):
+    pass
+
+
+def manual(accumulate: int = 1, clip_norm: float | None = None) -> type[Net]:
+    return type("Manual", (ManualAscent, Net), {"accumulate": accumulate, "clip_norm": clip_norm})
+
+
+class Memory(Logger):
+    """A logger that keeps what it is given."""
+
+    name, version = "memory", 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.rows.append(metrics)
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def values(self, name: str) -> list[float]:
+        return [row[name] for row in self.rows if name in row]
+
+
+def fit(net: pl.LightningModule, path: str | Path | None = None, **settings: Any) -> Memory:
+    memory = Memory()
+    quiet = {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "log_every_n_steps": 1,
+        "logger": memory,
+    }
+    pl.Trainer(**quiet | settings).fit(net, DataLoader(BATCHES, batch_size=None), ckpt_path=path)
+    return memory
+
+
+def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def by_hand(factory: Factory, accumulate: int = 1, clip: Any = None, loss: Any = loss_of) -> dict[str, Tensor]:
+    model = make_model(torch.float32)
+    plain_loop(
+        model, factory(model), BATCHES, loss, accumulate, None if clip is None else lambda: clip(model.parameters())
+    )
+    return snapshot(model)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_automatic_optimisation_equals_the_plain_loop(mode: str) -> None:
+    net = Sharp(lambda model: sharp(model, mode))
+    fit(net)
+    assert equal(snapshot(net.model), by_hand(lambda model: sharp(model, mode)))
+    assert not equal(snapshot(net.model), by_hand(sgd))
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("mode", MODES)
+def test_manual_optimisation_equals_the_plain_loop(mode: str, accumulate: int) -> None:
+    net = manual(accumulate)(lambda model: sharp(model, mode))
+    fit(net)
+    assert equal(snapshot(net.model), by_hand(lambda model: sharp(model, mode), accumulate))
+    assert not equal(snapshot(net.model), by_hand(sgd, accumulate))
+
+
+@pytest.mark.parametrize("kind", [Sharp, manual(1), manual(3)], ids=["automatic", "manual", "accumulating"])
+def test_the_modules_change_nothing_for_another_optimizer(kind: type[Net]) -> None:
+    net = kind()
+    fit(net)
+    assert equal(snapshot(net.model), by_hand(sgd, getattr(kind, "accumulate", 1)))
+
+
+@pytest.mark.parametrize("kind", [Sharp, manual(1)], ids=["automatic", "manual"])
+def test_lookbehind_runs_by_its_closure(kind: type[Net]) -> None:
+    def lookbehind(model: nn.Module) -> Lookbehind:
+        return Lookbehind(sgd(model), SAMSON(rho=0.2), k=2, alpha=0.5)
+
+    net, model = kind(lookbehind), make_model(torch.float32)
+    memory = fit(net)
+    optimizer = lookbehind(model)
+    clean = [optimizer.step(closure_for(model, optimizer, batch)).item() for batch in BATCHES]
+    assert equal(snapshot(net.model), snapshot(model))
+    assert memory.values("loss_step") == clean
+
+
+@pytest.mark.parametrize("kind", [Sharp, manual(1), manual(3)], ids=["automatic", "manual", "accumulating"])
+def test_logged_metrics_come_from_the_clean_pass(kind: type[Net]) -> None:
+    accumulate = getattr(kind, "accumulate", 1)
+    net = kind(sharp)
+    memory = fit(net)
+    passes = net.losses
+    clean = []
+    while passes:  # each step's clean losses, then its perturbed ones
+        step = min(accumulate, len(BATCHES) - len(clean))
+        clean += passes[:step]
+        passes = passes[2 * step :]
+    assert memory.values("loss_step") == clean
+    assert memory.values("loss_epoch") == [pytest.approx(sum(clean) / len(clean))]
+    assert net.outputs == clean
+    assert len(set(net.losses)) == 2 * len(clean)
+    assert net.accuracy._update_count == 0  # reset at the epoch's end: it is the real one that was logged
+
+
+def test_metric_objects_count_the_clean_pass_only() -> None:
+    class Counting(Sharp):
+        def on_train_epoch_end(self) -> None:
+            self.seen = int(self.accuracy.tp + self.accuracy.fn)
+
+    class Plain(Net):
+        on_train_epoch_end = Counting.on_train_epoch_end
+
+    samples = sum(len(y) for _, y in BATCHES)
+    for kind, times in ((Counting, 1), (Plain, 2)):
+        net = kind(sharp)
+        fit(net)
+        assert net.seen == times * samples
+
+
+def test_without_our_module_the_log_is_wrong_and_the_monitor_says_so() -> None:
+    net = Net(sharp)
+    with pytest.warns(UserWarning, match="SharpnessAwareModule"):
+        memory = fit(net, callbacks=[AscentMonitor()])
+    clean, perturbed = net.losses[::2], net.losses[1::2]
+    assert memory.values("loss_step") == perturbed
+    assert memory.values("loss_epoch") == [pytest.approx(sum(clean + perturbed) / len(clean + perturbed))]
+
+
+def test_bf16_mixed_equals_the_plain_loop() -> None:
+    def autocast(model: nn.Module, batch: Batch) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            return loss_of(model, batch)
+
+    net = Sharp(sharp)
+    fit(net, precision="bf16-mixed")
+    assert equal(snapshot(net.model), by_hand(sharp, loss=autocast))
+    assert not equal(snapshot(net.model), by_hand(sharp))
+
+
+def scaling() -> MixedPrecision:
+    """What Trainer(precision="16-mixed") makes on a GPU."""
+    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+
+
+@pytest.mark.parametrize("kind", [Sharp, manual(1)], ids=["automatic", "manual"])
+def test_16_mixed_is_refused_before_training(kind: type[Net]) -> None:
+    net = kind(sharp)
+    with pytest.raises(ValueError, match=r"`precision` must not be '16-mixed'.*bf16-mixed"):
+        fit(net, plugins=[scaling()])
+    assert not net.losses
+
+
+@pytest.mark.filterwarnings("ignore:SharpnessAware. no perturbation was made")
+def test_16_mixed_would_be_the_base_optimizer() -> None:
+    nets = [Net(sharp), Net(sgd)]
+    for net in nets:
+        fit(net, plugins=[scaling()])
+    assert equal(*(snapshot(net.model) for net in nets))
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_accumulation_is_refused_before_training(scheduled: bool) -> None:
+    settings = {"callbacks": GradientAccumulationScheduler({1: 3})} if scheduled else {"accumulate_grad_batches": 3}
+    net = Sharp(sharp)
+    with pytest.raises(ValueError, match=r"`accumulate_grad_batches` must be 1 .* got 3.*ManualAscent.*accumulate = 3"):
+        fit(net, **settings)
+    assert not net.losses
+    fit(Net(), **settings)  # no matter for another optimizer
+
+
+def test_accumulation_would_repeat_the_last_batch_only() -> None:
+    net = Net(sharp)
+    fit(net, accumulate_grad_batches=3)
+    assert not equal(snapshot(net.model), by_hand(sharp, accumulate=3))
+
+
+def test_the_monitor_checks_the_settings_of_any_module() -> None:
+    for settings in ({"accumulate_grad_batches": 3}, {"plugins": [scaling()]}):
+        net = Net(sharp)
+        with pytest.raises(ValueError, match="sharpness-aware"):
+            fit(net, callbacks=[AscentMonitor()], **settings)
+        assert not net.losses
+    with pytest.raises(ValueError, match="needs one sharpness-aware optimizer, got 0"):
+        fit(Net(sgd), callbacks=[AscentMonitor()])
+
+
+@pytest.mark.parametrize("mode", ["two passes", "every second step", "previous gradient"])
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_clipping_acts_on_the_gradient_of_the_step(mode: str, algorithm: str) -> None:
+    def factory(model: nn.Module) -> SharpnessAware:
+        return sharp(model, mode, reuse=0.0)
+
+    size, clip = {
+        "norm": (0.05, lambda ps: nn.utils.clip_grad_norm_(ps, 0.05)),
+        "value": (0.01, lambda ps: nn.utils.clip_grad_value_(ps, 0.01)),
+    }[algorithm]
+    expected = by_hand(factory, clip=clip)
+    assert not equal(expected, by_hand(factory))
+    net = Sharp(factory)
+    fit(net, gradient_clip_val=size, gradient_clip_algorithm=algorithm)
+    assert equal(snapshot(net.model), expected)
+    if algorithm == "norm":
+        net = manual(1, clip_norm=size)(factory)
+        fit(net)
+        assert equal(snapshot(net.model), expected)
+
+
+def test_manual_clipping_with_accumulation() -> None:
+    net = manual(3, clip_norm=0.05)(sharp)
+    fit(net)
+    assert equal(snapshot(net.model), by_hand(sharp, 3, lambda ps: nn.utils.clip_grad_norm_(ps, 0.05)))
+
+
+def test_a_value_clip_of_both_gradients_would_be_another_step() -> None:
+    nets = [Net(sharp), Sharp(sharp)]
+    for net in nets:
+        fit(net, gradient_clip_val=0.01, gradient_clip_algorithm="value")
+    assert not equal(*(snapshot(net.model) for net in nets))
+
+
+@pytest.mark.parametrize("kind", [Sharp, manual(1)], ids=["automatic", "manual"])
+def test_the_monitor_logs_the_ascent(kind: type[Net]) -> None:
+    net = kind(lambda model: sharp(model, measure=True))
+    memory = fit(net, callbacks=[AscentMonitor()])
+    model, found = make_model(torch.float32), []
+    optimizer = sharp(model, measure=True)
+    for batch in BATCHES:
+        plain_loop(model, optimizer, [batch], loss_of)
+        found.append([float(optimizer.last_ascent.gradient_norm), float(optimizer.last_ascent.epsilon_norm)])
+    assert memory.values("ascent/gradient_norm") == [norm for norm, _ in found]
+    assert memory.values("ascent/epsilon_norm") == [epsilon for _, epsilon in found]
+    assert memory.values("ascent/clean_loss") == net.losses[::2]
+    assert memory.values("ascent/perturbed_loss") == net.losses[1::2]
+    assert memory.values("ascent/skipped") == [0.0] * len(BATCHES)
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a tensor's value is read by the host."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **kwargs or {})
+
+
+def test_the_monitor_reads_values_only_when_the_trainer_logs() -> None:
+    added = {}
+    for interval in (1, len(BATCHES)):
+        counts = []
+        for callbacks in ([], [AscentMonitor()]):
+            with Reads() as reads:
+                fit(Sharp(sharp), callbacks=callbacks, log_every_n_steps=interval)
+            counts.append(reads.count)
+        added[interval] = counts[1] - counts[0]
+    assert added[1] == len(BATCHES) * added[len(BATCHES)] > 0
+
+
+def test_manual_optimisation_steps_the_schedulers() -> None:
+    def factory(interval: str) -> Factory:
+        def make(model: nn.Module) -> dict[str, Any]:
+            optimizer = sharp(model)
+            schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": interval}}
+
+        return make
+
+    for interval in ("step", "epoch"):
+        nets = [Sharp(factory(interval)), manual(1)(factory(interval))]
+        for net in nets:
+            fit(net, max_epochs=2)
+        assert equal(*(snapshot(net.model) for net in nets))
+        steps = {"step": 2 * len(BATCHES), "epoch": 2}[interval]
+        assert nets[1].trainer.optimizers[0].param_groups[0]["lr"] == 0.05 * 0.5**steps
+        assert nets[1].trainer.global_step == 2 * len(BATCHES)
+
+
+@pytest.mark.parametrize("kind", [Sharp, manual(3)], ids=["automatic", "accumulating"])
+def test_resuming_gives_the_same_weights(kind: type[Net], tmp_path: Path) -> None:
+    whole, half, rest = (kind(lambda model: sharp(model, "every second step")) for _ in range(3))
+    fit(whole, max_epochs=2)
+    fit(half)
+    half.trainer.save_checkpoint(tmp_path / "half.ckpt")
+    fit(rest, tmp_path / "half.ckpt", max_epochs=2)
+    assert equal(snapshot(whole.model), snapshot(rest.model))
+    assert not equal(snapshot(half.model), snapshot(rest.model))
+
+
+def test_a_limited_epoch_ends_with_a_step() -> None:
+    net = manual(3)(sharp)
+    fit(net, limit_train_batches=4)
+    model = make_model(torch.float32)
+    plain_loop(model, sharp(model), BATCHES[:4], loss_of, 3)
+    assert equal(snapshot(net.model), snapshot(model))
+
+
+def test_a_fit_that_broke_off_leaves_no_batches_behind() -> None:
+    class Breaks(Net):
+        broken = False
+
+        def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+            if batch_idx == 1 and not self.broken:
+                self.broken = True
+                raise KeyError("broken")
+            return super().training_step(batch, batch_idx)
+
+    net = type("Manual", (ManualAscent, Breaks), {"accumulate": 3})(sharp)
+    with pytest.raises(KeyError, match="broken"):
+        fit(net)
+    assert net.losses
+    net.model.load_state_dict(make_model(torch.float32).state_dict())  # norm statistics have seen a batch
+    fit(net)
+    assert equal(snapshot(net.model), by_hand(sharp, 3))
+
+
+def test_wrong_use_of_manual_optimisation_is_an_error() -> None:
+    with pytest.raises(TypeError, match="hides that of ManualAscent"):
+        type("Own", (ManualAscent,), {"training_step": Net.training_step})
+    with pytest.raises(ValueError, match="`accumulate` must be ≥ 1, got 0"):
+        fit(manual(0)(sharp))
+    with pytest.raises(ValueError, match="needs one optimizer, got 2"):
+        fit(manual(1)(lambda model: (sharp(model), sgd(model))))
+
+    class Mute(Net):
+        def training_step(self, batch: Batch, batch_idx: int) -> None:
+            return None
+
+    with pytest.raises(TypeError, match="must return a loss"):
+        fit(type("Manual", (ManualAscent, Mute), {})(sharp))
