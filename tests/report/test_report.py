@@ -32,6 +32,7 @@ def test_numbers_show_their_interval() -> None:
     assert percent(Estimate(0.9731, 0.9701, 0.9761)) == "97.3 ±0.3"
     assert percent(Estimate(0.9731, 0.9731, 0.9731)) == "97.3"
     assert points(Estimate(-0.021, -0.031, -0.011)) == "-2.1 ±1.0"
+    assert points(Estimate(-0.0001, -0.0011, 0.0009)) == "+0.0 ±0.1"  # no "-0.0"
 
 
 def test_holding_needs_every_lower_level() -> None:

@@ -32,7 +32,7 @@ def percent(estimate: Estimate) -> str:
 def points(estimate: Estimate) -> str:
     """A difference in percentage points with its interval's half-width, for example "+12.3 ±0.8"."""
     half = (estimate.high - estimate.low) / 2
-    return f"{100 * estimate.mean:+.1f}" + (f" ±{100 * half:.1f}" if half else "")
+    return f"{100 * estimate.mean:+z.1f}" + (f" ±{100 * half:.1f}" if half else "")
 
 
 def by_method(rows: Sequence[SummaryRow]) -> dict[str, dict[float, SummaryRow]]:
