@@ -72,11 +72,24 @@ def compiled_words(run: Callable[[], Any], element: int = 4) -> float:
         run: Compiles something, and does nothing compiled before.
         element: Bytes of one element.
     """
-    from torch._inductor import metrics
+    import torch._inductor.config as inductor
+    from torch._inductor.dependencies import StarDep
 
-    metrics.reset()
-    run()
-    return metrics.num_bytes_accessed / element
+    moved: list[int] = []
+
+    def account(nodes: list[Any]) -> list[Any]:
+        for node in nodes:
+            deps = node.read_writes
+            named = {d.name for d in [*deps.reads, *deps.writes] if not isinstance(d, StarDep)}  # not mere order
+            accesses = node.get_read_write_buffer_accesses(include_reads=True, include_writes=True)
+            moved.append(sum(size for name, size in accesses.items() if name in named))
+        return nodes
+
+    with inductor.patch(_post_fusion_custom_pass=account, fx_graph_cache=False):
+        run()
+    if not moved:
+        raise RuntimeError("nothing was compiled in this call")
+    return sum(moved) / element
 
 
 def _elements(value: Any) -> int:

@@ -51,6 +51,10 @@ def test_the_count_is_right() -> None:
     steps = Steps(SAM(), 3, 1000)
     steps.run(steps.prepare())
     assert traffic_of(steps.optimizer.base.step).words == 8 * 3000
+    fused = torch.optim.SGD([torch.ones(1000, requires_grad=True)], lr=0.1, momentum=0.9, fused=True)
+    fused.param_groups[0]["params"][0].grad = torch.ones(1000)
+    fused.step()
+    assert traffic_of(fused.step).words == pytest.approx(5 * 1000, abs=10)  # weight, gradient, momentum; two written
     a, b = torch.randn(100), torch.randn(100)
     assert traffic_of(lambda: a.copy_(b)).words == 200
     assert traffic_of(lambda: a.mul_(b)).words == 300
@@ -79,8 +83,11 @@ def test_small_tensors_stay_within_the_limit(rule: Rule, limit: int, compiled: i
 @every_rule
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler, of itself
 def test_words_of_the_compiled_climb(rule: Rule, limit: int, compiled: int) -> None:
-    """By the compiler's own account; with 2 words of the restoring and 8 of eager SGD."""
+    """By the compiler's own account; with 2 words of the restoring and 8 of eager SGD (5 of `SGD(fused=True)`)."""
     steps = Steps(rule, 3, 8192, compiled=True)
     first = steps.prepare()[0]
     words = compiled_words(lambda: steps.climb(first)) / (3 * 8192)
-    assert 4.9 < words + 2 + 8 <= compiled + 0.01
+    assert words + 2 + 8 == pytest.approx(compiled, abs=0.01)
+    plain = Steps(rule, 3, 8192)
+    with pytest.raises(RuntimeError, match="nothing was compiled"):
+        compiled_words(lambda: plain.climb(first))
