@@ -4,6 +4,10 @@
     python -m benchmarks.step_cost            # about 20 minutes on one core
     python -m benchmarks.step_cost --sets small resnet18 --rounds 20
 
+Memory that is freed and taken again makes most of the difference at large sizes, and what the C library does with it
+varies, so everything is measured twice: with its defaults, and with freed memory kept for the next allocation, which
+suits an implementation that allocates in each step.
+
 All implementations run in turn, round after round, in one process with one thread and on the same gradients: copy and
 climb, then restore and SGD with momentum (`foreach=True` for every one), the two backward passes left out. The peer
 runs with `foreach=True`, which is not its default on a CPU; its ASAM is `adaptive=True`, and stands beside our ASAM and
@@ -18,6 +22,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 import time
 import warnings
@@ -237,39 +243,61 @@ def say(line: str) -> None:
     print(f"\r{line:<50}", end="", file=sys.stderr, flush=True)
 
 
-def main() -> None:
-    """Measure and write the record."""
-    parser = argparse.ArgumentParser(description="Cost of a step beyond its passes.")
-    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument(
-        "--no-compiled", action="store_true", help="leave out the compiled climb, which runs at ResNet-18 size"
-    )
-    parser.add_argument("--out", type=Path, default=RECORD)
-    arguments = parser.parse_args()
+ALLOCATORS: dict[str, dict[str, str]] = {
+    "default": {},
+    "keeps freed memory": {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**34)},
+}
+"""Settings of glibc's allocator, by what they do."""
+
+
+def measure_all(names: list[str], rounds: int, compiled: bool) -> dict[str, Any]:
+    """Measure every set in this process."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     torch._inductor.config.force_disable_caches = True  # a first step compiles, and its time and words are counted
     sets = {}
-    for name in arguments.sets:
-        rounds = max(arguments.rounds // 4, 3) if name == "vit-b" else arguments.rounds
-        sets[name] = measure(name, rounds, compiled=name == "resnet18" and not arguments.no_compiled)
+    for name in names:
+        of_set = max(rounds // 4, 3) if name == "vit-b" else rounds
+        sets[name] = measure(name, of_set, compiled=compiled and name == "resnet18")
+    return sets
+
+
+def main() -> None:
+    """Measure under both allocators, each in a process of its own, and write the record."""
+    parser = argparse.ArgumentParser(description="Cost of a step beyond its passes.")
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--no-compiled", action="store_true", help="leave out the compiled climb, at ResNet-18 size")
+    parser.add_argument("--here", action="store_true", help="measure in this process and print the result as JSON")
+    parser.add_argument("--out", type=Path, default=RECORD)
+    arguments = parser.parse_args()
+    if arguments.here:
+        print(json.dumps(measure_all(arguments.sets, arguments.rounds, not arguments.no_compiled)))
+        return
+    again = [sys.executable, "-m", "benchmarks.step_cost", "--here", *sys.argv[1:]]
+    found = {}
+    for name, settings in ALLOCATORS.items():
+        say(f"allocator: {name}")
+        done = subprocess.run(again, env=os.environ | settings, stdout=subprocess.PIPE, text=True, check=True)
+        found[name] = json.loads(done.stdout)
     record = {
         "device": "cpu, one thread",
         "peer": "pytorch_optimizer 4.1.0, foreach=True",
         "aims": {key: {"small": s, "resnet18": r, "words": w} for key, (s, r, w) in LIMITS.items()},
-        "environment": vars(environment()),
+        "environment": vars(environment()) | {"threads": 1},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "sets": sets,
+        "allocators": found,
     }
     arguments.out.parent.mkdir(exist_ok=True)
     arguments.out.write_text(json.dumps(record, indent=1) + "\n")
     print(file=sys.stderr)
-    for name, found in sets.items():
-        for key, ratio in found["ratios"].items():
-            low, middle, high = ratio["quartiles"]
-            words = found["implementations"][key]["words"]
-            print(f"{name:9} {key:16} {middle:.2f} [{low:.2f}, {high:.2f}] x {ratio['to']}, {words:.1f} words")
+    for allocator, sets in found.items():
+        print(f"allocator: {allocator}")
+        for name, of_set in sets.items():
+            for key, ratio in of_set["ratios"].items():
+                low, middle, high = ratio["quartiles"]
+                words = of_set["implementations"][key]["words"]
+                print(f"  {name:9} {key:16} {middle:.2f} [{low:.2f}, {high:.2f}] x {ratio['to']}, {words:.1f} words")
 
 
 if __name__ == "__main__":
