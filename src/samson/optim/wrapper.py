@@ -15,6 +15,7 @@ from samson.optim.climber import Ascent, Climber
 from samson.optim.directions import DIRECTIONS, remember_gradients, require_momentum
 from samson.optim.injection import NoiseInjection
 from samson.optim.memory import Copies
+from samson.optim.modes import Modes
 from samson.optim.norm_statistics import frozen_statistics
 from samson.optim.rules import Rule
 from samson.optim.sharding import local, reshard
@@ -100,8 +101,7 @@ class SharpnessAware(Climber):
     ) -> None:
         if not isinstance(rule, (Rule, NoiseInjection)):
             raise TypeError(f"`rule` must be a rule such as SAMSON(rho=0.5), got {rule!r}.")
-        self.ascent, self.every, self.reuse, self.mix, self.own_ascent = ascent, every, reuse, mix, own_ascent
-        self._check_modes(rule)
+        self.modes = Modes(isinstance(rule, NoiseInjection), ascent, every, reuse, mix, own_ascent)
         super().__init__(base, rule, model, measure=measure, compiled=compiled)
         if ascent == "momentum":
             require_momentum(base)
@@ -111,32 +111,8 @@ class SharpnessAware(Climber):
                 f"{type(self.model).__name__}."
             )
 
-    def _check_modes(self, rule: Rule | NoiseInjection) -> None:
-        def require(holds: bool, name: str, must: str, value: object) -> None:
-            if not holds:
-                raise ValueError(f"`{name}` must be {must}, got {value!r}.")
-
-        injects = isinstance(rule, NoiseInjection)
-        require(self.ascent in DIRECTIONS, "ascent", f"one of {', '.join(DIRECTIONS)}", self.ascent)
-        require(not injects or self.ascent == "gradient", "ascent", "left out with NoiseInjection", self.ascent)
-        require(isinstance(self.every, int) and self.every >= 1, "every", "a whole number ≥ 1", self.every)
-        require(0 <= self.reuse < float("inf"), "reuse", "≥ 0 and finite", self.reuse)
-        require(0 <= self.mix <= 1, "mix", "between 0 and 1", self.mix)
-        two = not injects and self.ascent == "gradient"
-        require(
-            not self.reuse or (two and self.every > 1), "reuse", "0 without `every` > 1 and a first pass", self.reuse
-        )
-        require(not self.own_ascent or two, "own_ascent", "False in a mode without a first pass", self.own_ascent)
-        require(
-            not self.own_ascent or (self.mix == 1 and not self.reuse),
-            "own_ascent",
-            "False with `mix` < 1 or `reuse`, which step with the clean gradient that each process has for itself",
-            self.own_ascent,
-        )
-
     def _settings(self) -> dict[str, Any]:
-        modes = ("ascent", "every", "reuse", "mix", "own_ascent")
-        return super()._settings() | {name: getattr(self, name) for name in modes}
+        return super()._settings() | {"modes": self.modes}
 
     def _start(self) -> None:
         self._inside = self._perturbed_since_step = False
@@ -145,23 +121,19 @@ class SharpnessAware(Climber):
 
     def _read_groups(self) -> None:
         super()._read_groups()
-        if self.every > 1:
+        if self.modes.every > 1:
             for group in self.base.param_groups:
                 group.setdefault(STEPS, 0)
 
     @property
     def climbs(self) -> bool:
         """Whether the step at hand perturbs; False on the steps that `every` leaves plain."""
-        return self.every == 1 or bool(self.base.param_groups[0][STEPS] % self.every == 0)
+        return self.modes.every == 1 or bool(self.base.param_groups[0][STEPS] % self.modes.every == 0)
 
     @property
     def needs_first_pass(self) -> bool:
         """Whether a perturbed step needs a clean backward pass before the perturbed one."""
-        return not self._one_pass or self.mix < 1
-
-    @property
-    def _one_pass(self) -> bool:
-        return isinstance(self.rule, NoiseInjection) or self.ascent != "gradient"
+        return not self.modes.one_pass or self.modes.mix < 1
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make one step.
@@ -186,14 +158,14 @@ class SharpnessAware(Climber):
         else:
             self._refuse_what_cannot_work()
             loss = self._run(torch.enable_grad()(closure))
-        if not self.climbs and self.reuse:
-            reuse.add(self.base, self.reuse)
+        if not self.climbs and self.modes.reuse:
+            reuse.add(self.base, self.modes.reuse)
         self.base.step()
-        if self.ascent == "previous":
+        if self.modes.ascent == "previous":
             remember_gradients(self.base)
-        if self.reuse and self.climbs:
+        if self.modes.reuse and self.climbs:
             reuse.remember(self.base, self._across if self._perturbed_since_step else reuse.none_yet(self.base))
-        for group in self.base.param_groups if self.every > 1 and counts else ():
+        for group in self.base.param_groups if self.modes.every > 1 and counts else ():
             group[STEPS] += 1
         if self._sharded and self.model is not None:  # also after a step that does not climb
             reshard(self.model)
@@ -216,7 +188,7 @@ class SharpnessAware(Climber):
         return perturbed if clean is None else clean
 
     def _unsynchronised(self) -> AbstractContextManager[Any]:
-        if not self.own_ascent:
+        if not self.modes.own_ascent:
             return nullcontext()
         context: AbstractContextManager[Any] = self.model.no_sync()  # type: ignore[union-attr, operator]
         return context
@@ -242,9 +214,9 @@ class SharpnessAware(Climber):
             raise RuntimeError("This step is not to be perturbed. Write `if optimizer.climbs:` before the block.")
         self._refuse_what_cannot_work()
         model = self.model if model is None else model
-        injects = isinstance(self.rule, NoiseInjection)
-        parts = [] if injects else self._parts(DIRECTIONS[self.ascent](self.base))
-        if not parts and not self._one_pass:
+        injects = self.modes.injects
+        parts = [] if injects else self._parts(DIRECTIONS[self.modes.ascent](self.base))
+        if not parts and not self.modes.one_pass:
             raise RuntimeError(
                 "No perturbed parameter has a gradient. Call `loss.backward()` before `perturbed`; a closure must call "
                 "it too. (With FSDP, gradients without synchronisation stay away.)"
@@ -288,22 +260,22 @@ class SharpnessAware(Climber):
 
     def _clean_gradients(self) -> dict[Tensor, Tensor]:
         """Copies of the first pass's gradients, where the step needs them once more."""
-        if self.mix == 1 and not self.reuse:
+        if not self.modes.keeps_clean_gradient:
             return {}
         return {p: p.grad.clone() for group in self.base.param_groups for p in group["params"] if p.grad is not None}
 
     @torch.no_grad()
     def _use_clean_gradients(self, clean: dict[Tensor, Tensor]) -> None:
-        if self.reuse:
+        if self.modes.reuse:
             self._across = reuse.across(self.base, clean)
-        if self.mix == 1:
+        if self.modes.mix == 1:
             return
         for group in self.base.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    p.grad.mul_(self.mix)
+                    p.grad.mul_(self.modes.mix)
                 if p in clean:
-                    rest = clean[p].mul_(1 - self.mix)
+                    rest = clean[p].mul_(1 - self.modes.mix)
                     p.grad = rest if p.grad is None else p.grad.add_(rest)
 
     def _known(self, model: nn.Module | None) -> nn.Module | None:

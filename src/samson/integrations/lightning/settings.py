@@ -33,7 +33,7 @@ def only_climbs(optimizer: Any) -> bool:
     """Whether the first gradient of the step at hand gives the direction of an ascent and nothing else."""
     inner = unwrapped(optimizer)
     if isinstance(inner, SharpnessAware):
-        return inner.climbs and inner.needs_first_pass and inner.mix == 1
+        return inner.climbs and inner.needs_first_pass and inner.modes.mix == 1
     return isinstance(inner, Lookbehind)
 
 

@@ -1,0 +1,64 @@
+"""What a sharpness-aware step consists of, as settings that combine freely."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from samson.optim.directions import DIRECTIONS
+
+
+@dataclass(frozen=True)
+class Modes:
+    """The modes of `SharpnessAware`, checked as a whole.
+
+    Args:
+        injects: Whether the rule draws the perturbation, so that no direction is needed.
+        ascent: Where the direction comes from: "gradient" (of a first pass), "previous" or "momentum".
+        every: Perturb each k-th step, k ≥ 1.
+        reuse: α ≥ 0 for the steps between.
+        mix: λ from 0 to 1, the weight of the perturbed gradient.
+        own_ascent: Whether each process climbs along its own gradient.
+
+    Raises:
+        ValueError: If a setting is out of its range, or two do not go together.
+    """
+
+    injects: bool
+    ascent: str
+    every: int
+    reuse: float
+    mix: float
+    own_ascent: bool
+
+    def __post_init__(self) -> None:
+        two = not self.one_pass
+        _require(self.ascent in DIRECTIONS, "ascent", f"one of {', '.join(DIRECTIONS)}", self.ascent)
+        _require(not self.injects or self.ascent == "gradient", "ascent", "left out with NoiseInjection", self.ascent)
+        _require(isinstance(self.every, int) and self.every >= 1, "every", "a whole number ≥ 1", self.every)
+        _require(0 <= self.reuse < math.inf, "reuse", "≥ 0 and finite", self.reuse)
+        _require(0 <= self.mix <= 1, "mix", "between 0 and 1", self.mix)
+        between = two and self.every > 1
+        _require(not self.reuse or between, "reuse", "0 without `every` > 1 and a first pass", self.reuse)
+        _require(not self.own_ascent or two, "own_ascent", "False in a mode without a first pass", self.own_ascent)
+        _require(
+            not self.own_ascent or not self.keeps_clean_gradient,
+            "own_ascent",
+            "False with `mix` < 1 or `reuse`, which step with the clean gradient that each process has for itself",
+            self.own_ascent,
+        )
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether the direction of the ascent needs no pass of its own."""
+        return self.injects or self.ascent != "gradient"
+
+    @property
+    def keeps_clean_gradient(self) -> bool:
+        """Whether the step needs the gradient of the clean pass once more."""
+        return self.mix < 1 or self.reuse > 0
+
+
+def _require(holds: bool, name: str, must: str, value: object) -> None:
+    if not holds:
+        raise ValueError(f"`{name}` must be {must}, got {value!r}.")
