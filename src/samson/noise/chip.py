@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from weakref import WeakSet
 
 import torch
@@ -53,7 +54,7 @@ class Chip:
         seed and the reading's number, so the second block of any chip of this seed and trial reads the same.
 
         Args:
-            time_s: Seconds since the reference read, ≥ 0; None is the programmed state.
+            time_s: Seconds since the reference read, ≥ 0; None is the noise's own time, or the programmed state.
             reading: Number of the reading, ≥ 0; None counts up from 0, and a number given here is not counted.
 
         Yields:
@@ -70,7 +71,7 @@ class Chip:
             ...     y = model(torch.ones(1, 3))
         """
         if time_s is not None and not 0 <= time_s < math.inf:
-            raise ValueError(f"`time_s` must be ≥ 0 and finite, or None for the programmed state, got {time_s!r}.")
+            raise ValueError(f"`time_s` must be ≥ 0 and finite, or None for the noise's own time, got {time_s!r}.")
         if reading is not None and reading < 0:
             raise ValueError(f"`reading` must be ≥ 0, or None to count, got {reading!r}.")
         require_free(self.tensors)
@@ -84,6 +85,12 @@ class Chip:
             for place, value in values.items():
                 stack.enter_context(place.holding(value))
             yield self.model
+
+    def save(self, path: Path | str) -> None:
+        """Write the chip to a file, which `load_chip` reads again (see `save_chip`)."""
+        from samson.noise.storage import save_chip
+
+        save_chip(path, self)
 
     @torch.no_grad()
     def _read(self, time_s: float | None, reading: int) -> dict[Place, Tensor]:

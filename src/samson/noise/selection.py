@@ -103,6 +103,11 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
     return list(found.values())
 
 
+def plain_name(name: str) -> str:
+    """A tensor's name without the prefixes of wrappers."""
+    return _WRAPPERS.sub("", name.lstrip("."))
+
+
 _Candidate = tuple[str, str, nn.Module, nn.Module | None, LayerWeight]
 """Names of a tensor and its layer, the layer, the attention layer whose projection it is, and the matrix."""
 
@@ -113,7 +118,7 @@ def _candidates(model: nn.Module) -> Iterator[_Candidate]:
     for path, module in model.named_modules():
         for matrix in weights_of(module):
             full = f"{path}.{matrix.name}".lstrip(".")
-            name = _WRAPPERS.sub("", full)
+            name = plain_name(full)
             name = full if name in taken else name
             taken.add(name)
             yield name, name.removesuffix(matrix.name).rstrip("."), module, parents.get(id(module)), matrix
@@ -173,5 +178,5 @@ def _place(layer: str, module: nn.Module, name: str, owners: list[_Owner], chose
     users = [(m, n) for _, m, n in owners if (m, n) in chosen]
     if len(users) == len(owners):
         return Stored([m for m, _ in users], users[0][1])
-    digital = next(f"{path}.{n}".lstrip(".") for path, m, n in owners if (m, n) not in chosen)
-    return Alone(users, f"on this layer alone: shared with `{_WRAPPERS.sub('', digital)}`, which stays digital")
+    digital = next(plain_name(f"{path}.{n}") for path, m, n in owners if (m, n) not in chosen)
+    return Alone(users, f"on this layer alone: shared with `{digital}`, which stays digital")
