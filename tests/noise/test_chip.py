@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from samson.noise import Chip, Gaussian, State, WeightNoise, deploy, generator_for, on_chip
+from samson.noise import Chip, Gaussian, State, Variation, WeightNoise, deploy, generator_for, on_chip
 from tests.conftest import equal, make_model, snapshot
 
 
@@ -205,3 +205,17 @@ def test_times_and_readings_out_of_range_are_named() -> None:
             pass
     with pytest.raises(ValueError, match="`reading` must be ≥ 0, or None to count, got -1"), chip.at(reading=-1):
         pass
+
+
+def test_what_a_chip_shares_is_drawn_once_for_all_its_tensors() -> None:
+    model = make_model()
+    before = snapshot(model)
+    gains = []
+    for trial in range(2):
+        with deploy(model, Variation(gain=0.3), trial=trial).at():
+            ratios = [(snapshot(model)[name] / before[name]).flatten() for name in ("0.weight", "4.weight")]
+        [gain] = torch.cat(ratios).unique_consecutive().round(decimals=12).unique().tolist()
+        gains.append(gain)
+        drawn = torch.randn(3, generator=generator_for(0, trial, "program"))[0].double()
+        assert gain == pytest.approx(1 + 0.3 * drawn.item())
+    assert gains[0] != gains[1]

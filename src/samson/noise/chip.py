@@ -150,9 +150,11 @@ def deploy(model: nn.Module, noise: WeightNoise, *, seed: int = 0, trial: int = 
     tensors = on_chip(model, select)
     require_free(tensors)
     states = {}
+    shared = noise.program_chip(generator_for(seed, trial, "program"))
     with torch.no_grad():
         for t in tensors:
             weight = t.weight
             generator = generator_for(seed, trial, "program", t.name, device=weight.device)
-            states[t.name] = noise.program(t.output_first(weight), generator)
+            own = noise.program(t.output_first(weight), generator)
+            states[t.name] = {**own, **{key: value.to(weight.device) for key, value in shared.items()}}
     return Chip(model, noise, seed, trial, tensors, states)
