@@ -332,16 +332,22 @@ def test_cmo_before_one_second_is_read_noise_alone() -> None:
     assert 0 < (half - programmed).abs().max() < 0.02
 
 
-def test_aihwkit_draws_from_the_same_distributions() -> None:
-    """Where aihwkit is installed: PCM through the conductance functions of its noise model."""
-    pcm = pytest.importorskip("aihwkit.inference.noise.pcm", reason="aihwkit is not installed")
-    theirs = pcm.PCMLikeNoiseModel(g_max=25.0)
-    g = torch.tensor(targets(25.0)[0, 0], dtype=torch.float32).unsqueeze(-1).repeat(1, COPIES)
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # aihwkit's, under this torch
+@every_device
+def test_aihwkit_draws_from_the_same_distributions(noise: PhaseChange) -> None:
+    """Where aihwkit is installed: each device through the conductance functions of its noise model."""
+    models = pytest.importorskip("aihwkit.inference.noise", reason="aihwkit is not installed")
+    published = Published(noise)
+    if isinstance(noise, PCM):
+        theirs = models.pcm.PCMLikeNoiseModel(g_max=25.0)
+    else:
+        theirs = pytest.importorskip("aihwkit.inference.noise.hermes").HermesNoiseModel(num_devices=noise.devices)
+    t = targets(published.g_max)[0, 0]
+    g = torch.tensor(t, dtype=torch.float32).unsqueeze(-1).repeat(1, COPIES)
     torch.manual_seed(0)
     programmed = theirs.apply_programming_noise_to_conductance(g)
     exponent = theirs.generate_drift_coefficients(g)
-    published, t = Published(PCM()), targets(25.0)[0, 0]
-    assert agree(programmed.double().numpy(), rectified(t, published.programming(t / 25.0)))
-    assert agree(exponent.double().numpy(), folded(*published.drift(t / 25.0)))
+    assert agree(programmed.double().numpy(), rectified(t, published.programming(t / published.g_max)))
+    assert agree(exponent.double().numpy(), folded(*published.drift(t / published.g_max)))
     sample = theirs.apply_drift_noise_to_conductance(programmed, exponent, DAY).double().numpy()
     assert agree(sample, published.after(t, DAY))

@@ -39,7 +39,8 @@ class CMO(DeviceNoise):
 
     The result is clamped to [9.0, 88.2] µS, last. Without a time the programmed state is read, without read noise.
     Before 1 s there is read noise alone: the fit starts there. aihwkit's default acceptance of 2e-2 matches no key of
-    its table and silently means .2 %; here 0.02 means 2 %.
+    its table and silently means .2 %; here 0.02 means 2 %. At t = 0 aihwkit does not clamp, and it
+    draws relaxation anew for each time; here a chip keeps it.
 
     Args:
         time_s: Time of a reading that names none, in seconds since programming, ≥ 0; None is the programmed state.
@@ -55,7 +56,8 @@ class CMO(DeviceNoise):
         >>> noisy.shape
         torch.Size([3, 3])
 
-    Reference: aihwkit `inference/noise/cmo.py`; REFERENCE.md §2 (v) [MEM]. Constants: those of this module.
+    Reference: Falcone et al. [MEM]; aihwkit `inference/noise/reram.py`; REFERENCE.md §2 (v). Constants: of this
+    module.
     """
 
     mapping: Mapping = ONE_DEVICE

@@ -30,7 +30,7 @@ PRESETS: dict[str, Preset] = {
     "pcm": Preset(PCM(), "Joshi et al. 2020, Nature Communications 11, 2473; aihwkit inference/noise/pcm.py"),
     "pcm-hermes": Preset(PCMHermes(), "Hermes chip, one device; aihwkit inference/noise/hermes.py"),
     "reram-wan2022": Preset(ReRAM(), "Wan et al. 2022, Nature 608, 504; aihwkit inference/noise/reram.py"),
-    "cmo-hfox": Preset(CMO(), "CMO/HfOx, .2 % acceptance; aihwkit inference/noise/cmo.py"),
+    "cmo-hfox": Preset(CMO(), "CMO/HfOx, .2 % acceptance; aihwkit inference/noise/reram.py"),
     "sram-0.80vmin": Preset(
         BitErrors(voltage=0.80, persistent=True), "Stutz et al. 2021, arXiv 2006.13977: plots, log-linear between"
     ),
