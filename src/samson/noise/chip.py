@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import cast
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
+from samson.noise.attachment import attached, hooked_layers, operations
 from samson.noise.base import State, WeightNoise
+from samson.noise.periphery import Periphery
 from samson.noise.places import Place
 from samson.noise.random import generator_for
 from samson.noise.selection import ChipTensor, Select, on_chip
@@ -31,6 +35,10 @@ class Chip:
         tensors: The weights on the chip.
         states: What the chip holds, by the weights' names.
         readings: Number of the next reading.
+        periphery: What surrounds the weights; None computes exactly with them.
+
+    Attributes:
+        reached: How often each layer's periphery computed in the latest block, by the layer's name.
     """
 
     def __init__(
@@ -42,9 +50,14 @@ class Chip:
         tensors: Sequence[ChipTensor],
         states: Mapping[str, State],
         readings: int = 0,
+        periphery: Periphery | None = None,
     ) -> None:
         self.model, self.noise, self.seed, self.trial = model, noise, seed, trial
         self.tensors, self.states, self.readings = list(tensors), dict(states), readings
+        self.periphery, self.reached = periphery, Counter[str]()
+        self._layers = {} if periphery is None else hooked_layers(model, tensors)
+        if periphery is not None:
+            operations(self._layers, periphery)
 
     @contextmanager
     def at(self, time_s: float | None = None, *, reading: int | None = None) -> Iterator[nn.Module]:
@@ -62,7 +75,8 @@ class Chip:
 
         Raises:
             ValueError: If `time_s` or `reading` is out of range.
-            RuntimeError: If a layer of the model lies on a chip already: a block inside another.
+            RuntimeError: If a layer of the model lies on a chip already: a block inside another. With a periphery, at
+                the end of the block, if a layer on the chip was not reached by it.
 
         Example:
             >>> from samson.noise import Gaussian
@@ -75,7 +89,8 @@ class Chip:
         if reading is not None and reading < 0:
             raise ValueError(f"`reading` must be ≥ 0, or None to count, got {reading!r}.")
         require_free(self.tensors)
-        values = self._read(time_s, self.readings if reading is None else reading)
+        number = self.readings if reading is None else reading
+        values = self._read(time_s, number)
         if reading is None:
             self.readings += 1
         modules = [module for place in values for module in place.modules]
@@ -84,7 +99,17 @@ class Chip:
             _OCCUPIED.update(modules)
             for place, value in values.items():
                 stack.enter_context(place.holding(value))
+            if self.periphery is not None:
+                stack.enter_context(self._surrounded(self.periphery, number))
             yield self.model
+
+    def _surrounded(self, periphery: Periphery, reading: int) -> AbstractContextManager[None]:
+        self.reached.clear()
+        generators = {
+            name: self._generator("periphery", reading, name, device=cast("Tensor", layer.weight).device)
+            for name, layer in self._layers.items()
+        }
+        return attached(self._layers, periphery, generators, self.reached)
 
     def save(self, path: Path | str) -> None:
         """Write the chip to a file, which `load_chip` reads again (see `save_chip`)."""
@@ -121,7 +146,15 @@ def require_free(tensors: Sequence[ChipTensor]) -> None:
             raise RuntimeError(f"`{t.name}` lies on a chip already. Leave that chip's `at` block first.")
 
 
-def deploy(model: nn.Module, noise: WeightNoise, *, seed: int = 0, trial: int = 0, select: Select = None) -> Chip:
+def deploy(
+    model: nn.Module,
+    noise: WeightNoise,
+    *,
+    seed: int = 0,
+    trial: int = 0,
+    select: Select = None,
+    periphery: Periphery | None = None,
+) -> Chip:
     """Program a model onto one simulated chip.
 
     The same seed and trial are the same chip for every model with tensors of these names and shapes, and for every
@@ -133,9 +166,11 @@ def deploy(model: nn.Module, noise: WeightNoise, *, seed: int = 0, trial: int = 
         seed: Seed of the set of chips, ≥ 0.
         trial: Number of the chip within the set, ≥ 0.
         select: Which layers lie on the chip (see `on_chip`).
+        periphery: What surrounds the weights of linear and convolution layers; None computes exactly with them.
 
     Raises:
-        ValueError: If no tensor would lie on the chip, or one could not be written (see `on_chip`).
+        ValueError: If no tensor would lie on the chip, or one could not be written (see `on_chip`), or a layer could
+            not be reached by the periphery: attention, recurrent layers, compiled models.
         RuntimeError: If the model lies on a chip just now.
 
     Example:
@@ -157,4 +192,4 @@ def deploy(model: nn.Module, noise: WeightNoise, *, seed: int = 0, trial: int = 
             generator = generator_for(seed, trial, "program", t.name, device=weight.device)
             own = noise.program(t.output_first(weight), generator)
             states[t.name] = {**own, **{key: value.to(weight.device) for key, value in shared.items()}}
-    return Chip(model, noise, seed, trial, tensors, states)
+    return Chip(model, noise, seed, trial, tensors, states, periphery=periphery)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from samson.noise.base import State, WeightNoise
 from samson.noise.chip import Chip, require_free
+from samson.noise.periphery import Periphery
 from samson.noise.selection import ChipTensor, Select, on_chip
 
 VERSION = 1
@@ -45,6 +46,7 @@ def save_chip(path: Path | str, chip: Chip) -> None:
     header = {
         "version": VERSION,
         "noise": repr(chip.noise),
+        "periphery": repr(chip.periphery),
         "seed": chip.seed,
         "trial": chip.trial,
         "readings": chip.readings,
@@ -64,7 +66,14 @@ def save_chip(path: Path | str, chip: Chip) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load_chip(path: Path | str, model: nn.Module, noise: WeightNoise, *, select: Select = None) -> Chip:
+def load_chip(
+    path: Path | str,
+    model: nn.Module,
+    noise: WeightNoise,
+    *,
+    select: Select = None,
+    periphery: Periphery | None = None,
+) -> Chip:
     """Read a chip from a file, for the model and noise that it was made of.
 
     Its readings go on where they stopped, and reading n is the same as before.
@@ -74,6 +83,7 @@ def load_chip(path: Path | str, model: nn.Module, noise: WeightNoise, *, select:
         model: The model that was deployed, with the same weights, on the same kind of device.
         noise: The noise that was deployed.
         select: As for `deploy`.
+        periphery: The periphery that was deployed.
 
     Raises:
         ValueError: If the file is no chip, or of another version, noise, selection, model or kind of device.
@@ -88,8 +98,9 @@ def load_chip(path: Path | str, model: nn.Module, noise: WeightNoise, *, select:
         raise ValueError(f"`path` must be a file that `save_chip` wrote, got {str(path)!r}: {error!r}.") from error
     if header["version"] != VERSION:
         raise ValueError(f"`path` {str(path)!r} has format version {header['version']}; this library reads {VERSION}.")
-    if header["noise"] != repr(noise):
-        raise ValueError(f"`noise` must be the chip's own, {header['noise']}, got {noise!r}.")
+    for name, given in (("noise", noise), ("periphery", periphery)):
+        if header[name] != repr(given):
+            raise ValueError(f"`{name}` must be the chip's own, {header[name]}, got {given!r}.")
     tensors = on_chip(model, select)
     require_free(tensors)
     _require_same(header["tensors"], {t.name: _identity(t) for t in tensors})
@@ -98,7 +109,7 @@ def load_chip(path: Path | str, model: nn.Module, noise: WeightNoise, *, select:
     for key, value in held.items():
         name, part = json.loads(key)
         states[name][part] = value.to(devices[name])
-    return Chip(model, noise, header["seed"], header["trial"], tensors, states, header["readings"])
+    return Chip(model, noise, header["seed"], header["trial"], tensors, states, header["readings"], periphery)
 
 
 def _require_same(saved: dict[str, dict[str, object]], now: dict[str, dict[str, object]]) -> None:
