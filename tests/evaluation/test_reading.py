@@ -6,6 +6,7 @@ from torch import nn
 
 from samson.evaluation import compare, evaluate
 from samson.noise import Gaussian, deploy
+from samson.noise.periphery import Periphery
 from tests.conftest import equal, make_model, snapshot
 from tests.noise.test_chip import Reading
 
@@ -66,3 +67,12 @@ def test_what_is_out_of_range_is_named() -> None:
         evaluate(make_model(), data(), Gaussian(0.1), read_block=0)
     with pytest.raises(ValueError, match="`data` must hold at least one example"):
         evaluate(make_model(), [], Gaussian(0.1), read_block=3)
+
+
+def test_a_periphery_is_passed_on() -> None:
+    model = make_model()
+    coarse = Periphery(output_noise=5.0)
+    plain, worse = (evaluate(model, data(), Gaussian(0.1), trials=3, periphery=p).trials for p in (None, coarse))
+    assert plain != worse
+    paired = compare({"a": model, "b": make_model(seed=1)}, data(), Gaussian(0.1), trials=3, periphery=coarse)
+    assert paired.evaluations["a"].trials == worse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from samson.evaluation.accuracy import Batches, accuracy, accuracy_by_blocks, as_batches
 from samson.evaluation.statistics import Interval, mean_interval, paired_interval
 from samson.noise import Chip, WeightNoise, deploy, on_chip
+from samson.noise.periphery import Periphery
 from samson.noise.selection import Select
 
 
@@ -69,6 +71,7 @@ def evaluate(
     seed: int = 0,
     select: Select = None,
     read_block: int | None = None,
+    periphery: Periphery | None = None,
     on_trial: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Measure a classifier's accuracy on simulated chips.
@@ -84,6 +87,7 @@ def evaluate(
         select: Which layers lie on the chip (see `samson.noise.on_chip`).
         read_block: Examples that are computed with one reading of the chip, ≥ 1, counted from the start of the data
             whatever the batches; None reads once for all.
+        periphery: What surrounds the weights (see `samson.noise.deploy`).
         on_trial: Called after each chip, for a progress bar.
 
     Raises:
@@ -130,6 +134,7 @@ def compare(
     seed: int = 0,
     select: Select = None,
     read_block: int | None = None,
+    periphery: Periphery | None = None,
 ) -> Paired:
     """Evaluate models of one architecture on the same chips, for paired differences.
 
@@ -141,6 +146,7 @@ def compare(
         seed: Seed of the set of chips.
         select: As for `evaluate`.
         read_block: As for `evaluate`.
+        periphery: As for `evaluate`.
 
     Raises:
         ValueError: If the models' tensors differ, so that chips could not be common; or as for `evaluate`.
@@ -163,8 +169,15 @@ def compare(
                 "Evaluate them one by one with `evaluate`."
             )
     batches = as_batches(data)
-    evaluations = {
-        name: evaluate(model, batches, noise, trials=trials, seed=seed, select=select, read_block=read_block)
-        for name, model in models.items()
-    }
+    measure = partial(
+        evaluate,
+        data=batches,
+        noise=noise,
+        trials=trials,
+        seed=seed,
+        select=select,
+        read_block=read_block,
+        periphery=periphery,
+    )
+    evaluations = {name: measure(model) for name, model in models.items()}
     return Paired(evaluations)
