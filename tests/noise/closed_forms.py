@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 Array = NDArray[np.float64]
 Moments = tuple[Array, Array]
@@ -14,10 +15,6 @@ _NORMAL = np.linspace(-9, 9, 20_001)
 _WEIGHT = np.exp(-(_NORMAL**2) / 2) / np.exp(-(_NORMAL**2) / 2).sum()
 
 
-def cumulative(x: Array) -> Array:
-    return np.vectorize(lambda v: 0.5 * math.erfc(-v / math.sqrt(2)), otypes=[np.float64])(x)
-
-
 def density(x: Array) -> Array:
     return np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
 
@@ -25,8 +22,8 @@ def density(x: Array) -> Array:
 def rectified(mean: Array, deviation: Array) -> Moments:
     """Of max(0, N(mean, deviation²))."""
     a = np.clip(mean / np.maximum(deviation, 1e-300), -99, 99)
-    one = mean * cumulative(a) + deviation * density(a)
-    return one, (mean**2 + deviation**2) * cumulative(a) + mean * deviation * density(a)
+    one = mean * ndtr(a) + deviation * density(a)
+    return one, (mean**2 + deviation**2) * ndtr(a) + mean * deviation * density(a)
 
 
 def clamped(mean: Array, deviation: Array, low: float, high: float) -> Moments:
@@ -41,7 +38,7 @@ def clamped(mean: Array, deviation: Array, low: float, high: float) -> Moments:
 def folded(mean: Array, deviation: Array) -> Moments:
     """Of |N(mean, deviation²)|."""
     a = mean / deviation
-    return 2 * deviation * density(a) + mean * (1 - 2 * cumulative(-a)), mean**2 + deviation**2
+    return 2 * deviation * density(a) + mean * (1 - 2 * ndtr(-a)), mean**2 + deviation**2
 
 
 def over_normal(function: Callable[[Array], Moments]) -> Moments:
