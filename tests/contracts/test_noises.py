@@ -7,31 +7,140 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch import Generator, Tensor
 
-from samson.noise import NOISES, Gaussian, WeightNoise
+from samson.noise import (
+    CMO,
+    NOISES,
+    PCM,
+    PRESETS,
+    BitErrors,
+    Compose,
+    DeadLines,
+    Gaussian,
+    Mapping,
+    PCMHermes,
+    Quantize,
+    ReRAM,
+    StuckDevices,
+    Variation,
+    WeightNoise,
+)
 
 LEVEL = 0.2
+N = 40_000
 
 
-@dataclass
-class Case:
-    """A noise, and the standard deviation of its error on each weight, written independently."""
+def zero(w: Tensor) -> Tensor:
+    return torch.zeros_like(w)
 
-    noise: WeightNoise
-    deviation: Callable[[Tensor], Tensor]
+
+def shared_out(error: Tensor, p: float) -> Tensor:
+    """Standard deviation of an error that is there with probability p."""
+    return error.abs() * math.sqrt(p * (1 - p))
 
 
 def largest_of_channel(w: Tensor) -> Tensor:
     return torch.stack([torch.full_like(row, max(abs(v) for v in row.flatten().tolist())) for row in w])
 
 
-CASES = {
-    "gaussian": Case(NOISES["gaussian"](LEVEL), lambda w: torch.full_like(w, LEVEL * max(w.max(), -w.min()))),
-    "gaussian-channel": Case(NOISES["gaussian-channel"](LEVEL), lambda w: LEVEL * largest_of_channel(w)),
-    "gaussian-multiplicative": Case(NOISES["gaussian-multiplicative"](LEVEL), lambda w: LEVEL * w.abs()),
+def unsigned(w: Tensor, bits: int) -> tuple[Tensor, float]:
+    """The integer that stands for each weight, and the step, in plain Python."""
+    values = w.flatten().tolist()
+    step = (max(values) - min(values)) / (2**bits - 1)
+    return torch.tensor([round((v - min(values)) / step) for v in values]).view_as(w), step
+
+
+def mean_of_bits(w: Tensor, bits: int, p: float) -> Tensor:
+    """Mean error if each bit is wrong with probability p: rounding, and a bit of 0 adds what a bit of 1 takes."""
+    codes, step = unsigned(w, bits)
+    turns = sum((1 - 2 * ((codes >> i) & 1)) * 2**i for i in range(bits))
+    return codes * step + w.min() - w + p * step * turns
+
+
+def deviation_of_bits(w: Tensor, bits: int, p: float) -> Tensor:
+    _, step = unsigned(w, bits)
+    return torch.full_like(w, step * math.sqrt(p * (1 - p) * sum(4**i for i in range(bits))))
+
+
+def proportional(w: Tensor, small: Tensor, large: Tensor) -> bool:
+    return torch.allclose(3 * (small - w), large - w, rtol=1e-9, atol=1e-12)
+
+
+def proportional_logarithms(w: Tensor, small: Tensor, large: Tensor) -> bool:
+    one, three = (small / w).log(), (large / w).log()
+    return torch.allclose((3 * one - three) - (3 * one - three)[0], torch.zeros_like(w), atol=1e-9)
+
+
+def nested(w: Tensor, small: Tensor, large: Tensor) -> bool:
+    """What is wrong at the small level is wrong at the large one."""
+    return bool(((small != w) <= (large != w)).all() and (small != w).any() and (large != small).any())
+
+
+@dataclass
+class Family:
+    """A noise with a level: mean and standard deviation of its errors, written independently."""
+
+    deviation: Callable[[Tensor], Tensor]
+    mean: Callable[[Tensor], Tensor] = zero
+    levels: Callable[[Tensor, Tensor, Tensor], bool] = proportional
+    independent: bool = True
+
+
+GROWTH = math.exp(LEVEL**2)
+FAMILIES = {
+    "gaussian": Family(lambda w: torch.full_like(w, LEVEL * max(w.max(), -w.min()))),
+    "gaussian-channel": Family(lambda w: LEVEL * largest_of_channel(w)),
+    "gaussian-filter": Family(lambda w: LEVEL * largest_of_channel(w) ** 0.5),
+    "gaussian-multiplicative": Family(lambda w: LEVEL * w.abs()),
+    "lognormal": Family(
+        lambda w: w.abs() * math.sqrt(GROWTH * (GROWTH - 1)),
+        lambda w: w * (math.sqrt(GROWTH) - 1),
+        proportional_logarithms,
+    ),
+    "lognormal-corrected": Family(lambda w: w.abs() * math.sqrt(GROWTH - 1), zero, proportional_logarithms),
+    "bit-errors": Family(lambda w: deviation_of_bits(w, 8, LEVEL), lambda w: mean_of_bits(w, 8, LEVEL), nested),
+    "bit-errors-4bit": Family(lambda w: deviation_of_bits(w, 4, LEVEL), lambda w: mean_of_bits(w, 4, LEVEL), nested),
+    "stuck-bits": Family(lambda w: deviation_of_bits(w, 8, LEVEL / 2), lambda w: mean_of_bits(w, 8, LEVEL / 2), nested),
+    "stuck-low": Family(lambda w: shared_out(w, LEVEL), lambda w: -LEVEL * w, nested),
+    "stuck-high": Family(
+        lambda w: shared_out(torch.hypot(w.abs().max() - w.abs(), w.abs().max()), LEVEL), lambda w: -LEVEL * w, nested
+    ),
+    "dead-rows": Family(lambda w: shared_out(w, LEVEL), lambda w: -LEVEL * w, nested, independent=False),
+    "dead-columns": Family(lambda w: shared_out(w, LEVEL), lambda w: -LEVEL * w, nested, independent=False),
+    "chip-gain": Family(lambda w: LEVEL * w.abs(), independent=False),
 }
-every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+DAY = 86_400.0
+CASES: dict[str, WeightNoise] = {
+    **{name: NOISES[name](LEVEL) for name in NOISES},
+    **{name: chip.noise for name, chip in PRESETS.items()},
+    "pcm-0s": PCM(time_s=0.0),
+    "pcm-day-global": PCM(time_s=DAY, compensation="global"),
+    "pcm-day-column": PCM(time_s=DAY, compensation="column"),
+    "pcm-tile": PCM(DAY, Mapping(per="tile", tile_inputs=3), compensation="global"),
+    "pcm-levels": PCM(DAY, Mapping(g_min_us=1.0, per="channel", levels=8)),
+    "pcm-slices": PCM(DAY, Mapping(on_off_ratio=20.0, levels=4, slices=3)),
+    "pcm-pairs": PCM(DAY, Mapping(significance=(1.0, 1.0, 0.5))),
+    "hermes": PCMHermes(time_s=DAY, compensation="global"),
+    "hermes-2": PCMHermes(time_s=DAY, devices=2),
+    "reram-day": ReRAM(time_s=DAY, g_max_us=25.0),
+    "reram-hour": ReRAM(time_s=3600.0, interpolate=True),
+    "cmo-2%": CMO(time_s=DAY, acceptance=0.02),
+    "int3-unsigned": Quantize(3, "asymmetric"),
+    "bits-signed": BitErrors(0.1, bits=5, scheme="symmetric", per="channel"),
+    "bits-voltage": BitErrors(voltage=0.8, fault="stuck", persistent=True),
+    "stuck-both": StuckDevices(0.1, 0.1, Mapping(levels=4, pair=False)),
+    "dead-tiles": DeadLines(0.1, 0.3, tile_inputs=3),
+    "vary-layer": Variation(0.1, 0.1, per="layer"),
+    "vary-tile": Variation(0.1, 0.1, 0.01, per="tile", tile_inputs=3),
+    "vary-column": Variation(0.1, 0.1, 0.01, per="channel"),
+    "composed": Compose(Quantize(6), PCM(time_s=DAY), Variation(0.1, drift_exponent=0.01), StuckDevices(0.1)),
+    "composed-bits": Compose(Gaussian(0.1), BitErrors(0.1, bits=4)),
+}
+every_noise = pytest.mark.parametrize("noise", CASES.values(), ids=CASES)
+every_family = pytest.mark.parametrize("name", NOISES)
 
 
 def generator(seed: int = 0) -> Generator:
@@ -42,88 +151,114 @@ def weights() -> Tensor:
     return torch.tensor([[[-0.9, 0.1], [0.0, 0.3]], [[0.02, -0.5], [0.4, -0.004]]], dtype=torch.float64)
 
 
-def test_each_noise_of_the_catalogue_has_a_case() -> None:
-    assert set(CASES) == set(NOISES)
+def test_each_noise_of_the_catalogue_has_a_row() -> None:
+    assert set(FAMILIES) == set(NOISES)
 
 
-@every_case
-def test_moments_are_the_closed_form(case: Case) -> None:
-    n, w = 40_000, weights()
-    g = generator()
-    errors = torch.stack([case.noise(w, g) for _ in range(n)]) - w
-    deviation = case.deviation(w)
-    mean_error = errors.mean(dim=0).abs() - 5 * deviation / math.sqrt(n)
-    variance_error = (errors.var(dim=0) - deviation**2).abs() - 5 * deviation**2 * math.sqrt(2 / n)
-    assert (mean_error <= 0).all()
-    assert (variance_error <= 0).all()
-    # The check can fail: 5 % more noise is outside.
-    louder = errors * 1.05
-    assert ((louder.var(dim=0) - deviation**2).abs() > 5 * deviation**2 * math.sqrt(2 / n)).any()
-    # Errors of different weights are independent: no correlation beyond its standard error.
-    active = errors.flatten(1)[:, (deviation > 0).flatten()]
-    off = torch.corrcoef(active.T) - torch.eye(active.shape[1], dtype=torch.float64)
-    assert off.abs().max() < 5 / math.sqrt(n)
+@every_family
+def test_moments_are_the_closed_form(name: str) -> None:
+    w, g, family, noise = weights(), generator(), FAMILIES[name], NOISES[name](LEVEL)
+    mean, deviation = family.mean(w), family.deviation(w)
+    copies = 200 if family.independent else 1  # of each weight, along an axis that leaves every unit's range alone
+    wide = w.unsqueeze(-1).repeat(1, 1, 1, copies)
+    drawn = torch.stack([noise(wide, g) for _ in range(N // copies)])
+    errors = drawn.movedim(-1, 1).flatten(0, 1) - w
+
+    def excess(errors: Tensor) -> tuple[Tensor, Tensor]:
+        """How far mean and variance are beyond 5 standard errors; the variance's follows from the fourth moment."""
+        central = errors - mean
+        variance = central.square().mean(dim=0)
+        of_variance = (central**4).mean(dim=0) - variance**2
+        off = (errors.mean(dim=0) - mean).abs() - 5 * deviation / math.sqrt(N)
+        return off, (variance - deviation**2).abs() - 5 * (of_variance / N).sqrt()
+
+    for beyond in excess(errors):
+        assert (beyond <= 1e-12).all()
+    # The check can fail: errors that spread 5 % more are outside.
+    assert (excess(mean + (errors - mean) * 1.05)[1] > 0).any()
+    if family.independent:
+        active = errors.flatten(1)[:, (deviation > 0).flatten()]
+        off = torch.corrcoef(active.T) - torch.eye(active.shape[1], dtype=torch.float64)
+        assert off.abs().max() < 5 / math.sqrt(N)
 
 
-@every_case
+@every_noise
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_it_is_pure(case: Case, dtype: torch.dtype) -> None:
+def test_it_is_pure(noise: WeightNoise, dtype: torch.dtype) -> None:
     w = weights().to(dtype)
     before, state = w.clone(), torch.get_rng_state()
-    one, two, other = case.noise(w, generator()), case.noise(w, generator()), case.noise(w, generator(1))
+    one, two, others = noise(w, generator()), noise(w, generator()), [noise(w, generator(i)) for i in range(1, 9)]
     assert one.dtype == dtype
     assert one.shape == w.shape
     assert torch.equal(w, before)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(one, two)
-    assert not torch.equal(one, other)
+    assert isinstance(noise, Quantize) or not all(torch.equal(one, other) for other in others)
 
 
-@every_case
+@every_noise
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_the_cast_float32_draw(case: Case, dtype: torch.dtype) -> None:
+def test_half_precision_is_the_cast_float32_draw(noise: WeightNoise, dtype: torch.dtype) -> None:
     w = weights().to(dtype)
-    assert torch.equal(case.noise(w, generator()), case.noise(w.float(), generator()).to(dtype))
+    assert torch.equal(noise(w, generator()), noise(w.float(), generator()).to(dtype))
 
 
-@every_case
-def test_a_chip_does_not_depend_on_the_memory_format(case: Case) -> None:
+@every_noise
+def test_a_chip_does_not_depend_on_the_memory_format(noise: WeightNoise) -> None:
     w = torch.randn(4, 3, 5, 5, generator=generator(3))
-    one = case.noise(w, generator())
-    assert torch.equal(case.noise(w.to(memory_format=torch.channels_last), generator()), one)
+    one = noise(w, generator())
+    assert torch.equal(noise(w.to(memory_format=torch.channels_last), generator()), one)
     transposed = w.transpose(0, 1).contiguous().transpose(0, 1)
     assert not transposed.is_contiguous()
-    assert torch.equal(case.noise(transposed, generator()), one)
+    assert torch.equal(noise(transposed, generator()), one)
 
 
-@every_case
-def test_edge_cases_stay_finite(case: Case) -> None:
-    for w in (torch.zeros(3, 4), torch.tensor([[0.5]]), torch.tensor([2.0, -1.0]), torch.zeros(0, 4)):
-        noisy = case.noise(w, generator())
-        assert noisy.shape == w.shape
-        assert noisy.isfinite().all()
-    assert (case.noise(torch.zeros(3, 4), generator()) == 0).all()
+@every_noise
+def test_edge_cases_stay_finite(noise: WeightNoise) -> None:
+    for w in (torch.zeros(3, 4), torch.tensor([[0.5]]), torch.tensor([2.0, -1.0]), torch.zeros(0, 4), torch.ones(())):
+        for time_s in (None,) if isinstance(noise, ReRAM) else (None, 0.0, 1e8):
+            noisy = noise.read(noise.program(w, generator()), time_s, generator(1))
+            assert noisy.shape == w.shape
+            assert noisy.isfinite().all()
 
 
-@every_case
-def test_state_is_read_again_the_same(case: Case) -> None:
-    state = case.noise.program(weights(), generator())
+@every_family
+def test_an_all_zero_tensor_stays_so(name: str) -> None:
+    noisy = NOISES[name](LEVEL)(torch.zeros(3, 4), generator())
+    if name != "stuck-high":  # devices of a tensor without a scale conduct at 1 µS per unit of weight
+        assert torch.equal(noisy, torch.zeros(3, 4))
+
+
+@every_noise
+def test_a_state_can_be_read_again_and_stored(noise: WeightNoise) -> None:
+    w = weights().float()
+    state = noise.program(w, generator())
     kept = copy.deepcopy(state)
-    one, two = (case.noise.read(state, None, generator(seed)) for seed in (0, 1))
-    assert torch.equal(one, two)  # none of these noises has read noise
+    one, again, other = (noise.read(state, None, generator(seed)) for seed in (0, 0, 1))
+    assert torch.equal(one, again)
+    if noise.is_fixed:
+        assert torch.equal(one, other)
+        assert torch.equal(one, noise.read(state, DAY, generator()))
+    one.add_(0)  # a caller may keep what it was given
     assert all(torch.equal(state[key], kept[key]) for key in kept)
+    loaded = load(save({key: value.contiguous() for key, value in state.items()}))
+    assert torch.equal(noise.read(loaded, None, generator()), one)
+    assert all(loaded[key].dtype == state[key].dtype for key in state)
 
 
-@pytest.mark.parametrize("name", NOISES)
+@every_family
 def test_level_zero_is_no_noise_and_levels_share_their_draws(name: str) -> None:
-    w = weights()
-    assert torch.equal(NOISES[name](0.0)(w, generator()), w)
-    small, large = (NOISES[name](level)(w, generator()) - w for level in (0.1, 0.3))
-    assert torch.allclose(3 * small, large, rtol=1e-9, atol=1e-12)
+    w = torch.randn(60, 50, generator=generator(3), dtype=torch.float64)
+    clean = NOISES[name](0.0)(w, generator())
+    rounded = Quantize(4 if "4bit" in name else 8, "asymmetric")(w, generator()) if "bit" in name else w
+    assert torch.equal(clean, rounded)
+    small, large = (NOISES[name](level)(w, generator()) for level in (0.1, 0.3))
+    assert FAMILIES[name].levels(clean, small, large)
+    assert not FAMILIES[name].levels(clean, small, NOISES[name](0.3)(w, generator(1)))  # the check can fail
     with pytest.raises(ValueError, match="must be ≥ 0"):
         NOISES[name](-0.1)
 
 
 def test_an_unknown_unit_is_named() -> None:
-    with pytest.raises(ValueError, match="`per` must be one of layer, channel, weight, got 'row'"):
+    with pytest.raises(ValueError, match="`per` must be one of layer, channel, filter, weight, got 'row'"):
         Gaussian(0.1, per="row")

@@ -1,11 +1,12 @@
 """Chips: which tensors they hold, common random numbers, and weights that come back bitwise."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, prune
 
-from samson.noise import Gaussian, deploy, generator_for, on_chip
+from samson.noise import Chip, Gaussian, State, Variation, WeightNoise, deploy, generator_for, on_chip
 from tests.conftest import equal, make_model, snapshot
 
 
@@ -101,18 +102,120 @@ def test_tied_weights_are_drawn_once() -> None:
 
 
 def test_what_noise_cannot_reach_is_an_error() -> None:
-    tied = nn.ModuleDict({"embedding": nn.Embedding(5, 3), "head": nn.Linear(3, 5)})
-    tied["head"].weight = tied["embedding"].weight
+    with pytest.warns(FutureWarning):
+        hooked = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 3)))
+    transposed = nn.Sequential(nn.Embedding(3, 3), nn.Linear(3, 3))
+    transposed[1].weight = nn.Parameter(transposed[0].weight.data.T)
     cases = {
-        "with none": nn.Sequential(nn.BatchNorm1d(3), nn.ReLU()),
-        "shared with `embedding`, which stays digital": tied,
-        "`0` is computed": nn.Sequential(parametrizations.weight_norm(nn.Linear(3, 3))),
-        "`layer` is computed": nn.ModuleDict({"layer": prune.l1_unstructured(nn.Linear(3, 3), "weight", 0.5)}),
-        "cannot be put on a chip yet": nn.TransformerEncoderLayer(4, 2, 8),
-        "`0` is a LSTM": nn.Sequential(nn.LSTM(3, 3), nn.Linear(3, 3)),
+        "must leave a weight for the chip, got None for a Sequential with none": nn.Sequential(nn.BatchNorm1d(3)),
+        "`weight` of layer `0` is computed by a hook": hooked,
+        "`weight` of layer `0` has no shape yet": nn.Sequential(nn.LazyLinear(3)),
+        "`0.weight`, `1.weight` share memory in different layouts": transposed,
     }
     for message, model in cases.items():
         with pytest.raises(ValueError, match=message):
             deploy(model, Gaussian(0.1))
     with pytest.raises(ValueError, match="`trial` must be ≥ 0"):
         deploy(make_model(), Gaussian(0.1), trial=-1)
+
+
+@dataclass(frozen=True)
+class Reading(WeightNoise):
+    """Every stage leaves its own mark: programmed +ξ, drift by half an hour, read +ξ'."""
+
+    def program(self, weight: torch.Tensor, generator: torch.Generator) -> State:
+        return {"w": weight + torch.randn(weight.shape, generator=generator, dtype=weight.dtype)}
+
+    def read(self, state: State, time_s: float | None, generator: torch.Generator) -> torch.Tensor:
+        noise = torch.randn(state["w"].shape, generator=generator, dtype=state["w"].dtype)
+        return state["w"] * 0.5 ** ((time_s or 0.0) / 1800) + noise
+
+
+def read(chip: Chip, time_s: float | None = None, **which: int) -> torch.Tensor:
+    with chip.at(time_s, **which) as model:
+        return model[0].weight.detach().clone()
+
+
+def test_programming_once_and_read_noise_once_a_reading() -> None:
+    model = make_model()
+    programmed = deploy(model, Reading(), seed=7).states["0.weight"]["w"]
+
+    def noise(reading: int) -> torch.Tensor:
+        return torch.randn(
+            programmed.shape, generator=generator_for(7, 0, "read", reading, "0.weight"), dtype=torch.float64
+        )
+
+    chip = deploy(model, Reading(), seed=7)
+    assert torch.equal(read(chip), programmed + noise(0))
+    assert torch.equal(read(chip, 1800), programmed / 2 + noise(1))  # the same chip, drifted; a new reading
+    assert torch.equal(read(chip, 1800, reading=0), programmed / 2 + noise(0))
+    assert torch.equal(read(chip), programmed + noise(2))  # a number that was given is not counted
+    assert not torch.equal(noise(0), noise(1))
+    again = deploy(make_model(), Reading(), seed=7)
+    assert torch.equal(read(again, reading=2), programmed + noise(2))
+
+
+def test_the_mode_and_the_global_random_state_are_untouched() -> None:
+    model = make_model()
+    model[1].eval()
+    modes, state = [m.training for m in model.modules()], torch.get_rng_state()
+    with deploy(model, Reading()).at(60.0):
+        assert [m.training for m in model.modules()] == modes
+    assert [m.training for m in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_chip_inside_another_is_an_error_and_both_leave_the_weights_alone() -> None:
+    model = make_model()
+    before = snapshot(model)
+    one, two = deploy(model, Reading()), deploy(model, Reading(), trial=1)
+    part = deploy(model[4], Reading())
+    with one.at():
+        inside = snapshot(model)
+        for chip in (one, two):
+            with pytest.raises(RuntimeError, match="`0.weight` lies on a chip already"), chip.at():
+                pass
+        with pytest.raises(RuntimeError, match="lies on a chip already"):
+            deploy(model, Reading())
+        with pytest.raises(RuntimeError, match="`weight` lies on a chip already"), part.at():
+            pass
+        assert equal(snapshot(model), inside)
+    assert equal(snapshot(model), before)
+    with two.at():
+        assert not equal(snapshot(model), before)
+    assert two.readings == 1  # an entry that failed is no reading
+
+
+def test_a_failure_while_reading_or_writing_leaves_the_weights_alone() -> None:
+    model = make_model()
+    before = snapshot(model)
+    chip = deploy(model, Reading())
+    chip.states["4.weight"] = {"w": torch.zeros(7, 7)}  # does not fit: the second write fails after the first
+    with pytest.raises(RuntimeError, match="size"), chip.at():
+        pass
+    assert equal(snapshot(model), before)
+    with deploy(model, Reading()).at():
+        pass
+
+
+def test_times_and_readings_out_of_range_are_named() -> None:
+    chip = deploy(make_model(), Reading())
+    for time_s in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="`time_s` must be ≥ 0 and finite"), chip.at(time_s):
+            pass
+    with pytest.raises(ValueError, match="`reading` must be ≥ 0, or None to count, got -1"), chip.at(reading=-1):
+        pass
+
+
+def test_what_a_chip_shares_is_drawn_once_for_all_its_tensors() -> None:
+    model = make_model()
+    before = snapshot(model)
+    gains = []
+    for trial in range(2):
+        with deploy(model, Variation(gain=0.3), trial=trial).at():
+            ratios = [(snapshot(model)[name] / before[name]).flatten() for name in ("0.weight", "4.weight")]
+        [gain] = torch.cat(ratios).unique_consecutive().round(decimals=12).unique().tolist()
+        gains.append(gain)
+        drawn = torch.randn(3, generator=generator_for(0, trial, "program"))[0].double()
+        assert gain == pytest.approx(1 + 0.3 * drawn.item())
+    assert gains[0] != gains[1]

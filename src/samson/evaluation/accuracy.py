@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import groupby
 from typing import cast
 
 import torch
@@ -31,7 +32,6 @@ def as_batches(data: Batches | tuple[Tensor, Tensor]) -> Batches:
     return list(data) if isinstance(data, Iterator) else cast("Batches", data)
 
 
-@torch.no_grad()
 def accuracy(model: nn.Module, batches: Batches) -> float:
     """The fraction of examples whose largest output is the target's, in evaluation mode.
 
@@ -45,6 +45,31 @@ def accuracy(model: nn.Module, batches: Batches) -> float:
     Raises:
         ValueError: If there is no example.
     """
+    return _share(*_count(model, batches))
+
+
+def accuracy_by_blocks(
+    model: nn.Module, batches: Batches, size: int, reading: Callable[[int], AbstractContextManager[object]]
+) -> float:
+    """As `accuracy`, with a reading of its own for each block of examples, whatever the batches.
+
+    Args:
+        model: As for `accuracy`.
+        batches: As for `accuracy`; cut where a block ends.
+        size: Examples in a block, ≥ 1, counted from the start of the data.
+        reading: Gives the block in which the model runs, from the number of the block of examples.
+    """
+    right = examples = 0
+    for number, pieces in groupby(_blocks(batches, size), key=lambda piece: piece[0]):
+        with reading(number):
+            of_block = _count(model, ((inputs, targets) for _, inputs, targets in pieces))
+        right, examples = right + of_block[0], examples + of_block[1]
+    return _share(right, examples)
+
+
+@torch.no_grad()
+def _count(model: nn.Module, batches: Batches) -> tuple[int, int]:
+    """Numbers of right answers and of examples."""
     device = next(model.parameters()).device
     right = torch.zeros((), dtype=torch.int64, device=device)
     examples = 0
@@ -52,9 +77,25 @@ def accuracy(model: nn.Module, batches: Batches) -> float:
         for inputs, targets in batches:
             right += (model(inputs.to(device)).argmax(dim=1) == targets.to(device)).sum()
             examples += len(targets)
+    return int(right), examples
+
+
+def _share(right: int, examples: int) -> float:
     if not examples:
         raise ValueError("`data` must hold at least one example, got none.")
-    return int(right) / examples
+    return right / examples
+
+
+def _blocks(batches: Batches, size: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Batches cut where a block of examples ends, each with the number of its block."""
+    start = 0
+    for inputs, targets in batches:
+        done = 0
+        while done < len(targets):
+            end = min(len(targets), done + size - (start + done) % size)
+            yield (start + done) // size, inputs[done:end], targets[done:end]
+            done = end
+        start += len(targets)
 
 
 @contextmanager

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from torch import Tensor, nn
 
-from samson.evaluation.accuracy import Batches, accuracy, as_batches
+from samson.evaluation.accuracy import Batches, accuracy, accuracy_by_blocks, as_batches
 from samson.evaluation.statistics import Interval, mean_interval, paired_interval
-from samson.noise import WeightNoise, deploy, on_chip
+from samson.noise import Chip, WeightNoise, deploy, on_chip
+from samson.noise.periphery import Periphery
+from samson.noise.selection import Select
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,9 @@ def evaluate(
     *,
     trials: int = 20,
     seed: int = 0,
+    select: Select = None,
+    read_block: int | None = None,
+    periphery: Periphery | None = None,
     on_trial: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Measure a classifier's accuracy on simulated chips.
@@ -78,10 +84,15 @@ def evaluate(
         noise: What the hardware does to a weight.
         trials: Number of chips, at least 2.
         seed: Seed of the set of chips; chip 7 of seed 0 is the same whatever the number of trials.
+        select: Which layers lie on the chip (see `samson.noise.on_chip`).
+        read_block: Examples that are computed with one reading of the chip, ≥ 1, counted from the start of the data
+            whatever the batches; None reads once for all.
+        periphery: What surrounds the weights (see `samson.noise.deploy`).
         on_trial: Called after each chip, for a progress bar.
 
     Raises:
-        ValueError: If `trials` is below 2, the model has nothing to put on a chip, or there are no examples.
+        ValueError: If `trials` is below 2, `read_block` below 1, the model has nothing to put on a chip, or there are
+            no examples.
 
     Example:
         >>> import torch
@@ -93,15 +104,25 @@ def evaluate(
     """
     if trials < 2:
         raise ValueError(f"`trials` must be at least 2 for an interval, got {trials}.")
-    on_chip(model)
+    if read_block is not None and read_block < 1:
+        raise ValueError(f"`read_block` must be ≥ 1, or None for one reading, got {read_block!r}.")
+    on_chip(model, select)
     batches = as_batches(data)
     accuracies = []
     for trial in range(trials):
-        with deploy(model, noise, seed=seed, trial=trial).at():
-            accuracies.append(accuracy(model, batches))
+        accuracies.append(
+            _on_one_chip(deploy(model, noise, seed=seed, trial=trial, select=select), batches, read_block)
+        )
         if on_trial is not None:
             on_trial()
     return Evaluation(tuple(accuracies))
+
+
+def _on_one_chip(chip: Chip, batches: Batches, read_block: int | None) -> float:
+    if read_block is not None:
+        return accuracy_by_blocks(chip.model, batches, read_block, lambda number: chip.at(reading=number))
+    with chip.at():
+        return accuracy(chip.model, batches)
 
 
 def compare(
@@ -111,6 +132,9 @@ def compare(
     *,
     trials: int = 20,
     seed: int = 0,
+    select: Select = None,
+    read_block: int | None = None,
+    periphery: Periphery | None = None,
 ) -> Paired:
     """Evaluate models of one architecture on the same chips, for paired differences.
 
@@ -120,6 +144,9 @@ def compare(
         noise: What the hardware does to a weight.
         trials: Number of chips, at least 2.
         seed: Seed of the set of chips.
+        select: As for `evaluate`.
+        read_block: As for `evaluate`.
+        periphery: As for `evaluate`.
 
     Raises:
         ValueError: If the models' tensors differ, so that chips could not be common; or as for `evaluate`.
@@ -131,7 +158,9 @@ def compare(
         >>> paired = compare({"a": nn.Linear(4, 3), "b": nn.Linear(4, 3)}, data, Gaussian(0.1), trials=5)
         >>> low, high = paired.difference("a", "b").low, paired.difference("a", "b").high
     """
-    layouts = {name: [(t.name, tuple(t.weight.shape)) for t in on_chip(model)] for name, model in models.items()}
+    layouts = {
+        name: [(t.name, tuple(t.weight.shape)) for t in on_chip(model, select)] for name, model in models.items()
+    }
     first = next(iter(layouts), None)
     for name, layout in layouts.items():
         if first is not None and layout != layouts[first]:
@@ -140,4 +169,15 @@ def compare(
                 "Evaluate them one by one with `evaluate`."
             )
     batches = as_batches(data)
-    return Paired({name: evaluate(model, batches, noise, trials=trials, seed=seed) for name, model in models.items()})
+    measure = partial(
+        evaluate,
+        data=batches,
+        noise=noise,
+        trials=trials,
+        seed=seed,
+        select=select,
+        read_block=read_block,
+        periphery=periphery,
+    )
+    evaluations = {name: measure(model) for name, model in models.items()}
+    return Paired(evaluations)

@@ -3,28 +3,72 @@
 from collections.abc import Callable
 from functools import partial
 
-from samson.noise.base import State, WeightNoise
+from samson.noise.base import FixedNoise, State, WeightNoise
+from samson.noise.bit_errors import BitErrors, bit_error_rate
 from samson.noise.chip import Chip, deploy
+from samson.noise.cmo import CMO
+from samson.noise.compose import Compose
+from samson.noise.conductance import Mapping
+from samson.noise.device import DeviceNoise
+from samson.noise.faults import DeadLines, StuckDevices
 from samson.noise.gaussian import Gaussian
+from samson.noise.lognormal import Lognormal
+from samson.noise.pcm import PCM, PCMHermes
+from samson.noise.presets import PRESETS, Preset, preset
+from samson.noise.quantisation import Quantize
 from samson.noise.random import generator_for, standard_normal
+from samson.noise.reram import ReRAM
 from samson.noise.selection import ChipTensor, on_chip
+from samson.noise.variation import Variation
 
 NOISES: dict[str, Callable[[float], WeightNoise]] = {
     "gaussian": Gaussian,
     "gaussian-channel": partial(Gaussian, per="channel"),
+    "gaussian-filter": partial(Gaussian, per="filter"),
     "gaussian-multiplicative": partial(Gaussian, per="weight"),
+    "lognormal": Lognormal,
+    "lognormal-corrected": partial(Lognormal, corrected=True),
+    "bit-errors": BitErrors,
+    "bit-errors-4bit": partial(BitErrors, bits=4),
+    "stuck-bits": partial(BitErrors, fault="stuck"),
+    "stuck-low": lambda share: StuckDevices(low=share),
+    "stuck-high": lambda share: StuckDevices(high=share),
+    "dead-rows": lambda share: DeadLines(rows=share),
+    "dead-columns": lambda share: DeadLines(columns=share),
+    "chip-gain": lambda sigma: Variation(gain=sigma),
 }
-"""The catalogue: a family of noises by name, from a level; a row here joins the command line and contract tests."""
+"""The catalogue: a family of noises by name, from a level; a row here joins the command line and contract tests.
+
+Devices without a level are in `PRESETS`.
+"""
 
 __all__ = [
+    "CMO",
     "NOISES",
+    "PCM",
+    "PRESETS",
+    "BitErrors",
     "Chip",
     "ChipTensor",
+    "Compose",
+    "DeadLines",
+    "DeviceNoise",
+    "FixedNoise",
     "Gaussian",
+    "Lognormal",
+    "Mapping",
+    "PCMHermes",
+    "Preset",
+    "Quantize",
+    "ReRAM",
     "State",
+    "StuckDevices",
+    "Variation",
     "WeightNoise",
+    "bit_error_rate",
     "deploy",
     "generator_for",
     "on_chip",
+    "preset",
     "standard_normal",
 ]

@@ -1,62 +1,160 @@
-"""A model on one simulated chip: noise written into its own tensors, and taken out again bitwise."""
+"""A model on one simulated chip: noise put into its own layers, and taken out again bitwise."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import cast
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
-from samson.noise.base import WeightNoise
+from samson.noise.attachment import attached, hooked_layers, operations
+from samson.noise.base import State, WeightNoise
+from samson.noise.periphery import Periphery
+from samson.noise.places import Place
 from samson.noise.random import generator_for
-from samson.noise.selection import on_chip
+from samson.noise.selection import ChipTensor, Select, on_chip
+
+_OCCUPIED: WeakSet[nn.Module] = WeakSet()
+"""Layers that lie on a chip just now."""
 
 
 class Chip:
-    """One deployment of a model: its weights as one chip holds them. Made by `deploy`."""
+    """One deployment of a model: its weights as one chip holds them. Made by `deploy` or `load_chip`.
 
-    def __init__(self, model: nn.Module, noise: WeightNoise, seed: int, trial: int) -> None:
+    Args:
+        model: The model.
+        noise: What the hardware does to a weight.
+        seed: Seed of the set of chips.
+        trial: Number of the chip within the set.
+        tensors: The weights on the chip.
+        states: What the chip holds, by the weights' names.
+        readings: Number of the next reading.
+        periphery: What surrounds the weights; None computes exactly with them.
+
+    Attributes:
+        reached: How often each layer's periphery computed in the latest block, by the layer's name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        noise: WeightNoise,
+        seed: int,
+        trial: int,
+        tensors: Sequence[ChipTensor],
+        states: Mapping[str, State],
+        readings: int = 0,
+        periphery: Periphery | None = None,
+    ) -> None:
         self.model, self.noise, self.seed, self.trial = model, noise, seed, trial
-        self.tensors = on_chip(model)
-        with torch.no_grad():
-            self._states = [
-                noise.program(t.output_first(t.weight.detach()), self._generator("program", t.name, t.weight.device))
-                for t in self.tensors
-            ]
+        self.tensors, self.states, self.readings = list(tensors), dict(states), readings
+        self.periphery, self.reached = periphery, Counter[str]()
+        self._layers = {} if periphery is None else hooked_layers(model, tensors)
+        if periphery is not None:
+            operations(self._layers, periphery)
 
     @contextmanager
-    def at(self, time_s: float | None = None) -> Iterator[nn.Module]:
+    def at(self, time_s: float | None = None, *, reading: int | None = None) -> Iterator[nn.Module]:
         """Run the model as this chip reads at a time.
 
+        Every block is a reading of its own: noise that changes from read to read is drawn anew, from the chip's
+        seed and the reading's number, so the second block of any chip of this seed and trial reads the same.
+
         Args:
-            time_s: Seconds since the reference read; None is the programmed state.
+            time_s: Seconds since the reference read, ≥ 0; None is the noise's own time, or the programmed state.
+            reading: Number of the reading, ≥ 0; None counts up from 0, and a number given here is not counted.
 
         Yields:
             The model itself, with noisy weights until the block ends; then the same bits as before come back.
+
+        Raises:
+            ValueError: If `time_s` or `reading` is out of range.
+            RuntimeError: If a layer of the model lies on a chip already: a block inside another. With a periphery, at
+                the end of the block, if a layer on the chip was not reached by it.
+
+        Example:
+            >>> from samson.noise import Gaussian
+            >>> chip = deploy(nn.Linear(3, 2), Gaussian(0.1), seed=7)
+            >>> with chip.at(time_s=86_400) as model:
+            ...     y = model(torch.ones(1, 3))
         """
-        clean = [t.weight.detach().clone() for t in self.tensors]
-        try:
-            self._write(
-                [
-                    t.stored(self.noise.read(state, time_s, self._generator("read", t.name, t.weight.device)))
-                    for t, state in zip(self.tensors, self._states, strict=True)
-                ]
-            )
+        if time_s is not None and not 0 <= time_s < math.inf:
+            raise ValueError(f"`time_s` must be ≥ 0 and finite, or None for the noise's own time, got {time_s!r}.")
+        if reading is not None and reading < 0:
+            raise ValueError(f"`reading` must be ≥ 0, or None to count, got {reading!r}.")
+        require_free(self.tensors)
+        number = self.readings if reading is None else reading
+        values = self._read(time_s, number)
+        if reading is None:
+            self.readings += 1
+        modules = [module for place in values for module in place.modules]
+        with ExitStack() as stack:
+            stack.callback(_OCCUPIED.difference_update, modules)
+            _OCCUPIED.update(modules)
+            for place, value in values.items():
+                stack.enter_context(place.holding(value))
+            if self.periphery is not None:
+                stack.enter_context(self._surrounded(self.periphery, number))
             yield self.model
-        finally:
-            self._write(clean)
+
+    def _surrounded(self, periphery: Periphery, reading: int) -> AbstractContextManager[None]:
+        self.reached.clear()
+        generators = {
+            name: self._generator("periphery", reading, name, device=cast("Tensor", layer.weight).device)
+            for name, layer in self._layers.items()
+        }
+        return attached(self._layers, periphery, generators, self.reached)
+
+    def save(self, path: Path | str) -> None:
+        """Write the chip to a file, which `load_chip` reads again (see `save_chip`)."""
+        from samson.noise.storage import save_chip
+
+        save_chip(path, self)
 
     @torch.no_grad()
-    def _write(self, values: list[Tensor]) -> None:
-        for t, value in zip(self.tensors, values, strict=True):
-            t.weight.copy_(value)
+    def _read(self, time_s: float | None, reading: int) -> dict[Place, Tensor]:
+        """Every weight as the chip reads it, before any is written."""
+        values: dict[Place, Tensor] = {}
+        for t in self.tensors:
+            state = self.states[t.name]
+            generator = self._generator("read", reading, t.name, device=next(iter(state.values())).device)
+            value = t.stored(self.noise.read(state, time_s, generator))
+            if t.matrix.rows is None:
+                values[t.place] = value
+            else:
+                values.setdefault(t.place, t.place.weight.clone())[t.matrix.rows] = value
+        return values
 
-    def _generator(self, stage: str, name: str, device: torch.device) -> torch.Generator:
-        return generator_for(self.seed, self.trial, stage, name, device=device)
+    def _generator(self, *path: str | int, device: torch.device) -> torch.Generator:
+        return generator_for(self.seed, self.trial, *path, device=device)
 
 
-def deploy(model: nn.Module, noise: WeightNoise, *, seed: int = 0, trial: int = 0) -> Chip:
+def require_free(tensors: Sequence[ChipTensor]) -> None:
+    """Refuse weights that lie on a chip just now, whose values are not their own.
+
+    Raises:
+        RuntimeError: If there is one.
+    """
+    for t in tensors:
+        if any(module in _OCCUPIED for module in t.place.modules):
+            raise RuntimeError(f"`{t.name}` lies on a chip already. Leave that chip's `at` block first.")
+
+
+def deploy(
+    model: nn.Module,
+    noise: WeightNoise,
+    *,
+    seed: int = 0,
+    trial: int = 0,
+    select: Select = None,
+    periphery: Periphery | None = None,
+) -> Chip:
     """Program a model onto one simulated chip.
 
     The same seed and trial are the same chip for every model with tensors of these names and shapes, and for every
@@ -67,9 +165,13 @@ def deploy(model: nn.Module, noise: WeightNoise, *, seed: int = 0, trial: int = 
         noise: What the hardware does to a weight.
         seed: Seed of the set of chips, ≥ 0.
         trial: Number of the chip within the set, ≥ 0.
+        select: Which layers lie on the chip (see `on_chip`).
+        periphery: What surrounds the weights of linear and convolution layers; None computes exactly with them.
 
     Raises:
-        ValueError: If no tensor would lie on the chip, or one could not be written (see `on_chip`).
+        ValueError: If no tensor would lie on the chip, or one could not be written (see `on_chip`), or a layer could
+            not be reached by the periphery: attention, recurrent layers, compiled models.
+        RuntimeError: If the model lies on a chip just now.
 
     Example:
         >>> from samson.noise import Gaussian
@@ -80,4 +182,14 @@ def deploy(model: nn.Module, noise: WeightNoise, *, seed: int = 0, trial: int = 
     """
     if trial < 0:
         raise ValueError(f"`trial` must be ≥ 0, got {trial}.")
-    return Chip(model, noise, seed, trial)
+    tensors = on_chip(model, select)
+    require_free(tensors)
+    states = {}
+    shared = noise.program_chip(generator_for(seed, trial, "program"))
+    with torch.no_grad():
+        for t in tensors:
+            weight = t.weight
+            generator = generator_for(seed, trial, "program", t.name, device=weight.device)
+            own = noise.program(t.output_first(weight), generator)
+            states[t.name] = {**own, **{key: value.to(weight.device) for key, value in shared.items()}}
+    return Chip(model, noise, seed, trial, tensors, states, periphery=periphery)

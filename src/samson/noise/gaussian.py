@@ -7,18 +7,20 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
-from samson.noise.base import State, WeightNoise
-from samson.noise.random import standard_normal, working_dtype
+from samson.noise.base import FixedNoise
+from samson.noise.random import standard_normal
+from samson.noise.units import reduce_units
 
-UNITS = ("layer", "channel", "weight")
+RELATIVE_TO = ("layer", "channel", "filter", "weight")
 
 
 @dataclass(frozen=True)
-class Gaussian(WeightNoise):
+class Gaussian(FixedNoise):
     """Independent Gaussian errors on every weight, drawn once a chip: w + σ·s·ξ with ξ ~ N(0, 1).
 
     The size s is the largest |w| of the tensor (`per="layer"`), the largest |w| of each output channel
-    (`per="channel"`), or the weight's own |w| (`per="weight"`: multiplicative noise, w(1 + σξ)).
+    (`per="channel"`), its square root (`per="filter"`), or the weight's own |w| (`per="weight"`: multiplicative noise,
+    w(1 + σξ)). A filter is an output channel; the square root makes the error depend on the scale of the weights.
 
     Args:
         sigma: σ ≥ 0, a fraction.
@@ -34,7 +36,7 @@ class Gaussian(WeightNoise):
         torch.Size([2, 3])
 
     Reference: Joshi et al. 2020, Nature Communications 11, 2473 (relative to the layer's largest weight); the generic
-    model of Mordido et al. 2022, arXiv 2211.11561.
+    model of Mordido et al. 2022, arXiv 2211.11561; "Incorruptible Neural Networks", arXiv 2602.07320 (filter).
     """
 
     sigma: float
@@ -43,23 +45,18 @@ class Gaussian(WeightNoise):
     def __post_init__(self) -> None:
         if not 0 <= self.sigma < math.inf:
             raise ValueError(f"`sigma` must be ≥ 0 and finite, got {self.sigma!r}.")
-        if self.per not in UNITS:
-            raise ValueError(f"`per` must be one of {', '.join(UNITS)}, got {self.per!r}.")
+        if self.per not in RELATIVE_TO:
+            raise ValueError(f"`per` must be one of {', '.join(RELATIVE_TO)}, got {self.per!r}.")
 
-    def program(self, weight: Tensor, generator: Generator) -> State:
-        """Add the errors, in at least float32; the result has the weight's dtype."""
-        exact = weight.detach().to(working_dtype(weight))
-        errors = standard_normal(weight, generator).mul_(self._size(exact) * self.sigma)
-        return {"weight": errors.add_(exact).to(weight.dtype)}
-
-    def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
-        """Give the programmed weight: this noise neither drifts nor changes from read to read."""
-        return state["weight"]
+    def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
+        """Add the errors."""
+        return standard_normal(weight, generator).mul_(self._size(weight) * self.sigma).add_(weight)
 
     def _size(self, weight: Tensor) -> Tensor:
         magnitudes = weight.abs()
-        if self.per == "weight" or not weight.numel():
+        if self.per == "weight":
             return magnitudes
-        if self.per == "layer" or weight.ndim < 2:
-            return magnitudes.max()
-        return magnitudes.amax(dim=tuple(range(1, weight.ndim)), keepdim=True)
+        if self.per == "layer":
+            return reduce_units(magnitudes, "layer", "amax")
+        largest = reduce_units(magnitudes, "channel", "amax")
+        return largest if self.per == "channel" else largest.sqrt()

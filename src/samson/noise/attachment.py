@@ -1,0 +1,109 @@
+"""A periphery on the layers of a model: hooks while a chip is read, with a count that proves that they fired."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import cast
+
+from torch import Generator, Tensor, nn
+
+from samson.noise.operations import Operation, operation_of
+from samson.noise.periphery import Periphery
+from samson.noise.selection import ChipTensor, plain_name
+
+
+def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, nn.Module]:
+    """The layers of weights on the chip, by name, if hooks can reach each of them.
+
+    Raises:
+        ValueError: If a layer is no linear or convolution layer, belongs to attention, or if a part of the model is
+            compiled: there a hook would not fire, and nobody would notice.
+    """
+    for path, module in model.named_modules():
+        if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+            name = f"`{plain_name(path + '.').rstrip('.')}`" if path else "the model"
+            raise ValueError(
+                f"`periphery` must go on a model that is not compiled, but {name} is. Deploy the original."
+            )
+    projections = {id(m.out_proj) for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
+    wanted = {id(module) for t in tensors for module in t.place.modules}
+    layers = {}
+    for path, module in model.named_modules():
+        if id(module) in wanted:
+            name = plain_name(f"{path}.").rstrip(".")
+            if operation_of(module) is None or id(module) in projections:
+                raise ValueError(
+                    f"`periphery` must go on linear and convolution layers, but `{name}` is a {type(module).__name__}"
+                    f"{' of attention' if id(module) in projections else ''}, which hooks do not reach. Leave it out "
+                    "with `select`, or build it from nn.Linear layers."
+                )
+            layers[name] = module
+    return layers
+
+
+def operations(layers: dict[str, nn.Module], periphery: Periphery) -> dict[str, Operation]:
+    """The operation of each layer, with its input range.
+
+    Raises:
+        ValueError: If there are ranges, but not for each layer.
+    """
+    ranges = periphery.input_ranges
+    missing = [name for name in layers if ranges and name not in ranges]
+    if missing:
+        raise ValueError(
+            f"`input_ranges` must name each layer on the chip; `{missing[0]}` is not there. Calibrate again."
+        )
+    return {name: cast("Operation", operation_of(layer, ranges.get(name))) for name, layer in layers.items()}
+
+
+@contextmanager
+def attached(
+    layers: dict[str, nn.Module], periphery: Periphery, generators: dict[str, Generator], counts: Counter[str]
+) -> Iterator[None]:
+    """Let layers compute as a periphery does until the block ends.
+
+    Args:
+        layers: The layers by name.
+        periphery: What surrounds their weights.
+        generators: One a layer, for all products of the block.
+        counts: How often each layer was reached; added to.
+
+    Raises:
+        RuntimeError: At the end of the block, if a layer was never reached: it computed without the periphery, or the
+            model was not run.
+    """
+    counts.update(dict.fromkeys(layers, 0))
+    with ExitStack() as stack:
+        for name, operation in operations(layers, periphery).items():
+
+            def hook(
+                layer: nn.Module,
+                args: tuple[Tensor, ...],
+                keywords: dict[str, Tensor],
+                output: Tensor,
+                name: str = name,
+                operation: Operation = operation,
+            ) -> Tensor:
+                counts[name] += 1
+                inputs = layer_input(args, keywords)
+                result = periphery(operation, inputs, cast("Tensor", layer.weight), generators[name])
+                bias = cast("Tensor | None", layer.bias)
+                if bias is not None:
+                    result = result + bias.view(-1, *(1,) * len(operation.kernel))
+                return result.to(output.dtype)
+
+            stack.enter_context(layers[name].register_forward_hook(hook, prepend=True, with_kwargs=True))
+        yield
+    missed = [name for name in layers if not counts[name]]
+    if missed:
+        raise RuntimeError(
+            f"The periphery of layer `{missed[0]}` was not reached: the model was not run, or takes the layer's weight "
+            "without calling the layer. Leave it out with `select`."
+        )
+
+
+def layer_input(args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> Tensor:
+    """The input of a linear or convolution layer, however it was called."""
+    return args[0] if args else keywords["input"]

@@ -1,0 +1,145 @@
+"""Low-voltage memory: bits of quantised weights that flip at random, or cells that are stuck."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from samson.noise.base import State, WeightNoise
+from samson.noise.quantisation import Format
+from samson.noise.random import working_dtype
+
+RATES = {0.75: 0.204, 0.79: 0.056, 0.833: 0.012, 0.875: 0.001}
+"""Bit error rate by V/V_min, read off the plots of Stutz et al. 2021: REFERENCE.md §2 (vi)."""
+FAULTS = ("flip", "stuck")
+
+
+def bit_error_rate(voltage: float) -> float:
+    """The bit error rate of an SRAM at a supply voltage, log-linear between the points of `RATES`.
+
+    Outside the points the nearest line is continued, to 0.5 at most, with a warning.
+
+    Args:
+        voltage: V/V_min, > 0, as a fraction of the lowest voltage without errors.
+
+    Raises:
+        ValueError: If `voltage` is not > 0 and finite.
+
+    Example:
+        >>> round(bit_error_rate(0.80), 4)
+        0.0391
+    """
+    if not 0 < voltage < math.inf:
+        raise ValueError(f"`voltage` must be > 0 and finite, as a fraction of V_min, got {voltage!r}.")
+    points = list(RATES.items())
+    if not points[0][0] <= voltage <= points[-1][0]:
+        warnings.warn(
+            f"`voltage` = {voltage!r} V_min is outside the measured range from {points[0][0]} to {points[-1][0]}: its "
+            "bit error rate is extrapolated.",
+            stacklevel=2,
+        )
+    start = max(0, min(sum(v < voltage for v in RATES) - 1, len(points) - 2))
+    (v0, p0), (v1, p1) = points[start : start + 2]
+    return min(p0 * math.exp(math.log(p1 / p0) * (voltage - v0) / (v1 - v0)), 0.5)
+
+
+@dataclass(frozen=True)
+class BitErrors(WeightNoise):
+    """Weights quantised to a few bits, whose memory has faulty bits; read with the scale of the clean weights.
+
+    Each bit of each weight is faulty independently with probability p: it flips (`fault="flip"`), or its cell is stuck
+    at 0 or at 1, one as likely as the other (`fault="stuck"`), so that about half the faulty cells change a value.
+    Faults at p' ≤ p are a subset of those at p, within one format.
+
+    Faults are drawn anew at each reading. With `persistent=True` the pattern is the chip's own, drawn once.
+
+    Args:
+        rate: p, a fraction from 0 to 1; or
+        voltage: V/V_min in place of `rate`; see `bit_error_rate`.
+        bits: 2 to 8.
+        scheme: "asymmetric" (unsigned) or "symmetric" (signed, two's complement).
+        per: Weights that share one step: "tensor" or "channel".
+        fault: "flip" or "stuck".
+        persistent: Whether the pattern is fixed for the chip's life.
+
+    Raises:
+        ValueError: If an argument is out of range, or not exactly one of `rate` and `voltage` is given.
+
+    Example:
+        >>> noisy = BitErrors(0.01, bits=4)(torch.eye(3), torch.Generator().manual_seed(0))
+        >>> noisy.shape
+        torch.Size([3, 3])
+
+    Reference: Stutz et al. 2021, arXiv 2006.13977 (flips); NeuralFuse (stuck cells); REFERENCE.md §2 (vi) [MEM].
+    """
+
+    rate: float | None = None
+    voltage: float | None = None
+    bits: int = 8
+    scheme: str = "asymmetric"
+    per: str = "tensor"
+    fault: str = "flip"
+    persistent: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.rate is None) == (self.voltage is None):
+            raise ValueError(f"Give one of `rate` and `voltage`, got {self.rate!r} and {self.voltage!r}.")
+        if self.rate is not None and not self.rate >= 0:
+            raise ValueError(f"`rate` must be ≥ 0, got {self.rate!r}.")
+        if self.rate is not None and self.rate > 1:
+            raise ValueError(f"`rate` must be ≤ 1, got {self.rate!r}.")
+        if self.voltage is not None:
+            bit_error_rate(self.voltage)
+        if self.fault not in FAULTS:
+            raise ValueError(f"`fault` must be one of {', '.join(FAULTS)}, got {self.fault!r}.")
+        _ = self.format
+
+    @property
+    def format(self) -> Format:
+        """How the weights are stored."""
+        return Format(self.bits, self.scheme, self.per)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the pattern persists."""
+        return self.persistent
+
+    @property
+    def probability(self) -> float:
+        """p, also where a voltage was given."""
+        if self.rate is not None:
+            return self.rate
+        assert self.voltage is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said when the noise was made
+            return bit_error_rate(self.voltage)
+
+    def program(self, weight: Tensor, generator: Generator) -> State:
+        """Store the words, with the faults if they persist."""
+        codes, step, zero = self.format.encode(weight.detach().to(working_dtype(weight)))
+        words = self.format.to_words(codes)
+        if self.persistent:
+            words = self._faulty(words, generator)
+        return {"words": words.to(torch.uint8), "step": step, "zero": zero, "dtype": weight.new_empty(0)}
+
+    def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        """Read the words, with new faults unless they persist."""
+        words = state["words"].to(torch.int32)
+        if not self.persistent:
+            words = self._faulty(words, generator)
+        weight = self.format.decode(self.format.from_words(words), state["step"], state["zero"])
+        return weight.to(state["dtype"].dtype)
+
+    def _faulty(self, words: Tensor, generator: Generator) -> Tensor:
+        drawn = torch.rand(self.bits, *words.shape, generator=generator, device=words.device)
+        faulty = torch.zeros_like(words)
+        for place, is_faulty in enumerate(drawn < self.probability):
+            faulty.add_(is_faulty, alpha=1 << place)
+        if self.fault == "flip":
+            return words.bitwise_xor(faulty)
+        stuck_at = torch.randint(2**self.bits, words.shape, generator=generator, dtype=torch.int32, device=words.device)
+        return words.bitwise_and(~faulty).bitwise_or_(stuck_at.bitwise_and_(faulty))

@@ -1,0 +1,148 @@
+"""From weights to the conductances of devices and back: differential pairs, single devices, levels, bit slices."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from samson.noise.base import State
+from samson.noise.units import check_unit, reduce_units
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """How weights are laid out on devices whose largest conductance is `g_max_us`.
+
+    A differential pair holds g± = clamp(±s·w, 0) + g_min and is read as (g⁺ − g⁻)/s, with s = (g_max − g_min)/max|w| of
+    each unit. A single device (`pair=False`) holds [min w, max w] of each unit on [g_min, g_max]. A unit whose range is
+    zero has s = 1 µS per unit of weight.
+
+    A weight may be held by several such cells, N = `len(factors)`, and is read as Σ f_i w_i / Σ f_i. With
+    `significance` all N hold the same target, so their errors average. With `slices` they hold the digits of the weight
+    in base `levels`, least significant first, and the factors are the powers of `levels`.
+
+    Args:
+        g_min_us: Smallest programmed conductance, in µS, ≥ 0 and below g_max.
+        on_off_ratio: g_max/g_min > 1, in place of `g_min_us`.
+        per: The unit of one scale: "layer", "channel" (output channel) or "tile".
+        tile_inputs: Inputs of a tile.
+        pair: Whether a weight is the difference of two devices.
+        levels: Number of evenly spaced conductances that can be programmed, ≥ 2; None is any.
+        significance: Factors f_i > 0 of N cells with the same target.
+        slices: Number of digits, ≥ 1; more than one needs `levels`.
+
+    Raises:
+        ValueError: If an argument is out of range or two contradict each other.
+
+    Example:
+        >>> held = Mapping(g_min_us=5.0).conductances(torch.tensor([[1.0, -0.5]]), g_max_us=25.0)
+        >>> held["conductance_us"].squeeze()
+        tensor([[25.,  5.],
+                [ 5., 15.]])
+        >>> Mapping(g_min_us=5.0).weights(held["conductance_us"], held, g_max_us=25.0)
+        tensor([[ 1.0000, -0.5000]])
+
+    Reference: REFERENCE.md §2, "Mapping"; no constants.
+    """
+
+    g_min_us: float = 0.0
+    on_off_ratio: float | None = None
+    per: str = "layer"
+    tile_inputs: int | None = None
+    pair: bool = True
+    levels: int | None = None
+    significance: tuple[float, ...] = (1.0,)
+    slices: int = 1
+
+    def __post_init__(self) -> None:
+        check_unit(self.per, self.tile_inputs)
+        if not 0 <= self.g_min_us < math.inf:
+            raise ValueError(f"`g_min_us` must be ≥ 0 and finite, got {self.g_min_us!r}.")
+        if self.on_off_ratio is not None and (self.g_min_us or not self.on_off_ratio > 1):
+            raise ValueError(
+                f"`on_off_ratio` must be > 1 and replaces `g_min_us`, got {self.on_off_ratio!r} with g_min_us="
+                f"{self.g_min_us!r}. Give one of the two."
+            )
+        if self.levels is not None and self.levels < 2:
+            raise ValueError(f"`levels` must be ≥ 2, or None for any conductance, got {self.levels!r}.")
+        if not self.significance or not all(0 < f < math.inf for f in self.significance):
+            raise ValueError(f"`significance` must hold factors > 0, got {self.significance!r}.")
+        if self.slices < 1 or (self.slices > 1 and (self.levels is None or len(self.significance) > 1)):
+            raise ValueError(
+                f"`slices` must be ≥ 1, and above 1 it needs `levels` and sets the significance itself, got "
+                f"{self.slices!r} with levels={self.levels!r} and significance={self.significance!r}."
+            )
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """Significance of each cell of a weight."""
+        if self.slices > 1 and self.levels:
+            return tuple(float(self.levels**i) for i in range(self.slices))
+        return self.significance
+
+    def smallest_us(self, g_max_us: float) -> float:
+        """The smallest programmed conductance g_min, in µS.
+
+        Raises:
+            ValueError: If it is not below g_max.
+        """
+        g_min = self.g_min_us if self.on_off_ratio is None else g_max_us / self.on_off_ratio
+        if not g_min < g_max_us:
+            raise ValueError(f"`g_min_us` must be below g_max = {g_max_us!r} µS, got {g_min!r}.")
+        return g_min
+
+    def conductances(self, weight: Tensor, g_max_us: float) -> State:
+        """Find the target of each device.
+
+        Args:
+            weight: In at least float32, of any shape.
+            g_max_us: Largest programmed conductance, in µS.
+
+        Returns:
+            `conductance_us` of shape (N, 2 or 1, *shape of the weight), contiguous; `scale` s in µS and `lowest` (what
+            g_min stands for), one a unit, in shapes that broadcast with the weight.
+        """
+        g_min = self.smallest_us(g_max_us)
+        if self.pair:
+            lowest = weight.new_zeros(())
+            extent = reduce_units(weight.abs(), self.per, "amax", self.tile_inputs)
+        else:
+            lowest = reduce_units(weight, self.per, "amin", self.tile_inputs)
+            extent = reduce_units(weight, self.per, "amax", self.tile_inputs) - lowest
+        share = (weight - lowest) / extent.where(extent > 0, 1.0)
+        signs = (share, -share) if self.pair else (share,)
+        parts = torch.stack([part.contiguous() for part in signs]).clamp_(0, 1)
+        cells = self._programmable(parts).mul_(g_max_us - g_min).add_(g_min)
+        scale = ((g_max_us - g_min) / extent).where(extent > 0, 1.0)
+        return {"conductance_us": cells, "scale": scale, "lowest": lowest}
+
+    def weights(self, conductance_us: Tensor, state: State, g_max_us: float) -> Tensor:
+        """Read conductances of shape (N, 2 or 1, *shape) as weights, with the units of `conductances`."""
+        if self.pair:
+            cells = conductance_us[:, 0] - conductance_us[:, 1]
+        else:
+            cells = conductance_us[:, 0] - self.smallest_us(g_max_us)
+        if len(self.factors) == 1:
+            return cells[0].div(state["scale"]).add_(state["lowest"])
+        shares = cells.new_tensor(self.factors) / sum(self.factors)
+        mean: Tensor = torch.tensordot(shares, cells, dims=1)
+        return mean.div_(state["scale"]).add_(state["lowest"])
+
+    def _programmable(self, parts: Tensor) -> Tensor:
+        """Shares of the range in [0, 1] of shape (2 or 1, …), as shares for each cell (N, 2 or 1, …)."""
+        if self.levels is None:
+            return parts.unsqueeze(0).repeat(len(self.factors), *(1,) * parts.ndim)
+        steps = self.levels**self.slices - 1
+        whole = parts.mul_(steps).round_()
+        if self.slices == 1:
+            return whole.div_(steps).unsqueeze(0).repeat(len(self.factors), *(1,) * parts.ndim)
+        powers = whole.new_tensor(self.factors).view(-1, *(1,) * whole.ndim)
+        digits = whole.unsqueeze(0).div(powers, rounding_mode="floor").remainder_(self.levels)
+        return digits.div_(self.levels - 1)
+
+
+ONE_PAIR = Mapping()
+"""A differential pair to a weight, one scale for the whole tensor, any conductance from 0 to g_max."""

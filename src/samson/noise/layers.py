@@ -1,0 +1,59 @@
+"""The weight matrices that each type of layer holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+DIGITAL = (nn.Embedding, nn.EmbeddingBag)
+"""Layers whose weights stay digital unless they are asked for: a look-up is no product."""
+
+
+@dataclass(frozen=True)
+class LayerWeight:
+    """One weight matrix of a layer.
+
+    Args:
+        attribute: Name of the layer's attribute that holds it.
+        part: Its name within the attribute, where several matrices are packed into one; else empty.
+        rows: Its rows within the attribute; None for all.
+        groups: Where inputs lie along the first axis, the number of groups of channels; else 0.
+    """
+
+    attribute: str
+    part: str = ""
+    rows: slice | None = None
+    groups: int = 0
+
+    @property
+    def name(self) -> str:
+        """The attribute's name, and that of the part."""
+        return f"{self.attribute}.{self.part}" if self.part else self.attribute
+
+
+def weights_of(layer: nn.Module) -> list[LayerWeight]:
+    """List a layer's own weight matrices, without those of its children; empty for an unknown type.
+
+    The gates of a recurrent layer are one matrix, as they read the same inputs. Queries, keys and values are three,
+    also where torch packs them into one parameter. Biases are no matrices.
+    """
+    match layer:
+        case nn.MultiheadAttention(_qkv_same_embed_dim=True, embed_dim=n):
+            found = [LayerWeight("in_proj_weight", p, slice(i * n, (i + 1) * n)) for i, p in enumerate("qkv")]
+        case nn.MultiheadAttention():
+            found = [LayerWeight(f"{part}_proj_weight") for part in "qkv"]
+        case nn.RNNBase():
+            found = [LayerWeight(name) for name in layer._flat_weights_names if name.startswith("weight")]
+        case nn.RNNCellBase():
+            found = [LayerWeight("weight_ih"), LayerWeight("weight_hh")]
+        case _ConvTransposeNd():
+            found = [LayerWeight("weight", groups=layer.groups)]
+        case nn.Embedding() | nn.EmbeddingBag():
+            found = [LayerWeight("weight", groups=1)]
+        case nn.Linear() | _ConvNd() | nn.Bilinear():
+            found = [LayerWeight("weight")]
+        case _:
+            found = []
+    return found

@@ -1,0 +1,127 @@
+"""Phase-change memory: the devices with published constants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from samson.noise.curves import InversePower, Logarithmic
+from samson.noise.phase_change import PhaseChange, PhaseChangeConstants
+
+GENERIC = PhaseChangeConstants(
+    g_max_us=25.0,
+    reference_s=20.0,
+    read_s=250e-9,
+    programming=(0.26348, 1.9650, -1.1731),
+    drift_mean=Logarithmic(-0.0155, 0.0244, 0.049, 0.1),
+    drift_deviation=Logarithmic(-0.0125, -0.0059, 0.008, 0.045),
+    read=InversePower(0.0088, 0.65, 1e-3, 0.2),
+)
+"""aihwkit `inference/noise/pcm.py`; REFERENCE.md §2 (ii)."""
+
+_HERMES_DRIFT_MEAN = Logarithmic(-0.0387, -0.0182, 0.0720, 0.13, 0.0945, (0.0736, -0.0126, -0.0436))
+HERMES = {
+    1: PhaseChangeConstants(
+        g_max_us=10.35,
+        reference_s=200.0,
+        read_s=512e-9,
+        programming=(0.15781817, 2.32443916, -2.16310839, 0.68841818),
+        drift_mean=_HERMES_DRIFT_MEAN,
+        drift_deviation=Logarithmic(-0.0120, -0.0023, 0.0124, 0.04, 0.3039, (0.0104, 0.0116, -0.0165)),
+        read=Logarithmic(-0.0078, 0.0038, 0.0179, 0.04, 0.1591, (0.0088, 0.0768, -0.1352, 0.0664)),
+    ),
+    2: PhaseChangeConstants(
+        g_max_us=20.7,
+        reference_s=300.0,
+        read_s=512e-9,
+        programming=(0.16603222, 4.71806468, -8.48101252, 4.68961419),
+        drift_mean=_HERMES_DRIFT_MEAN,
+        drift_deviation=Logarithmic(-0.0117, -0.0057, 0.0091, 0.04, 0.3055, (0.0073, 0.0093, -0.0118)),
+        read=Logarithmic(-0.0117, -0.0069, 0.015, 0.04, 0.16, (0.0123, 0.0211, -0.0280, 0.0069)),
+    ),
+}
+"""By the devices of a cell that act as one: aihwkit `inference/noise/hermes.py`; REFERENCE.md §2 (iii)."""
+
+
+@dataclass(frozen=True)
+class PCM(PhaseChange):
+    """Phase-change memory of Joshi et al. 2020 and Nandakumar et al. 2019, as simulated by aihwkit's PCM-like noise.
+
+    See `PhaseChange` for the formulas; times count from the reference read, 20 s after programming. Q is taken from the
+    programmed conductance, as in aihwkit's code; its documentation says the target. Pairs drift as they were
+    programmed; aihwkit's stand-alone drift re-maps the programmed difference by its new maximum, and we do not.
+    aihwkit's read-out for compensation contains forward noise; ours contains read noise alone.
+
+    Args:
+        time_s: Time of a reading that names none, in seconds, ≥ 0; None is the programmed state.
+        mapping: How weights are laid out on devices.
+        compensation: None, "global" or "column".
+        g_max_us: Largest programmed conductance, in µS.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> day = PCM(time_s=86_400, compensation="global")
+        >>> noisy = day(torch.ones(2, 3), torch.Generator().manual_seed(0))
+        >>> noisy.shape
+        torch.Size([2, 3])
+
+    Reference: aihwkit `inference/noise/pcm.py`, after Joshi et al. 2020, Nature Communications 11, 2473 [MEM].
+    Constants: `GENERIC`.
+    """
+
+    g_max_us: float = 25.0
+
+    @property
+    def largest_us(self) -> float:
+        """`g_max_us`."""
+        return self.g_max_us
+
+    @property
+    def constants(self) -> PhaseChangeConstants:
+        """`GENERIC`."""
+        return GENERIC
+
+
+@dataclass(frozen=True)
+class PCMHermes(PhaseChange):
+    """Phase-change devices of the Hermes chip, one or two to a conductance.
+
+    See `PhaseChange` for the formulas. Two devices act as one with twice the conductance and constants of its own:
+    g_max is 10.35 µS or 20.7 µS, and times count from 200 s or 300 s after programming.
+
+    Args:
+        time_s: Time of a reading that names none, in seconds, ≥ 0; None is the programmed state.
+        mapping: How weights are laid out on devices.
+        compensation: None, "global" or "column".
+        devices: Devices to a conductance, 1 or 2.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> noisy = PCMHermes(time_s=3600.0)(torch.ones(2, 3), torch.Generator().manual_seed(0))
+        >>> noisy.shape
+        torch.Size([2, 3])
+
+    Reference: aihwkit `inference/noise/hermes.py`. Constants: `HERMES`.
+    """
+
+    devices: int = 1
+
+    def __post_init__(self) -> None:
+        if self.devices not in HERMES:
+            raise ValueError(f"`devices` must be 1 or 2, got {self.devices!r}.")
+        super().__post_init__()
+
+    @property
+    def largest_us(self) -> float:
+        """10.35 µS a device."""
+        return self.constants.g_max_us
+
+    @property
+    def constants(self) -> PhaseChangeConstants:
+        """Of `HERMES`."""
+        return HERMES[self.devices]

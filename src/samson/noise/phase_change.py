@@ -1,0 +1,113 @@
+"""What phase-change devices have in common: programming errors, drift, 1/f read noise, drift compensation."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from samson.noise.base import State
+from samson.noise.curves import InversePower, Logarithmic, polynomial
+from samson.noise.device import DeviceNoise
+from samson.noise.random import generator_for, standard_normal
+from samson.noise.units import reduce_units
+
+COMPENSATIONS = (None, "global", "column")
+
+
+@dataclass(frozen=True)
+class PhaseChangeConstants:
+    """Constants of one phase-change device; every curve is over r = g/g_max."""
+
+    g_max_us: float
+    """The conductance at which `programming` was fitted."""
+    reference_s: float
+    """t0: seconds from programming to the reference read, from which `time_s` counts."""
+    read_s: float
+    """t_r: seconds of one reading."""
+    programming: tuple[float, ...]
+    """Coefficients of σ of programming, in µS at the fitted g_max, the constant first."""
+    drift_mean: Logarithmic
+    drift_deviation: Logarithmic
+    read: Logarithmic | InversePower
+
+
+@dataclass(frozen=True)
+class PhaseChange(DeviceNoise):
+    """What phase-change devices have in common; `PCM` and `PCMHermes` bring the constants.
+
+    With r = g/g_max of the target, T = time_s + t0 and independent ξ ~ N(0, 1):
+
+        programming   g_prog = max(0, g_target + σ_p(r)·ξ),  σ_p ≥ 0 scaled by g_max over the fitted g_max
+        drift         g_drift = g_prog·(T/t0)^−ν,  ν = |μ(r) + σ(r)·ξ| drawn once a device, when it is programmed
+        read          g = max(0, g_drift·(1 + Q(g_prog/g_max)·sqrt(ln((T + t_r)/(2 t_r)))·ξ)), ξ drawn for each reading
+
+    Without a time the programmed state is read: no drift, no read noise. `time_s=0` is read noise without drift. Both
+    devices of a pair are always drawn, also the one whose target is g_min.
+
+    Compensation multiplies each unit of the mapping ("global") or each output channel ("column") by
+    α = mean|w_prog| / mean|w(t)|, 0/0 = 1. It is measured once per time, by a reading with its own read noise, and is
+    the same for all readings of a chip at that time; readings themselves draw as they would without it.
+    """
+
+    compensation: str | None = None
+
+    @property
+    @abstractmethod
+    def constants(self) -> PhaseChangeConstants:
+        """Of the device."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.compensation not in COMPENSATIONS:
+            raise ValueError(f"`compensation` must be None, 'global' or 'column', got {self.compensation!r}.")
+
+    def program_devices(self, target_us: Tensor, generator: Generator) -> State:
+        """Draw programming errors, drift exponents and the seed of the compensation's own read noise."""
+        c, r = self.constants, target_us / self.largest_us
+        deviation = polynomial(c.programming, r).mul_(self.largest_us / c.g_max_us).clamp_(min=0)
+        programmed = deviation.mul_(standard_normal(target_us, generator)).add_(target_us).clamp_(min=0)
+        exponent = c.drift_deviation(r).mul_(standard_normal(target_us, generator)).add_(c.drift_mean(r)).abs_()
+        seed = torch.randint(2**62, (), generator=generator, device=target_us.device)
+        return {"conductance_us": programmed, "drift_exponent": exponent, "compensation_seed": seed}
+
+    def read_devices(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        """Let the devices drift, and read them."""
+        if time_s is None:
+            return state["conductance_us"]
+        return _one_reading(*self._drift(state, time_s), generator)
+
+    def _drift(self, state: State, time_s: float) -> tuple[Tensor, Tensor]:
+        """The conductances at a time and the standard deviation of a reading of each, in µS."""
+        programmed, c = state["conductance_us"], self.constants
+        elapsed = time_s + c.reference_s
+        spread = math.sqrt(math.log((elapsed + c.read_s) / (2 * c.read_s)))
+        drifted = programmed
+        if time_s:
+            decay = state["drift_exponent"] * -math.log(elapsed / c.reference_s)
+            drifted = decay.exp_().mul_(programmed)
+        return drifted, c.read(programmed / self.largest_us).mul_(drifted).mul_(spread)
+
+    def _weights(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        if time_s is None or self.compensation is None:
+            return super()._weights(state, time_s, generator)
+        drift = self._drift(state, time_s)
+        weight = self.mapping.weights(_one_reading(*drift, generator), state, self.largest_us)
+        own = generator_for(int(state["compensation_seed"]), repr(float(time_s)), device=weight.device)
+        measured = self._magnitude(_one_reading(*drift, own), state)
+        programmed = self._magnitude(state["conductance_us"], state)
+        return weight.mul_((programmed / measured).where(measured > 0, 1.0))
+
+    def _magnitude(self, conductance_us: Tensor, state: State) -> Tensor:
+        """The mean |w| of each unit, up to the number of weights, which cancels."""
+        magnitudes = self.mapping.weights(conductance_us, state, self.largest_us).abs_()
+        if self.compensation == "column":
+            return reduce_units(magnitudes, "channel", "sum")
+        return reduce_units(magnitudes, self.mapping.per, "sum", self.mapping.tile_inputs)
+
+
+def _one_reading(drifted_us: Tensor, deviation_us: Tensor, generator: Generator) -> Tensor:
+    return standard_normal(drifted_us, generator).mul_(deviation_us).add_(drifted_us).clamp_(min=0)

@@ -1,0 +1,96 @@
+"""The list of a model's tensors: each is there, and the list says what really happens."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+from samson.noise import Gaussian, deploy
+from samson.noise.description import TensorDescription, describe
+from tests.conftest import snapshot
+from tests.noise.test_selection import DEFAULT, Everything
+
+
+def by_name(rows: list[TensorDescription]) -> dict[str, TensorDescription]:
+    assert len({row.name for row in rows}) == len(rows)
+    return {row.name: row for row in rows}
+
+
+def test_it_lists_every_parameter_and_tells_the_truth() -> None:
+    model = Everything()
+    rows = by_name(describe(model))
+    parameters = {name: p for name, p in model.named_parameters() if name != "attend.in_proj_weight"}
+    assert set(rows) == {*parameters, *(name for name in DEFAULT if "in_proj" in name)}
+    assert {name for name, row in rows.items() if row.on_chip} == DEFAULT
+    before = snapshot(model)
+    with deploy(model, Gaussian(0.2)).at():
+        for name, value in snapshot(model).items():
+            row = rows.get(name)
+            if row is not None:
+                assert row.on_chip == (not torch.equal(value, before[name]))
+                assert row.shape == tuple(value.shape)
+                assert row.elements == value.numel()
+    assert rows["attend.in_proj_weight.q"].shape == (8, 8)
+    assert sum(row.elements for row in rows.values()) == sum(p.numel() for p in model.parameters())
+
+
+def test_reasons() -> None:
+    rows = by_name(describe(Everything(), select=nn.Linear))
+    assert rows["attend.out_proj.weight"].reason == "on the chip"
+    assert rows["conv.0.weight"].reason == "digital: not selected"
+    assert rows["conv.0.bias"].reason == "digital: a bias"
+    assert rows["conv.1.weight"].reason == "digital: no weight matrix of a BatchNorm1d"
+    assert rows["embed.weight"].reason == "digital: an embedding"
+    assert rows["own"].reason == "digital: no weight matrix of a Everything"
+    assert rows["recurrent.weight_ih_l0"].layer_type == "LSTM"
+
+
+def test_computed_pruned_and_tied_weights() -> None:
+    model = nn.Sequential(
+        nn.Embedding(3, 3), parametrizations.weight_norm(nn.Linear(3, 3)), nn.Linear(3, 3), nn.Linear(3, 3),
+        nn.Linear(3, 3), nn.Linear(3, 3),
+    )  # fmt: skip
+    prune.random_unstructured(model[2], "weight", 0.5)
+    model[3].weight = model[0].weight
+    model[5].weight = model[4].weight
+    rows = by_name(describe(torch.compile(model, backend="eager")))
+    assert rows["1.weight"].reason == "on the chip; takes the place of the computed weight"
+    assert rows["1.weight"].layer_type == "Linear"
+    assert rows["1.parametrizations.weight.original0"].reason == "digital: a weight is computed from it"
+    assert rows["2.weight"].reason == "on the chip; takes the place of the pruned weight"
+    assert rows["2.weight_orig"].reason == "digital: a weight is computed from it"
+    assert rows["3.weight"].reason == "on the chip; on this layer alone: shared with `0.weight`, which stays digital"
+    assert rows["4.weight"].reason == "on the chip"
+    assert rows["5.weight"].reason == "on the chip: the same weight as `4.weight`"
+
+
+@dataclass(frozen=True)
+class Tiled(Gaussian):
+    tile_inputs: int | None = 100
+
+
+@dataclass(frozen=True)
+class Wrapped(Gaussian):
+    noises: tuple[Gaussian, ...] = ()
+
+
+def test_tiles() -> None:
+    model = nn.Sequential(nn.Linear(256, 7), nn.Conv2d(64, 8, 3, groups=2), nn.ConvTranspose2d(6, 4, 5, groups=2))
+    for rows in (
+        describe(model, tile_inputs=100),
+        describe(model, Tiled(0.1)),
+        describe(model, Wrapped(0.1, noises=(Gaussian(0.1), Tiled(0.1)))),
+    ):
+        # inputs: 256; 32 · 9 = 288; 3 · 25 = 75
+        assert [row.tiles for row in rows if row.name.endswith("weight")] == [3, 3, 1]
+        assert all(row.tiles is None for row in rows if row.name.endswith("bias"))
+    assert all(row.tiles is None for row in describe(model, Gaussian(0.1)))
+    with pytest.raises(ValueError, match="`tile_inputs` must be ≥ 1, or None for the noise's own, got 0"):
+        describe(model, tile_inputs=0)
+
+
+def test_nothing_on_the_chip_is_an_error() -> None:
+    with pytest.raises(ValueError, match="`select` must leave a weight for the chip"):
+        describe(nn.BatchNorm1d(3))

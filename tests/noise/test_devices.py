@@ -1,0 +1,353 @@
+"""Device models against closed forms and float64 quadrature, with the constants written again."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from samson.noise import CMO, PCM, Mapping, PCMHermes, ReRAM
+from samson.noise.phase_change import PhaseChange
+from tests.noise.closed_forms import Array, Moments, agree, clamped, folded, over_normal, rectified
+
+COPIES = 40_000
+STEPS = np.arange(10) / 9
+"""Ten conductances over g_max, with 0 and g_max."""
+DAY, YEAR = 86_400.0, 365 * 86_400.0
+
+
+def generator(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def both_signs() -> Tensor:
+    """Weights whose conductances are the ten, positive in row 0 and negative in row 1: (2, 10, copies)."""
+    row = torch.tensor(STEPS, dtype=torch.float64)
+    return torch.stack([row, -row]).unsqueeze(-1).repeat(1, 1, COPIES)
+
+
+def targets(g_max: float) -> Array:
+    """Of both devices of a pair, for `both_signs`: (2 devices, 2 signs, 10)."""
+    on, off = g_max * STEPS, np.zeros(10)
+    return np.array([[on, off], [off, on]])
+
+
+def clamp(x: Array, low: float, high: float) -> Array:
+    return np.minimum(np.maximum(x, low), high)
+
+
+@dataclass(frozen=True)
+class Published:
+    """Constants of REFERENCE.md §2 (ii) and (iii), with one that may be made wrong."""
+
+    noise: PhaseChange
+    wrong: str = ""
+
+    def scale(self, name: str) -> float:
+        return 1.05 if name == self.wrong else 1.0
+
+    @property
+    def g_max(self) -> float:
+        return {"PCM": 25.0}.get(type(self.noise).__name__) or (10.35 if self.noise.devices == 1 else 20.7)
+
+    @property
+    def t0(self) -> float:
+        return {25.0: 20.0, 10.35: 200.0, 20.7: 300.0}[self.g_max]
+
+    @property
+    def reading(self) -> float:
+        return 250e-9 if self.g_max == 25.0 else 512e-9
+
+    def programming(self, r: Array) -> Array:
+        c = {
+            25.0: [0.26348, 1.9650, -1.1731],
+            10.35: [0.15781817, 2.32443916, -2.16310839, 0.68841818],
+            20.7: [0.16603222, 4.71806468, -8.48101252, 4.68961419],
+        }[self.g_max]
+        return self.scale("programming") * np.maximum(sum(v * r**i for i, v in enumerate(c)), 0)
+
+    def drift(self, r: Array) -> tuple[Array, Array]:
+        log = np.log(np.maximum(r, 1e-7))
+        if self.g_max == 25.0:
+            mean, deviation = clamp(-0.0155 * log + 0.0244, 0.049, 0.1), clamp(-0.0125 * log - 0.0059, 0.008, 0.045)
+        else:
+            high = -0.0436 * r**2 - 0.0126 * r + 0.0736
+            mean = np.where(r < 0.0945, clamp(-0.0387 * log - 0.0182, 0.0720, 0.13), high)
+            if self.g_max == 10.35:
+                high = -0.0165 * r**2 + 0.0116 * r + 0.0104
+                deviation = np.where(r < 0.3039, clamp(-0.0120 * log - 0.0023, 0.0124, 0.04), high)
+            else:
+                high = -0.0118 * r**2 + 0.0093 * r + 0.0073
+                deviation = np.where(r < 0.3055, clamp(-0.0117 * log - 0.0057, 0.0091, 0.04), high)
+        return self.scale("drift mean") * mean, self.scale("drift deviation") * deviation
+
+    def read(self, r: Array, time_s: float) -> Array:
+        """Relative deviation of one reading."""
+        log = np.log(np.maximum(r, 1e-7))
+        if self.g_max == 25.0:
+            q = np.minimum(0.0088 / np.maximum(r**0.65, 1e-3), 0.2)
+        elif self.g_max == 10.35:
+            high = 0.0664 * r**3 - 0.1352 * r**2 + 0.0768 * r + 0.0088
+            q = np.where(r < 0.1591, clamp(-0.0078 * log + 0.0038, 0.0179, 0.04), high)
+        else:
+            high = 0.0069 * r**3 - 0.0280 * r**2 + 0.0211 * r + 0.0123
+            q = np.where(r < 0.16, clamp(-0.0117 * log - 0.0069, 0.015, 0.04), high)
+        elapsed = time_s + self.t0
+        return self.scale("read") * q * math.sqrt(math.log((elapsed + self.reading) / (2 * self.reading)))
+
+    def after(self, g: Array, time_s: float) -> Moments:
+        """Moments of a device of target g: over the programmed conductance, the exponent and the reading."""
+        r, shape = g / self.g_max, g.shape
+
+        def read(xi: Array) -> Moments:
+            programmed = np.maximum(g[..., None] + self.programming(r)[..., None] * xi, 0)
+            one, square = rectified(np.ones_like(programmed), self.read(programmed / self.g_max, time_s))
+            return programmed * one, programmed**2 * square
+
+        mean, deviation = self.drift(r)
+
+        def drift(xi: Array) -> Moments:
+            kept = ((time_s + self.t0) / self.t0) ** -np.abs(mean[..., None] + deviation[..., None] * xi)
+            return kept, kept**2
+
+        conducted, kept = over_normal(read), over_normal(drift)
+        assert conducted[0].shape == shape
+        return conducted[0] * kept[0], conducted[1] * kept[1]
+
+
+DEVICES = {"pcm": PCM(), "hermes": PCMHermes(), "hermes-2": PCMHermes(devices=2)}
+every_device = pytest.mark.parametrize("noise", DEVICES.values(), ids=DEVICES)
+
+
+@every_device
+def test_programming_is_a_rectified_normal(noise: PhaseChange) -> None:
+    published = Published(noise)
+    g = targets(published.g_max)
+    state = noise.program(both_signs(), generator())
+    sample = state["conductance_us"][0].numpy()
+    assert agree(sample, rectified(g, published.programming(g / published.g_max)))
+    wrong = replace(published, wrong="programming")
+    assert not agree(sample, rectified(g, wrong.programming(g / published.g_max)))
+
+
+@every_device
+def test_the_drift_exponent_is_a_folded_normal_of_the_target(noise: PhaseChange) -> None:
+    published = Published(noise)
+    r = targets(published.g_max) / published.g_max
+    sample = noise.program(both_signs(), generator())["drift_exponent"][0].numpy()
+    assert agree(sample, folded(*published.drift(r)))
+    for name in ("drift mean", "drift deviation"):
+        assert not agree(sample, folded(*replace(published, wrong=name).drift(r)))
+
+
+@every_device
+@pytest.mark.parametrize("time_s", [0.0, DAY])
+def test_a_reading_is_a_rectified_normal_of_what_drifted(noise: PhaseChange, time_s: float) -> None:
+    published = Published(noise)
+    g = targets(published.g_max)
+    state = noise.program(both_signs(), generator())
+    state["conductance_us"] = torch.tensor(g)[None, ..., None].repeat(1, 1, 1, 1, COPIES)
+    state["drift_exponent"] = torch.full_like(state["conductance_us"], 0.06)
+    sample = noise.read_devices(state, time_s, generator(1))[0].numpy()
+    drifted = g * ((time_s + published.t0) / published.t0) ** -0.06
+    assert agree(sample, rectified(drifted, drifted * published.read(g / published.g_max, time_s)))
+    wrong = replace(published, wrong="read")
+    assert not agree(sample, rectified(drifted, drifted * wrong.read(g / published.g_max, time_s)))
+
+
+@every_device
+@pytest.mark.parametrize("time_s", [0.0, 3600.0, YEAR])
+def test_a_weight_after_all_stages_is_the_quadrature(noise: PhaseChange, time_s: float) -> None:
+    published = Published(noise)
+    state = noise.program(both_signs(), generator())
+    sample = noise.read(state, time_s, generator(1)).numpy()
+
+    def weight(published: Published) -> Moments:
+        (plus, minus), square = published.after(targets(published.g_max), time_s)
+        mean = (plus - minus) / published.g_max
+        variance = (square[0] - plus**2 + square[1] - minus**2) / published.g_max**2
+        return mean, variance + mean**2
+
+    assert agree(sample, weight(published))
+    for name in ("programming", "read") if time_s == 0 else ("programming", "drift mean"):
+        assert not agree(sample, weight(replace(published, wrong=name)))
+
+
+@dataclass(frozen=True)
+class WrongProgramming(PCM):
+    """5 % more programming noise."""
+
+    @property
+    def constants(self):
+        constants = super().constants
+        return replace(constants, programming=tuple(1.05 * c for c in constants.programming))
+
+
+FIGURES = {None: 0.0307, 0.0: 0.0391, 1.0: 0.0391, 3600.0: 0.0447, DAY: 0.0513, YEAR: 0.0669}
+
+
+@pytest.mark.parametrize("time_s", FIGURES)
+def test_the_published_figures_to_three_percent(time_s: float | None) -> None:
+    w = torch.randn(400, 500, generator=generator(9)).clamp(-2.5, 2.5) / 2.5
+
+    def deviation(noise: PCM) -> float:
+        return (noise(w, generator()) - w).std().item()
+
+    assert deviation(PCM(time_s, compensation="global")) == pytest.approx(FIGURES[time_s], rel=0.03)
+    if time_s is None:
+        assert deviation(WrongProgramming()) != pytest.approx(FIGURES[None], rel=0.03)
+
+
+def test_a_year_halves_the_uncompensated_weights() -> None:
+    w = torch.randn(400, 500, generator=generator(9)).clamp(-2.5, 2.5) / 2.5
+    state = PCM().program(w, generator())
+    programmed, year = (PCM().read(state, t, generator(1)).abs().mean().item() for t in (None, YEAR))
+    assert year / programmed == pytest.approx(0.499, rel=0.005)
+    assert year / programmed != pytest.approx(0.4965, rel=0.004)  # what re-mapping the difference would give
+
+
+@pytest.mark.parametrize(
+    ("compensation", "per", "axes"),
+    [("global", "layer", (0, 1)), ("column", "layer", (1,)), ("global", "channel", (1,))],
+)
+def test_compensation_restores_the_mean_magnitude(compensation: str, per: str, axes: tuple[int, ...]) -> None:
+    w = torch.randn(6, 3000, generator=generator(12))
+    plain = PCM(mapping=Mapping(per=per))
+    state = plain.program(w, generator())
+    programmed = plain.read(state, None, generator()).abs().mean(axes)
+    compensated = PCM(mapping=Mapping(per=per), compensation=compensation)
+    readings = [compensated.read(state, YEAR, generator(seed)) for seed in (1, 2)]
+    for reading in readings:
+        assert torch.allclose(reading.abs().mean(axes), programmed, rtol=0.02)
+        assert not torch.equal(reading.abs().mean(axes), programmed)  # it is measured, with a draw of its own
+    assert not torch.allclose(plain.read(state, YEAR, generator(1)).abs().mean(axes), programmed, rtol=0.3)
+    # One factor for each unit and time, the same for every reading, which itself draws as without compensation.
+    uncompensated = [plain.read(state, YEAR, generator(seed)) for seed in (1, 2)]
+    factor = (readings[0].abs().sum(axes) / uncompensated[0].abs().sum(axes)).reshape(-1, 1)
+    for reading, without in zip(readings, uncompensated, strict=True):
+        assert torch.allclose(reading, without * factor, rtol=1e-4, atol=0)
+
+
+def test_one_chip_drifts_and_is_read_anew() -> None:
+    w = torch.randn(20, 20, generator=generator(12))
+    state = PCM().program(w, generator())
+    hour, again, year = (PCM().read(state, t, generator(s)) for t, s in ((3600.0, 1), (3600.0, 2), (YEAR, 1)))
+    assert not torch.equal(hour, again)
+    assert torch.corrcoef(torch.stack([hour.flatten(), year.flatten()]))[0, 1] > 0.98
+    assert torch.equal(PCM(time_s=3600.0).read(state, None, generator(1)), hour)
+
+
+@pytest.mark.parametrize("g_max", [40.0, 25.0])
+@pytest.mark.parametrize("time_s", [1.0, DAY, 2 * DAY])
+def test_reram_is_a_rectified_normal(time_s: float, g_max: float) -> None:
+    c = {
+        1.0: [0.348, 16.030, -43.853, 45.393, -16.815],
+        DAY: [0.701, 22.086, -50.773, 47.095, -16.458],
+        2 * DAY: [0.782, 20.274, -43.507, 37.062, -11.934],
+    }[time_s]
+    noise, g = ReRAM(time_s, g_max_us=g_max), targets(g_max)
+    deviation = g_max / 40 * sum(v * (g / g_max) ** i for i, v in enumerate(c))
+    state = noise.program(both_signs(), generator())
+    sample = noise.read_devices(state, time_s, generator())[0].numpy()
+    assert agree(sample, rectified(g, deviation))
+    assert not agree(sample, rectified(g, 1.05 * deviation))
+
+
+def test_reram_keeps_one_error_a_device() -> None:
+    state = ReRAM().program(torch.full((1, 1), 0.2), generator()) | {"error": torch.ones(1, 2, 1, 1)}
+    state["conductance_us"] = torch.full((1, 2, 1, 1), 8.0)
+    errors = [(ReRAM().read_devices(state, t, generator()) - 8.0)[0, 0].item() for t in (DAY, 2 * DAY)]
+    assert errors == pytest.approx([3.44, 3.37], abs=0.006)  # not monotone in time
+    between = (ReRAM(interpolate=True).read_devices(state, 120_000.0, generator()) - 8.0)[0, 0].item()
+    assert errors[1] < between < errors[0]
+
+
+@pytest.mark.parametrize("time_s", [0.0, 3600.0, 3 * DAY])
+def test_reram_at_another_time_is_an_error(time_s: float) -> None:
+    with pytest.raises(ValueError, match="`time_s` must be 1, 86400 or 172800"):
+        ReRAM(time_s)
+    noise = ReRAM()
+    with pytest.raises(ValueError, match="nothing else was measured"):
+        noise.read(noise.program(torch.ones(2, 2), generator()), time_s, generator())
+    if time_s != 3600.0:
+        with pytest.raises(ValueError, match="`time_s` must be"):
+            ReRAM(time_s, interpolate=True)
+
+
+CMO_TARGETS = 9.0 + 79.2 * STEPS
+CMO_WEIGHTS = (torch.tensor(STEPS, dtype=torch.float64) * 2 - 1).unsqueeze(-1).repeat(1, COPIES)
+
+
+@pytest.mark.parametrize(
+    ("acceptance", "intercept", "slope"), [(0.002, 0.00081107, 0.00106879), (0.02, 0.0112185391, 0.01129027418)]
+)
+def test_cmo_programming_is_a_clamped_normal(acceptance: float, intercept: float, slope: float) -> None:
+    noise = CMO(acceptance=acceptance)
+    sample = noise.read_devices(noise.program(CMO_WEIGHTS, generator()), None, generator())[0, 0].numpy()
+    deviation = intercept + slope * CMO_TARGETS
+    for scale, right in ((1.0, True), (1.05, False)):
+        one, square = clamped(CMO_TARGETS, scale * deviation, 9.0, 88.2)
+        assert agree(sample * 1e3, (one * 1e3, square * 1e6)) == right  # in nS: the variances are small
+
+
+@pytest.mark.parametrize("time_s", [1.0, DAY, YEAR])
+def test_cmo_relaxes_and_is_read_as_the_quadrature(time_s: float) -> None:
+    noise = CMO()
+    state = noise.program(CMO_WEIGHTS, generator())
+    state["conductance_us"] = torch.tensor(CMO_TARGETS)[None, None, :, None].repeat(1, 1, 1, COPIES)
+    log_time = math.log(time_s)
+
+    def read(g: Array, scale: float = 1.0) -> Array:
+        spread = math.sqrt(math.log((time_s + 1e-6) / 2e-6))
+        return scale * 0.0277316483 * np.log10(np.maximum(g, 1)) * spread
+
+    def both(scale: float) -> Moments:
+        def relaxed(xi: Array) -> Moments:
+            deviation = scale * (0.04201137 * log_time + 0.41183342)
+            g = CMO_TARGETS[:, None] - 0.08900206 * log_time + deviation * xi
+            return clamped(g, read(g), 9.0, 88.2)
+
+        return over_normal(relaxed)
+
+    def alone(scale: float) -> Moments:
+        g = CMO_TARGETS - 0.08900206 * log_time
+        return clamped(g, read(g, scale), 9.0, 88.2)
+
+    sample = noise.read_devices(state, time_s, generator(1))[0, 0].numpy()
+    assert agree(sample, both(1.0))
+    assert not agree(sample, both(1.05))
+    state["relaxation"] = torch.zeros_like(state["relaxation"])
+    sample = noise.read_devices(state, time_s, generator(1))[0, 0].numpy()
+    assert agree(sample, alone(1.0))
+    assert not agree(sample, alone(1.05))
+
+
+def test_cmo_before_one_second_is_read_noise_alone() -> None:
+    noise = CMO()
+    state = noise.program(torch.linspace(-1, 1, 50), generator())
+    programmed, half, early = (noise.read(state, t, generator(1)) for t in (None, 0.5, 0.0))
+    assert torch.equal(early, programmed)  # ln(1/2) < 0: nothing has accumulated
+    assert 0 < (half - programmed).abs().max() < 0.02
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # aihwkit's, under this torch
+@every_device
+def test_aihwkit_draws_from_the_same_distributions(noise: PhaseChange) -> None:
+    """Where aihwkit is installed: each device through the conductance functions of its noise model."""
+    models = pytest.importorskip("aihwkit.inference.noise", reason="aihwkit is not installed")
+    published = Published(noise)
+    if isinstance(noise, PCM):
+        theirs = models.pcm.PCMLikeNoiseModel(g_max=25.0)
+    else:
+        theirs = pytest.importorskip("aihwkit.inference.noise.hermes").HermesNoiseModel(num_devices=noise.devices)
+    t = targets(published.g_max)[0, 0]
+    g = torch.tensor(t, dtype=torch.float32).unsqueeze(-1).repeat(1, COPIES)
+    torch.manual_seed(0)
+    programmed = theirs.apply_programming_noise_to_conductance(g)
+    exponent = theirs.generate_drift_coefficients(g)
+    assert agree(programmed.double().numpy(), rectified(t, published.programming(t / published.g_max)))
+    assert agree(exponent.double().numpy(), folded(*published.drift(t / published.g_max)))
+    sample = theirs.apply_drift_noise_to_conductance(programmed, exponent, DAY).double().numpy()
+    assert agree(sample, published.after(t, DAY))

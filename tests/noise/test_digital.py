@@ -1,0 +1,237 @@
+"""Quantised weights, faulty bits, broken devices and lines, shared variation, and noises one after the other."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from samson.noise import (
+    PCM,
+    PRESETS,
+    BitErrors,
+    Compose,
+    DeadLines,
+    Gaussian,
+    Mapping,
+    Quantize,
+    StuckDevices,
+    Variation,
+    bit_error_rate,
+    preset,
+)
+
+DAY = 86_400.0
+
+
+def generator(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def weights(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator(11), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("per", ["tensor", "channel"])
+@pytest.mark.parametrize("scheme", ["symmetric", "asymmetric"])
+def test_quantisation_is_the_nearest_of_the_representable_values(scheme: str, per: str, bits: int) -> None:
+    w = weights(3, 40)
+    quantised = Quantize(bits, scheme, per)(w, generator()).numpy()
+    for rows in [w.numpy()] if per == "tensor" else list(w.numpy()[:, None]):
+        largest = np.abs(rows).max()
+        values = (
+            np.linspace(-largest, largest, 2**bits - 1)
+            if scheme == "symmetric"
+            else np.linspace(rows.min(), rows.max(), 2**bits)
+        )
+        nearest = values[np.abs(rows[..., None] - values).argmin(-1)]
+        place = slice(None) if per == "tensor" else [i for i in range(3) if (w[i].numpy() == rows[0]).all()]
+        assert np.allclose(quantised[place], nearest, atol=1e-12)
+        assert not np.allclose(rows, nearest, atol=1e-3)
+
+
+def words(noise: BitErrors, w: Tensor, seed: int = 0) -> Tensor:
+    """What the memory holds, from the weights that are read."""
+    codes, step, zero = noise.format.encode(w)
+    read = ((noise(w, generator(seed)) - zero) / step).round().int()
+    return noise.format.to_words(codes) ^ noise.format.to_words(read)
+
+
+@pytest.mark.parametrize("scheme", ["symmetric", "asymmetric"])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_each_bit_flips_with_the_rate(scheme: str, bits: int) -> None:
+    p, w = 0.05, weights(100, 400)
+    flipped = words(BitErrors(p, bits=bits, scheme=scheme), w)
+    flips = torch.stack([(flipped >> i) & 1 for i in range(bits)]).flatten(1).double()
+    error = 5 * math.sqrt(p * (1 - p) / w.numel())
+    assert (flips.mean(1) - p).abs().max() < error
+    assert (flips.mean(1) - 1.2 * p).abs().min() > error  # the check can fail
+    together = (flips[0] * flips[1]).mean()
+    assert abs(together - p**2) < 5 * math.sqrt(p**2 / w.numel())
+
+
+@pytest.mark.parametrize("scheme", ["symmetric", "asymmetric"])
+@pytest.mark.parametrize("fault", ["flip", "stuck"])
+def test_faults_at_a_small_rate_are_a_subset(scheme: str, fault: str) -> None:
+    w = weights(100, 100)
+    rates = (0.0005, 0.005, 0.025)
+    one, two, three = (words(BitErrors(p, scheme=scheme, fault=fault), w) for p in rates)
+    assert torch.equal(one & two, one)
+    assert torch.equal(two & three, two)
+    assert (one != two).any()
+    other = words(BitErrors(0.025, scheme=scheme, fault=fault), w, seed=1)
+    assert not torch.equal(two & other, two)  # the check can fail
+
+
+def test_about_half_of_the_stuck_cells_change_a_value() -> None:
+    w, p = weights(200, 200), 0.1
+    wrong = words(BitErrors(p, fault="stuck"), w)
+    rate = sum(((wrong >> i) & 1).double().mean() for i in range(8)) / 8
+    assert abs(rate - p / 2) < 5 * math.sqrt(p / 2 / (8 * w.numel()))
+
+
+def test_a_pattern_persists_only_where_that_is_said() -> None:
+    w = weights(10, 10)
+    for persistent in (True, False):
+        noise = BitErrors(0.05, persistent=persistent)
+        state = noise.program(w, generator())
+        one, two = (noise.read(state, None, generator(seed)) for seed in (1, 2))
+        assert torch.equal(one, two) == persistent
+
+
+def test_voltage_is_log_linear_and_flagged_outside() -> None:
+    for voltage, rate in {0.75: 0.204, 0.79: 0.056, 0.833: 0.012, 0.875: 0.001}.items():
+        assert bit_error_rate(voltage) == pytest.approx(rate)
+    assert bit_error_rate(0.77) == pytest.approx(math.sqrt(0.204 * 0.056))
+    assert BitErrors(voltage=0.77).probability == bit_error_rate(0.77)
+    for voltage in (0.7, 0.9):
+        with pytest.warns(UserWarning, match="outside the measured range"):
+            noise = BitErrors(voltage=voltage)
+        assert 0 < noise.probability <= 0.5
+        noise(weights(2, 2), generator())  # said once
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "Give one of `rate` and `voltage`, got None and None"),
+        ({"rate": 0.1, "voltage": 0.8}, "Give one of `rate` and `voltage`"),
+        ({"rate": 1.5}, "`rate` must be ≤ 1, got 1.5"),
+        ({"rate": 0.1, "bits": 9}, "`bits` must be a whole number from 2 to 8, got 9"),
+        ({"rate": 0.1, "scheme": "float"}, "`scheme` must be one of symmetric, asymmetric"),
+        ({"rate": 0.1, "fault": "burnt"}, "`fault` must be one of flip, stuck"),
+        ({"voltage": -1.0}, "`voltage` must be > 0"),
+    ],
+)
+def test_contradictions_are_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BitErrors(**arguments)
+
+
+def test_stuck_devices_are_stuck() -> None:
+    w = torch.tensor([[1.0, -0.5]])
+    assert torch.equal(StuckDevices(low=1.0)(w, generator()), torch.zeros(1, 2))
+    single = Mapping(pair=False)
+    assert torch.allclose(StuckDevices(high=1.0, mapping=single)(w, generator()), torch.ones(1, 2))
+    assert torch.allclose(StuckDevices(low=1.0, mapping=single)(w, generator()), torch.full((1, 2), -0.5))
+    noisy = StuckDevices(0.1, 0.05)(weights(300, 300), generator())
+    untouched = (noisy == weights(300, 300)).double().mean().item()
+    assert untouched == pytest.approx(0.95 * 0.85, abs=5 * 0.5 / 300)  # the device at g_min may be stuck there
+    with pytest.raises(ValueError, match="`low` \\+ `high` must be ≤ 1"):
+        StuckDevices(0.6, 0.6)
+
+
+def test_dead_lines_are_whole_lines() -> None:
+    w = torch.ones(50, 30, 3, 3)
+    rows = DeadLines(rows=0.2)(w, generator()).flatten(1)
+    columns = DeadLines(columns=0.2)(w, generator()).flatten(1)
+    assert torch.equal(rows, rows[:1].expand_as(rows))
+    assert torch.equal(columns, columns[:, :1].expand_as(columns))
+    assert 0.1 < (rows == 0).double().mean() < 0.3
+    assert 0.05 < (columns == 0).double().mean() < 0.4
+    tiles = DeadLines(columns=0.2, tile_inputs=90)(w, generator()).flatten(1).unflatten(1, (3, 90))
+    assert torch.equal(tiles, tiles[..., :1].expand_as(tiles))
+    assert not torch.equal(tiles, tiles[:, :1].expand_as(tiles))  # each tile has columns of its own
+
+
+@pytest.mark.parametrize(
+    ("per", "tile_inputs", "same"),
+    [("layer", None, (0, 1)), ("chip", None, (0, 1)), ("channel", None, (1,)), ("tile", 4, (0,))],
+)
+def test_variation_is_shared_by_the_unit(per: str, tile_inputs: int | None, same: tuple[int, ...]) -> None:
+    w = torch.ones(6, 8, dtype=torch.float64)
+    noise = Variation(0.1, 0.05, 0.02, per=per, tile_inputs=tile_inputs)
+    state = noise.program(w, generator())
+    for time_s in (None, DAY):
+        noisy = noise.read(state, time_s, generator())
+        assert torch.allclose(noisy, noisy.mean(same, keepdim=True).expand_as(noisy))
+    assert len(noise.read(state, None, generator()).unique()) == {"channel": 6, "tile": 2}.get(per, 1)
+
+
+def test_variation_is_the_formula_and_off_by_default() -> None:
+    w = weights(3, 4)
+    assert torch.equal(Variation()(w, generator()), w)
+    state = {"weight": w, "shared": torch.tensor([0.5, -2.0, 1.5], dtype=torch.float64)}
+    noise = Variation(gain=0.1, offset=0.02, drift_exponent=0.01)
+    decay = ((DAY + 20) / 20) ** (-0.01 * 1.5)
+    expected = w * (1 + 0.1 * 0.5) * decay + 0.02 * w.abs().max() * -2.0
+    assert torch.allclose(noise.read(state, DAY, generator()), expected)
+    draws = torch.stack([Variation(gain=0.1)(w, generator(seed))[0, 0] / w[0, 0] for seed in range(2000)])
+    assert abs(draws.std() - 0.1) < 5 * 0.1 / math.sqrt(2 * 2000)
+
+
+def test_a_chip_wide_draw_can_be_laid_over_each_tensor() -> None:
+    w, noise = torch.ones(2, 3), Compose(PCM(), Variation(gain=0.1))
+    shared = noise.program_chip(generator(5))
+    assert list(shared) == ["1.shared"]
+    assert not Variation(0.1, per="layer").program_chip(generator())
+    states = [
+        {**Variation(gain=0.1).program(w, generator(seed)), **noise.noises[1].program_chip(generator(5))}
+        for seed in (0, 1)
+    ]
+    one, two = (Variation(gain=0.1).read(state, None, generator()) for state in states)
+    assert torch.equal(one, two)
+    assert torch.equal(one, torch.full_like(w, 1 + 0.1 * shared["1.shared"][0].item()))
+
+
+def test_compose_is_one_after_the_other() -> None:
+    w = weights(5, 6)
+    state = Compose(Quantize(3), PCM(time_s=DAY)).program(w, generator())
+    alone = PCM().program(Quantize(3)(w, generator()), generator())
+    assert torch.equal(state["1.conductance_us"], alone["conductance_us"])
+    assert not torch.equal(state["1.conductance_us"], PCM().program(w, generator())["conductance_us"])
+    reading = Compose(Quantize(3), PCM(time_s=DAY)).read(state, None, generator(1))
+    assert torch.equal(reading, PCM().read(alone, DAY, generator(1)))
+
+
+def test_what_follows_a_device_is_the_same_at_every_time() -> None:
+    w, chip = torch.ones(20, 30), Compose(PCM(time_s=0.0), DeadLines(rows=0.3), Quantize(8))
+    assert chip.default_time_s == 0.0
+    state = chip.program(w, generator())
+    now, year = (chip.read(state, t, generator(i)) for i, t in enumerate((None, 365 * DAY)))
+    assert torch.equal(now == 0, year == 0)
+    assert 0 < (now == 0).double().mean() < 1
+    assert year.abs().mean() < 0.8 * now.abs().mean()
+
+
+def test_a_second_quantiser_of_another_format_is_an_error() -> None:
+    Compose(Quantize(8, "asymmetric"), Gaussian(0.0), BitErrors(0.01))
+    for chain in ((Quantize(4, "asymmetric"), BitErrors(0.01)), (Compose(Quantize(8)), Gaussian(0.1), BitErrors(0.01))):
+        with pytest.raises(ValueError, match="BitErrors owns its quantiser"):
+            Compose(*chain)
+    w = weights(20, 20)
+    chained = Compose(Quantize(8, "asymmetric"), BitErrors(0.0))(w, generator())
+    assert torch.allclose(chained, BitErrors(0.0)(w, generator()), atol=1e-12)
+    with pytest.raises(ValueError, match="at least one noise"):
+        Compose()
+
+
+def test_presets_have_a_source_and_unknown_ones_are_named() -> None:
+    names = {"pcm", "pcm-hermes", "reram-wan2022", "cmo-hfox", "sram-0.80vmin", "int8", "int4"}
+    assert names <= set(PRESETS)
+    assert all(chip.source for chip in PRESETS.values())
+    assert preset("int4") == PRESETS["int4"].noise
+    with pytest.raises(ValueError, match="Did you mean 'pcm-hermes'\\? Available: pcm,"):
+        preset("pcm-herms")

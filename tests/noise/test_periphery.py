@@ -1,0 +1,328 @@
+"""Peripheries against a float64 loop over outputs and inputs, and proof that they reach the layers."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torch.nn.utils import parametrizations, prune
+
+from samson.noise import Gaussian, deploy, generator_for
+from samson.noise.calibration import calibrate
+from samson.noise.operations import operation_of
+from samson.noise.periphery import STANDARD_HWA, WIRES, Periphery
+from samson.noise.storage import load_chip
+from tests.conftest import equal, make_model, snapshot
+
+Draw = Callable[[], float]
+CLEAN = Gaussian(0.0)
+
+
+def rounded(value: float, bound: float, steps: int | None) -> float:
+    value = min(max(value, -bound), bound)
+    return value if steps is None else round(value / (2 * bound / steps)) * (2 * bound / steps)
+
+
+def product(p: Periphery, x: list[float], w: list[list[float]], given: float | None) -> list[float]:
+    """One product without random parts, tile after tile, by the formulas of REFERENCE.md (viii)."""
+    total = [0.0] * len(w)
+    size = p.tile_inputs or len(x)
+    for start in range(0, len(x), size):
+        part = x[start : start + size]
+        n, scale = len(part), given if given is not None else (max(map(abs, part)) or 1.0)
+        volts = [rounded(v / scale, 1.0, p.dac_steps) for v in part]
+        for i, row in enumerate(w):
+            weights = row[start : start + size]
+            column = max(map(abs, weights)) or 1.0
+            weights = [v / column for v in weights]
+            y = sum(a * b for a, b in zip(weights, volts, strict=True))
+            a = n / p.wire_ratio * sum(abs(a * b) for a, b in zip(weights, volts, strict=True))
+            c = a * (a * (0.05 * a - 0.2) + 0.5)
+            y -= p.ir_drop * c * sum(weights[j] * volts[j] * (1 - (1 - j / n) ** 2) for j in range(n))
+            total[i] += rounded(y, p.adc_bound, p.adc_steps) * column * scale
+    return total
+
+
+EXACT = {
+    "nothing": Periphery(),
+    "dac": Periphery(dac_steps=6),
+    "adc": Periphery(adc_steps=14, adc_bound=2.0),
+    "saturation": Periphery(adc_bound=0.5),
+    "tiles": Periphery(adc_steps=20, adc_bound=1.5, tile_inputs=4),
+    "ir drop": Periphery(ir_drop=1.0, wire_ratio=20.0),
+    "ir drop in tiles": Periphery(ir_drop=1.0, wire_ratio=6.0, tile_inputs=5),
+    "all": Periphery(dac_steps=254, adc_steps=254, adc_bound=10.0, ir_drop=1.0, wire_ratio=20.0, tile_inputs=5),
+}
+
+
+def data(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("given", [None, 1.5])
+def test_a_linear_layer_is_the_loop(name: str, given: float | None) -> None:
+    p = replace(EXACT[name], input_ranges={} if given is None else {"": given})
+    layer, x = nn.Linear(11, 3).double(), data(2, 4, 11)
+    with torch.no_grad():
+        layer.weight[1] = 0.0
+        x[0, 0] = 0.0
+        chip = deploy(layer, CLEAN, periphery=p)
+        with chip.at():
+            output = layer(x)
+        plain = layer(x)
+    hand = [product(p, row.tolist(), layer.weight.tolist(), given) for row in x.view(8, 11)]
+    expected = torch.tensor(hand, dtype=torch.float64).view(2, 4, 3) + layer.bias.detach()
+    torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-12)
+    assert chip.reached == {"": 1}
+    if name == "nothing" and given is None:
+        torch.testing.assert_close(output, plain)
+    else:  # the check can fail
+        assert (plain - output).abs().max() > 1e-4
+
+
+CONVOLUTIONS = [
+    (nn.Conv1d(4, 6, 3, stride=2, padding=1, dilation=2, groups=2), (2, 4, 11)),
+    (nn.Conv1d(2, 3, 4, padding="same", bias=False), (3, 2, 7)),
+    (nn.Conv2d(3, 4, (3, 2), padding=(1, 2), padding_mode="circular", stride=(1, 2)), (2, 3, 5, 6)),
+    (nn.Conv2d(4, 4, 3, groups=4, padding_mode="reflect", padding=1), (2, 4, 5, 5)),
+    (nn.Conv2d(2, 2, 2), (2, 4, 4)),
+    (nn.Conv3d(2, 3, 2, dilation=(1, 2, 1)), (1, 2, 3, 4, 3)),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize(("layer", "shape"), CONVOLUTIONS, ids=range(len(CONVOLUTIONS)))
+def test_convolutions_without_errors_are_convolutions(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    layer, x = layer.double(), data(*shape)
+    for p in (Periphery(), Periphery(tile_inputs=5)):
+        with deploy(layer, CLEAN, periphery=p).at():
+            output = layer(x)
+        torch.testing.assert_close(output, layer(x))
+
+
+def test_a_grouped_convolution_is_the_loop() -> None:
+    p, layer, x = EXACT["all"], nn.Conv1d(4, 6, 3, padding=1, stride=2, groups=2).double(), data(2, 4, 9)
+    with deploy(layer, CLEAN, periphery=p).at():
+        output = layer(x)
+    padded = F.pad(x, (1, 1))
+    for b in range(2):
+        for position in range(5):
+            for group in range(2):
+                patch = padded[b, 2 * group : 2 * group + 2, 2 * position : 2 * position + 3].flatten().tolist()
+                rows = layer.weight[3 * group : 3 * group + 3].flatten(1).tolist()
+                hand = torch.tensor(product(p, patch, rows, None), dtype=torch.float64)
+                got = output[b, 3 * group : 3 * group + 3, position] - layer.bias[3 * group : 3 * group + 3]
+                torch.testing.assert_close(got, hand, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("p", "deviation"),
+    [
+        (Periphery(output_noise=0.04), lambda x, w: torch.full((3,), 0.04)),
+        (Periphery(weight_noise=0.02, weight_noise_grows=False), lambda x, w: 0.02 * x.norm().expand(3)),
+        (Periphery(weight_noise=0.02), lambda x, w: 0.02 * (w.abs() @ x**2).sqrt()),
+        (Periphery(input_noise=0.03), lambda x, w: 0.03 * w.norm(dim=1)),
+        (
+            Periphery(weight_noise=0.02, output_noise=0.01),
+            lambda x, w: (0.02**2 * (w.abs() @ x**2) + 0.01**2).sqrt(),
+        ),
+    ],
+)
+def test_noise_has_its_closed_form(p: Periphery, deviation: Callable[[Tensor, Tensor], Tensor]) -> None:
+    n, layer = 40_000, nn.Linear(5, 3, bias=False).double()
+    x = torch.tensor([1.0, -0.5, 0.25, 0.0, 0.1], dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(data(3, 5))
+        column = layer.weight.abs().amax(dim=1)
+        w = layer.weight / column[:, None]
+        errors = (p(operation_of(layer), x.expand(n, 5), layer.weight, generator_for(0)) - layer(x)) / column
+    expected = deviation(x.float(), w.float()).double()
+    assert (errors.mean(dim=0).abs() < 5 * expected / math.sqrt(n)).all()
+    assert ((errors.var(dim=0) - expected**2).abs() < 5 * expected**2 * math.sqrt(2 / n)).all()
+    louder = 1.05 * errors
+    assert ((louder.var(dim=0) - expected**2).abs() > 5 * expected**2 * math.sqrt(2 / n)).any()
+
+
+def test_it_is_pure_and_partial_sums_have_noise_of_their_own() -> None:
+    layer, x = nn.Linear(40, 2).double(), data(1, 40).expand(20_000, 40)
+    before, state = layer.weight.detach().clone(), torch.get_rng_state()
+    noisy = Periphery(output_noise=0.1, input_ranges={"": 1.0})
+    one, two = (noisy(operation_of(layer), x, layer.weight, generator_for(1)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert torch.equal(layer.weight, before)
+    assert torch.equal(torch.get_rng_state(), state)
+    with torch.no_grad():
+        layer.weight.fill_(0.5)
+    for tile, count in ((None, 1), (10, 4)):
+        p = Periphery(output_noise=0.1, tile_inputs=tile)
+        operation = replace(operation_of(layer), input_range=8.0)
+        variance = p(operation, x, layer.weight, generator_for(1)).var(dim=0)
+        assert variance.detach() == pytest.approx(count * (0.1 * 0.5 * 8.0) ** 2, rel=0.05)
+
+
+def test_noise_is_drawn_once_a_reading_by_layer_and_trial() -> None:
+    model, (x, _) = make_model().eval(), (data(4, 2, 5), None)
+
+    def run(reading: int, trial: int = 0) -> Tensor:
+        with deploy(model, CLEAN, periphery=STANDARD_HWA, trial=trial).at(reading=reading), torch.no_grad():
+            return model(x)
+
+    assert torch.equal(run(0), run(0))
+    assert not torch.equal(run(0), run(1))
+    assert not torch.equal(run(0), run(0, trial=1))
+
+
+@pytest.mark.parametrize("kind", ["plain", "parametrised", "pruned", "tied"])
+def test_the_periphery_computes_with_the_chips_weight(kind: str) -> None:
+    linear = nn.Linear(3, 3)
+    model = nn.Sequential(nn.Tanh(), linear)
+    if kind == "parametrised":
+        parametrizations.weight_norm(linear)
+    if kind == "pruned":
+        prune.l1_unstructured(linear, "weight", 0.5)
+    if kind == "tied":
+        model.append(nn.Embedding(3, 3))
+        model[2].weight = linear.weight
+        model[2].forward = lambda y: y
+    x, p, noise = torch.randn(4, 3), Periphery(adc_steps=8, adc_bound=2.0), Gaussian(0.3)
+    noisy = noise(linear.weight.detach(), generator_for(0, 0, "program", "1.weight"))
+    before, hooks = snapshot(model), len(linear._forward_hooks)
+    chip = deploy(model, noise, periphery=p)
+    with chip.at():
+        output = model(x)
+    hand = torch.tensor([product(p, row, noisy.tolist(), None) for row in x.tanh().tolist()]) + linear.bias
+    torch.testing.assert_close(output, hand)
+    assert chip.reached == {"1": 1}
+    assert equal(snapshot(model), before)
+    assert len(linear._forward_hooks) == hooks
+    with pytest.raises(ZeroDivisionError), chip.at():
+        raise ZeroDivisionError
+    assert len(linear._forward_hooks) == hooks
+
+
+def test_models_that_hooks_do_not_reach_are_refused() -> None:
+    compiled = nn.Sequential(nn.Linear(2, 2))
+    compiled[0].compile(backend="eager")
+    cases = {
+        "but the model is. Deploy the original": torch.compile(nn.Linear(2, 2), backend="eager"),
+        "not compiled, but `0` is": compiled,
+        "but `self_attn` is a MultiheadAttention, which hooks": nn.TransformerEncoderLayer(4, 2, 8),
+        "but `0` is a LSTM": nn.Sequential(nn.LSTM(2, 2)),
+        "but `0` is a ConvTranspose1d": nn.Sequential(nn.ConvTranspose1d(2, 2, 2)),
+        "but `0` is a Bilinear": nn.Sequential(nn.Bilinear(2, 2, 2)),
+    }
+    for message, model in cases.items():
+        with pytest.raises(ValueError, match=message):
+            deploy(model, CLEAN, periphery=STANDARD_HWA)
+    with pytest.raises(ValueError, match="`out_proj` is a NonDynamicallyQuantizableLinear of attention"):
+        deploy(nn.MultiheadAttention(4, 2), CLEAN, periphery=STANDARD_HWA, select="out_proj")
+
+
+class Bypass(nn.Module):
+    """Takes the weight of its second layer without calling the layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called, self.taken = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(self.called(self.called(x)), self.taken.weight)
+
+
+def test_the_count_finds_a_layer_that_the_model_does_not_call() -> None:
+    model, x = Bypass(), torch.randn(2, 3)
+    before = snapshot(model)
+    chip = deploy(model, CLEAN, periphery=STANDARD_HWA)
+    with pytest.raises(RuntimeError, match="`taken` was not reached"), chip.at():
+        model(x)
+    assert chip.reached == {"called": 2, "taken": 0}
+    assert equal(snapshot(model), before)
+    with pytest.raises(RuntimeError, match="`called` was not reached: the model was not run"), chip.at():
+        pass
+    with pytest.raises(ZeroDivisionError), chip.at():  # the error in the block is the one to be seen
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_the_layers_around_attention_are_reached(gradients: bool) -> None:
+    layer, x = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval(), torch.randn(2, 5, 8)
+    chip = deploy(layer, CLEAN, periphery=STANDARD_HWA, select="linear?")
+    with chip.at(), torch.set_grad_enabled(gradients):
+        layer(x)
+    assert chip.reached == {"linear1": 1, "linear2": 1}
+
+
+def test_calibration_finds_ranges_and_leaves_the_model_alone() -> None:
+    model = make_model(torch.float32)
+    model[1].train()
+    x = data(16, 2, 5).float()
+    before, state = snapshot(model), torch.get_rng_state()
+    ranges = calibrate(model, x.split(5))
+    assert equal(snapshot(model), before)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model[1].training
+    assert set(ranges) == {"0", "4"}
+    assert ranges["0"] == x.abs().max()
+    assert calibrate(model, [x], quantile=0.5)["0"] == pytest.approx(x.abs().median().item(), rel=0.02)
+    chip = deploy(model, CLEAN, periphery=replace(STANDARD_HWA, input_ranges=ranges))
+    with chip.at(), torch.no_grad():
+        model(x)
+    for wrong, message in (({"0": 1.0}, "`4` is not there"), ({"0": 0.0}, "`input_ranges` must be > 0")):
+        with pytest.raises(ValueError, match=message):
+            deploy(model, CLEAN, periphery=replace(STANDARD_HWA, input_ranges=wrong))
+    with pytest.raises(ValueError, match="`0` had no input"):
+        calibrate(model, [])
+    with pytest.raises(ValueError, match="`quantile` must be in"):
+        calibrate(model, [x], quantile=0.0)
+
+
+def test_inputs_beyond_the_range_saturate() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    p = Periphery(input_ranges={"": 2.0})
+    with deploy(layer, CLEAN, periphery=p).at(), torch.no_grad():
+        outputs = [layer(input=torch.tensor([v])).item() for v in (1.0, 2.0, 3.0)]
+    w = layer.weight.item()
+    assert outputs == pytest.approx([w, 2 * w, 2 * w])
+
+
+def test_a_saved_chip_keeps_its_periphery(tmp_path: Path) -> None:
+    model, x = make_model().eval(), data(3, 2, 5)
+    chip = deploy(model, Gaussian(0.1), periphery=STANDARD_HWA)
+    chip.save(tmp_path / "chip")
+    with pytest.raises(ValueError, match="`periphery` must be the chip's own, Periphery"):
+        load_chip(tmp_path / "chip", model, Gaussian(0.1))
+    loaded = load_chip(tmp_path / "chip", model, Gaussian(0.1), periphery=STANDARD_HWA)
+    with torch.no_grad():
+        with chip.at():
+            one = model(x)
+        with loaded.at():
+            assert torch.equal(model(x), one)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_dtypes(dtype: torch.dtype) -> None:
+    layer, x = nn.Linear(6, 3).to(dtype), data(4, 6).to(dtype)
+    p = replace(STANDARD_HWA, tile_inputs=4)
+    one = p(operation_of(layer), x, layer.weight, generator_for(0))
+    assert one.dtype == dtype
+    assert torch.equal(one, p(operation_of(layer), x.float(), layer.weight.float(), generator_for(0)).to(dtype))
+
+
+def test_arguments_out_of_range_are_named() -> None:
+    cases: dict[str, dict[str, object]] = {
+        "`dac_steps` must be even and ≥ 2": {"dac_steps": 255},
+        "`output_noise` must be ≥ 0 and finite, got -0.1": {"output_noise": -0.1},
+        "`adc_bound` must be > 0": {"adc_bound": 0.0},
+        "`adc_bound` must be finite where `adc_steps` rounds": {"adc_steps": 254},
+        "`tile_inputs` must be ≥ 1": {"tile_inputs": 0},
+        "`wire_ratio` must be > 0": {"wire_ratio": -1.0},
+    }
+    for message, arguments in cases.items():
+        with pytest.raises(ValueError, match=message):
+            Periphery(**arguments)
+    assert pytest.approx(5.7143e5, rel=1e-4) == WIRES

@@ -1,0 +1,116 @@
+"""Which weights lie on the chip, by default and by selection."""
+
+import pytest
+import torch
+from torch import nn
+
+from samson.noise import Gaussian, deploy, on_chip
+from tests.conftest import snapshot
+
+
+class Everything(nn.Module):
+    """A layer of each kind; the names are in alphabetical order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = nn.MultiheadAttention(8, 2, bias=True, add_bias_kv=True)
+        self.bag = nn.EmbeddingBag(5, 3)
+        self.bilinear = nn.Bilinear(2, 3, 4)
+        self.cell = nn.GRUCell(2, 3)
+        self.conv = nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.ConvTranspose3d(4, 2, 1))
+        self.embed = nn.Embedding(5, 3)
+        self.norm = nn.LayerNorm(3)
+        self.own = nn.Parameter(torch.ones(2, 2))
+        self.recurrent = nn.LSTM(2, 3, bidirectional=True)
+
+
+RECURRENT = [f"recurrent.weight_{kind}_l0{way}" for way in ("", "_reverse") for kind in ("ih", "hh")]
+PACKED = [f"attend.in_proj_weight.{part}" for part in "qkv"]
+DEFAULT = {
+    *PACKED, "attend.out_proj.weight", "bilinear.weight", "cell.weight_ih", "cell.weight_hh", "conv.0.weight",
+    "conv.2.weight", *RECURRENT,
+}  # fmt: skip
+
+
+def names(model: nn.Module, select: object = None) -> set[str]:
+    return {t.name for t in on_chip(model, select)}
+
+
+def test_the_default_selection_and_nothing_else_is_noisy() -> None:
+    model = Everything()
+    assert names(model) == DEFAULT
+    before = snapshot(model)
+    with deploy(model, Gaussian(0.2)).at():
+        changed = {name for name, value in snapshot(model).items() if not torch.equal(value, before[name])}
+    assert changed == {name.removesuffix(".q") for name in DEFAULT} - set(PACKED)
+
+
+@pytest.mark.parametrize(
+    ("select", "expected"),
+    [
+        (nn.Conv1d, {"conv.0.weight"}),
+        ((nn.Bilinear, nn.RNNBase), {"bilinear.weight", *RECURRENT}),
+        (nn.MultiheadAttention, {*PACKED, "attend.out_proj.weight"}),
+        (nn.Linear, {"attend.out_proj.weight"}),
+        ([nn.Embedding, "bag"], {"embed.weight", "bag.weight"}),
+        ("conv.*", {"conv.0.weight", "conv.2.weight"}),
+        ("recurrent.weight_hh_*", {RECURRENT[1], RECURRENT[3]}),
+        ("*.q", {PACKED[0]}),
+        (lambda name, layer: name == "cell", {"cell.weight_ih", "cell.weight_hh"}),
+    ],
+)
+def test_selections(select: object, expected: set[str]) -> None:
+    model = Everything()
+    assert names(model, select) == expected
+    wrapped = torch.compile(nn.DataParallel(model), backend="eager")
+    assert names(wrapped, select) == expected
+
+
+def test_part_of_packed_projections() -> None:
+    """Queries are noisy; keys and values in the same parameter are bitwise clean."""
+    layer = nn.MultiheadAttention(4, 2)
+    before = layer.in_proj_weight.detach().clone()
+    with deploy(layer, Gaussian(0.2), select="in_proj_weight.q").at():
+        assert (layer.in_proj_weight[:4] != before[:4]).all()
+        assert torch.equal(layer.in_proj_weight[4:], before[4:])
+    assert torch.equal(layer.in_proj_weight, before)
+
+
+def test_one_of_two_tied_layers() -> None:
+    model = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+    model[1].weight = model[0].weight
+    before = model[0].weight.detach().clone()
+    with deploy(model, Gaussian(0.2), select="1").at():
+        assert torch.equal(model[0].weight, before)
+        assert (model[1].weight != before).all()
+    assert model[1].weight is model[0].weight
+
+
+def test_an_embedding_that_is_asked_for_has_its_outputs_as_channels() -> None:
+    layer = nn.Embedding(6, 3)
+    with torch.no_grad():
+        layer.weight[:, 0] = 0.0
+    with deploy(layer, Gaussian(0.5, per="channel"), select=nn.Embedding).at():
+        assert (layer.weight[:, 0] == 0).all()
+        assert (layer.weight[:, 1:] != 0).all()
+
+
+def test_a_selection_that_touches_nothing_is_an_error() -> None:
+    model = Everything()
+    for select in (nn.BatchNorm1d, "norm", "nothing*", lambda name, layer: False, ()):
+        with pytest.raises(ValueError, match=r"`select` must leave a weight.*15 weights to choose from: `attend"):
+            deploy(model, Gaussian(0.1), select=select)
+    with pytest.raises(ValueError, match="with none"):
+        on_chip(nn.ReLU())
+    with pytest.raises(TypeError, match="`select` must be a type, a pattern, a list of these or a function, got 3"):
+        on_chip(model, 3)
+
+
+def test_a_bare_layer_and_a_wrapped_one_have_the_same_name() -> None:
+    layer = nn.Linear(2, 2)
+    assert names(layer) == names(nn.DataParallel(layer)) == {"weight"}
+
+
+def test_layers_that_are_called_like_a_wrapper_keep_names_of_their_own() -> None:
+    model = nn.ModuleDict({"a": nn.Linear(2, 2), "module": nn.ModuleDict({"a": nn.Linear(2, 2)})})
+    assert names(model) == {"a.weight", "module.a.weight"}

@@ -1,0 +1,117 @@
+"""Chips on disk: the same chip comes back, and no other model, noise or file passes for it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from samson.noise import Gaussian, deploy
+from samson.noise.storage import load_chip
+from tests.conftest import equal, make_model, snapshot
+from tests.noise.test_chip import Reading, read
+
+
+def make(dtype: torch.dtype = torch.float64) -> nn.Sequential:
+    return make_model(dtype)
+
+
+def test_a_chip_comes_back_with_its_programming_and_its_readings(tmp_path: Path) -> None:
+    path, model = tmp_path / "chip.safetensors", make()
+    chip = deploy(model, Reading(), seed=3, trial=4)
+    read(chip, 60.0)
+    chip.save(path)
+    state = torch.get_rng_state()
+    loaded = load_chip(path, make(), Reading())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (loaded.seed, loaded.trial, loaded.readings) == (3, 4, 1)
+    for name, held in chip.states.items():
+        assert equal(loaded.states[name], held)
+    assert torch.equal(read(loaded, 3600.0), read(chip, 3600.0))  # reading 1 of both
+    assert torch.equal(read(loaded, reading=0), read(chip, reading=0))
+    other = deploy(model, Reading(), seed=3, trial=5)
+    assert not torch.equal(read(other, reading=0), read(chip, reading=0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_every_dtype_and_layout(tmp_path: Path, dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ConvTranspose2d(8, 4, 3)).to(dtype, memory_format=torch.channels_last)
+    chip = deploy(model, Gaussian(0.1))
+    chip.save(tmp_path / "chip")
+    loaded = load_chip(tmp_path / "chip", model, Gaussian(0.1))
+    with chip.at():
+        one = snapshot(model)
+    with loaded.at():
+        assert all(torch.equal(value, one[name]) for name, value in snapshot(model).items())
+
+
+def test_the_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, chip = tmp_path / "chip", deploy(make(), Gaussian(0.1))
+    path.write_bytes(b"the old file")
+
+    def interrupted(self: Path, content: bytes) -> None:
+        with self.open("wb") as file:
+            file.write(content[:10])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            chip.save(path)
+    assert path.read_bytes() == b"the old file"
+    assert list(tmp_path.iterdir()) == [path]
+    chip.save(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+    path, model, noise = tmp_path / "chip", make(), Gaussian(0.1)
+    deploy(model, noise).save(path)
+    with pytest.raises(
+        ValueError, match=r"`noise` must be the chip's own, Gaussian\(sigma=0.1, .* got Gaussian\(sigma=0.2"
+    ):
+        load_chip(path, model, Gaussian(0.2))
+    with pytest.raises(ValueError, match=r"the chip's tensors, 0.weight, 4.weight, got 4.weight. Was `select` another"):
+        load_chip(path, model, noise, select=nn.Linear)
+    with pytest.raises(ValueError, match=r"`0.weight` has dtype float32, and the chip has float64"):
+        load_chip(path, make(torch.float32), noise)
+    other = make()
+    other[4] = nn.Linear(20, 5).double()
+    with pytest.raises(ValueError, match=r"`4.weight` has shape \[5, 20\], and the chip has \[3, 20\]"):
+        load_chip(path, other, noise)
+    with pytest.raises(ValueError, match=r"`0.weight` has digest of the weights"):
+        load_chip(path, make_model(seed=1), noise)
+    load_chip(path, model, noise)
+
+
+def test_files_that_are_no_chips(tmp_path: Path) -> None:
+    model, noise, path = make(), Gaussian(0.1), tmp_path / "chip"
+    with pytest.raises(FileNotFoundError):
+        load_chip(path, model, noise)
+    for content in (b"", b"not a chip", (1 << 40).to_bytes(8, "little")):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="`path` must be a file that `save_chip` wrote"):
+            load_chip(path, model, noise)
+    save_file({"a": torch.ones(2)}, path)
+    with pytest.raises(ValueError, match="`path` must be a file that `save_chip` wrote"):
+        load_chip(path, model, noise)
+    deploy(model, noise).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-8])
+    with pytest.raises(ValueError, match="`path` must be a file that `save_chip` wrote"):
+        load_chip(path, model, noise)
+    save_file({"a": torch.ones(1)}, path, {"samson_chip": '{"version": 2}'})
+    with pytest.raises(ValueError, match="has format version 2; this library reads 1"):
+        load_chip(path, model, noise)
+
+
+def test_a_model_that_lies_on_a_chip_is_neither_saved_nor_loaded(tmp_path: Path) -> None:
+    model, noise = make(), Gaussian(0.1)
+    chip = deploy(model, noise)
+    chip.save(tmp_path / "chip")
+    with chip.at():
+        with pytest.raises(RuntimeError, match="lies on a chip already"):
+            chip.save(tmp_path / "chip")
+        with pytest.raises(RuntimeError, match="lies on a chip already"):
+            load_chip(tmp_path / "chip", model, noise)
