@@ -40,7 +40,7 @@ def clamp(x: Array, low: float, high: float) -> Array:
 
 @dataclass(frozen=True)
 class Published:
-    """Constants of REFERENCE.md §2 (ii) and (iii), with one that may be made wrong."""
+    """The published constants, with one that may be made wrong."""
 
     noise: PhaseChange
     wrong: str = ""

@@ -28,7 +28,7 @@ def rounded(value: float, bound: float, steps: int | None) -> float:
 
 
 def product(p: Periphery, x: list[float], w: list[list[float]], given: float | None) -> list[float]:
-    """One product without random parts, tile after tile, by the formulas of REFERENCE.md (viii)."""
+    """One product without random parts, tile after tile, by the published formulas."""
     total = [0.0] * len(w)
     size = p.tile_inputs or len(x)
     for start in range(0, len(x), size):

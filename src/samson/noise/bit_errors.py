@@ -14,7 +14,7 @@ from samson.noise.quantisation import Format
 from samson.noise.random import working_dtype
 
 RATES = {0.75: 0.204, 0.79: 0.056, 0.833: 0.012, 0.875: 0.001}
-"""Bit error rate by V/V_min, read off the plots of Stutz et al. 2021: REFERENCE.md §2 (vi)."""
+"""Bit error rate by V/V_min, read off the plots of Stutz et al. 2021."""
 FAULTS = ("flip", "stuck")
 
 
@@ -74,7 +74,7 @@ class BitErrors(WeightNoise):
         >>> noisy.shape
         torch.Size([3, 3])
 
-    Reference: Stutz et al. 2021, arXiv 2006.13977 (flips); NeuralFuse (stuck cells); REFERENCE.md §2 (vi) [MEM].
+    Reference: Stutz et al. 2021, arXiv 2006.13977 (flips); NeuralFuse (stuck cells) [MEM].
     """
 
     rate: float | None = None

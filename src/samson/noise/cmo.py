@@ -56,7 +56,7 @@ class CMO(DeviceNoise):
         >>> noisy.shape
         torch.Size([3, 3])
 
-    Reference: Falcone et al. [MEM]; aihwkit `inference/noise/reram.py`; REFERENCE.md §2 (v). Constants: of this
+    Reference: Falcone et al. [MEM]; aihwkit `inference/noise/reram.py`. Constants: of this
     module.
     """
 

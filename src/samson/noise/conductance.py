@@ -45,7 +45,7 @@ class Mapping:
         >>> Mapping(g_min_us=5.0).weights(held["conductance_us"], held, g_max_us=25.0)
         tensor([[ 1.0000, -0.5000]])
 
-    Reference: REFERENCE.md §2, "Mapping"; no constants.
+    Reference: the mapping of aihwkit and CrossSim, both devices of a pair drawn; no constants.
     """
 
     g_min_us: float = 0.0

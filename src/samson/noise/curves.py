@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 SMALLEST = 1e-7
-"""Relative conductances are clipped here before a logarithm is taken (REFERENCE.md §2 (ii))."""
+"""Relative conductances are clipped here before a logarithm is taken, as in aihwkit."""
 
 
 def polynomial(coefficients: Sequence[float], r: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class StuckDevices(FixedNoise):
         tensor([[0., 0., 0.]])
 
     Reference: the names say what they do, as conventions for "SA0" differ. An early resistive chip had around 10 %
-    faulty devices, SA0 1.75 % and SA1 9.04 % [MEM]: REFERENCE.md §2 (vii).
+    faulty devices, SA0 1.75 % and SA1 9.04 % [MEM].
     """
 
     low: float = 0.0
@@ -92,7 +92,7 @@ class DeadLines(FixedNoise):
         >>> DeadLines(columns=1.0)(torch.ones(1, 3), torch.Generator().manual_seed(0))
         tensor([[0., 0., 0.]])
 
-    Reference: REFERENCE.md §2, after (viii); no published constants.
+    No published constants.
     """
 
     rows: float = 0.0

@@ -30,7 +30,7 @@ class Lognormal(FixedNoise):
         >>> bool((noisy > 0).all())
         True
 
-    Reference: the generic lognormal model of REFERENCE.md §2 (i); no constants.
+    Reference: the generic lognormal model of the literature; no constants.
     """
 
     sigma: float

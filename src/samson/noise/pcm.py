@@ -16,7 +16,7 @@ GENERIC = PhaseChangeConstants(
     drift_deviation=Logarithmic(-0.0125, -0.0059, 0.008, 0.045),
     read=InversePower(0.0088, 0.65, 1e-3, 0.2),
 )
-"""aihwkit `inference/noise/pcm.py`; REFERENCE.md §2 (ii)."""
+"""aihwkit `inference/noise/pcm.py`."""
 
 _HERMES_DRIFT_MEAN = Logarithmic(-0.0387, -0.0182, 0.0720, 0.13, 0.0945, (0.0736, -0.0126, -0.0436))
 HERMES = {
@@ -39,7 +39,7 @@ HERMES = {
         read=Logarithmic(-0.0117, -0.0069, 0.015, 0.04, 0.16, (0.0123, 0.0211, -0.0280, 0.0069)),
     ),
 }
-"""By the devices of a cell that act as one: aihwkit `inference/noise/hermes.py`; REFERENCE.md §2 (iii)."""
+"""By the devices of a cell that act as one: aihwkit `inference/noise/hermes.py`."""
 
 
 @dataclass(frozen=True)

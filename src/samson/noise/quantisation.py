@@ -31,7 +31,7 @@ class Format:
     Raises:
         ValueError: If an argument is out of range.
 
-    Reference: REFERENCE.md §2 (vi), after Stutz et al. 2021, arXiv 2006.13977 [MEM]; no constants.
+    Reference: Stutz et al. 2021, arXiv 2006.13977 [MEM]; no constants.
     """
 
     bits: int = 8
@@ -94,7 +94,7 @@ class Quantize(FixedNoise):
         >>> Quantize(2)(torch.tensor([[0.9, -0.2, 0.5]]), torch.Generator())
         tensor([[0.9000, 0.0000, 0.9000]])
 
-    Reference: REFERENCE.md §2 (vi); no constants.
+    Reference: Stutz et al. 2021, arXiv 2006.13977 [MEM]; no constants.
     """
 
     bits: int = 8

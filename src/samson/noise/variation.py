@@ -43,7 +43,7 @@ class Variation(WeightNoise):
         >>> bool((noisy == noisy[0, 0]).all())
         True
 
-    Reference: REFERENCE.md §2, after (viii); no published constants.
+    Reference: real chips vary as a whole too, which independent errors of devices leave out; no published constants.
     """
 
     gain: float = 0.0
