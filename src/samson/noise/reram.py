@@ -19,7 +19,7 @@ DEVIATIONS_US = {
     86_400.0: (0.701, 22.086, -50.773, 47.095, -16.458),
     172_800.0: (0.782, 20.274, -43.507, 37.062, -11.934),
 }
-"""σ in µS by seconds since programming: coefficients of r^0 to r^4 at g_max 40 µS. Wan et al. 2022, by aihwkit's fit."""
+"""σ in µS by seconds since programming: powers r^0 to r^4 at g_max 40 µS. Wan et al. 2022, by aihwkit's fit."""
 
 
 @dataclass(frozen=True)
