@@ -20,6 +20,11 @@ def start(*arguments: object, **settings: object) -> subprocess.Popen:
     return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
 
 
+def heed_interrupts() -> None:
+    """In the new process: a shell's background job would pass on that it ignores them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def samson(*arguments: object) -> tuple[str, str]:
     process = start(*arguments)
     out, err = process.communicate(timeout=240)
@@ -94,7 +99,7 @@ def test_ctrl_c_keeps_finished_runs_and_a_repetition_goes_on(tmp_path: Path, pro
     out = tmp_path / "out"
     command = ["compare", "--methods", "sgd", "--seeds", "4", "--epochs", "4", "--trials", "2", "--levels", ".2"]
     command += ["--out", str(out), "--jobs", str(processes), "--quiet"]
-    process = start(*command, start_new_session=True)
+    process = start(*command, start_new_session=True, preexec_fn=heed_interrupts)
     deadline = time.monotonic() + 120
     while not list((out / "records").glob("*.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
