@@ -110,9 +110,8 @@ def evaluate(
     batches = as_batches(data)
     accuracies = []
     for trial in range(trials):
-        accuracies.append(
-            _on_one_chip(deploy(model, noise, seed=seed, trial=trial, select=select), batches, read_block)
-        )
+        chip = deploy(model, noise, seed=seed, trial=trial, select=select, periphery=periphery)
+        accuracies.append(_on_one_chip(chip, batches, read_block))
         if on_trial is not None:
             on_trial()
     return Evaluation(tuple(accuracies))
