@@ -5,20 +5,24 @@ from functools import partial
 
 from samson.noise.base import FixedNoise, State, WeightNoise
 from samson.noise.bit_errors import BitErrors, bit_error_rate
+from samson.noise.calibration import calibrate
 from samson.noise.chip import Chip, deploy
 from samson.noise.cmo import CMO
 from samson.noise.compose import Compose
 from samson.noise.conductance import Mapping
+from samson.noise.description import TensorDescription, describe
 from samson.noise.device import DeviceNoise
 from samson.noise.faults import DeadLines, StuckDevices
 from samson.noise.gaussian import Gaussian
 from samson.noise.lognormal import Lognormal
 from samson.noise.pcm import PCM, PCMHermes
+from samson.noise.periphery import STANDARD_HWA, Periphery
 from samson.noise.presets import PRESETS, Preset, preset
 from samson.noise.quantisation import Quantize
 from samson.noise.random import generator_for, standard_normal
 from samson.noise.reram import ReRAM
 from samson.noise.selection import ChipTensor, on_chip
+from samson.noise.storage import load_chip, save_chip
 from samson.noise.variation import Variation
 
 NOISES: dict[str, Callable[[float], WeightNoise]] = {
@@ -47,6 +51,7 @@ __all__ = [
     "NOISES",
     "PCM",
     "PRESETS",
+    "STANDARD_HWA",
     "BitErrors",
     "Chip",
     "ChipTensor",
@@ -58,17 +63,23 @@ __all__ = [
     "Lognormal",
     "Mapping",
     "PCMHermes",
+    "Periphery",
     "Preset",
     "Quantize",
     "ReRAM",
     "State",
     "StuckDevices",
+    "TensorDescription",
     "Variation",
     "WeightNoise",
     "bit_error_rate",
+    "calibrate",
     "deploy",
+    "describe",
     "generator_for",
+    "load_chip",
     "on_chip",
     "preset",
+    "save_chip",
     "standard_normal",
 ]
