@@ -2,12 +2,13 @@
 
 Each mode gets four candidates of its radius (or noise, or α), each trained with two seeds that the comparison does not
 use and put on ten validation chips a level; the best mean validation accuracy over the levels wins, ties go to the
-earlier candidate. The winner is then trained with three seeds and put on twenty test chips a level. The base optimizer,
+earlier candidate. The winner is then trained with two other seeds and put on twenty test chips a level. The base optimizer,
 the network and the chips are those of `samson compare --data digits`. Costs are measured apart: steps of all modes in
 turn, in one process with one thread, as the ratio to the plain SGD step of the same round (median and quartiles).
 
     python -m benchmarks.modes_digits         # about 40 minutes on two cores
 
+keeps what is done in `runs/modes-digits.json`, so that a repeated command goes on from there, and
 writes `benchmarks/records/modes-digits.json`, from which `benchmarks/modes_page.py` makes `docs/which-mode.md`. The
 test split chooses nothing.
 """
@@ -54,8 +55,9 @@ from samson.noise import Gaussian
 from samson.records import Configuration
 
 RECORD = Path(__file__).parent / "records" / "modes-digits.json"
+DONE = Path(__file__).parent.parent / "runs" / "modes-digits.json"
 SEARCH = {"seeds": (100, 101), "chip_seed": 1, "chips": 10}
-FINAL = {"seeds": (0, 1, 2), "chip_seed": 0, "chips": 20}
+FINAL = {"seeds": (0, 1), "chip_seed": 0, "chips": 20}
 NETWORK = "small-resnet"
 
 Make = Callable[[nn.Module, float, int], Optimizer]
@@ -196,7 +198,7 @@ def choose(name: str, pool: multiprocessing.pool.Pool) -> dict[str, Any]:
     return {"best": MODES[name].grid[int(scores.argmax())], "scores": [round(float(s), 6) for s in scores]}
 
 
-def costs(rounds: int = 40) -> dict[str, list[float]]:
+def costs(rounds: int = 10) -> dict[str, list[float]]:
     """Quartiles of each mode's step time as a ratio to SGD's in the same round; a round covers a whole cycle."""
     with one_thread():
         data = DATA["digits"]()
@@ -231,17 +233,30 @@ def costs(rounds: int = 40) -> dict[str, list[float]]:
         }
 
 
+def keep(done: dict[str, Any]) -> None:
+    """Write down what is done, for a repetition to go on."""
+    DONE.parent.mkdir(exist_ok=True)
+    DONE.write_text(json.dumps(done))
+
+
 def main() -> None:
     """Search, train, evaluate, measure, and write the record."""
     found: dict[str, Any] = {}
+    done = json.loads(DONE.read_text()) if DONE.exists() else {"chosen": {}, "trials": {}}
+    names = [name for name in MODES if name not in SAME_NUMBERS]
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        chosen = {}
-        for name in MODES:
-            if name not in SAME_NUMBERS:
+        chosen = done["chosen"]
+        for name in names:
+            if name not in chosen:
                 chosen[name] = choose(name, pool)
+                keep(done)
                 print(f"{name:36} {chosen[name]}", file=sys.stderr, flush=True)
-        jobs: list[Job] = [(name, chosen[name]["best"], seed, "test") for name in chosen for seed in FINAL["seeds"]]  # type: ignore[attr-defined]
-        trials = dict(zip(jobs, pool.map(accuracies, jobs, chunksize=1), strict=True))
+        jobs: list[Job] = [(name, chosen[name]["best"], seed, "test") for seed in FINAL["seeds"] for name in names]  # type: ignore[attr-defined]
+        missing = [job for job in jobs if f"{job[0]} {job[2]}" not in done["trials"]]
+        for job, levels in zip(missing, pool.imap(accuracies, missing), strict=True):
+            done["trials"][f"{job[0]} {job[2]}"] = levels
+            keep(done)
+        trials = {job: done["trials"][f"{job[0]} {job[2]}"] for job in jobs}
     print("costs", file=sys.stderr, flush=True)
     ratios = costs()
     chips: dict[str, list[np.ndarray]] = {}
