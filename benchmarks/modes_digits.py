@@ -2,8 +2,8 @@
 
 Each mode gets four candidates of its radius (or noise, or α), each trained with two seeds that the comparison does not
 use and put on ten validation chips a level; the best mean validation accuracy over the levels wins, ties go to the
-earlier candidate. The winner is then trained with two other seeds and put on twenty test chips a level. The base optimizer,
-the network and the chips are those of `samson compare --data digits`. Costs are measured apart: steps of all modes in
+earlier candidate. The winner is then trained with two other seeds and put on twenty test chips a level. The base
+optimizer, the network and the chips are those of `samson compare --data digits`. Costs are measured apart: steps of all modes in
 turn, in one process with one thread, as the ratio to the plain SGD step of the same round (median and quartiles).
 
     python -m benchmarks.modes_digits         # about 40 minutes on two cores
