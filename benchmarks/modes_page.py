@@ -29,9 +29,9 @@ this page is made from it by `benchmarks/modes_page.py`.
 - **Cost** is the time of a step as a ratio to plain SGD's in the same round (median; in brackets the quartiles), on
   one CPU thread. The network is small (78,000 parameters), so what a mode does beside its passes weighs more than on a
   large one.
-- **Accuracy** is on the {split} split, in percent, averaged over the noise levels {levels}, over {chips} chips a level and
-  {seeds} training seeds. It is that of the best of four candidates for the mode's setting (all four are shown): good for
-  choosing a mode, a little too good as a forecast. What `samson compare` shows is on the test split, with intervals.
+- **Accuracy** is on the {split} split, in percent, averaged over the noise levels {levels}, over {chips} chips a level
+  and {seeds} training seeds. It is that of the best of four candidates for the mode's setting (all four are shown):
+  good for choosing a mode, a little too good as a forecast. `samson compare` shows the test split, with intervals.
 - One data set, one network, one kind of noise, {seeds} seeds: take differences of a point or two with care.
 
 {table}
