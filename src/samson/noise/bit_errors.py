@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from samson.noise.base import State, WeightNoise
+from samson.noise.faults import check_rates
 from samson.noise.quantisation import Format
 from samson.noise.random import working_dtype
 
@@ -88,10 +89,8 @@ class BitErrors(WeightNoise):
     def __post_init__(self) -> None:
         if (self.rate is None) == (self.voltage is None):
             raise ValueError(f"Give one of `rate` and `voltage`, got {self.rate!r} and {self.voltage!r}.")
-        if self.rate is not None and not self.rate >= 0:
-            raise ValueError(f"`rate` must be ≥ 0, got {self.rate!r}.")
-        if self.rate is not None and self.rate > 1:
-            raise ValueError(f"`rate` must be ≤ 1, got {self.rate!r}.")
+        if self.rate is not None:
+            check_rates(rate=self.rate)
         if self.voltage is not None:
             bit_error_rate(self.voltage)
         if self.fault not in FAULTS:

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from samson.noise.operations import Operation
-from samson.noise.random import working_dtype
+from samson.noise.random import standard_normal, working_dtype
 
 WIRES = 1 / (0.35 * 5e-6)
 """The largest conductance of a wire segment over that of a device: 0.35 Ω and 5 µS, 5.7143e5."""
@@ -112,7 +112,9 @@ class Periphery:
         scale = _or_one(x.abs().amax(dim=-1, keepdim=True)) if operation.input_range is None else operation.input_range
         x = _convert(x / scale, 1.0, self.dac_steps)
         if self.input_noise:
-            x = x + self.input_noise * _normal(x, generator) * self._present(x, operation.matrices(weight).shape[-1])
+            x = x + self.input_noise * standard_normal(x, generator) * self._present(
+                x, operation.matrices(weight).shape[-1]
+            )
         y = torch.einsum("...gtn,gton->...gto", x, w)
         if self.ir_drop:
             y = y - self.ir_drop * self._drop(x, w, operation.matrices(weight).shape[-1])
@@ -120,9 +122,9 @@ class Periphery:
             power = torch.einsum(
                 "...gtn,gton->...gto", x**2, w.abs() if self.weight_noise_grows else torch.ones_like(w)
             )
-            y = y + self.weight_noise * power.sqrt() * _normal(y, generator)
+            y = y + self.weight_noise * power.sqrt() * standard_normal(y, generator)
         if self.output_noise:
-            y = y + self.output_noise * _normal(y, generator)
+            y = y + self.output_noise * standard_normal(y, generator)
         y = _convert(y, self.adc_bound, self.adc_steps)
         return operation.outputs((y * column * scale).sum(dim=-2)).to(inputs.dtype)
 
@@ -155,10 +157,6 @@ def _convert(values: Tensor, bound: float, steps: int | None) -> Tensor:
     """Saturate at ± bound, and round to steps + 1 levels between."""
     clamped = values.clamp(-bound, bound)
     return clamped if steps is None else (clamped * (steps / 2 / bound)).round() * (2 * bound / steps)
-
-
-def _normal(like: Tensor, generator: Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator, dtype=torch.float32, device=like.device).to(like.dtype)
 
 
 def _or_one(largest: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -98,7 +97,7 @@ class Lookbehind(Climber):
             RuntimeError: Without a closure, or if it leaves no gradient.
         """
         if closure is None:
-            if any(float(group.get("lr", 1.0)) != 0 for group in self.base.param_groups):
+            if not self._rates_are_zero():
                 raise RuntimeError("Lookbehind needs several passes: call `step(closure)`.")
             self.base.step()
             return None
@@ -116,9 +115,7 @@ class Lookbehind(Climber):
             raise
         self._follow(parameters, weights, slow, first)
         self._weights_changed(self.model)
-        if self.last_ascent is not None:
-            self.last_ascent.clean_loss = loss.detach() if isinstance(loss, Tensor) else loss
-            self.last_ascent.perturbed_loss = perturbed.detach() if isinstance(perturbed, Tensor) else perturbed
+        self._note_losses(loss, perturbed)
         return loss
 
     def _fast_steps(
@@ -132,7 +129,7 @@ class Lookbehind(Climber):
             if not parts:
                 raise RuntimeError("No perturbed parameter has a gradient: the closure must call `loss.backward()`.")
             self._ascend(parts, self.model)
-            with nullcontext() if self.model is None else frozen_statistics(self.model):
+            with frozen_statistics(self.model):
                 self.base.zero_grad()
                 loss = run()
             with torch.no_grad():

@@ -183,8 +183,7 @@ class SharpnessAware(Climber):
                 perturbed = closure()
                 if all(p.grad is None for group in self.base.param_groups for p in group["params"]):
                     raise RuntimeError("The closure left no gradient in the perturbed pass. It must call `backward()`.")
-            if self.last_ascent is not None:
-                self.last_ascent.clean_loss, self.last_ascent.perturbed_loss = _detached(clean), _detached(perturbed)
+            self._note_losses(clean, perturbed)
         return perturbed if clean is None else clean
 
     def _unsynchronised(self) -> AbstractContextManager[Any]:
@@ -286,16 +285,6 @@ class SharpnessAware(Climber):
             )
         return model
 
-    def _rates_are_zero(self) -> bool:
-        """Distributed checkpointing makes the state by a step with learning rates of 0, which is none to count."""
-        rates = [group.get("lr", 1.0) for group in self.base.param_groups]
-        waits = any(isinstance(lr, Tensor) and lr.device.type != "cpu" for lr in rates)  # to read one would
-        return not waits and all(float(lr) == 0 for lr in rates)
-
     def _warn_if_plain(self) -> None:
         if not (self._perturbed_since_step or not self.climbs or self._rates_are_zero()):
             self._warn_once("no perturbation was made: pass a closure or use `perturbed`.")
-
-
-def _detached(loss: Any) -> Any:
-    return loss.detach() if isinstance(loss, Tensor) else loss
