@@ -30,7 +30,16 @@ from torch import nn
 from torch.nn import functional
 from torch.optim import SGD, Optimizer
 
-from benchmarks.search_digits import BATCH_SIZE, EPOCHS, LEVELS
+from benchmarks.search_digits import (
+    BATCH_SIZE,
+    CHIP_SEED,
+    CHIPS,
+    EPOCHS,
+    LEVELS,
+    NETWORK,
+    SEEDS,
+    validated,
+)
 from samson import (
     ASAM,
     SAM,
@@ -47,15 +56,11 @@ from samson.experiments.data import DATA
 from samson.experiments.defaults import BASE
 from samson.experiments.environment import environment
 from samson.experiments.networks import build_network
-from samson.experiments.runs import one_thread, sweep
-from samson.experiments.training import Plan, train
+from samson.experiments.runs import one_thread
 from samson.noise import Gaussian
-from samson.records import Configuration
 
 RECORD = Path(__file__).parent / "records" / "modes-digits.json"
 DONE = Path(__file__).parent.parent / "runs" / "modes-digits.json"
-SEEDS, CHIP_SEED, CHIPS = (100, 101), 1, 10
-NETWORK = "small-resnet"
 
 Make = Callable[[nn.Module, float, int], Optimizer]
 
@@ -82,6 +87,12 @@ def base(model: nn.Module, **groups: Any) -> SGD:
     return SGD(param_groups(model, **groups), nesterov=True, **BASE)  # type: ignore[arg-type]
 
 
+def ramp_up(optimizer: Optimizer, shape: str, steps: int) -> None:
+    """Schedule ρ, stepped with the optimizer."""
+    schedule = RhoSchedule(optimizer, shape, steps)
+    optimizer.register_step_post_hook(lambda *_: schedule.step())
+
+
 def sharp(
     rule: type = SAMSON, *, ramp: str | None = None, clip: float | None = None, only_norms: bool = False, **modes: Any
 ) -> Make:
@@ -91,8 +102,7 @@ def sharp(
         groups = {"perturb": norm_layers} if only_norms else {}
         optimizer = SharpnessAware(base(model, **groups), rule(rho=rho), **modes)
         if ramp is not None:
-            schedule = RhoSchedule(optimizer, ramp, steps)
-            optimizer.register_step_post_hook(lambda *_: schedule.step())
+            ramp_up(optimizer, ramp, steps)
         if clip is not None:
             optimizer.register_step_post_hook(WeightClipping(clip))
         return optimizer
@@ -106,8 +116,7 @@ def noisy(ramp: str | None = None, **modes: Any) -> Make:
     def make(model: nn.Module, sigma: float, steps: int) -> Optimizer:
         optimizer = SharpnessAware(base(model), NoiseInjection(Gaussian(sigma)), **modes)
         if ramp is not None:
-            schedule = RhoSchedule(optimizer, ramp, steps)
-            optimizer.register_step_post_hook(lambda *_: schedule.step())
+            ramp_up(optimizer, ramp, steps)
         return optimizer
 
     return make
@@ -162,27 +171,8 @@ Job = tuple[str, float, int]
 def score(job: Job) -> float:
     """Train one candidate with one seed; its mean validation accuracy over the levels."""
     name, value, seed = job
-    plan = Configuration(
-        data="digits",
-        network=NETWORK,
-        methods={name: {MODES[name].searched: value}},
-        overrides=(),
-        noise="gaussian",
-        levels=LEVELS,
-        trials=CHIPS,
-        seeds=1,
-        epochs=EPOCHS,
-        batch_size=BATCH_SIZE,
-        chip_seed=CHIP_SEED,
-    )
-    with one_thread():
-        data = DATA[plan.data]()
-        model = build_network(plan.network, data.classes, seed)
-        steps = EPOCHS * (len(data.train[0]) // BATCH_SIZE)
-        optimizer = MODES[name].make(model, value, steps)
-        train(model, optimizer, data.train, Plan(EPOCHS, BATCH_SIZE, seed), lambda *_: None)
-        levels = sweep(model, data.validation, plan, lambda *_: None)
-        return float(np.mean([np.mean(level.accuracies) for level in levels]))
+    mode = MODES[name]
+    return float(np.mean(validated(name, {mode.searched: value}, lambda model, n: mode.make(model, value, n), seed)))
 
 
 def choose(name: str, pool: multiprocessing.pool.Pool) -> dict[str, Any]:

@@ -19,10 +19,13 @@ import itertools
 import json
 import multiprocessing
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from torch import nn
+from torch.optim import Optimizer
 
 from samson.experiments.data import DATA
 from samson.experiments.defaults import BASE
@@ -31,13 +34,14 @@ from samson.experiments.methods import parse_methods
 from samson.experiments.networks import build_network
 from samson.experiments.runs import one_thread, sweep
 from samson.experiments.training import Plan, train
-from samson.records import Configuration
+from samson.records import Configuration, Settings
 
 RECORD = Path(__file__).parent / "records" / "search-digits.json"
 SEEDS = (100, 101)
 CHIP_SEED = 1
 CHIPS = 10
 EPOCHS, BATCH_SIZE = 30, 64
+NETWORK = "small-resnet"
 LEVELS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 
 RADII = {
@@ -59,14 +63,19 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
 Job = tuple[str, dict[str, float], int]
 
 
-def score(job: Job) -> list[float]:
-    """Train one candidate with one seed; its mean validation accuracy at each level."""
-    name, settings, seed = job
-    [method] = parse_methods([name], [f"{name}.{key}={value}" for key, value in settings.items()])
+def validated(name: str, settings: Settings, make: Callable[[nn.Module, int], Optimizer], seed: int) -> list[float]:
+    """Train a network and put it on the validation chips; its mean accuracy at each level.
+
+    Args:
+        name: Name of the method.
+        settings: Its settings.
+        make: Makes the optimizer from the network and the number of steps.
+        seed: Training seed.
+    """
     plan = Configuration(
         data="digits",
-        network="small-resnet",
-        methods={name: method.record()},
+        network=NETWORK,
+        methods={name: settings},
         overrides=(),
         noise="gaussian",
         levels=LEVELS,
@@ -79,9 +88,16 @@ def score(job: Job) -> list[float]:
     with one_thread():
         data = DATA[plan.data]()
         model = build_network(plan.network, data.classes, seed)
-        schedule = Plan(plan.epochs, plan.batch_size, seed)
-        train(model, method.build(model, seed), data.train, schedule, lambda *_: None)
+        optimizer = make(model, EPOCHS * (len(data.train[0]) // BATCH_SIZE))
+        train(model, optimizer, data.train, Plan(EPOCHS, BATCH_SIZE, seed), lambda *_: None)
         return [float(np.mean(level.accuracies)) for level in sweep(model, data.validation, plan, lambda *_: None)]
+
+
+def score(job: Job) -> list[float]:
+    """Train one candidate with one seed; its mean validation accuracy at each level."""
+    name, settings, seed = job
+    [method] = parse_methods([name], [f"{name}.{key}={value}" for key, value in settings.items()])
+    return validated(name, method.record(), lambda model, steps: method.build(model, seed), seed)
 
 
 def search(name: str, pool: multiprocessing.pool.Pool) -> dict[str, object]:
