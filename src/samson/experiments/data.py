@@ -35,7 +35,7 @@ class Data:
 def digits() -> Data:
     """The 1,797 images of handwritten digits that ship inside scikit-learn, 8 x 8 pixels, values 0 to 1.
 
-    Split at random with a fixed seed: 60 % train (1,078), 20 % validation (359), 20 % test (360).
+    Split at random with a fixed seed: 60 % train (1,078), 20 % validation (360), 20 % test (359).
 
     Reference: E. Alpaydin and C. Kaynak, Optical recognition of handwritten digits, UCI machine learning repository.
     """
