@@ -1,59 +1,112 @@
-"""Intervals: the quantile against scipy, the formula by hand, and coverage on a known truth."""
+"""Intervals over chips: formulas against scipy and root finding, and coverage on a known truth."""
 
 import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
-from samson.evaluation import mean_interval, paired_interval
-from samson.evaluation.statistics import student_quantile
+from samson.evaluation import Evaluation, mean_interval, paired_interval, share_interval
+from samson.evaluation.statistics import mean_bound, mean_p_value
 
-
-@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 9, 19, 49, 99, 999, 100_000])
-@pytest.mark.parametrize("probability", [0.01, 0.5, 0.6, 0.9, 0.975, 0.995, 0.9999])
-def test_student_quantile_is_scipys(degrees: int, probability: float) -> None:
-    expected = stats.t.ppf(probability, degrees)
-    assert student_quantile(probability, degrees) == pytest.approx(expected, rel=1e-8, abs=1e-12)
+REPETITIONS = 4000
 
 
-def test_the_formula_by_hand() -> None:
+def hall(values: np.ndarray, mu: float) -> float:
+    """Hall's transformed statistic, written again: it follows Student's t if μ is the mean."""
+    n, g = len(values), stats.skew(values, bias=False)
+    w = (values.mean() - mu) / values.std(ddof=1)
+    return math.sqrt(n) * (w + g * w**2 / 3 + g**2 * w**3 / 27 + g / (6 * n))
+
+
+def test_few_values_have_students_interval() -> None:
     values = [0.90, 0.94, 0.92, 0.96]
     half = stats.t.ppf(0.975, 3) * math.sqrt(sum((v - 0.93) ** 2 for v in values) / 3) / 2
     interval = mean_interval(values)
     assert (interval.mean, interval.low, interval.high) == pytest.approx((0.93, 0.93 - half, 0.93 + half), rel=1e-8)
     assert mean_interval(values, confidence=0.99).high > interval.high
+    assert interval.half_width == pytest.approx(half)
 
 
-@pytest.mark.parametrize("chips", [5, 20])
-def test_the_interval_covers_a_known_truth(chips: int) -> None:
-    """4,000 sets of chips with a known mean accuracy: the interval contains it in 93 to 97 % of them."""
-    rng = np.random.default_rng(0)
-    truth, repetitions = 0.8, 4000
-    draws = rng.normal(truth, 0.03, (repetitions, chips))
-    intervals = [mean_interval(row.tolist()) for row in draws]
+@pytest.mark.parametrize("probability", [0.005, 0.025, 0.3, 0.95, 0.999])
+def test_bounds_solve_the_transformed_statistic(probability: float) -> None:
+    values = 1 - np.random.default_rng(3).exponential(0.05, 25)
+    bound = mean_bound(values.tolist(), probability)
+    wanted = optimize.brentq(lambda mu: hall(values, mu) - stats.t.ppf(1 - probability, 24), -1, 2)
+    assert bound == pytest.approx(wanted, rel=1e-9)
+    plain = values.mean() - values.std(ddof=1) / 5 * stats.t.ppf(1 - probability, 24)
+    assert abs(bound - plain) > 1e-5  # the skewness of these values is seen
+
+
+def test_the_p_value_is_where_the_interval_meets_zero() -> None:
+    values = (0.02 - np.random.default_rng(4).exponential(0.03, 30)).tolist()
+    p = mean_p_value(values)
+    interval = mean_interval(values, confidence=1 - p)
+    assert min(abs(interval.low), abs(interval.high)) == pytest.approx(0, abs=1e-9)
+    assert mean_p_value([0.0] * 5) == 1.0
+
+
+def chips_of(name: str, count: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Sets of chips with a known mean: Gaussian, or Beta with sd = factor·√(mean·(1 − mean))."""
+    if name == "gauss":
+        return rng.normal(0.9, 0.03, (REPETITIONS, count)), 0.9
+    mean, factor = map(float, name.split())
+    total = 1 / factor**2 - 1
+    return rng.beta(mean * total, (1 - mean) * total, (REPETITIONS, count)), mean
+
+
+GRID = [
+    *((10, name) for name in ("gauss", ".5 .1", ".95 .1", ".95 .03", ".99 .1", ".99 .03")),
+    *((50, name) for name in ("gauss", ".5 .3", ".95 .3", ".95 .1", ".99 .3", ".99 .1")),
+]
+
+
+@pytest.mark.parametrize(("count", "name"), GRID)
+def test_the_interval_covers_a_known_truth(count: int, name: str) -> None:
+    chips, truth = chips_of(name, count, np.random.default_rng(0))
+    intervals = [mean_interval(row.tolist()) for row in chips]
     coverage = np.mean([i.low <= truth <= i.high for i in intervals])
     assert 0.93 <= coverage <= 0.97
-    # The check can fail: the normal quantile in place of Student's covers too little with few chips,
-    # and half the width covers far too little.
+    # The check can fail: Student's interval alone does on skewed chips, half the width always.
     half = np.mean([abs(i.mean - truth) <= (i.high - i.low) / 4 for i in intervals])
     assert half < 0.93
-    if chips == 5:
-        shrink = stats.norm.ppf(0.975) / stats.t.ppf(0.975, 4)
-        assert np.mean([abs(i.mean - truth) <= shrink * (i.high - i.low) / 2 for i in intervals]) < 0.93
+    if (count, name) in {(10, ".99 .1"), (50, ".99 .3")}:
+        widths = stats.t.ppf(0.975, count - 1) * chips.std(axis=1, ddof=1) / math.sqrt(count)
+        assert np.mean(np.abs(chips.mean(axis=1) - truth) <= widths) < 0.93
 
 
 def test_the_paired_interval_covers_and_uses_the_pairs() -> None:
     rng = np.random.default_rng(1)
     truth, covered, ratios = 0.02, [], []
-    for _ in range(4000):
+    for _ in range(REPETITIONS):
         chip = rng.normal(0, 0.05, 20)
         a, b = 0.8 + truth + chip + rng.normal(0, 0.01, 20), 0.8 + chip + rng.normal(0, 0.01, 20)
         interval = paired_interval(a.tolist(), b.tolist())
         covered.append(interval.low <= truth <= interval.high)
-        ratios.append((interval.high - interval.low) / (mean_interval(a.tolist()).high - mean_interval(a.tolist()).low))
+        ratios.append(interval.half_width / mean_interval(a.tolist()).half_width)
     assert 0.93 <= np.mean(covered) <= 0.97
     assert np.mean(ratios) < 0.5  # what the chips have in common cancels
+
+
+def test_equal_values_have_an_interval_with_a_width() -> None:
+    interval = mean_interval([0.75] * 20, resolution=1 / 100)
+    assert interval.half_width == pytest.approx(stats.t.ppf(0.975, 19) * 0.01 / math.sqrt(12) / math.sqrt(20))
+    assert mean_interval([0.75] * 20).half_width == 0  # without a resolution nothing is known of one
+    assert Evaluation((0.75,) * 20).interval.half_width > 0
+
+
+@pytest.mark.parametrize(("share", "total"), [(0.5, 20), (0.9, 20), (0.99, 50), (0.999, 50), (1.0, 10)])
+def test_the_share_interval_covers_at_least_as_often_as_it_says(share: float, total: int) -> None:
+    """Exact, by summing over all outcomes; the normal approximation fails the same check near 1."""
+    chances = stats.binom.pmf(range(total + 1), total, share)
+    intervals = [share_interval(k, total) for k in range(total + 1)]
+    assert sum(p for p, i in zip(chances, intervals, strict=True) if i.low <= share <= i.high) >= 0.95
+    if share == 0.99:
+        wald = [abs(k / total - share) <= 1.96 * math.sqrt(k / total * (1 - k / total) / total) for k in range(51)]
+        assert sum(p for p, inside in zip(chances, wald, strict=True) if inside) < 0.95
+    reference = stats.binomtest(total - 2, total).proportion_ci(0.9)
+    ours = share_interval(total - 2, total, 0.9)
+    assert (ours.low, ours.high) == pytest.approx((reference.low, reference.high))
 
 
 @pytest.mark.parametrize(
@@ -69,5 +122,5 @@ def test_bad_arguments_are_named() -> None:
         paired_interval([0.1, 0.2], [0.1, 0.2, 0.3])
     with pytest.raises(ValueError, match="between 0 and 1"):
         mean_interval([0.1, 0.2], confidence=1.0)
-    with pytest.raises(ValueError, match="`degrees` must be ≥ 1"):
-        student_quantile(0.9, 0)
+    with pytest.raises(ValueError, match="got 3 of 2"):
+        share_interval(3, 2)

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from samson.cli.progress import Bars, Lines
 from samson.cli.tables import accuracy_table, gain_table
-from samson.evaluation import accuracy, evaluate, summarise
-from samson.evaluation.accuracy import as_batches
+from samson.evaluation import Layout, accuracy, evaluate, summarise
+from samson.evaluation.data import as_batches
 from samson.evaluation.summary import BASELINE
 from samson.experiments import SetupError, load_records, plan_comparison, prepare_folder, run_all
 from samson.experiments.checkpoints import load_checkpoint
@@ -136,7 +136,13 @@ def evaluate_checkpoint(
                 table.add_row("0", f"{100 * clean:.1f}", "", "")
                 continue
             result = evaluate(
-                model, test, NOISES[noise](level), trials=trials, seed=seed, on_trial=lambda: progress.advance(bar)
+                model,
+                test,
+                NOISES[noise](level),
+                trials=trials,
+                seed=seed,
+                layout=Layout(),
+                progress=lambda _: progress.advance(bar),
             )
             estimate = Estimate(**vars(result.interval))
             table.add_row(f"{level:g}", percent(estimate), f"{100 * result.worst:.1f}", str(trials))

@@ -1,4 +1,4 @@
-"""Intervals for means over chips."""
+"""Intervals for one level of randomness: means over chips, and shares of chips."""
 
 from __future__ import annotations
 
@@ -7,31 +7,52 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.special import betaincinv, stdtr, stdtrit
 
 CONFIDENCE = 0.95
+SKEWNESS_FROM = 10
+"""Values from which on their skewness is estimated."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its confidence interval; all three in the unit of the values (accuracies are fractions)."""
+    """An estimate with its confidence interval; all three in the unit of the values (accuracies are fractions)."""
 
     mean: float
     low: float
     high: float
 
+    @property
+    def half_width(self) -> float:
+        """Half of the interval's width."""
+        return (self.high - self.low) / 2
 
-def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """Student's t interval for the mean of independent values, one a chip.
 
-        mean ± t_{n−1, (1 + confidence) / 2} · s / √n,   s² = Σ (x_i − mean)² / (n − 1)
+def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE, *, resolution: float = 0.0) -> Interval:
+    """Student's t interval for the mean of independent values, with Hall's correction for their skewness.
 
-    It speaks of chips like these, for these networks and these examples. It covers about 95 % when chips are roughly
-    normal (.94–.95 in simulation), and too little when a rare chip is dead.
+        t = t_{n−1, (1 + confidence) / 2} / √n,   s² = Σ (x_i − mean)² / (n − 1),   g the skewness (n ≥ 10, else 0)
+        low = mean − s·h(t),  high = mean − s·h(−t),   h(y) = (3/g)·(∛(1 + g·(y − g / (6n))) − 1),  h(y) = y for g = 0
+
+    It speaks of chips like these, for these networks and these examples. Share of 4,000 and more simulated sets of
+    chips whose interval holds the truth (`benchmarks/coverage.py`, with the plain t interval beside it):
+
+    | chips    | values                                                | covers | plain t  |
+    |----------|-------------------------------------------------------|--------|----------|
+    | 10, 50   | Gaussian                                              | .95    | .95      |
+    | 10       | Beta, mean .5 to .99, sd ≤ .1·√(mean·(1 − mean))      | .94–.95| .90–.95  |
+    | 50       | Beta, mean .5 to .99, sd ≤ .3·√(mean·(1 − mean))      | .95    | .86–.95  |
+    | 3 to 9   | Beta, mean .99, sd .1·√(mean·(1 − mean))              | .88–.90| .88–.90  |
+    | 10, 50   | .95 ± .005, but one chip in 50 dead                   | .19, .62 | .18, .63 |
+
+    The last row is no fault of the formula: with 10 chips there is most often no dead one to see. Where rare chips
+    fail, ask for a yield (`Evaluation.yield_at`), whose interval is exact.
 
     Args:
         values: Two or more finite values.
         confidence: Between 0 and 1.
+        resolution: The step between possible values: s is never taken below resolution / √12, the deviation of a
+            value known to the nearest step, so that equal values have no interval of width 0.
 
     Raises:
         ValueError: With fewer than two values, a value that is not finite, or a confidence outside (0, 1).
@@ -41,20 +62,53 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
         >>> round(interval.low, 3), round(interval.high, 3)
         (0.87, 0.97)
 
-    Reference: Student 1908, Biometrika 6, 1.
+    Reference: Student 1908, Biometrika 6, 1; Hall 1992, J. R. Statist. Soc. B 54, 221.
     """
+    tail = (1 - _between(confidence)) / 2
+    low, high = (mean_bound(values, p, resolution=resolution) for p in (tail, 1 - tail))
+    return Interval(float(np.mean(values)), low, high)
+
+
+def mean_bound(values: Sequence[float], probability: float, *, resolution: float = 0.0) -> float:
+    """A number that is above the mean of what the values were drawn from with the given probability.
+
+    The upper end of a one-sided interval for a probability above ½, the lower end for one below (see
+    `mean_interval`).
+    """
+    n, mean, std, skewness = _moments(values, resolution)
+    y = float(stdtrit(n - 1, 1 - _between(probability))) / math.sqrt(n)
+    if skewness:
+        y = 3 / skewness * (float(np.cbrt(1 + skewness * (y - skewness / (6 * n)))) - 1)
+    return mean - std * y
+
+
+def mean_p_value(values: Sequence[float], *, resolution: float = 0.0) -> float:
+    """The two-sided p-value of a mean of 0, which is below 1 − confidence where `mean_interval` leaves 0 out."""
+    n, mean, std, skewness = _moments(values, resolution)
+    if not std:
+        return float(mean == 0)
+    w = mean / std
+    t = math.sqrt(n) * (w + skewness * w**2 / 3 + skewness**2 * w**3 / 27 + skewness / (6 * n))
+    return float(2 * stdtr(n - 1, -abs(t)))
+
+
+def _moments(values: Sequence[float], resolution: float) -> tuple[int, float, float, float]:
+    """Number, mean, standard deviation and skewness, which is 0 where it is not corrected for."""
     if len(values) < 2:
         raise ValueError(f"`values` must hold at least 2 values for an interval, got {len(values)}.")
     if not np.isfinite(values).all():
         raise ValueError("`values` must be finite, got NaN or infinity among them.")
-    mean = float(np.mean(values))
-    half = (
-        student_quantile((1 + confidence) / 2, len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    )
-    return Interval(mean, mean - half, mean + half)
+    n, mean = len(values), float(np.mean(values))
+    deviations = np.asarray(values) - mean
+    own = math.sqrt(float(np.sum(deviations**2)) / (n - 1))
+    std = max(own, resolution / math.sqrt(12))
+    skewness = n / ((n - 1) * (n - 2)) * float(np.sum(deviations**3)) / std**3 if n >= SKEWNESS_FROM and own else 0.0
+    return n, mean, std, skewness if abs(skewness) > 1e-6 else 0.0
 
 
-def paired_interval(values: Sequence[float], baseline: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+def paired_interval(
+    values: Sequence[float], baseline: Sequence[float], confidence: float = CONFIDENCE, *, resolution: float = 0.0
+) -> Interval:
     """The interval of `mean_interval` for the mean of chip-by-chip differences `values[i] − baseline[i]`.
 
     Raises:
@@ -66,49 +120,37 @@ def paired_interval(values: Sequence[float], baseline: Sequence[float], confiden
     """
     if len(values) != len(baseline):
         raise ValueError(f"`values` and `baseline` must be of the same chips, got {len(values)} and {len(baseline)}.")
-    return mean_interval([a - b for a, b in zip(values, baseline, strict=True)], confidence)
+    differences = [a - b for a, b in zip(values, baseline, strict=True)]
+    return mean_interval(differences, confidence, resolution=resolution)
 
 
-def student_quantile(probability: float, degrees: int) -> float:
-    """The quantile of Student's t distribution, to a relative error of about 1e-8.
-
-    With t = √ν·tan θ the distribution function is ½ + ½ ∫₀^θ cos^{ν−1} / ∫₀^{π/2} cos^{ν−1}; the integrals are taken
-    by Gauss–Legendre quadrature and the equation is solved by bisection.
+def share_interval(successes: int, total: int, confidence: float = CONFIDENCE) -> Interval:
+    """The exact (Clopper–Pearson) interval for a share, such as the yield: at least `confidence`, whatever the share.
 
     Args:
-        probability: Between 0 and 1.
-        degrees: Degrees of freedom ν ≥ 1, a whole number.
+        successes: Number of successes among `total` independent trials.
+        total: At least 1.
+        confidence: Between 0 and 1.
 
     Raises:
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> round(student_quantile(0.975, 19), 6)
-        2.093024
+        >>> interval = share_interval(20, 20)
+        >>> round(interval.low, 4), interval.high
+        (0.8316, 1.0)
+
+    Reference: Clopper and Pearson 1934, Biometrika 26, 404.
     """
+    if not 0 <= successes <= total or total < 1:
+        raise ValueError(f"`successes` must be between 0 and `total` ≥ 1, got {successes} of {total}.")
+    tail = (1 - _between(confidence)) / 2
+    low = float(betaincinv(successes, total - successes + 1, tail)) if successes else 0.0
+    high = float(betaincinv(successes + 1, total - successes, 1 - tail)) if successes < total else 1.0
+    return Interval(successes / total, low, high)
+
+
+def _between(probability: float) -> float:
     if not 0 < probability < 1:
-        raise ValueError(f"The confidence must lie between 0 and 1, got a probability of {probability}.")
-    if not degrees >= 1:
-        raise ValueError(f"`degrees` must be ≥ 1, got {degrees}.")
-    if probability < 0.5:
-        return -student_quantile(1 - probability, degrees)
-    whole = _cosine_power(math.pi / 2, degrees)
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        if 0.5 + 0.5 * _cosine_power(middle, degrees) / whole < probability:
-            low = middle
-        else:
-            high = middle
-    return math.sqrt(degrees) * math.tan((low + high) / 2)
-
-
-def _cosine_power(angle: float, degrees: int) -> float:
-    """∫₀^angle cos^{ν−1}; beyond 12 standard widths of its bell the integrand is nothing."""
-    angle = min(angle, 12 / math.sqrt(degrees))
-    nodes, weights = _LEGENDRE
-    cosines: NDArray[np.float64] = np.cos(angle * (nodes + 1) / 2)
-    return float(angle / 2 * np.sum(weights * cosines ** (degrees - 1)))
-
-
-_LEGENDRE = np.polynomial.legendre.leggauss(120)
+        raise ValueError(f"`confidence` must lie between 0 and 1, got {probability}.")
+    return probability

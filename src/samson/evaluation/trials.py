@@ -1,98 +1,157 @@
-"""Monte-Carlo evaluation: one model on many chips, and several models on the same chips."""
+"""Monte-Carlo evaluation of one model on many chips."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict, Unpack, get_args
 
 import numpy as np
-from torch import Tensor, nn
+from scipy.special import stdtrit
+from torch import nn
 
-from samson.evaluation.accuracy import Batches, accuracy, accuracy_by_blocks, as_batches
-from samson.evaluation.statistics import Interval, mean_interval, paired_interval
-from samson.noise import Chip, WeightNoise, deploy, on_chip
+from samson.evaluation.crossed import components
+from samson.evaluation.data import Data
+from samson.evaluation.executors import Executor, Serial
+from samson.evaluation.layout import Layout, find_layout
+from samson.evaluation.metrics import DataSetMetric, Metric, as_metric
+from samson.evaluation.result import About, Evaluation
+from samson.evaluation.scoring import Scores, value_of
+from samson.evaluation.statistics import CONFIDENCE, Interval
+from samson.evaluation.stopping import FIRST_LOOK, Stopping, looks
+from samson.evaluation.table import ScoreTable
+from samson.evaluation.task import Task
+from samson.noise import WeightNoise, on_chip
 from samson.noise.periphery import Periphery
 from samson.noise.selection import Select
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A model's accuracy on simulated chips.
-
-    Args:
-        trials: One accuracy a chip, in the order of the chips, fractions.
-    """
-
-    trials: tuple[float, ...]
-
-    @property
-    def interval(self) -> Interval:
-        """The mean over chips and its 95 % interval (see `mean_interval`)."""
-        return mean_interval(self.trials)
-
-    @property
-    def mean(self) -> float:
-        """The mean over chips."""
-        return self.interval.mean
-
-    @property
-    def std(self) -> float:
-        """The standard deviation between chips, with n − 1."""
-        return float(np.std(self.trials, ddof=1))
-
-    @property
-    def worst(self) -> float:
-        """The accuracy on the worst chip."""
-        return min(self.trials)
+TRIALS = 20
+MAX_TRIALS = 1280
 
 
-@dataclass(frozen=True)
-class Paired:
-    """Evaluations of several models on the same chips.
+class Setting(TypedDict, total=False):
+    """How trials are run: what `evaluate`, `compare`, `noise_budget` and `sensitivity` have in common.
 
-    Args:
-        evaluations: One a model, by its name.
-    """
-
-    evaluations: dict[str, Evaluation]
-
-    def difference(self, name: str, baseline: str) -> Interval:
-        """The mean chip-by-chip difference of two of the models, with its 95 % interval."""
-        return paired_interval(self.evaluations[name].trials, self.evaluations[baseline].trials)
-
-
-def evaluate(
-    model: nn.Module,
-    data: Batches | tuple[Tensor, Tensor],
-    noise: WeightNoise,
-    *,
-    trials: int = 20,
-    seed: int = 0,
-    select: Select = None,
-    read_block: int | None = None,
-    periphery: Periphery | None = None,
-    on_trial: Callable[[], None] | None = None,
-) -> Evaluation:
-    """Measure a classifier's accuracy on simulated chips.
-
-    The model is not converted and comes back bitwise as it was; global random state is not touched.
-
-    Args:
-        model: Gives logits of shape (batch, classes).
-        data: A pair of whole tensors (inputs, class numbers), a DataLoader or any iterable of such batches.
-        noise: What the hardware does to a weight.
-        trials: Number of chips, at least 2.
-        seed: Seed of the set of chips; chip 7 of seed 0 is the same whatever the number of trials.
+    Attributes:
+        metric: A name (see `METRICS`), an `ExampleMetric`, a `DataSetMetric`, or a metric of torchmetrics; "accuracy".
+        seed: Seed of the set of chips, ≥ 0; chip 7 of seed 0 is the same whatever the number of trials.
         select: Which layers lie on the chip (see `samson.noise.on_chip`).
         read_block: Examples that are computed with one reading of the chip, ≥ 1, counted from the start of the data
             whatever the batches; None reads once for all.
         periphery: What surrounds the weights (see `samson.noise.deploy`).
-        on_trial: Called after each chip, for a progress bar.
+        layout: How examples are put through the model; None finds the fastest, once (see `find_layout`).
+        executor: Where trials run; None is this process.
+    """
+
+    metric: str | Metric | Any
+    seed: int
+    select: Select
+    read_block: int | None
+    periphery: Periphery | None
+    layout: Layout | None
+    executor: Executor | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an evaluation has come.
+
+    Args:
+        done: Chips so far.
+        planned: Chips until the next look at the interval, or in all.
+        largest: Chips at most.
+        interval: What the first 2, 5, 10, 20, 30, … chips say.
+    """
+
+    done: int
+    planned: int
+    largest: int
+    interval: Interval | None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A task that has been checked, with where and how it runs."""
+
+    task: Task
+    layout: Layout
+    executor: Executor
+
+
+def prepare(
+    model: nn.Module,
+    data: Data,
+    noise: WeightNoise,
+    *,
+    metric: str | Metric | Any = "accuracy",
+    seed: int = 0,
+    select: Select = None,
+    read_block: int | None = None,
+    periphery: Periphery | None = None,
+    layout: Layout | None = None,
+    executor: Executor | None = None,
+) -> Prepared:
+    """Check everything that can be checked before compute starts (see `Setting`)."""
+    if read_block is not None and read_block < 1:
+        raise ValueError(f"`read_block` must be ≥ 1, or None for one reading, got {read_block!r}.")
+    if seed < 0:
+        raise ValueError(f"`seed` must be ≥ 0, got {seed}.")
+    on_chip(model, select)
+    executor = executor or Serial()
+    layout = executor.agree(layout or find_layout(model, data))
+    task = Task(
+        model,
+        layout.batches(data),
+        noise,
+        as_metric(metric),
+        seed,
+        layout.channels_last,
+        select,
+        read_block,
+        periphery,
+    )
+    return Prepared(task, layout, executor)
+
+
+def evaluate(
+    model: nn.Module,
+    data: Data,
+    noise: WeightNoise,
+    *,
+    trials: int | None = None,
+    precision: float | None = None,
+    max_trials: int = MAX_TRIALS,
+    stopping: Stopping = "looks",
+    about: About = "test_set",
+    confidence: float = CONFIDENCE,
+    progress: Callable[[Progress], None] | None = None,
+    **setting: Unpack[Setting],
+) -> Evaluation:
+    """Measure a model on simulated chips.
+
+    The model is not converted and comes back bitwise as it was; global random state is not touched.
+
+    Args:
+        model: Any model whose output the metric can look at.
+        data: A pair of whole tensors (inputs, targets), a DataLoader or any iterable of batches; a batch is (inputs,
+            targets) or a dict with labels.
+        noise: What the hardware does to a weight.
+        trials: Number of chips, at least 2; 20 by default.
+        precision: Instead of `trials`: draw chips until the interval's half-width is at most this.
+        max_trials: Chips at most, with `precision`; `result.reached` says whether it was reached.
+        stopping: With `precision`, "looks" takes the interval at 10, 20, 40, … chips, at levels that allow for it (see
+            `looks`); "betting" takes, after every tenth chip, one that holds for any distribution (`betting_interval`).
+        about: What the interval speaks of: other chips, for these very examples ("test_set"), or other chips and
+            other examples of the same kind ("population").
+        confidence: Of the interval, between 0 and 1.
+        progress: Called after each chip.
+        setting: What is measured, which layers lie on which chips, and where trials run (see `Setting`).
 
     Raises:
-        ValueError: If `trials` is below 2, `read_block` below 1, the model has nothing to put on a chip, or there are
-            no examples.
+        ValueError: If an argument is out of range, the model has nothing to put on a chip, or there are no examples;
+            for a population, if the metric has no value for each example, or if `precision` is finer than these
+            examples allow with any number of chips.
 
     Example:
         >>> import torch
@@ -102,81 +161,89 @@ def evaluate(
         >>> len(result.trials)
         5
     """
-    if trials < 2:
-        raise ValueError(f"`trials` must be at least 2 for an interval, got {trials}.")
-    if read_block is not None and read_block < 1:
-        raise ValueError(f"`read_block` must be ≥ 1, or None for one reading, got {read_block!r}.")
-    on_chip(model, select)
-    batches = as_batches(data)
-    accuracies = []
-    for trial in range(trials):
-        chip = deploy(model, noise, seed=seed, trial=trial, select=select, periphery=periphery)
-        accuracies.append(_on_one_chip(chip, batches, read_block))
-        if on_trial is not None:
-            on_trial()
-    return Evaluation(tuple(accuracies))
-
-
-def _on_one_chip(chip: Chip, batches: Batches, read_block: int | None) -> float:
-    if read_block is not None:
-        return accuracy_by_blocks(chip.model, batches, read_block, lambda number: chip.at(reading=number))
-    with chip.at():
-        return accuracy(chip.model, batches)
-
-
-def compare(
-    models: Mapping[str, nn.Module],
-    data: Batches | tuple[Tensor, Tensor],
-    noise: WeightNoise,
-    *,
-    trials: int = 20,
-    seed: int = 0,
-    select: Select = None,
-    read_block: int | None = None,
-    periphery: Periphery | None = None,
-) -> Paired:
-    """Evaluate models of one architecture on the same chips, for paired differences.
-
-    Args:
-        models: Two or more models by name, whose tensors on the chip have the same names and shapes.
-        data: As for `evaluate`.
-        noise: What the hardware does to a weight.
-        trials: Number of chips, at least 2.
-        seed: Seed of the set of chips.
-        select: As for `evaluate`.
-        read_block: As for `evaluate`.
-        periphery: As for `evaluate`.
-
-    Raises:
-        ValueError: If the models' tensors differ, so that chips could not be common; or as for `evaluate`.
-
-    Example:
-        >>> import torch
-        >>> from samson.noise import Gaussian
-        >>> data = torch.randn(64, 4), torch.randint(3, (64,))
-        >>> paired = compare({"a": nn.Linear(4, 3), "b": nn.Linear(4, 3)}, data, Gaussian(0.1), trials=5)
-        >>> low, high = paired.difference("a", "b").low, paired.difference("a", "b").high
-    """
-    layouts = {
-        name: [(t.name, tuple(t.weight.shape)) for t in on_chip(model, select)] for name, model in models.items()
-    }
-    first = next(iter(layouts), None)
-    for name, layout in layouts.items():
-        if first is not None and layout != layouts[first]:
-            raise ValueError(
-                f"`models` must have the same tensors on the chip, but those of {name!r} and {first!r} differ. "
-                "Evaluate them one by one with `evaluate`."
-            )
-    batches = as_batches(data)
-    measure = partial(
-        evaluate,
-        data=batches,
-        noise=noise,
-        trials=trials,
-        seed=seed,
-        select=select,
-        read_block=read_block,
-        periphery=periphery,
+    _check(trials, precision, max_trials, stopping, about, confidence)
+    prepared = prepare(model, data, noise, **setting)
+    task, metric = prepared.task, prepared.task.metric
+    if about == "population" and isinstance(metric, DataSetMetric):
+        raise ValueError(
+            f"`about` must be 'test_set' for {metric.name!r}, which has no value for each example. "
+            "A population interval needs an ExampleMetric."
+        )
+    if stopping == "betting" and (metric.bounds is None or about == "population"):
+        raise ValueError(
+            "`stopping` must be 'looks' for a metric without bounds or a population: betting needs values between two "
+            f"known numbers, one a chip, got {metric.name!r} about the {about.replace('_', ' ')}."
+        )
+    if precision is not None and about == "population":
+        _check_floor(task.clean(), precision, confidence)
+    sizes = [(trials or TRIALS, confidence)] if precision is None else list(looks(max_trials, confidence))
+    if precision is not None and stopping == "betting":
+        sizes = [(min(size, max_trials), confidence) for size in range(FIRST_LOOK, max_trials + FIRST_LOOK, FIRST_LOOK)]
+    start = Evaluation(
+        (), metric, about, None, confidence, confidence, stopping, precision=precision, layout=prepared.layout
     )
-    evaluations = {name: measure(model) for name, model in models.items()}
-    return Paired(evaluations)
+    rows: list[Scores] = []
+    shown: Interval | None = None
+    result = start
+    for size, level in sizes:
+        for row in prepared.executor.run(task, range(len(rows), size)):
+            rows.append(row)
+            if progress is not None:
+                if len(rows) in (2, 5) or len(rows) % 10 == 0:
+                    shown = _result(start, rows, level).interval
+                progress(Progress(len(rows), size, sizes[-1][0], shown))
+        result = _result(start, rows, level)
+        if precision is not None and (result.reached or _floor(result) > precision):
+            break
+    return result
+
+
+def _result(start: Evaluation, rows: Sequence[Scores], level: float) -> Evaluation:
+    tables = [row for row in rows if isinstance(row, np.ndarray)]
+    return replace(
+        start,
+        trials=tuple(value_of(row) for row in rows),
+        examples=ScoreTable.of(tables) if tables else None,
+        level=level,
+    )
+
+
+def _floor(result: Evaluation) -> float:
+    """The half-width that no number of chips can go below: that of the examples alone."""
+    if result.about == "test_set" or result.examples is None:
+        return 0.0
+    of_examples = components(result.examples.values)[(1,)]
+    return float(stdtrit(of_examples.degrees, (1 + result.confidence) / 2)) * math.sqrt(of_examples.variance)
+
+
+def _check_floor(clean: Scores, precision: float, confidence: float) -> None:
+    assert isinstance(clean, np.ndarray)
+    examples = len(clean)
+    std = float(np.std(clean, ddof=1, dtype=np.float64)) if examples > 1 else 0.0
+    floor = float(stdtrit(max(examples - 1, 1), (1 + confidence) / 2)) * std / math.sqrt(examples)
+    if floor > precision:
+        raise ValueError(
+            f"`precision` must be at least {floor:.2g} for a population, got {precision}: that is what these "
+            f"{examples} examples leave open without noise, whatever the number of chips. Use more examples, or "
+            "about='test_set'."
+        )
+
+
+def _check(
+    trials: int | None, precision: float | None, max_trials: int, stopping: str, about: str, confidence: float
+) -> None:
+    if trials is not None and trials < 2:
+        raise ValueError(f"`trials` must be at least 2 for an interval, got {trials}.")
+    if trials is not None and precision is not None:
+        raise ValueError(
+            f"`trials` and `precision` exclude each other, got {trials} and {precision}. Use `max_trials` for a bound."
+        )
+    if precision is not None and not 0 < precision < math.inf:
+        raise ValueError(f"`precision` must be a half-width > 0, got {precision!r}.")
+    if max_trials < 2:
+        raise ValueError(f"`max_trials` must be at least 2, got {max_trials}.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"`confidence` must lie between 0 and 1, got {confidence!r}.")
+    for name, value, known in (("stopping", stopping, get_args(Stopping)), ("about", about, get_args(About))):
+        if value not in known:
+            raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, got {value!r}.")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from samson.evaluation import accuracy, evaluate
-from samson.evaluation.accuracy import as_batches
+from samson.evaluation import Layout, accuracy, evaluate
+from samson.evaluation.data import as_batches
 from samson.experiments.checkpoints import Checkpoint, save_checkpoint
 from samson.experiments.data import DATA, Pair
 from samson.experiments.environment import environment
@@ -74,7 +74,7 @@ def sweep(model: torch.nn.Module, data: Pair, plan: Configuration, progress: Pro
     total = plan.trials * sum(level > 0 for level in plan.levels)
     done = 0
 
-    def count() -> None:
+    def count(_: object) -> None:
         nonlocal done
         done += 1
         progress("chips", done, total)
@@ -85,7 +85,9 @@ def sweep(model: torch.nn.Module, data: Pair, plan: Configuration, progress: Pro
             found.append(Level(level, (accuracy(model, as_batches(data)),)))
         else:
             noise = NOISES[plan.noise](level)
-            result = evaluate(model, data, noise, trials=plan.trials, seed=plan.chip_seed, on_trial=count)
+            result = evaluate(
+                model, data, noise, trials=plan.trials, seed=plan.chip_seed, layout=Layout(), progress=count
+            )
             found.append(Level(level, result.trials))
     return tuple(found)
 

@@ -1,0 +1,135 @@
+"""The difference of two methods from their tables of models x chips x examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import fdtri, stdtr, stdtrit
+
+from samson.evaluation.crossed import Axes, Component, combine, components
+from samson.evaluation.statistics import CONFIDENCE, Interval, mean_bound, mean_p_value
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A difference with what its interval at any level is made from.
+
+    Args:
+        mean: The difference.
+        values: Independent differences, one a chip, if chips are the only level of randomness; then Hall's correction
+            applies (see `mean_interval`).
+        variance: Else the variance of the mean.
+        degrees: Else its degrees of freedom.
+    """
+
+    mean: float
+    values: tuple[float, ...] = ()
+    variance: float = 0.0
+    degrees: float = math.inf
+
+    def bound(self, probability: float, resolution: float) -> float:
+        """The end of a one-sided interval."""
+        if self.values:
+            return mean_bound(self.values, probability, resolution=resolution)
+        std = max(math.sqrt(self.variance), resolution / math.sqrt(12))
+        return self.mean + std * float(stdtrit(self.degrees, probability))
+
+    def interval(self, confidence: float, resolution: float) -> Interval:
+        """The two-sided interval."""
+        tail = (1 - confidence) / 2
+        return Interval(self.mean, self.bound(tail, resolution), self.bound(1 - tail, resolution))
+
+    def p_value(self, resolution: float) -> float:
+        """The two-sided p-value of no difference."""
+        if self.values:
+            return mean_p_value(self.values, resolution=resolution)
+        std = max(math.sqrt(self.variance), resolution / math.sqrt(12))
+        return float(2 * stdtr(self.degrees, -abs(self.mean) / std)) if std else float(self.mean == 0)
+
+
+def spread(ours: NDArray[Any], theirs: NDArray[Any], *, shared: Axes, floor: Sequence[Axes] = ()) -> Spread:
+    """The spread of the difference of two tables' means.
+
+    Inclusion and exclusion as in `crossed_interval`. What both tables share counts by the table of differences, after
+    averaging over what they do not share; every effect of what they do not share counts for each table.
+
+    Args:
+        ours: Values, one axis for each level of randomness.
+        theirs: Values, with the same axes; those that are shared have the same length.
+        shared: Axes whose entries are the same in both: the same chip, the same example, the same training seed.
+        floor: Effects below whose variance the whole cannot fall.
+    """
+    mean = float(np.mean(ours, dtype=np.float64)) - float(np.mean(theirs, dtype=np.float64))
+    own = tuple(axis for axis in range(ours.ndim) if axis not in shared)
+    if shared:
+        parts = _renamed(components(_margin(ours, own) - _margin(theirs, own)), shared)
+        if ours.ndim == 1:
+            return Spread(mean, tuple((ours.astype(np.float64) - theirs).tolist()))
+    else:
+        parts = {}
+    separate = [
+        {axes: part for axes, part in components(table).items() if set(axes) & set(own)} for table in (ours, theirs)
+    ]
+    merged = {**parts, **{axes: _sum([found[axes] for found in separate]) for axes in separate[0]}}
+    variance, degrees = combine(merged, floor)
+    return Spread(mean, (), variance, degrees)
+
+
+def variance_ratio(ours: Sequence[float], theirs: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """How much smaller the variance of a difference is because the chips are common.
+
+        R = (var(a) + var(b)) / var(a − b) = (1 + var(a + b) / var(a − b)) / 2
+
+    With the interval of the F distribution for the ratio var(a + b) / var(a − b), exact for normal chips of equal
+    spread in both. R = 1 is no gain.
+
+    Args:
+        ours: One value a chip.
+        theirs: The same chips.
+        confidence: Between 0 and 1.
+    """
+    a, b = np.asarray(ours), np.asarray(theirs)
+    same, different = (float(np.var(values, ddof=1)) for values in (a + b, a - b))
+    if not different:
+        return Interval(math.inf, 0.5, math.inf)
+    tail, degrees = (1 - confidence) / 2, len(a) - 1
+    low, high = (float(fdtri(degrees, degrees, p)) for p in (tail, 1 - tail))
+    ratio = same / different
+    return Interval((1 + ratio) / 2, (1 + ratio / high) / 2, (1 + ratio / low) / 2)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, which allow for having made all of these comparisons.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+
+    Reference: Holm 1979, Scand. J. Statist. 6, 65.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _margin(table: NDArray[Any], over: Axes) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.mean(table, axis=over, dtype=np.float64)
+    return found
+
+
+def _renamed(found: dict[Axes, Component], axes: Axes) -> dict[Axes, Component]:
+    return {tuple(axes[i] for i in chosen): part for chosen, part in found.items()}
+
+
+def _sum(parts: Sequence[Component]) -> Component:
+    """The sum of independent components, with Satterthwaite's degrees of freedom."""
+    variance = sum(part.variance for part in parts)
+    squares = sum(part.variance**2 / part.degrees for part in parts)
+    return Component(variance, variance**2 / squares if squares else sum(part.degrees for part in parts))

@@ -1,0 +1,216 @@
+"""What is measured on each chip: per example, or only for the data set as a whole."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+IGNORED = -100
+"""Targets that do not count, by torch's and Transformers' convention."""
+
+
+@dataclass(frozen=True)
+class ExampleMetric:
+    """A metric that is the mean of one value for each example.
+
+    Args:
+        name: Its name.
+        score: Gives one value for each example, of shape (batch,), from the model's output and the targets.
+        higher_is_better: Its direction, which yield, worst chip, budget and limits follow.
+        bounds: The smallest and largest possible value, if there are any.
+
+    Example:
+        >>> absolute = ExampleMetric("mae", lambda y, t: (y - t).abs().flatten(1).mean(1), higher_is_better=False)
+    """
+
+    name: str
+    score: Callable[[Any, Any], Tensor]
+    higher_is_better: bool
+    bounds: tuple[float, float] | None = None
+
+
+class Accumulator(Protocol):
+    """What a data-set metric is computed with; metrics of torchmetrics are such."""
+
+    def reset(self) -> None:
+        """Forget everything."""
+
+    def update(self, outputs: Any, targets: Any) -> None:
+        """Take in one batch."""
+
+    def compute(self) -> Any:
+        """The value for all batches, a number or a tensor with one element."""
+
+
+@dataclass(frozen=True)
+class DataSetMetric:
+    """A metric that exists only for the data set as a whole: IoU, F1, perplexity.
+
+    It has no population interval: there is no value for an example.
+
+    Args:
+        name: Its name.
+        accumulator: Computes it; a copy is used, and moved to the model's device if it has a `to`.
+        higher_is_better: Its direction.
+        bounds: The smallest and largest possible value, if there are any.
+    """
+
+    name: str
+    accumulator: Accumulator
+    higher_is_better: bool
+    bounds: tuple[float, float] | None = None
+
+    def fresh(self, device: torch.device) -> Accumulator:
+        """An accumulator of its own, empty, on a device."""
+        accumulator: Any = copy.deepcopy(self.accumulator)
+        if hasattr(accumulator, "to"):
+            accumulator = accumulator.to(device)
+        accumulator.reset()
+        return cast("Accumulator", accumulator)
+
+
+Metric = ExampleMetric | DataSetMetric
+
+
+class MeanThen:
+    """Accumulates a mean of many terms, and gives a function of it: perplexity is `MeanThen(token_losses, torch.exp)`.
+
+    Args:
+        terms: Gives the terms of a batch, in any shape, from output and targets.
+        function: Of the mean of all terms, a float64 tensor.
+    """
+
+    def __init__(self, terms: Callable[[Any, Any], Tensor], function: Callable[[Tensor], Tensor]) -> None:
+        self.terms, self.function = terms, function
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._sum, self._count = torch.zeros((), dtype=torch.float64), 0
+
+    def update(self, outputs: Any, targets: Any) -> None:
+        """Add the terms of a batch."""
+        terms = self.terms(outputs, targets)
+        self._sum = self._sum.to(terms.device) + terms.double().sum()
+        self._count += terms.numel()
+
+    def compute(self) -> Tensor:
+        """The function of the mean."""
+        return self.function(self._sum / self._count)
+
+
+def prediction(output: Any) -> Tensor:
+    """The tensor that a metric looks at: the output itself, or its `logits` (Transformers)."""
+    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
+    if not isinstance(found, Tensor):
+        raise TypeError(
+            f"The model must give a tensor or an output with `logits`, got {type(output).__name__}. "
+            "Use a metric of your own that takes it apart."
+        )
+    return found
+
+
+def top1(output: Any, targets: Tensor) -> Tensor:
+    """Whether each example's largest logit is the target's; for many targets an example, the share that is right.
+
+    Args:
+        output: Logits of shape (batch, classes, …), as torch's losses want them, or (batch, …, classes).
+        targets: Class numbers of shape (batch, …); −100 does not count.
+    """
+    right = _classes_second(prediction(output), targets).argmax(1) == targets
+    if targets.ndim == 1:
+        return right
+    counted = (targets != IGNORED).flatten(1)
+    return (right.flatten(1) & counted).sum(1).double() / counted.sum(1)
+
+
+def top5(output: Any, targets: Tensor) -> Tensor:
+    """Whether each example's target is among the five largest logits."""
+    logits = prediction(output)
+    return (logits.topk(min(5, logits.shape[1]), dim=1).indices == targets.unsqueeze(1)).any(1)
+
+
+def cross_entropy(output: Any, targets: Tensor) -> Tensor:
+    """Each example's cross entropy, in nats; the mean over what counts, if an example has many targets."""
+    losses = functional.cross_entropy(_classes_second(prediction(output), targets), targets, reduction="none")
+    if targets.ndim == 1:
+        return losses
+    return losses.flatten(1).sum(1) / (targets != IGNORED).flatten(1).sum(1)
+
+
+def squared_error(output: Any, targets: Tensor) -> Tensor:
+    """Each example's mean squared error."""
+    return (prediction(output) - targets).square().reshape(len(targets), -1).mean(1)
+
+
+def token_losses(output: Any, targets: Tensor) -> Tensor:
+    """The cross entropy of every token that counts, in nats; targets stand at the place that predicts them."""
+    logits = _classes_second(prediction(output), targets)
+    return functional.cross_entropy(logits, targets, reduction="none")[targets != IGNORED]
+
+
+def next_token_losses(output: Any, targets: Tensor) -> Tensor:
+    """As `token_losses`, where each place predicts the next one's target: causal language models of Transformers."""
+    return token_losses(prediction(output)[:, :-1], targets[:, 1:])
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": ExampleMetric("accuracy", top1, higher_is_better=True, bounds=(0.0, 1.0)),
+    "top5": ExampleMetric("top5", top5, higher_is_better=True, bounds=(0.0, 1.0)),
+    "cross-entropy": ExampleMetric("cross-entropy", cross_entropy, higher_is_better=False),
+    "mse": ExampleMetric("mse", squared_error, higher_is_better=False),
+    "perplexity": DataSetMetric("perplexity", MeanThen(token_losses, torch.exp), higher_is_better=False),
+    "perplexity-causal": DataSetMetric(
+        "perplexity-causal", MeanThen(next_token_losses, torch.exp), higher_is_better=False
+    ),
+}
+"""Metrics by name."""
+
+
+def as_metric(metric: Any) -> Metric:
+    """A metric from its name, from itself, or from a metric of torchmetrics that knows its direction.
+
+    Raises:
+        ValueError: If the name is unknown, or a metric of torchmetrics does not know its direction.
+        TypeError: If it is none of these: a bare function states neither its direction nor what it is a value of.
+    """
+    if isinstance(metric, (ExampleMetric, DataSetMetric)):
+        return metric
+    if isinstance(metric, str):
+        if metric not in METRICS:
+            close = get_close_matches(metric, METRICS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"`metric` must be a known one, got {metric!r}.{hint} Available: {', '.join(METRICS)}.")
+        return METRICS[metric]
+    name = type(metric).__name__
+    if all(hasattr(metric, part) for part in ("reset", "update", "compute")):
+        higher = getattr(metric, "higher_is_better", None)
+        if higher is None:
+            raise ValueError(
+                f"`metric` must state its direction, but {name} has no `higher_is_better`. "
+                "Use DataSetMetric(name, metric, higher_is_better=…)."
+            )
+        return DataSetMetric(name, metric, bool(higher))
+    raise TypeError(
+        f"`metric` must be a name, an ExampleMetric, a DataSetMetric or a metric of torchmetrics, got {name}. "
+        "A function becomes one by ExampleMetric(name, function, higher_is_better=…)."
+    )
+
+
+def _classes_second(logits: Tensor, targets: Tensor) -> Tensor:
+    """Logits as (batch, classes, …), whichever way they came."""
+    if logits.shape[:1] + logits.shape[2:] == targets.shape:
+        return logits
+    if logits.shape[:-1] == targets.shape:
+        return logits.movedim(-1, 1)
+    raise ValueError(
+        f"Logits must be of shape (batch, classes, …) for targets of shape (batch, …), got {tuple(logits.shape)} "
+        f"for {tuple(targets.shape)}."
+    )

@@ -1,0 +1,117 @@
+"""One pass over the data: a model's scores, leaving model and random state as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from samson.evaluation.data import Batch, in_blocks, taken_apart
+from samson.evaluation.metrics import METRICS, DataSetMetric, ExampleMetric, Metric
+
+Scores = NDArray[Any] | float
+"""One value for each example (booleans or float64), or one for the data set."""
+
+Reading = Callable[[int], AbstractContextManager[object]]
+
+
+@torch.no_grad()
+def scores(
+    model: nn.Module,
+    batches: Iterable[Any],
+    metric: Metric,
+    *,
+    channels_last: bool = False,
+    read_block: int | None = None,
+    reading: Reading | None = None,
+) -> Scores:
+    """Run a model over all batches in evaluation mode.
+
+    Args:
+        model: Any model that the metric can look at.
+        batches: Batches (see `Batch`); moved to the model's device.
+        metric: What is measured.
+        channels_last: Whether 4-d inputs are put in channels-last order.
+        read_block: Examples of one reading; None is one reading for all.
+        reading: The block in which the model runs, from the number of a reading.
+
+    Raises:
+        ValueError: If there is no example, or a metric gives no value for each.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    parts: list[Tensor] = []
+    accumulator = metric.fresh(device) if isinstance(metric, DataSetMetric) else None
+    examples = 0
+    with evaluation_mode(model):
+        for number, pieces in _readings(batches, read_block):
+            with nullcontext() if reading is None else reading(number):
+                for piece in pieces:
+                    batch = piece.to(device, channels_last=channels_last)
+                    output = model(*batch.inputs, **batch.keywords)
+                    if isinstance(metric, ExampleMetric):
+                        parts.append(_checked(metric.score(output, batch.targets), batch, metric))
+                    elif accumulator is not None:
+                        accumulator.update(output, batch.targets)
+                    examples += len(batch)
+    if not examples:
+        raise ValueError("`data` must hold at least one example, got none.")
+    if accumulator is not None:
+        return float(accumulator.compute())
+    values = torch.cat(parts)
+    return (values if values.dtype == torch.bool else values.double()).cpu().numpy()
+
+
+def value_of(found: Scores) -> float:
+    """The metric's value: itself, or the mean over examples."""
+    return found if isinstance(found, float) else float(np.mean(found, dtype=np.float64))
+
+
+def accuracy(model: nn.Module, batches: Iterable[Any]) -> float:
+    """The fraction of examples whose largest output is the target's, without noise, in evaluation mode.
+
+    Args:
+        model: Gives logits of shape (batch, classes).
+        batches: Pairs of inputs and class numbers of shape (batch,); moved to the model's device.
+
+    Returns:
+        A fraction between 0 and 1.
+
+    Raises:
+        ValueError: If there is no example.
+    """
+    return value_of(scores(model, batches, METRICS["accuracy"]))
+
+
+def _readings(batches: Iterable[Any], size: int | None) -> Iterator[tuple[int, Iterator[Batch]]]:
+    if size is None:
+        yield 0, taken_apart(batches)
+        return
+    for number, group in groupby(in_blocks(taken_apart(batches), size), key=lambda pair: pair[0]):
+        yield number, (batch for _, batch in group)
+
+
+def _checked(values: Tensor, batch: Batch, metric: ExampleMetric) -> Tensor:
+    if values.shape != (len(batch),):
+        raise ValueError(
+            f"`metric` {metric.name!r} must give one value for each of {len(batch)} examples, got a tensor of shape "
+            f"{tuple(values.shape)}. A metric of the whole data set is a DataSetMetric."
+        )
+    return values
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; each module gets its own mode back."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,95 @@
+"""When to stop drawing chips: at looks whose levels allow for looking, or by a bet that is valid at any time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+
+from samson.evaluation.statistics import Interval
+
+FIRST_LOOK = 10
+Stopping = Literal["looks", "betting"]
+
+
+def looks(largest: int, confidence: float) -> Iterator[tuple[int, float]]:
+    """Numbers of chips at which the interval is looked at, each with the level at which it is then taken.
+
+        n_k = 10·2^(k−1), the last one `largest`;   level_k = 1 − (1 − confidence) / (k·(k + 1))
+
+    The levels' errors add up to at most 1 − confidence, however often it is looked, so the interval at which one
+    stops covers at least that often. A 95 % interval looked at after every chip misses in 48 % of runs.
+
+    Example:
+        >>> [(n, round(level, 4)) for n, level in looks(50, 0.95)]
+        [(10, 0.975), (20, 0.9917), (40, 0.9958), (50, 0.9975)]
+    """
+    size, k = min(FIRST_LOOK, largest), 1
+    while True:
+        yield size, 1 - (1 - confidence) / (k * (k + 1))
+        if size == largest:
+            return
+        size, k = min(2 * size, largest), k + 1
+
+
+def betting_interval(values: Sequence[float], confidence: float, bounds: tuple[float, float]) -> Interval:
+    """An interval for the mean that holds at every number of values at once, whatever their distribution.
+
+    A gambler bets against each possible mean m with stakes that never look ahead; the interval is where neither the
+    one who bets that the mean is larger, nor the one who bets that it is smaller, has multiplied the money by
+    2 / (1 − confidence). For values in [0, 1]:
+
+        K⁺(m) = Π (1 + min(λ_i, c/m)·(x_i − m)),   K⁻(m) = Π (1 − min(λ_i, c/(1 − m))·(x_i − m)),   c = ½
+        λ_i = √(2·ln(2/α) / (v_{i−1}·i·ln(i + 1))),   v_i = (¼ + Σ_{j≤i} (x_j − μ_j)²) / (i + 1),
+        μ_i = (½ + Σ_{j≤i} x_j) / (i + 1)
+
+    It is exact for any chips, dead ones among them, and wider than `mean_interval` for it.
+
+    Args:
+        values: One or more, independent, within `bounds`.
+        confidence: Between 0 and 1.
+        bounds: The smallest and the largest possible value.
+
+    Raises:
+        ValueError: If there is no value or one is out of bounds.
+
+    Example:
+        >>> wide, narrow = (betting_interval([0.9, 0.92] * n, 0.95, (0, 1)) for n in (5, 50))
+        >>> round(wide.low, 2), round(narrow.low, 2)
+        (0.48, 0.85)
+
+    Reference: Waudby-Smith and Ramdas 2024, J. R. Statist. Soc. B 86, 1 (arXiv 2010.09686), section 4.
+    """
+    start, span = bounds[0], bounds[1] - bounds[0]
+    x = (np.asarray(values, dtype=np.float64) - start) / span
+    if not len(x) or not ((x >= 0) & (x <= 1)).all():
+        raise ValueError(f"`values` must be one or more numbers within {bounds}, got {list(values)[:5]}.")
+    steps = np.arange(1, len(x) + 1)
+    means = (0.5 + np.cumsum(x)) / (steps + 1)
+    variances = (0.25 + np.cumsum((x - means) ** 2)) / (steps + 1)
+    before = np.concatenate([[0.25], variances[:-1]])
+    stakes = np.sqrt(2 * math.log(2 / (1 - confidence)) / (before * steps * np.log(steps + 1)))
+    enough = math.log(2 / (1 - confidence))
+    mean = float(np.mean(x))
+
+    def won(m: float, sign: int) -> bool:
+        """Whether who bets that the mean is larger (+1) or smaller (−1) than m has won."""
+        room = m if sign > 0 else 1 - m
+        capped = np.minimum(stakes, 0.5 / room) if room > 0 else stakes
+        return float(np.sum(np.log1p(sign * capped * (x - m)))) >= enough
+
+    low = _edge(0.0, mean, lambda m: won(m, 1))
+    high = 1 - _edge(0.0, 1 - mean, lambda m: won(1 - m, -1))
+    return Interval(start + span * mean, start + span * low, start + span * high)
+
+
+def _edge(start: float, end: float, refuted: Callable[[float], bool]) -> float:
+    """Where "refuted" ends, between a start and an end that is not, by bisection; the start if it is not refuted."""
+    if not refuted(start):
+        return start
+    for _ in range(60):
+        middle = (start + end) / 2
+        start, end = (middle, end) if refuted(middle) else (start, middle)
+    return start

@@ -1,0 +1,65 @@
+"""One trial: a model on one chip, scored on all of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from samson.evaluation.metrics import Metric
+from samson.evaluation.scoring import Scores, scores
+from samson.noise import WeightNoise, deploy
+from samson.noise.periphery import Periphery
+from samson.noise.selection import Select
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """All that a trial needs, except its number: the same number gives the same scores in every process.
+
+    Args:
+        model: The model.
+        batches: The data, in batches.
+        noise: What the hardware does to a weight.
+        metric: What is measured.
+        seed: Seed of the set of chips.
+        channels_last: Whether 4-d inputs are put in channels-last order.
+        select: Which layers lie on the chip.
+        read_block: Examples of one reading.
+        periphery: What surrounds the weights.
+    """
+
+    model: nn.Module
+    batches: Iterable[Any]
+    noise: WeightNoise
+    metric: Metric
+    seed: int = 0
+    channels_last: bool = False
+    select: Select = None
+    read_block: int | None = None
+    periphery: Periphery | None = None
+
+    def __call__(self, number: int) -> Scores:
+        """Run the trial of a number."""
+        chip = deploy(
+            self.model,
+            self.noise,
+            seed=self.seed,
+            trial=number,
+            select=self.select,
+            periphery=self.periphery,
+        )
+        return scores(
+            self.model,
+            self.batches,
+            self.metric,
+            channels_last=self.channels_last,
+            read_block=self.read_block,
+            reading=lambda block: chip.at(reading=block),
+        )
+
+    def clean(self) -> Scores:
+        """The scores without noise or periphery."""
+        return scores(self.model, self.batches, self.metric, channels_last=self.channels_last)

@@ -1,0 +1,103 @@
+"""Crossed levels of randomness: the formula for chips x examples by hand, and coverage on a known truth."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from samson.evaluation import Evaluation, ScoreTable, crossed_interval
+from samson.evaluation.crossed import combine, components
+
+
+def by_hand(values: np.ndarray) -> tuple[float, float]:
+    """V = S_c + S_e − S_ce and its degrees of freedom, from the residuals themselves."""
+    chips, examples = values.shape
+    rows, columns = values.mean(axis=1), values.mean(axis=0)
+    residuals = values - rows[:, None] - columns[None] + values.mean()
+    s_c, s_e = rows.var(ddof=1) / chips, columns.var(ddof=1) / examples
+    s_ce = (residuals**2).sum() / ((chips - 1) * (examples - 1)) / (chips * examples)
+    v = s_c + s_e - s_ce
+    spread = s_c**2 / (chips - 1) + s_e**2 / (examples - 1) + s_ce**2 / ((chips - 1) * (examples - 1))
+    return v, v**2 / spread
+
+
+def answers(rng: np.random.Generator, chips: int, examples: int) -> np.ndarray:
+    """Right answers with a spread between chips, between examples, and in each pair of them."""
+    size = rng.normal(0, 0.3, (chips, 1)) + rng.normal(1.2, 1.0, (1, examples)) + rng.normal(0, 0.7, (chips, examples))
+    return size > 0
+
+
+TRUTH = stats.norm.cdf(1.2 / math.sqrt(0.3**2 + 1.0**2 + 0.7**2))
+
+
+@pytest.mark.parametrize("kind", [bool, float])
+def test_chips_and_examples_are_the_published_formula(kind: type) -> None:
+    values = answers(np.random.default_rng(0), 7, 40).astype(kind)
+    v, degrees = by_hand(values.astype(float))
+    interval = crossed_interval(values)
+    half = stats.t.ppf(0.975, degrees) * math.sqrt(v)
+    assert (interval.low, interval.high) == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-9)
+
+
+def test_three_levels_estimate_the_variance_of_the_mean_without_bias() -> None:
+    """Inclusion and exclusion over seeds, chips and examples, against the true variance of the grand mean."""
+    rng = np.random.default_rng(1)
+    sizes, found, means = (4, 6, 8), [], []
+    stds = {(0,): 0.5, (1,): 0.4, (2,): 0.3, (0, 1): 0.6, (0, 2): 0.5, (1, 2): 0.7, (0, 1, 2): 1.0}
+    for _ in range(3000):
+        table = np.zeros(sizes)
+        for axes, std in stds.items():
+            table += rng.normal(0, std, [n if axis in axes else 1 for axis, n in enumerate(sizes)])
+        found.append(sum((-1) ** (len(a) + 1) * part.variance for a, part in components(table).items()))
+        means.append(table.mean())
+    truth = sum(std**2 / math.prod(sizes[axis] for axis in axes) for axes, std in stds.items())
+    assert abs(np.mean(found) - truth) < 4 * np.std(found) / math.sqrt(3000)
+    assert np.var(means) == pytest.approx(truth, rel=0.1)
+    # The check can fail: the sum without the interactions taken off is too large.
+    assert np.mean([f for f in found]) < 0.95 * sum(std**2 / sizes[axes[0]] for axes, std in stds.items())
+
+
+@pytest.mark.parametrize("chips", [10, 30])
+def test_the_interval_covers_other_chips_and_other_examples(chips: int) -> None:
+    rng, inside, pooled = np.random.default_rng(chips), [], []
+    for _ in range(4000):
+        values = answers(rng, chips, 100)
+        interval = crossed_interval(values)
+        inside.append(interval.low <= TRUTH <= interval.high)
+        half = 1.96 * math.sqrt(values.mean() * (1 - values.mean()) / values.size)
+        pooled.append(abs(values.mean() - TRUTH) <= half)
+    assert 0.93 <= np.mean(inside) <= 0.97
+    assert np.mean(pooled) < 0.65  # counting every answer as independent covers far too little
+
+
+def test_a_floor_takes_its_own_degrees_of_freedom() -> None:
+    # Rows that mirror each other: chips alone spread, examples alone do not.
+    values = np.array([[0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0]]) + np.array([[0.1], [0.0]])
+    found = components(values)
+    variance, degrees = combine(found, [(0,)])
+    assert (variance, degrees) == (found[(0,)].variance, 1)
+    assert combine(found)[0] == found[(0, 1)].variance  # nothing left: the full interaction
+
+
+def test_answers_that_never_differ_have_the_exact_interval_over_examples() -> None:
+    table = ScoreTable.of([np.ones(100, dtype=bool)] * 5)
+    found = Evaluation((1.0,) * 5, about="population", examples=table).interval
+    assert (found.low, found.high) == pytest.approx((0.025 ** (1 / 100), 1.0))
+
+
+def test_tables_keep_every_answer_as_a_bit() -> None:
+    rows = list(np.random.default_rng(0).random((3, 13)) > 0.5)
+    table = ScoreTable.of(rows)
+    assert table.packed.nbytes == 3 * 2
+    assert np.array_equal(table.values, rows)
+    floats = ScoreTable.of([np.array([0.5, 2.0])] * 2)
+    assert not floats.is_binary
+    assert np.array_equal(floats.values, [[0.5, 2.0]] * 2)
+    with pytest.raises(ValueError, match="same examples for every chip, got 3 and 4"):
+        ScoreTable.of([np.ones(3), np.ones(4)])
+
+
+def test_a_short_axis_is_named() -> None:
+    with pytest.raises(ValueError, match=r"at least 2 entries along each axis, got a table of \(1, 5\)"):
+        components(np.ones((1, 5)))
