@@ -72,13 +72,12 @@ def test_compare_pairs_models_on_the_same_chips() -> None:
     model = make_model()
     paired = compare({"a": model, "b": make_model(seed=4), "c": model}, data(), Gaussian(0.3), trials=10)
     same = paired.difference("c", "a")
-    assert (same.mean, same.low, same.high) == (0, 0, 0)  # on other chips it would not be
+    assert same.mean == 0  # on other chips it would not be
+    assert 0 < same.high < 1 / 64  # less than one answer, but no width of 0
     gap = paired.difference("b", "a")
     a, b = paired.evaluations["a"].trials, paired.evaluations["b"].trials
     assert gap.mean == pytest.approx(sum(y - x for x, y in zip(a, b, strict=True)) / 10)
     assert gap.low < gap.mean < gap.high
-    with pytest.raises(ValueError, match="same tensors on the chip, but those of 'b' and 'a' differ"):
-        compare({"a": model, "b": nn.Linear(10, 3)}, data(), Gaussian(0.3))
 
 
 def test_bad_input_is_an_error() -> None:
