@@ -188,7 +188,7 @@ def compare(
         if any(shape != found[0] for shape in found):
             raise ValueError(f"`models` of one method must be of one shape, but those of {name!r} differ.")
         shapes[name] = found[0]
-    data = _kept(data)
+    data = kept(data)
     if setting.get("layout") is None:
         first = next(iter(lists.values()))[0]
         setting["layout"] = find_layout(first, data)
@@ -248,7 +248,7 @@ def _table(models: Sequence[Evaluation], about: About) -> NDArray[Any]:
     return np.array([e.trials for e in models])
 
 
-def _kept(data: Data) -> Data:
+def kept(data: Data) -> Data:
     """A one-shot iterator as a list: every model sees the same."""
     return list(data) if hasattr(data, "__next__") else data
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.special import ndtri
 
 from samson.evaluation.statistics import Interval
 
@@ -14,24 +16,52 @@ FIRST_LOOK = 10
 Stopping = Literal["looks", "betting"]
 
 
-def looks(largest: int, confidence: float) -> Iterator[tuple[int, float]]:
-    """Numbers of chips at which the interval is looked at, each with the level at which it is then taken.
+@dataclass(frozen=True)
+class Look:
+    """One look at the interval.
 
-        n_k = 10·2^(k−1), the last one `largest`;   level_k = 1 − (1 − confidence) / (k·(k + 1))
+    Args:
+        number: k, from 1.
+        size: Chips at this look.
+        level: Of the interval that is taken.
+    """
 
-    The levels' errors add up to at most 1 − confidence, however often it is looked, so the interval at which one
-    stops covers at least that often. A 95 % interval looked at after every chip misses in 48 % of runs.
+    number: int
+    size: int
+    level: float
+
+
+def first_look(largest: int, confidence: float) -> Look:
+    """The look at 10 chips, or at all of fewer."""
+    return Look(1, min(FIRST_LOOK, largest), 1 - (1 - confidence) / 2)
+
+
+def next_look(look: Look, half_width: float, precision: float, largest: int, confidence: float) -> Look:
+    """The look after one whose interval was not narrow enough.
+
+        level_k = 1 − (1 − confidence) / (k·(k + 1)),   n_{k+1} = 2·n_k, or fewer where these should do:
+        1.1·n_k·(z_{k+1}·half_width / (z_k·precision))²,  z_k the normal quantile of level_k
+
+    So looks are at 10, 20, 40, … chips, and the last one a little beyond the chips that are needed. The levels' errors
+    add up to at most 1 − confidence, however often it is looked, so the interval at which one stops covers at least
+    that often. A 95 % interval looked at after every chip misses in 48 % of runs.
+
+    Args:
+        look: The latest look.
+        half_width: Of its interval.
+        precision: The half-width that is wanted.
+        largest: Chips at most.
+        confidence: Over all looks, between 0 and 1.
 
     Example:
-        >>> [(n, round(level, 4)) for n, level in looks(50, 0.95)]
-        [(10, 0.975), (20, 0.9917), (40, 0.9958), (50, 0.9975)]
+        >>> next_look(first_look(100, 0.95), half_width=0.02, precision=0.001, largest=100, confidence=0.95).size
+        20
     """
-    size, k = min(FIRST_LOOK, largest), 1
-    while True:
-        yield size, 1 - (1 - confidence) / (k * (k + 1))
-        if size == largest:
-            return
-        size, k = min(2 * size, largest), k + 1
+    number = look.number + 1
+    level = 1 - (1 - confidence) / (number * (number + 1))
+    z, before = (float(ndtri((1 + p) / 2)) for p in (level, look.level))
+    enough = math.ceil(1.1 * look.size * (z * half_width / (before * precision)) ** 2)
+    return Look(number, min(max(enough, look.size + 1), 2 * look.size, largest), level)
 
 
 def betting_interval(values: Sequence[float], confidence: float, bounds: tuple[float, float]) -> Interval:

@@ -19,7 +19,7 @@ from samson.evaluation.metrics import DataSetMetric, Metric, as_metric
 from samson.evaluation.result import About, Evaluation
 from samson.evaluation.scoring import Scores, value_of
 from samson.evaluation.statistics import CONFIDENCE, Interval
-from samson.evaluation.stopping import FIRST_LOOK, Stopping, looks
+from samson.evaluation.stopping import FIRST_LOOK, Look, Stopping, first_look, next_look
 from samson.evaluation.table import ScoreTable
 from samson.evaluation.task import Task
 from samson.noise import WeightNoise, on_chip
@@ -141,7 +141,7 @@ def evaluate(
         precision: Instead of `trials`: draw chips until the interval's half-width is at most this.
         max_trials: Chips at most, with `precision`; `result.reached` says whether it was reached.
         stopping: With `precision`, "looks" takes the interval at 10, 20, 40, … chips, at levels that allow for it (see
-            `looks`); "betting" takes, after every tenth chip, one that holds for any distribution (`betting_interval`).
+            `next_look`); "betting" takes, after every tenth chip, one that holds for any distribution (`betting_interval`).
         about: What the interval speaks of: other chips, for these very examples ("test_set"), or other chips and
             other examples of the same kind ("population").
         confidence: Of the interval, between 0 and 1.
@@ -176,26 +176,27 @@ def evaluate(
         )
     if precision is not None and about == "population":
         _check_floor(task.clean(), precision, confidence)
-    sizes = [(trials or TRIALS, confidence)] if precision is None else list(looks(max_trials, confidence))
-    if precision is not None and stopping == "betting":
-        sizes = [(min(size, max_trials), confidence) for size in range(FIRST_LOOK, max_trials + FIRST_LOOK, FIRST_LOOK)]
+    largest = trials or TRIALS if precision is None else max_trials
+    look = Look(1, largest, confidence) if precision is None else first_look(largest, confidence)
     start = Evaluation(
         (), metric, about, None, confidence, confidence, stopping, precision=precision, layout=prepared.layout
     )
     rows: list[Scores] = []
     shown: Interval | None = None
-    result = start
-    for size, level in sizes:
-        for row in prepared.executor.run(task, range(len(rows), size)):
+    while True:
+        for row in prepared.executor.run(task, range(len(rows), look.size)):
             rows.append(row)
             if progress is not None:
                 if len(rows) in (2, 5) or len(rows) % 10 == 0:
-                    shown = _result(start, rows, level).interval
-                progress(Progress(len(rows), size, sizes[-1][0], shown))
-        result = _result(start, rows, level)
-        if precision is not None and (result.reached or _floor(result) > precision):
-            break
-    return result
+                    shown = _result(start, rows, look.level).interval
+                progress(Progress(len(rows), look.size, largest, shown))
+        result = _result(start, rows, look.level)
+        if precision is None or result.reached or look.size == largest or _floor(result) > precision:
+            return result
+        if stopping == "betting":
+            look = replace(look, size=min(look.size + FIRST_LOOK, largest))
+        else:
+            look = next_look(look, result.interval.half_width, precision, largest, confidence)
 
 
 def _result(start: Evaluation, rows: Sequence[Scores], level: float) -> Evaluation:

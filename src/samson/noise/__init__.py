@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from samson.noise.base import FixedNoise, State, WeightNoise
-from samson.noise.bit_errors import BitErrors, bit_error_rate
+from samson.noise.bit_errors import BitErrors, bit_error_rate, voltage_at
 from samson.noise.calibration import calibrate
 from samson.noise.chip import Chip, deploy
 from samson.noise.cmo import CMO
@@ -82,4 +82,5 @@ __all__ = [
     "preset",
     "save_chip",
     "standard_normal",
+    "voltage_at",
 ]

@@ -48,6 +48,29 @@ def bit_error_rate(voltage: float) -> float:
     return min(p0 * math.exp(math.log(p1 / p0) * (voltage - v0) / (v1 - v0)), 0.5)
 
 
+def voltage_at(rate: float) -> float:
+    """The V/V_min at which an SRAM has a bit error rate: the inverse of `bit_error_rate`.
+
+    An access there takes about V² of the energy at V_min = 1 (Stutz et al. 2021).
+
+    Args:
+        rate: A fraction in (0, ½]. Outside the measured rates the nearest line is continued.
+
+    Raises:
+        ValueError: If `rate` is out of range.
+
+    Example:
+        >>> round(voltage_at(bit_error_rate(0.80)), 4)
+        0.8
+    """
+    if not 0 < rate <= 0.5:
+        raise ValueError(f"`rate` must be in (0, 0.5], got {rate!r}.")
+    points = list(RATES.items())
+    start = max(0, min(sum(p > rate for p in RATES.values()) - 1, len(points) - 2))
+    (v0, p0), (v1, p1) = points[start : start + 2]
+    return v0 + (v1 - v0) * math.log(rate / p0) / math.log(p1 / p0)
+
+
 @dataclass(frozen=True)
 class BitErrors(WeightNoise):
     """Weights quantised to a few bits, whose memory has faulty bits; read with the scale of the clean weights.

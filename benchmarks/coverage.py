@@ -1,0 +1,263 @@
+"""How often the intervals of `samson.evaluation` hold the truth, by simulation where the truth is known.
+
+    python -m benchmarks.coverage                    # about 10 minutes on one core
+    python -m benchmarks.coverage --repetitions 400  # a quick look, not written
+
+Each row states what was simulated, the share of repetitions whose interval holds the truth with its standard error,
+and beside it what a simpler interval does. Writes `benchmarks/records/coverage.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from samson.evaluation import betting_interval, crossed_interval, mean_interval, share_interval
+from samson.evaluation.crossing import crossing, holds_up_to
+from samson.evaluation.differences import spread, variance_ratio
+from samson.evaluation.stopping import first_look, next_look
+from samson.experiments.environment import environment
+
+RECORD = Path(__file__).parent / "records" / "coverage.json"
+SEED = 2211
+Row = dict[str, Any]
+Chips = Callable[[np.random.Generator, int], NDArray[np.float64]]
+
+
+def beta(mean: float, factor: float) -> Chips:
+    """Chips with a Beta distribution of sd = factor·√(mean·(1 − mean))."""
+    total = 1 / factor**2 - 1
+    return lambda rng, n: rng.beta(mean * total, (1 - mean) * total, n)
+
+
+def gaussian(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+    """Chips of accuracy .9 ± .02."""
+    return rng.normal(0.9, 0.02, n)
+
+
+def dead(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+    """Chips of accuracy .95 ± .005, one in 50 dead at .1."""
+    return np.where(rng.random(n) < 0.02, 0.1, np.clip(rng.normal(0.95, 0.005, n), 0, 1))
+
+
+CHIPS: dict[str, tuple[Chips, float]] = {
+    "Gaussian .9 ± .02": (gaussian, 0.9),
+    "Beta .5, factor .1": (beta(0.5, 0.1), 0.5),
+    "Beta .95, factor .1": (beta(0.95, 0.1), 0.95),
+    "Beta .99, factor .1": (beta(0.99, 0.1), 0.99),
+    "Beta .5, factor .3": (beta(0.5, 0.3), 0.5),
+    "Beta .95, factor .3": (beta(0.95, 0.3), 0.95),
+    "Beta .99, factor .3": (beta(0.99, 0.3), 0.99),
+    "one chip in 50 dead": (dead, 0.02 * 0.1 + 0.98 * 0.95),
+}
+
+
+def mean_rows(repetitions: int) -> Iterator[Row]:
+    """`mean_interval` with a fixed number of chips; beside it Student's t alone."""
+    for count in (10, 50):
+        for name, (draw, truth) in CHIPS.items():
+            if count == 10 and "factor .3" in name:
+                continue
+            rng, ours, plain = np.random.default_rng(SEED), [], []
+            for _ in range(repetitions):
+                x = draw(rng, count)
+                i = mean_interval(x.tolist())
+                ours.append(i.low <= truth <= i.high)
+                half = stats.t.ppf(0.975, count - 1) * x.std(ddof=1) / math.sqrt(count)
+                plain.append(abs(x.mean() - truth) <= half)
+            yield row("mean_interval", f"{count} chips, {name}", ours, {"Student's t alone": float(np.mean(plain))})
+
+
+def yield_rows(repetitions: int) -> Iterator[Row]:
+    """`share_interval`; beside it the normal approximation."""
+    for count, share in ((20, 0.9), (20, 0.99), (50, 0.98), (100, 0.5)):
+        rng = np.random.default_rng(SEED)
+        good = rng.binomial(count, share, repetitions)
+        intervals = {k: share_interval(int(k), count) for k in set(good.tolist())}
+        ours = [intervals[k].low <= share <= intervals[k].high for k in good.tolist()]
+        p = good / count
+        wald = np.abs(p - share) <= 1.96 * np.sqrt(p * (1 - p) / count)
+        yield row("share_interval", f"{count} chips, yield {share}", ours, {"normal": float(wald.mean())})
+
+
+def stopping_rows(repetitions: int) -> Iterator[Row]:
+    """Stopping at a precision: coverage at the stop, and chips against those of a fixed-n interval."""
+    for name in ("Gaussian .9 ± .02", "Beta .95, factor .1", "Beta .99, factor .1", "one chip in 50 dead"):
+        draw, truth = CHIPS[name]
+        std = float(np.std(draw(np.random.default_rng(0), 1_000_000)))
+        for wanted in (12, 30, 75, 200):
+            precision = 1.96 * std / math.sqrt(wanted)
+            rng, ours, every, used = np.random.default_rng(SEED + wanted), [], [], []
+            for _ in range(repetitions):
+                x = draw(rng, 1280)
+                look = first_look(1280, 0.95)
+                while True:
+                    i = mean_interval(x[: look.size].tolist(), look.level)
+                    if i.half_width <= precision or look.size == 1280:
+                        break
+                    look = next_look(look, i.half_width, precision, 1280, 0.95)
+                ours.append(i.low <= truth <= i.high)
+                used.append(look.size)
+                steps = np.arange(2, 1281)
+                means = np.cumsum(x)[1:] / steps
+                stds = np.sqrt(np.maximum(np.cumsum(x**2)[1:] / steps - means**2, 0) * steps / (steps - 1))
+                halves = T_QUANTILES[1:1280] * stds / np.sqrt(steps)
+                at = int(np.argmax(halves[8:] <= precision)) + 8
+                every.append(abs(means[at] - truth) <= halves[at])
+            fixed = next(n for n in range(2, 1280) if T_QUANTILES[n - 2] * std / math.sqrt(n) <= precision)
+            yield row(
+                "looks",
+                f"{name}, precision {precision:.2g} (fixed n {fixed})",
+                ours,
+                {"t looked at after every chip": float(np.mean(every))},
+                chips=float(np.mean(used)),
+                chips_to_fixed=float(np.mean(used)) / fixed,
+            )
+
+
+T_QUANTILES = stats.t.ppf(0.975, np.arange(1, 1281))
+
+
+def betting_rows(repetitions: int) -> Iterator[Row]:
+    """`betting_interval` looked at after every tenth chip of 100: does it ever leave the truth out?"""
+    for name in ("Gaussian .9 ± .02", "Beta .5, factor .3", "Beta .99, factor .3", "one chip in 50 dead"):
+        draw, truth = CHIPS[name]
+        rng, ours, t, widths = np.random.default_rng(SEED), [], [], []
+        for _ in range(repetitions):
+            x = np.clip(draw(rng, 100), 0, 1)
+            bets = [betting_interval(x[:n].tolist(), 0.95, (0.0, 1.0)) for n in range(10, 101, 10)]
+            plain = [mean_interval(x[:n].tolist()) for n in range(10, 101, 10)]
+            ours.append(all(i.low <= truth <= i.high for i in bets))
+            t.append(all(i.low <= truth <= i.high for i in plain))
+            widths.append(bets[-1].half_width / plain[-1].half_width)
+        yield row(
+            "betting_interval",
+            f"{name}, at all of 10, 20, …, 100 chips",
+            ours,
+            {"mean_interval at all of them": float(np.mean(t))},
+            width_to_mean_interval_at_100=float(np.median(widths)),
+        )
+
+
+def crossed_rows(repetitions: int) -> Iterator[Row]:
+    """`crossed_interval` for chips x examples; beside it all answers pooled as if independent."""
+    truth = float(stats.norm.cdf(1.2 / math.sqrt(0.09 + 1 + 0.49)))
+    for chips, examples in ((10, 100), (10, 1000), (30, 300)):
+        rng, ours, pooled = np.random.default_rng(SEED), [], []
+        for _ in range(repetitions):
+            size = rng.normal(0, 0.3, (chips, 1)) + rng.normal(1.2, 1.0, (1, examples))
+            right = size + rng.normal(0, 0.7, (chips, examples)) > 0
+            i = crossed_interval(right)
+            ours.append(i.low <= truth <= i.high)
+            p = right.mean()
+            pooled.append(abs(p - truth) <= 1.96 * math.sqrt(p * (1 - p) / right.size))
+        yield row("crossed_interval", f"{chips} chips x {examples} examples", ours, {"pooled": float(np.mean(pooled))})
+
+
+def pair_rows(repetitions: int) -> Iterator[Row]:
+    """Differences with the training seed as the unit; beside it chips and seeds pooled."""
+    for seeds, shared in ((3, True), (3, False), (8, True)):
+        rng, ours, pooled = np.random.default_rng(SEED), [], []
+        for _ in range(repetitions):
+            chip = rng.normal(0, 0.01, (1, 20))
+            a, b = (
+                0.9 + shift + rng.normal(0, 0.02, (seeds, 1)) + chip + rng.normal(0, 0.01, (seeds, 20))
+                for shift in (0.03, 0.0)
+            )
+            i = spread(a, b, shared=(0, 1) if shared else (1,), floor=[(0,)]).interval(0.95, 0.0)
+            ours.append(i.low <= 0.03 <= i.high)
+            pool = mean_interval((a - b).ravel().tolist())
+            pooled.append(pool.low <= 0.03 <= pool.high)
+        paired = "paired seeds" if shared else "seeds of their own"
+        yield row("difference", f"{seeds} {paired}, 20 common chips", ours, {"pooled": float(np.mean(pooled))})
+    for correlation, ratio_of_stds in ((0.0, 1.0), (0.15, 1.0), (0.85, 1.0), (0.15, 2.0)):
+        truth = 1 / (1 - 2 * correlation * ratio_of_stds / (1 + ratio_of_stds**2))
+        covariance = np.array([[1, correlation * ratio_of_stds], [correlation * ratio_of_stds, ratio_of_stds**2]])
+        rng, ours = np.random.default_rng(SEED), []
+        root = np.linalg.cholesky(covariance)
+        for _ in range(repetitions):
+            x = root @ rng.normal(size=(2, 20))
+            i = variance_ratio(x[0].tolist(), x[1].tolist())
+            ours.append(i.low <= truth <= i.high)
+        yield row("variance_ratio", f"20 chips, correlation {correlation}, spreads 1 to {ratio_of_stds:g}", ours, {})
+
+
+def budget_rows(repetitions: int) -> Iterator[Row]:
+    """The budget: chips drop by a·level², so the mean crosses .01 where level = √(.01 / E a)."""
+    for name, sigma in (("equal-ish chips", 0.2), ("unequal chips", 0.6)):
+        truth = math.sqrt(0.01 / math.exp(sigma**2 / 2))
+        for chips in (20, 50):
+            rng, ours, held, finds = np.random.default_rng(SEED), [], [], []
+            levels = np.geomspace(0.01, 1, 8)
+            for _ in range(repetitions // 4):
+                a = rng.lognormal(0, sigma, chips)
+                found = {x: a * x**2 + rng.normal(0, 0.001, chips) for x in levels.tolist()}
+                for number in range(6):
+                    xs = sorted(found)
+                    at = crossing(xs, np.stack([found[x] for x in xs]), 0.01, 0.95)
+                    wanted = (at.low, at.high, at.estimate)[number % 3]
+                    if 0 < wanted < math.inf:
+                        found[wanted] = a * wanted**2 + rng.normal(0, 0.001, chips)
+                xs = sorted(found)
+                at = crossing(xs, np.stack([found[x] for x in xs]), 0.01, 0.95)
+                ours.append(at.low <= truth <= at.high)
+                grid = np.stack([found[x] for x in levels.tolist()])
+                held.append(holds_up_to(levels.tolist(), grid, 0.01, 0.95) <= truth)
+                finds.append(at.estimate / truth)
+            yield row(
+                "noise_budget",
+                f"{chips} chips, {name}",
+                ours,
+                {},
+                holds_up_to_is_below_the_truth=float(np.mean(held)),
+                median_estimate_to_truth=float(np.median(finds)),
+            )
+
+
+def row(what: str, simulated: str, inside: list[Any], beside: dict[str, float], **more: float) -> Row:
+    """One line of the record."""
+    share = float(np.mean(inside))
+    return {
+        "interval": what,
+        "simulated": simulated,
+        "repetitions": len(inside),
+        "coverage": share,
+        "standard_error": math.sqrt(share * (1 - share) / len(inside)),
+        "beside": beside,
+        **more,
+    }
+
+
+def main() -> None:
+    """Simulate, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--repetitions", type=int, default=4000)
+    arguments = parser.parse_args()
+    rows: list[Row] = []
+    for part in (mean_rows, yield_rows, stopping_rows, betting_rows, crossed_rows, pair_rows, budget_rows):
+        for found in part(arguments.repetitions):
+            rows.append(found)
+            extra = {k: v for k, v in found.items() if k not in ("interval", "simulated", "repetitions", "beside")}
+            numbers = ", ".join(f"{k} {v:.3f}" for k, v in {**extra, **found["beside"]}.items())
+            print(f"{found['interval']}: {found['simulated']}: {numbers}", flush=True)
+    if arguments.repetitions >= 4000:
+        content = {
+            "environment": vars(environment()),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seed": SEED,
+            "rows": rows,
+        }
+        RECORD.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
