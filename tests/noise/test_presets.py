@@ -38,6 +38,7 @@ def test_the_standard_model_has_the_published_constants() -> None:
 
 
 def test_its_read_noise_is_drawn_for_each_product_and_its_programming_once() -> None:
+    torch.manual_seed(0)
     layer, x = nn.Linear(64, 1, bias=False), torch.ones(400, 64)
     chip = deploy(layer, HWA.noise, periphery=replace(HWA.periphery, output_noise=0.0, adc_steps=None))
     with torch.no_grad(), chip.at():
@@ -52,7 +53,7 @@ def test_its_read_noise_is_drawn_for_each_product_and_its_programming_once() -> 
         assert not torch.equal(layer(x).flatten(), outputs)
     quiet = deploy(layer, HWA.noise, periphery=replace(chip.periphery, weight_noise=0.0))
     with torch.no_grad(), quiet.at():
-        assert layer(x).std() == 0  # the check can fail
+        assert layer(x).std() < 1e-6  # the check can fail
 
 
 def test_a_chip_goes_into_an_evaluation() -> None:
