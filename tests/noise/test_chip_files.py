@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 import torch
 
-from samson.noise import PRESETS, STANDARD_HWA, Compose, CustomPCM, Gaussian, Periphery, WeightNoise, load_chip_model
+from samson import noise
+from samson.noise import (
+    PRESETS,
+    STANDARD_HWA,
+    Compose,
+    CustomPCM,
+    DeviceNoise,
+    Gaussian,
+    Periphery,
+    WeightNoise,
+    load_chip_model,
+)
 from samson.noise.chip_files import FAMILIES
 from samson.noise.curves import InversePower, Logarithmic
 from samson.noise.phase_change import PhaseChangeConstants
@@ -30,13 +41,13 @@ def inline(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (str, bool)) else repr(value)
 
 
-def as_toml(noise: WeightNoise, periphery: Periphery | None = None) -> str:
+def as_toml(one: WeightNoise, periphery: Periphery | None = None) -> str:
     def family(part: WeightNoise) -> str:
         [name] = [name for name, kind in FAMILIES.items() if kind is type(part)]
         return inline({"family": name, **{field.name: getattr(part, field.name) for field in dataclasses.fields(part)}})
 
-    chain = [family(part) for part in noise.noises] if isinstance(noise, Compose) else None
-    lines = ['source = "a test"', f"noise = {family(noise) if chain is None else '[' + ', '.join(chain) + ']'}"]
+    chain = [family(part) for part in one.noises] if isinstance(one, Compose) else None
+    lines = ['source = "a test"', f"noise = {family(one) if chain is None else '[' + ', '.join(chain) + ']'}"]
     return "\n".join([*lines, *([] if periphery is None else [f"periphery = {inline(periphery)}"])])
 
 
@@ -59,9 +70,17 @@ CUSTOM = CustomPCM(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("noise", [*CASES.values(), CUSTOM], ids=[*CASES, "custom"])
-def test_every_noise_comes_back_from_its_file(load, noise: WeightNoise) -> None:
-    assert load(as_toml(noise)).noise == noise
+@pytest.mark.parametrize("one", [*CASES.values(), CUSTOM], ids=[*CASES, "custom"])
+def test_every_noise_comes_back_from_its_file(load, one: WeightNoise) -> None:
+    assert load(as_toml(one)).noise == one
+
+
+def test_every_noise_of_the_room_can_be_named_in_a_file() -> None:
+    exported = [getattr(noise, name) for name in noise.__all__]
+    classes = {kind for kind in exported if isinstance(kind, type) and issubclass(kind, WeightNoise)}
+    assert {kind for kind in classes if dataclasses.is_dataclass(kind) and kind not in (DeviceNoise, Compose)} == set(
+        FAMILIES.values()
+    )
 
 
 def test_every_chip_comes_back_with_its_periphery(load) -> None:
