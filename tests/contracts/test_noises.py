@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from samson.noise import (
     PRESETS,
     BitErrors,
     Compose,
+    CustomPCM,
     DeadLines,
     Gaussian,
     Mapping,
@@ -27,6 +28,7 @@ from samson.noise import (
     Variation,
     WeightNoise,
 )
+from samson.noise.pcm import GENERIC
 
 LEVEL = 0.2
 N = 40_000
@@ -125,6 +127,7 @@ CASES: dict[str, WeightNoise] = {
     "pcm-pairs": PCM(DAY, Mapping(significance=(1.0, 1.0, 0.5))),
     "hermes": PCMHermes(time_s=DAY, compensation="global"),
     "hermes-2": PCMHermes(time_s=DAY, devices=2),
+    "pcm-custom": CustomPCM(DAY, compensation="global", constants=replace(GENERIC, g_max_us=30.0, programming=(0.5,))),
     "reram-day": ReRAM(time_s=DAY, g_max_us=25.0),
     "reram-hour": ReRAM(time_s=3600.0, interpolate=True),
     "cmo-2%": CMO(time_s=DAY, acceptance=0.02),

@@ -229,9 +229,9 @@ def test_a_second_quantiser_of_another_format_is_an_error() -> None:
 
 
 def test_presets_have_a_source_and_unknown_ones_are_named() -> None:
-    names = {"pcm", "pcm-hermes", "reram-wan2022", "cmo-hfox", "sram-0.80vmin", "int8", "int4"}
+    names = {"pcm", "pcm-hermes", "reram-wan2022", "cmo-hfox", "sram-0.80vmin", "int8", "int4", "standard-hwa"}
     assert names <= set(PRESETS)
     assert all(chip.source for chip in PRESETS.values())
-    assert preset("int4") == PRESETS["int4"].noise
+    assert preset("int4") is PRESETS["int4"]
     with pytest.raises(ValueError, match="Did you mean 'pcm-hermes'\\? Available: pcm,"):
         preset("pcm-herms")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from samson.cli import listing
 from samson.cli.progress import Bars, Lines
 from samson.cli.tables import accuracy_table, gain_table
 from samson.evaluation import Layout, accuracy, evaluate, summarise
@@ -36,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Train networks that stay accurate on noisy inference hardware, and prove it.",
 )
+app.add_typer(listing.app, name="list")
 _LEVELS = ",".join(f"{level:g}" for level in LEVELS)
 
 

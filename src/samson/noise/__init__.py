@@ -7,6 +7,7 @@ from samson.noise.base import FixedNoise, State, WeightNoise
 from samson.noise.bit_errors import BitErrors, bit_error_rate, voltage_at
 from samson.noise.calibration import calibrate
 from samson.noise.chip import Chip, deploy
+from samson.noise.chip_files import load_chip_model
 from samson.noise.cmo import CMO
 from samson.noise.compose import Compose
 from samson.noise.conductance import Mapping
@@ -15,9 +16,9 @@ from samson.noise.device import DeviceNoise
 from samson.noise.faults import DeadLines, StuckDevices
 from samson.noise.gaussian import Gaussian
 from samson.noise.lognormal import Lognormal
-from samson.noise.pcm import PCM, PCMHermes
+from samson.noise.pcm import PCM, CustomPCM, PCMHermes
 from samson.noise.periphery import STANDARD_HWA, Periphery
-from samson.noise.presets import PRESETS, Preset, preset
+from samson.noise.presets import PRESETS, ChipModel, preset
 from samson.noise.quantisation import Quantize
 from samson.noise.random import generator_for, standard_normal
 from samson.noise.reram import ReRAM
@@ -54,8 +55,10 @@ __all__ = [
     "STANDARD_HWA",
     "BitErrors",
     "Chip",
+    "ChipModel",
     "ChipTensor",
     "Compose",
+    "CustomPCM",
     "DeadLines",
     "DeviceNoise",
     "FixedNoise",
@@ -64,7 +67,6 @@ __all__ = [
     "Mapping",
     "PCMHermes",
     "Periphery",
-    "Preset",
     "Quantize",
     "ReRAM",
     "State",
@@ -78,6 +80,7 @@ __all__ = [
     "describe",
     "generator_for",
     "load_chip",
+    "load_chip_model",
     "on_chip",
     "preset",
     "save_chip",

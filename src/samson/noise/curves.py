@@ -21,9 +21,31 @@ def polynomial(coefficients: Sequence[float], r: Tensor) -> Tensor:
     return value
 
 
+def check_coefficients(name: str, coefficients: Sequence[float], at_least: int = 0) -> None:
+    """Raise unless these are enough finite numbers.
+
+    Raises:
+        ValueError: If that is not so.
+    """
+    if len(coefficients) < at_least or not all(map(math.isfinite, coefficients)):
+        enough = f"at least {at_least} finite number" if at_least else "finite numbers"
+        raise ValueError(f"`{name}` must hold {enough}, got {coefficients!r}.")
+
+
 @dataclass(frozen=True)
 class Logarithmic:
     """clamp(slope·ln r + offset, low, high) below `split`, and a polynomial of r from there on.
+
+    Args:
+        slope: Finite.
+        offset: Finite.
+        low: Finite, ≥ 0.
+        high: Finite, ≥ `low`.
+        split: The relative conductance from which on the polynomial holds, > 0; inf is nowhere.
+        above: Coefficients of the polynomial, the constant first; needed where `split` is finite, and only there.
+
+    Raises:
+        ValueError: If an argument is out of range.
 
     Example:
         >>> Logarithmic(-0.0155, 0.0244, 0.049, 0.1)(torch.tensor([0.0, 1.0]))
@@ -37,6 +59,19 @@ class Logarithmic:
     split: float = math.inf
     above: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("slope", "offset"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"`{name}` must be finite, got {getattr(self, name)!r}.")
+        if not 0 <= self.low <= self.high < math.inf:
+            raise ValueError(f"`low` must be ≥ 0 and ≤ `high`, both finite, got {self.low!r} and {self.high!r}.")
+        if not self.split > 0 or (self.split < math.inf) != bool(self.above):
+            raise ValueError(
+                f"`split` must be > 0, and finite where and only where `above` has coefficients, got {self.split!r} "
+                f"with above={self.above!r}."
+            )
+        check_coefficients("above", self.above)
+
     def __call__(self, r: Tensor) -> Tensor:
         """The curve at relative conductances ≥ 0."""
         below = r.clamp(min=SMALLEST).log_().mul_(self.slope).add_(self.offset).clamp_(self.low, self.high)
@@ -49,6 +84,15 @@ class Logarithmic:
 class InversePower:
     """min(factor / max(r^exponent, floor), high).
 
+    Args:
+        factor: Finite, ≥ 0.
+        exponent: Finite, > 0.
+        floor: Finite, > 0.
+        high: Finite, ≥ 0.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
     Example:
         >>> InversePower(0.0088, 0.65, 1e-3, 0.2)(torch.tensor([0.0, 1.0]))
         tensor([0.2000, 0.0088])
@@ -58,6 +102,14 @@ class InversePower:
     exponent: float
     floor: float
     high: float
+
+    def __post_init__(self) -> None:
+        for name in ("factor", "high"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be ≥ 0 and finite, got {getattr(self, name)!r}.")
+        for name in ("exponent", "floor"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be > 0 and finite, got {getattr(self, name)!r}.")
 
     def __call__(self, r: Tensor) -> Tensor:
         """The curve at relative conductances ≥ 0."""

@@ -1,4 +1,4 @@
-"""Phase-change memory: the devices with published constants."""
+"""Phase-change memory: the devices with published constants, and those with constants of one's own."""
 
 from __future__ import annotations
 
@@ -125,3 +125,38 @@ class PCMHermes(PhaseChange):
     def constants(self) -> PhaseChangeConstants:
         """Of `HERMES`."""
         return HERMES[self.devices]
+
+
+@dataclass(frozen=True)
+class CustomPCM(PhaseChange):
+    """Phase-change devices with constants of one's own.
+
+    See `PhaseChange` for the formulas; g_max is that of the constants. Without drift and read noise (curves that are 0)
+    any device is described whose programming error is a polynomial of its conductance.
+
+    Args:
+        time_s: Time of a reading that names none, in seconds, ≥ 0; None is the programmed state.
+        mapping: How weights are laid out on devices.
+        compensation: None, "global" or "column".
+        constants: Of the device; by default `GENERIC`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from dataclasses import replace
+        >>> wider = CustomPCM(time_s=3600.0, constants=replace(GENERIC, programming=(0.5, 2.0)))
+        >>> noisy = wider(torch.ones(2, 3), torch.Generator().manual_seed(0))
+        >>> noisy.shape
+        torch.Size([2, 3])
+
+    Reference: the form of the constants is that of `PCM` and `PCMHermes`.
+    """
+
+    constants: PhaseChangeConstants = GENERIC
+
+    @property
+    def largest_us(self) -> float:
+        """`g_max_us` of the constants."""
+        return self.constants.g_max_us

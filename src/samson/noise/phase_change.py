@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from samson.noise.base import State
-from samson.noise.curves import InversePower, Logarithmic, polynomial
+from samson.noise.curves import InversePower, Logarithmic, check_coefficients, polynomial
 from samson.noise.device import DeviceNoise
 from samson.noise.random import generator_for, standard_normal
 from samson.noise.units import reduce_units
@@ -20,19 +20,38 @@ COMPENSATIONS = (None, "global", "column")
 
 @dataclass(frozen=True)
 class PhaseChangeConstants:
-    """Constants of one phase-change device; every curve is over r = g/g_max."""
+    """Constants of one phase-change device; every curve is over r = g/g_max.
+
+    Args:
+        g_max_us: The conductance at which `programming` was fitted, in µS, > 0.
+        reference_s: t0, from programming to the reference read, from which `time_s` counts, in seconds, ≥ `read_s`.
+        read_s: t_r, the length of one reading, in seconds, > 0.
+        programming: Coefficients of σ of programming, in µS at the fitted g_max, the constant first.
+        drift_mean: μ of the drift exponent.
+        drift_deviation: σ of the drift exponent.
+        read: Q, the size of the read noise.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
 
     g_max_us: float
-    """The conductance at which `programming` was fitted."""
     reference_s: float
-    """t0: seconds from programming to the reference read, from which `time_s` counts."""
     read_s: float
-    """t_r: seconds of one reading."""
     programming: tuple[float, ...]
-    """Coefficients of σ of programming, in µS at the fitted g_max, the constant first."""
     drift_mean: Logarithmic
     drift_deviation: Logarithmic
     read: Logarithmic | InversePower
+
+    def __post_init__(self) -> None:
+        for name in ("g_max_us", "read_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be > 0 and finite, got {getattr(self, name)!r}.")
+        if not self.read_s <= self.reference_s < math.inf:
+            raise ValueError(
+                f"`reference_s` must be ≥ `read_s` and finite, got {self.reference_s!r} with read_s={self.read_s!r}."
+            )
+        check_coefficients("programming", self.programming, at_least=1)
 
 
 @dataclass(frozen=True)

@@ -1,57 +1,78 @@
-"""Chips by name: devices with published constants, and where those come from."""
+"""Chips by name: what is published of a chip, and where."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from samson.noise.base import WeightNoise
 from samson.noise.bit_errors import BitErrors
 from samson.noise.cmo import CMO
+from samson.noise.conductance import Mapping
+from samson.noise.names import suggestion
 from samson.noise.pcm import PCM, PCMHermes
+from samson.noise.periphery import STANDARD_HWA, Periphery
 from samson.noise.quantisation import Quantize
 from samson.noise.reram import ReRAM
 
 
 @dataclass(frozen=True)
-class Preset:
-    """A noise by name.
+class ChipModel:
+    """A kind of chip: what it does to weights, what surrounds them, and where that is known from.
+
+    Both parts go where a noise and a periphery are asked for, as in the example; `chip.at(time_s)` chooses the time.
 
     Args:
-        noise: With the published constants; `chip.at(time_s)` chooses the time.
-        source: Where the constants were published.
+        noise: What happens to the weights.
+        source: Where the constants were published or measured.
+        periphery: What surrounds the weights; None computes exactly with them.
+
+    Example:
+        >>> from torch import nn
+        >>> from samson.noise import deploy
+        >>> kind = preset("standard-hwa")
+        >>> chip = deploy(nn.Linear(3, 2), kind.noise, periphery=kind.periphery)
     """
 
     noise: WeightNoise
     source: str
+    periphery: Periphery | None = None
 
 
-PRESETS: dict[str, Preset] = {
-    "pcm": Preset(PCM(), "Joshi et al. 2020, Nature Communications 11, 2473; aihwkit inference/noise/pcm.py"),
-    "pcm-hermes": Preset(PCMHermes(), "Hermes chip, one device; aihwkit inference/noise/hermes.py"),
-    "reram-wan2022": Preset(ReRAM(), "Wan et al. 2022, Nature 608, 504; aihwkit inference/noise/reram.py"),
-    "cmo-hfox": Preset(CMO(), "CMO/HfOx, .2 % acceptance; aihwkit inference/noise/reram.py"),
-    "sram-0.80vmin": Preset(
+PRESETS: dict[str, ChipModel] = {
+    "pcm": ChipModel(PCM(), "Joshi et al. 2020, Nature Communications 11, 2473; aihwkit inference/noise/pcm.py"),
+    "pcm-hermes": ChipModel(PCMHermes(), "Hermes chip, one device; aihwkit inference/noise/hermes.py"),
+    "reram-wan2022": ChipModel(ReRAM(), "Wan et al. 2022, Nature 608, 504; aihwkit inference/noise/reram.py"),
+    "cmo-hfox": ChipModel(CMO(), "CMO/HfOx, .2 % acceptance; aihwkit inference/noise/reram.py"),
+    "sram-0.80vmin": ChipModel(
         BitErrors(voltage=0.80, persistent=True), "Stutz et al. 2021, arXiv 2006.13977: plots, log-linear between"
     ),
-    "int8": Preset(Quantize(8, per="channel"), "symmetric signed, per channel; no constants"),
-    "int4": Preset(Quantize(4, per="channel"), "symmetric signed, per channel; no constants"),
+    "int8": ChipModel(Quantize(8, per="channel"), "symmetric signed, per channel; no constants"),
+    "int4": ChipModel(Quantize(4, per="channel"), "symmetric signed, per channel; no constants"),
+    "standard-hwa": ChipModel(
+        PCM(mapping=Mapping(per="channel"), compensation="global"),
+        "Rasch et al. 2023, Nature Communications 14, 5282; aihwkit presets/inference.py",
+        STANDARD_HWA,
+    ),
 }
-"""The catalogue of chips, by name; `NOISES` holds the families that take a level."""
+"""The catalogue of chips, by name; `NOISES` holds the families that take a level.
+
+The standard model for hardware-aware training is phase-change devices, each output channel with a scale of its own,
+inside `STANDARD_HWA`. That periphery holds the short-term read noise of the weights, .0175, as it is drawn anew for
+each product; the devices' own read noise comes with a time. aihwkit also scales the part of a channel on each tile by
+itself, and compensates drift by one factor a tile, where we have one a channel.
+"""
 
 
-def preset(name: str) -> WeightNoise:
-    """The noise of a chip by name.
+def preset(name: str) -> ChipModel:
+    """The chip of a name.
 
     Raises:
         ValueError: If there is no such chip.
 
     Example:
-        >>> preset("int8")
+        >>> preset("int8").noise
         Quantize(bits=8, scheme='symmetric', per='channel')
     """
     if name not in PRESETS:
-        close = get_close_matches(name, PRESETS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"`name` must be a known chip, got {name!r}.{hint} Available: {', '.join(PRESETS)}.")
-    return PRESETS[name].noise
+        raise ValueError(f"`name` must be a known chip, got {name!r}. {suggestion(name, PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,104 @@
+"""Tables of a TOML file to dataclasses: their fields and types are the format, their own checks the rules."""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import math
+import types
+import typing
+from typing import Any, TypeVar
+
+from samson.noise.names import suggestion
+
+T = TypeVar("T")
+
+SCALARS: dict[type, tuple[str, str]] = {
+    float: ("a number", "0.5"),
+    int: ("a whole number", "8"),
+    str: ("a text in quotes", '"…"'),
+    bool: ("true or false", "true"),
+}
+"""What each type is called, and an example of it."""
+
+
+class TableError(ValueError):
+    """A table that says something wrong: names table, key, value, rule and mend."""
+
+
+def decode(table: Any, kind: type[T], where: str) -> T:
+    """Make a dataclass from a table, whose keys are its fields.
+
+    Fields with a default may be left out, and those that may be None are None only so. Whole numbers are taken for
+    numbers; nothing else is converted.
+
+    Args:
+        table: As read from a file.
+        kind: A dataclass whose fields are numbers, texts, tuples, mappings of text to these, or dataclasses.
+        where: Name of the table in the file.
+
+    Raises:
+        TableError: If a key is unknown or missing, or a value is of the wrong type or refused by the dataclass.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Converter:
+        ...     steps: int
+        ...     bound: float = 1.0
+        >>> decode({"steps": 254, "bound": 10}, Converter, "adc")
+        Converter(steps=254, bound=10.0)
+    """
+    _expect(isinstance(table, dict), where, f"must be a table, got {table!r}. Write [{where}] and its keys below.")
+    hints, fields = typing.get_type_hints(kind), dataclasses.fields(kind)  # type: ignore[arg-type]
+    names = [field.name for field in fields if field.init]
+    for key in table:
+        _expect(key in names, where, f"`{key}` is unknown. {suggestion(key, names)}")
+    for field in fields:
+        given = field.name in table or field.default is not dataclasses.MISSING
+        given = given or field.default_factory is not dataclasses.MISSING
+        _expect(given, where, f"`{field.name}` is missing. Add a line `{field.name} = …`.")
+    values = {key: _value(value, hints[key], where, key) for key, value in table.items()}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise TableError(
+            f"[{where}]: {error} Ranges and units: `pydoc {kind.__module__}.{kind.__qualname__}`."
+        ) from None
+
+
+def _value(value: Any, kind: Any, where: str, key: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        choices = [choice for choice in arguments if choice is not types.NoneType]
+        return _value(value, _fitting(value, choices, where, key), where, key)
+    if dataclasses.is_dataclass(kind):
+        return decode(value, typing.cast("type[Any]", kind), f"{where}.{key}")
+    if origin is tuple:
+        _expect(isinstance(value, list), where, f"`{key}` must be a list, got {value!r}. Write {key} = [ … ].")
+        return tuple(_value(item, arguments[0], where, f"{key}[{i}]") for i, item in enumerate(value))
+    if origin is collections.abc.Mapping:
+        place = f"{where}.{key}"
+        _expect(isinstance(value, dict), place, f"must be a table, got {value!r}. Write [{place}] and its keys below.")
+        return {name: _value(item, arguments[1], place, name) for name, item in value.items()}
+    if kind is float and type(value) is int:
+        value = float(value)
+    noun, example = SCALARS[kind]
+    plain = type(value) is kind and not (kind is float and math.isnan(value))
+    _expect(plain, where, f"`{key}` must be {noun}, got {value!r}. Write for example {key} = {example}.")
+    return value
+
+
+def _fitting(value: Any, choices: list[Any], where: str, key: str) -> Any:
+    """The one type of several that a table's keys fit; with one type, that one."""
+    if len(choices) == 1:
+        return choices[0]
+    keys = {choice: [field.name for field in dataclasses.fields(choice)] for choice in choices}
+    fitting = [choice for choice in choices if isinstance(value, dict) and set(value) <= set(keys[choice])]
+    rules = " or ".join(f"{choice.__name__} ({', '.join(names)})" for choice, names in keys.items())
+    _expect(bool(fitting), where, f"`{key}` must be a table with the keys of {rules}, got {value!r}.")
+    return fitting[0]
+
+
+def _expect(holds: bool, where: str, message: str) -> None:
+    if not holds:
+        raise TableError(f"[{where}]: {message}")

@@ -1,0 +1,23 @@
+"""Names that a user gives: what to say to an unknown one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def suggestion(name: str, available: Iterable[str]) -> str:
+    """The nearest of the available names, if one is near, and all of them.
+
+    Args:
+        name: What was given, which is none of them.
+        available: The names.
+
+    Example:
+        >>> suggestion("int6", ["pcm", "int4"])
+        "Did you mean 'int4'? Available: pcm, int4."
+    """
+    names = list(available)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return f"{hint}Available: {', '.join(names)}."

@@ -1,0 +1,176 @@
+"""`samson list`: the catalogues in full, and a model's tensors as `describe` has them, in 80 columns."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from samson.cli import main
+from samson.experiments.checkpoints import Checkpoint, save_checkpoint
+from samson.experiments.data import DATA
+from samson.experiments.networks import NETWORKS, build_network
+from samson.noise import NOISES, PRESETS, describe
+from samson.optim import RULES
+
+CODE = """
+from torch import nn
+from torch.nn.utils import parametrizations
+
+def net():
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 600), parametrizations.weight_norm(nn.Linear(600, 4)), nn.Linear(4, 5))
+    model[3].weight = model[0].weight
+    return model
+
+def attention():
+    return nn.MultiheadAttention(4, 2)
+
+def norm():
+    return nn.BatchNorm1d(3)
+"""  # noqa: E501
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, tmp_path: Path):
+    """Run `samson list` in a folder with code of a user; gives status, output and errors."""
+    (tmp_path / "listed_nets.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["samson", "list", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as error:
+            status = int(error.code or 0)
+        read = capfd.readouterr()
+        assert all(len(line.rstrip()) <= 80 for line in read.out.splitlines())
+        return status, read.out, read.err
+
+    yield call
+    sys.modules.pop("listed_nets", None)
+
+
+def flat(text: str) -> str:
+    """Without the line breaks of wrapped cells."""
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("chips", PRESETS),
+        ("noises", NOISES),
+        ("methods", ["sgd", "noise", "clip", *RULES, *(f"{name}+clip" for name in RULES)]),
+        ("data", DATA),
+        ("networks", NETWORKS),
+    ],
+)
+def test_every_name_of_a_catalogue_is_listed(listed, what: str, names: list[str]) -> None:
+    status, out, _ = listed(what)
+    assert status == 0
+    found = re.findall(r"^ (\S+)  ", out, flags=re.MULTILINE)
+    assert [name for name in found if name in names] == list(names) or what == "methods"
+    assert set(names) <= set(found)
+
+
+def test_chips_come_with_constants_and_source(listed) -> None:
+    out = flat(listed("chips")[1])
+    assert "PCM(g_max_us=25) Joshi et al. 2020" in out
+    assert "CMO(mapping=(g_min_us=9, pair=False), acceptance=0.002)" in out
+    assert "PCM(mapping=(per=channel), compensation=global, g_max_us=25); Periphery(dac_steps=254" in out
+    for chip in PRESETS.values():
+        assert chip.source in out
+
+
+def test_methods_come_with_their_defaults(listed) -> None:
+    out = flat(listed("methods")[1])
+    assert "rho=1.5, eta=0.01, policy=authors, p=inf" in out
+    assert "rho=0.3, eta=0.01, policy=authors, p=inf, alpha=1.2" in out
+    assert "All of them have lr=0.1, momentum=0.9, weight_decay=0.0005" in out
+
+
+def cells(out: str) -> list[list[str]]:
+    """The rows of the tables, whose cells lie at least two blanks apart."""
+    return [re.split(r"\s{2,}", line.strip()) for line in out.splitlines()]
+
+
+def test_layers_are_those_of_describe(listed, tmp_path: Path) -> None:
+    model, path = build_network("small-resnet", 10, seed=0), tmp_path / "sgd-seed0.safetensors"
+    save_checkpoint(path, model, Checkpoint("small-resnet", 10, "digits", "sgd", 0))
+    status, out, _ = listed("layers", path, "--chip", "standard-hwa")
+    assert status == 0
+    above, below = out.split("Not on the chip")
+    rows = describe(model, tile_inputs=512)
+    for row in rows:
+        shape = "×".join(map(str, row.shape))
+        end = [str(row.tiles)] if row.on_chip else [row.reason.removeprefix("digital: ").split(" of a ")[0]]
+        assert [row.name, row.layer_type, shape, f"{row.elements:,}", *end] in cells(above if row.on_chip else below)
+    on = [row for row in rows if row.on_chip]
+    held, total = sum(row.elements for row in on), sum(p.numel() for p in model.parameters())
+    tiles = sum(row.tiles for row in on)
+    assert (
+        f"On the chip: {len(on)} of {len(rows)} tensors, {held:,} of {total:,} elements "
+        f"({100 * held / total:.1f} %), {tiles} tiles." in flat(out)
+    )
+
+
+def test_select_and_notes(listed) -> None:
+    _, out, _ = listed("layers", "listed_nets:net")
+    text = flat(out)
+    assert "1.weight Linear 600×4 2,400" in text
+    assert "takes the place of the computed weight" in text
+    assert "Tiles" not in text  # without a chip, tiles have no size
+    # 2,400 + 2,400 + 20 on the chip; beside them an embedding of 20 and biases of 609; magnitudes are no weights
+    assert "On the chip: 3 of 7 tensors, 4,820 of 5,449 elements (88.5 %)." in text
+    out = flat(listed("layers", "listed_nets:net", "--select", "1", "--select", "3", "--chip", "int8")[1])
+    # 2,400 + 20 on the chip; the computed weight is not, so what it is computed from counts: 2,400 and 4
+    assert "On the chip: 2 of 8 tensors, 2,420 of 5,453 elements (44.4 %)." in out
+    assert "3.weight" not in flat(listed("layers", "listed_nets:net", "--select", "1")[1]).split("Not on")[0]
+
+
+def test_a_chip_of_ones_own_counts_its_tiles(listed, tmp_path: Path) -> None:
+    (tmp_path / "chip.toml").write_text(
+        'source = "x"\n[noise]\nfamily = "pcm"\nmapping = {per = "tile", tile_inputs = 100}\n'
+    )
+    out = flat(listed("layers", "listed_nets:net", "--chip", "chip.toml")[1])
+    assert "elements (88.5 %), 8 tiles." in out  # 600 inputs take 6, the others 1 each
+    (tmp_path / "chip.toml").write_text('source = "x"\n[periphery]\ntile_inputs = 200\n')
+    assert "5 tiles." in flat(listed("layers", "listed_nets:net", "--chip", "chip.toml")[1])
+
+
+def test_a_chip_that_cannot_hold_a_layer_says_so(listed) -> None:
+    status, out, _ = listed("layers", "listed_nets:attention", "--chip", "standard-hwa")
+    assert status == 0
+    assert "This chip can't hold all of it: `periphery` must go on linear and convolution layers" in flat(out)
+    assert "can't hold" not in listed("layers", "listed_nets:net", "--chip", "standard-hwa")[1]
+
+
+def test_weights_are_loaded(listed, tmp_path: Path) -> None:
+    torch.save(nn.Linear(4, 2).state_dict(), tmp_path / "other.pt")
+    status, _, err = listed("layers", "listed_nets:attention", "--weights", "other.pt")
+    assert status == 2
+    assert "must fit the MultiheadAttention" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["listed_nets:nett"], ["'nett' is unknown", "Did you mean 'net'?"]),
+        (["listed_nets:net", "--chip", "pcm-herms"], ["--chip", "Did you mean 'pcm-hermes'?", "FILE.toml"]),
+        (["listed_nets:net", "--chip", "none.toml"], ["--chip must be a TOML file", "'none.toml'", "No such file"]),
+        (["listed_nets:net", "--chip", "bad.toml"], ["`bad.toml`, [noise]: `sgima` is unknown", "mean 'sigma'?"]),
+        (["listed_nets:net", "--select", "7.*"], ["`select` must leave a weight for the chip", "7.*"]),
+        (["listed_nets:norm"], ["listed_nets:norm", "`select` must leave a weight for the chip"]),
+    ],
+)
+def test_bad_input_is_two(listed, tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    (tmp_path / "bad.toml").write_text('source = "x"\n[noise]\nfamily = "gaussian"\nsgima = 1')
+    status, _, err = listed("layers", *arguments)
+    assert status == 2
+    assert len(err.strip().splitlines()) <= 4
+    for word in words:
+        assert word in err

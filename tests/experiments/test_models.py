@@ -1,0 +1,246 @@
+"""Models by name, with weights from files; bad names and files are errors that say the mend, and nothing is run."""
+
+import sys
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from samson.experiments import SetupError
+from samson.experiments.checkpoints import Checkpoint, save_checkpoint
+from samson.experiments.models import load_model
+from samson.experiments.networks import build_network
+from tests.conftest import equal, snapshot
+from tests.experiments.vision import require_vision
+
+CODE = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(4, 3), nn.BatchNorm1d(3))
+
+def make():
+    return Net()
+
+def sized(classes):
+    return nn.Linear(4, classes)
+
+def number():
+    return 3
+
+def broken():
+    return 1 / 0
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder with code of their own."""
+    (tmp_path / "my_nets.py").write_text(CODE)
+    (tmp_path / "my_typo.py").write_text("def f(:\n")
+    (tmp_path / "my_needs.py").write_text("import no_such_package\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_nets", raising=False)
+    return tmp_path
+
+
+def message(spec: str, weights: Path | None = None, **options: bool) -> str:
+    with pytest.raises(SetupError) as caught:
+        load_model(spec, weights, **options)
+    assert len(str(caught.value).splitlines()) <= 4
+    return str(caught.value)
+
+
+def test_a_saved_network_comes_back(folder: Path) -> None:
+    model, path = build_network("small-resnet", 10, seed=3), folder / "sgd-seed3.safetensors"
+    save_checkpoint(path, model, Checkpoint("small-resnet", 10, "digits", "sgd", 3))
+    loaded = load_model(str(path))
+    assert equal(snapshot(loaded), snapshot(model))
+    assert not equal(snapshot(loaded), snapshot(build_network("small-resnet", 10, seed=4)))
+    assert not loaded.training
+    assert "--weights must be left out" in message(str(path), path)
+    assert "which is not there" in message("none.safetensors")
+
+
+@pytest.mark.parametrize("name", ["make", "Net"])
+def test_a_function_of_the_current_folder(name: str) -> None:
+    state, path = torch.get_rng_state(), list(sys.path)
+    model, again = load_model(f"my_nets:{name}"), load_model(f"my_nets:{name}")
+    assert [type(module).__name__ for module in model.modules()] == ["Net", "Linear", "BatchNorm1d"]
+    assert equal(snapshot(model), snapshot(again))  # the initial weights are always the same
+    assert not model.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert sys.path == path
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("my_nets:mak", ["'mak' is unknown", "Did you mean 'make'?"]),
+        ("my_net:make", ["no module 'my_net'", "Did you mean 'my_nets'?"]),
+        ("my_nets", ["MODULE:FUNCTION", "got 'my_nets'", "torchvision/resnet18"]),
+        ("my_nets:", ["MODULE:FUNCTION", "got 'my_nets:'"]),
+        (":make", ["MODULE:FUNCTION"]),
+        ("my-nets.py:make", ["MODULE:FUNCTION", "networks:resnet"]),
+        ("my_nets:sized", ["without arguments", "'classes'", "Write one that passes them"]),
+        ("my_nets:number", ["returns an nn.Module", "got 3"]),
+        ("my_nets:broken", ["ZeroDivisionError", "my_nets.py, line 18"]),
+        ("my_typo:f", ["SyntaxError", "my_typo.py, line 1"]),
+        ("my_needs:f", ["ModuleNotFoundError", "no_such_package", "my_needs.py, line 1"]),
+        ("my_nets.pt", ["holds weights alone", "--weights"]),
+        ("tim/resnet18", ["'tim' is unknown", "Did you mean 'timm'?"]),
+    ],
+)
+def test_a_wrong_name_says_the_mend(spec: str, words: list[str]) -> None:
+    said = message(spec)
+    for word in ["MODEL", *words]:
+        assert word in said
+
+
+def saved(model: nn.Module, form: str, folder: Path) -> Path:
+    state, path = model.state_dict(), folder / f"weights.{form.partition(' ')[0]}"
+    if form == "safetensors":
+        save_file(state, path)
+    elif form == "pt":
+        torch.save(state, path)
+    elif form == "pt ddp":
+        torch.save({f"module.{name}": value for name, value in state.items()}, path)
+    else:
+        torch.save({"epoch": 3, form.partition(" ")[2]: state}, path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pt", "pth state_dict", "pt model", "pt ddp"])
+def test_weights_from_a_file(folder: Path, form: str) -> None:
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    loaded = load_model("my_nets:make", saved(model, form, folder))
+    assert equal(snapshot(loaded), snapshot(model))
+    assert not equal(snapshot(loaded), snapshot(load_model("my_nets:make")))
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __reduce__(self):
+        return Path.write_text, (Path("sprung"), "x")
+
+
+def test_nothing_is_unpickled(folder: Path) -> None:
+    for content in (Trap(), {"state_dict": nn.Linear(4, 3).state_dict(), "trap": Trap()}):
+        torch.save(content, folder / "trap.pt")
+        assert "it could run code" in message("my_nets:make", folder / "trap.pt")
+        assert not (folder / "sprung").exists()
+    torch.load(folder / "trap.pt", weights_only=False)  # the trap works
+    assert (folder / "sprung").exists()
+
+
+def test_weights_that_do_not_fit(folder: Path) -> None:
+    before = snapshot(load_model("my_nets:make"))
+    other = nn.Sequential(nn.Linear(5, 3), nn.LayerNorm(3), nn.Linear(3, 3), nn.Linear(3, 3))
+    said = message("my_nets:make", saved(other, "pt", folder))
+    assert "must fit the Net" in said
+    assert "3 missing: 1.running_mean, 1.running_var, 1.num_batches_tracked" in said
+    assert "4 unexpected: 2.weight, 2.bias, 3.weight, …" in said
+    assert "1 of another shape: 0.weight (3, 5), not (3, 4)" in said
+    assert equal(snapshot(load_model("my_nets:make")), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("none.pt", None, ["--weights must be a file"]),
+        ("weights.bin", b"x", ["a .safetensors, .pt, .pth file"]),
+        ("cut.safetensors", b"x" * 30, ["is damaged"]),
+        ("cut.pt", b"PK\x03\x04 and no more", ["is damaged"]),
+        ("text.pt", b"hello", ["is damaged"]),
+        ("empty.pt", b"", ["is damaged"]),
+    ],
+)
+def test_a_damaged_file_of_weights(folder: Path, name: str, content: bytes | None, words: list[str]) -> None:
+    if content is not None:
+        (folder / name).write_bytes(content)
+    said = message("my_nets:make", folder / name)
+    for word in words:
+        assert word in said
+
+
+def test_a_file_without_a_state_dict(folder: Path) -> None:
+    torch.save({"epoch": 3, "loss": torch.ones(())}, folder / "other.pt")
+    assert "must hold a state dict, alone or as 'state_dict' or 'model', got epoch, loss" in message(
+        "my_nets:make", folder / "other.pt"
+    )
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    said = message(f"{library}/resnet18")
+    assert f"'{library}'" in said
+    assert "pip install 'samson-torch[vision]'" in said
+
+
+def test_a_torchvision_of_another_torch_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [module for module in sys.modules if module.partition(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, module)
+    (folder / "torchvision").mkdir()
+    (folder / "torchvision" / "__init__.py").write_text("raise RuntimeError('operator nms does not exist')")
+    monkeypatch.syspath_prepend(folder)
+    said = message("torchvision/resnet18")
+    assert "operator nms does not exist" in said
+    assert f"belongs to torch {torch.__version__}" in said
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_models_of_a_library(folder: Path, library: str) -> None:
+    require_vision(library)
+    state = torch.get_rng_state()
+    model = load_model(f"{library}/resnet18")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.fc.weight.shape == (1000, 512)
+    torch.manual_seed(1)
+    assert equal(snapshot(load_model(f"{library}/resnet18")), snapshot(model))
+    with torch.no_grad():
+        model.fc.bias.fill_(2.0)
+    torch.save({"state_dict": model.state_dict()}, folder / "weights.pth")
+    assert equal(snapshot(load_model(f"{library}/resnet18", folder / "weights.pth")), snapshot(model))
+    said = message(f"{library}/resnet81")
+    assert f"Did you mean {library}/resnet" in said
+    assert "list_models()` lists all" in said
+    assert "--pretrained must be without --weights" in message(
+        f"{library}/resnet18", folder / "weights.pth", pretrained=True
+    )
+
+
+def test_pretrained_weights_are_fetched_without_unpickling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = require_vision("torchvision.models")
+    monkeypatch.setenv("TORCH_HOME", str(folder))
+    cache = folder / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.manual_seed(7)
+    published = models.squeezenet1_1()
+    path = cache / Path(models.SqueezeNet1_1_Weights.DEFAULT.url).name
+    torch.save(published.state_dict(), path)
+    assert equal(snapshot(load_model("torchvision/squeezenet1_1", pretrained=True)), snapshot(published))
+    assert not equal(snapshot(load_model("torchvision/squeezenet1_1")), snapshot(published))
+    torch.save(Trap(), path)
+    assert "could not be fetched" in message("torchvision/squeezenet1_1", pretrained=True)
+    assert not (folder / "sprung").exists()
+    path.unlink()
+
+    def offline(*_: object, **__: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    said = message("torchvision/squeezenet1_1", pretrained=True)
+    assert "could not be fetched: <urlopen error no network>" in said
+    assert "give it with --weights" in said
+
+
+def test_pretrained_is_for_libraries_alone() -> None:
+    assert "--pretrained must be left out" in message("my_nets:make", pretrained=True)
+    assert "--pretrained must be left out" in message("a.safetensors", pretrained=True)

@@ -1,0 +1,197 @@
+"""One's own chip as a file: every noise can be written and read back, and what is wrong in a file is named."""
+
+import dataclasses
+import json
+from collections.abc import Mapping as Table
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from samson import noise
+from samson.noise import (
+    PRESETS,
+    STANDARD_HWA,
+    Compose,
+    CustomPCM,
+    DeviceNoise,
+    Gaussian,
+    Periphery,
+    WeightNoise,
+    load_chip_model,
+)
+from samson.noise.chip_files import FAMILIES
+from samson.noise.curves import InversePower, Logarithmic
+from samson.noise.phase_change import PhaseChangeConstants
+from tests.contracts.test_noises import CASES
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "chips" / "my-chip.toml"
+
+
+def inline(value: Any) -> str:
+    """A value in TOML, written independently of the reader: dataclasses and dicts as inline tables."""
+    if dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Table):
+        parts = (f"{json.dumps(key)} = {inline(item)}" for key, item in value.items() if item is not None)
+        return "{" + ", ".join(parts) + "}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(inline, value)) + "]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (str, bool)) else repr(value)
+
+
+def as_toml(one: WeightNoise, periphery: Periphery | None = None) -> str:
+    def family(part: WeightNoise) -> str:
+        [name] = [name for name, kind in FAMILIES.items() if kind is type(part)]
+        return inline({"family": name, **{field.name: getattr(part, field.name) for field in dataclasses.fields(part)}})
+
+    chain = [family(part) for part in one.noises] if isinstance(one, Compose) else None
+    lines = ['source = "a test"', f"noise = {family(one) if chain is None else '[' + ', '.join(chain) + ']'}"]
+    return "\n".join([*lines, *([] if periphery is None else [f"periphery = {inline(periphery)}"])])
+
+
+@pytest.fixture
+def load(tmp_path: Path):
+    def written(text: str):
+        path = tmp_path / "chip.toml"
+        path.write_text(text, encoding="utf-8")
+        return load_chip_model(path)
+
+    return written
+
+
+CUSTOM = CustomPCM(
+    time_s=60.0,
+    constants=PhaseChangeConstants(
+        30.0, 20.0, 1e-6, (0.3, 1.5), Logarithmic(-0.02, 0.03, 0.04, 0.1),
+        Logarithmic(-0.01, 0.0, 0.01, 0.04, 0.3, (0.01,)), InversePower(0.009, 0.6, 1e-3, 0.2),
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("one", [*CASES.values(), CUSTOM], ids=[*CASES, "custom"])
+def test_every_noise_comes_back_from_its_file(load, one: WeightNoise) -> None:
+    assert load(as_toml(one)).noise == one
+
+
+def test_every_noise_of_the_room_can_be_named_in_a_file() -> None:
+    exported = [getattr(noise, name) for name in noise.__all__]
+    classes = {kind for kind in exported if isinstance(kind, type) and issubclass(kind, WeightNoise)}
+    assert {kind for kind in classes if dataclasses.is_dataclass(kind) and kind not in (DeviceNoise, Compose)} == set(
+        FAMILIES.values()
+    )
+
+
+def test_every_chip_comes_back_with_its_periphery(load) -> None:
+    for chip in PRESETS.values():
+        loaded = load(as_toml(chip.noise, chip.periphery))
+        assert (loaded.noise, loaded.periphery, loaded.source) == (chip.noise, chip.periphery, "a test")
+    ranged = dataclasses.replace(STANDARD_HWA, input_ranges={"stem": 2.0, "blocks.0.conv1": 1.5})
+    assert load(as_toml(Gaussian(0.1), ranged)).periphery == ranged
+    assert load(as_toml(Gaussian(0.1), ranged)).periphery != STANDARD_HWA  # equality tells them apart
+
+
+def test_a_chip_may_be_a_periphery_alone_and_then_holds_weights_exactly(load) -> None:
+    chip = load('source = "x"\n[periphery]\noutput_noise = 1')
+    assert chip.periphery == Periphery(output_noise=1.0)
+    w = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(chip.noise(w, torch.Generator().manual_seed(1)), w)
+
+
+def test_the_example_file_is_what_it_says() -> None:
+    chip = load_chip_model(EXAMPLE)
+    assert isinstance(chip.noise, Compose)
+    device, faults = chip.noise.noises
+    assert isinstance(device, CustomPCM)
+    assert device.constants.programming == (0.3, 1.5, -0.9)
+    assert device.constants.read == InversePower(0.009, 0.6, 1e-3, 0.2)
+    assert (device.default_time_s, device.largest_us, device.mapping.tile_inputs) == (86_400.0, 30.0, 256)
+    assert (faults.low, faults.high, faults.mapping) == (0.001, 0.0005, device.mapping)
+    assert (chip.periphery.tile_inputs, chip.periphery.adc_steps) == (256, 510)
+    assert all(name in EXAMPLE.read_text() for name in FAMILIES)
+    noisy = chip.noise(torch.ones(2, 3), torch.Generator().manual_seed(0))
+    assert noisy.isfinite().all()
+    assert not torch.equal(noisy, torch.ones(2, 3))
+
+
+PCM = '[noise]\nfamily = "pcm"\n'
+CUSTOM_PCM = PCM.replace("pcm", "pcm-custom")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[noise\n", ["`path` must be a TOML file", "line 1"]),
+        (PCM, ["`source` must say where the constants come from", "got None", "Write source"]),
+        ('source = ""', ["`source` must say"]),
+        ('source = "x"', ["must have a noise or a periphery", "Write [noise]"]),
+        ('source = "x"\nnois = 1', ["top level: `nois` is unknown", "Did you mean 'noise'?"]),
+        ('source = "x"\nnoise = 1', ["[noise]: must be a table, got 1"]),
+        ('source = "x"\nnoise = []', ["[[noise]]: `noises` must hold at least one noise"]),
+        ('source = "x"\n[noise]\nsigma = 1', ["`family` must be a known noise, got None", "Available: gaussian"]),
+        ('source = "x"\n[noise]\nfamily = "gausian"', ["got 'gausian'. Did you mean 'gaussian'?"]),
+        ('source = "x"\n[noise]\nfamily = "gaussian"', ["[noise]: `sigma` is missing", "Add a line"]),
+        (f'source = "x"\n{PCM}g_max = 20', ["[noise]: `g_max` is unknown. Did you mean 'g_max_us'?"]),
+        (f'source = "x"\n{PCM}g_max_us = -20', ["[noise]: `g_max_us` must be > 0", "got -20.0", "noise.pcm.PCM"]),
+        (f'source = "x"\n{PCM}g_max_us = "20"', ["[noise]: `g_max_us` must be a number, got '20'", "g_max_us = 0.5"]),
+        (f'source = "x"\n{PCM}g_max_us = nan', ["[noise]: `g_max_us` must be a number, got nan"]),
+        (f'source = "x"\n{PCM}time_s = true', ["[noise]: `time_s` must be a number, got True"]),
+        (f'source = "x"\n{PCM}mapping = "tile"', ["[noise.mapping]: must be a table, got 'tile'"]),
+        (f'source = "x"\n{PCM}mapping.per = "row"', ["[noise.mapping]: `per` must be one of layer", "got 'row'"]),
+        (f'source = "x"\n{PCM}mapping.levels = 2.0', ["`levels` must be a whole number, got 2.0"]),
+        (f'source = "x"\n{PCM}mapping.significance = 2', ["`significance` must be a list, got 2"]),
+        (f'source = "x"\n{PCM}mapping.significance = [1, "2"]', ["`significance[1]` must be a number, got '2'"]),
+        (f'source = "x"\n{CUSTOM_PCM}constants.read = {{q = 1}}', ["[noise.constants]: `g_max_us` is"]),
+        (
+            'source = "x"\n[[noise]]\nfamily = "quantize"\n[[noise]]\nfamily = "quantize"\nbits = 9',
+            ["[noise 2]: `bits` must be a whole number from 2 to 8, got 9"],
+        ),
+        ('source = "x"\n[periphery]\nadc_steps = 3', ["[periphery]: `adc_steps` must be even"]),
+        ('source = "x"\n[periphery]\nir_dorp = 1.0', ["[periphery]: `ir_dorp` is unknown. Did you mean 'ir_drop'?"]),
+        ('source = "x"\n[periphery]\ninput_ranges.stem = "2"', ["[periphery.input_ranges]: `stem` must be a number"]),
+        ('source = "x"\n[periphery]\ninput_ranges = 2', ["[periphery.input_ranges]: must be a table, got 2"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_is_named_with_table_key_value_and_mend(load, tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the words are the match)
+        load(text)
+    for word in [str(tmp_path / "chip.toml"), *words]:
+        assert word in str(caught.value)
+
+
+GOOD = dataclasses.asdict(CUSTOM.constants)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "words"),
+    [
+        (None, "g_max_us", 0.0, "`g_max_us` must be > 0"),
+        (None, "read_s", 0.0, "`read_s` must be > 0"),
+        (None, "reference_s", 1e-7, "`reference_s` must be ≥ `read_s`"),
+        (None, "programming", (), "`programming` must hold at least 1 finite number"),
+        (None, "programming", (float("inf"),), "`programming` must hold at least 1 finite number"),
+        ("drift_mean", "slope", float("inf"), "[noise.constants.drift_mean]: `slope` must be finite"),
+        ("drift_mean", "low", 0.2, "`low` must be ≥ 0 and ≤ `high`, both finite, got 0.2 and 0.1"),
+        ("drift_mean", "low", -0.1, "`low` must be ≥ 0"),
+        ("drift_mean", "split", 0.5, "`split` must be > 0, and finite where and only where `above`"),
+        ("drift_deviation", "above", (), "`split` must be > 0, and finite where and only where `above`"),
+        ("read", "exponent", 0.0, "[noise.constants.read]: `exponent` must be > 0"),
+        ("read", "factor", -1.0, "`factor` must be ≥ 0"),
+        ("read", "slope", 1.0, "`read` must be a table with the keys of Logarithmic (slope,"),
+    ],
+)
+def test_constants_are_checked(load, part: str | None, key: str, value: Any, words: str) -> None:
+    def text(constants: dict) -> str:
+        return f'source = "x"\nnoise = {inline({"family": "pcm-custom", "constants": constants})}'
+
+    assert load(text(GOOD)).noise.constants == CUSTOM.constants
+    wrong = {**GOOD, key: value} if part is None else {**GOOD, part: {**GOOD[part], key: value}}
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        load(text(wrong))
+    assert words in str(caught.value)
+
+
+def test_a_missing_file_is_no_value_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load_chip_model(tmp_path / "none.toml")

@@ -1,0 +1,103 @@
+"""The standard model as one chip, and phase-change devices with constants of one's own."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from samson.evaluation import evaluate
+from samson.noise import PCM, CustomPCM, PCMHermes, deploy, preset
+from samson.noise.curves import InversePower, Logarithmic
+from samson.noise.pcm import GENERIC, HERMES
+from samson.noise.phase_change import PhaseChange, PhaseChangeConstants
+from tests.noise.closed_forms import agree, folded, rectified
+
+HWA = preset("standard-hwa")
+
+
+def generator(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def error_by_row(noise: PhaseChange, w: Tensor) -> Tensor:
+    return (noise(w, generator()) - w).square().mean(dim=1).sqrt()
+
+
+def test_the_standard_model_has_the_published_constants() -> None:
+    p = HWA.periphery
+    assert p is not None
+    assert (p.dac_steps, p.adc_steps, p.adc_bound, p.tile_inputs) == (254, 254, 10.0, 512)
+    assert (p.output_noise, p.weight_noise, p.weight_noise_grows, p.ir_drop) == (0.04, 0.0175, True, 1.0)
+    assert p.wire_ratio == pytest.approx(1 / (0.35 * 5e-6))
+    w = torch.randn(1, 20_000, generator=generator(1)) * torch.tensor([[1.0], [0.01]])
+    scaled, plain = (error_by_row(noise, w) for noise in (HWA.noise, PCM()))
+    assert (scaled[1] / scaled[0]).item() == pytest.approx(0.01, rel=4 / 20_000**0.5)  # a scale for each channel
+    assert plain[1] / plain[0] > 0.1  # the check can fail
+
+
+def test_its_read_noise_is_drawn_for_each_product_and_its_programming_once() -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(64, 1, bias=False), torch.ones(400, 64)
+    chip = deploy(layer, HWA.noise, periphery=replace(HWA.periphery, output_noise=0.0, adc_steps=None))
+    with torch.no_grad(), chip.at():
+        held = layer.weight.clone()
+        outputs = layer(x).flatten()
+    assert not torch.equal(held, layer.weight)
+    largest = held.abs().max()
+    expected = 0.0175 * (held.abs() / largest).sum().sqrt() * largest  # inputs are 1, the column is scaled to 1
+    assert outputs.std().item() == pytest.approx(expected.item(), rel=4 / (2 * 400) ** 0.5)
+    with torch.no_grad(), chip.at():
+        assert torch.equal(layer.weight, held)
+        assert not torch.equal(layer(x).flatten(), outputs)
+    quiet = deploy(layer, HWA.noise, periphery=replace(chip.periphery, weight_noise=0.0))
+    with torch.no_grad(), quiet.at():
+        assert layer(x).std() < 1e-6  # the check can fail
+
+
+def test_a_chip_goes_into_an_evaluation() -> None:
+    torch.manual_seed(0)
+    model, data = nn.Linear(8, 3), (torch.randn(60, 8), torch.randint(3, (60,)))
+    on_chip = evaluate(model, data, HWA.noise, periphery=HWA.periphery, trials=3)
+    bare = evaluate(model, data, HWA.noise, trials=3)
+    assert on_chip.trials != bare.trials
+
+
+@pytest.mark.parametrize(
+    ("known", "constants"), [(PCM(), GENERIC), (PCMHermes(), HERMES[1]), (PCMHermes(devices=2), HERMES[2])]
+)
+def test_with_published_constants_it_is_the_published_device(
+    known: PhaseChange, constants: PhaseChangeConstants
+) -> None:
+    w = torch.randn(30, 40, generator=generator(2))
+    for time_s in (None, 0.0, 86_400.0):
+        own = CustomPCM(time_s, compensation="global", constants=constants)
+        expected = replace(known, time_s=time_s, compensation="global")(w, generator())
+        assert torch.equal(own(w, generator()), expected)
+        wider = replace(own, constants=replace(constants, programming=tuple(2 * c for c in constants.programming)))
+        assert not torch.equal(wider(w, generator()), expected)
+
+
+def test_own_constants_are_the_closed_form() -> None:
+    copies, g_max, steps = 40_000, 30.0, np.arange(4) / 3
+    constants = PhaseChangeConstants(
+        g_max, 60.0, 1e-6, (0.4, 1.0),
+        Logarithmic(-0.02, 0.03, 0.04, 0.1), Logarithmic(0.0, 0.02, 0.0, 0.02), InversePower(0.0, 1.0, 1e-3, 0.2),
+    )  # fmt: skip
+    w = torch.tensor(steps, dtype=torch.float64).unsqueeze(1).repeat(1, copies)
+    state = CustomPCM(constants=constants).program(w, generator())
+    g = g_max * steps
+    programmed, exponent = state["conductance_us"][0, 0].numpy(), state["drift_exponent"][0, 0].numpy()
+    assert agree(programmed, rectified(g, 0.4 + 1.0 * steps))
+    assert not agree(programmed, rectified(g, 1.05 * (0.4 + 1.0 * steps)))
+    mean = np.clip(-0.02 * np.log(np.maximum(steps, 1e-7)) + 0.03, 0.04, 0.1)
+    assert agree(exponent, folded(mean, np.full(4, 0.02)))
+    assert not agree(exponent, folded(1.05 * mean, np.full(4, 0.02)))
+    held = state["conductance_us"]
+    for time_s, kept in (
+        (0.0, held),
+        (540.0, held * 10 ** -state["drift_exponent"]),
+    ):  # (540 + 60)/60 = 10; no read noise
+        read = CustomPCM(constants=constants).read_devices(state, time_s, generator())
+        torch.testing.assert_close(read, kept)
