@@ -52,7 +52,7 @@ def converters() -> Figure:
         line = one.output_noise * torch.ones(512) if one.output_noise else one.weight_noise * fine.sqrt()
         noise.plot(fine, line, color=GREY, lw=0.8)
         label(noise, at, height, f"{name} {one.weight_noise or one.output_noise:g}", colour, side, 6)
-        noise.texts[-1].set_ha("right")
+        noise.texts[-1].set_horizontalalignment("right")
     noise.set_ylim(0, 0.5)
     noise.set_xlim(0, 530)
     noise.set_xlabel("inputs of 1, weights of 1")

@@ -63,13 +63,13 @@ def variation() -> Figure:
     """Gains of two layers on one chip by unit, and the error of a sum of n weights."""
     figure = Figure(figsize=(WIDTH, 2.5))
     grid = figure.subplots(1, 5, width_ratios=(1, 1, 1, 1, 2.6))
-    model = nn.Sequential(nn.Linear(INPUTS, OUTPUTS), nn.Linear(INPUTS, OUTPUTS))
-    for layer in (model[0], model[1]):
+    layers = nn.Linear(INPUTS, OUTPUTS), nn.Linear(INPUTS, OUTPUTS)
+    for layer in layers:
         nn.init.ones_(layer.weight)
     units = {"chip": None, "layer": None, "tile": TILE, "channel": None}
     for axes, (per, tile) in zip(grid, units.items(), strict=False):
-        with deploy(model, Variation(gain=0.1, per=per, tile_inputs=tile), seed=17).at():
-            first, second = (layer.weight.detach() - 1 for layer in (model[0], model[1]))
+        with deploy(nn.ModuleList(layers), Variation(gain=0.1, per=per, tile_inputs=tile), seed=17).at():
+            first, second = (layer.weight.detach() - 1 for layer in layers)
         gap = torch.full((3, INPUTS), float("nan"))
         _matrix(axes, torch.cat([first, gap, second]), f'per="{per}"', 0.25)
     grid[0].set_ylabel("inputs of two layers")

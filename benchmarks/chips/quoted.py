@@ -123,7 +123,7 @@ def standard() -> str:
         "output_noise": "standard deviation, in the same units",
         "weight_noise": "of a weight of 1, at each product",
         "ir_drop": "times the physical size",
-        "wire_ratio": "1/(0.35 Ω · 5 µS); 1.14e5 for devices of 25 µS",
+        "wire_ratio": "of a segment over a device: 1/(0.35 Ω · 5 µS); 1.14e5 for devices of 25 µS",
         "tile_inputs": "inputs of a tile",
     }
     lines = [f"| {name} | {getattr(STANDARD_HWA, name):.5g} | {words} |" for name, words in rows.items()]

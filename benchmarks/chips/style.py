@@ -12,14 +12,14 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 INK, GREY, PALE = "#1f2937", "#6b7280", "#d1d5db"
-BLUE, ORANGE, GREEN, PINK = "#0072b2", "#d55e00", "#009e73", "#b0588f"
-"""Okabe and Ito's colours, which colour-blind readers tell apart; the pink a little darker, for text."""
+BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
+"""Okabe and Ito's colours, which colour-blind readers tell apart."""
 BLUES = ("#0b3c5d", "#0072b2", "#3d9bd1", "#5faeda")
 """From a large value to a small one."""
 SIGNED = LinearSegmentedColormap.from_list("signed", [BLUE, "#f8fafc", ORANGE])
 """For a matrix of values around zero."""
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "samson",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
