@@ -10,7 +10,7 @@ from torch import nn
 ROOT = Path(__file__).parent.parent
 
 
-PAGES = {"README.md": 3, "CONTRIBUTING.md": 2, "docs/trainers.md": 3}
+PAGES = {"README.md": 3, "CONTRIBUTING.md": 2, "docs/trainers.md": 3, "docs/chips.md": 14}
 
 
 def examples(page: str) -> list[str]:
@@ -54,6 +54,9 @@ def test_examples_run(page: str) -> None:
     if page == "README.md":
         assert not torch.equal(names["model"].state_dict()["0.weight"], before["0.weight"])
         assert len(names["result"].trials) == 50
+    if page == "docs/chips.md":
+        assert names["rate"] == pytest.approx(0.039, abs=5e-4)
+        assert len(names["result"].trials) == 10
     if page == "CONTRIBUTING.md":
         assert names["rule"].scale([torch.tensor([-4.0])], None)[0].item() == pytest.approx(4.01**0.5)
         shifted = names["noise"](torch.zeros(3), torch.Generator().manual_seed(0))

@@ -17,8 +17,8 @@ from samson.evaluation.pairs import kept
 from samson.evaluation.result import Evaluation
 from samson.evaluation.scoring import value_of
 from samson.evaluation.statistics import CONFIDENCE, Interval, mean_bound
-from samson.evaluation.trials import TRIALS, Progress, Setting, evaluate, prepare
-from samson.noise import BitErrors, DeviceNoise, WeightNoise, voltage_at
+from samson.evaluation.trials import TRIALS, Noise, Progress, Setting, evaluate, prepare
+from samson.noise import BitErrors, ChipModel, DeviceNoise, voltage_at
 
 Criterion = Literal["mean", "yield"]
 
@@ -93,7 +93,7 @@ class Budget:
 def noise_budget(
     model: nn.Module,
     data: Data,
-    family: Callable[[float], WeightNoise],
+    family: Callable[[float], Noise],
     low: float,
     high: float,
     *,
@@ -201,7 +201,8 @@ def _cross(
     return Interval(at.estimate, at.low, at.high)
 
 
-def _unit(noise: WeightNoise, level: float) -> str:
+def _unit(noise: Noise, level: float) -> str:
+    noise = noise.noise if isinstance(noise, ChipModel) else noise
     if isinstance(noise, BitErrors):
         return "bit error rate"
     return "s" if isinstance(noise, DeviceNoise) and noise.default_time_s == level else "level"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from samson.noise.names import suggestion
 
 IGNORED = -100
 """Targets that do not count, by torch's and Transformers' convention."""
@@ -185,9 +186,7 @@ def as_metric(metric: Any) -> Metric:
         return metric
     if isinstance(metric, str):
         if metric not in METRICS:
-            close = get_close_matches(metric, METRICS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"`metric` must be a known one, got {metric!r}.{hint} Available: {', '.join(METRICS)}.")
+            raise ValueError(f"`metric` must be a known one, got {metric!r}. {suggestion(metric, METRICS)}")
         return METRICS[metric]
     name = type(metric).__name__
     if all(hasattr(metric, part) for part in ("reset", "update", "compute")):

@@ -15,8 +15,8 @@ from samson.evaluation.differences import Spread, holm, spread, variance_ratio
 from samson.evaluation.layout import find_layout
 from samson.evaluation.result import About, Evaluation
 from samson.evaluation.statistics import CONFIDENCE, Interval
-from samson.evaluation.trials import TRIALS, Progress, Setting, evaluate
-from samson.noise import WeightNoise, on_chip
+from samson.evaluation.trials import TRIALS, Noise, Progress, Setting, evaluate
+from samson.noise import on_chip
 
 Unit = Literal["these two networks", "training seeds"]
 
@@ -145,7 +145,7 @@ class Paired:
 def compare(
     models: Mapping[str, nn.Module | Sequence[nn.Module]],
     data: Data,
-    noise: WeightNoise,
+    noise: Noise,
     *,
     trials: int = TRIALS,
     about: About = "test_set",
@@ -157,7 +157,7 @@ def compare(
     Args:
         models: Two or more methods by name, each with a model, or with several from different training seeds.
         data: As for `evaluate`.
-        noise: What the hardware does to a weight.
+        noise: As for `evaluate`.
         trials: Number of chips, at least 2.
         about: As for `evaluate`.
         progress: Called after each chip, with the method's name.

@@ -22,9 +22,11 @@ from samson.evaluation.statistics import CONFIDENCE, Interval
 from samson.evaluation.stopping import FIRST_LOOK, Look, Stopping, first_look, next_look
 from samson.evaluation.table import ScoreTable
 from samson.evaluation.task import Task
-from samson.noise import WeightNoise, on_chip
+from samson.noise import ChipModel, WeightNoise, on_chip
 from samson.noise.periphery import Periphery
 from samson.noise.selection import Select
+
+Noise = WeightNoise | ChipModel
 
 TRIALS = 20
 MAX_TRIALS = 1280
@@ -82,7 +84,7 @@ class Prepared:
 def prepare(
     model: nn.Module,
     data: Data,
-    noise: WeightNoise,
+    noise: Noise,
     *,
     metric: str | Metric | Any = "accuracy",
     seed: int = 0,
@@ -97,6 +99,8 @@ def prepare(
         raise ValueError(f"`read_block` must be ≥ 1, or None for one reading, got {read_block!r}.")
     if seed < 0:
         raise ValueError(f"`seed` must be ≥ 0, got {seed}.")
+    if isinstance(noise, ChipModel):
+        periphery, noise = periphery or noise.periphery, noise.noise
     on_chip(model, select)
     executor = executor or Serial()
     layout = executor.agree(layout or find_layout(model, data))
@@ -117,7 +121,7 @@ def prepare(
 def evaluate(
     model: nn.Module,
     data: Data,
-    noise: WeightNoise,
+    noise: Noise,
     *,
     trials: int | None = None,
     precision: float | None = None,
@@ -136,12 +140,13 @@ def evaluate(
         model: Any model whose output the metric can look at.
         data: A pair of whole tensors (inputs, targets), a DataLoader or any iterable of batches; a batch is (inputs,
             targets) or a dict with labels.
-        noise: What the hardware does to a weight.
+        noise: What the hardware does to a weight, or a whole chip (`preset("pcm")`) with its periphery.
         trials: Number of chips, at least 2; 20 by default.
         precision: Instead of `trials`: draw chips until the interval's half-width is at most this.
         max_trials: Chips at most, with `precision`; `result.reached` says whether it was reached.
-        stopping: With `precision`, "looks" takes the interval at 10, 20, 40, … chips, at levels that allow for it (see
-            `next_look`); "betting" takes, after every tenth chip, one that holds for any distribution (`betting_interval`).
+        stopping: With `precision`, "looks" takes the interval at 10, 20, 40, … chips, at levels that allow for it
+            (`next_look`); "betting" takes, at every tenth chip, one that holds for any distribution
+            (`betting_interval`).
         about: What the interval speaks of: other chips, for these very examples ("test_set"), or other chips and
             other examples of the same kind ("population").
         confidence: Of the interval, between 0 and 1.
@@ -178,6 +183,8 @@ def evaluate(
         _check_floor(task.clean(), precision, confidence)
     largest = trials or TRIALS if precision is None else max_trials
     look = Look(1, largest, confidence) if precision is None else first_look(largest, confidence)
+    if stopping == "betting":
+        look = replace(look, level=confidence)
     start = Evaluation(
         (), metric, about, None, confidence, confidence, stopping, precision=precision, layout=prepared.layout
     )

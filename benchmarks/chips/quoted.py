@@ -1,0 +1,161 @@
+"""The figures and tables of the page, computed with the library or read off its constants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from benchmarks.chips.around import output
+from benchmarks.chips.mapping import LAYOUTS
+from benchmarks.chips.samples import error_size, generator, layer_weights
+from benchmarks.chips.style import DAY, HOUR, YEAR
+from samson.noise import (
+    CMO,
+    PCM,
+    PRESETS,
+    STANDARD_HWA,
+    DeviceNoise,
+    PCMHermes,
+    Periphery,
+    Quantize,
+    ReRAM,
+    bit_error_rate,
+)
+from samson.noise.bit_errors import RATES
+from samson.noise.cmo import G_MAX_US, G_MIN_US, PROGRAMMING, READ, READ_S, RELAXATION_DEVIATION, RELAXATION_MEAN
+from samson.noise.curves import InversePower, Logarithmic
+from samson.noise.pcm import GENERIC, HERMES
+from samson.noise.reram import DEVIATIONS_US
+
+
+def quoted() -> dict[str, str]:
+    """Every figure and table of the page, by the name that stands for it in the page's template."""
+    sizes = {
+        "pcm": error_size(PCM()),
+        "pcm_day": error_size(PCM(), DAY),
+        "pcm_hour_global": error_size(PCM(compensation="global"), HOUR),
+        "pcm_day_global": error_size(PCM(compensation="global"), DAY),
+        "pcm_year_global": error_size(PCM(compensation="global"), YEAR),
+        "hermes_day_global": error_size(PCMHermes(compensation="global"), DAY),
+        "hermes2_day_global": error_size(PCMHermes(devices=2, compensation="global"), DAY),
+        "reram_second": error_size(ReRAM(), 1.0),
+        "reram_day": error_size(ReRAM(), DAY),
+        "reram_days": error_size(ReRAM(), 2 * DAY),
+        "cmo": error_size(CMO()),
+        "cmo_coarse": error_size(CMO(acceptance=0.02)),
+        "cmo_day": error_size(CMO(), DAY),
+        "int8": error_size(Quantize(8)),
+        "int4": error_size(Quantize(4)),
+        "single": error_size(PCM(mapping=LAYOUTS["single device"])),
+        "four": error_size(PCM(mapping=LAYOUTS["pair, four devices each"])),
+        "pcm_year_kept": _kept_after_a_year(),
+        "low_voltage_rate": bit_error_rate(0.8),
+        "ir_drop": _lost(512),
+    }
+    tables = {
+        "presets": presets(),
+        "phase_change": phase_change(),
+        "reram": reram(),
+        "cmo": cmo(),
+        "standard": standard(),
+        "voltages": ", ".join(f"{100 * rate:g} % at {v:g}" for v, rate in RATES.items()),
+    }
+    return {name: f"{100 * size:.{1 if size > 0.0995 else 2}f} %" for name, size in sizes.items()} | {
+        f"table_{name}": text for name, text in tables.items()
+    }
+
+
+def presets() -> str:
+    """The catalogue of chips, with the size of the errors on `layer_weights`."""
+    lines = ["| name | error, first read | a day later | source |", "|---|---|---|---|"]
+    for name, chip in PRESETS.items():
+        day = f"{100 * error_size(chip.noise, DAY):.2g} %" if isinstance(chip.noise, DeviceNoise) else ""
+        lines.append(f"| `{name}` | {100 * error_size(chip.noise):.2g} % | {day} | {chip.source} |")
+    return "\n".join(lines)
+
+
+def phase_change() -> str:
+    """The constants of the phase-change devices."""
+    devices = {"`PCM`": GENERIC, "`PCMHermes`": HERMES[1], "`PCMHermes(devices=2)`": HERMES[2]}
+    rows = {
+        "g_max": [f"{c.g_max_us:g} µS" for c in devices.values()],
+        "t0": [f"{c.reference_s:g} s" for c in devices.values()],
+        "t_r": [f"{1e9 * c.read_s:g} ns" for c in devices.values()],
+        "σ_p, µS": [_powers(c.programming) for c in devices.values()],
+        "μ of ν": [_curve(c.drift_mean) for c in devices.values()],
+        "σ of ν": [_curve(c.drift_deviation) for c in devices.values()],
+        "Q": [_curve(c.read) for c in devices.values()],
+    }
+    head = ["| | " + " | ".join(devices) + " |", "|---|" + "---|" * len(devices)]
+    return "\n".join(head + [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()])
+
+
+def reram() -> str:
+    """The constants of the resistive devices of Wan et al."""
+    names = {1.0: "1 s", DAY: "1 day", 2 * DAY: "2 days"}
+    lines = ["| after | σ, µS |", "|---|---|"]
+    return "\n".join(lines + [f"| {names[time_s]} | {_powers(c)} |" for time_s, c in DEVIATIONS_US.items()])
+
+
+def cmo() -> str:
+    """The constants of the CMO/HfOx devices."""
+    (fine, fine_slope), (coarse, coarse_slope) = PROGRAMMING[0.002], PROGRAMMING[0.02]
+    rows = {
+        "g_min, g_max": f"{G_MIN_US:g} µS, {G_MAX_US:g} µS",
+        "a, b at 0.2 %": f"{fine:.9g} µS, {fine_slope:.9g}",
+        "a, b at 2 %": f"{coarse:.9g} µS, {coarse_slope:.9g}",
+        "m": f"−{-RELAXATION_MEAN:.9g} µS",
+        "c, d": f"{RELAXATION_DEVIATION[0]:.9g} µS, {RELAXATION_DEVIATION[1]:.9g} µS",
+        "k": f"{READ:.9g} µS",
+        "t_r": f"{1e6 * READ_S:g} µs",
+    }
+    return "\n".join(["| constant | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def standard() -> str:
+    """The settings of `STANDARD_HWA`, with what they mean."""
+    rows = {
+        "dac_steps": "steps from −1 to 1, for inputs over their range",
+        "adc_steps": "steps from −adc_bound to adc_bound",
+        "adc_bound": "of a column whose largest weight and inputs are 1",
+        "output_noise": "standard deviation, in the same units",
+        "weight_noise": "of a weight of 1, at each product",
+        "ir_drop": "times the physical size",
+        "wire_ratio": "of a segment over a device: 1/(0.35 Ω · 5 µS); 1.14e5 for devices of 25 µS",
+        "tile_inputs": "inputs of a tile",
+    }
+    lines = [f"| {name} | {getattr(STANDARD_HWA, name):.5g} | {words} |" for name, words in rows.items()]
+    return "\n".join(["| constant | `STANDARD_HWA` | |", "|---|---|---|", *lines])
+
+
+def _powers(coefficients: Sequence[float]) -> str:
+    """A polynomial of r as text."""
+    powers = ["", " r", " r²", " r³", " r⁴"]
+    text = f"{coefficients[0]:.9g}"
+    for value, power in zip(coefficients[1:], powers[1:], strict=False):
+        text += f" {'−' if value < 0 else '+'} {abs(value):.9g}{power}"
+    return text
+
+
+def _curve(curve: Logarithmic | InversePower) -> str:
+    """A curve over r as text."""
+    if isinstance(curve, InversePower):
+        return f"min({curve.factor:g} / max(r^{curve.exponent:g}, {curve.floor:g}), {curve.high:g})"
+    offset = f"{'−' if curve.offset < 0 else '+'} {abs(curve.offset):g}"
+    below = f"clamp(−{-curve.slope:g} ln r {offset}, {curve.low:g}, {curve.high:g})"
+    return below if curve.split == math.inf else f"{below}; from r = {curve.split:g}: {_powers(curve.above)}"
+
+
+def _kept_after_a_year() -> float:
+    """Mean |w| a year after programming, over the programmed one, without compensation."""
+    state = PCM().program(layer_weights(), generator("year"))
+    later, programmed = (PCM().read(state, time_s, generator("year")).abs().mean() for time_s in (YEAR, None))
+    return float(later / programmed)
+
+
+def _lost(inputs: int) -> float:
+    """Share of an output that the wires take, with all inputs and weights at 1."""
+    ones = torch.ones(inputs, dtype=torch.float64)
+    return 1 - float(output(Periphery(ir_drop=1.0), ones.unsqueeze(0), ones)) / inputs
