@@ -1,0 +1,164 @@
+"""The noise budget: a network whose drop at each level is known, nested chips, and what cannot be answered."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy import optimize, stats
+from torch import nn
+
+from samson.evaluation import evaluate, noise_budget
+from samson.evaluation.crossing import crossing, holds_up_to, upper_limit
+from samson.noise import PCM, BitErrors, Gaussian, bit_error_rate, voltage_at
+
+
+class Margins(nn.Module):
+    """An example with margin m is right as long as the weight, which is 1 without noise, stays above 1 − m."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1, bias=False)
+        nn.init.ones_(self.layer.weight)
+
+    def forward(self, margin: torch.Tensor) -> torch.Tensor:
+        excess = self.layer(torch.ones_like(margin)) - (1 - margin)
+        return torch.cat([-excess, excess], dim=1)
+
+
+MARGINS = torch.linspace(0.001, 1, 1000)[:, None]
+DATA = [(MARGINS, torch.ones(1000, dtype=torch.int64))]  # one batch
+
+
+def mean_drop(sigma: float) -> float:
+    """E[share of margins below −σξ] = E[clip(σ·max(ξ, 0), 0, 1)], by quadrature."""
+    return float(stats.norm.expect(lambda x: np.clip(sigma * x, 0, 1), lb=0, ub=8))
+
+
+def test_the_crossing_of_a_known_curve_is_found() -> None:
+    truth = optimize.brentq(lambda s: mean_drop(s) - 0.05, 1e-3, 1)
+    found = noise_budget(Margins(), DATA, Gaussian, 0.01, 1.0, max_drop=0.05, trials=100)
+    assert found.interval.low <= truth <= found.interval.high
+    assert found.interval.high < 1.6 * found.interval.low
+    assert found.holds_up_to is not None
+    assert found.holds_up_to <= truth
+    assert not found.at_least
+    assert found.clean == 1.0
+    # The chips are nested: each chip's drop grows with the level.
+    drops = np.array([1 - np.array(e.trials) for e in found.evaluations.values()])
+    assert (np.diff(drops, axis=0) >= 0).all()
+    level = next(iter(found.evaluations))
+    assert found.evaluations[level].trials == evaluate(Margins(), DATA, Gaussian(level), trials=100).trials
+
+
+def test_the_limit_is_that_of_each_level_in_ascending_order() -> None:
+    found = noise_budget(Margins(), DATA, Gaussian, 0.01, 1.0, max_drop=0.05, trials=40, refinements=0)
+    tested = list(found.evaluations)
+    np.testing.assert_allclose(tested, np.geomspace(0.01, 1, 8)[: len(tested)])
+    limits = [upper_limit(1 - np.array(e.trials), 0.95) for e in found.evaluations.values()]
+    passing = [level for level, limit in zip(tested, limits, strict=True) if limit <= 0.05]
+    assert found.holds_up_to == passing[-1] == tested[len(passing) - 1]
+    assert limits[len(passing)] > 0.05
+    # A later level that passes by luck does not count.
+    curves = np.array([[0.0, 0.001], [0.2, 0.3], [0.0, 0.001]])
+    assert holds_up_to([1.0, 2.0, 3.0], curves, 0.05, 0.95) == 1.0
+
+
+def test_the_yield_criterion_counts_chips() -> None:
+    """A chip keeps within .05 as long as σξ ≤ .05: a share Φ(.05/σ) of them."""
+    truth = 0.05 / stats.norm.ppf(0.9)
+    found = noise_budget(
+        Margins(), DATA, Gaussian, 0.005, 0.5, max_drop=0.05, criterion="yield", min_yield=0.9, trials=150
+    )
+    assert found.interval.low <= truth * 1.03
+    assert found.interval.high >= truth * 0.97
+    assert found.holds_up_to is not None
+    assert found.holds_up_to <= truth
+    good = [sum(t >= 0.95 for t in e.trials) for e in found.evaluations.values()]
+    held = list(found.evaluations).index(found.holds_up_to)
+    assert stats.binomtest(good[held], 150, 0.9, alternative="greater").pvalue <= 0.05
+    assert "at least 90% of the chips" in str(found)
+
+
+def test_below_is_none_and_above_is_at_least() -> None:
+    none = noise_budget(Margins(), DATA, Gaussian, 0.5, 1.0, max_drop=0.01, trials=10)
+    assert (none.holds_up_to, none.interval.mean) == (None, 0.0)
+    assert str(none).startswith("none: at level 0.5")
+    assert "estimate < 0.5" in str(none)
+    above = noise_budget(Margins(), DATA, Gaussian, 1e-4, 1e-3, max_drop=0.05, trials=10)
+    assert (above.holds_up_to, above.at_least) == (1e-3, True)
+    assert above.interval.mean == math.inf
+    assert str(above).startswith("at least level 0.001")
+
+
+def test_a_relative_drop_and_a_loss_follow_the_metric() -> None:
+    half = [
+        (MARGINS, torch.cat([torch.ones(500), torch.zeros(500)]).long())
+    ]  # half the answers are wrong without noise
+    absolute = noise_budget(Margins(), half, Gaussian, 0.01, 1.0, max_drop=0.02, trials=50)
+    relative = noise_budget(Margins(), half, Gaussian, 0.01, 1.0, max_drop=0.04, relative=True, trials=50)
+    assert relative.interval == absolute.interval
+    loss = noise_budget(Margins(), DATA, Gaussian, 0.01, 2.0, max_drop=0.05, metric="cross-entropy", trials=20)
+    top = max(loss.evaluations)
+    assert np.mean(loss.evaluations[top].trials) > loss.clean  # a loss drops by rising
+    assert loss.holds_up_to is not None
+    assert loss.holds_up_to < top
+
+
+def test_bit_errors_are_also_volts_and_energy_and_pcm_is_time() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Linear(6, 3), torch.randn(40, 6)
+    data = x, model(x).argmax(1)
+    rate = noise_budget(model, data, BitErrors, 1e-3, 0.2, max_drop=0.2, trials=5, refinements=0)
+    assert rate.unit == "bit error rate"
+    assert rate.voltage == pytest.approx(voltage_at(rate.holds_up_to))
+    assert rate.energy_saved == pytest.approx(1 - rate.voltage**2)
+    assert "V/V_min" in str(rate)
+    aged = noise_budget(model, data, lambda t: PCM(time_s=t), 1.0, 1e8, max_drop=0.5, trials=5, levels=3, refinements=0)
+    assert (aged.unit, aged.voltage) == ("s", None)
+    assert noise_budget(model, data, Gaussian, 0.01, 0.1, trials=3, levels=2, refinements=0).unit == "level"
+
+
+def test_the_voltage_is_the_inverse_of_the_rate() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for voltage in (0.74, 0.75, 0.77, 0.79, 0.81, 0.85, 0.875, 0.9):
+            assert voltage_at(bit_error_rate(voltage)) == pytest.approx(voltage)
+    with pytest.raises(ValueError, match="`rate` must be in"):
+        voltage_at(0.0)
+
+
+def test_the_crossing_of_rising_means_is_read_off_and_resampled_by_chips() -> None:
+    levels = [1.0, 2.0, 4.0]
+    curves = np.array([[0.0, 0.0, 0.0], [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]])
+    found = crossing(levels, curves, 0.4, 0.95)
+    assert found.estimate == pytest.approx(2 * 2 ** ((0.4 - 0.2) / (0.6 - 0.2)))
+    assert found.low <= found.estimate <= found.high
+    same = crossing(levels, np.repeat(curves.mean(1, keepdims=True), 3, axis=1), 0.4, 0.95)
+    assert same.low == same.high == found.estimate  # equal chips leave nothing to resample
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"low": 0.0}, "0 < low < high, got 0.0 and 0.1"),
+        ({"high": 0.001}, "0 < low < high"),
+        ({"max_drop": -0.1}, "`max_drop` must be ≥ 0"),
+        ({"criterion": "median"}, "`criterion` must be 'mean' or 'yield'"),
+        ({"criterion": "yield", "min_yield": 1.0}, "`min_yield` must lie between 0 and 1"),
+        (
+            {"criterion": "yield", "min_yield": 0.95, "trials": 20},
+            "`trials` must be at least 59 to show a yield of 0.95",
+        ),
+        ({"levels": 1}, "`levels` must be at least 2"),
+        ({"trials": 1}, "`trials` must be at least 2"),
+        ({"confidence": 0.0}, "`confidence` must lie between"),
+    ],
+)
+def test_bad_arguments_are_named_before_compute(arguments: dict[str, object], message: str) -> None:
+    model, runs = Margins(), []
+    model.register_forward_hook(lambda *_: runs.append(1))
+    with pytest.raises(ValueError, match=message):
+        noise_budget(model, DATA, Gaussian, **{"low": 0.01, "high": 0.1, **arguments})
+    assert not runs

@@ -1,0 +1,197 @@
+"""Any task: metrics per example and per data set, any source of batches, any output."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from samson.evaluation import METRICS, DataSetMetric, ExampleMetric, Layout, evaluate
+from samson.evaluation.metrics import as_metric
+from samson.evaluation.scoring import scores, value_of
+from samson.noise import Gaussian, deploy
+
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.randn(50, 6, generator=GENERATOR)
+Y = torch.randint(7, (50,), generator=GENERATOR)
+BATCHES = [(X[:20], Y[:20]), (X[20:], Y[20:])]
+
+
+def linear(outputs: int = 7) -> nn.Linear:
+    torch.manual_seed(1)
+    return nn.Linear(6, outputs)
+
+
+def test_the_named_metrics_are_what_they_say() -> None:
+    model = linear()
+    logits, targets = model(X).detach().double().numpy(), Y.numpy()
+    exponents = np.exp(logits - logits.max(1, keepdims=True))
+    losses = -np.log(exponents[np.arange(50), targets] / exponents.sum(1))
+    ranks = (logits > logits[np.arange(50), targets][:, None]).sum(1)
+    expected = {"accuracy": ranks == 0, "top5": ranks < 5, "cross-entropy": losses}
+    for name, wanted in expected.items():
+        found = scores(model, BATCHES, METRICS[name])
+        assert found.dtype == wanted.dtype
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert not np.array_equal(expected["accuracy"], expected["top5"])
+    assert scores(model, BATCHES, METRICS["perplexity"]) == pytest.approx(math.exp(losses.mean()), rel=1e-5)
+    regression = linear(2)
+    t = torch.randn(50, 2, generator=GENERATOR)
+    wanted = ((regression(X) - t) ** 2).mean(1).detach().numpy()
+    np.testing.assert_allclose(scores(regression, [(X, t)], METRICS["mse"]), wanted, rtol=1e-5)
+
+
+class Tokens(nn.Module):
+    """Logits for each token, as Transformers give them: (batch, tokens, classes) in an object."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.layer = nn.Linear(6, 7)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.layer(input_ids))
+
+
+IDS = torch.randn(8, 5, 6, generator=GENERATOR)
+LABELS = torch.randint(7, (8, 5), generator=GENERATOR).masked_fill(torch.arange(5) == 4, -100)
+
+
+def dict_batches() -> list[dict[str, torch.Tensor]]:
+    return [
+        {"input_ids": IDS[a:b], "attention_mask": torch.ones(b - a, 5), "labels": LABELS[a:b]}
+        for a, b in ((0, 3), (3, 8))
+    ]
+
+
+def test_dict_batches_and_outputs_with_logits_are_understood() -> None:
+    model = Tokens()
+    right = (model(IDS).logits.argmax(-1) == LABELS)[:, :4].double().mean(1).numpy()
+    np.testing.assert_allclose(scores(model, dict_batches(), METRICS["accuracy"]), right)
+    token = functional.cross_entropy(model(IDS).logits[:, :4].reshape(-1, 7), LABELS[:, :4].reshape(-1))
+    assert scores(model, dict_batches(), METRICS["perplexity"]) == pytest.approx(token.exp().item(), rel=1e-5)
+    following = functional.cross_entropy(model(IDS).logits[:, :3].reshape(-1, 7), LABELS[:, 1:4].reshape(-1))
+    assert scores(model, dict_batches(), METRICS["perplexity-causal"]) == pytest.approx(
+        following.exp().item(), rel=1e-5
+    )
+
+
+def test_a_reading_for_each_block_of_examples_cuts_dict_batches_too() -> None:
+    model = Tokens()
+    expected = scores(model, dict_batches(), METRICS["accuracy"])
+    np.testing.assert_array_equal(scores(model, dict_batches(), METRICS["accuracy"], read_block=3), expected)
+
+
+def test_transformers_models_work_as_they_are() -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_labels=3
+    )
+    model = transformers.BertForSequenceClassification(config)
+    ids, labels = torch.randint(30, (12, 5), generator=GENERATOR), torch.randint(3, (12,), generator=GENERATOR)
+    batches = [
+        transformers.BatchEncoding({"input_ids": ids[:6], "labels": labels[:6]}),
+        {"input_ids": ids[6:], "labels": labels[6:]},
+    ]
+    result = evaluate(model, batches, Gaussian(0.3), trials=3)
+    model.eval()
+    for trial, value in enumerate(result.trials):
+        with deploy(model, Gaussian(0.3), trial=trial).at(), torch.no_grad():
+            by_hand = (model(input_ids=ids).logits.argmax(1) == labels).float().mean().item()
+        assert value == pytest.approx(by_hand)
+    assert len(set(result.trials)) > 1
+
+
+def test_metrics_of_torchmetrics_are_of_the_data_set() -> None:
+    torchmetrics = pytest.importorskip("torchmetrics")
+    model = linear()
+    f1 = torchmetrics.F1Score("multiclass", num_classes=7, average="macro")
+    result = evaluate(model, BATCHES, Gaussian(0.2), trials=3, metric=f1)
+    for trial, value in enumerate(result.trials):
+        with deploy(model, Gaussian(0.2), trial=trial).at(), torch.no_grad():
+            expected = torchmetrics.functional.f1_score(model(X), Y, "multiclass", num_classes=7, average="macro")
+        assert value == pytest.approx(expected.item())
+    assert (result.metric.name, result.metric.higher_is_better, result.examples) == ("MulticlassF1Score", True, None)
+    assert f1.update_count == 0  # the user's own object is left alone
+    with pytest.raises(ValueError, match="`about` must be 'test_set' for 'MulticlassF1Score'"):
+        evaluate(model, BATCHES, Gaussian(0.2), metric=f1, about="population")
+
+
+def test_yield_and_worst_follow_the_direction() -> None:
+    model = linear()
+    loss = evaluate(model, BATCHES, Gaussian(0.5), trials=12, metric="cross-entropy")
+    assert loss.worst == max(loss.trials)
+    middle = float(np.median(loss.trials))
+    assert loss.yield_at(middle).mean == 0.5
+    assert loss.yield_at(max(loss.trials)).mean == 1.0
+    assert loss.yield_at(min(loss.trials) - 1e-9).mean == 0.0
+    right = evaluate(model, BATCHES, Gaussian(0.5), trials=12)
+    assert right.worst == min(right.trials)
+    assert right.yield_at(0.0).mean == 1.0
+    assert right.quantile([0.0, 1.0]) == [min(right.trials), max(right.trials)]
+
+
+@pytest.mark.parametrize(
+    ("metric", "error", "message"),
+    [
+        ("acuracy", ValueError, "Did you mean 'accuracy'"),
+        (lambda output, targets: output, TypeError, "A function becomes one by ExampleMetric"),
+        (SimpleNamespace(reset=1, update=1, compute=1), ValueError, "must state its direction"),
+    ],
+)
+def test_a_metric_that_says_too_little_is_an_error(metric: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        as_metric(metric)
+
+
+def test_bad_data_and_scores_are_named() -> None:
+    model = linear()
+    with pytest.raises(ValueError, match="its targets under one of labels, label"):
+        scores(model, [{"input": X}], METRICS["accuracy"])
+    with pytest.raises(ValueError, match=r"must be \(inputs, targets\) or a dict with labels, got Tensor"):
+        scores(model, [X], METRICS["accuracy"])
+    whole = ExampleMetric("whole", lambda output, targets: output.mean(), higher_is_better=True)
+    with pytest.raises(ValueError, match="must give one value for each of 20 examples"):
+        scores(model, BATCHES, whole)
+    with pytest.raises(ValueError, match="Logits must be of shape"):
+        scores(model, [(X, Y[:, None].expand(50, 3))], METRICS["accuracy"])
+    with pytest.raises(TypeError, match="a tensor or an output with `logits`, got str"):
+        METRICS["accuracy"].score("text", Y)
+
+
+def test_the_layout_changes_how_and_not_what() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4)).double()
+    x = torch.randn(40, 3, 6, 6, generator=GENERATOR, dtype=torch.float64)
+    y = torch.randint(4, (40,), generator=GENERATOR)
+    seen: list[tuple[int, bool]] = []
+    hook = model[0].register_forward_pre_hook(
+        lambda _, args: seen.append((len(args[0]), args[0].is_contiguous(memory_format=torch.channels_last)))
+    )
+    plain = evaluate(model, (x, y), Gaussian(0.3), trials=2, layout=Layout(16))
+    assert set(seen) == {(16, False), (8, False)}
+    seen.clear()
+    other = evaluate(model, (x, y), Gaussian(0.3), trials=2, layout=Layout(25, channels_last=True))
+    assert set(seen) == {(25, True), (15, True)}
+    assert other.trials == plain.trials
+    seen.clear()
+    found = evaluate(model, (x, y), Gaussian(0.3), trials=2)
+    timed = len(seen)
+    assert found.layout == evaluate(model, (x, y), Gaussian(0.3), trials=2).layout
+    assert len(seen) - timed < timed  # the second run times nothing again
+    hook.remove()
+    assert evaluate(model, DataLoader(TensorDataset(x, y), 10), Gaussian(0.3), trials=2).layout.batch_size is None
+    with pytest.raises(ValueError, match="`batch_size` must be ≥ 1"):
+        Layout(0)
+
+
+def test_a_value_is_the_mean_over_examples() -> None:
+    found = scores(linear(), BATCHES, METRICS["cross-entropy"])
+    assert value_of(found) == pytest.approx(float(np.mean(found)))
+    custom = DataSetMetric("ppl", METRICS["perplexity"].accumulator, higher_is_better=False)
+    assert value_of(scores(linear(), BATCHES, custom)) == pytest.approx(math.exp(np.mean(found)))
