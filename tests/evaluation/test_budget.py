@@ -40,7 +40,8 @@ def test_the_crossing_of_a_known_curve_is_found() -> None:
     truth = optimize.brentq(lambda s: mean_drop(s) - 0.05, 1e-3, 1)
     found = noise_budget(Margins(), DATA, Gaussian, 0.01, 1.0, max_drop=0.05, trials=100)
     assert found.interval.low <= truth <= found.interval.high
-    assert found.interval.high < 1.6 * found.interval.low
+    # A drop of mean .40σ and deviation .58σ: 100 chips give it to ± 29 %, a factor of 1.8 between the ends.
+    assert found.interval.high < 2 * found.interval.low
     assert found.holds_up_to is not None
     assert found.holds_up_to <= truth
     assert not found.at_least
