@@ -28,6 +28,7 @@ class Task:
         channels_last: Whether 4-d inputs are put in channels-last order.
         select: Which layers lie on the chip.
         read_block: Examples of one reading.
+        time_s: Time of the readings, in seconds.
         periphery: What surrounds the weights.
     """
 
@@ -39,6 +40,7 @@ class Task:
     channels_last: bool = False
     select: Select = None
     read_block: int | None = None
+    time_s: float | None = None
     periphery: Periphery | None = None
 
     def __call__(self, number: int) -> Scores:
@@ -57,7 +59,7 @@ class Task:
             self.metric,
             channels_last=self.channels_last,
             read_block=self.read_block,
-            reading=lambda block: chip.at(reading=block),
+            reading=lambda block: chip.at(self.time_s, reading=block),
         )
 
     def clean(self) -> Scores:

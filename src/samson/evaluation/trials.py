@@ -41,6 +41,7 @@ class Setting(TypedDict, total=False):
         select: Which layers lie on the chip (see `samson.noise.on_chip`).
         read_block: Examples that are computed with one reading of the chip, ≥ 1, counted from the start of the data
             whatever the batches; None reads once for all.
+        time_s: Seconds since the reference read at which the chips are read; None is the noise's own time.
         periphery: What surrounds the weights (see `samson.noise.deploy`).
         layout: How examples are put through the model; None finds the fastest, once (see `find_layout`).
         executor: Where trials run; None is this process.
@@ -50,6 +51,7 @@ class Setting(TypedDict, total=False):
     seed: int
     select: Select
     read_block: int | None
+    time_s: float | None
     periphery: Periphery | None
     layout: Layout | None
     executor: Executor | None
@@ -90,6 +92,7 @@ def prepare(
     seed: int = 0,
     select: Select = None,
     read_block: int | None = None,
+    time_s: float | None = None,
     periphery: Periphery | None = None,
     layout: Layout | None = None,
     executor: Executor | None = None,
@@ -97,6 +100,8 @@ def prepare(
     """Check everything that can be checked before compute starts (see `Setting`)."""
     if read_block is not None and read_block < 1:
         raise ValueError(f"`read_block` must be ≥ 1, or None for one reading, got {read_block!r}.")
+    if time_s is not None and not 0 <= time_s < math.inf:
+        raise ValueError(f"`time_s` must be ≥ 0 and finite, or None for the noise's own time, got {time_s!r}.")
     if seed < 0:
         raise ValueError(f"`seed` must be ≥ 0, got {seed}.")
     if isinstance(noise, ChipModel):
@@ -113,6 +118,7 @@ def prepare(
         layout.channels_last,
         select,
         read_block,
+        time_s,
         periphery,
     )
     return Prepared(task, layout, executor)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
+
+from samson.noise.names import suggestion
 
 
 class SetupError(ValueError):
@@ -19,9 +20,7 @@ def choose(parameter: str, value: str, available: Iterable[str]) -> str:
     names = list(available)
     if value in names:
         return value
-    near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
-    raise SetupError(f"{parameter}: {value!r} is unknown.\n{hint}Available: {', '.join(names)}.")
+    raise SetupError(f"{parameter}: {value!r} is unknown.\n{suggestion(value, names)}")
 
 
 def require(holds: bool, parameter: str, rule: str, value: object, mend: str) -> None:

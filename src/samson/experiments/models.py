@@ -55,7 +55,8 @@ def load_model(spec: str, weights: Path | None = None, *, pretrained: bool = Fal
         require(not (pretrained and weights), "--pretrained", "without --weights", str(weights), "Leave one out.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = call_factory(spec) if ":" in spec else LIBRARIES[library](name, pretrained)
+        model: nn.Module = call_factory(spec) if ":" in spec else LIBRARIES[library](name, pretrained)
+    require(isinstance(model, nn.Module), "MODEL", "a function that returns an nn.Module", model, f"Change {spec!r}.")
     if weights is not None:
         load_weights(model, weights)
     return model.eval()
