@@ -9,25 +9,22 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
 from samson.cli import listing
+from samson.cli.evaluating import budget_model, evaluate_model, parse_levels
 from samson.cli.progress import Bars, Lines
 from samson.cli.tables import accuracy_table, gain_table
-from samson.evaluation import Layout, accuracy, evaluate, summarise
-from samson.evaluation.data import as_batches
+from samson.evaluation import summarise
 from samson.evaluation.summary import BASELINE
 from samson.experiments import SetupError, load_records, plan_comparison, prepare_folder, run_all
-from samson.experiments.checkpoints import load_checkpoint
 from samson.experiments.data import DATA
-from samson.experiments.errors import choose, require
+from samson.experiments.errors import require
 from samson.experiments.methods import CORES
-from samson.experiments.planning import LEVELS, METHODS, checked_levels
+from samson.experiments.planning import LEVELS, METHODS
 from samson.experiments.suite import WorkerLostError, default_jobs, missing
 from samson.noise import NOISES
-from samson.records import Estimate, RunRecord, replace_file
-from samson.report import percent, summary_csv
+from samson.records import RunRecord, replace_file
+from samson.report import summary_csv
 from samson.report.page import render
 
 app = typer.Typer(
@@ -111,58 +108,8 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a comparison."
     write_report(folder, records)
 
 
-@app.command(name="evaluate")
-def evaluate_checkpoint(
-    checkpoint: Annotated[Path, typer.Argument(help="A network from a comparison's `networks/`, `….safetensors`.")],
-    noise: Annotated[str, typer.Option(help=f"Noise on the chips: {', '.join(NOISES)}.")] = "gaussian",
-    levels: Annotated[str, typer.Option(help="Noise levels, separated by commas; 0 is always added.")] = _LEVELS,
-    trials: Annotated[int, typer.Option(help="Chips per level.")] = 20,
-    seed: Annotated[int, typer.Option(help="Seed of the set of chips.")] = 0,
-) -> None:
-    """Put a trained network on noisy chips and show its accuracy on the test split of its data."""
-    choose("--noise", noise, NOISES)
-    wanted = checked_levels(parse_levels(levels), noise)
-    require(trials >= 2, "--trials", "at least 2 chips, for an interval", trials, "The default is 20.")
-    require(seed >= 0, "--seed", "≥ 0", seed, "The default is 0.")
-    model, about = load_checkpoint(checkpoint)
-    choose(f"`data` of {checkpoint}", about.data, DATA)
-    test = DATA[about.data]().test
-    table = Table(title=f"{about.method}, seed {about.seed}: {about.data} under {noise} noise", title_justify="left")
-    for column in ("Noise", "Accuracy % (95 %)", "Worst chip", "Chips"):
-        table.add_column(column, justify="right")
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("chips", total=trials * sum(level > 0 for level in wanted))
-        for level in wanted:
-            if level == 0:
-                clean = accuracy(model, as_batches(test))
-                table.add_row("0", f"{100 * clean:.1f}", "", "")
-                continue
-            result = evaluate(
-                model,
-                test,
-                NOISES[noise](level),
-                trials=trials,
-                seed=seed,
-                layout=Layout(),
-                progress=lambda _: progress.advance(bar),
-            )
-            estimate = Estimate(**vars(result.interval))
-            table.add_row(f"{level:g}", percent(estimate), f"{100 * result.worst:.1f}", str(trials))
-    Console().print(table)
-
-
-def parse_levels(text: str) -> list[float]:
-    """Read noise levels separated by commas.
-
-    Raises:
-        SetupError: If one is not a number.
-    """
-    try:
-        return [float(word) for word in text.split(",")]
-    except ValueError:
-        raise SetupError(
-            f"--levels must be numbers separated by commas, got {text!r}.\nWrite for example 0,.1,.2."
-        ) from None
+app.command(name="evaluate")(evaluate_model)
+app.command(name="budget")(budget_model)
 
 
 def write_report(folder: Path, records: Sequence[RunRecord]) -> None:

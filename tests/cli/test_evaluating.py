@@ -1,0 +1,163 @@
+"""`samson evaluate` and `samson budget` on any saved model, against the library called by hand."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from samson.cli import main
+from samson.cli.evaluating import parse_times
+from samson.evaluation import Layout, evaluate, noise_budget
+from samson.experiments import SetupError
+from samson.noise import PCM, Gaussian
+from samson.records import BudgetRecord, EvaluationRecord, read_json
+
+NETWORK = """
+import torch
+from torch import nn
+
+def network():
+    torch.manual_seed(0)
+    return nn.Linear(6, 3)
+
+def batches():
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(60, 6, generator=generator)
+    with torch.no_grad():
+        return [(x, network()(x).argmax(1))]
+
+def number():
+    return 3
+"""
+
+
+@pytest.fixture
+def samson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
+    """Run the command line in a folder with a network of one's own; gives its status and what it wrote."""
+    (tmp_path / "mine.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["samson", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as error:
+            status = int(error.code or 0)
+        written = capfd.readouterr()
+        return status, written.out, written.err
+
+    return call
+
+
+def by_hand(noise: object, **setting: object) -> object:
+    names: dict[str, object] = {}
+    exec(NETWORK, names)
+    return evaluate(names["network"](), names["batches"](), noise, **setting)
+
+
+def test_a_model_and_data_of_ones_own(samson, tmp_path: Path) -> None:
+    status, out, _ = samson(
+        *("evaluate", "mine:network", "--data", "mine:batches", "--levels", ".3", "--trials", 4, "--seed", 5),
+        *("--at-least", ".8", "--out", "record.json"),
+    )
+    assert status == 0
+    expected = by_hand(Gaussian(0.3), trials=4, seed=5)
+    record = read_json(tmp_path / "record.json", EvaluationRecord)
+    assert record.measured[0].trials == expected.trials
+    assert (record.clean, record.subject.examples, record.subject.chip_seed) == (1.0, 60, 5)
+    assert record.measured[0].estimate.high == expected.interval.high
+    for shown in ("100.0 %", f"{100 * expected.mean:.1f} % [", f"{100 * expected.yield_at(0.8).mean:.0f} % ["):
+        assert shown in out
+
+
+def test_data_from_a_file_a_chip_by_name_and_times(samson, tmp_path: Path) -> None:
+    names: dict[str, object] = {}
+    exec(NETWORK, names)
+    [(x, y)] = names["batches"]()
+    save_file({"inputs": x, "targets": y}, tmp_path / "data.safetensors")
+    status, out, _ = samson(
+        *("evaluate", "mine:network", "--data", "data.safetensors", "--chip", "pcm", "--times", "0s,1d"),
+        *("--trials", 3, "--out", "record.json"),
+    )
+    assert status == 0
+    record = read_json(tmp_path / "record.json", EvaluationRecord)
+    layout = Layout(record.subject.batch_size, record.subject.channels_last)
+    for row, time_s in zip(record.measured, (0.0, 86_400.0), strict=True):
+        expected = evaluate(names["network"](), (x, y), PCM(time_s=time_s), trials=3, layout=layout)
+        assert (row.trials, row.level) == (expected.trials, time_s)
+    assert "pcm at 1d" in out
+
+
+def test_a_precision_and_a_loss(samson) -> None:
+    status, out, _ = samson(
+        *("evaluate", "mine:network", "--data", "mine:batches", "--levels", ".3", "--precision", ".0001"),
+        *("--max-trials", 12, "--metric", "cross-entropy"),
+    )
+    assert status == 0
+    assert " * " in out
+    assert "* wider than ±0.0001" in out
+    expected = by_hand(Gaussian(0.3), trials=12, metric="cross-entropy")
+    assert f"{expected.mean:.4g} [" in out
+
+
+def test_a_budget_is_the_librarys(samson, tmp_path: Path) -> None:
+    status, out, _ = samson(
+        *("budget", "mine:network", "--data", "mine:batches", "--low", ".01", "--high", 1, "--max-drop", ".1"),
+        *("--trials", 6, "--out", "budget.json"),
+    )
+    assert status == 0
+    names: dict[str, object] = {}
+    exec(NETWORK, names)
+    found = noise_budget(names["network"](), names["batches"](), Gaussian, 0.01, 1.0, max_drop=0.1, trials=6)
+    record = read_json(tmp_path / "budget.json", BudgetRecord)
+    assert record.holds_up_to == found.holds_up_to
+    assert [row.trials for row in record.measured] == [e.trials for e in found.evaluations.values()]
+    assert f"{found.holds_up_to:g}" in out
+    assert json.loads((tmp_path / "budget.json").read_text())["unit"] == "level"
+
+
+def test_times_have_units() -> None:
+    assert parse_times("0s,2m,1.5h,30d,1y") == {
+        "0s": 0.0,
+        "2m": 120.0,
+        "1.5h": 5400.0,
+        "30d": 2592000.0,
+        "1y": 31536000.0,
+    }
+    with pytest.raises(SetupError, match="--times must be numbers with one of s, m, h, d, y"):
+        parse_times("1 hour")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["evaluate", "mine:network"], ["--data must be one of digits", "saved network"]),
+        (["evaluate", "mine:network", "--data", "mine:number"], ["--data", "returns batches", "got 3"]),
+        (["evaluate", "mine:network", "--data", "none.safetensors"], ["--data 'none.safetensors' cannot be read"]),
+        (["evaluate", "mine:network", "--data", "digits", "--split", "tset"], ["--split", "Did you mean 'test'"]),
+        (
+            ["evaluate", "mine:network", "--data", "mine:batches", "--metric", "acc"],
+            ["--metric", "Available: accuracy"],
+        ),
+        (["evaluate", "mine:network", "--data", "mine:batches", "--trials", "1"], ["--trials must be at least 2"]),
+        (
+            ["evaluate", "mine:network", "--data", "mine:batches", "--times", "1d"],
+            ["--times must be given with --chip"],
+        ),
+        (["evaluate", "mine:network", "--data", "mine:batches", "--about", "all"], ["--about must be one of"]),
+        (["evaluate", "mine:network", "--data", "mine:batches", "--select", "none*"], ["--select must leave a weight"]),
+        (["budget", "mine:network", "--data", "mine:batches", "--low", "0"], ["--low and --high", "got 0.0"]),
+        (["budget", "mine:network", "--data", "mine:batches", "--noise", "gausian"], ["Did you mean 'gaussian'"]),
+    ],
+)
+def test_bad_input_is_named(samson, options: list[str], words: list[str]) -> None:
+    status, _, err = samson(*options)
+    assert status == 2
+    for word in words:
+        assert word in err
+    assert "Traceback" not in err
