@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from samson.noise.base import FixedNoise, State, WeightNoise
+from samson.noise.batch_norm import reestimated_norms
 from samson.noise.bit_errors import BitErrors, bit_error_rate
 from samson.noise.calibration import calibrate
 from samson.noise.chip import Chip, deploy
@@ -80,6 +81,7 @@ __all__ = [
     "load_chip",
     "on_chip",
     "preset",
+    "reestimated_norms",
     "save_chip",
     "standard_normal",
 ]
