@@ -14,21 +14,21 @@ PAGE = Path(__file__).parent.parent / "docs" / "compensation.md"
 
 TEXT = """# What compensation brings
 
-Accuracy in percent on the {split} split of the digits ({examples} images), for {seeds} networks (`{network}` by `{method}`,
-seeds {seed_list}; {clean} without noise) on the same {chips} phase-change chips in every row. Each cell is a network's mean with half its
-95 % interval over chips; the last column is the chip-by-chip difference from the section's first row, averaged over the
-networks, with its 95 % interval. It speaks of other chips, not of other training seeds. The record is
-`benchmarks/records/compensation.json`, written by `benchmarks/compensation.py`, and this page is made from it.
+Accuracy in percent on the {split} split of the digits ({examples} images), for {seeds} networks (`{network}` by `{method}`, seeds
+{seed_list}; {clean} without noise) on the same {chips} phase-change chips in every row. Each cell is a network's mean with
+half its 95 % interval over chips; the last column is the chip-by-chip difference from the first row, averaged over the
+networks, with its 95 % interval. It speaks of other chips, not of other images (one is {image:.2f} points) or training seeds.
+`benchmarks/compensation.py` writes the record, `benchmarks/records/compensation.json`, and from it this page.
 
 ## Drift compensation and batch norms
 
 `PCM(compensation=…)`; `with chip.at(time_s), reestimated_norms(model, batches):` for each chip at its time, on the
-{train} split ({train_examples} images in batches of {batch}). Each difference is from the row `none` of its time.
+{train} split ({train_examples} images in batches of {batch}). Differences are from the row `none` of the same time.
 
 {drift}
 
 {verdicts}
-- **Batch norm on top of global drift compensation** {over_global}.
+- Batch norm on top of global drift compensation {over_global}.
 
 ## Input ranges
 
@@ -40,12 +40,13 @@ Against each vector's own largest: {range_verdicts}. The largest calibrated rang
 
 ## What it costs
 
-Median seconds [quartiles] in this simulation, on one CPU thread; a real chip pays with its own readings instead.
+Median seconds [quartiles] in this simulation, on one thread of a shared CPU; a real chip pays in readings of its own.
 
 {costs}
-- Smaller batches leave a layer's statistics further from those of its inputs (largest deviation over channels, network
-  {first_seed}, {age}, mean of {sizes_chips} chips): {sizes}.
-"""
+
+The smaller the batches, the further a layer's statistics are from those of its inputs afterwards (largest deviation over
+channels; network {first_seed}, {age}, mean of {sizes_chips} chips): {sizes}.
+"""  # noqa: E501 (the lines of the page)
 
 
 def percent(value: list[float]) -> str:
@@ -92,24 +93,25 @@ def by_verdict(differences: dict[str, list[float]], *, figures: bool = False) ->
 
 
 def verdicts(record: dict[str, Any]) -> str:
-    """A sentence for each compensation."""
+    """A sentence for each finding, with the compensations that it holds for."""
     times = record["drift"]
-    names = [name for name, own in next(iter(times.values())).items() if own["difference"]]
-    return "\n".join(
-        f"- **{name.capitalize()}** {by_verdict({time: by[name]['difference'] for time, by in times.items()})}."
-        for name in names
-    )
+    found: dict[str, list[str]] = {}
+    for name, own in next(iter(times.values())).items():
+        if own["difference"]:
+            words = by_verdict({time: by[name]["difference"] for time, by in times.items()})
+            found.setdefault(words, []).append(f"*{name}*")
+    return "\n".join(f"- Each of {'; '.join(names)} {words}." for words, names in found.items())
 
 
 def costs(record: dict[str, Any]) -> str:
-    """One line for each."""
-    return "\n".join(f"- {name}: {q[1]:.3f} [{q[0]:.3f}, {q[2]:.3f}]" for name, q in record["seconds"].items())
+    """The seconds of each."""
+    return "; ".join(f"{name}: {q[1]:.3f} [{q[0]:.3f}, {q[2]:.3f}]" for name, q in record["seconds"].items()) + "."
 
 
 def sizes(record: dict[str, Any]) -> str:
     """What each size of batches does."""
     return "; ".join(
-        f"with {int(size):,} images the mean by {own['mean']:.1g} σ and the variance by {100 * own['variance']:.1g} %, "
+        f"{int(size):,} images: mean by {own['mean']:.2g} σ, variance by {100 * own['variance']:.2g} %, "
         f"accuracy {100 * own['accuracy']:.1f}"
         for size, own in record["batches"].items()
     )
@@ -122,6 +124,7 @@ def page(record: dict[str, Any]) -> str:
         split=record["split"],
         examples=record["examples"],
         seeds=len(record["seeds"]),
+        image=100 / record["examples"],
         network=record["network"],
         seed_list=", ".join(map(str, record["seeds"])),
         method=record["method"],
