@@ -45,7 +45,8 @@ def reestimated_norms(model: nn.Module, batches: Iterable[Batch]) -> Iterator[fl
     chip the same batches. Parts that are compiled run as they were written during the pass, and are not compiled
     again. Layers that the pass does not reach, those without running statistics, and instance norms, whose running
     statistics are of another kind, stay as they are. With a periphery the pass draws noise of its reading. Under
-    DistributedDataParallel each process estimates from its own batches.
+    DistributedDataParallel each process estimates from its own batches, and the wrapper's next forward pass replaces
+    the result by that of rank 0, unless it was made with `broadcast_buffers=False`.
 
     Args:
         model: The model, inside `chip.at()`; also wrapped or compiled.
