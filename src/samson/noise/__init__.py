@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from samson.noise.base import FixedNoise, State, WeightNoise
+from samson.noise.batch_norm import reestimated_norms
 from samson.noise.bit_errors import BitErrors, bit_error_rate, voltage_at
 from samson.noise.calibration import calibrate
 from samson.noise.chip import Chip, deploy
@@ -83,6 +84,7 @@ __all__ = [
     "load_chip_model",
     "on_chip",
     "preset",
+    "reestimated_norms",
     "save_chip",
     "standard_normal",
     "voltage_at",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import torch
@@ -49,10 +49,8 @@ def calibrate(
             largest[name] = max(largest.get(name, 0.0), float(values.kthvalue(rank).values))
 
     layers = hooked_layers(model, on_chip(model, select))
-    training = [module for module in model.modules() if module.training]
     with ExitStack() as stack:
-        stack.callback(_train, training)
-        model.eval()
+        stack.enter_context(evaluation_mode(model))
         for name, layer in layers.items():
             stack.enter_context(layer.register_forward_pre_hook(partial(watch, name), with_kwargs=True))
         for inputs in batches:
@@ -63,6 +61,13 @@ def calibrate(
     return {name: value or 1.0 for name, value in largest.items()}
 
 
-def _train(modules: list[nn.Module]) -> None:
-    for module in modules:
-        module.training = True
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; each module gets its own mode back."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
