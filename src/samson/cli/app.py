@@ -13,6 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from samson.cli.progress import Bars, Lines
+from samson.cli.sharpness import sharpness
 from samson.cli.tables import accuracy_table, gain_table
 from samson.evaluation import Layout, accuracy, evaluate, summarise
 from samson.evaluation.data import as_batches
@@ -36,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Train networks that stay accurate on noisy inference hardware, and prove it.",
 )
+app.command()(sharpness)
 _LEVELS = ",".join(f"{level:g}" for level in LEVELS)
 
 
