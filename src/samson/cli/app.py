@@ -37,7 +37,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Train networks that stay accurate on noisy inference hardware, and prove it.",
 )
-app.command()(sharpness)
 _LEVELS = ",".join(f"{level:g}" for level in LEVELS)
 
 
@@ -177,3 +176,6 @@ def write_report(folder: Path, records: Sequence[RunRecord]) -> None:
     if gains is not None:
         console.print(gains)
     console.print(f"Report: {(folder / 'report.html').resolve()}", highlight=False, soft_wrap=True)
+
+
+app.command()(sharpness)

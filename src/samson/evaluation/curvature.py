@@ -129,6 +129,19 @@ def hessian_trace(
     return Trace(tuple(found))
 
 
+def require_curvlinops() -> Any:
+    """The class of curvlinops that is used here.
+
+    Raises:
+        ImportError: If curvlinops is not installed; says how to.
+    """
+    try:
+        from curvlinops import HessianLinearOperator
+    except ImportError as error:
+        raise ImportError("Curvature needs curvlinops: pip install 'samson-torch[curvature]'.") from error
+    return HessianLinearOperator
+
+
 class _Called(nn.Module):
     """The model as a function of a batch, in the form that curvlinops hands over."""
 
@@ -156,16 +169,13 @@ class _MeanLoss(nn.Module):
 @contextmanager
 def _hessian(model: nn.Module, data: Data, loss: str | ExampleMetric, layout: Layout | None) -> Iterator[Any]:
     """The Hessian as curvlinops' linear operator."""
-    try:
-        from curvlinops import HessianLinearOperator
-    except ImportError as error:
-        raise ImportError("Curvature needs curvlinops: pip install 'samson-torch[curvature]'.") from error
+    operator = require_curvlinops()
     metric, layout = differentiable(loss), layout or Layout()
     parameters = list(movable(model).values())
     device = parameters[0].device
     found = [b.to(device, channels_last=layout.channels_last) for b in taken_apart(layout.batches(data))]
     with undisturbed(model):
-        yield HessianLinearOperator(
+        yield operator(
             _Called(model),
             _MeanLoss(metric),
             parameters,

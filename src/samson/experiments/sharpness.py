@@ -12,7 +12,7 @@ from torch import nn
 
 from samson.evaluation import Interval, Layout
 from samson.evaluation.correlation import LEAST_METHODS, rank_correlation
-from samson.evaluation.curvature import hessian_top, hessian_trace
+from samson.evaluation.curvature import hessian_top, hessian_trace, require_curvlinops
 from samson.evaluation.sharpness import WorstCase, average_rise, worst_case_rise
 from samson.evaluation.statistics import CONFIDENCE
 from samson.experiments.checkpoints import load_checkpoint
@@ -58,6 +58,8 @@ def measure_folder(
     """
     require(steps >= 1, "--steps", "at least 1", steps, f"The default is {STEPS}.")
     require(trials >= 2, "--trials", "at least 2 chips, for an interval", trials, f"The default is {TRIALS}.")
+    if curvature:
+        require_curvlinops()
     records = load_records(folder)
     require(bool(records), "DIR", "a folder with finished runs", str(folder), "Run `samson compare` first.")
     plan = records[0].configuration

@@ -26,8 +26,7 @@ AXES = {
 
 def correlation(estimate: Estimate) -> str:
     """A correlation with its interval, for example "−0.62 [−0.81, −0.30]"."""
-    mean, low, high = (f"{value:+.2f}".replace("-", "−") for value in (estimate.mean, estimate.low, estimate.high))
-    return f"{mean} [{low}, {high}]"
+    return f"{_signed(estimate.mean)} [{_signed(estimate.low)}, {_signed(estimate.high)}]"
 
 
 def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd") -> go.Figure:
@@ -184,7 +183,11 @@ def _cell(found: tuple[Estimate, float] | None) -> str:
         return "<td></td>"
     estimate, of_means = found
     sure = " class=best" if estimate.low > 0 or estimate.high < 0 else ""
-    return f"<td style='--shade:0'{sure}>{correlation(estimate)}<small>means {of_means:+.2f}</small></td>"
+    return f"<td style='--shade:0'{sure}>{correlation(estimate)}<small>means {_signed(of_means)}</small></td>"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def _what(record: SharpnessRecord) -> str:
