@@ -68,7 +68,12 @@ def test_the_page_is_one_file_that_opens_offline() -> None:
     assert links.found == []
     style = re.search(r"<style>(.*?)</style>", page, re.DOTALL).group(1)
     assert "url(" not in style
-    for text in ("Sharpness on digits", "−0.60 [−0.80, −0.20]", "means −1.00", "1078 examples", "methods like these 3"):
+    for text in (
+        "Sharpness on digits",
+        "−0.60<small>[−0.80, −0.20]<br>means −1.00",
+        "1078 examples",
+        "methods like these 3",
+    ):
         assert text in page
     assert "Of 2 Kendall correlations" in page
     assert "1 have an interval below zero" in page

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import eigsh
 from torch import Tensor, nn
 
 from samson.evaluation.data import Batch, Data, taken_apart
@@ -82,6 +81,8 @@ def hessian_top(
     """
     if not 0 < tolerance < 1:
         raise ValueError(f"`tolerance` must lie between 0 and 1, got {tolerance!r}.")
+    from scipy.sparse.linalg import eigsh  # slow to import
+
     with _hessian(model, data, loss, layout) as operator:
         first = torch.randn(operator.shape[0], generator=generator_for(seed, "lanczos")).double().numpy()
         found = eigsh(

@@ -74,9 +74,9 @@ def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd
         for number, level in enumerate(levels)
     ]
     figure.update_layout(
-        **LAYOUT | {"margin": LAYOUT["margin"] | {"t": 96}},
-        title={"text": titles[shown], "x": 0, "xref": "paper", "font": {"size": 14}},
-        xaxis={"title": axis(record, measure), "type": _scale(record, measure), "zeroline": False},
+        **LAYOUT | {"margin": LAYOUT["margin"] | {"t": 120}},
+        title={"text": titles[shown], "x": 0, "xref": "paper", "y": 0.97, "yanchor": "top", "font": {"size": 14}},
+        xaxis={"title": axis(record, measure), "zeroline": False} | _scale(record, measure),
         yaxis={"title": f"Accuracy, {record.robustness_split} split (%)", "zeroline": False},
         updatemenus=[
             {
@@ -86,7 +86,7 @@ def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd
                 "active": shown,
                 "x": 0,
                 "xanchor": "left",
-                "y": 1.08,
+                "y": 1.1,
                 "yanchor": "middle",
             }
         ],
@@ -151,8 +151,9 @@ def _title(record: SharpnessRecord, measure: str, level: float) -> str:
     )
 
 
-def _scale(record: SharpnessRecord, measure: str) -> str:
-    return "log" if all(network.measures[measure].mean > 0 for network in record.networks) else "linear"
+def _scale(record: SharpnessRecord, measure: str) -> dict[str, Any]:
+    positive = all(network.measures[measure].mean > 0 for network in record.networks)
+    return {"type": "log", "dtick": "D2", "tickformat": ".1g"} if positive else {"type": "linear"}
 
 
 def _headline(record: SharpnessRecord) -> str:
@@ -183,7 +184,8 @@ def _cell(found: tuple[Estimate, float] | None) -> str:
         return "<td></td>"
     estimate, of_means = found
     sure = " class=best" if estimate.low > 0 or estimate.high < 0 else ""
-    return f"<td style='--shade:0'{sure}>{correlation(estimate)}<small>means {_signed(of_means)}</small></td>"
+    detail = f"[{_signed(estimate.low)}, {_signed(estimate.high)}]<br>means {_signed(of_means)}"
+    return f"<td style='--shade:0'{sure}>{_signed(estimate.mean)}<small>{detail}</small></td>"
 
 
 def _signed(value: float) -> str:
