@@ -10,7 +10,13 @@ from torch import nn
 ROOT = Path(__file__).parent.parent
 
 
-PAGES = {"README.md": 3, "CONTRIBUTING.md": 2, "docs/trainers.md": 3, "docs/chips.md": 14}
+PAGES = {
+    "README.md": 3,
+    "CONTRIBUTING.md": 2,
+    "docs/trainers.md": 3,
+    "docs/chips.md": 14,
+    "docs/sharpness.md": 3,
+}
 
 
 def examples(page: str) -> list[str]:

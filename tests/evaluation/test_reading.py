@@ -1,11 +1,13 @@
 """Readings within an evaluation: one for each block of examples, whatever the batches; and selections."""
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 from torch import nn
 
 from samson.evaluation import compare, evaluate
-from samson.noise import Gaussian, deploy
+from samson.noise import PCM, Gaussian, deploy, reestimated_norms
 from samson.noise.periphery import Periphery
 from tests.conftest import equal, make_model, snapshot
 from tests.noise.test_chip import Reading
@@ -76,3 +78,28 @@ def test_a_periphery_is_passed_on() -> None:
     assert plain != worse
     paired = compare({"a": model, "b": make_model(seed=1)}, data(), Gaussian(0.1), trials=3, periphery=coarse)
     assert paired.evaluations["a"].trials == worse
+
+
+def test_norms_are_estimated_anew_on_each_chip_at_its_time() -> None:
+    model = make_model()
+    x, y = data()
+    training = [(x[:40] + 1, y[:40])]
+    before = snapshot(model)
+    noise = PCM(compensation="global")
+    result = evaluate(model, (x, y), noise, trials=3, norm_data=training, time_s=3600.0, metric="cross-entropy")
+    assert equal(snapshot(model), before)
+    for trial, value in enumerate(result.trials):
+        chip = deploy(model, noise, trial=trial)
+        with ExitStack() as stack:
+            with chip.at(3600.0):  # the first reading is for the statistics
+                stack.enter_context(reestimated_norms(model, training))
+            with chip.at(3600.0), torch.no_grad():
+                model.eval()
+                by_hand = nn.functional.cross_entropy(model(x), y).item()
+        assert value == pytest.approx(by_hand, rel=1e-9)
+    plain = evaluate(model, (x, y), noise, trials=3, time_s=3600.0, metric="cross-entropy")
+    assert plain.trials != result.trials
+    other_time = evaluate(model, (x, y), noise, trials=3, time_s=1e7, metric="cross-entropy")
+    assert plain.trials != other_time.trials
+    with pytest.raises(ValueError, match="`time_s` must be ≥ 0"):
+        evaluate(model, (x, y), noise, time_s=-1.0)

@@ -13,6 +13,7 @@ from rich.console import Console
 from samson.cli import listing
 from samson.cli.evaluating import budget_model, evaluate_model, parse_levels
 from samson.cli.progress import Bars, Lines
+from samson.cli.sharpness import sharpness
 from samson.cli.tables import accuracy_table, gain_table
 from samson.evaluation import summarise
 from samson.evaluation.summary import BASELINE
@@ -124,3 +125,6 @@ def write_report(folder: Path, records: Sequence[RunRecord]) -> None:
     if gains is not None:
         console.print(gains)
     console.print(f"Report: {(folder / 'report.html').resolve()}", highlight=False, soft_wrap=True)
+
+
+app.command()(sharpness)

@@ -53,6 +53,10 @@ Metric = Annotated[str, typer.Option(help=f"{', '.join(METRICS)}.")]
 Seed = Annotated[int, typer.Option(help="Seed of the set of chips.")]
 Select = Annotated[list[str] | None, typer.Option(help="Pattern of layers on the chip; may be repeated.")]
 ReadBlock = Annotated[int | None, typer.Option(help="Examples of one reading of a chip; by default all.")]
+NormsOn = Annotated[
+    str | None,
+    typer.Option(help="Estimate batch norm anew on each chip, from for example digits/train, or as for --data."),
+]
 Out = Annotated[Path | None, typer.Option(help="Write a record with every trial to this file, `.json`.")]
 NoiseName = Annotated[str, typer.Option("--noise", help=f"Family of noises: {', '.join(NOISES)}.")]
 
@@ -85,13 +89,14 @@ def evaluate_model(
     seed: Seed = 0,
     select: Select = None,
     read_block: ReadBlock = None,
+    norms_on: NormsOn = None,
     out: Out = None,
 ) -> None:
     """Put a model on noisy chips and show what it is worth there, with intervals."""
     kinds = _kinds(noise, levels, chip, times)
-    request = Request(model, weights, pretrained, data, split)
+    request = Request(model, weights, pretrained, data, split, norms_on)
     loaded, examples, named = request.load()
-    setting = _setting(metric, seed, select, read_block)
+    setting = _setting(metric, seed, select, read_block, request)
     found: list[tuple[_Kind, Evaluation]] = []
     with _bar() as told, _explained():
         for kind in kinds:
@@ -153,15 +158,16 @@ def budget_model(
     seed: Seed = 0,
     select: Select = None,
     read_block: ReadBlock = None,
+    norms_on: NormsOn = None,
     out: Out = None,
 ) -> None:
     """Find the largest noise that costs a model at most so much."""
     families: dict[str, Callable[[float], Any]] = {**NOISES, **AGEING}
     choose("--noise", noise, families)
     family = families[noise]
-    request = Request(model, weights, pretrained, data, split)
+    request = Request(model, weights, pretrained, data, split, norms_on)
     loaded, examples, named = request.load()
-    setting = _setting(metric, seed, select, read_block)
+    setting = _setting(metric, seed, select, read_block, request)
     with _explained(), _bar() as told:
         found = noise_budget(
             loaded,
@@ -261,9 +267,15 @@ def parse_times(text: str) -> dict[str, float]:
     return found
 
 
-def _setting(metric: str, seed: int, select: list[str] | None, read_block: int | None) -> Setting:
+def _setting(metric: str, seed: int, select: list[str] | None, read_block: int | None, request: Request) -> Setting:
     choose("--metric", metric, METRICS)
-    return {"metric": metric, "seed": seed, "select": select or None, "read_block": read_block}
+    return {
+        "metric": metric,
+        "seed": seed,
+        "select": select or None,
+        "read_block": read_block,
+        "norm_data": request.norm_data(),
+    }
 
 
 def _table(title: str, at_least: float | None) -> Table:

@@ -1,13 +1,17 @@
 """Evidence: what a model is worth on many simulated chips, with intervals and paired differences."""
 
 from samson.evaluation.budget import Budget, noise_budget
+from samson.evaluation.correlation import RankCorrelation, rank_correlation
 from samson.evaluation.crossed import crossed_interval
+from samson.evaluation.curvature import Trace, hessian_top, hessian_trace
 from samson.evaluation.executors import Executor, Serial
+from samson.evaluation.landscape import Landscape, ascent_landscape, random_landscape
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import METRICS, DataSetMetric, ExampleMetric, MeanThen
 from samson.evaluation.pairs import Difference, Family, Paired, compare, family
 from samson.evaluation.result import Evaluation
 from samson.evaluation.scoring import accuracy
+from samson.evaluation.sharpness import WorstCase, average_rise, worst_case_rise
 from samson.evaluation.statistics import Interval, mean_interval, paired_interval, share_interval
 from samson.evaluation.stopping import betting_interval
 from samson.evaluation.summary import summarise
@@ -24,22 +28,33 @@ __all__ = [
     "Executor",
     "Family",
     "Interval",
+    "Landscape",
     "Layout",
     "MeanThen",
     "Paired",
     "Progress",
+    "RankCorrelation",
     "ScoreTable",
     "Serial",
     "Setting",
+    "Trace",
+    "WorstCase",
     "accuracy",
+    "ascent_landscape",
+    "average_rise",
     "betting_interval",
     "compare",
     "crossed_interval",
     "evaluate",
     "family",
+    "hessian_top",
+    "hessian_trace",
     "mean_interval",
     "noise_budget",
     "paired_interval",
+    "random_landscape",
+    "rank_correlation",
     "share_interval",
     "summarise",
+    "worst_case_rise",
 ]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samson.evaluation.data import BATCH, Data, as_batches, is_pair
-from samson.evaluation.scoring import evaluation_mode
+from samson.noise.calibration import evaluation_mode
 
 CPU_SIZES = (25, 50, 100, 200)
 GPU_SIZES = (256, 1024, 4096)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from samson.evaluation.data import Batch, in_blocks, taken_apart
 from samson.evaluation.metrics import METRICS, DataSetMetric, ExampleMetric, Metric
+from samson.noise.calibration import evaluation_mode
 
 Scores = NDArray[Any] | float
 """One value for each example (booleans or float64), or one for the data set."""
@@ -103,15 +104,3 @@ def _checked(values: Tensor, batch: Batch, metric: ExampleMetric) -> Tensor:
             f"{tuple(values.shape)}. A metric of the whole data set is a DataSetMetric."
         )
     return values
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; each module gets its own mode back."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from samson.evaluation.metrics import Metric
 from samson.evaluation.scoring import Scores, scores
-from samson.noise import WeightNoise, deploy
+from samson.noise import WeightNoise, deploy, reestimated_norms
 from samson.noise.periphery import Periphery
 from samson.noise.selection import Select
 
@@ -30,6 +31,7 @@ class Task:
         read_block: Examples of one reading.
         time_s: Time of the readings, in seconds.
         periphery: What surrounds the weights.
+        norm_batches: Data from which each chip's batch-norm statistics are estimated anew, on its first reading.
     """
 
     model: nn.Module
@@ -42,6 +44,7 @@ class Task:
     read_block: int | None = None
     time_s: float | None = None
     periphery: Periphery | None = None
+    norm_batches: Iterable[Any] | None = None
 
     def __call__(self, number: int) -> Scores:
         """Run the trial of a number."""
@@ -53,14 +56,20 @@ class Task:
             select=self.select,
             periphery=self.periphery,
         )
-        return scores(
-            self.model,
-            self.batches,
-            self.metric,
-            channels_last=self.channels_last,
-            read_block=self.read_block,
-            reading=lambda block: chip.at(self.time_s, reading=block),
-        )
+        with ExitStack() as stack:
+            first = 0
+            if self.norm_batches is not None:
+                with chip.at(self.time_s, reading=0):
+                    stack.enter_context(reestimated_norms(self.model, self.norm_batches))
+                first = 1
+            return scores(
+                self.model,
+                self.batches,
+                self.metric,
+                channels_last=self.channels_last,
+                read_block=self.read_block,
+                reading=lambda block: chip.at(self.time_s, reading=block + first),
+            )
 
     def clean(self) -> Scores:
         """The scores without noise or periphery."""

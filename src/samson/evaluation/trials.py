@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 from torch import nn
 
 from samson.evaluation.crossed import components
-from samson.evaluation.data import Data
+from samson.evaluation.data import Data, as_batches
 from samson.evaluation.executors import Executor, Serial
 from samson.evaluation.layout import Layout, find_layout
 from samson.evaluation.metrics import DataSetMetric, Metric, as_metric
@@ -43,6 +43,8 @@ class Setting(TypedDict, total=False):
             whatever the batches; None reads once for all.
         time_s: Seconds since the reference read at which the chips are read; None is the noise's own time.
         periphery: What surrounds the weights (see `samson.noise.deploy`).
+        norm_data: Training or validation data from which batch-norm statistics are estimated anew on each chip at its
+            time (see `samson.noise.reestimated_norms`); None keeps the model's own.
         layout: How examples are put through the model; None finds the fastest, once (see `find_layout`).
         executor: Where trials run; None is this process.
     """
@@ -53,6 +55,7 @@ class Setting(TypedDict, total=False):
     read_block: int | None
     time_s: float | None
     periphery: Periphery | None
+    norm_data: Data | None
     layout: Layout | None
     executor: Executor | None
 
@@ -94,6 +97,7 @@ def prepare(
     read_block: int | None = None,
     time_s: float | None = None,
     periphery: Periphery | None = None,
+    norm_data: Data | None = None,
     layout: Layout | None = None,
     executor: Executor | None = None,
 ) -> Prepared:
@@ -120,6 +124,7 @@ def prepare(
         read_block,
         time_s,
         periphery,
+        None if norm_data is None else as_batches(norm_data),
     )
     return Prepared(task, layout, executor)
 

@@ -39,6 +39,7 @@ class Request:
         pretrained: As for `load_model`.
         data: As for `load_data`; None takes that of a saved network.
         split: Of a data set by name.
+        norms_on: Data from which batch-norm statistics are estimated anew on each chip, `SET/SPLIT` or as for `data`.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Request:
     pretrained: bool = False
     data: str | None = None
     split: str = "test"
+    norms_on: str | None = None
 
     def load(self) -> tuple[nn.Module, Data, str]:
         """The model, its data, and what the data are called.
@@ -58,6 +60,17 @@ class Request:
         data = self.data or _data_of(self.model)
         named = f"{data}/{self.split}" if data in DATA else data
         return model, load_data(data, self.split), named
+
+    def norm_data(self) -> Data | None:
+        """The data of `norms_on`.
+
+        Raises:
+            SetupError: If they are not to be had.
+        """
+        if self.norms_on is None:
+            return None
+        name, _, split = self.norms_on.partition("/")
+        return load_data(name, choose("--norms-on", split, SPLITS)) if name in DATA else load_data(self.norms_on)
 
 
 def load_data(spec: str, split: str = "test") -> Data:
@@ -122,6 +135,7 @@ def subject_of(request: Request, data: str, found: Evaluation, setting: Setting)
         chip_seed=setting.get("seed", 0),
         select=tuple(select) if isinstance(select, (list, tuple)) else (),
         read_block=setting.get("read_block"),
+        norms_on=request.norms_on,
         batch_size=found.layout.batch_size,
         channels_last=found.layout.channels_last,
     )

@@ -24,6 +24,7 @@ class Subject:
         chip_seed: Seed of the set of chips.
         select: Patterns of layers on the chip; empty for all that are by default.
         read_block: Examples of one reading; None is one reading for all.
+        norms_on: Data from which batch-norm statistics were estimated anew on each chip; None kept the model's own.
         batch_size: Examples in a batch; None where the data came in batches.
         channels_last: Whether inputs were put in channels-last order.
     """
@@ -39,6 +40,7 @@ class Subject:
     chip_seed: int
     select: tuple[str, ...]
     read_block: int | None
+    norms_on: str | None
     batch_size: int | None
     channels_last: bool
 

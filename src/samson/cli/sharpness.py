@@ -1,0 +1,73 @@
+"""The command `sharpness`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from samson.experiments.errors import SetupError
+from samson.experiments.sharpness import FILE, STEPS, TRIALS, measure_folder
+from samson.records import Estimate, replace_file
+from samson.records.sharpness import SharpnessRecord
+from samson.report.sharpness import correlation, render_sharpness
+
+
+def sharpness(
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison, with its records and networks.")],
+    steps: Annotated[int, typer.Option(help="Steps of the ascent for the worst case in a ball.")] = STEPS,
+    trials: Annotated[int, typer.Option(help="Chips for the average rise under noise.")] = TRIALS,
+    curvature: Annotated[
+        bool, typer.Option("--curvature", help="Also the Hessian's largest eigenvalue and trace: slow.")
+    ] = False,
+) -> None:
+    """Measure how sharp each network of a comparison is, and whether sharper ones are less robust.
+
+    A repeated command goes on where an interrupted one stopped, and adds the curvature to what is there.
+    """
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task("networks", total=None)
+        try:
+            record = measure_folder(
+                folder,
+                steps=steps,
+                trials=trials,
+                curvature=curvature,
+                progress=lambda name, done, total: bars.update(bar, description=name, completed=done, total=total),
+            )
+        except ImportError as error:
+            raise SetupError(f"--curvature: {error}") from error
+    replace_file(folder / "sharpness.html", render_sharpness(record).encode())
+    console = Console()
+    if record.correlations:
+        console.print(correlation_table(record))
+    else:
+        console.print("No correlations: an interval needs at least 6 methods.", highlight=False)
+    for name in (FILE, "sharpness.html"):
+        console.print(f"Written: {(folder / name).resolve()}", highlight=False, soft_wrap=True)
+
+
+def correlation_table(record: SharpnessRecord) -> Table:
+    """Kendall's τ of each measure with the accuracy at each level, with its interval."""
+    levels = sorted({row.level for row in record.correlations})
+    first = record.correlations[0]
+    table = Table(
+        title=f"Kendall τ of {record.settings.split} sharpness with {record.robustness_split} accuracy by noise level\n"
+        f"{first.methods} methods, {first.networks} networks, {record.confidence:.0%} intervals over methods",
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("Measure", no_wrap=True)
+    for level in levels:
+        table.add_column(f"{level:g}", justify="right")
+    for measure in record.measures:
+        found: dict[float, Estimate] = {row.level: row.kendall for row in record.correlations if row.measure == measure}
+        table.add_row(measure, *(correlation(found[level]) if level in found else "" for level in levels))
+    return table

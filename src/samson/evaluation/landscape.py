@@ -1,0 +1,151 @@
+"""The loss along lines through the weights: random directions, and the direction in which a rule climbs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from samson.evaluation.data import Data
+from samson.evaluation.layout import Layout
+from samson.evaluation.metrics import ExampleMetric
+from samson.evaluation.sharpness import Ball
+from samson.evaluation.surface import Surface, loss_surface
+from samson.noise.random import generator_for, standard_normal
+from samson.optim import Rule
+
+Unit = Literal["filter", "layer"]
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """The loss along lines through the weights.
+
+    Args:
+        direction: What the lines are.
+        radii: Where the loss was taken, of shape (radii,); 0 is at the weights.
+        losses: The losses, of shape (lines, radii).
+        clean: The loss at the weights.
+    """
+
+    direction: str
+    radii: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    clean: float
+
+
+def random_landscape(
+    model: nn.Module,
+    data: Data,
+    radii: Sequence[float],
+    *,
+    directions: int = 1,
+    unit: Unit = "filter",
+    seed: int = 0,
+    loss: str | ExampleMetric = "cross-entropy",
+    layout: Layout | None = None,
+) -> Landscape:
+    """The loss along random directions that are normalised so that networks of other scale can be compared.
+
+        w_f + r · ‖w_f‖₂ · ξ_f / ‖ξ_f‖₂,   ξ ~ N(0, 1)
+
+    for each filter f (a row of a linear layer, an output channel of a convolution) or each whole layer: at radius r it
+    is moved by r times its own norm. Tensors with fewer than two axes, such as biases and norm scales, stay.
+
+    Args:
+        model: As for `worst_case_rise`; weights come back bitwise.
+        data: As for `evaluate`.
+        radii: Signed radii, relative to the norm of the unit.
+        directions: Number of directions, ≥ 1.
+        unit: "filter" or "layer".
+        seed: Seed of the directions, ≥ 0; direction 3 is the same whatever their number.
+        loss: A name in `METRICS` or an `ExampleMetric`.
+        layout: As for `loss_surface`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> data = torch.randn(64, 4), torch.randint(3, (64,))
+        >>> random_landscape(nn.Linear(4, 3), data, [-0.5, 0, 0.5], directions=2).losses.shape
+        (2, 3)
+
+    Reference: Li, Xu, Taylor, Studer, Goldstein 2018, arXiv 1712.09913, section 4 (filter normalisation).
+    """
+    if directions < 1:
+        raise ValueError(f"`directions` must be ≥ 1, got {directions}.")
+    if unit not in get_args(Unit):
+        raise ValueError(f"`unit` must be one of {', '.join(map(repr, get_args(Unit)))}, got {unit!r}.")
+    with loss_surface(model, data, loss, layout) as surface:
+        lines = [_random(surface, unit, seed, number) for number in range(directions)]
+        return _along(surface, f"random, {unit}-normalised", lines, radii)
+
+
+def ascent_landscape(
+    model: nn.Module,
+    data: Data,
+    rule: Rule,
+    radii: Sequence[float],
+    *,
+    loss: str | ExampleMetric = "cross-entropy",
+    layout: Layout | None = None,
+) -> Landscape:
+    """The loss along the direction in which a rule climbs, from the gradient of the whole data.
+
+        w + r · T²∘g / (‖T∘g‖₂ + 1e-16)
+
+    At r = ρ it is `worst_case_rise` with one step for a ball of that radius. The rule's own radius plays no part.
+
+    Args:
+        model: As for `worst_case_rise`; weights come back bitwise.
+        data: As for `evaluate`.
+        rule: A rule with its policy.
+        radii: Signed radii, in the unit of ρ.
+        loss: A name in `METRICS` or an `ExampleMetric`.
+        layout: As for `loss_surface`.
+
+    Raises:
+        ValueError: As for `worst_case_rise`.
+
+    Example:
+        >>> from samson import SAM
+        >>> data = torch.randn(64, 4), torch.randint(3, (64,))
+        >>> found = ascent_landscape(nn.Linear(4, 3), data, SAM(), [0, 0.1])
+        >>> bool(found.losses[0, 1] > found.clean == found.losses[0, 0])
+        True
+    """
+    with loss_surface(model, data, loss, layout) as surface:
+        ball = Ball.around(surface, rule)
+        _, gradient = surface.loss_and_gradient()
+        line = ball.displacement(ball.direction(gradient))
+        return _along(surface, f"ascent of {type(rule).__name__}", [line], radii)
+
+
+def _along(surface: Surface, name: str, lines: Sequence[list[Tensor]], radii: Sequence[float]) -> Landscape:
+    at = np.asarray(radii, dtype=np.float64)
+    if at.ndim != 1 or not len(at) or not np.isfinite(at).all():
+        raise ValueError(f"`radii` must be one or more finite numbers, got {radii!r}.")
+    losses = [[surface.loss([r * step for step in line]) for r in at.tolist()] for line in lines]
+    return Landscape(name, at, np.array(losses), surface.loss())
+
+
+def _random(surface: Surface, unit: Unit, seed: int, number: int) -> list[Tensor]:
+    return [
+        _normalised(standard_normal(w, generator_for(seed, number, "direction", name, device=w.device)), w, unit)
+        for name, w in zip(surface.names, surface.weights, strict=True)
+    ]
+
+
+def _normalised(drawn: Tensor, weight: Tensor, unit: Unit) -> Tensor:
+    """The draw with the norm of the weight, unit by unit; zero for a tensor with fewer than two axes."""
+    if weight.ndim < 2:
+        return torch.zeros_like(weight)
+    axes = list(range(1 if unit == "filter" else 0, weight.ndim))
+    own, drawn_norm = (torch.linalg.vector_norm(t, dim=axes, keepdim=True) for t in (weight, drawn))
+    normalised: Tensor = drawn * (own / drawn_norm)
+    return normalised

@@ -1,0 +1,196 @@
+"""Sharpness: how much the loss rises in a rule's ball around the weights, and under a noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Unpack
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from samson.evaluation.data import Data, is_pair
+from samson.evaluation.layout import Layout
+from samson.evaluation.metrics import ExampleMetric
+from samson.evaluation.result import Evaluation
+from samson.evaluation.surface import Surface, differentiable, loss_surface
+from samson.evaluation.table import ScoreTable
+from samson.evaluation.trials import TRIALS, Setting, evaluate, prepare
+from samson.noise import WeightNoise
+from samson.optim import Rule
+from samson.optim.ascent import SMALLEST, norm_over_all, norms
+from samson.optim.groups import check_policy
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """The loss along an ascent within a rule's ball.
+
+    Args:
+        rule: The rule, with the radius of its ball.
+        clean: Loss at the weights.
+        losses: Loss after each step; infinite where it is not a number.
+    """
+
+    rule: Rule
+    clean: float
+    losses: tuple[float, ...]
+
+    @property
+    def rise(self) -> float:
+        """The largest loss on the way minus the clean loss: never less than the rise of one step."""
+        return max(self.losses) - self.clean
+
+    @property
+    def one_step(self) -> float:
+        """The loss at the rule's own w + ε minus the clean loss, which is what training by it sees."""
+        return self.losses[0] - self.clean
+
+
+def worst_case_rise(
+    model: nn.Module,
+    data: Data,
+    rule: Rule,
+    *,
+    loss: str | ExampleMetric = "cross-entropy",
+    steps: int = 1,
+    layout: Layout | None = None,
+) -> WorstCase:
+    """How much the loss over all of the data rises within a rule's ball ‖T⁻¹ε‖₂ ≤ ρ around the weights.
+
+    Projected ascent along the normalised gradient of the whole data, with T fixed at the weights:
+
+        u_0 = 0,   u_{k+1} = Π(u_k + ρ·T∘g_k / (‖T∘g_k‖₂ + 1e-16)),   ε_k = T∘u_k,   g_k = ∇L(w + ε_k)
+        Π(u) = u·min(1, ρ / ‖u‖₂),   rise = max_k L(w + ε_k) − L(w),   k ≥ 1
+
+    The first step is the rule's own ε, so more steps never give less. It is a lower bound of the largest rise in the
+    ball. The model runs in evaluation mode, with the running statistics of its norm layers; weights come back bitwise.
+
+    Args:
+        model: Any model that the loss can look at.
+        data: As for `evaluate`; batches are summed up in float64, so the result does not depend on their size beyond
+            the rounding of each example's loss and each batch's gradient.
+        rule: SAM, ASAM, SAMSON or another rule, with its radius and policy.
+        loss: A name in `METRICS` or an `ExampleMetric`.
+        steps: Number of steps, ≥ 1.
+        layout: As for `loss_surface`.
+
+    Raises:
+        ValueError: If `steps` is below 1, the rule would scale no tensor, or the loss or its gradient is not finite.
+
+    Example:
+        >>> from samson import SAM
+        >>> data = torch.randn(64, 4), torch.randint(3, (64,))
+        >>> found = worst_case_rise(nn.Linear(4, 3), data, SAM(rho=0.1), steps=3)
+        >>> 0 < found.one_step <= found.rise
+        True
+
+    Reference: Foret et al. 2021, arXiv 2010.01412, equation 1, for the sharpness; Madry et al. 2018, arXiv 1706.06083,
+    for projected ascent, there on inputs.
+    """
+    if steps < 1:
+        raise ValueError(f"`steps` must be ≥ 1, got {steps}.")
+    with loss_surface(model, data, loss, layout) as surface:
+        ball = Ball.around(surface, rule)
+        clean, gradient = surface.loss_and_gradient()
+        position = [torch.zeros_like(w) for w in surface.weights]
+        losses: list[float] = []
+        while len(losses) < steps and length(gradient) < math.inf:
+            position = ball.climbed(position, gradient)
+            if len(losses) == steps - 1:
+                value = surface.loss(ball.displacement(position))
+            else:
+                value, gradient = surface.loss_and_gradient(ball.displacement(position))
+            losses.append(math.inf if math.isnan(value) else value)
+    if not losses or not math.isfinite(clean):
+        raise ValueError(f"`model` must have a finite loss and gradient on `data`, got a loss of {clean}.")
+    return WorstCase(rule, clean, tuple(losses))
+
+
+def average_rise(
+    model: nn.Module, data: Data, noise: WeightNoise, *, trials: int = TRIALS, **setting: Unpack[Setting]
+) -> Evaluation:
+    """How much the loss rises on average over chips: each chip's loss minus the loss without noise.
+
+    Args:
+        model: As for `evaluate`.
+        data: As for `evaluate`.
+        noise: What the hardware does to a weight.
+        trials: Number of chips, at least 2.
+        setting: As for `evaluate` (see `Setting`); the metric is "cross-entropy" unless another is named.
+
+    Returns:
+        An evaluation whose trials are rises, one a chip; its interval is about other chips on these examples.
+
+    Raises:
+        ValueError: If the metric has no value for each example, or as for `evaluate`.
+
+    Example:
+        >>> from samson.noise import Gaussian
+        >>> data = torch.randn(64, 4), torch.randint(3, (64,))
+        >>> rise = average_rise(nn.Linear(4, 3), data, Gaussian(0.1), trials=5)
+        >>> len(rise.trials), rise.metric.name
+        (5, 'rise of cross-entropy')
+    """
+    metric = setting["metric"] = differentiable(setting.get("metric", "cross-entropy"))
+    data = data if is_pair(data) or not hasattr(data, "__next__") else list(data)
+    prepared = prepare(model, data, noise, **setting)
+    setting["layout"] = prepared.layout
+    found = evaluate(model, data, noise, trials=trials, **setting)
+    assert found.examples is not None
+    clean = np.asarray(prepared.task.clean(), dtype=np.float64)
+    rises = found.examples.values - clean
+    named = replace(metric, name=f"rise of {metric.name}", bounds=None)
+    return replace(found, trials=tuple(rises.mean(axis=1).tolist()), examples=ScoreTable.of(list(rises)), metric=named)
+
+
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """The ball ‖T⁻¹ε‖₂ ≤ ρ of a rule around weights, in the coordinates u = T⁻¹ε.
+
+    Args:
+        rho: Radius.
+        scales: T for each weight, in float64, taken at the centre.
+    """
+
+    rho: float
+    scales: list[Tensor]
+
+    @classmethod
+    def around(cls, surface: Surface, rule: Rule) -> Ball:
+        """The ball around the weights of a surface.
+
+        Raises:
+            ValueError: If the rule scales, and would scale no tensor.
+        """
+        names = dict(zip(surface.parameters, surface.names, strict=True))
+        check_policy(rule, [{"params": surface.parameters}], names)
+        scales = [
+            rule.scale([w], norms)[0] if rule.scales_tensor(name, w) else torch.ones_like(w.abs())
+            for name, w in zip(surface.names, surface.weights, strict=True)
+        ]
+        return cls(rule.rho, scales)
+
+    def climbed(self, position: Sequence[Tensor], gradient: Sequence[Tensor]) -> list[Tensor]:
+        """The position after a step of length ρ along the gradient, brought back into the ball."""
+        step = self.direction(gradient)
+        there = [u + self.rho * d for u, d in zip(position, step, strict=True)]
+        beyond = length(there)
+        return [u * (self.rho / beyond) for u in there] if beyond > self.rho else there
+
+    def direction(self, gradient: Sequence[Tensor]) -> list[Tensor]:
+        """T∘g / (‖T∘g‖₂ + 1e-16)."""
+        scaled = [t * g for t, g in zip(self.scales, gradient, strict=True)]
+        norm = length(scaled) + SMALLEST
+        return [g / norm for g in scaled]
+
+    def displacement(self, position: Sequence[Tensor]) -> list[Tensor]:
+        """ε = T∘u."""
+        return [t * u for t, u in zip(self.scales, position, strict=True)]
+
+
+def length(tensors: Sequence[Tensor]) -> float:
+    """The 2-norm of all entries of all tensors."""
+    return float(norm_over_all([torch.stack(norms([t], 2)) for t in tensors], [()] * len(tensors)))

@@ -1,0 +1,147 @@
+"""The loss over whole data as a function of where the weights are; everything is put back at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from samson.evaluation.data import Data, taken_apart
+from samson.evaluation.layout import Layout
+from samson.evaluation.metrics import ExampleMetric, as_metric
+from samson.evaluation.scoring import scores, value_of
+from samson.noise.calibration import evaluation_mode
+from samson.optim.memory import Copies
+from samson.optim.sharding import is_sharded
+
+Displacement = Sequence[Tensor]
+"""What is added to each weight, in float64."""
+
+
+class Surface:
+    """The loss of a model in evaluation mode, over all of the data, at its weights plus a displacement.
+
+    Args:
+        model: The model; only parameters that require a gradient are moved.
+        batches: The data, in batches.
+        loss: One differentiable value for each example; the loss is its mean, summed in float64.
+        channels_last: Whether 4-d inputs are put in channels-last order.
+    """
+
+    def __init__(self, model: nn.Module, batches: Iterable[Any], loss: ExampleMetric, channels_last: bool) -> None:
+        found = movable(model)
+        self.names = list(found)
+        self.parameters: list[Tensor] = list(found.values())
+        self.weights = [wide(p.detach()) for p in self.parameters]
+        self._model, self._batches, self._loss, self._channels_last = model, batches, loss, channels_last
+
+    def loss(self, displacement: Displacement | None = None) -> float:
+        """The loss at w + displacement."""
+        self._move(displacement)
+        return value_of(scores(self._model, self._batches, self._loss, channels_last=self._channels_last))
+
+    def loss_and_gradient(self, displacement: Displacement | None = None) -> tuple[float, list[Tensor]]:
+        """The loss at w + displacement and its gradient, summed over batches in float64; `.grad` is not touched."""
+        self._move(displacement)
+        gradients = [torch.zeros_like(w) for w in self.weights]
+        values: list[Tensor] = []
+        for batch in taken_apart(self._batches):
+            moved = batch.to(self.parameters[0].device, channels_last=self._channels_last)
+            with torch.enable_grad():
+                of_batch = self._loss.score(self._model(*moved.inputs, **moved.keywords), moved.targets)
+            if of_batch.shape != (len(batch),) or not of_batch.requires_grad:
+                raise ValueError(
+                    f"`loss` {self._loss.name!r} must give one differentiable value for each example. "
+                    "Use 'cross-entropy', 'mse', or an ExampleMetric of your own."
+                )
+            values.append(of_batch.detach().double())
+            found = torch.autograd.grad(of_batch.sum(), self.parameters, allow_unused=True)
+            for total, gradient in zip(gradients, found, strict=True):
+                if gradient is not None:
+                    total.add_(gradient)
+        if not values:
+            raise ValueError("`data` must hold at least one example, got none.")
+        every = torch.cat(values)
+        return value_of(every.cpu().numpy()), [total / len(every) for total in gradients]
+
+    @torch.no_grad()
+    def _move(self, displacement: Displacement | None) -> None:
+        for number, (p, weight) in enumerate(zip(self.parameters, self.weights, strict=True)):
+            p.copy_(weight if displacement is None else weight + displacement[number])
+        torch.clear_autocast_cache()
+
+
+@contextmanager
+def loss_surface(
+    model: nn.Module, data: Data, loss: str | ExampleMetric = "cross-entropy", layout: Layout | None = None
+) -> Iterator[Surface]:
+    """The loss surface of a model, in evaluation mode: no dropout, and norm layers with their running statistics.
+
+    At the end, also after an error, the weights have the very bits that they had, each module its mode, and global
+    random state is as it was. Gradients are not touched.
+
+    Args:
+        model: Any model that the loss can look at.
+        data: As for `evaluate`.
+        loss: A name in `METRICS` or an `ExampleMetric`; its value must be differentiable.
+        layout: How examples are put through the model; by default in batches of 256, the same on every machine.
+
+    Raises:
+        ValueError: If the loss has no value for each example, or no parameter requires a gradient.
+    """
+    metric = differentiable(loss)
+    layout = layout or Layout()
+    surface = Surface(model, layout.batches(data), metric, layout.channels_last)
+    copies = Copies()
+    with undisturbed(model):
+        copies.take(surface.parameters)
+        try:
+            yield surface
+        finally:
+            copies.put_back()
+            torch.clear_autocast_cache()
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; modes and global random state are as before afterwards."""
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    with evaluation_mode(model), torch.random.fork_rng(devices=list(devices)):
+        yield
+
+
+def movable(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that require a gradient, by name.
+
+    Raises:
+        ValueError: If there is none, or they are sharded.
+    """
+    found: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not found:
+        raise ValueError(
+            f"`model` must have a parameter that requires a gradient, got {type(model).__name__} with none. "
+            "Call `model.requires_grad_()`."
+        )
+    if any(is_sharded(p) for p in found.values()):
+        raise ValueError("`model` must have whole parameters, got sharded ones. Gather them in one process first.")
+    return found
+
+
+def differentiable(loss: Any) -> ExampleMetric:
+    """A loss by name or from itself.
+
+    Raises:
+        ValueError: If it has no value for each example.
+    """
+    metric = as_metric(loss)
+    if not isinstance(metric, ExampleMetric):
+        raise ValueError(f"`loss` must have a value for each example, got {metric.name!r}. Use 'cross-entropy'.")
+    return metric
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """A copy in float64, or complex128."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float64), copy=True)

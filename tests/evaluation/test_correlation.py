@@ -1,0 +1,91 @@
+"""Rank correlation: the numbers of scipy, whole methods resampled as copies, and what single points would claim."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from samson.evaluation import rank_correlation
+from samson.evaluation.correlation import _correlations
+
+
+def by_method(values: np.ndarray) -> dict[str, list[float]]:
+    return {f"m{i}": row for i, row in enumerate(values.tolist())}
+
+
+def simulated(rng: np.random.Generator, methods: int, seeds: int, correlation: float) -> tuple[np.ndarray, np.ndarray]:
+    """Methods that correlate, and networks of one method that are alike in both quantities."""
+    a = rng.normal(size=(methods, 1))
+    b = correlation * a + (1 - correlation**2) ** 0.5 * rng.normal(size=(methods, 1))
+    return tuple(of + 0.3 * rng.normal(size=(methods, seeds)) for of in (a, b))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_estimates_are_those_of_scipy(ties: bool) -> None:
+    x, y = simulated(np.random.default_rng(0), 8, 3, -0.6)
+    if ties:
+        x, y = np.round(x, 0), np.round(y, 1)
+    found = rank_correlation(by_method(x), by_method(y))
+    assert found.kendall.mean == pytest.approx(stats.kendalltau(x.ravel(), y.ravel()).statistic, abs=1e-12)
+    assert found.spearman.mean == pytest.approx(stats.spearmanr(x.ravel(), y.ravel()).statistic, abs=1e-12)
+    means = x.mean(axis=1), y.mean(axis=1)
+    assert found.kendall_of_means == pytest.approx(stats.kendalltau(*means).statistic, abs=1e-12)
+    assert found.spearman_of_means == pytest.approx(stats.spearmanr(*means).statistic, abs=1e-12)
+    assert (found.points, found.methods) == (24, 8)
+    assert found.kendall.low < found.kendall.mean < found.kendall.high
+
+
+def test_a_resampling_is_that_of_copies_of_whole_methods() -> None:
+    rng = np.random.default_rng(1)
+    sizes = [1, 2, 3, 3, 2, 4, 3]  # not every method has every seed
+    member = np.repeat(np.arange(7), sizes)
+    x, y = np.round(rng.normal(size=len(member)), 1), np.round(rng.normal(size=len(member)), 1)
+    draws = rng.multinomial(7, np.full(7, 1 / 7), size=20)
+    taus, rhos = _correlations(x, y, member, draws)
+    for draw, tau, rho in zip(draws, taus, rhos, strict=True):
+        copies = np.concatenate([np.flatnonzero(member == m) for m in range(7) for _ in range(draw[m])])
+        assert tau == pytest.approx(stats.kendalltau(x[copies], y[copies]).statistic, abs=1e-12)
+        assert rho == pytest.approx(stats.spearmanr(x[copies], y[copies]).statistic, abs=1e-12)
+
+
+def test_the_interval_covers_and_single_points_would_not() -> None:
+    rng = np.random.default_rng(2)
+    methods, seeds, size = 7, 3, 250
+    sets = [simulated(rng, methods, seeds, -0.7) for _ in range(size)]
+    found = [rank_correlation(by_method(x), by_method(y), resamples=500) for x, y in sets]
+    for name in ("kendall", "spearman"):
+        truth = np.mean([getattr(f, name).mean for f in found])
+        inside = [getattr(f, name).low <= truth <= getattr(f, name).high for f in found]
+        assert 0.90 <= np.mean(inside) <= 0.99
+    truth, alone = np.mean([f.kendall.mean for f in found]), []
+    for x, y in sets:
+        draws = rng.multinomial(methods * seeds, np.full(methods * seeds, 1 / (methods * seeds)), size=300)
+        taus, _ = _correlations(x.ravel(), y.ravel(), np.arange(methods * seeds), draws)
+        low, high = np.quantile(taus, [0.025, 0.975])
+        alone.append(low <= truth <= high)
+    assert np.mean(alone) < 0.87  # networks of one method counted as independent
+
+
+def test_the_seed_decides() -> None:
+    x, y = map(by_method, simulated(np.random.default_rng(3), 6, 2, 0.5))
+    one, again, other = (rank_correlation(x, y, seed=seed, resamples=200) for seed in (1, 1, 2))
+    assert one == again
+    assert (one.spearman.low, one.spearman.high) != (other.spearman.low, other.spearman.high)
+    wide, narrow = rank_correlation(x, y, confidence=0.99).kendall, rank_correlation(x, y, confidence=0.5).kendall
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_bad_input_is_an_error() -> None:
+    x, y = map(by_method, simulated(np.random.default_rng(4), 6, 2, 0.5))
+    five = {name: values for name, values in x.items() if name != "m0"}
+    with pytest.raises(ValueError, match="at least 6 methods, got 5: an interval counts methods, not networks"):
+        rank_correlation(five, y)
+    with pytest.raises(ValueError, match="`robustness` must have the methods and seeds"):
+        rank_correlation(x, y | {"m0": [1.0]})
+    with pytest.raises(ValueError, match="`sharpness` must be finite and differ"):
+        rank_correlation({name: [1.0, 1.0] for name in x}, y)
+    with pytest.raises(ValueError, match="`robustness` must be finite and differ"):
+        rank_correlation(x, y | {"m0": [1.0, float("nan")]})
+    with pytest.raises(ValueError, match="`confidence` must lie between 0 and 1, got 95"):
+        rank_correlation(x, y, confidence=95)
+    with pytest.raises(ValueError, match="`resamples` must be at least 100, got 10"):
+        rank_correlation(x, y, resamples=10)

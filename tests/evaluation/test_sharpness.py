@@ -1,0 +1,226 @@
+"""Sharpness against float64 references written again, a quadratic whose worst case is known, and a model left alone."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import brentq
+from torch import nn
+
+from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
+from samson.evaluation import ExampleMetric, Layout, average_rise, evaluate, worst_case_rise
+from samson.evaluation.metrics import cross_entropy
+from samson.noise import Gaussian
+from tests.conftest import equal, make_batch, make_model, snapshot
+
+RULES = [
+    SAM(rho=0.3),
+    ASAM(rho=0.4, eta=0.02),
+    SAMSON(rho=0.5),
+    SAMSON(rho=0.5, p=2, policy="matrices"),
+    SAMSON(rho=0.5, eta=0.0, policy="all"),
+]
+
+
+def scale_by_hand(rule: SAM, name: str, w: np.ndarray) -> np.ndarray:
+    picked = {"authors": "weight" in name, "matrices": w.ndim >= 2, "all": True}
+    if isinstance(rule, SAM) or not picked[rule.policy]:
+        return np.ones_like(w)
+    t = np.abs(w) + rule.eta
+    return t / np.linalg.norm(w.ravel(), rule.p) if isinstance(rule, SAMSON) else t
+
+
+def one_step_by_hand(model: nn.Module, x: torch.Tensor, y: torch.Tensor, rule: SAM) -> float:
+    """Loss at w + ρT²g/‖Tg‖ minus the clean loss, with the weights as plain arrays."""
+    weights = {name: p.detach().requires_grad_() for name, p in model.named_parameters()}
+
+    def loss(at: dict[str, torch.Tensor]) -> torch.Tensor:
+        state = dict(model.named_buffers()) | at
+        return nn.functional.cross_entropy(torch.func.functional_call(model.eval(), state, x), y)
+
+    clean = loss(weights)
+    gradients = dict(zip(weights, torch.autograd.grad(clean, list(weights.values())), strict=True))
+    scales = {name: scale_by_hand(rule, name, w.detach().numpy()) for name, w in weights.items()}
+    norm = math.sqrt(sum(np.sum((scales[name] * g.numpy()) ** 2) for name, g in gradients.items()))
+    moved = {
+        name: w.detach() + rule.rho * torch.from_numpy(scales[name] ** 2) * gradients[name] / norm
+        for name, w in weights.items()
+    }
+    return (loss(moved) - clean).item()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_one_step_is_the_rules_own_perturbation(rule: SAM) -> None:
+    model, (x, y) = make_model(), make_batch()
+    batches = [(x[:5], y[:5]), (x[5:10], y[5:10]), (x[10:], y[10:])]  # unequal: a mean of means would be off
+    found = worst_case_rise(model, batches, rule)
+    assert found.rise == pytest.approx(one_step_by_hand(make_model(), x, y, rule), rel=1e-10)
+    assert worst_case_rise(model, (x, y), rule).rise == pytest.approx(found.rise, rel=1e-10)
+    assert found.one_step == found.rise
+
+
+def test_it_is_where_the_optimizer_climbs_to() -> None:
+    model, (x, y) = make_model().eval(), make_batch()
+    optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), SAMSON(rho=0.5))
+    clean = nn.functional.cross_entropy(model(x), y)
+    clean.backward()
+    with optimizer.perturbed(model):
+        there = nn.functional.cross_entropy(model(x), y).item()
+    found = worst_case_rise(model, (x, y), SAMSON(rho=0.5))
+    assert found.losses[0] == pytest.approx(there, rel=1e-12)
+    # The check can fail: another radius, another rule.
+    assert worst_case_rise(model, (x, y), SAMSON(rho=0.45)).losses[0] != pytest.approx(there, rel=1e-3)
+    assert worst_case_rise(model, (x, y), ASAM(rho=0.5)).losses[0] != pytest.approx(there, rel=1e-3)
+
+
+def largest_on_sphere(hessian: np.ndarray, gradient: np.ndarray, rho: float) -> float:
+    """max gᵀu + ½uᵀHu on ‖u‖ = ρ: (λ − H)u = g with λ above every eigenvalue, by the secular equation."""
+    values, vectors = np.linalg.eigh(hessian)
+    g = vectors.T @ gradient
+    top = values[-1]
+    multiplier = brentq(lambda m: np.linalg.norm(g / (m - values)) - rho, top + 1e-9, top + 1e6, xtol=1e-13)
+    u = g / (multiplier - values)
+    return float(g @ u + 0.5 * np.sum(values * u**2))
+
+
+@pytest.mark.parametrize("rule", [SAM(rho=3.0), ASAM(rho=0.8, eta=0.1, policy="all")])
+def test_many_steps_reach_the_worst_case_of_a_quadratic(rule: SAM) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x, y = (torch.randn(40, n, generator=generator, dtype=torch.float64) for n in (4, 1))
+    model = nn.Linear(4, 1, bias=False).double()
+    w = torch.tensor([[0.5, -1.5, 0.2, 2.0]], dtype=torch.float64)
+    model.load_state_dict({"weight": w})
+    inputs, start = x.numpy(), w.numpy()[0]
+    t = scale_by_hand(rule, "weight", start)
+    gradient = 2 / 40 * inputs.T @ (inputs @ start - y.numpy()[:, 0])
+    hessian = 2 / 40 * inputs.T @ inputs
+    truth = largest_on_sphere(t[:, None] * hessian * t, t * gradient, rule.rho)
+    found = worst_case_rise(model, (x, y), rule, loss="mse", steps=100)
+    assert found.rise == pytest.approx(truth, rel=1e-8)
+    assert found.one_step < 0.999 * truth  # one step would not do
+    plain = largest_on_sphere(hessian, gradient, rule.rho)
+    assert isinstance(rule, SAM) or truth != pytest.approx(plain, rel=0.01)  # nor a round ball
+
+
+def test_more_steps_stay_in_the_ball_and_never_give_less() -> None:
+    model, data = make_model(), make_batch()
+    rule = SAMSON(rho=2.0)
+    before = {name: p.detach().clone().numpy() for name, p in model.named_parameters()}
+    radii = []
+
+    def measure(*_: object) -> None:
+        lengths = [
+            (p.detach().numpy() - before[name]) / scale_by_hand(rule, name, before[name])
+            for name, p in model.named_parameters()
+        ]
+        radii.append(math.sqrt(sum(np.sum(part**2) for part in lengths)))
+
+    hook = model.register_forward_pre_hook(measure)
+    many = worst_case_rise(model, data, rule, steps=6)
+    hook.remove()
+    one = worst_case_rise(model, data, rule)
+    assert many.losses[0] == one.losses[0]
+    assert many.rise == max(many.losses) - many.clean > one.rise
+    assert radii[0] == 0
+    assert radii[1] == pytest.approx(2.0)
+    assert max(radii) <= 2.0 + 1e-9
+    assert len(radii) == 7  # one pass a step beyond the clean one
+
+
+def test_no_radius_is_no_rise() -> None:
+    assert worst_case_rise(make_model(), make_batch(), SAM(rho=0.0), steps=3).rise == 0
+
+
+class FailsAt:
+    """A loss that raises at its n-th call."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        self.left -= 1
+        if not self.left:
+            raise RuntimeError("interrupted")
+        return cross_entropy(output, targets)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_is_left_as_it_was(fails: bool) -> None:
+    model = nn.Sequential(make_model(torch.float32), nn.Dropout(0.5)).train()
+    model[0][2].eval()
+    with torch.no_grad():
+        model[0][0].weight[0, 0, 0] = -0.0
+        model[0][4].bias[0] = 1e-41  # subnormal
+    x, y = make_batch(torch.float32)
+    model[0][0].weight.grad = torch.ones_like(model[0][0].weight)
+    before, modes, state = snapshot(model), [m.training for m in model.modules()], torch.get_rng_state()
+    if fails:
+        loss = ExampleMetric("fails", FailsAt(3), higher_is_better=False)
+        with pytest.raises(RuntimeError, match="interrupted"):
+            worst_case_rise(model, (x, y), SAMSON(), steps=3, loss=loss)
+    else:
+        assert worst_case_rise(model, (x, y), SAMSON(), steps=3).rise > 0
+    assert equal(snapshot(model), before)
+    assert [m.training for m in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(model[0][0].weight.grad, torch.ones_like(model[0][0].weight))
+    assert all(p.grad is None for name, p in model.named_parameters() if name != "0.0.weight")
+
+
+def test_frozen_parameters_do_not_move() -> None:
+    model = make_model()
+    model[4].requires_grad_(False)
+    frozen = worst_case_rise(model, make_batch(), SAM(rho=0.3)).rise
+    assert frozen < worst_case_rise(make_model(), make_batch(), SAM(rho=0.3)).rise
+    with pytest.raises(ValueError, match="`model` must have a parameter that requires a gradient"):
+        worst_case_rise(model.requires_grad_(False), make_batch(), SAM())
+
+
+def test_autocast_sees_the_moved_weights() -> None:
+    model, data = make_model(torch.float32), make_batch(torch.float32)
+    exact = worst_case_rise(model, data, SAM(rho=0.5), steps=2).rise
+    with torch.autocast("cpu", torch.bfloat16):  # its cache of casts would give the clean weights again: no rise
+        assert worst_case_rise(model, data, SAM(rho=0.5), steps=2).rise == pytest.approx(exact, rel=0.1)
+
+
+def test_the_average_rise_is_of_the_same_chips() -> None:
+    model, data = make_model(), make_batch()
+    setting = {"trials": 6, "seed": 4, "layout": Layout(batch_size=7)}
+    found = average_rise(model, data, Gaussian(0.3), **setting)
+    noisy = evaluate(model, data, Gaussian(0.3), metric="cross-entropy", **setting)
+    clean = nn.functional.cross_entropy(model.eval()(data[0]), data[1]).item()
+    assert found.trials == pytest.approx([loss - clean for loss in noisy.trials], rel=1e-10)
+    assert found.interval.low < found.mean < found.interval.high
+    assert found.worst == max(found.trials)
+
+
+def test_the_average_rise_of_a_quadratic_is_known() -> None:
+    """For w + σ·max|w|·ξ and a squared error, the expected rise is σ²·max|w|²·mean ‖x‖²."""
+    generator = torch.Generator().manual_seed(5)
+    x, y = (torch.randn(50, n, generator=generator, dtype=torch.float64) for n in (4, 1))
+    model = nn.Linear(4, 1, bias=False).double()
+    truth = (0.3 * model.weight.abs().max().item()) ** 2 * x.square().sum(1).mean().item()
+    found = average_rise(model, (x, y), Gaussian(0.3), trials=800, metric="mse")
+    error = found.std / math.sqrt(800)
+    assert abs(found.mean - truth) < 4 * error
+    assert error < 0.1 * truth
+
+
+def test_bad_input_is_an_error() -> None:
+    model, data = make_model(), make_batch()
+    for change, words in (
+        ({"steps": 0}, "`steps` must be ≥ 1, got 0"),
+        ({"loss": "accuracy"}, "'accuracy' must give one differentiable value"),
+        ({"loss": "perplexity"}, "must have a value for each example, got 'perplexity'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            worst_case_rise(model, data, SAM(), **change)
+    with pytest.raises(ValueError, match="silently be SAM"):
+        worst_case_rise(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(10).double()), data, SAMSON(policy="matrices"))
+    with pytest.raises(ValueError, match="at least one example"):
+        worst_case_rise(model, [], SAM())
+    with torch.no_grad():
+        model[4].weight.fill_(math.inf)
+    with pytest.raises(ValueError, match="finite loss and gradient"):
+        worst_case_rise(model, data, SAM())

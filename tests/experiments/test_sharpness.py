@@ -1,0 +1,231 @@
+"""`samson sharpness` on small folders made by hand, and the record of the benchmark."""
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import __path__ as benchmarks
+from samson import SAMSON
+from samson.cli import main
+from samson.evaluation import Trace, rank_correlation, worst_case_rise
+from samson.experiments import sharpness
+from samson.experiments.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from samson.experiments.data import DATA, Data
+from samson.experiments.errors import SetupError
+from samson.experiments.networks import build_network
+from samson.experiments.runs import record_path, run_name
+from samson.experiments.sharpness import FILE, correlations, measure_folder
+from samson.records import RecordError, read_json, write_json
+from samson.records.sharpness import SharpnessRecord
+from tests.builders import record, with_plan
+
+METHODS = ("sgd", "noise", "clip", "sam", "asam", "samson")
+SMALL = {"steps": 2, "trials": 2}
+
+
+def small_data() -> Data:
+    generator = torch.Generator().manual_seed(0)
+    parts = [
+        (torch.rand(n, 1, 8, 8, generator=generator), torch.randint(10, (n,), generator=generator)) for n in (24, 8, 8)
+    ]
+    return Data(*parts, classes=10)
+
+
+@pytest.fixture(autouse=True)
+def few_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DATA, "digits", small_data)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SharpnessRecord]:
+    folder = tmp_path_factory.mktemp("measured")
+    make(folder, METHODS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DATA, "digits", small_data)
+        return folder, measure_folder(folder, **SMALL, progress=quiet)
+
+
+@pytest.fixture
+def folder(measured: tuple[Path, SharpnessRecord], tmp_path: Path) -> Path:
+    """A copy of what was measured."""
+    return shutil.copytree(measured[0], tmp_path / "copy")
+
+
+def make(folder: Path, methods: tuple[str, ...]) -> None:
+    """Networks with random weights, those of later methods larger, with records of falling accuracies."""
+    plan = with_plan(methods={name: {"lr": 0.1} for name in methods})
+    for number, name in enumerate(methods):
+        for seed in range(2):
+            model = build_network("small-resnet", 10, seed=10 * number + seed)
+            with torch.no_grad():
+                model.head.weight.mul_(3**number)
+            about = Checkpoint("small-resnet", 10, "digits", name, seed)
+            save_checkpoint(folder / "networks" / f"{run_name(name, seed)}.safetensors", model, about)
+            level = 0.9 - number / 10
+            levels = [[level], [level - 0.01, level, level + 0.01 * seed], [0.1 + 0.001 * number] * 3]
+            write_json(record_path(folder, name, seed), record(name, seed, levels, plan))
+
+
+def quiet(name: str, done: int, total: int) -> None:
+    pass
+
+
+def test_everything_is_measured_on_the_training_split(measured: tuple[Path, SharpnessRecord]) -> None:
+    folder, found = measured
+    assert read_json(folder / FILE, SharpnessRecord) == found
+    assert (found.settings.split, found.settings.examples, found.robustness_split) == ("train", 24, "test")
+    assert found.settings.rules["samson"] == {"rho": 0.5, "eta": 0.01, "policy": "authors", "p": "inf"}
+    assert found.settings.level == 0.2
+    assert [(n.method, n.seed) for n in found.networks] == [(name, seed) for name in METHODS for seed in (0, 1)]
+    last = found.networks[-1]
+    model, _ = load_checkpoint(folder / "networks" / "samson-seed1.safetensors")
+    truth = worst_case_rise(model, small_data().train, SAMSON(), steps=2)
+    assert last.measures["samson worst"].mean == pytest.approx(truth.rise, rel=1e-6)
+    assert last.measures["samson one step"].mean == pytest.approx(truth.one_step, rel=1e-6)
+    assert last.measures["loss"].mean == pytest.approx(truth.clean, rel=1e-6)
+    assert last.measures["noise"].low < last.measures["noise"].mean < last.measures["noise"].high
+    assert last.accuracies == pytest.approx((0.4, 0.4, 0.105))
+    assert found.measures == (
+        *("loss", "sam one step", "sam worst", "asam one step", "asam worst", "samson one step", "samson worst"),
+        "noise",
+    )
+
+
+def test_correlations_are_of_what_was_measured(measured: tuple[Path, SharpnessRecord]) -> None:
+    _, found = measured
+    assert len(found.correlations) == 8 * 3
+    row = next(r for r in found.correlations if (r.measure, r.level) == ("asam worst", 0.1))
+    sharp = {m: [n.measures["asam worst"].mean for n in found.networks if n.method == m] for m in METHODS}
+    accurate = {m: [n.accuracies[1] for n in found.networks if n.method == m] for m in METHODS}
+    truth = rank_correlation(sharp, accurate)
+    assert (row.kendall.mean, row.kendall.low, row.spearman.high) == (
+        truth.kendall.mean,
+        truth.kendall.low,
+        truth.spearman.high,
+    )
+    assert (row.networks, row.methods) == (12, 6)
+    loss = next(r for r in found.correlations if (r.measure, r.level) == ("loss", 0.0))
+    assert loss.kendall_of_means < -0.5  # larger heads: a larger loss, and accuracies were made to fall
+
+
+def test_a_repetition_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopping(name: str, done: int, total: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    make(tmp_path, METHODS[:2])
+    with pytest.raises(KeyboardInterrupt):
+        measure_folder(tmp_path, **SMALL, progress=stopping)
+    begun = read_json(tmp_path / FILE, SharpnessRecord)
+    assert (len(begun.networks), begun.correlations) == (1, ())
+    assert not list(tmp_path.rglob("*.partial"))
+    loaded: list[str] = []
+    monkeypatch.setattr(sharpness, "load_checkpoint", counted(loaded))
+    rest = measure_folder(tmp_path, **SMALL, progress=quiet)
+    assert loaded == ["sgd-seed1", "noise-seed0", "noise-seed1"]
+    assert rest.networks[:1] == begun.networks
+    assert rest.correlations == ()  # too few methods
+    assert measure_folder(tmp_path, **SMALL, progress=quiet) == rest
+    assert len(loaded) == 3
+    with pytest.raises(SetupError, match="was measured with other settings"):
+        measure_folder(tmp_path, steps=3, trials=2, progress=quiet)
+    (tmp_path / FILE).unlink()
+    assert measure_folder(tmp_path, **SMALL, progress=quiet) == rest
+
+
+def counted(loaded: list[str]) -> Callable[[Path], object]:
+    def load(path: Path) -> object:
+        loaded.append(path.stem)
+        return load_checkpoint(path)
+
+    return load
+
+
+def test_curvature_is_added_to_what_is_there(
+    folder: Path, measured: tuple[Path, SharpnessRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = measured[1]
+    monkeypatch.setattr(sharpness, "require_curvlinops", lambda: None)
+    monkeypatch.setattr(sharpness, "hessian_top", lambda *_, **__: 1.5)
+    monkeypatch.setattr(sharpness, "hessian_trace", lambda model, *_, **__: Trace((1.0, model.head.bias[0].item())))
+    monkeypatch.setattr(sharpness, "worst_case_rise", lambda *_, **__: pytest.fail("measured again"))
+    after = measure_folder(folder, **SMALL, curvature=True, progress=quiet)
+    assert after.measures == (*before.measures, "hessian top", "hessian trace")
+    assert [n.measures["noise"] for n in after.networks] == [n.measures["noise"] for n in before.networks]
+    assert len(after.correlations) == 9 * 3  # "hessian top" is the same for all: no correlation
+    assert measure_folder(folder, **SMALL, progress=quiet) == after  # without --curvature it is kept
+
+
+@pytest.fixture
+def samson(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["samson", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        try:
+            main()
+        except SystemExit as error:
+            return int(error.code or 0), *capfd.readouterr()
+        return 0, *capfd.readouterr()
+
+    return call
+
+
+def test_the_command_shows_and_writes(folder: Path, samson: Callable[..., tuple[int, str, str]]) -> None:
+    status, out, _ = samson("sharpness", folder, "--steps", 2, "--trials", 2)
+    assert status == 0
+    row = next(r for r in read_json(folder / FILE, SharpnessRecord).correlations if r.measure == "noise" and r.level)
+    assert "6 methods, 12 networks" in out
+    assert f"{row.kendall.mean:+.2f}".replace("-", "−") in next(
+        line for line in out.splitlines() if "noise" in line[:8]
+    )
+    assert "samson worst" in (folder / "sharpness.html").read_text()
+
+
+def test_bad_input_is_named(folder: Path, tmp_path: Path, samson: Callable[..., tuple[int, str, str]]) -> None:
+    for arguments, words in (
+        (("sharpness", tmp_path / "none"), ("DIR", "finished runs")),
+        (("sharpness", folder, "--steps", 0), ("--steps", "at least 1", "got 0")),
+        (("sharpness", folder, "--trials", 1), ("--trials", "at least 2", "got 1")),
+    ):
+        status, _, err = samson(*arguments)
+        assert status == 2
+        assert all(word in err for word in words)
+        assert len(err.strip().splitlines()) <= 4
+    (folder / FILE).unlink()
+    (folder / "networks" / "sgd-seed0.safetensors").unlink()
+    status, _, err = samson("sharpness", folder)
+    assert (status, "sgd-seed0" in err) == (2, True)
+
+
+def test_missing_curvature_is_named(
+    folder: Path, samson: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "curvlinops", None)
+    status, _, err = samson("sharpness", folder, "--steps", 1, "--trials", 2, "--curvature")
+    assert status == 2
+    assert "pip install 'samson-torch[curvature]'" in err
+
+
+def test_a_record_of_another_layout_is_refused(folder: Path) -> None:
+    found = read_json(folder / FILE, SharpnessRecord)
+    network = dataclasses.replace(found.networks[0], accuracies=(0.5,))
+    with pytest.raises(ValueError, match="one for each of 3 levels, got 1 for sgd, seed 0"):
+        dataclasses.replace(found, networks=(network,))
+    text = json.loads((folder / FILE).read_text()) | {"version": 2}
+    (folder / FILE).write_text(json.dumps(text))
+    with pytest.raises(RecordError, match="`version` must be 1"):
+        read_json(folder / FILE, SharpnessRecord)
+    with pytest.raises(SetupError, match="Delete or move that file"):
+        measure_folder(folder, **SMALL, progress=quiet)
+
+
+def test_the_recorded_correlations_follow_from_the_recorded_networks() -> None:
+    recorded = read_json(Path(next(iter(benchmarks))) / "records" / "sharpness-digits.json", SharpnessRecord)
+    assert correlations(recorded) == recorded.correlations
+    assert len(recorded.networks) == 21

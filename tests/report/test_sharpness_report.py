@@ -1,0 +1,87 @@
+"""Sharpness against robustness: the figure and the page, from a record made by hand."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from samson.records import Estimate
+from samson.records.sharpness import CorrelationRow, NetworkSharpness, SharpnessRecord, SharpnessSettings
+from samson.report.sharpness import correlation, render_sharpness, sharpness_figure
+from tests.builders import ENVIRONMENT, with_plan
+from tests.report.test_report import Links
+
+METHODS = ("sgd", "sam", "<b>asam")
+
+
+def exact(value: float) -> Estimate:
+    return Estimate(value, value, value)
+
+
+def made(loss: float = 0.5) -> SharpnessRecord:
+    rows = tuple(
+        CorrelationRow("sam worst", level, Estimate(-0.6, -0.8, high), Estimate(-0.7, -0.9, high), -1.0, -1.0, 6, 3)
+        for level, high in ((0.0, 0.1), (0.1, -0.2), (0.2, 0.3))
+    )
+    networks = tuple(
+        NetworkSharpness(
+            method,
+            seed,
+            {"loss": exact(loss - i / 2), "sam worst": exact(1.0 + i + seed / 10)},
+            (0.9, 0.8, 0.6 + i / 10),
+        )
+        for i, method in enumerate(METHODS)
+        for seed in (0, 1)
+    )
+    plan = with_plan(methods={name: {"lr": 0.1} for name in METHODS})
+    settings = SharpnessSettings("train", 1078, {"sam": {"rho": 0.05}}, 8, "gaussian", 0.1, 20, 0)
+    return SharpnessRecord(plan, settings, "test", networks, rows, 0.95, ENVIRONMENT)
+
+
+def test_the_figure_holds_the_numbers() -> None:
+    figure = sharpness_figure(made(), "sam worst")
+    assert [trace.name for trace in figure.data] == list(METHODS)
+    assert list(figure.data[1].x) == [2.0, 2.1]
+    assert list(figure.data[1].y) == pytest.approx([80.0, 80.0])  # the second-largest level is shown at first
+    assert "Kendall −0.60 [−0.80, −0.20], Spearman −0.70 [−0.90, −0.20] (95%, 3 methods, 6 networks)" in (
+        figure.layout.title.text
+    )
+    assert figure.layout.xaxis.title.text == "Rise of the loss in the ball of sam, ρ = 0.05, 8 steps"
+    assert figure.layout.xaxis.type == "log"
+    last = figure.layout.updatemenus[0].buttons[2]
+    assert last.args[0]["y"][2] == pytest.approx([80.0, 80.0])
+    assert "noise 0.2<br>Kendall −0.60 [−0.80, +0.30]" in last.args[1]["title.text"]
+
+
+def test_a_measure_that_is_not_always_positive_has_a_linear_axis() -> None:
+    assert sharpness_figure(made(0.5), "loss").layout.xaxis.type == "linear"
+    assert sharpness_figure(made(5.0), "loss").layout.xaxis.type == "log"
+    assert "no correlation" in sharpness_figure(made(), "loss").layout.title.text
+    with pytest.raises(ValueError, match="`measure` must be one of loss, sam worst, got 'sam'"):
+        sharpness_figure(made(), "sam")
+
+
+def test_the_page_is_one_file_that_opens_offline() -> None:
+    page = render_sharpness(made())
+    links = Links()
+    links.feed(page)
+    assert links.found == []
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL).group(1)
+    assert "url(" not in style
+    for text in (
+        "Sharpness on digits",
+        "−0.60<small>[−0.80, −0.20]<br>means −1.00",
+        "1078 examples",
+        "methods like these 3",
+    ):
+        assert text in page
+    assert "Of 2 Kendall correlations" in page
+    assert "1 have an interval below zero" in page
+    assert "<b>asam" not in page
+    with pytest.raises(ValueError, match="at least one network"):
+        render_sharpness(replace(made(), networks=()))
+    assert "too few methods" in render_sharpness(replace(made(), correlations=()))
+
+
+def test_a_correlation_shows_its_interval() -> None:
+    assert correlation(Estimate(0.5, -0.25, 0.75)) == "+0.50 [−0.25, +0.75]"
