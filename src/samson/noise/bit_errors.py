@@ -17,6 +17,8 @@ from samson.noise.random import working_dtype
 RATES = {0.75: 0.204, 0.79: 0.056, 0.833: 0.012, 0.875: 0.001}
 """Bit error rate by V/V_min, read off the plots of Stutz et al. 2021."""
 FAULTS = ("flip", "stuck")
+DIGITS = 24
+"""Binary digits of a bit error rate: those of a uniform float32."""
 
 
 def bit_error_rate(voltage: float) -> float:
@@ -143,25 +145,42 @@ class BitErrors(WeightNoise):
     def program(self, weight: Tensor, generator: Generator) -> State:
         """Store the words, with the faults if they persist."""
         codes, step, zero = self.format.encode(weight.detach().to(working_dtype(weight)))
-        words = self.format.to_words(codes)
+        words = self.format.to_words(codes).to(torch.uint8)
         if self.persistent:
             words = self._faulty(words, generator)
-        return {"words": words.to(torch.uint8), "step": step, "zero": zero, "dtype": weight.new_empty(0)}
+        return {"words": words, "step": step, "zero": zero, "dtype": weight.new_empty(0)}
 
     def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         """Read the words, with new faults unless they persist."""
-        words = state["words"].to(torch.int32)
+        words = state["words"]
         if not self.persistent:
             words = self._faulty(words, generator)
-        weight = self.format.decode(self.format.from_words(words), state["step"], state["zero"])
-        return weight.to(state["dtype"].dtype)
+        codes = self.format.from_words(words.to(torch.int32))
+        return self.format.decode(codes, state["step"], state["zero"]).to(state["dtype"].dtype)
 
     def _faulty(self, words: Tensor, generator: Generator) -> Tensor:
-        drawn = torch.rand(self.bits, *words.shape, generator=generator, device=words.device)
-        faulty = torch.zeros_like(words)
-        for place, is_faulty in enumerate(drawn < self.probability):
-            faulty.add_(is_faulty, alpha=1 << place)
+        faulty = bits_at_rate(self.probability, words, generator).bitwise_and_(2**self.bits - 1)
         if self.fault == "flip":
             return words.bitwise_xor(faulty)
-        stuck_at = torch.randint(2**self.bits, words.shape, generator=generator, dtype=torch.int32, device=words.device)
+        stuck_at = torch.randint(256, words.shape, generator=generator, dtype=torch.uint8, device=words.device)
         return words.bitwise_and(~faulty).bitwise_or_(stuck_at.bitwise_and_(faulty))
+
+
+def bits_at_rate(rate: float, words: Tensor, generator: Generator) -> Tensor:
+    """Bytes in the shape of `words` whose bits are 1 independently, each where its uniform number is below the rate.
+
+    The binary digits of the uniform numbers are compared with those of the rate, for all bits of a byte at once; what
+    is drawn are their inverted digits. Every rate takes the same draw: the bits at a rate are a subset of those above.
+    """
+    size = words.numel() * DIGITS // 8
+    drawn = torch.empty(size, dtype=torch.int64, device=words.device).random_(-(2**63), None, generator=generator)
+    largest = round(rate * 2**DIGITS) - 1  # of the numbers below the rate, in units of the last digit
+    if largest < 0:
+        return torch.zeros_like(words)
+    at_most = torch.full_like(words, 255)
+    for place, inverted in enumerate(drawn.view(torch.uint8).view(DIGITS, *words.shape)):  # from the last digit on
+        if largest >> place & 1:
+            at_most.bitwise_or_(inverted)  # a 0 below a 1 decides for the bit
+        else:
+            at_most.bitwise_and_(inverted)  # and a 1 above a 0 against it
+    return at_most

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from samson.noise.base import State
 from samson.noise.conductance import Mapping
 from samson.noise.device import DeviceNoise
-from samson.noise.random import standard_normal
+from samson.noise.random import normal, standard_normal
 
 G_MIN_US, G_MAX_US = 9.0, 88.2
 PROGRAMMING = {0.002: (0.00081107, 0.00106879), 0.02: (0.0112185391, 0.01129027418)}
@@ -82,7 +82,7 @@ class CMO(DeviceNoise):
         """Draw programming errors, and one deviation of relaxation a device."""
         intercept, slope = PROGRAMMING[self.acceptance]
         deviation = (target_us * slope).add_(intercept)
-        programmed = deviation.mul_(standard_normal(target_us, generator)).add_(target_us)
+        programmed = normal(target_us, deviation, generator)
         return {"conductance_us": programmed, "relaxation": standard_normal(target_us, generator)}
 
     def read_devices(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
@@ -94,5 +94,5 @@ class CMO(DeviceNoise):
             log_time, (intercept, slope) = math.log(time_s), RELAXATION_DEVIATION
             g = (state["relaxation"] * (intercept + slope * log_time)).add_(g).add_(RELAXATION_MEAN * log_time)
         spread = math.sqrt(max(math.log((time_s + READ_S) / (2 * READ_S)), 0.0))
-        errors = g.clamp(min=1).log10_().mul_(READ * spread).mul_(standard_normal(g, generator))
-        return errors.add_(g).clamp_(G_MIN_US, G_MAX_US)
+        deviation = g.clamp(min=1).log10_().mul_(READ * spread)
+        return normal(g, deviation, generator).clamp_(G_MIN_US, G_MAX_US)

@@ -106,16 +106,17 @@ class Mapping:
             g_min stands for), one a unit, in shapes that broadcast with the weight.
         """
         g_min = self.smallest_us(g_max_us)
+        weight = weight.contiguous()
         if self.pair:
             lowest = weight.new_zeros(())
             extent = reduce_units(weight.abs(), self.per, "amax", self.tile_inputs)
+            share = weight / extent.where(extent > 0, 1.0)
+            parts = torch.stack([share, -share])
         else:
             lowest = reduce_units(weight, self.per, "amin", self.tile_inputs)
             extent = reduce_units(weight, self.per, "amax", self.tile_inputs) - lowest
-        share = (weight - lowest) / extent.where(extent > 0, 1.0)
-        signs = (share, -share) if self.pair else (share,)
-        parts = torch.stack([part.contiguous() for part in signs]).clamp_(0, 1)
-        cells = self._programmable(parts).mul_(g_max_us - g_min).add_(g_min)
+            parts = ((weight - lowest) / extent.where(extent > 0, 1.0)).unsqueeze(0)
+        cells = (self._programmable(parts.clamp_(0, 1)) * (g_max_us - g_min)).add_(g_min)
         scale = ((g_max_us - g_min) / extent).where(extent > 0, 1.0)
         return {"conductance_us": cells, "scale": scale, "lowest": lowest}
 
@@ -126,19 +127,19 @@ class Mapping:
         else:
             cells = conductance_us[:, 0] - self.smallest_us(g_max_us)
         if len(self.factors) == 1:
-            return cells[0].div(state["scale"]).add_(state["lowest"])
+            return cells[0].div_(state["scale"]).add_(state["lowest"])
         shares = cells.new_tensor(self.factors) / sum(self.factors)
         mean: Tensor = torch.tensordot(shares, cells, dims=1)
         return mean.div_(state["scale"]).add_(state["lowest"])
 
     def _programmable(self, parts: Tensor) -> Tensor:
-        """Shares of the range in [0, 1] of shape (2 or 1, …), as shares for each cell (N, 2 or 1, …)."""
+        """Shares of the range in [0, 1] of shape (2 or 1, …), as shares for each cell (N, 2 or 1, …); maybe a view."""
         if self.levels is None:
-            return parts.unsqueeze(0).repeat(len(self.factors), *(1,) * parts.ndim)
+            return parts.expand(len(self.factors), *parts.shape)
         steps = self.levels**self.slices - 1
         whole = parts.mul_(steps).round_()
         if self.slices == 1:
-            return whole.div_(steps).unsqueeze(0).repeat(len(self.factors), *(1,) * parts.ndim)
+            return whole.div_(steps).expand(len(self.factors), *parts.shape)
         powers = whole.new_tensor(self.factors).view(-1, *(1,) * whole.ndim)
         digits = whole.unsqueeze(0).div(powers, rounding_mode="floor").remainder_(self.levels)
         return digits.div_(self.levels - 1)

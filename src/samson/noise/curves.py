@@ -9,16 +9,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samson.noise.units import choose
+
 SMALLEST = 1e-7
 """Relative conductances are clipped here before a logarithm is taken, as in aihwkit."""
 
 
+def logarithm(r: Tensor) -> Tensor:
+    """The natural logarithm of r, clipped at `SMALLEST`, as a new tensor; curves share it, as it costs most of them."""
+    return r.clamp(min=SMALLEST).log_()
+
+
 def polynomial(coefficients: Sequence[float], r: Tensor) -> Tensor:
     """Σ c_i r^i, the constant first, as a new tensor."""
-    value = torch.full_like(r, coefficients[-1])
-    for c in reversed(coefficients[:-1]):
-        value.mul_(r).add_(c)
-    return value
+    *lower, highest = coefficients
+    if not lower:
+        return torch.full_like(r, highest)
+    value = r * highest
+    for c in reversed(lower[1:]):
+        value.add_(c).mul_(r)
+    return value.add_(lower[0])
 
 
 def check_coefficients(name: str, coefficients: Sequence[float], at_least: int = 0) -> None:
@@ -48,7 +58,9 @@ class Logarithmic:
         ValueError: If an argument is out of range.
 
     Example:
-        >>> Logarithmic(-0.0155, 0.0244, 0.049, 0.1)(torch.tensor([0.0, 1.0]))
+        >>> import torch
+        >>> r = torch.tensor([0.0, 1.0])
+        >>> Logarithmic(-0.0155, 0.0244, 0.049, 0.1)(r, logarithm(r))
         tensor([0.1000, 0.0490])
     """
 
@@ -72,12 +84,12 @@ class Logarithmic:
             )
         check_coefficients("above", self.above)
 
-    def __call__(self, r: Tensor) -> Tensor:
-        """The curve at relative conductances ≥ 0."""
-        below = r.clamp(min=SMALLEST).log_().mul_(self.slope).add_(self.offset).clamp_(self.low, self.high)
+    def __call__(self, r: Tensor, log_r: Tensor) -> Tensor:
+        """The curve at relative conductances ≥ 0, whose `logarithm` is given."""
+        below = (log_r * self.slope).add_(self.offset).clamp_(self.low, self.high)
         if not self.above:
             return below
-        return polynomial(self.above, r).sub_(below).mul_((r >= self.split).to(r.dtype)).add_(below)  # a fast `where`
+        return choose(r, self.split, polynomial(self.above, r), below)
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,9 @@ class InversePower:
         ValueError: If an argument is out of range.
 
     Example:
-        >>> InversePower(0.0088, 0.65, 1e-3, 0.2)(torch.tensor([0.0, 1.0]))
+        >>> import torch
+        >>> r = torch.tensor([0.0, 1.0])
+        >>> InversePower(0.0088, 0.65, 1e-3, 0.2)(r, logarithm(r))
         tensor([0.2000, 0.0088])
     """
 
@@ -111,10 +125,10 @@ class InversePower:
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` must be > 0 and finite, got {getattr(self, name)!r}.")
 
-    def __call__(self, r: Tensor) -> Tensor:
-        """The curve at relative conductances ≥ 0."""
-        smallest = self.floor ** (1 / self.exponent)
-        inverse = (
-            r.clamp(min=smallest).log_().mul_(-self.exponent).exp_()
-        )  # faster than `pow`, and than an infinite one
-        return inverse.mul_(self.factor).clamp_(max=self.high)
+    def __call__(self, r: Tensor, log_r: Tensor) -> Tensor:
+        """The curve at relative conductances ≥ 0, whose `logarithm` is given: a line there, and faster than `pow`."""
+        largest = min(self.factor / self.floor, self.high)
+        if not largest:
+            return torch.zeros_like(r)
+        line = (log_r * -self.exponent).add_(math.log(self.factor))
+        return line.clamp_(max=math.log(largest)).exp_()

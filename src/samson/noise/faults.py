@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from samson.noise.base import FixedNoise
 from samson.noise.conductance import ONE_PAIR, Mapping
-from samson.noise.units import spread_tiles, tile_count
+from samson.noise.units import choose, spread_tiles, tile_count
 
 
 def check_rates(**rates: float) -> None:
@@ -66,8 +66,9 @@ class StuckDevices(FixedNoise):
         held = self.mapping.conductances(weight, self.g_max_us)
         devices = held["conductance_us"]
         drawn = torch.rand(devices.shape, generator=generator, device=devices.device)
-        stuck = torch.where(drawn < self.low, self.mapping.smallest_us(self.g_max_us), devices)
-        stuck = torch.where(drawn >= 1 - self.high, self.g_max_us, stuck)
+        drawn = drawn.to(devices.dtype)
+        lowest, highest = (devices.new_full((), g) for g in (self.mapping.smallest_us(self.g_max_us), self.g_max_us))
+        stuck = choose(drawn, 1 - self.high, highest, choose(drawn, self.low, devices, lowest))
         base = weight if self.mapping.levels is None else self.mapping.weights(devices, held, self.g_max_us)
         moved = self.mapping.weights(stuck, held, self.g_max_us) - self.mapping.weights(devices, held, self.g_max_us)
         return base + moved

@@ -10,9 +10,9 @@ import torch
 from torch import Generator, Tensor
 
 from samson.noise.base import State
-from samson.noise.curves import InversePower, Logarithmic, check_coefficients, polynomial
+from samson.noise.curves import InversePower, Logarithmic, check_coefficients, logarithm, polynomial
 from samson.noise.device import DeviceNoise
-from samson.noise.random import generator_for, standard_normal
+from samson.noise.random import generator_for, normal
 from samson.noise.units import reduce_units
 
 COMPENSATIONS = (None, "global", "column")
@@ -87,9 +87,10 @@ class PhaseChange(DeviceNoise):
     def program_devices(self, target_us: Tensor, generator: Generator) -> State:
         """Draw programming errors, drift exponents and the seed of the compensation's own read noise."""
         c, r = self.constants, target_us / self.largest_us
-        deviation = polynomial(c.programming, r).mul_(self.largest_us / c.g_max_us).clamp_(min=0)
-        programmed = deviation.mul_(standard_normal(target_us, generator)).add_(target_us).clamp_(min=0)
-        exponent = c.drift_deviation(r).mul_(standard_normal(target_us, generator)).add_(c.drift_mean(r)).abs_()
+        log_r = logarithm(r)
+        coefficients = [coefficient * self.largest_us / c.g_max_us for coefficient in c.programming]
+        programmed = normal(target_us, polynomial(coefficients, r).clamp_(min=0), generator).clamp_(min=0)
+        exponent = normal(c.drift_mean(r, log_r), c.drift_deviation(r, log_r), generator).abs_()
         seed = torch.randint(2**62, (), generator=generator, device=target_us.device)
         return {"conductance_us": programmed, "drift_exponent": exponent, "compensation_seed": seed}
 
@@ -97,7 +98,7 @@ class PhaseChange(DeviceNoise):
         """Let the devices drift, and read them."""
         if time_s is None:
             return state["conductance_us"]
-        return _one_reading(*self._drift(state, time_s), generator)
+        return normal(*self._drift(state, time_s), generator).clamp_(min=0)
 
     def _drift(self, state: State, time_s: float) -> tuple[Tensor, Tensor]:
         """The conductances at a time and the standard deviation of a reading of each, in µS."""
@@ -108,15 +109,16 @@ class PhaseChange(DeviceNoise):
         if time_s:
             decay = state["drift_exponent"] * -math.log(elapsed / c.reference_s)
             drifted = decay.exp_().mul_(programmed)
-        return drifted, c.read(programmed / self.largest_us).mul_(drifted).mul_(spread)
+        r = programmed / self.largest_us
+        return drifted, c.read(r, logarithm(r)).mul_(spread).mul_(drifted)
 
     def _weights(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         if time_s is None or self.compensation is None:
             return super()._weights(state, time_s, generator)
         drift = self._drift(state, time_s)
-        weight = self.mapping.weights(_one_reading(*drift, generator), state, self.largest_us)
+        weight = self.mapping.weights(normal(*drift, generator).clamp_(min=0), state, self.largest_us)
         own = generator_for(int(state["compensation_seed"]), repr(float(time_s)), device=weight.device)
-        measured = self._magnitude(_one_reading(*drift, own), state)
+        measured = self._magnitude(normal(*drift, own).clamp_(min=0), state)
         programmed = self._magnitude(state["conductance_us"], state)
         return weight.mul_((programmed / measured).where(measured > 0, 1.0))
 
@@ -126,7 +128,3 @@ class PhaseChange(DeviceNoise):
         if self.compensation == "column":
             return reduce_units(magnitudes, "channel", "sum")
         return reduce_units(magnitudes, self.mapping.per, "sum", self.mapping.tile_inputs)
-
-
-def _one_reading(drifted_us: Tensor, deviation_us: Tensor, generator: Generator) -> Tensor:
-    return standard_normal(drifted_us, generator).mul_(deviation_us).add_(drifted_us).clamp_(min=0)

@@ -44,6 +44,11 @@ def standard_normal(like: Tensor, generator: Generator) -> Tensor:
     return drawn.to(working_dtype(like))
 
 
+def normal(mean: Tensor, deviation: Tensor, generator: Generator) -> Tensor:
+    """Independent N(mean, deviation²) numbers, from one `standard_normal` draw."""
+    return torch.addcmul(mean, deviation, standard_normal(mean, generator))
+
+
 def working_dtype(weight: Tensor) -> torch.dtype:
     """The precision in which a noise is computed: at least float32."""
     return torch.promote_types(weight.dtype, torch.float32)

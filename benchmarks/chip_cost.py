@@ -1,0 +1,207 @@
+"""What writing one chip costs beside a forward pass over 1,000 images.
+
+    python -m benchmarks.chip_cost            # about 10 minutes on one core
+    python -m benchmarks.chip_cost --rounds 5
+
+Every trial is one of `evaluate`: program a chip, read it and write it into the model; run the images; give the model
+its own weights back. The trials of all noises run in turn, round after round, in one process with one thread. The cost
+is all of a trial but the forward pass, as a ratio to the forward pass of the same trial: the median over rounds, with
+the quartiles. Calls are those of operators that do work, for one chip of five weight tensors.
+
+The network has 189,000 parameters and little arithmetic for each, so its forward pass is a hard measure: float32, laid
+out channels-last, in inference mode, with the batch size that is the fastest in the same run. Ratios are of processor
+time, which other processes of the machine disturb less, and of elapsed time; a limit is met where both medians meet it.
+
+Writes `benchmarks/records/chip-cost.json` and prints it as a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from benchmarks.traffic import traffic_of
+from samson.experiments.environment import environment
+from samson.noise import CMO, NOISES, PCM, PRESETS, DeviceNoise, PCMHermes, ReRAM, WeightNoise, deploy
+
+RECORD = Path(__file__).parent / "records" / "chip-cost.json"
+IMAGES, BATCH_SIZES = 1000, (25, 50, 100, 200)
+HOUR, DAY = 3600.0, 86_400.0
+GENERIC_LIMIT, DEVICE_LIMIT = 0.05, 0.10
+"""What is aimed at, as a share of the forward pass: bit errors and quantisation count as generic."""
+
+LEVELS = {"gaussian": 0.1, "lognormal": 0.1, "chip": 0.05, "bit": 0.01, "stuck": 0.01, "dead": 0.01}
+"""Levels of the catalogue's families, by the first word of their names."""
+
+Times = NDArray[np.float64]
+"""Seconds of the processor, and elapsed."""
+
+
+def noises() -> dict[str, WeightNoise]:
+    """Everything that is measured, by name."""
+    generic = {name: make(LEVELS[name.split("-")[0]]) for name, make in NOISES.items()}
+    chips = {f"preset {name}": chip.noise for name, chip in PRESETS.items()}
+    return {
+        **generic,
+        **chips,
+        "PCM, 1 hour": PCM(HOUR),
+        "PCM, 1 hour, compensated": PCM(HOUR, compensation="global"),
+        "PCM, 1 hour, compensated by column": PCM(HOUR, compensation="column"),
+        "PCMHermes, 1 device, 1 hour": PCMHermes(HOUR),
+        "PCMHermes, 1 device, 1 hour, compensated": PCMHermes(HOUR, compensation="global"),
+        "PCMHermes, 2 devices, 1 hour": PCMHermes(HOUR, devices=2),
+        "PCMHermes, 2 devices, 1 hour, compensated": PCMHermes(HOUR, devices=2, compensation="global"),
+        "ReRAM, 1 second": ReRAM(1.0),
+        "ReRAM, 1 day": ReRAM(DAY),
+        "CMO, 1 hour": CMO(HOUR),
+    }
+
+
+def network() -> nn.Module:
+    """Three convolutions and two linear layers for 32 x 32 images, with weights from seed 0."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for inputs, outputs in ((3, 32), (32, 64), (64, 64)):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Flatten(), nn.Linear(1024, 128), nn.ReLU(), nn.Linear(128, 10)]
+    model: nn.Module = nn.Sequential(*layers).eval().to(memory_format=torch.channels_last)
+    return model
+
+
+def now() -> Times:
+    """Both clocks."""
+    return np.array([time.process_time(), time.perf_counter()])
+
+
+def forward(model: nn.Module, batches: tuple[Tensor, ...]) -> Times:
+    """Run the images; what it took."""
+    start = now()
+    for batch in batches:
+        model(batch)
+    return now() - start
+
+
+def trial(model: nn.Module, noise: WeightNoise, number: int, batches: tuple[Tensor, ...]) -> tuple[Times, Times]:
+    """Run the images on one chip; what the chip took, and the forward pass."""
+    start = now()
+    with deploy(model, noise, seed=0, trial=number).at():
+        of_forward = forward(model, batches)
+    return now() - start - of_forward, of_forward
+
+
+def write_one(model: nn.Module, noise: WeightNoise) -> None:
+    """Write one chip and take it out again."""
+    with deploy(model, noise).at():
+        pass
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """Find the fastest batch size, and time every noise."""
+    model, measured = network(), noises()
+    images = torch.randn(IMAGES, 3, 32, 32).to(memory_format=torch.channels_last)
+    sizes: dict[int, list[Times]] = {size: [] for size in BATCH_SIZES}
+    for _ in range(max(rounds // 2, 3)):
+        for size, of_size in sizes.items():
+            of_size.append(forward(model, images.split(size)))
+    batch_size = min(sizes, key=lambda size: float(np.median(sizes[size], axis=0)[0]))
+    batches = images.split(batch_size)
+    calls = {
+        name: sum(traffic_of(lambda n=noise: write_one(model, n)).calls.values()) for name, noise in measured.items()
+    }
+    times: dict[str, list[tuple[Times, Times]]] = {name: [] for name in measured}
+    for number in range(rounds):
+        print(f"\rround {number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
+        for name, noise in measured.items():
+            times[name].append(trial(model, noise, number, batches))
+    print(file=sys.stderr)
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "images": IMAGES,
+        "rounds": rounds,
+        "seeds": {"network and images": 0, "chips": 0, "trials": [0, rounds]},
+        "batch_size": batch_size,
+        "forward_milliseconds": {
+            str(size): quartiles(1e3 * np.array(of_size)[:, 0]) for size, of_size in sizes.items()
+        },
+        "noises": {
+            name: summary(noise, np.array(times[name])) | {"calls": calls[name]} for name, noise in measured.items()
+        },
+    }
+
+
+def summary(noise: WeightNoise, times: NDArray[np.float64]) -> dict[str, Any]:
+    """Of one noise, from its times: (rounds, chip and forward pass, two clocks)."""
+    limit = DEVICE_LIMIT if isinstance(noise, DeviceNoise) else GENERIC_LIMIT
+    ratios = times[:, 0] / times[:, 1]
+    return {
+        "noise": repr(noise),
+        "milliseconds": quartiles(1e3 * times[:, 0, 0]),
+        "ratio": quartiles(ratios[:, 0], 4),
+        "ratio_elapsed": quartiles(ratios[:, 1], 4),
+        "limit": limit,
+        "met": bool((np.median(ratios, axis=0) <= limit).all()),
+    }
+
+
+def quartiles(values: NDArray[np.float64], digits: int = 3) -> list[float]:
+    """Lower quartile, median and upper quartile."""
+    return [round(float(q), digits) for q in np.quantile(values, (0.25, 0.5, 0.75))]
+
+
+def table(record: dict[str, Any]) -> str:
+    """One line for each noise, in percent of the forward pass."""
+
+    def percent(ratio: list[float]) -> str:
+        low, middle, high = (100 * q for q in ratio)
+        return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
+
+    fastest = record["forward_milliseconds"][str(record["batch_size"])]
+    lines = [
+        f"A chip of a network of {record['parameters']:,} parameters, in percent of a forward pass over "
+        f"{record['images']:,} images ({fastest[1]:.0f} ms, in batches of {record['batch_size']}): median and "
+        f"quartiles over {record['rounds']} rounds.",
+        "",
+        "| noise | ms | processor time, % | elapsed, % | limit, % | met | calls |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, of in record["noises"].items():
+        ratios = f"{percent(of['ratio'])} | {percent(of['ratio_elapsed'])}"
+        met = "yes" if of["met"] else "NO"
+        lines.append(
+            f"| {name} | {of['milliseconds'][1]:.1f} | {ratios} | {100 * of['limit']:.0f} | {met} | {of['calls']} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, write the record and print it."""
+    parser = argparse.ArgumentParser(description="Cost of writing one chip.")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--out", type=Path, default=RECORD)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        found = measure(arguments.rounds)
+    record = {
+        "device": "cpu, one thread",
+        "environment": vars(environment()) | {"threads": 1},
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        **found,
+    }
+    arguments.out.parent.mkdir(exist_ok=True)
+    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(table(record))
+
+
+if __name__ == "__main__":
+    main()
