@@ -1,7 +1,7 @@
 """Evidence: what a model is worth on many simulated chips, with intervals and paired differences."""
 
 from samson.evaluation.crossed import crossed_interval
-from samson.evaluation.executors import Executor, Serial
+from samson.evaluation.executors import EXECUTORS, Executor, Ray, Serial, Torchrun, executor_named
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import METRICS, DataSetMetric, ExampleMetric, MeanThen
 from samson.evaluation.pairs import Difference, Family, Paired, compare, family
@@ -14,6 +14,7 @@ from samson.evaluation.table import ScoreTable
 from samson.evaluation.trials import Progress, Setting, evaluate
 
 __all__ = [
+    "EXECUTORS",
     "METRICS",
     "DataSetMetric",
     "Difference",
@@ -26,14 +27,17 @@ __all__ = [
     "MeanThen",
     "Paired",
     "Progress",
+    "Ray",
     "ScoreTable",
     "Serial",
     "Setting",
+    "Torchrun",
     "accuracy",
     "betting_interval",
     "compare",
     "crossed_interval",
     "evaluate",
+    "executor_named",
     "family",
     "looks",
     "mean_interval",

@@ -1,0 +1,36 @@
+"""Where trials run. Results are the same for every executor and any number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+
+from samson.evaluation.executors.base import Executor, Serial
+from samson.evaluation.executors.ray import Ray
+from samson.evaluation.executors.torchrun import Torchrun
+
+__all__ = ["EXECUTORS", "Executor", "Ray", "Serial", "Torchrun", "executor_named"]
+
+EXECUTORS: dict[str, Callable[[], Executor]] = {"serial": Serial, "torchrun": Torchrun, "ray": Ray}
+"""Executors by name, with their defaults."""
+
+
+def executor_named(name: str) -> Executor:
+    """An executor by name, with its defaults.
+
+    Args:
+        name: "serial", "torchrun" or "ray".
+
+    Raises:
+        ValueError: If the name is unknown.
+        ImportError: If what it needs is not installed.
+
+    Example:
+        >>> executor_named("serial")
+        Serial()
+    """
+    if name not in EXECUTORS:
+        close = get_close_matches(name, EXECUTORS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"`executor` must be a known one, got {name!r}.{hint} Available: {', '.join(EXECUTORS)}.")
+    return EXECUTORS[name]()
