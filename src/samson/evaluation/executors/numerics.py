@@ -60,6 +60,7 @@ class Numerics:
         torch.set_num_threads(self.threads)
         torch.set_default_dtype(self.dtype)
         torch.set_float32_matmul_precision(self.matmul_precision)
-        torch.use_deterministic_algorithms(self.deterministic)
+        if torch.are_deterministic_algorithms_enabled() != self.deterministic:  # the call itself takes seconds
+            torch.use_deterministic_algorithms(self.deterministic)
         with torch.autocast(self.device_type, dtype=self.autocast, enabled=self.autocast is not None):
             yield

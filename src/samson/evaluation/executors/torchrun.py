@@ -34,7 +34,8 @@ class Torchrun:
     DistributedDataParallel, or any other with buffers, those of rank 0 count, as in its forward pass.
 
     An error in a trial is raised on every rank. When a rank is lost, the others end with an error, and
-    `torchrun --max-restarts` starts the script again: all trials are then run anew, and give the same bits.
+    `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --max-restarts 3` starts the script again on all: trials are then run
+    anew from the first, and give the same bits. (Without the variable, torch's restarts find addresses of lost ranks.)
 
     Exchanges go over a gloo group of its own, whatever the backend of the default group, which is made from torchrun's
     environment if there is none and then destroyed when the process ends.
@@ -111,7 +112,7 @@ def _everywhere(what: str, compute: Callable[[], bytes], group: Any) -> list[byt
     """What every rank computes; an error of one is raised on all, so that none waits for it.
 
     Raises:
-        RuntimeError: If a rank failed; on that rank, from the error itself.
+        RuntimeError: If a rank failed, on that rank from the error itself; or if one is gone.
     """
     failure: Exception | None = None
     data = b""
@@ -120,7 +121,12 @@ def _everywhere(what: str, compute: Callable[[], bytes], group: Any) -> list[byt
     except Exception as error:
         failure = error
         data = f"-{what} failed on rank {dist.get_rank(group)}: {type(error).__name__}: {error}".encode()
-    found = gathered(data, group)
+    try:
+        found = gathered(data, group)
+    except RuntimeError as error:
+        raise RuntimeError(
+            "A rank was lost, or took too long for its trial: see its output. `torchrun --max-restarts` starts anew."
+        ) from error
     for theirs in found:
         if theirs.startswith(b"-"):
             raise RuntimeError(theirs[1:].decode()) from failure
