@@ -14,12 +14,16 @@ from samson.evaluation.task import Task
 
 @dataclass(frozen=True, eq=False)
 class Watched(Task):
-    """Writes down each trial that is begun; may take its time, fail, or end its process the first time it is run."""
+    """Writes down each trial that is begun and ended.
+
+    It may take its time, fail, end its process the first time it is run, or end every node of a Ray cluster but one.
+    """
 
     folder: Path = Path()
     seconds: float = 0.0
     fails: int = -1
     kills: int = -1
+    spares: str = ""
 
     def __call__(self, number: int) -> Scores:
         first = not self.begun(number)
@@ -27,6 +31,9 @@ class Watched(Task):
         time.sleep(self.seconds)
         if number == self.fails:
             raise ValueError(f"trial {number} is bad")
+        if self.spares and _node() != self.spares:
+            os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
         if number == self.kills and first:
             os.kill(os.getpid(), signal.SIGKILL)
         scores = super().__call__(number)
@@ -37,10 +44,16 @@ class Watched(Task):
         return len(list(self.folder.glob(f"{number}-*")))
 
 
+def _node() -> str:
+    import ray
+
+    return ray.get_runtime_context().get_node_id()
+
+
 class Watching:
     """An executor whose trials are watched."""
 
-    def __init__(self, executor: Executor, folder: Path, **settings: float) -> None:
+    def __init__(self, executor: Executor, folder: Path, **settings: float | str) -> None:
         self.executor, self.folder, self.settings = executor, folder, settings
         folder.mkdir(exist_ok=True)
         self.task: Watched | None = None

@@ -5,15 +5,16 @@ It is a process of its own since Ray reads its environment when it is imported.
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
-from threading import Timer
+from threading import Thread
 from typing import Any
 
 import torch
 
-from samson.evaluation import Evaluation, Progress, Ray, Serial, evaluate
+from samson.evaluation import Evaluation, Ray, Serial, evaluate
 from tests.distributed.evaluate_checks import DATA, LAYOUT, NOISE, make
 from tests.distributed.evaluate_tasks import Watching
 
@@ -22,6 +23,7 @@ NODE = {"num_cpus": 1, "node_ip_address": LOOPBACK, "object_store_memory": 80_00
 ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_health_check_period_ms": "1000",
     "RAY_worker_niceness": "0",  # else, on a busy machine, the workers wait for everything else
 }
 folder = Path(sys.argv[-1])
@@ -64,35 +66,34 @@ def an_error_in_a_trial() -> dict[str, Any]:
 
 
 def an_interrupt(ray: Any) -> dict[str, Any]:
-    """By Ctrl-C, once trials run on both nodes."""
-    watching = Watching(Ray(), folder / "interrupt", seconds=2.0)
+    """By Ctrl-C, while trials run."""
+    watching = Watching(Ray(), folder / "interrupt", seconds=3.0)
 
-    def interrupt(state: Progress) -> None:
-        if watching.processes() == 2:
-            raise KeyboardInterrupt
+    def interrupt() -> None:
+        while watching.ended() < 1 or watching.ended() == len(watching.begun()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
 
+    Thread(target=interrupt, daemon=True).start()
     try:
-        measured(watching, trials=60, progress=interrupt)
+        measured(watching, trials=60)
     except KeyboardInterrupt:
         before = watching.ended(), len(watching.begun())
-        time.sleep(3.0)
+        time.sleep(4.0)
         after = watching.ended(), len(watching.begun())
         return {"before": before, "after": after, "still connected": ray.is_initialized()}
     return {}
 
 
-def a_node_is_lost(ray: Any, cluster: Any, node: Any) -> dict[str, Any]:
-    """While it runs a trial."""
-    watching = Watching(Ray(), folder / "node", seconds=1.5)
-    removal = Timer(0.5, cluster.remove_node, [node], {"allow_graceful": False})
-
-    def remove(state: Progress) -> None:
-        if watching.processes() == 2 and removal.ident is None:  # trials run on both nodes
-            removal.start()
-
-    result = measured(watching, trials=8, progress=remove)
-    same = answers(result) == answers(measured(Serial(), trials=8))
-    return {"same": same, "begun": watching.begun(), "nodes": len([n for n in ray.nodes() if n["Alive"]])}
+def a_node_is_lost(ray: Any) -> dict[str, Any]:
+    """With all that runs on it, as soon as a trial begins there."""
+    head = ray.get_runtime_context().get_node_id()
+    watching = Watching(Ray(), folder / "node", seconds=0.2, spares=head)
+    result = measured(watching)
+    deadline = time.monotonic() + 60
+    while len(alive := [node for node in ray.nodes() if node["Alive"]]) > 1 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return {"same": answers(result) == answers(measured(Serial())), "begun": watching.begun(), "nodes": len(alive)}
 
 
 def main() -> None:
@@ -102,14 +103,14 @@ def main() -> None:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args=NODE)
-    node = cluster.add_node(**NODE)
+    cluster.add_node(**NODE)
     ray.init(address=cluster.address, _node_ip_address=LOOPBACK, log_to_driver=False)
     found = {
-        "worker": a_worker_is_killed(),
+        "a killed worker": a_worker_is_killed(),
         "looks": several_looks_in_chunks(),
-        "error": an_error_in_a_trial(),
-        "interrupt": an_interrupt(ray),
-        "node": a_node_is_lost(ray, cluster, node),
+        "an error": an_error_in_a_trial(),
+        "an interrupt": an_interrupt(ray),
+        "a lost node": a_node_is_lost(ray),
     }
     (folder / "found.json").write_text(json.dumps(found))
     ray.shutdown()

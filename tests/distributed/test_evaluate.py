@@ -10,7 +10,6 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -24,7 +23,6 @@ from tests.distributed.evaluate_program import TRIALS
 from tests.distributed.test_distributed import LOOPBACK, ROOT
 
 LIMIT_S = 280
-with_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'samson-torch[ray]'")
 
 
 def launch(module: str, folder: Path, *arguments: str) -> None:
@@ -58,40 +56,31 @@ def test_trials_of_a_lost_rank_are_run_again(tmp_path: Path) -> None:
     assert "A rank was lost" in (tmp_path / "output.txt").read_text()
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("ray")
-    launch("ray_program", folder)
-    return json.loads((folder / "found.json").read_text())
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'samson-torch[ray]'")
+def test_a_cluster_of_two_nodes(tmp_path: Path) -> None:
+    """One test, since all of it runs on one cluster, which takes long to start."""
+    launch("ray_program", tmp_path)
+    found = json.loads((tmp_path / "found.json").read_text())
 
+    worker = found["a killed worker"]
+    assert worker["same"]
+    assert not worker["other seed"]
+    assert worker["begun"]["5"] == 2
+    assert worker["processes"] >= 2
+    assert worker["done"] == list(range(1, 13))
 
-@with_ray
-@pytest.mark.xdist_group("ray")
-class TestOnTwoNodes:
-    def test_trials_of_a_killed_worker_are_run_again(self, found: dict[str, Any]) -> None:
-        worker = found["worker"]
-        assert worker["same"]
-        assert not worker["other seed"]
-        assert worker["begun"]["5"] == 2
-        assert worker["processes"] >= 2
-        assert worker["done"] == list(range(1, 13))
+    assert found["looks"]["same"]
+    assert found["looks"]["trials"] > 10
 
-    def test_trials_of_a_lost_node_are_run_again(self, found: dict[str, Any]) -> None:
-        node = found["node"]
-        assert node["same"]
-        assert node["nodes"] == 1
-        assert max(node["begun"].values()) == 2
+    assert found["an error"]["error"] == "trial 2 is bad"
+    assert found["an error"]["begun"]["2"] == 1
 
-    def test_several_looks_in_chunks(self, found: dict[str, Any]) -> None:
-        assert found["looks"]["same"]
-        assert found["looks"]["trials"] > 10
+    interrupt = found["an interrupt"]
+    assert interrupt["before"][0] < interrupt["before"][1], "trials were in flight"
+    assert interrupt["after"] == interrupt["before"]
+    assert interrupt["still connected"], "what it did not start, it does not end"
 
-    def test_an_error_in_a_trial_is_raised_at_once(self, found: dict[str, Any]) -> None:
-        assert found["error"]["error"] == "trial 2 is bad"
-        assert found["error"]["begun"]["2"] == 1
-
-    def test_nothing_goes_on_after_an_interrupt(self, found: dict[str, Any]) -> None:
-        interrupt = found["interrupt"]
-        assert interrupt["after"] == interrupt["before"]
-        assert interrupt["before"][0] < interrupt["before"][1], "trials were in flight"
-        assert interrupt["still connected"], "what it did not start, it does not end"
+    node = found["a lost node"]
+    assert node["same"]
+    assert node["nodes"] == 1
+    assert max(node["begun"].values()) == 2

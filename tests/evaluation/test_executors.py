@@ -117,9 +117,11 @@ class FakeRay:
 
     Args:
         loses: How often each trial is lost before it comes to its end.
+        connected: Whether the program is connected to it already.
     """
 
-    def __init__(self, loses: dict[int, int] | None = None) -> None:
+    def __init__(self, loses: dict[int, int] | None = None, connected: bool = True) -> None:
+        self.connected, self.started = connected, []
         self.loses, self.random = Counter(loses), random.Random(0)
         self.running: list[Reference] = []
         self.cancelled: list[Reference] = []
@@ -131,7 +133,14 @@ class FakeRay:
         self.store: list[Any] = []
 
     def is_initialized(self) -> bool:
-        return True
+        return self.connected
+
+    def init(self, **settings: Any) -> None:
+        self.connected = True
+        self.started.append(settings)
+
+    def shutdown(self) -> None:
+        self.connected = False
 
     def nodes(self) -> list[dict[str, Any]]:
         return [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"CPU": 8.0}}]
@@ -232,17 +241,30 @@ def test_an_error_in_a_trial_is_raised_at_once(fake: Callable[..., FakeRay]) -> 
     assert cluster.cancelled == cluster.running
 
 
-def test_an_interrupt_cancels_what_is_in_flight(fake: Callable[..., FakeRay]) -> None:
-    cluster = fake()
-    x, y = make_batch(torch.float32)
+@pytest.mark.parametrize("connected", [True, False])
+def test_an_interrupt_ends_what_was_started(fake: Callable[..., FakeRay], connected: bool) -> None:
+    cluster, data = fake(connected=connected), make_batch(torch.float32)
 
     def interrupt(state: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate(make_model(torch.float32), (x, y), Gaussian(0.1), executor=Ray(), progress=interrupt)
+        evaluate(make_model(torch.float32), data, Gaussian(0.1), executor=Ray(), progress=interrupt)
     assert cluster.running
     assert cluster.cancelled == cluster.running
+    assert cluster.connected == connected
+
+
+def test_ray_is_started_once_where_it_is_asked_for(
+    fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for address, started in ((None, {"address": "local", "include_dashboard": False}), ("a:1", {"address": "a:1"})):
+        cluster, executor, task = fake(connected=False), Ray(address=address), make_task()
+        assert run(executor, task) == run(executor, task)
+        assert cluster.started == [started]
+        executor.close()
+        assert not cluster.connected
 
 
 def test_what_ray_cannot_do_is_told(fake: Callable[..., FakeRay]) -> None:
