@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from samson.evaluation import METRICS, Evaluation, Interval, Setting, evaluate, noise_budget
+from samson.evaluation import (
+    EXECUTORS,
+    METRICS,
+    Evaluation,
+    Executor,
+    Interval,
+    Setting,
+    evaluate,
+    executor_named,
+    noise_budget,
+)
 from samson.evaluation import Progress as State
 from samson.evaluation.trials import MAX_TRIALS, TRIALS
 from samson.experiments import SetupError
@@ -57,6 +68,7 @@ NormsOn = Annotated[
     str | None,
     typer.Option(help="Estimate batch norm anew on each chip, from for example digits/train, or as for --data."),
 ]
+ExecutorName = Annotated[str, typer.Option("--executor", help=f"Where chips are computed: {', '.join(EXECUTORS)}.")]
 Out = Annotated[Path | None, typer.Option(help="Write a record with every trial to this file, `.json`.")]
 NoiseName = Annotated[str, typer.Option("--noise", help=f"Family of noises: {', '.join(NOISES)}.")]
 
@@ -90,13 +102,14 @@ def evaluate_model(
     select: Select = None,
     read_block: ReadBlock = None,
     norms_on: NormsOn = None,
+    executor: ExecutorName = "serial",
     out: Out = None,
 ) -> None:
     """Put a model on noisy chips and show what it is worth there, with intervals."""
     kinds = _kinds(noise, levels, chip, times)
     request = Request(model, weights, pretrained, data, split, norms_on)
     loaded, examples, named = request.load()
-    setting = _setting(metric, seed, select, read_block, request)
+    setting = _setting(metric, seed, select, read_block, request, executor)
     found: list[tuple[_Kind, Evaluation]] = []
     with _bar() as told, _explained():
         for kind in kinds:
@@ -115,6 +128,8 @@ def evaluate_model(
             setting["layout"] = result.layout
             found.append((kind, result))
         clean = noise_free(loaded, examples, kinds[0].noise, setting)
+    if not _speaks():
+        return
     table = _table(f"{model}: {metric} on {named}", at_least)
     table.add_row("without noise", _shown(clean, metric), "", *([""] if at_least is not None else []), "")
     for kind, result in found:
@@ -159,6 +174,7 @@ def budget_model(
     select: Select = None,
     read_block: ReadBlock = None,
     norms_on: NormsOn = None,
+    executor: ExecutorName = "serial",
     out: Out = None,
 ) -> None:
     """Find the largest noise that costs a model at most so much."""
@@ -167,7 +183,7 @@ def budget_model(
     family = families[noise]
     request = Request(model, weights, pretrained, data, split, norms_on)
     loaded, examples, named = request.load()
-    setting = _setting(metric, seed, select, read_block, request)
+    setting = _setting(metric, seed, select, read_block, request, executor)
     with _explained(), _bar() as told:
         found = noise_budget(
             loaded,
@@ -183,6 +199,8 @@ def budget_model(
             progress=lambda level, state: told(f"{level:.3g}", metric)(state),
             **setting,
         )
+    if not _speaks():
+        return
     table = _table(f"{model}: {metric} on {named} under {noise}", None)
     table.add_row("without noise", _shown(found.clean, metric), "", "")
     for level, result in found.evaluations.items():
@@ -267,7 +285,9 @@ def parse_times(text: str) -> dict[str, float]:
     return found
 
 
-def _setting(metric: str, seed: int, select: list[str] | None, read_block: int | None, request: Request) -> Setting:
+def _setting(
+    metric: str, seed: int, select: list[str] | None, read_block: int | None, request: Request, executor: str
+) -> Setting:
     choose("--metric", metric, METRICS)
     return {
         "metric": metric,
@@ -275,7 +295,21 @@ def _setting(metric: str, seed: int, select: list[str] | None, read_block: int |
         "select": select or None,
         "read_block": read_block,
         "norm_data": request.norm_data(),
+        "executor": _executor(executor),
     }
+
+
+def _executor(name: str) -> Executor:
+    choose("--executor", name, EXECUTORS)
+    try:
+        return executor_named(name)
+    except (ImportError, ValueError, RuntimeError) as error:
+        raise SetupError(f"--executor {name}: {error}") from error
+
+
+def _speaks() -> bool:
+    """Whether this process shows and writes results: of several that torchrun started, the first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _table(title: str, at_least: float | None) -> Table:
@@ -329,7 +363,7 @@ def _bar() -> Iterator[Callable[[str, str], Callable[[State], None]]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[so_far]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Progress(*columns, console=Console(stderr=True, quiet=not _speaks()), transient=True) as bars:
         task = bars.add_task("chips", total=None, so_far="")
 
         def told(label: str, metric: str) -> Callable[[State], None]:

@@ -4,7 +4,7 @@ from samson.evaluation.budget import Budget, noise_budget
 from samson.evaluation.correlation import RankCorrelation, rank_correlation
 from samson.evaluation.crossed import crossed_interval
 from samson.evaluation.curvature import Trace, hessian_top, hessian_trace
-from samson.evaluation.executors import Executor, Serial
+from samson.evaluation.executors import EXECUTORS, Executor, Ray, Serial, Torchrun, executor_named
 from samson.evaluation.landscape import Landscape, ascent_landscape, random_landscape
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import METRICS, DataSetMetric, ExampleMetric, MeanThen
@@ -19,6 +19,7 @@ from samson.evaluation.table import ScoreTable
 from samson.evaluation.trials import Progress, Setting, evaluate
 
 __all__ = [
+    "EXECUTORS",
     "METRICS",
     "Budget",
     "DataSetMetric",
@@ -34,9 +35,11 @@ __all__ = [
     "Paired",
     "Progress",
     "RankCorrelation",
+    "Ray",
     "ScoreTable",
     "Serial",
     "Setting",
+    "Torchrun",
     "Trace",
     "WorstCase",
     "accuracy",
@@ -46,6 +49,7 @@ __all__ = [
     "compare",
     "crossed_interval",
     "evaluate",
+    "executor_named",
     "family",
     "hessian_top",
     "hessian_trace",

@@ -1,0 +1,34 @@
+"""Where trials run. Results are the same for every executor and any number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from samson.evaluation.executors.base import Executor, Serial
+from samson.evaluation.executors.ray import Ray
+from samson.evaluation.executors.torchrun import Torchrun
+from samson.noise.names import suggestion
+
+__all__ = ["EXECUTORS", "Executor", "Ray", "Serial", "Torchrun", "executor_named"]
+
+EXECUTORS: dict[str, Callable[[], Executor]] = {"serial": Serial, "torchrun": Torchrun, "ray": Ray}
+"""Executors by name, with their defaults."""
+
+
+def executor_named(name: str) -> Executor:
+    """An executor by name, with its defaults.
+
+    Args:
+        name: "serial", "torchrun" or "ray".
+
+    Raises:
+        ValueError: If the name is unknown.
+        ImportError: If what it needs is not installed.
+
+    Example:
+        >>> executor_named("serial")
+        Serial()
+    """
+    if name not in EXECUTORS:
+        raise ValueError(f"`executor` must be a known one, got {name!r}. {suggestion(name, EXECUTORS)}")
+    return EXECUTORS[name]()

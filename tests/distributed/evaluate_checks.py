@@ -1,0 +1,165 @@
+"""Evaluation over ranks: the bits of one process, and no rank that waits for one that failed."""
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from unittest.mock import patch
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+from samson.evaluation import Evaluation, Layout, Progress, Torchrun, compare, evaluate
+from samson.evaluation.executors import torchrun
+from samson.noise import ReRAM
+from tests.conftest import equal, make_batch, make_model, snapshot
+from tests.distributed import harness
+from tests.distributed.evaluate_tasks import Watching
+from tests.distributed.harness import Checks, everywhere, main
+
+check = Checks()
+DATA = make_batch(torch.float32, size=150)
+LAYOUT = Layout(batch_size=64)
+NOISE = ReRAM()
+
+SETTINGS: dict[str, dict] = {
+    "uneven": {"trials": 7},
+    "precision": {"precision": 0.004, "max_trials": 60},
+    "betting": {"precision": 0.15, "max_trials": 60, "stopping": "betting"},
+    "population": {"trials": 5, "about": "population", "metric": "cross-entropy"},
+    "read_block": {"trials": 4, "read_block": 40},
+    "data-set metric": {"trials": 3, "metric": "perplexity"},
+}
+
+
+def answers(result: Evaluation) -> tuple[object, ...]:
+    table = result.examples
+    return result.trials, None if table is None else (table.packed.dtype, table.packed.tobytes()), str(result)
+
+
+def make() -> nn.Module:
+    return make_model(torch.float32)
+
+
+@check.for_each(SETTINGS)
+def the_bits_are_those_of_one_process(setting: str) -> None:
+    states: list[Progress] = []
+    arguments = {"seed": 3, "layout": LAYOUT} | SETTINGS[setting]
+    spread = evaluate(make(), DATA, NOISE, executor=Torchrun(), progress=states.append, **arguments)
+    alone = evaluate(make(), DATA, NOISE, **arguments)
+    assert answers(spread) == answers(alone)
+    assert len(set(alone.trials)) > 1
+    assert len(alone.trials) > 10 or "precision" not in arguments, "more than one look"
+    assert [state.done for state in states] == list(range(1, len(alone.trials) + 1))
+    assert len(set(everywhere(spread.trials))) == 1
+
+
+@check.add
+def each_rank_runs_its_share_only() -> None:
+    watching = Watching(Torchrun(), harness.folder / "share")
+    evaluate(make(), DATA, NOISE, trials=7, layout=LAYOUT, executor=watching)
+    assert watching.begun() == dict.fromkeys(range(7), 1)
+    assert watching.processes() == 2
+
+
+@check.add
+def a_comparison_is_that_of_one_process() -> None:
+    models = {"a": [make(), make_model(torch.float32, 4)], "b": [make_model(torch.float32, seed) for seed in (5, 6)]}
+    spread, alone = (
+        compare(models, DATA, NOISE, trials=5, layout=LAYOUT, executor=executor) for executor in (Torchrun(), None)
+    )
+    assert str(spread.difference("a", "b")) == str(alone.difference("a", "b"))
+    for name, found in spread.models.items():
+        assert [answers(e) for e in found] == [answers(e) for e in alone.models[name]]
+
+
+@check.add
+def a_split_by_seeds_of_ranks_would_be_noticed() -> None:
+    def spread(seed: int) -> Evaluation:
+        return evaluate(make(), DATA, NOISE, trials=6, layout=LAYOUT, seed=seed, executor=Torchrun())
+
+    alone = evaluate(make(), DATA, NOISE, trials=6, layout=LAYOUT)
+    with patch.object(torchrun, "_facts", lambda *_: b"{}"):
+        assert answers(spread(0)) == answers(alone)
+        assert answers(spread(dist.get_rank())) != answers(alone)
+    with pytest.raises(ValueError, match="rank 1 has the seed 1, and rank 0 0"):
+        spread(dist.get_rank())
+
+
+@check.add
+def the_layout_is_that_of_the_first_rank() -> None:
+    found = Layout(batch_size=32 + dist.get_rank())
+    assert evaluate(make(), DATA, NOISE, trials=2, layout=found, executor=Torchrun()).layout == Layout(32)
+
+
+@check.add
+def replicas_count_with_the_buffers_of_the_first_rank() -> None:
+    """After training, each rank has the running statistics of its own last batch."""
+
+    def trained(model: nn.Module, rank: int) -> nn.Module:
+        model.train()(make_batch(torch.float32, seed=rank)[0])
+        return model
+
+    ddp = DistributedDataParallel(make())
+    trained(ddp.module, dist.get_rank())
+    before = snapshot(ddp.module)
+    assert len(set(everywhere(float(before["1.running_mean"].sum())))) == 2
+    alone = evaluate(trained(make(), 0), DATA, NOISE, trials=5, layout=LAYOUT)
+    # Two ranks and five trials: a forward pass that communicates would wait for ever in the last round.
+    assert answers(evaluate(ddp, DATA, NOISE, trials=5, layout=LAYOUT, executor=Torchrun())) == answers(alone)
+    assert equal(snapshot(ddp.module), before)
+    with patch.object(torchrun, "_buffers", lambda *_: nullcontext()):
+        assert answers(evaluate(ddp, DATA, NOISE, trials=5, layout=LAYOUT, executor=Torchrun())) != answers(alone)
+
+
+def quickly(run: Callable[[], object], error: type[Exception], message: str) -> None:
+    """It fails on every rank with the same words, long before any timeout."""
+    start = time.perf_counter()
+    with pytest.raises(error, match=message) as caught:
+        run()
+    assert time.perf_counter() - start < 20
+    assert len(set(everywhere(str(caught.value)))) == 1
+
+
+@check.add
+def an_error_on_one_rank_is_raised_on_all() -> None:
+    watching = Watching(Torchrun(), harness.folder / "fails", fails=3)
+    quickly(
+        lambda: evaluate(make(), DATA, NOISE, trials=20, layout=LAYOUT, executor=watching),
+        RuntimeError,
+        "Trial 3 failed on rank 1: ValueError: trial 3 is bad",
+    )
+    assert max(watching.begun()) == 3
+    # The ranks are still together.
+    assert len(evaluate(make(), DATA, NOISE, trials=3, layout=LAYOUT, executor=Torchrun()).trials) == 3
+
+
+@check.add
+def ranks_that_evaluate_different_things_are_told() -> None:
+    other = make_model(torch.float32, seed=dist.get_rank())
+    quickly(
+        lambda: evaluate(other, DATA, NOISE, trials=4, layout=LAYOUT, executor=Torchrun()),
+        ValueError,
+        "rank 1 has parameters",
+    )
+    dataset = TensorDataset(*DATA)
+    loader = DataLoader(dataset, 64, sampler=DistributedSampler(dataset, shuffle=False))
+    quickly(lambda: evaluate(make(), loader, NOISE, trials=4, executor=Torchrun()), ValueError, "no DistributedSampler")
+
+
+@check.add
+def sharded_models_are_refused() -> None:
+    from torch.distributed.fsdp import fully_shard
+
+    quickly(
+        lambda: evaluate(fully_shard(make()), DATA, NOISE, trials=4, layout=LAYOUT, executor=Torchrun()),
+        ValueError,
+        "must be whole in every process",
+    )
+
+
+if __name__ == "__main__":
+    main(check)

@@ -1,0 +1,81 @@
+"""Tasks that go wrong on the way, in whichever process runs them."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from samson.evaluation import Executor
+from samson.evaluation.scoring import Scores
+from samson.evaluation.task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Watched(Task):
+    """Writes down each trial that is begun and ended.
+
+    It may take its time, fail, end its process the first time it is run, or end every node of a Ray cluster but one.
+    """
+
+    folder: Path = Path()
+    seconds: float = 0.0
+    fails: int = -1
+    kills: int = -1
+    spares: str = ""
+
+    def __call__(self, number: int) -> Scores:
+        first = not self.begun(number)
+        (self.folder / f"{number}-{os.getpid()}-{time.monotonic_ns()}").touch()
+        time.sleep(self.seconds)
+        if number == self.fails:
+            raise ValueError(f"trial {number} is bad")
+        if self.spares and _node() != self.spares:
+            os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number == self.kills and first:
+            os.kill(os.getpid(), signal.SIGKILL)
+        scores = super().__call__(number)
+        (self.folder / f"end-{number}").touch()
+        return scores
+
+    def begun(self, number: int) -> int:
+        return len(list(self.folder.glob(f"{number}-*")))
+
+
+def _node() -> str:
+    import ray
+
+    return ray.get_runtime_context().get_node_id()
+
+
+class Watching:
+    """An executor whose trials are watched."""
+
+    def __init__(self, executor: Executor, folder: Path, **settings: float | str) -> None:
+        self.executor, self.folder, self.settings = executor, folder, settings
+        folder.mkdir(exist_ok=True)
+        self.task: Watched | None = None
+
+    def run(self, task: Task, numbers: Sequence[int]) -> Iterator[Scores]:
+        if self.task is None:
+            whole = {f.name: getattr(task, f.name) for f in fields(task)}
+            self.task = Watched(**whole, folder=self.folder, **self.settings)
+        return self.executor.run(self.task, numbers)
+
+    def agree(self, value: object) -> object:
+        return self.executor.agree(value)
+
+    def begun(self) -> dict[int, int]:
+        """How often each trial was begun."""
+        numbers = [int(path.name.split("-")[0]) for path in self.folder.glob("[0-9]*")]
+        return {number: numbers.count(number) for number in sorted(set(numbers))}
+
+    def processes(self) -> int:
+        """How many processes ran trials."""
+        return len({path.name.split("-")[1] for path in self.folder.glob("[0-9]*")})
+
+    def ended(self) -> int:
+        """How many trials came to their end."""
+        return len(list(self.folder.glob("end-*")))

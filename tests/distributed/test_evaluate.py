@@ -1,0 +1,86 @@
+"""Evaluation while a rank of torchrun, a worker of Ray or a whole node is lost: the bits of one process.
+
+The part with Ray runs where it is installed: `pip install -c constraints.txt ray`, then
+`python -m pytest tests/distributed/test_evaluate.py`. It takes about half a minute.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+if not (torch.distributed.is_available() and torch.distributed.is_gloo_available()):
+    pytest.skip("this torch has no torch.distributed with gloo", allow_module_level=True)
+
+from samson.evaluation import evaluate
+from tests.distributed.evaluate_checks import DATA, LAYOUT, NOISE, make
+from tests.distributed.evaluate_program import TRIALS
+from tests.distributed.test_distributed import LOOPBACK, ROOT
+
+LIMIT_S = 280
+
+
+def launch(module: str, folder: Path, *arguments: str) -> None:
+    """Run a module of these tests to its end; one that takes too long is ended."""
+    environment = os.environ | LOOPBACK | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    command = [sys.executable, *arguments, "-m", f"tests.distributed.{module}", str(folder)]
+    with (folder / "output.txt").open("w") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            process.wait(LIMIT_S)
+        finally:
+            process.terminate()
+            process.wait()
+    assert not process.returncode, (folder / "output.txt").read_text()[-3000:]
+
+
+def test_trials_of_a_lost_rank_are_run_again(tmp_path: Path) -> None:
+    launch(
+        "evaluate_program",
+        tmp_path,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "--max-restarts=1",
+    )
+    alone = evaluate(make(), DATA, NOISE, trials=TRIALS, layout=LAYOUT)
+    for rank in range(2):
+        found = json.loads((tmp_path / f"rank{rank}.json").read_text())
+        assert found == {"trials": list(alone.trials), "packed": alone.examples.packed.tolist(), "restarts": 1}
+    assert "A rank was lost" in (tmp_path / "output.txt").read_text()
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'samson-torch[ray]'")
+def test_a_cluster_of_two_nodes(tmp_path: Path) -> None:
+    """One test, since all of it runs on one cluster, which takes long to start."""
+    launch("ray_program", tmp_path)
+    found = json.loads((tmp_path / "found.json").read_text())
+
+    worker = found["a killed worker"]
+    assert worker["same"]
+    assert not worker["other seed"]
+    assert worker["begun"]["5"] == 2
+    assert worker["processes"] >= 2
+    assert worker["done"] == list(range(1, 13))
+
+    assert found["looks"]["same"]
+    assert found["looks"]["trials"] > 10
+
+    assert found["an error"]["error"] == "trial 2 is bad"
+    assert found["an error"]["begun"]["2"] == 1
+
+    interrupt = found["an interrupt"]
+    assert interrupt["before"][0] < interrupt["before"][1], "trials were in flight"
+    assert interrupt["after"] == interrupt["before"]
+    assert interrupt["still connected"], "what it did not start, it does not end"
+
+    node = found["a lost node"]
+    assert node["same"]
+    assert node["nodes"] == 1
+    assert max(node["begun"].values()) == 2
