@@ -10,7 +10,7 @@ from torch import nn
 
 from samson.evaluation.metrics import Metric
 from samson.evaluation.scoring import Scores, scores
-from samson.noise import WeightNoise, deploy
+from samson.noise import Chip, WeightNoise, deploy
 from samson.noise.periphery import Periphery
 from samson.noise.selection import Select
 
@@ -43,7 +43,11 @@ class Task:
 
     def __call__(self, number: int) -> Scores:
         """Run the trial of a number."""
-        chip = deploy(
+        return self.on(self.chip(number))
+
+    def chip(self, number: int) -> Chip:
+        """The chip of a number."""
+        return deploy(
             self.model,
             self.noise,
             seed=self.seed,
@@ -51,6 +55,9 @@ class Task:
             select=self.select,
             periphery=self.periphery,
         )
+
+    def on(self, chip: Chip) -> Scores:
+        """The scores on a chip."""
         return scores(
             self.model,
             self.batches,
