@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from samson.evaluation.layers import Layer, PartTask
-from samson.evaluation.ranking import Sensitivity, drop_interval
+from samson.evaluation.ranking import Sensitivity, as_estimate, drop_interval
 from samson.evaluation.scoring import Scores, value_of
 from samson.evaluation.statistics import Interval
 from samson.evaluation.task import Task
 from samson.evaluation.trials import Progress
+from samson.records import SuggestionRecord
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,18 @@ class Suggestion:
         """Whether the upper end of the drop's interval is within the limit on the other chips too."""
         return self.confirmed.high <= self.max_drop
 
+    def record(self) -> SuggestionRecord:
+        """The suggestion as a record."""
+        return SuggestionRecord(
+            self.max_drop,
+            self.digital,
+            self.share,
+            as_estimate(self.chosen.drop),
+            as_estimate(self.confirmed),
+            len(self.attempts),
+            self.confidence,
+        )
+
     def __str__(self) -> str:
         names = ", ".join(self.digital) or "none"
         c = self.confirmed
@@ -110,7 +123,7 @@ def suggest(found: Sensitivity, max_drop: float, progress: Callable[[Progress], 
     return Suggestion(
         chosen,
         drop(chosen.digital, range(trials, 2 * trials)),
-        max_drop,
+        float(max_drop),
         chosen.weights / sum(layer.weights for layer in everything),
         tuple(attempts),
         trials,

@@ -14,6 +14,7 @@ from samson.evaluation.metrics import Metric
 from samson.evaluation.scoring import Scores, value_of
 from samson.evaluation.statistics import Interval, mean_interval
 from samson.evaluation.trials import Progress
+from samson.records import Environment, Estimate, LayerRecord, SensitivityRecord
 
 if TYPE_CHECKING:
     from samson.evaluation.digital import Suggestion
@@ -96,6 +97,39 @@ class Sensitivity:
 
         return suggest(self, max_drop, progress)
 
+    def record(
+        self,
+        *,
+        network: str,
+        data: str,
+        examples: int,
+        environment: Environment,
+        finished: str,
+        suggestion: Suggestion | None = None,
+    ) -> SensitivityRecord:
+        """All of it as a record, for files and reports (see `SensitivityRecord` for the arguments)."""
+        return SensitivityRecord(
+            network=network,
+            data=data,
+            examples=examples,
+            noise=repr(self.task.noise),
+            metric=self.metric.name,
+            higher_is_better=self.metric.higher_is_better,
+            is_fraction=self.metric.bounds == (0, 1),
+            seed=self.task.seed,
+            confidence=self.confidence,
+            clean=self.clean,
+            noisy=self.noisy,
+            drop=as_estimate(self.drop),
+            rows=tuple(
+                LayerRecord(r.name, r.layer.weights, r.alone, r.others, as_estimate(r.drop), as_estimate(r.gain))
+                for r in self.rows
+            ),
+            suggestion=None if suggestion is None else suggestion.record(),
+            environment=environment,
+            finished=finished,
+        )
+
     def __str__(self) -> str:
         width = max(len(row.name) for row in self.rows)
         alone, digital = "drop with noise on it alone", "gain if it alone is digital"
@@ -146,3 +180,8 @@ def _resolution(values: Sequence[float], clean: Scores) -> float:
 
 def _shown(interval: Interval) -> str:
     return f"{interval.mean:+z.4f} [{interval.low:+z.4f}, {interval.high:+z.4f}]"
+
+
+def as_estimate(interval: Interval) -> Estimate:
+    """An interval as records hold it."""
+    return Estimate(interval.mean, interval.low, interval.high)

@@ -2,16 +2,20 @@
 
 from samson.records.codec import RecordError, read_json, replace_file, write_json
 from samson.records.run import Configuration, Environment, Level, RunRecord, Settings, Training, finite
+from samson.records.sensitivity import LayerRecord, SensitivityRecord, SuggestionRecord
 from samson.records.summary import Estimate, SummaryRow
 
 __all__ = [
     "Configuration",
     "Environment",
     "Estimate",
+    "LayerRecord",
     "Level",
     "RecordError",
     "RunRecord",
+    "SensitivityRecord",
     "Settings",
+    "SuggestionRecord",
     "SummaryRow",
     "Training",
     "finite",
