@@ -84,6 +84,6 @@ def test_the_table_marks_what_is_shown() -> None:
     assert "<td class='up'>+10.0" in lines[1]
     assert ("digital" in lines[0], "digital" in lines[1]) == (True, False)
     assert "not shown to be within" in sensitivity_page(record)
-    assert "<b>&lt;b&gt;</b> alone costs the most, 10.0 points" in headline(record)
+    assert "for 1 of them, the largest for <b>&lt;b&gt;</b>: 10.0 points" in headline(record)
     record = replace(record, rows=tuple(replace(row, drop=open_) for row in rows))
     assert "no layer alone shows a drop" in headline(record)

@@ -36,18 +36,19 @@ def sensitivity_page(record: SensitivityRecord) -> str:
 
 def headline(record: SensitivityRecord) -> str:
     """What the record says in a sentence or two."""
-    first = record.rows[0]
     noisy = sum(record.noisy) / len(record.noisy)
     sentence = (
-        f"{escape(record.metric)} {_value(record, record.clean)} without noise, {_value(record, noisy)} with noise on "
-        f"all {len(record.rows)} layers. "
+        f"{escape(record.metric.capitalize())} {_value(record, record.clean)} without noise, "
+        f"{_value(record, noisy)} with noise on all {len(record.rows)} layers. "
     )
-    if first.drop.low > 0:
-        return sentence + (
-            f"Noise on <b>{escape(first.name)}</b> alone costs the most, {_value(record, first.drop.mean)}"
-            f"{' points' if record.is_fraction else ''}."
-        )
-    return sentence + "Noise on no layer alone shows a drop."
+    shown = [row for row in record.rows if row.drop.low > 0]
+    if not shown:
+        return sentence + "Noise on no layer alone shows a drop."
+    points = " points" if record.is_fraction else ""
+    return sentence + (
+        f"Noise on one layer alone shows a drop for {len(shown)} of them, "
+        f"the largest for <b>{escape(shown[0].name)}</b>: {_value(record, shown[0].drop.mean)}{points}."
+    )
 
 
 def sensitivity_figure(record: SensitivityRecord) -> go.Figure:
@@ -55,13 +56,14 @@ def sensitivity_figure(record: SensitivityRecord) -> go.Figure:
     figure = go.Figure()
     names = [row.name for row in record.rows]
     scale = 100 if record.is_fraction else 1
-    for name, colour, symbol, estimates in (
-        (ALONE, ALONE_COLOUR, "circle", [row.drop for row in record.rows]),
-        (GAIN, GAIN_COLOUR, "diamond-open", [row.gain for row in record.rows]),
+    for name, colour, symbol, shift, estimates in (
+        (ALONE, ALONE_COLOUR, "circle", -0.14, [row.drop for row in record.rows]),
+        (GAIN, GAIN_COLOUR, "diamond", 0.14, [row.gain for row in record.rows]),
     ):
         figure.add_scatter(
             x=[scale * estimate.mean for estimate in estimates],
-            y=names,
+            y=[place + shift for place in range(len(names))],
+            text=names,
             error_x={
                 "type": "data",
                 "symmetric": False,
@@ -73,25 +75,31 @@ def sensitivity_figure(record: SensitivityRecord) -> go.Figure:
             name=name,
             mode="markers",
             marker={"color": colour, "size": 9, "symbol": symbol},
-            hovertemplate="%{y}: %{x:.4g} [%{customdata[0]:.4g}, %{customdata[1]:.4g}]",
+            hovertemplate="%{text}: %{x:.4g} [%{customdata[0]:.4g}, %{customdata[1]:.4g}]",
         )
     figure.add_vline(x=0, line={"color": BASELINE_COLOUR, "width": 1})
     figure.add_vline(x=scale * record.drop.mean, line={"color": BASELINE_COLOUR, "width": 2, "dash": "dot"})
     figure.add_annotation(
-        x=scale * record.drop.mean, y=1, yref="paper", yanchor="bottom", text="noise on all", showarrow=False
+        x=scale * record.drop.mean,
+        y=1,
+        yref="paper",
+        yanchor="top",
+        xanchor="left",
+        text="noise on all",
+        showarrow=False,
     )
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
     figure.update_layout(
-        **LAYOUT
-        | {
-            "height": 150 + 30 * len(names),
-            "margin": LAYOUT["margin"] | {"t": 36},
-            "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0, "yref": "container"},
-        },
-        scattermode="group",
-        scattergap=0.6,
+        **LAYOUT | {"height": 170 + 36 * len(names), "margin": LAYOUT["margin"] | {"t": 56}, "legend": legend}
     )
     figure.update_xaxes(title=f"{_unit(record)}, positive: worse with noise, or better if digital", zeroline=False)
-    figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], automargin=True, type="category")
+    figure.update_yaxes(
+        tickvals=list(range(len(names))),
+        ticktext=names,
+        range=[len(names) - 0.4, -0.9],
+        automargin=True,
+        zeroline=False,
+    )
     return figure
 
 
@@ -103,17 +111,17 @@ def sensitivity_table(record: SensitivityRecord) -> str:
     for rank, row in enumerate(record.rows, start=1):
         means = [_value(record, sum(values) / len(values)) for values in (row.alone, row.others)]
         lines.append(
-            f"<tr><th scope='row'>{rank}. {escape(row.name)}</th><td>{row.weights:,}</td>"
-            f"<td>{100 * row.weights / total:.1f} %</td><td>{means[0]}</td>{_cell(record, row.drop, 'down')}"
+            f"<tr><th scope='row'>{rank}. {escape(row.name)}</th><td>{row.weights:,}"
+            f" ({100 * row.weights / total:.1f} %)</td><td>{means[0]}</td>{_cell(record, row.drop, 'down')}"
             f"<td>{means[1]}</td>{_cell(record, row.gain, 'up')}"
             f"<td>{'digital' if row.name in digital else ''}</td></tr>"
         )
     noisy = _value(record, sum(record.noisy) / len(record.noisy))
     lines.append(
-        f"<tr><th scope='row'>all layers</th><td>{total:,}</td><td></td><td>{noisy}</td>"
+        f"<tr><th scope='row'>all layers</th><td>{total:,}</td><td>{noisy}</td>"
         f"{_cell(record, record.drop, 'down')}<td></td><td></td><td></td></tr>"
     )
-    header = ["Layer", "Weights", "Share", "Noise on it alone", "Drop", "On all others", "Gain", "Suggested"]
+    header = ["Layer", "Weights", "Noise on it", "Drop", "On all others", "Gain", "Keep"]
     return html_table(header, lines, "gain")
 
 
