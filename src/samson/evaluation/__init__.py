@@ -4,13 +4,17 @@ from samson.evaluation.budget import Budget, noise_budget
 from samson.evaluation.correlation import RankCorrelation, rank_correlation
 from samson.evaluation.crossed import crossed_interval
 from samson.evaluation.curvature import Trace, hessian_top, hessian_trace
+from samson.evaluation.digital import Attempt, Suggestion
 from samson.evaluation.executors import EXECUTORS, Executor, Ray, Serial, Torchrun, executor_named
 from samson.evaluation.landscape import Landscape, ascent_landscape, random_landscape
+from samson.evaluation.layers import Layer
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import METRICS, DataSetMetric, ExampleMetric, MeanThen
 from samson.evaluation.pairs import Difference, Family, Paired, compare, family
+from samson.evaluation.ranking import LayerRow, Sensitivity
 from samson.evaluation.result import Evaluation
 from samson.evaluation.scoring import accuracy
+from samson.evaluation.sensitivity import sensitivity
 from samson.evaluation.sharpness import WorstCase, average_rise, worst_case_rise
 from samson.evaluation.statistics import Interval, mean_interval, paired_interval, share_interval
 from samson.evaluation.stopping import betting_interval
@@ -21,6 +25,7 @@ from samson.evaluation.trials import Progress, Setting, evaluate
 __all__ = [
     "EXECUTORS",
     "METRICS",
+    "Attempt",
     "Budget",
     "DataSetMetric",
     "Difference",
@@ -30,6 +35,8 @@ __all__ = [
     "Family",
     "Interval",
     "Landscape",
+    "Layer",
+    "LayerRow",
     "Layout",
     "MeanThen",
     "Paired",
@@ -37,8 +44,10 @@ __all__ = [
     "RankCorrelation",
     "Ray",
     "ScoreTable",
+    "Sensitivity",
     "Serial",
     "Setting",
+    "Suggestion",
     "Torchrun",
     "Trace",
     "WorstCase",
@@ -58,6 +67,7 @@ __all__ = [
     "paired_interval",
     "random_landscape",
     "rank_correlation",
+    "sensitivity",
     "share_interval",
     "summarise",
     "worst_case_rise",

@@ -45,27 +45,51 @@ def scores(
     Raises:
         ValueError: If there is no example, or a metric gives no value for each.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    parts: list[Tensor] = []
-    accumulator = metric.fresh(device) if isinstance(metric, DataSetMetric) else None
-    examples = 0
+    device = device_of(model)
+    tally = Tally(metric, device)
     with evaluation_mode(model):
-        for number, pieces in _readings(batches, read_block):
+        for number, pieces in readings(batches, read_block):
             with nullcontext() if reading is None else reading(number):
                 for piece in pieces:
                     batch = piece.to(device, channels_last=channels_last)
-                    output = model(*batch.inputs, **batch.keywords)
-                    if isinstance(metric, ExampleMetric):
-                        parts.append(_checked(metric.score(output, batch.targets), batch, metric))
-                    elif accumulator is not None:
-                        accumulator.update(output, batch.targets)
-                    examples += len(batch)
-    if not examples:
-        raise ValueError("`data` must hold at least one example, got none.")
-    if accumulator is not None:
-        return float(accumulator.compute())
-    values = torch.cat(parts)
-    return (values if values.dtype == torch.bool else values.double()).cpu().numpy()
+                    tally.update(model(*batch.inputs, **batch.keywords), batch)
+    return tally.scores()
+
+
+class Tally:
+    """What a metric says of one pass over the data, batch by batch.
+
+    Args:
+        metric: What is measured.
+        device: Where the model computes.
+    """
+
+    def __init__(self, metric: Metric, device: torch.device) -> None:
+        self.metric, self._examples = metric, 0
+        self._parts: list[Tensor] = []
+        self._accumulator = metric.fresh(device) if isinstance(metric, DataSetMetric) else None
+
+    def update(self, output: Any, batch: Batch) -> None:
+        """Take in the output for a batch."""
+        if isinstance(self.metric, ExampleMetric):
+            self._parts.append(_checked(self.metric.score(output, batch.targets), batch, self.metric))
+        elif self._accumulator is not None:
+            self._accumulator.update(output, batch.targets)
+        self._examples += len(batch)
+
+    def scores(self) -> Scores:
+        """One value for each example, or one for the data set."""
+        if not self._examples:
+            raise ValueError("`data` must hold at least one example, got none.")
+        if self._accumulator is not None:
+            return float(self._accumulator.compute())
+        values = torch.cat(self._parts)
+        return (values if values.dtype == torch.bool else values.double()).cpu().numpy()
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model computes."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def value_of(found: Scores) -> float:
@@ -89,7 +113,8 @@ def accuracy(model: nn.Module, batches: Iterable[Any]) -> float:
     return value_of(scores(model, batches, METRICS["accuracy"]))
 
 
-def _readings(batches: Iterable[Any], size: int | None) -> Iterator[tuple[int, Iterator[Batch]]]:
+def readings(batches: Iterable[Any], size: int | None) -> Iterator[tuple[int, Iterator[Batch]]]:
+    """The batches by the number of the reading of the chip that they are computed with."""
     if size is None:
         yield 0, taken_apart(batches)
         return

@@ -11,7 +11,7 @@ from torch import nn
 
 from samson.evaluation.metrics import Metric
 from samson.evaluation.scoring import Scores, scores
-from samson.noise import WeightNoise, deploy, reestimated_norms
+from samson.noise import Chip, WeightNoise, deploy, reestimated_norms
 from samson.noise.periphery import Periphery
 from samson.noise.selection import Select
 
@@ -48,7 +48,11 @@ class Task:
 
     def __call__(self, number: int) -> Scores:
         """Run the trial of a number."""
-        chip = deploy(
+        return self.on(self.chip(number))
+
+    def chip(self, number: int) -> Chip:
+        """The chip of a number."""
+        return deploy(
             self.model,
             self.noise,
             seed=self.seed,
@@ -56,6 +60,9 @@ class Task:
             select=self.select,
             periphery=self.periphery,
         )
+
+    def on(self, chip: Chip) -> Scores:
+        """The scores on a chip."""
         with ExitStack() as stack:
             first = 0
             if self.norm_batches is not None:

@@ -3,6 +3,7 @@
 from samson.records.codec import RecordError, read_json, replace_file, write_json
 from samson.records.evaluation import BudgetRecord, EvaluationRecord, Measured, Subject
 from samson.records.run import Configuration, Environment, Level, RunRecord, Settings, Training, finite
+from samson.records.sensitivity import LayerRecord, SensitivityRecord, SuggestionRecord
 from samson.records.summary import Estimate, SummaryRow
 
 __all__ = [
@@ -11,12 +12,15 @@ __all__ = [
     "Environment",
     "Estimate",
     "EvaluationRecord",
+    "LayerRecord",
     "Level",
     "Measured",
     "RecordError",
     "RunRecord",
+    "SensitivityRecord",
     "Settings",
     "Subject",
+    "SuggestionRecord",
     "SummaryRow",
     "Training",
     "finite",

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
-from string import Template
-from typing import Any
-
-import plotly.io
-from plotly.offline import get_plotlyjs
 
 from samson.records import Configuration, RunRecord, SummaryRow
 from samson.report.figures import chips_figure, gain_figure, robustness_figure
+from samson.report.html import figure_div, html_row, html_table, page
 from samson.report.tables import by_method, holds_up_to, percent, points
 
 Row = Sequence[str]
@@ -35,18 +30,17 @@ def render(records: Sequence[RunRecord], rows: Sequence[SummaryRow], baseline: s
     plan = records[0].configuration
     planned = len(plan.methods) * plan.seeds
     paired = any(row.gain for row in rows)
-    template = Template(files("samson.report").joinpath("template.html").read_text(encoding="utf-8"))
-    return template.substitute(
+    return page(
+        "template.html",
         title=escape(f"{plan.data} under {plan.noise} noise"),
-        plotly=get_plotlyjs(),
         headline=headline(rows, baseline),
         unfinished="" if len(records) == planned else _unfinished(len(records), planned),
-        robustness=_div(robustness_figure(rows, baseline), "robustness"),
+        robustness=figure_div(robustness_figure(rows, baseline), "robustness"),
         table=accuracy_table(rows),
-        gain=_div(gain_figure(rows, baseline), "gain") if paired else "",
+        gain=figure_div(gain_figure(rows, baseline), "gain") if paired else "",
         gain_table=gain_table(rows) if paired else "<p>There is no run of the baseline to compare with.</p>",
         baseline=escape(baseline),
-        chips=_div(chips_figure(records, baseline), "chips"),
+        chips=figure_div(chips_figure(records, baseline), "chips"),
         what=_what(records),
         settings=_settings(plan),
         command=escape(command(plan)),
@@ -97,7 +91,7 @@ def accuracy_table(rows: Sequence[SummaryRow]) -> str:
                 f"<small>worst {100 * row.worst:.1f}<br>sd {100 * row.std:.1f}</small></td>"
             )
         lines.append("<tr>" + "".join(cells) + "</tr>")
-    return _table(["Method", *(f"{level:g}" for level in levels)], lines, "heat")
+    return html_table(["Method", *(f"{level:g}" for level in levels)], lines, "heat")
 
 
 def gain_table(rows: Sequence[SummaryRow]) -> str:
@@ -114,7 +108,7 @@ def gain_table(rows: Sequence[SummaryRow]) -> str:
             sign = "" if gain is None or not known else "up" if gain.low > 0 else "down" if gain.high < 0 else ""
             cells.append(f"<td class='{sign}'>{'' if gain is None else points(gain)}</td>")
         lines.append("<tr>" + "".join(cells) + "</tr>")
-    return _table(["Method", *(f"{level:g}" for level in levels)], lines, "gain")
+    return html_table(["Method", *(f"{level:g}" for level in levels)], lines, "gain")
 
 
 def command(plan: Configuration) -> str:
@@ -140,44 +134,25 @@ def _what(records: Sequence[RunRecord]) -> str:
         "Chips": f"{plan.trials} per network and level, the same for every method (seed {plan.chip_seed})",
         "Examples": f"{records[0].examples} of the {records[0].split} split",
     }
-    return _table([], (_line(item) for item in facts.items()), "facts")
+    return html_table([], (html_row(item) for item in facts.items()), "facts")
 
 
 def _settings(plan: Configuration) -> str:
     names = sorted({name for settings in plan.methods.values() for name in settings})
     lines = (
-        _line([method, *(_number(settings[name]) if name in settings else "" for name in names)])
+        html_row([method, *(_number(settings[name]) if name in settings else "" for name in names)])
         for method, settings in plan.methods.items()
     )
-    return _table(["Method", *names], lines, "settings")
+    return html_table(["Method", *names], lines, "settings")
 
 
 def _versions(records: Sequence[RunRecord]) -> str:
     found = {name: sorted({str(vars(r.environment)[name]) for r in records}) for name in vars(records[0].environment)}
-    return _table([], (_line([name, " and ".join(values)]) for name, values in found.items()), "facts")
+    return html_table([], (html_row([name, " and ".join(values)]) for name, values in found.items()), "facts")
 
 
 def _unfinished(found: int, planned: int) -> str:
     return f"<p class='note'>{found} of {planned} runs are finished; this report shows those.</p>"
-
-
-def _line(cells: Iterable[str]) -> str:
-    first, *others = cells
-    return f"<tr><th scope='row'>{escape(first)}</th>" + "".join(f"<td>{escape(c)}</td>" for c in others) + "</tr>"
-
-
-def _table(header: Sequence[str], lines: Iterable[str], kind: str) -> str:
-    head = (
-        "<thead><tr>" + "".join(f"<th scope='col'>{escape(h)}</th>" for h in header) + "</tr></thead>" if header else ""
-    )
-    return f"<div class='scroll'><table class='{kind}'>{head}<tbody>{''.join(lines)}</tbody></table></div>"
-
-
-def _div(figure: Any, name: str) -> str:
-    buttons = [["zoom2d", "pan2d", "resetScale2d", "toImage"]]
-    config = {"responsive": True, "displaylogo": False, "modeBarButtons": buttons}
-    html: str = plotly.io.to_html(figure, config=config, include_plotlyjs=False, full_html=False, div_id=name)
-    return html
 
 
 def _number(value: float | str) -> str:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from html import escape
-from importlib.resources import files
-from string import Template
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from samson.records import Estimate
 from samson.records.sharpness import CorrelationRow, SharpnessRecord
 from samson.report.figures import LAYOUT, colours
-from samson.report.page import _div, _line, _table
+from samson.report.html import figure_div, html_row, html_table, page
 
 AXES = {
     "loss": "Loss",
@@ -118,19 +115,16 @@ def render_sharpness(record: SharpnessRecord, baseline: str = "sgd") -> str:
     """
     if not record.networks:
         raise ValueError("`record` must hold at least one network, got none.")
-    room = files("samson.report")
-    head = room.joinpath("template.html").read_text(encoding="utf-8").partition("<body>")[0]
-    template = Template(head + room.joinpath("sharpness.html").read_text(encoding="utf-8"))
     plan, settings = record.configuration, record.settings
-    return template.substitute(
+    return page(
+        "sharpness.html",
         title=escape(f"Sharpness on {plan.data}, {plan.noise} noise"),
-        plotly=get_plotlyjs(),
         headline=_headline(record),
         sharp_split=escape(settings.split),
         robust_split=escape(record.robustness_split),
         examples=settings.examples,
         figures="".join(
-            f"<h3>{escape(measure)}</h3>" + _div(sharpness_figure(record, measure, baseline), f"measure-{number}")
+            f"<h3>{escape(measure)}</h3>" + figure_div(sharpness_figure(record, measure, baseline), f"measure-{number}")
             for number, measure in enumerate(record.measures)
         ),
         kendall=_correlations(record, lambda row: (row.kendall, row.kendall_of_means)),
@@ -176,7 +170,7 @@ def _correlations(record: SharpnessRecord, pick: Callable[[CorrelationRow], tupl
     for measure in record.measures:
         cells = (_cell(found.get((measure, level))) for level in levels)
         lines.append(f"<tr><th scope='row'>{escape(measure)}</th>{''.join(cells)}</tr>")
-    return _table(["Measure", *(f"{level:g}" for level in levels)], lines, "heat")
+    return html_table(["Measure", *(f"{level:g}" for level in levels)], lines, "heat")
 
 
 def _cell(found: tuple[Estimate, float] | None) -> str:
@@ -202,7 +196,7 @@ def _what(record: SharpnessRecord) -> str:
         "Balls": "; ".join(f"{name}: {_words(of_rule.items())}" for name, of_rule in settings.rules.items()),
         "Steps": f"{settings.steps} for the worst case",
     }
-    return _table([], (_line(item) for item in facts.items()), "facts")
+    return html_table([], (html_row(item) for item in facts.items()), "facts")
 
 
 def _words(settings: Iterable[tuple[str, float | str]]) -> str:

@@ -1,0 +1,41 @@
+"""What the pages have in common: one self-contained file from a template, tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import plotly.io
+from plotly.offline import get_plotlyjs
+
+
+def page(template: str, **parts: object) -> str:
+    """A page from a template of this package, with style and plotly inside; it opens offline."""
+    folder = files("samson.report")
+    text, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in (template, "style.css"))
+    return Template(text).substitute(style=style, plotly=get_plotlyjs(), **parts)
+
+
+def html_row(cells: Iterable[str]) -> str:
+    """A row of a table; the first cell is its heading."""
+    first, *others = cells
+    return f"<tr><th scope='row'>{escape(first)}</th>" + "".join(f"<td>{escape(c)}</td>" for c in others) + "</tr>"
+
+
+def html_table(header: Sequence[str], lines: Iterable[str], kind: str) -> str:
+    """A table of rows, of a kind that the style knows."""
+    head = (
+        "<thead><tr>" + "".join(f"<th scope='col'>{escape(h)}</th>" for h in header) + "</tr></thead>" if header else ""
+    )
+    return f"<div class='scroll'><table class='{kind}'>{head}<tbody>{''.join(lines)}</tbody></table></div>"
+
+
+def figure_div(figure: Any, name: str) -> str:
+    """A figure of plotly; its script stands in the page's head."""
+    buttons = [["zoom2d", "pan2d", "resetScale2d", "toImage"]]
+    config = {"responsive": True, "displaylogo": False, "modeBarButtons": buttons}
+    html: str = plotly.io.to_html(figure, config=config, include_plotlyjs=False, full_html=False, div_id=name)
+    return html

@@ -1,0 +1,155 @@
+"""Sensitivity of layers: known truths, both directions of a metric, and suggestions that are confirmed."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from samson.evaluation import Progress, Sensitivity, evaluate, sensitivity
+from samson.evaluation.layers import layers_on_chip
+from samson.noise import Gaussian
+
+TRIALS = 100
+SCALES = {"small": 0.1, "large": 2.0, "middle": 0.5}
+
+
+class Sum(nn.Module):
+    """The sum of three scalar layers; a fourth is multiplied by 0. Unit weights, so noise is N(0, σ²) on each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in (*SCALES, "nothing"):
+            layer = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+            nn.init.ones_(layer.weight)
+            self.add_module(name, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = sum(scale * self.get_submodule(name)(x) for name, scale in SCALES.items())
+        return total + 0 * self.get_submodule("nothing")(x)
+
+
+def data() -> tuple[Tensor, Tensor]:
+    x = torch.tensor([[1.0], [-1.0], [2.0]], dtype=torch.float64)
+    return x, x * sum(SCALES.values())  # no error without noise
+
+
+def ranked(trials: int = TRIALS, **setting: object) -> Sensitivity:
+    return sensitivity(Sum(), data(), Gaussian(0.3), trials=trials, metric="mse", **setting)
+
+
+def test_drops_are_the_known_truth() -> None:
+    """With noise on a layer of scale a the mean squared error is (a·σ·ξ)²·mean(x²): lower is better."""
+    found = ranked()
+    assert found.clean == 0
+    assert [row.name for row in found.rows] == ["large", "middle", "small", "nothing"]
+    for row in found.rows:
+        expected = SCALES.get(row.name, 0) ** 2 * 0.09 * 2
+        error = expected * math.sqrt(2 / TRIALS)  # a χ² with one degree of freedom
+        assert abs(row.drop.mean - expected) <= 4 * error
+        assert row.drop.low < row.drop.mean < row.drop.high or row.name == "nothing"
+    total = sum(a**2 for a in SCALES.values()) * 0.18
+    assert abs(found.drop.mean - total) < 4 * total * math.sqrt(2 / TRIALS)
+    assert found.rows[-1].drop.mean == 0
+    assert found.rows[-1].gain.mean == 0
+    assert found.rows[0].gain.low > 0
+
+
+def test_chips_are_common() -> None:
+    """Errors add up chip by chip: √mse of all is |Σ a·ξ|·√2, with the ξ of each layer alone."""
+    found = ranked(trials=5)
+    rows = {row.name: row for row in found.rows}
+    for chip in range(5):
+        alone = [rows[name].alone[chip] ** 0.5 for name in SCALES]
+        sums = [abs(sum(s * v for s, v in zip(signs, alone, strict=True))) for signs in product((1, -1), repeat=3)]
+        assert min(abs(value - found.noisy[chip] ** 0.5) for value in sums) < 1e-6
+    middle = evaluate(Sum(), data(), Gaussian(0.3), trials=5, metric="mse", select="middle")
+    assert rows["middle"].alone == middle.trials
+    others = evaluate(Sum(), data(), Gaussian(0.3), trials=5, metric="mse", select=["small", "large", "nothing"])
+    assert rows["middle"].others == others.trials
+    gains = np.array(found.noisy) - others.trials  # lower is better
+    assert rows["middle"].gain.mean == pytest.approx(gains.mean())
+
+
+def test_the_table_says_what_it_shows() -> None:
+    text = str(ranked(trials=3))
+    assert [line.split()[0] for line in text.splitlines()[2:6]] == ["large", "middle", "small", "nothing"]
+    assert "3 chips" in text
+    assert "the 9 intervals hold together with 95% (Bonferroni)" in text
+
+
+def test_higher_is_better_has_drops_of_the_same_sign() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+    x = torch.randn(200, 4)
+    found = sensitivity(model, (x, model(x).argmax(1)), Gaussian(0.3), trials=10)
+    assert found.clean == 1.0
+    for row in found.rows:
+        assert row.drop.mean > 0
+        assert row.drop.mean == pytest.approx(1 - np.mean(row.alone))
+        assert row.gain.mean == pytest.approx(np.mean(row.others) - np.mean(found.noisy))
+
+
+def test_a_suggestion_is_confirmed_on_other_chips() -> None:
+    found, seen = ranked(trials=30), []
+    suggestion = found.keep_digital(0.2, progress=seen.append)
+    assert suggestion.digital == ("large",)  # .045 + .002 are left, of .77
+    assert suggestion.share == 0.25
+    assert suggestion.holds
+    assert suggestion.chosen.drop.mean == pytest.approx(np.mean(found.rows[0].others))
+    fresh = evaluate(Sum(), data(), Gaussian(0.3), trials=60, metric="mse", select=["small", "middle", "nothing"])
+    assert suggestion.confirmed.mean == pytest.approx(np.mean(fresh.trials[30:]))  # chips 30 to 59
+    assert suggestion.confirmed.mean != suggestion.chosen.drop.mean
+    assert seen[-1] == Progress(30, 30, 30, None)
+    assert "confirm it on others" in str(suggestion)
+
+
+def test_a_suggestion_may_be_empty_or_everything() -> None:
+    found = ranked(trials=5)
+    nothing = found.keep_digital(100.0)
+    assert (nothing.digital, nothing.share, nothing.chosen.drop.mean) == ((), 0.0, found.drop.mean)
+    everything = found.keep_digital(1e-30)
+    assert set(everything.digital) >= set(SCALES)
+    assert everything.confirmed.high <= 1e-30
+
+
+def test_a_limit_that_the_other_chips_do_not_confirm_is_said() -> None:
+    holds = set()
+    for seed in range(6):
+        found = ranked(trials=10, seed=seed)
+        suggestion = found.keep_digital(found.keep_digital(0.2).chosen.drop.high)  # just within the limit: luck
+        holds.add(suggestion.holds)
+        assert suggestion.holds is (suggestion.confirmed.high <= suggestion.max_drop)
+        assert ("NOT shown" in str(suggestion)) is not suggestion.holds
+    assert holds == {True, False}
+
+
+def test_layers_that_share_a_weight_are_one() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3), nn.LSTM(3, 2))
+    model[2].weight = model[0].weight
+    assert [(layer.name, layer.tensors, layer.weights) for layer in layers_on_chip(model)] == [
+        ("0", ("0.weight",), 9),
+        ("3", ("3.weight_ih_l0", "3.weight_hh_l0"), 40),
+    ]
+    assert layers_on_chip(model, ["3.weight_hh_l0"])[0].tensors == ("3.weight_hh_l0",)
+    assert layers_on_chip(nn.Linear(2, 2))[0].name == "weight"
+
+
+def test_bad_input_is_an_error() -> None:
+    for text, arguments in {
+        "`trials` must be at least 2": {"trials": 1},
+        "`confidence` must lie between": {"confidence": 1.0},
+        "at least 2 layers on the chip to rank, got only `large`": {"select": "large"},
+        "without noise": {"select": "absent"},
+        "Did you mean 'mse'": {"metric": "msee"},
+    }.items():
+        with pytest.raises(ValueError, match=text):
+            sensitivity(Sum(), data(), Gaussian(0.1), **arguments)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'chips'"):
+        sensitivity(Sum(), data(), Gaussian(0.1), chips=3)
+    found = ranked(trials=2)
+    for limit in (0.0, -0.1, math.inf):
+        with pytest.raises(ValueError, match="`max_drop` must be > 0"):
+            found.keep_digital(limit)

@@ -1,0 +1,89 @@
+"""The record of a sensitivity analysis, and its page."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from samson.evaluation import sensitivity
+from samson.noise import Gaussian
+from samson.records import Estimate, RecordError, SensitivityRecord, read_json, write_json
+from samson.report.sensitivity import headline, sensitivity_figure, sensitivity_page, sensitivity_table
+from tests.builders import ENVIRONMENT
+from tests.report.test_report import Links
+
+
+def made(metric: str = "accuracy") -> SensitivityRecord:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+    x = torch.randn(100, 4)
+    found = sensitivity(model, (x, model(x).argmax(1)), Gaussian(0.3), trials=4, metric=metric)
+    return found.record(
+        network="net",
+        data="noise",
+        examples=100,
+        environment=ENVIRONMENT,
+        finished="2026-01-01T00:00:00+00:00",
+        suggestion=found.keep_digital(0.5),
+    )
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    record = made()
+    write_json(tmp_path / "sensitivity.json", record)
+    assert read_json(tmp_path / "sensitivity.json", SensitivityRecord) == record
+    text = (tmp_path / "sensitivity.json").read_text()
+    for old, new, error in (
+        ('"version": 1', '"version": 2', "`version` must be 1"),
+        ('"alone": [', '"alone": [\n0.5,', "must hold 4 chips, got 5 and 4"),
+    ):
+        (tmp_path / "bad.json").write_text(text.replace(old, new))
+        with pytest.raises(RecordError, match=error):
+            read_json(tmp_path / "bad.json", SensitivityRecord)
+    with pytest.raises(ValueError, match="must name layers of `rows`, got absent"):
+        replace(record, suggestion=replace(record.suggestion, digital=("absent",)))
+
+
+def test_the_figure_holds_the_numbers() -> None:
+    record = made()
+    drops, gains = sensitivity_figure(record).data
+    assert list(drops.x) == pytest.approx([100 * row.drop.mean for row in record.rows])
+    assert list(drops.x) == sorted(drops.x, reverse=True)
+    ends = [x + length for x, length in zip(gains.x, gains.error_x.array, strict=True)]
+    assert ends == pytest.approx([100 * row.gain.high for row in record.rows])
+    assert sensitivity_figure(made("cross-entropy")).data[0].x[0] < 50  # nats, not percent
+
+
+def test_the_page_is_one_file_that_opens_offline() -> None:
+    record = made()
+    page = sensitivity_page(record)
+    links = Links()
+    links.feed(page)
+    assert links.found == []
+    assert "$" not in re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
+    assert "url(" not in re.search(r"<style>(.*?)</style>", page, re.DOTALL).group(1)
+    for text in ("Gaussian(sigma=0.3", "5 intervals", "over 4 chips", "confirm it on"):
+        assert text in page
+    assert "No suggestion was asked for" in sensitivity_page(replace(record, suggestion=None))
+
+
+def test_the_table_marks_what_is_shown() -> None:
+    record = made()
+    first, second = record.rows
+    clear, open_ = Estimate(0.1, 0.05, 0.15), Estimate(0.02, -0.01, 0.05)
+    rows = (replace(first, name="<b>", drop=clear, gain=open_), replace(second, drop=open_, gain=clear))
+    suggestion = replace(record.suggestion, digital=("<b>",), confirmed=Estimate(0.1, 0, 0.6))
+    record = replace(record, rows=rows, suggestion=suggestion)
+    lines = sensitivity_table(record).split("<tr>")[2:]
+    assert "<th scope='row'>1. &lt;b&gt;</th>" in lines[0]
+    assert "<td class='down'>+10.0 [+5.0, +15.0]</td>" in lines[0]
+    assert "<td class=''>+2.0 [-1.0, +5.0]</td>" in lines[0]
+    assert "<td class='up'>+10.0" in lines[1]
+    assert ("digital" in lines[0], "digital" in lines[1]) == (True, False)
+    assert "not shown to be within" in sensitivity_page(record)
+    assert "for 1 of them, the largest for <b>&lt;b&gt;</b>: 10.0 points" in headline(record)
+    record = replace(record, rows=tuple(replace(row, drop=open_) for row in rows))
+    assert "no layer alone shows a drop" in headline(record)
