@@ -8,11 +8,12 @@ import pytest
 from safetensors.torch import save_file
 
 from samson.cli import main
-from samson.cli.evaluating import parse_times
-from samson.evaluation import Layout, evaluate, noise_budget
+from samson.cli.options import parse_times
+from samson.evaluation import Layout, evaluate, noise_budget, sensitivity
 from samson.experiments import SetupError
 from samson.noise import PCM, Gaussian
-from samson.records import BudgetRecord, EvaluationRecord, read_json
+from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
+from samson.report.budget import budget_page
 
 NETWORK = """
 import torch
@@ -161,3 +162,52 @@ def test_bad_input_is_named(samson, options: list[str], words: list[str]) -> Non
     for word in words:
         assert word in err
     assert "Traceback" not in err
+
+
+TWO_LAYERS = """
+import torch
+from torch import nn
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 3))
+
+def batches():
+    x = torch.randn(60, 6, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return [(x, network()(x).argmax(1))]
+"""
+
+
+def test_a_sensitivity_is_the_librarys_and_has_a_page(samson, tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(TWO_LAYERS)
+    sys.modules.pop("two", None)
+    status, out, _ = samson(
+        *("sensitivity", "two:network", "--data", "two:batches", "--level", ".3", "--trials", 5, "--max-drop", ".2"),
+        *("--out", "layers.json", "--page", "layers.html"),
+    )
+    assert status == 0
+    names: dict[str, object] = {}
+    exec(TWO_LAYERS, names)
+    found = sensitivity(names["network"](), names["batches"](), Gaussian(0.3), trials=5)
+    record = read_json(tmp_path / "layers.json", SensitivityRecord)
+    assert [(row.name, row.alone) for row in record.rows] == [(row.name, row.alone) for row in found.rows]
+    assert record.examples == 60
+    assert record.suggestion is not None
+    assert str(found.keep_digital(0.2)).splitlines()[0] in out
+    page = (tmp_path / "layers.html").read_text()
+    assert f"{found.rows[0].name}</th>" in page
+
+
+def test_a_budget_has_a_page(samson, tmp_path: Path) -> None:
+    status, out, _ = samson(
+        *("budget", "mine:network", "--data", "mine:batches", "--low", ".01", "--high", 1, "--max-drop", ".1"),
+        *("--trials", 6, "--out", "budget.json", "--page", "budget.html"),
+    )
+    assert status == 0
+    assert "Page: " in out
+    page, record = (tmp_path / "budget.html").read_text(), read_json(tmp_path / "budget.json", BudgetRecord)
+    assert f"<b>{record.holds_up_to:.3g}</b>, the mean drop is at most 10.0 points" in page
+    assert page == budget_page(record)
+    for row in record.measured:
+        assert f"<th scope='row'>{row.label}</th>" in page

@@ -24,7 +24,6 @@ def made(metric: str = "accuracy") -> SensitivityRecord:
     return found.record(
         network="net",
         data="noise",
-        examples=100,
         environment=ENVIRONMENT,
         finished="2026-01-01T00:00:00+00:00",
         suggestion=found.keep_digital(0.5),

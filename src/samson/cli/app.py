@@ -11,7 +11,10 @@ import typer
 from rich.console import Console
 
 from samson.cli import listing
-from samson.cli.evaluating import budget_model, evaluate_model, parse_levels
+from samson.cli.budgeting import budget_model
+from samson.cli.evaluating import evaluate_model
+from samson.cli.layering import sensitivity_of_model
+from samson.cli.options import parse_levels
 from samson.cli.progress import Bars, Lines
 from samson.cli.sharpness import sharpness
 from samson.cli.tables import accuracy_table, gain_table
@@ -111,6 +114,7 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a comparison."
 
 app.command(name="evaluate")(evaluate_model)
 app.command(name="budget")(budget_model)
+app.command(name="sensitivity")(sensitivity_of_model)
 
 
 def write_report(folder: Path, records: Sequence[RunRecord]) -> None:

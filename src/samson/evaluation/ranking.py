@@ -53,6 +53,7 @@ class Sensitivity:
         clean: The metric without noise.
         noisy: The metric with noise on all layers, one value a chip.
         drop: By how much noise on all layers makes the metric worse.
+        examples: Number of examples, if the metric has a value for each.
         confidence: That all intervals hold together, between 0 and 1.
         not_reused: Why every pass was computed in full, if so.
         task: What was run.
@@ -63,6 +64,7 @@ class Sensitivity:
     clean: float
     noisy: tuple[float, ...]
     drop: Interval
+    examples: int | None
     confidence: float
     not_reused: str | None
     task: LayersTask = field(repr=False)
@@ -102,7 +104,6 @@ class Sensitivity:
         *,
         network: str,
         data: str,
-        examples: int,
         environment: Environment,
         finished: str,
         suggestion: Suggestion | None = None,
@@ -111,7 +112,7 @@ class Sensitivity:
         return SensitivityRecord(
             network=network,
             data=data,
-            examples=examples,
+            examples=self.examples,
             noise=repr(self.task.noise),
             metric=self.metric.name,
             higher_is_better=self.metric.higher_is_better,

@@ -99,6 +99,7 @@ def sensitivity(
         value_of(clean),
         noisy,
         drop_interval(noisy, clean, task.metric, level),
+        None if isinstance(clean, float) else len(clean),
         confidence,
         not_reused,
         task,

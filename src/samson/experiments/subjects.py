@@ -157,7 +157,7 @@ def budget_record(
     model: nn.Module,
 ) -> BudgetRecord:
     """The record of a budget."""
-    rows = tuple(measured(f"{level:g}", make(level), level, e) for level, e in found.evaluations.items())
+    rows = tuple(measured(f"{level:.3g}", make(level), level, e) for level, e in found.evaluations.items())
     ends = (found.interval.mean, found.interval.low, found.interval.high)
     return BudgetRecord(
         subject_of(request, data, next(iter(found.evaluations.values())), setting),

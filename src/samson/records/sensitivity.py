@@ -64,7 +64,7 @@ class SensitivityRecord:
     Args:
         network: What was measured, for example the path of a checkpoint.
         data: Name of the data set and split.
-        examples: Number of its examples.
+        examples: Number of its examples, if the metric has a value for each.
         noise: The noise with its settings.
         metric: Name of the metric.
         higher_is_better: Its direction; drops and gains are positive where they are worse and better.
@@ -83,7 +83,7 @@ class SensitivityRecord:
 
     network: str
     data: str
-    examples: int
+    examples: int | None
     noise: str
     metric: str
     higher_is_better: bool

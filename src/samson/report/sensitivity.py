@@ -30,7 +30,7 @@ def sensitivity_page(record: SensitivityRecord) -> str:
         chips=len(record.noisy),
         confidence=f"{100 * record.confidence:g} %",
         intervals=record.intervals,
-        examples=record.examples,
+        examples=_examples(record),
     )
 
 
@@ -125,6 +125,10 @@ def sensitivity_table(record: SensitivityRecord) -> str:
     return html_table(header, lines, "gain")
 
 
+def _examples(record: SensitivityRecord) -> str:
+    return "examples" if record.examples is None else f"{record.examples} examples"
+
+
 def _cell(record: SensitivityRecord, estimate: Estimate, colour: str) -> str:
     known = estimate.low > 0 or estimate.high < 0
     return f"<td class='{colour if known else ''}'>{_interval(record, estimate)}</td>"
@@ -158,7 +162,7 @@ def _suggestion(record: SensitivityRecord) -> str:
         f"that did not choose, the drop is {_interval(record, found.confirmed)}, {verdict} the {limit} allowed.</p>"
         f"<p class='soft'>Chosen among {found.attempts} sets on the {len(record.noisy)} chips above, where its drop "
         f"was {_interval(record, found.chosen)}, which the choice makes look better than it is. Each interval holds "
-        f"by itself with {100 * found.confidence:g} %. Both are on the same {record.examples} examples: confirm it on "
+        f"by itself with {100 * found.confidence:g} %. Both are on the same {_examples(record)}: confirm it on "
         "others.</p>"
     )
 
@@ -166,7 +170,7 @@ def _suggestion(record: SensitivityRecord) -> str:
 def _what(record: SensitivityRecord) -> str:
     facts = {
         "Network": record.network,
-        "Data": f"{record.data}, {record.examples} examples",
+        "Data": f"{record.data}, {_examples(record)}",
         "Noise": record.noise,
         "Metric": f"{record.metric}, {'higher' if record.higher_is_better else 'lower'} is better",
         "Chips": f"{len(record.noisy)}, the same for every line (seed {record.seed})",

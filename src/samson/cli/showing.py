@@ -1,0 +1,78 @@
+"""What the commands about one model show: progress, numbers with intervals, and pages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from samson.evaluation import METRICS, Evaluation, Interval
+from samson.evaluation import Progress as State
+from samson.records import replace_file
+
+
+def speaks() -> bool:
+    """Whether this process shows and writes results: of several that torchrun started, the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def table_of(title: str, at_least: float | None) -> Table:
+    """An empty table of kinds of chips, with a column for a yield if one is asked for."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    names = ["Noise", "Mean over chips [95 %]", "Worst", *([] if at_least is None else [f"≥ {at_least:g}"]), "Chips"]
+    for name in names:
+        table.add_column(name, justify="left" if name == "Noise" else "right", no_wrap=name != "Noise")
+    return table
+
+
+def shown(value: float, metric: str) -> str:
+    """Accuracies in percent, anything else as it is."""
+    return f"{100 * value:.1f} %" if METRICS[metric].bounds == (0.0, 1.0) else f"{value:.4g}"
+
+
+def shown_interval(found: Interval, metric: str) -> str:
+    """A mean with the ends of its interval."""
+    return f"{shown(found.mean, metric)} [{shown(found.low, metric)}, {shown(found.high, metric)}]"
+
+
+def shown_share(result: Evaluation, value: float) -> str:
+    """The share of chips that are at least as good as a value, with its exact interval."""
+    share = result.yield_at(value)
+    return f"{100 * share.mean:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"
+
+
+def write_page(path: Path | None, render: Callable[[], str]) -> None:
+    """Write a page where one is asked for, and say where it is."""
+    if path is not None:
+        replace_file(path, render().encode())
+        Console().print(f"Page: {path.resolve()}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def chip_bar() -> Iterator[Callable[[str, str], Callable[[State], None]]]:
+    """A progress bar that also shows the interval of the chips so far."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[so_far]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True, quiet=not speaks()), transient=True) as bars:
+        task = bars.add_task("chips", total=None, so_far="")
+
+        def told(label: str, metric: str) -> Callable[[State], None]:
+            def update(state: State) -> None:
+                i = state.interval
+                so_far = "" if i is None else shown_interval(i, metric)
+                bars.update(task, description=label, completed=state.done, total=state.planned, so_far=so_far)
+
+            return update
+
+        yield told

@@ -1,0 +1,141 @@
+"""The page of a noise budget: the metric against the level, and up to where it holds."""
+
+from __future__ import annotations
+
+from html import escape
+
+import plotly.graph_objects as go
+
+from samson.records import BudgetRecord, Estimate
+from samson.report.figures import BASELINE_COLOUR, LAYOUT, PALETTE
+from samson.report.html import figure_div, html_row, html_table, page
+
+COLOUR, LIMIT_COLOUR = PALETTE[5], PALETTE[4]
+
+
+def budget_page(record: BudgetRecord) -> str:
+    """Make the page's HTML; it opens offline."""
+    subject = record.subject
+    return page(
+        "budget.html",
+        title=escape(f"{subject.model}: how much {record.family} noise it stands"),
+        headline=headline(record),
+        figure=figure_div(budget_figure(record), "budget"),
+        table=_table(record),
+        what=_what(record),
+        versions=html_table([], (html_row([k, str(v)]) for k, v in vars(record.environment).items()), "facts"),
+        chips=len(record.measured[0].trials),
+        confidence=f"{100 * subject.confidence:g} %",
+        examples="the" if subject.examples is None else f"these {subject.examples}",
+    )
+
+
+def headline(record: BudgetRecord) -> str:
+    """What the record says in a sentence or two."""
+    limit = f"{_value(record, record.max_drop)}{' of the value' if record.relative else _points(record)}"
+    what = (
+        f"the mean drop is at most {limit}"
+        if record.criterion == "mean"
+        else f"at least {100 * record.min_yield:g} % of the chips drop by at most {limit}"
+    )
+    if record.holds_up_to is None:
+        return f"None: already at {record.unit} {record.low:g} it is not sure that {what}."
+    least = "At least up" if record.holds_up_to == record.high else "Up"
+    volts = "" if record.voltage is None else f" That is {record.voltage:.3f} of the lowest voltage without errors."
+    return f"{least} to {escape(record.unit)} <b>{record.holds_up_to:.3g}</b>, {what}.{volts}"
+
+
+def budget_figure(record: BudgetRecord) -> go.Figure:
+    """The mean over chips with its interval and every chip, against the level on a logarithmic axis."""
+    scale = 100 if _is_fraction(record) else 1
+    levels = [row.level for row in record.measured if row.level is not None]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[level for level, row in zip(levels, record.measured, strict=True) for _ in row.trials],
+        y=[scale * value for row in record.measured for value in row.trials],
+        mode="markers",
+        marker={"color": COLOUR, "size": 4, "opacity": 0.25},
+        name="every chip",
+        hoverinfo="skip",
+    )
+    estimates = [row.estimate for row in record.measured]
+    figure.add_scatter(
+        x=levels,
+        y=[scale * estimate.mean for estimate in estimates],
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [scale * (estimate.high - estimate.mean) for estimate in estimates],
+            "arrayminus": [scale * (estimate.mean - estimate.low) for estimate in estimates],
+        },
+        mode="lines+markers",
+        line={"color": COLOUR, "width": 2.5},
+        name="mean over chips",
+        hovertemplate="%{x:.3g}: %{y:.4g}",
+    )
+    limit = record.max_drop * (abs(record.clean) if record.relative else 1)
+    bound = record.clean - limit if record.subject.higher_is_better else record.clean + limit
+    grey = {"color": BASELINE_COLOUR, "width": 1.5, "dash": "dot"}
+    figure.add_hline(
+        y=scale * record.clean, line=grey, annotation_text="without noise", annotation_position="bottom left"
+    )
+    figure.add_hline(
+        y=scale * bound,
+        line={"color": LIMIT_COLOUR, "width": 2},
+        annotation_text="limit",
+        annotation_position="bottom left",
+    )
+    if record.holds_up_to is not None:
+        figure.add_vrect(
+            x0=record.low, x1=record.holds_up_to, fillcolor=PALETTE[1], opacity=0.12, line_width=0, layer="below"
+        )
+    figure.update_layout(**LAYOUT | {"legend": {"x": 0.02, "y": 0.05, "yanchor": "bottom"}})
+    figure.update_xaxes(type="log", dtick="D2", title=f"{record.family}: {record.unit}")
+    figure.update_yaxes(title=f"{record.subject.metric}{' (%)' if scale == 100 else ''}", zeroline=False)
+    return figure
+
+
+def _table(record: BudgetRecord) -> str:
+    lines = []
+    for row in record.measured:
+        held = record.holds_up_to is not None and row.level is not None and row.level <= record.holds_up_to
+        lines.append(
+            html_row([row.label, _interval(record, row.estimate), _value(record, row.worst), "holds" if held else ""])
+        )
+    return html_table([record.unit, record.subject.metric, "worst chip", ""], lines, "gain")
+
+
+def _what(record: BudgetRecord) -> str:
+    subject = record.subject
+    mean, low, high = (_named(record, value) for value in record.estimate)
+    facts = {
+        "Estimate of the crossing": f"{mean} [{low}, {high}], by resampling chips",
+        "Data": subject.data,
+        "Without noise": _value(record, record.clean),
+        "Chips": f"{len(record.measured[0].trials)}, the same at every level, seed {subject.chip_seed}",
+        "Layers on the chip": ", ".join(subject.select) or "all that are by default",
+    }
+    return html_table([], (html_row(item) for item in facts.items()), "facts")
+
+
+def _named(record: BudgetRecord, level: float | None) -> str:
+    if level is None:
+        return f"above {record.high:g}"
+    return f"below {record.low:g}" if level == 0 else f"{level:.3g}"
+
+
+def _is_fraction(record: BudgetRecord) -> bool:
+    return record.subject.metric in ("accuracy", "top5")
+
+
+def _points(record: BudgetRecord) -> str:
+    return " points" if _is_fraction(record) else ""
+
+
+def _value(record: BudgetRecord, value: float) -> str:
+    return f"{100 * value:.1f}" if _is_fraction(record) else f"{value:.4g}"
+
+
+def _interval(record: BudgetRecord, estimate: Estimate) -> str:
+    mean, low, high = (_value(record, value) for value in (estimate.mean, estimate.low, estimate.high))
+    return f"{mean} [{low}, {high}]"
