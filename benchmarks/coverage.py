@@ -3,6 +3,8 @@
     python -m benchmarks.coverage                    # about 10 minutes on one core
     python -m benchmarks.coverage --repetitions 400  # a quick look, not written
 
+    python -m benchmarks.coverage --page             # docs/evaluating.md again, from the record
+
 Each row states what was simulated, the share of repetitions whose interval holds the truth with its standard error,
 and beside it what a simpler interval does. Writes `benchmarks/records/coverage.json`.
 """
@@ -28,6 +30,8 @@ from samson.evaluation.stopping import first_look, next_look
 from samson.experiments.environment import environment
 
 RECORD = Path(__file__).parent / "records" / "coverage.json"
+PAGE = Path(__file__).parent.parent / "docs" / "evaluating.md"
+MARK = "<!-- coverage -->"
 SEED = 2211
 Row = dict[str, Any]
 Chips = Callable[[np.random.Generator, int], NDArray[np.float64]]
@@ -237,11 +241,40 @@ def row(what: str, simulated: str, inside: list[Any], beside: dict[str, float], 
     }
 
 
+def page(text: str, record: dict[str, Any]) -> str:
+    """The page with the table of a record at its mark, or in the place of the table that is there."""
+    lines = ["| interval | of | holds the truth | beside it |", "|---|---|---|---|"]
+    for found in record["rows"]:
+        beside = ", ".join(f"{name} {_short(value)}" for name, value in found["beside"].items())
+        if "chips_to_fixed" in found:
+            beside += f"; {found['chips_to_fixed']:.1f} times the chips of a fixed number"
+        if "holds_up_to_is_below_the_truth" in found:
+            beside += f"`holds_up_to` is below the truth {_short(found['holds_up_to_is_below_the_truth'])}"
+        lines.append(f"| {found['interval']} | {found['simulated']} | {_short(found['coverage'])} | {beside} |")
+    before, _, rest = text.partition(MARK)
+    after = rest[rest.index("\n\n", 2) :] if rest.startswith("\n\n|") else rest
+    return f"{before}{MARK}\n\n" + "\n".join(lines) + after
+
+
+def _short(share: float) -> str:
+    return (
+        f"{share:.2f}".removeprefix("0")
+        if share < 0.995
+        else "1.0"
+        if share >= 0.9995
+        else f"{share:.3f}".removeprefix("0")
+    )
+
+
 def main() -> None:
     """Simulate, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--repetitions", type=int, default=4000)
+    parser.add_argument("--page", action="store_true")
     arguments = parser.parse_args()
+    if arguments.page:
+        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), json.loads(RECORD.read_text(encoding="utf-8"))))
+        return
     rows: list[Row] = []
     for part in (mean_rows, yield_rows, stopping_rows, betting_rows, crossed_rows, pair_rows, budget_rows):
         for found in part(arguments.repetitions):

@@ -15,6 +15,7 @@ PAGES = {
     "CONTRIBUTING.md": 2,
     "docs/trainers.md": 3,
     "docs/chips.md": 14,
+    "docs/evaluating.md": 2,
     "docs/sharpness.md": 3,
 }
 
@@ -42,6 +43,7 @@ def surroundings() -> dict[str, object]:
         "x": x,
         "y": y,
         "loader": [(x[:16], y[:16]), (x[16:], y[16:])],
+        "training_loader": [(x, y)],
         "loss_fn": nn.functional.cross_entropy,
         "scheduler": Scheduler(),
     }
