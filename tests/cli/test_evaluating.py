@@ -152,6 +152,14 @@ def test_times_have_units() -> None:
         ),
         (["evaluate", "mine:network", "--data", "mine:batches", "--about", "all"], ["--about must be one of"]),
         (["evaluate", "mine:network", "--data", "mine:batches", "--select", "none*"], ["--select must leave a weight"]),
+        (
+            ["evaluate", "mine:network", "--data", "mine:batches", "--norms-on", "digits/test"],
+            ["--norms-on: 'test' is unknown", "Available: train, validation"],
+        ),
+        (
+            ["evaluate", "mine:network", "--data", "mine:batches", "--executor", "rya"],
+            ["--executor", "Did you mean 'ray'"],
+        ),
         (["budget", "mine:network", "--data", "mine:batches", "--low", "0"], ["--low and --high", "got 0.0"]),
         (["budget", "mine:network", "--data", "mine:batches", "--noise", "gausian"], ["Did you mean 'gaussian'"]),
     ],

@@ -43,7 +43,7 @@ def test_reasons() -> None:
     assert rows["conv.0.bias"].reason == "digital: a bias"
     assert rows["conv.1.weight"].reason == "digital: no weight matrix of a BatchNorm1d"
     assert rows["embed.weight"].reason == "digital: an embedding"
-    assert rows["own"].reason == "digital: no weight matrix of a Everything"
+    assert rows["own"].reason == "digital: no known weight matrix of a Everything"
     assert rows["recurrent.weight_ih_l0"].layer_type == "LSTM"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils import parametrizations, prune
 
-from samson.noise import Gaussian, deploy, generator_for
+from samson.noise import Gaussian, deploy, describe, generator_for, preset
 from samson.noise.calibration import calibrate
 from samson.noise.operations import operation_of
 from samson.noise.periphery import STANDARD_HWA, WIRES, Periphery
@@ -326,3 +326,37 @@ def test_arguments_out_of_range_are_named() -> None:
         with pytest.raises(ValueError, match=message):
             Periphery(**arguments)
     assert pytest.approx(5.7143e5, rel=1e-4) == WIRES
+
+
+class Twice(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class Standardised(nn.Conv1d):
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(x, weight - weight.mean(), bias)
+
+
+@pytest.mark.parametrize("layer", [Twice(4, 3), Standardised(2, 3, 3)], ids=["linear", "convolution"])
+def test_a_layer_with_a_forward_of_its_own_is_refused(layer: nn.Module) -> None:
+    with pytest.raises(ValueError, match="has a `forward` of its own, which would be lost"):
+        deploy(nn.Sequential(layer), Gaussian(0.0), periphery=Periphery())
+    replaced = nn.Linear(4, 3)
+    replaced.forward = lambda x: x  # as some libraries do
+    with pytest.raises(ValueError, match="has a `forward` of its own"):
+        deploy(nn.Sequential(replaced), Gaussian(0.0), periphery=Periphery())
+    parametrised = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+    deploy(nn.Sequential(parametrised), Gaussian(0.0), periphery=Periphery())  # computes as torch's does
+
+
+def test_a_kind_of_chip_brings_its_periphery() -> None:
+    model, x = nn.Sequential(nn.Linear(600, 3)), torch.randn(2, 600)
+    kind = preset("standard-hwa")
+    with deploy(model, kind).at(), torch.no_grad():
+        found = model(x)
+    with deploy(model, kind.noise, periphery=kind.periphery).at(), torch.no_grad():
+        assert torch.equal(model(x), found)
+    with deploy(model, kind.noise).at(), torch.no_grad():
+        assert not torch.equal(model(x), found)
+    assert describe(model, kind)[0].tiles == 2

@@ -114,3 +114,45 @@ def test_a_bare_layer_and_a_wrapped_one_have_the_same_name() -> None:
 def test_layers_that_are_called_like_a_wrapper_keep_names_of_their_own() -> None:
     model = nn.ModuleDict({"a": nn.Linear(2, 2), "module": nn.ModuleDict({"a": nn.Linear(2, 2)})})
     assert names(model) == {"a.weight", "module.a.weight"}
+
+
+class Own(nn.Module):
+    """A layer of a type of one's own, with its outputs along the first axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 4))
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight.T * self.scale
+
+
+def test_a_layer_of_ones_own_type_goes_on_the_chip_where_it_is_named() -> None:
+    model = nn.Sequential(Own(), nn.Linear(3, 2))
+    assert [t.name for t in on_chip(model)] == ["1.weight"]
+    assert [t.name for t in on_chip(model, "*")] == ["1.weight"]  # a pattern is no name
+    for select in (Own, "0.weight", ["0.weight"]):
+        assert [t.name for t in on_chip(model, select)] == ["0.weight"]
+    assert [t.name for t in on_chip(model, [Own, nn.Linear])] == ["0.weight", "1.weight"]
+    x, before = torch.randn(5, 4), model[0].weight.clone()
+    with deploy(model, Gaussian(0.5), select="0.weight").at():
+        assert not torch.equal(model[0].weight, before)
+        assert torch.equal(model[0](x), x @ model[0].weight.T)
+    assert torch.equal(model[0].weight, before)
+
+
+def test_every_entry_of_a_list_must_select_something() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    with pytest.raises(ValueError, match=r"'1.wieght' selects none. Did you mean '1.weight'"):
+        on_chip(model, ["0", "1.wieght"])
+    with pytest.raises(ValueError, match="Conv1d'> selects none"):
+        on_chip(model, [nn.Linear, nn.Conv1d])
+
+
+def test_the_linear_layers_of_gpt2_are_known() -> None:
+    utils = pytest.importorskip("transformers.pytorch_utils")
+    layer = utils.Conv1D(nf=5, nx=3)  # stores (in, out)
+    [found] = on_chip(nn.Sequential(layer))
+    assert found.output_first(found.weight).shape == (5, 3)
+    assert torch.equal(found.output_first(found.weight), layer.weight.T)

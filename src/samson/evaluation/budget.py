@@ -113,7 +113,7 @@ def noise_budget(
     Levels rise in equal ratios from `low` to `high`, on the same chips, until the criterion has clearly failed; the
     budget is the largest of them up to which every one holds with confidence (`holds_up_to`). Then the level at
     which the mean just crosses the limit (`crossing`) is narrowed down by `refinements` more levels, at the ends of its
-    interval and at the estimate in turn. Where the crossing is known, that interval covers it in .90–.94 of simulated
+    interval and at the estimate in turn. Where the crossing is known, that interval covers it in .93–.94 of simulated
     budgets at 20 and 50 chips, and `holds_up_to` is above it in none of them (`benchmarks/coverage.py`).
 
     Args:

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from samson.noise.operations import Operation, operation_of
 from samson.noise.periphery import Periphery
+from samson.noise.random import exactly
 from samson.noise.selection import ChipTensor, plain_name
 
 
@@ -18,8 +19,8 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
     """The layers of weights on the chip, by name, if hooks can reach each of them.
 
     Raises:
-        ValueError: If a layer is no linear or convolution layer, belongs to attention, or if a part of the model is
-            compiled: there a hook would not fire, and nobody would notice.
+        ValueError: If a layer is no linear or convolution layer, computes otherwise than torch's, belongs to
+            attention, or if a part of the model is compiled: there a hook would not fire, and nobody would notice.
     """
     for path, module in model.named_modules():
         if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
@@ -39,8 +40,22 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
                     f"{' of attention' if id(module) in projections else ''}, which hooks do not reach. Leave it out "
                     "with `select`, or build it from nn.Linear layers."
                 )
+            if not _computes_as_torch(module):
+                raise ValueError(
+                    f"`periphery` must go on layers that compute as torch's do, but `{name}`, a "
+                    f"{type(module).__name__}, has a `forward` of its own, which would be lost. Leave it out with "
+                    "`select`."
+                )
             layers[name] = module
     return layers
+
+
+def _computes_as_torch(layer: nn.Module) -> bool:
+    """Whether a layer's output is that of torch's own class, which the periphery computes anew."""
+    base = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("torch.nn.modules"))
+    methods = ("forward", "_conv_forward")
+    same = all(getattr(type(layer), name, None) is getattr(base, name, None) for name in methods)
+    return same and not any(name in vars(layer) for name in methods)
 
 
 def operations(layers: dict[str, nn.Module], periphery: Periphery) -> dict[str, Operation]:
@@ -88,7 +103,8 @@ def attached(
             ) -> Tensor:
                 counts[name] += 1
                 inputs = layer_input(args, keywords)
-                result = periphery(operation, inputs, cast("Tensor", layer.weight), generators[name])
+                with exactly(inputs.device):
+                    result = periphery(operation, inputs, cast("Tensor", layer.weight), generators[name])
                 bias = cast("Tensor | None", layer.bias)
                 if bias is not None:
                     result = result + bias.view(-1, *(1,) * len(operation.kernel))

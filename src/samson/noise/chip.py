@@ -17,7 +17,8 @@ from samson.noise.attachment import attached, hooked_layers, operations
 from samson.noise.base import State, WeightNoise
 from samson.noise.periphery import Periphery
 from samson.noise.places import Place
-from samson.noise.random import generator_for
+from samson.noise.presets import ChipModel
+from samson.noise.random import exactly, generator_for
 from samson.noise.selection import ChipTensor, Select, on_chip
 
 _OCCUPIED: WeakSet[nn.Module] = WeakSet()
@@ -97,8 +98,10 @@ class Chip:
         with ExitStack() as stack:
             stack.callback(_OCCUPIED.difference_update, modules)
             _OCCUPIED.update(modules)
+            stack.callback(torch.clear_autocast_cache)  # it keeps casts of weights, and would go on with those
             for place, value in values.items():
                 stack.enter_context(place.holding(value))
+            torch.clear_autocast_cache()
             if self.periphery is not None:
                 stack.enter_context(self._surrounded(self.periphery, number))
             yield self.model
@@ -123,8 +126,10 @@ class Chip:
         values: dict[Place, Tensor] = {}
         for t in self.tensors:
             state = self.states[t.name]
-            generator = self._generator("read", reading, t.name, device=next(iter(state.values())).device)
-            value = t.stored(self.noise.read(state, time_s, generator))
+            device = next(iter(state.values())).device
+            generator = self._generator("read", reading, t.name, device=device)
+            with exactly(device):
+                value = t.stored(self.noise.read(state, time_s, generator))
             if t.matrix.rows is None:
                 values[t.place] = value
             else:
@@ -148,7 +153,7 @@ def require_free(tensors: Sequence[ChipTensor]) -> None:
 
 def deploy(
     model: nn.Module,
-    noise: WeightNoise,
+    noise: WeightNoise | ChipModel,
     *,
     seed: int = 0,
     trial: int = 0,
@@ -162,7 +167,7 @@ def deploy(
 
     Args:
         model: Any model; it is not converted, and it is unchanged outside `chip.at()`.
-        noise: What the hardware does to a weight.
+        noise: What the hardware does to a weight, or a kind of chip (`preset("pcm")`) with its periphery.
         seed: Seed of the set of chips, ≥ 0.
         trial: Number of the chip within the set, ≥ 0.
         select: Which layers lie on the chip (see `on_chip`).
@@ -180,6 +185,8 @@ def deploy(
         >>> with chip.at():
         ...     y = model(x)
     """
+    if isinstance(noise, ChipModel):
+        periphery, noise = periphery or noise.periphery, noise.noise
     if trial < 0:
         raise ValueError(f"`trial` must be ≥ 0, got {trial}.")
     tensors = on_chip(model, select)
@@ -190,6 +197,7 @@ def deploy(
         for t in tensors:
             weight = t.weight
             generator = generator_for(seed, trial, "program", t.name, device=weight.device)
-            own = noise.program(t.output_first(weight), generator)
+            with exactly(weight.device):
+                own = noise.program(t.output_first(weight), generator)
             states[t.name] = {**own, **{key: value.to(weight.device) for key, value in shared.items()}}
     return Chip(model, noise, seed, trial, tensors, states, periphery=periphery)

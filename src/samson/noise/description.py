@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from samson.noise.base import WeightNoise
-from samson.noise.layers import DIGITAL, weights_of
+from samson.noise.layers import DIGITAL, unknown_weights_of, weights_of
+from samson.noise.presets import ChipModel
 from samson.noise.selection import ChipTensor, Select, on_chip, plain_name
 
 
@@ -36,7 +37,11 @@ class TensorDescription:
 
 
 def describe(
-    model: nn.Module, noise: WeightNoise | None = None, select: Select = None, *, tile_inputs: int | None = None
+    model: nn.Module,
+    noise: WeightNoise | ChipModel | None = None,
+    select: Select = None,
+    *,
+    tile_inputs: int | None = None,
 ) -> list[TensorDescription]:
     """List each tensor of a model, with what happens to it on a chip.
 
@@ -46,7 +51,7 @@ def describe(
 
     Args:
         model: Any model; nothing is run or changed.
-        noise: A noise whose tiles are counted, if it has a `tile_inputs`, also as part of others.
+        noise: A noise or a kind of chip whose tiles are counted, if it has a `tile_inputs`, also as part of others.
         select: Which layers lie on the chip (see `on_chip`).
         tile_inputs: Inputs of a tile, ≥ 1; None takes the noise's.
 
@@ -109,7 +114,10 @@ def _why(module: nn.Module, name: str) -> str:
     if isinstance(module, DIGITAL):
         return "an embedding"
     matrices = {matrix.attribute for matrix in weights_of(module)}
-    return "not selected" if name in matrices else f"no weight matrix of a {type(module).__name__}"
+    if name in matrices:
+        return "not selected"
+    unknown = {matrix.attribute for matrix in unknown_weights_of(module)}
+    return f"no {'known ' * (name in unknown)}weight matrix of a {type(module).__name__}"
 
 
 def _tile_inputs(noise: object) -> int | None:
@@ -117,5 +125,6 @@ def _tile_inputs(noise: object) -> int | None:
     if noise is None:
         return None
     own = getattr(noise, "tile_inputs", None)
-    inner = [getattr(noise, "mapping", None), *getattr(noise, "noises", ())]
+    parts = (getattr(noise, name, None) for name in ("mapping", "periphery", "noise"))
+    inner = [*parts, *getattr(noise, "noises", ())]
     return own or next((size for part in inner if (size := _tile_inputs(part))), None)

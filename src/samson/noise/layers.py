@@ -54,6 +54,19 @@ def weights_of(layer: nn.Module) -> list[LayerWeight]:
             found = [LayerWeight("weight", groups=1)]
         case nn.Linear() | _ConvNd() | nn.Bilinear():
             found = [LayerWeight("weight")]
+        case _ if _is_conv1d_of_transformers(layer):
+            found = [LayerWeight("weight", groups=1)]
         case _:
             found = []
     return found
+
+
+def unknown_weights_of(layer: nn.Module) -> list[LayerWeight]:
+    """What may be a weight matrix in a layer of an unknown type: its own parameters with two or more axes."""
+    found = layer._parameters.items()
+    return [LayerWeight(name) for name, p in found if p is not None and not nn.parameter.is_lazy(p) and p.ndim >= 2]
+
+
+def _is_conv1d_of_transformers(layer: nn.Module) -> bool:
+    """Whether it is the linear layer of GPT-2, which stores its weight as (in, out)."""
+    return type(layer).__name__ == "Conv1D" and type(layer).__module__ == "transformers.pytorch_utils"

@@ -19,7 +19,7 @@ from samson.noise.reram import ReRAM
 class ChipModel:
     """A kind of chip: what it does to weights, what surrounds them, and where that is known from.
 
-    Both parts go where a noise and a periphery are asked for, as in the example; `chip.at(time_s)` chooses the time.
+    It goes where a noise is asked for, as in the example; `chip.at(time_s)` chooses the time.
 
     Args:
         noise: What happens to the weights.
@@ -30,7 +30,7 @@ class ChipModel:
         >>> from torch import nn
         >>> from samson.noise import deploy
         >>> kind = preset("standard-hwa")
-        >>> chip = deploy(nn.Linear(3, 2), kind.noise, periphery=kind.periphery)
+        >>> chip = deploy(nn.Linear(3, 2), kind)
     """
 
     noise: WeightNoise

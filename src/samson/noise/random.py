@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from hashlib import blake2b
 
 import torch
@@ -32,6 +33,13 @@ def generator_for(seed: int, *path: str | int, device: torch.device | str = "cpu
         raise ValueError(f"`seed` must be ≥ 0, got {seed}.")
     digest = blake2b(json.dumps([seed, *path]).encode(), digest_size=8).digest()
     return Generator(device).manual_seed(int.from_bytes(digest) >> 1)
+
+
+def exactly(device: torch.device) -> AbstractContextManager[object]:
+    """A block in which autocast computes nothing in fewer bits."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def standard_normal(like: Tensor, generator: Generator) -> Tensor:

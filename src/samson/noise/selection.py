@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from samson.noise.layers import DIGITAL, LayerWeight, weights_of
+from samson.noise.layers import DIGITAL, LayerWeight, unknown_weights_of, weights_of
+from samson.noise.names import suggestion
 from samson.noise.places import Alone, Computed, Masked, Place, Stored
 
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module)\.")
@@ -61,7 +62,9 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
 
     By default these are the weights of linear, convolution (also transposed), recurrent and bilinear layers and the
     projections of attention. Embeddings stay digital unless they are selected, biases and norm layers always. A
-    weight that several layers share is listed once, under the first one's name.
+    parameter of any other type of layer with two or more axes, its outputs along the first, goes on the chip where its
+    full name or its layer's very type is given. A weight that several layers share is listed once, under the first
+    one's name.
 
     Args:
         model: Any model.
@@ -69,8 +72,8 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
             tensors, see `fnmatch`), by a list of types and patterns, or by a function of a layer's name and the layer.
 
     Raises:
-        ValueError: If nothing is selected; if a weight is computed by a hook of its layer or not yet there; or if
-            weights that share memory do so in different layouts.
+        ValueError: If nothing is selected, or an entry of a list selects nothing; if a weight is computed by a hook of
+            its layer or not yet there; or if weights that share memory do so in different layouts.
         TypeError: If `select` is none of these.
 
     Example:
@@ -82,18 +85,25 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
     """
     candidates = list(_candidates(model))
     wanted = [c for c in candidates if _selected(select, *c)]
+    for entry in select if isinstance(select, Sequence) and not isinstance(select, str) else ():
+        if wanted and not any(_selected(entry, *c) for c in candidates):
+            raise ValueError(
+                f"`select` must have entries that each select a weight, but {entry!r} selects none. "
+                f"{suggestion(str(entry), [name for name, *_ in candidates if name][:20])}"
+            )
     if not wanted:
+        candidates = [candidate for candidate in candidates if candidate[-1]]
         names = ", ".join(f"`{name}`" for name, *_ in candidates[:5])
         raise ValueError(
             f"`select` must leave a weight for the chip, got {select!r} for a {type(model).__name__} with "
             f"{f'{len(candidates)} weights to choose from: {names}' if candidates else 'none'}"
             f"{', …' if len(candidates) > 5 else ''}. An evaluation would be without noise."
         )
-    chosen = {(module, matrix.attribute) for _, _, module, _, matrix in wanted}
+    chosen = {(module, matrix.attribute) for _, _, module, _, matrix, _ in wanted}
     owners = _owners(model)
     places: dict[object, Place] = {}
     found: dict[tuple[int, str], ChipTensor] = {}
-    for name, layer, module, _, matrix in wanted:
+    for name, layer, module, _, matrix, _ in wanted:
         key = (module, matrix.attribute)
         memory = _memory(module._parameters.get(matrix.attribute)) or key
         if memory not in places:
@@ -108,23 +118,29 @@ def plain_name(name: str) -> str:
     return _WRAPPERS.sub("", name.lstrip("."))
 
 
-_Candidate = tuple[str, str, nn.Module, nn.Module | None, LayerWeight]
-"""Names of a tensor and its layer, the layer, the attention layer whose projection it is, and the matrix."""
+_Candidate = tuple[str, str, nn.Module, nn.Module | None, LayerWeight, bool]
+"""Names of a tensor and its layer, the layer, the attention layer whose projection it is, the matrix, and whether the
+type of the layer is known."""
 
 
 def _candidates(model: nn.Module) -> Iterator[_Candidate]:
     parents = {id(m.out_proj): m for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
     taken: set[str] = set()
     for path, module in model.named_modules():
-        for matrix in weights_of(module):
+        known = weights_of(module)
+        for matrix in known or unknown_weights_of(module):
             full = f"{path}.{matrix.name}".lstrip(".")
             name = plain_name(full)
             name = full if name in taken else name
             taken.add(name)
-            yield name, name.removesuffix(matrix.name).rstrip("."), module, parents.get(id(module)), matrix
+            yield name, name.removesuffix(matrix.name).rstrip("."), module, parents.get(id(module)), matrix, bool(known)
 
 
-def _selected(select: Select, name: str, layer: str, module: nn.Module, parent: nn.Module | None, _: object) -> bool:
+def _selected(
+    select: Select, name: str, layer: str, module: nn.Module, parent: nn.Module | None, matrix: LayerWeight, known: bool
+) -> bool:
+    if not known and not isinstance(select, (list, tuple)):
+        return select in (name, type(module))
     if select is None:
         return not isinstance(module, DIGITAL)
     if isinstance(select, type):
@@ -132,7 +148,7 @@ def _selected(select: Select, name: str, layer: str, module: nn.Module, parent: 
     if isinstance(select, str):
         return fnmatchcase(layer, select) or fnmatchcase(name, select)
     if isinstance(select, Sequence):
-        return any(_selected(one, name, layer, module, parent, _) for one in select)
+        return any(_selected(one, name, layer, module, parent, matrix, known) for one in select)
     if not callable(select):
         raise TypeError(f"`select` must be a type, a pattern, a list of these or a function, got {select!r}.")
     return bool(select(layer, module))
