@@ -1,6 +1,6 @@
 """What an evaluation costs beside plain forward passes, and beside aihwkit.
 
-    python -m benchmarks.evaluation_cost      # about 15 minutes on one core
+    python -m benchmarks.evaluation_cost      # about 10 minutes on one core
 
 The reference is a plain forward pass of PyTorch over 1,000 images of 32 x 32, as fast as it can be: inference mode,
 model and images laid out channels-last beforehand, the batch size that is the fastest for 500 of the images in the same
@@ -200,15 +200,15 @@ def table(record: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, write the record and print it."""
     parser = argparse.ArgumentParser(description="Cost of an evaluation.")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--rounds-large", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds-large", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RECORD)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     load = [round(part, 1) for part in os.getloadavg()]
     found = {
         "CNN": measure(network, chips=20, rounds=arguments.rounds, passes=7, beside=True),
-        "ResNet-18": measure(resnet18, chips=3, rounds=arguments.rounds_large, passes=3, beside=False),
+        "ResNet-18": measure(resnet18, chips=2, rounds=arguments.rounds_large, passes=2, beside=False),
     }
     record = {
         "device": "cpu, one thread",

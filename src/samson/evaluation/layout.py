@@ -35,7 +35,10 @@ class Layout:
             raise ValueError(f"`batch_size` must be ≥ 1, or None for data in batches, got {self.batch_size!r}.")
 
     def batches(self, data: Data) -> Iterable[Any]:
-        """The data in batches."""
+        """The data in batches; whole tensors are put in order once, not again for every chip."""
+        if self.channels_last and is_pair(data):
+            inputs, targets = cast("tuple[Tensor, Tensor]", data)
+            data = inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs, targets
         return as_batches(data, self.batch_size or BATCH)
 
 
