@@ -1,0 +1,228 @@
+"""What an evaluation costs beside plain forward passes, and beside aihwkit.
+
+    python -m benchmarks.evaluation_cost      # about 10 minutes on one core
+
+The reference is a plain forward pass of PyTorch over 1,000 images of 32 x 32, as fast as it can be: inference mode,
+model and images laid out channels-last beforehand, the batch size that is the fastest for 500 of the images in the same
+run, and the right answers counted. `evaluate` is given the same network and images as PyTorch makes them, and finds its
+own layout; that happens once, and its cost is a row of its own. All is float32, in one process with one thread.
+
+After each chip of an evaluation comes one reference pass, so that chips and passes are equally many and meet the same
+load of the machine. A ratio is that of an evaluation, with all it does, to its passes: the median over rounds, with the
+quartiles. It is taken of processor time, which other processes disturb less, and of elapsed time; a limit is met where
+both medians meet it. The ResNet-18 has fewer chips and rounds: a pass takes seconds.
+
+aihwkit (1.1.0), where it can be imported, runs the small network on its torch tiles with perfect inputs and outputs,
+also in inference mode with its own best batch size. Its images are tried in both memory orders, once as in its
+examples, once channels-last. The ratio is that of its chips, programmed, drifted for an hour and run, to those of
+`evaluate` with PCM at one hour in the same round.
+
+Writes `benchmarks/records/evaluation-cost.json` and prints it as a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.chip_cost import HOUR, IMAGES, Times, network, now, quartiles
+from benchmarks.evaluation_networks import on_torch_tiles, resnet18
+from samson.evaluation import Layout, evaluate
+from samson.evaluation.layout import find_layout
+from samson.experiments.environment import environment
+from samson.noise import PCM, Gaussian, WeightNoise
+
+RECORD = Path(__file__).parent / "records" / "evaluation-cost.json"
+BATCH_SIZES = (25, 50, 100, 200, 500)
+SEARCHED = 500
+"""Images with which the reference's batch size is found."""
+NOISES: dict[str, tuple[WeightNoise, float]] = {
+    "Gaussian(0.1)": (Gaussian(0.1), 1.10),
+    "PCM, 1 hour": (PCM(time_s=HOUR), 1.20),
+}
+"""What is measured, with the cost that is aimed at, in reference passes."""
+
+TIMES_FASTER = 5.0
+"""How much faster than aihwkit is aimed at."""
+
+AIHWKIT_CHIPS = 3
+
+Data = tuple[Tensor, Tensor]
+
+
+def timed(run: Callable[[], Any]) -> Times:
+    """What a call takes."""
+    start = now()
+    run()
+    return now() - start
+
+
+@torch.inference_mode()
+def count_right(model: nn.Module, batches: list[tuple[Tensor, ...]]) -> int:
+    """The right answers of one pass."""
+    return int(sum((model(x).argmax(1) == y).sum() for x, y in batches))
+
+
+def fastest(model: nn.Module, layouts: list[Layout], data: Data, passes: int) -> tuple[Layout, dict[str, float]]:
+    """The layout with the fastest pass, and milliseconds of processor time by layout."""
+    data = data[0][:SEARCHED], data[1][:SEARCHED]
+    times: dict[Layout, list[float]] = {layout: [] for layout in layouts}
+    for _ in range(passes):
+        for layout in layouts:
+            batches = prepared(layout, data)
+            times[layout].append(float(timed(lambda b=batches: count_right(model, b))[0]))  # type: ignore[misc]
+    medians = {layout: float(np.median(of)) for layout, of in times.items()}
+    named = {f"{of.batch_size}{', channels last' * of.channels_last}": 1e3 * t for of, t in medians.items()}
+    return min(medians, key=lambda layout: medians[layout]), {name: round(ms, 1) for name, ms in named.items()}
+
+
+def prepared(layout: Layout, data: Data) -> list[tuple[Tensor, ...]]:
+    """Batches that need nothing more."""
+    images = data[0].to(memory_format=torch.channels_last if layout.channels_last else torch.contiguous_format)
+    assert layout.batch_size is not None
+    return list(zip(images.split(layout.batch_size), data[1].split(layout.batch_size), strict=True))
+
+
+def measure(make: Callable[[], nn.Module], *, chips: int, rounds: int, passes: int, beside: bool) -> dict[str, Any]:
+    """Times of one network."""
+    model = make().to(memory_format=torch.contiguous_format)
+    generator = torch.Generator().manual_seed(0)
+    data = torch.randn(IMAGES, 3, 32, 32, generator=generator), torch.randint(10, (IMAGES,), generator=generator)
+    clean = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    best, milliseconds = fastest(clean, [Layout(size, channels_last=True) for size in BATCH_SIZES], data, passes)
+    batches = prepared(best, data)
+    finding = timed(lambda: find_layout(model, data))
+    tiles = on_torch_tiles(model, HOUR) if beside else None
+    theirs: dict[str, Any] = {}
+    if tiles is not None:
+        analog, new_chip = tiles
+        new_chip()
+        layouts = [Layout(size, channels_last=last) for last in (False, True) for size in BATCH_SIZES]
+        plain, found = fastest(analog, layouts[: len(BATCH_SIZES)], data, 3)
+        last, found_last = fastest(analog, layouts[len(BATCH_SIZES) :], data, 3)
+        theirs = {"milliseconds_of_500_images": found | found_last}
+    reference: list[Times] = []
+    costs: dict[str, list[tuple[Times, Times]]] = {name: [] for name in NOISES}
+    others: dict[str, list[Times]] = {"as in its examples": [], "channels last": []}
+    for number in range(rounds):
+        print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
+        for name, (noise, _) in NOISES.items():
+            of_passes: list[Times] = []
+
+            def after_each(_: object, of_passes: list[Times] = of_passes) -> None:
+                of_passes.append(timed(lambda: count_right(clean, batches)))
+
+            def run(noise: WeightNoise = noise, after: Callable[[object], None] = after_each) -> None:
+                evaluate(model, data, noise, trials=chips, progress=after)
+
+            of_all = timed(run)
+            of_reference = np.sum(of_passes, axis=0)
+            costs[name].append(((of_all - of_reference) / chips, of_reference / chips))
+            reference.append(of_reference / chips)
+        if tiles is not None:
+            for name, layout in zip(others, (plain, last), strict=True):
+                of_layout = prepared(layout, data)
+
+                def chip(of_layout: list[tuple[Tensor, ...]] = of_layout) -> None:
+                    new_chip()
+                    count_right(analog, of_layout)
+
+                others[name].append(np.mean([timed(chip) for _ in range(AIHWKIT_CHIPS)], axis=0))
+    print(file=sys.stderr)
+    if tiles is not None:
+        ours = np.array([cost for cost, _ in costs["PCM, 1 hour"]])
+        theirs |= {"version": version("aihwkit"), "chips_a_round": AIHWKIT_CHIPS, "limit": TIMES_FASTER} | {
+            name: {"milliseconds": quartiles(1e3 * np.array(of)[:, 0], 1)} | ratios(np.array(of) / ours, TIMES_FASTER)
+            for name, of in others.items()
+        }
+    per_pass = np.median(reference, axis=0)
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "chips_a_round": chips,
+        "rounds": rounds,
+        "reference_layout": vars(best),
+        "reference_milliseconds": quartiles(1e3 * np.array(reference)[:, 0], 1),
+        "milliseconds_of_500_images_by_batch_size": milliseconds,
+        "layout_found": vars(find_layout(model, data)),
+        "finding_the_layout_in_passes": [round(float(part), 2) for part in finding / per_pass],
+        "noises": {
+            name: {"noise": repr(noise), "limit": limit}
+            | ratios(np.array([cost / of for cost, of in costs[name]]), limit, at_most=True)
+            for name, (noise, limit) in NOISES.items()
+        },
+        "aihwkit": theirs or None,
+    }
+
+
+def ratios(found: Any, limit: float, *, at_most: bool = False) -> dict[str, Any]:
+    """Quartiles on both clocks, and whether both medians meet a limit."""
+    medians = np.median(found, axis=0)
+    return {
+        "ratio": quartiles(found[:, 0]),
+        "ratio_elapsed": quartiles(found[:, 1]),
+        "met": bool((medians <= limit).all() if at_most else (medians >= limit).all()),
+    }
+
+
+def table(record: dict[str, Any]) -> str:
+    """One line for each ratio, with what is aimed at."""
+
+    def row(what: str, of: dict[str, Any], limit: str) -> str:
+        middle = [f"{m:.2f} [{low:.2f}, {high:.2f}]" for low, m, high in (of["ratio"], of["ratio_elapsed"])]
+        return f"| {what} | {' | '.join(middle)} | {limit} | {'yes' if of['met'] else 'NO'} |"
+
+    lines = ["| what | processor time | elapsed | limit | met |", "|---|---|---|---|---|"]
+    for name, of in record["networks"].items():
+        for noise, cost in of["noises"].items():
+            what = f"{name}: {noise}, a chip in reference passes"
+            lines.append(row(what, cost, f"≤ {cost['limit']:.2f}"))
+        of_processor, elapsed = of["finding_the_layout_in_passes"]
+        lines.append(f"| {name}: finding the layout, once, in passes | {of_processor:.2f} | {elapsed:.2f} | | |")
+        if of["aihwkit"]:
+            for images in ("as in its examples", "channels last"):
+                what = f"{name}: PCM, chips in the time of one of aihwkit's, its images {images}"
+                lines.append(row(what, of["aihwkit"][images], f"≥ {TIMES_FASTER:.0f}"))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, write the record and print it."""
+    parser = argparse.ArgumentParser(description="Cost of an evaluation.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds-large", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=RECORD)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    load = [round(part, 1) for part in os.getloadavg()]
+    found = {
+        "CNN": measure(network, chips=20, rounds=arguments.rounds, passes=7, beside=True),
+        "ResNet-18": measure(resnet18, chips=2, rounds=arguments.rounds_large, passes=2, beside=False),
+    }
+    record = {
+        "device": "cpu, one thread",
+        "environment": vars(environment()) | {"threads": 1, "cores": os.cpu_count()},
+        "load_before_and_after": [load, [round(part, 1) for part in os.getloadavg()]],
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "images": IMAGES,
+        "seeds": {"networks": 0, "images": 0, "chips": 0},
+        "networks": found,
+    }
+    arguments.out.parent.mkdir(exist_ok=True)
+    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(table(record))
+
+
+if __name__ == "__main__":
+    main()
