@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from samson.evaluation import Evaluation, ScoreTable, crossed_interval
-from samson.evaluation.crossed import combine, components
+from samson.evaluation.crossed import combine, components, crossed_share_interval
 
 
 def by_hand(values: np.ndarray) -> tuple[float, float]:
@@ -103,3 +103,30 @@ def test_tables_keep_every_answer_as_a_bit() -> None:
 def test_a_short_axis_is_named() -> None:
     with pytest.raises(ValueError, match=r"at least 2 entries along each axis, got a table of \(1, 5\)"):
         components(np.ones((1, 5)))
+
+
+@pytest.mark.parametrize(("mu", "examples"), [(1.2, 100), (3.8, 1000)])
+def test_shares_near_one_are_covered_by_exact_limits(mu: float, examples: int) -> None:
+    """At a truth of .9995 the symmetric interval covers far too little."""
+    rng, exact, symmetric = np.random.default_rng(11), [], []
+    truth = stats.norm.cdf(mu / math.sqrt(0.2**2 + 1 + 0.5**2))
+    for _ in range(600):
+        of_chips, of_examples = rng.normal(0, 0.2, (10, 1)), rng.normal(mu, 1.0, (1, examples))
+        values = of_chips + of_examples + rng.normal(0, 0.5, (10, examples)) > 0
+        share, plain = crossed_share_interval(values), crossed_interval(values)
+        assert 0 <= share.low <= share.mean <= share.high <= 1
+        exact.append(share.low <= truth <= share.high)
+        symmetric.append(plain.low <= truth <= plain.high)
+    assert np.mean(exact) >= 0.93
+    if mu > 3:
+        assert np.mean(symmetric) < 0.9
+
+
+def test_exact_limits_are_those_of_the_effective_number() -> None:
+    values = answers(np.random.default_rng(12), 8, 50)
+    v, degrees = by_hand(values.astype(float))
+    share = values.mean()
+    n = share * (1 - share) / v * (stats.norm.ppf(0.025) / stats.t.ppf(0.025, degrees)) ** 2
+    found = crossed_share_interval(values)
+    assert found.low == pytest.approx(stats.beta.ppf(0.025, n * share, n * (1 - share) + 1))
+    assert found.high == pytest.approx(stats.beta.ppf(0.975, n * share + 1, n * (1 - share)))

@@ -195,3 +195,71 @@ def test_a_value_is_the_mean_over_examples() -> None:
     assert value_of(found) == pytest.approx(float(np.mean(found)))
     custom = DataSetMetric("ppl", METRICS["perplexity"].accumulator, higher_is_better=False)
     assert value_of(scores(linear(), BATCHES, custom)) == pytest.approx(math.exp(np.mean(found)))
+
+
+def test_a_shuffled_loader_gives_every_chip_the_same_order_and_touches_no_random_state() -> None:
+    model, labels = linear(), torch.arange(50) % 7
+    shuffled = DataLoader(TensorDataset(X, labels), batch_size=8, shuffle=True)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    found = evaluate(model, shuffled, Gaussian(0.3), trials=4, about="population")
+    assert torch.equal(torch.get_rng_state(), before)
+    in_order = evaluate(model, [(X, labels)], Gaussian(0.3), trials=4, about="population")
+    # One order for all chips: the columns are a permutation of the list's.
+    columns = sorted(map(tuple, found.examples.values.T.tolist()))
+    assert columns == sorted(map(tuple, in_order.examples.values.T.tolist()))
+    assert found.interval.low == pytest.approx(in_order.interval.low)
+    own = DataLoader(TensorDataset(X, labels), batch_size=8, shuffle=True, generator=torch.Generator())
+    with pytest.raises(ValueError, match="shuffles with a generator of its own"):
+        evaluate(model, own, Gaussian(0.3), trials=4, about="population")
+
+
+def test_squared_errors_do_not_broadcast() -> None:
+    model = linear(1)
+    targets = model(X).detach().squeeze(1)
+    assert value_of(scores(model, [(X, targets)], METRICS["mse"])) == 0.0
+    with pytest.raises(ValueError, match=r"got \(50, 1\) for \(50, 2\)"):
+        scores(model, [(X, torch.zeros(50, 2))], METRICS["mse"])
+
+
+def test_outputs_with_as_many_tokens_as_classes_have_classes_last() -> None:
+    tokens = torch.tensor([[0, 0, 1]])
+    perfect = SimpleNamespace(logits=nn.functional.one_hot(tokens, 3).float())
+    assert METRICS["accuracy"].score(perfect, tokens).item() == 1.0
+    assert (
+        METRICS["accuracy"].score(perfect.logits, tokens).item() != 1.0
+    )  # a tensor has them second, as torch's losses
+
+
+def test_a_score_that_is_not_finite_is_an_error() -> None:
+    broken = linear()
+    with torch.no_grad():
+        broken.weight[0, 0] = math.nan
+    with pytest.raises(ValueError, match="`metric` 'cross-entropy' must be finite"):
+        evaluate(broken, BATCHES, Gaussian(0.1), metric="cross-entropy")
+    with pytest.raises(ValueError, match="an example has no target that counts"):
+        scores(Tokens(), [{"input_ids": IDS, "labels": torch.full((8, 5), -100)}], METRICS["accuracy"])
+
+
+def test_torchmetrics_take_outputs_with_logits_and_have_bounds() -> None:
+    torchmetrics = pytest.importorskip("torchmetrics")
+    iou = torchmetrics.JaccardIndex("multiclass", num_classes=7, ignore_index=-100)
+
+    class Second(Tokens):
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SimpleNamespace:
+            return SimpleNamespace(logits=super().forward(input_ids).logits.movedim(-1, 1))
+
+    result = evaluate(Second(), dict_batches(), Gaussian(0.2), trials=3, metric=iou)
+    assert result.metric.bounds == (0.0, 1.0)
+    model = Second().eval()
+    with deploy(model, Gaussian(0.2)).at(), torch.no_grad():
+        expected = torchmetrics.functional.jaccard_index(
+            model(IDS).logits, LABELS, "multiclass", num_classes=7, ignore_index=-100
+        )
+    assert result.trials[0] == pytest.approx(expected.item())
+
+
+def test_dead_chips_have_an_interval_with_a_width() -> None:
+    zero = ExampleMetric("zero", lambda output, targets: torch.zeros(len(targets)), higher_is_better=True)
+    for about in ("test_set", "population"):
+        assert evaluate(linear(), BATCHES, Gaussian(0.1), trials=3, metric=zero, about=about).interval.half_width > 0

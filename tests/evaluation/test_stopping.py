@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from samson.evaluation import Evaluation, ExampleMetric, ScoreTable, betting_interval, evaluate, mean_interval
+from samson.evaluation import Evaluation, ExampleMetric, ScoreTable, betting_interval, evaluate, layout, mean_interval
 from samson.evaluation.stopping import first_look, next_look
 from samson.noise import FixedNoise, Gaussian
 
@@ -177,6 +177,20 @@ def test_a_population_stops_where_no_chip_could_help() -> None:
     assert len(result.trials) < 100
 
 
+def test_a_population_goes_on_where_more_chips_help() -> None:
+    """Noise that decides every answer anew: no example is harder than another, so chips alone make it narrow."""
+    torch.manual_seed(0)
+    model, data = nn.Linear(40, 2), [(torch.randn(100, 40), torch.zeros(100, dtype=torch.int64))]
+    with torch.no_grad():
+        model.weight.mul_(1e-3)
+        model.bias.copy_(torch.tensor([10.0, -10.0]))
+        model.weight[0, 0], model.weight[1, 0] = 30.0, -30.0  # the layer's largest, which the noise is relative to
+    data[0][0][:, 0] = 0.0
+    result = evaluate(model, data, Gaussian(3.0), precision=0.025, about="population", max_trials=1000)
+    assert result.reached
+    assert len(result.trials) > 10
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -189,12 +203,17 @@ def test_a_population_stops_where_no_chip_could_help() -> None:
         ({"stopping": "betting", "metric": "cross-entropy"}, "without bounds or a population"),
         ({"stopping": "betting", "about": "population"}, "without bounds or a population"),
         ({"seed": -1}, "`seed` must be ≥ 0"),
+        ({"metric": "acc"}, "`metric` must be a known one"),
+        ({"metric": "perplexity", "about": "population"}, "`about` must be 'test_set'"),
     ],
 )
-def test_bad_arguments_are_named_before_compute(arguments: dict[str, object], message: str) -> None:
+def test_bad_arguments_are_named_before_compute(
+    monkeypatch: pytest.MonkeyPatch, arguments: dict[str, object], message: str
+) -> None:
     model, data = make_classifier()
     runs = []
     model.register_forward_hook(lambda *_: runs.append(1))
+    monkeypatch.setattr(layout, "_FOUND", {})
     with pytest.raises(ValueError, match=message):
         evaluate(model, data, Gaussian(0.1), **arguments)
     assert not runs

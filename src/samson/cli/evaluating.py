@@ -87,7 +87,7 @@ def evaluate_model(
         clean = noise_free(loaded, examples, kinds[0].noise, setting)
     if not speaks():
         return
-    table = table_of(f"{model}: {metric} on {named}", at_least)
+    table = table_of(f"{model}: {metric} on {named}", at_least, metric)
     table.add_row("without noise", shown(clean, metric), "", *([""] if at_least is not None else []), "")
     for kind, result in found:
         table.add_row(

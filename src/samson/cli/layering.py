@@ -40,7 +40,7 @@ def sensitivity_of_model(
     noise: NoiseName = "gaussian",
     level: Annotated[float, typer.Option(help="Level of the noise.")] = 0.1,
     chip: ChipName = None,
-    time: Annotated[str | None, typer.Option(help="With --chip: when it is read, for example 1d.")] = None,
+    times: Annotated[str | None, typer.Option("--times", help="With --chip: when it is read, for example 1d.")] = None,
     max_drop: Annotated[
         float | None, typer.Option(help="Suggest layers to keep digital so that the drop is at most this.")
     ] = None,
@@ -59,7 +59,7 @@ def sensitivity_of_model(
     page: Page = None,
 ) -> None:
     """Rank the layers of a model by what noise on them costs."""
-    kind = kinds_of(noise, f"{level:g}", chip, time)[0]
+    kind = kinds_of(noise, f"{level:g}", chip, times)[0]
     request = Request(model, weights, pretrained, data, split, norms_on)
     loaded, examples, named = request.load()
     setting = setting_of(metric, seed, select, read_block, request, executor)

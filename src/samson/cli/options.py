@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,9 +106,11 @@ def parse_times(text: str) -> dict[str, float]:
     for word in text.split(","):
         try:
             found[word] = float(word[:-1]) * UNITS[word[-1:]]
+            if not 0 <= found[word] < math.inf:
+                raise ValueError
         except (ValueError, KeyError):
             raise SetupError(
-                f"--times must be numbers with one of {', '.join(UNITS)}, separated by commas, got {text!r}.\n"
+                f"--times must be numbers ≥ 0 with one of {', '.join(UNITS)}, separated by commas, got {text!r}.\n"
                 "Write for example 0s,1h,1d,1y."
             ) from None
     return found

@@ -22,10 +22,17 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def table_of(title: str, at_least: float | None) -> Table:
+def table_of(title: str, at_least: float | None, metric: str = "accuracy") -> Table:
     """An empty table of kinds of chips, with a column for a yield if one is asked for."""
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    names = ["Noise", "Mean over chips [95 %]", "Worst", *([] if at_least is None else [f"≥ {at_least:g}"]), "Chips"]
+    sign = "≥" if METRICS[metric].higher_is_better else "≤"
+    names = [
+        "Noise",
+        "Mean over chips [95 %]",
+        "Worst",
+        *([] if at_least is None else [f"{sign} {at_least:g}"]),
+        "Chips",
+    ]
     for name in names:
         table.add_column(name, justify="left" if name == "Noise" else "right", no_wrap=name != "Noise")
     return table

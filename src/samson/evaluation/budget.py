@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from samson.evaluation.crossing import crossing, holds_up_to
-from samson.evaluation.data import Data
-from samson.evaluation.pairs import kept
+from samson.evaluation.data import Data, kept
 from samson.evaluation.result import Evaluation
 from samson.evaluation.scoring import value_of
 from samson.evaluation.statistics import CONFIDENCE, Interval, mean_bound

@@ -68,13 +68,29 @@ def as_batches(data: Data, batch_size: int = BATCH) -> Iterable[Any]:
         ValueError: If a pair of tensors has different lengths, or none at all.
     """
     if is_pair(data):
+        check_pair(data)
+        inputs, targets = cast("tuple[Tensor, Tensor]", data)
+        return list(zip(torch.split(inputs, batch_size), torch.split(targets, batch_size), strict=True))
+    return cast("Iterable[Any]", kept(data))
+
+
+def kept(data: Data) -> Data:
+    """A one-shot iterator as a list, so that it can be run through again; anything else as it is."""
+    return list(data) if isinstance(data, Iterator) else data
+
+
+def check_pair(data: object) -> None:
+    """Refuse whole tensors that do not pair examples with targets.
+
+    Raises:
+        ValueError: If they have different lengths, or none at all.
+    """
+    if is_pair(data):
         inputs, targets = cast("tuple[Tensor, Tensor]", data)
         if len(inputs) != len(targets) or not len(inputs):
             raise ValueError(
                 f"`data` must pair each input with a target, got {len(inputs)} inputs and {len(targets)} targets."
             )
-        return list(zip(torch.split(inputs, batch_size), torch.split(targets, batch_size), strict=True))
-    return list(data) if isinstance(data, Iterator) else cast("Iterable[Any]", data)
 
 
 def is_pair(data: object) -> bool:

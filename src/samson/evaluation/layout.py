@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samson.evaluation.data import BATCH, Data, as_batches, is_pair
+from samson.evaluation.scoring import device_of
 from samson.noise.calibration import evaluation_mode
 
 CPU_SIZES = (25, 50, 100, 200)
@@ -60,7 +61,7 @@ def find_layout(model: nn.Module, data: Data) -> Layout:
     if not is_pair(data):
         return Layout(batch_size=None)
     inputs = cast("tuple[Tensor, Tensor]", data)[0]
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     sizes: tuple[int, ...] = CPU_SIZES if device.type == "cpu" else GPU_SIZES
     sample = inputs[: max(sizes)]
     key = (

@@ -123,9 +123,9 @@ def top1(output: Any, targets: Tensor) -> Tensor:
 
     Args:
         output: Logits of shape (batch, classes, …), as torch's losses want them, or (batch, …, classes).
-        targets: Class numbers of shape (batch, …); −100 does not count.
+        targets: Class numbers of shape (batch, …); with many an example, −100 does not count.
     """
-    right = _classes_second(prediction(output), targets).argmax(1) == targets
+    right = _classes_second(output, targets).argmax(1) == targets
     if targets.ndim == 1:
         return right
     counted = (targets != IGNORED).flatten(1)
@@ -140,26 +140,34 @@ def top5(output: Any, targets: Tensor) -> Tensor:
 
 def cross_entropy(output: Any, targets: Tensor) -> Tensor:
     """Each example's cross entropy, in nats; the mean over what counts, if an example has many targets."""
-    losses = functional.cross_entropy(_classes_second(prediction(output), targets), targets, reduction="none")
+    losses = functional.cross_entropy(_classes_second(output, targets), targets, reduction="none")
     if targets.ndim == 1:
         return losses
     return losses.flatten(1).sum(1) / (targets != IGNORED).flatten(1).sum(1)
 
 
 def squared_error(output: Any, targets: Tensor) -> Tensor:
-    """Each example's mean squared error."""
-    return (prediction(output) - targets).square().reshape(len(targets), -1).mean(1)
+    """Each example's mean squared error; one output an example may have an axis of its own."""
+    found = prediction(output)
+    if found.shape == (*targets.shape, 1):
+        found = found.squeeze(-1)
+    if found.shape != targets.shape:
+        raise ValueError(
+            f"Outputs must have the shape of the targets, got {tuple(found.shape)} for {tuple(targets.shape)}."
+        )
+    return (found - targets).square().reshape(len(targets), -1).mean(1)
 
 
 def token_losses(output: Any, targets: Tensor) -> Tensor:
     """The cross entropy of every token that counts, in nats; targets stand at the place that predicts them."""
-    logits = _classes_second(prediction(output), targets)
+    logits = _classes_second(output, targets)
     return functional.cross_entropy(logits, targets, reduction="none")[targets != IGNORED]
 
 
 def next_token_losses(output: Any, targets: Tensor) -> Tensor:
     """As `token_losses`, where each place predicts the next one's target: causal language models of Transformers."""
-    return token_losses(prediction(output)[:, :-1], targets[:, 1:])
+    logits, following = prediction(output)[:, :-1], targets[:, 1:]
+    return functional.cross_entropy(logits.movedim(-1, 1), following, reduction="none")[following != IGNORED]
 
 
 METRICS: dict[str, Metric] = {
@@ -196,18 +204,23 @@ def as_metric(metric: Any) -> Metric:
                 f"`metric` must state its direction, but {name} has no `higher_is_better`. "
                 "Use DataSetMetric(name, metric, higher_is_better=…)."
             )
-        return DataSetMetric(name, metric, bool(higher))
+        low, high = (getattr(metric, f"plot_{end}_bound", None) for end in ("lower", "upper"))
+        bounds = None if low is None or high is None else (float(low), float(high))
+        return DataSetMetric(name, metric, bool(higher), bounds)
     raise TypeError(
         f"`metric` must be a name, an ExampleMetric, a DataSetMetric or a metric of torchmetrics, got {name}. "
         "A function becomes one by ExampleMetric(name, function, higher_is_better=…)."
     )
 
 
-def _classes_second(logits: Tensor, targets: Tensor) -> Tensor:
-    """Logits as (batch, classes, …), whichever way they came."""
-    if logits.shape[:1] + logits.shape[2:] == targets.shape:
+def _classes_second(output: Any, targets: Tensor) -> Tensor:
+    """Logits as (batch, classes, …), whichever way they came; where both would do, Transformers' have classes last."""
+    logits = prediction(output)
+    second = logits.shape[:1] + logits.shape[2:] == targets.shape
+    last = logits.shape[:-1] == targets.shape
+    if second and (logits is output or not last):
         return logits
-    if logits.shape[:-1] == targets.shape:
+    if last:
         return logits.movedim(-1, 1)
     raise ValueError(
         f"Logits must be of shape (batch, classes, …) for targets of shape (batch, …), got {tuple(logits.shape)} "

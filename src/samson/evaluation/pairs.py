@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from samson.evaluation.data import Data
+from samson.evaluation.data import Data, check_pair, kept
 from samson.evaluation.differences import Spread, holm, spread, variance_ratio
 from samson.evaluation.layout import find_layout
+from samson.evaluation.metrics import as_metric
 from samson.evaluation.result import About, Evaluation
 from samson.evaluation.statistics import CONFIDENCE, Interval
 from samson.evaluation.trials import TRIALS, Noise, Progress, Setting, evaluate
 from samson.noise import on_chip
 
-Unit = Literal["these two networks", "training seeds"]
+Unit = Literal["these two networks", "these networks", "training seeds"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Difference:
         baseline: The second.
         interval: The mean difference with its interval.
         p_value: Two-sided, of no difference.
-        unit: What the interval speaks of: other chips for "these two networks" alone, or for other networks from
-            other "training seeds" too.
+        unit: What the interval speaks of: other chips for "these two networks" (or "these networks") alone, or for
+            other networks from other "training seeds" too.
         common_chips: Whether both were on the same chips; networks of different shape cannot be.
         common_seeds: Whether model i of both is of the same training seed, so that their differences are taken.
         ratio: How much smaller the variance is because the chips are common, with its interval; None if they are not.
@@ -118,7 +119,7 @@ class Paired:
             baseline,
             found.interval(confidence, step),
             found.p_value(step),
-            "training seeds" if by_seed else "these two networks",
+            "training seeds" if by_seed else "these networks" if len(ours) + len(theirs) > 2 else "these two networks",
             common_chips,
             by_seed and common_seeds,
             variance_ratio(of_ours, of_theirs, confidence) if common_chips else None,
@@ -178,17 +179,26 @@ def compare(
         >>> paired.difference("a", "b").unit
         'these two networks'
     """
+    if trials < 2:
+        raise ValueError(f"`trials` must be at least 2 for an interval, got {trials}.")
     select = setting.get("select")
     lists = {name: [given] if isinstance(given, nn.Module) else list(given) for name, given in models.items()}
     shapes: dict[str, object] = {}
     for name, of_method in lists.items():
         if not of_method:
             raise ValueError(f"`models` must have a model for each method, got none for {name!r}.")
-        found = [[(t.name, tuple(t.weight.shape)) for t in on_chip(model, select)] for model in of_method]
+        found = [
+            [(t.name, tuple(t.weight.shape), t.weight.device.type) for t in on_chip(model, select)]
+            for model in of_method
+        ]
         if any(shape != found[0] for shape in found):
             raise ValueError(f"`models` of one method must be of one shape, but those of {name!r} differ.")
         shapes[name] = found[0]
-    data = kept(data)
+    data, norm_data = kept(data), setting.get("norm_data")
+    if norm_data is not None:
+        setting["norm_data"] = kept(norm_data)
+    as_metric(setting.get("metric", "accuracy"))
+    check_pair(data)
     if setting.get("layout") is None:
         first = next(iter(lists.values()))[0]
         setting["layout"] = find_layout(first, data)
@@ -246,11 +256,6 @@ def _table(models: Sequence[Evaluation], about: About) -> NDArray[Any]:
     if about == "population":
         return np.stack([e.examples.values for e in models if e.examples is not None])
     return np.array([e.trials for e in models])
-
-
-def kept(data: Data) -> Data:
-    """A one-shot iterator as a list: every model sees the same."""
-    return list(data) if hasattr(data, "__next__") else data
 
 
 def _naming(progress: Callable[[str, Progress], None], name: str) -> Callable[[Progress], None]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from samson.evaluation.crossed import crossed_interval
+from samson.evaluation.crossed import crossed_interval, crossed_share_interval
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import METRICS, Metric
 from samson.evaluation.statistics import CONFIDENCE, Interval, mean_interval, share_interval
@@ -55,8 +55,8 @@ class Evaluation:
     def interval(self) -> Interval:
         """The mean with its interval, which never has a width of 0.
 
-        "test_set": `mean_interval` over chips. "population": `crossed_interval` over chips and examples. It is cut
-        off where the metric is bounded.
+        "test_set": `mean_interval` over chips. "population": over chips and examples, `crossed_share_interval` for
+        right and wrong answers, else `crossed_interval`. It is cut off where the metric is bounded.
         """
         found = self._interval()
         low, high = self.metric.bounds or (-np.inf, np.inf)
@@ -64,9 +64,9 @@ class Evaluation:
 
     def _interval(self) -> Interval:
         if self.about == "population" and self.examples is not None:
-            values, first = self.examples.values, self.examples.values.flat[0]
-            if self.examples.is_binary and (values == first).all():
-                return share_interval(int(first) * self.examples.examples, self.examples.examples, self.level)
+            values = self.examples.values
+            if self.examples.is_binary:
+                return crossed_share_interval(values, self.level)
             return crossed_interval(values, self.level, resolution=self.resolution)
         if self.stopping == "betting" and self.metric.bounds is not None:
             return betting_interval(self.trials, self.confidence, self.metric.bounds)
@@ -77,7 +77,8 @@ class Evaluation:
         """The step between possible values of a trial: one answer, or a rounding error of float32."""
         if self.examples is not None and self.examples.is_binary:
             return 1 / self.examples.examples
-        return float(np.finfo(np.float32).eps) * max(map(abs, self.trials))
+        largest = max(map(abs, self.metric.bounds or self.trials))
+        return float(np.finfo(np.float32).eps * largest or np.finfo(np.float32).tiny)
 
     @property
     def reached(self) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from samson.evaluation.data import Batch, in_blocks, taken_apart
-from samson.evaluation.metrics import METRICS, DataSetMetric, ExampleMetric, Metric
+from samson.evaluation.metrics import METRICS, DataSetMetric, ExampleMetric, Metric, prediction
 from samson.noise.calibration import evaluation_mode
 
 Scores = NDArray[Any] | float
@@ -43,11 +43,11 @@ def scores(
         reading: The block in which the model runs, from the number of a reading.
 
     Raises:
-        ValueError: If there is no example, or a metric gives no value for each.
+        ValueError: If there is no example, or a metric gives no finite value for each.
     """
     device = device_of(model)
     tally = Tally(metric, device)
-    with evaluation_mode(model):
+    with evaluation_mode(model), torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global state
         for number, pieces in readings(batches, read_block):
             with nullcontext() if reading is None else reading(number):
                 for piece in pieces:
@@ -74,7 +74,8 @@ class Tally:
         if isinstance(self.metric, ExampleMetric):
             self._parts.append(_checked(self.metric.score(output, batch.targets), batch, self.metric))
         elif self._accumulator is not None:
-            self._accumulator.update(output, batch.targets)
+            torchmetric = hasattr(self._accumulator, "higher_is_better")  # it takes tensors, not models' own outputs
+            self._accumulator.update(prediction(output) if torchmetric else output, batch.targets)
         self._examples += len(batch)
 
     def scores(self) -> Scores:
@@ -82,9 +83,16 @@ class Tally:
         if not self._examples:
             raise ValueError("`data` must hold at least one example, got none.")
         if self._accumulator is not None:
-            return float(self._accumulator.compute())
-        values = torch.cat(self._parts)
-        return (values if values.dtype == torch.bool else values.double()).cpu().numpy()
+            found: Scores = float(self._accumulator.compute())
+        else:
+            values = torch.cat(self._parts)
+            found = (values if values.dtype == torch.bool else values.double()).cpu().numpy()
+        if not np.isfinite(found).all():
+            raise ValueError(
+                f"`metric` {self.metric.name!r} must be finite, got NaN or infinity: the network's outputs are not "
+                "finite on this chip, or an example has no target that counts. A metric of your own can bound them."
+            )
+        return found
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -144,6 +144,11 @@ def share_interval(successes: int, total: int, confidence: float = CONFIDENCE) -
     """
     if not 0 <= successes <= total or total < 1:
         raise ValueError(f"`successes` must be between 0 and `total` ≥ 1, got {successes} of {total}.")
+    return binomial_limits(successes, total, confidence)
+
+
+def binomial_limits(successes: float, total: float, confidence: float) -> Interval:
+    """The limits of `share_interval`, by the Beta distribution, also for numbers that are not whole."""
     tail = (1 - _between(confidence)) / 2
     low = float(betaincinv(successes, total - successes + 1, tail)) if successes else 0.0
     high = float(betaincinv(successes + 1, total - successes, 1 - tail)) if successes < total else 1.0

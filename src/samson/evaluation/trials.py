@@ -10,9 +10,10 @@ from typing import Any, TypedDict, Unpack, get_args
 import numpy as np
 from scipy.special import stdtrit
 from torch import nn
+from torch.utils.data import DataLoader, SequentialSampler
 
 from samson.evaluation.crossed import components
-from samson.evaluation.data import Data, as_batches
+from samson.evaluation.data import Data, as_batches, check_pair
 from samson.evaluation.executors import Executor, Serial
 from samson.evaluation.layout import Layout, find_layout
 from samson.evaluation.metrics import DataSetMetric, Metric, as_metric
@@ -110,6 +111,8 @@ def prepare(
         raise ValueError(f"`seed` must be ≥ 0, got {seed}.")
     if isinstance(noise, ChipModel):
         periphery, noise = periphery or noise.periphery, noise.noise
+    known = as_metric(metric)
+    check_pair(data)
     on_chip(model, select)
     executor = executor or Serial()
     layout = executor.agree(layout or find_layout(model, data))
@@ -117,7 +120,7 @@ def prepare(
         model,
         layout.batches(data),
         noise,
-        as_metric(metric),
+        known,
         seed,
         layout.channels_last,
         select,
@@ -145,7 +148,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on simulated chips.
 
-    The model is not converted and comes back bitwise as it was; global random state is not touched.
+    The model is not converted and comes back bitwise as it was, and so does the CPU's global random state; data that
+    are shuffled from it come in the same order for every chip.
 
     Args:
         model: Any model whose output the metric can look at.
@@ -178,8 +182,7 @@ def evaluate(
         5
     """
     _check(trials, precision, max_trials, stopping, about, confidence)
-    prepared = prepare(model, data, noise, **setting)
-    task, metric = prepared.task, prepared.task.metric
+    metric = as_metric(setting.get("metric", "accuracy"))
     if about == "population" and isinstance(metric, DataSetMetric):
         raise ValueError(
             f"`about` must be 'test_set' for {metric.name!r}, which has no value for each example. "
@@ -190,6 +193,13 @@ def evaluate(
             "`stopping` must be 'looks' for a metric without bounds or a population: betting needs values between two "
             f"known numbers, one a chip, got {metric.name!r} about the {about.replace('_', ' ')}."
         )
+    if about == "population" and _own_order(data):
+        raise ValueError(
+            "`data` must come in the same order for every chip for a population, got a DataLoader that shuffles with a "
+            "generator of its own. Use shuffle=False."
+        )
+    prepared = prepare(model, data, noise, **setting)
+    task = prepared.task
     if precision is not None and about == "population":
         _check_floor(task.clean(), precision, confidence)
     largest = trials or TRIALS if precision is None else max_trials
@@ -231,8 +241,16 @@ def _floor(result: Evaluation) -> float:
     """The half-width that no number of chips can go below: that of the examples alone."""
     if result.about == "test_set" or result.examples is None:
         return 0.0
-    of_examples = components(result.examples.values)[(1,)]
-    return float(stdtrit(of_examples.degrees, (1 + result.confidence) / 2)) * math.sqrt(of_examples.variance)
+    parts = components(result.examples.values)
+    alone = max(0.0, parts[(1,)].variance - parts[(0, 1)].variance)  # what is left of S_e with ever more chips
+    return float(stdtrit(parts[(1,)].degrees, (1 + result.confidence) / 2)) * math.sqrt(alone)
+
+
+def _own_order(data: Data) -> bool:
+    """Whether the data are shuffled from a state that each pass moves on."""
+    return (
+        isinstance(data, DataLoader) and data.generator is not None and not isinstance(data.sampler, SequentialSampler)
+    )
 
 
 def _check_floor(clean: Scores, precision: float, confidence: float) -> None:
@@ -243,8 +261,8 @@ def _check_floor(clean: Scores, precision: float, confidence: float) -> None:
     if floor > precision:
         raise ValueError(
             f"`precision` must be at least {floor:.2g} for a population, got {precision}: that is what these "
-            f"{examples} examples leave open without noise, whatever the number of chips. Use more examples, or "
-            "about='test_set'."
+            f"{examples} examples leave open where noise changes nothing, whatever the number of chips. Use more "
+            "examples, or about='test_set'."
         )
 
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from samson.evaluation import Budget, Evaluation, Setting
-from samson.evaluation.data import Data
-from samson.evaluation.scoring import value_of
+from samson.evaluation.data import Data, kept
+from samson.evaluation.scoring import device_of, value_of
 from samson.evaluation.trials import Noise, prepare
 from samson.experiments.checkpoints import Checkpoint
 from samson.experiments.data import DATA
@@ -89,7 +89,7 @@ def load_data(spec: str, split: str = "test") -> Data:
     if ":" in spec:
         found = call_factory(spec, "--data")
         require(isinstance(found, Iterable), "--data", "a function that returns batches", found, f"Change {spec!r}.")
-        return found  # type: ignore[no-any-return]
+        return kept(found)
     if spec.endswith(".safetensors"):
         try:
             tensors = load_file(spec)
@@ -145,8 +145,7 @@ def subject_of(request: Request, data: str, found: Evaluation, setting: Setting)
 
 def stamp(model: nn.Module) -> tuple[Environment, str]:
     """What this runs on, and when."""
-    device = next((p.device.type for p in model.parameters()), "cpu")
-    return environment(device), datetime.now(UTC).isoformat(timespec="seconds")
+    return environment(device_of(model).type), datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def budget_record(
