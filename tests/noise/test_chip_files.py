@@ -88,6 +88,7 @@ def test_every_chip_comes_back_with_its_periphery(load) -> None:
         loaded = load(as_toml(chip.noise, chip.periphery))
         assert (loaded.noise, loaded.periphery, loaded.source) == (chip.noise, chip.periphery, "a test")
     ranged = dataclasses.replace(STANDARD_HWA, input_ranges={"stem": 2.0, "blocks.0.conv1": 1.5})
+    ranged = dataclasses.replace(ranged, adc_bounds={"stem": 3.0, "blocks.0.conv1": 0.5})
     assert load(as_toml(Gaussian(0.1), ranged)).periphery == ranged
     assert load(as_toml(Gaussian(0.1), ranged)).periphery != STANDARD_HWA  # equality tells them apart
 

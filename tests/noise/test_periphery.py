@@ -1,7 +1,7 @@
 """Peripheries against a float64 loop over outputs and inputs, and proof that they reach the layers."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,9 +27,10 @@ def rounded(value: float, bound: float, steps: int | None) -> float:
     return value if steps is None else round(value / (2 * bound / steps)) * (2 * bound / steps)
 
 
-def product(p: Periphery, x: list[float], w: list[list[float]], given: float | None) -> list[float]:
-    """One product without random parts, tile after tile, by the published formulas."""
-    total = [0.0] * len(w)
+def conversions(
+    p: Periphery, x: list[float], w: list[list[float]], given: float | None
+) -> Iterator[tuple[int, float, float]]:
+    """Of one product without random parts, tile after tile: the output's number, what its ADC sees, and its scale."""
     size = p.tile_inputs or len(x)
     for start in range(0, len(x), size):
         part = x[start : start + size]
@@ -43,7 +44,14 @@ def product(p: Periphery, x: list[float], w: list[list[float]], given: float | N
             a = n / p.wire_ratio * sum(abs(a * b) for a, b in zip(weights, volts, strict=True))
             c = a * (a * (0.05 * a - 0.2) + 0.5)
             y -= p.ir_drop * c * sum(weights[j] * volts[j] * (1 - (1 - j / n) ** 2) for j in range(n))
-            total[i] += rounded(y, p.adc_bound, p.adc_steps) * column * scale
+            yield i, y, column * scale
+
+
+def product(p: Periphery, x: list[float], w: list[list[float]], given: float | None) -> list[float]:
+    """One product without random parts, by the published formulas."""
+    total = [0.0] * len(w)
+    for i, y, scale in conversions(p, x, w, given):
+        total[i] += rounded(y, p.adc_bound, p.adc_steps) * scale
     return total
 
 
@@ -272,7 +280,12 @@ def test_calibration_finds_ranges_and_leaves_the_model_alone() -> None:
     chip = deploy(model, CLEAN, periphery=replace(STANDARD_HWA, input_ranges=ranges))
     with chip.at(), torch.no_grad():
         model(x)
-    for wrong, message in (({"0": 1.0}, "`4` is not there"), ({"0": 0.0}, "`input_ranges` must be > 0")):
+    wrongs = {
+        "`4` is not there": {"0": 1.0},
+        "`input_ranges` must be > 0": {"0": 0.0},
+        r"`input_ranges` must name linear .* of the model, got '1'. .*Available: 0, 4": {**ranges, "1": 1.0},
+    }
+    for message, wrong in wrongs.items():
         with pytest.raises(ValueError, match=message):
             deploy(model, CLEAN, periphery=replace(STANDARD_HWA, input_ranges=wrong))
     with pytest.raises(ValueError, match="`0` had no input"):

@@ -6,7 +6,7 @@ from functools import partial
 from samson.noise.base import FixedNoise, State, WeightNoise
 from samson.noise.batch_norm import reestimated_norms
 from samson.noise.bit_errors import BitErrors, bit_error_rate, voltage_at
-from samson.noise.calibration import calibrate
+from samson.noise.calibration import calibrate, calibrate_adc
 from samson.noise.chip import Chip, deploy
 from samson.noise.chip_files import load_chip_model
 from samson.noise.cmo import CMO
@@ -77,6 +77,7 @@ __all__ = [
     "WeightNoise",
     "bit_error_rate",
     "calibrate",
+    "calibrate_adc",
     "deploy",
     "describe",
     "generator_for",

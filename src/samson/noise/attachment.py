@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import cast
 
 from torch import Generator, Tensor, nn
 
+from samson.noise.names import suggestion
 from samson.noise.operations import Operation, operation_of
 from samson.noise.periphery import Periphery
 from samson.noise.random import exactly
@@ -58,19 +59,37 @@ def _computes_as_torch(layer: nn.Module) -> bool:
     return same and not any(name in vars(layer) for name in methods)
 
 
-def operations(layers: dict[str, nn.Module], periphery: Periphery) -> dict[str, Operation]:
-    """The operation of each layer, with its input range.
+def require_names(model: nn.Module, layers: Iterable[str], periphery: Periphery) -> None:
+    """Refuse input ranges or ADC bounds that are not for each layer on the chip, or for what is no layer of the model.
+
+    Layers of the model that are not on the chip may be named: one calibration serves every selection within it.
 
     Raises:
-        ValueError: If there are ranges, but not for each layer.
+        ValueError: If a layer is missing or unknown.
     """
-    ranges = periphery.input_ranges
-    missing = [name for name in layers if ranges and name not in ranges]
-    if missing:
-        raise ValueError(
-            f"`input_ranges` must name each layer on the chip; `{missing[0]}` is not there. Calibrate again."
-        )
-    return {name: cast("Operation", operation_of(layer, ranges.get(name))) for name, layer in layers.items()}
+    known = [plain_name(f"{path}.").rstrip(".") for path, layer in model.named_modules() if operation_of(layer)]
+    for parameter in ("input_ranges", "adc_bounds"):
+        values = getattr(periphery, parameter)
+        for name in values:
+            if name not in known:
+                raise ValueError(
+                    f"`{parameter}` must name linear and convolution layers of the model, got {name!r}. "
+                    f"{suggestion(name, known)}"
+                )
+        missing = [name for name in layers if values and name not in values]
+        if missing:
+            raise ValueError(
+                f"`{parameter}` must name each layer on the chip; `{missing[0]}` is not there. Calibrate again."
+            )
+
+
+def operations(layers: dict[str, nn.Module], periphery: Periphery) -> dict[str, Operation]:
+    """The operation of each layer, with its input range and ADC bound."""
+    ranges, bounds = periphery.input_ranges, periphery.adc_bounds
+    return {
+        name: cast("Operation", operation_of(layer, ranges.get(name), bounds.get(name)))
+        for name, layer in layers.items()
+    }
 
 
 @contextmanager

@@ -1,19 +1,22 @@
-"""Input ranges of layers from data."""
+"""Input ranges and ADC bounds of layers from data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from samson.noise.attachment import hooked_layers, layer_input
+from samson.noise.attachment import hooked_layers, layer_input, operations, require_names
+from samson.noise.periphery import Periphery
+from samson.noise.random import generator_for, working_dtype
 from samson.noise.selection import Select, on_chip
 
 
-@torch.no_grad()
 def calibrate(
     model: nn.Module, batches: Iterable[Tensor], select: Select = None, *, quantile: float = 1.0
 ) -> dict[str, float]:
@@ -38,17 +41,85 @@ def calibrate(
         >>> calibrate(nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), [torch.tensor([[-3.0, 2.0]])])
         {'1': 2.0}
     """
+    return _largest(model, hooked_layers(model, on_chip(model, select)), batches, quantile, lambda name, inputs: inputs)
+
+
+def calibrate_adc(
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    periphery: Periphery,
+    select: Select = None,
+    *,
+    quantile: float = 1.0,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Find the bound of each layer's ADCs, for `Periphery(adc_bounds=…)`.
+
+    The bound of a layer is the quantile of |y| over all its conversions, where y is what the ADC of a tile sees: the
+    output of the periphery's steps 1 to 5 for the inputs that the layer has in the exact model. It is in the units of
+    `Periphery.adc_bound`: a column's largest weight and the input range are 1. Each tile's partial sum is a conversion
+    of its own. Calibrate the input ranges first, since y is relative to them.
+
+    The model runs in evaluation mode, with its own weights; it and global random state come back as they were.
+
+    Args:
+        model: Any model whose layers on the chip are linear or convolution layers.
+        batches: Inputs of the model, from training or validation data.
+        periphery: What surrounds the weights, with its input ranges; its own ADC is left out.
+        select: As for `deploy`.
+        quantile: Share of a batch's |y| that the bound covers, in (0, 1]; 1 is the largest. The bound is the largest
+            over batches. Outputs beyond it saturate, the others have finer steps.
+        seed: Seed of the periphery's noise, ≥ 0.
+
+    Returns:
+        The bound by the name of the layer; 1 where all outputs are zero.
+
+    Raises:
+        ValueError: If `quantile` is out of range, there are no batches, a layer cannot be reached, or `input_ranges`
+            are for other layers.
+
+    Example:
+        >>> layer, ranges = nn.Linear(2, 1, bias=False), {"": 4.0}
+        >>> _ = nn.init.constant_(layer.weight, 0.5)
+        >>> calibrate_adc(layer, [torch.tensor([[3.0, 2.0]])], Periphery(input_ranges=ranges))  # (3 + 2) / 4
+        {'': 1.25}
+
+    Reference: Rasch et al. 2023, Nature Communications 14, 5282, for the periphery and the units; there the bound is 10
+    for every layer.
+    """
+    analog = replace(periphery, adc_steps=None, adc_bounds={})
+    layers = hooked_layers(model, on_chip(model, select))
+    require_names(model, layers, analog)
+    found = operations(layers, analog)
+    devices = {name: next(layer.parameters()).device for name, layer in layers.items()}
+    generators = {name: generator_for(seed, "calibrate", name, device=device) for name, device in devices.items()}
+
+    def conversions(name: str, inputs: Tensor) -> Tensor:
+        return analog.analog(found[name], inputs, cast("Tensor", layers[name].weight), generators[name])[0]
+
+    return _largest(model, layers, batches, quantile, conversions)
+
+
+@torch.no_grad()
+def _largest(
+    model: nn.Module,
+    layers: dict[str, nn.Module],
+    batches: Iterable[Tensor],
+    quantile: float,
+    values: Callable[[str, Tensor], Tensor],
+) -> dict[str, float]:
+    """The largest quantile over batches of |values| of a layer's name and inputs; 1 instead of zero."""
     if not 0 < quantile <= 1:
         raise ValueError(f"`quantile` must be in (0, 1], got {quantile!r}.")
     largest: dict[str, float] = {}
 
     def watch(name: str, _: nn.Module, args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> None:
-        values = layer_input(args, keywords).abs().flatten().float()
-        if values.numel():
-            rank = max(1, round(quantile * values.numel()))
-            largest[name] = max(largest.get(name, 0.0), float(values.kthvalue(rank).values))
+        sizes = values(name, layer_input(args, keywords)).abs().flatten()
+        if sizes.numel():
+            rank = max(1, round(quantile * sizes.numel()))
+            quantile_of_batch = sizes.to(working_dtype(sizes)).kthvalue(rank).values
+            largest[name] = max(largest.get(name, 0.0), float(quantile_of_batch))
 
-    layers = hooked_layers(model, on_chip(model, select))
     with ExitStack() as stack:
         stack.enter_context(evaluation_mode(model))
         for name, layer in layers.items():

@@ -13,7 +13,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from samson.noise.attachment import attached, hooked_layers, operations
+from samson.noise.attachment import attached, hooked_layers, require_names
 from samson.noise.base import State, WeightNoise
 from samson.noise.periphery import Periphery
 from samson.noise.places import Place
@@ -58,7 +58,7 @@ class Chip:
         self.periphery, self.reached = periphery, Counter[str]()
         self._layers = {} if periphery is None else hooked_layers(model, tensors)
         if periphery is not None:
-            operations(self._layers, periphery)
+            require_names(model, self._layers, periphery)
 
     @contextmanager
     def at(self, time_s: float | None = None, *, reading: int | None = None) -> Iterator[nn.Module]:

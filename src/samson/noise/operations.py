@@ -21,6 +21,8 @@ class Operation:
         padding_mode: "constant" or as `torch.nn.functional.pad` names it.
         groups: Number of groups of channels.
         input_range: The largest |input| that is passed on, > 0; None scales each input vector by its own.
+        adc_bound: The largest |output| of a tile that is passed on, > 0, in the units of `Periphery.adc_bound`; None is
+            that one.
     """
 
     kernel: tuple[int, ...] = ()
@@ -30,6 +32,7 @@ class Operation:
     padding_mode: str = "constant"
     groups: int = 1
     input_range: float | None = None
+    adc_bound: float | None = None
 
     def vectors(self, inputs: Tensor) -> Tensor:
         """The input vectors of all products: (…, groups, inputs of a product)."""
@@ -55,10 +58,12 @@ class Operation:
         return flat if not self.kernel else flat.movedim(-1, -1 - len(self.kernel))
 
 
-def operation_of(layer: nn.Module, input_range: float | None = None) -> Operation | None:
+def operation_of(
+    layer: nn.Module, input_range: float | None = None, adc_bound: float | None = None
+) -> Operation | None:
     """The operation of a linear or convolution layer; None for any other, also for transposed convolutions."""
     if isinstance(layer, nn.Linear):
-        return Operation(input_range=input_range)
+        return Operation(input_range=input_range, adc_bound=adc_bound)
     if not isinstance(layer, _ConvNd) or isinstance(layer, _ConvTransposeNd):
         return None
     return Operation(
@@ -69,4 +74,5 @@ def operation_of(layer: nn.Module, input_range: float | None = None) -> Operatio
         "constant" if layer.padding_mode == "zeros" else layer.padding_mode,
         layer.groups,
         input_range,
+        adc_bound,
     )

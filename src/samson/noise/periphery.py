@@ -29,7 +29,7 @@ class Periphery:
        a_i = n/wire_ratio·Σ_j |w_ij x_j|, j = 0 … n - 1
     4. y_i ← y_i + weight_noise·‖x‖₂·ξ, or weight_noise·sqrt(Σ_j |w_ij| x_j²)·ξ if it depends on the weights
     5. y_i ← y_i + output_noise·ξ
-    6. y_i ← ADC(y_i), saturated at ± adc_bound, then scaled back.
+    6. y_i ← ADC(y_i), saturated at ± adc_bound or the layer's own bound, then scaled back.
 
     A converter with k steps has k + 1 levels from one bound to the other. All ξ ~ N(0, 1) are drawn for each product.
 
@@ -46,6 +46,8 @@ class Periphery:
         tile_inputs: Inputs of a tile, ≥ 1; None lays a whole product on one tile.
         input_ranges: The range r by the name of the layer, from `calibrate`; empty scales each input vector of a
             tile by its own largest |x|.
+        adc_bounds: The bound by the name of the layer, in the units of `adc_bound`, which it replaces, from
+            `calibrate_adc`; empty leaves `adc_bound` to all.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -55,8 +57,8 @@ class Periphery:
         >>> STANDARD_HWA(Operation(), x, w, torch.Generator().manual_seed(0)).shape
         torch.Size([1, 4])
 
-    Reference: Rasch et al. 2023, Nature Communications 14, 5282 (the standard model; its input range is learned, ours
-    is calibrated, one a layer); aihwkit's `rpu_base` for the IR drop.
+    Reference: Rasch et al. 2023, Nature Communications 14, 5282 (the standard model; its input range is learned and its
+    bound 10 everywhere, ours are calibrated, one a layer, not a tile); aihwkit's `rpu_base` for the IR drop.
     """
 
     dac_steps: int | None = None
@@ -70,6 +72,7 @@ class Periphery:
     wire_ratio: float = WIRES
     tile_inputs: int | None = None
     input_ranges: Mapping[str, float] = field(default_factory=dict)
+    adc_bounds: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("dac_steps", "adc_steps"):
@@ -83,13 +86,14 @@ class Periphery:
         for name, value in {"adc_bound": self.adc_bound, "wire_ratio": self.wire_ratio}.items():
             if not value > 0:
                 raise ValueError(f"`{name}` must be > 0, got {value!r}.")
-        if self.adc_steps is not None and self.adc_bound == math.inf:
-            raise ValueError("`adc_bound` must be finite where `adc_steps` rounds, got inf.")
+        if self.adc_steps is not None and self.adc_bound == math.inf and not self.adc_bounds:
+            raise ValueError("`adc_bound` must be finite where `adc_steps` rounds, or give `adc_bounds`, got inf.")
         if self.tile_inputs is not None and self.tile_inputs < 1:
             raise ValueError(f"`tile_inputs` must be ≥ 1, or None for one tile, got {self.tile_inputs!r}.")
-        for layer, value in self.input_ranges.items():
-            if not 0 < value < math.inf:
-                raise ValueError(f"`input_ranges` must be > 0 and finite, got {value!r} for `{layer}`.")
+        for name in ("input_ranges", "adc_bounds"):
+            for layer, value in getattr(self, name).items():
+                if not 0 < value < math.inf:
+                    raise ValueError(f"`{name}` must be > 0 and finite, got {value!r} for `{layer}`.")
 
     def __call__(self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator) -> Tensor:
         """The output of a layer without its bias, as the chip computes it.
@@ -103,6 +107,25 @@ class Periphery:
         Returns:
             The layer's output without bias, of the input's dtype; computed in at least float32. No gradient passes a
             rounding.
+        """
+        y, column, scale = self.analog(operation, inputs, weight, generator)
+        y = _convert(y, self.adc_bound if operation.adc_bound is None else operation.adc_bound, self.adc_steps)
+        return operation.outputs((y * column * scale).sum(dim=-2)).to(inputs.dtype)
+
+    def analog(
+        self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator
+    ) -> tuple[Tensor, Tensor, Tensor | float]:
+        """What the ADCs convert, steps 1 to 5.
+
+        Args:
+            operation: What the layer computes.
+            inputs: The layer's input.
+            weight: The weight as the chip reads it, in the layer's layout.
+            generator: On the input's device.
+
+        Returns:
+            The outputs of each tile, (…, groups, tiles, outputs), in the units of `adc_bound`, and the largest weights
+            and input ranges that scale them back.
         """
         dtype = working_dtype(inputs)
         x = self._tiles(operation.vectors(inputs.to(dtype)))  # …, groups, tiles, inputs
@@ -125,8 +148,7 @@ class Periphery:
             y = y + self.weight_noise * power.sqrt() * standard_normal(y, generator)
         if self.output_noise:
             y = y + self.output_noise * standard_normal(y, generator)
-        y = _convert(y, self.adc_bound, self.adc_steps)
-        return operation.outputs((y * column * scale).sum(dim=-2)).to(inputs.dtype)
+        return y, column, scale
 
     def _tiles(self, vectors: Tensor) -> Tensor:
         """Cut the last axis into tiles; the last one is filled up with zeros, which add nothing to a sum."""
