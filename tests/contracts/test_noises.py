@@ -19,6 +19,7 @@ from samson.noise import (
     Compose,
     CustomPCM,
     DeadLines,
+    FixedNoise,
     Gaussian,
     Mapping,
     PCMHermes,
@@ -27,6 +28,7 @@ from samson.noise import (
     StuckDevices,
     Variation,
     WeightNoise,
+    standard_normal,
 )
 from samson.noise.pcm import GENERIC
 
@@ -223,6 +225,26 @@ def test_edge_cases_stay_finite(noise: WeightNoise) -> None:
             noisy = noise.read(noise.program(w, generator()), time_s, generator(1))
             assert noisy.shape == w.shape
             assert noisy.isfinite().all()
+
+
+def follows(noise: WeightNoise, w: Tensor) -> bool:
+    return torch.allclose(noise(w / 1024, generator()) * 1024, noise(w, generator()), rtol=1e-9, atol=1e-12)
+
+
+class Absolute(FixedNoise):
+    """What a zero channel must not do: its errors have a size of their own."""
+
+    def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
+        return weight + 0.01 * standard_normal(weight, generator) * (weight.abs().amax(1, keepdim=True) == 0)
+
+
+@every_noise
+def test_errors_follow_the_weights_also_where_a_part_is_zero(noise: WeightNoise) -> None:
+    """A unit of zeros in a tensor has no scale of its own; the tensor's holds."""
+    w = 0.05 * torch.randn(5, 9, generator=generator(4), dtype=torch.float64)
+    w[0], w[:, :3] = 0.0, 0.0  # a channel and a tile
+    assert follows(noise, w) == (noise != CASES["gaussian-filter"])  # its errors go with sqrt(max|w|)
+    assert not follows(Absolute(), w)  # the check can fail
 
 
 @every_family
