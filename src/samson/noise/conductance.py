@@ -17,9 +17,9 @@ class Mapping:
     """How weights are laid out on devices whose largest conductance is `g_max_us`.
 
     A differential pair holds g± = clamp(±s·w, 0) + g_min and is read as (g⁺ − g⁻)/s, with s = (g_max − g_min)/max|w| of
-    each unit. A single device (`pair=False`) holds [min w, max w] of each unit on [g_min, g_max]. A unit without a range
-    of its own (all zero; equal weights, on single devices) has the whole tensor's, and if the tensor has none either,
-    its max|w|. Only an all-zero tensor has s = 1 µS per unit of weight.
+    each unit. A single device (`pair=False`) holds [min w, max w] of each unit on [g_min, g_max]. A unit without a
+    range of its own (all zero; equal weights, on single devices) has the whole tensor's, and if the tensor has none
+    either, its max|w|. Only an all-zero tensor has s = 1 µS per unit of weight.
 
     A tile is counted along the weight's own axes: the groups of a grouped convolution count as sharing their rows.
 

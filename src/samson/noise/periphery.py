@@ -21,8 +21,8 @@ class Periphery:
     """How a chip computes a product of an input vector x and a weight matrix w; by default exactly.
 
     A product with more inputs than a tile is cut into tiles, whose outputs are added digitally. In each tile, columns
-    are scaled to max_j |w_ij| = 1 (a column of zeros as the layer's largest |w|) and inputs to [-1, 1] by their range r,
-    beyond which they saturate. Then
+    are scaled to max_j |w_ij| = 1 (a column of zeros has the layer's largest |w|) and inputs to [-1, 1] by their range
+    r, beyond which they saturate. Then
 
     1. x ← DAC(x) + input_noise·ξ
     2. y_i = Σ_j w_ij x_j
