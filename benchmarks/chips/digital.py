@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from benchmarks.chips.samples import layer_weights, reading
 from benchmarks.chips.style import BLUE, GREEN, GREY, ORANGE, bars, label, note, panels
 from samson.noise import BitErrors, Quantize, bit_error_rate
-from samson.noise.bit_errors import RATES
+from samson.noise.voltage import RATES
 
 
 def quantisation() -> Figure:
@@ -83,7 +83,7 @@ def bit_errors() -> Figure:
         words = (255 * reading(BitErrors(voltage=v), codes / 255, None, str(v))).round().long()
         wrong = torch.stack([(words ^ codes.long()) >> place & 1 for place in range(8)]).double().mean()
         bars(voltage, v, 100 * wrong, 100 * (wrong * (1 - wrong) / (8 * len(codes))).sqrt(), BLUE)
-    voltage.plot(list(RATES), [100 * rate for rate in RATES.values()], "D", color=ORANGE, ms=5, mfc="none")
+    voltage.plot([v for v, _ in RATES], [100 * rate for _, rate in RATES], "D", color=ORANGE, ms=5, mfc="none")
     voltage.set_yscale("log")
     voltage.set_ylim(0.07, 30)
     voltage.set_yticks([0.1, 1, 10], ["0.1", "1", "10"])

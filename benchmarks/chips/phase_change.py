@@ -35,7 +35,7 @@ from benchmarks.chips.style import (
     panels,
 )
 from samson.noise import PCM, PCMHermes
-from samson.noise.curves import polynomial
+from samson.noise.curves import logarithm, polynomial
 from samson.noise.phase_change import PhaseChange
 
 DEVICES: dict[str, tuple[PhaseChange, str]] = {
@@ -127,7 +127,8 @@ def pcm_read() -> Figure:
         state = noise.program(weight, generator("read", str(target)))
         pairs = [[noise.read(state, float(t), generator(str(i), k)) for k in "ab"] for i, t in enumerate(times)]
         seen = moments(torch.stack([(a - b)[2:] / (2 * a * b)[2:].mean().sqrt() for a, b in pairs]))
-        q = noise.constants.read(torch.tensor([target / 25], dtype=torch.float64))
+        r = torch.tensor([target / 25], dtype=torch.float64)
+        q = noise.constants.read(r, logarithm(r))
         elapsed, t_r = fine + noise.constants.reference_s, noise.constants.read_s
         read.plot(fine, 100 * q * ((elapsed + t_r) / (2 * t_r)).log().sqrt(), color=GREY, lw=0.8)
         bars(read, times, 100 * seen.deviation, 100 * seen.deviation_error, colour)

@@ -23,11 +23,11 @@ from samson.noise import (
     ReRAM,
     bit_error_rate,
 )
-from samson.noise.bit_errors import RATES
-from samson.noise.cmo import G_MAX_US, G_MIN_US, PROGRAMMING, READ, READ_S, RELAXATION_DEVIATION, RELAXATION_MEAN
+from samson.noise.cmo import FALCONE
 from samson.noise.curves import InversePower, Logarithmic
 from samson.noise.pcm import GENERIC, HERMES
-from samson.noise.reram import DEVIATIONS_US
+from samson.noise.reram import WAN2022
+from samson.noise.voltage import RATES
 
 
 def quoted() -> dict[str, str]:
@@ -60,7 +60,7 @@ def quoted() -> dict[str, str]:
         "reram": reram(),
         "cmo": cmo(),
         "standard": standard(),
-        "voltages": ", ".join(f"{100 * rate:g} % at {v:g}" for v, rate in RATES.items()),
+        "voltages": ", ".join(f"{100 * rate:g} % at {v:g}" for v, rate in RATES),
     }
     return {name: f"{100 * size:.{1 if size > 0.0995 else 2}f} %" for name, size in sizes.items()} | {
         f"table_{name}": text for name, text in tables.items()
@@ -96,20 +96,21 @@ def reram() -> str:
     """The constants of the resistive devices of Wan et al."""
     names = {1.0: "1 s", DAY: "1 day", 2 * DAY: "2 days"}
     lines = ["| after | σ, µS |", "|---|---|"]
-    return "\n".join(lines + [f"| {names[time_s]} | {_powers(c)} |" for time_s, c in DEVIATIONS_US.items()])
+    spreads = zip(WAN2022.times_s, WAN2022.deviations_us, strict=True)
+    return "\n".join(lines + [f"| {names[time_s]} | {_powers(c)} |" for time_s, c in spreads])
 
 
 def cmo() -> str:
     """The constants of the CMO/HfOx devices."""
-    (fine, fine_slope), (coarse, coarse_slope) = PROGRAMMING[0.002], PROGRAMMING[0.02]
+    c, ((fine, fine_slope), (coarse, coarse_slope)) = FALCONE, FALCONE.programming_us
     rows = {
-        "g_min, g_max": f"{G_MIN_US:g} µS, {G_MAX_US:g} µS",
+        "g_min, g_max": f"{c.g_min_us:g} µS, {c.g_max_us:g} µS",
         "a, b at 0.2 %": f"{fine:.9g} µS, {fine_slope:.9g}",
         "a, b at 2 %": f"{coarse:.9g} µS, {coarse_slope:.9g}",
-        "m": f"−{-RELAXATION_MEAN:.9g} µS",
-        "c, d": f"{RELAXATION_DEVIATION[0]:.9g} µS, {RELAXATION_DEVIATION[1]:.9g} µS",
-        "k": f"{READ:.9g} µS",
-        "t_r": f"{1e6 * READ_S:g} µs",
+        "m": f"−{-c.relaxation_us:.9g} µS",
+        "c, d": "{:.9g} µS, {:.9g} µS".format(*c.relaxation_deviation_us),
+        "k": f"{c.read_us:.9g} µS",
+        "t_r": f"{1e6 * c.read_s:g} µs",
     }
     return "\n".join(["| constant | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 

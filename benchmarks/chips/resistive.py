@@ -23,9 +23,9 @@ from benchmarks.chips.style import (
     panels,
 )
 from samson.noise import CMO, ReRAM
-from samson.noise.cmo import G_MAX_US, G_MIN_US, PROGRAMMING, READ, READ_S, RELAXATION_DEVIATION, RELAXATION_MEAN
+from samson.noise.cmo import FALCONE
 from samson.noise.curves import polynomial
-from samson.noise.reram import DEVIATIONS_US
+from samson.noise.reram import WAN2022
 
 MEASURED = {1.0: ("1 s", BLUE), DAY: ("1 day", ORANGE), 2 * DAY: ("2 days", GREEN)}
 
@@ -37,7 +37,9 @@ def reram() -> Figure:
     state = noise.program(copies(g / 40, 20_000), generator("reram"))
     for time_s, (name, colour) in MEASURED.items():
         seen = moments(40 * noise.read(state, time_s, generator("none")))
-        sigma = polynomial(DEVIATIONS_US[time_s], fine / 40).clamp(min=0)
+        sigma = polynomial(dict(zip(WAN2022.times_s, WAN2022.deviations_us, strict=True))[time_s], fine / 40).clamp(
+            min=0
+        )
         spread.plot(fine, rectified(fine, sigma)[1], color=colour, lw=0.8)
         bars(spread, g, seen.deviation, seen.deviation_error, colour, 2.8)
         x, y, at = {"1 s": (11, 1.7, "below"), "1 day": (8, 3.9, "above"), "2 days": (20.5, 3.1, "right")}[name]
@@ -62,20 +64,21 @@ def reram() -> Figure:
 def cmo() -> Figure:
     """Programming at two tolerances, relaxation of devices at 50 µS, and read noise over time."""
     figure, (written, relaxed, read) = panels("programming error", "relaxation of 50 µS", "read noise")
+    c = FALCONE
     target = torch.linspace(12, 85, 15, dtype=torch.float64)
-    edges = torch.tensor([G_MIN_US, G_MAX_US], dtype=torch.float64)
+    edges = torch.tensor([c.g_min_us, c.g_max_us], dtype=torch.float64)
 
     def programmed(values: torch.Tensor, noise: CMO, number: int, name: str) -> dict[str, torch.Tensor]:
-        weight = (copies(torch.cat([edges, values]), number) - G_MIN_US) / (G_MAX_US - G_MIN_US)
+        weight = (copies(torch.cat([edges, values]), number) - c.g_min_us) / (c.g_max_us - c.g_min_us)
         return noise.program(weight, generator(name))
 
     def conductance(noise: CMO, state: dict[str, torch.Tensor], time_s: float | None, *path: str | int) -> torch.Tensor:
-        return G_MIN_US + (G_MAX_US - G_MIN_US) * noise.read(state, time_s, generator("cmo", *path))[2:]
+        return c.g_min_us + (c.g_max_us - c.g_min_us) * noise.read(state, time_s, generator("cmo", *path))[2:]
 
     for acceptance, colour, y in ((0.02, ORANGE, 0.62), (0.002, BLUE, 0.11)):
         noise = CMO(acceptance=acceptance)
         seen = moments(conductance(noise, programmed(target, noise, 20_000, "write"), None))
-        intercept, slope = PROGRAMMING[acceptance]
+        intercept, slope = c.programming_us[c.acceptances.index(acceptance)]
         written.plot(target, intercept + slope * target, color=GREY, lw=0.8)
         bars(written, target, seen.deviation, seen.deviation_error, colour)
         label(written, 45, y, f"tolerance {100 * acceptance:g} %", colour, "left" if acceptance > 0.01 else "above", 2)
@@ -88,10 +91,11 @@ def cmo() -> Figure:
     over = torch.stack([conductance(noise, state, float(t), str(i))[0] for i, t in enumerate(times)])
     seen = moments(over)
     log = times.log()
-    mean = 50 + RELAXATION_MEAN * log
-    own = RELAXATION_DEVIATION[0] + RELAXATION_DEVIATION[1] * log
-    steady = PROGRAMMING[0.002][0] + PROGRAMMING[0.002][1] * 50
-    reads = READ * math.log10(50) * ((times + READ_S) / (2 * READ_S)).log().sqrt()
+    mean = 50 + c.relaxation_us * log
+    own = c.relaxation_deviation_us[0] + c.relaxation_deviation_us[1] * log
+    steady = c.programming_us[0][0] + c.programming_us[0][1] * 50
+    spread = ((times + c.read_s) / (2 * c.read_s)).log().sqrt()
+    reads = c.read_us * math.log10(50) * spread
     deviation = (own**2 + steady**2 + reads**2).sqrt()
     relaxed.plot(times, over[:, :8], color=GREY, lw=0.5, alpha=0.6)
     relaxed.fill_between(times, mean - deviation, mean + deviation, color=BLUE, alpha=0.14, lw=0)
@@ -108,8 +112,8 @@ def cmo() -> Figure:
         state = programmed(torch.tensor([level], dtype=torch.float64), noise, 20_000, "read")
         pairs = [[conductance(noise, state, float(t), str(i), k)[0] for k in "ab"] for i, t in enumerate(times)]
         seen = moments(torch.stack([(a - b) / math.sqrt(2) for a, b in pairs]))
-        typical = level + RELAXATION_MEAN * log
-        read.plot(times, READ * typical.log10() * ((times + READ_S) / (2 * READ_S)).log().sqrt(), color=GREY, lw=0.8)
+        typical = level + c.relaxation_us * log
+        read.plot(times, c.read_us * typical.log10() * spread, color=GREY, lw=0.8)
         bars(read, times, seen.deviation, seen.deviation_error, colour)
         label(read, 1.5 * YEAR, float(seen.deviation[-1]), f"{level:g} µS", colour)
     read.set_ylim(0, 0.36)

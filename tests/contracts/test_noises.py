@@ -19,6 +19,7 @@ from samson.noise import (
     Compose,
     CustomPCM,
     DeadLines,
+    FixedNoise,
     Gaussian,
     Mapping,
     PCMHermes,
@@ -27,8 +28,11 @@ from samson.noise import (
     StuckDevices,
     Variation,
     WeightNoise,
+    standard_normal,
 )
+from samson.noise.cmo import CMOConstants
 from samson.noise.pcm import GENERIC
+from samson.noise.reram import ReRAMConstants
 
 LEVEL = 0.2
 N = 40_000
@@ -115,6 +119,7 @@ FAMILIES = {
 }
 
 DAY = 86_400.0
+MADE_UP_CMO = CMOConstants(4.0, 50.0, (0.01,), ((0.01, 0.002),), -0.05, (0.3, 0.05), 0.02, 1e-5)
 CASES: dict[str, WeightNoise] = {
     **{name: NOISES[name](LEVEL) for name in NOISES},
     **{name: chip.noise for name, chip in PRESETS.items()},
@@ -130,10 +135,13 @@ CASES: dict[str, WeightNoise] = {
     "pcm-custom": CustomPCM(DAY, compensation="global", constants=replace(GENERIC, g_max_us=30.0, programming=(0.5,))),
     "reram-day": ReRAM(time_s=DAY, g_max_us=25.0),
     "reram-hour": ReRAM(time_s=3600.0, interpolate=True),
+    "reram-custom": ReRAM(60.0, constants=ReRAMConstants(30.0, (60.0, DAY), ((0.5, 1.0), (1.0, 2.0)))),
     "cmo-2%": CMO(time_s=DAY, acceptance=0.02),
+    "cmo-custom": CMO(60.0, Mapping(g_min_us=5.0, pair=False), 0.01, MADE_UP_CMO),
     "int3-unsigned": Quantize(3, "asymmetric"),
     "bits-signed": BitErrors(0.1, bits=5, scheme="symmetric", per="channel"),
     "bits-voltage": BitErrors(voltage=0.8, fault="stuck", persistent=True),
+    "bits-table": BitErrors(voltage=0.65, rates_by_voltage=((0.6, 0.1), (0.7, 0.001))),
     "stuck-both": StuckDevices(0.1, 0.1, Mapping(levels=4, pair=False)),
     "dead-tiles": DeadLines(0.1, 0.3, tile_inputs=3),
     "vary-layer": Variation(0.1, 0.1, per="layer"),
@@ -223,6 +231,26 @@ def test_edge_cases_stay_finite(noise: WeightNoise) -> None:
             noisy = noise.read(noise.program(w, generator()), time_s, generator(1))
             assert noisy.shape == w.shape
             assert noisy.isfinite().all()
+
+
+def follows(noise: WeightNoise, w: Tensor) -> bool:
+    return torch.allclose(noise(w / 1024, generator()) * 1024, noise(w, generator()), rtol=1e-9, atol=1e-12)
+
+
+class Absolute(FixedNoise):
+    """What a zero channel must not do: its errors have a size of their own."""
+
+    def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
+        return weight + 0.01 * standard_normal(weight, generator) * (weight.abs().amax(1, keepdim=True) == 0)
+
+
+@every_noise
+def test_errors_follow_the_weights_also_where_a_part_is_zero(noise: WeightNoise) -> None:
+    """A unit of zeros in a tensor has no scale of its own; the tensor's holds."""
+    w = 0.05 * torch.randn(5, 9, generator=generator(4), dtype=torch.float64)
+    w[0], w[:, :3] = 0.0, 0.0  # a channel and a tile
+    assert follows(noise, w) == (noise != CASES["gaussian-filter"])  # its errors go with sqrt(max|w|)
+    assert not follows(Absolute(), w)  # the check can fail
 
 
 @every_family

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping as Table
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from samson.noise import (
     DeviceNoise,
     Gaussian,
     Periphery,
+    ReRAM,
     WeightNoise,
     load_chip_model,
 )
 from samson.noise.chip_files import FAMILIES
 from samson.noise.curves import InversePower, Logarithmic
 from samson.noise.phase_change import PhaseChangeConstants
+from samson.noise.reram import ReRAMConstants
 from tests.contracts.test_noises import CASES
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "chips" / "my-chip.toml"
@@ -191,6 +194,32 @@ def test_constants_are_checked(load, part: str | None, key: str, value: Any, wor
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         load(text(wrong))
     assert words in str(caught.value)
+
+
+def test_constants_of_resistive_devices_and_memories_come_from_a_file(load) -> None:
+    written = """source = "x"
+    [[noise]]
+    family = "reram"
+    time_s = 60
+    [noise.constants]
+    g_max_us = 30
+    times_s = [60, 6000]
+    deviations_us = [[1, 2], [2, 4]]
+    [[noise]]
+    family = "bit-errors"
+    voltage = 0.65
+    rates_by_voltage = [[0.6, 0.1], [0.7, 0.001]]
+    """
+    device, memory = load(written).noise.noises
+    assert device == ReRAM(60.0, constants=ReRAMConstants(30.0, (60.0, 6000.0), ((1.0, 2.0), (2.0, 4.0))))
+    assert memory.probability == pytest.approx(0.01)
+    for right, wrong, words in (
+        ("[60, 6000]", "[6000, 60]", "[noise 1.constants]: `times_s` must be > 0 and ascending, got (6000.0, 60.0)"),
+        ("[2, 4]]", '[2, "4"]]', "[noise 1.constants]: `deviations_us[1][1]` must be a number, got '4'"),
+        ("[0.7, 0.001]", "[0.7]", "[noise 2]: `rates_by_voltage` must hold at least two pairs"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            load(written.replace(right, wrong))
 
 
 def test_a_missing_file_is_no_value_error(tmp_path: Path) -> None:

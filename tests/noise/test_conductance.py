@@ -98,6 +98,29 @@ def test_a_tensor_without_a_range_has_scale_one(pair: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    "mapping", [*MAPPINGS.values(), Mapping(per="channel", levels=4, slices=2)], ids=[*MAPPINGS, "slices"]
+)
+def test_a_unit_without_a_range_has_the_tensors(mapping: Mapping) -> None:
+    w = 0.05 * weights(5, 3, 2, 2)
+    w[0], w[:, 0] = 0.0, 0.0  # an output channel, and the first four inputs, which are a tile
+    held = mapping.conductances(w, G_MAX)
+    extent = w.abs().max() if mapping.pair else w.max() - w.min()
+    scale = held["scale"].expand_as(w)[0, 0]
+    assert torch.allclose(scale, ((G_MAX - mapping.smallest_us(G_MAX)) / extent).expand_as(scale), rtol=1e-12)
+    assert not torch.allclose(scale, torch.ones_like(scale), rtol=0.5)  # the check can fail: the noise would be huge
+    read = mapping.weights(held["conductance_us"], held, G_MAX)[0, 0]
+    assert torch.allclose(read, torch.zeros_like(read), atol=1e-12)
+
+
+def test_equal_weights_on_single_devices_have_their_own_size_as_range() -> None:
+    for w in (torch.full((2, 3), -0.5), torch.tensor([[0.5], [0.1]])):
+        held = Mapping(pair=False, per="channel").conductances(w, G_MAX)
+        extent = 0.5 if w.shape[1] > 1 else 0.4  # the second tensor has a range, though no channel does
+        assert torch.allclose(held["scale"], torch.full((2, 1), G_MAX / extent))
+        assert torch.equal(Mapping(pair=False).weights(held["conductance_us"], held, G_MAX), w)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"g_min_us": -1.0}, "`g_min_us` must be ≥ 0 and finite, got -1.0"),

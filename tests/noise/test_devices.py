@@ -6,10 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from scipy.special import ndtr
 from torch import Generator, Tensor
 
-from samson.noise import CMO, PCM, Mapping, PCMHermes, ReRAM
+from samson.noise import CMO, PCM, Mapping, PCMHermes, ReRAM, preset
+from samson.noise.cmo import FALCONE
 from samson.noise.phase_change import PhaseChange
+from samson.noise.reram import WAN2022, ReRAMConstants
 from tests.noise.closed_forms import Array, Moments, agree, clamped, folded, over_normal, rectified
 
 COPIES = 40_000
@@ -132,6 +135,20 @@ def test_programming_is_a_rectified_normal(noise: PhaseChange) -> None:
     assert not agree(sample, rectified(g, wrong.programming(g / published.g_max)))
 
 
+def test_joshi_2020_is_a_rectified_normal_that_does_not_change() -> None:
+    noise, g = preset("pcm-joshi2020").noise, targets(25.0)
+    state = noise.program(both_signs(), generator())
+    sample = noise.read(state, None, generator())
+    deviation = np.maximum(-0.00178767 * g**2 + 0.07585724 * g + 0.28638599, 0)
+    assert agree(state["conductance_us"][0].numpy(), rectified(g, deviation))
+    assert not agree(state["conductance_us"][0].numpy(), rectified(g, 1.05 * deviation))
+    for time_s in (0.0, YEAR):
+        assert torch.equal(noise.read(state, time_s, generator(1)), sample)
+    assert not torch.equal(
+        PCM().read(state, 0.0, generator(1)), sample
+    )  # the check can fail: this device has read noise
+
+
 @every_device
 def test_the_drift_exponent_is_a_folded_normal_of_the_target(noise: PhaseChange) -> None:
     published = Published(noise)
@@ -230,6 +247,49 @@ def test_compensation_restores_the_mean_magnitude(compensation: str, per: str, a
         assert torch.allclose(reading, without * factor, rtol=1e-4, atol=0)
 
 
+def mean_distance(pairs: Array, published: Published, time_s: float | None) -> Array:
+    """E|g⁺ − g⁻| of independent devices = ∫ F⁺(1 − F⁻) + F⁻(1 − F⁺) dg, each F averaged over errors and exponents."""
+    grid = np.linspace(1e-6, 1.35 * published.g_max, 401)
+    xi, nodes = np.linspace(-6, 6, 201), np.linspace(-4, 4, 13)
+    density, weight = (np.exp(-(x**2) / 2) / np.exp(-(x**2) / 2).sum() for x in (xi, nodes))
+
+    def distribution(g: float) -> Array:
+        r = np.array([g / published.g_max])
+        if time_s is None:
+            return ndtr((grid - g) / published.programming(r))
+        programmed = np.maximum(g + published.programming(r) * xi, 1e-9)
+        read = published.read(programmed / published.g_max, time_s)
+        total = np.zeros(len(grid))
+        mean, deviation = published.drift(r)
+        for node, share in zip(nodes, weight, strict=True):
+            kept = ((time_s + published.t0) / published.t0) ** -np.abs(mean + deviation * node)
+            centre = programmed * kept
+            total += share * (ndtr((grid[:, None] - centre) / (centre * read)) @ density)
+        return total
+
+    known = {g: distribution(g) for g in {float(g) for g in pairs.flatten()}}
+    return np.array(
+        [np.trapezoid(known[a] * (1 - known[b]) + known[b] * (1 - known[a]), grid) for a, b in pairs.T.tolist()]
+    )
+
+
+def test_a_globally_compensated_weight_is_the_quadrature() -> None:
+    noise, published = PCM(time_s=DAY, compensation="global"), Published(PCM())
+    sample = noise(both_signs(), generator()).numpy()
+    pairs = np.array([published.g_max * STEPS, np.zeros(10)])
+    factor = mean_distance(pairs, published, None).sum() / mean_distance(pairs, published, DAY).sum()
+    (plus, minus), square = published.after(targets(published.g_max), DAY)
+    mean, variance = plus - minus, square[0] - plus**2 + square[1] - minus**2
+
+    def compensated(by: float) -> Moments:
+        one = by * mean / published.g_max
+        return one, by**2 * variance / published.g_max**2 + one**2
+
+    assert agree(sample, compensated(factor))
+    for wrong in (1.0, 0.99 * factor, 1.01 * factor, ((DAY + 20) / 20) ** 0.06):
+        assert not agree(sample, compensated(wrong))
+
+
 def test_one_chip_drifts_and_is_read_anew() -> None:
     w = torch.randn(20, 20, generator=generator(12))
     state = PCM().program(w, generator())
@@ -255,6 +315,59 @@ def test_reram_is_a_rectified_normal(time_s: float, g_max: float) -> None:
     assert not agree(sample, rectified(g, 1.05 * deviation))
 
 
+def test_reram_with_constants_of_ones_own() -> None:
+    own = ReRAMConstants(30.0, (60.0, 6000.0), ((1.0, 2.0), (2.0, 4.0)))
+    state = {"conductance_us": torch.tensor([15.0]), "error": torch.ones(1)}
+    noise = ReRAM(60.0, constants=own, interpolate=True)
+    assert noise.largest_us == 30.0
+    for time_s, deviation in ((60.0, 2.0), (600.0, 3.0), (6000.0, 4.0)):
+        assert noise.read_devices(state, time_s, generator()).item() == pytest.approx(15.0 + deviation)
+    halved = ReRAM(60.0, g_max_us=15.0, constants=own)
+    assert halved.read_devices(state, 60.0, generator()).item() == pytest.approx(15.0 + (1.0 + 2.0) / 2)
+    assert ReRAM(constants=WAN2022) == ReRAM()
+    with pytest.raises(ValueError, match="`time_s` must be 60 or 6000 seconds since programming, got 1.0"):
+        ReRAM(constants=own)
+
+
+def test_cmo_with_constants_of_ones_own() -> None:
+    own = replace(FALCONE, g_min_us=5.0, acceptances=(0.1,), programming_us=((0.5, 0.01),))
+    noise = CMO(mapping=Mapping(g_min_us=5.0, pair=False), acceptance=0.1, constants=own)
+    g = 5.0 + 83.2 * STEPS
+    sample = noise.read_devices(noise.program(CMO_WEIGHTS, generator()), None, generator())[0, 0].numpy()
+    assert agree(sample, clamped(g, 0.5 + 0.01 * g, 5.0, 88.2))
+    assert not agree(sample, clamped(g, 1.05 * (0.5 + 0.01 * g), 5.0, 88.2))
+    still = replace(noise, constants=replace(own, relaxation_us=0.0, relaxation_deviation_us=(0.0, 0.0), read_us=0.0))
+    state = still.program(CMO_WEIGHTS, generator())
+    assert torch.equal(still.read(state, YEAR, generator(1)), still.read(state, None, generator()))
+    assert not torch.equal(noise.read(state, YEAR, generator(1)), noise.read(state, None, generator()))
+    with pytest.raises(ValueError, match=r"`acceptance` must be 0.1, got 0.002"):
+        CMO(constants=own)
+
+
+@pytest.mark.parametrize(
+    ("constants", "wrong", "message"),
+    [
+        (WAN2022, {"g_max_us": 0.0}, "`g_max_us` must be > 0"),
+        (WAN2022, {"times_s": (1.0, 1.0, 2.0)}, "`times_s` must be > 0 and ascending"),
+        (WAN2022, {"times_s": (0.0, 1.0, 2.0)}, "`times_s` must be > 0 and ascending"),
+        (WAN2022, {"times_s": ()}, "`times_s` must hold at least 1 finite number"),
+        (WAN2022, {"times_s": (1.0, 2.0)}, "`deviations_us` must hold equally many coefficients for each of `times_s`"),
+        (WAN2022, {"deviations_us": ((1.0,), (1.0,), (1.0, 2.0))}, "`deviations_us` must hold equally many"),
+        (WAN2022, {"deviations_us": ((), (), ())}, "`deviations_us` must hold at least 1 finite number"),
+        (FALCONE, {"g_min_us": 100.0}, "`g_min_us` must be > 0 and below `g_max_us`"),
+        (FALCONE, {"acceptances": (0.1,)}, "`programming_us` must hold a line for each of `acceptances`"),
+        (FALCONE, {"programming_us": ((0.1,), (0.1, 0.2))}, "`programming_us` must hold an intercept and a slope"),
+        (FALCONE, {"relaxation_deviation_us": (0.1, math.inf)}, "`relaxation_deviation_us` must hold an intercept"),
+        (FALCONE, {"relaxation_us": math.nan}, "`relaxation_us` must be finite"),
+        (FALCONE, {"read_us": -1.0}, "`read_us` must be ≥ 0"),
+        (FALCONE, {"read_s": 0.0}, "`read_s` must be > 0"),
+    ],
+)
+def test_wrong_constants_are_named(constants: object, wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(constants, **wrong)
+
+
 def test_reram_keeps_one_error_a_device() -> None:
     state = ReRAM().program(torch.full((1, 1), 0.2), generator()) | {"error": torch.ones(1, 2, 1, 1)}
     state["conductance_us"] = torch.full((1, 2, 1, 1), 8.0)
@@ -266,7 +379,7 @@ def test_reram_keeps_one_error_a_device() -> None:
 
 @pytest.mark.parametrize("time_s", [0.0, 3600.0, 3 * DAY])
 def test_reram_at_another_time_is_an_error(time_s: float) -> None:
-    with pytest.raises(ValueError, match="`time_s` must be 1, 86400 or 172800"):
+    with pytest.raises(ValueError, match="`time_s` must be 1, 86400 or 172800 seconds"):
         ReRAM(time_s)
     noise = ReRAM()
     with pytest.raises(ValueError, match="nothing else was measured"):

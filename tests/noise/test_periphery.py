@@ -156,6 +156,21 @@ def test_noise_has_its_closed_form(p: Periphery, deviation: Callable[[Tensor, Te
     assert ((louder.var(dim=0) - expected**2).abs() > 5 * expected**2 * math.sqrt(2 / n)).any()
 
 
+def test_a_column_of_zeros_has_the_noise_of_the_layers_largest_weight() -> None:
+    n, layer, p = 40_000, nn.Linear(4, 3, bias=False).double(), Periphery(output_noise=0.04)
+    with torch.no_grad():
+        layer.weight.copy_(0.05 * data(3, 4))
+        layer.weight[1] = 0.0
+        y = p(operation_of(layer), torch.ones(n, 4, dtype=torch.float64), layer.weight, generator_for(0))
+        largest = layer.weight.abs().amax(dim=1)
+        largest[1] = largest.max()
+        quiet = Periphery(output_noise=0.04)(operation_of(layer), torch.ones(2, 4), torch.zeros(3, 4), generator_for(0))
+    error = 5 / math.sqrt(2 * n)
+    assert ((y.std(dim=0) / (0.04 * largest) - 1).abs() < error).all()
+    assert abs(y.std(dim=0)[1] / 0.04 - 1) > error  # the check can fail: a scale of 1 would be louder
+    assert quiet.abs().max() > 0.01  # an all-zero layer keeps the scale 1
+
+
 def test_it_is_pure_and_partial_sums_have_noise_of_their_own() -> None:
     layer, x = nn.Linear(40, 2).double(), data(1, 40).expand(20_000, 40)
     before, state = layer.weight.detach().clone(), torch.get_rng_state()

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from samson.evaluation import evaluate
-from samson.noise import PCM, CustomPCM, PCMHermes, deploy, preset
+from samson.noise import PCM, CustomPCM, PCMHermes, StuckDevices, deploy, preset
 from samson.noise.curves import InversePower, Logarithmic
 from samson.noise.pcm import GENERIC, HERMES
 from samson.noise.phase_change import PhaseChange, PhaseChangeConstants
@@ -35,6 +35,16 @@ def test_the_standard_model_has_the_published_constants() -> None:
     scaled, plain = (error_by_row(noise, w) for noise in (HWA.noise, PCM()))
     assert (scaled[1] / scaled[0]).item() == pytest.approx(0.01, rel=4 / 20_000**0.5)  # a scale for each channel
     assert plain[1] / plain[0] > 0.1  # the check can fail
+
+
+def test_a_channel_of_zeros_has_the_noise_of_zeros_on_the_layers_scale() -> None:
+    w = 0.05 * torch.randn(64, 32, generator=generator(1))
+    w[0] = 0.0
+    by_channel, by_layer = (noise(w, generator()) for noise in (HWA.noise, PCM()))
+    assert torch.equal(by_channel[0], by_layer[0])
+    assert not torch.equal(by_channel[1], by_layer[1])  # the check can fail: other channels have scales of their own
+    stuck = StuckDevices(high=0.5, mapping=HWA.noise.mapping)(w, generator())[0].abs()
+    assert set(stuck.tolist()) == {0.0, w.abs().max().item()}
 
 
 def test_its_read_noise_is_drawn_for_each_product_and_its_programming_once() -> None:

@@ -1,5 +1,7 @@
 """Chips on disk: the same chip comes back, and no other model, noise or file passes for it."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,20 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from samson.noise import Gaussian, deploy
+from samson.noise import (
+    PCM,
+    STANDARD_HWA,
+    BitErrors,
+    Compose,
+    Gaussian,
+    Mapping,
+    Quantize,
+    StuckDevices,
+    Variation,
+    WeightNoise,
+    deploy,
+)
+from samson.noise.chip import Chip
 from samson.noise.storage import load_chip
 from tests.conftest import equal, make_model, snapshot
 from tests.noise.test_chip import Reading, read
@@ -32,6 +47,66 @@ def test_a_chip_comes_back_with_its_programming_and_its_readings(tmp_path: Path)
     assert torch.equal(read(loaded, reading=0), read(chip, reading=0))
     other = deploy(model, Reading(), seed=3, trial=5)
     assert not torch.equal(read(other, reading=0), read(chip, reading=0))
+
+
+WHOLE = Compose(
+    Quantize(6),
+    PCM(time_s=60.0, compensation="global"),
+    Variation(0.1, 0.01, drift_exponent=0.02),
+    StuckDevices(0.02, 0.01, Mapping(per="channel")),
+)
+
+
+def test_a_whole_chain_comes_back_at_every_time(tmp_path: Path) -> None:
+    chip = deploy(make(), WHOLE, seed=3, trial=4)
+    chip.save(tmp_path / "chip")
+    loaded = load_chip(tmp_path / "chip", make(), WHOLE)
+    other = deploy(make(), WHOLE, seed=3, trial=5)
+    times = (None, 0.0, 3600.0, 1e7)
+    readings = [[weights(one, time_s) for time_s in times] for one in (chip, loaded, other)]
+    assert all(equal(a, b) for a, b in zip(*readings[:2], strict=True))
+    assert not any(equal(a, b) for a, b in zip(readings[0], readings[2], strict=True))  # the check can fail
+    assert not equal(readings[0][1], readings[0][2])
+
+
+def weights(chip: Chip, time_s: float | None) -> dict[str, torch.Tensor]:
+    """Of all layers, as reading 0 gives them."""
+    with chip.at(time_s, reading=0) as model:
+        return snapshot(model)
+
+
+@pytest.mark.parametrize(
+    ("noise", "same", "other"),
+    [
+        (PCM(time_s=3600), PCM(time_s=3600.0), PCM(time_s=3601)),
+        (BitErrors(1), BitErrors(1.0), BitErrors(1, persistent=True)),
+        (
+            Compose(Gaussian(1), PCM(mapping=Mapping(significance=(1, 2)))),
+            Compose(Gaussian(1.0), PCM(mapping=Mapping(significance=(1.0, 2.0)))),
+            Compose(Gaussian(1.0), PCM(mapping=Mapping(significance=(1.0, 2.5)))),
+        ),
+        (Gaussian(0.1), Gaussian(0.1), Gaussian(math.nextafter(0.1, 1.0))),
+    ],
+)
+def test_equal_noises_are_one_and_others_are_not(
+    tmp_path: Path, noise: WeightNoise, same: WeightNoise, other: WeightNoise
+) -> None:
+    assert noise == same != other
+    deploy(make(), noise).save(tmp_path / "chip")
+    load_chip(tmp_path / "chip", make(), same)
+    with pytest.raises(ValueError, match="`noise` must be the chip's own"):
+        load_chip(tmp_path / "chip", make(), other)
+
+
+def test_equal_peripheries_are_one(tmp_path: Path) -> None:
+    one, same, other = (
+        replace(STANDARD_HWA, adc_bound=bound, input_ranges=ranges)
+        for bound, ranges in ((10, {"0": 1, "4": 2.0}), (10.0, {"4": 2, "0": 1.0}), (10.0, {"0": 2.0, "4": 1.0}))
+    )
+    deploy(make(), Gaussian(0.1), periphery=one).save(tmp_path / "chip")
+    load_chip(tmp_path / "chip", make(), Gaussian(0.1), periphery=same)
+    with pytest.raises(ValueError, match="`periphery` must be the chip's own"):
+        load_chip(tmp_path / "chip", make(), Gaussian(0.1), periphery=other)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -101,8 +176,8 @@ def test_files_that_are_no_chips(tmp_path: Path) -> None:
     path.write_bytes(content[:-8])
     with pytest.raises(ValueError, match="`path` must be a file that `save_chip` wrote"):
         load_chip(path, model, noise)
-    save_file({"a": torch.ones(1)}, path, {"samson_chip": '{"version": 2}'})
-    with pytest.raises(ValueError, match="has format version 2; this library reads 1"):
+    save_file({"a": torch.ones(1)}, path, {"samson_chip": '{"version": 1}'})
+    with pytest.raises(ValueError, match="has format version 1; this library reads 2"):
         load_chip(path, model, noise)
 
 

@@ -5,7 +5,7 @@ from functools import partial
 
 from samson.noise.base import FixedNoise, State, WeightNoise
 from samson.noise.batch_norm import reestimated_norms
-from samson.noise.bit_errors import BitErrors, bit_error_rate, voltage_at
+from samson.noise.bit_errors import BitErrors
 from samson.noise.calibration import calibrate, calibrate_adc
 from samson.noise.chip import Chip, deploy
 from samson.noise.chip_files import load_chip_model
@@ -26,6 +26,7 @@ from samson.noise.reram import ReRAM
 from samson.noise.selection import ChipTensor, on_chip
 from samson.noise.storage import load_chip, save_chip
 from samson.noise.variation import Variation
+from samson.noise.voltage import bit_error_rate, voltage_at
 
 NOISES: dict[str, Callable[[float], WeightNoise]] = {
     "gaussian": Gaussian,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass
 
@@ -13,64 +12,11 @@ from samson.noise.base import State, WeightNoise
 from samson.noise.faults import check_rates
 from samson.noise.quantisation import Format
 from samson.noise.random import working_dtype
+from samson.noise.voltage import RATES, RatesByVoltage, bit_error_rate
 
-RATES = {0.75: 0.204, 0.79: 0.056, 0.833: 0.012, 0.875: 0.001}
-"""Bit error rate by V/V_min, read off the plots of Stutz et al. 2021."""
 FAULTS = ("flip", "stuck")
 DIGITS = 24
 """Binary digits of a bit error rate: those of a uniform float32."""
-
-
-def bit_error_rate(voltage: float) -> float:
-    """The bit error rate of an SRAM at a supply voltage, log-linear between the points of `RATES`.
-
-    Outside the points the nearest line is continued, to 0.5 at most, with a warning.
-
-    Args:
-        voltage: V/V_min, > 0, as a fraction of the lowest voltage without errors.
-
-    Raises:
-        ValueError: If `voltage` is not > 0 and finite.
-
-    Example:
-        >>> round(bit_error_rate(0.80), 4)
-        0.0391
-    """
-    if not 0 < voltage < math.inf:
-        raise ValueError(f"`voltage` must be > 0 and finite, as a fraction of V_min, got {voltage!r}.")
-    points = list(RATES.items())
-    if not points[0][0] <= voltage <= points[-1][0]:
-        warnings.warn(
-            f"`voltage` = {voltage!r} V_min is outside the measured range from {points[0][0]} to {points[-1][0]}: its "
-            "bit error rate is extrapolated.",
-            stacklevel=2,
-        )
-    start = max(0, min(sum(v < voltage for v in RATES) - 1, len(points) - 2))
-    (v0, p0), (v1, p1) = points[start : start + 2]
-    return min(p0 * math.exp(math.log(p1 / p0) * (voltage - v0) / (v1 - v0)), 0.5)
-
-
-def voltage_at(rate: float) -> float:
-    """The V/V_min at which an SRAM has a bit error rate: the inverse of `bit_error_rate`.
-
-    An access there takes about V² of the energy at V_min = 1 (Stutz et al. 2021).
-
-    Args:
-        rate: A fraction in (0, ½]. Outside the measured rates the nearest line is continued.
-
-    Raises:
-        ValueError: If `rate` is out of range.
-
-    Example:
-        >>> round(voltage_at(bit_error_rate(0.80)), 4)
-        0.8
-    """
-    if not 0 < rate <= 0.5:
-        raise ValueError(f"`rate` must be in (0, 0.5], got {rate!r}.")
-    points = list(RATES.items())
-    start = max(0, min(sum(p > rate for p in RATES.values()) - 1, len(points) - 2))
-    (v0, p0), (v1, p1) = points[start : start + 2]
-    return v0 + (v1 - v0) * math.log(rate / p0) / math.log(p1 / p0)
 
 
 @dataclass(frozen=True)
@@ -91,6 +37,8 @@ class BitErrors(WeightNoise):
         per: Weights that share one step: "tensor" or "channel".
         fault: "flip" or "stuck".
         persistent: Whether the pattern is fixed for the chip's life.
+        rates_by_voltage: The memory's bit error rates as pairs (V/V_min, rate), at least two, ascending in voltage and
+            descending in rate; those of Stutz et al. by default. It matters only with `voltage`.
 
     Raises:
         ValueError: If an argument is out of range, or not exactly one of `rate` and `voltage` is given.
@@ -110,6 +58,7 @@ class BitErrors(WeightNoise):
     per: str = "tensor"
     fault: str = "flip"
     persistent: bool = False
+    rates_by_voltage: RatesByVoltage = RATES
 
     def __post_init__(self) -> None:
         if (self.rate is None) == (self.voltage is None):
@@ -117,7 +66,7 @@ class BitErrors(WeightNoise):
         if self.rate is not None:
             check_rates(rate=self.rate)
         if self.voltage is not None:
-            bit_error_rate(self.voltage)
+            bit_error_rate(self.voltage, self.rates_by_voltage)
         if self.fault not in FAULTS:
             raise ValueError(f"`fault` must be one of {', '.join(FAULTS)}, got {self.fault!r}.")
         _ = self.format
@@ -140,7 +89,7 @@ class BitErrors(WeightNoise):
         assert self.voltage is not None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said when the noise was made
-            return bit_error_rate(self.voltage)
+            return bit_error_rate(self.voltage, self.rates_by_voltage)
 
     def program(self, weight: Tensor, generator: Generator) -> State:
         """Store the words, with the faults if they persist."""

@@ -27,8 +27,9 @@ class Compose(WeightNoise):
         noises: At least one, in order; a `Compose` among them counts as its own noises.
 
     Raises:
-        ValueError: If there is none, or `BitErrors` follows a `Quantize` of another format: it owns its quantiser, and
-            would round what was rounded.
+        ValueError: If there is none, or `BitErrors` follows a `Quantize` of another format or other `BitErrors`: it
+            owns its quantiser, and would round what was rounded. A faulty weight may widen the range, so that even
+            the format of the first would round again.
 
     Example:
         >>> from samson.noise import PCM, Quantize
@@ -45,11 +46,8 @@ class Compose(WeightNoise):
         noises = tuple(part for noise in noises for part in (noise.noises if isinstance(noise, Compose) else (noise,)))
         for position, noise in enumerate(noises):
             for before in noises[:position]:
-                if isinstance(noise, BitErrors) and isinstance(before, Quantize) and noise.format != before.format:
-                    raise ValueError(
-                        f"`noises` must not hold a quantiser before BitErrors in another format, got {before.format} "
-                        f"before {noise.format}: BitErrors owns its quantiser. Leave the `Quantize` out."
-                    )
+                if isinstance(noise, BitErrors):
+                    _require_one_rounding(before, noise)
         object.__setattr__(self, "noises", noises)
 
     @property
@@ -103,3 +101,16 @@ class Compose(WeightNoise):
     def _part(state: State, position: int) -> State:
         prefix = f"{position}."
         return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _require_one_rounding(before: WeightNoise, noise: BitErrors) -> None:
+    if isinstance(before, Quantize) and before.format != noise.format:
+        raise ValueError(
+            f"`noises` must not hold a quantiser before BitErrors in another format, got {before.format} before "
+            f"{noise.format}: BitErrors owns its quantiser. Leave the `Quantize` out."
+        )
+    if isinstance(before, BitErrors):
+        raise ValueError(
+            f"`noises` must not hold BitErrors twice, got {before.format} before {noise.format}: BitErrors owns its "
+            "quantiser, and would round what was rounded. Give one of them all the errors."
+        )

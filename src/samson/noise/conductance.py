@@ -17,8 +17,11 @@ class Mapping:
     """How weights are laid out on devices whose largest conductance is `g_max_us`.
 
     A differential pair holds g± = clamp(±s·w, 0) + g_min and is read as (g⁺ − g⁻)/s, with s = (g_max − g_min)/max|w| of
-    each unit. A single device (`pair=False`) holds [min w, max w] of each unit on [g_min, g_max]. A unit whose range is
-    zero has s = 1 µS per unit of weight.
+    each unit. A single device (`pair=False`) holds [min w, max w] of each unit on [g_min, g_max]. A unit without a
+    range of its own (all zero; equal weights, on single devices) has the whole tensor's, and if the tensor has none
+    either, its max|w|. Only an all-zero tensor has s = 1 µS per unit of weight.
+
+    A tile is counted along the weight's own axes: the groups of a grouped convolution count as sharing their rows.
 
     A weight may be held by several such cells, N = `len(factors)`, and is read as Σ f_i w_i / Σ f_i. With
     `significance` all N hold the same target, so their errors average. With `slices` they hold the digits of the weight
@@ -109,12 +112,12 @@ class Mapping:
         weight = weight.contiguous()
         if self.pair:
             lowest = weight.new_zeros(())
-            extent = reduce_units(weight.abs(), self.per, "amax", self.tile_inputs)
+            extent = _extent(lowest, reduce_units(weight.abs(), self.per, "amax", self.tile_inputs))
             share = weight / extent.where(extent > 0, 1.0)
             parts = torch.stack([share, -share])
         else:
             lowest = reduce_units(weight, self.per, "amin", self.tile_inputs)
-            extent = reduce_units(weight, self.per, "amax", self.tile_inputs) - lowest
+            extent = _extent(lowest, reduce_units(weight, self.per, "amax", self.tile_inputs))
             parts = ((weight - lowest) / extent.where(extent > 0, 1.0)).unsqueeze(0)
         cells = (self._programmable(parts.clamp_(0, 1)) * (g_max_us - g_min)).add_(g_min)
         scale = ((g_max_us - g_min) / extent).where(extent > 0, 1.0)
@@ -143,6 +146,13 @@ class Mapping:
         powers = whole.new_tensor(self.factors).view(-1, *(1,) * whole.ndim)
         digits = whole.unsqueeze(0).div(powers, rounding_mode="floor").remainder_(self.levels)
         return digits.div_(self.levels - 1)
+
+
+def _extent(lowest: Tensor, highest: Tensor) -> Tensor:
+    """The range of each unit; without one, that of all units together; without that, the size of their one value."""
+    own, top = highest - lowest, highest.amax()
+    shared = top - lowest.amin()
+    return own.where(own > 0, shared.where(shared > 0, top.abs()))
 
 
 ONE_PAIR = Mapping()

@@ -79,7 +79,8 @@ class DeadLines(FixedNoise):
     """Dead rows (an input that reaches no output) and dead columns (an output that reads 0), for the chip's life.
 
     Rows are the inputs along all axes of a weight but the first, columns the output channels. With `tile_inputs` a
-    column of each tile fails on its own. Dead lines at smaller rates are a subset of those at larger rates.
+    column of each tile fails on its own. Dead lines at smaller rates are a subset of those at larger rates. Rows and
+    tiles are counted along the weight's own axes: the groups of a grouped convolution count as sharing their rows.
 
     Args:
         rows: Share of dead rows, from 0 to 1.

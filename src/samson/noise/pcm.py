@@ -41,15 +41,30 @@ HERMES = {
 }
 """By the devices of a cell that act as one: aihwkit `inference/noise/hermes.py`."""
 
+NOTHING = Logarithmic(0.0, 0.0, 0.0, 0.0)
+"""The curve of what a device does not have."""
+JOSHI2020 = PhaseChangeConstants(
+    g_max_us=25.0,
+    reference_s=27.36,
+    read_s=250e-9,
+    programming=(0.28638599, 25 * 0.07585724, -(25**2) * 0.00178767),
+    drift_mean=NOTHING,
+    drift_deviation=NOTHING,
+    read=NOTHING,
+)
+"""Programming errors alone, σ = .28638599 + .07585724 g − .00178767 g² µS over g in µS: CrossSim's fit to figure 3b of
+Joshi et al. 2020, read 27.36 s after programming. Without drift and read noise the two times have no effect."""
+
 
 @dataclass(frozen=True)
 class PCM(PhaseChange):
     """Phase-change memory of Joshi et al. 2020 and Nandakumar et al. 2019, as simulated by aihwkit's PCM-like noise.
 
-    See `PhaseChange` for the formulas; times count from the reference read, 20 s after programming. Q is taken from the
-    programmed conductance, as in aihwkit's code; its documentation says the target. Pairs drift as they were
-    programmed; aihwkit's stand-alone drift re-maps the programmed difference by its new maximum, and we do not.
-    aihwkit's read-out for compensation contains forward noise; ours contains read noise alone.
+    See `PhaseChange` for the formulas; times count from the reference read, 20 s after programming. Where aihwkit
+    differs: Q is taken from the programmed conductance, as in its code; its documentation says the target. Pairs drift
+    as they were programmed; its stand-alone drift re-maps the programmed difference by its new maximum. Its read-out
+    for compensation contains forward noise; ours contains read noise alone. Its `apply_noise` raises at t = 0, and
+    draws other devices at each time; here t = 0 is read noise without drift, and a chip keeps its devices.
 
     Args:
         time_s: Time of a reading that names none, in seconds, ≥ 0; None is the programmed state.
@@ -67,8 +82,8 @@ class PCM(PhaseChange):
         >>> noisy.shape
         torch.Size([2, 3])
 
-    Reference: aihwkit `inference/noise/pcm.py`, after Joshi et al. 2020, Nature Communications 11, 2473 [MEM].
-    Constants: `GENERIC`.
+    Reference: aihwkit `inference/noise/pcm.py`, after Joshi et al. 2020, Nature Communications 11, 2473 [MEM], and
+    Nandakumar et al. 2019, ICECS, as named there. Constants: `GENERIC`. `JOSHI2020` is another fit to the first's data.
     """
 
     g_max_us: float = 25.0
@@ -91,6 +106,11 @@ class PCMHermes(PhaseChange):
     See `PhaseChange` for the formulas. Two devices act as one with twice the conductance and constants of its own:
     g_max is 10.35 µS or 20.7 µS, and times count from 200 s or 300 s after programming.
 
+    Where aihwkit differs: its default is two devices, ours one. Two are programmed by another method (Vasilopoulos et
+    al. 2023), whose dynamic mapping of conductances neither simulates: the drift of two is worse than was measured on
+    the chip, says its own note. Q is taken from the programmed conductance, as in its code. It takes a smaller g_max
+    too; here g_max is the characterised one. What `PCM` says of pairs, compensation and t = 0 holds here too.
+
     Args:
         time_s: Time of a reading that names none, in seconds, ≥ 0; None is the programmed state.
         mapping: How weights are laid out on devices.
@@ -106,7 +126,9 @@ class PCMHermes(PhaseChange):
         >>> noisy.shape
         torch.Size([2, 3])
 
-    Reference: aihwkit `inference/noise/hermes.py`. Constants: `HERMES`.
+    Reference: aihwkit `inference/noise/hermes.py`, and as named there Le Gallo et al. 2023, Nature Electronics, and
+    Khaddam-Aljameh et al. 2022, JSSC (the chip), Vasilopoulos et al. 2023, TED (programming two devices), Nandakumar et
+    al. 2019, ICECS (the form of the model). Constants: `HERMES`.
     """
 
     devices: int = 1

@@ -21,7 +21,8 @@ class Periphery:
     """How a chip computes a product of an input vector x and a weight matrix w; by default exactly.
 
     A product with more inputs than a tile is cut into tiles, whose outputs are added digitally. In each tile, columns
-    are scaled to max_j |w_ij| = 1 and inputs to [-1, 1] by their range r, beyond which they saturate. Then
+    are scaled to max_j |w_ij| = 1 (a column of zeros has the layer's largest |w|) and inputs to [-1, 1] by their range
+    r, beyond which they saturate. Then
 
     1. x ← DAC(x) + input_noise·ξ
     2. y_i = Σ_j w_ij x_j
@@ -130,7 +131,8 @@ class Periphery:
         dtype = working_dtype(inputs)
         x = self._tiles(operation.vectors(inputs.to(dtype)))  # …, groups, tiles, inputs
         w = self._tiles(operation.matrices(weight.to(dtype))).transpose(1, 2)  # groups, tiles, outputs, inputs
-        column = _or_one(w.abs().amax(dim=-1))
+        column = w.abs().amax(dim=-1)
+        column = column.where(column > 0, _or_one(column.amax()))
         w = w / column.unsqueeze(-1)
         scale = _or_one(x.abs().amax(dim=-1, keepdim=True)) if operation.input_range is None else operation.input_range
         x = _convert(x / scale, 1.0, self.dac_steps)

@@ -9,7 +9,7 @@ from samson.noise.bit_errors import BitErrors
 from samson.noise.cmo import CMO
 from samson.noise.conductance import Mapping
 from samson.noise.names import suggestion
-from samson.noise.pcm import PCM, PCMHermes
+from samson.noise.pcm import JOSHI2020, PCM, CustomPCM, PCMHermes
 from samson.noise.periphery import STANDARD_HWA, Periphery
 from samson.noise.quantisation import Quantize
 from samson.noise.reram import ReRAM
@@ -40,7 +40,15 @@ class ChipModel:
 
 PRESETS: dict[str, ChipModel] = {
     "pcm": ChipModel(PCM(), "Joshi et al. 2020, Nature Communications 11, 2473; aihwkit inference/noise/pcm.py"),
-    "pcm-hermes": ChipModel(PCMHermes(), "Hermes chip, one device; aihwkit inference/noise/hermes.py"),
+    "pcm-joshi2020": ChipModel(
+        CustomPCM(constants=JOSHI2020),
+        "Joshi et al. 2020, Nature Communications 11, 2473, figure 3b as fitted in CrossSim; programming errors alone",
+    ),
+    "pcm-hermes": ChipModel(
+        PCMHermes(),
+        "Hermes chip, one device: Le Gallo et al. 2023, Nature Electronics; Khaddam-Aljameh et al. 2022, JSSC, both as "
+        "named in aihwkit inference/noise/hermes.py",
+    ),
     "reram-wan2022": ChipModel(ReRAM(), "Wan et al. 2022, Nature 608, 504; aihwkit inference/noise/reram.py"),
     "cmo-hfox": ChipModel(CMO(), "CMO/HfOx, .2 % acceptance; aihwkit inference/noise/reram.py"),
     "sram-0.80vmin": ChipModel(

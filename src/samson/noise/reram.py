@@ -5,37 +5,79 @@ from __future__ import annotations
 import bisect
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Generator, Tensor
 
 from samson.noise.base import State
-from samson.noise.curves import polynomial
+from samson.noise.curves import check_coefficients, polynomial
 from samson.noise.device import DeviceNoise
 from samson.noise.random import standard_normal
 
-FITTED_G_MAX_US = 40.0
-DEVIATIONS_US = {
-    1.0: (0.348, 16.030, -43.853, 45.393, -16.815),
-    86_400.0: (0.701, 22.086, -50.773, 47.095, -16.458),
-    172_800.0: (0.782, 20.274, -43.507, 37.062, -11.934),
-}
-"""σ in µS by seconds since programming: powers r^0 to r^4 at g_max 40 µS. Wan et al. 2022, by aihwkit's fit."""
+
+@dataclass(frozen=True)
+class ReRAMConstants:
+    """The spread of a resistive device at some times after programming.
+
+    Args:
+        g_max_us: The conductance at which the spread was fitted, in µS, > 0.
+        times_s: Seconds since programming, > 0, ascending.
+        deviations_us: For each of these times, coefficients of σ in µS over r = g/g_max, the constant first; equally
+            many.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    g_max_us: float
+    times_s: tuple[float, ...]
+    deviations_us: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.g_max_us < math.inf:
+            raise ValueError(f"`g_max_us` must be > 0 and finite, got {self.g_max_us!r}.")
+        check_coefficients("times_s", self.times_s, at_least=1)
+        if self.times_s[0] <= 0 or any(b <= a for a, b in pairwise(self.times_s)):
+            raise ValueError(f"`times_s` must be > 0 and ascending, got {self.times_s!r}.")
+        for coefficients in self.deviations_us:
+            check_coefficients("deviations_us", coefficients, at_least=1)
+        if len(self.deviations_us) != len(self.times_s) or len({len(c) for c in self.deviations_us}) > 1:
+            raise ValueError(
+                "`deviations_us` must hold equally many coefficients for each of `times_s`, got "
+                f"{self.deviations_us!r} for {self.times_s!r}."
+            )
+
+
+WAN2022 = ReRAMConstants(
+    g_max_us=40.0,
+    times_s=(1.0, 86_400.0, 172_800.0),
+    deviations_us=(
+        (0.348, 16.030, -43.853, 45.393, -16.815),
+        (0.701, 22.086, -50.773, 47.095, -16.458),
+        (0.782, 20.274, -43.507, 37.062, -11.934),
+    ),
+)
+"""After 1 second, 1 day and 2 days: Wan et al. 2022, by aihwkit's fit."""
 
 
 @dataclass(frozen=True)
 class ReRAM(DeviceNoise):
     """Resistive memory: g = max(0, g_target + σ_t(r)·ξ), r = g_target/g_max, with one ξ ~ N(0, 1) a device for life.
 
-    The spread is known at 1 second, 1 day and 2 days after programming, and scales with g_max/40 µS (aihwkit's default
-    leaves the scaling out: 1.6 times too much at 25 µS). It is not monotone in time, so it can't be a sum of
-    increments: each device keeps its ξ, and there is no read noise of its own.
+    The spread is known at 1 second, 1 day and 2 days after programming, and scales with g_max over the fitted one, 40
+    µS. It is not monotone in time, so it can't be a sum of increments: each device keeps its ξ, and there is no read
+    noise of its own.
+
+    Where aihwkit differs: its default leaves the scaling out, which is 1.6 times too much at 25 µS. It draws a new ξ at
+    each time, around the target, and ignores what was programmed; here a device errs the same way at all times.
 
     Args:
         time_s: Time of a reading that names none, in seconds since programming.
         mapping: How weights are laid out on devices.
-        g_max_us: Largest programmed conductance, in µS.
-        interpolate: Whether times between the three are allowed; σ is then linear in the logarithm of time, which no
-            measurement supports.
+        g_max_us: Largest programmed conductance, in µS; None is that of the constants.
+        interpolate: Whether times between those of the constants are allowed; σ is then linear in the logarithm of
+            time, which no measurement supports.
+        constants: Of the device; by default `WAN2022`.
 
     Raises:
         ValueError: If an argument is out of range, or at a reading whose time has no model.
@@ -46,12 +88,13 @@ class ReRAM(DeviceNoise):
         >>> noisy.shape
         torch.Size([2, 3])
 
-    Reference: Wan et al. 2022, Nature 608, 504 [MEM]; aihwkit `inference/noise/reram.py`. Constants: `DEVIATIONS_US`.
+    Reference: Wan et al. 2022, Nature 608, 504 [MEM]; aihwkit `inference/noise/reram.py`. Constants: `WAN2022`.
     """
 
     time_s: float | None = 1.0
-    g_max_us: float = FITTED_G_MAX_US
+    g_max_us: float | None = None
     interpolate: bool = False
+    constants: ReRAMConstants = WAN2022
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,8 +103,8 @@ class ReRAM(DeviceNoise):
 
     @property
     def largest_us(self) -> float:
-        """`g_max_us`."""
-        return self.g_max_us
+        """`g_max_us`, by default that of the constants."""
+        return self.constants.g_max_us if self.g_max_us is None else self.g_max_us
 
     def program_devices(self, target_us: Tensor, generator: Generator) -> State:
         """Keep the targets and one error a device."""
@@ -71,23 +114,25 @@ class ReRAM(DeviceNoise):
         """Add the errors in the size that they have at that time."""
         assert time_s is not None
         target = state["conductance_us"]
-        deviation = polynomial(self._coefficients(time_s), target / self.g_max_us).clamp_(min=0)
-        return deviation.mul_(self.g_max_us / FITTED_G_MAX_US).mul_(state["error"]).add_(target).clamp_(min=0)
+        deviation = polynomial(self._coefficients(time_s), target / self.largest_us).clamp_(min=0)
+        scale = self.largest_us / self.constants.g_max_us
+        return deviation.mul_(scale).mul_(state["error"]).add_(target).clamp_(min=0)
 
     def _check_time(self, time_s: float) -> None:
-        times = tuple(DEVIATIONS_US)
-        if time_s not in DEVIATIONS_US and not (self.interpolate and times[0] < time_s < times[-1]):
+        times = self.constants.times_s
+        if time_s not in times and not (self.interpolate and times[0] < time_s < times[-1]):
+            *most, last = (f"{time:.15g}" for time in times)
+            known = f"{', '.join(most)} or {last}" if most else last
             raise ValueError(
-                f"`time_s` must be 1, 86400 or 172800 (1 s, 1 day, 2 days), got {time_s!r}: nothing else was measured. "
+                f"`time_s` must be {known} seconds since programming, got {time_s!r}: nothing else was measured. "
                 "`interpolate=True` allows times between them."
             )
 
     def _coefficients(self, time_s: float) -> tuple[float, ...]:
-        if time_s in DEVIATIONS_US:
-            return DEVIATIONS_US[time_s]
-        times = tuple(DEVIATIONS_US)
-        after = times[bisect.bisect(times, time_s)]
-        before = times[bisect.bisect(times, time_s) - 1]
-        share = math.log(time_s / before) / math.log(after / before)
-        pairs = zip(DEVIATIONS_US[before], DEVIATIONS_US[after], strict=True)
+        times, deviations = self.constants.times_s, self.constants.deviations_us
+        after = bisect.bisect_left(times, time_s)
+        if times[after] == time_s:
+            return deviations[after]
+        share = math.log(time_s / times[after - 1]) / math.log(times[after] / times[after - 1])
+        pairs = zip(deviations[after - 1], deviations[after], strict=True)
         return tuple((1 - share) * a + share * b for a, b in pairs)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from hashlib import blake2b
+from numbers import Real
 from pathlib import Path
 
 import torch
@@ -17,7 +20,7 @@ from samson.noise.chip import Chip, require_free
 from samson.noise.periphery import Periphery
 from samson.noise.selection import ChipTensor, Select, on_chip
 
-VERSION = 1
+VERSION = 2
 
 
 def save_chip(path: Path | str, chip: Chip) -> None:
@@ -45,8 +48,8 @@ def save_chip(path: Path | str, chip: Chip) -> None:
     require_free(chip.tensors)
     header = {
         "version": VERSION,
-        "noise": repr(chip.noise),
-        "periphery": repr(chip.periphery),
+        "noise": _text(chip.noise),
+        "periphery": _text(chip.periphery),
         "seed": chip.seed,
         "trial": chip.trial,
         "readings": chip.readings,
@@ -99,8 +102,8 @@ def load_chip(
     if header["version"] != VERSION:
         raise ValueError(f"`path` {str(path)!r} has format version {header['version']}; this library reads {VERSION}.")
     for name, given in (("noise", noise), ("periphery", periphery)):
-        if header[name] != repr(given):
-            raise ValueError(f"`{name}` must be the chip's own, {header[name]}, got {given!r}.")
+        if header[name] != _text(given):
+            raise ValueError(f"`{name}` must be the chip's own, {header[name]}, got {_text(given)}.")
     tensors = on_chip(model, select)
     require_free(tensors)
     _require_same(header["tensors"], {t.name: _identity(t) for t in tensors})
@@ -110,6 +113,20 @@ def load_chip(
         name, part = json.loads(key)
         states[name][part] = value.to(devices[name])
     return Chip(model, noise, header["seed"], header["trial"], tensors, states, header["readings"], periphery)
+
+
+def _text(value: object) -> str:
+    """The `repr` of a dataclass, in which equal settings have equal texts: numbers as float, tables in order."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return repr(float(value)).removesuffix(".0")
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(_text, value))})"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key!r}: {_text(value[key])}' for key in sorted(value))}}}"
+    if is_dataclass(value):
+        settings = (f"{field.name}={_text(getattr(value, field.name))}" for field in fields(value))
+        return f"{type(value).__qualname__}({', '.join(settings)})"
+    return repr(value)
 
 
 def _require_same(saved: dict[str, dict[str, object]], now: dict[str, dict[str, object]]) -> None:

@@ -22,7 +22,8 @@ class Variation(WeightNoise):
     w·(1 + gain·ξ₁)·(T/t0)^(−drift_exponent·ξ₃) + offset·max|w_l|·ξ₂, with T = time_s + t0 and ξ ~ N(0, 1), three for
     each unit: the whole chip, a layer (weight tensor), a tile or an output channel (a column). Independent errors of
     devices average out as networks grow; these do not. Put it after a device model in `Compose`; what it adds to the
-    drift is then not seen by the device model's own compensation.
+    drift is then not seen by the device model's own compensation. A tile is counted along the weight's own axes: the
+    groups of a grouped convolution count as sharing their rows.
 
     Called on one tensor alone, a chip-wide draw is that tensor's own; a chip shares it among its tensors
     (`program_chip`).

@@ -1,0 +1,78 @@
+"""Supply voltage of a memory and its bit error rate: a table of points, log-linear between them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from itertools import pairwise
+
+RatesByVoltage = tuple[tuple[float, float], ...]
+"""Pairs of V/V_min and bit error rate, ascending in voltage."""
+
+RATES: RatesByVoltage = ((0.75, 0.204), (0.79, 0.056), (0.833, 0.012), (0.875, 0.001))
+"""Read off the plots of Stutz et al. 2021."""
+
+
+def bit_error_rate(voltage: float, rates_by_voltage: RatesByVoltage = RATES) -> float:
+    """The bit error rate of an SRAM at a supply voltage, log-linear between the points of a table.
+
+    Outside the points the nearest line is continued, to 0.5 at most, with a warning.
+
+    Args:
+        voltage: V/V_min, > 0, as a fraction of the lowest voltage without errors.
+        rates_by_voltage: The points: at least two, ascending in voltage, rates descending in (0, ½].
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> round(bit_error_rate(0.80), 4)
+        0.0391
+    """
+    if not 0 < voltage < math.inf:
+        raise ValueError(f"`voltage` must be > 0 and finite, as a fraction of V_min, got {voltage!r}.")
+    points = _checked(rates_by_voltage)
+    if not points[0][0] <= voltage <= points[-1][0]:
+        warnings.warn(
+            f"`voltage` = {voltage!r} V_min is outside the measured range from {points[0][0]} to {points[-1][0]}: its "
+            "bit error rate is extrapolated.",
+            stacklevel=2,
+        )
+    start = max(0, min(sum(v < voltage for v, _ in points) - 1, len(points) - 2))
+    (v0, p0), (v1, p1) = points[start : start + 2]
+    return min(p0 * math.exp(math.log(p1 / p0) * (voltage - v0) / (v1 - v0)), 0.5)
+
+
+def voltage_at(rate: float, rates_by_voltage: RatesByVoltage = RATES) -> float:
+    """The V/V_min at which an SRAM has a bit error rate: the inverse of `bit_error_rate`.
+
+    An access there takes about V² of the energy at V_min = 1 (Stutz et al. 2021).
+
+    Args:
+        rate: A fraction in (0, ½]. Outside the measured rates the nearest line is continued.
+        rates_by_voltage: As for `bit_error_rate`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> round(voltage_at(bit_error_rate(0.80)), 4)
+        0.8
+    """
+    if not 0 < rate <= 0.5:
+        raise ValueError(f"`rate` must be in (0, 0.5], got {rate!r}.")
+    points = _checked(rates_by_voltage)
+    start = max(0, min(sum(p > rate for _, p in points) - 1, len(points) - 2))
+    (v0, p0), (v1, p1) = points[start : start + 2]
+    return v0 + (v1 - v0) * math.log(rate / p0) / math.log(p1 / p0)
+
+
+def _checked(points: RatesByVoltage) -> RatesByVoltage:
+    if len(points) < 2 or any(len(point) != 2 for point in points):
+        raise ValueError(f"`rates_by_voltage` must hold at least two pairs (V/V_min, rate), got {points!r}.")
+    in_range = all(0 < v < math.inf and 0 < p <= 0.5 for v, p in points)
+    if not in_range or not all(v0 < v1 and p0 > p1 for (v0, p0), (v1, p1) in pairwise(points)):
+        raise ValueError(
+            f"`rates_by_voltage` must have voltages > 0, ascending, and rates descending in (0, 0.5], got {points!r}."
+        )
+    return points
