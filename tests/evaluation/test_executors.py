@@ -219,6 +219,22 @@ def test_a_task_is_sent_once_and_data_are_read_once(fake: Callable[..., FakeRay]
     assert len(cluster.store[1].batches) == 4
 
 
+def test_a_batch_is_sent_without_what_it_was_cut_from(fake: Callable[..., FakeRay]) -> None:
+    images = torch.randn(40, 2, 50, 50, generator=torch.Generator().manual_seed(0))
+    data = images.contiguous(memory_format=torch.channels_last), torch.zeros(40, dtype=torch.int64)
+    cut = list(zip(*(part.split(4) for part in data), strict=True))
+    task = replace(make_task(), batches=cut, norm_batches=cut)
+    cluster = fake()
+    Ray()._send(cluster, task)
+    sent = cluster.store[0]
+    assert len(pickle.dumps(cut)) > 9 * images.nbytes  # what was sent before
+    assert len(pickle.dumps(sent)) < 2.2 * images.nbytes
+    for (x, y), (own_x, own_y) in zip(cut, sent.batches, strict=True):
+        assert torch.equal(x, own_x)
+        assert torch.equal(y, own_y)
+        assert x.stride() == own_x.stride()  # the order of sums, so the bits of results, follows it
+
+
 def test_lost_trials_are_run_again(fake: Callable[..., FakeRay]) -> None:
     cluster, task = fake(loses={3: 1, 5: 2}), make_task()
     assert run(Ray(), task) == run(Serial(), task)

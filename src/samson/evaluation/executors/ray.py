@@ -12,6 +12,9 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
 from samson.evaluation.executors.base import on_its_own
 from samson.evaluation.executors.numerics import Numerics
 from samson.evaluation.scoring import Scores
@@ -130,7 +133,8 @@ class Ray:
             task_alone = on_its_own(task)
             model = task_alone.model if _device_type(task) == "cpu" else copy.deepcopy(task_alone.model).cpu()
             norms = None if task.norm_batches is None else list(task.norm_batches)
-            whole = replace(task_alone, model=model, batches=list(task.batches), norm_batches=norms)
+            batches = _apart(list(task.batches))
+            whole = replace(task_alone, model=model, batches=batches, norm_batches=_apart(norms))
             try:
                 self._sent[task] = ray.put(whole)
             except Exception as error:
@@ -161,6 +165,16 @@ def run_trials(sent: list[Any], numbers: Sequence[int], numerics: Numerics) -> l
             task.model.to(numerics.device_type)
             _KEPT[key] = task
         return [_KEPT[key](number) for number in numbers]
+
+
+def _apart(batches: Any) -> Any:
+    """Batches in memory of their own: with each that is cut from larger tensors, pickle would send all of these."""
+
+    def own(value: Any) -> Any:
+        cut = isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes
+        return value.clone() if cut else value
+
+    return tree_map(own, batches)
 
 
 def _ray() -> Any:
