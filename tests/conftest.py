@@ -11,6 +11,12 @@ torch.set_num_threads(1)
 Batch = tuple[Tensor, Tensor]
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test draws the same numbers in any order of tests."""
+    torch.manual_seed(0)
+
+
 def make_model(dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Sequential:
     """A convolution, a norm layer with a scale that is not 1, and a linear layer, with biases."""
     torch.manual_seed(seed)
