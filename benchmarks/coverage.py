@@ -290,6 +290,8 @@ def page(text: str, record: dict[str, Any]) -> str:
         beside = ", ".join(f"{name} {_short(value)}" for name, value in found["beside"].items())
         if "chips_to_fixed" in found:
             beside += f"; {found['chips_to_fixed']:.1f} times the chips of a fixed number"
+        if found["interval"] == "holds_up_to":
+            beside = f"with a level 2 % above the truth, which is not to hold; {beside}"
         lines.append(f"| {found['interval']} | {found['simulated']} | {_short(found['coverage'])} | {beside} |")
     before, _, rest = text.partition(MARK)
     after = rest[rest.index("\n\n", 2) :] if rest.startswith("\n\n|") else rest

@@ -147,6 +147,23 @@ def test_a_drop_needs_a_value_to_drop_from() -> None:
         noise_budget(Margins(), [(MARGINS * math.nan, DATA[0][1])], Gaussian, 0.01, 0.1, metric="cross-entropy")
 
 
+class Root(Margins):
+    """NaN on chips whose weight is negative."""
+
+    def forward(self, margin: torch.Tensor) -> torch.Tensor:
+        right = 5 * self.layer(torch.ones_like(margin)).sqrt()
+        return torch.cat([-right, right], dim=1)
+
+
+def test_a_chip_without_a_value_is_a_bad_one_and_leaves_no_mean() -> None:
+    wanted = {"max_drop": 100.0, "metric": "cross-entropy", "trials": 40, "levels": 3, "refinements": 0, "seed": 3}
+    with pytest.raises(ValueError, match=r"`criterion` must be 'yield' where a chip's cross-entropy is not finite"):
+        noise_budget(Root(), DATA, Gaussian, 0.1, 10.0, **wanted)
+    found = noise_budget(Root(), DATA, Gaussian, 0.1, 10.0, criterion="yield", min_yield=0.9, **wanted)
+    assert found.holds_up_to == 0.1
+    assert np.isnan(found.evaluations[1.0].trials).mean() == pytest.approx(stats.norm.sf(1), abs=0.15)
+
+
 def test_one_shot_norm_data_serve_every_level() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).eval()

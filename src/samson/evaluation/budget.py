@@ -113,9 +113,12 @@ def noise_budget(
     Levels rise in equal ratios from `low` to `high`, on the same chips, until the level at which the mean just crosses
     the limit (`crossing`) is known with its interval; the budget is the largest of them up to which every one holds
     with confidence (`holds_up_to`). Then the crossing is narrowed down by `refinements` more levels, at the ends of its
-    interval and at the estimate in turn. With few chips or very unequal ones, `holds_up_to` is above the crossing more
-    often than stated (`upper_limit` says how often): certify with 20 chips or more. How often the interval holds the
-    crossing is simulated in `benchmarks/coverage.py`: @@INTERVAL
+    interval and at the estimate in turn.
+
+    Where the crossing is known (`benchmarks/coverage.py`), a 95 % interval holds it in .93–.94 of 1,000 simulated
+    budgets at 20 and 50 chips; that of a yield of 90 % in .90–.92 at 29 chips, .93 at 50 and .94 at 100. `holds_up_to`
+    was a level 2 % above the crossing in at most .05 of 4,000 with 20 or 50 chips, in up to .07 with 5 to 10
+    (`upper_limit` in `samson.evaluation.crossing` says for which).
 
     With `norm_data`, batch-norm statistics are estimated anew on every chip, but the value without noise is that of the
     model with its own.
