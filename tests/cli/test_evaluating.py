@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from samson.evaluation import Layout, evaluate, noise_budget, sensitivity
 from samson.experiments import SetupError
 from samson.noise import PCM, Gaussian
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
-from samson.report.budget import budget_page
+from samson.report.budget import budget_page, headline
 
 NETWORK = """
 import torch
@@ -215,7 +216,35 @@ def test_a_budget_has_a_page(samson, tmp_path: Path) -> None:
     assert status == 0
     assert "Page: " in out
     page, record = (tmp_path / "budget.html").read_text(), read_json(tmp_path / "budget.json", BudgetRecord)
-    assert f"<b>{record.holds_up_to:.3g}</b>, the mean drop is at most 10.0 points" in page
+    assert f"<b>{record.holds_up_to:.3g}</b>, the mean drop is at most 10 points" in page
     assert page == budget_page(record)
     for row in record.measured:
         assert f"<th scope='row'>{row.label}</th>" in page
+
+
+def test_a_budgets_page_says_the_limit_and_what_is_saved(samson, tmp_path: Path) -> None:
+    """Levels that are not asked for are those of the family."""
+    status, _, _ = samson(
+        *("budget", "mine:network", "--data", "mine:batches", "--noise", "bit-errors", "--max-drop", ".04"),
+        *("--relative", "--trials", 4, "--out", "budget.json"),
+    )
+    record = read_json(tmp_path / "budget.json", BudgetRecord)
+    assert (status, record.low, record.high) == (0, 1e-5, 0.2)
+    assert record.voltage is not None
+    assert record.energy_saved == pytest.approx(1 - record.voltage**2)
+    said = headline(record)
+    assert "the mean drop is at most 4 % of the value." in said
+    assert f"saves {100 * record.energy_saved:.0f} % of an access's energy." in said
+    assert "at most 0.04 points" in headline(replace(record, relative=False, max_drop=0.0004))
+    old = {**vars(record)}
+    del old["energy_saved"]
+    assert "energy" not in headline(BudgetRecord(**old))
+
+
+def test_a_budget_of_pcm_is_in_years(samson, tmp_path: Path) -> None:
+    status, _, _ = samson(
+        *("budget", "mine:network", "--data", "mine:batches", "--noise", "pcm", "--max-drop", ".5", "--trials", 2),
+        *("--out", "budget.json"),
+    )
+    record = read_json(tmp_path / "budget.json", BudgetRecord)
+    assert (status, record.unit, record.low, record.high) == (0, "s", 1.0, 10 * 365 * 86_400)

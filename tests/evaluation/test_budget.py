@@ -10,7 +10,8 @@ from scipy import optimize, stats
 from torch import nn
 
 from samson.evaluation import evaluate, noise_budget
-from samson.evaluation.crossing import crossing, holds_up_to, upper_limit
+from samson.evaluation.crossing import _rising, crossing, holds_up_to, upper_limit
+from samson.evaluation.statistics import mean_bound
 from samson.noise import PCM, BitErrors, Gaussian, bit_error_rate, voltage_at
 
 
@@ -91,6 +92,72 @@ def test_below_is_none_and_above_is_at_least() -> None:
     assert (above.holds_up_to, above.at_least) == (1e-3, True)
     assert above.interval.mean == math.inf
     assert str(above).startswith("at least level 0.001")
+
+
+@pytest.mark.parametrize("refinements", [0, 3])
+def test_what_lies_above_is_measured_before_it_is_said(refinements: int) -> None:
+    """The lowest level clearly fails, and yet the upper end of the interval lies above it: there is more to measure."""
+    wanted = {"max_drop": 0.05, "criterion": "yield", "min_yield": 0.9, "trials": 50, "seed": 7}
+    found = noise_budget(Margins(), DATA, Gaussian, 0.0594, 5.0, refinements=refinements, **wanted)
+    bad = 1 - np.array(found.evaluations[0.0594].trials) > 0.05
+    assert mean_bound(bad.astype(float).tolist(), 0.05) > 0.1
+    assert crossing([0.0594], bad[None].astype(float), 0.1, 0.95).high == math.inf  # what was said of one level alone
+    assert 0.0594 < found.interval.high < max(found.evaluations) < 5.0
+    assert (found.holds_up_to, found.interval.low) == (None, 0.0)
+
+
+def test_a_limit_of_skewed_drops_is_passed_as_seldom_as_stated() -> None:
+    """Chips that lose max(ξ, 0) lose 1/√(2π) on average; 5 % of limits may be below that, of Student's 13 % are."""
+    rng, mean, many = np.random.default_rng(3), 1 / math.sqrt(2 * math.pi), 2000
+    drops = np.maximum(rng.normal(size=(many, 8)), 0)
+    below = np.mean([upper_limit(row, 0.95) < mean for row in drops])
+    t = drops.mean(1) + stats.t.ppf(0.95, 7) * drops.std(1, ddof=1) / math.sqrt(8)
+    assert below <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / many)
+    assert np.mean(t < mean) > 0.1  # the negative control
+    # Two chips, or chips that are equal, have no skewness; a mirrored set is limited by Student's.
+    assert upper_limit(np.array([0.0, 1.0]), 0.95) == pytest.approx(0.5 + stats.t.ppf(0.975, 1) / 2)
+    assert upper_limit(np.full(20, 0.3), 0.95) == pytest.approx(0.3)
+    left = 1 - stats.lognorm.ppf((np.arange(20) + 0.5) / 20, 0.6)
+    plain = left.mean() + stats.t.ppf(0.95, 19) * left.std(ddof=1) / math.sqrt(20)
+    assert upper_limit(left, 0.95) == pytest.approx(plain)
+    assert upper_limit(-left, 0.95) > -left.mean() + plain - left.mean()
+
+
+def test_means_rise_as_by_isotonic_regression() -> None:
+    means = np.random.default_rng(0).normal(size=(9, 50)).round(1)  # rounded: with ties
+    expected = np.stack([optimize.isotonic_regression(column).x for column in means.T], axis=1)
+    np.testing.assert_allclose(_rising(means), expected, atol=1e-12)
+
+
+def test_a_time_for_all_levels_is_refused_where_levels_are_times() -> None:
+    model, runs = Margins(), []
+    model.register_forward_hook(lambda *_: runs.append(1))
+    with pytest.raises(ValueError, match="`time_s` must be None where the levels are times, got 60"):
+        noise_budget(model, DATA, lambda t: PCM(time_s=t), 1.0, 1e8, time_s=60.0)
+    assert not runs
+    later = noise_budget(model, DATA, Gaussian, 0.01, 0.02, trials=2, levels=2, refinements=0, time_s=60.0)
+    assert later.unit == "level"
+
+
+def test_a_drop_needs_a_value_to_drop_from() -> None:
+    wrong = [(MARGINS, torch.zeros(1000, dtype=torch.int64))]
+    with pytest.raises(ValueError, match=r"`relative` must be False .* is 0, got 0.0.*`max_drop`"):
+        noise_budget(Margins(), wrong, Gaussian, 0.01, 0.1, relative=True)
+    with pytest.raises(ValueError, match="`metric` 'cross-entropy' must be finite"):
+        noise_budget(Margins(), [(MARGINS * math.nan, DATA[0][1])], Gaussian, 0.01, 0.1, metric="cross-entropy")
+
+
+def test_one_shot_norm_data_serve_every_level() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).eval()
+    x = torch.randn(60, 4)
+    data, batches = (x, model(x).argmax(1)), [(x[:30],), (x[30:],)]
+    once, again = (
+        noise_budget(model, data, Gaussian, 0.05, 0.5, max_drop=0.2, trials=4, levels=3, refinements=1, norm_data=given)
+        for given in (iter(batches), batches)
+    )
+    assert [e.trials for e in once.evaluations.values()] == [e.trials for e in again.evaluations.values()]
+    assert once.clean == 1.0  # with the model's own statistics
 
 
 def test_a_relative_drop_and_a_loss_follow_the_metric() -> None:

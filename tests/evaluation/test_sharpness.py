@@ -201,8 +201,8 @@ def test_the_average_rise_of_a_quadratic_is_known() -> None:
     x, y = (torch.randn(50, n, generator=generator, dtype=torch.float64) for n in (4, 1))
     model = nn.Linear(4, 1, bias=False).double()
     truth = (0.3 * model.weight.abs().max().item()) ** 2 * x.square().sum(1).mean().item()
-    found = average_rise(model, (x, y), Gaussian(0.3), trials=800, metric="mse")
-    error = found.std / math.sqrt(800)
+    found = average_rise(model, (x, y), Gaussian(0.3), trials=1600, metric="mse")
+    error = found.std / math.sqrt(1600)
     assert abs(found.mean - truth) < 4 * error
     assert error < 0.1 * truth
 

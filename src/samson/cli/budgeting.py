@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from samson.cli.options import (
+    UNITS,
     DataName,
     ExecutorName,
     Metric,
@@ -44,11 +45,22 @@ def _pcm(time_s: float) -> Any:
 AGEING: dict[str, Callable[[float], Any]] = {"pcm": _pcm}
 """Devices whose level is their age in seconds; drift is compensated."""
 
+RANGE = 0.001, 1.0
+RANGES = {
+    "pcm": (1.0, 10 * UNITS["y"]),
+    **dict.fromkeys(("bit-errors", "bit-errors-4bit", "stuck-bits"), (1e-5, 0.2)),
+}
+"""The levels between which a budget is looked for by default, for families where that is not `RANGE`."""
+
 
 def budget_model(
     model: Model,
-    low: Annotated[float, typer.Option(help="The lowest level.")] = 0.001,
-    high: Annotated[float, typer.Option(help="The highest level.")] = 1.0,
+    low: Annotated[
+        float | None, typer.Option(help="The lowest level; by default .001, 1e-5 for bit errors, 1 s for pcm.")
+    ] = None,
+    high: Annotated[
+        float | None, typer.Option(help="The highest level; by default 1, .2 for bit errors, 10 years for pcm.")
+    ] = None,
     max_drop: Annotated[
         float, typer.Option(help="How much worse than without noise is allowed; .01 is a point.")
     ] = 0.01,
@@ -78,6 +90,7 @@ def budget_model(
     families: dict[str, Callable[[float], Any]] = {**NOISES, **AGEING}
     choose("--noise", noise, families)
     family = families[noise]
+    lowest, highest = RANGES.get(noise, RANGE)
     request = Request(model, weights, pretrained, data, split, norms_on)
     loaded, examples, named = request.load()
     setting = setting_of(metric, seed, select, read_block, request, executor)
@@ -86,8 +99,8 @@ def budget_model(
             loaded,
             examples,
             family,
-            low,
-            high,
+            lowest if low is None else low,
+            highest if high is None else high,
             max_drop=max_drop,
             relative=relative,
             criterion=criterion,  # type: ignore[arg-type]

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 from scipy.special import betaincinv, ndtr, stdtrit
 
 from samson.evaluation.statistics import mean_bound
 
 RESAMPLINGS = 2000
+FEW = 10
+"""Chips below which a limit is allowed half the error: so few do not show how skewed they are."""
+ROUNDING = 1e-12
+"""How far above a threshold a mean still counts as at it."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Crossing:
     """Where the mean of rising curves reaches a threshold, within the levels that were measured.
 
     Args:
-        estimate: The level; infinity if it lies above all, 0 if below.
+        estimate: The level; infinity if it lies above all that were measured, 0 if below.
         low: The lower end of its interval, with the same meaning.
         high: The upper end.
     """
@@ -52,11 +56,8 @@ def crossing(
     """
     points = np.log(np.asarray(levels, dtype=np.float64))
     chips = curves.shape[1]
-    estimate = _read_off(points, curves.mean(axis=1), threshold)
-    drawn = np.random.default_rng(seed).integers(chips, size=(RESAMPLINGS, chips))
-    counts = np.stack([np.bincount(row, minlength=chips) for row in drawn])
-    means = counts @ curves.T / chips
-    found = np.array([_read_off(points, mean, threshold) for mean in means])
+    estimate = float(_read_off(points, curves.mean(axis=1)[:, None], threshold)[0])
+    found = _read_off(points, curves @ _resampled(chips, seed) / chips, threshold)
     tail = float(ndtr(math.sqrt(chips / (chips - 1)) * stdtrit(chips - 1, (1 - confidence) / 2)))
     low, high = (float(np.quantile(found, p, method="inverted_cdf")) for p in (tail, 1 - tail))
     return Crossing(estimate, low, high)
@@ -68,8 +69,7 @@ def holds_up_to(
     """The largest level such that it and every level below have a mean of at most the threshold, with confidence.
 
     Levels are tested in ascending order, each at the full confidence, up to the first that fails: in a fixed sequence
-    that needs no correction for their number. The limit of a mean is `mean_bound`; where all values are 0 or 1, the
-    exact binomial one.
+    that needs no correction for their number. What is compared with the threshold is `upper_limit`.
 
     Returns:
         A level, or 0 if not even the lowest holds.
@@ -83,20 +83,69 @@ def holds_up_to(
 
 
 def upper_limit(values: NDArray[Any], confidence: float, resolution: float = 0.0) -> float:
-    """The one-sided upper limit of a mean over chips, exact where the values are booleans."""
+    """The one-sided upper limit of a mean over chips, exact (binomial) where the values are booleans.
+
+        limit = mean + s·max(t, h),   t = t_{n−1, confidence} / √n,   g the skewness (n ≥ 3, else 0)
+        h = (3/g)·(1 − ∛(1 − g·(t + g / (6n)))),   h = t for g = 0
+
+    Drops are skewed to the right, and a few chips tend to hide their tail: the larger of Student's and Hall's limit is
+    taken, with (1 + confidence) / 2 for `confidence` below 10 chips. Share of 4,000 simulated budgets whose
+    `holds_up_to` is a level 2 % above the crossing, where 5 % is nominal (`benchmarks/coverage.py`; beside it Student's
+    t alone):
+
+    | drops over chips: a·level² ± .001     | 5 chips   | 8         | 10        | 20        | 50        |
+    |---------------------------------------|-----------|-----------|-----------|-----------|-----------|
+    | a lognormal, σ = .2                   | .01 (.04) | .01 (.02) | .01 (.02) | .01 (.01) | .00 (.00) |
+    | a lognormal, σ = .6                   | .04 (.11) | .04 (.10) | .06 (.09) | .04 (.07) | .03 (.04) |
+    | a = max(ξ, 0), ξ ~ N(0, 1)            | .07 (.17) | .03 (.13) | .03 (.12) | .03 (.09) | .03 (.06) |
+
+    More skewed drops, of rare chips that fail, pass more often: ask for a yield there, whose limit is exact.
+
+    Args:
+        values: One a chip, at least 2.
+        confidence: Between 0 and 1.
+        resolution: The step between possible values; s is never taken below resolution / √12.
+
+    Reference: Hall 1992, J. R. Statist. Soc. B 54, 221; Clopper and Pearson 1934, Biometrika 26, 404.
+    """
+    n = len(values)
     if values.dtype == np.bool_:
-        ones, total = int(values.sum()), len(values)
-        return float(betaincinv(ones + 1, total - ones, confidence)) if ones < total else 1.0
-    return mean_bound(values.tolist(), confidence, resolution=resolution)
+        ones = int(values.sum())
+        return float(betaincinv(ones + 1, n - ones, confidence)) if ones < n else 1.0
+    probability = confidence if n >= FEW else (1 + confidence) / 2
+    return max(
+        mean_bound(values.tolist(), probability, resolution=resolution, skewness_from=least) for least in (3, n + 1)
+    )
 
 
-def _read_off(points: NDArray[np.float64], mean: NDArray[np.float64], threshold: float) -> float:
-    rising = isotonic_regression(mean).x
-    above = int(np.searchsorted(rising, threshold, side="right"))
-    if above == 0:
-        return 0.0
-    if above == len(points):
-        return math.inf
-    below = above - 1
-    share = (threshold - rising[below]) / (rising[above] - rising[below])
-    return float(math.exp(points[below] + share * (points[above] - points[below])))
+@lru_cache(maxsize=4)
+def _resampled(chips: int, seed: int) -> NDArray[np.float64]:
+    """How often each chip is in each set drawn with replacement: one row a chip, one column a set."""
+    drawn = np.random.default_rng(seed).integers(chips, size=(RESAMPLINGS, chips))
+    return np.stack([np.bincount(row, minlength=chips) for row in drawn], axis=1).astype(np.float64)
+
+
+def _read_off(points: NDArray[np.float64], means: NDArray[Any], threshold: float) -> NDArray[np.float64]:
+    """Where each column of means, made to rise, reaches the threshold."""
+    rising = _rising(means)
+    above = (rising <= threshold + ROUNDING).sum(axis=0)
+    found = np.where(above == 0, 0.0, math.inf)
+    columns = np.flatnonzero((above > 0) & (above < len(points)))
+    upper = above[columns]
+    start, end = rising[upper - 1, columns], rising[upper, columns]
+    share = np.maximum(threshold - start, 0) / (end - start)
+    found[columns] = np.exp(points[upper - 1] + share * (points[upper] - points[upper - 1]))
+    return found
+
+
+def _rising(means: NDArray[Any]) -> NDArray[np.float64]:
+    """Isotonic regression of each column: at j, the largest over i ≤ j of the smallest mean of i to k over k ≥ j."""
+    sums = np.cumsum(means, axis=0, dtype=np.float64)
+    sizes = np.arange(1, len(means) + 1)[:, None]
+    rising: NDArray[np.float64] = np.full(means.shape, -math.inf)
+    for first in range(len(means)):
+        before = sums[first - 1] if first else 0.0
+        of_spans = (sums[first:] - before) / sizes[: len(means) - first]
+        smallest = np.minimum.accumulate(of_spans[::-1])[::-1]
+        np.maximum(rising[first:], smallest, out=rising[first:])
+    return rising

@@ -69,13 +69,15 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE, *, re
     return Interval(float(np.mean(values)), low, high)
 
 
-def mean_bound(values: Sequence[float], probability: float, *, resolution: float = 0.0) -> float:
+def mean_bound(
+    values: Sequence[float], probability: float, *, resolution: float = 0.0, skewness_from: int = SKEWNESS_FROM
+) -> float:
     """A number that is above the mean of what the values were drawn from with the given probability.
 
     The upper end of a one-sided interval for a probability above ½, the lower end for one below (see
-    `mean_interval`).
+    `mean_interval`); `skewness_from` values and more, at least 3, have their skewness corrected for.
     """
-    n, mean, std, skewness = _moments(values, resolution)
+    n, mean, std, skewness = _moments(values, resolution, skewness_from)
     y = float(stdtrit(n - 1, 1 - _between(probability))) / math.sqrt(n)
     if skewness:
         y = 3 / skewness * (float(np.cbrt(1 + skewness * (y - skewness / (6 * n)))) - 1)
@@ -92,7 +94,9 @@ def mean_p_value(values: Sequence[float], *, resolution: float = 0.0) -> float:
     return float(2 * stdtr(n - 1, -abs(t)))
 
 
-def _moments(values: Sequence[float], resolution: float) -> tuple[int, float, float, float]:
+def _moments(
+    values: Sequence[float], resolution: float, skewness_from: int = SKEWNESS_FROM
+) -> tuple[int, float, float, float]:
     """Number, mean, standard deviation and skewness, which is 0 where it is not corrected for."""
     if len(values) < 2:
         raise ValueError(f"`values` must hold at least 2 values for an interval, got {len(values)}.")
@@ -102,7 +106,7 @@ def _moments(values: Sequence[float], resolution: float) -> tuple[int, float, fl
     deviations = np.asarray(values) - mean
     own = math.sqrt(float(np.sum(deviations**2)) / (n - 1))
     std = max(own, resolution / math.sqrt(12))
-    skewness = n / ((n - 1) * (n - 2)) * float(np.sum(deviations**3)) / std**3 if n >= SKEWNESS_FROM and own else 0.0
+    skewness = n / ((n - 1) * (n - 2)) * float(np.sum(deviations**3)) / std**3 if n >= skewness_from and own else 0.0
     return n, mean, std, skewness if abs(skewness) > 1e-6 else 0.0
 
 

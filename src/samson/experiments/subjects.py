@@ -176,4 +176,5 @@ def budget_record(
         tuple(end if math.isfinite(end) else None for end in ends),
         found.voltage,
         *stamp(model),
+        found.energy_saved,
     )

@@ -108,6 +108,7 @@ class BudgetRecord:
         voltage: For bit errors: V/V_min at `holds_up_to`.
         environment: What it ran on.
         finished: When, in UTC, ISO 8601.
+        energy_saved: For bit errors: the fraction of the energy of an access saved at `voltage`.
         version: Version of this layout.
     """
 
@@ -127,4 +128,5 @@ class BudgetRecord:
     voltage: float | None
     environment: Environment
     finished: str
+    energy_saved: float | None = None
     version: int = 1

@@ -32,7 +32,7 @@ def budget_page(record: BudgetRecord) -> str:
 
 def headline(record: BudgetRecord) -> str:
     """What the record says in a sentence or two."""
-    limit = f"{_value(record, record.max_drop)}{' of the value' if record.relative else _points(record)}"
+    limit = _limit(record)
     what = (
         f"the mean drop is at most {limit}"
         if record.criterion == "mean"
@@ -41,8 +41,13 @@ def headline(record: BudgetRecord) -> str:
     if record.holds_up_to is None:
         return f"None: already at {record.unit} {record.low:g} it is not sure that {what}."
     least = "At least up" if record.holds_up_to == record.high else "Up"
-    volts = "" if record.voltage is None else f" That is {record.voltage:.3f} of the lowest voltage without errors."
-    return f"{least} to {escape(record.unit)} <b>{record.holds_up_to:.3g}</b>, {what}.{volts}"
+    said = f"{least} to {escape(record.unit)} <b>{record.holds_up_to:.3g}</b>, {what}."
+    if record.voltage is None:
+        return said
+    energy = (
+        "" if record.energy_saved is None else f", and saves {100 * record.energy_saved:.0f} % of an access's energy"
+    )
+    return f"{said} That is {record.voltage:.3f} of the lowest voltage without errors{energy}."
 
 
 def budget_figure(record: BudgetRecord) -> go.Figure:
@@ -128,8 +133,11 @@ def _is_fraction(record: BudgetRecord) -> bool:
     return record.subject.metric in ("accuracy", "top5")
 
 
-def _points(record: BudgetRecord) -> str:
-    return " points" if _is_fraction(record) else ""
+def _limit(record: BudgetRecord) -> str:
+    """The drop that is allowed, with as many digits as it was given with."""
+    if record.relative:
+        return f"{100 * record.max_drop:.3g} % of the value"
+    return f"{100 * record.max_drop:.3g} points" if _is_fraction(record) else f"{record.max_drop:.4g}"
 
 
 def _value(record: BudgetRecord, value: float) -> str:
