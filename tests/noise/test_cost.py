@@ -1,5 +1,6 @@
 """What a chip costs, by its calls: no loop over devices or tiles, and nothing on the host; times are in benchmarks."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks import chip_cost
 from benchmarks.traffic import traffic_of
 from samson.noise import CMO, NOISES, PCM, PRESETS, DeadLines, Mapping, PCMHermes, ReRAM, WeightNoise
 from samson.noise.bit_errors import bits_at_rate
@@ -92,3 +94,11 @@ def test_choose_is_where() -> None:
     values[:3] = 0.3
     assert torch.equal(choose(values, 0.3, above, below), torch.where(values >= values[0], above, below))
     assert not torch.equal(choose(values, 0.3, above, below), torch.where(values > values[0], above, below))
+
+
+def test_the_record_has_every_noise_within_its_limit() -> None:
+    rows = json.loads(chip_cost.RECORD.read_text(encoding="utf-8"))["noises"]
+    assert set(rows) == set(chip_cost.noises())
+    for name, row in rows.items():
+        assert row["met"] == (max(row["ratio"][1], row["ratio_elapsed"][1]) <= row["limit"]), name
+        assert row["met"], name

@@ -197,7 +197,7 @@ def _fusable(part: Part) -> bool:
         and weights[0].is_floating_point()
         and (kind == "cpu" or (kind == "cuda" and weights[0].dtype != torch.float64))
         and part.room.dense
-        and all(w.stride() == s.stride() for w, s in zip(weights, steps, strict=True))
+        and all(own[0] == s.stride() for own, s in zip(part.room.layouts, steps, strict=True))
         and weights[0].dtype == steps[0].dtype
     )
 

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from samson.optim.ascent import Climb, Height, Part, climb
 from samson.optim.delegation import OptimizerWrapper
 from samson.optim.groups import check_policy, linked_model, names_by_parameter
-from samson.optim.memory import Room, layout
+from samson.optim.memory import Layout, Room, layout
 from samson.optim.rules import Rule
 from samson.optim.sharding import Groups, is_sharded, local, process_groups, refuse_flat_shards, reshard
 
@@ -144,28 +144,33 @@ class Climber(OptimizerWrapper):
     @_disable_dynamo  # bookkeeping, not tensor work; torch.compiler.disable would import the compiler at once
     def _parts(self, direction: Direction) -> list[Part]:
         """The parameters that have a direction, sorted into parts."""
-        parts: dict[tuple[Any, ...], tuple[Rule, Any, list[Tensor], list[Tensor]]] = {}
+        parts: list[Part] = []
         for number, group in enumerate(self._perturbed_groups()):
             rule, rho = self.rule.within(group), group["rho"]
+            found: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor], list[Layout]]] = {}
+            last: tuple[Any, ...] | None = None
+            lists: tuple[list[Tensor], list[Tensor], list[Layout]] = ([], [], [])
             for p, scaled, groups, split in self._plan(number, rule, group["params"]):
                 along = direction(p)
                 if along is None:
                     continue
-                key = (number, scaled, p.dtype, p.device, groups)
-                found = parts.get(key)
-                if found is None:
-                    found = parts[key] = (rule, rho, [], [])
-                found[2].append(local(p) if split else p)
-                found[3].append(local(along) if split else along)
-        return [
-            Part(rule, rho, key[1], weights, directions, self._room(key, weights), key[4])
-            for key, (rule, rho, weights, directions) in parts.items()
-        ]
+                weight = local(p) if split else p
+                own = layout(weight)
+                kind = (scaled, own[2], own[3], groups)
+                if kind != last:  # most parameters go where the one before them went
+                    last, lists = kind, found.setdefault(kind, ([], [], []))
+                lists[0].append(weight)
+                lists[1].append(local(along) if split else along)
+                lists[2].append(own)
+            for kind, (weights, directions, layouts) in found.items():
+                room = self._room((number, *kind), weights, layouts)
+                parts.append(Part(rule, rho, kind[0], weights, directions, room, kind[3]))
+        return parts
 
-    def _room(self, key: tuple[Any, ...], weights: list[Tensor]) -> Room:
+    def _room(self, key: tuple[Any, ...], weights: list[Tensor], layouts: list[Layout]) -> Room:
         """The part's memory, made anew when the layout of its weights is another one."""
         room = self._rooms.get(key)
-        if room is None or room.layouts != [layout(w) for w in weights]:
+        if room is None or room.layouts != layouts:
             room = self._rooms[key] = Room(weights, scaled=key[1] and not self.compiled)
         return room
 
@@ -206,9 +211,10 @@ def gradient(p: Tensor) -> Tensor | None:
     Raises:
         RuntimeError: If it is sparse.
     """
-    if p.grad is not None and p.grad.layout != torch.strided:
+    grad = p.grad
+    if grad is not None and grad.layout != torch.strided:
         raise RuntimeError(
             "A sparse gradient cannot be perturbed. Use `sparse=False`, or put the embedding in a parameter group with "
             "`perturb=False`."
         )
-    return p.grad
+    return grad

@@ -107,7 +107,7 @@ class Copies:
 
 
 def layout(t: Tensor) -> Layout:
-    """What must agree for a copy to fit."""
+    """What must agree for a copy to fit: strides, shape, dtype and device."""
     return (t.stride(), t.shape, t.dtype, t.device)
 
 
