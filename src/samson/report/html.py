@@ -13,10 +13,12 @@ from plotly.offline import get_plotlyjs
 
 
 def page(template: str, **parts: object) -> str:
-    """A page from a template of this package, with style and plotly inside; it opens offline."""
+    """A page with a body from a template of this package, with style and plotly inside; it opens offline."""
     folder = files("samson.report")
-    text, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in (template, "style.css"))
-    return Template(text).substitute(style=style, plotly=get_plotlyjs(), **parts)
+    head, body, style = (
+        folder.joinpath(name).read_text(encoding="utf-8") for name in ("head.html", template, "style.css")
+    )
+    return Template(head + body).substitute(style=style, plotly=get_plotlyjs(), **parts)
 
 
 def html_row(cells: Iterable[str]) -> str:
