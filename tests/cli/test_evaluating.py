@@ -95,14 +95,16 @@ def test_data_from_a_file_a_chip_by_name_and_times(samson, tmp_path: Path) -> No
     assert "pcm at 1d" in out
 
 
-def test_a_precision_and_a_loss(samson) -> None:
+def test_a_precision_and_a_loss(samson, tmp_path: Path) -> None:
     status, out, _ = samson(
         *("evaluate", "mine:network", "--data", "mine:batches", "--levels", ".3", "--precision", ".0001"),
-        *("--max-trials", 12, "--metric", "cross-entropy"),
+        *("--max-trials", 12, "--metric", "cross-entropy", "--out", "record.json"),
     )
     assert status == 0
     assert " * " in out
     assert "* wider than ±0.0001" in out
+    record = read_json(tmp_path / "record.json", EvaluationRecord)
+    assert (record.precision, len(record.measured[0].trials)) == (0.0001, 12)
     expected = by_hand(Gaussian(0.3), trials=12, metric="cross-entropy")
     assert f"{expected.mean:.4g} [" in out
 

@@ -103,4 +103,4 @@ def evaluate_model(
     if out is not None:
         rows = tuple(measured(kind.label, kind.noise, kind.level, result) for kind, result in found)
         subject = subject_of(request, named, found[0][1], setting)
-        write_json(out, EvaluationRecord(subject, clean, rows, *stamp(loaded)))
+        write_json(out, EvaluationRecord(subject, clean, rows, *stamp(loaded), precision=precision))

@@ -76,6 +76,7 @@ class EvaluationRecord:
         measured: What it is on each kind of chip.
         environment: What it ran on.
         finished: When, in UTC, ISO 8601.
+        precision: The half-width that was asked for, if one was; an interval that is wider was not reached.
         version: Version of this layout.
     """
 
@@ -84,6 +85,7 @@ class EvaluationRecord:
     measured: tuple[Measured, ...]
     environment: Environment
     finished: str
+    precision: float | None = None
     version: int = 1
 
 
