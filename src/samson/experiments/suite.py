@@ -85,7 +85,7 @@ def run_all(
             raise WorkerLostError("A process of a run died, perhaps for lack of memory.") from error
         finally:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=True, cancel_futures=True)  # a run about to end is finished, and then counted
 
 
 def _follow(pending: dict[Future[RunRecord], str], news: Any, watcher: Watcher) -> None:
