@@ -17,7 +17,7 @@ def summarise(records: Sequence[RunRecord], baseline: str = BASELINE) -> list[Su
     """Summarise each method at each level, methods and levels in the configuration's order.
 
     The unit is the chip: its accuracy is averaged over the networks of all training seeds, and the interval is
-    Student's t over chips (`mean_interval`). So it speaks of these networks on other chips, not of other training
+    that of `mean_interval` over chips. So it speaks of these networks on other chips, not of other training
     seeds. The gain is the same for chip-by-chip differences, over the seeds that both methods have. Level 0 has one
     noise-free evaluation per network and an interval of width 0.
 
