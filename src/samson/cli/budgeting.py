@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -31,18 +32,11 @@ from samson.evaluation import noise_budget
 from samson.evaluation.trials import TRIALS
 from samson.experiments.errors import choose
 from samson.experiments.subjects import Request, budget_record
-from samson.noise import NOISES
+from samson.noise import NOISES, PCM
 from samson.records import write_json
 from samson.report.budget import budget_page
 
-
-def _pcm(time_s: float) -> Any:
-    from samson.noise import PCM
-
-    return PCM(time_s=time_s, compensation="global")
-
-
-AGEING: dict[str, Callable[[float], Any]] = {"pcm": _pcm}
+AGEING: dict[str, Callable[[float], Any]] = {"pcm": partial(PCM, compensation="global")}
 """Devices whose level is their age in seconds; drift is compensated."""
 
 RANGE = 0.001, 1.0

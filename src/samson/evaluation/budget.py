@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Unpack, get_args
 
 import numpy as np
@@ -178,7 +179,7 @@ def noise_budget(
     def curve(level: float) -> NDArray[Any]:
         """What is limited, for each chip: the drop, or whether it is too large."""
         if level not in found:
-            told = None if progress is None else _naming(progress, level)
+            told = None if progress is None else partial(progress, level)
             found[level] = evaluate(model, data, family(level), trials=trials, progress=told, **setting)
         drops = sign * (clean - np.asarray(found[level].trials))
         return drops if criterion == "mean" else drops > max_drop + ROUNDING
@@ -232,10 +233,6 @@ def _unit(noise: Noise, level: float) -> str:
 
 def _named(level: float, low: float, high: float) -> str:
     return f"< {low:g}" if level == 0 else f"> {high:g}" if math.isinf(level) else f"{level:.3g}"
-
-
-def _naming(progress: Callable[[float, Progress], None], level: float) -> Callable[[Progress], None]:
-    return lambda state: progress(level, state)
 
 
 def _check(

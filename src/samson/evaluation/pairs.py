@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -204,7 +205,7 @@ def compare(
         setting["layout"] = find_layout(first, data)
     results: dict[str, tuple[Evaluation, ...]] = {}
     for name, of_method in lists.items():
-        told = None if progress is None else _naming(progress, name)
+        told = None if progress is None else partial(progress, name)
         results[name] = tuple(
             evaluate(model, data, noise, trials=trials, about=about, progress=told, **setting) for model in of_method
         )
@@ -256,7 +257,3 @@ def _table(models: Sequence[Evaluation], about: About) -> NDArray[Any]:
     if about == "population":
         return np.stack([e.examples.values for e in models if e.examples is not None])
     return np.array([e.trials for e in models])
-
-
-def _naming(progress: Callable[[str, Progress], None], name: str) -> Callable[[Progress], None]:
-    return lambda state: progress(name, state)

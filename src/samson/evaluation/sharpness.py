@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samson.evaluation.data import Data, is_pair
+from samson.evaluation.data import Data, kept
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import ExampleMetric
 from samson.evaluation.result import Evaluation
@@ -135,7 +135,7 @@ def average_rise(
         (5, 'rise of cross-entropy')
     """
     metric = setting["metric"] = differentiable(setting.get("metric", "cross-entropy"))
-    data = data if is_pair(data) or not hasattr(data, "__next__") else list(data)
+    data = kept(data)
     prepared = prepare(model, data, noise, **setting)
     setting["layout"] = prepared.layout
     found = evaluate(model, data, noise, trials=trials, **setting)
