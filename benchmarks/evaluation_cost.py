@@ -1,6 +1,6 @@
 """What an evaluation costs beside plain forward passes, and beside aihwkit.
 
-    python -m benchmarks.evaluation_cost      # about 10 minutes on one core
+    python -m benchmarks.evaluation_cost      # about an hour on one core
 
 The reference is a plain forward pass of PyTorch over 1,000 images of 32 x 32, as fast as it can be: inference mode,
 model and images laid out channels-last beforehand, the batch size that is the fastest for 500 of the images in the same
@@ -10,7 +10,10 @@ own layout; that happens once, and its cost is a row of its own. All is float32,
 After each chip of an evaluation comes one reference pass, so that chips and passes are equally many and meet the same
 load of the machine. A ratio is that of an evaluation, with all it does, to its passes: the median over rounds, with the
 quartiles. It is taken of processor time, which other processes disturb less, and of elapsed time; a limit is met where
-both medians meet it. The ResNet-18 has fewer chips and rounds: a pass takes seconds.
+both medians meet it. The ResNet-18 has fewer rounds: a pass takes seconds.
+
+The arithmetic rate of a pass stands beside that of a large matrix product, which says how much a faster forward could
+still bring on this processor.
 
 aihwkit (1.1.0), where it can be imported, runs the small network on its torch tiles with perfect inputs and outputs,
 also in inference mode with its own best batch size. Its images are tried in both memory orders, once as in its
@@ -36,6 +39,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.chip_cost import HOUR, IMAGES, Times, network, now, quartiles
 from benchmarks.evaluation_networks import on_torch_tiles, resnet18
@@ -67,6 +71,21 @@ def timed(run: Callable[[], Any]) -> Times:
     start = now()
     run()
     return now() - start
+
+
+@torch.inference_mode()
+def matmul_rate() -> float:
+    """Floating-point operations of a product of two large matrices, in 1e9 a second."""
+    a, b = torch.randn(2, 1024, 1024)
+    return 2 * 1024**3 / min(float(timed(lambda: a @ b)[0]) for _ in range(10)) / 1e9
+
+
+@torch.inference_mode()
+def operations(model: nn.Module, data: Data) -> int:
+    """Floating-point operations of a pass, in products and convolutions."""
+    with FlopCounterMode(display=False) as counter:
+        model(data[0][:1])
+    return int(counter.get_total_flops()) * len(data[0])
 
 
 @torch.inference_mode()
@@ -154,6 +173,8 @@ def measure(make: Callable[[], nn.Module], *, chips: int, rounds: int, passes: i
         "rounds": rounds,
         "reference_layout": vars(best),
         "reference_milliseconds": quartiles(1e3 * np.array(reference)[:, 0], 1),
+        "reference_gflops": round(operations(clean, data) / per_pass[0] / 1e9, 1),
+        "matmul_gflops": round(matmul_rate(), 1),
         "milliseconds_of_500_images_by_batch_size": milliseconds,
         "layout_found": vars(find_layout(model, data)),
         "finding_the_layout_in_passes": [round(float(part), 2) for part in finding / per_pass],
@@ -201,14 +222,14 @@ def main() -> None:
     """Measure, write the record and print it."""
     parser = argparse.ArgumentParser(description="Cost of an evaluation.")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rounds-large", type=int, default=2)
+    parser.add_argument("--rounds-large", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RECORD)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     load = [round(part, 1) for part in os.getloadavg()]
     found = {
         "CNN": measure(network, chips=20, rounds=arguments.rounds, passes=7, beside=True),
-        "ResNet-18": measure(resnet18, chips=2, rounds=arguments.rounds_large, passes=2, beside=False),
+        "ResNet-18": measure(resnet18, chips=20, rounds=arguments.rounds_large, passes=2, beside=False),
     }
     record = {
         "device": "cpu, one thread",
