@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from samson.evaluation import Layout
 from samson.evaluation.layers import LayersTask, layers_on_chip
-from samson.evaluation.trials import prepare
+from samson.evaluation.setting import prepare
 from samson.experiments.environment import environment
 from samson.experiments.networks import SmallResNet
 from samson.noise import PCM, Gaussian, WeightNoise

@@ -9,7 +9,7 @@ from samson.evaluation import Layout, evaluate, sensitivity
 from samson.evaluation.layers import LayersTask, layers_on_chip
 from samson.evaluation.recording import Recording
 from samson.evaluation.replay import hindrance, recorded, replayed
-from samson.evaluation.trials import prepare
+from samson.evaluation.setting import prepare
 from samson.experiments.networks import ResidualBlock
 from samson.noise import PCM, Gaussian, Periphery, WeightNoise
 

@@ -15,12 +15,13 @@ from samson.evaluation.ranking import LayerRow, Sensitivity
 from samson.evaluation.result import Evaluation
 from samson.evaluation.scoring import accuracy
 from samson.evaluation.sensitivity import sensitivity
+from samson.evaluation.setting import Setting
 from samson.evaluation.sharpness import WorstCase, average_rise, worst_case_rise
 from samson.evaluation.statistics import Interval, mean_interval, paired_interval, share_interval
 from samson.evaluation.stopping import betting_interval
 from samson.evaluation.summary import summarise
 from samson.evaluation.table import ScoreTable
-from samson.evaluation.trials import Progress, Setting, evaluate
+from samson.evaluation.trials import Progress, evaluate
 
 __all__ = [
     "EXECUTORS",

@@ -16,8 +16,9 @@ from samson.evaluation.crossing import ROUNDING, crossing, holds_up_to
 from samson.evaluation.data import Data, kept
 from samson.evaluation.result import Evaluation
 from samson.evaluation.scoring import value_of
+from samson.evaluation.setting import Noise, Setting, prepare
 from samson.evaluation.statistics import CONFIDENCE, Interval
-from samson.evaluation.trials import TRIALS, Noise, Progress, Setting, evaluate, prepare
+from samson.evaluation.trials import TRIALS, Progress, evaluate
 from samson.noise import BitErrors, ChipModel, DeviceNoise, voltage_at
 
 Criterion = Literal["mean", "yield"]

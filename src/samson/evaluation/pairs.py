@@ -16,8 +16,9 @@ from samson.evaluation.differences import Spread, holm, spread, variance_ratio
 from samson.evaluation.layout import find_layout
 from samson.evaluation.metrics import as_metric
 from samson.evaluation.result import About, Evaluation
+from samson.evaluation.setting import Noise, Setting
 from samson.evaluation.statistics import CONFIDENCE, Interval
-from samson.evaluation.trials import TRIALS, Noise, Progress, Setting, evaluate
+from samson.evaluation.trials import TRIALS, Progress, evaluate
 from samson.noise import on_chip
 
 Unit = Literal["these two networks", "these networks", "training seeds"]

@@ -13,9 +13,10 @@ from samson.evaluation.layers import LayersTask, layers_on_chip
 from samson.evaluation.ranking import LayerRow, Sensitivity, drop_interval, gain_interval
 from samson.evaluation.replay import hindrance
 from samson.evaluation.scoring import value_of
+from samson.evaluation.setting import Noise, Setting, prepare
 from samson.evaluation.statistics import CONFIDENCE
 from samson.evaluation.task import Task
-from samson.evaluation.trials import TRIALS, Noise, Progress, Setting, prepare
+from samson.evaluation.trials import TRIALS, Progress
 
 
 def sensitivity(

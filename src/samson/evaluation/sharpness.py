@@ -15,9 +15,10 @@ from samson.evaluation.data import Data, kept
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import ExampleMetric
 from samson.evaluation.result import Evaluation
+from samson.evaluation.setting import Setting, prepare
 from samson.evaluation.surface import Surface, differentiable, loss_surface
 from samson.evaluation.table import ScoreTable
-from samson.evaluation.trials import TRIALS, Setting, evaluate, prepare
+from samson.evaluation.trials import TRIALS, evaluate
 from samson.noise import WeightNoise
 from samson.optim import Rule
 from samson.optim.ascent import SMALLEST, norm_over_all, norms

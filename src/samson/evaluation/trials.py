@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict, Unpack, get_args
+from typing import Unpack, get_args
 
 import numpy as np
 from scipy.special import stdtrit
@@ -13,52 +13,17 @@ from torch import nn
 from torch.utils.data import DataLoader, SequentialSampler
 
 from samson.evaluation.crossed import components
-from samson.evaluation.data import Data, as_batches, check_pair
-from samson.evaluation.executors import Executor, Serial
-from samson.evaluation.layout import Layout, find_layout
-from samson.evaluation.metrics import DataSetMetric, Metric, as_metric
+from samson.evaluation.data import Data
+from samson.evaluation.metrics import DataSetMetric, as_metric
 from samson.evaluation.result import About, Evaluation
 from samson.evaluation.scoring import Scores, value_of
+from samson.evaluation.setting import Noise, Setting, prepare
 from samson.evaluation.statistics import CONFIDENCE, Interval
 from samson.evaluation.stopping import FIRST_LOOK, Look, Stopping, first_look, next_look
 from samson.evaluation.table import ScoreTable
-from samson.evaluation.task import Task
-from samson.noise import ChipModel, WeightNoise, on_chip
-from samson.noise.periphery import Periphery
-from samson.noise.selection import Select
-
-Noise = WeightNoise | ChipModel
 
 TRIALS = 20
 MAX_TRIALS = 1280
-
-
-class Setting(TypedDict, total=False):
-    """How trials are run: what `evaluate`, `compare`, `noise_budget` and `sensitivity` have in common.
-
-    Attributes:
-        metric: A name (see `METRICS`), an `ExampleMetric`, a `DataSetMetric`, or a metric of torchmetrics; "accuracy".
-        seed: Seed of the set of chips, ≥ 0; chip 7 of seed 0 is the same whatever the number of trials.
-        select: Which layers lie on the chip (see `samson.noise.on_chip`).
-        read_block: Examples that are computed with one reading of the chip, ≥ 1, counted from the start of the data
-            whatever the batches; None reads once for all.
-        time_s: Seconds since the reference read at which the chips are read; None is the noise's own time.
-        periphery: What surrounds the weights (see `samson.noise.deploy`).
-        norm_data: Training or validation data from which batch-norm statistics are estimated anew on each chip at its
-            time (see `samson.noise.reestimated_norms`); None keeps the model's own.
-        layout: How examples are put through the model; None finds the fastest, once (see `find_layout`).
-        executor: Where trials run; None is this process.
-    """
-
-    metric: str | Metric | Any
-    seed: int
-    select: Select
-    read_block: int | None
-    time_s: float | None
-    periphery: Periphery | None
-    norm_data: Data | None
-    layout: Layout | None
-    executor: Executor | None
 
 
 @dataclass(frozen=True)
@@ -76,60 +41,6 @@ class Progress:
     planned: int
     largest: int
     interval: Interval | None
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A task that has been checked, with where and how it runs."""
-
-    task: Task
-    layout: Layout
-    executor: Executor
-
-
-def prepare(
-    model: nn.Module,
-    data: Data,
-    noise: Noise,
-    *,
-    metric: str | Metric | Any = "accuracy",
-    seed: int = 0,
-    select: Select = None,
-    read_block: int | None = None,
-    time_s: float | None = None,
-    periphery: Periphery | None = None,
-    norm_data: Data | None = None,
-    layout: Layout | None = None,
-    executor: Executor | None = None,
-) -> Prepared:
-    """Check everything that can be checked before compute starts (see `Setting`)."""
-    if read_block is not None and read_block < 1:
-        raise ValueError(f"`read_block` must be ≥ 1, or None for one reading, got {read_block!r}.")
-    if time_s is not None and not 0 <= time_s < math.inf:
-        raise ValueError(f"`time_s` must be ≥ 0 and finite, or None for the noise's own time, got {time_s!r}.")
-    if seed < 0:
-        raise ValueError(f"`seed` must be ≥ 0, got {seed}.")
-    if isinstance(noise, ChipModel):
-        periphery, noise = periphery or noise.periphery, noise.noise
-    known = as_metric(metric)
-    check_pair(data)
-    on_chip(model, select)
-    executor = executor or Serial()
-    layout = executor.agree(layout or find_layout(model, data))
-    task = Task(
-        model,
-        layout.batches(data),
-        noise,
-        known,
-        seed,
-        layout.channels_last,
-        select,
-        read_block,
-        time_s,
-        periphery,
-        None if norm_data is None else as_batches(norm_data),
-    )
-    return Prepared(task, layout, executor)
 
 
 def evaluate(

@@ -16,7 +16,7 @@ from torch import nn
 from samson.evaluation import Budget, Evaluation, Setting
 from samson.evaluation.data import Data, kept
 from samson.evaluation.scoring import device_of, value_of
-from samson.evaluation.trials import Noise, prepare
+from samson.evaluation.setting import Noise, prepare
 from samson.experiments.checkpoints import Checkpoint
 from samson.experiments.data import DATA
 from samson.experiments.environment import environment
