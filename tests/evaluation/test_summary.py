@@ -1,5 +1,7 @@
 """The summary of hand-made records, against the numbers worked out by hand."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -42,6 +44,53 @@ def test_without_noise_the_interval_has_no_width() -> None:
     assert (found.accuracy.low, found.accuracy.mean, found.accuracy.high) == pytest.approx((0.98, 0.98, 0.98))
     assert (found.gain.low, found.gain.high) == pytest.approx((0.01, 0.01))
     assert (found.trials, found.std) == (1, 0.0)
+
+
+def test_over_seeds_the_unit_is_the_seed() -> None:
+    """By inclusion and exclusion over seeds x chips, worked out here from sums of squares."""
+    found = row(summarise(records()), "samson", 0.2)
+    table = np.array([[0.8, 0.9, 0.9], [0.8, 0.7, 0.9]])
+    gains = table - np.array([[0.5, 0.6, 0.7], [0.5, 0.4, 0.6]])
+    assert astuple(found.over_seeds) == pytest.approx(limits(table, (0, 1)), rel=1e-8)
+    assert astuple(found.gain_over_seeds) == pytest.approx(limits(gains, (-1, 1)), rel=1e-8)
+
+
+def test_over_seeds_without_noise_only_seeds_differ() -> None:
+    found = row(summarise(records()), "sgd", 0.0)
+    half = half_width(np.array([0.98, 0.96]))
+    assert found.over_seeds.low == pytest.approx(0.97 - half)
+    assert found.over_seeds.high == 1.0
+    one = summarise([r for r in records() if r.seed == 0])
+    assert all(r.over_seeds is None and r.gain_over_seeds is None for r in one)
+
+
+def test_intervals_over_seeds_hold_the_truth_where_those_over_chips_do_not() -> None:
+    """Seeds with a spread of their own: 400 comparisons with 3 seeds and 20 chips."""
+    generator, truth = np.random.default_rng(0), 0.8
+    plan = with_plan(seeds=3, trials=20, methods={"sgd": {}}, levels=(0.1,))
+    held = np.zeros(2)
+    for _ in range(400):
+        table = truth + generator.normal(0, 0.03, (3, 1)) + generator.normal(0, 0.02, (3, 20))
+        [found] = summarise([record("sgd", seed, [list(chips)], plan) for seed, chips in enumerate(table)])
+        held += [e.low <= truth <= e.high for e in (found.over_seeds, found.accuracy)]
+    over_seeds, over_chips = held / 400
+    assert 0.917 < over_seeds < 0.983  # .95 and three standard errors
+    assert over_chips < 0.5
+
+
+def limits(table: np.ndarray, bounds: tuple[float, float]) -> list[float]:
+    """Mean and interval from the mean squares of seeds, chips and what is left."""
+    seeds, chips = table.shape
+    mean, of_seeds, of_chips = table.mean(), table.mean(axis=1), table.mean(axis=0)
+    residual = table - of_seeds[:, None] - of_chips + mean
+    s, c = of_seeds.var(ddof=1) / seeds, of_chips.var(ddof=1) / chips
+    both = (seeds - 1) * (chips - 1)
+    sc = (residual**2).sum() / both / table.size
+    variance, degrees = s + c - sc, (s + c - sc) ** 2 / (s**2 / (seeds - 1) + c**2 / (chips - 1) + sc**2 / both)
+    if variance < s:
+        variance, degrees = s, seeds - 1
+    half = stats.t.ppf(0.975, degrees) * np.sqrt(variance)
+    return [mean, max(bounds[0], mean - half), min(bounds[1], mean + half)]
 
 
 def test_unfinished_comparisons_use_the_seeds_that_both_have() -> None:

@@ -12,7 +12,7 @@ from samson.evaluation import summarise
 from samson.records import Estimate
 from samson.report import percent, points, summary_csv
 from samson.report.figures import chips_figure, gain_figure, robustness_figure
-from samson.report.page import command, headline, render
+from samson.report.page import command, gain_table, headline, render
 from samson.report.tables import holds_up_to
 from tests.builders import PLAN, record, records, with_plan
 
@@ -80,6 +80,20 @@ def test_the_page_is_one_file_that_opens_offline() -> None:
         assert text in page
     assert "runs are finished" not in page
     assert "3 of 4 runs are finished" in render(records()[:3], summarise(records()[:3]))
+
+
+def test_a_gain_is_marked_where_zero_is_outside_of_both_intervals() -> None:
+    rows = summarise(records())
+    apart, across, below = Estimate(0.1, 0.05, 0.15), Estimate(0.1, -0.1, 0.3), Estimate(-0.1, -0.2, -0.05)
+
+    def marks(gain: Estimate, over_seeds: Estimate | None) -> list[str]:
+        found = [replace(r, gain=gain, gain_over_seeds=over_seeds) for r in rows if r.method == "samson"]
+        return re.findall(r"<td class='(\w*)'>", gain_table(found))
+
+    assert marks(apart, None) == marks(apart, apart) == ["up"] * 3
+    assert marks(apart, across) == marks(across, apart) == [""] * 3
+    assert marks(below, below) == ["down"] * 3
+    assert "+10.0 ±5.0<small><br>seeds ±20.0" in gain_table([replace(rows[-1], gain=apart, gain_over_seeds=across)])
 
 
 def test_a_page_without_the_baseline_says_so() -> None:

@@ -124,7 +124,9 @@ def write_report(folder: Path, records: Sequence[RunRecord]) -> None:
     replace_file(folder / "report.html", render(records, rows, BASELINE).encode())
     console = Console()
     plan = records[0].configuration
-    console.print(accuracy_table(rows, f"Test accuracy (%) on {plan.data} by {plan.noise} noise, with 95 % intervals"))
+    console.print(
+        accuracy_table(rows, f"Test accuracy (%) on {plan.data} by {plan.noise} noise, with 95 % intervals over chips")
+    )
     gains = gain_table(rows, BASELINE)
     if gains is not None:
         console.print(gains)

@@ -22,7 +22,9 @@ def accuracy_table(rows: Sequence[SummaryRow], title: str) -> Table:
 
 def gain_table(rows: Sequence[SummaryRow], baseline: str) -> Table | None:
     """Paired difference to the baseline in points with its 95 % interval; None if there is nothing to compare."""
-    table = _table(rows, f"Points above {baseline} on the same chips, with 95 % intervals")
+    table = _table(
+        rows, f"Points above {baseline} on the same chips, with 95 % intervals over chips, for these networks"
+    )
     for method, of_method in by_method(rows).items():
         gains = [row.gain for row in of_method.values()]
         if any(gains):

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from samson.evaluation.statistics import mean_interval, paired_interval
+from samson.evaluation.crossed import crossed_interval
+from samson.evaluation.statistics import mean_interval
 from samson.records import Estimate, RunRecord, SummaryRow
 
 BASELINE = "sgd"
@@ -16,10 +17,11 @@ BASELINE = "sgd"
 def summarise(records: Sequence[RunRecord], baseline: str = BASELINE) -> list[SummaryRow]:
     """Summarise each method at each level, methods and levels in the configuration's order.
 
-    The unit is the chip: its accuracy is averaged over the networks of all training seeds, and the interval is
-    that of `mean_interval` over chips. So it speaks of these networks on other chips, not of other training
-    seeds. The gain is the same for chip-by-chip differences, over the seeds that both methods have. Level 0 has one
-    noise-free evaluation per network and an interval of width 0.
+    For these networks the unit is the chip: its accuracy is averaged over the networks of all training seeds, and the
+    interval is that of `mean_interval` over chips; level 0 has one noise-free evaluation per network and an interval of
+    width 0. For other networks, trained like these, the unit is the training seed: `crossed_interval` over seeds x
+    chips, never narrower than the seeds alone make it. The gain has both for seed-by-seed and chip-by-chip differences,
+    over the seeds that both methods have.
 
     Args:
         records: Records of one comparison; not all need be there.
@@ -41,18 +43,22 @@ def summarise(records: Sequence[RunRecord], baseline: str = BASELINE) -> list[Su
                 continue
             table = np.array(list(own.values()))
             chips = table.mean(axis=0)
+            step = 1 / records[0].examples
+            gains = None if method == baseline else _gains(own, _trials(records, baseline, number))
             rows.append(
                 SummaryRow(
                     method=method,
                     noise=plan.noise,
                     level=level,
                     accuracy=_estimate(chips),
+                    over_seeds=_over_seeds(table, step, (0.0, 1.0)),
                     std=float(chips.std(ddof=1)) if len(chips) > 1 else 0.0,
                     worst=float(table.min()),
                     trials=len(chips),
                     seeds=len(own),
                     by_seed={seed: float(np.mean(values)) for seed, values in own.items()},
-                    gain=None if method == baseline else _gain(own, _trials(records, baseline, number)),
+                    gain=None if gains is None else _estimate(gains.mean(axis=0)),
+                    gain_over_seeds=None if gains is None else _over_seeds(gains, step, (-1.0, 1.0)),
                 )
             )
     return rows
@@ -63,19 +69,26 @@ def _trials(records: Iterable[RunRecord], method: str, number: int) -> dict[int,
     return dict(sorted(of_method.items()))
 
 
-def _gain(own: dict[int, tuple[float, ...]], baseline: dict[int, tuple[float, ...]]) -> Estimate | None:
+def _gains(own: dict[int, tuple[float, ...]], baseline: dict[int, tuple[float, ...]]) -> NDArray[np.float64] | None:
+    """Differences by seed and chip, of the seeds that both have."""
     common = [seed for seed in own if seed in baseline]
-    if not common:
-        return None
-    return _estimate(
-        np.mean([own[seed] for seed in common], axis=0), np.mean([baseline[seed] for seed in common], axis=0)
-    )
+    return np.subtract([own[seed] for seed in common], [baseline[seed] for seed in common]) if common else None
 
 
-def _estimate(chips: NDArray[np.float64], baseline: NDArray[np.float64] | None = None) -> Estimate:
+def _estimate(chips: NDArray[np.float64]) -> Estimate:
     if len(chips) == 1:
-        mean = float(chips[0] if baseline is None else chips[0] - baseline[0])
-        return Estimate(mean, mean, mean)
-    values = chips.tolist()
-    interval = mean_interval(values) if baseline is None else paired_interval(values, baseline.tolist())
+        return Estimate(*[float(chips[0])] * 3)
+    interval = mean_interval(chips.tolist())
     return Estimate(interval.mean, interval.low, interval.high)
+
+
+def _over_seeds(table: NDArray[np.float64], step: float, bounds: tuple[float, float]) -> Estimate | None:
+    """The mean of seeds x chips with the interval for other seeds and chips; None with one seed."""
+    seeds, chips = table.shape
+    if seeds == 1:
+        return None
+    if chips == 1:
+        interval = mean_interval(table[:, 0].tolist(), resolution=step)
+    else:
+        interval = crossed_interval(table, floor=[(0,)], resolution=step)
+    return Estimate(interval.mean, max(bounds[0], interval.low), min(bounds[1], interval.high))

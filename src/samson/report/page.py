@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Sequence
 from html import escape
 
-from samson.records import Configuration, RunRecord, SummaryRow
+from samson.records import Configuration, Estimate, RunRecord, SummaryRow
 from samson.report.figures import chips_figure, gain_figure, robustness_figure
 from samson.report.html import figure_div, html_row, html_table, page
-from samson.report.tables import by_method, holds_up_to, percent, points
+from samson.report.tables import by_method, half_width, holds_up_to, percent, points
 
 Row = Sequence[str]
 
@@ -74,7 +74,7 @@ def headline(rows: Sequence[SummaryRow], baseline: str) -> str:
 
 
 def accuracy_table(rows: Sequence[SummaryRow]) -> str:
-    """Accuracy with its 95 % interval, method by level, shaded from low to high."""
+    """Accuracy with its 95 % interval, and that over training seeds, method by level, shaded from low to high."""
     table = by_method(rows)
     levels = sorted({row.level for row in rows})
     lines = []
@@ -88,25 +88,27 @@ def accuracy_table(rows: Sequence[SummaryRow]) -> str:
             cells.append(
                 f"<td style='--shade:{shade:.3f}' title='{detail}'"
                 f"{' class=best' if row.accuracy.mean == best else ''}>{percent(row.accuracy)}"
-                f"<small>worst {100 * row.worst:.1f}<br>sd {100 * row.std:.1f}</small></td>"
+                f"<small>worst {100 * row.worst:.1f}<br>sd {100 * row.std:.1f}{_seeds(row.over_seeds)}</small></td>"
             )
         lines.append("<tr>" + "".join(cells) + "</tr>")
     return html_table(["Method", *(f"{level:g}" for level in levels)], lines, "heat")
 
 
 def gain_table(rows: Sequence[SummaryRow]) -> str:
-    """Paired difference to the baseline with its 95 % interval; marked where the interval excludes zero."""
+    """Paired difference to the baseline with its 95 % interval, and that over training seeds.
+
+    Marked where zero is outside of all that are shown.
+    """
     levels = sorted({row.level for row in rows})
     lines = []
     for method, of_method in by_method(rows).items():
-        gains = [of_method[level].gain for level in levels]
-        if not any(gains):
+        gains = [(of_method[level].gain, of_method[level].gain_over_seeds) for level in levels]
+        if not any(gain for gain, _ in gains):
             continue
         cells = [f"<th scope='row'>{escape(method)}</th>"]
-        for gain in gains:
-            known = gain is not None and gain.low < gain.high  # without noise there is no interval to judge by
-            sign = "" if gain is None or not known else "up" if gain.low > 0 else "down" if gain.high < 0 else ""
-            cells.append(f"<td class='{sign}'>{'' if gain is None else points(gain)}</td>")
+        for gain, over_seeds in gains:
+            text = "" if gain is None else points(gain) + f"<small>{_seeds(over_seeds)}</small>"
+            cells.append(f"<td class='{_sign(gain, over_seeds)}'>{text}</td>")
         lines.append("<tr>" + "".join(cells) + "</tr>")
     return html_table(["Method", *(f"{level:g}" for level in levels)], lines, "gain")
 
@@ -119,6 +121,18 @@ def command(plan: Configuration) -> str:
     for override in plan.overrides:
         words += ["--set", override]
     return shlex.join([*words, "--out", f"runs/{plan.data}"])
+
+
+def _sign(*estimates: Estimate | None) -> str:
+    """On which side of zero all intervals are, of those that have a width."""
+    known = [estimate for estimate in estimates if estimate is not None and estimate.low < estimate.high]
+    if not known:
+        return ""
+    return "up" if all(e.low > 0 for e in known) else "down" if all(e.high < 0 for e in known) else ""
+
+
+def _seeds(estimate: Estimate | None) -> str:
+    return "" if estimate is None else f"<br>seeds {half_width(estimate)}"
 
 
 def _what(records: Sequence[RunRecord]) -> str:

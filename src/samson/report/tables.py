@@ -25,14 +25,17 @@ def summary_csv(rows: Sequence[SummaryRow]) -> str:
 
 def percent(estimate: Estimate) -> str:
     """A mean in percent with its interval's half-width, for example "97.3 ±0.4"; without noise the mean alone."""
-    half = (estimate.high - estimate.low) / 2
-    return f"{100 * estimate.mean:.1f}" + (f" ±{100 * half:.1f}" if half else "")
+    return f"{100 * estimate.mean:.1f}" + (f" {half_width(estimate)}" if estimate.low < estimate.high else "")
+
+
+def half_width(estimate: Estimate) -> str:
+    """An interval's half-width in percent, for example "±0.4"."""
+    return f"±{50 * (estimate.high - estimate.low):.1f}"
 
 
 def points(estimate: Estimate) -> str:
     """A difference in percentage points with its interval's half-width, for example "+12.3 ±0.8"."""
-    half = (estimate.high - estimate.low) / 2
-    return f"{100 * estimate.mean:+z.1f}" + (f" ±{100 * half:.1f}" if half else "")
+    return f"{100 * estimate.mean:+z.1f}" + (f" {half_width(estimate)}" if estimate.low < estimate.high else "")
 
 
 def by_method(rows: Sequence[SummaryRow]) -> dict[str, dict[float, SummaryRow]]:
