@@ -15,6 +15,7 @@ from samson.experiments import SetupError
 from samson.noise import PCM, Gaussian
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
 from samson.report.budget import budget_page, headline
+from samson.report.evaluation import evaluation_page
 
 NETWORK = """
 import torch
@@ -65,7 +66,7 @@ def by_hand(noise: object, **setting: object) -> object:
 def test_a_model_and_data_of_ones_own(samson, tmp_path: Path) -> None:
     status, out, _ = samson(
         *("evaluate", "mine:network", "--data", "mine:batches", "--levels", ".3", "--trials", 4, "--seed", 5),
-        *("--at-least", ".8", "--out", "record.json"),
+        *("--at-least", ".8", "--out", "record.json", "--page", "page.html"),
     )
     assert status == 0
     expected = by_hand(Gaussian(0.3), trials=4, seed=5)
@@ -73,6 +74,7 @@ def test_a_model_and_data_of_ones_own(samson, tmp_path: Path) -> None:
     assert record.measured[0].trials == expected.trials
     assert (record.clean, record.subject.examples, record.subject.chip_seed) == (1.0, 60, 5)
     assert record.measured[0].estimate.high == expected.interval.high
+    assert (tmp_path / "page.html").read_text() == evaluation_page(record)
     for shown in ("100.0 %", f"{100 * expected.mean:.1f} % [", f"{100 * expected.yield_at(0.8).mean:.0f} % ["):
         assert shown in out
 

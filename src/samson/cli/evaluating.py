@@ -18,6 +18,7 @@ from samson.cli.options import (
     NoiseName,
     NormsOn,
     Out,
+    Page,
     Pretrained,
     ReadBlock,
     Seed,
@@ -28,11 +29,12 @@ from samson.cli.options import (
     kinds_of,
     setting_of,
 )
-from samson.cli.showing import chip_bar, shown, shown_interval, shown_share, speaks, table_of
+from samson.cli.showing import chip_bar, shown, shown_interval, shown_share, speaks, table_of, write_page
 from samson.evaluation import Evaluation, Setting, evaluate
 from samson.evaluation.trials import MAX_TRIALS, TRIALS
 from samson.experiments.subjects import Request, measured, noise_free, stamp, subject_of
 from samson.records import EvaluationRecord, write_json
+from samson.report.evaluation import evaluation_page
 
 
 def evaluate_model(
@@ -61,6 +63,7 @@ def evaluate_model(
     norms_on: NormsOn = None,
     executor: ExecutorName = "serial",
     out: Out = None,
+    page: Page = None,
 ) -> None:
     """Put a model on noisy chips and show what it is worth there, with intervals."""
     kinds = kinds_of(noise, levels, chip, times)
@@ -100,7 +103,9 @@ def evaluate_model(
     Console().print(table)
     if any(not result.reached for _, result in found):
         Console().print(f"* wider than ±{precision:g}, even with the chips at hand", highlight=False)
+    rows = tuple(measured(kind.label, kind.noise, kind.level, result) for kind, result in found)
+    subject = subject_of(request, named, found[0][1], setting)
+    record = EvaluationRecord(subject, clean, rows, *stamp(loaded), precision=precision)
     if out is not None:
-        rows = tuple(measured(kind.label, kind.noise, kind.level, result) for kind, result in found)
-        subject = subject_of(request, named, found[0][1], setting)
-        write_json(out, EvaluationRecord(subject, clean, rows, *stamp(loaded), precision=precision))
+        write_json(out, record)
+    write_page(page, lambda: evaluation_page(record))

@@ -6,9 +6,10 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from samson.records import BudgetRecord, Estimate
+from samson.records import BudgetRecord
 from samson.report.figures import BASELINE_COLOUR, LAYOUT, PALETTE
 from samson.report.html import figure_div, html_row, html_table, page
+from samson.report.values import interval_text, is_fraction, value_text
 
 COLOUR, LIMIT_COLOUR = PALETTE[5], PALETTE[4]
 
@@ -52,7 +53,7 @@ def headline(record: BudgetRecord) -> str:
 
 def budget_figure(record: BudgetRecord) -> go.Figure:
     """The mean over chips with its interval and every chip, against the level on a logarithmic axis."""
-    scale = 100 if _is_fraction(record) else 1
+    scale = 100 if is_fraction(record.subject.metric) else 1
     levels = [row.level for row in record.measured if row.level is not None]
     figure = go.Figure()
     figure.add_scatter(
@@ -105,7 +106,14 @@ def _table(record: BudgetRecord) -> str:
     for row in record.measured:
         held = record.holds_up_to is not None and row.level is not None and row.level <= record.holds_up_to
         lines.append(
-            html_row([row.label, _interval(record, row.estimate), _value(record, row.worst), "holds" if held else ""])
+            html_row(
+                [
+                    row.label,
+                    interval_text(record.subject.metric, row.estimate),
+                    value_text(record.subject.metric, row.worst),
+                    "holds" if held else "",
+                ]
+            )
         )
     return html_table([record.unit, record.subject.metric, "worst chip", ""], lines, "gain")
 
@@ -116,7 +124,7 @@ def _what(record: BudgetRecord) -> str:
     facts = {
         "Estimate of the crossing": f"{mean} [{low}, {high}], by resampling chips",
         "Data": subject.data,
-        "Without noise": _value(record, record.clean),
+        "Without noise": value_text(subject.metric, record.clean),
         "Chips": f"{len(record.measured[0].trials)}, the same at every level, seed {subject.chip_seed}",
         "Layers on the chip": ", ".join(subject.select) or "all that are by default",
     }
@@ -129,21 +137,8 @@ def _named(record: BudgetRecord, level: float | None) -> str:
     return f"below {record.low:g}" if level == 0 else f"{level:.3g}"
 
 
-def _is_fraction(record: BudgetRecord) -> bool:
-    return record.subject.metric in ("accuracy", "top5")
-
-
 def _limit(record: BudgetRecord) -> str:
     """The drop that is allowed, with as many digits as it was given with."""
     if record.relative:
         return f"{100 * record.max_drop:.3g} % of the value"
-    return f"{100 * record.max_drop:.3g} points" if _is_fraction(record) else f"{record.max_drop:.4g}"
-
-
-def _value(record: BudgetRecord, value: float) -> str:
-    return f"{100 * value:.1f}" if _is_fraction(record) else f"{value:.4g}"
-
-
-def _interval(record: BudgetRecord, estimate: Estimate) -> str:
-    mean, low, high = (_value(record, value) for value in (estimate.mean, estimate.low, estimate.high))
-    return f"{mean} [{low}, {high}]"
+    return f"{100 * record.max_drop:.3g} points" if is_fraction(record.subject.metric) else f"{record.max_drop:.4g}"

@@ -142,7 +142,7 @@ def _band(figure: go.Figure, method: str, colour: str, estimates: dict[float, Es
         x=[*levels, *reversed(levels)],
         y=[*high, *reversed(low)],
         fill="toself",
-        fillcolor=_transparent(colour),
+        fillcolor=transparent(colour),
         mode="lines",
         line={"width": 0},
         legendgroup=method,
@@ -170,6 +170,7 @@ def _axes(figure: go.Figure, rows: Sequence[SummaryRow], title: str) -> go.Figur
     return figure
 
 
-def _transparent(colour: str) -> str:
+def transparent(colour: str, opacity: float = 0.18) -> str:
+    """A colour that lets what lies behind it through."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.18)"
+    return f"rgba({red},{green},{blue},{opacity:g})"

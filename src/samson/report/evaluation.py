@@ -1,0 +1,193 @@
+"""The page of an evaluation: a metric on each kind of chip, and the yield."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from statistics import stdev
+
+import plotly.graph_objects as go
+
+from samson.records import EvaluationRecord, Measured
+from samson.report.figures import BASELINE_COLOUR, LAYOUT, PALETTE, transparent
+from samson.report.html import figure_div, html_row, html_table, page
+from samson.report.values import interval_text, is_fraction, value_text
+
+COLOUR = PALETTE[5]
+
+
+def evaluation_page(record: EvaluationRecord) -> str:
+    """Make the page's HTML; it opens offline."""
+    subject = record.subject
+    examples = "the" if subject.examples is None else f"these {subject.examples}"
+    return page(
+        "evaluation.html",
+        title=escape(f"{subject.model} on noisy chips"),
+        headline=headline(record),
+        figure=figure_div(level_figure(record), "levels"),
+        table=_table(record),
+        yields=figure_div(yield_figure(record), "yields"),
+        what=_what(record),
+        versions=html_table([], (html_row([k, str(v)]) for k, v in vars(record.environment).items()), "facts"),
+        metric=escape(subject.metric),
+        better="at least" if subject.higher_is_better else "at most",
+        confidence=f"{100 * subject.confidence:g} %",
+        about=f"measured on {examples} examples, and not of other examples"
+        if subject.about == "test_set"
+        else "and on other examples of the same kind",
+    )
+
+
+def headline(record: EvaluationRecord) -> str:
+    """What the record says of the last kind of chip, in a sentence."""
+    metric, last = record.subject.metric, record.measured[-1]
+    unit = " %" if is_fraction(metric) else ""
+    return (
+        f"{escape(metric.capitalize())} {value_text(metric, record.clean)}{unit} without noise; "
+        f"<b>{interval_text(metric, last.estimate)}{unit}</b> at {escape(_named(last))}, "
+        f"and {value_text(metric, last.worst)}{unit} on the worst of {len(last.trials)} chips."
+    )
+
+
+def level_figure(record: EvaluationRecord) -> go.Figure:
+    """The mean with its interval and every chip, by kind of chip; in proportion where the kinds are noise levels."""
+    scale = 100 if is_fraction(record.subject.metric) else 1
+    in_proportion = all(row.level is not None and row.label == f"{row.level:g}" for row in record.measured)
+    places = [row.level if in_proportion else row.label for row in record.measured]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[place for place, row in zip(places, record.measured, strict=True) for _ in row.trials],
+        y=[scale * value for row in record.measured for value in row.trials],
+        text=[f"chip {number}" for row in record.measured for number in range(len(row.trials))],
+        mode="markers",
+        marker={"color": COLOUR, "size": 5, "opacity": 0.25},
+        name="every chip",
+        hovertemplate="%{text}: %{y:.4g}<extra></extra>",
+    )
+    estimates = [row.estimate for row in record.measured]
+    figure.add_scatter(
+        x=places,
+        y=[scale * estimate.mean for estimate in estimates],
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [scale * (estimate.high - estimate.mean) for estimate in estimates],
+            "arrayminus": [scale * (estimate.mean - estimate.low) for estimate in estimates],
+        },
+        customdata=[(scale * estimate.low, scale * estimate.high) for estimate in estimates],
+        mode="lines+markers",
+        line={"color": COLOUR, "width": 2.5},
+        name="mean over chips",
+        hovertemplate="%{y:.4g} [%{customdata[0]:.4g}, %{customdata[1]:.4g}]<extra></extra>",
+    )
+    grey = {"color": BASELINE_COLOUR, "width": 1.5, "dash": "dot"}
+    figure.add_hline(
+        y=scale * record.clean, line=grey, annotation_text="without noise", annotation_position="bottom right"
+    )
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    figure.update_layout(**LAYOUT | {"legend": legend, "margin": LAYOUT["margin"] | {"t": 56}})
+    figure.update_xaxes(title="Noise level" if in_proportion else "", zeroline=False)
+    figure.update_yaxes(title=f"{record.subject.metric}{' (%)' if scale == 100 else ''}", zeroline=False)
+    return figure
+
+
+def yield_figure(record: EvaluationRecord) -> go.Figure:
+    """The share of chips that are at least as good as a value, against that value, with a band for the whole line."""
+    scale = 100 if is_fraction(record.subject.metric) else 1
+    higher = record.subject.higher_is_better
+    values = sorted({value for row in record.measured for value in row.trials})
+    step = "vh" if higher else "hv"  # what lies between two values
+    figure = go.Figure()
+    for number, row in enumerate(record.measured):
+        colour = PALETTE[(5 + number) % len(PALETTE)]
+        shares = shares_at(values, row.trials, higher_is_better=higher)
+        half = half_width(len(row.trials), record.subject.confidence)
+        for bound, fill in ((half, None), (-half, "tonexty")):
+            figure.add_scatter(
+                x=[scale * value for value in values],
+                y=[100 * min(1.0, max(0.0, share + bound)) for share in shares],
+                mode="lines",
+                line={"width": 0, "shape": step},
+                fill=fill,
+                fillcolor=transparent(colour, 0.1),
+                legendgroup=row.label,
+                showlegend=False,
+                hoverinfo="skip",
+            )
+        figure.add_scatter(
+            x=[scale * value for value in values],
+            y=[100 * share for share in shares],
+            mode="lines",
+            line={"width": 2.5, "shape": step, "color": colour},
+            name=row.label,
+            legendgroup=row.label,
+            hovertemplate="%{x:.4g}: %{y:.0f} % of the chips",
+        )
+    better = "At least" if higher else "At most"
+    figure.update_layout(**LAYOUT)
+    figure.update_xaxes(title=f"{better} this {record.subject.metric}{' (%)' if scale == 100 else ''}", zeroline=False)
+    figure.update_yaxes(title="Share of chips (%)", range=[-2, 102], zeroline=False)
+    return figure
+
+
+def shares_at(values: Sequence[float], trials: Sequence[float], *, higher_is_better: bool) -> list[float]:
+    """The share of chips that are at least as good as each value.
+
+    Example:
+        >>> shares_at([0.7, 0.8, 0.9], [0.9, 0.7], higher_is_better=True)
+        [1.0, 0.5, 0.5]
+    """
+    return [sum(t >= v if higher_is_better else t <= v for t in trials) / len(trials) for v in values]
+
+
+def half_width(chips: int, confidence: float) -> float:
+    """Half the width of a band that holds the whole line of shares: √(ln(2 / (1 − confidence)) / (2·chips)).
+
+    Reference: Dvoretzky, Kiefer and Wolfowitz 1956, with the constant of Massart 1990, Ann. Probab. 18, 1269.
+    """
+    return math.sqrt(math.log(2 / (1 - confidence)) / (2 * chips))
+
+
+def _table(record: EvaluationRecord) -> str:
+    metric = record.subject.metric
+    lines = [html_row(["without noise", value_text(metric, record.clean), "", "", ""])]
+    for row in record.measured:
+        spread = 0.0 if len(row.trials) < 2 else stdev(row.trials)
+        wide = _is_wider(record, row)
+        lines.append(
+            html_row(
+                [
+                    row.label,
+                    interval_text(metric, row.estimate) + " *" * wide,
+                    value_text(metric, spread),
+                    value_text(metric, row.worst),
+                    str(len(row.trials)),
+                ]
+            )
+        )
+    note = "" if record.precision is None else f"<p class='soft'>Asked for: ±{record.precision:g}; * is wider.</p>"
+    return html_table(["Noise", metric, "sd between chips", "worst chip", "chips"], lines, "gain") + note
+
+
+def _is_wider(record: EvaluationRecord, row: Measured) -> bool:
+    return record.precision is not None and (row.estimate.high - row.estimate.low) / 2 > record.precision
+
+
+def _what(record: EvaluationRecord) -> str:
+    subject = record.subject
+    facts = {
+        "Model": subject.model + ("" if subject.weights is None else f", weights {subject.weights}"),
+        "Data": subject.data + ("" if subject.examples is None else f", {subject.examples} examples"),
+        "Chips": f"seed {subject.chip_seed}: the same for every line",
+        "Layers on the chip": ", ".join(subject.select) or "all that are by default",
+        "Batch norm": "the model's own" if subject.norms_on is None else f"estimated anew from {subject.norms_on}",
+        "Finished": record.finished,
+    }
+    for noise in dict.fromkeys(row.noise for row in record.measured):
+        facts["Noise: " + ", ".join(row.label for row in record.measured if row.noise == noise)] = noise
+    return html_table([], (html_row(item) for item in facts.items()), "facts")
+
+
+def _named(row: Measured) -> str:
+    return f"noise {row.label}" if row.level is not None and row.label == f"{row.level:g}" else row.label

@@ -1,0 +1,94 @@
+"""The page of an evaluation, from a record made by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from samson.records import Estimate, EvaluationRecord, Measured, Subject
+from samson.report.evaluation import evaluation_page, half_width, headline, level_figure, shares_at, yield_figure
+from tests.builders import ENVIRONMENT
+
+SUBJECT = Subject(
+    model="mine:network",
+    weights=None,
+    data="digits/test",
+    examples=359,
+    metric="accuracy",
+    higher_is_better=True,
+    about="test_set",
+    confidence=0.95,
+    chip_seed=3,
+    select=(),
+    read_block=None,
+    norms_on=None,
+    batch_size=50,
+    channels_last=False,
+)
+RECORD = EvaluationRecord(
+    SUBJECT,
+    0.99,
+    (
+        Measured("0.1", "Gaussian(0.1)", 0.1, (0.9, 0.95, 0.97), Estimate(0.94, 0.92, 0.96), 0.9),
+        Measured("0.2", "Gaussian(0.2)", 0.2, (0.5, 0.6, 0.7), Estimate(0.6, 0.5, 0.72), 0.5),
+    ),
+    ENVIRONMENT,
+    "2026-01-01T00:00:00+00:00",
+    precision=0.05,
+)
+
+
+def test_the_figures_hold_the_numbers() -> None:
+    dots, line = level_figure(RECORD).data
+    assert list(dots.x) == [0.1] * 3 + [0.2] * 3
+    assert list(dots.y) == pytest.approx([90, 95, 97, 50, 60, 70])
+    assert (list(line.x), list(line.y)) == ([0.1, 0.2], pytest.approx([94, 60]))
+    assert list(line.error_y.array) == pytest.approx([2, 12])
+    assert list(line.error_y.arrayminus) == pytest.approx([2, 10])
+    lines = [trace for trace in yield_figure(RECORD).data if trace.name]
+    assert [trace.name for trace in lines] == ["0.1", "0.2"]
+    assert list(lines[1].x) == pytest.approx([50, 60, 70, 90, 95, 97])
+    assert list(lines[1].y) == pytest.approx([100, 200 / 3, 100 / 3, 0, 0, 0])
+
+
+def test_kinds_that_are_no_levels_stand_side_by_side() -> None:
+    rows = tuple(
+        replace(row, label=name) for row, name in zip(RECORD.measured, ("pcm at 0s", "pcm at 1y"), strict=True)
+    )
+    assert list(level_figure(replace(RECORD, measured=rows)).data[1].x) == ["pcm at 0s", "pcm at 1y"]
+
+
+def test_the_page_says_what_was_measured() -> None:
+    page = evaluation_page(RECORD)
+    for text in (
+        "94.0 [92.0, 96.0]<",
+        "60.0 [50.0, 72.0] *",
+        "±0.05",
+        "at least what stands below",
+        "359",
+        "Gaussian(0.2)",
+    ):
+        assert text in page
+    assert headline(RECORD) == (
+        "Accuracy 99.0 % without noise; <b>60.0 [50.0, 72.0] %</b> at noise 0.2, and 50.0 % on the worst of 3 chips."
+    )
+    loss = replace(SUBJECT, metric="cross-entropy", higher_is_better=False, model="<script>")
+    page = evaluation_page(replace(RECORD, subject=loss))
+    assert "0.94 [0.92, 0.96]<" in page
+    assert "at most what stands below" in page
+    assert "<script> on" not in page
+
+
+def test_shares_follow_the_direction() -> None:
+    assert shares_at([0.1, 0.2, 0.3], (0.1, 0.2, 0.2), higher_is_better=True) == pytest.approx([1, 2 / 3, 0])
+    assert shares_at([0.1, 0.2, 0.3], (0.1, 0.2, 0.2), higher_is_better=False) == pytest.approx([1 / 3, 1, 1])
+
+
+def test_the_band_holds_the_whole_line() -> None:
+    """20 uniform values, 2,000 times: the largest distance of their shares from the true ones, by Kolmogorov."""
+    values = np.sort(np.random.default_rng(0).random((2000, 20)), axis=1)
+    shares = np.arange(21) / 20
+    farthest = np.maximum(np.abs(values - shares[1:]).max(axis=1), np.abs(values - shares[:-1]).max(axis=1))
+    held = (farthest <= half_width(20, 0.95)).mean()
+    assert 0.95 - 3 * np.sqrt(0.95 * 0.05 / 2000) < held < 0.985
+    assert (farthest <= half_width(20, 0.95) / 2).mean() < 0.5
