@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from samson.evaluation import betting_interval, crossed_interval, mean_interval, share_interval
+from samson.evaluation.crossed import crossed_share_interval
 from samson.evaluation.crossing import crossing, holds_up_to
 from samson.evaluation.differences import spread, variance_ratio
 from samson.evaluation.stopping import first_look, next_look
@@ -167,6 +168,22 @@ def crossed_rows(repetitions: int) -> Iterator[Row]:
             p = right.mean()
             pooled.append(abs(p - truth) <= 1.96 * math.sqrt(p * (1 - p) / right.size))
         yield row("crossed_interval", f"{chips} chips x {examples} examples", ours, {"pooled": float(np.mean(pooled))})
+    for chips, examples in ((10, 100), (10, 1000), (30, 300)):
+        for mean in (0.0, 2.4, 3.2, 3.8, 4.4):
+            yield _share_row(chips, examples, mean, repetitions)
+
+
+def _share_row(chips: int, examples: int, mean: float, repetitions: int) -> Row:
+    """`crossed_share_interval` up to where few answers are wrong; beside it `crossed_interval`."""
+    truth = float(stats.norm.cdf(mean / math.sqrt(0.09 + 1 + 0.49)))
+    rng, ours, plain = np.random.default_rng(SEED), [], []
+    for _ in range(repetitions):
+        size = rng.normal(0, 0.3, (chips, 1)) + rng.normal(mean, 1.0, (1, examples))
+        right = size + rng.normal(0, 0.7, (chips, examples)) > 0
+        for found, inside in ((crossed_share_interval(right), ours), (crossed_interval(right), plain)):
+            inside.append(found.low <= truth <= found.high)
+    about = f"{chips} chips x {examples} examples, truth {truth:.4f}"
+    return row("crossed_share_interval", about, ours, {"crossed_interval": float(np.mean(plain))})
 
 
 def pair_rows(repetitions: int) -> Iterator[Row]:
