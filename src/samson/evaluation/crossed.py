@@ -103,8 +103,9 @@ def crossed_share_interval(values: NDArray[Any], confidence: float = CONFIDENCE)
         distribution. Where all answers are the same, n is the length of the last axis, the examples.
 
     Where few answers are wrong, a handful of examples carries what is known of their spread, and n − 1 degrees of
-    freedom claim too much. So those of chips and of examples are 2 / (2 / (n − 1) + κ / n), with the excess kurtosis κ ≥ 0 of
-    their means: what makes the relative variance 2 / df of a sample variance right for values that are not normal.
+    freedom claim too much. So those of chips and of examples are 2 / (2 / (n − 1) + κ / n), with the excess kurtosis
+    κ ≥ 0 of their means: what makes the relative variance 2 / df of a sample variance right for values that are not
+    normal.
 
     It stays within 0 and 1, and reaches further towards ½ (`benchmarks/coverage.py`).
 
@@ -118,7 +119,9 @@ def crossed_share_interval(values: NDArray[Any], confidence: float = CONFIDENCE)
     share, size = float(np.mean(values)), float(values.shape[-1])
     if 0 < share < 1:
         found = components(values)
-        own = {(axis,): _with_kurtosis(values, axis, found[axis,]) for axis in range(values.ndim)}
+        own: dict[Axes, Component] = {
+            (axis,): _with_kurtosis(values, axis, found[axis,]) for axis in range(values.ndim)
+        }
         variance, degrees = combine({**found, **own})
         tail = (1 - confidence) / 2
         size = share * (1 - share) / variance * float(ndtri(tail) / stdtrit(degrees, tail)) ** 2
@@ -139,7 +142,8 @@ def combine(found: dict[Axes, Component], floor: Sequence[Axes] = ()) -> tuple[f
 
 def _with_kurtosis(values: NDArray[Any], axis: int, part: Component) -> Component:
     """A component of one axis with the degrees of freedom that the kurtosis of its means leaves."""
-    means = np.mean(values, axis=tuple(other for other in range(values.ndim) if other != axis), dtype=np.float64)
+    others = tuple(other for other in range(values.ndim) if other != axis)
+    means = np.asarray(np.mean(values, axis=others, dtype=np.float64))
     squares = (means - means.mean()) ** 2
     if not squares.any():
         return part
