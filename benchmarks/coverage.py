@@ -243,7 +243,7 @@ def budget_rows(repetitions: int) -> Iterator[Row]:
             about = f"yield 90 %: {chips} chips, {name}"
             yield _crossing_row(about, draw, chips, truth, repetitions // 4, min_yield=0.9)
     for name, (draw, mean, _) in DROPS.items():
-        for chips in (5, 8, 10, 20, 50):
+        for chips in (5, 8, 10, 15, 20, 50):
             yield _holding_row(f"{chips} chips, {name}", draw, chips, math.sqrt(0.01 / mean), repetitions)
 
 

@@ -15,7 +15,7 @@ from scipy.special import betaincinv, ndtr, stdtrit
 from samson.evaluation.statistics import mean_bound
 
 RESAMPLINGS = 2000
-FEW = 10
+FEW = 20
 """Chips below which a limit is allowed half the error: so few do not show how skewed they are."""
 ROUNDING = 1e-12
 """How far above a threshold a mean still counts as at it."""
@@ -89,7 +89,7 @@ def upper_limit(values: NDArray[Any], confidence: float, resolution: float = 0.0
         h = (3/g)·(1 − ∛(1 − g·(t + g / (6n)))),   h = t for g = 0
 
     Drops are skewed to the right, and a few chips tend to hide their tail: the larger of Student's and Hall's limit is
-    taken, with (1 + confidence) / 2 for `confidence` below 10 chips. Share of 4,000 simulated budgets whose
+    taken, with (1 + confidence) / 2 for `confidence` below 20 chips. Share of 4,000 simulated budgets whose
     `holds_up_to` is a level 2 % above the crossing, where 5 % is nominal (`benchmarks/coverage.py`; beside it Student's
     t alone):
 
