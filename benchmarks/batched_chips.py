@@ -1,16 +1,16 @@
 """How much faster chips are at once than one at a time.
 
-    taskset -c 1 python -m benchmarks.batched_chips       # about 5 minutes on one core
+    taskset -c 1 python -m benchmarks.batched_chips --images 100   # two minutes of one core
     python -m benchmarks.batched_chips --device cuda
 
-The same chips of a network are run by `Serial` and by `Batched`, 4, 16 and 64 of them, on 1,000 images in the layout
-that `find_layout` gives. The ways take turns, round after round, in one process; with `--device cpu` it has one thread.
-Times are elapsed ones, to the last score on the host. A ratio is that of one at a time to at once in the same round:
-the median over rounds, with the quartiles; more than 1 is faster at once.
+The same chips of a network are run by `Serial` and by `Batched`, 4, 16 and 64 of them, in the layout that `find_layout`
+gives. The ways take turns, round after round, in one process. On a CPU it has one thread, and times are of the
+processor; on a GPU they are elapsed ones, to the last score on the host. A ratio is that of one at a time to at once in
+the same round: the median over rounds, with the quartiles; more than 1 is faster at once.
 
-Each noise stands with what programming and reading alone takes, which is not batched and so bounds the ratio, and with
-the calls of operators that do work, a chip: where each takes the same time, as on a GPU that waits for them, their
-ratio is what to expect.
+Beside it stands what programming and reading alone takes, which is not batched and so bounds the ratio, and the calls
+of operators that do work, a chip: where each takes the same time, as on a GPU that waits for them, the ratio of the
+calls is what to expect. They are counted in the same run, with 16 chips at once.
 
 Writes `benchmarks/records/batched-chips-<device>.json` and prints it as a table.
 """
@@ -27,6 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -45,7 +46,6 @@ COUNTED = 16
 """Chips at once when calls are counted."""
 TIMES_FASTER = 5.0
 """What is aimed at on a GPU; a CPU is kept busy by one chip."""
-NOISES: dict[str, WeightNoise] = {"Gaussian(0.1)": Gaussian(0.1), "PCM, 1 hour": PCM(time_s=HOUR)}
 
 
 def small_mlp() -> nn.Module:
@@ -54,89 +54,83 @@ def small_mlp() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "MLP": (small_mlp, (1, 8, 8)),
-    "digits ResNet": (lambda: build_network("small-resnet", 10, seed=0), (1, 8, 8)),
-    "CNN": (network, (3, 32, 32)),
+CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], WeightNoise]] = {
+    "MLP": (small_mlp, (1, 8, 8), Gaussian(0.1)),
+    "MLP, PCM": (small_mlp, (1, 8, 8), PCM(time_s=HOUR)),
+    "digits ResNet": (lambda: build_network("small-resnet", 10, seed=0), (1, 8, 8), Gaussian(0.1)),
+    "CNN": (network, (3, 32, 32), Gaussian(0.1)),
 }
-"""Networks, and the shape of an image for each."""
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """What a call takes."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+"""Networks, the shape of an image for each, and a noise."""
 
 
 def programmed(task: Task, chips: int) -> None:
     """Program and read chips, and run nothing."""
     for number in range(chips):
         task.chip(number).read(None, 0)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def calls(run: Callable[[], object]) -> float:
     """Calls a chip that do work."""
-    return sum(traffic_of(run).calls.values()) / COUNTED
+    found = traffic_of(run).calls
+    return (found.total() - found["promote_types"]) / COUNTED
 
 
-def measure(task: Task, layout: Layout, rounds: int, note: str) -> dict[str, Any]:
-    """Times of one network with one noise."""
+def measure(task: Task, layout: Layout, rounds: int, device: str) -> dict[str, Any]:
+    """Times of one case."""
 
     def run(executor: Executor, chips: int) -> None:
         list(executor.run(task, range(chips)))
 
+    def milliseconds(work: Callable[[], object], chips: int) -> float:
+        clock = time.process_time if device == "cpu" else time.perf_counter
+        start = clock()
+        work()
+        if device != "cpu":
+            torch.accelerator.synchronize()
+        return 1e3 * (clock() - start) / chips
+
     for executor in (Serial(), Batched(2)):
         run(executor, 2)  # what is done once
-    times: dict[int, list[tuple[float, float]]] = {chips: [] for chips in CHIPS}
-    programming = []
-    for number in range(rounds):
-        print(f"\r{note}, round {number + 1} of {rounds}   ", end="", file=sys.stderr, flush=True)
-        for chips, found in times.items():
-            ways = [(0, Serial()), (1, Batched(chips))]
-            both = dict.fromkeys((0, 1), 0.0)
-            for way, executor in ways if number % 2 else ways[::-1]:
-                both[way] = seconds(lambda e=executor, n=chips: run(e, n))  # type: ignore[misc]
-            found.append((both[0], both[1]))
-        programming.append(seconds(lambda: programmed(task, COUNTED)) / COUNTED)
-    one, many = (calls(lambda e=e: run(e, COUNTED)) for e in (Serial(), Batched(COUNTED)))  # type: ignore[misc]
-    on_gpu = task.batches[0][0].is_cuda  # type: ignore[index]
+    alone: list[float] = []
+    programming: list[float] = []
+    ratios: dict[int, list[float]] = {chips: [] for chips in CHIPS}
+    for _ in range(rounds):
+        for chips, found in ratios.items():
+            alone.append(milliseconds(lambda n=chips: run(Serial(), n), chips))  # type: ignore[misc]
+            found.append(alone[-1] / milliseconds(lambda n=chips: run(Batched(n), n), chips))  # type: ignore[misc]
+        programming.append(milliseconds(lambda: programmed(task, COUNTED), COUNTED))
     return {
+        "parameters": sum(p.numel() for p in task.model.parameters()),
         "noise": repr(task.noise),
         "layout": vars(layout),
-        "milliseconds_one_at_a_time": quartiles([1e3 * a / n for n, of in times.items() for a, _ in of]),
-        "milliseconds_programming": quartiles([1e3 * t for t in programming]),
-        "calls_one_at_a_time": one,
+        "milliseconds_alone": quartiles(alone),
+        "milliseconds_programming": quartiles(programming),
+        "calls_alone": calls(lambda: run(Serial(), COUNTED)),
         "calls_programming": calls(lambda: programmed(task, COUNTED)),
-        f"calls_of_{COUNTED}_at_once": many,
+        f"calls_{COUNTED}_at_once": calls(lambda: run(Batched(COUNTED), COUNTED)),
         "times_faster": {
-            str(chips): {"ratio": (ratio := quartiles([a / b for a, b in found]))}
-            | ({"limit": TIMES_FASTER, "met": ratio[1] >= TIMES_FASTER} if on_gpu else {})
-            for chips, found in times.items()
+            str(chips): {"ratio": quartiles(found)}
+            | ({} if device == "cpu" else {"limit": TIMES_FASTER, "met": bool(np.median(found) >= TIMES_FASTER)})
+            for chips, found in ratios.items()
         },
     }
 
 
 def table(record: dict[str, Any]) -> str:
-    """One line for each network and noise."""
+    """One line for each case."""
+    at_once = " | ".join(f"times faster, {chips} at once" for chips in CHIPS) + " | calls a chip"
     lines = [
-        "| network | noise | ms a chip, alone | of it programming | "
-        + " | ".join(f"{n} at once" for n in CHIPS)
-        + f" | calls a chip, alone and {COUNTED} at once |",
-        "|---|" * 1 + "---|" * (4 + len(CHIPS)),
+        f"| network | ms a chip, alone | of it programming | {at_once}: alone, programming, {COUNTED} at once |",
+        "|---" * (4 + len(CHIPS)) + "|",
     ]
-    for name, of_network in record["networks"].items():
-        for noise, of in of_network["noises"].items():
-            ratios = " | ".join(
-                "{1:.2f} [{0:.2f}, {2:.2f}]".format(*of["times_faster"][str(n)]["ratio"]) for n in CHIPS
-            )
-            lines.append(
-                f"| {name} | {noise} | {of['milliseconds_one_at_a_time'][1]:.1f} | "
-                f"{of['milliseconds_programming'][1]:.1f} | {ratios} | {of['calls_one_at_a_time']:.0f}, "
-                f"{of[f'calls_of_{COUNTED}_at_once']:.0f} |"
-            )
+    for name, of in record["cases"].items():
+        ratios = [of["times_faster"][str(chips)]["ratio"] for chips in CHIPS]
+        counts = [of[key] for key in ("calls_alone", "calls_programming", f"calls_{COUNTED}_at_once")]
+        lines.append(
+            f"| {name} | {of['milliseconds_alone'][1]:.1f} | {of['milliseconds_programming'][1]:.1f} | "
+            f"{' | '.join(f'{middle:.2f} [{low:.2f}, {high:.2f}]' for low, middle, high in ratios)} | "
+            f"{', '.join(f'{count:.0f}' for count in counts)} |"
+        )
     return "\n".join(lines)
 
 
@@ -144,39 +138,32 @@ def main() -> None:
     """Measure, write the record and print it."""
     parser = argparse.ArgumentParser(description="Chips at once against one at a time.")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=IMAGES)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    if arguments.device == "cpu":
+    device, images = arguments.device, arguments.images
+    if device == "cpu":
         torch.set_num_threads(1)
-        kind = "cpu, one thread"
-    else:
-        kind = torch.cuda.get_device_name()
     load = [round(part, 1) for part in os.getloadavg()]
     found: dict[str, Any] = {}
-    for name, (make, shape) in NETWORKS.items():
-        model = make().to(arguments.device)
+    for name, (make, shape, noise) in CASES.items():
+        print(name, file=sys.stderr, flush=True)
         generator = torch.Generator().manual_seed(0)
-        data = torch.randn(IMAGES, *shape, generator=generator), torch.randint(10, (IMAGES,), generator=generator)
-        data = data[0].to(arguments.device), data[1].to(arguments.device)
-        of_noises = {}
-        for noise_name, noise in NOISES.items():
-            prepared = prepare(model, data, noise)
-            note = f"{name}, {noise_name}"
-            of_noises[noise_name] = measure(prepared.task, prepared.layout, arguments.rounds, note)
-        found[name] = {"parameters": sum(p.numel() for p in model.parameters()), "noises": of_noises}
-    print(file=sys.stderr)
+        data = torch.randn(images, *shape, generator=generator), torch.randint(10, (images,), generator=generator)
+        prepared = prepare(make().to(device), (data[0].to(device), data[1].to(device)), noise)
+        found[name] = measure(prepared.task, prepared.layout, arguments.rounds, device)
     record = {
-        "device": kind,
-        "environment": vars(environment(arguments.device)) | {"cores": os.cpu_count()},
+        "device": "cpu, one thread" if device == "cpu" else torch.cuda.get_device_name(),
+        "environment": vars(environment(device)) | {"cores": os.cpu_count()},
         "load_before_and_after": [load, [round(part, 1) for part in os.getloadavg()]],
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "images": IMAGES,
+        "images": images,
         "rounds": arguments.rounds,
         "seeds": {"networks": 0, "images": 0, "chips": 0},
-        "networks": found,
+        "cases": found,
     }
-    out = arguments.out or RECORDS / f"batched-chips-{arguments.device}.json"
+    out = arguments.out or RECORDS / f"batched-chips-{device}.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(record, indent=1) + "\n")
     print(table(record))
