@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from samson.evaluation.data import Batch
 from samson.evaluation.executors.base import on_its_own
@@ -123,7 +123,7 @@ class _Group:
         def run(batch: Batch) -> None:
             outputs = self._outputs(batch)
             for number, tally in enumerate(tallies):
-                tally.update(tree_map(itemgetter(number), outputs), batch)
+                tally.update(tree_map_only(Tensor, itemgetter(number), outputs), batch)
 
         with _plain_calls():
             one_pass(
@@ -160,21 +160,30 @@ class _Group:
             yield
 
     def _outputs(self, batch: Batch) -> Any:
-        """The model's outputs for a batch, or the scores of its examples, with an axis of chips first."""
+        """The model's outputs for a batch, or the scores of its examples, with an axis of chips first.
+
+        Of outputs only tensors are kept: what else there is, such as caches of Transformers, comes as None.
+        """
         model, metric = self.task.model, self.task.metric
+        form: list[Any] = []
 
         def one(tensors: dict[str, Tensor]) -> Any:
             # Tensors that layers share are named one by one, and a chip's weight may be on one of the layers only.
             output = functional_call(model, tensors, batch.inputs, batch.keywords, tie_weights=False)
-            return metric.score(output, batch.targets) if isinstance(metric, ExampleMetric) else output
+            found = metric.score(output, batch.targets) if isinstance(metric, ExampleMetric) else output
+            leaves, spec = tree_flatten(found)
+            form[:] = len(leaves), spec
+            return {place: leaf for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
 
         try:
-            return vmap(one, randomness="error")(self.stacked)
+            stacks = vmap(one, randomness="error")(self.stacked)
         except Exception as error:
             raise RuntimeError(
                 f"`executor` Batched could not run model and metric on {len(self.chips)} chips at once: "
                 f"{type(error).__name__}: {error}\nUse fewer `chips` if memory ran out, else executor=None."
             ) from error
+        size, spec = form
+        return tree_unflatten([stacks.get(place) for place in range(size)], spec)
 
 
 @contextmanager
