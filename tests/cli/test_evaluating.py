@@ -111,6 +111,17 @@ def test_a_precision_and_a_loss(samson, tmp_path: Path) -> None:
     assert f"{expected.mean:.4g} [" in out
 
 
+def test_chips_at_once(samson, tmp_path: Path) -> None:
+    status, _, _ = samson(
+        *("evaluate", "mine:network", "--data", "mine:batches", "--levels", ".3", "--trials", 4),
+        *("--metric", "cross-entropy", "--executor", "batched", "--out", "record.json"),
+    )
+    assert status == 0
+    record = read_json(tmp_path / "record.json", EvaluationRecord)
+    expected = by_hand(Gaussian(0.3), trials=4, metric="cross-entropy")
+    assert record.measured[0].trials == pytest.approx(expected.trials, rel=1e-5)
+
+
 def test_a_budget_is_the_librarys(samson, tmp_path: Path) -> None:
     status, out, _ = samson(
         *("budget", "mine:network", "--data", "mine:batches", "--low", ".01", "--high", 1, "--max-drop", ".1"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from samson.evaluation import METRICS, Ray, Serial, Torchrun, evaluate, executor_named
+from samson.evaluation import METRICS, Batched, Ray, Serial, Torchrun, evaluate, executor_named
 from samson.evaluation.executors import numerics, ray, torchrun
 from samson.evaluation.executors.exchange import as_bytes, fingerprint, from_bytes
 from samson.evaluation.task import Task
@@ -59,6 +59,7 @@ def test_a_fingerprint_tells_values_shapes_and_dtypes_apart() -> None:
 def test_executors_have_names() -> None:
     assert isinstance(executor_named("serial"), Serial)
     assert isinstance(executor_named("torchrun"), Torchrun)
+    assert executor_named("batched") == Batched()
     with pytest.raises(ValueError, match="`executor` must be a known one, got 'torchrn'. Did you mean 'torchrun'?"):
         executor_named("torchrn")
 

@@ -22,7 +22,6 @@ Scores = NDArray[Any] | float
 Reading = Callable[[int], AbstractContextManager[object]]
 
 
-@torch.no_grad()
 def scores(
     model: nn.Module,
     batches: Iterable[Any],
@@ -45,15 +44,32 @@ def scores(
     Raises:
         ValueError: If there is no example, or a metric gives no finite value for each.
     """
+    tally = Tally(metric, device_of(model))
+
+    def run(batch: Batch) -> None:
+        tally.update(model(*batch.inputs, **batch.keywords), batch)
+
+    one_pass(model, batches, run, channels_last=channels_last, read_block=read_block, reading=reading)
+    return tally.scores()
+
+
+@torch.no_grad()
+def one_pass(
+    model: nn.Module,
+    batches: Iterable[Any],
+    run: Callable[[Batch], None],
+    *,
+    channels_last: bool,
+    read_block: int | None,
+    reading: Reading | None,
+) -> None:
+    """Run something on every batch with the model in evaluation mode (see `scores`)."""
     device = device_of(model)
-    tally = Tally(metric, device)
     with evaluation_mode(model), torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global state
         for number, pieces in readings(batches, read_block):
             with nullcontext() if reading is None else reading(number):
                 for piece in pieces:
-                    batch = piece.to(device, channels_last=channels_last)
-                    tally.update(model(*batch.inputs, **batch.keywords), batch)
-    return tally.scores()
+                    run(piece.to(device, channels_last=channels_last))
 
 
 class Tally:

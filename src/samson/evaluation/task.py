@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,20 +63,29 @@ class Task:
 
     def on(self, chip: Chip) -> Scores:
         """The scores on a chip."""
-        with ExitStack() as stack:
-            first = 0
-            if self.norm_batches is not None:
-                with chip.at(self.time_s, reading=0):
-                    stack.enter_context(reestimated_norms(self.model, self.norm_batches))
-                first = 1
+        with self.norms_of(chip):
             return scores(
                 self.model,
                 self.batches,
                 self.metric,
                 channels_last=self.channels_last,
                 read_block=self.read_block,
-                reading=lambda block: chip.at(self.time_s, reading=block + first),
+                reading=lambda block: chip.at(self.time_s, reading=block + self.first_reading),
             )
+
+    @property
+    def first_reading(self) -> int:
+        """Number of the first reading for the data: batch norm takes the one before."""
+        return 0 if self.norm_batches is None else 1
+
+    @contextmanager
+    def norms_of(self, chip: Chip) -> Iterator[None]:
+        """Batch norm as estimated anew on a chip until the block ends, if that is asked for."""
+        with ExitStack() as stack:
+            if self.norm_batches is not None:
+                with chip.at(self.time_s, reading=0):
+                    stack.enter_context(reestimated_norms(self.model, self.norm_batches))
+            yield
 
     def clean(self) -> Scores:
         """The scores without noise or periphery."""

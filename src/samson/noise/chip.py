@@ -91,7 +91,7 @@ class Chip:
             raise ValueError(f"`reading` must be ≥ 0, or None to count, got {reading!r}.")
         require_free(self.tensors)
         number = self.readings if reading is None else reading
-        values = self._read(time_s, number)
+        values = self.read(time_s, number)
         if reading is None:
             self.readings += 1
         modules = [module for place in values for module in place.modules]
@@ -121,8 +121,8 @@ class Chip:
         save_chip(path, self)
 
     @torch.no_grad()
-    def _read(self, time_s: float | None, reading: int) -> dict[Place, Tensor]:
-        """Every weight as the chip reads it, before any is written."""
+    def read(self, time_s: float | None, reading: int) -> dict[Place, Tensor]:
+        """Every weight as the chip reads it, by its place; nothing is written (see `at`)."""
         values: dict[Place, Tensor] = {}
         for t in self.tensors:
             state = self.states[t.name]

@@ -19,13 +19,17 @@ class Place(ABC):
     """One weight of one layer, or of several layers that share it.
 
     Args:
-        modules: The layers, which may not lie on two chips at once.
-        attribute: Name of the first layer's attribute that holds the weight.
+        users: Layer and attribute that holds the weight, one pair for each layer on the chip.
         note: Why the weight is not simply written, for `describe`; empty if it is.
+
+    Attributes:
+        modules: The layers, which may not lie on two chips at once.
+        attribute: Name of the first layer's attribute.
     """
 
-    def __init__(self, modules: Sequence[nn.Module], attribute: str, note: str = "") -> None:
-        self.modules, self.attribute, self.note = list(modules), attribute, note
+    def __init__(self, users: Sequence[tuple[nn.Module, str]], note: str = "") -> None:
+        self.users, self.note = list(users), note
+        self.modules, self.attribute = [module for module, _ in users], users[0][1]
 
     @property
     @abstractmethod
@@ -35,6 +39,11 @@ class Place(ABC):
     @abstractmethod
     def holding(self, value: Tensor) -> AbstractContextManager[None]:
         """Let the layer compute with another weight until the block ends."""
+
+    @property
+    def carriers(self) -> list[tuple[nn.Module, str]]:
+        """While the layer computes with another weight: module and name of each parameter or buffer that is it."""
+        return self.users
 
 
 class Stored(Place):
@@ -58,16 +67,7 @@ class Stored(Place):
 
 
 class Alone(Place):
-    """A parameter that digital layers use as well: only the layers on the chip get another one.
-
-    Args:
-        users: Layer and attribute, one pair for each layer on the chip.
-        note: As for `Place`.
-    """
-
-    def __init__(self, users: Sequence[tuple[nn.Module, str]], note: str) -> None:
-        super().__init__([module for module, _ in users], users[0][1], note)
-        self.users = list(users)
+    """A parameter that digital layers use as well: only the layers on the chip get another one."""
 
     @property
     def weight(self) -> Tensor:
@@ -128,6 +128,11 @@ class Computed(Place):
             del steps._modules[key]  # `del steps[-1]` makes a new dictionary: a compilation more
 
     @property
+    def carriers(self) -> list[tuple[nn.Module, str]]:
+        """The step."""
+        return [(self._steps[-1], "value")]
+
+    @property
     def _steps(self) -> nn.ModuleList:
         return cast("nn.ModuleList", cast("nn.ModuleDict", self.modules[0].parametrizations)[self.attribute])
 
@@ -170,6 +175,11 @@ class Masked(Place):
         finally:
             for key, tensor in kept.items():
                 setattr(module, key, tensor)
+
+    @property
+    def carriers(self) -> list[tuple[nn.Module, str]]:
+        """The original."""
+        return [(self.modules[0], f"{self.attribute}_orig")]
 
     def _inputs(self) -> tuple[nn.Parameter, Tensor]:
         module = self.modules[0]

@@ -178,9 +178,9 @@ def _owners(model: nn.Module) -> dict[object, list[_Owner]]:
 def _place(layer: str, module: nn.Module, name: str, owners: list[_Owner], chosen: set[tuple[nn.Module, str]]) -> Place:
     parameter = module._parameters.get(name)
     if parametrize.is_parametrized(module, name):
-        return Computed([module], name, "takes the place of the computed weight")
+        return Computed([(module, name)], "takes the place of the computed weight")
     if f"{name}_orig" in module._parameters and f"{name}_mask" in module._buffers:
-        return Masked([module], name, "takes the place of the pruned weight")
+        return Masked([(module, name)], "takes the place of the pruned weight")
     if parameter is None:
         raise ValueError(
             f"`{name}` of layer `{layer}` is computed by a hook, which cannot be replaced safely. Use "
@@ -193,6 +193,6 @@ def _place(layer: str, module: nn.Module, name: str, owners: list[_Owner], chose
         raise ValueError(f"{names} share memory in different layouts. Untie them: noise would leak.")
     users = [(m, n) for _, m, n in owners if (m, n) in chosen]
     if len(users) == len(owners):
-        return Stored([m for m, _ in users], users[0][1])
+        return Stored(users)
     digital = next(plain_name(f"{path}.{n}") for path, m, n in owners if (m, n) not in chosen)
     return Alone(users, f"on this layer alone: shared with `{digital}`, which stays digital")

@@ -1,17 +1,23 @@
-"""Where trials run. Results are the same for every executor and any number of workers."""
+"""Where trials run. Results are the same for any number of workers, and up to rounding where chips are batched."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from samson.evaluation.executors.base import Executor, Serial
+from samson.evaluation.executors.batched import Batched
 from samson.evaluation.executors.ray import Ray
 from samson.evaluation.executors.torchrun import Torchrun
 from samson.noise.names import suggestion
 
-__all__ = ["EXECUTORS", "Executor", "Ray", "Serial", "Torchrun", "executor_named"]
+__all__ = ["EXECUTORS", "Batched", "Executor", "Ray", "Serial", "Torchrun", "executor_named"]
 
-EXECUTORS: dict[str, Callable[[], Executor]] = {"serial": Serial, "torchrun": Torchrun, "ray": Ray}
+EXECUTORS: dict[str, Callable[[], Executor]] = {
+    "serial": Serial,
+    "torchrun": Torchrun,
+    "ray": Ray,
+    "batched": Batched,
+}
 """Executors by name, with their defaults."""
 
 
@@ -19,7 +25,7 @@ def executor_named(name: str) -> Executor:
     """An executor by name, with its defaults.
 
     Args:
-        name: "serial", "torchrun" or "ray".
+        name: "serial", "torchrun", "ray" or "batched".
 
     Raises:
         ValueError: If the name is unknown.
