@@ -5,7 +5,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
+from threading import Lock
 from types import FunctionType
 from typing import Any
 
@@ -37,6 +39,18 @@ class Held:
     """A setting with an array in it."""
 
     array: np.ndarray
+
+
+class Packed:
+    """An object whose attributes are not all of it, as those of extensions."""
+
+    __slots__ = ("_lock", "word")
+
+    def __init__(self, word: str) -> None:
+        self._lock, self.word = Lock(), word
+
+    def __getstate__(self) -> str:
+        return self.word
 
 
 class Net(nn.Module):
@@ -72,6 +86,8 @@ DIFFERENT: dict[str, list[Any]] = {
         torch.zeros(4, dtype=torch.int32),
         np.zeros(4),
         np.zeros(4, np.float32),
+        np.array(["a", None]),
+        np.array(["b", None]),
         [],
         None,
         {"x": (torch.zeros(4), [torch.tensor(True)])},
@@ -82,6 +98,7 @@ DIFFERENT: dict[str, list[Any]] = {
         torch.zeros(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
     ],
     "plain values": [1, 1.0, True, "1", b"1", 1 + 0j, (1,), [1], {1}, {1: 1}, None],
+    "objects by what they are made again from": [Packed("a"), Packed("b"), Fraction(1, 2), Fraction(1, 3)],
     "nesting": [[[1], 2], [[1, 2]], [1, [2]], [1, 2]],
     "noises": [
         Gaussian(0.1),

@@ -68,6 +68,8 @@ class _Walk:
 
     def _parts(self, value: Any) -> bytes:
         match value:
+            case np.ndarray() if value.dtype.hasobject:
+                parts: tuple[Any, ...] = "array", value.shape, value.tolist()
             case Tensor() | np.ndarray():
                 return _bits(value)
             case type() | FunctionType() | MethodType() | BuiltinFunctionType() | ModuleType() | CodeType():
@@ -145,7 +147,7 @@ def _state(value: object) -> Any:
     if _package(type(value)) in _OPAQUE:
         text = repr(value)
         return "" if " at 0x" in text else text
-    return object.__getstate__(value)
+    return value.__getstate__()
 
 
 def _name(value: Any) -> str:

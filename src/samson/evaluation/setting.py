@@ -34,7 +34,7 @@ class Setting(TypedDict, total=False):
         norm_data: Training or validation data from which batch-norm statistics are estimated anew on each chip at its
             time (see `samson.noise.reestimated_norms`); None keeps the model's own.
         layout: How examples are put through the model; None finds the fastest, once (see `find_layout`).
-        executor: Where trials run; None is this process.
+        executor: Where trials run; None is this process. `Kept(folder)` goes on after an interruption.
     """
 
     metric: str | Metric | Any

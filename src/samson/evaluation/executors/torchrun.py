@@ -38,7 +38,8 @@ class Torchrun:
 
     An error in a trial is raised on every rank. When a rank is lost, the others end with an error, and
     `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --max-restarts 3` starts the script again on all: trials are then run
-    anew from the first, and give the same bits. (Without the variable, torch's restarts find addresses of lost ranks.)
+    anew from the first, or go on with `Kept`, and give the same bits. (Without the variable, torch's restarts find
+    addresses of lost ranks.)
 
     Exchanges go over a gloo group of its own, whatever the backend of the default group, which is made from torchrun's
     environment if there is none and then destroyed when the process ends.
