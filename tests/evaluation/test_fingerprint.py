@@ -18,14 +18,14 @@ from torch import nn
 
 from samson.evaluation import METRICS, DataSetMetric, MeanThen
 from samson.evaluation.fingerprint import fingerprint
-from samson.noise import PCM, PRESETS, BitErrors, Compose, CustomPCM, Gaussian, Periphery, Quantize, ReRAM, WeightNoise
+from samson.noise import PCM, PRESETS, BitErrors, Compose, CustomPCM, Gaussian, Periphery, Quantize, ReRAM
 from samson.noise.reram import WAN2022
 from tests.conftest import make_batch, make_model
 
 
 def from_source(source: str, **globals_: Any) -> Any:
     """The last name that a piece of code defines."""
-    names: dict[str, Any] = {"__name__": "mine", "nn": nn, "torch": torch, "WeightNoise": WeightNoise, **globals_}
+    names: dict[str, Any] = {"__name__": "mine", "nn": nn, "torch": torch, **globals_}
     exec(source, names)
     return list(names.values())[-1]
 
@@ -139,6 +139,8 @@ DIFFERENT: dict[str, list[Any]] = {
         from_source("def f(x):\n    return [y + 2 for y in x]"),
         from_source("def f(x):\n    return x in {'a', 'b'}"),
         from_source("def f(x):\n    return x in {'a', 'c'}"),
+        from_source("def f(x):\n    return 3", __name__=None),
+        from_source("def f(x):\n    return 4", __name__=None),
     ],
     "what functions are given": [scaled(1.0), scaled(2.0), partial(pow, 2), partial(pow, 3), partial(max, 3)],
     "classes of one name": [

@@ -40,7 +40,7 @@ def fingerprint(value: Any) -> str:
     Example:
         >>> fingerprint({"x": torch.zeros(2)}) == fingerprint({"x": torch.zeros(2)})
         True
-        >>> fingerprint(lambda x: x + 1) == fingerprint(lambda x: x + 2)
+        >>> fingerprint({"x": torch.zeros(2)}) == fingerprint({"x": torch.zeros(1, 2)})
         False
     """
     return _Walk().digest(value).hex()[:LENGTH]
@@ -155,7 +155,7 @@ def _name(value: Any) -> str:
 
 
 def _package(value: Any) -> str:
-    return (getattr(value, "__module__", None) or "builtins").partition(".")[0]
+    return (getattr(value, "__module__", None) or "").partition(".")[0]
 
 
 def _is_empty(cell: Any) -> bool:

@@ -47,7 +47,7 @@ class Kept:
     With `Torchrun`, the folder of rank 0 counts.
 
     Args:
-        folder: Where trials are kept; it is made if need be, and may be deleted at any time.
+        folder: Where trials are kept; it is made if need be, and may be deleted when no evaluation uses it.
         executor: Where trials run.
 
     Raises:
