@@ -1,7 +1,10 @@
 """`samson evaluate` and `samson budget` on any saved model, against the library called by hand."""
 
 import json
+import os
+import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from samson.noise import PCM, Gaussian
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
 from samson.report.budget import budget_page, headline
 from samson.report.evaluation import evaluation_page
+from tests.cli.test_compare import heed_interrupts, start
 
 NETWORK = """
 import torch
@@ -263,3 +267,75 @@ def test_a_budget_of_pcm_is_in_years(samson, tmp_path: Path) -> None:
     )
     record = read_json(tmp_path / "budget.json", BudgetRecord)
     assert (status, record.unit, record.low, record.high) == (0, "s", 1.0, 10 * 365 * 86_400)
+
+
+SLOW = """
+import time
+
+class Slow(nn.Linear):
+    def forward(self, x):
+        time.sleep(0.03)
+        return super().forward(x)
+
+def slow():
+    torch.manual_seed(0)
+    return Slow(6, 3)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
+def test_ctrl_c_keeps_finished_chips_and_a_repetition_goes_on(samson, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(NETWORK + SLOW)
+    command = ["evaluate", "mine:slow", "--data", "mine:batches", "--levels", ".3,.4", "--trials", "8"]
+    folder = tmp_path / "chips"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    settings = {"cwd": tmp_path, "env": environment, "start_new_session": True, "preexec_fn": heed_interrupts}
+    process = start(*command, "--resume", folder, **settings)
+    deadline = time.monotonic() + 120
+    while len(list(folder.rglob("*.npy"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "Stopped: finished chips are kept. Repeat the command to go on." in err
+
+    def kept() -> dict[Path, int]:
+        assert not list(folder.rglob("*.partial"))
+        return {path: path.stat().st_mtime_ns for path in folder.rglob("*.npy")}
+
+    before = kept()
+    assert 3 <= len(before) < 16
+    status, out, _ = samson(*command, "--resume", folder, "--out", "resumed.json")
+    after = kept()
+    assert (status, len(after)) == (0, 16)
+    assert before.items() < after.items(), "nothing is written again"
+    assert samson(*command, "--out", "alone.json")[1] == out
+    resumed, alone = (read_json(tmp_path / f"{name}.json", EvaluationRecord) for name in ("resumed", "alone"))
+    assert resumed.measured == alone.measured
+
+
+@pytest.mark.parametrize(
+    "command", [("budget", "--low", ".1", "--max-drop", ".1"), ("sensitivity", "--max-drop", ".2")]
+)
+def test_a_repetition_takes_chips_from_the_folder(samson, tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "two.py").write_text(TWO_LAYERS)
+    sys.modules.pop("two", None)
+    [name, *options] = command
+    call = (name, "two:network", "--data", "two:batches", "--trials", 3, *options)
+    expected = samson(*call)
+    found = []
+    for _ in range(2):
+        assert samson(*call, "--resume", "chips")[:2] == expected[:2]
+        found.append({path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")})
+    assert expected[0] == 0
+    assert len(found[0]) >= 6
+    assert found[0] == found[1]
+
+
+def test_a_file_is_no_folder_to_resume_from(samson, tmp_path: Path) -> None:
+    (tmp_path / "chips").write_text("x")
+    status, _, err = samson("evaluate", "mine:network", "--data", "mine:batches", "--resume", "chips")
+    assert status == 2
+    assert "--resume" in err
+    assert "Traceback" not in err

@@ -12,8 +12,19 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from samson.evaluation import Evaluation, Layout, Progress, Torchrun, compare, evaluate
-from samson.evaluation.executors import torchrun
+from samson.evaluation import (
+    Evaluation,
+    Executor,
+    Kept,
+    Layout,
+    Progress,
+    Torchrun,
+    compare,
+    evaluate,
+    layout,
+    sensitivity,
+)
+from samson.evaluation.executors import kept, torchrun
 from samson.noise import ReRAM
 from tests.conftest import equal, make_batch, make_model, snapshot
 from tests.distributed import harness
@@ -90,9 +101,86 @@ def a_split_by_seeds_of_ranks_would_be_noticed() -> None:
 
 
 @check.add
-def the_layout_is_that_of_the_first_rank() -> None:
-    found = Layout(batch_size=32 + dist.get_rank())
-    assert evaluate(make(), DATA, NOISE, trials=2, layout=found, executor=Torchrun()).layout == Layout(32)
+def the_rows_of_every_layer_are_those_of_one_process() -> None:
+    spread, alone = (
+        sensitivity(make(), DATA, NOISE, trials=3, reuse=False, layout=LAYOUT, executor=executor)
+        for executor in (Torchrun(), None)
+    )
+    assert spread.rows == alone.rows
+    assert spread.noisy == alone.noisy
+
+
+@check.add
+def the_layout_is_found_by_the_first_rank_alone() -> None:
+    asked = []
+
+    def find(*_: object) -> Layout:
+        asked.append(dist.get_rank())
+        return Layout(batch_size=32 + dist.get_rank())
+
+    with patch.object(torchrun, "find_layout", find):
+        assert evaluate(make(), DATA, NOISE, trials=2, executor=Torchrun()).layout == Layout(32)
+        paired = compare({"a": make(), "b": make()}, DATA, NOISE, trials=2, executor=Torchrun())
+        assert {e.layout for of_method in paired.models.values() for e in of_method} == {Layout(32)}
+    assert asked == [0, 0] * (dist.get_rank() == 0)
+    # A forward pass of replicas would wait for the other ranks; so would one of a sharded model.
+    layout._FOUND.clear()
+    evaluate(DistributedDataParallel(make()), DATA, NOISE, trials=2, executor=Torchrun())
+    # Layouts that are given must be the same.
+    given = Layout(batch_size=32 + dist.get_rank())
+    quickly(
+        lambda: evaluate(make(), DATA, NOISE, trials=2, layout=given, executor=Torchrun()),
+        ValueError,
+        "rank 1 has a first batch",
+    )
+
+
+@check.add
+def an_error_while_the_first_rank_finds_the_layout_is_raised_on_all() -> None:
+    with patch.object(torchrun, "find_layout", side_effect=ValueError("no layout")):
+        quickly(
+            lambda: evaluate(make(), DATA, NOISE, trials=2, executor=Torchrun()),
+            RuntimeError,
+            "What rank 0 does for all failed on rank 0: ValueError: no layout",
+        )
+    assert len(evaluate(make(), DATA, NOISE, trials=2, executor=Torchrun()).trials) == 2
+
+
+@check.add
+def an_interrupted_evaluation_goes_on_from_the_folder_of_the_first_rank() -> None:
+    """Each rank has a file system of its own, and buffers of its own."""
+    own = harness.folder / f"kept on rank {dist.get_rank()}"
+
+    def run(executor: Executor, **more: object) -> Evaluation:
+        ddp = DistributedDataParallel(make())
+        if dist.get_rank():
+            ddp.module.train()(DATA[0])
+        return evaluate(ddp, DATA, NOISE, trials=7, executor=executor, **more)
+
+    def stop(state: Progress) -> None:
+        if state.done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Kept(own, Torchrun()), progress=stop)
+    assert [len(list(own.rglob("*.npy"))), own.exists()] == ([3, True] if dist.get_rank() == 0 else [0, False])
+    watching = Watching(Torchrun(), harness.folder / "resumed")
+    resumed = run(Kept(own, watching))
+    assert watching.begun() == dict.fromkeys(range(3, 7), 1)
+    assert answers(resumed) == answers(evaluate(make(), DATA, NOISE, trials=7, layout=resumed.layout))
+    assert len(set(everywhere(resumed.trials))) == 1
+    with patch.object(Torchrun, "run", side_effect=AssertionError("nothing is left to run")):
+        assert answers(run(Kept(own, Torchrun()))) == answers(resumed)
+
+
+@check.add
+def an_error_while_the_first_rank_writes_is_raised_on_all() -> None:
+    with patch.object(kept, "replace_file", side_effect=OSError("the disk is full")):
+        quickly(
+            lambda: evaluate(make(), DATA, NOISE, trials=2, executor=Kept(harness.folder / "full", Torchrun())),
+            RuntimeError,
+            "failed on rank 0: OSError: the disk is full",
+        )
 
 
 @check.add
@@ -155,7 +243,12 @@ def sharded_models_are_refused() -> None:
     from torch.distributed.fsdp import fully_shard
 
     quickly(
-        lambda: evaluate(fully_shard(make()), DATA, NOISE, trials=4, layout=LAYOUT, executor=Torchrun()),
+        lambda: evaluate(fully_shard(make()), DATA, NOISE, trials=4, executor=Torchrun()),
+        ValueError,
+        "must be whole in every process",
+    )
+    quickly(
+        lambda: evaluate(fully_shard(make()), DATA, NOISE, executor=Kept(harness.folder / "sharded")),
         ValueError,
         "must be whole in every process",
     )

@@ -3,11 +3,14 @@
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from samson.evaluation import Executor
+from torch import nn
+
+from samson.evaluation import Executor, Layout
+from samson.evaluation.data import Data
 from samson.evaluation.scoring import Scores
 from samson.evaluation.task import Task
 
@@ -64,8 +67,11 @@ class Watching:
             self.task = Watched(**whole, folder=self.folder, **self.settings)
         return self.executor.run(self.task, numbers)
 
-    def agree(self, value: object) -> object:
-        return self.executor.agree(value)
+    def agree(self, find: Callable[[], object]) -> object:
+        return self.executor.agree(find)
+
+    def layout(self, model: nn.Module, data: Data) -> Layout:
+        return self.executor.layout(model, data)
 
     def begun(self) -> dict[int, int]:
         """How often each trial was begun."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from samson.evaluation import Evaluation, Ray, Serial, evaluate
+from samson.evaluation import Evaluation, Kept, Progress, Ray, Serial, evaluate
 from tests.distributed.evaluate_checks import DATA, LAYOUT, NOISE, make
 from tests.distributed.evaluate_tasks import Watching
 
@@ -85,6 +85,21 @@ def an_interrupt(ray: Any) -> dict[str, Any]:
     return {}
 
 
+def an_interrupted_run_goes_on() -> dict[str, Any]:
+    first, second = (Watching(Ray(), folder / name) for name in ("before", "after"))
+
+    def stop(state: Progress) -> None:
+        if state.done == 4:
+            raise KeyboardInterrupt
+
+    try:
+        measured(Kept(folder / "kept", first), progress=stop)
+    except KeyboardInterrupt:
+        result = measured(Kept(folder / "kept", second))
+        return {"same": answers(result) == answers(measured(Serial())), "begun": second.begun()}
+    return {}
+
+
 def a_node_is_lost(ray: Any) -> dict[str, Any]:
     """With all that runs on it, as soon as a trial begins there."""
     head = ray.get_runtime_context().get_node_id()
@@ -110,6 +125,7 @@ def main() -> None:
         "looks": several_looks_in_chunks(),
         "an error": an_error_in_a_trial(),
         "an interrupt": an_interrupt(ray),
+        "a resumed run": an_interrupted_run_goes_on(),
         "a lost node": a_node_is_lost(ray),
     }
     (folder / "found.json").write_text(json.dumps(found))

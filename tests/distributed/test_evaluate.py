@@ -80,6 +80,9 @@ def test_a_cluster_of_two_nodes(tmp_path: Path) -> None:
     assert interrupt["after"] == interrupt["before"]
     assert interrupt["still connected"], "what it did not start, it does not end"
 
+    assert found["a resumed run"]["same"]
+    assert sorted(found["a resumed run"]["begun"]) == [str(number) for number in (10, 11, *range(4, 10))]
+
     node = found["a lost node"]
     assert node["same"]
     assert node["nodes"] == 1

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from samson.evaluation import METRICS, Batched, Ray, Serial, Torchrun, evaluate, executor_named
+from samson.evaluation import METRICS, Batched, Kept, Ray, Serial, Torchrun, evaluate, executor_named
 from samson.evaluation.executors import numerics, ray, torchrun
-from samson.evaluation.executors.exchange import as_bytes, fingerprint, from_bytes
+from samson.evaluation.executors.exchange import as_bytes, from_bytes
 from samson.evaluation.task import Task
 from samson.noise import Gaussian, ReRAM
 from tests.conftest import make_batch, make_model
@@ -37,23 +38,11 @@ def test_a_task_is_the_same_after_pickling(metric: str) -> None:
 
 
 def test_scores_survive_as_bytes() -> None:
-    for scores in (np.array([True, False, True]), np.array([0.1, -3.0, np.inf]), 0.1):
+    for scores in (np.array([True, False, True]), np.array([0.1, -3.0, np.inf]), np.ones((2, 3), np.bool_), 0.1):
         again = from_bytes(as_bytes(scores))
         assert type(again) is type(scores)
         assert np.asarray(again).dtype == np.asarray(scores).dtype
         np.testing.assert_array_equal(again, scores)
-
-
-def test_a_fingerprint_tells_values_shapes_and_dtypes_apart() -> None:
-    trees = [
-        torch.zeros(4),
-        torch.zeros(2, 2),
-        torch.tensor([0.0, 0, 0, -0.0]),
-        torch.zeros(4, dtype=torch.int32),
-        {"x": (torch.zeros(4), [torch.tensor(True)])},
-    ]
-    assert len(set(map(fingerprint, trees))) == 5
-    assert fingerprint(torch.zeros(2, 2).t()) == fingerprint(torch.zeros(2, 2))
 
 
 def test_executors_have_names() -> None:
@@ -270,6 +259,23 @@ def test_an_interrupt_ends_what_was_started(fake: Callable[..., FakeRay], connec
     assert cluster.running
     assert cluster.cancelled == cluster.running
     assert cluster.connected == connected
+
+
+def test_what_a_cluster_finished_is_kept(fake: Callable[..., FakeRay], tmp_path: Path) -> None:
+    def rows(cluster: FakeRay) -> Iterator[Any]:
+        assert not cluster.begun
+        return Kept(tmp_path, Ray()).run(make_task(), range(11))
+
+    first = rows(fake())
+    for _ in range(4):
+        next(first)
+    first.close()
+    cluster = fake()
+    assert list(map(as_bytes, rows(cluster))) == run(Serial(), make_task())
+    assert sorted(cluster.begun) == list(range(4, 11))
+    connected = fake(connected=False)
+    list(rows(connected))
+    assert not connected.started, "nothing is left to run"
 
 
 def test_ray_is_started_once_where_it_is_asked_for(

@@ -2,12 +2,13 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from samson.records import Configuration, Level, RecordError, RunRecord, read_json, write_json
+from samson.records import Configuration, Level, RecordError, RunRecord, read_json, replace_file, write_json
 from tests.builders import PLAN, records
 
 
@@ -18,6 +19,22 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["run.json"]  # nothing partial is left
     write_json(path, PLAN)
     assert read_json(path, Configuration) == PLAN
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    """Processes in containers have equal numbers, as threads of one process have."""
+    contents = [bytes([letter]) * 100_000 for letter in b"abcd"]
+
+    def write(content: bytes) -> set[bytes]:
+        seen = set()
+        for _ in range(40):
+            replace_file(tmp_path / "file", content)
+            seen.add((tmp_path / "file").read_bytes())
+        return seen
+
+    with ThreadPoolExecutor(len(contents)) as pool:
+        assert set().union(*pool.map(write, contents)) <= set(contents)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def damage(data: dict, *keys: object, value: object) -> dict:

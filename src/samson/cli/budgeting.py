@@ -20,6 +20,7 @@ from samson.cli.options import (
     Page,
     Pretrained,
     ReadBlock,
+    Resume,
     Seed,
     Select,
     Split,
@@ -77,6 +78,7 @@ def budget_model(
     read_block: ReadBlock = None,
     norms_on: NormsOn = None,
     executor: ExecutorName = "serial",
+    resume: Resume = None,
     out: Out = None,
     page: Page = None,
 ) -> None:
@@ -87,8 +89,8 @@ def budget_model(
     lowest, highest = RANGES.get(noise, RANGE)
     request = Request(model, weights, pretrained, data, split, norms_on)
     loaded, examples, named = request.load()
-    setting = setting_of(metric, seed, select, read_block, request, executor)
-    with explained(), chip_bar() as told:
+    setting = setting_of(metric, seed, select, read_block, request, executor, resume)
+    with explained(resume), chip_bar() as told:
         found = noise_budget(
             loaded,
             examples,

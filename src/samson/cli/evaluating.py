@@ -21,6 +21,7 @@ from samson.cli.options import (
     Page,
     Pretrained,
     ReadBlock,
+    Resume,
     Seed,
     Select,
     Split,
@@ -62,6 +63,7 @@ def evaluate_model(
     read_block: ReadBlock = None,
     norms_on: NormsOn = None,
     executor: ExecutorName = "serial",
+    resume: Resume = None,
     out: Out = None,
     page: Page = None,
 ) -> None:
@@ -69,9 +71,9 @@ def evaluate_model(
     kinds = kinds_of(noise, levels, chip, times)
     request = Request(model, weights, pretrained, data, split, norms_on)
     loaded, examples, named = request.load()
-    setting = setting_of(metric, seed, select, read_block, request, executor)
+    setting = setting_of(metric, seed, select, read_block, request, executor, resume)
     found: list[tuple[Kind, Evaluation]] = []
-    with chip_bar() as told, explained():
+    with explained(resume), chip_bar() as told:
         for kind in kinds:
             own: Setting = {**setting, "time_s": kind.time_s}
             result = evaluate(

@@ -19,6 +19,7 @@ from samson.cli.options import (
     Page,
     Pretrained,
     ReadBlock,
+    Resume,
     Seed,
     Select,
     Split,
@@ -55,6 +56,7 @@ def sensitivity_of_model(
     read_block: ReadBlock = None,
     norms_on: NormsOn = None,
     executor: ExecutorName = "serial",
+    resume: Resume = None,
     out: Out = None,
     page: Page = None,
 ) -> None:
@@ -62,9 +64,9 @@ def sensitivity_of_model(
     kind = kinds_of(noise, f"{level:g}", chip, times)[0]
     request = Request(model, weights, pretrained, data, split, norms_on)
     loaded, examples, named = request.load()
-    setting = setting_of(metric, seed, select, read_block, request, executor)
+    setting = setting_of(metric, seed, select, read_block, request, executor, resume)
     setting["time_s"] = kind.time_s
-    with explained(), chip_bar() as told:
+    with explained(resume), chip_bar() as told:
         found = sensitivity(loaded, examples, kind.noise, trials=trials, progress=told("layers", metric), **setting)
         told_more = told("what to keep digital", metric)
         suggestion = None if max_drop is None else found.keep_digital(max_drop, progress=told_more)

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from samson.evaluation import EXECUTORS, METRICS, Executor, Setting, executor_named
+from samson.cli.showing import speaks
+from samson.evaluation import EXECUTORS, METRICS, Executor, Kept, Setting, executor_named
 from samson.experiments import SetupError
 from samson.experiments.chips import find_chip
 from samson.experiments.data import DATA
@@ -44,6 +46,14 @@ NormsOn = Annotated[
     typer.Option(help="Estimate batch norm anew on each chip, from for example digits/train, or as for --data."),
 ]
 ExecutorName = Annotated[str, typer.Option("--executor", help=f"Where chips are computed: {', '.join(EXECUTORS)}.")]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        file_okay=False,
+        help="Keep each finished chip in this folder, and go on from those that are there.",
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Write a record with every trial to this file, `.json`.")]
 Page = Annotated[Path | None, typer.Option("--page", help="Write a page with plot and table to this file, `.html`.")]
 ChipName = Annotated[
@@ -117,7 +127,13 @@ def parse_times(text: str) -> dict[str, float]:
 
 
 def setting_of(
-    metric: str, seed: int, select: list[str] | None, read_block: int | None, request: Request, executor: str
+    metric: str,
+    seed: int,
+    select: list[str] | None,
+    read_block: int | None,
+    request: Request,
+    executor: str,
+    resume: Path | None,
 ) -> Setting:
     """How trials are run, from the options."""
     choose("--metric", metric, METRICS)
@@ -127,7 +143,7 @@ def setting_of(
         "select": select or None,
         "read_block": read_block,
         "norm_data": request.norm_data(),
-        "executor": _executor(executor),
+        "executor": _executor(executor) if resume is None else Kept(resume, _executor(executor)),
     }
 
 
@@ -140,10 +156,14 @@ def _executor(name: str) -> Executor:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """What the library refuses is bad input of the user's."""
+def explained(resume: Path | None = None) -> Iterator[None]:
+    """What the library refuses is bad input of the user's; after an interruption, say how to go on."""
     try:
         yield
+    except KeyboardInterrupt:
+        if resume is not None and speaks():
+            Console(stderr=True).print("Stopped: finished chips are kept. Repeat the command to go on.")
+        raise
     except (ValueError, TypeError) as error:
         raise SetupError(as_options(str(error))) from error
 

@@ -5,7 +5,7 @@ from samson.evaluation.correlation import RankCorrelation, rank_correlation
 from samson.evaluation.crossed import crossed_interval
 from samson.evaluation.curvature import Trace, hessian_top, hessian_trace
 from samson.evaluation.digital import Attempt, Suggestion
-from samson.evaluation.executors import EXECUTORS, Batched, Executor, Ray, Serial, Torchrun, executor_named
+from samson.evaluation.executors import EXECUTORS, Batched, Executor, Kept, Ray, Serial, Torchrun, executor_named
 from samson.evaluation.landscape import Landscape, ascent_landscape, random_landscape
 from samson.evaluation.layers import Layer
 from samson.evaluation.layout import Layout
@@ -36,6 +36,7 @@ __all__ = [
     "Executor",
     "Family",
     "Interval",
+    "Kept",
     "Landscape",
     "Layer",
     "LayerRow",

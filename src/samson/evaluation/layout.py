@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -50,9 +50,9 @@ _FOUND: dict[object, Layout] = {}
 def find_layout(model: nn.Module, data: Data) -> Layout:
     """Find the fastest layout for a pair of whole tensors; data in batches stay as they come.
 
-    It is timed once for each shape and memory order of the model, shape of the input, device and number of threads,
-    with 2,400 examples at most on a CPU, and kept for the life of the process. Since timings vary, another process may
-    find another; give it `layout=` then.
+    It is timed once for each shape and memory order of the model, shape of the input, device and number of threads
+    (`layout_key`), with 2,400 examples at most on a CPU, and kept for the life of the process. Since timings vary,
+    another process may find another; give it `layout=` then, or `executor=Kept(folder)`.
 
     Args:
         model: As in `evaluate`.
@@ -60,18 +60,25 @@ def find_layout(model: nn.Module, data: Data) -> Layout:
     """
     if not is_pair(data):
         return Layout(batch_size=None)
-    inputs = cast("tuple[Tensor, Tensor]", data)[0]
-    device = device_of(model)
-    sizes: tuple[int, ...] = CPU_SIZES if device.type == "cpu" else GPU_SIZES
-    sample = inputs[: max(sizes)]
-    key = (
+    key = layout_key(model, data)
+    if key not in _FOUND:
+        device, sizes = device_of(model), _sizes(model)
+        _FOUND[key] = _timed(model, cast("tuple[Tensor, Tensor]", data)[0][: max(sizes)].to(device), sizes)
+    return _FOUND[key]
+
+
+def layout_key(model: nn.Module, data: Data) -> Hashable:
+    """What a layout is found for: models, and data of whole tensors, with the same key have the same."""
+    sample = cast("tuple[Tensor, Tensor]", data)[0][: max(_sizes(model))]
+    return (
         tuple((name, tuple(p.shape), p.stride(), p.dtype) for name, p in model.named_parameters()),
         tuple(type(module) for module in model.modules()),
-        (tuple(sample.shape), sample.dtype, device, torch.get_num_threads()),
+        (tuple(sample.shape), sample.dtype, device_of(model), torch.get_num_threads()),
     )
-    if key not in _FOUND:
-        _FOUND[key] = _timed(model, sample.to(device), sizes)
-    return _FOUND[key]
+
+
+def _sizes(model: nn.Module) -> tuple[int, ...]:
+    return CPU_SIZES if device_of(model).type == "cpu" else GPU_SIZES
 
 
 @torch.no_grad()

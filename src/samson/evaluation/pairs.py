@@ -13,7 +13,7 @@ from torch import nn
 
 from samson.evaluation.data import Data, check_pair, kept
 from samson.evaluation.differences import Spread, holm, spread, variance_ratio
-from samson.evaluation.layout import find_layout
+from samson.evaluation.executors import Serial
 from samson.evaluation.metrics import as_metric
 from samson.evaluation.result import About, Evaluation
 from samson.evaluation.setting import Noise, Setting
@@ -203,7 +203,7 @@ def compare(
     check_pair(data)
     if setting.get("layout") is None:
         first = next(iter(lists.values()))[0]
-        setting["layout"] = find_layout(first, data)
+        setting["layout"] = (setting.get("executor") or Serial()).layout(first, data)
     results: dict[str, tuple[Evaluation, ...]] = {}
     for name, of_method in lists.items():
         told = None if progress is None else partial(progress, name)

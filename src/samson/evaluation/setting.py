@@ -10,7 +10,7 @@ from torch import nn
 
 from samson.evaluation.data import Data, as_batches, check_pair
 from samson.evaluation.executors import Executor, Serial
-from samson.evaluation.layout import Layout, find_layout
+from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import Metric, as_metric
 from samson.evaluation.task import Task
 from samson.noise import ChipModel, WeightNoise, on_chip
@@ -34,7 +34,7 @@ class Setting(TypedDict, total=False):
         norm_data: Training or validation data from which batch-norm statistics are estimated anew on each chip at its
             time (see `samson.noise.reestimated_norms`); None keeps the model's own.
         layout: How examples are put through the model; None finds the fastest, once (see `find_layout`).
-        executor: Where trials run; None is this process.
+        executor: Where trials run; None is this process. `Kept(folder)` goes on after an interruption.
     """
 
     metric: str | Metric | Any
@@ -85,7 +85,7 @@ def prepare(
     check_pair(data)
     on_chip(model, select)
     executor = executor or Serial()
-    layout = executor.agree(layout or find_layout(model, data))
+    layout = layout or executor.layout(model, data)
     task = Task(
         model,
         layout.batches(data),

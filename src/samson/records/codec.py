@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
+import secrets
 import types
 import typing
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def write_json(path: Path, record: Any) -> None:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Put a file in place in one step, so that an interruption leaves the old one or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         partial.write_bytes(content)
         partial.replace(path)

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from samson.evaluation.executors.base import Executor, Serial
 from samson.evaluation.executors.batched import Batched
+from samson.evaluation.executors.kept import Kept
 from samson.evaluation.executors.ray import Ray
 from samson.evaluation.executors.torchrun import Torchrun
 from samson.noise.names import suggestion
 
-__all__ = ["EXECUTORS", "Batched", "Executor", "Ray", "Serial", "Torchrun", "executor_named"]
+__all__ = ["EXECUTORS", "Batched", "Executor", "Kept", "Ray", "Serial", "Torchrun", "executor_named"]
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {
     "serial": Serial,

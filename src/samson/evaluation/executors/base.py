@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar, cast
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from samson.evaluation.data import Data
+from samson.evaluation.layout import Layout, find_layout
 from samson.evaluation.scoring import Scores
 from samson.evaluation.task import Task
 from samson.optim.sharding import is_sharded
@@ -22,8 +24,11 @@ class Executor(Protocol):
     def run(self, task: Task, numbers: Sequence[int]) -> Iterator[Scores]:
         """The scores of the trials of these numbers, in this order."""
 
-    def agree(self, value: T) -> T:
-        """The value that one process found, for all that run this program together."""
+    def agree(self, find: Callable[[], T]) -> T:
+        """What one process finds, for all that run this program together."""
+
+    def layout(self, model: nn.Module, data: Data) -> Layout:
+        """How the data are put through a model, for all that run this program together (see `find_layout`)."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +39,29 @@ class Serial:
         """Run them here."""
         return (task(number) for number in numbers)
 
-    def agree(self, value: T) -> T:
-        """The value itself."""
-        return value
+    def agree(self, find: Callable[[], T]) -> T:
+        """What it finds."""
+        return find()
+
+    def layout(self, model: nn.Module, data: Data) -> Layout:
+        """The fastest in this process."""
+        return find_layout(model, data)
 
 
 def on_its_own(task: Task) -> Task:
-    """A task that one process can run while others run other trials: its model talks to no other process.
+    """A task that one process can run while others run other trials (see `alone`)."""
+    model = alone(task.model)
+    return task if model is task.model else replace(task, model=model)
 
-    The model is taken out of DistributedDataParallel, which would send its buffers to the other ranks in each forward
-    pass.
+
+def alone(model: nn.Module) -> nn.Module:
+    """A model that talks to no other process.
+
+    It is taken out of DistributedDataParallel, which would send its buffers to the other ranks in each forward pass.
 
     Raises:
         ValueError: If the model is sharded over processes, so that no process can run it by itself.
     """
-    model = task.model
     if isinstance(model, DistributedDataParallel):
         model = cast("nn.Module", model.module)
     if any(isinstance(module, DistributedDataParallel) for module in model.modules()):
@@ -62,4 +75,4 @@ def on_its_own(task: Task) -> Task:
             f"`model` must be whole in every process to spread trials over them, but {sharded!r} is sharded. "
             "Use executor=None, with which all processes run each trial together."
         )
-    return replace(task, model=model)
+    return model

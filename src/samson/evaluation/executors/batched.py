@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -16,8 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
-from samson.evaluation.data import Batch
+from samson.evaluation.data import Batch, Data
 from samson.evaluation.executors.base import on_its_own
+from samson.evaluation.layout import Layout, find_layout
 from samson.evaluation.metrics import ExampleMetric
 from samson.evaluation.scoring import Scores, Tally, device_of, one_pass
 from samson.evaluation.task import Task
@@ -73,9 +74,13 @@ class Batched:
         groups = [numbers[start : start + self.chips] for start in range(0, len(numbers), self.chips)]
         return (row for group in groups for row in _Group(task, [task.chip(n) for n in group]).scores())
 
-    def agree(self, value: T) -> T:
-        """The value itself."""
-        return value
+    def agree(self, find: Callable[[], T]) -> T:
+        """What it finds."""
+        return find()
+
+    def layout(self, model: nn.Module, data: Data) -> Layout:
+        """The fastest for one chip in this process."""
+        return find_layout(model, data)
 
 
 def _require_batchable(task: Task) -> None:

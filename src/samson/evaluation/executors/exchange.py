@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from samson.evaluation.scoring import Scores
 
 
 def as_bytes(found: Scores) -> bytes:
-    """Scores with a letter for their kind: f for one number, ? for booleans, d for numbers."""
-    if isinstance(found, float):
-        return b"f" + np.float64(found).tobytes()
-    return (b"?" if found.dtype == np.bool_ else b"d") + found.tobytes()
+    """Scores as an `.npy` file, with their dtype and shape."""
+    file = BytesIO()
+    np.save(file, np.asarray(found), allow_pickle=False)
+    return file.getvalue()
 
 
 def from_bytes(data: bytes) -> Scores:
-    """The scores again.
+    """The scores again; what follows them is not read.
 
     Example:
         >>> from_bytes(as_bytes(np.array([True, False]))), from_bytes(as_bytes(0.5))
         (array([ True, False]), 0.5)
     """
-    values = np.frombuffer(data[1:], dtype=np.bool_ if data[:1] == b"?" else np.float64)
-    return float(values[0]) if data[:1] == b"f" else values
+    values: NDArray[Any] = np.load(BytesIO(data), allow_pickle=False)
+    return values if values.ndim else float(values)
 
 
 def gathered(data: bytes, group: Any) -> list[bytes]:
@@ -51,16 +51,6 @@ def shared_from_first(tensors: Sequence[Tensor], group: Any) -> list[Tensor]:
         if copy.numel():
             dist.broadcast(_as_uint8(copy), src=0, group=group)
     return copies
-
-
-def fingerprint(tree: Any) -> str:
-    """The start of a hash over all tensors of a nested structure, with their dtypes and shapes."""
-    digest = sha256()
-    for leaf in tree_leaves(tree):
-        if isinstance(leaf, Tensor):
-            digest.update(f"{leaf.dtype} {tuple(leaf.shape)}".encode())
-            digest.update(_as_uint8(leaf.detach().cpu().contiguous()).numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def _as_uint8(tensor: Tensor) -> Tensor:

@@ -15,8 +15,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from samson.evaluation.executors.base import on_its_own
-from samson.evaluation.executors.exchange import as_bytes, fingerprint, from_bytes, gathered, shared_from_first
+from samson.evaluation.data import Data
+from samson.evaluation.executors.base import alone, on_its_own
+from samson.evaluation.executors.exchange import as_bytes, from_bytes, gathered, shared_from_first
+from samson.evaluation.fingerprint import fingerprint
+from samson.evaluation.layout import Layout, find_layout
 from samson.evaluation.scoring import Scores
 from samson.evaluation.task import Task
 
@@ -35,7 +38,8 @@ class Torchrun:
 
     An error in a trial is raised on every rank. When a rank is lost, the others end with an error, and
     `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --max-restarts 3` starts the script again on all: trials are then run
-    anew from the first, and give the same bits. (Without the variable, torch's restarts find addresses of lost ranks.)
+    anew from the first, or go on with `Kept`, and give the same bits. (Without the variable, torch's restarts find
+    addresses of lost ranks.)
 
     Exchanges go over a gloo group of its own, whatever the backend of the default group, which is made from torchrun's
     environment if there is none and then destroyed when the process ends.
@@ -77,12 +81,25 @@ class Torchrun:
             for data in _everywhere(what, own, group)[: len(of_round)]:
                 yield from_bytes(data)
 
-    def agree(self, value: T) -> T:
-        """The value of rank 0."""
-        values: list[Any] = [value]
-        dist.broadcast_object_list(values, src=0, group=self._joined())
-        agreed: T = values[0]
+    def agree(self, find: Callable[[], T]) -> T:
+        """What rank 0 finds; an error there is raised on every rank."""
+        group = self._joined()
+        found: list[Any] = [None]
+
+        def on_first() -> bytes:
+            if dist.get_rank(group) == 0:
+                found[0] = find()
+            return b""
+
+        _everywhere("What rank 0 does for all", on_first, group)
+        dist.broadcast_object_list(found, src=0, group=group)
+        agreed: T = found[0]
         return agreed
+
+    def layout(self, model: nn.Module, data: Data) -> Layout:
+        """The one that rank 0 finds."""
+        whole = alone(model)
+        return self.agree(lambda: find_layout(whole, data))
 
     def _joined(self) -> Any:
         """The group of all ranks for exchanges between CPUs."""
