@@ -11,6 +11,8 @@ from rich.console import Console
 
 from samson.cli.options import (
     UNITS,
+    Autocast,
+    Compiled,
     DataName,
     ExecutorName,
     Metric,
@@ -25,6 +27,7 @@ from samson.cli.options import (
     Split,
     Weights,
     explained,
+    faster,
     setting_of,
 )
 from samson.cli.showing import chip_bar, shown, shown_interval, speaks, table_of, write_page
@@ -76,6 +79,8 @@ def budget_model(
     select: Select = None,
     read_block: ReadBlock = None,
     norms_on: NormsOn = None,
+    autocast: Autocast = None,
+    compiled: Compiled = False,
     executor: ExecutorName = "serial",
     out: Out = None,
     page: Page = None,
@@ -89,6 +94,7 @@ def budget_model(
     loaded, examples, named = request.load()
     setting = setting_of(metric, seed, select, read_block, request, executor)
     with explained(), chip_bar() as told:
+        setting["layout"] = faster(loaded, examples, autocast, compiled)
         found = noise_budget(
             loaded,
             examples,

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
+from torch import nn
 
-from samson.evaluation import EXECUTORS, METRICS, Executor, Setting, executor_named
+from samson.evaluation import EXECUTORS, METRICS, Executor, Layout, Setting, executor_named, find_layout
+from samson.evaluation.data import Data
+from samson.evaluation.layout import Autocast as Precision
 from samson.experiments import SetupError
 from samson.experiments.chips import find_chip
 from samson.experiments.data import DATA
@@ -43,6 +46,10 @@ NormsOn = Annotated[
     str | None,
     typer.Option(help="Estimate batch norm anew on each chip, from for example digits/train, or as for --data."),
 ]
+Autocast = Annotated[
+    str | None, typer.Option(help="Run the model in bfloat16 or float16; 5 chips are run plainly too, to compare.")
+]
+Compiled = Annotated[bool, typer.Option("--compiled", help="Run it by torch.compile; compared in the same way.")]
 ExecutorName = Annotated[str, typer.Option("--executor", help=f"Where chips are computed: {', '.join(EXECUTORS)}.")]
 Out = Annotated[Path | None, typer.Option(help="Write a record with every trial to this file, `.json`.")]
 Page = Annotated[Path | None, typer.Option("--page", help="Write a page with plot and table to this file, `.html`.")]
@@ -129,6 +136,15 @@ def setting_of(
         "norm_data": request.norm_data(),
         "executor": _executor(executor),
     }
+
+
+def faster(model: nn.Module, data: Data, autocast: str | None, compiled: bool) -> Layout | None:
+    """The layout for a lower precision or a compiled model; None where neither is asked for."""
+    if autocast is not None:
+        choose("--autocast", autocast, get_args(Precision))
+    elif not compiled:
+        return None
+    return find_layout(model, data, autocast=autocast, compiled=compiled)  # type: ignore[arg-type]
 
 
 def _executor(name: str) -> Executor:

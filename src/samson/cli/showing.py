@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from samson.evaluation import METRICS, Evaluation, Interval
+from samson.evaluation import METRICS, Check, Evaluation, Interval
 from samson.evaluation import Progress as State
 from samson.records import replace_file
 
@@ -46,6 +46,14 @@ def shown(value: float, metric: str) -> str:
 def shown_interval(found: Interval, metric: str) -> str:
     """A mean with the ends of its interval."""
     return f"{shown(found.mean, metric)} [{shown(found.low, metric)}, {shown(found.high, metric)}]"
+
+
+def shown_check(check: Check, metric: str) -> str:
+    """What a lower precision or compiling changed."""
+    return (
+        f"the faster forward changes it by {shown_interval(check.change, metric)} on {len(check.differences)} chips, "
+        f"{'within' if check.passed else 'NOT shown to be within'} ±{shown(check.half_width, metric)}"
+    )
 
 
 def shown_share(result: Evaluation, value: float) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from samson.evaluation.data import Batch, Data, taken_apart
-from samson.evaluation.layout import Layout
+from samson.evaluation.layout import Layout, unaltered
 from samson.evaluation.metrics import ExampleMetric
 from samson.evaluation.statistics import Interval, mean_interval
 from samson.evaluation.surface import differentiable, movable, undisturbed
@@ -171,7 +171,7 @@ class _MeanLoss(nn.Module):
 def _hessian(model: nn.Module, data: Data, loss: str | ExampleMetric, layout: Layout | None) -> Iterator[Any]:
     """The Hessian as curvlinops' linear operator."""
     operator = require_curvlinops()
-    metric, layout = differentiable(loss), layout or Layout()
+    metric, layout = differentiable(loss), unaltered(layout)
     parameters = list(movable(model).values())
     device = parameters[0].device
     found = [b.to(device, channels_last=layout.channels_last) for b in taken_apart(layout.batches(data))]

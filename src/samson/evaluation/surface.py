@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from samson.evaluation.data import Data, taken_apart
-from samson.evaluation.layout import Layout
+from samson.evaluation.layout import Layout, unaltered
 from samson.evaluation.metrics import ExampleMetric, as_metric
 from samson.evaluation.scoring import scores, value_of
 from samson.noise.calibration import evaluation_mode
@@ -87,13 +87,15 @@ def loss_surface(
         model: Any model that the loss can look at.
         data: As for `evaluate`.
         loss: A name in `METRICS` or an `ExampleMetric`; its value must be differentiable.
-        layout: How examples are put through the model; by default in batches of 256, the same on every machine.
+        layout: How examples are put through the model; by default in batches of 256, the same on every machine. It may
+            be neither in lower precision nor compiled.
 
     Raises:
-        ValueError: If the loss has no value for each example, or no parameter requires a gradient.
+        ValueError: If the loss has no value for each example, the layout is not plain, or no parameter requires a
+            gradient.
     """
     metric = differentiable(loss)
-    layout = layout or Layout()
+    layout = unaltered(layout)
     surface = Surface(model, layout.batches(data), metric, layout.channels_last)
     copies = Copies()
     with undisturbed(model):

@@ -142,7 +142,7 @@ def _facts(task: Task, numbers: Sequence[int]) -> bytes:
         "a first batch": fingerprint(next(iter(task.batches), ())),
         "the seed": task.seed,
         "the trials": list(numbers),
-        "channels_last": task.channels_last,
+        "a layout": vars(task.layout),
         "read_block": task.read_block,
         "threads": torch.get_num_threads(),
         "a device": parameter.device.type,
