@@ -40,7 +40,7 @@ def table_of(title: str, at_least: float | None, metric: str = "accuracy") -> Ta
 
 def shown(value: float, metric: str) -> str:
     """Accuracies in percent, anything else as it is."""
-    return f"{100 * value:.1f} %" if METRICS[metric].bounds == (0.0, 1.0) else f"{value:.4g}"
+    return f"{100 * value:z.1f} %" if METRICS[metric].bounds == (0.0, 1.0) else f"{value:z.4g}"
 
 
 def shown_interval(found: Interval, metric: str) -> str:
