@@ -5,15 +5,19 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from samson.cli import main
 from samson.cli.options import parse_times
-from samson.evaluation import Layout, evaluate, noise_budget, sensitivity
+from samson.evaluation import Layout, compiling, evaluate, noise_budget, sensitivity
 from samson.experiments import SetupError
 from samson.noise import PCM, Gaussian
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
@@ -142,6 +146,56 @@ def test_a_budget_is_the_librarys(samson, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "budget.json").read_text())["unit"] == "level"
 
 
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Functions stay as they are where they would be compiled."""
+    compiling.compiled_call.cache_clear()
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    yield
+    compiling.compiled_call.cache_clear()
+
+
+def test_a_faster_forward_is_checked_shown_and_kept(samson, tmp_path: Path, uncompiled: None) -> None:
+    fast = "--autocast", "bfloat16", "--compiled"
+    mine = "mine:network", "--data", "mine:batches"
+    status, out, _ = samson(
+        *("evaluate", *mine, "--levels", ".2,.4", "--trials", 6, "--metric", "cross-entropy", *fast, "--out", "e.json")
+    )
+    record = read_json(tmp_path / "e.json", EvaluationRecord)
+    assert status == 0
+    assert (record.subject.autocast, record.subject.compiled) == ("bfloat16", True)
+    how = {"trials": 6, "metric": "cross-entropy"}
+    for level, row in zip((0.2, 0.4), record.measured, strict=True):
+        found = by_hand(Gaussian(level), layout=Layout(None, autocast="bfloat16"), **how)
+        plain = by_hand(Gaussian(level), **how)
+        assert (row.trials, row.check.half_width) == (found.trials, found.interval.half_width)
+        wanted = np.array(found.trials[:5]) - plain.trials[:5]
+        np.testing.assert_array_equal(row.check.differences, wanted)
+        assert row.check.passed
+        said = f"{level:g}: the faster forward changes it by {row.check.change.mean:.4g} ["
+        assert said in " ".join(out.split())
+    names: dict[str, object] = {}
+    exec(NETWORK, names)
+    [(x, y)] = names["batches"]()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = names["network"]()(x).float()
+    assert record.clean == pytest.approx(float(nn.functional.cross_entropy(logits, y)), rel=1e-6)
+    status, out, _ = samson("evaluate", *mine, "--levels", ".2", "--trials", 3, "--out", "plain.json")
+    assert "faster" not in out
+    assert read_json(tmp_path / "plain.json", EvaluationRecord).measured[0].check is None
+    samson("budget", *mine, "--low", ".01", "--max-drop", ".1", "--trials", 4, *fast, "--out", "b.json")
+    budget = read_json(tmp_path / "b.json", BudgetRecord)
+    assert (budget.subject.autocast, budget.subject.compiled) == ("bfloat16", True)
+    assert all(len(row.check.differences) == 4 for row in budget.measured)
+    (tmp_path / "two.py").write_text(TWO_LAYERS)
+    sys.modules.pop("two", None)
+    two = "two:network", "--data", "two:batches"
+    status, out, _ = samson("sensitivity", *two, "--level", ".3", "--trials", 4, *fast, "--out", "s.json")
+    layers = read_json(tmp_path / "s.json", SensitivityRecord)
+    assert (layers.autocast, layers.compiled, layers.check.passed) == ("bfloat16", True, True)
+    assert "faster forward: change" in out
+
+
 def test_times_have_units() -> None:
     assert parse_times("0s,2m,1.5h,30d,1y") == {
         "0s": 0.0,
@@ -179,6 +233,10 @@ def test_times_have_units() -> None:
         (
             ["evaluate", "mine:network", "--data", "mine:batches", "--executor", "rya"],
             ["--executor", "Did you mean 'ray'"],
+        ),
+        (
+            ["evaluate", "mine:network", "--data", "mine:batches", "--autocast", "bfloat"],
+            ["--autocast", "Did you mean 'bfloat16'"],
         ),
         (["budget", "mine:network", "--data", "mine:batches", "--low", "0"], ["--low and --high", "got 0.0"]),
         (["budget", "mine:network", "--data", "mine:batches", "--noise", "gausian"], ["Did you mean 'gaussian'"]),

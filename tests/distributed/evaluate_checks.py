@@ -42,6 +42,7 @@ SETTINGS: dict[str, dict] = {
     "betting": {"precision": 0.15, "max_trials": 60, "stopping": "betting"},
     "population": {"trials": 5, "about": "population", "metric": "cross-entropy"},
     "read_block": {"trials": 4, "read_block": 40},
+    "lower precision": {"trials": 6, "layout": Layout(64, autocast="bfloat16")},
     "data-set metric": {"trials": 3, "metric": "perplexity"},
 }
 

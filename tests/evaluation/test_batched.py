@@ -92,7 +92,7 @@ def tokens() -> Tensor:
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], dict[str, Any]]] = {
     "mlp": (mlp, vectors, {}),
     "cnn": (cnn, images, {}),
-    "cnn, channels last": (cnn, images, {"channels_last": True}),
+    "cnn, channels last": (cnn, images, {"layout": Layout(10, channels_last=True)}),
     "shared, one alone": (Tokens, tokens, {"select": ["head", "encoder.*"]}),
     "shared, both": (Tokens, tokens, {"select": ["embedding", "head", nn.MultiheadAttention]}),
     "computed and pruned": (computed, vectors, {}),
@@ -179,6 +179,19 @@ def test_weights_are_bitwise_those_of_each_chip(network: str, norms: bool, monke
                     assert not torch.equal(stack[place], stack[place - 1]) or "num_batches" in name
 
 
+def test_a_lower_precision_is_that_of_one_chip_at_a_time() -> None:
+    """To the rounding of bfloat16, which lies far below what tells chips apart, and is not that of float32."""
+    plain = task_for("cnn", noise=Gaussian(0.5), norm_batches=[images()])
+    task = replace(plain, layout=Layout(10, autocast="bfloat16"))
+    expected, found, full = rows(Serial(), task), rows(Batched(2), task), rows(Batched(2), plain)
+    assert found[0].dtype == np.float64
+    for row, other, exact in zip(found, expected, full, strict=True):
+        change = np.abs(exact - other).max()
+        assert np.abs(row - other).max() < 0.05
+        assert change > 1e-4
+        assert np.abs(row - exact).max() > change / 10
+
+
 @pytest.mark.parametrize("metric", ["accuracy", "cross-entropy", "perplexity"])
 def test_batches_with_keywords_and_outputs_with_logits(metric: str) -> None:
     batches = [
@@ -228,6 +241,7 @@ def test_an_evaluation_stops_where_it_would() -> None:
         (nn.Sequential(nn.LSTM(6, 3)), {}, "`0`, a LSTM. Use executor=None"),
         (nn.DataParallel(nn.Linear(6, 3)), {}, "the model, a DataParallel. Use executor=None"),
         (nn.Linear(6, 3), {"periphery": Periphery()}, "without periphery.*Use executor=None"),
+        (nn.Linear(6, 3), {"layout": Layout(10, compiled=True)}, "must not be compiled.*or layout.plain"),
     ],
 )
 def test_what_cannot_be_batched_is_told_before_compute(model: nn.Module, settings: dict[str, Any], words: str) -> None:

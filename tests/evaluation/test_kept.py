@@ -184,7 +184,7 @@ def test_every_question_can_be_interrupted(tmp_path: Path, ask: Callable[..., An
 
 
 def make_task(**changes: Any) -> Task:
-    task = Task(Counting(), LAYOUT.batches(DATA), NOISE, METRICS["accuracy"])
+    task = Task(Counting(), LAYOUT.batches(DATA), NOISE, METRICS["accuracy"], layout=LAYOUT)
     return replace(task, **changes)
 
 
@@ -212,7 +212,8 @@ CHANGES: dict[str, Callable[[], dict[str, Any]]] = {
     "a target": lambda: {"batches": LAYOUT.batches((DATA[0], DATA[1].roll(1)))},
     "the order": lambda: {"batches": LAYOUT.batches((DATA[0].flip(0), DATA[1].flip(0)))},
     "the batch size": lambda: {"batches": Layout(batch_size=20).batches(DATA)},
-    "channels_last": lambda: {"channels_last": True},
+    "channels_last": lambda: {"layout": Layout(25, channels_last=True)},
+    "a lower precision": lambda: {"layout": Layout(25, autocast="bfloat16")},
     "the metric": lambda: {"metric": METRICS["top5"]},
     "a function of the same name": lambda: {
         "metric": replace(METRICS["accuracy"], score=lambda output, targets: output.argmax(1) != targets)
@@ -355,7 +356,7 @@ def test_the_layout_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert in_another_process(executor=Kept(tmp_path), layout=LAYOUT).layout == LAYOUT
     assert passes(), "what is asked for wins"
     path = next((tmp_path / "layouts").iterdir())
-    path.write_text("{}")
+    path.write_text("{")
     assert in_another_process(executor=Kept(tmp_path)).layout == Layout(23)
     assert in_another_process(executor=Kept(tmp_path)).layout == Layout(23)
 

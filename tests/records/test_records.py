@@ -3,13 +3,26 @@
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from samson.records import Configuration, Level, RecordError, RunRecord, read_json, replace_file, write_json
-from tests.builders import PLAN, records
+from samson.records import (
+    CheckRecord,
+    Configuration,
+    Estimate,
+    EvaluationRecord,
+    Level,
+    Measured,
+    RecordError,
+    RunRecord,
+    Subject,
+    read_json,
+    replace_file,
+    write_json,
+)
+from tests.builders import ENVIRONMENT, PLAN, records
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -35,6 +48,28 @@ def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     with ThreadPoolExecutor(len(contents)) as pool:
         assert set().union(*pool.map(write, contents)) <= set(contents)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_older_than_a_field_can_be_read(tmp_path: Path) -> None:
+    estimate = Estimate(0.9, 0.8, 1.0)
+    subject = Subject(
+        *("mine:network", None, "digits/test", 60, "accuracy", True, "test_set", 0.95, 0, (), None, None, 50, False)
+    )
+    measured = Measured("0.1", "Gaussian(0.1)", 0.1, (0.85, 0.95), estimate, 0.85)
+    record = EvaluationRecord(subject, 1.0, (measured,), ENVIRONMENT, "2026-01-01T00:00:00+00:00")
+    data = json.loads(json.dumps(asdict(record)))
+    for keys in (("subject", "autocast"), ("subject", "compiled"), ("measured", 0, "check"), ("precision",)):
+        damage(data, *keys, value=KeyError)
+    (tmp_path / "old.json").write_text(json.dumps(data))
+    assert read_json(tmp_path / "old.json", EvaluationRecord) == record
+    check = CheckRecord((0.0, 0.1), estimate, 0.2, passed=True)
+    new = replace(record, subject=replace(subject, autocast="bfloat16"), measured=(replace(measured, check=check),))
+    write_json(tmp_path / "new.json", new)
+    assert read_json(tmp_path / "new.json", EvaluationRecord) == new
+    del data["subject"]["channels_last"]
+    (tmp_path / "old.json").write_text(json.dumps(data))
+    with pytest.raises(RecordError, match=r"record.subject lacks `channels_last`"):
+        read_json(tmp_path / "old.json", EvaluationRecord)
 
 
 def damage(data: dict, *keys: object, value: object) -> dict:

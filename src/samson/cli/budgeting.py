@@ -11,6 +11,8 @@ from rich.console import Console
 
 from samson.cli.options import (
     UNITS,
+    Autocast,
+    Compiled,
     DataName,
     ExecutorName,
     Metric,
@@ -26,6 +28,7 @@ from samson.cli.options import (
     Split,
     Weights,
     explained,
+    faster,
     setting_of,
 )
 from samson.cli.showing import chip_bar, shown, shown_interval, speaks, table_of, write_page
@@ -77,6 +80,8 @@ def budget_model(
     select: Select = None,
     read_block: ReadBlock = None,
     norms_on: NormsOn = None,
+    autocast: Autocast = None,
+    compiled: Compiled = False,
     executor: ExecutorName = "serial",
     resume: Resume = None,
     out: Out = None,
@@ -91,6 +96,7 @@ def budget_model(
     loaded, examples, named = request.load()
     setting = setting_of(metric, seed, select, read_block, request, executor, resume)
     with explained(resume), chip_bar() as told:
+        setting["layout"] = faster(setting, loaded, examples, autocast, compiled)
         found = noise_budget(
             loaded,
             examples,

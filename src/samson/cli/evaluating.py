@@ -9,7 +9,9 @@ from rich.console import Console
 
 from samson.cli.options import (
     DEFAULT_LEVELS,
+    Autocast,
     ChipName,
+    Compiled,
     DataName,
     ExecutorName,
     Kind,
@@ -27,10 +29,11 @@ from samson.cli.options import (
     Split,
     Weights,
     explained,
+    faster,
     kinds_of,
     setting_of,
 )
-from samson.cli.showing import chip_bar, shown, shown_interval, shown_share, speaks, table_of, write_page
+from samson.cli.showing import chip_bar, shown, shown_check, shown_interval, shown_share, speaks, table_of, write_page
 from samson.evaluation import Evaluation, Setting, evaluate
 from samson.evaluation.trials import MAX_TRIALS, TRIALS
 from samson.experiments.subjects import Request, measured, noise_free, stamp, subject_of
@@ -62,6 +65,8 @@ def evaluate_model(
     select: Select = None,
     read_block: ReadBlock = None,
     norms_on: NormsOn = None,
+    autocast: Autocast = None,
+    compiled: Compiled = False,
     executor: ExecutorName = "serial",
     resume: Resume = None,
     out: Out = None,
@@ -74,6 +79,7 @@ def evaluate_model(
     setting = setting_of(metric, seed, select, read_block, request, executor, resume)
     found: list[tuple[Kind, Evaluation]] = []
     with explained(resume), chip_bar() as told:
+        setting["layout"] = faster(setting, loaded, examples, autocast, compiled)
         for kind in kinds:
             own: Setting = {**setting, "time_s": kind.time_s}
             result = evaluate(
@@ -103,6 +109,9 @@ def evaluate_model(
             str(len(result.trials)),
         )
     Console().print(table)
+    for kind, result in found:
+        if result.check is not None:
+            Console().print(f"{kind.label}: {shown_check(result.check, metric)}", highlight=False)
     if any(not result.reached for _, result in found):
         Console().print(f"* wider than ±{precision:g}, even with the chips at hand", highlight=False)
     rows = tuple(measured(kind.label, kind.noise, kind.level, result) for kind, result in found)

@@ -8,7 +8,9 @@ import typer
 from rich.console import Console
 
 from samson.cli.options import (
+    Autocast,
     ChipName,
+    Compiled,
     DataName,
     ExecutorName,
     Metric,
@@ -25,6 +27,7 @@ from samson.cli.options import (
     Split,
     Weights,
     explained,
+    faster,
     kinds_of,
     setting_of,
 )
@@ -55,6 +58,8 @@ def sensitivity_of_model(
     select: Select = None,
     read_block: ReadBlock = None,
     norms_on: NormsOn = None,
+    autocast: Autocast = None,
+    compiled: Compiled = False,
     executor: ExecutorName = "serial",
     resume: Resume = None,
     out: Out = None,
@@ -67,6 +72,7 @@ def sensitivity_of_model(
     setting = setting_of(metric, seed, select, read_block, request, executor, resume)
     setting["time_s"] = kind.time_s
     with explained(resume), chip_bar() as told:
+        setting["layout"] = faster(setting, loaded, examples, autocast, compiled)
         found = sensitivity(loaded, examples, kind.noise, trials=trials, progress=told("layers", metric), **setting)
         told_more = told("what to keep digital", metric)
         suggestion = None if max_drop is None else found.keep_digital(max_drop, progress=told_more)

@@ -12,9 +12,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from torch import nn
 
 from samson.cli.showing import speaks
-from samson.evaluation import EXECUTORS, METRICS, Executor, Kept, Setting, executor_named
+from samson.evaluation import EXECUTORS, METRICS, Executor, Kept, Layout, Serial, Setting, executor_named
+from samson.evaluation.data import Data
+from samson.evaluation.layout import PRECISIONS
 from samson.experiments import SetupError
 from samson.experiments.chips import find_chip
 from samson.experiments.data import DATA
@@ -45,6 +48,10 @@ NormsOn = Annotated[
     str | None,
     typer.Option(help="Estimate batch norm anew on each chip, from for example digits/train, or as for --data."),
 ]
+Autocast = Annotated[
+    str | None, typer.Option(help="Run the model in bfloat16 or float16; 5 chips are run plainly too, to compare.")
+]
+Compiled = Annotated[bool, typer.Option("--compiled", help="Run it by torch.compile; compared in the same way.")]
 ExecutorName = Annotated[str, typer.Option("--executor", help=f"Where chips are computed: {', '.join(EXECUTORS)}.")]
 Resume = Annotated[
     Path | None,
@@ -145,6 +152,15 @@ def setting_of(
         "norm_data": request.norm_data(),
         "executor": _executor(executor) if resume is None else Kept(resume, _executor(executor)),
     }
+
+
+def faster(setting: Setting, model: nn.Module, data: Data, autocast: str | None, compiled: bool) -> Layout | None:
+    """The layout for a lower precision or a compiled model; None where neither is asked for."""
+    if autocast is not None:
+        choose("--autocast", autocast, PRECISIONS)
+    elif not compiled:
+        return None
+    return (setting.get("executor") or Serial()).layout(model, data, autocast=autocast, compiled=compiled)
 
 
 def _executor(name: str) -> Executor:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from samson.evaluation import METRICS, Evaluation, Interval
+from samson.evaluation import METRICS, Check, Evaluation, Interval
 from samson.evaluation import Progress as State
 from samson.records import replace_file
 
@@ -40,12 +40,20 @@ def table_of(title: str, at_least: float | None, metric: str = "accuracy") -> Ta
 
 def shown(value: float, metric: str) -> str:
     """Accuracies in percent, anything else as it is."""
-    return f"{100 * value:.1f} %" if METRICS[metric].bounds == (0.0, 1.0) else f"{value:.4g}"
+    return f"{100 * value:z.1f} %" if METRICS[metric].bounds == (0.0, 1.0) else f"{value:z.4g}"
 
 
 def shown_interval(found: Interval, metric: str) -> str:
     """A mean with the ends of its interval."""
     return f"{shown(found.mean, metric)} [{shown(found.low, metric)}, {shown(found.high, metric)}]"
+
+
+def shown_check(check: Check, metric: str) -> str:
+    """What a lower precision or compiling changed."""
+    return (
+        f"the faster forward changes it by {shown_interval(check.change, metric)} on {len(check.differences)} chips, "
+        f"{'within' if check.passed else 'NOT shown to be within'} ±{shown(check.half_width, metric)}"
+    )
 
 
 def shown_share(result: Evaluation, value: float) -> str:

@@ -1,6 +1,7 @@
 """Evidence: what a model is worth on many simulated chips, with intervals and paired differences."""
 
 from samson.evaluation.budget import Budget, noise_budget
+from samson.evaluation.checking import Check
 from samson.evaluation.correlation import RankCorrelation, rank_correlation
 from samson.evaluation.crossed import crossed_interval
 from samson.evaluation.curvature import Trace, hessian_top, hessian_trace
@@ -8,7 +9,7 @@ from samson.evaluation.digital import Attempt, Suggestion
 from samson.evaluation.executors import EXECUTORS, Batched, Executor, Kept, Ray, Serial, Torchrun, executor_named
 from samson.evaluation.landscape import Landscape, ascent_landscape, random_landscape
 from samson.evaluation.layers import Layer
-from samson.evaluation.layout import Layout
+from samson.evaluation.layout import Layout, find_layout
 from samson.evaluation.metrics import METRICS, DataSetMetric, ExampleMetric, MeanThen
 from samson.evaluation.pairs import Difference, Family, Paired, compare, family
 from samson.evaluation.ranking import LayerRow, Sensitivity
@@ -29,6 +30,7 @@ __all__ = [
     "Attempt",
     "Batched",
     "Budget",
+    "Check",
     "DataSetMetric",
     "Difference",
     "Evaluation",
@@ -63,6 +65,7 @@ __all__ = [
     "evaluate",
     "executor_named",
     "family",
+    "find_layout",
     "hessian_top",
     "hessian_trace",
     "mean_interval",

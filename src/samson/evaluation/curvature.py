@@ -19,7 +19,7 @@ from samson.evaluation.data import Batch, Data, taken_apart
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import ExampleMetric
 from samson.evaluation.statistics import Interval, mean_interval
-from samson.evaluation.surface import differentiable, movable, undisturbed
+from samson.evaluation.surface import differentiable, movable, unaltered, undisturbed
 from samson.noise.random import generator_for
 
 PROBES = 30
@@ -171,7 +171,7 @@ class _MeanLoss(nn.Module):
 def _hessian(model: nn.Module, data: Data, loss: str | ExampleMetric, layout: Layout | None) -> Iterator[Any]:
     """The Hessian as curvlinops' linear operator."""
     operator = require_curvlinops()
-    metric, layout = differentiable(loss), layout or Layout()
+    metric, layout = differentiable(loss), unaltered(layout)
     parameters = list(movable(model).values())
     device = parameters[0].device
     found = [b.to(device, channels_last=layout.channels_last) for b in taken_apart(layout.batches(data))]

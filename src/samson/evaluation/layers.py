@@ -107,7 +107,7 @@ class LayersTask(Task):
             for block, pieces in readings(self.batches, self.read_block):
                 held = _held(chip, self.time_s, block)
                 for piece in pieces:
-                    batch = piece.to(device, channels_last=self.channels_last)
+                    batch = piece.to(device, channels_last=self.layout.channels_last)
                     for tally, output in zip(tallies, self._outputs(held, batch), strict=True):
                         tally.update(output, batch)
         return np.stack([tally.scores() for tally in tallies])
@@ -135,7 +135,7 @@ class LayersTask(Task):
                 yield self._replayed(batch, recording, until)
 
     def _run(self, batch: Batch) -> Any:
-        return self.model(*batch.inputs, **batch.keywords)
+        return self.layout.forward(self.model)(*batch.inputs, **batch.keywords)
 
     def _recorded(self, batch: Batch) -> tuple[Recording, Any]:
         try:

@@ -1,19 +1,25 @@
-"""How the data are put through a model: the batch size and memory order in which it runs fastest here."""
+"""How the data are put through a model: in which batches, memory order and precision, and compiled or as written."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
+from samson.evaluation.compiling import call, compiled_call, hooks_noticed, shape_of
 from samson.evaluation.data import BATCH, Data, as_batches, is_pair
 from samson.evaluation.scoring import device_of
 from samson.noise.calibration import evaluation_mode
+from samson.noise.names import suggestion
 
+PRECISIONS = ("bfloat16", "float16")
+"""Lower precisions in which a model can be run."""
 CPU_SIZES = (25, 50, 100, 200)
 GPU_SIZES = (256, 1024, 4096)
 ROUNDS = 2
@@ -23,17 +29,65 @@ ROUNDS = 2
 class Layout:
     """How examples are put through a model. Results are the same bit for bit only for the same layout.
 
+    The two that make it not plain are faster on much hardware and change the outputs: what they do to the answer is
+    measured (see `Check`).
+
     Args:
         batch_size: Examples in a batch; None where the data come in batches already.
         channels_last: Whether 4-d inputs are put in channels-last order.
+        autocast: The lower precision of `torch.autocast` in which the model runs, "bfloat16" or "float16"; None leaves
+            it as it is. Metrics see its outputs in float32. Weights of float64 are not lowered, by torch's rule.
+        compiled: Whether the model is run by `torch.compile`, which compiles once for each of the first 8 shapes of a
+            batch, for tens of seconds, and needs a compiler. The model itself stays as it is.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     batch_size: int | None = BATCH
     channels_last: bool = False
+    autocast: str | None = None
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"`batch_size` must be ≥ 1, or None for data in batches, got {self.batch_size!r}.")
+        if self.autocast is not None and self.autocast not in PRECISIONS:
+            raise ValueError(
+                f"`autocast` must be a lower precision, or None, got {self.autocast!r}. "
+                f"{suggestion(str(self.autocast), PRECISIONS)}"
+            )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the model runs as it is: in its own precision, not compiled."""
+        return self.autocast is None and not self.compiled
+
+    @property
+    def plain(self) -> Layout:
+        """The same batches, with the model as it is."""
+        return replace(self, autocast=None, compiled=False)
+
+    def forward(self, model: nn.Module) -> Callable[..., Any]:
+        """What to call instead of the model."""
+        own = compiled_call(shape_of(model)) if self.compiled else call
+
+        def run(*inputs: Any, **keywords: Any) -> Any:
+            with self.lowered(model), hooks_noticed() if self.compiled else nullcontext():
+                output = own(model, *inputs, **keywords)
+            return self.raised(output)
+
+        return run
+
+    def raised(self, output: Any) -> Any:
+        """Outputs in less than float32 that `autocast` has made, in float32: a loss would round them again."""
+        return output if self.autocast is None else tree_map(_raised, output)
+
+    def lowered(self, model: nn.Module) -> AbstractContextManager[object]:
+        """A block in the precision of `autocast`; casts of weights are not kept beyond it."""
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(device_of(model).type, dtype=getattr(torch, self.autocast))
 
     def batches(self, data: Data) -> Iterable[Any]:
         """The data in batches; whole tensors are put in order once, not again for every chip."""
@@ -43,38 +97,51 @@ class Layout:
         return as_batches(data, self.batch_size or BATCH)
 
 
+def _raised(leaf: Any) -> Any:
+    return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype in (torch.bfloat16, torch.float16) else leaf
+
+
 _FOUND: dict[object, Layout] = {}
-"""What was found in this process, by the shapes of model and data."""
+"""What was found in this process, by `layout_key`."""
 
 
-def find_layout(model: nn.Module, data: Data) -> Layout:
+def find_layout(model: nn.Module, data: Data, *, autocast: str | None = None, compiled: bool = False) -> Layout:
     """Find the fastest layout for a pair of whole tensors; data in batches stay as they come.
 
-    It is timed once for each shape and memory order of the model, shape of the input, device and number of threads
-    (`layout_key`), with 2,400 examples at most on a CPU, and kept for the life of the process. Since timings vary,
-    another process may find another; give it `layout=` then, or `executor=Kept(folder)`.
+    It is timed once for each `layout_key`, with 2,400 examples at most on a CPU, and kept for the life of the process.
+    Since timings vary, another process may find another; give it `layout=` then, or `executor=Kept(folder)`. For a
+    compiled forward the same layout is taken as for one that is not: each that is tried would have to be compiled.
 
     Args:
         model: As in `evaluate`.
         data: As in `evaluate`.
+        autocast: As for `Layout`.
+        compiled: As for `Layout`.
+
+    Raises:
+        ValueError: If `autocast` is unknown.
+
+    Example:
+        >>> data = torch.randn(64, 4), torch.randint(3, (64,))
+        >>> find_layout(nn.Linear(4, 3), data, autocast="bfloat16").autocast
+        'bfloat16'
     """
+    mode = Layout(None, autocast=autocast, compiled=compiled)
     if not is_pair(data):
-        return Layout(batch_size=None)
-    key = layout_key(model, data)
+        return mode
+    key = layout_key(model, data, autocast)
     if key not in _FOUND:
         device, sizes = device_of(model), _sizes(model)
-        _FOUND[key] = _timed(model, cast("tuple[Tensor, Tensor]", data)[0][: max(sizes)].to(device), sizes)
-    return _FOUND[key]
+        sample = cast("tuple[Tensor, Tensor]", data)[0][: max(sizes)].to(device)
+        _FOUND[key] = _timed(model, sample, sizes, replace(mode, compiled=False))
+    return replace(_FOUND[key], compiled=compiled)
 
 
-def layout_key(model: nn.Module, data: Data) -> Hashable:
-    """What a layout is found for: models, and data of whole tensors, with the same key have the same."""
+def layout_key(model: nn.Module, data: Data, autocast: str | None = None) -> Hashable:
+    """What a layout is found for: shapes and memory order of model and whole tensors, precision, device and threads."""
     sample = cast("tuple[Tensor, Tensor]", data)[0][: max(_sizes(model))]
-    return (
-        tuple((name, tuple(p.shape), p.stride(), p.dtype) for name, p in model.named_parameters()),
-        tuple(type(module) for module in model.modules()),
-        (tuple(sample.shape), sample.dtype, device_of(model), torch.get_num_threads()),
-    )
+    of_data = tuple(sample.shape), sample.dtype, device_of(model), torch.get_num_threads()
+    return *shape_of(model), of_data, autocast
 
 
 def _sizes(model: nn.Module) -> tuple[int, ...]:
@@ -82,7 +149,8 @@ def _sizes(model: nn.Module) -> tuple[int, ...]:
 
 
 @torch.no_grad()
-def _timed(model: nn.Module, sample: Tensor, sizes: Sequence[int]) -> Layout:
+def _timed(model: nn.Module, sample: Tensor, sizes: Sequence[int], mode: Layout) -> Layout:
+    forward = mode.forward(model)
     sizes = [size for size in sizes if size <= len(sample)] or [len(sample)]
 
     def seconds(layout: Layout) -> float:
@@ -90,15 +158,18 @@ def _timed(model: nn.Module, sample: Tensor, sizes: Sequence[int]) -> Layout:
         batches = [part.contiguous(memory_format=order) for part in torch.split(sample, cast("int", layout.batch_size))]
         start = time.perf_counter()
         for batch in batches:
-            model(batch)
+            forward(batch)
         if sample.is_cuda:
             torch.cuda.synchronize(sample.device)
         return time.perf_counter() - start
 
     with evaluation_mode(model):
         orders = (True, False) if sample.ndim == 4 else (False,)
-        order = _fastest([Layout(sizes[len(sizes) // 2], order) for order in orders], seconds).channels_last
-        return _fastest([Layout(size, order) for size in sizes], seconds)
+        middle = sizes[len(sizes) // 2]
+        order = _fastest(
+            [replace(mode, batch_size=middle, channels_last=order) for order in orders], seconds
+        ).channels_last
+        return _fastest([replace(mode, batch_size=size, channels_last=order) for size in sizes], seconds)
 
 
 def _fastest(layouts: Sequence[Layout], seconds: Callable[[Layout], float]) -> Layout:

@@ -157,6 +157,9 @@ def compare(
 ) -> Paired:
     """Evaluate methods on the same chips, for paired differences.
 
+    With a layout in lower precision or compiled, every evaluation has a check of its own (see `evaluate`); what the
+    faster forward does to all models alike cancels in a difference.
+
     Args:
         models: Two or more methods by name, each with a model, or with several from different training seeds.
         data: As for `evaluate`.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samson.evaluation.checking import Check
 from samson.evaluation.executors import Executor
 from samson.evaluation.layers import Layer, LayersTask
 from samson.evaluation.metrics import Metric
@@ -58,6 +59,7 @@ class Sensitivity:
         not_reused: Why every pass was computed in full, if so.
         task: What was run.
         executor: Where.
+        check: What a lower precision or compiling changed, with noise on all layers; None where neither was used.
     """
 
     rows: tuple[LayerRow, ...]
@@ -69,6 +71,7 @@ class Sensitivity:
     not_reused: str | None
     task: LayersTask = field(repr=False)
     executor: Executor = field(repr=False)
+    check: Check | None = None
 
     @property
     def metric(self) -> Metric:
@@ -129,6 +132,9 @@ class Sensitivity:
             suggestion=None if suggestion is None else suggestion.record(),
             environment=environment,
             finished=finished,
+            autocast=self.task.layout.autocast,
+            compiled=self.task.layout.compiled,
+            check=None if self.check is None else self.check.record(),
         )
 
     def __str__(self) -> str:
@@ -144,6 +150,7 @@ class Sensitivity:
             ),
             f"{len(self.noisy)} chips, the same for every row; the {self.intervals} intervals hold together with "
             f"{self.confidence:.0%} (Bonferroni), for other chips and these examples",
+            *([] if self.check is None else [str(self.check)]),
         ]
         return "\n".join(line.rstrip() for line in lines)
 
@@ -160,7 +167,7 @@ def drop_interval(values: Sequence[float], clean: Scores, metric: Metric, confid
     sign = 1 if metric.higher_is_better else -1
     reference = value_of(clean)
     drops = [sign * (reference - value) for value in values]
-    return mean_interval(drops, confidence, resolution=_resolution(values, clean))
+    return mean_interval(drops, confidence, resolution=resolution_of(values, clean))
 
 
 def gain_interval(
@@ -169,10 +176,10 @@ def gain_interval(
     """By how much a metric is better than with noise on all, chip by chip."""
     sign = 1 if metric.higher_is_better else -1
     gains = [sign * (value - other) for value, other in zip(values, noisy, strict=True)]
-    return mean_interval(gains, confidence, resolution=_resolution(values, clean))
+    return mean_interval(gains, confidence, resolution=resolution_of(values, clean))
 
 
-def _resolution(values: Sequence[float], clean: Scores) -> float:
+def resolution_of(values: Sequence[float], clean: Scores) -> float:
     """The step between possible values (see `Evaluation.resolution`)."""
     if isinstance(clean, np.ndarray) and clean.dtype == np.bool_:
         return 1 / len(clean)

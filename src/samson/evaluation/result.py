@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from samson.evaluation.checking import Check
 from samson.evaluation.crossed import crossed_interval, crossed_share_interval
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import METRICS, Metric
@@ -34,6 +35,7 @@ class Evaluation:
         stopping: "betting" takes the interval that holds for any distribution.
         precision: The half-width that was asked for, if one was.
         layout: How the examples were put through the model.
+        check: What a lower precision or compiling changed; None where neither was used.
     """
 
     trials: tuple[float, ...]
@@ -45,6 +47,7 @@ class Evaluation:
     stopping: Stopping = "looks"
     precision: float | None = None
     layout: Layout = field(default_factory=Layout)
+    check: Check | None = None
 
     @property
     def mean(self) -> float:
@@ -112,7 +115,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         i = self.interval
+        check = "" if self.check is None else f"; {self.check}"
         return (
             f"{self.metric.name} {i.mean:.4f} [{i.low:.4f}, {i.high:.4f}] ({self.confidence:.0%}, "
-            f"{len(self.trials)} chips, about the {self.about.replace('_', ' ')}), worst {self.worst:.4f}"
+            f"{len(self.trials)} chips, about the {self.about.replace('_', ' ')}), worst {self.worst:.4f}{check}"
         )

@@ -30,6 +30,7 @@ def scores(
     channels_last: bool = False,
     read_block: int | None = None,
     reading: Reading | None = None,
+    forward: Callable[..., Any] | None = None,
 ) -> Scores:
     """Run a model over all batches in evaluation mode.
 
@@ -40,6 +41,7 @@ def scores(
         channels_last: Whether 4-d inputs are put in channels-last order.
         read_block: Examples of one reading; None is one reading for all.
         reading: The block in which the model runs, from the number of a reading.
+        forward: What is called instead of the model (see `Layout.forward`).
 
     Raises:
         ValueError: If there is no example, or a metric gives no finite value for each.
@@ -47,7 +49,7 @@ def scores(
     tally = Tally(metric, device_of(model))
 
     def run(batch: Batch) -> None:
-        tally.update(model(*batch.inputs, **batch.keywords), batch)
+        tally.update((forward or model)(*batch.inputs, **batch.keywords), batch)
 
     one_pass(model, batches, run, channels_last=channels_last, read_block=read_block, reading=reading)
     return tally.scores()

@@ -8,9 +8,10 @@ from typing import Unpack
 import numpy as np
 from torch import nn
 
+from samson.evaluation.checking import checked
 from samson.evaluation.data import Data
 from samson.evaluation.layers import LayersTask, layers_on_chip
-from samson.evaluation.ranking import LayerRow, Sensitivity, drop_interval, gain_interval
+from samson.evaluation.ranking import LayerRow, Sensitivity, drop_interval, gain_interval, resolution_of
 from samson.evaluation.replay import hindrance
 from samson.evaluation.scoring import value_of
 from samson.evaluation.setting import Noise, Setting, prepare
@@ -36,6 +37,9 @@ def sensitivity(
     same errors in each of these, so differences are paired. Values are those of `evaluate` with `select` naming the
     layers, bit for bit.
 
+    With a layout in lower precision or compiled, `check` of the result compares noise on all layers with the plain
+    model (see `Check`); values for one layer are not checked by themselves.
+
     Args:
         model: As for `evaluate`.
         data: As for `evaluate`.
@@ -45,7 +49,7 @@ def sensitivity(
         reuse: Whether what a pass has in common with the one without noise, or with noise on all, is computed once.
             That needs the memory of one batch's activations, and a model in which modules have no other influence on
             each other than tensors. It is not done for models with hooks, compiled or wrapped ones, computed weights,
-            or a periphery; `not_reused` of the result says so.
+            a compiled layout, or a periphery; `not_reused` of the result says so.
         progress: Called after each chip.
         setting: As for `evaluate` (see `Setting`).
 
@@ -94,17 +98,27 @@ def sensitivity(
         )
         for layer, alone, others in zip(layers, parts[: len(layers)], parts[len(layers) :], strict=True)
     ]
+    drop = drop_interval(noisy, clean, task.metric, level)
+    check = checked(
+        prepared.task,
+        prepared.executor,
+        noisy,
+        drop,
+        resolution=resolution_of(noisy, clean),
+        confidence=confidence,
+    )
     ranked = tuple(sorted(found, key=lambda row: -row.drop.mean))
     return Sensitivity(
         ranked,
         value_of(clean),
         noisy,
-        drop_interval(noisy, clean, task.metric, level),
+        drop,
         None if isinstance(clean, float) else len(clean),
         confidence,
         not_reused,
         task,
         prepared.executor,
+        check,
     )
 
 
@@ -113,4 +127,6 @@ def _why_not(task: Task, reuse: bool) -> str | None:
         return "it was not asked for"
     if task.norm_batches is not None:
         return "batch norm is estimated anew for each set of layers"
+    if task.layout.compiled:
+        return "the layout is compiled"
     return "a periphery draws for each product" if task.periphery is not None else hindrance(task.model)

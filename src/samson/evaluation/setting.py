@@ -33,7 +33,7 @@ class Setting(TypedDict, total=False):
         periphery: What surrounds the weights (see `samson.noise.deploy`).
         norm_data: Training or validation data from which batch-norm statistics are estimated anew on each chip at its
             time (see `samson.noise.reestimated_norms`); None keeps the model's own.
-        layout: How examples are put through the model; None finds the fastest, once (see `find_layout`).
+        layout: How examples are put through the model; None finds the fastest plain one, once (see `find_layout`).
         executor: Where trials run; None is this process. `Kept(folder)` goes on after an interruption.
     """
 
@@ -85,6 +85,11 @@ def prepare(
     check_pair(data)
     on_chip(model, select)
     executor = executor or Serial()
+    if layout is not None and layout.compiled and periphery is not None:
+        raise ValueError(
+            "`layout` must not be compiled with a periphery, which computes by hooks of its own on each chip. "
+            "Use layout.plain, or `autocast` alone."
+        )
     layout = layout or executor.layout(model, data)
     task = Task(
         model,
@@ -92,7 +97,7 @@ def prepare(
         noise,
         known,
         seed,
-        layout.channels_last,
+        layout,
         select,
         read_block,
         time_s,

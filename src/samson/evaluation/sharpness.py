@@ -124,6 +124,7 @@ def average_rise(
 
     Returns:
         An evaluation whose trials are rises, one a chip; its interval is about other chips on these examples.
+        A `check` is of the loss on chips.
 
     Raises:
         ValueError: If the metric has no value for each example, or as for `evaluate`.

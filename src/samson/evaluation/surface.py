@@ -87,13 +87,15 @@ def loss_surface(
         model: Any model that the loss can look at.
         data: As for `evaluate`.
         loss: A name in `METRICS` or an `ExampleMetric`; its value must be differentiable.
-        layout: How examples are put through the model; by default in batches of 256, the same on every machine.
+        layout: How examples are put through the model; by default in batches of 256, the same on every machine. It may
+            be neither in lower precision nor compiled.
 
     Raises:
-        ValueError: If the loss has no value for each example, or no parameter requires a gradient.
+        ValueError: If the loss has no value for each example, the layout is not plain, or no parameter requires a
+            gradient.
     """
     metric = differentiable(loss)
-    layout = layout or Layout()
+    layout = unaltered(layout)
     surface = Surface(model, layout.batches(data), metric, layout.channels_last)
     copies = Copies()
     with undisturbed(model):
@@ -145,3 +147,18 @@ def differentiable(loss: Any) -> ExampleMetric:
 def wide(tensor: Tensor) -> Tensor:
     """A copy in float64, or complex128."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float64), copy=True)
+
+
+def unaltered(layout: Layout | None) -> Layout:
+    """A layout for derivatives: by default in batches of 256, the same on every machine.
+
+    Raises:
+        ValueError: If it is not plain.
+    """
+    layout = layout or Layout()
+    if not layout.is_plain:
+        raise ValueError(
+            "`layout` must leave the model in its own precision and not compiled for a loss surface, got "
+            f"{layout}. Use layout.plain."
+        )
+    return layout

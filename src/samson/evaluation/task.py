@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
+from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import Metric
 from samson.evaluation.scoring import Scores, scores
 from samson.noise import Chip, WeightNoise, deploy, reestimated_norms
@@ -26,7 +27,7 @@ class Task:
         noise: What the hardware does to a weight.
         metric: What is measured.
         seed: Seed of the set of chips.
-        channels_last: Whether 4-d inputs are put in channels-last order.
+        layout: How examples are put through the model.
         select: Which layers lie on the chip.
         read_block: Examples of one reading.
         time_s: Time of the readings, in seconds.
@@ -39,7 +40,7 @@ class Task:
     noise: WeightNoise
     metric: Metric
     seed: int = 0
-    channels_last: bool = False
+    layout: Layout = field(default_factory=Layout)
     select: Select = None
     read_block: int | None = None
     time_s: float | None = None
@@ -64,11 +65,7 @@ class Task:
     def on(self, chip: Chip) -> Scores:
         """The scores on a chip."""
         with self.norms_of(chip):
-            return scores(
-                self.model,
-                self.batches,
-                self.metric,
-                channels_last=self.channels_last,
+            return self._scores(
                 read_block=self.read_block,
                 reading=lambda block: chip.at(self.time_s, reading=block + self.first_reading),
             )
@@ -83,10 +80,21 @@ class Task:
         """Batch norm as estimated anew on a chip until the block ends, if that is asked for."""
         with ExitStack() as stack:
             if self.norm_batches is not None:
-                with chip.at(self.time_s, reading=0):
+                with self.layout.lowered(self.model), chip.at(self.time_s, reading=0):
                     stack.enter_context(reestimated_norms(self.model, self.norm_batches))
             yield
 
     def clean(self) -> Scores:
-        """The scores without noise or periphery."""
-        return scores(self.model, self.batches, self.metric, channels_last=self.channels_last)
+        """The scores without noise or periphery, by the same layout: a drop compares like with like."""
+        return self._scores()
+
+    def _scores(self, **how: Any) -> Scores:
+        of = self.layout
+        return scores(
+            self.model,
+            self.batches,
+            self.metric,
+            channels_last=of.channels_last,
+            forward=of.forward(self.model),
+            **how,
+        )

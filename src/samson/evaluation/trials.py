@@ -12,6 +12,7 @@ from scipy.special import stdtrit
 from torch import nn
 from torch.utils.data import DataLoader, SequentialSampler
 
+from samson.evaluation.checking import checked
 from samson.evaluation.crossed import components
 from samson.evaluation.data import Data
 from samson.evaluation.metrics import DataSetMetric, as_metric
@@ -61,6 +62,9 @@ def evaluate(
 
     The model is not converted and comes back bitwise as it was, and so does the CPU's global random state; data that
     are shuffled from it come in the same order for every chip.
+
+    With a layout in lower precision or compiled (see `Layout`), the first 5 chips are run plainly as well, at the end:
+    `result.check` says by how much the answer changed, with a warning where that may be more than its interval.
 
     Args:
         model: Any model whose output the metric can look at.
@@ -131,11 +135,20 @@ def evaluate(
                 progress(Progress(len(rows), look.size, largest, shown))
         result = _result(start, rows, look.level)
         if precision is None or result.reached or look.size == largest or _floor(result) > precision:
-            return result
+            break
         if stopping == "betting":
             look = replace(look, size=min(look.size + FIRST_LOOK, largest))
         else:
             look = next_look(look, result.interval.half_width, precision, largest, confidence)
+    check = checked(
+        task,
+        prepared.executor,
+        result.trials,
+        result.interval,
+        resolution=result.resolution,
+        confidence=confidence,
+    )
+    return replace(result, check=check)
 
 
 def _result(start: Evaluation, rows: Sequence[Scores], level: float) -> Evaluation:

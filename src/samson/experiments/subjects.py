@@ -119,7 +119,8 @@ def noise_free(model: nn.Module, data: Data, noise: Noise, setting: Setting) -> 
 def measured(label: str, noise: Any, level: float | None, found: Evaluation) -> Measured:
     """The record of one evaluation."""
     estimate = Estimate(**vars(found.interval))
-    return Measured(label, repr(noise), level, found.trials, estimate, found.worst)
+    check = None if found.check is None else found.check.record()
+    return Measured(label, repr(noise), level, found.trials, estimate, found.worst, check)
 
 
 def subject_of(request: Request, data: str, found: Evaluation, setting: Setting) -> Subject:
@@ -140,6 +141,8 @@ def subject_of(request: Request, data: str, found: Evaluation, setting: Setting)
         norms_on=request.norms_on,
         batch_size=found.layout.batch_size,
         channels_last=found.layout.channels_last,
+        autocast=found.layout.autocast,
+        compiled=found.layout.compiled,
     )
 
 

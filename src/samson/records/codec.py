@@ -58,6 +58,8 @@ def read_json(path: Path, kind: type[T]) -> T:
 def decode(value: Any, kind: Any, where: str) -> Any:
     """Turn plain JSON data into a value of a type: a dataclass, tuple, dict, union or scalar.
 
+    Fields with a default may be missing, since a file can be older than they are.
+
     Raises:
         RecordError: Says where in the record, what it should be and what was found.
     """
@@ -82,14 +84,14 @@ def decode(value: Any, kind: Any, where: str) -> Any:
 
 def _decode_dataclass(data: Mapping[str, Any], kind: type, where: str) -> Any:
     hints = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
-    for name in [*names, *data]:
-        if name not in data:
-            raise RecordError(f"{where} lacks `{name}`.")
+    for field in dataclasses.fields(kind):
+        if field.name not in data and field.default is dataclasses.MISSING:
+            raise RecordError(f"{where} lacks `{field.name}`.")
+    for name in data:
         if name not in hints:
             raise RecordError(f"{where} has an unknown `{name}`.")
     try:
-        return kind(**{name: decode(data[name], hints[name], f"{where}.{name}") for name in names})
+        return kind(**{name: decode(value, hints[name], f"{where}.{name}") for name, value in data.items()})
     except RecordError:
         raise
     except ValueError as error:

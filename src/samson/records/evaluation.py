@@ -27,6 +27,8 @@ class Subject:
         norms_on: Data from which batch-norm statistics were estimated anew on each chip; None kept the model's own.
         batch_size: Examples in a batch; None where the data came in batches.
         channels_last: Whether inputs were put in channels-last order.
+        autocast: The lower precision in which the model ran, "bfloat16" or "float16", if it did.
+        compiled: Whether it ran compiled.
     """
 
     model: str
@@ -43,6 +45,25 @@ class Subject:
     norms_on: str | None
     batch_size: int | None
     channels_last: bool
+    autocast: str | None = None
+    compiled: bool = False
+
+
+@dataclass(frozen=True)
+class CheckRecord:
+    """What a lower precision or compiling changed, on the first chips.
+
+    Args:
+        differences: The value by the faster forward minus the plain one, one a chip.
+        change: Their mean with its interval.
+        half_width: Of the interval of the answer, which the change was compared with.
+        passed: Whether the answer was shown to be the plain one's within its interval.
+    """
+
+    differences: tuple[float, ...]
+    change: Estimate
+    half_width: float
+    passed: bool
 
 
 @dataclass(frozen=True)
@@ -56,6 +77,7 @@ class Measured:
         trials: One value a chip; a single one without noise.
         estimate: The mean with its interval; without noise, the value itself.
         worst: The value on the worst chip.
+        check: What a lower precision or compiling changed, where one was used.
     """
 
     label: str
@@ -64,6 +86,7 @@ class Measured:
     trials: tuple[float, ...]
     estimate: Estimate
     worst: float
+    check: CheckRecord | None = None
 
 
 @dataclass(frozen=True)

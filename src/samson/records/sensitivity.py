@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samson.records.evaluation import CheckRecord
 from samson.records.run import Environment
 from samson.records.summary import Estimate
 
@@ -78,6 +79,9 @@ class SensitivityRecord:
         suggestion: Which layers to keep digital, if that was asked for.
         environment: What the analysis ran on.
         finished: When, in UTC, ISO 8601.
+        autocast: The lower precision in which the model ran, "bfloat16" or "float16", if it did.
+        compiled: Whether it ran compiled.
+        check: What a lower precision or compiling changed with noise on all layers, where one was used.
         version: Version of this layout.
     """
 
@@ -97,6 +101,9 @@ class SensitivityRecord:
     suggestion: SuggestionRecord | None
     environment: Environment
     finished: str
+    autocast: str | None = None
+    compiled: bool = False
+    check: CheckRecord | None = None
     version: int = 1
 
     def __post_init__(self) -> None:

@@ -27,25 +27,29 @@ class Executor(Protocol):
     def agree(self, find: Callable[[], T]) -> T:
         """What one process finds, for all that run this program together."""
 
-    def layout(self, model: nn.Module, data: Data) -> Layout:
+    def layout(self, model: nn.Module, data: Data, *, autocast: str | None = None, compiled: bool = False) -> Layout:
         """How the data are put through a model, for all that run this program together (see `find_layout`)."""
 
 
-@dataclass(frozen=True)
-class Serial:
-    """One trial after the other, in this process."""
-
-    def run(self, task: Task, numbers: Sequence[int]) -> Iterator[Scores]:
-        """Run them here."""
-        return (task(number) for number in numbers)
+class OneProcess:
+    """What executors have in common of which one process asks for trials."""
 
     def agree(self, find: Callable[[], T]) -> T:
         """What it finds."""
         return find()
 
-    def layout(self, model: nn.Module, data: Data) -> Layout:
-        """The fastest in this process."""
-        return find_layout(model, data)
+    def layout(self, model: nn.Module, data: Data, *, autocast: str | None = None, compiled: bool = False) -> Layout:
+        """The fastest in this process (see `find_layout`)."""
+        return find_layout(model, data, autocast=autocast, compiled=compiled)
+
+
+@dataclass(frozen=True)
+class Serial(OneProcess):
+    """One trial after the other, in this process."""
+
+    def run(self, task: Task, numbers: Sequence[int]) -> Iterator[Scores]:
+        """Run them here."""
+        return (task(number) for number in numbers)
 
 
 def on_its_own(task: Task) -> Task:

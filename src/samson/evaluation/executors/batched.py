@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,22 +16,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
-from samson.evaluation.data import Batch, Data
-from samson.evaluation.executors.base import on_its_own
-from samson.evaluation.layout import Layout, find_layout
+from samson.evaluation.data import Batch
+from samson.evaluation.executors.base import OneProcess, on_its_own
 from samson.evaluation.metrics import ExampleMetric
 from samson.evaluation.scoring import Scores, Tally, device_of, one_pass
 from samson.evaluation.task import Task
 from samson.noise import Chip
-
-T = TypeVar("T")
 
 UNREACHABLE = (nn.RNNBase, nn.DataParallel, torch.jit.ScriptModule)
 """Modules that do not take their weights from outside, or compute by calls that cannot be batched."""
 
 
 @dataclass(frozen=True)
-class Batched:
+class Batched(OneProcess):
     """Several chips at once, in this process: for small networks on a GPU, which one chip does not keep busy.
 
     The weights of `chips` chips are stacked, each exactly as it would be alone, and `torch.func.vmap` runs the model,
@@ -48,8 +45,8 @@ class Batched:
 
     Raises:
         ValueError: If `chips` is out of range; when run, before any trial, if there is a periphery, whose noise depends
-            on each chip's activations, a recurrent layer or a scripted model, or if the question takes several passes a
-            chip (`sensitivity`).
+            on each chip's activations, a recurrent layer, a scripted model or a layout that compiles, or if the
+            question takes several passes a chip (`sensitivity`).
         RuntimeError: When run, if model or metric cannot be batched: control flow that depends on values, writes into
             buffers, random numbers; or if memory runs out.
 
@@ -74,14 +71,6 @@ class Batched:
         groups = [numbers[start : start + self.chips] for start in range(0, len(numbers), self.chips)]
         return (row for group in groups for row in _Group(task, [task.chip(n) for n in group]).scores())
 
-    def agree(self, find: Callable[[], T]) -> T:
-        """What it finds."""
-        return find()
-
-    def layout(self, model: nn.Module, data: Data) -> Layout:
-        """The fastest for one chip in this process."""
-        return find_layout(model, data)
-
 
 def _require_batchable(task: Task) -> None:
     if type(task).__call__ is not Task.__call__:
@@ -93,6 +82,11 @@ def _require_batchable(task: Task) -> None:
         raise ValueError(
             "`executor` Batched must have chips without periphery, whose noise is drawn for each chip's activations. "
             "Use executor=None."
+        )
+    if task.layout.compiled:
+        raise ValueError(
+            "`layout` must not be compiled with `executor` Batched, which takes the model apart. Use executor=None, or "
+            "layout.plain."
         )
     for path, module in task.model.named_modules():
         if isinstance(module, UNREACHABLE):
@@ -135,7 +129,7 @@ class _Group:
                 task.model,
                 task.batches,
                 run,
-                channels_last=task.channels_last,
+                channels_last=task.layout.channels_last,
                 read_block=task.read_block,
                 reading=self._reading,
             )
@@ -169,12 +163,14 @@ class _Group:
 
         Of outputs only tensors are kept: what else there is, such as caches of Transformers, comes as None.
         """
-        model, metric = self.task.model, self.task.metric
+        model, metric, layout = self.task.model, self.task.metric, self.task.layout
         form: list[Any] = []
 
         def one(tensors: dict[str, Tensor]) -> Any:
             # Tensors that layers share are named one by one, and a chip's weight may be on one of the layers only.
-            output = functional_call(model, tensors, batch.inputs, batch.keywords, tie_weights=False)
+            with layout.lowered(model):
+                output = functional_call(model, tensors, batch.inputs, batch.keywords, tie_weights=False)
+            output = layout.raised(output)
             found = metric.score(output, batch.targets) if isinstance(metric, ExampleMetric) else output
             leaves, spec = tree_flatten(found)
             form[:] = len(leaves), spec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -93,19 +93,20 @@ class Kept:
         """As where the trials run."""
         return self.executor.agree(find)
 
-    def layout(self, model: nn.Module, data: Data) -> Layout:
+    def layout(self, model: nn.Module, data: Data, *, autocast: str | None = None, compiled: bool = False) -> Layout:
         """The one that was found for such a model and such data before, or else now."""
         whole = alone(model)
-        return self.executor.agree(lambda: self._layout(whole, data))
+        found = self.executor.agree(lambda: self._layout(whole, data, autocast))
+        return replace(found, compiled=compiled)
 
-    def _layout(self, model: nn.Module, data: Data) -> Layout:
+    def _layout(self, model: nn.Module, data: Data, autocast: str | None) -> Layout:
         if not is_pair(data):
-            return find_layout(model, data)
-        path = Path(self.folder, "layouts", f"{fingerprint(layout_key(model, data))}.json")
+            return find_layout(model, data, autocast=autocast)
+        path = Path(self.folder, "layouts", f"{fingerprint(layout_key(model, data, autocast))}.json")
         try:
             return read_json(path, Layout)
         except RecordError:
-            layout = find_layout(model, data)
+            layout = find_layout(model, data, autocast=autocast)
             write_json(path, layout)
             return layout
 

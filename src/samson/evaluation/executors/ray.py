@@ -6,27 +6,23 @@ import copy
 import importlib
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from samson.evaluation.data import Data
-from samson.evaluation.executors.base import on_its_own
+from samson.evaluation.executors.base import OneProcess, on_its_own
 from samson.evaluation.executors.numerics import Numerics
-from samson.evaluation.layout import Layout, find_layout
 from samson.evaluation.scoring import Scores
 from samson.evaluation.task import Task
 
-T = TypeVar("T")
-
 
 @dataclass(eq=False)
-class Ray:
+class Ray(OneProcess):
     """Workers of a Ray cluster run the trials; the scores are those of one process, bit for bit.
 
     Uses the Ray that this program is connected to; else connects to `address`, or the environment's `RAY_ADDRESS`; else
@@ -103,14 +99,6 @@ class Ray:
                 ray.cancel(reference, force=True)
             if running:
                 self.close()
-
-    def agree(self, find: Callable[[], T]) -> T:
-        """What it finds: only this process asks for trials."""
-        return find()
-
-    def layout(self, model: nn.Module, data: Data) -> Layout:
-        """The fastest in this process."""
-        return find_layout(model, data)
 
     def close(self) -> None:
         """Forget what was sent, and end the Ray that was started or connected to here."""

@@ -96,10 +96,10 @@ class Torchrun:
         agreed: T = found[0]
         return agreed
 
-    def layout(self, model: nn.Module, data: Data) -> Layout:
+    def layout(self, model: nn.Module, data: Data, *, autocast: str | None = None, compiled: bool = False) -> Layout:
         """The one that rank 0 finds."""
         whole = alone(model)
-        return self.agree(lambda: find_layout(whole, data))
+        return self.agree(lambda: find_layout(whole, data, autocast=autocast, compiled=compiled))
 
     def _joined(self) -> Any:
         """The group of all ranks for exchanges between CPUs."""
@@ -159,7 +159,7 @@ def _facts(task: Task, numbers: Sequence[int]) -> bytes:
         "a first batch": fingerprint(next(iter(task.batches), ())),
         "the seed": task.seed,
         "the trials": list(numbers),
-        "channels_last": task.channels_last,
+        "a layout": vars(task.layout),
         "read_block": task.read_block,
         "threads": torch.get_num_threads(),
         "a device": parameter.device.type,
