@@ -250,23 +250,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Cost of an evaluation.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rounds-large", type=int, default=3)
+    parser.add_argument("--only", choices=("CNN", "ResNet-18"), help="Measure one network and keep the other's record.")
     parser.add_argument("--out", type=Path, default=RECORD)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    load = [round(part, 1) for part in os.getloadavg()]
-    found = {
-        "CNN": measure(network, chips=20, rounds=arguments.rounds, passes=7, beside=True),
-        "ResNet-18": measure(resnet18, chips=20, rounds=arguments.rounds_large, passes=2, beside=False),
+    measurements = {
+        "CNN": lambda: measure(network, chips=20, rounds=arguments.rounds, passes=7, beside=True),
+        "ResNet-18": lambda: measure(resnet18, chips=20, rounds=arguments.rounds_large, passes=2, beside=False),
     }
-    record = {
+    record: dict[str, Any] = {
         "device": "cpu, one thread",
-        "environment": vars(environment()) | {"threads": 1, "cores": os.cpu_count()},
-        "load_before_and_after": [load, [round(part, 1) for part in os.getloadavg()]],
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "images": IMAGES,
         "seeds": {"networks": 0, "images": 0, "chips": 0},
-        "networks": found,
+        "networks": {} if arguments.only is None else json.loads(arguments.out.read_text())["networks"],
     }
+    for name, measured in measurements.items():
+        if arguments.only in (None, name):
+            load = [round(part, 1) for part in os.getloadavg()]
+            record["networks"][name] = {
+                "environment": vars(environment()) | {"threads": 1, "cores": os.cpu_count()},
+                **measured(),
+                "load_before_and_after": [load, [round(part, 1) for part in os.getloadavg()]],
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
     arguments.out.parent.mkdir(exist_ok=True)
     arguments.out.write_text(json.dumps(record, indent=1) + "\n")
     print(table(record))
