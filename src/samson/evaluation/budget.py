@@ -118,8 +118,8 @@ def noise_budget(
 
     Where the crossing is known (`benchmarks/coverage.py`), a 95 % interval holds it in .93–.94 of 1,000 simulated
     budgets at 20 and 50 chips; that of a yield of 90 % in .90–.92 at 29 chips, .93 at 50 and .94 at 100. `holds_up_to`
-    was a level 2 % above the crossing in at most .05 of 4,000 with 20 or 50 chips, in up to .07 with 5 to 10
-    (`upper_limit` in `samson.evaluation.crossing` says for which).
+    was a level 2 % above the crossing in at most .05 of 4,000 with 8 to 50 chips, in up to .07 with 5 (`upper_limit` in
+    `samson.evaluation.crossing` says for which).
 
     With `norm_data`, batch-norm statistics are estimated anew on every chip, but the value without noise is that of the
     model with its own.

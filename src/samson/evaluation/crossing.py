@@ -93,11 +93,11 @@ def upper_limit(values: NDArray[Any], confidence: float, resolution: float = 0.0
     `holds_up_to` is a level 2 % above the crossing, where 5 % is nominal (`benchmarks/coverage.py`; beside it Student's
     t alone):
 
-    | drops over chips: a·level² ± .001     | 5 chips   | 8         | 10        | 20        | 50        |
+    | drops over chips: a·level² ± .001     | 5 chips   | 10        | 15        | 20        | 50        |
     |---------------------------------------|-----------|-----------|-----------|-----------|-----------|
-    | a lognormal, σ = .2                   | .01 (.04) | .01 (.02) | .01 (.02) | .01 (.01) | .00 (.00) |
-    | a lognormal, σ = .6                   | .04 (.11) | .04 (.10) | .06 (.09) | .04 (.07) | .03 (.04) |
-    | a = max(ξ, 0), ξ ~ N(0, 1)            | .07 (.17) | .03 (.13) | .03 (.12) | .03 (.09) | .03 (.06) |
+    | a lognormal, σ = .2                   | .01 (.04) | .01 (.02) | .00 (.02) | .01 (.01) | .00 (.00) |
+    | a lognormal, σ = .6                   | .04 (.11) | .04 (.09) | .04 (.08) | .04 (.07) | .03 (.04) |
+    | a = max(ξ, 0), ξ ~ N(0, 1)            | .07 (.17) | .02 (.12) | .01 (.11) | .03 (.09) | .03 (.06) |
 
     More skewed drops, of rare chips that fail, pass more often: ask for a yield there, whose limit is exact.
 
