@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from samson.records import Estimate, EvaluationRecord, Measured, Subject
+from samson.records import CheckRecord, Estimate, EvaluationRecord, Measured, Subject
 from samson.report.evaluation import evaluation_page, half_width, headline, level_figure, shares_at, yield_figure
 from tests.builders import ENVIRONMENT
 
@@ -77,6 +77,18 @@ def test_the_page_says_what_was_measured() -> None:
     assert "0.94 [0.92, 0.96]<" in page
     assert "at most what stands below" in page
     assert "<script> on" not in page
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_what_a_faster_forward_changed_is_said(passed: bool) -> None:
+    check = CheckRecord((0.01, -0.01), Estimate(0.0, -0.031, 0.02), 0.05, passed)
+    rows = (replace(RECORD.measured[0], check=check), RECORD.measured[1])
+    page = evaluation_page(replace(RECORD, measured=rows, subject=replace(SUBJECT, autocast="bfloat16", compiled=True)))
+    assert "run in bfloat16 and compiled: on 2 chips" in page
+    assert "changes the mean by at most 3.1, with confidence" in page
+    assert ("At 0.1 it is <b>not shown to be within</b>" in page) is not passed
+    assert "The model was run as it is" in evaluation_page(RECORD)
+    assert "chips that were run plainly" not in evaluation_page(RECORD)
 
 
 def test_shares_follow_the_direction() -> None:

@@ -167,7 +167,35 @@ def _table(record: EvaluationRecord) -> str:
             )
         )
     note = "" if record.precision is None else f"<p class='soft'>Asked for: ±{record.precision:g}; * is wider.</p>"
-    return html_table(["Noise", metric, "sd between chips", "worst chip", "chips"], lines, "gain") + note
+    return (
+        html_table(["Noise", metric, "sd between chips", "worst chip", "chips"], lines, "gain") + note + _checks(record)
+    )
+
+
+def _checks(record: EvaluationRecord) -> str:
+    """What a faster forward changed, where there was one."""
+    found = [(row.label, row.check) for row in record.measured if row.check is not None]
+    if not found:
+        return ""
+    failed = [label for label, check in found if not check.passed]
+    metric = record.subject.metric
+    largest = max(max(abs(check.change.low), abs(check.change.high)) for _, check in found)
+    text = (
+        f"{_forward(record)}: on {len(found[0][1].differences)} chips that were run plainly too, it changes the mean "
+        f"by at most {value_text(metric, largest)}, with confidence."
+    )
+    if not failed:
+        return f"<p class='soft'>{text} That is within the intervals above.</p>"
+    return (
+        f"<p class='note'>{text} At {escape(', '.join(failed))} it is <b>not shown to be within</b> the interval: do "
+        "not rely on these values before they are measured plainly.</p>"
+    )
+
+
+def _forward(record: EvaluationRecord) -> str:
+    subject = record.subject
+    words = ([] if subject.autocast is None else [f"in {subject.autocast}"]) + ["compiled"] * subject.compiled
+    return f"The model was run {' and '.join(words) or 'as it is'}"
 
 
 def _is_wider(record: EvaluationRecord, row: Measured) -> bool:
@@ -182,6 +210,7 @@ def _what(record: EvaluationRecord) -> str:
         "Chips": f"seed {subject.chip_seed}: the same for every line",
         "Layers on the chip": ", ".join(subject.select) or "all that are by default",
         "Batch norm": "the model's own" if subject.norms_on is None else f"estimated anew from {subject.norms_on}",
+        "Forward": _forward(record),
         "Finished": record.finished,
     }
     for noise in dict.fromkeys(row.noise for row in record.measured):
