@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from samson.records import CheckRecord, Estimate, EvaluationRecord, Measured, Subject
-from samson.report.evaluation import evaluation_page, half_width, headline, level_figure, shares_at, yield_figure
+from samson.report.evaluation import evaluation_page, headline, level_figure
+from samson.report.yields import half_width, shares_at, yield_figure
 from tests.builders import ENVIRONMENT
 
 SUBJECT = Subject(

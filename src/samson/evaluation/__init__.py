@@ -1,17 +1,19 @@
 """Evidence: what a model is worth on many simulated chips, with intervals and paired differences."""
 
-from samson.evaluation.budget import Budget, noise_budget
+from samson.evaluation.budget import noise_budget
+from samson.evaluation.budget_result import Budget
 from samson.evaluation.checking import Check
 from samson.evaluation.correlation import RankCorrelation, rank_correlation
 from samson.evaluation.crossed import crossed_interval
 from samson.evaluation.curvature import Trace, hessian_top, hessian_trace
 from samson.evaluation.digital import Attempt, Suggestion
 from samson.evaluation.executors import EXECUTORS, Batched, Executor, Kept, Ray, Serial, Torchrun, executor_named
+from samson.evaluation.families import Family, family
 from samson.evaluation.landscape import Landscape, ascent_landscape, random_landscape
 from samson.evaluation.layers import Layer
 from samson.evaluation.layout import Layout, find_layout
 from samson.evaluation.metrics import METRICS, DataSetMetric, ExampleMetric, MeanThen
-from samson.evaluation.pairs import Difference, Family, Paired, compare, family
+from samson.evaluation.pairs import Difference, Paired, compare
 from samson.evaluation.ranking import LayerRow, Sensitivity
 from samson.evaluation.result import Evaluation
 from samson.evaluation.scoring import accuracy

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Unpack, get_args
+from typing import Any, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from samson.evaluation.budget_result import Budget, Criterion
 from samson.evaluation.crossing import ROUNDING, crossing, holds_up_to
 from samson.evaluation.data import Data, kept
 from samson.evaluation.result import Evaluation
@@ -19,76 +19,7 @@ from samson.evaluation.scoring import value_of
 from samson.evaluation.setting import Noise, Setting, prepare
 from samson.evaluation.statistics import CONFIDENCE, Interval
 from samson.evaluation.trials import TRIALS, Progress, evaluate
-from samson.noise import BitErrors, ChipModel, DeviceNoise, voltage_at
-
-Criterion = Literal["mean", "yield"]
-
-
-@dataclass(frozen=True, eq=False)
-class Budget:
-    """How much noise a network stands.
-
-    Args:
-        holds_up_to: The largest level of the grid such that it and all below keep the criterion, with confidence;
-            None if not even the lowest does.
-        interval: Estimate of the level at which the criterion is just kept, with its interval; an end or the
-            estimate is 0 where it lies below `low`, and infinity where it lies above `high`.
-        low: The lowest level asked about.
-        high: The highest level asked about.
-        clean: The value without noise, on the same examples.
-        evaluations: What was measured, by level, in ascending order.
-        max_drop: The drop that is allowed.
-        relative: Whether the drop is a fraction of the value without noise.
-        criterion: "mean" limits the mean drop over chips, "yield" the share of chips that drop by more.
-        min_yield: For "yield": the share of chips that must keep to `max_drop`.
-        confidence: Of limit and interval.
-        unit: What a level is: "level", "bit error rate" or "s".
-    """
-
-    holds_up_to: float | None
-    interval: Interval
-    low: float
-    high: float
-    clean: float
-    evaluations: dict[float, Evaluation]
-    max_drop: float
-    relative: bool
-    criterion: Criterion
-    min_yield: float
-    confidence: float
-    unit: str
-
-    @property
-    def at_least(self) -> bool:
-        """Whether even the highest level holds, so that the budget is at least that."""
-        return self.holds_up_to == self.high
-
-    @property
-    def voltage(self) -> float | None:
-        """For bit errors: the lowest V/V_min that holds, as a fraction; None if there is none."""
-        return voltage_at(self.holds_up_to) if self.unit == "bit error rate" and self.holds_up_to else None
-
-    @property
-    def energy_saved(self) -> float | None:
-        """For bit errors: the fraction of the energy of an access saved at `voltage`, about 1 − (V/V_min)²."""
-        return None if self.voltage is None else 1 - self.voltage**2
-
-    def __str__(self) -> str:
-        drop = f"{self.max_drop:g}{' of the value' if self.relative else ''}"
-        what = (
-            f"the mean drop is at most {drop}"
-            if self.criterion == "mean"
-            else f"at least {self.min_yield:.0%} of the chips drop by at most {drop}"
-        )
-        if self.holds_up_to is None:
-            held = f"none: at {self.unit} {self.low:g} it is not sure that {what}"
-        else:
-            held = f"{'at least ' * self.at_least}{self.unit} {self.holds_up_to:g}: up to there {what}"
-        chips = len(next(iter(self.evaluations.values())).trials)
-        i = self.interval
-        ends = [_named(value, self.low, self.high) for value in (i.mean, i.low, i.high)]
-        saved = "" if self.voltage is None else f"; V/V_min {self.voltage:.3f}, energy −{self.energy_saved:.0%}"
-        return f"{held} ({self.confidence:.0%}, {chips} chips); estimate {ends[0]} [{ends[1]}, {ends[2]}]{saved}"
+from samson.noise import BitErrors, ChipModel, DeviceNoise
 
 
 def noise_budget(
@@ -234,10 +165,6 @@ def _unit(noise: Noise, level: float) -> str:
     if isinstance(noise, BitErrors):
         return "bit error rate"
     return "s" if isinstance(noise, DeviceNoise) and noise.default_time_s == level else "level"
-
-
-def _named(level: float, low: float, high: float) -> str:
-    return f"< {low:g}" if level == 0 else f"> {high:g}" if math.isinf(level) else f"{level:.3g}"
 
 
 def _check(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Unpack
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from samson.evaluation.data import Data, check_pair, kept
-from samson.evaluation.differences import Spread, holm, spread, variance_ratio
+from samson.evaluation.differences import Spread, spread, variance_ratio
 from samson.evaluation.executors import Serial
 from samson.evaluation.metrics import as_metric
 from samson.evaluation.result import About, Evaluation
@@ -214,46 +214,6 @@ def compare(
             evaluate(model, data, noise, trials=trials, about=about, progress=told, **setting) for model in of_method
         )
     return Paired(results, shapes, about)
-
-
-@dataclass(frozen=True)
-class Family:
-    """Differences that are shown together, allowing for how many they are.
-
-    Args:
-        rows: By the label of the comparison and the method: the difference, its interval simultaneous with the others'
-            (Bonferroni) and its p-value adjusted by Holm.
-        statement: What the family is.
-    """
-
-    rows: dict[tuple[str, str], Difference]
-    statement: str
-
-
-def family(comparisons: Mapping[str, Paired], baseline: str, confidence: float = CONFIDENCE) -> Family:
-    """The differences of every method to a baseline in several comparisons, such as one a noise level.
-
-    Args:
-        comparisons: By a label, for example the noise level.
-        baseline: The method to which the others are compared.
-        confidence: That all intervals hold together, between 0 and 1.
-    """
-    names = {label: [name for name in paired.models if name != baseline] for label, paired in comparisons.items()}
-    size = sum(map(len, names.values()))
-    each = 1 - (1 - confidence) / max(size, 1)
-    rows = {
-        (label, name): comparisons[label].difference(name, baseline, each)
-        for label, of_label in names.items()
-        for name in of_label
-    }
-    adjusted = holm([row.p_value for row in rows.values()])
-    rows = {key: replace(row, p_value=p) for (key, row), p in zip(rows.items(), adjusted, strict=True)}
-    methods = len({name for of_label in names.values() for name in of_label})
-    return Family(
-        rows,
-        f"{size} differences to {baseline} ({methods} methods, {len(names)} levels): intervals hold together with "
-        f"{confidence:.0%} (Bonferroni), p-values after Holm",
-    )
 
 
 def _table(models: Sequence[Evaluation], about: About) -> NDArray[Any]:
