@@ -9,9 +9,10 @@ import plotly.graph_objects as go
 from samson.records import BudgetRecord
 from samson.report.figures import BASELINE_COLOUR, LAYOUT, PALETTE
 from samson.report.html import figure_div, html_row, html_table, page
+from samson.report.levels import chips_and_means
 from samson.report.values import interval_text, is_fraction, value_text
 
-COLOUR, LIMIT_COLOUR = PALETTE[5], PALETTE[4]
+LIMIT_COLOUR = PALETTE[4]
 
 
 def budget_page(record: BudgetRecord) -> str:
@@ -55,30 +56,7 @@ def budget_figure(record: BudgetRecord) -> go.Figure:
     """The mean over chips with its interval and every chip, against the level on a logarithmic axis."""
     scale = 100 if is_fraction(record.subject.metric) else 1
     levels = [row.level for row in record.measured if row.level is not None]
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[level for level, row in zip(levels, record.measured, strict=True) for _ in row.trials],
-        y=[scale * value for row in record.measured for value in row.trials],
-        mode="markers",
-        marker={"color": COLOUR, "size": 4, "opacity": 0.25},
-        name="every chip",
-        hoverinfo="skip",
-    )
-    estimates = [row.estimate for row in record.measured]
-    figure.add_scatter(
-        x=levels,
-        y=[scale * estimate.mean for estimate in estimates],
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [scale * (estimate.high - estimate.mean) for estimate in estimates],
-            "arrayminus": [scale * (estimate.mean - estimate.low) for estimate in estimates],
-        },
-        mode="lines+markers",
-        line={"color": COLOUR, "width": 2.5},
-        name="mean over chips",
-        hovertemplate="%{x:.3g}: %{y:.4g}",
-    )
+    figure = chips_and_means(levels, record.measured, scale)
     limit = record.max_drop * (abs(record.clean) if record.relative else 1)
     bound = record.clean - limit if record.subject.higher_is_better else record.clean + limit
     grey = {"color": BASELINE_COLOUR, "width": 1.5, "dash": "dot"}

@@ -8,12 +8,11 @@ from statistics import stdev
 import plotly.graph_objects as go
 
 from samson.records import EvaluationRecord, Measured
-from samson.report.figures import BASELINE_COLOUR, LAYOUT, PALETTE
+from samson.report.figures import BASELINE_COLOUR, LAYOUT
 from samson.report.html import figure_div, html_row, html_table, page
+from samson.report.levels import chips_and_means
 from samson.report.values import interval_text, is_fraction, value_text
 from samson.report.yields import yield_figure
-
-COLOUR = PALETTE[5]
 
 
 def evaluation_page(record: EvaluationRecord) -> str:
@@ -54,32 +53,7 @@ def level_figure(record: EvaluationRecord) -> go.Figure:
     scale = 100 if is_fraction(record.subject.metric) else 1
     in_proportion = all(row.level is not None and row.label == f"{row.level:g}" for row in record.measured)
     places = [row.level if in_proportion else row.label for row in record.measured]
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[place for place, row in zip(places, record.measured, strict=True) for _ in row.trials],
-        y=[scale * value for row in record.measured for value in row.trials],
-        text=[f"chip {number}" for row in record.measured for number in range(len(row.trials))],
-        mode="markers",
-        marker={"color": COLOUR, "size": 5, "opacity": 0.25},
-        name="every chip",
-        hovertemplate="%{text}: %{y:.4g}<extra></extra>",
-    )
-    estimates = [row.estimate for row in record.measured]
-    figure.add_scatter(
-        x=places,
-        y=[scale * estimate.mean for estimate in estimates],
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [scale * (estimate.high - estimate.mean) for estimate in estimates],
-            "arrayminus": [scale * (estimate.mean - estimate.low) for estimate in estimates],
-        },
-        customdata=[(scale * estimate.low, scale * estimate.high) for estimate in estimates],
-        mode="lines+markers",
-        line={"color": COLOUR, "width": 2.5},
-        name="mean over chips",
-        hovertemplate="%{y:.4g} [%{customdata[0]:.4g}, %{customdata[1]:.4g}]<extra></extra>",
-    )
+    figure = chips_and_means(places, record.measured, scale)
     grey = {"color": BASELINE_COLOUR, "width": 1.5, "dash": "dot"}
     figure.add_hline(
         y=scale * record.clean, line=grey, annotation_text="without noise", annotation_position="bottom right"
