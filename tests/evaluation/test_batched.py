@@ -1,7 +1,9 @@
 """Chips run at once: exactly the weights of one chip at a time, its scores up to rounding, in order."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils.data import DataLoader, TensorDataset
 
 from samson.evaluation import METRICS, Batched, DataSetMetric, ExampleMetric, Layout, Serial, evaluate, sensitivity
-from samson.evaluation.executors import batched
+from samson.evaluation.executors import group
 from samson.evaluation.task import Task
 from samson.noise import PCM, Gaussian, Periphery
 from tests.conftest import equal, snapshot
@@ -64,6 +66,20 @@ def cnn() -> nn.Module:
     return model
 
 
+class Attention(nn.Module):
+    """Attention reads the weight of its output layer without running that layer, whose pruning is a hook."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(6, 2, batch_first=True), nn.Linear(6, 3)
+        prune.l1_unstructured(self.attention.out_proj, "weight", 0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits from vectors that attend to one another."""
+        x = x[:, None] * torch.linspace(0.5, 1.5, 3)[:, None]
+        return self.head(self.attention(x, x, x)[0].mean(1))
+
+
 def computed() -> nn.Module:
     model = mlp()
     parametrizations.weight_norm(model[0])
@@ -96,6 +112,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], dict[st
     "shared, one alone": (Tokens, tokens, {"select": ["head", "encoder.*"]}),
     "shared, both": (Tokens, tokens, {"select": ["embedding", "head", nn.MultiheadAttention]}),
     "computed and pruned": (computed, vectors, {}),
+    "attention, pruned": (Attention, vectors, {"select": ["attention.out_proj"]}),
     "compiled": (compiled, vectors, {}),
 }
 
@@ -163,19 +180,18 @@ def test_weights_are_bitwise_those_of_each_chip(network: str, norms: bool, monke
     def spy(function: Any, **settings: Any) -> Any:
         return lambda stacked: seen.append(dict(stacked)) or vmap(function, **settings)(stacked)
 
-    vmap = batched.vmap
-    monkeypatch.setattr(batched, "vmap", spy)
+    vmap = group.vmap
+    monkeypatch.setattr(group, "vmap", spy)
     task = task_for(network, noise=Reading(), read_block=10, norm_batches=[images()] if norms else None)
     rows(Batched(CHIPS), task)
-    assert len(seen) == 3  # blocks
-    for block, stacked in enumerate(seen):
+    assert len(seen) == 1 + 3  # the first batch for the comparison with a chip alone, and blocks
+    for block, stacked in enumerate(seen[1:]):
         for place, number in enumerate(range(2, 2 + CHIPS)):
             chip = task.chip(number)
             with task.norms_of(chip), chip.at(reading=block + norms) as model:
-                own = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
                 assert len(stacked) >= len({t.place for t in chip.tensors})
                 for name, stack in stacked.items():
-                    assert torch.equal(stack[place], own[name])
+                    assert torch.equal(stack[place], attrgetter(name)(model))
                     assert not torch.equal(stack[place], stack[place - 1]) or "num_batches" in name
 
 
@@ -255,6 +271,53 @@ def test_what_takes_several_passes_is_told() -> None:
         sensitivity(mlp(), (vectors(), torch.randint(3, (EXAMPLES,))), Gaussian(0.1), executor=Batched())
     with pytest.raises(ValueError, match="`chips` must be ≥ 1, got 0"):
         Batched(0)
+
+
+class Listed(nn.Module):
+    """Reaches a weight by a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 3)
+        self.own = [self.inner.weight]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A product with it."""
+        return x @ self.own[0].T
+
+
+class Viewed(Listed):
+    """Reaches it by a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = [self.inner.weight.detach().view(3, 6)]
+
+
+@pytest.mark.parametrize("model", [Listed, Viewed])
+def test_weights_that_cannot_be_reached_are_told(model: type[nn.Module]) -> None:
+    """All chips would have the weights of the first."""
+    data = vectors(), torch.randint(3, (EXAMPLES,))
+    setting = {"trials": 3, "metric": "cross-entropy", "layout": Layout(10)}
+    assert len(set(evaluate(model(), data, Gaussian(0.2), **setting).trials)) == 3
+    with pytest.raises(RuntimeError, match="as it gives them alone.*such as a list or a view. Use executor=None"):
+        evaluate(model(), data, Gaussian(0.2), executor=Batched(), **setting)
+
+
+def test_what_a_model_keeps_of_a_pass_is_taken_back() -> None:
+    class Keeps(nn.Linear):
+        latest: Tensor | None = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            """The output, which is kept."""
+            self.latest = super().forward(x)
+            return self.latest
+
+    model = Keeps(6, 3)
+    data = vectors(), torch.randint(3, (EXAMPLES,))
+    evaluate(model, data, Gaussian(0.2), trials=3, executor=Batched(), layout=Layout(10))
+    assert "latest" not in vars(model) or model.latest.sum().isfinite()
+    copy.deepcopy(model)
 
 
 class Chooses(nn.Linear):

@@ -93,6 +93,13 @@ def limits(table: np.ndarray, bounds: tuple[float, float]) -> list[float]:
     return [mean, max(bounds[0], mean - half), min(bounds[1], mean + half)]
 
 
+def test_equal_chips_have_an_interval_of_the_resolution() -> None:
+    plan = with_plan(seeds=1, trials=20, methods={"sgd": {}}, levels=(0.1,))
+    [found] = summarise([record("sgd", 0, [[0.98] * 20], plan)])
+    half = stats.t.ppf(0.975, 19) / np.sqrt(20) / 360 / np.sqrt(12)
+    assert found.accuracy.high - found.accuracy.low == pytest.approx(2 * half)
+
+
 def test_unfinished_comparisons_use_the_seeds_that_both_have() -> None:
     rows = summarise([r for r in records() if (r.method, r.seed) != ("sgd", 1)])
     assert row(rows, "samson", 0.0).seeds == 2

@@ -1,5 +1,7 @@
 """Evaluation on chips: the number itself, common chips, and a model left as it was."""
 
+import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from samson.evaluation import accuracy, compare, evaluate
+from samson.evaluation import ExampleMetric, accuracy, compare, evaluate
 from samson.noise import Gaussian
 from tests.conftest import equal, make_model, snapshot
 
@@ -78,6 +80,26 @@ def test_compare_pairs_models_on_the_same_chips() -> None:
     a, b = paired.evaluations["a"].trials, paired.evaluations["b"].trials
     assert gap.mean == pytest.approx(sum(y - x for x, y in zip(a, b, strict=True)) / 10)
     assert gap.low < gap.mean < gap.high
+
+
+def test_a_model_that_writes_into_its_inputs_sees_the_same_data_each_time() -> None:
+    model = nn.Sequential(nn.ELU(inplace=True), nn.Linear(6, 3))
+    x, y = torch.randn(40, 6), torch.randint(3, (40,))
+    before = x.clone()
+    expected = evaluate(nn.Sequential(nn.ELU(), model[1]), (x, y), Gaussian(0.2), trials=3, metric="cross-entropy")
+    first, again = (evaluate(model, (x, y), Gaussian(0.2), trials=3, metric="cross-entropy") for _ in range(2))
+    assert first.trials == again.trials == pytest.approx(expected.trials)
+    assert torch.equal(x, before)
+
+
+def test_values_outside_of_the_bounds_are_told() -> None:
+    data = torch.randn(40, 6), torch.randint(3, (40,))
+    percent = ExampleMetric("percent", lambda y, t: 100.0 * (y.argmax(1) == t), higher_is_better=True, bounds=(0, 1))
+    with pytest.raises(ValueError, match=r"must stay within its `bounds` \(0, 1\), got values from 0 to 100"):
+        evaluate(nn.Linear(6, 3), data, Gaussian(0.2), trials=3, metric=percent)
+    for bounds in ((0.0, math.inf), (1.0, 1.0), (1.0, 0.0), (math.nan, 1.0)):
+        with pytest.raises(ValueError, match="`bounds` must be two finite numbers in ascending order"):
+            replace(percent, bounds=bounds)
 
 
 def test_bad_input_is_an_error() -> None:

@@ -64,14 +64,15 @@ def test_the_page_says_what_was_measured() -> None:
     for text in (
         "94.0 [92.0, 96.0]<",
         "60.0 [50.0, 72.0] *",
-        "±0.05",
+        "±5.0; * is wider",
         "at least what stands below",
         "359",
         "Gaussian(0.2)",
     ):
         assert text in page
     assert headline(RECORD) == (
-        "Accuracy 99.0 % without noise; <b>60.0 [50.0, 72.0] %</b> at noise 0.2, and 50.0 % on the worst of 3 chips."
+        "Accuracy 99.0 % without noise; <b>60.0 [50.0, 72.0] %</b> (wider than asked for) at noise 0.2, and 50.0 % on "
+        "the worst of 3 chips."
     )
     loss = replace(SUBJECT, metric="cross-entropy", higher_is_better=False, model="<script>")
     page = evaluation_page(replace(RECORD, subject=loss))
@@ -87,8 +88,9 @@ def test_what_a_faster_forward_changed_is_said(passed: bool) -> None:
     page = evaluation_page(replace(RECORD, measured=rows, subject=replace(SUBJECT, autocast="bfloat16", compiled=True)))
     assert "run in bfloat16 and compiled: on 2 chips" in page
     assert "changes the mean by at most 3.1, with confidence" in page
+    assert page.count("the model in bfloat16 and compiled") == 1
     assert ("At 0.1 it is <b>not shown to be within</b>" in page) is not passed
-    assert "The model was run as it is" in evaluation_page(RECORD)
+    assert "the model as it is" in evaluation_page(RECORD)
     assert "chips that were run plainly" not in evaluation_page(RECORD)
 
 

@@ -31,7 +31,7 @@ from samson.cli.options import (
     faster,
     setting_of,
 )
-from samson.cli.showing import chip_bar, shown, shown_interval, speaks, table_of, write_page
+from samson.cli.showing import chip_bar, show_checks, shown, shown_interval, speaks, table_of, write_page
 from samson.evaluation import noise_budget
 from samson.evaluation.trials import TRIALS
 from samson.experiments.errors import choose
@@ -124,6 +124,7 @@ def budget_model(
             str(len(result.trials)),
         )
     Console().print(table)
+    show_checks(((f"{level:.3g}", result.check) for level, result in found.evaluations.items()), metric)
     Console().print(f"Budget: {found}", highlight=False)
     record = budget_record(request, named, noise, family, found, setting, loaded)
     if out is not None:

@@ -33,7 +33,7 @@ from samson.cli.options import (
     kinds_of,
     setting_of,
 )
-from samson.cli.showing import chip_bar, shown, shown_check, shown_interval, shown_share, speaks, table_of, write_page
+from samson.cli.showing import chip_bar, show_checks, shown, shown_interval, shown_share, speaks, table_of, write_page
 from samson.evaluation import Evaluation, Setting, evaluate
 from samson.evaluation.trials import MAX_TRIALS, TRIALS
 from samson.experiments.subjects import Request, measured, noise_free, stamp, subject_of
@@ -109,9 +109,7 @@ def evaluate_model(
             str(len(result.trials)),
         )
     Console().print(table)
-    for kind, result in found:
-        if result.check is not None:
-            Console().print(f"{kind.label}: {shown_check(result.check, metric)}", highlight=False)
+    show_checks(((kind.label, result.check) for kind, result in found), metric)
     if any(not result.reached for _, result in found):
         Console().print(f"* wider than ±{precision:g}, even with the chips at hand", highlight=False)
     rows = tuple(measured(kind.label, kind.noise, kind.level, result) for kind, result in found)

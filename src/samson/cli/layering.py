@@ -31,7 +31,7 @@ from samson.cli.options import (
     kinds_of,
     setting_of,
 )
-from samson.cli.showing import chip_bar, speaks, write_page
+from samson.cli.showing import chip_bar, show_checks, speaks, write_page
 from samson.evaluation import sensitivity
 from samson.evaluation.trials import TRIALS
 from samson.experiments.subjects import Request, stamp
@@ -79,6 +79,7 @@ def sensitivity_of_model(
     if not speaks():
         return
     Console(width=max(Console().width, 100)).print(str(found), highlight=False, soft_wrap=True)
+    show_checks([("noise on all layers", found.check)], metric)
     if suggestion is not None:
         Console().print(str(suggestion), highlight=False, soft_wrap=True)
     environment, finished = stamp(loaded)

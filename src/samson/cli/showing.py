@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,12 +48,16 @@ def shown_interval(found: Interval, metric: str) -> str:
     return f"{shown(found.mean, metric)} [{shown(found.low, metric)}, {shown(found.high, metric)}]"
 
 
-def shown_check(check: Check, metric: str) -> str:
-    """What a lower precision or compiling changed."""
-    return (
-        f"the faster forward changes it by {shown_interval(check.change, metric)} on {len(check.differences)} chips, "
-        f"{'within' if check.passed else 'NOT shown to be within'} ±{shown(check.half_width, metric)}"
-    )
+def show_checks(checks: Iterable[tuple[str, Check | None]], metric: str) -> None:
+    """Print what a lower precision or compiling changed, by what it is about."""
+    for label, check in checks:
+        if check is not None:
+            Console().print(
+                f"{label}: the faster forward changes it by {shown_interval(check.change, metric)} on "
+                f"{len(check.differences)} chips, {'within' if check.passed else 'NOT shown to be within'} "
+                f"±{shown(check.half_width, metric)}",
+                highlight=False,
+            )
 
 
 def shown_share(result: Evaluation, value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from samson.evaluation.task import Task
 from samson.records import CheckRecord, Estimate
 
 CHECKED = 5
-"""Chips that are run twice, at most."""
+"""Chips that are run twice, at least; of more than 25, the square root of their number."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Check:
     change's own interval is compared. So what is left of the change, which nobody knows better, is no more than the
     answer leaves open anyway; the answer's interval, made wider by `limit` at both ends, allows for it. Where all
     chips have the very same value it passes, however narrow the interval. A check can fail because a few chips leave
-    too much open: it has shown no change then, but could not rule one out either.
+    too much open: it has shown no change then, but could not rule one out either. And it can miss a change that befalls
+    few chips: none of 5 is among the one in ten that overflow in .59 of all cases, none of 20 in .12.
 
     Args:
         differences: The value by the faster forward minus the plain one, one a chip.
@@ -90,7 +92,7 @@ def checked(
     """
     if task.layout.is_plain:
         return None
-    first = values[:CHECKED]
+    first = values[: max(CHECKED, math.isqrt(len(values)))]
     plain = executor.run(replace(task, layout=task.layout.plain), range(len(first)))
     differences = tuple(value - value_of(row) for value, row in zip(first, plain, strict=True))
     found = Check(differences, interval.half_width, resolution, confidence)

@@ -44,12 +44,12 @@ class Batch:
         return self._mapped(lambda t: t[start:end] if t.ndim and len(t) == size else t)
 
     def to(self, device: torch.device, *, channels_last: bool) -> Batch:
-        """The batch on a device, with 4-d inputs in channels-last order if asked."""
+        """A copy on a device, which a model may write into, with 4-d inputs in channels-last order if asked."""
 
         def moved(tensor: Tensor) -> Tensor:
             if channels_last and tensor.ndim == 4:
-                return tensor.to(device, memory_format=torch.channels_last)
-            return tensor.to(device)
+                return tensor.to(device, memory_format=torch.channels_last, copy=True)
+            return tensor.to(device, copy=True)
 
         return self._mapped(moved)
 

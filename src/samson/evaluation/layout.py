@@ -155,7 +155,8 @@ def _timed(model: nn.Module, sample: Tensor, sizes: Sequence[int], mode: Layout)
 
     def seconds(layout: Layout) -> float:
         order = torch.channels_last if layout.channels_last else torch.contiguous_format
-        batches = [part.contiguous(memory_format=order) for part in torch.split(sample, cast("int", layout.batch_size))]
+        parts = torch.split(sample, cast("int", layout.batch_size))
+        batches = [part.to(memory_format=order, copy=True) for part in parts]  # which a model may write into
         start = time.perf_counter()
         for batch in batches:
             forward(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -25,7 +26,10 @@ class ExampleMetric:
         name: Its name.
         score: Gives one value for each example, of shape (batch,), from the model's output and the targets.
         higher_is_better: Its direction, which yield, worst chip, budget and limits follow.
-        bounds: The smallest and largest possible value, if there are any.
+        bounds: The smallest and largest possible value, both finite; None if there is no such.
+
+    Raises:
+        ValueError: If `bounds` are not two finite numbers in ascending order.
 
     Example:
         >>> absolute = ExampleMetric("mae", lambda y, t: (y - t).abs().flatten(1).mean(1), higher_is_better=False)
@@ -35,6 +39,9 @@ class ExampleMetric:
     score: Callable[[Any, Any], Tensor]
     higher_is_better: bool
     bounds: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        _check_bounds(self.bounds)
 
 
 class Accumulator(Protocol):
@@ -60,13 +67,19 @@ class DataSetMetric:
         name: Its name.
         accumulator: Computes it; a copy is used, and moved to the model's device if it has a `to`.
         higher_is_better: Its direction.
-        bounds: The smallest and largest possible value, if there are any.
+        bounds: The smallest and largest possible value, both finite; None if there is no such.
+
+    Raises:
+        ValueError: If `bounds` are not two finite numbers in ascending order.
     """
 
     name: str
     accumulator: Accumulator
     higher_is_better: bool
     bounds: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        _check_bounds(self.bounds)
 
     def fresh(self, device: torch.device) -> Accumulator:
         """An accumulator of its own, empty, on a device."""
@@ -75,6 +88,14 @@ class DataSetMetric:
             accumulator = accumulator.to(device)
         accumulator.reset()
         return cast("Accumulator", accumulator)
+
+
+def _check_bounds(bounds: tuple[float, float] | None) -> None:
+    if bounds is not None and not -math.inf < bounds[0] < bounds[1] < math.inf:
+        raise ValueError(
+            f"`bounds` must be two finite numbers in ascending order, got {bounds!r}. Leave them out for a metric that "
+            "has no smallest or no largest value."
+        )
 
 
 Metric = ExampleMetric | DataSetMetric

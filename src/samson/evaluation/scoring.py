@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
@@ -109,6 +110,13 @@ class Tally:
             raise ValueError(
                 f"`metric` {self.metric.name!r} must be finite, got NaN or infinity: the network's outputs are not "
                 "finite on this chip, or an example has no target that counts. A metric of your own can bound them."
+            )
+        low, high = self.metric.bounds or (-math.inf, math.inf)
+        slack = 1e-6 * (high - low)  # of float32
+        if np.min(found) < low - slack or np.max(found) > high + slack:
+            raise ValueError(
+                f"`metric` {self.metric.name!r} must stay within its `bounds` {self.metric.bounds}, got values from "
+                f"{np.min(found):g} to {np.max(found):g}. Correct the bounds, or the unit of the metric."
             )
         return found
 

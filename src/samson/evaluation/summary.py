@@ -50,14 +50,14 @@ def summarise(records: Sequence[RunRecord], baseline: str = BASELINE) -> list[Su
                     method=method,
                     noise=plan.noise,
                     level=level,
-                    accuracy=_estimate(chips),
+                    accuracy=_estimate(chips, step),
                     over_seeds=_over_seeds(table, step, (0.0, 1.0)),
                     std=float(chips.std(ddof=1)) if len(chips) > 1 else 0.0,
                     worst=float(table.min()),
                     trials=len(chips),
                     seeds=len(own),
                     by_seed={seed: float(np.mean(values)) for seed, values in own.items()},
-                    gain=None if gains is None else _estimate(gains.mean(axis=0)),
+                    gain=None if gains is None else _estimate(gains.mean(axis=0), step),
                     gain_over_seeds=None if gains is None else _over_seeds(gains, step, (-1.0, 1.0)),
                 )
             )
@@ -75,10 +75,10 @@ def _gains(own: dict[int, tuple[float, ...]], baseline: dict[int, tuple[float, .
     return np.subtract([own[seed] for seed in common], [baseline[seed] for seed in common]) if common else None
 
 
-def _estimate(chips: NDArray[np.float64]) -> Estimate:
+def _estimate(chips: NDArray[np.float64], step: float) -> Estimate:
     if len(chips) == 1:
         return Estimate(*[float(chips[0])] * 3)
-    interval = mean_interval(chips.tolist())
+    interval = mean_interval(chips.tolist(), resolution=step)
     return Estimate(interval.mean, interval.low, interval.high)
 
 

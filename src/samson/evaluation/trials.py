@@ -115,8 +115,6 @@ def evaluate(
         )
     prepared = prepare(model, data, noise, **setting)
     task = prepared.task
-    if precision is not None and about == "population":
-        _check_floor(task.clean(), precision, confidence)
     largest = trials or TRIALS if precision is None else max_trials
     look = Look(1, largest, confidence) if precision is None else first_look(largest, confidence)
     if stopping == "betting":
@@ -129,6 +127,8 @@ def evaluate(
     while True:
         for row in prepared.executor.run(task, range(len(rows), look.size)):
             rows.append(row)
+            if len(rows) == 2 and about == "population":
+                _check_examples(rows, precision, confidence)
             if progress is not None:
                 if len(rows) in (2, 5) or len(rows) % 10 == 0:
                     shown = _result(start, rows, look.level).interval
@@ -177,16 +177,24 @@ def _own_order(data: Data) -> bool:
     )
 
 
-def _check_floor(clean: Scores, precision: float, confidence: float) -> None:
-    assert isinstance(clean, np.ndarray)
-    examples = len(clean)
-    std = float(np.std(clean, ddof=1, dtype=np.float64)) if examples > 1 else 0.0
-    floor = float(stdtrit(max(examples - 1, 1), (1 + confidence) / 2)) * std / math.sqrt(examples)
+def _check_examples(rows: Sequence[Scores], precision: float | None, confidence: float) -> None:
+    """From two chips: whether examples are enough for an interval, and for its precision with any number of chips."""
+    first, second = (np.asarray(row, dtype=np.float64) for row in rows)
+    examples = len(first)
+    if examples < 2:
+        raise ValueError("`data` must hold at least 2 examples for a population, got 1. Use more, or about='test_set'.")
+    if precision is None:
+        return
+    # The mean product estimates the variance between examples' means over all chips; it is at least three standard
+    # errors less.
+    products = (first - first.mean()) * (second - second.mean())
+    least = float(products.mean() - 3 * products.std(ddof=1) / math.sqrt(examples))
+    floor = float(stdtrit(examples - 1, (1 + confidence) / 2)) * math.sqrt(max(0.0, least) / examples)
     if floor > precision:
         raise ValueError(
-            f"`precision` must be at least {floor:.2g} for a population, got {precision}: that is what these "
-            f"{examples} examples leave open where noise changes nothing, whatever the number of chips. Use more "
-            "examples, or about='test_set'."
+            f"`precision` must be at least {floor:.2g} for a population, got {precision}: by the first two chips, that "
+            f"is what these {examples} examples leave open whatever the number of chips. Use more examples, or "
+            "about='test_set'."
         )
 
 

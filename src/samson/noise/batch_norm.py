@@ -155,7 +155,7 @@ def _reestimate(model: nn.Module, layers: dict[str, _BatchNorm], batches: Iterab
             stack.enter_context(layer.register_forward_pre_hook(partial(normalise, name), with_kwargs=True))
         for batch in batches:
             inputs = [batch] if isinstance(batch, Tensor) else batch[:-1] or batch
-            model(*(part.to(device) for part in inputs))
+            model(*(part.to(device, copy=True) for part in inputs))  # which it may write into
     if not pooled:
         raise ValueError(
             "`batches` must run the model's batch-norm layers, but none had an input. An iterator can be run through "

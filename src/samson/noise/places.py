@@ -178,8 +178,8 @@ class Masked(Place):
 
     @property
     def carriers(self) -> list[tuple[nn.Module, str]]:
-        """The original."""
-        return [(self.modules[0], f"{self.attribute}_orig")]
+        """The original, and what attention reads without running the layer, whose hook would compute it."""
+        return [(self.modules[0], f"{self.attribute}_orig"), (self.modules[0], self.attribute)]
 
     def _inputs(self) -> tuple[nn.Parameter, Tensor]:
         module = self.modules[0]

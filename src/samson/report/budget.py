@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from samson.records import BudgetRecord
 from samson.report.figures import BASELINE_COLOUR, LAYOUT, PALETTE
+from samson.report.forward import check_note, forward_text
 from samson.report.html import figure_div, html_row, html_table, page
 from samson.report.levels import chips_and_means
 from samson.report.values import interval_text, is_fraction, value_text
@@ -93,7 +94,10 @@ def _table(record: BudgetRecord) -> str:
                 ]
             )
         )
-    return html_table([record.unit, record.subject.metric, "worst chip", ""], lines, "gain")
+    subject = record.subject
+    how = forward_text(subject.autocast, subject.compiled)
+    table = html_table([record.unit, subject.metric, "worst chip", ""], lines, "gain")
+    return table + check_note(subject.metric, [(row.label, row.check) for row in record.measured], how)
 
 
 def _what(record: BudgetRecord) -> str:
@@ -104,6 +108,7 @@ def _what(record: BudgetRecord) -> str:
         "Data": subject.data,
         "Without noise": value_text(subject.metric, record.clean),
         "Chips": f"{len(record.measured[0].trials)}, the same at every level, seed {subject.chip_seed}",
+        "Forward": f"the model {forward_text(subject.autocast, subject.compiled)}",
         "Layers on the chip": ", ".join(subject.select) or "all that are by default",
     }
     return html_table([], (html_row(item) for item in facts.items()), "facts")

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from samson.records import EvaluationRecord, Measured
 from samson.report.figures import BASELINE_COLOUR, LAYOUT
+from samson.report.forward import check_note, forward_text
 from samson.report.html import figure_div, html_row, html_table, page
 from samson.report.levels import chips_and_means
 from samson.report.values import interval_text, is_fraction, value_text
@@ -31,6 +32,7 @@ def evaluation_page(record: EvaluationRecord) -> str:
         metric=escape(subject.metric),
         better="at least" if subject.higher_is_better else "at most",
         confidence=f"{100 * subject.confidence:g} %",
+        examples=examples,
         about=f"measured on {examples} examples, and not of other examples"
         if subject.about == "test_set"
         else "and on other examples of the same kind",
@@ -41,9 +43,10 @@ def headline(record: EvaluationRecord) -> str:
     """What the record says of the last kind of chip, in a sentence."""
     metric, last = record.subject.metric, record.measured[-1]
     unit = " %" if is_fraction(metric) else ""
+    wider = " (wider than asked for)" if _is_wider(record, last) else ""
     return (
         f"{escape(metric.capitalize())} {value_text(metric, record.clean)}{unit} without noise; "
-        f"<b>{interval_text(metric, last.estimate)}{unit}</b> at {escape(_named(last))}, "
+        f"<b>{interval_text(metric, last.estimate)}{unit}</b>{wider} at {escape(_named(last))}, "
         f"and {value_text(metric, last.worst)}{unit} on the worst of {len(last.trials)} chips."
     )
 
@@ -82,36 +85,14 @@ def _table(record: EvaluationRecord) -> str:
                 ]
             )
         )
-    note = "" if record.precision is None else f"<p class='soft'>Asked for: ±{record.precision:g}; * is wider.</p>"
-    return (
-        html_table(["Noise", metric, "sd between chips", "worst chip", "chips"], lines, "gain") + note + _checks(record)
-    )
-
-
-def _checks(record: EvaluationRecord) -> str:
-    """What a faster forward changed, where there was one."""
-    found = [(row.label, row.check) for row in record.measured if row.check is not None]
-    if not found:
-        return ""
-    failed = [label for label, check in found if not check.passed]
-    metric = record.subject.metric
-    largest = max(max(abs(check.change.low), abs(check.change.high)) for _, check in found)
-    text = (
-        f"{_forward(record)}: on {len(found[0][1].differences)} chips that were run plainly too, it changes the mean "
-        f"by at most {value_text(metric, largest)}, with confidence."
-    )
-    if not failed:
-        return f"<p class='soft'>{text} That is within the intervals above.</p>"
-    return (
-        f"<p class='note'>{text} At {escape(', '.join(failed))} it is <b>not shown to be within</b> the interval: do "
-        "not rely on these values before they are measured plainly.</p>"
-    )
+    table = html_table(["Noise", metric, "sd between chips", "worst chip", "chips"], lines, "gain")
+    if record.precision is not None:
+        table += f"<p class='soft'>Asked for: ±{value_text(metric, record.precision)}; * is wider.</p>"
+    return table + check_note(metric, [(row.label, row.check) for row in record.measured], _forward(record))
 
 
 def _forward(record: EvaluationRecord) -> str:
-    subject = record.subject
-    words = ([] if subject.autocast is None else [f"in {subject.autocast}"]) + ["compiled"] * subject.compiled
-    return f"The model was run {' and '.join(words) or 'as it is'}"
+    return forward_text(record.subject.autocast, record.subject.compiled)
 
 
 def _is_wider(record: EvaluationRecord, row: Measured) -> bool:
@@ -123,10 +104,11 @@ def _what(record: EvaluationRecord) -> str:
     facts = {
         "Model": subject.model + ("" if subject.weights is None else f", weights {subject.weights}"),
         "Data": subject.data + ("" if subject.examples is None else f", {subject.examples} examples"),
-        "Chips": f"seed {subject.chip_seed}: the same for every line",
+        "Chips": f"seed {subject.chip_seed}; every line has the same, or the first of them",
         "Layers on the chip": ", ".join(subject.select) or "all that are by default",
         "Batch norm": "the model's own" if subject.norms_on is None else f"estimated anew from {subject.norms_on}",
-        "Forward": _forward(record),
+        "Forward": f"the model {_forward(record)}",
+        "Readings": "one a chip" if subject.read_block is None else f"one for each {subject.read_block} examples",
         "Finished": record.finished,
     }
     for noise in dict.fromkeys(row.noise for row in record.measured):

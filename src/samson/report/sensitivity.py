@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from samson.records import Estimate, SensitivityRecord
 from samson.report.figures import BASELINE_COLOUR, LAYOUT, PALETTE
+from samson.report.forward import check_note, forward_text
 from samson.report.html import figure_div, html_row, html_table, page
 
 ALONE_COLOUR, GAIN_COLOUR = PALETTE[4], PALETTE[1]
@@ -21,7 +22,10 @@ def sensitivity_page(record: SensitivityRecord) -> str:
         title=escape(f"{record.network}: which layers lose the {record.metric}"),
         headline=headline(record),
         figure=figure_div(sensitivity_figure(record), "sensitivity"),
-        table=sensitivity_table(record),
+        table=sensitivity_table(record)
+        + check_note(
+            record.metric, [("noise on all layers", record.check)], forward_text(record.autocast, record.compiled)
+        ),
         suggestion=_suggestion(record),
         what=_what(record),
         versions=html_table([], (html_row([k, str(v)]) for k, v in vars(record.environment).items()), "facts"),
@@ -174,6 +178,7 @@ def _what(record: SensitivityRecord) -> str:
         "Noise": record.noise,
         "Metric": f"{record.metric}, {'higher' if record.higher_is_better else 'lower'} is better",
         "Chips": f"{len(record.noisy)}, the same for every line (seed {record.seed})",
+        "Forward": f"the model {forward_text(record.autocast, record.compiled)}",
         "Finished": record.finished,
     }
     return html_table([], (html_row(item) for item in facts.items()), "facts")

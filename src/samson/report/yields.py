@@ -38,7 +38,8 @@ def yield_figure(record: EvaluationRecord) -> go.Figure:
         figure.add_scatter(
             x=[scale * value for value in values],
             y=[100 * share for share in shares],
-            mode="lines",
+            mode="lines+markers",
+            marker={"size": 4},
             line={"width": 2.5, "shape": step, "color": colour},
             name=row.label,
             legendgroup=row.label,
