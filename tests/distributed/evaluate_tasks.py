@@ -53,7 +53,7 @@ def _node() -> str:
     return ray.get_runtime_context().get_node_id()
 
 
-class Watching:
+class Watching(Executor):
     """An executor whose trials are watched."""
 
     def __init__(self, executor: Executor, folder: Path, **settings: float | str) -> None:
@@ -61,17 +61,17 @@ class Watching:
         folder.mkdir(exist_ok=True)
         self.task: Watched | None = None
 
-    def run(self, task: Task, numbers: Sequence[int]) -> Iterator[Scores]:
+    def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[dict[int, Scores]]:
         if self.task is None:
             whole = {f.name: getattr(task, f.name) for f in fields(task)}
             self.task = Watched(**whole, folder=self.folder, **self.settings)
-        return self.executor.run(self.task, numbers)
+        return self.executor.finished(self.task, numbers)
 
     def agree(self, find: Callable[[], object]) -> object:
         return self.executor.agree(find)
 
-    def layout(self, model: nn.Module, data: Data) -> Layout:
-        return self.executor.layout(model, data)
+    def layout(self, model: nn.Module, data: Data, **mode: object) -> Layout:
+        return self.executor.layout(model, data, **mode)
 
     def begun(self) -> dict[int, int]:
         """How often each trial was begun."""

@@ -182,6 +182,30 @@ def explained(resume: Path | None = None) -> Iterator[None]:
         raise
     except (ValueError, TypeError) as error:
         raise SetupError(as_options(str(error))) from error
+    except RuntimeError as error:
+        if not str(error).startswith("`executor`"):
+            raise
+        raise SetupError(as_options(str(error))) from error
+    except OSError as error:
+        if resume is None or not _is_below(error.filename, resume):
+            raise
+        raise SetupError(
+            f"--resume must be a folder that can be written, got {str(resume)!r}: {error.strerror}.\nGive another one."
+        ) from error
+
+
+def _is_below(path: object, folder: Path) -> bool:
+    return isinstance(path, str) and Path(path).absolute().is_relative_to(folder.absolute())
+
+
+IN_OPTIONS = {
+    "executor=None": "--executor serial",
+    "layout.plain": "neither --autocast nor --compiled",
+    "`layout`": "a layout",
+    "`sensitivity`": "sensitivity",
+    "`Kept`": "--resume",
+}
+"""Words of the library by those of the command line."""
 
 
 def as_options(message: str) -> str:
@@ -191,4 +215,6 @@ def as_options(message: str) -> str:
         >>> as_options("`max_trials` must be at least 2, got 1.")
         '--max-trials must be at least 2, got 1.'
     """
+    for word, other in IN_OPTIONS.items():
+        message = message.replace(word, other)
     return re.sub(r"`([a-z_]+)`", lambda found: "--" + found[1].replace("_", "-"), message)

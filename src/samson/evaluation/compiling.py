@@ -9,7 +9,8 @@ from types import FunctionType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 
 def shape_of(model: nn.Module) -> tuple[object, ...]:
@@ -25,21 +26,35 @@ def call(model: nn.Module, *inputs: Any, **keywords: Any) -> Any:
     return model(*inputs, **keywords)
 
 
-@cache
-def compiled_call(shape: object) -> Callable[..., Any]:
-    """`call` for models of one shape (`shape_of`), which share what is compiled; no model is kept alive by it.
+def shapes_of(*inputs: Any) -> tuple[object, ...]:
+    """Shapes, strides and types of the tensors in a batch."""
+    return tuple((tuple(t.shape), t.stride(), t.dtype) for t in tree_leaves(inputs) if isinstance(t, Tensor))
 
-    Each shape has code of its own, since torch stops compiling a function after 8 times. Sizes of batches are never
-    taken together: which code computes a batch would then depend on what was computed before.
+
+@cache
+def compiled_call(model: object, inputs: object) -> Callable[..., Any]:
+    """`call` for models and batches of one shape, which share what is compiled; no model is kept alive by it.
+
+    Each pair of shapes has code of its own: torch stops compiling a function after 8 times and then runs it as it is
+    written, and which code computes a batch must not depend on what was computed before. For the same reason sizes of
+    batches are never taken together.
+
+    Args:
+        model: What `shape_of` gives.
+        inputs: What `shapes_of` gives.
     """
     own = FunctionType(call.__code__.replace(), globals())
     compiled: Callable[..., Any] = torch.compile(own, dynamic=False)
     return compiled
 
 
-def hooks_noticed() -> AbstractContextManager[object]:
-    """A block in which what is compiled is compiled anew for a model with other hooks; torch's default ignores them."""
+def strictly() -> AbstractContextManager[object]:
+    """A block in which a model with other hooks is compiled anew, and what torch stops compiling is an error.
+
+    Torch's default ignores hooks that come or go, and runs as written what it has compiled 8 times.
+    """
     import torch._dynamo.config as dynamo  # slow to import
 
-    block: AbstractContextManager[object] = dynamo.patch(skip_nnmodule_hook_guards=False)
+    limit = next(n for n in ("fail_on_recompile_limit_hit", "fail_on_cache_limit_hit") if hasattr(dynamo, n))
+    block: AbstractContextManager[object] = dynamo.patch({"skip_nnmodule_hook_guards": False, limit: True})
     return block

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from samson.evaluation.compiling import call, compiled_call, hooks_noticed, shape_of
+from samson.evaluation.compiling import call, compiled_call, shape_of, shapes_of, strictly
 from samson.evaluation.data import BATCH, Data, as_batches, is_pair
 from samson.evaluation.scoring import device_of
 from samson.noise.calibration import evaluation_mode
@@ -37,8 +37,8 @@ class Layout:
         channels_last: Whether 4-d inputs are put in channels-last order.
         autocast: The lower precision of `torch.autocast` in which the model runs, "bfloat16" or "float16"; None leaves
             it as it is. Metrics see its outputs in float32. Weights of float64 are not lowered, by torch's rule.
-        compiled: Whether the model is run by `torch.compile`, which compiles once for each of the first 8 shapes of a
-            batch, for tens of seconds, and needs a compiler. The model itself stays as it is.
+        compiled: Whether the model is run by `torch.compile`, which compiles once for each shape of a batch, for
+            seconds to tens of seconds, and needs a compiler. The model itself stays as it is.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -70,10 +70,11 @@ class Layout:
 
     def forward(self, model: nn.Module) -> Callable[..., Any]:
         """What to call instead of the model."""
-        own = compiled_call(shape_of(model)) if self.compiled else call
+        shape = shape_of(model) if self.compiled else None
 
         def run(*inputs: Any, **keywords: Any) -> Any:
-            with self.lowered(model), hooks_noticed() if self.compiled else nullcontext():
+            own = compiled_call(shape, shapes_of(inputs, keywords)) if self.compiled else call
+            with self.lowered(model), strictly() if self.compiled else nullcontext():
                 output = own(model, *inputs, **keywords)
             return self.raised(output)
 

@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+import torch
 from torch import nn
 
 from samson.evaluation.data import Data, as_batches, check_pair
 from samson.evaluation.executors import Executor, Serial
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import Metric, as_metric
+from samson.evaluation.scoring import device_of
 from samson.evaluation.task import Task
 from samson.noise import ChipModel, WeightNoise, on_chip
 from samson.noise.periphery import Periphery
@@ -85,6 +87,11 @@ def prepare(
     check_pair(data)
     on_chip(model, select)
     executor = executor or Serial()
+    if layout is not None and layout.autocast is not None and torch.is_autocast_enabled(device_of(model).type):
+        raise ValueError(
+            f"`layout` must not ask for {layout.autocast} inside a block of torch.autocast, where what that changes "
+            "cannot be measured. Leave the block, or use layout.plain."
+        )
     if layout is not None and layout.compiled and periphery is not None:
         raise ValueError(
             "`layout` must not be compiled with a periphery, which computes by hooks of its own on each chip. "

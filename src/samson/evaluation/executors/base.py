@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar, cast
+from typing import TypeVar, cast
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -18,38 +19,47 @@ from samson.optim.sharding import is_sharded
 T = TypeVar("T")
 
 
-class Executor(Protocol):
-    """Runs trials of a task somewhere."""
+Finished = dict[int, Scores]
+"""Scores by the number of their trial."""
+
+
+class Executor(ABC):
+    """Runs trials of a task somewhere. One of your own needs `finished`; the rest suits what one process asks for."""
+
+    @abstractmethod
+    def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Finished]:
+        """Run the trials of these numbers; all that is there comes at once, in any order."""
 
     def run(self, task: Task, numbers: Sequence[int]) -> Iterator[Scores]:
         """The scores of the trials of these numbers, in this order."""
+        return _in_order(self.finished(task, numbers), numbers)
 
     def agree(self, find: Callable[[], T]) -> T:
         """What one process finds, for all that run this program together."""
-
-    def layout(self, model: nn.Module, data: Data, *, autocast: str | None = None, compiled: bool = False) -> Layout:
-        """How the data are put through a model, for all that run this program together (see `find_layout`)."""
-
-
-class OneProcess:
-    """What executors have in common of which one process asks for trials."""
-
-    def agree(self, find: Callable[[], T]) -> T:
-        """What it finds."""
         return find()
 
     def layout(self, model: nn.Module, data: Data, *, autocast: str | None = None, compiled: bool = False) -> Layout:
-        """The fastest in this process (see `find_layout`)."""
+        """How the data are put through a model, for all that run this program together (see `find_layout`)."""
         return find_layout(model, data, autocast=autocast, compiled=compiled)
 
 
+def _in_order(finished: Iterator[Finished], numbers: Sequence[int]) -> Iterator[Scores]:
+    found: Finished = {}
+    for number in numbers:
+        while number not in found:
+            found |= next(finished)
+        yield found.pop(number)
+    for _ in finished:  # what an executor does at its end
+        pass
+
+
 @dataclass(frozen=True)
-class Serial(OneProcess):
+class Serial(Executor):
     """One trial after the other, in this process."""
 
-    def run(self, task: Task, numbers: Sequence[int]) -> Iterator[Scores]:
+    def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Finished]:
         """Run them here."""
-        return (task(number) for number in numbers)
+        return ({number: task(number)} for number in numbers)
 
 
 def on_its_own(task: Task) -> Task:

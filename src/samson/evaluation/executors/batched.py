@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from samson.evaluation.executors.base import OneProcess, on_its_own
+from samson.evaluation.executors.base import Executor, Finished, on_its_own
 from samson.evaluation.executors.group import Group
-from samson.evaluation.scoring import Scores
 from samson.evaluation.task import Task
 
 UNREACHABLE = (nn.RNNBase, nn.DataParallel, torch.jit.ScriptModule)
@@ -18,7 +17,7 @@ UNREACHABLE = (nn.RNNBase, nn.DataParallel, torch.jit.ScriptModule)
 
 
 @dataclass(frozen=True)
-class Batched(OneProcess):
+class Batched(Executor):
     """Several chips at once, in this process: for small networks on a GPU, which one chip does not keep busy.
 
     The weights of `chips` chips are stacked, each exactly as it would be alone, and `torch.func.vmap` runs the model,
@@ -55,19 +54,19 @@ class Batched(OneProcess):
         if self.chips < 1:
             raise ValueError(f"`chips` must be ≥ 1, got {self.chips!r}.")
 
-    def run(self, task: Task, numbers: Sequence[int]) -> Iterator[Scores]:
-        """Run them here; progress comes `chips` at a time."""
+    def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Finished]:
+        """Run them here, `chips` at a time."""
         task = on_its_own(task)
         _require_batchable(task)
         groups = [numbers[start : start + self.chips] for start in range(0, len(numbers), self.chips)]
-        return (row for group in groups for row in self._rows(task, group, first=group is groups[0]))
+        return (self._scores(task, group, first=group is groups[0]) for group in groups)
 
     @staticmethod
-    def _rows(task: Task, numbers: Sequence[int], *, first: bool) -> list[Scores]:
+    def _scores(task: Task, numbers: Sequence[int], *, first: bool) -> Finished:
         group = Group(task, [task.chip(number) for number in numbers])
         if first and len(numbers) > 1:
             group.verify()
-        return group.scores()
+        return dict(zip(numbers, group.scores(), strict=True))
 
 
 def _require_batchable(task: Task) -> None:

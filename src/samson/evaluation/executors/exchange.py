@@ -1,4 +1,4 @@
-"""What ranks tell each other: plain bytes, so that nothing is unpickled."""
+"""What ranks tell each other of trials, and what is kept of them: plain bytes, which need no unpickling."""
 
 from __future__ import annotations
 

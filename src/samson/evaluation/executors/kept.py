@@ -8,19 +8,18 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from samson.evaluation.data import Data, is_pair
-from samson.evaluation.executors.base import Executor, Serial, alone, on_its_own
+from samson.evaluation.executors.base import Executor, Finished, Serial, alone, on_its_own
 from samson.evaluation.executors.batched import Batched
 from samson.evaluation.executors.exchange import as_bytes, from_bytes
 from samson.evaluation.executors.identity import Fact, facts_of
 from samson.evaluation.fingerprint import fingerprint
 from samson.evaluation.layout import Layout, find_layout, layout_key
-from samson.evaluation.scoring import Scores
 from samson.evaluation.task import Task
 from samson.records import RecordError, read_json, replace_file, write_json
 
@@ -31,7 +30,7 @@ DIGEST = sha256().digest_size
 
 
 @dataclass(eq=False)
-class Kept:
+class Kept(Executor):
     """Runs trials elsewhere and keeps each in a folder as soon as it is there; those that are there are not run again.
 
     An evaluation that was interrupted goes on where it stopped when it is started again, and one with more trials takes
@@ -45,7 +44,8 @@ class Kept:
     `fingerprint`: after a change in a function that these call, use another folder. A model that changes attributes of
     its own as it runs, such as a counter, may be taken for another, and its trials run again.
 
-    With `Torchrun`, the folder of rank 0 counts.
+    With `Torchrun`, the folder of rank 0 counts. Over `Batched` the result is the same up to rounding: chips that are
+    missing are run in other groups.
 
     Args:
         folder: Where trials are kept; it is made if need be, and may be deleted when no evaluation uses it.
@@ -69,25 +69,21 @@ class Kept:
 
     folder: Path | str
     executor: Executor = field(default_factory=Serial)
-    _keys: WeakKeyDictionary[Task, str] = field(default_factory=WeakKeyDictionary, init=False, repr=False)
+    _keys: WeakKeyDictionary[Task, tuple[str, str]] = field(default_factory=WeakKeyDictionary, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if Path(self.folder).exists() and not Path(self.folder).is_dir():
             raise ValueError(f"`folder` must be a folder, or not be there yet, got the file {str(self.folder)!r}.")
 
-    def run(self, task: Task, numbers: Sequence[int]) -> Iterator[Scores]:
+    def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Finished]:
         """Take them from the folder, and run the others."""
         task = on_its_own(task)
         found = self.executor.agree(lambda: self._found(task, numbers))
-        missing = [number for number in numbers if number not in found]
-        rows = iter(self.executor.run(task, missing) if missing else ())
-        for number in numbers:
-            if number in found:
-                yield from_bytes(found[number])
-            else:
-                row = next(rows)
-                self.executor.agree(partial(self._keep, task, number, as_bytes(row)))
-                yield row
+        yield {number: from_bytes(data) for number, data in found.items()}
+        # Also where none is missing: ranks compare what they evaluate.
+        for rows in self.executor.finished(task, [number for number in numbers if number not in found]):
+            self.executor.agree(partial(self._keep, task, rows))
+            yield rows
 
     def agree(self, find: Callable[[], T]) -> T:
         """As where the trials run."""
@@ -97,31 +93,41 @@ class Kept:
         """The one that was found for such a model and such data before, or else now."""
         whole = alone(model)
         found = self.executor.agree(lambda: self._layout(whole, data, autocast))
-        return replace(found, compiled=compiled)
+        return replace(found, autocast=autocast, compiled=compiled)
 
     def _layout(self, model: nn.Module, data: Data, autocast: str | None) -> Layout:
         if not is_pair(data):
             return find_layout(model, data, autocast=autocast)
         path = Path(self.folder, "layouts", f"{fingerprint(layout_key(model, data, autocast))}.json")
-        try:
-            return read_json(path, Layout)
-        except RecordError:
-            layout = find_layout(model, data, autocast=autocast)
-            write_json(path, layout)
-            return layout
+        layout: Layout | None = None
+        for _ in range(2):  # another process may have written one while this one searched
+            try:
+                return read_json(path, Layout)
+            except RecordError:
+                layout = layout or find_layout(model, data, autocast=autocast)
+        write_json(path, layout)
+        return cast("Layout", layout)
 
     def _found(self, task: Task, numbers: Sequence[int]) -> dict[int, bytes]:
         """What the folder holds of these trials, whole."""
         return {number: data for number in numbers if (data := self._read(task, number)) is not None}
 
     def _read(self, task: Task, number: int) -> bytes | None:
-        path = self._path(task, number)
-        content = path.read_bytes() if path.exists() else b""
+        try:
+            content = self._path(task, number).read_bytes()
+        except OSError:
+            return None
         data, check = content[:-DIGEST], content[-DIGEST:]
         return data if check == self._check(task, number, data) else None
 
-    def _keep(self, task: Task, number: int, data: bytes) -> None:
-        replace_file(self._path(task, number), data + self._check(task, number, data))
+    def _keep(self, task: Task, rows: Finished) -> None:
+        about = self._path(task, 0).with_name("task.json")
+        if not about.exists():
+            about.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(about, self._keys[task][1].encode())
+        for number, row in rows.items():
+            data = as_bytes(row)
+            replace_file(self._path(task, number), data + self._check(task, number, data))
 
     def _check(self, task: Task, number: int, data: bytes) -> bytes:
         return sha256(f"{self._key(task)} {number} ".encode() + data).digest()
@@ -130,15 +136,12 @@ class Kept:
         return Path(self.folder, self._key(task), f"{number}.npy")
 
     def _key(self, task: Task) -> str:
-        """The name of the task's folder, which is made when it is first asked for."""
+        """The name of the task's folder."""
         if task not in self._keys:
             facts = facts_of(task)
             if isinstance(self.executor, Batched):  # rounds in its own way
                 facts["executor"] = Fact(repr(self.executor), fingerprint(repr(self.executor)))
             key = fingerprint({name: fact.fingerprint for name, fact in facts.items()})
-            folder = Path(self.folder, key)
-            folder.mkdir(parents=True, exist_ok=True)
             shown = {name: f"{fact.words} [{fact.fingerprint}]" for name, fact in facts.items()}
-            replace_file(folder / "task.json", json.dumps(shown, indent=1, ensure_ascii=False).encode())
-            self._keys[task] = key
-        return self._keys[task]
+            self._keys[task] = key, json.dumps(shown, indent=1, ensure_ascii=False)
+        return self._keys[task][0]

@@ -15,14 +15,14 @@ from weakref import WeakKeyDictionary
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from samson.evaluation.executors.base import OneProcess, on_its_own
+from samson.evaluation.executors.base import Executor, Finished, on_its_own
 from samson.evaluation.executors.numerics import Numerics
 from samson.evaluation.scoring import Scores
 from samson.evaluation.task import Task
 
 
 @dataclass(eq=False)
-class Ray(OneProcess):
+class Ray(Executor):
     """Workers of a Ray cluster run the trials; the scores are those of one process, bit for bit.
 
     Uses the Ray that this program is connected to; else connects to `address`, or the environment's `RAY_ADDRESS`; else
@@ -63,37 +63,38 @@ class Ray(OneProcess):
         if find_spec("ray") is None:
             raise ImportError("`executor` Ray needs a package: pip install 'samson-torch[ray]'")
 
-    def run(self, task: Task, numbers: Sequence[int]) -> Iterator[Scores]:
+    def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Finished]:
         """Run them on the cluster."""
+        if not numbers:
+            return
         ray = self._connected()
         numerics = Numerics.here(_device_type(task))
         submit, room = _submitter(ray, numerics)
         sent = self._send(ray, task)
         chunks = [numbers[start : start + self.chunk] for start in range(0, len(numbers), self.chunk)]
         waiting, running, lost = deque(range(len(chunks))), dict[Any, int](), Counter[int]()
-        done: dict[int, list[Scores]] = {}
         try:
-            for wanted in range(len(chunks)):
-                while wanted not in done:
-                    while waiting and len(running) < (self.workers or room):
-                        index = waiting.popleft()
-                        running[submit(sent, list(chunks[index]), numerics)] = index
-                    ready = ray.wait(list(running))[0][0]
-                    index = running.pop(ready)
-                    try:
-                        done[index] = ray.get(ready)
-                    except _lost(ray) as error:
-                        lost[index] += 1
-                        if lost[index] == self.attempts:
-                            raise RuntimeError(
-                                f"Trials {list(chunks[index])} were lost with their worker {self.attempts} times, at "
-                                f"last by {type(error).__name__}: {error} Look for what ends the process: too little "
-                                "memory, or a crash."
-                            ) from error
-                        waiting.appendleft(index)
-                    except ray.exceptions.RayTaskError as error:
-                        raise (error.cause if isinstance(error.cause, Exception) else error) from error
-                yield from done.pop(wanted)
+            while waiting or running:
+                while waiting and len(running) < (self.workers or room):
+                    index = waiting.popleft()
+                    running[submit(sent, list(chunks[index]), numerics)] = index
+                ready = ray.wait(list(running))[0][0]
+                index = running.pop(ready)
+                try:
+                    rows = ray.get(ready)
+                except _lost(ray) as error:
+                    lost[index] += 1
+                    if lost[index] == self.attempts:
+                        raise RuntimeError(
+                            f"Trials {list(chunks[index])} were lost with their worker {self.attempts} times, at "
+                            f"last by {type(error).__name__}: {error} Look for what ends the process: too little "
+                            "memory, or a crash."
+                        ) from error
+                    waiting.appendleft(index)
+                except ray.exceptions.RayTaskError as error:
+                    raise (error.cause if isinstance(error.cause, Exception) else error) from error
+                else:
+                    yield dict(zip(chunks[index], rows, strict=True))
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)

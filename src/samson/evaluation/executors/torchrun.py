@@ -16,11 +16,10 @@ import torch.distributed as dist
 from torch import nn
 
 from samson.evaluation.data import Data
-from samson.evaluation.executors.base import alone, on_its_own
+from samson.evaluation.executors.base import Executor, Finished, alone, on_its_own
 from samson.evaluation.executors.exchange import as_bytes, from_bytes, gathered, shared_from_first
 from samson.evaluation.fingerprint import fingerprint
 from samson.evaluation.layout import Layout, find_layout
-from samson.evaluation.scoring import Scores
 from samson.evaluation.task import Task
 
 T = TypeVar("T")
@@ -29,7 +28,7 @@ _ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(eq=False)
-class Torchrun:
+class Torchrun(Executor):
     """Each rank runs every world-size-th trial; after each round all ranks have all scores of it.
 
     Every rank calls `evaluate` or `compare` with the same model, data and arguments, and gets the same result bit for
@@ -61,7 +60,7 @@ class Torchrun:
         if not self.timeout_s > 0:
             raise ValueError(f"`timeout_s` must be > 0, got {self.timeout_s!r}.")
 
-    def run(self, task: Task, numbers: Sequence[int]) -> Iterator[Scores]:
+    def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Finished]:
         """Run them on all ranks; progress comes a round at a time."""
         group = self._joined()
         rank, world = dist.get_rank(group), dist.get_world_size(group)
@@ -78,8 +77,8 @@ class Torchrun:
                     return as_bytes(task(of_round[rank]))
 
             what = f"Trial {of_round[rank]}" if rank < len(of_round) else ""
-            for data in _everywhere(what, own, group)[: len(of_round)]:
-                yield from_bytes(data)
+            rows = map(from_bytes, _everywhere(what, own, group)[: len(of_round)])
+            yield dict(zip(of_round, rows, strict=True))
 
     def agree(self, find: Callable[[], T]) -> T:
         """What rank 0 finds; an error there is raised on every rank."""
