@@ -168,6 +168,9 @@ def crossed_rows(repetitions: int) -> Iterator[Row]:
             p = right.mean()
             pooled.append(abs(p - truth) <= 1.96 * math.sqrt(p * (1 - p) / right.size))
         yield row("crossed_interval", f"{chips} chips x {examples} examples", ours, {"pooled": float(np.mean(pooled))})
+    for chips, examples in ((2, 200), (3, 200), (5, 200)):
+        for mean in (0.0, 2.4):
+            yield _share_row(chips, examples, mean, repetitions)
     for chips, examples in ((10, 100), (10, 1000), (30, 300)):
         for mean in (0.0, 2.4, 3.2, 3.8, 4.4):
             yield _share_row(chips, examples, mean, repetitions)

@@ -250,6 +250,38 @@ def test_bad_input_is_named(samson, options: list[str], words: list[str]) -> Non
     assert "Traceback" not in err
 
 
+CHOOSES = """
+import torch
+from torch import nn
+
+class Chooses(nn.Linear):
+    def forward(self, x):
+        found = super().forward(x)
+        return found if found.sum() > 0 else -found
+
+def network():
+    return Chooses(6, 3)
+"""
+
+
+def test_what_an_executor_or_a_folder_cannot_do_is_told_in_options(samson, tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text(CHOOSES)
+    sys.modules.pop("other", None)
+    batched = "--executor", "batched", "--data", "mine:batches"
+    status, _, err = samson("evaluate", "other:network", "--levels", ".1", *batched)
+    assert (status, "Traceback" in err, "--executor serial" in err) == (2, False, True)
+    (tmp_path / "two.py").write_text(TWO_LAYERS)
+    sys.modules.pop("two", None)
+    status, _, err = samson("sensitivity", "two:network", "--level", ".1", *batched)
+    assert (status, "(such as sensitivity)" in err, "--executor serial" in err) == (2, True, True)
+    (tmp_path / "file").write_text("")
+    status, _, err = samson(
+        *("evaluate", "mine:network", "--data", "mine:batches", "--levels", ".1", "--resume", "file/below")
+    )
+    assert (status, "Traceback" in err) == (2, False)
+    assert "--resume must be a folder that can be written, got 'file/below'" in err
+
+
 TWO_LAYERS = """
 import torch
 from torch import nn

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import pytest
@@ -25,6 +26,7 @@ from samson.evaluation import (
     sensitivity,
 )
 from samson.evaluation.executors import kept, torchrun
+from samson.evaluation.task import Task
 from samson.noise import ReRAM
 from tests.conftest import equal, make_batch, make_model, snapshot
 from tests.distributed import harness
@@ -170,7 +172,7 @@ def an_interrupted_evaluation_goes_on_from_the_folder_of_the_first_rank() -> Non
     assert watching.begun() == dict.fromkeys(range(3, 7), 1)
     assert answers(resumed) == answers(evaluate(make(), DATA, NOISE, trials=7, layout=resumed.layout))
     assert len(set(everywhere(resumed.trials))) == 1
-    with patch.object(Torchrun, "run", side_effect=AssertionError("nothing is left to run")):
+    with patch.object(Task, "__call__", side_effect=AssertionError("nothing is left to run")):
         assert answers(run(Kept(own, Torchrun()))) == answers(resumed)
 
 
@@ -224,6 +226,23 @@ def an_error_on_one_rank_is_raised_on_all() -> None:
     assert max(watching.begun()) == 3
     # The ranks are still together.
     assert len(evaluate(make(), DATA, NOISE, trials=3, layout=LAYOUT, executor=Torchrun()).trials) == 3
+
+
+@check.add
+def ranks_are_compared_also_where_everything_is_kept() -> None:
+    with TemporaryDirectory() as folder:
+        executor = Kept(folder, Torchrun())
+        evaluate(make(), DATA, NOISE, trials=4, layout=LAYOUT, executor=executor)
+        other = make_model(torch.float32, seed=dist.get_rank())
+        for model, trials, words in (
+            (other, 4, "rank 1 has parameters"),
+            (make(), 4 + dist.get_rank(), "rank 1 has the trials"),
+        ):
+            quickly(
+                lambda m=model, n=trials: evaluate(m, DATA, NOISE, trials=n, layout=LAYOUT, executor=executor),
+                ValueError,
+                words,
+            )
 
 
 @check.add

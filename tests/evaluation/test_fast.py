@@ -151,6 +151,22 @@ def test_networks_of_many_shapes_are_compiled(counting: Counting) -> None:
     assert counting.graphs == 10
 
 
+def test_batches_of_many_shapes_are_compiled(counting: Counting) -> None:
+    """And none is run as written because others came before."""
+    batches = [(torch.randn(size, 3), torch.zeros(size, dtype=torch.int64)) for size in range(1, 13)]
+    evaluate(nn.Linear(3, 2), batches, NOISE, trials=2, layout=Layout(None, compiled=True))
+    assert counting.graphs == 12
+
+
+def test_a_lower_precision_within_a_block_of_autocast_is_refused() -> None:
+    """What it changes could not be measured: the plain chips would run in it too."""
+    x, y = torch.randn(8, 3), torch.zeros(8, dtype=torch.int64)
+    with torch.autocast("cpu", torch.bfloat16):
+        evaluate(nn.Linear(3, 2), (x, y), NOISE, trials=2, layout=Layout(8))
+        with pytest.raises(ValueError, match="inside a block of torch.autocast.*Leave the block, or use layout.plain"):
+            evaluate(nn.Linear(3, 2), (x, y), NOISE, trials=2, layout=Layout(8, autocast="bfloat16"))
+
+
 @pytest.mark.parametrize("kind", ["plain", "parametrised", "spectral", "pruned", "tied"])
 def test_computed_and_shared_weights(kind: str, counting: Counting) -> None:
     """Values by torch's own autocast around each pass; each chip differs, and none costs more than one compilation."""

@@ -133,6 +133,8 @@ class Sensitivity:
             environment=environment,
             finished=finished,
             autocast=self.task.layout.autocast,
+            batch_size=self.task.layout.batch_size,
+            channels_last=self.task.layout.channels_last,
             compiled=self.task.layout.compiled,
             check=None if self.check is None else self.check.record(),
         )

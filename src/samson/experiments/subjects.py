@@ -15,6 +15,7 @@ from torch import nn
 
 from samson.evaluation import Budget, Evaluation, Setting
 from samson.evaluation.data import Data, kept
+from samson.evaluation.executors import executor_name
 from samson.evaluation.scoring import device_of, value_of
 from samson.evaluation.setting import Noise, prepare
 from samson.experiments.checkpoints import Checkpoint
@@ -142,6 +143,7 @@ def subject_of(request: Request, data: str, found: Evaluation, setting: Setting)
         batch_size=found.layout.batch_size,
         channels_last=found.layout.channels_last,
         autocast=found.layout.autocast,
+        executor=executor_name(setting.get("executor")),
         compiled=found.layout.compiled,
     )
 

@@ -29,6 +29,7 @@ class Subject:
         channels_last: Whether inputs were put in channels-last order.
         autocast: The lower precision in which the model ran, "bfloat16" or "float16", if it did.
         compiled: Whether it ran compiled.
+        executor: Where trials ran: "serial", "torchrun", "ray" or "batched", which rounds in its own way.
     """
 
     model: str
@@ -47,6 +48,7 @@ class Subject:
     channels_last: bool
     autocast: str | None = None
     compiled: bool = False
+    executor: str = "serial"
 
 
 @dataclass(frozen=True)

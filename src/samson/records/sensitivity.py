@@ -81,6 +81,8 @@ class SensitivityRecord:
         finished: When, in UTC, ISO 8601.
         autocast: The lower precision in which the model ran, "bfloat16" or "float16", if it did.
         compiled: Whether it ran compiled.
+        batch_size: Examples in a batch; None where the data came in batches.
+        channels_last: Whether inputs were put in channels-last order.
         check: What a lower precision or compiling changed with noise on all layers, where one was used.
         version: Version of this layout.
     """
@@ -103,6 +105,8 @@ class SensitivityRecord:
     finished: str
     autocast: str | None = None
     compiled: bool = False
+    batch_size: int | None = None
+    channels_last: bool = False
     check: CheckRecord | None = None
     version: int = 1
 

@@ -11,7 +11,7 @@ from samson.evaluation.executors.ray import Ray
 from samson.evaluation.executors.torchrun import Torchrun
 from samson.noise.names import suggestion
 
-__all__ = ["EXECUTORS", "Batched", "Executor", "Kept", "Ray", "Serial", "Torchrun", "executor_named"]
+__all__ = ["EXECUTORS", "Batched", "Executor", "Kept", "Ray", "Serial", "Torchrun", "executor_name", "executor_named"]
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {
     "serial": Serial,
@@ -20,6 +20,18 @@ EXECUTORS: dict[str, Callable[[], Executor]] = {
     "batched": Batched,
 }
 """Executors by name, with their defaults."""
+
+
+def executor_name(executor: Executor | None) -> str:
+    """The name of an executor, or of that whose trials are kept.
+
+    Example:
+        >>> executor_name(Kept("runs/chips", Batched()))
+        'batched'
+    """
+    if isinstance(executor, Kept):
+        return executor_name(executor.executor)
+    return "serial" if executor is None else type(executor).__name__.lower()
 
 
 def executor_named(name: str) -> Executor:
