@@ -8,7 +8,16 @@ import torch
 from scipy import stats
 from torch import nn
 
-from samson.evaluation import Evaluation, ExampleMetric, ScoreTable, betting_interval, evaluate, layout, mean_interval
+from samson.evaluation import (
+    Evaluation,
+    ExampleMetric,
+    ScoreTable,
+    accuracy,
+    betting_interval,
+    evaluate,
+    layout,
+    mean_interval,
+)
 from samson.evaluation.stopping import first_look, next_look
 from samson.noise import FixedNoise, Gaussian
 
@@ -157,11 +166,23 @@ def make_classifier() -> tuple[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
     return nn.Linear(5, 2), (torch.randn(200, 5), torch.randint(2, (200,)))
 
 
-def test_a_precision_finer_than_the_examples_allow_is_an_error_before_the_chips() -> None:
+def test_a_precision_finer_than_the_examples_allow_is_an_error_after_two_chips() -> None:
     model, data = make_classifier()
+    seen: list[object] = []
     with pytest.raises(ValueError, match=r"`precision` must be at least 0\.0\d+ for a population, got 0.01"):
-        evaluate(model, data, Gaussian(0.1), precision=0.01, about="population")
+        evaluate(model, data, Gaussian(0.1), precision=0.01, about="population", progress=seen.append)
+    assert len(seen) == 1
     assert evaluate(model, data, Gaussian(0.1), precision=0.15, about="population").reached
+    with pytest.raises(ValueError, match="`data` must hold at least 2 examples for a population, got 1"):
+        evaluate(model, (data[0][:1], data[1][:1]), Gaussian(0.1), trials=3, about="population")
+
+
+def test_noise_that_levels_examples_leaves_less_open_than_they_do_without_it() -> None:
+    """Each chip has right answers of its own, so their means over chips lie together."""
+    model, (x, y) = make_classifier()
+    without = accuracy(model, [(x, y)])
+    floor = 1.97 * (without * (1 - without) / len(x)) ** 0.5
+    assert evaluate(model, (x, y), Gaussian(3.0), precision=0.9 * floor, about="population").reached
 
 
 def test_a_population_stops_where_no_chip_could_help() -> None:
