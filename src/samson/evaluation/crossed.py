@@ -107,9 +107,9 @@ def crossed_share_interval(values: NDArray[Any], confidence: float = CONFIDENCE)
     κ ≥ 0 of their means: what makes the relative variance 2 / df of a sample variance right for values that are not
     normal.
 
-    It stays within 0 and 1, and reaches further towards ½. Simulated tables (`benchmarks/coverage.py`) are covered in
-    .95 to 1.0 from 10 chips on; with 2 or 3 chips in .87 to .95 where about half of the answers are right, and in less
-    where chips differ much: a few chips do not show how far they are apart.
+    It stays within 0 and 1, and reaches further towards ½. Simulated tables (`benchmarks/coverage.py`) are covered in .95
+    to 1.0 with 5 chips and more, with 2 chips in .89 and with 3 in .93 where half of the answers are right; where chips
+    differ much, a few do not show how far they are apart, and less is covered.
 
     Args:
         values: Booleans, one axis for each level of randomness.
