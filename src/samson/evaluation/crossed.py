@@ -107,9 +107,9 @@ def crossed_share_interval(values: NDArray[Any], confidence: float = CONFIDENCE)
     κ ≥ 0 of their means: what makes the relative variance 2 / df of a sample variance right for values that are not
     normal.
 
-    It stays within 0 and 1, and reaches further towards ½. Simulated tables (`benchmarks/coverage.py`) are covered in .95
-    to 1.0 with 5 chips and more, with 2 chips in .89 and with 3 in .93 where half of the answers are right; where chips
-    differ much, a few do not show how far they are apart, and less is covered.
+    It stays within 0 and 1, and reaches further towards ½. Of simulated tables (`benchmarks/coverage.py`) it covers .95
+    to 1.0 with 5 chips and more, .89 with 2 and .93 with 3 where half of the answers are right; where chips differ
+    much, a few do not show how far they are apart, and it covers less.
 
     Args:
         values: Booleans, one axis for each level of randomness.
