@@ -76,7 +76,9 @@ def is_library(module: object) -> bool:
     package = str(module or "").partition(".")[0]
     if package not in sys.stdlib_module_names:
         return package in ("torch", "numpy", "samson")
-    file = getattr(sys.modules.get(package), "__file__", None)  # a user's code.py is not the standard library's
+    if package not in sys.modules:
+        return False
+    file = getattr(sys.modules[package], "__file__", None)  # a user's code.py is not the standard library's
     library = Path(os.__file__).parent
     return file is None or library in (Path(file).parent, Path(file).parent.parent)
 

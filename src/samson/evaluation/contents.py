@@ -8,7 +8,9 @@ import threading
 import weakref
 from collections.abc import Callable
 from hashlib import sha256
+from io import BytesIO
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -47,9 +49,9 @@ def contents(value: Any) -> tuple[Any, ...]:
         case _ if parts is not None:
             pass
         case torch.jit.ScriptModule():
-            parts = "scripted", value.save_to_buffer(), _hooks(value)
+            parts = "scripted", _saved(value.save_to_buffer()), _hooks(value)
         case torch.jit.ScriptFunction():
-            parts = "scripted", value.save_to_buffer({})
+            parts = "scripted", _saved(value.save_to_buffer({}))
         case nn.Module():
             parts = _module(value)
         case Tensor():
@@ -74,6 +76,13 @@ def _module(module: nn.Module) -> tuple[Any, ...]:
     if type(module).get_extra_state is not nn.Module.get_extra_state:
         state["extra state"] = module.get_extra_state()
     return "module", type(module), held, state, _hooks(module)
+
+
+def _saved(buffer: bytes) -> dict[str, bytes]:
+    """Code and constants of a scripted module, without the lines of source and the calls that they came from."""
+    with ZipFile(BytesIO(buffer)) as files:
+        names = [name for name in files.namelist() if not name.endswith((".debug_pkl", "serialization_id"))]
+        return {name: files.read(name) for name in names}
 
 
 def _hooks(module: nn.Module) -> dict[str, Any]:
