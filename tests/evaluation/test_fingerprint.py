@@ -231,6 +231,8 @@ CHANGED: dict[str, list[Any]] = {
     "views": [(ZEROS + 1j).conj(), ZEROS + 1j, (ZEROS + 1j).conj().imag],
     "tensors of many lengths": torchs(lambda n: torch.nested.nested_tensor([torch.ones(2), n * torch.ones(3)]))
     + torchs(lambda n: torch.nested.nested_tensor([torch.ones(2), n * torch.ones(3)], layout=torch.jagged)),
+    "compiled models": [torch.compile(net(scale), backend="eager") for scale in (1.0, 2.0)],
+    "mapped functions": [torch.func.vmap(scaled(1.0)), torch.func.vmap(scaled(2.0))],
     "compiled functions": [
         torch.compile(from_source(f"def f(x):\n{body}"), backend="eager") for body in (TWICE, THRICE)
     ],

@@ -13,9 +13,8 @@ from typing import Any
 
 from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 
-COMPILER = "torch._dynamo", "torch._inductor", "torch._functorch"
-"""Packages of torch's compiler, of which nothing counts."""
-
+_NOTES = "_torchdynamo", "_dynamo", "_original_object_hash"
+"""What torch's compiler notes of an object, and transformers by Python's hash, which is another one each time."""
 _BUILTIN = types.BuiltinFunctionType, types.MethodWrapperType
 _NAMED = (
     *(OpOverload, OpOverloadPacket, HigherOrderOperator),
@@ -58,7 +57,7 @@ def own(value: object) -> dict[str, Any]:
 
 
 def without_caches(value: object, attributes: dict[str, Any]) -> dict[str, Any]:
-    """Attributes of a value, but for those that are computed from others and those of torch's compiler."""
+    """Attributes of a value, but for those that are computed from others and for notes of libraries."""
 
     def is_cache(name: Any) -> bool:
         return isinstance(getattr(type(value), name, None), cached_property)
@@ -66,7 +65,7 @@ def without_caches(value: object, attributes: dict[str, Any]) -> dict[str, Any]:
     return {
         name: one
         for name, one in attributes.items()
-        if not (isinstance(name, str) and (name.startswith(("_torchdynamo", "_dynamo")) or is_cache(name)))
+        if not (isinstance(name, str) and (name.startswith(_NOTES) or is_cache(name)))
     }
 
 
@@ -117,7 +116,7 @@ def _function(function: FunctionType) -> tuple[Any, ...]:
     if not is_library(module):
         given = function.__defaults__, function.__kwdefaults__
         return "function", _name(function), function.__code__, *given, closed, own(function)
-    if str(module).startswith(COMPILER) or _is_found(function):
+    if _is_found(function):
         return "name", _name(function)
     return "made", f"{module}.{function.__code__.co_qualname}", closed, own(function)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from samson.evaluation.code_contents import COMPILER, code_contents, own, without_caches
+from samson.evaluation.code_contents import code_contents, own, without_caches
 
 _WITHOUT_INFLUENCE = (
     *(type(threading.Lock()), type(threading.RLock())),
@@ -35,7 +35,8 @@ _OF_A_GRAPH = {
 
 def has_influence(value: object) -> bool:
     """Whether a value can have one on a forward pass: locks, weak references, logs and torch's compiler have none."""
-    return not (isinstance(value, _WITHOUT_INFLUENCE) or str(type(value).__module__).startswith(COMPILER))
+    is_compiler = type(value).__module__ == "torch._dynamo.eval_frame" and not isinstance(value, nn.Module)
+    return not (is_compiler or isinstance(value, _WITHOUT_INFLUENCE))
 
 
 def contents(value: Any) -> tuple[Any, ...]:
