@@ -396,9 +396,10 @@ def test_ctrl_c_keeps_finished_chips_and_a_repetition_goes_on(samson, tmp_path: 
 
     before = kept()
     assert 3 <= len(before) < 16
-    status, out, _ = samson(*command, "--resume", folder, "--out", "resumed.json")
+    again = start(*command, "--resume", folder, "--out", "resumed.json", **settings)
+    out, err = again.communicate(timeout=120)
     after = kept()
-    assert (status, len(after)) == (0, 16)
+    assert (again.returncode, len(after)) == (0, 16), err
     assert before.items() < after.items(), "nothing is written again"
     assert samson(*command, "--out", "alone.json")[1] == out
     resumed, alone = (read_json(tmp_path / f"{name}.json", EvaluationRecord) for name in ("resumed", "alone"))

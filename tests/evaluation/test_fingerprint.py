@@ -1,22 +1,36 @@
 """Fingerprints: equal for equal values in any process, and another one for every change that matters."""
 
+import argparse
+import dataclasses
+import functools
+import importlib.util
+import logging
 import os
+import random
 import subprocess
 import sys
+import warnings
+import weakref
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from threading import Lock
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
+from torch.nn.utils import prune
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from samson.evaluation import METRICS, DataSetMetric, MeanThen
+from samson.evaluation.code_contents import is_library
 from samson.evaluation.fingerprint import fingerprint
 from samson.noise import PCM, PRESETS, BitErrors, Compose, CustomPCM, Gaussian, Periphery, Quantize, ReRAM
 from samson.noise.reram import WAN2022
@@ -76,7 +90,156 @@ def hooked() -> nn.Module:
     return model
 
 
+def of_class(body: str) -> nn.Module:
+    """A module of a class with such a body."""
+    lines = "".join(f"\n    {line}" for line in body.splitlines())
+    kind: type[nn.Module] = from_source(f"class N(nn.Module):{lines}", functools=functools)
+    return kind()
+
+
+def measured(table: float) -> Any:
+    """A noise that loads what it is made of."""
+    source = """
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    path: str
+    def __post_init__(self):
+        object.__setattr__(self, "table", load(self.path))
+"""
+    return from_source(source, dataclasses=dataclasses, load=lambda path: torch.tensor(table))("table.csv")
+
+
+class Skewed(Gaussian):
+    def __init__(self, sigma: float, skew: float) -> None:
+        super().__init__(sigma)
+        object.__setattr__(self, "skew", skew)
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.scale
+
+
+class Stateful(nn.Module):
+    """A module that holds what only its state tells."""
+
+    __slots__ = ("hidden",)
+
+    def __init__(self, hidden: float) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+    def get_extra_state(self) -> float:
+        return self.hidden
+
+
+class Settings(dict[str, float]):
+    """A mapping with an attribute."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__(a=1.0)
+        self.scale = scale
+
+
+class Quoted(str):
+    """A text that does not show itself."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+def torchs(make: Callable[[float], Any]) -> list[Any]:
+    """Two of what torch makes, some of it deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [make(2.0), make(3.0)]
+
+
+def quantised(weight: float) -> nn.Module:
+    layer = nn.Linear(3, 2)
+    nn.init.constant_(layer.weight, weight)
+    nn.init.zeros_(layer.bias)
+    return torch.ao.quantization.quantize_dynamic(nn.Sequential(layer), {nn.Linear})  # type: ignore[no-untyped-call]
+
+
+def hooked_with(**how: bool) -> nn.Module:
+    model = net()
+    model.register_forward_hook(print, **how)
+    return model
+
+
+def counting(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
 ZEROS = torch.zeros(2, 2)
+TWICE = "    return 2 * x"
+THRICE = "    return 3 * x"
+CHANGED: dict[str, list[Any]] = {
+    "a quantised part": torchs(quantised),
+    "a scale of quantised numbers": [
+        torch._make_per_tensor_quantized_tensor(torch.ones(2, dtype=torch.int8), scale, zero)
+        for scale, zero in ((0.1, 0), (0.2, 0), (0.1, 1))
+    ],
+    "a scripted part": torchs(lambda scale: nn.Sequential(torch.jit.script(Scaled(scale)))),
+    "a traced part": torchs(lambda scale: torch.jit.trace(Scaled(scale), ZEROS)),
+    "a traced function": torchs(lambda scale: torch.jit.trace(Scaled(scale).forward, ZEROS)),
+    "a graph": torchs(lambda scale: torch.fx.symbolic_trace(Scaled(scale))),
+    "a state of its own": [Stateful(1.0), Stateful(2.0)],
+    "a namespace with a function": [net(cfg=SimpleNamespace(act=torch.relu, scale=scale)) for scale in (1.0, 3.0)],
+    "a parsed command line": [argparse.Namespace(act=counting, scale=scale) for scale in (1.0, 3.0)],
+    "what a noise loaded": [measured(1.0), measured(2.0)],
+    "an attribute of a noise's subclass": [Skewed(0.1, 1.0), Skewed(0.1, 2.0)],
+    "an attribute of a class": [
+        of_class(f"act = {value}")
+        for value in ("torch.sin", "torch.cos", "(1.0,)", "(2.0,)", "{'a': 1}", "{'a': 2}", "torch.ones(1)")
+    ]
+    + [of_class(f"act = staticmethod(torch.{name})") for name in ("sin", "cos")],
+    "a cached property": [of_class(f"@functools.cached_property\ndef s(self): return {n}") for n in (1, 2)],
+    "a cached method": [of_class(f"@functools.lru_cache\ndef s(self): return {n}") for n in (1, 2)],
+    "a base class": [from_source("class N(Base): pass", Base=base) for base in (nn.ReLU, nn.GELU)],
+    **{
+        f"a function with {decorator}": [
+            from_source(f"@{decorator}\ndef f(x):\n{body}", functools=functools, F=functional)
+            for body in (TWICE, THRICE)
+        ]
+        for decorator in (
+            *("functools.lru_cache", "functools.singledispatch", "functools.wraps(F.mse_loss)", "torch.no_grad()"),
+            "functools.partial",
+        )
+    },
+    "a bound function": [torch.tensor(2.0).mul, torch.tensor(3.0).mul, (2.0).__mul__, (3.0).__mul__],
+    "an attribute of a function": [
+        from_source("def f(x):\n    return x\nf.scale = 1\ng = f"),
+        from_source("def f(x):\n    return x\nf.scale = 2\ng = f"),
+    ],
+    "a queue": [deque([torch.arange(5000.0)]), deque([torch.arange(5000.0).index_fill(0, torch.tensor(2500), 0.0)])],
+    "generators": [np.random.default_rng(1), np.random.default_rng(2), random.Random(1), random.Random(2)],
+    "masked arrays": [np.ma.array([1.0, 2.0], mask=mask) for mask in ([0, 1], [0, 0])],  # type: ignore[no-untyped-call]
+    "distributions": [
+        torch.distributions.Normal(torch.zeros(2), width) for width in (torch.ones(2), 2 * torch.ones(2))
+    ],
+    "subclasses of Python's own": [Quoted("a"), Quoted("b"), Settings(1.0), Settings(2.0)],
+    "a default": [defaultdict(int), defaultdict(float)],
+    "how a hook is called": [hooked_with(), hooked_with(with_kwargs=True), hooked_with(always_call=True)],
+    "views": [(ZEROS + 1j).conj(), ZEROS + 1j, (ZEROS + 1j).conj().imag],
+    "tensors of many lengths": torchs(lambda n: torch.nested.nested_tensor([torch.ones(2), n * torch.ones(3)]))
+    + torchs(lambda n: torch.nested.nested_tensor([torch.ones(2), n * torch.ones(3)], layout=torch.jagged)),
+    "compiled models": [torch.compile(net(scale), backend="eager") for scale in (1.0, 2.0)],
+    "mapped functions": [torch.func.vmap(scaled(1.0)), torch.func.vmap(scaled(2.0))],
+    "compiled functions": [
+        torch.compile(from_source(f"def f(x):\n{body}"), backend="eager") for body in (TWICE, THRICE)
+    ],
+}
+"""What shows little of itself."""
+
+
 DIFFERENT: dict[str, list[Any]] = {
     "tensors": [
         torch.zeros(4),
@@ -172,6 +335,7 @@ DIFFERENT: dict[str, list[Any]] = {
         make_model(torch.float32, 0).append(nn.ReLU()),
         make_model(torch.float32, 0).append(nn.GELU()),
     ],
+    **CHANGED,
 }
 
 
@@ -202,6 +366,102 @@ def test_what_is_the_same_has_the_same() -> None:
     model[1].num_batches_tracked.zero_()
     for one, other in pairs:
         assert fingerprint(one) == fingerprint(other)
+
+
+def compiled_in_place() -> nn.Module:
+    model = net()
+    model.compile(backend="eager")
+    return model
+
+
+def stays(model: nn.Module, x: torch.Tensor) -> bool:
+    before = fingerprint(model)
+    with torch.no_grad():
+        model(x)
+    return fingerprint(model) == before
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.compile(net(), backend="eager"),
+        compiled_in_place,
+        lambda: nn.Sequential(weight_norm(nn.Linear(3, 2))),
+        lambda: nn.Sequential(spectral_norm(nn.Linear(3, 2))).eval(),
+        lambda: nn.Sequential(prune.l1_unstructured(nn.Linear(3, 2), "weight", 0.5)),  # type: ignore[no-untyped-call]
+        lambda: nn.LSTM(3, 2),
+        lambda: nn.TransformerEncoderLayer(3, 1, 4).eval(),
+        lambda: net(cfg=torch.compile(counting, backend="eager")),
+        lambda: torch.fx.symbolic_trace(net()),
+    ],
+)
+def test_a_forward_pass_changes_nothing(make: Callable[[], nn.Module]) -> None:
+    assert stays(make(), torch.zeros(1, 2, 3))
+
+
+def test_a_pass_that_counts_is_seen() -> None:
+    """The test above can fail."""
+    model = nn.BatchNorm1d(2)
+    assert not stays(model.train(), torch.zeros(1, 2, 3))
+
+
+def test_what_has_no_influence_does_not_count() -> None:
+    one, other = net(lock=Lock(), log=logging.getLogger("a")), net(lock=Lock(), log=logging.getLogger("b"))
+    one.ref, other.ref = weakref.ref(one), weakref.ref(other)
+    assert fingerprint(one) == fingerprint(other)
+
+
+class Closed:
+    """What cannot be pickled."""
+
+    def __getstate__(self) -> Any:
+        raise TypeError("cannot pickle 'Connection' object")
+
+
+def deep(levels: int) -> Any:
+    return [deep(levels - 1)] if levels else None
+
+
+@pytest.mark.parametrize(
+    ("make", "where"),
+    [
+        (lambda: net(cfg=SimpleNamespace(file=sys.__stdout__)), "model.cfg.file` is a _io.TextIOWrapper"),
+        (lambda: net(layer=nn.Sequential(net(table={"a": [Closed()]}))), r"model.layer.0.table.a.0` .*'Connection'"),
+        (lambda: net(rows=(x for x in ())), r"model.rows` is a builtins.generator"),
+        (lambda: nn.LazyLinear(2), r"model.weight` .*it has no values"),
+        (lambda: nn.Linear(3, 2, device="meta"), r"model.weight` .*it has no values"),
+        (lambda: net(inner=deep(400)), r"model.inner.0.0` .* too deep"),
+        (lambda: [nn.Identity(), partial(pow, Closed())], r"model.1.*` is a .*Closed"),
+    ],
+)
+def test_what_does_not_show_itself_is_refused(make: Callable[[], Any], where: str) -> None:
+    with pytest.raises(ValueError, match=f"`{where}.*Leave out `Kept` \\(--resume\\), or give the object a"):
+        fingerprint({"model": make()})
+
+
+def test_a_module_with_a_name_of_the_standard_library_counts_by_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(constant: int) -> Any:
+        path = tmp_path / str(constant) / "statistics.py"
+        path.parent.mkdir()
+        path.write_text(
+            f"def mean(x):\n    return {constant}\n\nclass Mean:\n    def __call__(self):\n        return {constant}\n"
+        )
+        spec = importlib.util.spec_from_file_location("statistics", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "statistics", module)
+        is_library.cache_clear()
+        spec.loader.exec_module(module)
+        return [fingerprint(module.mean), fingerprint(module.Mean()), fingerprint(module)]
+
+    one, other = loaded(1), loaded(2)
+    monkeypatch.undo()
+    is_library.cache_clear()
+    assert not set(one) & set(other)
+    assert is_library("statistics")
 
 
 def test_what_holds_itself_comes_to_an_end() -> None:

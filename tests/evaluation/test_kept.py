@@ -252,6 +252,14 @@ def test_what_decides_a_trial_is_known(tmp_path: Path, change: str) -> None:
         (identity, "_source", lambda: "another"),
         (torch, "get_num_threads", lambda: 7),
         (torch, "get_float32_matmul_precision", lambda: "medium"),
+        *((torch.backends.mkldnn, name, value) for name, value in (("enabled", False), ("deterministic", True))),
+        *((torch.backends.cudnn, name, True) for name in ("benchmark", "deterministic")),
+        *((torch.backends.cudnn, name, False) for name in ("enabled", "allow_tf32")),
+        *((torch.backends.cuda, f"{way}_sdp_enabled", lambda: False) for way in ("flash", "mem_efficient", "math")),
+        (torch.backends.cuda, "preferred_linalg_library", lambda: "magma"),
+        (torch.backends.mha, "get_fastpath_enabled", lambda: False),
+        (torch.nn.modules.module, "_global_forward_hooks", {0: torch.add}),
+        (torch.nn.modules.module, "_global_forward_pre_hooks", {0: torch.add}),
     ],
 )
 def test_where_it_runs_is_known(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, value: Any) -> None:

@@ -34,7 +34,8 @@ def facts_of(task: Task) -> dict[str, Fact]:
     """What decides the bits of a task's trials, by name.
 
     Raises:
-        ValueError: If data come in another order, or as other values, each time they are run through.
+        ValueError: If data come in another order, or as other values, each time they are run through; or if something
+            that the task holds does not show what it holds.
     """
     device = device_of(task.model)
     whole = {"model", "batches", "norm_batches", "select"}
@@ -42,39 +43,62 @@ def facts_of(task: Task) -> dict[str, Fact]:
     names = tuple(tensor.name for tensor in on_chip(task.model, task.select))
     tensors = [*task.model.named_parameters(), *task.model.named_buffers()]
     return {
-        "format": _fact(FORMAT),
-        "samson": _fact((samson.__version__, _source())),
-        "kind": _fact(type(task)),
-        "model": _fact([task.model, tensors], f"{type(task.model).__name__}, {len(tensors)} tensors"),
-        "on_chip": _fact(names),
+        "format": _fact("format", FORMAT),
+        "samson": _fact("samson", (samson.__version__, _source())),
+        "kind": _fact("kind", type(task)),
+        "model": _fact("model", task.model, f"{type(task.model).__name__}, {len(tensors)} tensors"),
+        "tensors": _fact("tensors", dict(tensors), f"{len(tensors)} tensors"),
+        "on_chip": _fact("on_chip", names),
         "data": _data(task.batches),
-        "norm_data": _fact(None) if task.norm_batches is None else _data(task.norm_batches, "norm_data"),
-        **{name: _fact(value) for name, value in settings.items()},
-        "numerics": _fact(Numerics.here(device.type)),
-        "machine": _fact(_machine(device)),
+        "norm_data": (_fact("norm_data", None) if task.norm_batches is None else _data(task.norm_batches, "norm_data")),
+        **{name: _fact(name, value) for name, value in settings.items()},
+        "numerics": _fact("numerics", Numerics.here(device.type)),
+        "backends": _fact("backends", _backends()),
+        "hooks": _fact("hooks", _hooks(), f"{len(_hooks())} for all modules"),
+        "machine": _fact("machine", _machine(device)),
     }
 
 
-def _fact(value: Any, words: str | None = None) -> Fact:
+def _fact(name: str, value: Any, words: str | None = None) -> Fact:
     text = repr(value) if words is None else words
     if " at 0x" in text:
         text = str(getattr(value, "name", type(value).__name__))
-    return Fact(text if len(text) < 400 else f"{text[:400]} …", fingerprint(value))
+    return Fact(text if len(text) < 400 else f"{text[:400]} …", fingerprint({name: value}))
 
 
 def _data(batches: Iterable[Any], name: str = "data") -> Fact:
     """One batch after the other, in the order in which every chip sees them: from the global random state."""
     with torch.random.fork_rng(devices=[]):
-        found = [fingerprint(batch) for batch in batches]
+        found = [fingerprint({name: batch}) for batch in batches]
     if not isinstance(batches, list):
         with torch.random.fork_rng(devices=[]):
-            again = [fingerprint(batch) for batch in islice(batches, 1)]
+            again = [fingerprint({name: batch}) for batch in islice(batches, 1)]
         if again != found[:1]:
             raise ValueError(
                 f"`{name}` must come the same each time it is run through, for trials that are kept, but its first "
                 "batch changed. Use shuffle=False and no random changes, or a list of batches."
             )
-    return _fact(found, f"{len(found)} batches")
+    return _fact(name, found, f"{len(found)} batches")
+
+
+def _backends() -> dict[str, str]:
+    """Choices of torch that `Numerics` does not hand to workers, as they cannot be set in every process."""
+    cuda, einsum = torch.backends.cuda, torch.backends.opt_einsum
+    return {
+        "linalg": str(cuda.preferred_linalg_library()),
+        "blas": str(cuda.preferred_blas_library()),
+        "reduced attention": str(cuda.fp16_bf16_reduction_math_sdp_allowed()),  # type: ignore[no-untyped-call]
+        "einsum": f"{einsum.enabled} {einsum.strategy}",
+    }
+
+
+def _hooks() -> list[tuple[Any, ...]]:
+    """Hooks that every module's forward pass calls; their keys count up in each process."""
+    of = torch.nn.modules.module
+    before = [("before", hook) for hook in of._global_forward_pre_hooks.values()]
+    after = of._global_forward_hooks.items()
+    more = of._global_forward_hooks_with_kwargs, of._global_forward_hooks_always_called
+    return [*before, *(("after", hook, *(key in ids for ids in more)) for key, hook in after)]
 
 
 @cache

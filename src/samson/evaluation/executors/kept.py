@@ -53,7 +53,7 @@ class Kept(Executor):
 
     Raises:
         ValueError: If `folder` is something else; when run, if the data are other ones each time they are run through,
-            or the model is sharded.
+            something in model, data, noise or metric does not show what it holds, or the model is sharded.
 
     Example:
         >>> import tempfile, torch
