@@ -105,9 +105,8 @@ def _hooks() -> list[tuple[Any, ...]]:
 def _source() -> str:
     """A fingerprint of what samson computes trials with."""
     root = Path(samson.__file__).parent
-    return fingerprint(
-        [p.read_bytes() for room in ("evaluation", "noise") for p in sorted((root / room).rglob("*.py"))]
-    )
+    files = [*(root / "evaluation").rglob("*.py"), *(root / "noise").rglob("*.py"), root / "experiments/networks.py"]
+    return fingerprint([path.read_bytes() for path in sorted(files)])
 
 
 @cache
