@@ -38,6 +38,10 @@ class Group:
     chips: Sequence[Chip]
     stacked: dict[str, Tensor] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.task.norm_batches is not None:
+            self._stack_norms()
+
     def verify(self) -> None:
         """Compare what the last chip gives for the first batch with what it gives alone.
 
@@ -45,8 +49,6 @@ class Group:
             RuntimeError: If it gives something else: a weight then reaches the model by another way than its name.
         """
         task, chip = self.task, self.chips[-1]
-        if task.norm_batches is not None:
-            self._stack_norms()
         with torch.no_grad(), evaluation_mode(task.model), torch.random.fork_rng(devices=[]):
             first = next(taken_apart(task.batches), None)
             if first is None:
@@ -70,8 +72,6 @@ class Group:
     def scores(self) -> list[Scores]:
         """The scores of each chip."""
         task, metric = self.task, self.task.metric
-        if task.norm_batches is not None:
-            self._stack_norms()
         if isinstance(metric, ExampleMetric):  # its scores come out of `_outputs` themselves
             metric = replace(metric, score=lambda values, targets: values)
         tallies = [Tally(metric, device_of(task.model)) for _ in self.chips]
