@@ -95,8 +95,10 @@ def an_interrupted_run_goes_on() -> dict[str, Any]:
     try:
         measured(Kept(folder / "kept", first), progress=stop)
     except KeyboardInterrupt:
+        kept = sorted(int(path.stem) for path in (folder / "kept").rglob("*.npy"))
         result = measured(Kept(folder / "kept", second))
-        return {"same": answers(result) == answers(measured(Serial())), "begun": second.begun()}
+        same = answers(result) == answers(measured(Serial()))
+        return {"same": same, "kept": kept, "begun": sorted(map(int, second.begun()))}
     return {}
 
 
