@@ -152,7 +152,7 @@ def main() -> None:
         generator = torch.Generator().manual_seed(0)
         data = torch.randn(images, *shape, generator=generator), torch.randint(10, (images,), generator=generator)
         prepared = prepare(make().to(device), (data[0].to(device), data[1].to(device)), noise)
-        found[name] = measure(prepared.task, prepared.layout, arguments.rounds, device)
+        found[name] = measure(prepared.task, prepared.task.layout, arguments.rounds, device)
     record = {
         "device": "cpu, one thread" if device == "cpu" else torch.cuda.get_device_name(),
         "environment": vars(environment(device)) | {"cores": os.cpu_count()},

@@ -49,7 +49,8 @@ NormsOn = Annotated[
     typer.Option(help="Estimate batch norm anew on each chip, from for example digits/train, or as for --data."),
 ]
 Autocast = Annotated[
-    str | None, typer.Option(help="Run the model in bfloat16 or float16; 5 chips are run plainly too, to compare.")
+    str | None,
+    typer.Option(help="Run the model in bfloat16 or float16; the first chips are run plainly too, to compare."),
 ]
 Compiled = Annotated[bool, typer.Option("--compiled", help="Run it by torch.compile; compared in the same way.")]
 ExecutorName = Annotated[str, typer.Option("--executor", help=f"Where chips are computed: {', '.join(EXECUTORS)}.")]

@@ -56,7 +56,7 @@ def noise_budget(
     model with its own.
 
     With a layout in lower precision or compiled, drops are against the value by this same layout, and the evaluation at
-    each level has a check of its own (see `evaluate`), of 5 more chips. Where a low level leaves the chips nearly
+    each level has a check of its own (see `evaluate`), on its first chips. Where a low level leaves the chips nearly
     alike, its interval is narrow and the check strict: it is about the values, not their drops.
 
     Args:
@@ -100,7 +100,7 @@ def noise_budget(
     if (norm_data := setting.get("norm_data")) is not None:
         setting["norm_data"] = kept(norm_data)
     prepared = prepare(model, data, family(low), **setting)
-    setting["layout"] = prepared.layout
+    setting["layout"] = prepared.task.layout
     metric = prepared.task.metric
     clean = value_of(prepared.task.clean())
     if relative and clean == 0:

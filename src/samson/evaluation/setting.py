@@ -52,10 +52,9 @@ class Setting(TypedDict, total=False):
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A task that has been checked, with where and how it runs."""
+    """A task that has been checked, with where it runs."""
 
     task: Task
-    layout: Layout
     executor: Executor
 
 
@@ -111,4 +110,4 @@ def prepare(
         periphery,
         None if norm_data is None else as_batches(norm_data),
     )
-    return Prepared(task, layout, executor)
+    return Prepared(task, executor)

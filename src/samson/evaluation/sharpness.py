@@ -139,7 +139,7 @@ def average_rise(
     metric = setting["metric"] = differentiable(setting.get("metric", "cross-entropy"))
     data = kept(data)
     prepared = prepare(model, data, noise, **setting)
-    setting["layout"] = prepared.layout
+    setting["layout"] = prepared.task.layout
     found = evaluate(model, data, noise, trials=trials, **setting)
     assert found.examples is not None
     clean = np.asarray(prepared.task.clean(), dtype=np.float64)

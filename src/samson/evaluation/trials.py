@@ -63,7 +63,7 @@ def evaluate(
     The model is not converted and comes back bitwise as it was, and so does the CPU's global random state; data that
     are shuffled from it come in the same order for every chip.
 
-    With a layout in lower precision or compiled (see `Layout`), the first 5 chips are run plainly as well, at the end:
+    With a layout in lower precision or compiled (see `Layout`), the first chips are run plainly as well, at the end:
     `result.check` says by how much the answer changed, with a warning where that may be more than its interval.
 
     Args:
@@ -120,7 +120,7 @@ def evaluate(
     if stopping == "betting":
         look = replace(look, level=confidence)
     start = Evaluation(
-        (), metric, about, None, confidence, confidence, stopping, precision=precision, layout=prepared.layout
+        (), metric, about, None, confidence, confidence, stopping, precision=precision, layout=task.layout
     )
     rows: list[Scores] = []
     shown: Interval | None = None
