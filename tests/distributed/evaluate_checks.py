@@ -1,8 +1,10 @@
 """Evaluation over ranks: the bits of one process, and no rank that waits for one that failed."""
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
@@ -77,6 +79,23 @@ def each_rank_runs_its_share_only() -> None:
     evaluate(make(), DATA, NOISE, trials=7, layout=LAYOUT, executor=watching)
     assert watching.begun() == dict.fromkeys(range(7), 1)
     assert watching.processes() == 2
+
+
+def threads() -> set[str]:
+    return {task.name for task in Path("/proc/self/task").iterdir()}
+
+
+if sys.platform == "linux":
+
+    @check.add
+    def no_thread_outlives_its_evaluation() -> None:
+        """A thread of gloo that drops a last tensor while the interpreter ends would abort the process."""
+        during: list[set[str]] = []
+        executor = Torchrun()
+        before = threads()
+        evaluate(make(), DATA, NOISE, trials=4, executor=executor, progress=lambda _: during.append(threads()))
+        assert threads() == before
+        assert all(before < at_a_trial for at_a_trial in during)
 
 
 @check.add

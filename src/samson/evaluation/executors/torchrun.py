@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -40,8 +40,10 @@ class Torchrun(Executor):
     anew from the first, or go on with `Kept`, and give the same bits. (Without the variable, torch's restarts find
     addresses of lost ranks.)
 
-    Exchanges go over a gloo group of its own, whatever the backend of the default group, which is made from torchrun's
-    environment if there is none and then destroyed when the process ends.
+    Exchanges go over gloo groups of its own, whatever the backend of the default group, which is made from torchrun's
+    environment if there is none and then destroyed when the process ends. A group of its own ends with the call that
+    made it: one of its threads may be the last to hold a tensor, and where that happens while the interpreter ends,
+    the process aborts.
 
     Args:
         timeout_s: How long a rank waits for the others in one round, > 0.
@@ -53,8 +55,6 @@ class Torchrun(Executor):
     """
 
     timeout_s: float = 3600.0
-    _world: Any = field(default=None, init=False, repr=False)
-    _group: Any = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.timeout_s > 0:
@@ -62,36 +62,36 @@ class Torchrun(Executor):
 
     def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Finished]:
         """Run them on all ranks; progress comes a round at a time."""
-        group = self._joined()
-        rank, world = dist.get_rank(group), dist.get_world_size(group)
-        task = on_its_own(task)
-        _require_same(_everywhere("Looking at model and data", lambda: _facts(task, numbers), group))
-        buffers = shared_from_first(list(task.model.buffers()), group)
-        for start in range(0, len(numbers), world):
-            of_round = numbers[start : start + world]
+        with self._joined() as group:
+            rank, world = dist.get_rank(group), dist.get_world_size(group)
+            task = on_its_own(task)
+            _require_same(_everywhere("Looking at model and data", lambda: _facts(task, numbers), group))
+            buffers = shared_from_first(list(task.model.buffers()), group)
+            for start in range(0, len(numbers), world):
+                of_round = numbers[start : start + world]
 
-            def own(of_round: Sequence[int] = of_round) -> bytes:
-                if rank >= len(of_round):
-                    return b""
-                with _buffers(task.model, buffers):
-                    return as_bytes(task(of_round[rank]))
+                def own(of_round: Sequence[int] = of_round) -> bytes:
+                    if rank >= len(of_round):
+                        return b""
+                    with _buffers(task.model, buffers):
+                        return as_bytes(task(of_round[rank]))
 
-            what = f"Trial {of_round[rank]}" if rank < len(of_round) else ""
-            rows = map(from_bytes, _everywhere(what, own, group)[: len(of_round)])
-            yield dict(zip(of_round, rows, strict=True))
+                what = f"Trial {of_round[rank]}" if rank < len(of_round) else ""
+                rows = map(from_bytes, _everywhere(what, own, group)[: len(of_round)])
+                yield dict(zip(of_round, rows, strict=True))
 
     def agree(self, find: Callable[[], T]) -> T:
         """What rank 0 finds; an error there is raised on every rank."""
-        group = self._joined()
         found: list[Any] = [None]
+        with self._joined() as group:
 
-        def on_first() -> bytes:
-            if dist.get_rank(group) == 0:
-                found[0] = find()
-            return b""
+            def on_first() -> bytes:
+                if dist.get_rank(group) == 0:
+                    found[0] = find()
+                return b""
 
-        _everywhere("What rank 0 does for all", on_first, group)
-        dist.broadcast_object_list(found, src=0, group=group)
+            _everywhere("What rank 0 does for all", on_first, group)
+            dist.broadcast_object_list(found, src=0, group=group)
         agreed: T = found[0]
         return agreed
 
@@ -100,8 +100,9 @@ class Torchrun(Executor):
         whole = alone(model)
         return self.agree(lambda: find_layout(whole, data, autocast=autocast, compiled=compiled))
 
-    def _joined(self) -> Any:
-        """The group of all ranks for exchanges between CPUs."""
+    @contextmanager
+    def _joined(self) -> Iterator[Any]:
+        """A group of all ranks for exchanges between CPUs; its threads end with the block."""
         timeout = timedelta(seconds=self.timeout_s)
         if not (dist.is_available() and dist.is_gloo_available()):
             raise RuntimeError("`executor` Torchrun needs a torch with torch.distributed and gloo.")
@@ -114,9 +115,11 @@ class Torchrun(Executor):
                 )
             dist.init_process_group("gloo", timeout=timeout)
             atexit.register(_destroyed)
-        if self._world is not dist.group.WORLD:
-            self._world, self._group = dist.group.WORLD, dist.new_group(backend="gloo", timeout=timeout)
-        return self._group
+        group = dist.new_group(backend="gloo", timeout=timeout)
+        try:
+            yield group
+        finally:
+            dist.destroy_process_group(group)
 
 
 def _destroyed() -> None:
