@@ -66,6 +66,17 @@ def test_what_is_missing_is_told_before_compute(monkeypatch: pytest.MonkeyPatch)
         Torchrun(timeout_s=0)
 
 
+@pytest.mark.skipif(
+    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()), reason="this torch has no gloo"
+)
+def test_a_run_left_halfway_ends_after_the_groups_of_its_program() -> None:
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    rounds = Torchrun().finished(make_task(), range(4))
+    assert list(next(rounds)) == [0]
+    torch.distributed.destroy_process_group()
+    rounds.close()
+
+
 def test_workers_take_over_the_settings_of_the_driver() -> None:
     def settings() -> tuple[Any, ...]:
         return torch.get_default_dtype(), torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")

@@ -119,7 +119,8 @@ class Torchrun(Executor):
         try:
             yield group
         finally:
-            dist.destroy_process_group(group)
+            if dist.is_initialized():  # else it went with the default group
+                dist.destroy_process_group(group)
 
 
 def _destroyed() -> None:
