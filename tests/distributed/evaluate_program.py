@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.distributed.evaluate_tasks import Watching
 TRIALS = 9
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends the other rank, which first says what it has found
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     watching = Watching(Torchrun(), folder / "trials", kills=5)
