@@ -34,14 +34,24 @@ class Watched(Task):
         time.sleep(self.seconds)
         if number == self.fails:
             raise ValueError(f"trial {number} is bad")
-        if self.spares and _node() != self.spares:
-            os.kill(os.getppid(), signal.SIGKILL)
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.spares:
+            self._lose_other_nodes()
         if number == self.kills and first:
             os.kill(os.getpid(), signal.SIGKILL)
         scores = super().__call__(number)
         (self.folder / f"end-{number}").touch()
         return scores
+
+    def _lose_other_nodes(self) -> None:
+        """The node that is spared waits for the loss of another, however long a worker takes to start there."""
+        lost = self.folder / "lost"
+        if _node() != self.spares:
+            lost.touch()
+            os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while not lost.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def begun(self, number: int) -> int:
         return len(list(self.folder.glob(f"{number}-*")))

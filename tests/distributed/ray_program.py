@@ -105,7 +105,7 @@ def an_interrupted_run_goes_on() -> dict[str, Any]:
 def a_node_is_lost(ray: Any) -> dict[str, Any]:
     """With all that runs on it, as soon as a trial begins there."""
     head = ray.get_runtime_context().get_node_id()
-    watching = Watching(Ray(), folder / "node", seconds=0.2, spares=head)
+    watching = Watching(Ray(), folder / "node", spares=head)
     result = measured(watching)
     deadline = time.monotonic() + 60
     while len(alive := [node for node in ray.nodes() if node["Alive"]]) > 1 and time.monotonic() < deadline:
