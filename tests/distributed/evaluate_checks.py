@@ -87,11 +87,11 @@ def threads() -> set[str]:
 
 if sys.platform == "linux":
 
-    @check.add
-    def no_thread_outlives_its_evaluation() -> None:
+    @check.for_each(["each call", "calls within calls"])
+    def no_thread_outlives_its_evaluation(where: str) -> None:
         """A thread of gloo that drops a last tensor while the interpreter ends would abort the process."""
         during: list[set[str]] = []
-        executor = Torchrun()
+        executor = Torchrun() if where == "each call" else Kept(harness.folder / "threads", Torchrun())
         before = threads()
         evaluate(make(), DATA, NOISE, trials=4, executor=executor, progress=lambda _: during.append(threads()))
         assert threads() == before
@@ -194,6 +194,17 @@ def an_interrupted_evaluation_goes_on_from_the_folder_of_the_first_rank() -> Non
     assert len(set(everywhere(resumed.trials))) == 1
     with patch.object(Task, "__call__", side_effect=AssertionError("nothing is left to run")):
         assert answers(run(Kept(own, Torchrun()))) == answers(resumed)
+
+
+@check.add
+def keeping_a_round_makes_no_group_of_its_own() -> None:
+    made = []
+    for trials in (2, 8):
+        executor = Kept(harness.folder / f"{trials} trials", Torchrun())
+        with patch.object(torchrun.dist, "new_group", wraps=dist.new_group) as new_group:
+            evaluate(make(), DATA, NOISE, trials=trials, layout=LAYOUT, executor=executor)
+        made.append(new_group.call_count)
+    assert made[0] == made[1] > 0
 
 
 @check.add

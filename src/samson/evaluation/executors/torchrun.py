@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -41,9 +41,9 @@ class Torchrun(Executor):
     addresses of lost ranks.)
 
     Exchanges go over gloo groups of its own, whatever the backend of the default group, which is made from torchrun's
-    environment if there is none and then destroyed when the process ends. A group of its own ends with the call that
-    made it: one of its threads may be the last to hold a tensor, and where that happens while the interpreter ends,
-    the process aborts.
+    environment if there is none and then destroyed when the process ends. A group of its own ends with the outermost
+    call that uses it: one of its threads may be the last to hold a tensor, and where that happens while the interpreter
+    ends, the process aborts.
 
     Args:
         timeout_s: How long a rank waits for the others in one round, > 0.
@@ -55,6 +55,9 @@ class Torchrun(Executor):
     """
 
     timeout_s: float = 3600.0
+    _world: Any = field(default=None, init=False, repr=False)
+    _group: Any = field(default=None, init=False, repr=False)
+    _users: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.timeout_s > 0:
@@ -102,7 +105,7 @@ class Torchrun(Executor):
 
     @contextmanager
     def _joined(self) -> Iterator[Any]:
-        """A group of all ranks for exchanges between CPUs; its threads end with the block."""
+        """A group of all ranks for exchanges between CPUs; its threads end with the outermost block."""
         timeout = timedelta(seconds=self.timeout_s)
         if not (dist.is_available() and dist.is_gloo_available()):
             raise RuntimeError("`executor` Torchrun needs a torch with torch.distributed and gloo.")
@@ -115,12 +118,19 @@ class Torchrun(Executor):
                 )
             dist.init_process_group("gloo", timeout=timeout)
             atexit.register(_destroyed)
-        group = dist.new_group(backend="gloo", timeout=timeout)
+        world = dist.group.WORLD
+        if self._world is not world:
+            self._world, self._group, self._users = world, dist.new_group(backend="gloo", timeout=timeout), 0
+        self._users += 1
         try:
-            yield group
+            yield self._group
         finally:
-            if dist.is_initialized():  # else it went with the default group
-                dist.destroy_process_group(group)
+            if self._world is world:  # else another default group was made since
+                self._users -= 1
+                if not self._users:
+                    group, self._world, self._group = self._group, None, None
+                    if dist.group.WORLD is world:  # else it went with the default group
+                        dist.destroy_process_group(group)
 
 
 def _destroyed() -> None:
