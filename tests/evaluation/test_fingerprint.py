@@ -165,7 +165,7 @@ def quantised(weight: float) -> nn.Module:
     layer = nn.Linear(3, 2)
     nn.init.constant_(layer.weight, weight)
     nn.init.zeros_(layer.bias)
-    return torch.ao.quantization.quantize_dynamic(nn.Sequential(layer), {nn.Linear})  # type: ignore[no-untyped-call]
+    return torch.ao.quantization.quantize_dynamic(nn.Sequential(layer), {nn.Linear})
 
 
 def hooked_with(**how: bool) -> nn.Module:
@@ -221,7 +221,7 @@ CHANGED: dict[str, list[Any]] = {
     ],
     "a queue": [deque([torch.arange(5000.0)]), deque([torch.arange(5000.0).index_fill(0, torch.tensor(2500), 0.0)])],
     "generators": [np.random.default_rng(1), np.random.default_rng(2), random.Random(1), random.Random(2)],
-    "masked arrays": [np.ma.array([1.0, 2.0], mask=mask) for mask in ([0, 1], [0, 0])],  # type: ignore[no-untyped-call]
+    "masked arrays": [np.ma.array([1.0, 2.0], mask=mask) for mask in ([0, 1], [0, 0])],
     "distributions": [
         torch.distributions.Normal(torch.zeros(2), width) for width in (torch.ones(2), 2 * torch.ones(2))
     ],
@@ -388,7 +388,7 @@ def stays(model: nn.Module, x: torch.Tensor) -> bool:
         compiled_in_place,
         lambda: nn.Sequential(weight_norm(nn.Linear(3, 2))),
         lambda: nn.Sequential(spectral_norm(nn.Linear(3, 2))).eval(),
-        lambda: nn.Sequential(prune.l1_unstructured(nn.Linear(3, 2), "weight", 0.5)),  # type: ignore[no-untyped-call]
+        lambda: nn.Sequential(prune.l1_unstructured(nn.Linear(3, 2), "weight", 0.5)),
         lambda: nn.LSTM(3, 2),
         lambda: nn.TransformerEncoderLayer(3, 1, 4).eval(),
         lambda: net(cfg=torch.compile(counting, backend="eager")),

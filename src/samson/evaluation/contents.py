@@ -135,7 +135,7 @@ def _object(value: Any) -> tuple[Any, ...]:
     reduce: Callable[[Any], Any] = copyreg.dispatch_table.get(kind, lambda one: one.__reduce_ex__(4))
     try:
         found = reduce(value)
-    except Exception:
+    except Exception:  # of whatever kind its own code raises
         if not any("__getstate__" in vars(one) for one in kind.__mro__[:-1]):
             raise
         found = None, None, value.__getstate__()

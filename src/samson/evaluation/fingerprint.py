@@ -89,7 +89,7 @@ class _Walk:
             parts = contents(value)
         except RecursionError:
             raise
-        except Exception as error:
+        except Exception as error:  # of any kind, as `contents` says
             kind = f"is a {type(value).__module__}.{type(value).__qualname__}, which cannot be told from others"
             raise _refusal(self.path, f"{kind} ({error})") from error
         return list(map(self.digest, parts))

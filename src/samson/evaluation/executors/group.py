@@ -136,7 +136,7 @@ class Group:
         try:
             with _own_attributes(model):
                 stacks = vmap(one, randomness="error")(self.stacked)
-        except Exception as error:
+        except Exception as error:  # of whatever kind the user's model and metric raise
             raise RuntimeError(
                 f"`executor` Batched could not run model and metric on {len(self.chips)} chips at once: "
                 f"{type(error).__name__}: {error}\nUse fewer `chips` if memory ran out, else executor=None."

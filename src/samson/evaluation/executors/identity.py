@@ -87,7 +87,7 @@ def _backends() -> dict[str, str]:
     return {
         "linalg": str(cuda.preferred_linalg_library()),
         "blas": str(cuda.preferred_blas_library()),
-        "reduced attention": str(cuda.fp16_bf16_reduction_math_sdp_allowed()),  # type: ignore[no-untyped-call]
+        "reduced attention": str(cuda.fp16_bf16_reduction_math_sdp_allowed()),  # type: ignore[no-untyped-call] # torch lacks it
         "einsum": f"{einsum.enabled} {einsum.strategy}",
     }
 

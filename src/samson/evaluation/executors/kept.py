@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from torch import nn
@@ -99,14 +100,13 @@ class Kept(Executor):
         if not is_pair(data):
             return find_layout(model, data, autocast=autocast)
         path = Path(self.folder, "layouts", f"{fingerprint(layout_key(model, data, autocast))}.json")
-        layout: Layout | None = None
-        for _ in range(2):  # another process may have written one while this one searched
-            try:
-                return read_json(path, Layout)
-            except RecordError:
-                layout = layout or find_layout(model, data, autocast=autocast)
+        with suppress(RecordError):
+            return read_json(path, Layout)
+        layout = find_layout(model, data, autocast=autocast)
+        with suppress(RecordError):  # another process may have written one meanwhile
+            return read_json(path, Layout)
         write_json(path, layout)
-        return cast("Layout", layout)
+        return layout
 
     def _found(self, task: Task, numbers: Sequence[int]) -> dict[int, bytes]:
         """What the folder holds of these trials, whole."""
