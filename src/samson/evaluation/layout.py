@@ -16,7 +16,7 @@ from samson.evaluation.compiling import call, compiled_call, shape_of, shapes_of
 from samson.evaluation.data import BATCH, Data, as_batches, is_pair
 from samson.evaluation.scoring import device_of
 from samson.noise.calibration import evaluation_mode
-from samson.noise.names import suggestion
+from samson._names import suggestion
 
 PRECISIONS = ("bfloat16", "float16")
 """Lower precisions in which a model can be run."""

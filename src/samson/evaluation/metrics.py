@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from samson.noise.names import suggestion
+from samson._names import suggestion
 
 IGNORED = -100
 """Targets that do not count, by torch's and Transformers' convention."""

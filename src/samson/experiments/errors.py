@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from samson.noise.names import suggestion
+from samson._names import suggestion
 
 
 class SetupError(ValueError):

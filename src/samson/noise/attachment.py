@@ -9,7 +9,7 @@ from typing import cast
 
 from torch import Generator, Tensor, nn
 
-from samson.noise.names import suggestion
+from samson._names import suggestion
 from samson.noise.operations import Operation, operation_of
 from samson.noise.periphery import Periphery
 from samson.noise.random import exactly

@@ -14,7 +14,7 @@ from samson.noise.decoding import TableError, decode
 from samson.noise.faults import DeadLines, StuckDevices
 from samson.noise.gaussian import Gaussian
 from samson.noise.lognormal import Lognormal
-from samson.noise.names import suggestion
+from samson._names import suggestion
 from samson.noise.pcm import PCM, CustomPCM, PCMHermes
 from samson.noise.periphery import Periphery
 from samson.noise.presets import ChipModel

@@ -9,7 +9,7 @@ import types
 import typing
 from typing import Any, TypeVar
 
-from samson.noise.names import suggestion
+from samson._names import suggestion
 
 T = TypeVar("T")
 

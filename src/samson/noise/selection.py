@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from samson.noise.layers import DIGITAL, LayerWeight, unknown_weights_of, weights_of
-from samson.noise.names import suggestion
+from samson._names import suggestion
 from samson.noise.places import Alone, Computed, Masked, Place, Stored
 
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module)\.")

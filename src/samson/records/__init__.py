@@ -1,28 +1,32 @@
 """Typed, versioned records of runs, and their JSON."""
 
 from samson.records.codec import RecordError, read_json, replace_file, write_json
-from samson.records.evaluation import BudgetRecord, CheckRecord, EvaluationRecord, Measured, Subject
+from samson.records.evaluation import BudgetRecord, ChipKind, EvaluationRecord, Measured, Subject
+from samson.records.interval import Interval
 from samson.records.run import Configuration, Environment, Level, RunRecord, Settings, Training, finite
 from samson.records.sensitivity import LayerRecord, SensitivityRecord, SuggestionRecord
-from samson.records.summary import Estimate, SummaryRow
+from samson.records.sharpness import CorrelationRow, NetworkSharpness, SharpnessRecord, SharpnessSettings
 
 __all__ = [
     "BudgetRecord",
-    "CheckRecord",
+    "ChipKind",
     "Configuration",
+    "CorrelationRow",
     "Environment",
-    "Estimate",
     "EvaluationRecord",
+    "Interval",
     "LayerRecord",
     "Level",
     "Measured",
+    "NetworkSharpness",
     "RecordError",
     "RunRecord",
     "SensitivityRecord",
     "Settings",
+    "SharpnessRecord",
+    "SharpnessSettings",
     "Subject",
     "SuggestionRecord",
-    "SummaryRow",
     "Training",
     "finite",
     "read_json",

@@ -1,11 +1,11 @@
-"""Records of one model on chips: evaluations at several levels, and budgets. Every trial is kept."""
+"""Records of one model on chips: evaluations, budgets and sensitivities. Every trial is kept."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samson.records.interval import Interval
 from samson.records.run import Environment
-from samson.records.summary import Estimate
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,10 @@ class Subject:
         model: As it was asked for: a file, `MODULE:FUNCTION`, `timm/NAME` or `torchvision/NAME`.
         weights: The file of its weights, if it had one of its own.
         data: As it was asked for.
-        examples: Number of examples, if it is known.
+        examples: Number of examples, if the metric has a value for each.
         metric: Name of the metric.
         higher_is_better: Its direction.
+        is_fraction: Whether it lies between 0 and 1, and is shown in percent.
         about: What intervals speak of: "test_set" or "population".
         confidence: Of intervals.
         chip_seed: Seed of the set of chips.
@@ -28,8 +29,9 @@ class Subject:
         batch_size: Examples in a batch; None where the data came in batches.
         channels_last: Whether inputs were put in channels-last order.
         autocast: The lower precision in which the model ran, "bfloat16" or "float16", if it did.
-        compiled: Whether it ran compiled.
-        executor: Where trials ran: "serial", "torchrun", "ray" or "batched", which rounds in its own way.
+        executor: Where trials ran: "serial", "torchrun" or "ray".
+        environment: What it ran on.
+        finished: When, in UTC, ISO 8601.
     """
 
     model: str
@@ -38,6 +40,7 @@ class Subject:
     examples: int | None
     metric: str
     higher_is_better: bool
+    is_fraction: bool
     about: str
     confidence: float
     chip_seed: int
@@ -46,26 +49,29 @@ class Subject:
     norms_on: str | None
     batch_size: int | None
     channels_last: bool
-    autocast: str | None = None
-    compiled: bool = False
-    executor: str = "serial"
+    autocast: str | None
+    executor: str
+    environment: Environment
+    finished: str
 
 
 @dataclass(frozen=True)
-class CheckRecord:
-    """What a lower precision or compiling changed, on the first chips.
+class ChipKind:
+    """One kind of chip, read at one time.
 
     Args:
-        differences: The value by the faster forward minus the plain one, one a chip.
-        change: Their mean with its interval.
-        half_width: Of the interval of the answer, which the change was compared with.
-        passed: Whether the answer was shown to be the plain one's within its interval.
+        label: What is shown for it: the level, the time, or the chip's name.
+        noise: The noise with its constants.
+        level: The noise's level or the time in seconds, if there is one.
+        time_s: When the chips are read, in seconds since the reference read; None is the noise's own time.
+        periphery: What surrounds the weights, with its constants; None computes exactly with them.
     """
 
-    differences: tuple[float, ...]
-    change: Estimate
-    half_width: float
-    passed: bool
+    label: str
+    noise: str
+    level: float | None = None
+    time_s: float | None = None
+    periphery: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,22 +79,16 @@ class Measured:
     """One kind of chip: every trial and what it says.
 
     Args:
-        label: What is shown for it: the level, the time, or the chip's name.
-        noise: The noise with its constants.
-        level: The noise's level or the time in seconds, if there is one.
-        trials: One value a chip; a single one without noise.
-        estimate: The mean with its interval; without noise, the value itself.
+        kind: The kind of chip.
+        trials: One value a chip.
+        interval: The mean with its interval.
         worst: The value on the worst chip.
-        check: What a lower precision or compiling changed, where one was used.
     """
 
-    label: str
-    noise: str
-    level: float | None
+    kind: ChipKind
     trials: tuple[float, ...]
-    estimate: Estimate
+    interval: Interval
     worst: float
-    check: CheckRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,6 @@ class EvaluationRecord:
         subject: What was measured.
         clean: The value without noise.
         measured: What it is on each kind of chip.
-        environment: What it ran on.
-        finished: When, in UTC, ISO 8601.
         precision: The half-width that was asked for, if one was; an interval that is wider was not reached.
         version: Version of this layout.
     """
@@ -108,10 +106,11 @@ class EvaluationRecord:
     subject: Subject
     clean: float
     measured: tuple[Measured, ...]
-    environment: Environment
-    finished: str
     precision: float | None = None
-    version: int = 1
+    version: int = 2
+
+    def __post_init__(self) -> None:
+        require_version(self.version)
 
 
 @dataclass(frozen=True)
@@ -131,10 +130,8 @@ class BudgetRecord:
         clean: The value without noise.
         measured: What was measured, level by level, in ascending order.
         holds_up_to: The largest level that holds with confidence; None if none does.
-        estimate: The level at which the limit is just kept, with its interval; None is above `high`, 0 below `low`.
+        crossing: The level at which the limit is just kept, with its interval; None is above `high`, 0 below `low`.
         voltage: For bit errors: V/V_min at `holds_up_to`.
-        environment: What it ran on.
-        finished: When, in UTC, ISO 8601.
         energy_saved: For bit errors: the fraction of the energy of an access saved at `voltage`.
         version: Version of this layout.
     """
@@ -151,9 +148,20 @@ class BudgetRecord:
     clean: float
     measured: tuple[Measured, ...]
     holds_up_to: float | None
-    estimate: tuple[float | None, ...]
+    crossing: tuple[float | None, ...]
     voltage: float | None
-    environment: Environment
-    finished: str
-    energy_saved: float | None = None
-    version: int = 1
+    energy_saved: float | None
+    version: int = 2
+
+    def __post_init__(self) -> None:
+        require_version(self.version)
+
+
+def require_version(version: int) -> None:
+    """Refuse a record of another layout.
+
+    Raises:
+        ValueError: If it is not of version 2.
+    """
+    if version != 2:
+        raise ValueError(f"`version` must be 2, the only one that this release reads, got {version!r}.")

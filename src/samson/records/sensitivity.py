@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from samson.records.evaluation import CheckRecord
-from samson.records.run import Environment
-from samson.records.summary import Estimate
+from samson.records.evaluation import ChipKind, Subject, require_version
+from samson.records.interval import Interval
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,8 @@ class LayerRecord:
     weights: int
     alone: tuple[float, ...]
     others: tuple[float, ...]
-    drop: Estimate
-    gain: Estimate
+    drop: Interval
+    gain: Interval
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,14 @@ class SuggestionRecord:
         chosen: The drop on the chips that chose.
         confirmed: The drop on as many other chips.
         attempts: How many sets were measured on the chips that chose.
-        confidence: Of both intervals, each by itself.
     """
 
     max_drop: float
     digital: tuple[str, ...]
     share: float
-    chosen: Estimate
-    confirmed: Estimate
+    chosen: Interval
+    confirmed: Interval
     attempts: int
-    confidence: float
 
     @property
     def holds(self) -> bool:
@@ -63,56 +60,27 @@ class SensitivityRecord:
     """What noise on each layer of a network costs.
 
     Args:
-        network: What was measured, for example the path of a checkpoint.
-        data: Name of the data set and split.
-        examples: Number of its examples, if the metric has a value for each.
-        noise: The noise with its settings.
-        metric: Name of the metric.
-        higher_is_better: Its direction; drops and gains are positive where they are worse and better.
-        is_fraction: Whether it lies between 0 and 1, and is shown in percent.
-        seed: Seed of the set of chips.
-        confidence: That the intervals of drops and gains hold together.
+        subject: What was measured; its confidence is that the intervals of drops and gains hold together.
+        kind: The kind of chip.
         clean: The metric without noise.
         noisy: The metric with noise on all layers, one value a chip.
         drop: By how much noise on all layers makes it worse.
         rows: The layers, the largest drop first.
         suggestion: Which layers to keep digital, if that was asked for.
-        environment: What the analysis ran on.
-        finished: When, in UTC, ISO 8601.
-        autocast: The lower precision in which the model ran, "bfloat16" or "float16", if it did.
-        compiled: Whether it ran compiled.
-        batch_size: Examples in a batch; None where the data came in batches.
-        channels_last: Whether inputs were put in channels-last order.
-        check: What a lower precision or compiling changed with noise on all layers, where one was used.
         version: Version of this layout.
     """
 
-    network: str
-    data: str
-    examples: int | None
-    noise: str
-    metric: str
-    higher_is_better: bool
-    is_fraction: bool
-    seed: int
-    confidence: float
+    subject: Subject
+    kind: ChipKind
     clean: float
     noisy: tuple[float, ...]
-    drop: Estimate
+    drop: Interval
     rows: tuple[LayerRecord, ...]
     suggestion: SuggestionRecord | None
-    environment: Environment
-    finished: str
-    autocast: str | None = None
-    compiled: bool = False
-    batch_size: int | None = None
-    channels_last: bool = False
-    check: CheckRecord | None = None
-    version: int = 1
+    version: int = 2
 
     def __post_init__(self) -> None:
-        if self.version != 1:
-            raise ValueError(f"`version` must be 1, the only one that this release reads, got {self.version!r}.")
+        require_version(self.version)
         if not self.rows:
             raise ValueError("`rows` must hold at least one layer, got none.")
         for row in self.rows:

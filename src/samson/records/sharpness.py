@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samson.records.interval import Interval
 from samson.records.run import Configuration, Environment, Settings
-from samson.records.summary import Estimate
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class NetworkSharpness:
 
     method: str
     seed: int
-    measures: dict[str, Estimate]
+    measures: dict[str, Interval]
     accuracies: tuple[float, ...]
 
 
@@ -67,8 +67,8 @@ class CorrelationRow:
 
     measure: str
     level: float
-    kendall: Estimate
-    spearman: Estimate
+    kendall: Interval
+    spearman: Interval
     kendall_of_means: float
     spearman_of_means: float
     networks: int

@@ -9,7 +9,7 @@ from samson.evaluation.executors.batched import Batched
 from samson.evaluation.executors.kept import Kept
 from samson.evaluation.executors.ray import Ray
 from samson.evaluation.executors.torchrun import Torchrun
-from samson.noise.names import suggestion
+from samson._names import suggestion
 
 __all__ = ["EXECUTORS", "Batched", "Executor", "Kept", "Ray", "Serial", "Torchrun", "executor_name", "executor_named"]
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import fdtri, stdtr, stdtrit
 
-from samson.evaluation.crossed import Axes, Component, combine, components
-from samson.evaluation.statistics import CONFIDENCE, Interval, mean_bound, mean_p_value
+from samson.records import Interval
+from samson.statistics._crossed import Axes, Component, combine, components
+from samson.statistics._means import CONFIDENCE, mean_bound, mean_p_value
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,20 @@ def spread(ours: NDArray[Any], theirs: NDArray[Any], *, shared: Axes, floor: Seq
         theirs: Values, with the same axes; those that are shared have the same length.
         shared: Axes whose entries are the same in both: the same chip, the same example, the same training seed.
         floor: Effects below whose variance the whole cannot fall.
+
+    An axis with one entry, such as that of chips without noise, is no level of randomness and is left out.
     """
+    single = {axis for axis in range(ours.ndim) if ours.shape[axis] == theirs.shape[axis] == 1}
+    if single:
+        kept = [axis for axis in range(ours.ndim) if axis not in single]
+        places = {axis: place for place, axis in enumerate(kept)}
+        floor = [tuple(places[axis] for axis in axes) for axes in floor if not single & set(axes)]
+        shared = tuple(places[axis] for axis in shared if axis in places)
+        ours, theirs = (table.squeeze(tuple(single)) for table in (ours, theirs))
     mean = float(np.mean(ours, dtype=np.float64)) - float(np.mean(theirs, dtype=np.float64))
     own = tuple(axis for axis in range(ours.ndim) if axis not in shared)
+    if not ours.ndim:
+        return Spread(mean)
     if shared:
         parts = _renamed(components(_margin(ours, own) - _margin(theirs, own)), shared)
         if ours.ndim == 1:

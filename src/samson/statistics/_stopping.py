@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import ndtri
 
-from samson.evaluation.statistics import Interval
+from samson.records import Interval
 
 FIRST_LOOK = 10
 Stopping = Literal["looks", "betting"]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from samson.evaluation.statistics import CONFIDENCE, Interval
+from samson.records import Interval
+from samson.statistics._means import CONFIDENCE
 
 LEAST_METHODS = 6
 RESAMPLES = 10_000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtr, stdtrit
 
-from samson.evaluation.statistics import mean_bound
+from samson.records import Interval
+from samson.statistics._means import mean_bound
 
 RESAMPLINGS = 2000
 FEW = 20
@@ -21,24 +21,9 @@ ROUNDING = 1e-12
 """How far above a threshold a mean still counts as at it."""
 
 
-@dataclass(frozen=True)
-class Crossing:
-    """Where the mean of rising curves reaches a threshold, within the levels that were measured.
-
-    Args:
-        estimate: The level; infinity if it lies above all that were measured, 0 if below.
-        low: The lower end of its interval, with the same meaning.
-        high: The upper end.
-    """
-
-    estimate: float
-    low: float
-    high: float
-
-
 def crossing(
     levels: Sequence[float], curves: NDArray[Any], threshold: float, confidence: float, seed: int = 0
-) -> Crossing:
+) -> Interval:
     """Estimate where the mean curve crosses a threshold, with an interval from resampling whole curves.
 
     The mean over chips is made to rise by isotonic regression, and read off linearly in log(level). The interval takes
@@ -52,6 +37,9 @@ def crossing(
         confidence: Of the interval, between 0 and 1.
         seed: Of the resampling.
 
+    Returns:
+        The level; it and its ends are infinity where they lie above all levels that were measured, 0 where below.
+
     Reference: Hesterberg 2015, The American Statistician 69, 371, section 4.4 (expanded percentiles).
     """
     points = np.log(np.asarray(levels, dtype=np.float64))
@@ -60,10 +48,10 @@ def crossing(
     found = _read_off(points, curves @ _resampled(chips, seed) / chips, threshold)
     tail = float(ndtr(math.sqrt(chips / (chips - 1)) * stdtrit(chips - 1, (1 - confidence) / 2)))
     low, high = (float(np.quantile(found, p, method="inverted_cdf")) for p in (tail, 1 - tail))
-    return Crossing(estimate, low, high)
+    return Interval(estimate, low, high)
 
 
-def holds_up_to(
+def fixed_sequence(
     levels: Sequence[float], curves: NDArray[Any], threshold: float, confidence: float, *, resolution: float = 0.0
 ) -> float:
     """The largest level such that it and every level below have a mean of at most the threshold, with confidence.
@@ -90,7 +78,7 @@ def upper_limit(values: NDArray[Any], confidence: float, resolution: float = 0.0
 
     Drops are skewed to the right, and a few chips tend to hide their tail: the larger of Student's and Hall's limit is
     taken, with (1 + confidence) / 2 for `confidence` below 20 chips. Share of 4,000 simulated budgets whose
-    `holds_up_to` is a level 2 % above the crossing, where 5 % is nominal (`benchmarks/coverage.py`; beside it Student's
+    `fixed_sequence` is a level 2 % above the crossing, where 5 % is nominal (`benchmarks/coverage.py`; beside it Student's
     t alone):
 
     | drops over chips: a·level² ± .001     | 5 chips   | 10        | 15        | 20        | 50        |

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import betaincinv, stdtr, stdtrit
 
+from samson.records import Interval
+
 CONFIDENCE = 0.95
 SKEWNESS_FROM = 10
 """Values from which on their skewness is estimated."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its confidence interval; all three in the unit of the values (accuracies are fractions)."""
-
-    mean: float
-    low: float
-    high: float
-
-    @property
-    def half_width(self) -> float:
-        """Half of the interval's width."""
-        return (self.high - self.low) / 2
 
 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE, *, resolution: float = 0.0) -> Interval:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from samson.evaluation.statistics import CONFIDENCE, Interval, binomial_limits
+from samson.records import Interval
+from samson.statistics._means import CONFIDENCE, binomial_limits
 
 Axes = tuple[int, ...]
 

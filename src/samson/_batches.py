@@ -1,0 +1,144 @@
+"""Batches of examples from any source: what an evaluation, a calibration and a re-estimation run a model on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+from torch.utils.data import DataLoader, Dataset
+
+BATCH_SIZE = 256
+TARGET_KEYS = ("labels", "label", "targets", "target")
+"""Keys of a dict batch under which its targets are looked for, in this order."""
+
+Examples = Tensor | tuple[Tensor, Tensor] | Dataset[Any] | Iterable[Any]
+"""Whole tensors (inputs, or inputs and targets), a data set, a DataLoader, or any iterable of batches (see `Batch`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Inputs and targets of some examples: the model is called as `model(*inputs, **keywords)`.
+
+    Args:
+        inputs: Positional arguments of the model.
+        targets: What the outputs are compared with; its first axis counts the examples. None if there are none.
+        keywords: Keyword arguments of the model.
+    """
+
+    inputs: tuple[Any, ...]
+    targets: Any = None
+    keywords: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, raw: Any) -> Batch:
+        """A batch from the form that a user's loader gives.
+
+        Args:
+            raw: A sequence whose last part is the targets, as DataLoaders give it; a dict with the targets under one of
+                `TARGET_KEYS`, as for Transformers; or inputs alone, as a tensor or a sequence of one.
+
+        Raises:
+            ValueError: If it is none of these.
+        """
+        match raw:
+            case Batch():
+                return raw
+            case Tensor():
+                return cls((raw,))
+            case Mapping():
+                key = next((key for key in TARGET_KEYS if key in raw), None)
+                keywords = {name: value for name, value in raw.items() if name != key}
+                return cls((), None if key is None else raw[key], keywords)
+            case tuple() | list() if raw:
+                return cls(tuple(raw[:-1]), raw[-1]) if len(raw) > 1 else cls(tuple(raw))
+        raise ValueError(
+            "A batch of `data` must be (inputs, targets), a dict with labels or a tensor of inputs, got "
+            f"{type(raw).__name__}. Give `data` as a list of such batches."
+        )
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def part(self, start: int, end: int) -> Batch:
+        """The examples from `start` to `end`: every tensor with one row an example is cut, anything else is kept."""
+        size = len(self)
+        return self._mapped(lambda t: t[start:end] if t.ndim and len(t) == size else t)
+
+    def to(self, device: torch.device, *, channels_last: bool = False) -> Batch:
+        """A copy on a device, which a model may write into, with 4-d inputs in channels-last order if asked."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            if channels_last and tensor.ndim == 4:
+                return tensor.to(device, memory_format=torch.channels_last, copy=True)
+            return tensor.to(device, copy=True)
+
+        return self._mapped(moved)
+
+    def _mapped(self, function: Any) -> Batch:
+        parts = tree_map(
+            lambda value: function(value) if isinstance(value, Tensor) else value,
+            (self.inputs, self.targets, self.keywords),
+        )
+        return Batch(*parts)
+
+
+def batches_of(data: Examples, batch_size: int = BATCH_SIZE) -> Iterable[Any]:
+    """What gives the same batches each time it is run through, in the user's own form (see `Batch.of`).
+
+    Whole tensors and data sets are cut up in order, and an iterator, which could be run through only once, becomes a
+    list. Anything else is left as it is.
+
+    Args:
+        data: The examples.
+        batch_size: Of whole tensors and data sets, ≥ 1.
+
+    Raises:
+        ValueError: If whole tensors have different lengths, or no example at all.
+        TypeError: If it gives no batches.
+    """
+    if isinstance(data, Tensor):
+        return [(part,) for part in torch.split(data, batch_size)]
+    if is_pair(data):
+        inputs, targets = data
+        if len(inputs) != len(targets) or not len(inputs):
+            raise ValueError(
+                f"`data` must pair each input with a target, got {len(inputs)} inputs and {len(targets)} targets."
+            )
+        return list(zip(torch.split(inputs, batch_size), torch.split(targets, batch_size), strict=True))
+    if isinstance(data, Dataset):
+        return DataLoader(data, batch_size)
+    if isinstance(data, Iterator):
+        return list(data)
+    if not isinstance(data, Iterable):
+        raise TypeError(
+            "`data` must be a pair of tensors, a data set, a DataLoader or an iterable of batches, got "
+            f"{type(data).__name__}."
+        )
+    return data
+
+
+def repeatable(data: Examples) -> Examples:
+    """The data in a form that can be run through again: an iterator as a list, anything else as it is."""
+    return list(data) if isinstance(data, Iterator) else data
+
+
+def is_pair(data: object) -> Any:
+    """Whether the data are a tuple of two whole tensors."""
+    return isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; each module gets its own mode back."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,56 @@
+"""Intervals for means, shares, crossed designs and differences; when to stop; rank correlation. No torch."""
+
+from samson.records import Interval
+from samson.statistics._correlation import LEAST_METHODS, RankCorrelation, rank_correlation
+from samson.statistics._crossed import Component, combine, components, crossed_interval, crossed_share_interval
+from samson.statistics._crossing import ROUNDING, crossing, fixed_sequence, upper_limit
+from samson.statistics._differences import Spread, holm, spread, variance_ratio
+from samson.statistics._means import (
+    CONFIDENCE,
+    mean_bound,
+    mean_interval,
+    mean_p_value,
+    paired_interval,
+    share_interval,
+)
+from samson.statistics._pairs import About, Difference, Family, Over, Paired, Trials, family
+from samson.statistics._stopping import FIRST_LOOK, Look, Stopping, betting_interval, first_look, next_look
+
+__all__ = [
+    "CONFIDENCE",
+    "FIRST_LOOK",
+    "LEAST_METHODS",
+    "ROUNDING",
+    "About",
+    "Component",
+    "Difference",
+    "Family",
+    "Interval",
+    "Look",
+    "Over",
+    "Paired",
+    "RankCorrelation",
+    "Spread",
+    "Stopping",
+    "Trials",
+    "betting_interval",
+    "combine",
+    "components",
+    "crossed_interval",
+    "crossed_share_interval",
+    "crossing",
+    "family",
+    "first_look",
+    "fixed_sequence",
+    "holm",
+    "mean_bound",
+    "mean_interval",
+    "mean_p_value",
+    "next_look",
+    "paired_interval",
+    "rank_correlation",
+    "share_interval",
+    "spread",
+    "upper_limit",
+    "variance_ratio",
+]

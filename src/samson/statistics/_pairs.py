@@ -1,0 +1,255 @@
+"""Several methods on the same chips: means, paired differences, and differences that are shown together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samson.records import Interval
+from samson.statistics._crossed import crossed_interval, crossed_share_interval
+from samson.statistics._differences import Spread, holm, spread, variance_ratio
+from samson.statistics._means import CONFIDENCE, mean_interval
+
+About = Literal["test_set", "population"]
+"""What an interval speaks of: other chips on these examples, or other chips on other examples of the same kind."""
+
+Over = Literal["chips", "seeds"]
+"""Which randomness an interval counts besides that of `About`: chips for these networks, or training seeds too."""
+
+
+class Measurement(Protocol):
+    """What was measured of one network."""
+
+    @property
+    def trials(self) -> Sequence[float]:
+        """One value a chip."""
+
+    @property
+    def resolution(self) -> float:
+        """The step between possible values."""
+
+    @property
+    def scores(self) -> NDArray[Any] | None:
+        """One value for each chip and example, if there is one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """One value a chip, of one network, as records hold them.
+
+    Args:
+        trials: The values; one without noise.
+        resolution: The step between possible values.
+    """
+
+    trials: Sequence[float]
+    resolution: float = 0.0
+    scores: None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What is between two methods on the same examples, positive where the first has the larger value.
+
+    Args:
+        name: The first method.
+        baseline: The second.
+        interval: The mean difference with its interval.
+        p_value: Two-sided, of no difference.
+        unit: What the interval speaks of: other chips for "these two networks" (or "these networks") alone, or for
+            other networks from other "training seeds" too.
+        common_chips: Whether both were on the same chips; networks of different shape cannot be.
+        common_seeds: Whether model i of both is of the same training seed, so that their differences are taken.
+        ratio: How much smaller the variance is because the chips are common, with its interval; None if they are not.
+        confidence: Of the intervals.
+    """
+
+    name: str
+    baseline: str
+    interval: Interval
+    p_value: float
+    unit: Literal["these two networks", "these networks", "training seeds"]
+    common_chips: bool
+    common_seeds: bool
+    ratio: Interval | None
+    confidence: float
+
+    @property
+    def mean(self) -> float:
+        """The mean difference."""
+        return self.interval.mean
+
+    @property
+    def low(self) -> float:
+        """The lower end of its interval."""
+        return self.interval.low
+
+    @property
+    def high(self) -> float:
+        """The upper end of its interval."""
+        return self.interval.high
+
+    def __str__(self) -> str:
+        chips = "common chips" if self.common_chips else "chips of their own: the networks differ in shape"
+        return (
+            f"{self.name} − {self.baseline}: {self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}] "
+            f"({self.confidence:.0%}, {self.unit}, {chips})"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """Measurements of several methods, each with one network or several.
+
+    Args:
+        models: One measurement for each network, by the method's name.
+        shapes: For each method, what its networks put on a chip; chips are common where these are equal. Empty if all
+            are.
+        about: What intervals speak of (see `About`).
+    """
+
+    models: Mapping[str, Sequence[Any]]
+    shapes: Mapping[str, object]
+    about: About = "test_set"
+
+    @property
+    def evaluations(self) -> dict[str, Any]:
+        """The measurement of each method's first network."""
+        return {name: found[0] for name, found in self.models.items()}
+
+    def mean(self, name: str, confidence: float = CONFIDENCE, *, over: Over | None = None) -> Interval:
+        """The mean over a method's networks, with its interval.
+
+        Args:
+            name: The method.
+            confidence: Of the interval, between 0 and 1.
+            over: As for `difference`.
+
+        Raises:
+            ValueError: If the name is unknown, or there are no seeds to count.
+        """
+        networks = self._networks(name)
+        by_seed = _by_seed(over, networks)
+        step = networks[0].resolution
+        table = self._table(networks)
+        table = table if by_seed else table.mean(axis=0, dtype=np.float64)
+        levels = [axis for axis in range(table.ndim) if table.shape[axis] > 1]
+        table = table.squeeze(tuple(axis for axis in range(table.ndim) if axis not in levels))
+        if not table.ndim:
+            return Interval(*[float(table)] * 3)
+        if table.ndim == 1:
+            return mean_interval(table.tolist(), confidence, resolution=step)
+        if table.dtype == np.bool_:
+            return crossed_share_interval(table, confidence)
+        return crossed_interval(table, confidence, floor=[(0,)] if by_seed else (), resolution=step)
+
+    def difference(
+        self, name: str, baseline: str, confidence: float = CONFIDENCE, *, over: Over | None = None
+    ) -> Difference:
+        """What is between two methods.
+
+        With several networks for both, the training seed is the unit: the interval allows for other seeds, other chips
+        and, for a population, other examples, and it is never narrower than the seeds alone make it. Methods with the
+        same number of networks are paired by seed: network i of both is taken to be of the same seed. With one network
+        for either, it speaks of these networks.
+
+        Args:
+            name: The first method.
+            baseline: The second.
+            confidence: Of the interval, between 0 and 1.
+            over: "chips" speaks of these networks, "seeds" of others too; None is seeds where there are several.
+
+        Raises:
+            ValueError: If a name is unknown, or there are no seeds to count.
+        """
+        ours, theirs = self._networks(name), self._networks(baseline)
+        common_chips = self.shapes.get(name) == self.shapes.get(baseline)
+        by_seed = _by_seed(over, ours, theirs)
+        common_seeds = len(ours) == len(theirs)
+        found = self._spread(ours, theirs, common_chips, by_seed=by_seed, common_seeds=common_seeds)
+        step = ours[0].resolution
+        of_ours, of_theirs = (np.mean([e.trials for e in networks], axis=0).tolist() for networks in (ours, theirs))
+        return Difference(
+            name,
+            baseline,
+            found.interval(confidence, step),
+            found.p_value(step),
+            "training seeds" if by_seed else "these networks" if len(ours) + len(theirs) > 2 else "these two networks",
+            common_chips,
+            by_seed and common_seeds,
+            variance_ratio(of_ours, of_theirs, confidence) if common_chips and len(of_ours) > 1 else None,
+            confidence,
+        )
+
+    def _networks(self, name: str) -> Sequence[Any]:
+        if name not in self.models:
+            raise ValueError(
+                f"`name` must be a method of this comparison, got {name!r}. Available: {', '.join(self.models)}."
+            )
+        return self.models[name]
+
+    def _spread(
+        self,
+        ours: Sequence[Measurement],
+        theirs: Sequence[Measurement],
+        common_chips: bool,
+        *,
+        by_seed: bool,
+        common_seeds: bool,
+    ) -> Spread:
+        tables = [self._table(networks) for networks in (ours, theirs)]
+        if not by_seed:
+            tables = [table.mean(axis=0, dtype=np.float64) for table in tables]
+        common = ([common_seeds] if by_seed else []) + [common_chips] + [True] * (self.about == "population")
+        shared = tuple(axis for axis, is_shared in enumerate(common) if is_shared)
+        return spread(tables[0], tables[1], shared=shared, floor=[(0,)] if by_seed else ())
+
+    def _table(self, networks: Sequence[Measurement]) -> NDArray[Any]:
+        """Networks x chips, with the examples as a third axis for a population."""
+        if self.about == "population":
+            return np.stack([network.scores for network in networks if network.scores is not None])
+        return np.array([network.trials for network in networks])
+
+
+@dataclass(frozen=True)
+class Family:
+    """Differences that are shown together, allowing for how many they are.
+
+    Args:
+        rows: By the label of the comparison and the method: the difference, its interval simultaneous with the others'
+            (Bonferroni) and its p-value adjusted by Holm.
+    """
+
+    rows: dict[tuple[str, str], Difference]
+
+
+def family(
+    comparisons: Mapping[str, Paired], baseline: str, confidence: float = CONFIDENCE, *, over: Over | None = None
+) -> Family:
+    """The differences of every method to a baseline in several comparisons, such as one a noise level.
+
+    Args:
+        comparisons: By a label, for example the noise level.
+        baseline: The method to which the others are compared.
+        confidence: That all intervals hold together, between 0 and 1.
+        over: As for `Paired.difference`.
+    """
+    names = [(label, name) for label, paired in comparisons.items() for name in paired.models if name != baseline]
+    each = 1 - (1 - confidence) / max(len(names), 1)
+    rows = {
+        (label, name): comparisons[label].difference(name, baseline, each, over=over)
+        for label, name in names
+    }
+    adjusted = holm([row.p_value for row in rows.values()])
+    return Family({key: replace(row, p_value=p) for (key, row), p in zip(rows.items(), adjusted, strict=True)})
+
+
+def _by_seed(over: Over | None, *methods: Sequence[Any]) -> bool:
+    several = all(len(networks) > 1 for networks in methods)
+    if over == "seeds" and not several:
+        raise ValueError("`over` must be 'chips' with one network for a method, got 'seeds'. Train more seeds.")
+    return several if over is None else over == "seeds"
