@@ -11,20 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from samson._batches import Examples, repeatable
 from samson.evaluation.budget_result import Budget, Criterion
-from samson.evaluation.crossing import ROUNDING, crossing, holds_up_to
-from samson.evaluation.data import Data, kept
 from samson.evaluation.result import Evaluation
 from samson.evaluation.scoring import value_of
-from samson.evaluation.setting import Noise, Setting, prepare
-from samson.evaluation.statistics import CONFIDENCE, Interval
+from samson.evaluation.setting import Noise, Setting, prepare, takes_setting
 from samson.evaluation.trials import TRIALS, Progress, evaluate
 from samson.noise import BitErrors, ChipModel, DeviceNoise
+from samson.records import Interval
+from samson.statistics import CONFIDENCE, ROUNDING, crossing, fixed_sequence
 
 
+@takes_setting
 def noise_budget(
     model: nn.Module,
-    data: Data,
+    data: Examples,
     family: Callable[[float], Noise],
     low: float,
     high: float,
@@ -44,20 +45,16 @@ def noise_budget(
 
     Levels rise in equal ratios from `low` to `high`, on the same chips, until the level at which the mean just crosses
     the limit (`crossing`) is known with its interval; the budget is the largest of them up to which every one holds
-    with confidence (`holds_up_to`). Then the crossing is narrowed down by `refinements` more levels, at the ends of its
+    with confidence (`samson.statistics.fixed_sequence`). Then the crossing is narrowed down by `refinements` more levels, at the ends of its
     interval and at the estimate in turn.
 
     Where the crossing is known (`benchmarks/coverage.py`), a 95 % interval holds it in .93–.94 of 1,000 simulated
-    budgets at 20 and 50 chips; that of a yield of 90 % in .90–.92 at 29 chips, .93 at 50 and .94 at 100. `holds_up_to`
-    was a level 2 % above the crossing in at most .05 of 4,000 with 8 to 50 chips, in up to .07 with 5 (`upper_limit` in
-    `samson.evaluation.crossing` says for which).
+    budgets at 20 and 50 chips; that of a yield of 90 % in .90–.92 at 29 chips, .93 at 50 and .94 at 100. The
+    budget was a level 2 % above the crossing in at most .05 of 4,000 with 8 to 50 chips, in up to .07 with 5
+    (`samson.statistics.upper_limit` says for which).
 
     With `norm_data`, batch-norm statistics are estimated anew on every chip, but the value without noise is that of the
     model with its own.
-
-    With a layout in lower precision or compiled, drops are against the value by this same layout, and the evaluation at
-    each level has a check of its own (see `evaluate`), on its first chips. Where a low level leaves the chips nearly
-    alike, its interval is narrow and the check strict: it is about the values, not their drops.
 
     Args:
         model: As for `evaluate`.
@@ -96,12 +93,11 @@ def noise_budget(
             f"`time_s` must be None where the levels are times, got {setting['time_s']!r}: every level would be read "
             "at that time. Leave it out, or give a family whose level is not a time."
         )
-    data = kept(data)
+    data = repeatable(data)
     if (norm_data := setting.get("norm_data")) is not None:
-        setting["norm_data"] = kept(norm_data)
+        setting["norm_data"] = repeatable(norm_data)
     prepared = prepare(model, data, family(low), **setting)
-    setting["layout"] = prepared.task.layout
-    metric = prepared.task.metric
+    metric, executor = prepared.task.metric, prepared.executor
     clean = value_of(prepared.task.clean())
     if relative and clean == 0:
         raise ValueError(
@@ -115,8 +111,9 @@ def noise_budget(
     def curve(level: float) -> NDArray[Any]:
         """What is limited, for each chip: the drop, or whether it is too large."""
         if level not in found:
-            told = None if progress is None else partial(progress, level)
-            found[level] = evaluate(model, data, family(level), trials=trials, progress=told, **setting)
+            setting["executor"] = executor.named(repr(level))
+            tell = None if progress is None else partial(progress, level)
+            found[level] = evaluate(model, data, family(level), trials=trials, progress=tell, **setting)
         drops = sign * (clean - np.asarray(found[level].trials))
         return drops if criterion == "mean" else drops > max_drop + ROUNDING
 
@@ -130,8 +127,8 @@ def noise_budget(
             curves = np.stack([curve(x) for x in measured]).astype(np.float64)
             at = crossing(measured, curves, threshold, confidence)
             above = [x for x in grid if x > measured[-1]]
-            if not above or max(at.estimate, at.high) < math.inf:
-                return Interval(at.estimate, at.low, at.high)
+            if not above or max(at.mean, at.high) < math.inf:
+                return at
             curve(above[0])
 
     curve(low)
@@ -143,7 +140,7 @@ def noise_budget(
             at = cross()
     tested = [x for x in grid if x in found]
     step = found[low].resolution * abs(sign)
-    held = holds_up_to(tested, np.stack([curve(x) for x in tested]), threshold, confidence, resolution=step)
+    held = fixed_sequence(tested, np.stack([curve(x) for x in tested]), threshold, confidence, resolution=step)
     return Budget(
         held or None,
         at,

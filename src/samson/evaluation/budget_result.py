@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from samson.evaluation.result import Evaluation
-from samson.evaluation.statistics import Interval
 from samson.noise import voltage_at
+from samson.records import Interval
 
 Criterion = Literal["mean", "yield"]
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor, nn
+from torch import nn
 
-from samson.evaluation.data import Batch
-from samson.evaluation.recording import Recording, ReplayError
-from samson.evaluation.replay import recorded, replayed
-from samson.evaluation.scoring import Scores, Tally, device_of, readings
+from samson.evaluation.scoring import Scores
 from samson.evaluation.task import Task
-from samson.noise import Chip, ChipTensor, FixedNoise, on_chip
-from samson.noise.calibration import evaluation_mode
+from samson.noise import Chip, ChipTensor, on_chip
 from samson.noise.selection import Select
 
 
@@ -86,11 +80,9 @@ class LayersTask(Task):
 
     Args:
         layers: All layers on the chip, at least two.
-        reuse: Whether what two passes have in common is computed once.
     """
 
     layers: tuple[Layer, ...] = ()
-    reuse: bool = False
 
     def __call__(self, number: int) -> NDArray[Any]:
         """Run the trial of a number.
@@ -99,61 +91,9 @@ class LayersTask(Task):
             Rows of scores: all, then each layer alone, then all but each layer.
         """
         chip = self.chip(number)
-        if not self.reuse:
-            return np.stack([self.on(part_of(chip, layers)) for layers in self.subsets])
-        device = device_of(self.model)
-        tallies = [Tally(self.metric, device) for _ in self.subsets]
-        with torch.no_grad(), evaluation_mode(self.model):
-            for block, pieces in readings(self.batches, self.read_block):
-                held = _held(chip, self.time_s, block)
-                for piece in pieces:
-                    batch = piece.to(device, channels_last=self.layout.channels_last)
-                    for tally, output in zip(tallies, self._outputs(held, batch), strict=True):
-                        tally.update(output, batch)
-        return np.stack([tally.scores() for tally in tallies])
-
-    @property
-    def subsets(self) -> list[tuple[Layer, ...]]:
-        """The layers with noise, row by row."""
+        alone = [(layer,) for layer in self.layers]
         others = [tuple(layer for layer in self.layers if layer != one) for one in self.layers]
-        return [self.layers, *((layer,) for layer in self.layers), *others]
-
-    def _outputs(self, chip: Chip, batch: Batch) -> Iterator[Any]:
-        """The model's output, row by row.
-
-        A pass with noise on one layer is as the clean one until the layer's weights are used, and a pass with noise on
-        all but one layer is until then as that with noise on all.
-        """
-        clean, _ = self._recorded(batch)
-        starts = [(clean, time) for time in self._first_uses(clean, chip)]
-        with chip.at(reading=0):
-            noisy, output = self._recorded(batch)
-            starts += [(noisy, time) for time in self._first_uses(noisy, chip)]
-            yield copy.deepcopy(output)
-        for (recording, until), layers in zip(starts, self.subsets[1:], strict=True):
-            with part_of(chip, layers).at(reading=0):
-                yield self._replayed(batch, recording, until)
-
-    def _run(self, batch: Batch) -> Any:
-        return self.layout.forward(self.model)(*batch.inputs, **batch.keywords)
-
-    def _recorded(self, batch: Batch) -> tuple[Recording, Any]:
-        try:
-            with recorded(self.model) as recording:
-                return recording, self._run(batch)
-        except ReplayError:
-            return Recording(), self._run(batch)
-
-    def _replayed(self, batch: Batch, recording: Recording, until: float) -> Any:
-        try:
-            with replayed(self.model, recording, until):
-                return self._run(batch)
-        except ReplayError:
-            return self._run(batch)
-
-    def _first_uses(self, recording: Recording, chip: Chip) -> list[float]:
-        weights = {t.name: t.place.weight for t in chip.tensors}
-        return [recording.first_use(weights[name] for name in layer.tensors) for layer in self.layers]
+        return np.stack([self.on(part_of(chip, noisy)) for noisy in (self.layers, *alone, *others)])
 
 
 def part_of(chip: Chip, layers: Collection[Layer]) -> Chip:
@@ -162,18 +102,3 @@ def part_of(chip: Chip, layers: Collection[Layer]) -> Chip:
     tensors = [t for t in chip.tensors if t.name in names]
     states = {name: chip.states[name] for name in names}
     return Chip(chip.model, chip.noise, chip.seed, chip.trial, tensors, states, periphery=chip.periphery)
-
-
-class _Held(FixedNoise):
-    """No noise: for a chip whose weights are known."""
-
-    def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
-        """The weight itself."""
-        return weight
-
-
-def _held(chip: Chip, time_s: float | None, reading: int) -> Chip:
-    """One reading of a chip, as a chip that reads the same ever after and is not drawn again for every batch."""
-    with chip.at(time_s, reading=reading):
-        states = {t.name: {"weight": t.output_first(t.weight).clone()} for t in chip.tensors}
-    return Chip(chip.model, _Held(), chip.seed, chip.trial, chip.tensors, states)

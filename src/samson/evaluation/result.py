@@ -5,19 +5,67 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from samson.evaluation.checking import Check
-from samson.evaluation.crossed import crossed_interval, crossed_share_interval
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import METRICS, Metric
-from samson.evaluation.statistics import CONFIDENCE, Interval, mean_interval, share_interval
-from samson.evaluation.stopping import Stopping, betting_interval
-from samson.evaluation.table import ScoreTable
+from samson.records import Interval
+from samson.statistics import (
+    CONFIDENCE,
+    About,
+    Stopping,
+    betting_interval,
+    crossed_interval,
+    crossed_share_interval,
+    mean_interval,
+    share_interval,
+)
 
-About = Literal["test_set", "population"]
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """A table of chips x examples.
+
+    Args:
+        packed: Bits, eight examples a byte, of shape (chips, ⌈examples / 8⌉), if the scores are right or wrong; else
+            the scores themselves, float64 of shape (chips, examples).
+        examples: Number of examples.
+    """
+
+    packed: NDArray[Any]
+    examples: int
+
+    @classmethod
+    def of(cls, rows: Sequence[NDArray[Any]]) -> ScoreTable:
+        """Make a table of one row a chip.
+
+        Raises:
+            ValueError: If the rows have different lengths: the data changed from chip to chip.
+        """
+        lengths = {len(row) for row in rows}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"`data` must hold the same examples for every chip, got {' and '.join(map(str, sorted(lengths)))} of "
+                "them. Give a list of batches, or a loader of fixed length and order."
+            )
+        table = np.stack(rows)
+        return cls(np.packbits(table, axis=1) if table.dtype == np.bool_ else table, table.shape[1])
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the scores are right or wrong."""
+        return self.packed.dtype == np.uint8
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """The scores, of shape (chips, examples), booleans or float64."""
+        if not self.is_binary:
+            return self.packed
+        bits = self.packed.view(np.uint8)
+        return np.unpackbits(bits, axis=1, count=self.examples).astype(np.bool_)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +83,6 @@ class Evaluation:
         stopping: "betting" takes the interval that holds for any distribution.
         precision: The half-width that was asked for, if one was.
         layout: How the examples were put through the model.
-        check: What a lower precision or compiling changed; None where neither was used.
     """
 
     trials: tuple[float, ...]
@@ -47,7 +94,11 @@ class Evaluation:
     stopping: Stopping = "looks"
     precision: float | None = None
     layout: Layout = field(default_factory=Layout)
-    check: Check | None = None
+
+    @property
+    def scores(self) -> NDArray[Any] | None:
+        """Every example's score on every chip, of shape (chips, examples), if the metric has one for each."""
+        return None if self.examples is None else self.examples.values
 
     @property
     def mean(self) -> float:
@@ -115,8 +166,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         i = self.interval
-        check = "" if self.check is None else f"; {self.check}"
         return (
             f"{self.metric.name} {i.mean:.4f} [{i.low:.4f}, {i.high:.4f}] ({self.confidence:.0%}, "
-            f"{len(self.trials)} chips, about the {self.about.replace('_', ' ')}), worst {self.worst:.4f}{check}"
+            f"{len(self.trials)} chips, about the {self.about.replace('_', ' ')}), worst {self.worst:.4f}"
         )

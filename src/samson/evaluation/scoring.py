@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from samson.evaluation.data import Batch, in_blocks, taken_apart
+from samson._batches import TARGET_KEYS, Batch, Examples, batches_of, evaluation_mode
 from samson.evaluation.metrics import METRICS, DataSetMetric, ExampleMetric, Metric, prediction
-from samson.noise.calibration import evaluation_mode
 
 Scores = NDArray[Any] | float
 """One value for each example (booleans or float64), or one for the data set."""
@@ -42,37 +41,21 @@ def scores(
         channels_last: Whether 4-d inputs are put in channels-last order.
         read_block: Examples of one reading; None is one reading for all.
         reading: The block in which the model runs, from the number of a reading.
-        forward: What is called instead of the model (see `Layout.forward`).
+        forward: What is called instead of the model.
 
     Raises:
         ValueError: If there is no example, or a metric gives no finite value for each.
     """
-    tally = Tally(metric, device_of(model))
-
-    def run(batch: Batch) -> None:
-        tally.update((forward or model)(*batch.inputs, **batch.keywords), batch)
-
-    one_pass(model, batches, run, channels_last=channels_last, read_block=read_block, reading=reading)
-    return tally.scores()
-
-
-@torch.no_grad()
-def one_pass(
-    model: nn.Module,
-    batches: Iterable[Any],
-    run: Callable[[Batch], None],
-    *,
-    channels_last: bool,
-    read_block: int | None,
-    reading: Reading | None,
-) -> None:
-    """Run something on every batch with the model in evaluation mode (see `scores`)."""
-    device = device_of(model)
-    with evaluation_mode(model), torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global state
+    device, run = device_of(model), forward or model
+    tally = Tally(metric, device)
+    # A DataLoader draws from the global state.
+    with torch.no_grad(), evaluation_mode(model), torch.random.fork_rng(devices=[]):
         for number, pieces in readings(batches, read_block):
             with nullcontext() if reading is None else reading(number):
                 for piece in pieces:
-                    run(piece.to(device, channels_last=channels_last))
+                    batch = piece.to(device, channels_last=channels_last)
+                    tally.update(run(*batch.inputs, **batch.keywords), batch)
+    return tally.scores()
 
 
 class Tally:
@@ -131,12 +114,12 @@ def value_of(found: Scores) -> float:
     return found if isinstance(found, float) else float(np.mean(found, dtype=np.float64))
 
 
-def accuracy(model: nn.Module, batches: Iterable[Any]) -> float:
+def accuracy(model: nn.Module, data: Examples) -> float:
     """The fraction of examples whose largest output is the target's, without noise, in evaluation mode.
 
     Args:
         model: Gives logits of shape (batch, classes).
-        batches: Pairs of inputs and class numbers of shape (batch,); moved to the model's device.
+        data: Inputs and class numbers of shape (batch,) (see `Examples`); moved to the model's device.
 
     Returns:
         A fraction between 0 and 1.
@@ -144,16 +127,45 @@ def accuracy(model: nn.Module, batches: Iterable[Any]) -> float:
     Raises:
         ValueError: If there is no example.
     """
-    return value_of(scores(model, batches, METRICS["accuracy"]))
+    return value_of(scores(model, batches_of(data), METRICS["accuracy"]))
 
 
 def readings(batches: Iterable[Any], size: int | None) -> Iterator[tuple[int, Iterator[Batch]]]:
     """The batches by the number of the reading of the chip that they are computed with."""
     if size is None:
-        yield 0, taken_apart(batches)
+        yield 0, with_targets(batches)
         return
-    for number, group in groupby(in_blocks(taken_apart(batches), size), key=lambda pair: pair[0]):
+    for number, group in groupby(_in_blocks(with_targets(batches), size), key=lambda pair: pair[0]):
         yield number, (batch for _, batch in group)
+
+
+def with_targets(batches: Iterable[Any]) -> Iterator[Batch]:
+    """Each batch as a `Batch`.
+
+    Raises:
+        ValueError: If one has no targets.
+    """
+    for raw in batches:
+        batch = Batch.of(raw)
+        if batch.targets is None:
+            found = f"the keys {', '.join(map(str, batch.keywords))}" if batch.keywords else "inputs alone"
+            raise ValueError(
+                f"A batch of `data` must have targets, as (inputs, targets) or under one of {', '.join(TARGET_KEYS)} "
+                f"in a dict, got {found}. Add them, or rename the column."
+            )
+        yield batch
+
+
+def _in_blocks(batches: Iterable[Batch], size: int) -> Iterator[tuple[int, Batch]]:
+    """Batches cut where a block of `size` examples ends, each with the number of its block."""
+    start = 0
+    for batch in batches:
+        done = 0
+        while done < len(batch):
+            end = min(len(batch), done + size - (start + done) % size)
+            yield (start + done) // size, batch.part(done, end)
+            done = end
+        start += len(batch)
 
 
 def _checked(values: Tensor, batch: Batch, metric: ExampleMetric) -> Tensor:

@@ -2,54 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Unpack
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Unpack
 
 import numpy as np
 from torch import nn
 
-from samson.evaluation.checking import checked
-from samson.evaluation.data import Data
-from samson.evaluation.layers import LayersTask, layers_on_chip
-from samson.evaluation.ranking import LayerRow, Sensitivity, drop_interval, gain_interval, resolution_of
-from samson.evaluation.replay import hindrance
-from samson.evaluation.scoring import value_of
-from samson.evaluation.setting import Noise, Setting, prepare
-from samson.evaluation.statistics import CONFIDENCE
+from samson._batches import Examples
+from samson.evaluation.layers import Layer, LayersTask, PartTask, layers_on_chip
+from samson.evaluation.scoring import Scores, value_of
+from samson.evaluation.sensitivity_result import Attempt, LayerRow, Sensitivity, Suggestion
+from samson.evaluation.setting import Noise, Prepared, Setting, prepare, takes_setting
 from samson.evaluation.task import Task
 from samson.evaluation.trials import TRIALS, Progress
+from samson.records import Interval
+from samson.statistics import CONFIDENCE, mean_interval
 
 
+@takes_setting
 def sensitivity(
     model: nn.Module,
-    data: Data,
+    data: Examples,
     noise: Noise,
     *,
     trials: int = TRIALS,
+    max_drop: float | None = None,
     confidence: float = CONFIDENCE,
-    reuse: bool = True,
     progress: Callable[[Progress], None] | None = None,
     **setting: Unpack[Setting],
 ) -> Sensitivity:
-    """Rank the layers of a model by what noise on them costs.
+    """Rank the layers of a model by what noise on them costs, and suggest which to keep digital.
 
     On every chip the model is run with noise on all layers, on each one alone and on all but each one. A layer has the
     same errors in each of these, so differences are paired. Values are those of `evaluate` with `select` naming the
     layers, bit for bit.
 
-    With a layout in lower precision or compiled, `check` of the result compares noise on all layers with the plain
-    model (see `Check`); values for one layer are not checked by themselves.
+    With `max_drop`, layers are then added to the digital ones, by their drop and by their gain, and each set is
+    measured on the chips of the ranking until the upper end of its drop's interval is at most `max_drop`. The first set
+    to reach it, with the fewest weights if both orders do, is then measured on as many other chips, which chose
+    nothing. All of it is on these examples: confirm it on others.
 
     Args:
         model: As for `evaluate`.
         data: As for `evaluate`.
         noise: As for `evaluate`.
         trials: Number of chips, at least 2.
-        confidence: That all intervals hold together, between 0 and 1.
-        reuse: Whether what a pass has in common with the one without noise, or with noise on all, is computed once.
-            That needs the memory of one batch's activations, and a model in which modules have no other influence on
-            each other than tensors. It is not done for models with hooks, compiled or wrapped ones, computed weights,
-            a compiled layout, or a periphery; `not_reused` of the result says so.
+        max_drop: How much worse than without noise the metric may be, > 0; accuracies are fractions. None suggests
+            nothing.
+        confidence: That all intervals of the ranking hold together, between 0 and 1; of each interval of a suggestion.
         progress: Called after each chip.
         setting: As for `evaluate` (see `Setting`).
 
@@ -70,63 +72,114 @@ def sensitivity(
         raise ValueError(f"`trials` must be at least 2 for an interval, got {trials}.")
     if not 0 < confidence < 1:
         raise ValueError(f"`confidence` must lie between 0 and 1, got {confidence!r}.")
+    if max_drop is not None and not 0 < max_drop < math.inf:
+        raise ValueError(
+            f"`max_drop` must be > 0 and finite, in the metric's unit (accuracies are fractions), got {max_drop!r}."
+        )
     prepared = prepare(model, data, noise, **setting)
-    layers = layers_on_chip(model, prepared.task.select)
+    layers = tuple(layers_on_chip(model, prepared.task.select))
     if len(layers) < 2:
         raise ValueError(
             f"`select` must leave at least 2 layers on the chip to rank, got only `{layers[0].name}`: with that one "
             "digital there is no noise. Its drop is what `evaluate` measures."
         )
-    not_reused = _why_not(prepared.task, reuse)
-    task = LayersTask(**vars(prepared.task), layers=tuple(layers), reuse=not_reused is None)
-    clean = task.clean()
-    values: list[list[float]] = []
-    for rows in prepared.executor.run(task, range(trials)):
-        assert isinstance(rows, np.ndarray)
-        values.append([float(value_of(row)) for row in rows])
-        if progress is not None:
-            progress(Progress(len(values), trials, trials, None))
+    analysis = _Analysis(prepared, layers, prepared.task.clean(), trials, progress)
+    values = analysis.values(LayersTask(**vars(prepared.task), layers=layers), "layers", range(trials))
     noisy, *parts = (tuple(column) for column in zip(*values, strict=True))
     level = 1 - (1 - confidence) / (2 * len(layers) + 1)
-    found = [
-        LayerRow(
-            layer,
-            alone,
-            others,
-            drop_interval(alone, clean, task.metric, level),
-            gain_interval(others, noisy, clean, task.metric, level),
-        )
+    rows = [
+        LayerRow(layer, alone, others, analysis.drop(alone, level), analysis.gain(others, noisy, level))
         for layer, alone, others in zip(layers, parts[: len(layers)], parts[len(layers) :], strict=True)
     ]
-    drop = drop_interval(noisy, clean, task.metric, level)
-    check = checked(
-        prepared.task,
-        prepared.executor,
-        noisy,
-        drop,
-        resolution=resolution_of(noisy, clean),
-        confidence=confidence,
-    )
-    ranked = tuple(sorted(found, key=lambda row: -row.drop.mean))
+    ranked = tuple(sorted(rows, key=lambda row: -row.drop.mean))
+    clean = analysis.clean
     return Sensitivity(
         ranked,
         value_of(clean),
         noisy,
-        drop,
+        analysis.drop(noisy, level),
         None if isinstance(clean, float) else len(clean),
         confidence,
-        not_reused,
-        task,
-        prepared.executor,
-        check,
+        prepared.task.metric,
+        prepared.task.layout,
+        None if max_drop is None else _suggest(analysis, ranked, noisy, max_drop, confidence),
     )
 
 
-def _why_not(task: Task, reuse: bool) -> str | None:
-    if not reuse:
-        return "it was not asked for"
-    if task.norm_batches is not None:
-        return "batch norm is estimated anew for each set of layers"
-    if task.layout.compiled:
-        return "the layout is compiled"
-    return "a periphery draws for each product" if task.periphery is not None else hindrance(task.model)
+@dataclass(frozen=True, eq=False)
+class _Analysis:
+    """What is measured, and how its values become drops and gains: positive where worse, or better, than without."""
+
+    prepared: Prepared
+    layers: tuple[Layer, ...]
+    clean: Scores
+    trials: int
+    progress: Callable[[Progress], None] | None
+
+    def values(self, task: Task, name: str, numbers: range) -> list[Any]:
+        """The metric's values on the chips of these numbers; a list of them for several rows of scores."""
+        found: list[Any] = []
+        for row in self.prepared.executor.named(name).run(task, numbers):
+            several = isinstance(task, LayersTask) and isinstance(row, np.ndarray)
+            found.append([value_of(np.asarray(one)) for one in row] if several else value_of(row))
+            if self.progress is not None:
+                self.progress(Progress(len(found), len(numbers), len(numbers), None))
+        return found
+
+    def drop(self, values: Sequence[float], confidence: float) -> Interval:
+        """By how much the metric is worse on chips than without noise."""
+        clean = value_of(self.clean)
+        return mean_interval(
+            [self._sign * (clean - value) for value in values], confidence, resolution=self._step(values)
+        )
+
+    def gain(self, values: Sequence[float], noisy: Sequence[float], confidence: float) -> Interval:
+        """By how much the metric is better than with noise on all, chip by chip."""
+        gains = [self._sign * (value - other) for value, other in zip(values, noisy, strict=True)]
+        return mean_interval(gains, confidence, resolution=self._step(values))
+
+    @property
+    def _sign(self) -> int:
+        return 1 if self.prepared.task.metric.higher_is_better else -1
+
+    def _step(self, values: Sequence[float]) -> float:
+        """The step between possible values (see `Evaluation.resolution`)."""
+        if isinstance(self.clean, np.ndarray) and self.clean.dtype == np.bool_:
+            return 1 / len(self.clean)
+        return float(np.finfo(np.float32).eps) * max(map(abs, [*values, value_of(self.clean)]))
+
+
+def _suggest(
+    analysis: _Analysis, rows: Sequence[LayerRow], noisy: Sequence[float], max_drop: float, confidence: float
+) -> Suggestion:
+    """Choose a set of layers by measuring, and measure it again on other chips."""
+    everything, trials = analysis.layers, analysis.trials
+    orders = [[row.layer for row in rows], [row.layer for row in sorted(rows, key=lambda row: -row.gain.mean)]]
+
+    def drop(digital: Sequence[Layer], numbers: range) -> Interval:
+        rest = tuple(layer for layer in everything if layer not in digital)
+        if not rest:
+            return Interval(0.0, 0.0, 0.0)
+        task = PartTask(**vars(analysis.prepared.task), noisy=rest)
+        name = "digital-" + "-".join(str(everything.index(layer)) for layer in digital)
+        return analysis.drop(analysis.values(task, name, numbers), confidence)
+
+    attempts = [Attempt((), analysis.drop(noisy, confidence))]
+    reached = [attempt for attempt in attempts if attempt.drop.high <= max_drop]
+    for size in range(1, len(everything) + 1):
+        if reached:
+            break
+        sets = {frozenset(order[:size]): tuple(order[:size]) for order in orders}
+        latest = [Attempt(digital, drop(digital, range(trials))) for digital in sets.values()]
+        attempts += latest
+        reached = [attempt for attempt in latest if attempt.drop.high <= max_drop]
+    chosen = min(reached, key=lambda attempt: attempt.weights)
+    return Suggestion(
+        chosen,
+        drop(chosen.digital, range(trials, 2 * trials)),
+        float(max_drop),
+        chosen.weights / sum(layer.weights for layer in everything),
+        tuple(attempts),
+        trials,
+        confidence,
+    )

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from functools import wraps
+from typing import Any, ParamSpec, TypedDict, TypeVar
 
-import torch
 from torch import nn
 
-from samson.evaluation.data import Data, as_batches, check_pair
+from samson._batches import Examples, batches_of
+from samson._names import suggestion
 from samson.evaluation.executors import Executor, Serial
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import Metric, as_metric
-from samson.evaluation.scoring import device_of
 from samson.evaluation.task import Task
 from samson.noise import ChipModel, WeightNoise, on_chip
 from samson.noise.periphery import Periphery
 from samson.noise.selection import Select
 
 Noise = WeightNoise | ChipModel
+PRECISIONS = ("bfloat16", "float16")
+"""Lower precisions in which a model can be run."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Setting(TypedDict, total=False):
@@ -35,7 +42,9 @@ class Setting(TypedDict, total=False):
         periphery: What surrounds the weights (see `samson.noise.deploy`).
         norm_data: Training or validation data from which batch-norm statistics are estimated anew on each chip at its
             time (see `samson.noise.reestimated_norms`); None keeps the model's own.
-        layout: How examples are put through the model; None finds the fastest plain one, once (see `find_layout`).
+        autocast: "bfloat16" or "float16" runs the model under `torch.autocast`, the pass without noise too; metrics see
+            outputs in float32. None leaves the model as it is.
+        layout: How examples are put through the model; None is the model's default (see `Layout.of`).
         executor: Where trials run; None is this process. `Kept(folder)` goes on after an interruption.
     """
 
@@ -45,7 +54,8 @@ class Setting(TypedDict, total=False):
     read_block: int | None
     time_s: float | None
     periphery: Periphery | None
-    norm_data: Data | None
+    norm_data: Examples | None
+    autocast: str | None
     layout: Layout | None
     executor: Executor | None
 
@@ -60,7 +70,7 @@ class Prepared:
 
 def prepare(
     model: nn.Module,
-    data: Data,
+    data: Examples,
     noise: Noise,
     *,
     metric: str | Metric | Any = "accuracy",
@@ -69,7 +79,8 @@ def prepare(
     read_block: int | None = None,
     time_s: float | None = None,
     periphery: Periphery | None = None,
-    norm_data: Data | None = None,
+    norm_data: Examples | None = None,
+    autocast: str | None = None,
     layout: Layout | None = None,
     executor: Executor | None = None,
 ) -> Prepared:
@@ -80,23 +91,14 @@ def prepare(
         raise ValueError(f"`time_s` must be ≥ 0 and finite, or None for the noise's own time, got {time_s!r}.")
     if seed < 0:
         raise ValueError(f"`seed` must be ≥ 0, got {seed}.")
+    if autocast is not None and autocast not in PRECISIONS:
+        hint = suggestion(str(autocast), PRECISIONS)
+        raise ValueError(f"`autocast` must be a lower precision, or None, got {autocast!r}. {hint}")
     if isinstance(noise, ChipModel):
         periphery, noise = periphery or noise.periphery, noise.noise
     known = as_metric(metric)
-    check_pair(data)
     on_chip(model, select)
-    executor = executor or Serial()
-    if layout is not None and layout.autocast is not None and torch.is_autocast_enabled(device_of(model).type):
-        raise ValueError(
-            f"`layout` must not ask for {layout.autocast} inside a block of torch.autocast, where what that changes "
-            "cannot be measured. Leave the block, or use layout.plain."
-        )
-    if layout is not None and layout.compiled and periphery is not None:
-        raise ValueError(
-            "`layout` must not be compiled with a periphery, which computes by hooks of its own on each chip. "
-            "Use layout.plain, or `autocast` alone."
-        )
-    layout = layout or executor.layout(model, data)
+    layout = layout or Layout.of(model, data)
     task = Task(
         model,
         layout.batches(data),
@@ -108,6 +110,28 @@ def prepare(
         read_block,
         time_s,
         periphery,
-        None if norm_data is None else as_batches(norm_data),
+        None if norm_data is None else batches_of(norm_data),
+        autocast,
     )
-    return Prepared(task, executor)
+    return Prepared(task, executor or Serial())
+
+
+def takes_setting(function: Callable[P, T]) -> Callable[P, T]:
+    """Show the keywords of `Setting` in the signature of a function that hands them on, with their defaults.
+
+    A misspelt keyword is a TypeError that names the nearest one.
+    """
+    signature = inspect.signature(function)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    shared = [p for p in inspect.signature(prepare).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known = [p.name for p in (*own, *shared)]
+
+    @wraps(function)
+    def checked(*args: P.args, **keywords: P.kwargs) -> T:
+        for name in keywords:
+            if name not in known:
+                raise TypeError(f"`{function.__name__}` has no argument {name!r}. {suggestion(name, known)}")
+        return function(*args, **keywords)
+
+    checked.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
+    return checked

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import Metric
-from samson.evaluation.scoring import Scores, scores
+from samson.evaluation.scoring import Scores, device_of, scores
 from samson.noise import Chip, WeightNoise, deploy, reestimated_norms
 from samson.noise.periphery import Periphery
 from samson.noise.selection import Select
@@ -33,6 +35,7 @@ class Task:
         time_s: Time of the readings, in seconds.
         periphery: What surrounds the weights.
         norm_batches: Data from which each chip's batch-norm statistics are estimated anew, on its first reading.
+        autocast: The lower precision in which the model runs; None leaves it as it is.
     """
 
     model: nn.Module
@@ -46,6 +49,7 @@ class Task:
     time_s: float | None = None
     periphery: Periphery | None = None
     norm_batches: Iterable[Any] | None = None
+    autocast: str | None = None
 
     def __call__(self, number: int) -> Scores:
         """Run the trial of a number."""
@@ -80,21 +84,35 @@ class Task:
         """Batch norm as estimated anew on a chip until the block ends, if that is asked for."""
         with ExitStack() as stack:
             if self.norm_batches is not None:
-                with self.layout.lowered(self.model), chip.at(self.time_s, reading=0):
+                with self._lowered(), chip.at(self.time_s, reading=0):
                     stack.enter_context(reestimated_norms(self.model, self.norm_batches))
             yield
 
     def clean(self) -> Scores:
-        """The scores without noise or periphery, by the same layout: a drop compares like with like."""
+        """The scores without noise or periphery, in the same layout and precision: a drop compares like with like."""
         return self._scores()
 
     def _scores(self, **how: Any) -> Scores:
-        of = self.layout
         return scores(
             self.model,
             self.batches,
             self.metric,
-            channels_last=of.channels_last,
-            forward=of.forward(self.model),
+            channels_last=self.layout.channels_last,
+            forward=None if self.autocast is None else self._lower,
             **how,
         )
+
+    def _lower(self, *inputs: Any, **keywords: Any) -> Any:
+        """A pass in the precision of `autocast`; its outputs in float32, since a loss would round them again."""
+        with self._lowered():
+            output = self.model(*inputs, **keywords)
+        return tree_map(_raised, output)
+
+    def _lowered(self) -> AbstractContextManager[object]:
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(device_of(self.model).type, dtype=getattr(torch, self.autocast))
+
+
+def _raised(leaf: Any) -> Any:
+    return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype in (torch.bfloat16, torch.float16) else leaf

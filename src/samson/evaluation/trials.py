@@ -12,16 +12,22 @@ from scipy.special import stdtrit
 from torch import nn
 from torch.utils.data import DataLoader, SequentialSampler
 
-from samson.evaluation.checking import checked
-from samson.evaluation.crossed import components
-from samson.evaluation.data import Data
+from samson._batches import Examples
 from samson.evaluation.metrics import DataSetMetric, as_metric
-from samson.evaluation.result import About, Evaluation
+from samson.evaluation.result import Evaluation, ScoreTable
 from samson.evaluation.scoring import Scores, value_of
-from samson.evaluation.setting import Noise, Setting, prepare
-from samson.evaluation.statistics import CONFIDENCE, Interval
-from samson.evaluation.stopping import FIRST_LOOK, Look, Stopping, first_look, next_look
-from samson.evaluation.table import ScoreTable
+from samson.evaluation.setting import Noise, Setting, prepare, takes_setting
+from samson.records import Interval
+from samson.statistics import (
+    CONFIDENCE,
+    FIRST_LOOK,
+    About,
+    Look,
+    Stopping,
+    components,
+    first_look,
+    next_look,
+)
 
 TRIALS = 20
 MAX_TRIALS = 1280
@@ -44,9 +50,10 @@ class Progress:
     interval: Interval | None
 
 
+@takes_setting
 def evaluate(
     model: nn.Module,
-    data: Data,
+    data: Examples,
     noise: Noise,
     *,
     trials: int | None = None,
@@ -63,13 +70,10 @@ def evaluate(
     The model is not converted and comes back bitwise as it was, and so does the CPU's global random state; data that
     are shuffled from it come in the same order for every chip.
 
-    With a layout in lower precision or compiled (see `Layout`), the first chips are run plainly as well, at the end:
-    `result.check` says by how much the answer changed, with a warning where that may be more than its interval.
-
     Args:
         model: Any model whose output the metric can look at.
-        data: A pair of whole tensors (inputs, targets), a DataLoader or any iterable of batches; a batch is (inputs,
-            targets) or a dict with labels.
+        data: A pair of whole tensors (inputs, targets), a data set, a DataLoader or any iterable of batches; a batch is
+            (inputs, targets) or a dict with labels.
         noise: What the hardware does to a weight, or a whole chip (`preset("pcm")`) with its periphery.
         trials: Number of chips, at least 2; 20 by default.
         precision: Instead of `trials`: draw chips until the interval's half-width is at most this.
@@ -135,20 +139,11 @@ def evaluate(
                 progress(Progress(len(rows), look.size, largest, shown))
         result = _result(start, rows, look.level)
         if precision is None or result.reached or look.size == largest or _floor(result) > precision:
-            break
+            return result
         if stopping == "betting":
             look = replace(look, size=min(look.size + FIRST_LOOK, largest))
         else:
             look = next_look(look, result.interval.half_width, precision, largest, confidence)
-    check = checked(
-        task,
-        prepared.executor,
-        result.trials,
-        result.interval,
-        resolution=result.resolution,
-        confidence=confidence,
-    )
-    return replace(result, check=check)
 
 
 def _result(start: Evaluation, rows: Sequence[Scores], level: float) -> Evaluation:
@@ -170,7 +165,7 @@ def _floor(result: Evaluation) -> float:
     return float(stdtrit(parts[(1,)].degrees, (1 + result.confidence) / 2)) * math.sqrt(alone)
 
 
-def _own_order(data: Data) -> bool:
+def _own_order(data: Examples) -> bool:
     """Whether the data are shuffled from a state that each pass moves on."""
     return (
         isinstance(data, DataLoader) and data.generator is not None and not isinstance(data.sampler, SequentialSampler)

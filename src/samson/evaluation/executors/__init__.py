@@ -1,33 +1,27 @@
-"""Where trials run. Results are the same for any number of workers, and up to rounding where chips are batched."""
+"""Where trials run. Results are the same for any number of workers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from samson._names import suggestion
 from samson.evaluation.executors.base import Executor, Serial
-from samson.evaluation.executors.batched import Batched
 from samson.evaluation.executors.kept import Kept
 from samson.evaluation.executors.ray import Ray
 from samson.evaluation.executors.torchrun import Torchrun
-from samson._names import suggestion
 
-__all__ = ["EXECUTORS", "Batched", "Executor", "Kept", "Ray", "Serial", "Torchrun", "executor_name", "executor_named"]
+__all__ = ["EXECUTORS", "Executor", "Kept", "Ray", "Serial", "Torchrun", "executor_name", "executor_named"]
 
-EXECUTORS: dict[str, Callable[[], Executor]] = {
-    "serial": Serial,
-    "torchrun": Torchrun,
-    "ray": Ray,
-    "batched": Batched,
-}
+EXECUTORS: dict[str, Callable[[], Executor]] = {"serial": Serial, "torchrun": Torchrun, "ray": Ray}
 """Executors by name, with their defaults."""
 
 
 def executor_name(executor: Executor | None) -> str:
-    """The name of an executor, or of that whose trials are kept.
+    """The name of an executor, or of that whose trials are saved.
 
     Example:
-        >>> executor_name(Kept("runs/chips", Batched()))
-        'batched'
+        >>> executor_name(Kept("runs/chips"))
+        'serial'
     """
     if isinstance(executor, Kept):
         return executor_name(executor.executor)
@@ -38,7 +32,7 @@ def executor_named(name: str) -> Executor:
     """An executor by name, with its defaults.
 
     Args:
-        name: "serial", "torchrun", "ray" or "batched".
+        name: "serial", "torchrun" or "ray".
 
     Raises:
         ValueError: If the name is unknown.

@@ -5,13 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import Self, TypeVar, cast
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from samson.evaluation.data import Data
-from samson.evaluation.layout import Layout, find_layout
 from samson.evaluation.scoring import Scores
 from samson.evaluation.task import Task
 from samson.optim.sharding import is_sharded
@@ -24,7 +22,7 @@ Finished = dict[int, Scores]
 
 
 class Executor(ABC):
-    """Runs trials of a task somewhere. One of your own needs `finished`; the rest suits what one process asks for."""
+    """Runs trials of a task somewhere. One of your own needs `finished`; the rest suits one process."""
 
     @abstractmethod
     def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Finished]:
@@ -34,13 +32,13 @@ class Executor(ABC):
         """The scores of the trials of these numbers, in this order."""
         return _in_order(self.finished(task, numbers), numbers)
 
-    def agree(self, find: Callable[[], T]) -> T:
-        """What one process finds, for all that run this program together."""
-        return find()
+    def broadcast(self, compute: Callable[[], T]) -> T:
+        """What one process computes, in every process that runs this program."""
+        return compute()
 
-    def layout(self, model: nn.Module, data: Data, *, autocast: str | None = None, compiled: bool = False) -> Layout:
-        """How the data are put through a model, for all that run this program together (see `find_layout`)."""
-        return find_layout(model, data, autocast=autocast, compiled=compiled)
+    def named(self, name: str) -> Self:
+        """The executor for one part of a question, such as a noise level: one that saves trials keeps them apart."""
+        return self
 
 
 def _in_order(finished: Iterator[Finished], numbers: Sequence[int]) -> Iterator[Scores]:

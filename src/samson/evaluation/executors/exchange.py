@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from hashlib import sha256
 from io import BytesIO
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._pytree import tree_flatten_with_path, keystr
 
 from samson.evaluation.scoring import Scores
 
@@ -33,6 +36,24 @@ def from_bytes(data: bytes) -> Scores:
     return values if values.ndim else float(values)
 
 
+def digest(value: Any) -> str:
+    """A hash over the bits, dtypes and shapes of all tensors and arrays in a value, and over its numbers and texts.
+
+    Example:
+        >>> digest([torch.zeros(2)]) == digest([torch.zeros(2)]), digest([torch.zeros(2)]) == digest([torch.zeros(1)])
+        (True, False)
+    """
+    found = sha256()
+    for path, leaf in tree_flatten_with_path(value)[0]:
+        if isinstance(leaf, Tensor | np.ndarray):
+            held = torch.as_tensor(leaf).detach().cpu().contiguous()
+            found.update(f"{keystr(path)} {held.dtype} {tuple(held.shape)}\n".encode())
+            found.update(_as_uint8(held).numpy().data)
+        else:
+            found.update(f"{keystr(path)} {plain(leaf)}\n".encode())
+    return found.hexdigest()[:16]
+
+
 def gathered(data: bytes, group: Any) -> list[bytes]:
     """What each rank gives, of any length, in the order of ranks."""
     world = dist.get_world_size(group)
@@ -51,6 +72,11 @@ def shared_from_first(tensors: Sequence[Tensor], group: Any) -> list[Tensor]:
         if copy.numel():
             dist.broadcast(_as_uint8(copy), src=0, group=group)
     return copies
+
+
+def plain(value: Any) -> str:
+    """The `repr` of a value without addresses, which differ from process to process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _as_uint8(tensor: Tensor) -> Tensor:

@@ -13,13 +13,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
-
-from samson.evaluation.data import Data
-from samson.evaluation.executors.base import Executor, Finished, alone, on_its_own
-from samson.evaluation.executors.exchange import as_bytes, from_bytes, gathered, shared_from_first
-from samson.evaluation.fingerprint import fingerprint
-from samson.evaluation.layout import Layout, find_layout
+from samson.evaluation.executors.base import Executor, Finished, on_its_own
+from samson.evaluation.executors.exchange import as_bytes, digest, from_bytes, gathered, shared_from_first
 from samson.evaluation.task import Task
 
 T = TypeVar("T")
@@ -83,25 +78,20 @@ class Torchrun(Executor):
                 rows = map(from_bytes, _everywhere(what, own, group)[: len(of_round)])
                 yield dict(zip(of_round, rows, strict=True))
 
-    def agree(self, find: Callable[[], T]) -> T:
-        """What rank 0 finds; an error there is raised on every rank."""
+    def broadcast(self, compute: Callable[[], T]) -> T:
+        """What rank 0 computes; an error there is raised on every rank."""
         found: list[Any] = [None]
         with self._joined() as group:
 
             def on_first() -> bytes:
                 if dist.get_rank(group) == 0:
-                    found[0] = find()
+                    found[0] = compute()
                 return b""
 
             _everywhere("What rank 0 does for all", on_first, group)
             dist.broadcast_object_list(found, src=0, group=group)
-        agreed: T = found[0]
-        return agreed
-
-    def layout(self, model: nn.Module, data: Data, *, autocast: str | None = None, compiled: bool = False) -> Layout:
-        """The one that rank 0 finds."""
-        whole = alone(model)
-        return self.agree(lambda: find_layout(whole, data, autocast=autocast, compiled=compiled))
+        computed: T = found[0]
+        return computed
 
     @contextmanager
     def _joined(self) -> Iterator[Any]:
@@ -167,12 +157,13 @@ def _facts(task: Task, numbers: Sequence[int]) -> bytes:
     """What must be the same on all ranks, by name."""
     parameter = next(task.model.parameters())
     facts = {
-        "parameters": fingerprint(list(task.model.parameters())),
+        "parameters": digest(dict(task.model.named_parameters())),
         "buffers": [tuple(buffer.shape) for buffer in task.model.buffers()],
-        "a first batch": fingerprint(next(iter(task.batches), ())),
+        "a first batch": digest(next(iter(task.batches), ())),
         "the seed": task.seed,
         "the trials": list(numbers),
         "a layout": vars(task.layout),
+        "autocast": task.autocast,
         "read_block": task.read_block,
         "threads": torch.get_num_threads(),
         "a device": parameter.device.type,

@@ -5,7 +5,6 @@ Needs curvlinops: pip install 'samson-torch[curvature]'.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samson.evaluation.data import Batch, Data, taken_apart
-from samson.evaluation.layout import Layout
-from samson.evaluation.metrics import ExampleMetric
-from samson.evaluation.statistics import Interval, mean_interval
-from samson.evaluation.surface import differentiable, movable, unaltered, undisturbed
-from samson.noise.random import generator_for
+from samson._batches import Batch, Examples
+from samson.evaluation import ExampleMetric, Layout, with_targets
+from samson.noise import generator_for
+from samson.sharpness._surface import differentiable, movable, undisturbed
+from samson.statistics import Interval, mean_interval
 
 PROBES = 30
 
@@ -41,11 +39,6 @@ class Trace:
         return float(np.mean(self.probes))
 
     @property
-    def standard_error(self) -> float:
-        """The standard deviation of the estimate over draws of the probes."""
-        return float(np.std(self.probes, ddof=1)) / math.sqrt(len(self.probes))
-
-    @property
     def interval(self) -> Interval:
         """The estimate with the interval of `mean_interval` over probes."""
         return mean_interval(self.probes)
@@ -53,7 +46,7 @@ class Trace:
 
 def hessian_top(
     model: nn.Module,
-    data: Data,
+    data: Examples,
     *,
     loss: str | ExampleMetric = "cross-entropy",
     tolerance: float = 1e-3,
@@ -93,7 +86,7 @@ def hessian_top(
 
 def hessian_trace(
     model: nn.Module,
-    data: Data,
+    data: Examples,
     *,
     loss: str | ExampleMetric = "cross-entropy",
     probes: int = PROBES,
@@ -168,13 +161,13 @@ class _MeanLoss(nn.Module):
 
 
 @contextmanager
-def _hessian(model: nn.Module, data: Data, loss: str | ExampleMetric, layout: Layout | None) -> Iterator[Any]:
+def _hessian(model: nn.Module, data: Examples, loss: str | ExampleMetric, layout: Layout | None) -> Iterator[Any]:
     """The Hessian as curvlinops' linear operator."""
     operator = require_curvlinops()
-    metric, layout = differentiable(loss), unaltered(layout)
+    metric, layout = differentiable(loss), layout or Layout()
     parameters = list(movable(model).values())
     device = parameters[0].device
-    found = [b.to(device, channels_last=layout.channels_last) for b in taken_apart(layout.batches(data))]
+    found = [b.to(device, channels_last=layout.channels_last) for b in with_targets(layout.batches(data))]
     with undisturbed(model):
         yield operator(
             _Called(model),

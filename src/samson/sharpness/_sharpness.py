@@ -11,18 +11,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samson.evaluation.data import Data, kept
-from samson.evaluation.layout import Layout
-from samson.evaluation.metrics import ExampleMetric
-from samson.evaluation.result import Evaluation
-from samson.evaluation.setting import Setting, prepare
-from samson.evaluation.surface import Surface, differentiable, loss_surface
-from samson.evaluation.table import ScoreTable
-from samson.evaluation.trials import TRIALS, evaluate
+from samson._batches import Examples, repeatable
+from samson.evaluation import (
+    TRIALS,
+    Evaluation,
+    ExampleMetric,
+    Layout,
+    ScoreTable,
+    Setting,
+    evaluate,
+    prepare,
+    takes_setting,
+)
 from samson.noise import WeightNoise
 from samson.optim import Rule
 from samson.optim.ascent import SMALLEST, norm_over_all, norms
 from samson.optim.groups import check_policy
+from samson.sharpness._surface import Surface, differentiable, loss_surface
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class WorstCase:
 
 def worst_case_rise(
     model: nn.Module,
-    data: Data,
+    data: Examples,
     rule: Rule,
     *,
     loss: str | ExampleMetric = "cross-entropy",
@@ -110,8 +115,9 @@ def worst_case_rise(
     return WorstCase(rule, clean, tuple(losses))
 
 
+@takes_setting
 def average_rise(
-    model: nn.Module, data: Data, noise: WeightNoise, *, trials: int = TRIALS, **setting: Unpack[Setting]
+    model: nn.Module, data: Examples, noise: WeightNoise, *, trials: int = TRIALS, **setting: Unpack[Setting]
 ) -> Evaluation:
     """How much the loss rises on average over chips: each chip's loss minus the loss without noise.
 
@@ -124,7 +130,6 @@ def average_rise(
 
     Returns:
         An evaluation whose trials are rises, one a chip; its interval is about other chips on these examples.
-        A `check` is of the loss on chips.
 
     Raises:
         ValueError: If the metric has no value for each example, or as for `evaluate`.
@@ -137,9 +142,8 @@ def average_rise(
         (5, 'rise of cross-entropy')
     """
     metric = setting["metric"] = differentiable(setting.get("metric", "cross-entropy"))
-    data = kept(data)
+    data = repeatable(data)
     prepared = prepare(model, data, noise, **setting)
-    setting["layout"] = prepared.task.layout
     found = evaluate(model, data, noise, trials=trials, **setting)
     assert found.examples is not None
     clean = np.asarray(prepared.task.clean(), dtype=np.float64)

@@ -9,11 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samson.evaluation.data import Data, taken_apart
-from samson.evaluation.layout import Layout
-from samson.evaluation.metrics import ExampleMetric, as_metric
-from samson.evaluation.scoring import scores, value_of
-from samson.noise.calibration import evaluation_mode
+from samson._batches import Examples, evaluation_mode
+from samson.evaluation import ExampleMetric, Layout, as_metric, scores, value_of, with_targets
 from samson.optim.memory import Copies
 from samson.optim.sharding import is_sharded
 
@@ -48,7 +45,7 @@ class Surface:
         self._move(displacement)
         gradients = [torch.zeros_like(w) for w in self.weights]
         values: list[Tensor] = []
-        for batch in taken_apart(self._batches):
+        for batch in with_targets(self._batches):
             moved = batch.to(self.parameters[0].device, channels_last=self._channels_last)
             with torch.enable_grad():
                 of_batch = self._loss.score(self._model(*moved.inputs, **moved.keywords), moved.targets)
@@ -76,7 +73,7 @@ class Surface:
 
 @contextmanager
 def loss_surface(
-    model: nn.Module, data: Data, loss: str | ExampleMetric = "cross-entropy", layout: Layout | None = None
+    model: nn.Module, data: Examples, loss: str | ExampleMetric = "cross-entropy", layout: Layout | None = None
 ) -> Iterator[Surface]:
     """The loss surface of a model, in evaluation mode: no dropout, and norm layers with their running statistics.
 
@@ -87,15 +84,13 @@ def loss_surface(
         model: Any model that the loss can look at.
         data: As for `evaluate`.
         loss: A name in `METRICS` or an `ExampleMetric`; its value must be differentiable.
-        layout: How examples are put through the model; by default in batches of 256, the same on every machine. It may
-            be neither in lower precision nor compiled.
+        layout: How examples are put through the model; by default in batches of 256.
 
     Raises:
-        ValueError: If the loss has no value for each example, the layout is not plain, or no parameter requires a
-            gradient.
+        ValueError: If the loss has no value for each example, or no parameter requires a gradient.
     """
     metric = differentiable(loss)
-    layout = unaltered(layout)
+    layout = layout or Layout()
     surface = Surface(model, layout.batches(data), metric, layout.channels_last)
     copies = Copies()
     with undisturbed(model):
@@ -147,18 +142,3 @@ def differentiable(loss: Any) -> ExampleMetric:
 def wide(tensor: Tensor) -> Tensor:
     """A copy in float64, or complex128."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float64), copy=True)
-
-
-def unaltered(layout: Layout | None) -> Layout:
-    """A layout for derivatives: by default in batches of 256, the same on every machine.
-
-    Raises:
-        ValueError: If it is not plain.
-    """
-    layout = layout or Layout()
-    if not layout.is_plain:
-        raise ValueError(
-            "`layout` must leave the model in its own precision and not compiled for a loss surface, got "
-            f"{layout}. Use layout.plain."
-        )
-    return layout

@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from samson.evaluation.data import Data
-from samson.evaluation.layout import Layout
-from samson.evaluation.metrics import ExampleMetric
-from samson.evaluation.sharpness import Ball
-from samson.evaluation.surface import Surface, loss_surface
-from samson.noise.random import generator_for, standard_normal
+from samson._batches import Examples
+from samson.evaluation import ExampleMetric, Layout
+from samson.noise import generator_for, standard_normal
 from samson.optim import Rule
+from samson.sharpness._sharpness import Ball
+from samson.sharpness._surface import Surface, loss_surface
 
 Unit = Literal["filter", "layer"]
 
@@ -41,7 +40,7 @@ class Landscape:
 
 def random_landscape(
     model: nn.Module,
-    data: Data,
+    data: Examples,
     radii: Sequence[float],
     *,
     directions: int = 1,
@@ -88,7 +87,7 @@ def random_landscape(
 
 def ascent_landscape(
     model: nn.Module,
-    data: Data,
+    data: Examples,
     rule: Rule,
     radii: Sequence[float],
     *,
