@@ -30,8 +30,8 @@ RECORD = EvaluationRecord(
     SUBJECT,
     0.99,
     (
-        Measured("0.1", "Gaussian(0.1)", 0.1, (0.9, 0.95, 0.97), Estimate(0.94, 0.92, 0.96), 0.9),
-        Measured("0.2", "Gaussian(0.2)", 0.2, (0.5, 0.6, 0.7), Estimate(0.6, 0.5, 0.72), 0.5),
+        Measured("0.1", "Gaussian(0.1)", 0.1, (0.9, 0.95, 0.97), Interval(0.94, 0.92, 0.96), 0.9),
+        Measured("0.2", "Gaussian(0.2)", 0.2, (0.5, 0.6, 0.7), Interval(0.6, 0.5, 0.72), 0.5),
     ),
     ENVIRONMENT,
     "2026-01-01T00:00:00+00:00",
@@ -83,7 +83,7 @@ def test_the_page_says_what_was_measured() -> None:
 
 @pytest.mark.parametrize("passed", [True, False])
 def test_what_a_faster_forward_changed_is_said(passed: bool) -> None:
-    check = CheckRecord((0.01, -0.01), Estimate(0.0, -0.031, 0.02), 0.05, passed)
+    check = CheckRecord((0.01, -0.01), Interval(0.0, -0.031, 0.02), 0.05, passed)
     rows = (replace(RECORD.measured[0], check=check), RECORD.measured[1])
     page = evaluation_page(replace(RECORD, measured=rows, subject=replace(SUBJECT, autocast="bfloat16", compiled=True)))
     assert "run in bfloat16 and compiled: on 2 chips" in page

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from samson.evaluation import summarise
-from samson.records import Estimate
+from samson.report import summarise
+from samson.records import Interval
 from samson.report import percent, points, summary_csv
 from samson.report.figures import chips_figure, gain_figure, robustness_figure
 from samson.report.page import command, gain_table, headline, render
@@ -29,15 +29,15 @@ def test_csv_has_the_promised_columns() -> None:
 
 
 def test_numbers_show_their_interval() -> None:
-    assert percent(Estimate(0.9731, 0.9701, 0.9761)) == "97.3 ±0.3"
-    assert percent(Estimate(0.9731, 0.9731, 0.9731)) == "97.3"
-    assert points(Estimate(-0.021, -0.031, -0.011)) == "-2.1 ±1.0"
-    assert points(Estimate(-0.0001, -0.0011, 0.0009)) == "+0.0 ±0.1"  # no "-0.0"
+    assert percent(Interval(0.9731, 0.9701, 0.9761)) == "97.3 ±0.3"
+    assert percent(Interval(0.9731, 0.9731, 0.9731)) == "97.3"
+    assert points(Interval(-0.021, -0.031, -0.011)) == "-2.1 ±1.0"
+    assert points(Interval(-0.0001, -0.0011, 0.0009)) == "+0.0 ±0.1"  # no "-0.0"
 
 
 def test_holding_needs_every_lower_level() -> None:
     rows = [
-        replace(r, accuracy=Estimate(0.9, low, 1.0))
+        replace(r, accuracy=Interval(0.9, low, 1.0))
         for r, low in zip(summarise(records())[:3], (0.9, 0.8, 0.9), strict=True)
     ]
     assert holds_up_to(rows, "sgd", 0.92) == 0.0  # level .2 would hold, but .1 does not
@@ -84,7 +84,7 @@ def test_the_page_is_one_file_that_opens_offline() -> None:
 
 def test_a_gain_is_marked_where_zero_is_outside_of_both_intervals() -> None:
     rows = summarise(records())
-    apart, across, below = Estimate(0.1, 0.05, 0.15), Estimate(0.1, -0.1, 0.3), Estimate(-0.1, -0.2, -0.05)
+    apart, across, below = Interval(0.1, 0.05, 0.15), Interval(0.1, -0.1, 0.3), Interval(-0.1, -0.2, -0.05)
 
     def marks(gain: Estimate, over_seeds: Estimate | None) -> list[str]:
         found = [replace(r, gain=gain, gain_over_seeds=over_seeds) for r in rows if r.method == "samson"]

@@ -72,9 +72,9 @@ def test_the_page_is_one_file_that_opens_offline() -> None:
 def test_the_table_marks_what_is_shown() -> None:
     record = made()
     first, second = record.rows
-    clear, open_ = Estimate(0.1, 0.05, 0.15), Estimate(0.02, -0.01, 0.05)
+    clear, open_ = Interval(0.1, 0.05, 0.15), Interval(0.02, -0.01, 0.05)
     rows = (replace(first, name="<b>", drop=clear, gain=open_), replace(second, drop=open_, gain=clear))
-    suggestion = replace(record.suggestion, digital=("<b>",), confirmed=Estimate(0.1, 0, 0.6))
+    suggestion = replace(record.suggestion, digital=("<b>",), confirmed=Interval(0.1, 0, 0.6))
     record = replace(record, rows=rows, suggestion=suggestion)
     lines = sensitivity_table(record).split("<tr>")[2:]
     assert "<th scope='row'>1. &lt;b&gt;</th>" in lines[0]

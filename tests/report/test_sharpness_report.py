@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from samson.records import Estimate
+from samson.records import Interval
 from samson.records.sharpness import CorrelationRow, NetworkSharpness, SharpnessRecord, SharpnessSettings
 from samson.report.sharpness import correlation, render_sharpness, sharpness_figure
 from tests.builders import ENVIRONMENT, with_plan
@@ -15,12 +15,12 @@ METHODS = ("sgd", "sam", "<b>asam")
 
 
 def exact(value: float) -> Estimate:
-    return Estimate(value, value, value)
+    return Interval(value, value, value)
 
 
 def made(loss: float = 0.5) -> SharpnessRecord:
     rows = tuple(
-        CorrelationRow("sam worst", level, Estimate(-0.6, -0.8, high), Estimate(-0.7, -0.9, high), -1.0, -1.0, 6, 3)
+        CorrelationRow("sam worst", level, Interval(-0.6, -0.8, high), Interval(-0.7, -0.9, high), -1.0, -1.0, 6, 3)
         for level, high in ((0.0, 0.1), (0.1, -0.2), (0.2, 0.3))
     )
     networks = tuple(
@@ -84,4 +84,4 @@ def test_the_page_is_one_file_that_opens_offline() -> None:
 
 
 def test_a_correlation_shows_its_interval() -> None:
-    assert correlation(Estimate(0.5, -0.25, 0.75)) == "+0.50 [−0.25, +0.75]"
+    assert correlation(Interval(0.5, -0.25, 0.75)) == "+0.50 [−0.25, +0.75]"

@@ -18,18 +18,15 @@ from samson.cli.options import parse_levels
 from samson.cli.progress import Bars, Lines
 from samson.cli.sharpness import sharpness
 from samson.cli.tables import accuracy_table, gain_table
-from samson.evaluation import summarise
-from samson.evaluation.summary import BASELINE
 from samson.experiments import SetupError, load_records, plan_comparison, prepare_folder, run_all
 from samson.experiments.data import DATA
 from samson.experiments.errors import require
-from samson.experiments.methods import CORES
+from samson.experiments.methods import ADDITIONS, cores
 from samson.experiments.planning import LEVELS, METHODS
 from samson.experiments.suite import WorkerLostError, default_jobs, missing
 from samson.noise import NOISES
 from samson.records import RunRecord, replace_file
-from samson.report import summary_csv
-from samson.report.page import render
+from samson.report import BASELINE, render, summarise, summary_csv
 
 app = typer.Typer(
     add_completion=False,
@@ -59,7 +56,11 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for records, networks, summary and report.")],
     data: Annotated[str, typer.Option(help=f"Data set: {', '.join(DATA)}.")] = "digits",
     methods: Annotated[
-        str, typer.Option(help=f"Methods, separated by commas: {', '.join(CORES)}, clip, each also with +clip.")
+        str,
+        typer.Option(
+            help=f"Methods, separated by commas: {', '.join((*cores(), *ADDITIONS))}; cores also with "
+            f"{', '.join(f'+{name}' for name in ADDITIONS)}."
+        ),
     ] = ",".join(METHODS),
     noise: Annotated[str, typer.Option(help=f"Noise on the chips: {', '.join(NOISES)}.")] = "gaussian",
     levels: Annotated[str, typer.Option(help="Noise levels, separated by commas; 0 is always added.")] = _LEVELS,

@@ -6,8 +6,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -16,16 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from samson.cli.layer_tables import digital_table, on_chip_table, totals
+from samson.cli.options import ChipName, Model, Pretrained, Select, Weights
 from samson.experiments import SetupError
 from samson.experiments.chips import find_chip
 from samson.experiments.data import DATA
 from samson.experiments.defaults import BASE, DEFAULTS
-from samson.experiments.methods import CORES, default_settings
+from samson.experiments.methods import ADDITIONS, cores, default_settings
 from samson.experiments.models import load_model
 from samson.experiments.networks import NETWORKS
 from samson.noise import NOISES, PRESETS, ChipModel, describe, on_chip
 from samson.noise.attachment import hooked_layers
-from samson.optim import RULES, NoiseInjection, WeightClipping
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show what there is to choose from.")
 
@@ -57,15 +56,12 @@ def noises() -> None:
 @app.command()
 def methods() -> None:
     """Training methods, and the settings that they have by default."""
-    parts = {"sgd": "The base optimizer alone.", "noise": summary(NoiseInjection), "clip": summary(WeightClipping)}
-    parts |= {name: summary(rule) for name, rule in RULES.items()}
-    names = [*CORES, "clip", *(name for name in DEFAULTS if "+" in name)]
+    parts = {**cores(), **ADDITIONS}
     rows = {}
-    for name in names:
-        core = name.partition("+")[0]
-        settings = default_settings(name, "sgd" if core == "clip" else core)
-        own = _listed({key: value for key, value in settings.items() if key not in BASE})
-        rows[name] = (parts.get(name, f"{core}, with the weights clipped after each step."), own)
+    for name in dict.fromkeys([*parts, *DEFAULTS]):
+        about = parts[name].about if name in parts else f"{name.replace('+', ' and ')} together."
+        own = {key: value for key, value in default_settings(name).items() if key not in BASE}
+        rows[name] = (about, _listed(own))
     show("Method", "What it is, and its settings", rows)
     console().print(f"All of them have {_listed(BASE)}. Set one with `--set METHOD.PARAM=VALUE`.", highlight=False)
 
@@ -84,17 +80,11 @@ def networks() -> None:
 
 @app.command()
 def layers(
-    model: Annotated[
-        str, typer.Argument(help="`….safetensors` of a comparison, MODULE:FUNCTION, timm/NAME or torchvision/NAME.")
-    ],
-    select: Annotated[
-        list[str] | None, typer.Option(help="Pattern of layers or tensors on the chip; may be repeated.")
-    ] = None,
-    chip: Annotated[str | None, typer.Option(help="A chip of `samson list chips`, or FILE.toml: counts tiles.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights: `.safetensors`, `.pt` or `.pth`.")] = None,
-    pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Download what timm or torchvision publish.")
-    ] = False,
+    model: Model,
+    select: Select = None,
+    chip: ChipName = None,
+    weights: Weights = None,
+    pretrained: Pretrained = False,
 ) -> None:
     """Show which tensors of a model lie on the chip, and why the others do not."""
     kind = None if chip is None else find_chip(chip)

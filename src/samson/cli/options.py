@@ -1,12 +1,14 @@
-"""What the commands about one model have in common: options, and what they mean."""
+"""What the commands about one model have in common: their options, and what these mean."""
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,17 +16,31 @@ import typer
 from rich.console import Console
 from torch import nn
 
-from samson.cli.showing import speaks
-from samson.evaluation import EXECUTORS, METRICS, Executor, Kept, Layout, Serial, Setting, executor_named
-from samson.evaluation.data import Data
-from samson.evaluation.layout import PRECISIONS
+from samson._batches import Examples
+from samson.cli.showing import chip_bar, speaks
+from samson.evaluation import (
+    EXECUTORS,
+    METRICS,
+    PRECISIONS,
+    Evaluation,
+    Executor,
+    Kept,
+    Noise,
+    Progress,
+    Sensitivity,
+    Serial,
+    Setting,
+    executor_named,
+)
 from samson.experiments import SetupError
 from samson.experiments.chips import find_chip
 from samson.experiments.data import DATA
 from samson.experiments.errors import choose, require
+from samson.experiments.measurements import kind_of, subject_of
 from samson.experiments.planning import LEVELS, checked_levels
-from samson.experiments.subjects import SPLITS, Request
+from samson.experiments.requests import SPLITS, Request
 from samson.noise import NOISES, PRESETS
+from samson.records import ChipKind, Subject
 
 Model = Annotated[
     str, typer.Argument(help="`….safetensors` of a comparison, MODULE:FUNCTION, timm/NAME or torchvision/NAME.")
@@ -48,18 +64,14 @@ NormsOn = Annotated[
     str | None,
     typer.Option(help="Estimate batch norm anew on each chip, from for example digits/train, or as for --data."),
 ]
-Autocast = Annotated[
-    str | None,
-    typer.Option(help="Run the model in bfloat16 or float16; the first chips are run plainly too, to compare."),
-]
-Compiled = Annotated[bool, typer.Option("--compiled", help="Run it by torch.compile; compared in the same way.")]
+Autocast = Annotated[str | None, typer.Option(help=f"Run the model in lower precision: {' or '.join(PRECISIONS)}.")]
 ExecutorName = Annotated[str, typer.Option("--executor", help=f"Where chips are computed: {', '.join(EXECUTORS)}.")]
 Resume = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
         file_okay=False,
-        help="Keep each finished chip in this folder, and go on from those that are there.",
+        help="Save each finished chip in this folder, and go on from those that are there.",
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Write a record with every trial to this file, `.json`.")]
@@ -74,13 +86,114 @@ UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "y": 365 * 86_400.0}
 
 
 @dataclass(frozen=True)
+class ModelOptions:
+    """The options of every command about one model, in the order of its help."""
+
+    model: Model
+    weights: Weights = None
+    pretrained: Pretrained = False
+    data: DataName = None
+    split: Split = "test"
+    metric: Metric = "accuracy"
+    seed: Seed = 0
+    select: Select = None
+    read_block: ReadBlock = None
+    norms_on: NormsOn = None
+    autocast: Autocast = None
+    executor: ExecutorName = "serial"
+    resume: Resume = None
+    out: Out = None
+    page: Page = None
+
+    @property
+    def request(self) -> Request:
+        """What is to be measured."""
+        return Request(self.model, self.weights, self.pretrained, self.data, self.split, self.norms_on)
+
+    def setting(self) -> Setting:
+        """How trials are run.
+
+        Raises:
+            SetupError: If an option is wrong.
+        """
+        choose("--metric", self.metric, METRICS)
+        executor = _executor(self.executor)
+        return {
+            "metric": self.metric,
+            "seed": self.seed,
+            "select": self.select or None,
+            "read_block": self.read_block,
+            "norm_data": self.request.norm_data(),
+            "autocast": None if self.autocast is None else choose("--autocast", self.autocast, PRECISIONS),
+            "executor": executor if self.resume is None else Kept(self.resume, executor),
+        }
+
+    @contextmanager
+    def measuring(self) -> Iterator[Measuring]:
+        """Model, data and setting, with a progress bar until the block ends; the library's errors are explained."""
+        model, data = self.request.load()
+        setting = self.setting()
+        with explained(self.resume), chip_bar() as bar:
+            yield Measuring(self, model, data, setting, lambda label: bar(label, self.metric))
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """A measurement that is going on.
+
+    Args:
+        options: What the user asked for.
+        model: The model.
+        data: Its data.
+        setting: How trials are run.
+        progress: Gives what is called after each chip, from what is measured.
+    """
+
+    options: ModelOptions
+    model: nn.Module
+    data: Examples
+    setting: Setting
+    progress: Callable[[str], Callable[[Progress], None]]
+
+    def of_kind(self, kind: Kind) -> Setting:
+        """The setting for one kind of chip."""
+        executor = self.setting.get("executor") or Serial()
+        return {**self.setting, "time_s": kind.time_s, "executor": executor.named(kind.label)}
+
+    def subject(self, found: Evaluation | Sensitivity) -> Subject:
+        """The record of what was measured."""
+        return subject_of(self.options.request, self.model, self.setting, found)
+
+
+def model_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a command from a function of `ModelOptions` and keywords of its own, whose options come first."""
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    model, *shared = inspect.signature(ModelOptions, eval_str=True).parameters.values()
+    names = [parameter.name for parameter in (model, *shared)]
+
+    @wraps(function)
+    def command(**values: Any) -> None:
+        options = ModelOptions(**{name: values.pop(name) for name in names})
+        function(options, **values)
+
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (model, *own, *shared)]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+@dataclass(frozen=True)
 class Kind:
     """One kind of chip at one time."""
 
     label: str
-    noise: Any
-    level: float | None
+    noise: Noise
+    level: float | None = None
     time_s: float | None = None
+
+    def record(self) -> ChipKind:
+        """The kind as records hold it."""
+        return kind_of(self.label, self.noise, self.level, self.time_s)
 
 
 def kinds_of(noise: str, levels: str, chip: str | None, times: str | None) -> list[Kind]:
@@ -92,8 +205,8 @@ def kinds_of(noise: str, levels: str, chip: str | None, times: str | None) -> li
         return [Kind(f"{level:g}", NOISES[noise](level), level) for level in wanted if level]
     kind = find_chip(chip)
     if times is None:
-        return [Kind(chip, kind, None)]
-    return [Kind(f"{chip} at {word}", kind, time_s, time_s) for word, time_s in parse_times(times).items()]
+        return [Kind(chip, kind)]
+    return [Kind(f"{chip} at {word}", kind, None, time_s) for word, time_s in parse_times(times).items()]
 
 
 def parse_levels(text: str) -> list[float]:
@@ -134,36 +247,6 @@ def parse_times(text: str) -> dict[str, float]:
     return found
 
 
-def setting_of(
-    metric: str,
-    seed: int,
-    select: list[str] | None,
-    read_block: int | None,
-    request: Request,
-    executor: str,
-    resume: Path | None,
-) -> Setting:
-    """How trials are run, from the options."""
-    choose("--metric", metric, METRICS)
-    return {
-        "metric": metric,
-        "seed": seed,
-        "select": select or None,
-        "read_block": read_block,
-        "norm_data": request.norm_data(),
-        "executor": _executor(executor) if resume is None else Kept(resume, _executor(executor)),
-    }
-
-
-def faster(setting: Setting, model: nn.Module, data: Data, autocast: str | None, compiled: bool) -> Layout | None:
-    """The layout for a lower precision or a compiled model; None where neither is asked for."""
-    if autocast is not None:
-        choose("--autocast", autocast, PRECISIONS)
-    elif not compiled:
-        return None
-    return (setting.get("executor") or Serial()).layout(model, data, autocast=autocast, compiled=compiled)
-
-
 def _executor(name: str) -> Executor:
     choose("--executor", name, EXECUTORS)
     try:
@@ -179,7 +262,7 @@ def explained(resume: Path | None = None) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if resume is not None and speaks():
-            Console(stderr=True).print("Stopped: finished chips are kept. Repeat the command to go on.")
+            Console(stderr=True).print("Stopped: finished chips are saved. Repeat the command to go on.")
         raise
     except (ValueError, TypeError) as error:
         raise SetupError(as_options(str(error))) from error
@@ -199,13 +282,7 @@ def _is_below(path: object, folder: Path) -> bool:
     return isinstance(path, str) and Path(path).absolute().is_relative_to(folder.absolute())
 
 
-IN_OPTIONS = {
-    "executor=None": "--executor serial",
-    "layout.plain": "neither --autocast nor --compiled",
-    "`layout`": "a layout",
-    "`sensitivity`": "sensitivity",
-    "`Kept`": "--resume",
-}
+IN_OPTIONS = {"executor=None": "--executor serial", "`folder`": "--resume", "`sensitivity`": "sensitivity"}
 """Words of the library by those of the command line."""
 
 

@@ -13,9 +13,8 @@ from rich.table import Table
 
 from samson.experiments.errors import SetupError
 from samson.experiments.sharpness import FILE, STEPS, TRIALS, measure_folder
-from samson.records import Estimate, replace_file
-from samson.records.sharpness import SharpnessRecord
-from samson.report.sharpness import correlation, render_sharpness
+from samson.records import Interval, SharpnessRecord, replace_file
+from samson.report import correlation, render_sharpness
 
 
 def sharpness(
@@ -68,6 +67,6 @@ def correlation_table(record: SharpnessRecord) -> Table:
     for level in levels:
         table.add_column(f"{level:g}", justify="right")
     for measure in record.measures:
-        found: dict[float, Estimate] = {row.level: row.kendall for row in record.correlations if row.measure == measure}
+        found: dict[float, Interval] = {row.level: row.kendall for row in record.correlations if row.measure == measure}
         table.add_row(measure, *(correlation(found[level]) if level in found else "" for level in levels))
     return table

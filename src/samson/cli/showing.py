@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from samson.evaluation import METRICS, Check, Evaluation, Interval
+from samson.evaluation import METRICS, Evaluation, Interval
 from samson.evaluation import Progress as State
-from samson.records import replace_file
+from samson.records import replace_file, write_json
+
+T = TypeVar("T")
 
 
 def speaks() -> bool:
@@ -48,29 +51,19 @@ def shown_interval(found: Interval, metric: str) -> str:
     return f"{shown(found.mean, metric)} [{shown(found.low, metric)}, {shown(found.high, metric)}]"
 
 
-def show_checks(checks: Iterable[tuple[str, Check | None]], metric: str) -> None:
-    """Print what a lower precision or compiling changed, by what it is about."""
-    for label, check in checks:
-        if check is not None:
-            Console().print(
-                f"{label}: the faster forward changes it by {shown_interval(check.change, metric)} on "
-                f"{len(check.differences)} chips, {'within' if check.passed else 'NOT shown to be within'} "
-                f"±{shown(check.half_width, metric)}",
-                highlight=False,
-            )
-
-
 def shown_share(result: Evaluation, value: float) -> str:
     """The share of chips that are at least as good as a value, with its exact interval."""
     share = result.yield_at(value)
     return f"{100 * share.mean:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"
 
 
-def write_page(path: Path | None, render: Callable[[], str]) -> None:
-    """Write a page where one is asked for, and say where it is."""
-    if path is not None:
-        replace_file(path, render().encode())
-        Console().print(f"Page: {path.resolve()}", highlight=False, soft_wrap=True)
+def write_results(out: Path | None, page: Path | None, record: T, render: Callable[[T], str]) -> None:
+    """Write the record and the page that were asked for, and say where the page is."""
+    if out is not None:
+        write_json(out, record)
+    if page is not None:
+        replace_file(page, render(record).encode())
+        Console().print(f"Page: {page.resolve()}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -86,7 +79,7 @@ def chip_bar() -> Iterator[Callable[[str, str], Callable[[State], None]]]:
     with Progress(*columns, console=Console(stderr=True, quiet=not speaks()), transient=True) as bars:
         task = bars.add_task("chips", total=None, so_far="")
 
-        def told(label: str, metric: str) -> Callable[[State], None]:
+        def show(label: str, metric: str) -> Callable[[State], None]:
             def update(state: State) -> None:
                 i = state.interval
                 so_far = "" if i is None else shown_interval(i, metric)
@@ -94,4 +87,4 @@ def chip_bar() -> Iterator[Callable[[str, str], Callable[[State], None]]]:
 
             return update
 
-        yield told
+        yield show

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from samson.records import SummaryRow
-from samson.report import percent, points
-from samson.report.tables import by_method
+from samson.report import SummaryRow, by_method, percent, points
 
 
 def accuracy_table(rows: Sequence[SummaryRow], title: str) -> Table:

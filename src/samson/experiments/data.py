@@ -16,7 +16,7 @@ SPLIT_SEED = 2211
 
 
 @dataclass(frozen=True)
-class Data:
+class Splits:
     """A data set in memory.
 
     Args:
@@ -32,7 +32,7 @@ class Data:
     classes: int
 
 
-def digits() -> Data:
+def digits() -> Splits:
     """The 1,797 images of handwritten digits that ship inside scikit-learn, 8 x 8 pixels, values 0 to 1.
 
     Split at random with a fixed seed: 60 % train (1,078), 20 % validation (360), 20 % test (359).
@@ -49,8 +49,8 @@ def digits() -> Data:
     targets = torch.from_numpy(bunch.target[order]).to(torch.int64)
     first, second = round(0.6 * len(order)), round(0.8 * len(order))
     parts = [(inputs[a:b], targets[a:b]) for a, b in ((0, first), (first, second), (second, None))]
-    return Data(parts[0], parts[1], parts[2], classes=10)
+    return Splits(parts[0], parts[1], parts[2], classes=10)
 
 
-DATA: dict[str, Callable[[], Data]] = {"digits": digits}
+DATA: dict[str, Callable[[], Splits]] = {"digits": digits}
 """The catalogue of data sets."""

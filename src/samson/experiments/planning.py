@@ -150,5 +150,5 @@ def _set(methods: Sequence[Method]) -> list[tuple[Method, str, float | str]]:
         (method, key, value)
         for method in methods
         for key, value in method.settings.items()
-        if value != default_settings(method.name, method.core)[key]
+        if value != default_settings(method.name)[key]
     ]

@@ -9,13 +9,12 @@ from pathlib import Path
 import torch
 
 from samson.evaluation import Layout, accuracy, evaluate
-from samson.evaluation.data import as_batches
 from samson.experiments.checkpoints import Checkpoint, save_checkpoint
 from samson.experiments.data import DATA, Pair
 from samson.experiments.environment import environment
 from samson.experiments.methods import Method
 from samson.experiments.networks import build_network
-from samson.experiments.training import Plan, Progress, train
+from samson.experiments.training import OnProgress, Plan, train
 from samson.noise import NOISES
 from samson.records import Configuration, Level, RunRecord, Training, write_json
 
@@ -30,7 +29,7 @@ def record_path(folder: Path, method: str, seed: int) -> Path:
     return folder / "records" / f"{run_name(method, seed)}.json"
 
 
-def run(plan: Configuration, method: Method, seed: int, folder: Path, progress: Progress) -> RunRecord:
+def run(plan: Configuration, method: Method, seed: int, folder: Path, progress: OnProgress) -> RunRecord:
     """Train, evaluate on the test split and write network and record; the record comes last and means "finished".
 
     Args:
@@ -48,7 +47,7 @@ def run(plan: Configuration, method: Method, seed: int, folder: Path, progress: 
         losses = train(model, optimizer, data.train, Plan(plan.epochs, plan.batch_size, seed), progress)
         training = Training(
             loss=tuple(losses),
-            validation_accuracy=accuracy(model, as_batches(data.validation)),
+            validation_accuracy=accuracy(model, data.validation),
             parameters=sum(p.numel() for p in model.parameters()),
             seconds=time.monotonic() - started,
         )
@@ -69,7 +68,7 @@ def run(plan: Configuration, method: Method, seed: int, folder: Path, progress: 
     return record
 
 
-def sweep(model: torch.nn.Module, data: Pair, plan: Configuration, progress: Progress) -> tuple[Level, ...]:
+def sweep(model: torch.nn.Module, data: Pair, plan: Configuration, progress: OnProgress) -> tuple[Level, ...]:
     """Evaluate a network at every level of a plan, on the plan's chips; level 0 once, without noise."""
     total = plan.trials * sum(level > 0 for level in plan.levels)
     done = 0
@@ -82,7 +81,7 @@ def sweep(model: torch.nn.Module, data: Pair, plan: Configuration, progress: Pro
     found = []
     for level in plan.levels:
         if level == 0:
-            found.append(Level(level, (accuracy(model, as_batches(data)),)))
+            found.append(Level(level, (accuracy(model, data),)))
         else:
             noise = NOISES[plan.noise](level)
             result = evaluate(

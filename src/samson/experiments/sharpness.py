@@ -10,11 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from samson.evaluation import Interval, Layout
-from samson.evaluation.correlation import LEAST_METHODS, rank_correlation
-from samson.evaluation.curvature import hessian_top, hessian_trace, require_curvlinops
-from samson.evaluation.sharpness import WorstCase, average_rise, worst_case_rise
-from samson.evaluation.statistics import CONFIDENCE
+from samson.evaluation import Layout
 from samson.experiments.checkpoints import load_checkpoint
 from samson.experiments.data import DATA, Pair
 from samson.experiments.environment import environment
@@ -23,19 +19,38 @@ from samson.experiments.planning import load_records
 from samson.experiments.runs import one_thread, run_name
 from samson.noise import NOISES
 from samson.optim import RULES, Rule
-from samson.records import Estimate, RecordError, RunRecord, finite, read_json, write_json
-from samson.records.sharpness import CorrelationRow, NetworkSharpness, SharpnessRecord, SharpnessSettings
+from samson.records import (
+    CorrelationRow,
+    Interval,
+    NetworkSharpness,
+    RecordError,
+    RunRecord,
+    SharpnessRecord,
+    SharpnessSettings,
+    finite,
+    read_json,
+    write_json,
+)
+from samson.sharpness import (
+    WorstCase,
+    average_rise,
+    hessian_top,
+    hessian_trace,
+    require_curvlinops,
+    worst_case_rise,
+)
+from samson.statistics import CONFIDENCE, LEAST_METHODS, rank_correlation
 
 FILE = "sharpness.json"
 STEPS = 8
 TRIALS = 20
 
-Progress = Callable[[str, int, int], None]
-"""Told (name of the network at hand, networks done, networks in all)."""
+OnProgress = Callable[[str, int, int], None]
+"""Called with the name of the network at hand, networks done, and networks in all."""
 
 
 def measure_folder(
-    folder: Path, *, steps: int = STEPS, trials: int = TRIALS, curvature: bool = False, progress: Progress
+    folder: Path, *, steps: int = STEPS, trials: int = TRIALS, curvature: bool = False, progress: OnProgress
 ) -> SharpnessRecord:
     """Measure every network of a comparison and write `sharpness.json` after each; a repetition goes on from there.
 
@@ -115,8 +130,8 @@ def correlations(record: SharpnessRecord) -> tuple[CorrelationRow, ...]:
                 CorrelationRow(
                     measure,
                     level,
-                    Estimate(**vars(found.kendall)),
-                    Estimate(**vars(found.spearman)),
+                    found.kendall,
+                    found.spearman,
                     found.kendall_of_means,
                     found.spearman_of_means,
                     found.points,
@@ -126,7 +141,7 @@ def correlations(record: SharpnessRecord) -> tuple[CorrelationRow, ...]:
     return tuple(rows)
 
 
-Measures = dict[str, Estimate]
+Measures = dict[str, Interval]
 
 
 def _names(rules: dict[str, Rule], curvature: bool) -> list[str]:
@@ -150,10 +165,10 @@ def _measured(
         if "noise" in wanted:
             noise = NOISES[settings.noise](settings.level)
             rise = average_rise(model, data, noise, trials=settings.trials, seed=settings.seed, layout=Layout())
-            found["noise"] = _estimate(rise.interval)
+            found["noise"] = rise.interval
         if "hessian trace" in wanted:
             found["hessian top"] = _exact(hessian_top(model, data, seed=settings.seed))
-            found["hessian trace"] = _estimate(hessian_trace(model, data, seed=settings.seed).interval)
+            found["hessian trace"] = hessian_trace(model, data, seed=settings.seed).interval
     return found
 
 
@@ -199,9 +214,5 @@ def _settings(rule: Rule) -> dict[str, float | str]:
     return {key: finite(value) if isinstance(value, float) else value for key, value in vars(rule).items()}
 
 
-def _exact(value: float) -> Estimate:
-    return Estimate(value, value, value)
-
-
-def _estimate(interval: Interval) -> Estimate:
-    return Estimate(interval.mean, interval.low, interval.high)
+def _exact(value: float) -> Interval:
+    return Interval(value, value, value)

@@ -13,8 +13,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from samson.experiments.data import Pair
 
-Progress = Callable[[str, int, int], None]
-"""Told (stage, done, total) as work goes on; may raise to stop it."""
+OnProgress = Callable[[str, int, int], None]
+"""Called with (stage, done, total) as work goes on; may raise to stop it."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Plan:
     seed: int
 
 
-def train(model: nn.Module, optimizer: Optimizer, data: Pair, plan: Plan, progress: Progress) -> list[float]:
+def train(model: nn.Module, optimizer: Optimizer, data: Pair, plan: Plan, progress: OnProgress) -> list[float]:
     """Train a classifier with cross-entropy and a cosine learning-rate schedule down to zero.
 
     Args:

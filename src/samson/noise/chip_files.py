@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from samson._names import suggestion
 from samson.noise.base import WeightNoise
 from samson.noise.bit_errors import BitErrors
 from samson.noise.cmo import CMO
@@ -14,7 +15,6 @@ from samson.noise.decoding import TableError, decode
 from samson.noise.faults import DeadLines, StuckDevices
 from samson.noise.gaussian import Gaussian
 from samson.noise.lognormal import Lognormal
-from samson._names import suggestion
 from samson.noise.pcm import PCM, CustomPCM, PCMHermes
 from samson.noise.periphery import Periphery
 from samson.noise.presets import ChipModel

@@ -8,10 +8,10 @@ import plotly.graph_objects as go
 
 from samson.records import BudgetRecord
 from samson.report.figures import BASELINE_COLOUR, LAYOUT, PALETTE
-from samson.report.forward import check_note, forward_text
 from samson.report.html import figure_div, html_row, html_table, page
 from samson.report.levels import chips_and_means
-from samson.report.values import interval_text, is_fraction, value_text
+from samson.report.subject import subject_table, versions_table
+from samson.report.values import interval_text, value_text
 
 LIMIT_COLOUR = PALETTE[4]
 
@@ -26,7 +26,7 @@ def budget_page(record: BudgetRecord) -> str:
         figure=figure_div(budget_figure(record), "budget"),
         table=_table(record),
         what=_what(record),
-        versions=html_table([], (html_row([k, str(v)]) for k, v in vars(record.environment).items()), "facts"),
+        versions=versions_table(subject),
         chips=len(record.measured[0].trials),
         confidence=f"{100 * subject.confidence:g} %",
         examples="the" if subject.examples is None else f"these {subject.examples}",
@@ -55,8 +55,8 @@ def headline(record: BudgetRecord) -> str:
 
 def budget_figure(record: BudgetRecord) -> go.Figure:
     """The mean over chips with its interval and every chip, against the level on a logarithmic axis."""
-    scale = 100 if is_fraction(record.subject.metric) else 1
-    levels = [row.level for row in record.measured if row.level is not None]
+    scale = 100 if record.subject.is_fraction else 1
+    levels = [row.kind.level for row in record.measured if row.kind.level is not None]
     figure = chips_and_means(levels, record.measured, scale)
     limit = record.max_drop * (abs(record.clean) if record.relative else 1)
     bound = record.clean - limit if record.subject.higher_is_better else record.clean + limit
@@ -81,37 +81,24 @@ def budget_figure(record: BudgetRecord) -> go.Figure:
 
 
 def _table(record: BudgetRecord) -> str:
+    fraction = record.subject.is_fraction
     lines = []
     for row in record.measured:
-        held = record.holds_up_to is not None and row.level is not None and row.level <= record.holds_up_to
-        lines.append(
-            html_row(
-                [
-                    row.label,
-                    interval_text(record.subject.metric, row.estimate),
-                    value_text(record.subject.metric, row.worst),
-                    "holds" if held else "",
-                ]
-            )
-        )
-    subject = record.subject
-    how = forward_text(subject.autocast, subject.compiled)
-    table = html_table([record.unit, subject.metric, "worst chip", ""], lines, "gain")
-    return table + check_note(subject.metric, [(row.label, row.check) for row in record.measured], how)
+        level = row.kind.level
+        held = record.holds_up_to is not None and level is not None and level <= record.holds_up_to
+        mean, worst = interval_text(row.interval, fraction=fraction), value_text(row.worst, fraction=fraction)
+        lines.append(html_row([row.kind.label, mean, worst, "holds" if held else ""]))
+    return html_table([record.unit, record.subject.metric, "worst chip", ""], lines, "gain")
 
 
 def _what(record: BudgetRecord) -> str:
-    subject = record.subject
-    mean, low, high = (_named(record, value) for value in record.estimate)
-    facts = {
+    mean, low, high = (_named(record, value) for value in record.crossing)
+    more = {
         "Estimate of the crossing": f"{mean} [{low}, {high}], by resampling chips",
-        "Data": subject.data,
-        "Without noise": value_text(subject.metric, record.clean),
-        "Chips": f"{len(record.measured[0].trials)}, the same at every level, seed {subject.chip_seed}",
-        "Forward": f"the model {forward_text(subject.autocast, subject.compiled)}",
-        "Layers on the chip": ", ".join(subject.select) or "all that are by default",
+        "Without noise": value_text(record.clean, fraction=record.subject.is_fraction),
     }
-    return html_table([], (html_row(item) for item in facts.items()), "facts")
+    chips = f"{len(record.measured[0].trials)}, the same at every level"
+    return subject_table(record.subject, [row.kind for row in record.measured], chips, more)
 
 
 def _named(record: BudgetRecord, level: float | None) -> str:
@@ -124,4 +111,4 @@ def _limit(record: BudgetRecord) -> str:
     """The drop that is allowed, with as many digits as it was given with."""
     if record.relative:
         return f"{100 * record.max_drop:.3g} % of the value"
-    return f"{100 * record.max_drop:.3g} points" if is_fraction(record.subject.metric) else f"{record.max_drop:.4g}"
+    return f"{100 * record.max_drop:.3g} points" if record.subject.is_fraction else f"{record.max_drop:.4g}"

@@ -7,7 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from samson.records import Estimate, RunRecord, SummaryRow
+from samson.records import Interval, RunRecord
+from samson.report.summary import SummaryRow
 from samson.report.tables import by_method
 
 BASELINE_COLOUR = "#6b7280"
@@ -134,7 +135,7 @@ def chips_figure(records: Sequence[RunRecord], baseline: str) -> go.Figure:
     return figure
 
 
-def _band(figure: go.Figure, method: str, colour: str, estimates: dict[float, Estimate]) -> None:
+def _band(figure: go.Figure, method: str, colour: str, estimates: dict[float, Interval]) -> None:
     levels = list(estimates)
     low = [100 * estimate.low for estimate in estimates.values()]
     high = [100 * estimate.high for estimate in estimates.values()]

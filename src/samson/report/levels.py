@@ -30,7 +30,7 @@ def chips_and_means(places: Sequence[float | str | None], rows: Sequence[Measure
         name="every chip",
         hovertemplate="%{text}: %{y:.4g}<extra></extra>",
     )
-    estimates = [row.estimate for row in rows]
+    estimates = [row.interval for row in rows]
     figure.add_scatter(
         x=places,
         y=[scale * estimate.mean for estimate in estimates],
@@ -40,7 +40,7 @@ def chips_and_means(places: Sequence[float | str | None], rows: Sequence[Measure
             "array": [scale * (estimate.high - estimate.mean) for estimate in estimates],
             "arrayminus": [scale * (estimate.mean - estimate.low) for estimate in estimates],
         },
-        customdata=[(row.label, scale * row.estimate.low, scale * row.estimate.high) for row in rows],
+        customdata=[(row.kind.label, scale * row.interval.low, scale * row.interval.high) for row in rows],
         mode="lines+markers",
         line={"color": COLOUR, "width": 2.5},
         name="mean over chips",

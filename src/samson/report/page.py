@@ -6,10 +6,12 @@ import shlex
 from collections.abc import Sequence
 from html import escape
 
-from samson.records import Configuration, Estimate, RunRecord, SummaryRow
+from samson.records import Configuration, Interval, RunRecord
 from samson.report.figures import chips_figure, gain_figure, robustness_figure
 from samson.report.html import figure_div, html_row, html_table, page
-from samson.report.tables import by_method, half_width, holds_up_to, percent, points
+from samson.report.summary import SummaryRow
+from samson.report.tables import by_method, half_width, last_level_within, percent, points
+from samson.statistics import CONFIDENCE
 
 Row = Sequence[str]
 
@@ -42,7 +44,7 @@ def render(records: Sequence[RunRecord], rows: Sequence[SummaryRow], baseline: s
         baseline=escape(baseline),
         chips=figure_div(chips_figure(records, baseline), "chips"),
         what=_what(records),
-        settings=_settings(plan),
+        settings=_settings(plan, records),
         command=escape(command(plan)),
         versions=_versions(records),
         networks=", ".join(sorted({str(row.seeds) for row in rows})),
@@ -58,7 +60,7 @@ def headline(rows: Sequence[SummaryRow], baseline: str) -> str:
     reference = table.get(baseline) or next(iter(table.values()))
     clean = reference[0.0].accuracy.mean
     name = baseline if baseline in table else next(iter(table))
-    held = {method: holds_up_to(rows, method, clean) for method in table}
+    held = {method: last_level_within(rows, method, clean) for method in table}
     farthest = max(-1.0 if level is None else level for level in held.values())
     if farthest < 0:
         return f"No method stays within 5 points of the {100 * clean:.1f} % that {escape(name)} has without noise."
@@ -97,18 +99,19 @@ def accuracy_table(rows: Sequence[SummaryRow]) -> str:
 def gain_table(rows: Sequence[SummaryRow]) -> str:
     """Paired difference to the baseline with its 95 % interval, and that over training seeds.
 
-    Marked where zero is outside of all that are shown.
+    Marked where Holm's p-value is below .05 and zero is outside of the interval over seeds.
     """
     levels = sorted({row.level for row in rows})
     lines = []
     for method, of_method in by_method(rows).items():
-        gains = [(of_method[level].gain, of_method[level].gain_over_seeds) for level in levels]
-        if not any(gain for gain, _ in gains):
+        found = [of_method[level] for level in levels]
+        if not any(row.gain for row in found):
             continue
         cells = [f"<th scope='row'>{escape(method)}</th>"]
-        for gain, over_seeds in gains:
-            text = "" if gain is None else points(gain) + f"<small>{_seeds(over_seeds)}</small>"
-            cells.append(f"<td class='{_sign(gain, over_seeds)}'>{text}</td>")
+        for row in found:
+            text = "" if row.gain is None else points(row.gain) + f"<small>{_seeds(row.gain_over_seeds)}</small>"
+            detail = "" if row.p_value is None else f"p = {row.p_value:.2g} after Holm"
+            cells.append(f"<td class='{_sign(row)}' title='{detail}'>{text}</td>")
         lines.append("<tr>" + "".join(cells) + "</tr>")
     return html_table(["Method", *(f"{level:g}" for level in levels)], lines, "gain")
 
@@ -123,15 +126,15 @@ def command(plan: Configuration) -> str:
     return shlex.join([*words, "--out", f"runs/{plan.data}"])
 
 
-def _sign(*estimates: Estimate | None) -> str:
-    """On which side of zero all intervals are, of those that have a width."""
-    known = [estimate for estimate in estimates if estimate is not None and estimate.low < estimate.high]
-    if not known:
+def _sign(row: SummaryRow) -> str:
+    """On which side of zero a gain is, if it is sure."""
+    if row.gain is None or row.p_value is None or row.p_value >= 1 - CONFIDENCE:
         return ""
-    return "up" if all(e.low > 0 for e in known) else "down" if all(e.high < 0 for e in known) else ""
+    over_seeds = row.gain_over_seeds or row.gain
+    return "up" if row.gain.mean > 0 < over_seeds.low else "down" if row.gain.mean < 0 > over_seeds.high else ""
 
 
-def _seeds(estimate: Estimate | None) -> str:
+def _seeds(estimate: Interval | None) -> str:
     return "" if estimate is None else f"<br>seeds {half_width(estimate)}"
 
 
@@ -151,13 +154,15 @@ def _what(records: Sequence[RunRecord]) -> str:
     return html_table([], (html_row(item) for item in facts.items()), "facts")
 
 
-def _settings(plan: Configuration) -> str:
+def _settings(plan: Configuration, records: Sequence[RunRecord]) -> str:
     names = sorted({name for settings in plan.methods.values() for name in settings})
-    lines = (
-        html_row([method, *(_number(settings[name]) if name in settings else "" for name in names)])
-        for method, settings in plan.methods.items()
-    )
-    return html_table(["Method", *names], lines, "settings")
+    lines = []
+    for method, settings in plan.methods.items():
+        found = [100 * record.training.validation_accuracy for record in records if record.method == method]
+        validation = f"{sum(found) / len(found):.1f}" if found else ""
+        values = [_number(settings[name]) if name in settings else "" for name in names]
+        lines.append(html_row([method, *values, validation]))
+    return html_table(["Method", *names, "validation (%)"], lines, "settings")
 
 
 def _versions(records: Sequence[RunRecord]) -> str:

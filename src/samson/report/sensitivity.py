@@ -6,10 +6,11 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from samson.records import Estimate, SensitivityRecord
+from samson.records import Interval, SensitivityRecord
 from samson.report.figures import BASELINE_COLOUR, LAYOUT, PALETTE
-from samson.report.forward import check_note, forward_text
-from samson.report.html import figure_div, html_row, html_table, page
+from samson.report.html import figure_div, html_table, page
+from samson.report.subject import subject_table, versions_table
+from samson.report.values import interval_text, value_text
 
 ALONE_COLOUR, GAIN_COLOUR = PALETTE[4], PALETTE[1]
 ALONE, GAIN = "drop with noise on this layer alone", "gain if this layer alone is digital"
@@ -19,20 +20,17 @@ def sensitivity_page(record: SensitivityRecord) -> str:
     """Make the page's HTML; it opens offline."""
     return page(
         "sensitivity.html",
-        title=escape(f"{record.network}: which layers lose the {record.metric}"),
+        title=escape(f"{record.subject.model}: which layers lose the {record.subject.metric}"),
         headline=headline(record),
         figure=figure_div(sensitivity_figure(record), "sensitivity"),
-        table=sensitivity_table(record)
-        + check_note(
-            record.metric, [("noise on all layers", record.check)], forward_text(record.autocast, record.compiled)
-        ),
+        table=sensitivity_table(record),
         suggestion=_suggestion(record),
-        what=_what(record),
-        versions=html_table([], (html_row([k, str(v)]) for k, v in vars(record.environment).items()), "facts"),
+        what=subject_table(record.subject, [record.kind], f"{len(record.noisy)}, the same for every line"),
+        versions=versions_table(record.subject),
         unit=_unit(record),
-        better="higher" if record.higher_is_better else "lower",
+        better="higher" if record.subject.higher_is_better else "lower",
         chips=len(record.noisy),
-        confidence=f"{100 * record.confidence:g} %",
+        confidence=f"{100 * record.subject.confidence:g} %",
         intervals=record.intervals,
         examples=_examples(record),
     )
@@ -42,13 +40,13 @@ def headline(record: SensitivityRecord) -> str:
     """What the record says in a sentence or two."""
     noisy = sum(record.noisy) / len(record.noisy)
     sentence = (
-        f"{escape(record.metric.capitalize())} {_value(record, record.clean)} without noise, "
+        f"{escape(record.subject.metric.capitalize())} {_value(record, record.clean)} without noise, "
         f"{_value(record, noisy)} with noise on all {len(record.rows)} layers. "
     )
     shown = [row for row in record.rows if row.drop.low > 0]
     if not shown:
         return sentence + "Noise on no layer alone shows a drop."
-    points = " points" if record.is_fraction else ""
+    points = " points" if record.subject.is_fraction else ""
     return sentence + (
         f"Noise on one layer alone shows a drop for {len(shown)} of them, "
         f"the largest for <b>{escape(shown[0].name)}</b>: {_value(record, shown[0].drop.mean)}{points}."
@@ -59,7 +57,7 @@ def sensitivity_figure(record: SensitivityRecord) -> go.Figure:
     """Drop and gain of each layer with their intervals, the most sensitive layer on top."""
     figure = go.Figure()
     names = [row.name for row in record.rows]
-    scale = 100 if record.is_fraction else 1
+    scale = 100 if record.subject.is_fraction else 1
     for name, colour, symbol, shift, estimates in (
         (ALONE, ALONE_COLOUR, "circle", -0.14, [row.drop for row in record.rows]),
         (GAIN, GAIN_COLOUR, "diamond", 0.14, [row.gain for row in record.rows]),
@@ -130,28 +128,24 @@ def sensitivity_table(record: SensitivityRecord) -> str:
 
 
 def _examples(record: SensitivityRecord) -> str:
-    return "examples" if record.examples is None else f"{record.examples} examples"
+    return "examples" if record.subject.examples is None else f"{record.subject.examples} examples"
 
 
-def _cell(record: SensitivityRecord, estimate: Estimate, colour: str) -> str:
+def _cell(record: SensitivityRecord, estimate: Interval, colour: str) -> str:
     known = estimate.low > 0 or estimate.high < 0
     return f"<td class='{colour if known else ''}'>{_interval(record, estimate)}</td>"
 
 
-def _interval(record: SensitivityRecord, estimate: Estimate) -> str:
-    if record.is_fraction:
-        mean, low, high = (f"{100 * value:+z.1f}" for value in (estimate.mean, estimate.low, estimate.high))
-    else:
-        mean, low, high = (f"{value:+z.3g}" for value in (estimate.mean, estimate.low, estimate.high))
-    return f"{mean} [{low}, {high}]"
+def _interval(record: SensitivityRecord, interval: Interval) -> str:
+    return interval_text(interval, fraction=record.subject.is_fraction, signed=True)
 
 
 def _value(record: SensitivityRecord, value: float) -> str:
-    return f"{100 * value:.1f}" if record.is_fraction else f"{value:.4g}"
+    return value_text(value, fraction=record.subject.is_fraction)
 
 
 def _unit(record: SensitivityRecord) -> str:
-    return f"Points of {record.metric}" if record.is_fraction else record.metric.capitalize()
+    return f"Points of {record.subject.metric}" if record.subject.is_fraction else record.subject.metric.capitalize()
 
 
 def _suggestion(record: SensitivityRecord) -> str:
@@ -166,19 +160,6 @@ def _suggestion(record: SensitivityRecord) -> str:
         f"that did not choose, the drop is {_interval(record, found.confirmed)}, {verdict} the {limit} allowed.</p>"
         f"<p class='soft'>Chosen among {found.attempts} sets on the {len(record.noisy)} chips above, where its drop "
         f"was {_interval(record, found.chosen)}, which the choice makes look better than it is. Each interval holds "
-        f"by itself with {100 * found.confidence:g} %. Both are on the same {_examples(record)}: confirm it on "
-        "others.</p>"
+        f"by itself with {100 * record.subject.confidence:g} %. Both are on the same {_examples(record)}: confirm it "
+        "on others.</p>"
     )
-
-
-def _what(record: SensitivityRecord) -> str:
-    facts = {
-        "Network": record.network,
-        "Data": f"{record.data}, {_examples(record)}",
-        "Noise": record.noise,
-        "Metric": f"{record.metric}, {'higher' if record.higher_is_better else 'lower'} is better",
-        "Chips": f"{len(record.noisy)}, the same for every line (seed {record.seed})",
-        "Forward": f"the model {forward_text(record.autocast, record.compiled)}",
-        "Finished": record.finished,
-    }
-    return html_table([], (html_row(item) for item in facts.items()), "facts")

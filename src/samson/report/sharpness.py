@@ -8,8 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from samson.records import Estimate
-from samson.records.sharpness import CorrelationRow, SharpnessRecord
+from samson.records import CorrelationRow, Interval, SharpnessRecord
 from samson.report.figures import LAYOUT, colours
 from samson.report.html import figure_div, html_row, html_table, page
 
@@ -21,7 +20,7 @@ AXES = {
 }
 
 
-def correlation(estimate: Estimate) -> str:
+def correlation(estimate: Interval) -> str:
     """A correlation with its interval, for example "−0.62 [−0.81, −0.30]"."""
     return f"{_signed(estimate.mean)} [{_signed(estimate.low)}, {_signed(estimate.high)}]"
 
@@ -163,7 +162,7 @@ def _headline(record: SharpnessRecord) -> str:
     )
 
 
-def _correlations(record: SharpnessRecord, pick: Callable[[CorrelationRow], tuple[Estimate, float]]) -> str:
+def _correlations(record: SharpnessRecord, pick: Callable[[CorrelationRow], tuple[Interval, float]]) -> str:
     levels = sorted({row.level for row in record.correlations})
     found = {(row.measure, row.level): pick(row) for row in record.correlations}
     lines = []
@@ -173,7 +172,7 @@ def _correlations(record: SharpnessRecord, pick: Callable[[CorrelationRow], tupl
     return html_table(["Measure", *(f"{level:g}" for level in levels)], lines, "heat")
 
 
-def _cell(found: tuple[Estimate, float] | None) -> str:
+def _cell(found: tuple[Interval, float] | None) -> str:
     if found is None:
         return "<td></td>"
     estimate, of_means = found

@@ -6,7 +6,8 @@ import csv
 import io
 from collections.abc import Sequence
 
-from samson.records import Estimate, SummaryRow
+from samson.records import Interval
+from samson.report.summary import SummaryRow
 
 COLUMNS = ("method", "noise", "level", "mean", "low", "high", "trials", "seeds", "worst")
 
@@ -23,17 +24,17 @@ def summary_csv(rows: Sequence[SummaryRow]) -> str:
     return text.getvalue()
 
 
-def percent(estimate: Estimate) -> str:
+def percent(estimate: Interval) -> str:
     """A mean in percent with its interval's half-width, for example "97.3 ±0.4"; without noise the mean alone."""
     return f"{100 * estimate.mean:.1f}" + (f" {half_width(estimate)}" if estimate.low < estimate.high else "")
 
 
-def half_width(estimate: Estimate) -> str:
+def half_width(estimate: Interval) -> str:
     """An interval's half-width in percent, for example "±0.4"."""
-    return f"±{50 * (estimate.high - estimate.low):.1f}"
+    return f"±{100 * estimate.half_width:.1f}"
 
 
-def points(estimate: Estimate) -> str:
+def points(estimate: Interval) -> str:
     """A difference in percentage points with its interval's half-width, for example "+12.3 ±0.8"."""
     return f"{100 * estimate.mean:+z.1f}" + (f" {half_width(estimate)}" if estimate.low < estimate.high else "")
 
@@ -46,7 +47,7 @@ def by_method(rows: Sequence[SummaryRow]) -> dict[str, dict[float, SummaryRow]]:
     return table
 
 
-def holds_up_to(rows: Sequence[SummaryRow], method: str, reference: float, drop: float = 0.05) -> float | None:
+def last_level_within(rows: Sequence[SummaryRow], method: str, reference: float, drop: float = 0.05) -> float | None:
     """The largest tested noise level up to which a method surely loses little.
 
     At it and at every lower level, the lower end of the method's interval is at least `reference − drop`.

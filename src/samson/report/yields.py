@@ -9,12 +9,11 @@ import plotly.graph_objects as go
 
 from samson.records import EvaluationRecord
 from samson.report.figures import LAYOUT, PALETTE, transparent
-from samson.report.values import is_fraction
 
 
 def yield_figure(record: EvaluationRecord) -> go.Figure:
     """The share of chips that are at least as good as a value, against that value, with a band for the whole line."""
-    scale = 100 if is_fraction(record.subject.metric) else 1
+    scale = 100 if record.subject.is_fraction else 1
     higher = record.subject.higher_is_better
     values = sorted({value for row in record.measured for value in row.trials})
     step = "vh" if higher else "hv"  # what lies between two values
@@ -31,7 +30,7 @@ def yield_figure(record: EvaluationRecord) -> go.Figure:
                 line={"width": 0, "shape": step},
                 fill=fill,
                 fillcolor=transparent(colour, 0.1),
-                legendgroup=row.label,
+                legendgroup=row.kind.label,
                 showlegend=False,
                 hoverinfo="skip",
             )
@@ -41,8 +40,8 @@ def yield_figure(record: EvaluationRecord) -> go.Figure:
             mode="lines+markers",
             marker={"size": 4},
             line={"width": 2.5, "shape": step, "color": colour},
-            name=row.label,
-            legendgroup=row.label,
+            name=row.kind.label,
+            legendgroup=row.kind.label,
             hovertemplate="%{x:.4g}: %{y:.0f} % of the chips",
         )
     better = "At least" if higher else "At most"

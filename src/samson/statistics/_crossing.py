@@ -77,9 +77,8 @@ def upper_limit(values: NDArray[Any], confidence: float, resolution: float = 0.0
         h = (3/g)·(1 − ∛(1 − g·(t + g / (6n)))),   h = t for g = 0
 
     Drops are skewed to the right, and a few chips tend to hide their tail: the larger of Student's and Hall's limit is
-    taken, with (1 + confidence) / 2 for `confidence` below 20 chips. Share of 4,000 simulated budgets whose
-    `fixed_sequence` is a level 2 % above the crossing, where 5 % is nominal (`benchmarks/coverage.py`; beside it Student's
-    t alone):
+    taken, with (1 + confidence) / 2 for `confidence` below 20 chips. Share of 4,000 simulated budgets that are a level
+    2 % above the crossing, where 5 % is nominal (`benchmarks/coverage.py`; beside it Student's t alone):
 
     | drops over chips: a·level² ± .001     | 5 chips   | 10        | 15        | 20        | 50        |
     |---------------------------------------|-----------|-----------|-----------|-----------|-----------|

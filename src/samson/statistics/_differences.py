@@ -25,7 +25,7 @@ class Spread:
         values: Independent differences, one a chip, if chips are the only level of randomness; then Hall's correction
             applies (see `mean_interval`).
         variance: Else the variance of the mean.
-        degrees: Else its degrees of freedom.
+        degrees: Else its degrees of freedom; 0 if nothing is random, so that the interval has no width.
     """
 
     mean: float
@@ -35,6 +35,8 @@ class Spread:
 
     def bound(self, probability: float, resolution: float) -> float:
         """The end of a one-sided interval."""
+        if not self.degrees:
+            return self.mean
         if self.values:
             return mean_bound(self.values, probability, resolution=resolution)
         std = max(math.sqrt(self.variance), resolution / math.sqrt(12))
@@ -47,6 +49,8 @@ class Spread:
 
     def p_value(self, resolution: float) -> float:
         """The two-sided p-value of no difference."""
+        if not self.degrees:
+            return float(self.mean == 0)
         if self.values:
             return mean_p_value(self.values, resolution=resolution)
         std = max(math.sqrt(self.variance), resolution / math.sqrt(12))
@@ -77,7 +81,7 @@ def spread(ours: NDArray[Any], theirs: NDArray[Any], *, shared: Axes, floor: Seq
     mean = float(np.mean(ours, dtype=np.float64)) - float(np.mean(theirs, dtype=np.float64))
     own = tuple(axis for axis in range(ours.ndim) if axis not in shared)
     if not ours.ndim:
-        return Spread(mean)
+        return Spread(mean, degrees=0.0)
     if shared:
         parts = _renamed(components(_margin(ours, own) - _margin(theirs, own)), shared)
         if ours.ndim == 1:

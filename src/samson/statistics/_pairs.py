@@ -240,10 +240,7 @@ def family(
     """
     names = [(label, name) for label, paired in comparisons.items() for name in paired.models if name != baseline]
     each = 1 - (1 - confidence) / max(len(names), 1)
-    rows = {
-        (label, name): comparisons[label].difference(name, baseline, each, over=over)
-        for label, name in names
-    }
+    rows = {(label, name): comparisons[label].difference(name, baseline, each, over=over) for label, name in names}
     adjusted = holm([row.p_value for row in rows.values()])
     return Family({key: replace(row, p_value=p) for (key, row), p in zip(rows.items(), adjusted, strict=True)})
 

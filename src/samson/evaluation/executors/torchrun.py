@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
 from samson.evaluation.executors.base import Executor, Finished, on_its_own
 from samson.evaluation.executors.exchange import as_bytes, digest, from_bytes, gathered, shared_from_first
 from samson.evaluation.task import Task

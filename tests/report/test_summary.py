@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from samson.evaluation import summarise
+from samson.report import summarise
 from tests.builders import record, records, with_plan
 
 
