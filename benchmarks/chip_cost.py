@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.traffic import traffic_of
-from samson.experiments.environment import environment
+from samson.experiments import environment
 from samson.noise import CMO, NOISES, PCM, PRESETS, DeviceNoise, PCMHermes, ReRAM, WeightNoise, deploy
 
 RECORD = Path(__file__).parent / "records" / "chip-cost.json"

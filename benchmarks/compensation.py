@@ -30,12 +30,8 @@ from torch import Tensor, nn
 from benchmarks.compensation_page import write_page
 from benchmarks.search_digits import BATCH_SIZE, EPOCHS, NETWORK
 from samson.evaluation import accuracy, mean_interval
-from samson.experiments.data import DATA, Data
-from samson.experiments.environment import environment
-from samson.experiments.methods import parse_methods
-from samson.experiments.networks import build_network
-from samson.experiments.runs import one_thread
-from samson.experiments.training import Plan, train
+from samson.experiments import Plan, build_network, environment, one_thread, parse_methods, train
+from samson.experiments import DATA, Splits
 from samson.noise import PCM, STANDARD_HWA, Periphery, calibrate, deploy, reestimated_norms
 from samson.noise.batch_norm import Moments, moments
 
@@ -83,7 +79,7 @@ class Clock:
         }
 
 
-def trained(seed: int, data: Data) -> nn.Module:
+def trained(seed: int, data: Splits) -> nn.Module:
     """A network of the comparison's `sgd`."""
     [method] = parse_methods(["sgd"])
     model = build_network(NETWORK, data.classes, seed)
@@ -91,7 +87,7 @@ def trained(seed: int, data: Data) -> nn.Module:
     return model
 
 
-def drifted(model: nn.Module, data: Data, clock: Clock) -> NDArray[np.float64]:
+def drifted(model: nn.Module, data: Splits, clock: Clock) -> NDArray[np.float64]:
     """Accuracies by time, setting and chip."""
     batches, test = data.train[0].split(BATCH), [data.test]
     found = np.zeros((len(TIMES), len(DRIFT), CHIPS))
@@ -114,7 +110,7 @@ def drifted(model: nn.Module, data: Data, clock: Clock) -> NDArray[np.float64]:
     return found
 
 
-def peripheries(model: nn.Module, data: Data, clock: Clock) -> dict[str, Periphery]:
+def peripheries(model: nn.Module, data: Splits, clock: Clock) -> dict[str, Periphery]:
     """The standard periphery, by the input ranges that it has."""
     found = {"each vector's own largest": STANDARD_HWA}
     for name, quantile in {"calibrated, largest": 1.0, "calibrated, 99 %": 0.99}.items():
@@ -125,7 +121,7 @@ def peripheries(model: nn.Module, data: Data, clock: Clock) -> dict[str, Periphe
     return found
 
 
-def ranged(model: nn.Module, periphery: Periphery, data: Data) -> list[float]:
+def ranged(model: nn.Module, periphery: Periphery, data: Splits) -> list[float]:
     """Accuracies by chip."""
     found = []
     for trial in range(CHIPS):
@@ -153,7 +149,7 @@ def deviation(model: nn.Module, inputs: Tensor) -> tuple[float, float]:
     return float(max(means)), float(max(variances))
 
 
-def by_size(model: nn.Module, data: Data) -> dict[str, Any]:
+def by_size(model: nn.Module, data: Splits) -> dict[str, Any]:
     """What the size of the batches of the re-estimation does, for one network."""
     found = {}
     for size in SIZES:

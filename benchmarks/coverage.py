@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-
-from samson.evaluation import betting_interval, crossed_interval, mean_interval, share_interval
 from samson.evaluation.crossed import crossed_share_interval
 from samson.evaluation.crossing import crossing, holds_up_to
 from samson.evaluation.differences import spread, variance_ratio
 from samson.evaluation.stopping import first_look, next_look
-from samson.experiments.environment import environment
+from scipy import stats
+
+from samson.evaluation import betting_interval, crossed_interval, mean_interval, share_interval
+from samson.experiments import environment
 
 RECORD = Path(__file__).parent / "records" / "coverage.json"
 PAGE = Path(__file__).parent.parent / "docs" / "evaluating.md"

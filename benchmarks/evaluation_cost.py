@@ -47,10 +47,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.chip_cost import HOUR, IMAGES, Times, network, now, quartiles
 from benchmarks.evaluation_networks import on_torch_tiles, resnet18
-from samson.evaluation import Layout, evaluate
-from samson.evaluation.layout import find_layout
-from samson.evaluation.setting import prepare
-from samson.experiments.environment import environment
+from samson.evaluation import Layout, evaluate, find_layout, prepare
+from samson.experiments import environment
 from samson.noise import PCM, Gaussian, WeightNoise
 
 RECORD = Path(__file__).parent / "records" / "evaluation-cost.json"

@@ -52,11 +52,7 @@ from samson import (
     norm_layers,
     param_groups,
 )
-from samson.experiments.data import DATA
-from samson.experiments.defaults import BASE
-from samson.experiments.environment import environment
-from samson.experiments.networks import build_network
-from samson.experiments.runs import one_thread
+from samson.experiments import BASE, DATA, build_network, environment, one_thread
 from samson.noise import Gaussian
 
 RECORD = Path(__file__).parent / "records" / "modes-digits.json"

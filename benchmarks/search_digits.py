@@ -27,13 +27,7 @@ import numpy as np
 from torch import nn
 from torch.optim import Optimizer
 
-from samson.experiments.data import DATA
-from samson.experiments.defaults import BASE
-from samson.experiments.environment import environment
-from samson.experiments.methods import parse_methods
-from samson.experiments.networks import build_network
-from samson.experiments.runs import one_thread, sweep
-from samson.experiments.training import Plan, train
+from samson.experiments import BASE, DATA, Plan, build_network, environment, one_thread, parse_methods, sweep, train
 from samson.records import Configuration, Settings
 
 RECORD = Path(__file__).parent / "records" / "search-digits.json"

@@ -40,7 +40,7 @@ from torch.optim import SGD
 
 from benchmarks.traffic import compiled_words, traffic_of
 from samson import ASAM, SAM, SAMSON, SharpnessAware
-from samson.experiments.environment import environment
+from samson.experiments import environment
 from samson.optim import Rule
 
 RECORD = Path(__file__).parent / "records" / "step-cost.json"

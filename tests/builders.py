@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from samson.records import Configuration, Environment, Level, RunRecord, Training
+from samson.records import Configuration, Environment, Level, RunRecord, Subject, Training
 
 PLAN = Configuration(
     data="digits",
@@ -18,6 +18,27 @@ PLAN = Configuration(
     chip_seed=0,
 )
 ENVIRONMENT = Environment("0.1.0", None, "3.11.7", "2.13.0", "2.4.6", "Linux x86_64", "cpu", 1)
+SUBJECT = Subject(
+    model="mine:network",
+    weights=None,
+    data="digits/test",
+    examples=359,
+    metric="accuracy",
+    higher_is_better=True,
+    is_fraction=True,
+    about="test_set",
+    confidence=0.95,
+    chip_seed=3,
+    select=(),
+    read_block=None,
+    norms_on=None,
+    batch_size=50,
+    channels_last=False,
+    autocast=None,
+    executor="serial",
+    environment=ENVIRONMENT,
+    finished="2026-01-01T00:00:00+00:00",
+)
 
 
 def record(method: str, seed: int, levels: list[list[float]], plan: Configuration = PLAN) -> RunRecord:

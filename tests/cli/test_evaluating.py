@@ -5,24 +5,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from samson.cli import main
 from samson.cli.options import parse_times
-from samson.evaluation import Layout, compiling, evaluate, noise_budget, sensitivity
+from samson.evaluation import evaluate, noise_budget, sensitivity
 from samson.experiments import SetupError
 from samson.noise import PCM, Gaussian
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
-from samson.report.budget import budget_page, headline
-from samson.report.evaluation import evaluation_page
+from samson.report import budget_page, evaluation_page
 from tests.cli.test_compare import heed_interrupts, start
 
 NETWORK = """
@@ -81,7 +76,7 @@ def test_a_model_and_data_of_ones_own(samson, tmp_path: Path) -> None:
     record = read_json(tmp_path / "record.json", EvaluationRecord)
     assert record.measured[0].trials == expected.trials
     assert (record.clean, record.subject.examples, record.subject.chip_seed) == (1.0, 60, 5)
-    assert record.measured[0].estimate.high == expected.interval.high
+    assert record.measured[0].interval == expected.interval
     assert (tmp_path / "page.html").read_text() == evaluation_page(record)
     for shown in ("100.0 %", f"{100 * expected.mean:.1f} % [", f"{100 * expected.yield_at(0.8).mean:.0f} % ["):
         assert shown in out
@@ -98,10 +93,9 @@ def test_data_from_a_file_a_chip_by_name_and_times(samson, tmp_path: Path) -> No
     )
     assert status == 0
     record = read_json(tmp_path / "record.json", EvaluationRecord)
-    layout = Layout(record.subject.batch_size, record.subject.channels_last)
     for row, time_s in zip(record.measured, (0.0, 86_400.0), strict=True):
-        expected = evaluate(names["network"](), (x, y), PCM(time_s=time_s), trials=3, layout=layout)
-        assert (row.trials, row.level) == (expected.trials, time_s)
+        expected = evaluate(names["network"](), (x, y), PCM(time_s=time_s), trials=3)
+        assert (row.trials, row.kind.time_s) == (expected.trials, time_s)
     assert "pcm at 1d" in out
 
 
@@ -117,17 +111,6 @@ def test_a_precision_and_a_loss(samson, tmp_path: Path) -> None:
     assert (record.precision, len(record.measured[0].trials)) == (0.0001, 12)
     expected = by_hand(Gaussian(0.3), trials=12, metric="cross-entropy")
     assert f"{expected.mean:.4g} [" in out
-
-
-def test_chips_at_once(samson, tmp_path: Path) -> None:
-    status, _, _ = samson(
-        *("evaluate", "mine:network", "--data", "mine:batches", "--levels", ".3", "--trials", 4),
-        *("--metric", "cross-entropy", "--executor", "batched", "--out", "record.json"),
-    )
-    assert status == 0
-    record = read_json(tmp_path / "record.json", EvaluationRecord)
-    expected = by_hand(Gaussian(0.3), trials=4, metric="cross-entropy")
-    assert record.measured[0].trials == pytest.approx(expected.trials, rel=1e-5)
 
 
 def test_a_budget_is_the_librarys(samson, tmp_path: Path) -> None:
@@ -146,54 +129,16 @@ def test_a_budget_is_the_librarys(samson, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "budget.json").read_text())["unit"] == "level"
 
 
-@pytest.fixture
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Functions stay as they are where they would be compiled."""
-    compiling.compiled_call.cache_clear()
-    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    yield
-    compiling.compiled_call.cache_clear()
-
-
-def test_a_faster_forward_is_checked_shown_and_kept(samson, tmp_path: Path, uncompiled: None) -> None:
-    fast = "--autocast", "bfloat16", "--compiled"
-    mine = "mine:network", "--data", "mine:batches"
-    status, out, _ = samson(
-        *("evaluate", *mine, "--levels", ".2,.4", "--trials", 6, "--metric", "cross-entropy", *fast, "--out", "e.json")
-    )
-    record = read_json(tmp_path / "e.json", EvaluationRecord)
-    assert status == 0
-    assert (record.subject.autocast, record.subject.compiled) == ("bfloat16", True)
-    how = {"trials": 6, "metric": "cross-entropy"}
-    for level, row in zip((0.2, 0.4), record.measured, strict=True):
-        found = by_hand(Gaussian(level), layout=Layout(None, autocast="bfloat16"), **how)
-        plain = by_hand(Gaussian(level), **how)
-        assert (row.trials, row.check.half_width) == (found.trials, found.interval.half_width)
-        wanted = np.array(found.trials[:5]) - plain.trials[:5]
-        np.testing.assert_array_equal(row.check.differences, wanted)
-        assert row.check.passed
-        said = f"{level:g}: the faster forward changes it by {row.check.change.mean:.4g} ["
-        assert said in " ".join(out.split())
-    names: dict[str, object] = {}
-    exec(NETWORK, names)
-    [(x, y)] = names["batches"]()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        logits = names["network"]()(x).float()
-    assert record.clean == pytest.approx(float(nn.functional.cross_entropy(logits, y)), rel=1e-6)
-    status, out, _ = samson("evaluate", *mine, "--levels", ".2", "--trials", 3, "--out", "plain.json")
-    assert "faster" not in out
-    assert read_json(tmp_path / "plain.json", EvaluationRecord).measured[0].check is None
-    samson("budget", *mine, "--low", ".01", "--max-drop", ".1", "--trials", 4, *fast, "--out", "b.json")
-    budget = read_json(tmp_path / "b.json", BudgetRecord)
-    assert (budget.subject.autocast, budget.subject.compiled) == ("bfloat16", True)
-    assert all(len(row.check.differences) == 4 for row in budget.measured)
-    (tmp_path / "two.py").write_text(TWO_LAYERS)
-    sys.modules.pop("two", None)
-    two = "two:network", "--data", "two:batches"
-    status, out, _ = samson("sensitivity", *two, "--level", ".3", "--trials", 4, *fast, "--out", "s.json")
-    layers = read_json(tmp_path / "s.json", SensitivityRecord)
-    assert (layers.autocast, layers.compiled, layers.check.passed) == ("bfloat16", True, True)
-    assert "faster forward: change" in out
+def test_lower_precision_is_the_librarys(samson, tmp_path: Path) -> None:
+    call = "evaluate", "mine:network", "--data", "mine:batches", "--levels", ".2", "--trials", 3, "--out", "record.json"
+    status, _, _ = samson(*call, "--metric", "cross-entropy", "--autocast", "bfloat16")
+    record = read_json(tmp_path / "record.json", EvaluationRecord)
+    lowered = by_hand(Gaussian(0.2), trials=3, metric="cross-entropy", autocast="bfloat16")
+    assert (status, record.subject.autocast) == (0, "bfloat16")
+    assert record.measured[0].trials == lowered.trials
+    assert lowered.trials != by_hand(Gaussian(0.2), trials=3, metric="cross-entropy").trials
+    assert "in bfloat16" in evaluation_page(record)
+    assert "the model as it is" in evaluation_page(replace(record, subject=replace(record.subject, autocast=None)))
 
 
 def test_times_have_units() -> None:
@@ -250,34 +195,10 @@ def test_bad_input_is_named(samson, options: list[str], words: list[str]) -> Non
     assert "Traceback" not in err
 
 
-CHOOSES = """
-import torch
-from torch import nn
-
-class Chooses(nn.Linear):
-    def forward(self, x):
-        found = super().forward(x)
-        return found if found.sum() > 0 else -found
-
-def network():
-    return Chooses(6, 3)
-"""
-
-
-def test_what_an_executor_or_a_folder_cannot_do_is_told_in_options(samson, tmp_path: Path) -> None:
-    (tmp_path / "other.py").write_text(CHOOSES)
-    sys.modules.pop("other", None)
-    batched = "--executor", "batched", "--data", "mine:batches"
-    status, _, err = samson("evaluate", "other:network", "--levels", ".1", *batched)
-    assert (status, "Traceback" in err, "--executor serial" in err) == (2, False, True)
-    (tmp_path / "two.py").write_text(TWO_LAYERS)
-    sys.modules.pop("two", None)
-    status, _, err = samson("sensitivity", "two:network", "--level", ".1", *batched)
-    assert (status, "(such as sensitivity)" in err, "--executor serial" in err) == (2, True, True)
+def test_a_folder_that_cannot_be_written_is_named(samson, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    status, _, err = samson(
-        *("evaluate", "mine:network", "--data", "mine:batches", "--levels", ".1", "--resume", "file/below")
-    )
+    call = "evaluate", "mine:network", "--data", "mine:batches", "--levels", ".1", "--resume"
+    status, _, err = samson(*call, "file/below")
     assert (status, "Traceback" in err) == (2, False)
     assert "--resume must be a folder that can be written, got 'file/below'" in err
 
@@ -307,12 +228,12 @@ def test_a_sensitivity_is_the_librarys_and_has_a_page(samson, tmp_path: Path) ->
     assert status == 0
     names: dict[str, object] = {}
     exec(TWO_LAYERS, names)
-    found = sensitivity(names["network"](), names["batches"](), Gaussian(0.3), trials=5)
+    found = sensitivity(names["network"](), names["batches"](), Gaussian(0.3), trials=5, max_drop=0.2)
     record = read_json(tmp_path / "layers.json", SensitivityRecord)
     assert [(row.name, row.alone) for row in record.rows] == [(row.name, row.alone) for row in found.rows]
-    assert record.examples == 60
+    assert (record.subject.examples, record.kind.noise) == (60, repr(Gaussian(0.3)))
     assert record.suggestion is not None
-    assert str(found.keep_digital(0.2)).splitlines()[0] in out
+    assert str(found).rstrip() in out
     page = (tmp_path / "layers.html").read_text()
     assert f"{found.rows[0].name}</th>" in page
 
@@ -328,7 +249,7 @@ def test_a_budget_has_a_page(samson, tmp_path: Path) -> None:
     assert f"<b>{record.holds_up_to:.3g}</b>, the mean drop is at most 10 points" in page
     assert page == budget_page(record)
     for row in record.measured:
-        assert f"<th scope='row'>{row.label}</th>" in page
+        assert f"<th scope='row'>{row.kind.label}</th>" in page
 
 
 def test_a_budgets_page_says_the_limit_and_what_is_saved(samson, tmp_path: Path) -> None:
@@ -341,13 +262,25 @@ def test_a_budgets_page_says_the_limit_and_what_is_saved(samson, tmp_path: Path)
     assert (status, record.low, record.high) == (0, 1e-5, 0.2)
     assert record.voltage is not None
     assert record.energy_saved == pytest.approx(1 - record.voltage**2)
-    said = headline(record)
+    said = budget_page(record)
     assert "the mean drop is at most 4 % of the value." in said
     assert f"saves {100 * record.energy_saved:.0f} % of an access's energy." in said
-    assert "at most 0.04 points" in headline(replace(record, relative=False, max_drop=0.0004))
-    old = {**vars(record)}
-    del old["energy_saved"]
-    assert "energy" not in headline(BudgetRecord(**old))
+    assert "at most 0.04 points" in budget_page(replace(record, relative=False, max_drop=0.0004))
+
+
+def test_a_sensitivity_is_of_one_time_and_says_all_settings(samson, tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(TWO_LAYERS)
+    sys.modules.pop("two", None)
+    call = "sensitivity", "two:network", "--data", "two:batches", "--chip", "standard-hwa", "--trials", 2
+    status, _, err = samson(*call, "--times", "1s,10y")
+    assert (status, "--times must be one time for a sensitivity, got '1s,10y'" in err) == (2, True)
+    status, _, _ = samson(*call, "--times", "10y", "--select", "*", "--out", "s.json", "--page", "s.html")
+    record = read_json(tmp_path / "s.json", SensitivityRecord)
+    assert (status, record.kind.time_s, record.subject.select) == (0, 10 * 365 * 86_400.0, ("*",))
+    assert "dac_steps=254" in record.kind.periphery
+    page = (tmp_path / "s.html").read_text()
+    for said in ("dac_steps=254", "3.1536e+08 s", "executor serial"):
+        assert said in page
 
 
 def test_a_budget_of_pcm_is_in_years(samson, tmp_path: Path) -> None:
@@ -359,51 +292,57 @@ def test_a_budget_of_pcm_is_in_years(samson, tmp_path: Path) -> None:
     assert (status, record.unit, record.low, record.high) == (0, "s", 1.0, 10 * 365 * 86_400)
 
 
-SLOW = """
+HALTING = """
 import time
+from pathlib import Path
 
-class Slow(nn.Linear):
+class Halting(nn.Linear):
     def forward(self, x):
-        time.sleep(0.03)
+        while len(list(Path("chips").rglob("*.npy"))) >= 3 and not Path("go").exists():
+            time.sleep(0.01)
         return super().forward(x)
 
-def slow():
+def halting():
     torch.manual_seed(0)
-    return Slow(6, 3)
+    return Halting(6, 3)
 """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
 def test_ctrl_c_keeps_finished_chips_and_a_repetition_goes_on(samson, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(NETWORK + SLOW)
-    command = ["evaluate", "mine:slow", "--data", "mine:batches", "--levels", ".3,.4", "--trials", "8"]
+    """The network halts after three chips, until it is let go."""
+    (tmp_path / "mine.py").write_text(NETWORK + HALTING)
+    command = ["evaluate", "mine:halting", "--data", "mine:batches", "--levels", ".3,.4", "--trials", "8"]
     folder = tmp_path / "chips"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     settings = {"cwd": tmp_path, "env": environment, "start_new_session": True, "preexec_fn": heed_interrupts}
     process = start(*command, "--resume", folder, **settings)
-    deadline = time.monotonic() + 120
-    while len(list(folder.rglob("*.npy"))) < 3 and time.monotonic() < deadline:
+    while len(list(folder.rglob("*.npy"))) < 3:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert "Stopped: finished chips are kept. Repeat the command to go on." in err
+    assert "Stopped: finished chips are saved. Repeat the command to go on." in err
 
-    def kept() -> dict[Path, int]:
+    def saved() -> dict[Path, int]:
         assert not list(folder.rglob("*.partial"))
         return {path: path.stat().st_mtime_ns for path in folder.rglob("*.npy")}
 
-    before = kept()
-    assert 3 <= len(before) < 16
+    before = saved()
+    assert len(before) == 3
+    (tmp_path / "go").touch()
     again = start(*command, "--resume", folder, "--out", "resumed.json", **settings)
-    out, err = again.communicate(timeout=120)
-    after = kept()
+    out, err = again.communicate()
+    after = saved()
     assert (again.returncode, len(after)) == (0, 16), err
     assert before.items() < after.items(), "nothing is written again"
     assert samson(*command, "--out", "alone.json")[1] == out
     resumed, alone = (read_json(tmp_path / f"{name}.json", EvaluationRecord) for name in ("resumed", "alone"))
     assert resumed.measured == alone.measured
+    status, _, err = samson(*command, "--seed", 1, "--resume", "chips")
+    assert (status, "Traceback" in err) == (2, False)
+    assert "holds trials of another evaluation; different: seed." in err
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,7 @@ import torch
 from torch import nn
 
 from samson.cli import main
-from samson.experiments.checkpoints import Checkpoint, save_checkpoint
-from samson.experiments.data import DATA
-from samson.experiments.networks import NETWORKS, build_network
+from samson.experiments import DATA, NETWORKS, Checkpoint, build_network, save_checkpoint
 from samson.noise import NOISES, PRESETS, describe
 from samson.optim import RULES
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.search_digits import GRIDS, RECORD
-from samson.experiments.defaults import BASE, DEFAULTS
-from samson.experiments.planning import METHODS, plan_comparison
+from samson.experiments import BASE, DEFAULTS, METHODS, plan_comparison
 
 RECORDED = json.loads(Path(RECORD).read_text())
 METHODS_SEARCHED = RECORDED["methods"]

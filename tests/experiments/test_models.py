@@ -9,10 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from samson.experiments import SetupError
-from samson.experiments.checkpoints import Checkpoint, save_checkpoint
-from samson.experiments.models import load_model
-from samson.experiments.networks import build_network
+from samson.experiments import Checkpoint, SetupError, build_network, load_model, save_checkpoint
 from tests.conftest import equal, snapshot
 from tests.experiments.vision import require_vision
 

@@ -13,28 +13,35 @@ import torch
 from benchmarks import __path__ as benchmarks
 from samson import SAMSON
 from samson.cli import main
-from samson.evaluation import Trace, rank_correlation, worst_case_rise
-from samson.experiments import sharpness
-from samson.experiments.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from samson.experiments.data import DATA, Data
-from samson.experiments.errors import SetupError
-from samson.experiments.networks import build_network
-from samson.experiments.runs import record_path, run_name
-from samson.experiments.sharpness import FILE, correlations, measure_folder
-from samson.records import RecordError, read_json, write_json
-from samson.records.sharpness import SharpnessRecord
+from samson.experiments import (
+    DATA,
+    FILE,
+    Checkpoint,
+    SetupError,
+    Splits,
+    build_network,
+    correlations,
+    load_checkpoint,
+    measure_folder,
+    record_path,
+    run_name,
+    save_checkpoint,
+)
+from samson.records import RecordError, SharpnessRecord, read_json, write_json
+from samson.sharpness import Trace, worst_case_rise
+from samson.statistics import rank_correlation
 from tests.builders import record, with_plan
 
 METHODS = ("sgd", "noise", "clip", "sam", "asam", "samson")
 SMALL = {"steps": 2, "trials": 2}
 
 
-def small_data() -> Data:
+def small_data() -> Splits:
     generator = torch.Generator().manual_seed(0)
     parts = [
         (torch.rand(n, 1, 8, 8, generator=generator), torch.randint(10, (n,), generator=generator)) for n in (24, 8, 8)
     ]
-    return Data(*parts, classes=10)
+    return Splits(*parts, classes=10)
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +133,7 @@ def test_a_repetition_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyte
     assert (len(begun.networks), begun.correlations) == (1, ())
     assert not list(tmp_path.rglob("*.partial"))
     loaded: list[str] = []
-    monkeypatch.setattr(sharpness, "load_checkpoint", counted(loaded))
+    monkeypatch.setattr("samson.experiments.sharpness.load_checkpoint", counted(loaded))
     rest = measure_folder(tmp_path, **SMALL, progress=quiet)
     assert loaded == ["sgd-seed1", "noise-seed0", "noise-seed1"]
     assert rest.networks[:1] == begun.networks
@@ -151,10 +158,10 @@ def test_curvature_is_added_to_what_is_there(
     folder: Path, measured: tuple[Path, SharpnessRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = measured[1]
-    monkeypatch.setattr(sharpness, "require_curvlinops", lambda: None)
-    monkeypatch.setattr(sharpness, "hessian_top", lambda *_, **__: 1.5)
-    monkeypatch.setattr(sharpness, "hessian_trace", lambda model, *_, **__: Trace((1.0, model.head.bias[0].item())))
-    monkeypatch.setattr(sharpness, "worst_case_rise", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr("samson.experiments.sharpness.require_curvlinops", lambda: None)
+    monkeypatch.setattr("samson.experiments.sharpness.hessian_top", lambda *_, **__: 1.5)
+    monkeypatch.setattr("samson.experiments.sharpness.hessian_trace", lambda model, *_, **__: Trace((1.0, model.head.bias[0].item())))
+    monkeypatch.setattr("samson.experiments.sharpness.worst_case_rise", lambda *_, **__: pytest.fail("measured again"))
     after = measure_folder(folder, **SMALL, curvature=True, progress=quiet)
     assert after.measures == (*before.measures, "hessian top", "hessian trace")
     assert [n.measures["noise"] for n in after.networks] == [n.measures["noise"] for n in before.networks]

@@ -3,26 +3,25 @@
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from samson.records import (
-    CheckRecord,
+    ChipKind,
     Configuration,
-    Estimate,
     EvaluationRecord,
+    Interval,
     Level,
     Measured,
     RecordError,
     RunRecord,
-    Subject,
     read_json,
     replace_file,
     write_json,
 )
-from tests.builders import ENVIRONMENT, PLAN, records
+from tests.builders import PLAN, SUBJECT, records
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -50,26 +49,22 @@ def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_file_older_than_a_field_can_be_read(tmp_path: Path) -> None:
-    estimate = Estimate(0.9, 0.8, 1.0)
-    subject = Subject(
-        *("mine:network", None, "digits/test", 60, "accuracy", True, "test_set", 0.95, 0, (), None, None, 50, False)
-    )
-    measured = Measured("0.1", "Gaussian(0.1)", 0.1, (0.85, 0.95), estimate, 0.85)
-    record = EvaluationRecord(subject, 1.0, (measured,), ENVIRONMENT, "2026-01-01T00:00:00+00:00")
+def test_a_record_of_one_model_comes_back_and_a_file_may_lack_what_has_a_default(tmp_path: Path) -> None:
+    kind = ChipKind("pcm at 1d", "PCM()", time_s=86_400.0, periphery="Periphery()")
+    record = EvaluationRecord(SUBJECT, 1.0, (Measured(kind, (0.85, 0.95), Interval(0.9, 0.8, 1.0), 0.85),))
+    write_json(tmp_path / "new.json", record)
+    assert read_json(tmp_path / "new.json", EvaluationRecord) == record
     data = json.loads(json.dumps(asdict(record)))
-    for keys in (("subject", "autocast"), ("subject", "compiled"), ("measured", 0, "check"), ("precision",)):
-        damage(data, *keys, value=KeyError)
-    (tmp_path / "old.json").write_text(json.dumps(data))
+    (tmp_path / "old.json").write_text(json.dumps(damage(data, "precision", value=KeyError)))
     assert read_json(tmp_path / "old.json", EvaluationRecord) == record
-    check = CheckRecord((0.0, 0.1), estimate, 0.2, passed=True)
-    new = replace(record, subject=replace(subject, autocast="bfloat16"), measured=(replace(measured, check=check),))
-    write_json(tmp_path / "new.json", new)
-    assert read_json(tmp_path / "new.json", EvaluationRecord) == new
-    del data["subject"]["channels_last"]
-    (tmp_path / "old.json").write_text(json.dumps(data))
-    with pytest.raises(RecordError, match=r"record.subject lacks `channels_last`"):
-        read_json(tmp_path / "old.json", EvaluationRecord)
+    for keys, value, message in (
+        (("subject", "channels_last"), KeyError, r"record.subject lacks `channels_last`"),
+        (("version",), 1, "`version` must be 2"),
+    ):
+        data = json.loads(json.dumps(asdict(record)))
+        (tmp_path / "bad.json").write_text(json.dumps(damage(data, *keys, value=value)))
+        with pytest.raises(RecordError, match=message):
+            read_json(tmp_path / "bad.json", EvaluationRecord)
 
 
 def damage(data: dict, *keys: object, value: object) -> dict:

@@ -8,12 +8,21 @@ from html.parser import HTMLParser
 
 import pytest
 
-from samson.report import summarise
 from samson.records import Interval
-from samson.report import percent, points, summary_csv
-from samson.report.figures import chips_figure, gain_figure, robustness_figure
-from samson.report.page import command, gain_table, headline, render
-from samson.report.tables import holds_up_to
+from samson.report import (
+    chips_figure,
+    command,
+    gain_figure,
+    gain_table,
+    headline,
+    last_level_within,
+    percent,
+    points,
+    render,
+    robustness_figure,
+    summarise,
+    summary_csv,
+)
 from tests.builders import PLAN, record, records, with_plan
 
 
@@ -40,9 +49,9 @@ def test_holding_needs_every_lower_level() -> None:
         replace(r, accuracy=Interval(0.9, low, 1.0))
         for r, low in zip(summarise(records())[:3], (0.9, 0.8, 0.9), strict=True)
     ]
-    assert holds_up_to(rows, "sgd", 0.92) == 0.0  # level .2 would hold, but .1 does not
-    assert holds_up_to(rows, "sgd", 0.84) == 0.2
-    assert holds_up_to(rows, "sgd", 0.99) is None
+    assert last_level_within(rows, "sgd", 0.92) == 0.0  # level .2 would hold, but .1 does not
+    assert last_level_within(rows, "sgd", 0.84) == 0.2
+    assert last_level_within(rows, "sgd", 0.99) is None
 
 
 def test_figures_hold_the_numbers() -> None:
@@ -82,18 +91,20 @@ def test_the_page_is_one_file_that_opens_offline() -> None:
     assert "3 of 4 runs are finished" in render(records()[:3], summarise(records()[:3]))
 
 
-def test_a_gain_is_marked_where_zero_is_outside_of_both_intervals() -> None:
+def test_a_gain_is_marked_where_it_is_sure() -> None:
     rows = summarise(records())
     apart, across, below = Interval(0.1, 0.05, 0.15), Interval(0.1, -0.1, 0.3), Interval(-0.1, -0.2, -0.05)
 
-    def marks(gain: Estimate, over_seeds: Estimate | None) -> list[str]:
-        found = [replace(r, gain=gain, gain_over_seeds=over_seeds) for r in rows if r.method == "samson"]
-        return re.findall(r"<td class='(\w*)'>", gain_table(found))
+    def marks(gain: Interval, over_seeds: Interval | None, p_value: float = 0.04) -> list[str]:
+        changed = {"gain": gain, "gain_over_seeds": over_seeds, "p_value": p_value}
+        found = [replace(r, **changed) for r in rows if r.method == "samson"]
+        return re.findall(r"<td class='(\w*)'", gain_table(found))
 
     assert marks(apart, None) == marks(apart, apart) == ["up"] * 3
-    assert marks(apart, across) == marks(across, apart) == [""] * 3
+    assert marks(apart, across) == marks(apart, apart, 0.06) == [""] * 3
     assert marks(below, below) == ["down"] * 3
-    assert "+10.0 ±5.0<small><br>seeds ±20.0" in gain_table([replace(rows[-1], gain=apart, gain_over_seeds=across)])
+    table = gain_table([replace(rows[-1], gain=apart, gain_over_seeds=across, p_value=0.04)])
+    assert "title='p = 0.04 after Holm'>+10.0 ±5.0<small><br>seeds ±20.0" in table
 
 
 def test_a_page_without_the_baseline_says_so() -> None:

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from samson.evaluation import sensitivity
+from samson.experiments import kind_of, sensitivity_record
 from samson.noise import Gaussian
-from samson.records import Estimate, RecordError, SensitivityRecord, read_json, write_json
-from samson.report.sensitivity import headline, sensitivity_figure, sensitivity_page, sensitivity_table
-from tests.builders import ENVIRONMENT
+from samson.records import Interval, RecordError, SensitivityRecord, read_json, write_json
+from samson.report import sensitivity_figure, sensitivity_page, sensitivity_table
+from tests.builders import SUBJECT
 from tests.report.test_report import Links
 
 
@@ -20,14 +21,10 @@ def made(metric: str = "accuracy") -> SensitivityRecord:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
     x = torch.randn(100, 4)
-    found = sensitivity(model, (x, model(x).argmax(1)), Gaussian(0.3), trials=4, metric=metric)
-    return found.record(
-        network="net",
-        data="noise",
-        environment=ENVIRONMENT,
-        finished="2026-01-01T00:00:00+00:00",
-        suggestion=found.keep_digital(0.5),
-    )
+    noise = Gaussian(0.3)
+    found = sensitivity(model, (x, model(x).argmax(1)), noise, trials=4, metric=metric, max_drop=0.5)
+    subject = replace(SUBJECT, metric=metric, is_fraction=metric == "accuracy")
+    return sensitivity_record(subject, kind_of("0.3", noise, 0.3), found)
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -36,7 +33,7 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     assert read_json(tmp_path / "sensitivity.json", SensitivityRecord) == record
     text = (tmp_path / "sensitivity.json").read_text()
     for old, new, error in (
-        ('"version": 1', '"version": 2', "`version` must be 1"),
+        ('"version": 2', '"version": 1', "`version` must be 2"),
         ('"alone": [', '"alone": [\n0.5,', "must hold 4 chips, got 5 and 4"),
     ):
         (tmp_path / "bad.json").write_text(text.replace(old, new))
@@ -83,6 +80,6 @@ def test_the_table_marks_what_is_shown() -> None:
     assert "<td class='up'>+10.0" in lines[1]
     assert ("digital" in lines[0], "digital" in lines[1]) == (True, False)
     assert "not shown to be within" in sensitivity_page(record)
-    assert "for 1 of them, the largest for <b>&lt;b&gt;</b>: 10.0 points" in headline(record)
+    assert "for 1 of them, the largest for <b>&lt;b&gt;</b>: 10.0 points" in sensitivity_page(record)
     record = replace(record, rows=tuple(replace(row, drop=open_) for row in rows))
-    assert "no layer alone shows a drop" in headline(record)
+    assert "no layer alone shows a drop" in sensitivity_page(record)

@@ -5,16 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from samson.records import Interval
-from samson.records.sharpness import CorrelationRow, NetworkSharpness, SharpnessRecord, SharpnessSettings
-from samson.report.sharpness import correlation, render_sharpness, sharpness_figure
+from samson.records import CorrelationRow, Interval, NetworkSharpness, SharpnessRecord, SharpnessSettings
+from samson.report import correlation, render_sharpness, sharpness_figure
 from tests.builders import ENVIRONMENT, with_plan
 from tests.report.test_report import Links
 
 METHODS = ("sgd", "sam", "<b>asam")
 
 
-def exact(value: float) -> Estimate:
+def exact(value: float) -> Interval:
     return Interval(value, value, value)
 
 

@@ -18,12 +18,22 @@ from samson.cli.options import parse_levels
 from samson.cli.progress import Bars, Lines
 from samson.cli.sharpness import sharpness
 from samson.cli.tables import accuracy_table, gain_table
-from samson.experiments import SetupError, load_records, plan_comparison, prepare_folder, run_all
-from samson.experiments.data import DATA
-from samson.experiments.errors import require
-from samson.experiments.methods import ADDITIONS, cores
-from samson.experiments.planning import LEVELS, METHODS
-from samson.experiments.suite import WorkerLostError, default_jobs, missing
+from samson.experiments import (
+    ADDITIONS,
+    DATA,
+    LEVELS,
+    METHODS,
+    SetupError,
+    WorkerLostError,
+    cores,
+    default_jobs,
+    load_records,
+    missing,
+    plan_comparison,
+    prepare_folder,
+    require,
+    run_all,
+)
 from samson.noise import NOISES
 from samson.records import RunRecord, replace_file
 from samson.report import BASELINE, render, summarise, summary_csv

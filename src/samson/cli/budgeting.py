@@ -10,8 +10,7 @@ from rich.console import Console
 from samson.cli.options import ModelOptions, NoiseName, model_command
 from samson.cli.showing import shown, shown_interval, speaks, table_of, write_results
 from samson.evaluation import TRIALS, noise_budget
-from samson.experiments.errors import choose
-from samson.experiments.measurements import budget_record
+from samson.experiments import budget_record, choose
 from samson.noise import NOISES
 from samson.report import budget_page
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from samson.cli.options import DEFAULT_LEVELS, ChipName, ModelOptions, NoiseName, kinds_of, model_command
 from samson.cli.showing import shown, shown_interval, shown_share, speaks, table_of, write_results
 from samson.evaluation import MAX_TRIALS, TRIALS, evaluate, prepare, value_of
-from samson.experiments.measurements import evaluation_record
+from samson.experiments import evaluation_record
 from samson.report import evaluation_page
 
 

@@ -10,8 +10,7 @@ from rich.console import Console
 from samson.cli.options import ChipName, ModelOptions, NoiseName, kinds_of, model_command
 from samson.cli.showing import speaks, write_results
 from samson.evaluation import TRIALS, sensitivity
-from samson.experiments.errors import require
-from samson.experiments.measurements import sensitivity_record
+from samson.experiments import require, sensitivity_record
 from samson.report import sensitivity_page
 
 

@@ -16,13 +16,18 @@ from rich.text import Text
 
 from samson.cli.layer_tables import digital_table, on_chip_table, totals
 from samson.cli.options import ChipName, Model, Pretrained, Select, Weights
-from samson.experiments import SetupError
-from samson.experiments.chips import find_chip
-from samson.experiments.data import DATA
-from samson.experiments.defaults import BASE, DEFAULTS
-from samson.experiments.methods import ADDITIONS, cores, default_settings
-from samson.experiments.models import load_model
-from samson.experiments.networks import NETWORKS
+from samson.experiments import (
+    ADDITIONS,
+    BASE,
+    DATA,
+    DEFAULTS,
+    NETWORKS,
+    SetupError,
+    cores,
+    default_settings,
+    find_chip,
+    load_model,
+)
 from samson.noise import NOISES, PRESETS, ChipModel, describe, on_chip
 from samson.noise.attachment import hooked_layers
 

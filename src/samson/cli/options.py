@@ -32,13 +32,19 @@ from samson.evaluation import (
     Setting,
     executor_named,
 )
-from samson.experiments import SetupError
-from samson.experiments.chips import find_chip
-from samson.experiments.data import DATA
-from samson.experiments.errors import choose, require
-from samson.experiments.measurements import kind_of, subject_of
-from samson.experiments.planning import LEVELS, checked_levels
-from samson.experiments.requests import SPLITS, Request
+from samson.experiments import (
+    DATA,
+    LEVELS,
+    SPLITS,
+    Request,
+    SetupError,
+    checked_levels,
+    choose,
+    find_chip,
+    kind_of,
+    require,
+    subject_of,
+)
 from samson.noise import NOISES, PRESETS
 from samson.records import ChipKind, Subject
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from samson.experiments.errors import SetupError
-from samson.experiments.sharpness import FILE, STEPS, TRIALS, measure_folder
+from samson.evaluation import TRIALS
+from samson.experiments import FILE, STEPS, SetupError, measure_folder
 from samson.records import Interval, SharpnessRecord, replace_file
 from samson.report import correlation, render_sharpness
 

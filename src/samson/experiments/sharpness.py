@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from samson.evaluation import Layout
+from samson.evaluation import TRIALS, Layout
 from samson.experiments.checkpoints import load_checkpoint
 from samson.experiments.data import DATA, Pair
 from samson.experiments.environment import environment
@@ -43,7 +43,6 @@ from samson.statistics import CONFIDENCE, LEAST_METHODS, rank_correlation
 
 FILE = "sharpness.json"
 STEPS = 8
-TRIALS = 20
 
 OnProgress = Callable[[str, int, int], None]
 """Called with the name of the network at hand, networks done, and networks in all."""

@@ -1,25 +1,41 @@
 """Reports: tables, plots and one HTML file, from records alone."""
 
 from samson.report.budget import budget_page
-from samson.report.evaluation import evaluation_page
-from samson.report.page import render
-from samson.report.sensitivity import sensitivity_page
-from samson.report.sharpness import correlation, render_sharpness
+from samson.report.evaluation import evaluation_page, level_figure
+from samson.report.figures import chips_figure, gain_figure, robustness_figure
+from samson.report.page import command, gain_table, headline, render
+from samson.report.sensitivity import sensitivity_figure, sensitivity_page, sensitivity_table
+from samson.report.sharpness import correlation, render_sharpness, sharpness_figure
 from samson.report.summary import BASELINE, SummaryRow, summarise
-from samson.report.tables import by_method, percent, points, summary_csv
+from samson.report.tables import by_method, last_level_within, percent, points, summary_csv
+from samson.report.yields import half_width, shares_at, yield_figure
 
 __all__ = [
     "BASELINE",
     "SummaryRow",
     "budget_page",
     "by_method",
+    "chips_figure",
+    "command",
     "correlation",
     "evaluation_page",
+    "gain_figure",
+    "gain_table",
+    "half_width",
+    "headline",
+    "last_level_within",
+    "level_figure",
     "percent",
     "points",
     "render",
     "render_sharpness",
+    "robustness_figure",
+    "sensitivity_figure",
     "sensitivity_page",
+    "sensitivity_table",
+    "shares_at",
+    "sharpness_figure",
     "summarise",
     "summary_csv",
+    "yield_figure",
 ]
