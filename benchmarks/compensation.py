@@ -30,8 +30,7 @@ from torch import Tensor, nn
 from benchmarks.compensation_page import write_page
 from benchmarks.search_digits import BATCH_SIZE, EPOCHS, NETWORK
 from samson.evaluation import accuracy, mean_interval
-from samson.experiments import Plan, build_network, environment, one_thread, parse_methods, train
-from samson.experiments import DATA, Splits
+from samson.experiments import DATA, Plan, Splits, build_network, environment, one_thread, parse_methods, train
 from samson.noise import PCM, STANDARD_HWA, Periphery, calibrate, deploy, reestimated_norms
 from samson.noise.batch_norm import Moments, moments
 

@@ -22,14 +22,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from samson.evaluation.crossed import crossed_share_interval
-from samson.evaluation.crossing import crossing, holds_up_to
-from samson.evaluation.differences import spread, variance_ratio
-from samson.evaluation.stopping import first_look, next_look
 from scipy import stats
 
-from samson.evaluation import betting_interval, crossed_interval, mean_interval, share_interval
 from samson.experiments import environment
+from samson.statistics import (
+    betting_interval,
+    crossed_interval,
+    crossed_share_interval,
+    crossing,
+    first_look,
+    fixed_sequence,
+    mean_interval,
+    next_look,
+    share_interval,
+    spread,
+    variance_ratio,
+)
 
 RECORD = Path(__file__).parent / "records" / "coverage.json"
 PAGE = Path(__file__).parent.parent / "docs" / "evaluating.md"
@@ -269,24 +277,24 @@ def _crossing_row(
         for number in range(7):
             xs = sorted(found)
             at = crossing(xs, np.stack([found[x] for x in xs]), threshold, 0.95)
-            wanted = (at.low, at.high, at.estimate)[number % 3]
+            wanted = (at.low, at.high, at.mean)[number % 3]
             if number < 6 and 0 < wanted < math.inf and wanted not in found:
                 found[wanted] = measured(wanted)
         ours.append(at.low <= truth <= at.high)
-        finds.append(at.estimate / truth)
+        finds.append(at.mean / truth)
     return row("noise_budget", simulated, ours, {}, median_estimate_to_truth=float(np.median(finds)))
 
 
 def _holding_row(simulated: str, draw: Chips, chips: int, truth: float, repetitions: int) -> Row:
-    """How often `holds_up_to` keeps below the crossing where a level of the grid is 2 % above it."""
+    """How often `fixed_sequence` keeps below the crossing where a level of the grid is 2 % above it."""
     rng, ours, plain = np.random.default_rng(SEED), [], []
     grid = np.geomspace(0.01, 1.02 * truth, 8)
     t = stats.t.ppf(0.95, chips - 1) / math.sqrt(chips)
     for _ in range(repetitions):
         drops = grid[:, None] ** 2 * draw(rng, chips) + rng.normal(0, 0.001, (len(grid), chips))
-        ours.append(holds_up_to(grid.tolist(), drops, 0.01, 0.95) <= truth)
+        ours.append(fixed_sequence(grid.tolist(), drops, 0.01, 0.95) <= truth)
         plain.append(bool((drops.mean(axis=1) + t * drops.std(axis=1, ddof=1) > 0.01).any()))
-    return row("holds_up_to", simulated, ours, {"Student's t alone": float(np.mean(plain))})
+    return row("fixed_sequence", simulated, ours, {"Student's t alone": float(np.mean(plain))})
 
 
 def row(what: str, simulated: str, inside: list[Any], beside: dict[str, float], **more: float) -> Row:
@@ -310,7 +318,7 @@ def page(text: str, record: dict[str, Any]) -> str:
         beside = ", ".join(f"{name} {_short(value)}" for name, value in found["beside"].items())
         if "chips_to_fixed" in found:
             beside += f"; {found['chips_to_fixed']:.1f} times the chips of a fixed number"
-        if found["interval"] == "holds_up_to":
+        if found["interval"] == "fixed_sequence":
             beside = f"with a level 2 % above the truth, which is not to hold; {beside}"
         lines.append(f"| {found['interval']} | {found['simulated']} | {_short(found['coverage'])} | {beside} |")
     before, _, rest = text.partition(MARK)

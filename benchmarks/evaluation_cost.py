@@ -4,16 +4,17 @@
 
 The reference is a plain forward pass of PyTorch over 1,000 images of 32 x 32, as fast as it can be: inference mode,
 model and images laid out channels-last beforehand, the batch size that is the fastest for 500 of the images in the same
-run, and the right answers counted. `evaluate` is given the same network and images as PyTorch makes them, and finds its
-own layout; that happens once, and its cost is a row of its own. All is float32, in one process with one thread.
+run, and the right answers counted. `evaluate` is given the same network and images as PyTorch makes them, in its default
+layout. All is in one process with one thread, and float32 but where it says otherwise. An answer is right where it is
+that of the network without noise.
 
 After each chip of an evaluation comes one reference pass, so that chips and passes are equally many and meet the same
 load of the machine. A ratio is that of an evaluation, with all it does, to its passes: the median over rounds, with the
 quartiles. It is taken of processor time, which other processes disturb less, and of elapsed time; a limit is met where
 both medians meet it. The ResNet-18 has fewer rounds: a pass takes seconds.
 
-A chip of the small network by a compiled forward (`Layout(compiled=True)`) stands beside these passes too, without the
-compilation, which happens once and is a row of its own, and without the five plain chips that check the answer.
+Chips of PCM at one hour in bfloat16 (`autocast="bfloat16"`) stand beside these passes too, with what that changes in the
+mean on the same chips, beside the half-width of its interval.
 
 The arithmetic rate of a pass stands beside that of a large matrix product, which says how much a faster forward could
 still bring on this processor.
@@ -21,7 +22,7 @@ still bring on this processor.
 aihwkit (1.1.0), where it can be imported, runs the small network on its torch tiles with perfect inputs and outputs,
 also in inference mode with its own best batch size. Its images are tried in both memory orders, once as in its
 examples, once channels-last. The ratio is that of its chips, programmed, drifted for an hour and run, to those of
-`evaluate` with PCM at one hour in the same round.
+`evaluate` with PCM at one hour in the same round, in float32 and in bfloat16.
 
 Writes `benchmarks/records/evaluation-cost.json` and prints it as a table.
 """
@@ -31,11 +32,11 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.chip_cost import HOUR, IMAGES, Times, network, now, quartiles
 from benchmarks.evaluation_networks import on_torch_tiles, resnet18
-from samson.evaluation import Layout, evaluate, find_layout, prepare
+from samson.evaluation import Evaluation, Layout, evaluate
 from samson.experiments import environment
 from samson.noise import PCM, Gaussian, WeightNoise
+from samson.statistics import paired_interval
 
 RECORD = Path(__file__).parent / "records" / "evaluation-cost.json"
 BATCH_SIZES = (25, 50, 100, 200, 500)
@@ -59,6 +61,7 @@ NOISES: dict[str, tuple[WeightNoise, float]] = {
     "Gaussian(0.1)": (Gaussian(0.1), 1.10),
     "PCM, 1 hour": (PCM(time_s=HOUR), 1.20),
 }
+LOWERED = "PCM, 1 hour, bfloat16"
 """What is measured, with the cost that is aimed at, in reference passes."""
 
 TIMES_FASTER = 5.0
@@ -121,11 +124,12 @@ def measure(make: Callable[[], nn.Module], *, chips: int, rounds: int, passes: i
     """Times of one network."""
     model = make().to(memory_format=torch.contiguous_format)
     generator = torch.Generator().manual_seed(0)
-    data = torch.randn(IMAGES, 3, 32, 32, generator=generator), torch.randint(10, (IMAGES,), generator=generator)
+    images = torch.randn(IMAGES, 3, 32, 32, generator=generator)
+    with torch.no_grad():
+        data = images, torch.cat([model(part).argmax(1) for part in images.split(100)])
     clean = copy.deepcopy(model).to(memory_format=torch.channels_last)
     best, milliseconds = fastest(clean, [Layout(size, channels_last=True) for size in BATCH_SIZES], data, passes)
     batches = prepared(best, data)
-    finding = timed(lambda: find_layout(model, data))
     tiles = on_torch_tiles(model, HOUR) if beside else None
     theirs: dict[str, Any] = {}
     if tiles is not None:
@@ -135,33 +139,31 @@ def measure(make: Callable[[], nn.Module], *, chips: int, rounds: int, passes: i
         plain, found = fastest(analog, layouts[: len(BATCH_SIZES)], data, 3)
         last, found_last = fastest(analog, layouts[len(BATCH_SIZES) :], data, 3)
         theirs = {"milliseconds_of_500_images": found | found_last}
-    fast = prepare(model, data, NOISES["Gaussian(0.1)"][0], layout=find_layout(model, data, compiled=True)).task
-    compiling = timed(fast.clean) if beside else np.zeros(2)
-    of_compiled: list[Times] = []
     reference: list[Times] = []
-    costs: dict[str, list[tuple[Times, Times]]] = {name: [] for name in NOISES}
+    kinds = {name: (noise, None) for name, (noise, _) in NOISES.items()} | {LOWERED: (PCM(time_s=HOUR), "bfloat16")}
+    costs: dict[str, list[tuple[Times, Times]]] = {name: [] for name in kinds}
+    answers: dict[str, Evaluation] = {}
     others: dict[str, list[Times]] = {"as in its examples": [], "channels last": []}
     for number in range(rounds):
         print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
-        for name, (noise, _) in NOISES.items():
+        for name, (noise, autocast) in kinds.items():
             of_passes: list[Times] = []
 
             def after_each(_: object, of_passes: list[Times] = of_passes) -> None:
                 of_passes.append(timed(lambda: count_right(clean, batches)))
 
-            def run(noise: WeightNoise = noise, after: Callable[[object], None] = after_each) -> None:
-                evaluate(model, data, noise, trials=chips, progress=after)
+            def run(
+                name: str = name,
+                noise: WeightNoise = noise,
+                autocast: str | None = autocast,
+                after: Callable[[object], None] = after_each,
+            ) -> None:
+                answers[name] = evaluate(model, data, noise, trials=chips, progress=after, autocast=autocast)
 
             of_all = timed(run)
             of_reference = np.sum(of_passes, axis=0)
             costs[name].append(((of_all - of_reference) / chips, of_reference / chips))
             reference.append(of_reference / chips)
-        if beside:
-            chip_times = [
-                (timed(partial(fast, number)), timed(lambda: count_right(clean, batches))) for number in range(chips)
-            ]
-            of_chips, of_passes_beside = np.sum(chip_times, axis=0)
-            of_compiled.append(of_chips / of_passes_beside)
         if tiles is not None:
             for name, layout in zip(others, (plain, last), strict=True):
                 of_layout = prepared(layout, data)
@@ -173,12 +175,15 @@ def measure(make: Callable[[], nn.Module], *, chips: int, rounds: int, passes: i
                 others[name].append(np.mean([timed(chip) for _ in range(AIHWKIT_CHIPS)], axis=0))
     print(file=sys.stderr)
     if tiles is not None:
-        ours = np.array([cost for cost, _ in costs["PCM, 1 hour"]])
-        theirs |= {"version": version("aihwkit"), "chips_a_round": AIHWKIT_CHIPS, "limit": TIMES_FASTER} | {
-            name: {"milliseconds": quartiles(1e3 * np.array(of)[:, 0], 1)} | ratios(np.array(of) / ours, TIMES_FASTER)
-            for name, of in others.items()
-        }
+        theirs |= {"version": version("aihwkit"), "chips_a_round": AIHWKIT_CHIPS, "limit": TIMES_FASTER}
+        for name, of in others.items():
+            theirs[name] = {"milliseconds": quartiles(1e3 * np.array(of)[:, 0], 1)}
+            for kind in ("PCM, 1 hour", LOWERED):
+                ours = np.array([cost for cost, _ in costs[kind]])
+                theirs[name][kind] = ratios(np.array(of) / ours, TIMES_FASTER)
     per_pass = np.median(reference, axis=0)
+    plainly, lowered = answers["PCM, 1 hour"], answers[LOWERED]
+    change = paired_interval(lowered.trials, plainly.trials, resolution=plainly.resolution)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "chips_a_round": chips,
@@ -188,21 +193,20 @@ def measure(make: Callable[[], nn.Module], *, chips: int, rounds: int, passes: i
         "reference_gflops": round(operations(clean, data) / per_pass[0] / 1e9, 1),
         "matmul_gflops": round(matmul_rate(), 1),
         "milliseconds_of_500_images_by_batch_size": milliseconds,
-        "layout_found": vars(find_layout(model, data)),
-        "finding_the_layout_in_passes": [round(float(part), 2) for part in finding / per_pass],
+        "layout": vars(Layout.of(model, data)),
         "noises": {
             name: {"noise": repr(noise), "limit": limit}
             | ratios(np.array([cost / of for cost, of in costs[name]]), limit, at_most=True)
             for name, (noise, limit) in NOISES.items()
         },
-        "compiled": {
-            "layout": vars(fast.layout),
-            "ratio": quartiles(np.array(of_compiled)[:, 0]),
-            "ratio_elapsed": quartiles(np.array(of_compiled)[:, 1]),
-            "compiling_in_passes": [round(float(part), 2) for part in compiling / per_pass],
-        }
-        if beside
-        else None,
+        "bfloat16": ratios(np.array([cost / of for cost, of in costs[LOWERED]]), math.inf, at_most=True)
+        | {
+            "accuracy": vars(plainly.interval),
+            "change": vars(change),
+            "half_width": plainly.interval.half_width,
+            "chips": chips,
+            "within": max(abs(change.low), abs(change.high)) <= plainly.interval.half_width,
+        },
         "aihwkit": theirs or None,
     }
 
@@ -230,16 +234,12 @@ def table(record: dict[str, Any]) -> str:
         for noise, cost in of["noises"].items():
             what = f"{name}: {noise}, a chip in reference passes"
             lines.append(row(what, cost, f"≤ {cost['limit']:.2f}"))
-        of_processor, elapsed = of["finding_the_layout_in_passes"]
-        lines.append(f"| {name}: finding the layout, once, in passes | {of_processor:.2f} | {elapsed:.2f} | | |")
-        if of.get("compiled"):
-            lines.append(row(f"{name}: Gaussian(0.1), compiled, a chip in reference passes", of["compiled"], ""))
-            of_processor, elapsed = of["compiled"]["compiling_in_passes"]
-            lines.append(f"| {name}: compiling, once, in passes | {of_processor:.2f} | {elapsed:.2f} | | |")
+        lines.append(row(f"{name}: {LOWERED}, a chip in reference passes", of["bfloat16"], ""))
         if of["aihwkit"]:
             for images in ("as in its examples", "channels last"):
-                what = f"{name}: PCM, chips in the time of one of aihwkit's, its images {images}"
-                lines.append(row(what, of["aihwkit"][images], f"≥ {TIMES_FASTER:.0f}"))
+                for kind in ("PCM, 1 hour", LOWERED):
+                    what = f"{name}: {kind}, chips in the time of one of aihwkit's, its images {images}"
+                    lines.append(row(what, of["aihwkit"][images][kind], f"≥ {TIMES_FASTER:.0f}"))
     return "\n".join(lines)
 
 

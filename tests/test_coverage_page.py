@@ -40,8 +40,8 @@ def test_the_record_keeps_what_is_promised() -> None:
     assert all(row["chips_to_fixed"] <= 3.5 for row in rows("looks"))
     assert all(0.93 <= row["coverage"] <= 0.97 for row in rows("crossed_interval"))
     assert all(row["coverage"] >= 0.9 for row in rows("noise_budget"))
-    enough = [row for row in rows("holds_up_to") if row["simulated"].startswith(("20 chips", "50 chips"))]
+    enough = [row for row in rows("fixed_sequence") if row["simulated"].startswith(("20 chips", "50 chips"))]
     assert len(enough) == 6
     assert all(row["coverage"] >= 0.95 for row in enough)
-    plain = [row["beside"]["Student's t alone"] for row in rows("holds_up_to")]
+    plain = [row["beside"]["Student's t alone"] for row in rows("fixed_sequence")]
     assert min(plain) < 0.9  # a limit that does not allow for skewed drops is told apart

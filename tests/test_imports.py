@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,28 @@ import samson
 
 ROOT = Path(samson.__file__).parent
 MAY_IMPORT = {
+    "records": set(),
+    "statistics": {"records"},
     "optim": set(),
     "noise": set(),
-    "records": set(),
-    "evaluation": {"noise", "optim", "records"},
+    "evaluation": {"noise", "optim", "statistics", "records"},
+    "sharpness": {"evaluation", "noise", "optim", "statistics", "records"},
     "integrations": {"optim", "evaluation"},
-    "report": {"records"},
-    "experiments": {"report", "integrations", "evaluation", "records", "noise", "optim"},
-    "cli": {"experiments", "report", "integrations", "evaluation", "records", "noise", "optim"},
+    "report": {"statistics", "records"},
+    "experiments": {"sharpness", "integrations", "evaluation", "noise", "optim", "statistics", "records"},
+    "cli": {
+        "experiments",
+        "report",
+        "sharpness",
+        "integrations",
+        "evaluation",
+        "noise",
+        "optim",
+        "statistics",
+        "records",
+    },
 }
+"""Besides these, every room may import what is common: the modules beside the rooms."""
 
 
 def rooms_imported(source: str) -> set[str]:
@@ -57,8 +71,46 @@ def test_the_check_sees_a_wrong_import() -> None:
     assert rooms_imported("from samson import evaluation") == {"evaluation"}
 
 
-@pytest.mark.parametrize("room", ["records", "report"])
-def test_records_and_reports_never_import_torch(room: str) -> None:
+def imported(path: Path) -> set[str]:
+    """The modules of samson that one imports when it is imported itself, as paths from the root."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("samson"):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    places = [ROOT.joinpath(*name.split(".")[1:]) for name in found]
+    return {
+        str(p.relative_to(ROOT)) for p in (q / "__init__.py" if q.is_dir() else q.with_suffix(".py") for q in places)
+    }
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {str(path.relative_to(ROOT)): imported(path) for path in ROOT.rglob("*.py")}
+    tuple(TopologicalSorter(graph).static_order())
+    with pytest.raises(CycleError):
+        tuple(TopologicalSorter(graph | {"_names.py": {"cli/app.py"}}).static_order())  # the check can fail
+
+
+def inner_modules_imported(path: Path) -> set[str]:
+    """What a file imports from within a room that is not its own."""
+    own = path.relative_to(ROOT).parts[0] if path.is_relative_to(ROOT) else ""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("samson."):
+            _, room, *inner = node.module.split(".")
+            if inner and room in MAY_IMPORT and room not in (own, "cli", "integrations"):
+                found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("folder", [ROOT, Path(__file__).parent, Path(__file__).parents[1] / "benchmarks"])
+def test_rooms_are_entered_by_their_face(folder: Path) -> None:
+    """Tests and other rooms import what a room's `__init__` has, so that modules can move within it."""
+    found = {str(path): inner for path in folder.rglob("*.py") if (inner := inner_modules_imported(path))}
+    assert found == {}
+
+
+@pytest.mark.parametrize("room", ["records", "report", "statistics"])
+def test_rooms_without_torch(room: str) -> None:
     for path in (ROOT / room).glob("*.py"):
         tree = ast.parse(path.read_text())
         names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}

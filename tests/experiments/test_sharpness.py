@@ -160,7 +160,9 @@ def test_curvature_is_added_to_what_is_there(
     before = measured[1]
     monkeypatch.setattr("samson.experiments.sharpness.require_curvlinops", lambda: None)
     monkeypatch.setattr("samson.experiments.sharpness.hessian_top", lambda *_, **__: 1.5)
-    monkeypatch.setattr("samson.experiments.sharpness.hessian_trace", lambda model, *_, **__: Trace((1.0, model.head.bias[0].item())))
+    monkeypatch.setattr(
+        "samson.experiments.sharpness.hessian_trace", lambda model, *_, **__: Trace((1.0, model.head.bias[0].item()))
+    )
     monkeypatch.setattr("samson.experiments.sharpness.worst_case_rise", lambda *_, **__: pytest.fail("measured again"))
     after = measure_folder(folder, **SMALL, curvature=True, progress=quiet)
     assert after.measures == (*before.measures, "hessian top", "hessian trace")
