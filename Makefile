@@ -1,16 +1,21 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else.
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS ?= .venv-extras
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-extras lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/samson compare --data digits --methods sgd,noise,clip,sam,asam,samson,samson+clip --noise gaussian --seeds 3 --out runs/digits
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2
+
+# What needs packages that are large, or hard to install beside others, in an environment of its own.
+test-extras: $(EXTRAS)/.extras
+	$(EXTRAS)/bin/python -m pytest -n 2 -m needs --no-skips
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -29,5 +34,12 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP_INSTALL) -e ".[dev]"
 	@touch $@
 
+# aihwkit alone: what it asks for would replace the torch that is tested.
+$(EXTRAS)/.extras: pyproject.toml constraints.txt
+	$(MAKE) VENV=$(EXTRAS) $(EXTRAS)/bin/python
+	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[dev,ray,curvature,vision]"
+	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-deps aihwkit
+	@touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(EXTRAS)

@@ -1,6 +1,7 @@
 """One thread for every test, and a small model whose parameters are of every kind that a rule tells apart."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -9,6 +10,17 @@ from torch import Tensor, nn
 torch.set_num_threads(1)
 
 Batch = tuple[Tensor, Tensor]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="Fail where a package that a test needs is missing.")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        if find_spec(mark.args[0]) is None:
+            outcome = pytest.fail if item.config.getoption("--no-skips") else pytest.skip
+            outcome(f"{mark.args[0]} is not installed: see `make test-extras`.")
 
 
 @pytest.fixture(autouse=True)

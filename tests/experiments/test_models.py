@@ -192,6 +192,7 @@ def test_a_torchvision_of_another_torch_is_named(folder: Path, monkeypatch: pyte
     assert f"belongs to torch {torch.__version__}" in said
 
 
+@pytest.mark.needs("timm")
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
 def test_models_of_a_library(folder: Path, library: str) -> None:
     require_vision(library)
@@ -213,6 +214,7 @@ def test_models_of_a_library(folder: Path, library: str) -> None:
     )
 
 
+@pytest.mark.needs("torchvision")
 def test_pretrained_weights_are_fetched_without_unpickling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = require_vision("torchvision.models")
     monkeypatch.setenv("TORCH_HOME", str(folder))

@@ -1,11 +1,9 @@
-"""timm and torchvision for tests that need them: skipped where they are not installed."""
+"""timm and torchvision for tests that are marked as needing them."""
 
 import importlib
-import importlib.util
 import sys
 from types import ModuleType
 
-import pytest
 import torch
 
 _OPERATORS: list[torch.library.Library] = []
@@ -13,14 +11,11 @@ _OPERATORS: list[torch.library.Library] = []
 
 
 def require_vision(name: str) -> ModuleType:
-    """The module, or a skipped test.
+    """The module.
 
     A regular build of torchvision beside a CPU build of torch misses two operators that no network needs; they are
     declared here, so that the networks can be tested.
     """
-    for package in {name.partition(".")[0], "torchvision"}:
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed: pip install 'samson-torch[vision]'")
     try:
         importlib.import_module("torchvision")
     except RuntimeError as error:
