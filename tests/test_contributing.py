@@ -1,0 +1,48 @@
+"""What CONTRIBUTING tells a newcomer to type works as it stands there."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from samson.cli import main
+from samson.experiments import load_records
+from samson.optim import RULES
+from samson.records import SharpnessRecord, read_json
+
+TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def code(heading: str) -> dict[str, object]:
+    """What the code below a heading defines."""
+    block = re.search(rf"## {heading}\n.*?```python\n(.*?)```", TEXT, re.DOTALL)
+    assert block is not None
+    names: dict[str, object] = {"__name__": "contributed"}
+    exec(block[1], names)
+    return names
+
+
+def test_a_method_joins_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setitem(RULES, "rootasam", code("Add a method")["RootASAM"])
+
+    def samson(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["samson", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert not end.value.code
+        return capsys.readouterr().out
+
+    listed = samson("list", "methods")
+    assert re.search(r"rootasam +T = √\(\|w\| \+ η\)\.\n +rho=0\.5, eta=0\.01, policy=authors", listed)
+    common = "--seeds", 1, "--epochs", 1, "--trials", 2, "--levels", "0,.1", "--jobs", 1, "--quiet"
+    samson("compare", "--methods", "sgd,rootasam,rootasam+clip", *common, "--out", tmp_path / "runs")
+    records = {record.method: record for record in load_records(tmp_path / "runs")}
+    assert set(records) == {"sgd", "rootasam", "rootasam+clip"}
+    assert records["rootasam"].settings["eta"] == 0.01
+    assert records["rootasam"].training.loss != records["sgd"].training.loss
+    samson("sharpness", tmp_path / "runs", "--steps", 1, "--trials", 2)
+    measures = read_json(tmp_path / "runs" / "sharpness.json", SharpnessRecord).measures
+    assert {"rootasam one step", "rootasam worst"} <= set(measures)
