@@ -17,6 +17,7 @@ from samson.records import (
     Measured,
     RecordError,
     RunRecord,
+    checksum,
     read_json,
     replace_file,
     write_json,
@@ -55,16 +56,21 @@ def test_a_record_of_one_model_comes_back_and_a_file_may_lack_what_has_a_default
     write_json(tmp_path / "new.json", record)
     assert read_json(tmp_path / "new.json", EvaluationRecord) == record
     data = json.loads(json.dumps(asdict(record)))
-    (tmp_path / "old.json").write_text(json.dumps(damage(data, "precision", value=KeyError)))
+    (tmp_path / "old.json").write_text(text(damage(data, "precision", value=KeyError)))
     assert read_json(tmp_path / "old.json", EvaluationRecord) == record
     for keys, value, message in (
         (("subject", "channels_last"), KeyError, r"record.subject lacks `channels_last`"),
         (("version",), 1, "`version` must be 2"),
     ):
         data = json.loads(json.dumps(asdict(record)))
-        (tmp_path / "bad.json").write_text(json.dumps(damage(data, *keys, value=value)))
+        (tmp_path / "bad.json").write_text(text(damage(data, *keys, value=value)))
         with pytest.raises(RecordError, match=message):
             read_json(tmp_path / "bad.json", EvaluationRecord)
+
+
+def text(data: dict) -> str:
+    """The file of these data."""
+    return json.dumps(data | {"checksum": checksum(data)})
 
 
 def damage(data: dict, *keys: object, value: object) -> dict:
@@ -93,20 +99,25 @@ def damage(data: dict, *keys: object, value: object) -> dict:
         (("levels",), {}, "record.levels must be list"),
         (("environment", "git"), 3, "record.environment.git must be str | None"),
         (("configuration", "methods", "sgd", "lr"), None, "record.configuration.methods.sgd.lr must be"),
+        (("training", "seconds"), 10**400, "record.training.seconds must be a finite number"),
+        (("training", "seconds"), 1e999, "Infinity is not JSON"),
+        (("split",), "\ud800", "record.split must be text"),
+        (("finished",), "today", "changed after it was written"),
     ],
 )
 def test_a_bad_field_is_named(tmp_path: Path, keys: tuple, value: object, message: str) -> None:
     path = tmp_path / "run.json"
     data = json.loads(json.dumps(asdict(records()[0])))
-    path.write_text(json.dumps(data))
+    path.write_text(text(data))
     read_json(path, RunRecord)
-    path.write_text(json.dumps(damage(data, *keys, value=value)))
+    changed = damage(json.loads(path.read_text()), *keys, value=value)
+    path.write_text(json.dumps(changed))
     with pytest.raises(RecordError, match=message) as caught:
         read_json(path, RunRecord)
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "{}", '{"a": NaN}', "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "{}", '{"a": NaN}', "\x00", "[" * 100_000])
 def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "run.json"
     path.write_text(text)

@@ -1,5 +1,6 @@
 """The command line: parse, call, show."""
 
+import io
 import sys
 
 
@@ -11,4 +12,7 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in ("typer", "rich", "plotly", "sklearn"):
             raise
         sys.exit(f"samson: the command line needs {error.name!r}. Install it with: pip install 'samson-torch[cli]'")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # where an encoding lacks a sign such as ±
+            stream.reconfigure(errors="replace")
     run()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from samson.cli import listing
 from samson.cli.budgeting import budget_model
@@ -17,6 +16,7 @@ from samson.cli.layering import sensitivity_of_model
 from samson.cli.options import parse_levels
 from samson.cli.progress import Bars, Lines
 from samson.cli.sharpness import sharpness
+from samson.cli.showing import console
 from samson.cli.tables import accuracy_table, gain_table
 from samson.experiments import (
     ADDITIONS,
@@ -56,8 +56,9 @@ def run() -> None:
     except SetupError as error:
         print(f"samson: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
-    except WorkerLostError as error:
-        print(f"samson: {error}\nFinished runs are kept; repeat the command to go on.", file=sys.stderr)  # noqa: T201
+    except (WorkerLostError, OSError) as error:
+        where = f"{error.filename!r}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
+        print(f"samson: {where}\nFinished runs are kept; repeat the command to go on.", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 
@@ -98,19 +99,25 @@ def compare(
     )
     found = prepare_folder(configuration, out)
     todo = missing(configuration, chosen, found)
-    console = Console(stderr=True)
+    screen = console(stderr=True)
     if found and todo:
-        console.print(f"Going on: {len(found)} of {len(found) + len(todo)} runs are finished.", highlight=False)
-    watcher = (Lines if quiet else Bars)(console, len(found) + len(todo), len(found))
+        screen.print(f"Going on: {len(found)} of {len(found) + len(todo)} runs are finished.")
+    watcher = (Lines if quiet else Bars)(screen, len(found) + len(todo), len(found))
     try:
         with watcher:
             run_all(configuration, todo, out, processes=jobs or default_jobs(), watcher=watcher)
     except KeyboardInterrupt:
         done = len(load_records(out, configuration))
-        console.print(f"Stopped with {done} of {len(found) + len(todo)} runs finished. Repeat the command to go on,")
-        console.print(f"or see these with `samson report {out}`.", highlight=False)
+        screen.print(f"Stopped with {done} of {len(found) + len(todo)} runs finished. Repeat the command to go on,")
+        screen.print(f"or see these with `samson report {out}`.")
         raise typer.Exit(130) from None
-    write_report(out, load_records(out, configuration))
+    records = load_records(out, configuration)
+    gone = missing(configuration, chosen, records)
+    if gone:
+        raise WorkerLostError(
+            f"Records of {len(gone)} runs are gone from {str(out)!r}: was the folder changed meanwhile?"
+        )
+    write_report(out, records)
 
 
 @app.command()
@@ -131,17 +138,26 @@ app.command(name="sensitivity")(sensitivity_of_model)
 def write_report(folder: Path, records: Sequence[RunRecord]) -> None:
     """Write `summary.csv` and `report.html`, and show the tables."""
     rows = summarise(records)
+    require(
+        bool(rows),
+        "--methods",
+        "such that a training does not diverge",
+        [r.method for r in records],
+        "Try a smaller lr.",
+    )
     replace_file(folder / "summary.csv", summary_csv(rows).encode())
     replace_file(folder / "report.html", render(records, rows, BASELINE).encode())
-    console = Console()
     plan = records[0].configuration
-    console.print(
+    console().print(
         accuracy_table(rows, f"Test accuracy (%) on {plan.data} by {plan.noise} noise, with 95 % intervals over chips")
     )
+    for record in records:
+        if record.training.diverged_at is not None:
+            console().print(f"{record.method}, seed {record.seed}: diverged at step {record.training.diverged_at}.")
     gains = gain_table(rows, BASELINE)
     if gains is not None:
-        console.print(gains)
-    console.print(f"Report: {(folder / 'report.html').resolve()}", highlight=False, soft_wrap=True)
+        console().print(gains)
+    console().print(f"Report: {(folder / 'report.html').resolve()}", soft_wrap=True)
 
 
 app.command()(sharpness)

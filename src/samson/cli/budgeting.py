@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from samson.cli.options import ModelOptions, NoiseName, model_command
-from samson.cli.showing import shown, shown_interval, speaks, table_of, write_results
+from samson.cli.showing import console, shown, shown_interval, speaks, table_of, write_results
 from samson.evaluation import TRIALS, noise_budget
 from samson.experiments import budget_record, choose
 from samson.noise import NOISES
@@ -54,13 +53,13 @@ def budget_model(
         )
     if not speaks():
         return
+    subject = run.subject(next(iter(found.evaluations.values())))
+    write_results(options.out, options.page, budget_record(subject, noise, family, found), budget_page)
     table = table_of(f"{options.model}: {metric} on {options.request.data_name} under {noise}", None, metric)
     table.add_row("without noise", shown(found.clean, metric), "", "")
     for level, result in found.evaluations.items():
         held = " held" if found.holds_up_to is not None and level <= found.holds_up_to else ""
         interval, worst = shown_interval(result.interval, metric), shown(result.worst, metric)
         table.add_row(f"{level:.3g}{held}", interval, worst, str(len(result.trials)))
-    Console().print(table)
-    Console().print(f"Budget: {found}", highlight=False)
-    subject = run.subject(next(iter(found.evaluations.values())))
-    write_results(options.out, options.page, budget_record(subject, noise, family, found), budget_page)
+    console().print(table)
+    console().print(f"Budget: {found}")

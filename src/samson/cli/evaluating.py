@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from samson.cli.options import DEFAULT_LEVELS, ChipName, ModelOptions, NoiseName, kinds_of, model_command
-from samson.cli.showing import shown, shown_interval, shown_share, speaks, table_of, write_results
+from samson.cli.showing import console, shown, shown_interval, shown_share, speaks, table_of, write_results
 from samson.evaluation import MAX_TRIALS, TRIALS, evaluate, prepare, value_of
 from samson.experiments import evaluation_record
 from samson.report import evaluation_page
@@ -51,6 +50,9 @@ def evaluate_model(
         clean = value_of(prepare(run.model, run.data, kinds[0].noise, **run.setting).task.clean())
     if not speaks():
         return
+    pairs = [(kind.record(), result) for kind, result in zip(kinds, found, strict=True)]
+    record = evaluation_record(run.subject(found[0]), clean, pairs, precision)
+    write_results(options.out, options.page, record, evaluation_page)
     table = table_of(f"{options.model}: {metric} on {options.request.data_name}", at_least, metric)
     table.add_row("without noise", shown(clean, metric), "", *([""] if at_least is not None else []), "")
     for kind, result in zip(kinds, found, strict=True):
@@ -61,9 +63,6 @@ def evaluate_model(
             *([] if at_least is None else [shown_share(result, at_least)]),
             str(len(result.trials)),
         )
-    Console().print(table)
+    console().print(table)
     if any(not result.reached for result in found):
-        Console().print(f"* wider than ±{precision:g}, even with the chips at hand", highlight=False)
-    pairs = [(kind.record(), result) for kind, result in zip(kinds, found, strict=True)]
-    record = evaluation_record(run.subject(found[0]), clean, pairs, precision)
-    write_results(options.out, options.page, record, evaluation_page)
+        console().print(f"* wider than ±{precision:g}, even with the chips at hand")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from samson.cli.options import ChipName, ModelOptions, NoiseName, kinds_of, model_command
-from samson.cli.showing import speaks, write_results
+from samson.cli.showing import console, speaks, write_results
 from samson.evaluation import TRIALS, sensitivity
 from samson.experiments import require, sensitivity_record
 from samson.report import sensitivity_page
@@ -41,7 +40,7 @@ def sensitivity_of_model(
         )
     if not speaks():
         return
-    Console(width=max(Console().width, 100)).print(str(found), highlight=False, soft_wrap=True)
     write_results(
         options.out, options.page, sensitivity_record(run.subject(found), kind.record(), found), sensitivity_page
     )
+    console(width=max(console().width, 100)).print(str(found), soft_wrap=True)

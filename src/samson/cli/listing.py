@@ -10,12 +10,12 @@ from typing import Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from samson.cli.layer_tables import digital_table, on_chip_table, totals
 from samson.cli.options import ChipName, Model, Pretrained, Select, Weights
+from samson.cli.showing import console
 from samson.experiments import (
     ADDITIONS,
     BASE,
@@ -68,7 +68,7 @@ def methods() -> None:
         own = {key: value for key, value in default_settings(name).items() if key not in BASE}
         rows[name] = (about, _listed(own))
     show("Method", "What it is, and its settings", rows)
-    console().print(f"All of them have {_listed(BASE)}. Set one with `--set METHOD.PARAM=VALUE`.", highlight=False)
+    console().print(f"All of them have {_listed(BASE)}. Set one with `--set METHOD.PARAM=VALUE`.")
 
 
 @app.command()
@@ -103,12 +103,12 @@ def layers(
     console().print(on_chip_table(on))
     if off:
         console().print(digital_table(off))
-    console().print(totals(on, off), highlight=False)
+    console().print(totals(on, off))
     if periphery is not None:
         try:
             hooked_layers(loaded, on_chip(loaded, select))
         except ValueError as error:
-            console().print(f"This chip can't hold all of it: {error}", highlight=False, markup=False)
+            console().print(f"This chip can't hold all of it: {error}")
 
 
 def constants(chip: ChipModel) -> str:
@@ -149,11 +149,6 @@ def _plain(value: Any) -> str:
 def summary(thing: Any) -> str:
     """The first line of a docstring."""
     return (inspect.getdoc(thing) or "").partition("\n")[0]
-
-
-def console() -> Console:
-    """Standard output; asked for anew, as tests redirect it."""
-    return Console()
 
 
 def show(name: str, says: str, rows: Mapping[str, Iterable[str]]) -> None:

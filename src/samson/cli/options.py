@@ -5,19 +5,19 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from torch import nn
 
 from samson._batches import Examples
-from samson.cli.showing import chip_bar, speaks
+from samson.cli.showing import chip_bar, console, speaks
 from samson.evaluation import (
     EXECUTORS,
     METRICS,
@@ -137,6 +137,10 @@ class ModelOptions:
     @contextmanager
     def measuring(self) -> Iterator[Measuring]:
         """Model, data and setting, with a progress bar until the block ends; the library's errors are explained."""
+        model_file = Path(self.model)
+        read = [model_file, model_file.with_suffix(".json"), *map(Path, filter(None, (self.weights, self.data)))]
+        for parameter, path in (("--out", self.out), ("--page", self.page)):
+            require_writable(parameter, path, read)
         model, data = self.request.load()
         setting = self.setting()
         with explained(self.resume), chip_bar() as bar:
@@ -253,6 +257,25 @@ def parse_times(text: str) -> dict[str, float]:
     return found
 
 
+def require_writable(parameter: str, path: Path | None, read: Sequence[Path]) -> None:
+    """Refuse a file that cannot be written, or that is read, before anything is computed.
+
+    Raises:
+        SetupError: If it is so.
+    """
+    if path is None:
+        return
+    mend = "Give another file."
+    require(path.resolve() not in [one.resolve() for one in read], parameter, "no file that is read", str(path), mend)
+    require(not path.is_dir(), parameter, "a file", str(path), mend)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise SetupError(f"{parameter}: {str(path)!r} cannot be written: {error.strerror}.\n{mend}") from error
+
+
 def _executor(name: str) -> Executor:
     choose("--executor", name, EXECUTORS)
     try:
@@ -268,7 +291,7 @@ def explained(resume: Path | None = None) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if resume is not None and speaks():
-            Console(stderr=True).print("Stopped: finished chips are saved. Repeat the command to go on.")
+            console(stderr=True).print("Stopped: finished chips are saved. Repeat the command to go on.")
         raise
     except (ValueError, TypeError) as error:
         raise SetupError(as_options(str(error))) from error

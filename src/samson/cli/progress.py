@@ -19,10 +19,10 @@ class Bars:
 
     def __init__(self, console: Console, total: int, finished: int) -> None:
         self._all = Progress(
-            TextColumn("{task.description:<24}"),
+            TextColumn("{task.description:<24}", markup=False),
             BarColumn(bar_width=30),
             TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[stage]:<16}"),
+            TextColumn("{task.fields[stage]:<16}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -84,9 +84,9 @@ class Lines:
     def finished(self, name: str, record: RunRecord) -> None:
         """Print the run with its accuracy without noise."""
         self._finished += 1
-        clean = next(level.accuracies[0] for level in record.levels if level.level == 0)
+        diverged_at = record.training.diverged_at
+        clean = next((100 * level.accuracies[0] for level in record.levels if level.level == 0), 0.0)
+        came = f"{clean:.1f} % without noise" if diverged_at is None else f"diverged at step {diverged_at}"
         self._console.print(
-            f"{self._finished}/{self._total} {name}: {100 * clean:.1f} % without noise, "
-            f"trained in {record.training.seconds:.1f} s",
-            highlight=False,
+            f"{self._finished}/{self._total} {name}: {came}, trained in {record.training.seconds:.1f} s"
         )

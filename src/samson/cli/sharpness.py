@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from samson.cli.showing import console
 from samson.evaluation import TRIALS
 from samson.experiments import FILE, STEPS, SetupError, measure_folder
 from samson.records import Interval, SharpnessRecord, replace_file
@@ -29,7 +29,7 @@ def sharpness(
 
     A repeated command goes on where an interrupted one stopped, and adds the curvature to what is there.
     """
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    with Progress(console=console(stderr=True), transient=True) as bars:
         bar = bars.add_task("networks", total=None)
         try:
             record = measure_folder(
@@ -42,13 +42,12 @@ def sharpness(
         except ImportError as error:
             raise SetupError(f"--curvature: {error}") from error
     replace_file(folder / "sharpness.html", render_sharpness(record).encode())
-    console = Console()
     if record.correlations:
-        console.print(correlation_table(record))
+        console().print(correlation_table(record))
     else:
-        console.print("No correlations: an interval needs at least 6 methods.", highlight=False)
+        console().print("No correlations: an interval needs at least 6 methods.")
     for name in (FILE, "sharpness.html"):
-        console.print(f"Written: {(folder / name).resolve()}", highlight=False, soft_wrap=True)
+        console().print(f"Written: {(folder / name).resolve()}", soft_wrap=True)
 
 
 def correlation_table(record: SharpnessRecord) -> Table:

@@ -20,6 +20,15 @@ from samson.records import replace_file, write_json
 T = TypeVar("T")
 
 
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """A console that writes names as they are: square brackets are no markup, and colons no emoji.
+
+    It is made anew for each use, since the stream may be another one.
+    """
+    quiet = stderr and not speaks()
+    return Console(stderr=stderr, width=width, quiet=quiet, markup=False, emoji=False, highlight=False)
+
+
 def speaks() -> bool:
     """Whether this process shows and writes results: of several that torchrun started, the first."""
     return os.environ.get("RANK", "0") == "0"
@@ -58,25 +67,25 @@ def shown_share(result: Evaluation, value: float) -> str:
 
 
 def write_results(out: Path | None, page: Path | None, record: T, render: Callable[[T], str]) -> None:
-    """Write the record and the page that were asked for, and say where the page is."""
+    """Write the record and the page that were asked for, before anything is shown, and say where the page is."""
     if out is not None:
         write_json(out, record)
     if page is not None:
         replace_file(page, render(record).encode())
-        Console().print(f"Page: {page.resolve()}", highlight=False, soft_wrap=True)
+        console().print(f"Page: {page.resolve()}", soft_wrap=True)
 
 
 @contextmanager
 def chip_bar() -> Iterator[Callable[[str, str], Callable[[State], None]]]:
     """A progress bar that also shows the interval of the chips so far."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[so_far]}"),
+        TextColumn("{task.fields[so_far]}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True, quiet=not speaks()), transient=True) as bars:
+    with Progress(*columns, console=console(stderr=True), transient=True) as bars:
         task = bars.add_task("chips", total=None, so_far="")
 
         def show(label: str, metric: str) -> Callable[[State], None]:

@@ -60,7 +60,7 @@ def _of_rule(rule: Callable[..., Any]) -> Part:
 
 
 def _clip(optimizer: Optimizer, settings: Mapping[str, Any], seed: int) -> Optimizer:
-    optimizer.register_step_post_hook(WeightClipping(**settings))  # type: ignore[arg-type]
+    optimizer.register_step_post_hook(WeightClipping(**settings))
     return optimizer
 
 

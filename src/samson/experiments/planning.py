@@ -97,26 +97,29 @@ def prepare_folder(configuration: Configuration, folder: Path) -> list[RunRecord
     """
     path = folder / "configuration.json"
     another = "Choose another folder with --out, or delete this one."
+    require(not folder.exists() or folder.is_dir(), "--out", "a folder", str(folder), another)
+    there = {item.name for item in folder.iterdir() if item.suffix != ".partial"} if folder.exists() else set()
+    own = {path.name, "records", "networks", "summary.csv", "report.html", "sharpness.json", "sharpness.html"}
+    require(there <= own, "--out", "a new folder or one of this comparison", str(folder), another)
+    records = load_records(folder)
+    found = records[0].configuration if records else configuration
     if path.exists():
         try:
             found = read_json(path, Configuration)
         except RecordError as error:
             raise SetupError(f"--out: {error}\n{another}") from error
-        if found != configuration:
-            names = [name for name, value in vars(configuration).items() if getattr(found, name) != value]
-            raise SetupError(
-                f"--out: {str(folder)!r} belongs to another configuration; different: {', '.join(names)}.\n{another}"
-            )
-        return load_records(folder, configuration)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SetupError(f"--out must be a new folder or one of this comparison, got {str(folder)!r}.\n{another}")
+    if found != configuration:
+        names = [name for name, value in vars(configuration).items() if getattr(found, name) != value]
+        raise SetupError(
+            f"--out: {str(folder)!r} belongs to another configuration; different: {', '.join(names)}.\n{another}"
+        )
     try:
         write_json(path, configuration)
     except OSError as error:
         raise SetupError(
             f"--out: {str(folder)!r} cannot be written: {error.strerror}.\nChoose another folder."
         ) from error
-    return []
+    return load_records(folder, configuration)
 
 
 def load_records(folder: Path, configuration: Configuration | None = None) -> list[RunRecord]:

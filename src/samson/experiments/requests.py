@@ -107,6 +107,9 @@ def _data_of(model: str) -> str:
     """The data set of a saved network."""
     require(model.endswith(".safetensors"), "--data", FORMS, None, "Only a saved network knows its data.")
     try:
-        return read_json(Path(model).with_suffix(".json"), Checkpoint).data
+        data = read_json(Path(model).with_suffix(".json"), Checkpoint).data
     except RecordError as error:
         raise SetupError(f"{error}\nA checkpoint needs its `.json` file beside it.") from error
+    # A file never names code to run, and no other file: only the command line does.
+    require(data in DATA, "--data", "given for this network", data, f"Its file names no data set of {', '.join(DATA)}.")
+    return data

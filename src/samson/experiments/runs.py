@@ -44,12 +44,13 @@ def run(plan: Configuration, method: Method, seed: int, folder: Path, progress: 
         started = time.monotonic()
         model = build_network(plan.network, data.classes, seed)
         optimizer = method.build(model, seed)
-        losses = train(model, optimizer, data.train, Plan(plan.epochs, plan.batch_size, seed), progress)
+        losses, diverged_at = train(model, optimizer, data.train, Plan(plan.epochs, plan.batch_size, seed), progress)
         training = Training(
             loss=tuple(losses),
-            validation_accuracy=accuracy(model, data.validation),
+            validation_accuracy=accuracy(model, data.validation) if diverged_at is None else None,
             parameters=sum(p.numel() for p in model.parameters()),
             seconds=time.monotonic() - started,
+            diverged_at=diverged_at,
         )
         record = RunRecord(
             configuration=plan,
@@ -58,7 +59,7 @@ def run(plan: Configuration, method: Method, seed: int, folder: Path, progress: 
             training=training,
             split="test",
             examples=len(data.test[1]),
-            levels=sweep(model, data.test, plan, progress),
+            levels=sweep(model, data.test, plan, progress) if diverged_at is None else (),
             environment=environment(),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )

@@ -14,7 +14,7 @@ from samson.evaluation import TRIALS, Layout
 from samson.experiments.checkpoints import load_checkpoint
 from samson.experiments.data import DATA, Pair
 from samson.experiments.environment import environment
-from samson.experiments.errors import SetupError, require
+from samson.experiments.errors import SetupError, choose, require
 from samson.experiments.planning import load_records
 from samson.experiments.runs import one_thread, run_name
 from samson.noise import NOISES
@@ -74,10 +74,10 @@ def measure_folder(
     require(trials >= 2, "--trials", "at least 2 chips, for an interval", trials, f"The default is {TRIALS}.")
     if curvature:
         require_curvlinops()
-    records = load_records(folder)
+    records = [record for record in load_records(folder) if record.levels]  # a network that diverged has no sharpness
     require(bool(records), "DIR", "a folder with finished runs", str(folder), "Run `samson compare` first.")
     plan = records[0].configuration
-    data = DATA[plan.data]().train
+    data = DATA[choose("`data` of the comparison", plan.data, DATA)]().train
     rules = {name: rule() for name, rule in RULES.items()}  # type: ignore[call-arg]
     noisy = [level for level in plan.levels if level]
     settings = SharpnessSettings(

@@ -114,6 +114,15 @@ _channel: tuple[Any, multiprocessing.synchronize.Event]
 def _start_worker(news: Any, stop: multiprocessing.synchronize.Event) -> None:
     global _channel  # noqa: PLW0603 (a worker process has one channel for its life)
     _channel = (news, stop)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(configuration: Configuration, method: Method, seed: int, folder: Path) -> RunRecord:

@@ -32,7 +32,9 @@ class Plan:
     seed: int
 
 
-def train(model: nn.Module, optimizer: Optimizer, data: Pair, plan: Plan, progress: OnProgress) -> list[float]:
+def train(
+    model: nn.Module, optimizer: Optimizer, data: Pair, plan: Plan, progress: OnProgress
+) -> tuple[list[float], int | None]:
     """Train a classifier with cross-entropy and a cosine learning-rate schedule down to zero.
 
     Args:
@@ -43,23 +45,29 @@ def train(model: nn.Module, optimizer: Optimizer, data: Pair, plan: Plan, progre
         progress: Called after each epoch.
 
     Returns:
-        Each epoch's mean training loss, as the steps saw it: the clean one, or under noise injection the noisy one.
+        Each whole epoch's mean training loss, as the steps saw it: the clean one, or under noise injection the noisy
+        one; and the step, from 1, at which it was no finite number, where training stopped.
     """
     inputs, targets = data
     order = torch.Generator().manual_seed(plan.seed)
     steps = len(inputs) // plan.batch_size
     scheduler = CosineAnnealingLR(optimizer, T_max=plan.epochs * steps)
-    losses = []
+    losses: list[float] = []
     model.train()
     for epoch in range(plan.epochs):
         total = torch.zeros(())
-        for batch in torch.randperm(len(inputs), generator=order)[: steps * plan.batch_size].view(steps, -1):
-            total += _step(model, optimizer, inputs[batch], targets[batch])
+        batches = torch.randperm(len(inputs), generator=order)[: steps * plan.batch_size].view(steps, -1)
+        for number, batch in enumerate(batches, start=1):
+            loss = _step(model, optimizer, inputs[batch], targets[batch])
+            if not loss.isfinite():
+                model.eval()
+                return losses, epoch * steps + number
+            total += loss
             scheduler.step()
         losses.append(float(total) / steps)
         progress("training", epoch + 1, plan.epochs)
     model.eval()
-    return losses
+    return losses, None
 
 
 def _step(model: nn.Module, optimizer: Optimizer, inputs: Tensor, targets: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Typed, versioned records of runs, and their JSON."""
 
-from samson.records.codec import RecordError, read_json, replace_file, write_json
+from samson.records.codec import RecordError, checksum, read_json, replace_file, write_json
 from samson.records.evaluation import BudgetRecord, ChipKind, EvaluationRecord, Measured, Subject
 from samson.records.interval import Interval
 from samson.records.run import Configuration, Environment, Level, RunRecord, Settings, Training, finite
@@ -28,6 +28,7 @@ __all__ = [
     "Subject",
     "SuggestionRecord",
     "Training",
+    "checksum",
     "finite",
     "read_json",
     "replace_file",

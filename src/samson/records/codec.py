@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import secrets
 import types
 import typing
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,15 +20,24 @@ class RecordError(ValueError):
     """A record that cannot be read: names the file, the field and what it should hold."""
 
 
+CHECKSUM = "checksum"
+
+
 def write_json(path: Path, record: Any) -> None:
-    """Write a dataclass as JSON, atomically: a reader sees the whole file or none.
+    """Write a dataclass as JSON with a checksum, atomically: a reader sees the whole file or none.
 
     Raises:
         ValueError: If a number in it is NaN or infinite, which JSON does not have.
     """
-    text = json.dumps(dataclasses.asdict(record), indent=1, ensure_ascii=False, allow_nan=False)
+    data = dataclasses.asdict(record)
+    text = json.dumps(data | {CHECKSUM: checksum(data)}, indent=1, ensure_ascii=False, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, (text + "\n").encode())
+
+
+def checksum(data: Mapping[str, Any]) -> str:
+    """A hash of JSON data, whatever the order of its keys: it shows changes that were not meant."""
+    return sha256(json.dumps(data, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -43,16 +54,21 @@ def read_json(path: Path, kind: type[T]) -> T:
     """Read a dataclass from JSON.
 
     Raises:
-        RecordError: If the file is no JSON, or a field is missing, unknown or of the wrong type.
+        RecordError: If the file is no JSON, a field is missing, unknown or of the wrong type, or the file was changed
+            since it was written.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"`{path}` is not readable as a record: {error}.") from error
+    found = data.pop(CHECKSUM, None) if isinstance(data, dict) else None
     try:
-        return cast("T", decode(data, kind, "record"))
+        record = cast("T", decode(data, kind, "record"))
+        if found != checksum(data):
+            raise RecordError("it was changed after it was written: its checksum is another one.")
     except RecordError as error:
         raise RecordError(f"`{path}` is not a valid record: {error}") from None
+    return record
 
 
 def decode(value: Any, kind: Any, where: str) -> Any:
@@ -78,7 +94,11 @@ def decode(value: Any, kind: Any, where: str) -> Any:
                 return decode(value, choice, where)
         raise RecordError(f"{where} must be {kind}, got {value!r}.")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) < 2**1023 else math.inf
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecordError(f"{where} must be a finite number, got one that is too large.")
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise RecordError(f"{where} must be text, got {value!r}.")
     return _expect(value, kind, where)
 
 

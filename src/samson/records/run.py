@@ -47,12 +47,21 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Training:
-    """How the training went; `loss` is each epoch's mean training loss, accuracies are fractions."""
+    """How the training went.
+
+    Args:
+        loss: Each whole epoch's mean training loss.
+        validation_accuracy: A fraction; None if the training diverged.
+        parameters: Number of parameters.
+        seconds: How long it took.
+        diverged_at: The step, from 1, at which the loss was no finite number, so that training stopped; None if none.
+    """
 
     loss: tuple[float, ...]
-    validation_accuracy: float
+    validation_accuracy: float | None
     parameters: int
     seconds: float
+    diverged_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,7 @@ class RunRecord:
         training: How the training went.
         split: The split that was evaluated.
         examples: Number of its examples.
-        levels: The trials, level by level, as configured.
+        levels: The trials, level by level, as configured; none if the training diverged.
         environment: What the run ran on.
         finished: When, in UTC, ISO 8601.
         version: Version of this layout.
@@ -115,6 +124,7 @@ class RunRecord:
         _require(0 <= self.seed < plan.seeds, "seed", f"from 0 to {plan.seeds - 1}", self.seed)
         found = [(level.level, len(level.accuracies)) for level in self.levels]
         planned = [(level, plan.trials if level else 1) for level in plan.levels]
+        planned = planned if self.training.diverged_at is None else []
         _require(found == planned, "levels", f"{planned} as (level, number of trials)", found)
 
     @property

@@ -70,6 +70,7 @@ def gain_figure(rows: Sequence[SummaryRow], baseline: str) -> go.Figure:
 def chips_figure(records: Sequence[RunRecord], baseline: str) -> go.Figure:
     """Every trial: one dot a chip and network, method by method, with buttons for the noise level."""
     plan = records[0].configuration
+    records = [record for record in records if record.levels]  # none of a training that diverged
     methods = [method for method in plan.methods if any(record.method == method for record in records)]
     palette = colours(methods, baseline)
     noisy = [(i, level) for i, level in enumerate(plan.levels) if level]

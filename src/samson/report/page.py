@@ -32,11 +32,13 @@ def render(records: Sequence[RunRecord], rows: Sequence[SummaryRow], baseline: s
     plan = records[0].configuration
     planned = len(plan.methods) * plan.seeds
     paired = any(row.gain for row in rows)
+    if not rows:
+        raise ValueError("`records` must hold a run that did not diverge. Take a smaller learning rate.")
     return page(
         "template.html",
         title=escape(f"{plan.data} under {plan.noise} noise"),
         headline=headline(rows, baseline),
-        unfinished="" if len(records) == planned else _unfinished(len(records), planned),
+        unfinished=_notes(records, planned),
         robustness=figure_div(robustness_figure(rows, baseline), "robustness"),
         table=accuracy_table(rows),
         gain=figure_div(gain_figure(rows, baseline), "gain") if paired else "",
@@ -158,8 +160,9 @@ def _settings(plan: Configuration, records: Sequence[RunRecord]) -> str:
     names = sorted({name for settings in plan.methods.values() for name in settings})
     lines = []
     for method, settings in plan.methods.items():
-        found = [100 * record.training.validation_accuracy for record in records if record.method == method]
-        validation = f"{sum(found) / len(found):.1f}" if found else ""
+        found = [r.training.validation_accuracy for r in records if r.method == method]
+        known = [value for value in found if value is not None]
+        validation = f"{100 * sum(known) / len(known):.1f}" if known else ""
         values = [_number(settings[name]) if name in settings else "" for name in names]
         lines.append(html_row([method, *values, validation]))
     return html_table(["Method", *names, "validation (%)"], lines, "settings")
@@ -170,8 +173,21 @@ def _versions(records: Sequence[RunRecord]) -> str:
     return html_table([], (html_row([name, " and ".join(values)]) for name, values in found.items()), "facts")
 
 
-def _unfinished(found: int, planned: int) -> str:
-    return f"<p class='note'>{found} of {planned} runs are finished; this report shows those.</p>"
+def _notes(records: Sequence[RunRecord], planned: int) -> str:
+    """What a reader must know first: runs that are missing, diverged, or ran on different things."""
+    notes = [
+        f"{run.method}, seed {run.seed}: the training diverged at step {run.training.diverged_at}. Figures are of the "
+        "other networks."
+        for run in records
+        if run.training.diverged_at is not None
+    ]
+    if len(records) < planned:
+        notes.append(f"{len(records)} of {planned} runs are finished; this report shows those.")
+    for name in ("samson", "torch", "machine", "device", "threads"):
+        found = sorted({str(getattr(run.environment, name)) for run in records})
+        if len(found) > 1:
+            notes.append(f"Runs differ in {name}: {' and '.join(found)}. Their numbers may differ by that too.")
+    return "".join(f"<p class='note'>{escape(note)}</p>" for note in notes)
 
 
 def _number(value: float | str) -> str:

@@ -27,7 +27,7 @@ class SummaryRow:
         std: Standard deviation between these chips' means; 0 at level 0.
         worst: The lowest accuracy of any one network on any one chip.
         trials: Chips per network (1 at level 0).
-        seeds: Number of networks, one a training seed.
+        seeds: Number of networks, one a training seed; those whose training diverged do not count.
         by_seed: Each network's mean over chips, by training seed.
         gain: Paired difference to the baseline on the same chips and seeds; None for the baseline, or without it.
         gain_over_seeds: The same with its interval over training seeds and chips; None also with one seed.
@@ -113,7 +113,7 @@ def summarise(records: Sequence[RunRecord], baseline: str = BASELINE) -> list[Su
 
 
 def _trials(records: Iterable[RunRecord], method: str, number: int) -> dict[int, tuple[float, ...]]:
-    of_method = {r.seed: r.levels[number].accuracies for r in records if r.method == method}
+    of_method = {r.seed: r.levels[number].accuracies for r in records if r.method == method and r.levels}
     return dict(sorted(of_method.items()))
 
 

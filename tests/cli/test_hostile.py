@@ -1,0 +1,207 @@
+"""What goes wrong around a command: names, streams, folders, files of others, and processes that end."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from samson.cli import app, main
+from samson.experiments import Checkpoint, build_network, load_records, save_checkpoint
+from samson.records import checksum
+from tests.cli.test_compare import start
+
+SMALL = ["--seeds", "1", "--epochs", "1", "--trials", "2", "--levels", ".1", "--quiet"]
+
+
+@pytest.fixture
+def samson(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
+    """Run the command line; gives its status and what it wrote to both streams."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["samson", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as error:
+            status = int(error.code or 0)
+        return status, *capfd.readouterr()
+
+    return call
+
+
+def saved(folder: Path, data: str = "digits") -> Path:
+    path = folder / "net.safetensors"
+    save_checkpoint(path, build_network("small-resnet", 10, seed=0), Checkpoint("small-resnet", 10, data, "sgd", 0))
+    return path
+
+
+def changed(path: Path, **changes: object) -> None:
+    """Change fields of a record, with a checksum that fits."""
+    data = json.loads(path.read_text()) | changes
+    del data["checksum"]
+    path.write_text(json.dumps(data | {"checksum": checksum(data)}))
+
+
+def test_a_training_that_diverges_is_a_result(samson, tmp_path: Path) -> None:
+    command = ["compare", "--methods", "sgd,sam", "--set", "sgd.lr=1e6", "--jobs", 1, *SMALL, "--out", tmp_path / "out"]
+    status, out, err = samson(*command)
+    assert status == 0
+    diverged, other = load_records(tmp_path / "out")
+    step = diverged.training.diverged_at
+    assert 1 <= step <= 16
+    assert (diverged.levels, diverged.training.validation_accuracy) == ((), None)
+    assert (other.training.diverged_at, len(other.levels)) == (None, 2)
+    assert f"sgd-seed0: diverged at step {step}" in err
+    assert f"sgd, seed 0: diverged at step {step}." in out
+    assert f"sgd, seed 0: the training diverged at step {step}" in (tmp_path / "out" / "report.html").read_text()
+    assert "sgd-seed0" not in samson(*command)[2], "it is not run again"
+    alone = ["compare", "--methods", "sgd", "--set", "sgd.lr=1e6", "--jobs", 1, *SMALL, "--out", tmp_path / "alone"]
+    status, _, err = samson(*alone)
+    assert (status, "such that a training does not diverge" in err) == (2, True)
+
+
+def test_names_are_printed_as_they_are(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    folder = Path("[red]:smile:[", "y]")  # with the slash between them a closing tag
+    status, out, _ = samson("evaluate", saved(folder), "--levels", ".1", "--trials", 2, "--page", "[b].html")
+    assert status == 0
+    assert "[red]:smile:[/y]/net.safetensors" in out
+    assert "/[b].html" in out.replace("\n", "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_stream_may_lack_signs(encoding: str) -> None:
+    program = [sys.executable, "-c", "from samson.cli import main; main()", "list", "methods"]
+    done = subprocess.run(program, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"samson+clip" in done.stdout
+    assert b"?" in done.stdout  # for the Greek letters
+
+
+def test_a_folder_without_its_configuration_goes_on(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    command = ["compare", "--methods", "sgd", "--jobs", 1, *SMALL, "--out", out]
+    assert samson(*command)[0] == 0
+    configuration = out / "configuration.json"
+    before = configuration.read_bytes()
+    configuration.unlink()
+    (out / ".configuration.json.0a1b.partial").write_text("{")  # as an interruption leaves it
+    monkeypatch.setattr(app, "run_all", lambda _, todo, *__, **___: todo and pytest.fail("a run is made again"))
+    status, _, err = samson(*command, "--trials", 3)
+    assert (status, "different: trials" in err) == (2, True)
+    assert samson(*command)[0] == 0
+    assert configuration.read_bytes() == before
+
+
+def test_a_folder_that_loses_runs_is_said(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    run_all = app.run_all
+
+    def losing(*arguments: object, **keywords: object) -> None:
+        run_all(*arguments, **keywords)
+        (out / "records" / "sgd-seed0.json").unlink()
+
+    monkeypatch.setattr(app, "run_all", losing)
+    status, _, err = samson("compare", "--methods", "sgd,sam", "--jobs", 1, *SMALL, "--out", out)
+    assert (status, "Records of 1 runs are gone" in err, "Traceback" in err) == (1, True, False)
+
+
+def test_a_full_disk_is_one_line(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "out/records/sgd-seed0.json")
+
+    monkeypatch.setattr(app, "run_all", full)
+    status, _, err = samson("compare", "--methods", "sgd", *SMALL, "--out", tmp_path / "out")
+    assert (status, "Traceback" in err) == (1, False)
+    assert "'out/records/sgd-seed0.json': No space left on device" in err
+
+
+def test_files_that_cannot_be_written_are_refused_before_compute(
+    samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    network = saved(tmp_path)
+    before = network.with_suffix(".json").read_bytes()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("samson.cli.evaluating.evaluate", lambda *_, **__: pytest.fail("computing has started"))
+    for options, words in (
+        (["--out", "net.json"], "--out must be no file that is read"),
+        (["--page", "./net.safetensors"], "--page must be no file that is read"),
+        (["--out", "file/below.json"], "--out: 'file/below.json' cannot be written"),
+        (["--page", tmp_path], "--page must be a file"),
+    ):
+        status, _, err = samson("evaluate", network, *options)
+        assert (status, words in err) == (2, True), err
+    assert network.with_suffix(".json").read_bytes() == before
+
+
+def test_a_record_is_written_before_anything_is_shown(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    for command, module in (("evaluate", "evaluating"), ("budget", "budgeting"), ("sensitivity", "layering")):
+        monkeypatch.setattr(f"samson.cli.{module}.console", closed)
+        options = ["--levels", ".1"] if command == "evaluate" else []
+        samson(command, saved(tmp_path), "--trials", 2, *options, "--out", f"{command}.json")
+        assert (tmp_path / f"{command}.json").exists()
+
+
+def test_a_file_never_names_code_to_run(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("evil.py").write_text(
+        "from pathlib import Path\nPath('sprung').touch()\ndef data(): return []\ndef net(): pass"
+    )
+    network = saved(tmp_path, data="evil:data")
+    for command in ("evaluate", "budget", "sensitivity"):
+        status, _, err = samson(command, network)
+        assert (status, "--data must be given for this network, got 'evil:data'" in err) == (2, True)
+    changed(network.with_suffix(".json"), network="evil:net", data="digits")
+    assert samson("evaluate", network)[0] == 2
+    assert samson("compare", "--methods", "sgd", "--jobs", 1, *SMALL, "--out", "out")[0] == 0
+    record = Path("out", "records", "sgd-seed0.json")
+    configuration = json.loads(record.read_text())["configuration"]
+    for field in ("data", "network", "noise"):
+        changed(record, configuration=configuration | {field: "evil:data"})
+        Path("out", "configuration.json").unlink(missing_ok=True)
+        for command in ("report", "sharpness"):
+            assert samson(command, "out")[0] in (0, 2)
+    assert not Path("sprung").exists()
+    samson("evaluate", network, "--data", "evil:data")
+    assert not Path("sprung").exists(), "the network is refused first"
+    samson("evaluate", "evil:net", "--data", "digits")
+    assert Path("sprung").exists(), "the command line may name code: the check can fail"
+
+
+def running(pid: int) -> bool:
+    """Whether a process still does something."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are looked for in /proc")
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    command = ["compare", "--methods", "sgd", "--seeds", "2", "--epochs", "2000", "--jobs", "2", "--quiet"]
+    process = start(*command, "--out", tmp_path / "out")
+    children: list[int] = []
+    while len(children) < 3:  # two workers, and the tracker of multiprocessing
+        found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        children = [int(pid) for pid in found.split()]
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()  # also the end of the pipes, which workers have inherited
+    while any(map(running, children)):
+        time.sleep(0.05)
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+    shutil.rmtree(tmp_path / "out")
