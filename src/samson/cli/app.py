@@ -12,8 +12,8 @@ import typer
 from samson.cli import listing
 from samson.cli.budgeting import budget_model
 from samson.cli.evaluating import evaluate_model
+from samson.cli.kinds import parse_levels
 from samson.cli.layering import sensitivity_of_model
-from samson.cli.options import parse_levels
 from samson.cli.progress import Bars, Lines
 from samson.cli.sharpness import sharpness
 from samson.cli.showing import console

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from samson.cli.options import DEFAULT_LEVELS, ChipName, ModelOptions, NoiseName, kinds_of, model_command
+from samson.cli.kinds import kinds_of
+from samson.cli.options import DEFAULT_LEVELS, ChipName, ModelOptions, NoiseName, model_command
 from samson.cli.showing import console, shown, shown_interval, shown_share, speaks, table_of, write_results
 from samson.evaluation import MAX_TRIALS, TRIALS, evaluate, prepare, value_of
 from samson.experiments import evaluation_record

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from samson.cli.options import ChipName, ModelOptions, NoiseName, kinds_of, model_command
+from samson.cli.kinds import kinds_of
+from samson.cli.options import ChipName, ModelOptions, NoiseName, model_command
 from samson.cli.showing import console, speaks, write_results
 from samson.evaluation import TRIALS, sensitivity
 from samson.experiments import require, sensitivity_record

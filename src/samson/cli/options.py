@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import math
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 import typer
 from torch import nn
 
 from samson._batches import Examples
-from samson.cli.showing import chip_bar, console, speaks
+from samson.cli.errors import explained, require_writable
+from samson.cli.kinds import Kind
+from samson.cli.showing import chip_bar
 from samson.evaluation import (
     EXECUTORS,
     METRICS,
@@ -25,7 +24,6 @@ from samson.evaluation import (
     Evaluation,
     Executor,
     Kept,
-    Noise,
     Progress,
     Sensitivity,
     Serial,
@@ -38,15 +36,11 @@ from samson.experiments import (
     SPLITS,
     Request,
     SetupError,
-    checked_levels,
     choose,
-    find_chip,
-    kind_of,
-    require,
     subject_of,
 )
 from samson.noise import NOISES, PRESETS
-from samson.records import ChipKind, Subject
+from samson.records import Subject
 
 Model = Annotated[
     str, typer.Argument(help="`….safetensors` of a comparison, MODULE:FUNCTION, timm/NAME or torchvision/NAME.")
@@ -88,7 +82,6 @@ ChipName = Annotated[
 NoiseName = Annotated[str, typer.Option("--noise", help=f"Family of noises: {', '.join(NOISES)}.")]
 
 DEFAULT_LEVELS = ",".join(f"{level:g}" for level in LEVELS)
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "y": 365 * 86_400.0}
 
 
 @dataclass(frozen=True)
@@ -138,7 +131,7 @@ class ModelOptions:
     def measuring(self) -> Iterator[Measuring]:
         """Model, data and setting, with a progress bar until the block ends; the library's errors are explained."""
         model_file = Path(self.model)
-        read = [model_file, model_file.with_suffix(".json"), *map(Path, filter(None, (self.weights, self.data)))]
+        read = [model_file, model_file.with_suffix(".json"), *(Path(one) for one in (self.weights, self.data) if one)]
         for parameter, path in (("--out", self.out), ("--page", self.page)):
             require_writable(parameter, path, read)
         model, data = self.request.load()
@@ -192,136 +185,9 @@ def model_command(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One kind of chip at one time."""
-
-    label: str
-    noise: Noise
-    level: float | None = None
-    time_s: float | None = None
-
-    def record(self) -> ChipKind:
-        """The kind as records hold it."""
-        return kind_of(self.label, self.noise, self.level, self.time_s)
-
-
-def kinds_of(noise: str, levels: str, chip: str | None, times: str | None) -> list[Kind]:
-    """The kinds of chips that a user asked for: a noise at several levels, or a chip at several times."""
-    if chip is None:
-        require(times is None, "--times", "given with --chip only", times, "Choose a chip, or leave --times out.")
-        choose("--noise", noise, NOISES)
-        wanted = checked_levels(parse_levels(levels), noise)
-        return [Kind(f"{level:g}", NOISES[noise](level), level) for level in wanted if level]
-    kind = find_chip(chip)
-    if times is None:
-        return [Kind(chip, kind)]
-    return [Kind(f"{chip} at {word}", kind, None, time_s) for word, time_s in parse_times(times).items()]
-
-
-def parse_levels(text: str) -> list[float]:
-    """Read noise levels separated by commas.
-
-    Raises:
-        SetupError: If one is not a number.
-    """
-    try:
-        return [float(word) for word in text.split(",")]
-    except ValueError:
-        raise SetupError(
-            f"--levels must be numbers separated by commas, got {text!r}.\nWrite for example 0,.1,.2."
-        ) from None
-
-
-def parse_times(text: str) -> dict[str, float]:
-    """Read times separated by commas, each a number with s, m, h, d or y; in seconds, by how they were written.
-
-    Raises:
-        SetupError: If one is none.
-
-    Example:
-        >>> parse_times("0s,1.5h,30d")
-        {'0s': 0.0, '1.5h': 5400.0, '30d': 2592000.0}
-    """
-    found = {}
-    for word in text.split(","):
-        try:
-            found[word] = float(word[:-1]) * UNITS[word[-1:]]
-            if not 0 <= found[word] < math.inf:
-                raise ValueError
-        except (ValueError, KeyError):
-            raise SetupError(
-                f"--times must be numbers ≥ 0 with one of {', '.join(UNITS)}, separated by commas, got {text!r}.\n"
-                "Write for example 0s,1h,1d,1y."
-            ) from None
-    return found
-
-
-def require_writable(parameter: str, path: Path | None, read: Sequence[Path]) -> None:
-    """Refuse a file that cannot be written, or that is read, before anything is computed.
-
-    Raises:
-        SetupError: If it is so.
-    """
-    if path is None:
-        return
-    mend = "Give another file."
-    require(path.resolve() not in [one.resolve() for one in read], parameter, "no file that is read", str(path), mend)
-    require(not path.is_dir(), parameter, "a file", str(path), mend)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise SetupError(f"{parameter}: {str(path)!r} cannot be written: {error.strerror}.\n{mend}") from error
-
-
 def _executor(name: str) -> Executor:
     choose("--executor", name, EXECUTORS)
     try:
         return executor_named(name)
     except (ImportError, ValueError, RuntimeError) as error:
         raise SetupError(f"--executor {name}: {error}") from error
-
-
-@contextmanager
-def explained(resume: Path | None = None) -> Iterator[None]:
-    """What the library refuses is bad input of the user's; after an interruption, say how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if resume is not None and speaks():
-            console(stderr=True).print("Stopped: finished chips are saved. Repeat the command to go on.")
-        raise
-    except (ValueError, TypeError) as error:
-        raise SetupError(as_options(str(error))) from error
-    except RuntimeError as error:
-        if not str(error).startswith("`executor`"):
-            raise
-        raise SetupError(as_options(str(error))) from error
-    except OSError as error:
-        if resume is None or not _is_below(error.filename, resume):
-            raise
-        raise SetupError(
-            f"--resume must be a folder that can be written, got {str(resume)!r}: {error.strerror}.\nGive another one."
-        ) from error
-
-
-def _is_below(path: object, folder: Path) -> bool:
-    return isinstance(path, str) and Path(path).absolute().is_relative_to(folder.absolute())
-
-
-IN_OPTIONS = {"executor=None": "--executor serial", "`folder`": "--resume", "`sensitivity`": "sensitivity"}
-"""Words of the library by those of the command line."""
-
-
-def as_options(message: str) -> str:
-    """An error of the library in the words of the command line.
-
-    Example:
-        >>> as_options("`max_trials` must be at least 2, got 1.")
-        '--max-trials must be at least 2, got 1.'
-    """
-    for word, other in IN_OPTIONS.items():
-        message = message.replace(word, other)
-    return re.sub(r"`([a-z_]+)`", lambda found: "--" + found[1].replace("_", "-"), message)
