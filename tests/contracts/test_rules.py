@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
 from samson.optim import RULES, Rule, ascent
 from samson.optim.ascent import Part, climb
-from samson.optim.memory import Room
+from samson.optim.memory import Workspace
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 
 Array = np.ndarray
@@ -206,7 +206,7 @@ def parts_of(rule: Rule, weights: list[torch.Tensor], fast: bool = True) -> list
     """The first weight is scaled, where the rule scales at all; the others are not."""
     first = 0 if isinstance(rule, SAM) else 1
     return [
-        Part(rule, rule.rho, scaled, some, [w.grad for w in some], Room(some, scaled and fast))
+        Part(rule, rule.rho, scaled, some, [w.grad for w in some], Workspace(some, scaled and fast))
         for some, scaled in ((weights[:first], True), (weights[first:], False))
         if some
     ]
@@ -306,7 +306,7 @@ def test_a_high_order_does_not_underflow() -> None:
     weight = torch.full((64,), 0.05).requires_grad_()
     weight.grad = torch.ones(64)
     rule = SAMSON(rho=0.1, p=40, eta=0.0)
-    climb([Part(rule, rule.rho, True, [weight], [weight.grad], Room([weight], True))])
+    climb([Part(rule, rule.rho, True, [weight], [weight.grad], Workspace([weight], True))])
     assert torch.allclose(weight - 0.05, torch.full((64,), 0.1 * 64**-0.5 * 64 ** (-1 / 40)), rtol=1e-4)
 
 

@@ -20,9 +20,8 @@ from samson.evaluation.surface import Surface, differentiable, loss_surface
 from samson.evaluation.table import ScoreTable
 from samson.evaluation.trials import TRIALS, evaluate
 from samson.noise import WeightNoise
-from samson.optim import Rule
+from samson.optim import Rule, scales
 from samson.optim.ascent import SMALLEST, norm_over_all, norms
-from samson.optim.groups import check_policy
 
 
 @dataclass(frozen=True)
@@ -167,13 +166,7 @@ class Ball:
         Raises:
             ValueError: If the rule scales, and would scale no tensor.
         """
-        names = dict(zip(surface.parameters, surface.names, strict=True))
-        check_policy(rule, [{"params": surface.parameters}], names)
-        scales = [
-            rule.scale([w], norms)[0] if rule.scales_tensor(name, w) else torch.ones_like(w.abs())
-            for name, w in zip(surface.names, surface.weights, strict=True)
-        ]
-        return cls(rule.rho, scales)
+        return cls(rule.rho, scales(rule, zip(surface.names, surface.weights, strict=True)))
 
     def climbed(self, position: Sequence[Tensor], gradient: Sequence[Tensor]) -> list[Tensor]:
         """The position after a step of length ρ along the gradient, brought back into the ball."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
-
-from samson.optim.scaler import ScalerWatch
 
 
 class OptimizerWrapper(Optimizer):
@@ -29,14 +28,15 @@ class OptimizerWrapper(Optimizer):
                 f"{type(base).__name__}. Pass for example `torch.optim.SGD(...)`."
             )
         self.base = base
-        self._scaler_watch = ScalerWatch()
+        self._scaler_steps = False  # a GradScaler is about to step
+        self._groups_read = True  # since the end of `perturbed`, as a GradScaler does to unscale
         # Torch's hooks and profiling; Optimizer.__init__ would make a second copy of the groups.
         super().__setstate__({})
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         """The base optimizer's parameter groups."""
-        self._scaler_watch.groups_are_read()
+        self._groups_read = True
         return self.base.param_groups
 
     @param_groups.setter
@@ -60,6 +60,33 @@ class OptimizerWrapper(Optimizer):
     @defaults.setter
     def defaults(self, value: dict[str, Any]) -> None:
         self.base.defaults = value
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """False: the scaler unscales, whatever a fused base could do. An enabled GradScaler asks right before it steps.
+
+        That is how the wrapper learns that a scaler is at work.
+        """
+        self._scaler_steps = True
+        return False
+
+    def _second_pass_is_over(self) -> None:
+        """The gradients are new, and a scaler still has to unscale them."""
+        self._scaler_steps = self._groups_read = False
+
+    def _refuse_scaled_gradients(self, closure: Callable[[], Any] | None) -> None:
+        """Refuse to step with gradients that a GradScaler has not unscaled.
+
+        Raises:
+            RuntimeError: If a scaler steps and gives a closure, or unscaled before the second pass.
+        """
+        at_work, self._scaler_steps = self._scaler_steps, False
+        if at_work and (closure is not None or not self._groups_read):
+            raise RuntimeError(
+                "The gradients of the first pass are unscaled already, so the scaler would step with scaled ones of "
+                "the second. Call `scaler.unscale_(optimizer)` only after the `with optimizer.perturbed(model)` "
+                "block, and give no closure to `scaler.step`."
+            )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimizer."""

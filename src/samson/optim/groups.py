@@ -6,11 +6,12 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from samson.optim.policies import NAMELESS
-from samson.optim.rules import Rule, ScalingRule
+from samson.optim.ascent import norms
+from samson.optim.rules import NAMELESS, AscentRule, Rule, ScalingRule, check_radius
 
 _MODELS = WeakTensorKeyDictionary()
 
@@ -18,7 +19,7 @@ _MODELS = WeakTensorKeyDictionary()
 def norm_layers(module: nn.Module, name: str) -> bool:
     """Whether a parameter belongs to a norm layer: for `param_groups(model, perturb=norm_layers)` (SAM-ON).
 
-    Norm layers are told by their class's name (BatchNorm, LayerNorm, RMSNorm, …).
+    Norm layers are known by their class's name (BatchNorm, LayerNorm, RMSNorm, …).
 
     Reference: Müller et al. 2023, arXiv 2306.04226: perturbing norm layers alone is often enough.
     """
@@ -33,7 +34,7 @@ def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] 
 
     Args:
         model: The model to train. Shared parameters are listed once.
-        perturb: Which parameters are perturbed, told from the module that holds one and its name; by default all.
+        perturb: Which parameters are perturbed, from the module that holds one and its name; by default all.
             The others form a second group with `perturb=False`.
 
     Returns:
@@ -82,15 +83,41 @@ def names_by_parameter(groups: Iterable[dict[str, Any]], model: nn.Module | None
     return names
 
 
+def radius(group: dict[str, Any]) -> float | Tensor:
+    """A parameter group's ρ: the one place where it is read.
+
+    A ρ that is a tensor (so that compiled code need not be compiled again when it changes) is not checked: looking
+    at it would wait for the device.
+
+    Raises:
+        ValueError: If ρ is out of its range.
+    """
+    rho: float | Tensor = group["rho"]
+    if not isinstance(rho, Tensor):
+        check_radius(rho)
+    return rho
+
+
+def check_settings(rule: Rule, group: dict[str, Any]) -> None:
+    """Refuse a group's own settings of a rule that are out of their range.
+
+    Raises:
+        ValueError: Names the setting and its range.
+    """
+    rule.within(group)
+    if "rho" in group:
+        radius(group)
+
+
 def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tensor, str]) -> None:
-    """Refuse a negative `rho`, and a scaling rule that would scale nothing and so be SAM in silence.
+    """Refuse settings out of their range, and a scaling rule that would scale nothing and so be SAM in silence.
 
     Raises:
         ValueError: Names the parameter, the value, the rule and the mend.
     """
     active = [group for group in groups if group.get("perturb", True)]
     for group in active:
-        rule.within(group)
+        check_settings(rule, group)
     if not isinstance(rule, ScalingRule):
         return
     parameters = [p for group in active for p in group["params"]]
@@ -105,3 +132,41 @@ def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tenso
             f"`policy` {rule.policy!r} picks none of the {len(parameters)} perturbed tensors, so {kind} would silently "
             "be SAM. Use another policy, or SAM."
         )
+
+
+def require_ascent(rule: Rule) -> AscentRule:
+    """The rule, if it is one that climbs.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if not isinstance(rule, AscentRule):
+        raise TypeError(f"`rule` must be an ascent rule such as SAMSON(rho=0.5), got {rule!r}.")
+    return rule
+
+
+def scales(rule: Rule, named_weights: Iterable[tuple[str, Tensor]]) -> list[Tensor]:
+    """The elementwise scale T of a rule's ball ‖T⁻¹ε‖₂ ≤ ρ, for each weight; 1 where its policy leaves T alone.
+
+    Args:
+        rule: An ascent rule.
+        named_weights: Whole weights with their names, as `model.named_parameters()` gives them.
+
+    Returns:
+        One real tensor for each weight, of its shape.
+
+    Raises:
+        TypeError: If the rule is no ascent rule.
+        ValueError: If a rule that scales would scale none of the weights.
+
+    Example:
+        >>> from samson import ASAM
+        >>> [scale] = scales(ASAM(eta=0.5), [("weight", torch.tensor([-1.0, 2.0]))])
+        >>> scale
+        tensor([1.5000, 2.5000])
+    """
+    ascent, named = require_ascent(rule), list(named_weights)
+    check_policy(ascent, [{"params": [w for _, w in named]}], {w: name for name, w in named})
+    return [
+        ascent.scale([w], norms)[0] if ascent.scales_tensor(name, w) else torch.ones_like(w.abs()) for name, w in named
+    ]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samson.optim.sharding import Groups, local, over_all, process_groups
+from samson.optim.sharding import ProcessGroups, local, over_all, process_groups
 
 ACROSS = "gradient_across"
 """Key in a parameter's optimizer state."""
@@ -69,7 +69,7 @@ def add(base: Optimizer, alpha: float) -> None:
 def _product(pairs: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
     """The real inner product over all parameters and processes, from (parameter, one, other)."""
     home = local(pairs[0][0]).device
-    sums: dict[Groups, list[Tensor]] = {}
+    sums: dict[ProcessGroups, list[Tensor]] = {}
     for p, one, other in pairs:
         product = (local(one).conj() * local(other)).real.sum()
         sums.setdefault(process_groups(p), []).append(
