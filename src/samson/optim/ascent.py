@@ -64,13 +64,13 @@ def norms(tensors: Sequence[Tensor], p: float) -> list[Tensor]:
     """The p-norm of each tensor, in at least float32; p is any real number ≥ 1 or infinity. Empty ones have 0."""
     full = [t for t in tensors if t.numel()]
     if not full:
-        return [torch.zeros((), dtype=_precise(t), device=t.device) for t in tensors]
-    exact = _precise(full[0])
+        return [torch.zeros((), dtype=precise(t), device=t.device) for t in tensors]
+    exact = precise(full[0])
     if 2 < p < math.inf:  # in float32, small weights to a high power are nothing
         wide = torch.complex128 if full[0].is_complex() else torch.float64
         found = [norm.to(exact) for norm in torch._foreach_norm(full, p, dtype=wide)]
     else:
-        found = list(torch._foreach_norm(full, p, dtype=exact if _half(full) else None))
+        found = list(torch._foreach_norm(full, p, dtype=exact if full[0].dtype.itemsize == 2 else None))
     if len(full) == len(tensors):
         return found
     each = iter(found)
@@ -220,12 +220,9 @@ def _joined(vectors: Sequence[Tensor], like: Sequence[Tensor]) -> Tensor:
     return torch.cat([v.to(like[0].device, widest) for v in vectors])
 
 
-def _half(tensors: Sequence[Tensor]) -> bool:
-    return any(t.dtype in (torch.float16, torch.bfloat16) for t in tensors)
-
-
-def _precise(t: Tensor) -> torch.dtype:
-    return torch.float32 if t.dtype in (torch.float16, torch.bfloat16) else t.abs().dtype if t.is_complex() else t.dtype
+def precise(t: Tensor) -> torch.dtype:
+    """The real dtype, of float32 or more, in which a tensor's norm is taken."""
+    return torch.promote_types(t.real.dtype, torch.float32)
 
 
 Climb = Callable[[Sequence[Part], bool], tuple[Tensor, Tensor | None]]

@@ -14,19 +14,16 @@ from torch.optim import Optimizer
 
 from samson.optim.ascent import Ascent, Climb, Part, climb
 from samson.optim.delegation import OptimizerWrapper
-from samson.optim.groups import check_policy, check_settings, linked_model, names_by_parameter, radius
-from samson.optim.memory import Metadata, Workspace, metadata
+from samson.optim.groups import check_policy, linked_model, names_by_parameter
+from samson.optim.memory import Workspace
 from samson.optim.rules import AscentRule, Rule
 from samson.optim.sharding import ProcessGroups, is_sharded, local, process_groups, refuse_flat_shards, reshard
 
 Direction = Callable[[Tensor], Tensor | None]
 """Gives what a parameter climbs along, to be used up; None leaves it where it is."""
 
-Planned = tuple[Tensor, bool, ProcessGroups, bool]
-"""A parameter, whether it is scaled, the process groups over which it is split, and whether it is a DTensor."""
-
-Plan = tuple[AscentRule, list[Tensor], list[Planned]]
-"""A rule and a group's parameters, and what follows from them."""
+Plan = list[tuple[Tensor, bool, ProcessGroups]]
+"""A group's parameters, each with whether it is scaled, and the process groups over which it is split."""
 
 
 class Climber(OptimizerWrapper):
@@ -80,7 +77,7 @@ class Climber(OptimizerWrapper):
         for group in groups:
             for key, value in self.rule.group_settings().items():
                 group.setdefault(key, value)
-        self._plans: dict[int, Plan] = {}
+        self._plans: dict[int, tuple[AscentRule, list[Tensor], Plan]] = {}
         self._read_parameters()
         check_policy(self.rule, groups, self._names)
         if any(
@@ -99,7 +96,7 @@ class Climber(OptimizerWrapper):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimizer; it may bring settings of the rule, and `perturb`."""
-        check_settings(self.rule, param_group)  # before the group is there
+        self.rule.within(param_group)  # checked before the group is there
         super().add_param_group(param_group)
         self._read_groups()
 
@@ -132,40 +129,31 @@ class Climber(OptimizerWrapper):
         parts: list[Part] = []
         for number, group in enumerate(self._perturbed_groups()):
             of_group = rule.within(group)
-            found: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor], list[Metadata]]] = {}
-            for p, scaled, split_over, split in self._plan(number, of_group, group["params"]):
+            found: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor]]] = {}
+            for p, scaled, split_over in self._plan(number, of_group, group["params"]):
                 along = direction(p)
-                if along is None:
-                    continue
-                weight = local(p) if split else p
-                own = metadata(weight)
-                kind = (scaled, own.dtype, own.device, split_over)
-                lists = found.get(kind) or found.setdefault(kind, ([], [], []))
-                lists[0].append(weight)
-                lists[1].append(local(along) if split else along)
-                lists[2].append(own)
-            for kind, (weights, directions, owned) in found.items():
-                workspace = self._workspace((number, *kind), weights, owned)
-                parts.append(Part(of_group, radius(group), kind[0], weights, directions, workspace, kind[3]))
+                if along is not None:
+                    weight = local(p)
+                    kind = (scaled, weight.dtype, weight.device, split_over)
+                    weights, directions = found.get(kind) or found.setdefault(kind, ([], []))
+                    weights.append(weight)
+                    directions.append(local(along))
+            for kind, (weights, directions) in found.items():
+                space = self._workspaces.get((number, *kind))
+                if space is None or not space.fits(weights):
+                    space = Workspace(weights, scaled=kind[0] and not self.compiled)
+                    self._workspaces[number, *kind] = space
+                parts.append(Part(of_group, rule.radius(group), kind[0], weights, directions, space, kind[3]))
         return parts
 
-    def _workspace(self, key: tuple[Any, ...], weights: list[Tensor], owned: list[Metadata]) -> Workspace:
-        """The part's memory, made anew when its weights have other metadata."""
-        known = self._workspaces.get(key)
-        if known is None or known.metadata != owned:
-            known = self._workspaces[key] = Workspace(weights, scaled=key[1] and not self.compiled)
-        return known
-
-    def _plan(self, number: int, rule: AscentRule, parameters: list[Tensor]) -> list[Planned]:
+    def _plan(self, number: int, rule: AscentRule, parameters: list[Tensor]) -> Plan:
         """What is the same in every step, made anew where the rule's settings or the parameters changed."""
         known = self._plans.get(number)
         if known is None or known[1] is not parameters:
             self._read_parameters()  # Accelerate puts sharded parameters in the place of those the group was made with
         if known is None or known[0] != rule or known[1] is not parameters or len(known[2]) != len(parameters):
-            planned = [
-                (p, rule.scales_tensor(self._names.get(p, ""), p), process_groups(p), is_sharded(p)) for p in parameters
-            ]
-            known = self._plans[number] = rule, parameters, planned
+            plan = [(p, rule.scales_tensor(self._names.get(p, ""), p), process_groups(p)) for p in parameters]
+            known = self._plans[number] = rule, parameters, plan
         return known[2]
 
     def _rates_are_zero(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from samson.optim.ascent import SMALLEST, Climb, Part, climb
+from samson.optim.ascent import SMALLEST, Climb, Part, climb, precise
 from samson.optim.rules import FastScale, fast_scale
 
 
@@ -52,7 +52,7 @@ def _fused(
     ]
     squares = []
     for w, g, _, form, _, c in flat:
-        square = (_numerator(w, form) * g.to(_precise(w))).square().sum()
+        square = (_numerator(w, form) * g.to(precise(w))).square().sum()
         squares.append(square if c is None else square * c * c)
     norm = torch.stack(squares).sum().sqrt()
     finite = norm.isfinite()
@@ -60,8 +60,8 @@ def _fused(
     for w, g, copy, form, rho, c in flat:
         step = rho.to(norm.dtype) / (norm + SMALLEST)
         step = step if c is None else step * c * c
-        step = torch.where(step.isfinite(), step, 0.0).to(_precise(w))
-        epsilon = torch.where(finite, _numerator(w, form).square() * g.to(_precise(w)) * step, 0.0)
+        step = torch.where(step.isfinite(), step, 0.0).to(precise(w))
+        epsilon = torch.where(finite, _numerator(w, form).square() * g.to(precise(w)) * step, 0.0)
         if measure:
             lengths.append(epsilon.square().sum())
         # A plain copy is taken for the argument itself, and may be read only after the addition.
@@ -71,7 +71,7 @@ def _fused(
 
 
 def _numerator(w: Tensor, form: FastScale | None) -> Tensor:
-    exact = w.to(_precise(w))
+    exact = w.to(precise(w))
     if form is None:
         return torch.ones((), dtype=exact.dtype, device=w.device)
     return form.numerator(exact.abs(), form.eta)
@@ -80,7 +80,7 @@ def _numerator(w: Tensor, form: FastScale | None) -> Tensor:
 def _factor(w: Tensor, form: FastScale | None) -> Tensor | None:
     if form is None or form.p is None:
         return None
-    size = w.to(_precise(w)).abs()
+    size = w.to(precise(w)).abs()
     if form.p == math.inf:
         size = size.max()
     elif form.p == 2:
@@ -88,7 +88,3 @@ def _factor(w: Tensor, form: FastScale | None) -> Tensor | None:
     else:
         size = size.pow(form.p).sum().pow(1 / form.p)
     return form.factor(size)
-
-
-def _precise(w: Tensor) -> torch.dtype:
-    return torch.promote_types(w.dtype, torch.float32)

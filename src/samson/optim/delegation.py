@@ -9,6 +9,11 @@ import torch
 from torch.optim import Optimizer
 
 
+def _of_base(name: str) -> Any:
+    """An attribute that is the base optimizer's own."""
+    return property(lambda self: getattr(self.base, name), lambda self, value: setattr(self.base, name, value))
+
+
 class OptimizerWrapper(Optimizer):
     """A `torch.optim.Optimizer` whose `param_groups`, `state` and `defaults` are the base optimizer's own objects.
 
@@ -43,23 +48,8 @@ class OptimizerWrapper(Optimizer):
     def param_groups(self, value: list[dict[str, Any]]) -> None:
         self.base.param_groups = value
 
-    @property
-    def state(self) -> Any:
-        """The base optimizer's state."""
-        return self.base.state
-
-    @state.setter
-    def state(self, value: Any) -> None:
-        self.base.state = value
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """The base optimizer's defaults."""
-        return self.base.defaults
-
-    @defaults.setter
-    def defaults(self, value: dict[str, Any]) -> None:
-        self.base.defaults = value
+    state = _of_base("state")
+    defaults = _of_base("defaults")
 
     @property
     def _step_supports_amp_scaling(self) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from samson.optim.ascent import norms
-from samson.optim.rules import NAMELESS, AscentRule, Rule, ScalingRule, check_radius
+from samson.optim.rules import NAMELESS, Rule, ScalingRule, require_ascent
 
 _MODELS = WeakTensorKeyDictionary()
 
@@ -83,32 +83,6 @@ def names_by_parameter(groups: Iterable[dict[str, Any]], model: nn.Module | None
     return names
 
 
-def radius(group: dict[str, Any]) -> float | Tensor:
-    """A parameter group's ρ: the one place where it is read.
-
-    A ρ that is a tensor (so that compiled code need not be compiled again when it changes) is not checked: looking
-    at it would wait for the device.
-
-    Raises:
-        ValueError: If ρ is out of its range.
-    """
-    rho: float | Tensor = group["rho"]
-    if not isinstance(rho, Tensor):
-        check_radius(rho)
-    return rho
-
-
-def check_settings(rule: Rule, group: dict[str, Any]) -> None:
-    """Refuse a group's own settings of a rule that are out of their range.
-
-    Raises:
-        ValueError: Names the setting and its range.
-    """
-    rule.within(group)
-    if "rho" in group:
-        radius(group)
-
-
 def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tensor, str]) -> None:
     """Refuse settings out of their range, and a scaling rule that would scale nothing and so be SAM in silence.
 
@@ -117,7 +91,7 @@ def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tenso
     """
     active = [group for group in groups if group.get("perturb", True)]
     for group in active:
-        check_settings(rule, group)
+        rule.within(group)
     if not isinstance(rule, ScalingRule):
         return
     parameters = [p for group in active for p in group["params"]]
@@ -132,17 +106,6 @@ def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tenso
             f"`policy` {rule.policy!r} picks none of the {len(parameters)} perturbed tensors, so {kind} would silently "
             "be SAM. Use another policy, or SAM."
         )
-
-
-def require_ascent(rule: Rule) -> AscentRule:
-    """The rule, if it is one that climbs.
-
-    Raises:
-        TypeError: If it is not.
-    """
-    if not isinstance(rule, AscentRule):
-        raise TypeError(f"`rule` must be an ascent rule such as SAMSON(rho=0.5), got {rule!r}.")
-    return rule
 
 
 def scales(rule: Rule, named_weights: Iterable[tuple[str, Tensor]]) -> list[Tensor]:

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from samson.optim.climber import Climber, gradient
-from samson.optim.groups import require_ascent
 from samson.optim.memory import Copies
 from samson.optim.norm_statistics import frozen_statistics
-from samson.optim.rules import AscentRule
+from samson.optim.rules import AscentRule, require_ascent
 from samson.optim.sharding import ProcessGroups, local, over_all, process_groups
 
 ADAPTIVE = "adaptive"

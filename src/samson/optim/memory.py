@@ -52,6 +52,10 @@ class Workspace:
             numbers = torch.arange(len(rows)).repeat_interleave(torch.tensor(rows), output_size=sum(rows))
             self._row = numbers.to(like.device)
 
+    def fits(self, weights: list[Tensor]) -> bool:
+        """Whether this is memory for these weights."""
+        return self.metadata == [metadata(w) for w in weights]
+
     @torch.no_grad()
     def save(self, weights: list[Tensor]) -> None:
         """Copy the weights."""

@@ -14,11 +14,10 @@ from samson.optim import reuse
 from samson.optim.ascent import Ascent
 from samson.optim.climber import Climber
 from samson.optim.directions import DIRECTIONS, remember_gradients, require_momentum
-from samson.optim.groups import radius, require_ascent
 from samson.optim.memory import Copies
 from samson.optim.modes import Modes
 from samson.optim.norm_statistics import frozen_statistics
-from samson.optim.rules import NoiseInjection, Rule
+from samson.optim.rules import NoiseInjection, Rule, require_ascent
 from samson.optim.sharding import local, reshard
 
 STEPS = "sharpness_steps"
@@ -251,7 +250,7 @@ class SharpnessAware(Climber):
     @contextmanager
     def _injected(self, rule: NoiseInjection, model: nn.Module | None) -> Iterator[None]:
         groups = self._perturbed_groups()
-        shares = {p: radius(group) for group in groups for p in group["params"] if rule.moves(p)}
+        shares = {p: rule.radius(group) for group in groups for p in group["params"] if rule.moves(p)}
         self._copies.take([local(p) for p in shares])
         try:
             rule.displace(shares, step=self.base.param_groups[0]["injections"])

@@ -1,7 +1,16 @@
 """Rules: how weights are perturbed before a gradient is taken. One formula a file, its fast form beside it."""
 
 from samson.optim.rules._asam import ASAM
-from samson.optim.rules._base import AscentRule, FastScale, Norms, Rule, ScalingRule, check_radius, fast_scale
+from samson.optim.rules._base import (
+    AscentRule,
+    FastScale,
+    Norms,
+    Rule,
+    ScalingRule,
+    fast_scale,
+    require,
+    require_ascent,
+)
 from samson.optim.rules._noise_injection import NoiseInjection
 from samson.optim.rules._policies import NAMELESS
 from samson.optim.rules._sam import SAM
@@ -22,6 +31,7 @@ __all__ = [
     "Norms",
     "Rule",
     "ScalingRule",
-    "check_radius",
     "fast_scale",
+    "require",
+    "require_ascent",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, Self
 
@@ -31,18 +31,32 @@ class Rule:
     rho: float = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        check_radius(self.rho)
+        self.radius({})
 
     def group_settings(self) -> dict[str, Any]:
         """What every parameter group holds for itself, with this rule's values."""
         return {"rho": self.rho}
 
-    def within(self, group: dict[str, Any]) -> Self:
+    def radius(self, group: Mapping[str, Any]) -> float | Tensor:
+        """A parameter group's ρ, this rule's own where it has none: read nowhere else.
+
+        A tensor (with which compiled code is not compiled again when ρ changes) is not checked: that would wait for
+        the device.
+
+        Raises:
+            ValueError: If ρ is out of its range.
+        """
+        rho: float | Tensor = group.get("rho", self.rho)
+        require(isinstance(rho, Tensor) or 0 <= rho < math.inf, "rho", "≥ 0 and finite", rho)
+        return rho
+
+    def within(self, group: Mapping[str, Any]) -> Self:
         """This rule with a parameter group's own settings, ρ excepted.
 
         Raises:
-            ValueError: If a setting is out of its range.
+            ValueError: If a setting or ρ is out of its range.
         """
+        self.radius(group)
         return self
 
 
@@ -63,8 +77,9 @@ class AscentRule(Rule):
 
     rho: float
 
-    def within(self, group: dict[str, Any]) -> Self:
+    def within(self, group: Mapping[str, Any]) -> Self:
         """This rule with a parameter group's own settings (under the names of its fields), ρ excepted."""
+        super().within(group)
         own = {f.name: group[f.name] for f in fields(self) if f.name != "rho" and group.get(f.name) is not None}
         return replace(self, **own) if own else self
 
@@ -138,13 +153,15 @@ def fast_scale(rule: AscentRule) -> FastScale | None:
     return rule.fast() if scale is fast else None
 
 
-def check_radius(rho: float) -> None:
-    """Refuse a ρ that is out of its range.
+def require_ascent(rule: Rule) -> AscentRule:
+    """The rule, if it is one that climbs.
 
     Raises:
-        ValueError: If `rho` is negative or not finite.
+        TypeError: If it is not.
     """
-    require(0 <= rho < math.inf, "rho", "≥ 0 and finite", rho)
+    if not isinstance(rule, AscentRule):
+        raise TypeError(f"`rule` must be an ascent rule such as SAMSON(rho=0.5), got {rule!r}.")
+    return rule
 
 
 def require(holds: bool, name: str, must: str, value: object) -> None:
