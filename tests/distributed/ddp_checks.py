@@ -18,6 +18,7 @@ from tests.distributed.checkpoints import resume
 from tests.distributed.harness import Checks, bits, contents, distance, everywhere, main
 from tests.distributed.methods import ALL, make_net, part_of, train
 from tests.distributed.methods import make_batch as make_net_batch
+from tests.optim.reference import CASES, Loop, mixed
 
 check = Checks()
 RULE = SAMSON(rho=0.3)
@@ -209,35 +210,15 @@ def own_ascents_communicate_no_gradient_in_the_first_pass(form: str) -> None:
 
 
 def reference(own: bool, steps: int) -> dict[str, Tensor]:
-    """SAMSON on two processes' batches in one process, in plain torch; without `own` both climb along the mean."""
-    model = make_model()
-    names = [name for name, _ in model.named_parameters()]
-    w = {name: p.detach().clone() for name, p in model.named_parameters()}
-    speed = {name: torch.zeros_like(value) for name, value in w.items()}
-
-    def gradient(at: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        leaves = {name: value.clone().requires_grad_() for name, value in at.items()}
-        buffers = {name: b.clone() for name, b in model.named_buffers()}
-        loss = nn.functional.cross_entropy(torch.func.functional_call(model, leaves | buffers, batch[0]), batch[1])
-        return dict(zip(names, torch.autograd.grad(loss, list(leaves.values())), strict=True))
-
-    def mean(gradients: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return {name: (gradients[0][name] + gradients[1][name]) / 2 for name in names}
-
-    def climb(g: dict[str, Tensor]) -> dict[str, Tensor]:
-        t = {n: (w[n].abs() + 0.01) / w[n].abs().max() if "weight" in n else torch.ones_like(w[n]) for n in names}
-        norm = sum(((t[n] * g[n]) ** 2).sum() for n in names).sqrt()
-        return {n: w[n] + 0.3 * t[n] ** 2 * g[n] / norm for n in names}
-
+    """SAMSON on two processes' batches in one process; without `own` both climb along the mean gradient."""
+    loop = Loop(lr=0.05, decay=0.0)
     for step in range(steps):
         batches = [make_batch(torch.float64, 2 * step + rank) for rank in range(2)]
-        clean = [gradient(w, batch) for batch in batches]
-        along = clean if own else [mean(clean)] * 2
-        g = mean([gradient(climb(a), batch) for a, batch in zip(along, batches, strict=True)])
-        for n in names:
-            speed[n] = 0.9 * speed[n] + g[n]
-            w[n] = w[n] - 0.05 * speed[n]
-    return w
+        clean = [loop.gradient(loop.w, batch) for batch in batches]
+        along = clean if own else [mixed(0.5, *clean)] * 2
+        points = [loop.climbed(CASES["samson"], g) for g in along]
+        loop.descend(mixed(0.5, *(loop.gradient(w, batch) for w, batch in zip(points, batches, strict=True))))
+    return dict(zip(loop.names, loop.w, strict=True))
 
 
 @check.for_each(["synchronised", "own"])

@@ -9,18 +9,18 @@ from torch import nn
 
 from samson import ASAM, SAM, SAMSON, Lookbehind, NoiseInjection, SharpnessAware, WeightClipping, param_groups
 from samson.noise import Gaussian
-from samson.optim import Rule
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
-from tests.optim.test_modes import LR, MOMENTUM, Loop, agrees, every_rule
+from tests.optim.reference import DECAY, LR, MOMENTUM, Case, Loop
+from tests.optim.test_modes import agrees, every_rule
 
 
 def sgd(model: nn.Module) -> torch.optim.SGD:
-    return torch.optim.SGD(param_groups(model), lr=LR, momentum=MOMENTUM)
+    return torch.optim.SGD(param_groups(model), lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
 
 
-def run(rule: Rule, k: int, alpha: float | str, steps: int = 5) -> list[torch.Tensor]:
+def run(case: Case, k: int, alpha: float | str, steps: int = 5) -> list[torch.Tensor]:
     model = make_model()
-    optimizer = Lookbehind(sgd(model), rule, k, alpha)
+    optimizer = Lookbehind(sgd(model), case.rule, k, alpha)
     for seed in range(steps):
         optimizer.step(closure_for(model, optimizer, make_batch(seed=seed)))
     return [p.detach() for p in model.parameters()]
@@ -33,7 +33,7 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @every_rule
 @pytest.mark.parametrize("alpha", [0.3, "adaptive"])
-def test_it_is_the_algorithm(rule: Rule, alpha: float | str) -> None:
+def test_it_is_the_algorithm(case: Case, alpha: float | str) -> None:
     loop = Loop()
     for i in range(5):
         batch = make_batch(seed=i)
@@ -42,7 +42,7 @@ def test_it_is_the_algorithm(rule: Rule, alpha: float | str) -> None:
         first = None
         for _ in range(3):
             loop.w = up  # ε is taken at φ′
-            up = loop.climbed(rule, loop.gradient(up, batch))
+            up = loop.climbed(case, loop.gradient(up, batch))
             loop.w = list(fast)
             loop.descend(loop.gradient(up, batch))
             fast = loop.w
@@ -51,16 +51,16 @@ def test_it_is_the_algorithm(rule: Rule, alpha: float | str) -> None:
         if alpha == "adaptive":
             shares = [(cosine(f - s, w - s) + 1) / 2 for s, f, w in zip(slow, first, fast, strict=True)]
         loop.w = [s + a * (w - s) for s, a, w in zip(slow, shares, fast, strict=True)]
-    assert agrees(run(rule, 3, alpha), loop.w, run(rule, 2, alpha), run(rule, 3, 1.0))
+    assert agrees(run(case, 3, alpha), loop.w, run(case, 2, alpha), run(case, 3, 1.0))
 
 
 @every_rule
-def test_one_step_and_no_return_is_sharpness_aware_bitwise(rule: Rule) -> None:
+def test_one_step_and_no_return_is_sharpness_aware_bitwise(case: Case) -> None:
     ends = []
     for make in (
-        lambda base: Lookbehind(base, rule, k=1, alpha=1.0),
-        lambda base: SharpnessAware(base, rule),
-        lambda base: Lookbehind(base, rule, k=1, alpha=0.9),
+        lambda base: Lookbehind(base, case.rule, k=1, alpha=1.0),
+        lambda base: SharpnessAware(base, case.rule),
+        lambda base: Lookbehind(base, case.rule, k=1, alpha=0.9),
     ):
         model = make_model(torch.float32)
         optimizer = make(sgd(model))

@@ -108,6 +108,7 @@ def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tenso
         )
 
 
+@torch.no_grad()
 def scales(rule: Rule, named_weights: Iterable[tuple[str, Tensor]]) -> list[Tensor]:
     """The elementwise scale T of a rule's ball ‖T⁻¹ε‖₂ ≤ ρ, for each weight; 1 where its policy leaves T alone.
 
