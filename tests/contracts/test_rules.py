@@ -16,7 +16,7 @@ from samson.optim.ascent import Part, climb
 from samson.optim.compiled import compiled_climb
 from samson.optim.memory import Workspace
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
-from tests.optim.reference import CASES, DECAY, LR, MOMENTUM, Case, Loop, apart
+from tests.optim.reference import CASES, DECAY, LR, MOMENTUM, Case, Loop, Switching, apart
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -86,19 +86,8 @@ def test_radius_zero_is_the_base_optimizer_bitwise(case: Case) -> None:
 
 @every_case
 def test_learning_rate_zero_leaves_the_weights_alone(case: Case) -> None:
-    class TwoHeads(nn.Module):
-        """A model whose second head has a gradient in every other pass only."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b, self.passes = nn.Linear(4, 3), nn.Linear(4, 3), 0
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.passes += 1
-            return self.a(x) + (self.b(x) if self.passes % 2 == first else 0)
-
-    for first in (0, 1):
-        model = TwoHeads()
+    for passes in (0, 1):
+        model = Switching(passes)
         before = snapshot(model)
         optimizer = wrapped(model, case.rule, lr=0.0)
         x, y = torch.randn(8, 4), torch.randint(3, (8,))

@@ -10,13 +10,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from samson import ASAM, SAM, SAMSON, Lookbehind, NoiseInjection, SharpnessAware, param_groups
+from samson import ASAM, SAM, SAMSON, NoiseInjection, SharpnessAware, param_groups
 from samson.noise import Gaussian
 from tests.conftest import Batch, make_batch, make_model
 from tests.distributed import harness, methods
 from tests.distributed.checkpoints import resume
 from tests.distributed.harness import Checks, bits, contents, distance, everywhere, main
-from tests.distributed.methods import ALL, make_net, part_of, train
+from tests.distributed.methods import ALL, MODES, make_net, part_of, train
 from tests.distributed.methods import make_batch as make_net_batch
 from tests.optim.reference import CASES, Loop, mixed
 
@@ -111,37 +111,11 @@ def both_ways_of_use_give_the_same_bits(ascent: str) -> None:
 
 @check.add
 def replicas_that_differ_would_be_noticed() -> None:
-    """A second pass without synchronisation, weights that are not restored, weights restored by subtraction."""
     ddp = replicate(make_model(torch.float32))
     with ddp.no_sync():
         optimizer = wrap(ddp)
         Form("closure").step(ddp, optimizer, own_batch(0))
     assert not same_everywhere(ddp, optimizer)
-
-    for restore in (False, True):
-        ddp = replicate(make_model(torch.float32))
-        base = sgd(ddp)
-        for step in range(20):
-            textbook_step(ddp, base, own_batch(step), restore)
-        assert not same_everywhere(ddp, base)
-
-
-def textbook_step(ddp: nn.Module, base: torch.optim.Optimizer, batch: Batch, restore: bool) -> None:
-    """SAM along each process's own gradient, as it is often written: the perturbation is subtracted again."""
-    with ddp.no_sync():
-        loss_of(ddp, batch).backward()
-    parameters = list(ddp.parameters())
-    norm = torch.stack([p.grad.norm() for p in parameters]).norm()
-    with torch.no_grad():
-        steps = [0.1 * p.grad / norm for p in parameters]
-        torch._foreach_add_(parameters, steps)
-    base.zero_grad()
-    loss_of(ddp, batch).backward()
-    if restore:
-        with torch.no_grad():
-            torch._foreach_sub_(parameters, steps)
-    base.step()
-    base.zero_grad()
 
 
 @contextmanager
@@ -272,15 +246,8 @@ def noise_is_the_same_in_every_process() -> None:
     assert everywhere(distance(other, alone) > 0) == [False, True]  # another draw would be noticed
 
 
-IN_REPLICAS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
-    "previous": lambda ddp: wrap(ddp, ascent="previous"),
-    "momentum": lambda ddp: wrap(ddp, ascent="momentum"),
-    "reuse": lambda ddp: wrap(ddp, every=3, reuse=0.5),
-    "mix": lambda ddp: wrap(ddp, mix=0.5),
-    "noise": lambda ddp: wrap(ddp, NoiseInjection(Gaussian(0.1)), mix=0.5),
+IN_REPLICAS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = MODES | {
     "own-every": lambda ddp: wrap(ddp, own_ascent=True, every=3),
-    "lookbehind": lambda ddp: Lookbehind(sgd(ddp), SAMSON(rho=0.1), k=2, alpha=0.5, model=ddp),
-    "lookbehind-adaptive": lambda ddp: Lookbehind(sgd(ddp), SAMSON(rho=0.1), k=2, alpha="adaptive", model=ddp),
 }
 
 

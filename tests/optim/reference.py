@@ -90,3 +90,16 @@ def mixed(share: float, one: Values, other: Values) -> Values:
 
 def apart(one: Values, other: Values) -> float:
     return max(float((a.detach() - b).abs().max()) for a, b in zip(one, other, strict=True))
+
+
+class Switching(nn.Module):
+    """One pass uses one head, the next the other: each has a gradient in every other pass only."""
+
+    def __init__(self, passes: int = 0) -> None:
+        super().__init__()
+        self.body, self.heads = nn.Linear(4, 4), nn.ModuleList([nn.Linear(4, 3) for _ in range(2)])
+        self.passes = passes
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        return self.heads[(self.passes - 1) % 2](self.body(x))

@@ -1,14 +1,13 @@
 """Mixed precision: autocast regions, gradient scaling, accumulation and clipping, each against the plain loop."""
 
 import warnings
-from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
 from samson import SAM, SAMSON, Lookbehind, SharpnessAware, param_groups
-from tests.conftest import equal, make_batch, make_model, snapshot
+from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 
 
 def pair(dtype: torch.dtype = torch.float32, rho: float = 0.5) -> tuple[nn.Sequential, SharpnessAware]:
@@ -22,39 +21,6 @@ def loss_of(model: nn.Module, batch: tuple) -> torch.Tensor:
 
 def autocast() -> torch.autocast:
     return torch.autocast("cpu", dtype=torch.bfloat16)
-
-
-def one_region(model: nn.Module, optimizer: SharpnessAware, batch: tuple) -> None:
-    with autocast():
-        loss_of(model, batch).backward()
-        with optimizer.perturbed(model):
-            loss_of(model, batch).backward()
-
-
-def two_regions(model: nn.Module, optimizer: SharpnessAware, batch: tuple) -> None:
-    with autocast():
-        loss = loss_of(model, batch)
-    loss.backward()
-    with optimizer.perturbed(model):
-        with autocast():
-            loss = loss_of(model, batch)
-        loss.backward()
-
-
-def train(way: Callable[..., None]) -> dict[str, torch.Tensor]:
-    model, optimizer = pair()
-    for seed in range(4):
-        optimizer.zero_grad()
-        way(model, optimizer, make_batch(torch.float32, seed))
-        optimizer.step()
-    return snapshot(model)
-
-
-def test_one_autocast_region_is_as_good_as_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    good = train(two_regions)
-    assert equal(train(one_region), good)
-    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: None)
-    assert not equal(train(one_region), good)  # with cached casts the second pass sees the old weights
 
 
 def test_a_closure_may_run_inside_autocast() -> None:
@@ -160,6 +126,23 @@ def test_a_closure_and_a_scaler_are_refused(kind: type) -> None:
         scaler.step(optimizer, closure)  # past the scaler's own check, which sees keywords alone
     with pytest.raises(RuntimeError, match="[Cc]losure"):
         scaler.step(optimizer, closure=closure)
+
+
+def test_a_step_after_a_refusal_or_a_question_is_a_new_one() -> None:
+    """Trainers ask for `_step_supports_amp_scaling` too, when they clip in a closure."""
+    model, optimizer = pair()
+    closure = closure_for(model, optimizer, make_batch(torch.float32))
+
+    def asking() -> torch.Tensor:
+        assert not optimizer._step_supports_amp_scaling
+        return closure()
+
+    assert not optimizer._step_supports_amp_scaling
+    with pytest.raises(RuntimeError, match="give no closure"):
+        optimizer.step(closure)
+    for _ in range(2):
+        optimizer.step(asking)
+    assert "_scaler_steps" not in optimizer.__getstate__() | optimizer.state_dict()
 
 
 def test_a_fused_base_does_not_show_through() -> None:

@@ -58,25 +58,20 @@ def test_a_compiled_model_is_not_compiled_again() -> None:
     assert counting.graphs > graphs[-1]
 
 
-def parts(rule: Rule, dtype: torch.dtype, seed: int = 0, fast: bool = True, rho: object = None) -> list[Part]:
-    generator = torch.Generator().manual_seed(seed)
+def parts(rule: Rule, dtype: torch.dtype, fast: bool = True, rho: object = None, wide: bool = False) -> list[Part]:
+    """The same numbers for the same dtype; `wide` holds them in float64."""
+    generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+        return drawn.double() if wide else drawn
 
     scaled = [draw(70, 3), draw(130)] if not isinstance(rule, SAM) else []
-    plain = [draw(5), draw(64, 2)]
+    rho = rule.rho if rho is None else rho
     return [
-        Part(
-            rule,
-            rule.rho if rho is None else rho,
-            s,
-            weights,
-            [draw(*w.shape) for w in weights],
-            Workspace(weights, s and fast),
-        )
-        for weights, s in ((scaled, True), (plain, False))
-        if weights
+        Part(rule, rho, s, some, [draw(*w.shape) for w in some], Workspace(some, s and fast))
+        for some, s in ((scaled, True), ([draw(5), draw(64, 2)], False))
+        if some
     ]
 
 
@@ -115,18 +110,7 @@ def test_climb_and_restore_compile_whole(rule: Rule, fast: bool) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_compiled_climb_is_as_exact_as_the_eager_one(rule: Rule, dtype: torch.dtype) -> None:
     """Both against the climb in float64 from the same numbers: within the rounding of the last addition."""
-    eager, fused = parts(rule, dtype), parts(rule, dtype)
-    exact = [
-        Part(
-            p.rule,
-            p.rho,
-            p.scaled,
-            w := [x.double() for x in p.weights],
-            [g.double() for g in p.directions],
-            Workspace(w, p.scaled),
-        )
-        for p in eager
-    ]
+    eager, fused, exact = parts(rule, dtype), parts(rule, dtype), parts(rule, dtype, wide=True)
     before = [w.clone() for w in moved(eager)]
     climb(exact)
     climb(eager)

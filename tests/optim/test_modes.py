@@ -2,12 +2,13 @@
 
 import copy
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
-from samson import SAM, SAMSON, NoiseInjection, SharpnessAware, norm_layers, param_groups
+from samson import SAM, SAMSON, Lookbehind, NoiseInjection, SharpnessAware, norm_layers, param_groups
 from samson.noise import Gaussian
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 from tests.optim.reference import CASES, DECAY, LR, MOMENTUM, Case, Loop, Values, apart, mixed, product
@@ -193,39 +194,47 @@ def test_norm_layers_alone(batch: tuple) -> None:
         param_groups(nn.Linear(2, 2), perturb=norm_layers)
 
 
-CHEAP = {
-    "previous": {"ascent": "previous"},
-    "momentum": {"ascent": "momentum"},
-    "every": {"every": 3},
-    "reuse": {"every": 3, "reuse": 0.5},
-    "mix": {"mix": 0.5},
+def sharp(rule: object = SAMSON(rho=0.5), **modes: object) -> Callable[[torch.optim.Optimizer], torch.optim.Optimizer]:
+    return lambda base: SharpnessAware(base, rule, **modes)
+
+
+RESUMED = {
+    "plain": sharp(),
+    "previous": sharp(ascent="previous"),
+    "momentum": sharp(ascent="momentum"),
+    "every": sharp(every=3),
+    "reuse": sharp(every=3, reuse=0.5),
+    "mix": sharp(mix=0.5),
+    "noise": sharp(NoiseInjection(Gaussian(0.2), seed=5)),
+    "lookbehind": lambda base: Lookbehind(base, SAMSON(rho=0.1), k=2),
 }
 
 
-@pytest.mark.parametrize("modes", CHEAP.values(), ids=CHEAP)
+@pytest.mark.parametrize("wrap", RESUMED.values(), ids=RESUMED)
 @pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.AdamW])
-def test_resuming_is_bit_exact(modes: dict, base: type[torch.optim.Optimizer]) -> None:
-    def make(seed: int) -> tuple[nn.Module, SharpnessAware]:
+def test_resuming_copies_and_pickles_are_bit_exact(wrap: Callable, base: type[torch.optim.Optimizer]) -> None:
+    def make(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
         model = make_model(torch.float32, seed)
         settings = {"momentum": 0.9} if base is torch.optim.SGD else {}
-        return model, SharpnessAware(base(param_groups(model), lr=0.01, **settings), SAMSON(rho=0.5), **modes)
+        return model, wrap(base(param_groups(model), lr=0.01, **settings))
 
-    def train(model: nn.Module, optimizer: SharpnessAware, seeds: range) -> dict:
+    def train(model: nn.Module, optimizer: torch.optim.Optimizer, seeds: range) -> dict:
         for seed in seeds:
             optimizer.step(closure_for(model, optimizer, make_batch(torch.float32, seed)))
         return snapshot(model)
 
     model, optimizer = make(0)
     weights, state = train(model, optimizer, range(4)), copy.deepcopy(optimizer.state_dict())
-    copied = copy.deepcopy((model, optimizer))
-    pickled = pickle.loads(pickle.dumps((model, optimizer)))
+    copies = [copy.deepcopy((model, optimizer)), pickle.loads(pickle.dumps((model, optimizer)))]
     end = train(model, optimizer, range(4, 9))
     resumed, again = make(5)
     resumed.load_state_dict(weights)
     again.load_state_dict(state)
     assert equal(train(resumed, again, range(4, 9)), end)
-    for other in (copied, pickled):
-        assert equal(train(*other, range(4, 9)), end)
+    for other, with_it in copies:
+        assert with_it.model is other
+        assert with_it.param_groups[0]["params"][0] is other[0].weight
+        assert equal(train(other, with_it, range(4, 9)), end)
     forgetful, fresh = make(5)
     forgetful.load_state_dict(weights)
     assert not equal(train(forgetful, fresh, range(4, 9)), end)
