@@ -48,12 +48,8 @@ class Climber(OptimizerWrapper):
         self.model = linked_model(parameters) if model is None else model
         self._start()
 
-    def _settings(self) -> dict[str, Any]:
-        """What makes this optimizer, for copies and pickles."""
-        return {name: getattr(self, name) for name in ("base", "rule", "model", "measure", "compiled")}
-
     def __getstate__(self) -> dict[str, Any]:
-        return self._settings()
+        return {name: getattr(self, name) for name in ("base", "rule", "model", "measure", "compiled")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         OptimizerWrapper.__init__(self, state["base"])

@@ -60,10 +60,6 @@ class OptimizerWrapper(Optimizer):
         self._scaler_steps = True
         return False
 
-    def _second_pass_is_over(self) -> None:
-        """The gradients are new, and a scaler still has to unscale them."""
-        self._scaler_steps = self._groups_read = False
-
     def _refuse_scaled_gradients(self, closure: Callable[[], Any] | None) -> None:
         """Refuse to step with gradients that a GradScaler has not unscaled.
 

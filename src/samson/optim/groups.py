@@ -29,7 +29,7 @@ def norm_layers(module: nn.Module, name: str) -> bool:
 def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] | None = None) -> list[dict[str, Any]]:
     """Give a model's parameters as named groups, ready for any `torch.optim` optimizer.
 
-    The names say which tensors a rule scales; the link to the model (kept outside the group, which stays plain)
+    The names say which tensors a rule scales; the link to the model (outside the group, which stays plain)
     lets `SharpnessAware` hold norm statistics still while it perturbs.
 
     Args:

@@ -73,8 +73,8 @@ class Lookbehind(Climber):
         self.k, self.alpha = k, alpha
         super().__init__(base, rule, model, measure=measure, compiled=compiled)
 
-    def _settings(self) -> dict[str, Any]:
-        return super()._settings() | {"k": self.k, "alpha": self.alpha}
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"k": self.k, "alpha": self.alpha}
 
     def _start(self) -> None:
         self._slow = Copies()

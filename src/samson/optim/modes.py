@@ -15,11 +15,7 @@ class Modes:
 
     Args:
         injects: Whether the rule draws the perturbation, so that no direction is needed.
-        ascent: Where the direction comes from: "gradient" (of a first pass), "previous" or "momentum".
-        every: Perturb each k-th step, k ≥ 1.
-        reuse: α ≥ 0 for the steps between.
-        mix: λ from 0 to 1, the weight of the perturbed gradient.
-        own_ascent: Whether each process climbs along its own gradient.
+        ascent: This and the others as for `SharpnessAware`.
 
     Raises:
         ValueError: If a setting is out of its range, or two do not go together.

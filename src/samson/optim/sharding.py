@@ -79,7 +79,7 @@ def draw_whole(noise: Any, weight: Tensor, generator: torch.Generator) -> Tensor
 
 
 def reshard(model: nn.Module | None) -> None:
-    """Let go of gathered weights, which the next pass would otherwise use in place of the changed parts.
+    """Free gathered weights, which the next pass would otherwise use in place of the changed parts.
 
     That is needed where `reshard_after_backward` is off; elsewhere they are gone already.
 

@@ -111,8 +111,8 @@ class SharpnessAware(Climber):
                 f"{type(self.model).__name__}."
             )
 
-    def _settings(self) -> dict[str, Any]:
-        return super()._settings() | {"modes": self.modes}
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"modes": self.modes}
 
     def _start(self) -> None:
         self._inside = self._perturbed_since_step = False
@@ -224,7 +224,9 @@ class SharpnessAware(Climber):
                 yield
                 self._use_clean_gradients(clean)
                 self._perturbed_since_step = True
-                self._second_pass_is_over()
+                self._scaler_steps = self._groups_read = (
+                    False  # the gradients are new: a scaler has yet to unscale them
+                )
             finally:
                 self._inside = False
 
