@@ -1,60 +1,23 @@
 """What every ascent rule promises, checked for each row of the catalogue against a reference written without torch."""
 
-import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
-from samson.optim import RULES, Rule, ascent
+from samson.optim import RULES, Rule, ScalingRule, ascent, scales
 from samson.optim.ascent import Part, climb
-from samson.optim.memory import Room
+from samson.optim.compiled import compiled_climb
+from samson.optim.memory import Workspace
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
+from tests.optim.reference import CASES, DECAY, LR, MOMENTUM, Case, Loop, Switching, apart
 
-Array = np.ndarray
-Scale = Callable[[str, Array], Array | float]
-
-
-@dataclass
-class Case:
-    """A rule and its T, written independently: from a parameter's name and value."""
-
-    rule: Rule
-    scale: Scale
-
-
-def by_name(formula: Callable[[Array], Array | float]) -> Scale:
-    """The authors' policy."""
-    return lambda name, w: formula(w) if "weight" in name else 1.0
-
-
-def samson(eta: float, p: float) -> Callable[[Array], Array | float]:
-    def formula(w: Array) -> Array:
-        size = np.abs(w).max() if p == math.inf else (np.abs(w) ** p).sum() ** (1 / p)
-        return (np.abs(w) + eta) / size if size else np.zeros_like(w)
-
-    return formula
-
-
-CASES = {
-    "sam": Case(SAM(rho=0.1), lambda name, w: 1.0),
-    "asam": Case(ASAM(rho=0.5), by_name(lambda w: np.abs(w) + 0.01)),
-    "asam-all": Case(ASAM(rho=0.5, eta=0.0, policy="all"), lambda name, w: np.abs(w)),
-    "samson": Case(SAMSON(rho=0.3), by_name(samson(0.01, math.inf))),
-    "samson-p2": Case(SAMSON(rho=0.3, p=2), by_name(samson(0.01, 2))),
-    "samson-p3-eta0": Case(SAMSON(rho=0.3, p=3, eta=0.0), by_name(samson(0.0, 3))),
-    "samson-p1.5": Case(SAMSON(rho=0.3, p=1.5), by_name(samson(0.01, 1.5))),
-    "samson-matrices": Case(
-        SAMSON(rho=0.3, policy="matrices"), lambda name, w: samson(0.01, math.inf)(w) if w.ndim >= 2 else 1.0
-    ),
-}
-LR, MOMENTUM, DECAY = 0.1, 0.9, 1e-3
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
@@ -66,61 +29,28 @@ def wrapped(model: nn.Module, rule: Rule, lr: float = LR) -> SharpnessAware:
     return SharpnessAware(torch.optim.SGD(param_groups(model), lr=lr, momentum=MOMENTUM, weight_decay=DECAY), rule)
 
 
-def reference(model: nn.Module, batches: list, rho: float, scale: Scale, perturb: bool = True) -> dict[str, Array]:
-    """Sharpness-aware SGD with momentum in numpy; only the gradient of the loss comes from torch."""
-    names = [name for name, _ in model.named_parameters()]
-    w = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
-    speed = {name: np.zeros_like(value) for name, value in w.items()}
-
-    def gradient(at: dict[str, Array], batch: tuple) -> dict[str, Array]:
-        leaves = {name: torch.tensor(at[name], requires_grad=True) for name in names}
-        buffers = {name: b.clone() for name, b in model.named_buffers()}
-        loss = nn.functional.cross_entropy(torch.func.functional_call(model, leaves | buffers, batch[0]), batch[1])
-        return {n: g.numpy() for n, g in zip(names, torch.autograd.grad(loss, list(leaves.values())), strict=True)}
-
-    for batch in batches:
-        g = gradient(w, batch)
-        if perturb:
-            t = {name: scale(name, w[name]) for name in names}
-            norm = math.sqrt(sum(((t[name] * g[name]) ** 2).sum() for name in names))
-            g = gradient({name: w[name] + rho * t[name] ** 2 * g[name] / (norm + 1e-16) for name in names}, batch)
-        for name in names:
-            speed[name] = MOMENTUM * speed[name] + g[name] + DECAY * w[name]
-            w[name] = w[name] - LR * speed[name]
-    return w
-
-
-def distance(model: nn.Module, other: dict[str, Array]) -> float:
-    return max(float(np.abs(p.detach().numpy() - other[name]).max()) for name, p in model.named_parameters())
-
-
 @every_case
 def test_twenty_steps_equal_the_reference(case: Case) -> None:
     batches = [make_batch(seed=seed) for seed in range(20)]
+
+    def reference(rho: float) -> list[Tensor]:
+        loop = Loop()
+        for batch in batches:
+            loop.descend(loop.gradient(loop.climbed(case, loop.gradient(loop.w, batch), rho), batch))
+        return loop.w
+
     model = make_model()
-    expected = reference(model, batches, case.rule.rho, case.scale)
-    plain = reference(model, batches, case.rule.rho, case.scale, perturb=False)
-    doubled = reference(model, batches, 2 * case.rule.rho, case.scale)
     optimizer = wrapped(model, case.rule)
     for batch in batches:
         optimizer.step(closure_for(model, optimizer, batch))
-    assert distance(model, expected) < 1e-10
+    found = list(model.parameters())
+    assert apart(found, reference(case.rule.rho)) < 1e-10
     # The check can fail: plain SGD, or another radius, is somewhere else.
-    assert distance(model, plain) > 1e-4
-    assert distance(model, doubled) > 1e-4
+    assert apart(found, reference(0.0)) > 1e-4
+    assert apart(found, reference(2 * case.rule.rho)) > 1e-4
 
 
-def test_scaling_biases_too_is_another_method() -> None:
-    batches = [make_batch(seed=seed) for seed in range(20)]
-    model = make_model()
-    other = reference(model, batches, 0.5, lambda name, w: np.abs(w) + 0.01)
-    optimizer = wrapped(model, ASAM(rho=0.5))
-    for batch in batches:
-        optimizer.step(closure_for(model, optimizer, batch))
-    assert distance(model, other) > 1e-3
-
-
-def perturbation(model: nn.Module, optimizer: SharpnessAware) -> dict[str, Array]:
+def perturbation(model: nn.Module, optimizer: SharpnessAware) -> dict[str, np.ndarray]:
     before = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
     with optimizer.perturbed(model):
         return {name: p.detach().numpy() - before[name] for name, p in model.named_parameters()}
@@ -156,19 +86,8 @@ def test_radius_zero_is_the_base_optimizer_bitwise(case: Case) -> None:
 
 @every_case
 def test_learning_rate_zero_leaves_the_weights_alone(case: Case) -> None:
-    class TwoHeads(nn.Module):
-        """A model whose second head has a gradient in every other pass only."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b, self.passes = nn.Linear(4, 3), nn.Linear(4, 3), 0
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.passes += 1
-            return self.a(x) + (self.b(x) if self.passes % 2 == first else 0)
-
-    for first in (0, 1):
-        model = TwoHeads()
+    for passes in (0, 1):
+        model = Switching(passes)
         before = snapshot(model)
         optimizer = wrapped(model, case.rule, lr=0.0)
         x, y = torch.randn(8, 4), torch.randint(3, (8,))
@@ -206,7 +125,7 @@ def parts_of(rule: Rule, weights: list[torch.Tensor], fast: bool = True) -> list
     """The first weight is scaled, where the rule scales at all; the others are not."""
     first = 0 if isinstance(rule, SAM) else 1
     return [
-        Part(rule, rule.rho, scaled, some, [w.grad for w in some], Room(some, scaled and fast))
+        Part(rule, rule.rho, scaled, some, [w.grad for w in some], Workspace(some, scaled and fast))
         for some, scaled in ((weights[:first], True), (weights[first:], False))
         if some
     ]
@@ -267,38 +186,39 @@ def test_complex_weights_use_the_modulus(case: Case) -> None:
     assert np.abs(weight.detach().numpy() - expected).max() < 1e-12
 
 
-@every_case
-def test_resuming_from_a_state_dict_is_bit_exact(case: Case) -> None:
-    def train(model: nn.Module, optimizer: SharpnessAware, seeds: range) -> None:
-        for seed in seeds:
-            optimizer.step(closure_for(model, optimizer, make_batch(torch.float32, seed)))
-
-    straight = make_model(torch.float32)
-    optimizer = wrapped(straight, case.rule)
-    train(straight, optimizer, range(3))
-    weights, state = snapshot(straight), copy.deepcopy(optimizer.state_dict())
-    train(straight, optimizer, range(3, 6))
-    ends = []
-    for saved in (state, {**state, "state": {}}):
-        resumed = make_model(torch.float32, seed=9)
-        resumed.load_state_dict(weights)
-        again = wrapped(resumed, case.rule)
-        again.load_state_dict(saved)
-        train(resumed, again, range(3, 6))
-        ends.append(snapshot(resumed))
-    assert equal(ends[0], snapshot(straight))
-    assert not equal(ends[1], snapshot(straight))  # without momentum it is another training
-
-
 def test_samson_scale_does_not_change_when_a_layer_is_rescaled() -> None:
     w = torch.randn(4, 5, dtype=torch.float64)
-    from samson.optim.ascent import norms
+    for rule, factor in ((SAMSON(eta=0.0), 1), (SAMSON(eta=0.0, p=2), 1), (ASAM(eta=0.0), 4)):
+        [one], [four] = scales(rule, [("weight", w)]), scales(rule, [("weight", 4 * w)])
+        assert torch.allclose(factor * one, four, rtol=1e-12)
 
-    for rule in (SAMSON(eta=0.0), SAMSON(eta=0.0, p=2)):
-        [one], [four] = rule.scale([w], norms), rule.scale([4 * w], norms)
-        assert torch.allclose(one, four, rtol=1e-12)
-    [one], [four] = ASAM(eta=0.0).scale([w], norms), ASAM(eta=0.0).scale([4 * w], norms)
-    assert torch.allclose(4 * one, four, rtol=1e-12)
+
+@every_case
+def test_scales_of_named_weights(case: Case, model: nn.Sequential) -> None:
+    for (name, w), t in zip(model.named_parameters(), scales(case.rule, model.named_parameters()), strict=True):
+        assert np.allclose(t.numpy(), case.scale(name, w.detach().numpy()), rtol=1e-12)
+    if case.rule.scales_tensor("weight", torch.ones(2, 2)):
+        with pytest.raises(ValueError, match="would silently be SAM"):
+            scales(replace(case.rule, policy="authors"), [("bias", torch.ones(2))])
+
+
+@pytest.mark.parametrize("base", [ScalingRule, ASAM, SAMSON])
+def test_the_scale_of_a_subclass_is_the_one_that_is_taken(base: type[ScalingRule]) -> None:
+    """On the path by blocks, on the compiled one and on the plain one, whatever fast form the subclass inherits."""
+
+    @dataclass(frozen=True)
+    class RootASAM(base):
+        def scale(self, weights, norms):
+            return [(w.abs() + self.eta).sqrt() for w in weights]
+
+    assert {f.name: f.default for f in fields(RootASAM)}["rho"] == RootASAM().rho == 0.5  # the command line lists these
+    rule = RootASAM(eta=0.3)
+    for move, fast in ((climb, True), (climb, False), (compiled_climb(), True)):
+        w, g = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
+        t = (w.abs() + 0.3).sqrt()
+        expected = w + rule.rho * t**2 * g / (t * g).norm()
+        move([Part(rule, rule.rho, True, [w], [g], Workspace([w], fast))], False)
+        assert torch.allclose(w, expected, rtol=1e-12)
 
 
 def test_a_high_order_does_not_underflow() -> None:
@@ -306,7 +226,7 @@ def test_a_high_order_does_not_underflow() -> None:
     weight = torch.full((64,), 0.05).requires_grad_()
     weight.grad = torch.ones(64)
     rule = SAMSON(rho=0.1, p=40, eta=0.0)
-    climb([Part(rule, rule.rho, True, [weight], [weight.grad], Room([weight], True))])
+    climb([Part(rule, rule.rho, True, [weight], [weight.grad], Workspace([weight], True))])
     assert torch.allclose(weight - 0.05, torch.full((64,), 0.1 * 64**-0.5 * 64 ** (-1 / 40)), rtol=1e-4)
 
 

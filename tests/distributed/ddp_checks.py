@@ -10,14 +10,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from samson import ASAM, SAM, SAMSON, Lookbehind, NoiseInjection, SharpnessAware, param_groups
+from samson import ASAM, SAM, SAMSON, NoiseInjection, SharpnessAware, param_groups
 from samson.noise import Gaussian
 from tests.conftest import Batch, make_batch, make_model
 from tests.distributed import harness, methods
 from tests.distributed.checkpoints import resume
 from tests.distributed.harness import Checks, bits, contents, distance, everywhere, main
-from tests.distributed.methods import ALL, make_net, part_of, train
+from tests.distributed.methods import ALL, MODES, make_net, part_of, train
 from tests.distributed.methods import make_batch as make_net_batch
+from tests.optim.reference import CASES, Loop, mixed
 
 check = Checks()
 RULE = SAMSON(rho=0.3)
@@ -110,37 +111,11 @@ def both_ways_of_use_give_the_same_bits(ascent: str) -> None:
 
 @check.add
 def replicas_that_differ_would_be_noticed() -> None:
-    """A second pass without synchronisation, weights that are not restored, weights restored by subtraction."""
     ddp = replicate(make_model(torch.float32))
     with ddp.no_sync():
         optimizer = wrap(ddp)
         Form("closure").step(ddp, optimizer, own_batch(0))
     assert not same_everywhere(ddp, optimizer)
-
-    for restore in (False, True):
-        ddp = replicate(make_model(torch.float32))
-        base = sgd(ddp)
-        for step in range(20):
-            textbook_step(ddp, base, own_batch(step), restore)
-        assert not same_everywhere(ddp, base)
-
-
-def textbook_step(ddp: nn.Module, base: torch.optim.Optimizer, batch: Batch, restore: bool) -> None:
-    """SAM along each process's own gradient, as it is often written: the perturbation is subtracted again."""
-    with ddp.no_sync():
-        loss_of(ddp, batch).backward()
-    parameters = list(ddp.parameters())
-    norm = torch.stack([p.grad.norm() for p in parameters]).norm()
-    with torch.no_grad():
-        steps = [0.1 * p.grad / norm for p in parameters]
-        torch._foreach_add_(parameters, steps)
-    base.zero_grad()
-    loss_of(ddp, batch).backward()
-    if restore:
-        with torch.no_grad():
-            torch._foreach_sub_(parameters, steps)
-    base.step()
-    base.zero_grad()
 
 
 @contextmanager
@@ -209,35 +184,15 @@ def own_ascents_communicate_no_gradient_in_the_first_pass(form: str) -> None:
 
 
 def reference(own: bool, steps: int) -> dict[str, Tensor]:
-    """SAMSON on two processes' batches in one process, in plain torch; without `own` both climb along the mean."""
-    model = make_model()
-    names = [name for name, _ in model.named_parameters()]
-    w = {name: p.detach().clone() for name, p in model.named_parameters()}
-    speed = {name: torch.zeros_like(value) for name, value in w.items()}
-
-    def gradient(at: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        leaves = {name: value.clone().requires_grad_() for name, value in at.items()}
-        buffers = {name: b.clone() for name, b in model.named_buffers()}
-        loss = nn.functional.cross_entropy(torch.func.functional_call(model, leaves | buffers, batch[0]), batch[1])
-        return dict(zip(names, torch.autograd.grad(loss, list(leaves.values())), strict=True))
-
-    def mean(gradients: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return {name: (gradients[0][name] + gradients[1][name]) / 2 for name in names}
-
-    def climb(g: dict[str, Tensor]) -> dict[str, Tensor]:
-        t = {n: (w[n].abs() + 0.01) / w[n].abs().max() if "weight" in n else torch.ones_like(w[n]) for n in names}
-        norm = sum(((t[n] * g[n]) ** 2).sum() for n in names).sqrt()
-        return {n: w[n] + 0.3 * t[n] ** 2 * g[n] / norm for n in names}
-
+    """SAMSON on two processes' batches in one process; without `own` both climb along the mean gradient."""
+    loop = Loop(lr=0.05, decay=0.0)
     for step in range(steps):
         batches = [make_batch(torch.float64, 2 * step + rank) for rank in range(2)]
-        clean = [gradient(w, batch) for batch in batches]
-        along = clean if own else [mean(clean)] * 2
-        g = mean([gradient(climb(a), batch) for a, batch in zip(along, batches, strict=True)])
-        for n in names:
-            speed[n] = 0.9 * speed[n] + g[n]
-            w[n] = w[n] - 0.05 * speed[n]
-    return w
+        clean = [loop.gradient(loop.w, batch) for batch in batches]
+        along = clean if own else [mixed(0.5, *clean)] * 2
+        points = [loop.climbed(CASES["samson"], g) for g in along]
+        loop.descend(mixed(0.5, *(loop.gradient(w, batch) for w, batch in zip(points, batches, strict=True))))
+    return dict(zip(loop.names, loop.w, strict=True))
 
 
 @check.for_each(["synchronised", "own"])
@@ -291,15 +246,8 @@ def noise_is_the_same_in_every_process() -> None:
     assert everywhere(distance(other, alone) > 0) == [False, True]  # another draw would be noticed
 
 
-IN_REPLICAS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
-    "previous": lambda ddp: wrap(ddp, ascent="previous"),
-    "momentum": lambda ddp: wrap(ddp, ascent="momentum"),
-    "reuse": lambda ddp: wrap(ddp, every=3, reuse=0.5),
-    "mix": lambda ddp: wrap(ddp, mix=0.5),
-    "noise": lambda ddp: wrap(ddp, NoiseInjection(Gaussian(0.1)), mix=0.5),
+IN_REPLICAS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = MODES | {
     "own-every": lambda ddp: wrap(ddp, own_ascent=True, every=3),
-    "lookbehind": lambda ddp: Lookbehind(sgd(ddp), SAMSON(rho=0.1), k=2, alpha=0.5, model=ddp),
-    "lookbehind-adaptive": lambda ddp: Lookbehind(sgd(ddp), SAMSON(rho=0.1), k=2, alpha="adaptive", model=ddp),
 }
 
 

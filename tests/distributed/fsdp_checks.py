@@ -337,7 +337,9 @@ def noise_is_drawn_as_in_a_single_process() -> None:
     expected = drawn(make_net(), noise)
     assert distance(drawn(shard(make_net()), noise), expected) == 0
     assert distance(dict(make_net().named_parameters()), expected) > 0.01
-    with patch("samson.optim.injection.draw_whole", lambda noise, w, generator: noise(local(w), generator)):
+    with patch(
+        "samson.optim.rules._noise_injection.draw_whole", lambda noise, w, generator: noise(local(w), generator)
+    ):
         assert distance(drawn(shard(make_net()), noise), expected) > 0.01  # each part by itself would be noticed
 
 

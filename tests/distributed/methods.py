@@ -57,18 +57,9 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[
 
 def with_groups(model: nn.Module) -> SharpnessAware:
     """The last layer, of which the second process has nothing, is a group of its own; another is not perturbed."""
-    [group] = param_groups(model)
-    named = list(zip(group["params"], group["param_names"], strict=True))
-    parts = [{"params": named[:6]}, {"params": named[6:8], "perturb": False}, {"params": named[8:], "rho": 0.3}]
-    base = torch.optim.SGD(
-        [
-            part | {"params": [p for p, _ in part["params"]], "param_names": [n for _, n in part["params"]]}
-            for part in parts
-        ],
-        lr=0.1,
-        momentum=0.9,
-    )
-    return SharpnessAware(base, SAMSON(rho=0.2), model=model)
+    named = list(model.named_parameters())
+    groups = [{"params": named[:6]}, {"params": named[6:8], "perturb": False}, {"params": named[8:], "rho": 0.3}]
+    return SharpnessAware(torch.optim.SGD(groups, lr=0.1, momentum=0.9), SAMSON(rho=0.2), model=model)
 
 
 RULES: dict[str, Make] = {

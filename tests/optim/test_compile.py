@@ -10,7 +10,7 @@ from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
 from samson.optim import Rule
 from samson.optim.ascent import Part, climb
 from samson.optim.compiled import compiled_climb
-from samson.optim.memory import Room
+from samson.optim.memory import Workspace
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 
 pytestmark = [  # torch's compiler, of itself
@@ -58,25 +58,20 @@ def test_a_compiled_model_is_not_compiled_again() -> None:
     assert counting.graphs > graphs[-1]
 
 
-def parts(rule: Rule, dtype: torch.dtype, seed: int = 0, fast: bool = True, rho: object = None) -> list[Part]:
-    generator = torch.Generator().manual_seed(seed)
+def parts(rule: Rule, dtype: torch.dtype, fast: bool = True, rho: object = None, wide: bool = False) -> list[Part]:
+    """The same numbers for the same dtype; `wide` holds them in float64."""
+    generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+        return drawn.double() if wide else drawn
 
     scaled = [draw(70, 3), draw(130)] if not isinstance(rule, SAM) else []
-    plain = [draw(5), draw(64, 2)]
+    rho = rule.rho if rho is None else rho
     return [
-        Part(
-            rule,
-            rule.rho if rho is None else rho,
-            s,
-            weights,
-            [draw(*w.shape) for w in weights],
-            Room(weights, s and fast),
-        )
-        for weights, s in ((scaled, True), (plain, False))
-        if weights
+        Part(rule, rho, s, some, [draw(*w.shape) for w in some], Workspace(some, s and fast))
+        for some, s in ((scaled, True), ([draw(5), draw(64, 2)], False))
+        if some
     ]
 
 
@@ -94,10 +89,10 @@ def test_climb_and_restore_compile_whole(rule: Rule, fast: bool) -> None:
     """With `fullgraph=True` the compiler would raise where something breaks the graph."""
 
     def there_and_back(some: list[Part]) -> Tensor:
-        norm = climb(some).norm
+        norm = climb(some)[0]
         there = [w.clone() for w in moved(some)]
         for part in some:
-            part.room.restore(part.weights)
+            part.workspace.restore(part.weights)
         return norm, there
 
     eager, compiled = parts(rule, torch.float64, fast=fast), parts(rule, torch.float64, fast=fast)
@@ -115,30 +110,19 @@ def test_climb_and_restore_compile_whole(rule: Rule, fast: bool) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_compiled_climb_is_as_exact_as_the_eager_one(rule: Rule, dtype: torch.dtype) -> None:
     """Both against the climb in float64 from the same numbers: within the rounding of the last addition."""
-    eager, fused = parts(rule, dtype), parts(rule, dtype)
-    exact = [
-        Part(
-            p.rule,
-            p.rho,
-            p.scaled,
-            w := [x.double() for x in p.weights],
-            [g.double() for g in p.directions],
-            Room(w, p.scaled),
-        )
-        for p in eager
-    ]
+    eager, fused, exact = parts(rule, dtype), parts(rule, dtype), parts(rule, dtype, wide=True)
     before = [w.clone() for w in moved(eager)]
     climb(exact)
     climb(eager)
-    height = compiled_climb()(fused, True)
+    norm, epsilon = compiled_climb()(fused, True)
     largest = max(float(w.abs().max()) for w in before)
     assert apart(fused, exact) <= max(1.5 * apart(eager, exact), torch.finfo(dtype).eps * largest)
-    assert height.norm.item() == pytest.approx(
-        climb(parts(rule, dtype)).norm.item(), rel=1e-2 if dtype == torch.bfloat16 else 1e-5
+    assert norm.item() == pytest.approx(
+        climb(parts(rule, dtype))[0].item(), rel=1e-2 if dtype == torch.bfloat16 else 1e-5
     )
-    assert height.epsilon.item() == pytest.approx(climb(parts(rule, torch.float64), True).epsilon.item(), rel=2e-2)
+    assert epsilon.item() == pytest.approx(climb(parts(rule, torch.float64), True)[1].item(), rel=2e-2)
     for part in fused:
-        part.room.restore(part.weights)
+        part.workspace.restore(part.weights)
     assert all(torch.equal(a, b) for a, b in zip(moved(fused), before, strict=True))
 
 
@@ -149,14 +133,14 @@ def test_the_compiled_climb_stays_away_from_infinities(rule: Rule) -> None:
         some = parts(rule, torch.float32)
         before = [w.clone() for w in moved(some)]
         some[0].directions[0].view(-1)[0] = bad
-        assert not run(some, False).norm.isfinite()
+        assert not run(some, False)[0].isfinite()
         assert all(torch.equal(a, b) for a, b in zip(moved(some), before, strict=True))
 
 
 def test_another_radius_compiles_nothing_again() -> None:
     run = compiled_climb()
     with torch._dynamo.config.patch(error_on_recompile=True):
-        lengths = [run(parts(SAMSON(), torch.float32, rho=rho), True).epsilon.item() for rho in (0.1, 0.2, 0.4)]
+        lengths = [run(parts(SAMSON(), torch.float32, rho=rho), True)[1].item() for rho in (0.1, 0.2, 0.4)]
     assert lengths[1:] == pytest.approx([2 * lengths[0], 4 * lengths[0]], rel=1e-4)
 
 

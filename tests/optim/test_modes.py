@@ -1,67 +1,25 @@
 """Cheap and mixed modes, each against a reference written out by hand in float64, and composed with every rule."""
 
 import copy
-import math
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from samson import ASAM, SAM, SAMSON, NoiseInjection, SharpnessAware, norm_layers, param_groups
+from samson import SAM, SAMSON, Lookbehind, NoiseInjection, SharpnessAware, norm_layers, param_groups
 from samson.noise import Gaussian
-from samson.optim import Rule
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
+from tests.optim.reference import CASES, DECAY, LR, MOMENTUM, Case, Loop, Values, apart, mixed, product
 
-RULES = {"sam": SAM(rho=0.2), "asam": ASAM(rho=0.5), "samson": SAMSON(rho=0.3), "samson-p2": SAMSON(rho=0.3, p=2)}
-every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-LR, MOMENTUM = 0.1, 0.9
-Values = list[Tensor]
-
-
-class Loop:
-    """The parts of a hand-written loop: gradients anywhere, ε of a rule, and SGD with momentum."""
-
-    def __init__(self) -> None:
-        self.model = make_model()
-        self.names = [name for name, _ in self.model.named_parameters()]
-        self.w = [p.detach().clone() for p in self.model.parameters()]
-        self.speed = [torch.zeros_like(p) for p in self.w]
-
-    def gradient(self, at: Values, batch: tuple) -> Values:
-        leaves = {n: v.clone().requires_grad_() for n, v in zip(self.names, at, strict=True)}
-        buffers = {n: b.clone() for n, b in self.model.named_buffers()}
-        loss = nn.functional.cross_entropy(torch.func.functional_call(self.model, leaves | buffers, batch[0]), batch[1])
-        return list(torch.autograd.grad(loss, list(leaves.values())))
-
-    def scale(self, rule: Rule, name: str, w: Tensor) -> Tensor:
-        if isinstance(rule, SAM) or "weight" not in name:
-            return torch.ones_like(w)
-        size = 1.0 if isinstance(rule, ASAM) else w.abs().max() if rule.p == math.inf else w.square().sum().sqrt()
-        return (w.abs() + rule.eta) / size
-
-    def climbed(self, rule: Rule, along: Values) -> Values:
-        t = [self.scale(rule, n, w) for n, w in zip(self.names, self.w, strict=True)]
-        norm = product([a * b for a, b in zip(t, along, strict=True)]) ** 0.5
-        return [w + rule.rho * s.square() * g / norm for w, s, g in zip(self.w, t, along, strict=True)]
-
-    def descend(self, g: Values) -> None:
-        for i, value in enumerate(g):
-            self.speed[i] = MOMENTUM * self.speed[i] + value
-            self.w[i] = self.w[i] - LR * self.speed[i]
-
-
-def product(one: Values, other: Values | None = None) -> Tensor:
-    return sum((a * b).sum() for a, b in zip(one, one if other is None else other, strict=True))
-
-
-def mixed(share: float, one: Values, other: Values) -> Values:
-    return [share * a + (1 - share) * b for a, b in zip(one, other, strict=True)]
+every_rule = pytest.mark.parametrize("case", [CASES[name] for name in ("sam", "asam", "samson", "samson-p2")])
 
 
 def run(rule: object, steps: int = 8, explicit: bool = False, **modes: object) -> tuple[Values, SharpnessAware]:
     model = make_model()
-    optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=LR, momentum=MOMENTUM), rule, **modes)
+    base = torch.optim.SGD(param_groups(model), lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
+    optimizer = SharpnessAware(base, rule, **modes)
     for seed in range(steps):
         step(model, optimizer, make_batch(seed=seed), explicit)
     return [p.detach() for p in model.parameters()], optimizer
@@ -80,13 +38,14 @@ def step(model: nn.Module, optimizer: SharpnessAware, batch: tuple, explicit: bo
     optimizer.step()
 
 
-def apart(one: Values, other: Values) -> float:
-    return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True))
-
-
 def agrees(found: Values, expected: Values, *others: Values) -> bool:
     """Equal to the reference, and not to what a broken mode would give."""
     return apart(found, expected) < 1e-10 and all(apart(found, other) > 1e-5 for other in others)
+
+
+def others(rule: object) -> tuple[Values, Values]:
+    """What the rule without modes gives, and plain SGD."""
+    return run(rule)[0], run(SAM(rho=0.0))[0]
 
 
 both_forms = pytest.mark.parametrize("explicit", [False, True], ids=["closure", "explicit"])
@@ -94,64 +53,68 @@ both_forms = pytest.mark.parametrize("explicit", [False, True], ids=["closure", 
 
 @every_rule
 @both_forms
-def test_every_kth_step(rule: Rule, explicit: bool) -> None:
+def test_every_kth_step(case: Case, explicit: bool) -> None:
     loop = Loop()
     for i in range(8):
         batch = make_batch(seed=i)
         g = loop.gradient(loop.w, batch)
-        loop.descend(loop.gradient(loop.climbed(rule, g), batch) if i % 3 == 0 else g)
-    found, optimizer = run(rule, every=3, explicit=explicit)
-    assert agrees(found, loop.w, run(rule)[0], run(SAM(rho=0.0))[0])
+        loop.descend(loop.gradient(loop.climbed(case, g), batch) if i % 3 == 0 else g)
+    found, optimizer = run(case.rule, every=3, explicit=explicit)
+    assert agrees(found, loop.w, *others(case.rule))
     assert [group["sharpness_steps"] for group in optimizer.param_groups] == [8]
 
 
 @every_rule
 @both_forms
-def test_the_previous_gradient(rule: Rule, explicit: bool) -> None:
+def test_the_previous_gradient(case: Case, explicit: bool) -> None:
     loop = Loop()
     last = None
     for i in range(8):
         batch = make_batch(seed=i)
-        last = loop.gradient(loop.w if last is None else loop.climbed(rule, last), batch)
+        last = loop.gradient(loop.w if last is None else loop.climbed(case, last), batch)
         loop.descend(last)
-    assert agrees(run(rule, ascent="previous", explicit=explicit)[0], loop.w, run(rule)[0], run(SAM(rho=0.0))[0])
+    assert agrees(
+        run(case.rule, ascent="previous", explicit=explicit)[0], loop.w, run(case.rule)[0], run(SAM(rho=0.0))[0]
+    )
 
 
 @every_rule
 @both_forms
-def test_the_momentum(rule: Rule, explicit: bool) -> None:
+def test_the_momentum(case: Case, explicit: bool) -> None:
     loop = Loop()
     for i in range(8):
-        loop.descend(loop.gradient(loop.climbed(rule, loop.speed) if i else loop.w, make_batch(seed=i)))
-    assert agrees(run(rule, ascent="momentum", explicit=explicit)[0], loop.w, run(rule)[0], run(SAM(rho=0.0))[0])
+        loop.descend(loop.gradient(loop.climbed(case, loop.speed) if i else loop.w, make_batch(seed=i)))
+    assert agrees(
+        run(case.rule, ascent="momentum", explicit=explicit)[0], loop.w, run(case.rule)[0], run(SAM(rho=0.0))[0]
+    )
 
 
 @every_rule
 @both_forms
-def test_what_a_perturbation_changed_is_used_again(rule: Rule, explicit: bool) -> None:
+def test_what_a_perturbation_changed_is_used_again(case: Case, explicit: bool) -> None:
     alpha, loop, across = 0.7, Loop(), []
     for i in range(8):
         batch = make_batch(seed=i)
         g = loop.gradient(loop.w, batch)
         if i % 3 == 0:
-            s = loop.gradient(loop.climbed(rule, g), batch)
+            s = loop.gradient(loop.climbed(case, g), batch)
             across = [b - product(s, g) / product(g) * a for a, b in zip(g, s, strict=True)]
             assert abs(product(across, g)) < 1e-12 * product(g)
         else:
             s = [a + alpha * (product(g) / product(across)) ** 0.5 * v for a, v in zip(g, across, strict=True)]
         loop.descend(s)
-    assert agrees(run(rule, every=3, reuse=alpha, explicit=explicit)[0], loop.w, run(rule, every=3)[0])
+    assert agrees(run(case.rule, every=3, reuse=alpha, explicit=explicit)[0], loop.w, run(case.rule, every=3)[0])
 
 
 @every_rule
 @both_forms
-def test_mixing_with_the_clean_gradient(rule: Rule, explicit: bool) -> None:
+def test_mixing_with_the_clean_gradient(case: Case, explicit: bool) -> None:
     loop = Loop()
     for i in range(8):
         batch = make_batch(seed=i)
         g = loop.gradient(loop.w, batch)
-        loop.descend(mixed(0.3, loop.gradient(loop.climbed(rule, g), batch), g))
-    assert agrees(run(rule, mix=0.3, explicit=explicit)[0], loop.w, run(rule)[0], run(SAM(rho=0.0))[0])
+        loop.descend(mixed(0.3, loop.gradient(loop.climbed(case, g), batch), g))
+    assert agrees(run(case.rule, mix=0.3, explicit=explicit)[0], loop.w, *others(case.rule))
 
 
 @both_forms
@@ -165,23 +128,25 @@ def test_random_perturbation_mixed_with_the_clean_gradient(explicit: bool) -> No
         rule.displace(dict.fromkeys(drawn.values(), 1.0), step=i)
         at = [drawn.get(n, v) for n, v in noisy.items()]
         loop.descend(mixed(0.4, loop.gradient(at, batch), loop.gradient(loop.w, batch)))
-    assert agrees(run(rule, mix=0.4, explicit=explicit)[0], loop.w, run(rule)[0], run(SAM(rho=0.0))[0])
+    assert agrees(run(rule, mix=0.4, explicit=explicit)[0], loop.w, *others(rule))
 
 
 def test_modes_combine() -> None:
     """Previous gradient, every second step, mixed: three settings and no class of their own."""
-    rule, loop, last = SAMSON(rho=0.3), Loop(), None
+    case, loop, last = CASES["samson"], Loop(), None
     for i in range(8):
         batch = make_batch(seed=i)
         g = loop.gradient(loop.w, batch)
         if i % 2 == 0 and last is not None:
-            g = mixed(0.6, loop.gradient(loop.climbed(rule, last), batch), g)
+            g = mixed(0.6, loop.gradient(loop.climbed(case, last), batch), g)
         elif i % 2 == 0:
             g = mixed(0.6, g, g)
         loop.descend(g)
         last = g
-    found, _ = run(rule, ascent="previous", every=2, mix=0.6)
-    assert agrees(found, loop.w, run(rule, ascent="previous", every=2)[0], run(rule, ascent="previous", mix=0.6)[0])
+    found, _ = run(case.rule, ascent="previous", every=2, mix=0.6)
+    assert agrees(
+        found, loop.w, run(case.rule, ascent="previous", every=2)[0], run(case.rule, ascent="previous", mix=0.6)[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -229,39 +194,47 @@ def test_norm_layers_alone(batch: tuple) -> None:
         param_groups(nn.Linear(2, 2), perturb=norm_layers)
 
 
-CHEAP = {
-    "previous": {"ascent": "previous"},
-    "momentum": {"ascent": "momentum"},
-    "every": {"every": 3},
-    "reuse": {"every": 3, "reuse": 0.5},
-    "mix": {"mix": 0.5},
+def sharp(rule: object = SAMSON(rho=0.5), **modes: object) -> Callable[[torch.optim.Optimizer], torch.optim.Optimizer]:
+    return lambda base: SharpnessAware(base, rule, **modes)
+
+
+RESUMED = {
+    "plain": sharp(),
+    "previous": sharp(ascent="previous"),
+    "momentum": sharp(ascent="momentum"),
+    "every": sharp(every=3),
+    "reuse": sharp(every=3, reuse=0.5),
+    "mix": sharp(mix=0.5),
+    "noise": sharp(NoiseInjection(Gaussian(0.2), seed=5)),
+    "lookbehind": lambda base: Lookbehind(base, SAMSON(rho=0.1), k=2),
 }
 
 
-@pytest.mark.parametrize("modes", CHEAP.values(), ids=CHEAP)
+@pytest.mark.parametrize("wrap", RESUMED.values(), ids=RESUMED)
 @pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.AdamW])
-def test_resuming_is_bit_exact(modes: dict, base: type[torch.optim.Optimizer]) -> None:
-    def make(seed: int) -> tuple[nn.Module, SharpnessAware]:
+def test_resuming_copies_and_pickles_are_bit_exact(wrap: Callable, base: type[torch.optim.Optimizer]) -> None:
+    def make(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
         model = make_model(torch.float32, seed)
         settings = {"momentum": 0.9} if base is torch.optim.SGD else {}
-        return model, SharpnessAware(base(param_groups(model), lr=0.01, **settings), SAMSON(rho=0.5), **modes)
+        return model, wrap(base(param_groups(model), lr=0.01, **settings))
 
-    def train(model: nn.Module, optimizer: SharpnessAware, seeds: range) -> dict:
+    def train(model: nn.Module, optimizer: torch.optim.Optimizer, seeds: range) -> dict:
         for seed in seeds:
             optimizer.step(closure_for(model, optimizer, make_batch(torch.float32, seed)))
         return snapshot(model)
 
     model, optimizer = make(0)
     weights, state = train(model, optimizer, range(4)), copy.deepcopy(optimizer.state_dict())
-    copied = copy.deepcopy((model, optimizer))
-    pickled = pickle.loads(pickle.dumps((model, optimizer)))
+    copies = [copy.deepcopy((model, optimizer)), pickle.loads(pickle.dumps((model, optimizer)))]
     end = train(model, optimizer, range(4, 9))
     resumed, again = make(5)
     resumed.load_state_dict(weights)
     again.load_state_dict(state)
     assert equal(train(resumed, again, range(4, 9)), end)
-    for other in (copied, pickled):
-        assert equal(train(*other, range(4, 9)), end)
+    for other, with_it in copies:
+        assert with_it.model is other
+        assert with_it.param_groups[0]["params"][0] is other[0].weight
+        assert equal(train(other, with_it, range(4, 9)), end)
     forgetful, fresh = make(5)
     forgetful.load_state_dict(weights)
     assert not equal(train(forgetful, fresh, range(4, 9)), end)

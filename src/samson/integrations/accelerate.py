@@ -50,8 +50,8 @@ def perturbed(optimizer: Optimizer, model: nn.Module | None = None) -> Iterator[
 
     Raises:
         TypeError: If `optimizer` wraps no `SharpnessAware`.
-        RuntimeError: If this micro-batch does not complete a step; or as `SharpnessAware.perturbed` does, for example
-            if the gradients were unscaled (`clip_grad_norm_` does that) before the block.
+        RuntimeError: If this micro-batch does not complete a step; or as `SharpnessAware.perturbed` does. The step
+            raises if gradients were unscaled (`clip_grad_norm_` does that) before the block.
 
     Example:
         >>> import torch

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from samson.integrations import missing
-from samson.optim import NoiseInjection, Rule, SharpnessAware
+from samson.optim import Rule, SharpnessAware
 
 try:
     from transformers import Trainer
@@ -41,7 +41,7 @@ class SharpnessAwareTrainer(Trainer):
         trainer.train()
     """
 
-    def __init__(self, *args: Any, rule: Rule | NoiseInjection | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, rule: Rule | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if rule is not None and self.optimizer is not None:
             raise ValueError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,32 +12,18 @@ from torch._compile import _disable_dynamo
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
-from samson.optim.ascent import Climb, Height, Part, climb
+from samson.optim.ascent import Ascent, Climb, Part, climb
 from samson.optim.delegation import OptimizerWrapper
 from samson.optim.groups import check_policy, linked_model, names_by_parameter
-from samson.optim.memory import Layout, Room, layout
-from samson.optim.rules import Rule
-from samson.optim.sharding import Groups, is_sharded, local, process_groups, refuse_flat_shards, reshard
+from samson.optim.memory import Workspace
+from samson.optim.rules import AscentRule, Rule
+from samson.optim.sharding import ProcessGroups, is_sharded, local, process_groups, refuse_flat_shards, reshard
 
 Direction = Callable[[Tensor], Tensor | None]
 """Gives what a parameter climbs along, to be used up; None leaves it where it is."""
 
-
-@dataclass(eq=False)
-class Ascent:
-    """What the last perturbation was, as tensors on the device: reading one is what waits for it.
-
-    Args:
-        gradient_norm: ‖T∘g‖₂, the norm by which ε is divided; None if the perturbation was a random draw.
-        epsilon_norm: ‖ε‖₂, if the optimizer was made with `measure=True`.
-        clean_loss: Loss at the weights. In the explicit form the losses are None unless you set them.
-        perturbed_loss: Loss at the perturbed weights.
-    """
-
-    gradient_norm: Tensor | None = None
-    epsilon_norm: Tensor | None = None
-    clean_loss: Tensor | None = None
-    perturbed_loss: Tensor | None = None
+Plan = list[tuple[Tensor, bool, ProcessGroups]]
+"""A group's parameters, each with whether it is scaled, and the process groups over which it is split."""
 
 
 class Climber(OptimizerWrapper):
@@ -50,7 +35,7 @@ class Climber(OptimizerWrapper):
     skipped_ascents: Tensor | None
     """How often the gradient norm was not finite, so that ε was 0: a tensor without axes; None before the first."""
 
-    def __init__(self, base: Optimizer, rule: Any, model: nn.Module | None, *, measure: bool, compiled: bool) -> None:
+    def __init__(self, base: Optimizer, rule: Rule, model: nn.Module | None, *, measure: bool, compiled: bool) -> None:
         super().__init__(base)
         if "rho" in base.defaults:
             raise ValueError(
@@ -63,12 +48,8 @@ class Climber(OptimizerWrapper):
         self.model = linked_model(parameters) if model is None else model
         self._start()
 
-    def _settings(self) -> dict[str, Any]:
-        """What makes this optimizer, for copies and pickles."""
-        return {name: getattr(self, name) for name in ("base", "rule", "model", "measure", "compiled")}
-
     def __getstate__(self) -> dict[str, Any]:
-        return self._settings()
+        return {name: getattr(self, name) for name in ("base", "rule", "model", "measure", "compiled")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         OptimizerWrapper.__init__(self, state["base"])
@@ -78,7 +59,7 @@ class Climber(OptimizerWrapper):
 
     def _start(self) -> None:
         self.last_ascent = self.skipped_ascents = None
-        self._rooms: dict[tuple[Any, ...], Room] = {}
+        self._workspaces: dict[tuple[Any, ...], Workspace] = {}
         self._climb: Climb = climb
         if self.compiled:
             from samson.optim.compiled import compiled_climb
@@ -92,10 +73,9 @@ class Climber(OptimizerWrapper):
         for group in groups:
             for key, value in self.rule.group_settings().items():
                 group.setdefault(key, value)
-        self._plans: dict[int, tuple[Rule, list[Tensor], list[tuple[Tensor, bool, Groups, bool]]]] = {}
+        self._plans: dict[int, tuple[AscentRule, list[Tensor], Plan]] = {}
         self._read_parameters()
-        if isinstance(self.rule, Rule):
-            check_policy(self.rule, groups, self._names)
+        check_policy(self.rule, groups, self._names)
         if any(
             p.dtype in (torch.float16, torch.bfloat16) for group in self._perturbed_groups() for p in group["params"]
         ):
@@ -112,8 +92,7 @@ class Climber(OptimizerWrapper):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimizer; it may bring settings of the rule, and `perturb`."""
-        if isinstance(self.rule, Rule):
-            self.rule.within(param_group)  # checked before the group is there
+        self.rule.within(param_group)  # checked before the group is there
         super().add_param_group(param_group)
         self._read_groups()
 
@@ -121,7 +100,6 @@ class Climber(OptimizerWrapper):
         return [group for group in self.base.param_groups if group.get("perturb", True)]
 
     def _refuse_what_cannot_work(self) -> None:
-        self._scaler_watch.require_scaled()
         if parametrize._cache_enabled:
             raise RuntimeError(
                 "Inside `parametrize.cached()` a second pass would use weights computed before the perturbation. Leave "
@@ -130,10 +108,10 @@ class Climber(OptimizerWrapper):
 
     def _ascend(self, parts: list[Part], model: nn.Module | None) -> None:
         """Move the weights of the parts; their directions are used up."""
-        height: Height = self._climb(parts, self.measure)
-        bad = height.norm.isfinite().logical_not()
+        norm, epsilon_norm = self._climb(parts, self.measure)
+        bad = norm.isfinite().logical_not()
         self.skipped_ascents = bad.long() if self.skipped_ascents is None else self.skipped_ascents + bad
-        self.last_ascent = Ascent(height.norm, height.epsilon)
+        self.last_ascent = Ascent(norm, epsilon_norm)
         self._weights_changed(model)
 
     def _weights_changed(self, model: nn.Module | None) -> None:
@@ -142,47 +120,35 @@ class Climber(OptimizerWrapper):
             reshard(model)
 
     @_disable_dynamo  # bookkeeping, not tensor work; torch.compiler.disable would import the compiler at once
-    def _parts(self, direction: Direction) -> list[Part]:
+    def _parts(self, rule: AscentRule, direction: Direction) -> list[Part]:
         """The parameters that have a direction, sorted into parts."""
         parts: list[Part] = []
         for number, group in enumerate(self._perturbed_groups()):
-            rule, rho = self.rule.within(group), group["rho"]
-            found: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor], list[Layout]]] = {}
-            last: tuple[Any, ...] | None = None
-            lists: tuple[list[Tensor], list[Tensor], list[Layout]] = ([], [], [])
-            for p, scaled, groups, split in self._plan(number, rule, group["params"]):
+            of_group = rule.within(group)
+            found: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor]]] = {}
+            for p, scaled, split_over in self._plan(number, of_group, group["params"]):
                 along = direction(p)
-                if along is None:
-                    continue
-                weight = local(p) if split else p
-                own = layout(weight)
-                kind = (scaled, own[2], own[3], groups)
-                if kind != last:  # most parameters go where the one before them went
-                    last, lists = kind, found.setdefault(kind, ([], [], []))
-                lists[0].append(weight)
-                lists[1].append(local(along) if split else along)
-                lists[2].append(own)
-            for kind, (weights, directions, layouts) in found.items():
-                room = self._room((number, *kind), weights, layouts)
-                parts.append(Part(rule, rho, kind[0], weights, directions, room, kind[3]))
+                if along is not None:
+                    weight = local(p)
+                    kind = (scaled, weight.dtype, weight.device, split_over)
+                    weights, directions = found.get(kind) or found.setdefault(kind, ([], []))
+                    weights.append(weight)
+                    directions.append(local(along))
+            for kind, (weights, directions) in found.items():
+                space = self._workspaces.get((number, *kind))
+                if space is None or not space.fits(weights):
+                    space = Workspace(weights, scaled=kind[0] and not self.compiled)
+                    self._workspaces[number, *kind] = space
+                parts.append(Part(of_group, rule.radius(group), kind[0], weights, directions, space, kind[3]))
         return parts
 
-    def _room(self, key: tuple[Any, ...], weights: list[Tensor], layouts: list[Layout]) -> Room:
-        """The part's memory, made anew when the layout of its weights is another one."""
-        room = self._rooms.get(key)
-        if room is None or room.layouts != layouts:
-            room = self._rooms[key] = Room(weights, scaled=key[1] and not self.compiled)
-        return room
-
-    def _plan(self, number: int, rule: Rule, parameters: list[Tensor]) -> list[tuple[Tensor, bool, Groups, bool]]:
-        """What is the same in every step: each parameter with whether it is scaled, and over what it is split."""
+    def _plan(self, number: int, rule: AscentRule, parameters: list[Tensor]) -> Plan:
+        """What is the same in every step, made anew where the rule's settings or the parameters changed."""
         known = self._plans.get(number)
         if known is None or known[1] is not parameters:
             self._read_parameters()  # Accelerate puts sharded parameters in the place of those the group was made with
-        if known is None or known[0] is not rule or known[1] is not parameters or len(known[2]) != len(parameters):
-            plan = [
-                (p, rule.scales_tensor(self._names.get(p, ""), p), process_groups(p), is_sharded(p)) for p in parameters
-            ]
+        if known is None or known[0] != rule or known[1] is not parameters or len(known[2]) != len(parameters):
+            plan = [(p, rule.scales_tensor(self._names.get(p, ""), p), process_groups(p)) for p in parameters]
             known = self._plans[number] = rule, parameters, plan
         return known[2]
 
@@ -193,7 +159,7 @@ class Climber(OptimizerWrapper):
         return not waits and all(float(lr) == 0 for lr in rates)
 
     def _note_losses(self, clean: Any, perturbed: Any) -> None:
-        """Tell the losses of both passes in `last_ascent`."""
+        """Put the losses of both passes in `last_ascent`."""
         if self.last_ascent is not None:
             self.last_ascent.clean_loss, self.last_ascent.perturbed_loss = (
                 loss.detach() if isinstance(loss, Tensor) else loss for loss in (clean, perturbed)

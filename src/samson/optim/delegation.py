@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
-from samson.optim.scaler import ScalerWatch
+
+def _of_base(name: str) -> Any:
+    """An attribute that is the base optimizer's own."""
+    return property(lambda self: getattr(self.base, name), lambda self, value: setattr(self.base, name, value))
 
 
 class OptimizerWrapper(Optimizer):
@@ -29,37 +33,46 @@ class OptimizerWrapper(Optimizer):
                 f"{type(base).__name__}. Pass for example `torch.optim.SGD(...)`."
             )
         self.base = base
-        self._scaler_watch = ScalerWatch()
+        self._scaler_steps = False  # a GradScaler is about to step
+        self._groups_read = True  # since the end of `perturbed`, as a GradScaler does to unscale
         # Torch's hooks and profiling; Optimizer.__init__ would make a second copy of the groups.
         super().__setstate__({})
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         """The base optimizer's parameter groups."""
-        self._scaler_watch.groups_are_read()
+        self._groups_read = True
         return self.base.param_groups
 
     @param_groups.setter
     def param_groups(self, value: list[dict[str, Any]]) -> None:
         self.base.param_groups = value
 
-    @property
-    def state(self) -> Any:
-        """The base optimizer's state."""
-        return self.base.state
-
-    @state.setter
-    def state(self, value: Any) -> None:
-        self.base.state = value
+    state = _of_base("state")
+    defaults = _of_base("defaults")
 
     @property
-    def defaults(self) -> dict[str, Any]:
-        """The base optimizer's defaults."""
-        return self.base.defaults
+    def _step_supports_amp_scaling(self) -> bool:
+        """False: the scaler unscales, whatever a fused base could do. An enabled GradScaler asks right before it steps.
 
-    @defaults.setter
-    def defaults(self, value: dict[str, Any]) -> None:
-        self.base.defaults = value
+        That is how the wrapper learns that a scaler is at work.
+        """
+        self._scaler_steps = True
+        return False
+
+    def _refuse_scaled_gradients(self, closure: Callable[[], Any] | None) -> None:
+        """Refuse to step with gradients that a GradScaler has not unscaled.
+
+        Raises:
+            RuntimeError: If a scaler steps and gives a closure, or unscaled before the second pass.
+        """
+        at_work, self._scaler_steps = self._scaler_steps, False
+        if at_work and (closure is not None or not self._groups_read):
+            raise RuntimeError(
+                "The gradients of the first pass are unscaled already, so the scaler would step with scaled ones of "
+                "the second. Call `scaler.unscale_(optimizer)` only after the `with optimizer.perturbed(model)` "
+                "block, and give no closure to `scaler.step`."
+            )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimizer."""

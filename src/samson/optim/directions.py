@@ -29,15 +29,11 @@ def require_momentum(base: Optimizer) -> None:
 
 @torch.no_grad()
 def remember_gradients(base: Optimizer) -> None:
-    """Keep each parameter's gradient in the state that the base has made for it, for the next step."""
+    """Put each parameter's gradient in the state that the base has made for it, for the next step."""
     for group in base.param_groups:
         for p in group["params"]:
             if p.grad is not None:
-                kept = base.state[p].get(PREVIOUS)
-                if kept is None:
-                    base.state[p][PREVIOUS] = p.grad.clone()
-                else:
-                    kept.copy_(p.grad)
+                base.state[p][PREVIOUS] = p.grad.clone()
 
 
 def _from_state(base: Optimizer, names: tuple[str, ...]) -> Direction:

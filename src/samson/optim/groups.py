@@ -6,11 +6,12 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from samson.optim.policies import NAMELESS
-from samson.optim.rules import Rule, ScalingRule
+from samson.optim.ascent import norms
+from samson.optim.rules import NAMELESS, Rule, ScalingRule, require_ascent
 
 _MODELS = WeakTensorKeyDictionary()
 
@@ -18,7 +19,7 @@ _MODELS = WeakTensorKeyDictionary()
 def norm_layers(module: nn.Module, name: str) -> bool:
     """Whether a parameter belongs to a norm layer: for `param_groups(model, perturb=norm_layers)` (SAM-ON).
 
-    Norm layers are told by their class's name (BatchNorm, LayerNorm, RMSNorm, …).
+    Norm layers are known by their class's name (BatchNorm, LayerNorm, RMSNorm, …).
 
     Reference: Müller et al. 2023, arXiv 2306.04226: perturbing norm layers alone is often enough.
     """
@@ -28,12 +29,12 @@ def norm_layers(module: nn.Module, name: str) -> bool:
 def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] | None = None) -> list[dict[str, Any]]:
     """Give a model's parameters as named groups, ready for any `torch.optim` optimizer.
 
-    The names say which tensors a rule scales; the link to the model (kept outside the group, which stays plain)
+    The names say which tensors a rule scales; the link to the model (outside the group, which stays plain)
     lets `SharpnessAware` hold norm statistics still while it perturbs.
 
     Args:
         model: The model to train. Shared parameters are listed once.
-        perturb: Which parameters are perturbed, told from the module that holds one and its name; by default all.
+        perturb: Which parameters are perturbed, from the module that holds one and its name; by default all.
             The others form a second group with `perturb=False`.
 
     Returns:
@@ -83,7 +84,7 @@ def names_by_parameter(groups: Iterable[dict[str, Any]], model: nn.Module | None
 
 
 def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tensor, str]) -> None:
-    """Refuse a negative `rho`, and a scaling rule that would scale nothing and so be SAM in silence.
+    """Refuse settings out of their range, and a scaling rule that would scale nothing and so be SAM in silence.
 
     Raises:
         ValueError: Names the parameter, the value, the rule and the mend.
@@ -105,3 +106,31 @@ def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tenso
             f"`policy` {rule.policy!r} picks none of the {len(parameters)} perturbed tensors, so {kind} would silently "
             "be SAM. Use another policy, or SAM."
         )
+
+
+@torch.no_grad()
+def scales(rule: Rule, named_weights: Iterable[tuple[str, Tensor]]) -> list[Tensor]:
+    """The elementwise scale T of a rule's ball ‖T⁻¹ε‖₂ ≤ ρ, for each weight; 1 where its policy leaves T alone.
+
+    Args:
+        rule: An ascent rule.
+        named_weights: Whole weights with their names, as `model.named_parameters()` gives them.
+
+    Returns:
+        One real tensor for each weight, of its shape.
+
+    Raises:
+        TypeError: If the rule is no ascent rule.
+        ValueError: If a rule that scales would scale none of the weights.
+
+    Example:
+        >>> from samson import ASAM
+        >>> [scale] = scales(ASAM(eta=0.5), [("weight", torch.tensor([-1.0, 2.0]))])
+        >>> scale
+        tensor([1.5000, 2.5000])
+    """
+    ascent, named = require_ascent(rule), list(named_weights)
+    check_policy(ascent, [{"params": [w for _, w in named]}], {w: name for name, w in named})
+    return [
+        ascent.scale([w], norms)[0] if ascent.scales_tensor(name, w) else torch.ones_like(w.abs()) for name, w in named
+    ]

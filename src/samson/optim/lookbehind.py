@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 from samson.optim.climber import Climber, gradient
 from samson.optim.memory import Copies
 from samson.optim.norm_statistics import frozen_statistics
-from samson.optim.rules import Rule
-from samson.optim.sharding import Groups, local, over_all, process_groups
+from samson.optim.rules import AscentRule, require_ascent
+from samson.optim.sharding import ProcessGroups, local, over_all, process_groups
 
 ADAPTIVE = "adaptive"
 
@@ -57,7 +57,7 @@ class Lookbehind(Climber):
     def __init__(
         self,
         base: Optimizer,
-        rule: Rule,
+        rule: AscentRule,
         k: int = 2,
         alpha: float | str = 0.5,
         *,
@@ -65,8 +65,7 @@ class Lookbehind(Climber):
         measure: bool = False,
         compiled: bool = False,
     ) -> None:
-        if not isinstance(rule, Rule):
-            raise TypeError(f"`rule` must be an ascent rule such as SAMSON(rho=0.5), got {rule!r}.")
+        require_ascent(rule)
         if not isinstance(k, int) or k < 1:
             raise ValueError(f"`k` must be a whole number ≥ 1, got {k!r}.")
         if alpha != ADAPTIVE and not (isinstance(alpha, (int, float)) and 0 <= alpha <= 1):
@@ -74,8 +73,8 @@ class Lookbehind(Climber):
         self.k, self.alpha = k, alpha
         super().__init__(base, rule, model, measure=measure, compiled=compiled)
 
-    def _settings(self) -> dict[str, Any]:
-        return super()._settings() | {"k": self.k, "alpha": self.alpha}
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"k": self.k, "alpha": self.alpha}
 
     def _start(self) -> None:
         self._slow = Copies()
@@ -96,6 +95,7 @@ class Lookbehind(Climber):
         Raises:
             RuntimeError: Without a closure, or if it leaves no gradient.
         """
+        self._refuse_scaled_gradients(closure)
         if closure is None:
             if not self._rates_are_zero():
                 raise RuntimeError("Lookbehind needs several passes: call `step(closure)`.")
@@ -116,6 +116,7 @@ class Lookbehind(Climber):
         self._follow(parameters, weights, slow, first)
         self._weights_changed(self.model)
         self._note_losses(loss, perturbed)
+        self._scaler_steps = False
         return loss
 
     def _fast_steps(
@@ -125,7 +126,7 @@ class Lookbehind(Climber):
         fast = first = slow
         loss = None
         for i in range(self.k):
-            parts = self._parts(gradient)
+            parts = self._parts(require_ascent(self.rule), gradient)
             if not parts:
                 raise RuntimeError("No perturbed parameter has a gradient: the closure must call `loss.backward()`.")
             self._ascend(parts, self.model)
@@ -156,7 +157,7 @@ class Lookbehind(Climber):
             torch._foreach_add_(weights, slow)
 
 
-def _towards(step: Tensor, way: Tensor, groups: Groups) -> Tensor:
+def _towards(step: Tensor, way: Tensor, groups: ProcessGroups) -> Tensor:
     """(cos + 1) / 2 of the angle between two displacements of one tensor; 1 where there is none."""
     products = torch.stack([(a.conj() * b).real.sum() for a, b in ((step, way), (step, step), (way, way))])
     dot, first, second = over_all(products, 1, groups).unbind()

@@ -1,20 +1,28 @@
-"""Working memory that is kept from step to step and never part of a checkpoint."""
+"""Working memory that is used again in each step and never part of a checkpoint."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-Layout = tuple[object, ...]
-
 WIDTH = 64
-"""Elements in a row of a `Room`; a tensor fills whole rows."""
+"""Elements in a row of a `Workspace`; a tensor fills whole rows."""
 
 
-class Room:
+class Metadata(NamedTuple):
+    """What two tensors must share for one to hold an exact copy of the other, strides included."""
+
+    strides: tuple[int, ...]
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+
+
+class Workspace:
     """Exact copies of weights, and their scales T, in one flat block each, so that one call works on all of them.
 
     Each weight fills whole rows of a block: a factor for each weight is then a factor for each row, which is a single
@@ -26,9 +34,9 @@ class Room:
     """
 
     def __init__(self, weights: Sequence[Tensor], scaled: bool) -> None:
-        self.layouts = [layout(w) for w in weights]
+        self.metadata = [metadata(w) for w in weights]
         self.dense = all(_dense(w) for w in weights)
-        self.kept = False
+        self.saved = False
         self.copies: list[Tensor] = []
         self.scales: list[Tensor] | None = None
         if not self.dense:
@@ -44,22 +52,26 @@ class Room:
             numbers = torch.arange(len(rows)).repeat_interleave(torch.tensor(rows), output_size=sum(rows))
             self._row = numbers.to(like.device)
 
+    def fits(self, weights: list[Tensor]) -> bool:
+        """Whether this is memory for these weights."""
+        return self.metadata == [metadata(w) for w in weights]
+
     @torch.no_grad()
-    def keep(self, weights: list[Tensor]) -> None:
+    def save(self, weights: list[Tensor]) -> None:
         """Copy the weights."""
         torch._foreach_copy_(self.copies, weights)
-        self.kept = True
+        self.saved = True
 
     @torch.no_grad()
     def restore(self, weights: list[Tensor]) -> None:
-        """Give the weights the very bits that were kept, if any were."""
-        if self.kept:
+        """Give the weights the very bits that were saved, if any were."""
+        if self.saved:
             torch._foreach_copy_(weights, self.copies)
-        self.kept = False
+        self.saved = False
 
-    def fill(self) -> None:
-        """Fill the scales with the magnitudes of the copies."""
-        torch.abs(self._weights, out=self._scales)
+    def magnitudes(self) -> Tensor:
+        """Fill the scales with the magnitudes of the copies; gives the whole block."""
+        return torch.abs(self._weights, out=self._scales)
 
     def largest(self) -> Tensor:
         """The largest entry of each weight's scales; 0 for one without entries."""
@@ -74,15 +86,13 @@ class Room:
             found = [next(each) if v.numel() else zero for v in views]
         return torch.stack(found)
 
-    def shift(self, eta: float, factors: Tensor | None = None) -> None:
-        """Add eta to the scales, then multiply each weight's by its own factor."""
-        self._scales.add_(eta)
-        if factors is not None:
-            self._scales.view(-1, WIDTH).mul_(factors.index_select(0, self._row).unsqueeze(1))
+    def multiply(self, factors: Tensor) -> None:
+        """Multiply each weight's scales by its own factor."""
+        self._scales.view(-1, WIDTH).mul_(factors.index_select(0, self._row).unsqueeze(1))
 
 
 class Copies:
-    """Exact copies of any tensors, in memory that is used again while their layout stays the same."""
+    """Exact copies of any tensors, in memory that is used again while their metadata stay the same."""
 
     def __init__(self) -> None:
         self._tensors: list[Tensor] = []
@@ -91,7 +101,7 @@ class Copies:
     @torch.no_grad()
     def take(self, tensors: list[Tensor]) -> list[Tensor]:
         """Copy these tensors; gives the copies."""
-        if [layout(t) for t in tensors] != [layout(t) for t in self._copies]:
+        if [metadata(t) for t in tensors] != [metadata(t) for t in self._copies]:
             self._copies = [t.detach().clone() for t in tensors]
         elif tensors:
             torch._foreach_copy_(self._copies, tensors)
@@ -106,9 +116,9 @@ class Copies:
         self._tensors = []
 
 
-def layout(t: Tensor) -> Layout:
-    """What must agree for a copy to fit: strides, shape, dtype and device."""
-    return (t.stride(), t.shape, t.dtype, t.device)
+def metadata(t: Tensor) -> Metadata:
+    """A tensor's metadata."""
+    return Metadata(t.stride(), t.shape, t.dtype, t.device)
 
 
 def _views(block: Tensor, weights: Sequence[Tensor], rows: Sequence[int]) -> list[Tensor]:

@@ -20,12 +20,12 @@ def frozen_statistics(model: nn.Module | None) -> Iterator[None]:
         model: The model, also wrapped or compiled; None does nothing.
     """
     live = [] if model is None else running_statistics(model)
-    kept = [buffer.clone() for buffer in live]
+    saved = [buffer.clone() for buffer in live]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, value in zip(live, kept, strict=True):
+            for buffer, value in zip(live, saved, strict=True):
                 buffer.copy_(value)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samson.optim.sharding import Groups, local, over_all, process_groups
+from samson.optim.sharding import ProcessGroups, local, over_all, process_groups
 
 ACROSS = "gradient_across"
 """Key in a parameter's optimizer state."""
@@ -33,7 +33,7 @@ def across(base: Optimizer, clean: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]
 
 @torch.no_grad()
 def remember(base: Optimizer, values: dict[Tensor, Tensor]) -> None:
-    """Keep g_v in the state that the base optimizer has made."""
+    """Put g_v in the state that the base optimizer has made."""
     for p, value in values.items():
         base.state[p][ACROSS] = value
 
@@ -68,12 +68,12 @@ def add(base: Optimizer, alpha: float) -> None:
 
 def _product(pairs: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
     """The real inner product over all parameters and processes, from (parameter, one, other)."""
-    home = local(pairs[0][0]).device
-    sums: dict[Groups, list[Tensor]] = {}
+    device = local(pairs[0][0]).device
+    sums: dict[ProcessGroups, list[Tensor]] = {}
     for p, one, other in pairs:
         product = (local(one).conj() * local(other)).real.sum()
         sums.setdefault(process_groups(p), []).append(
-            product.to(home, torch.promote_types(product.dtype, torch.float32))
+            product.to(device, torch.promote_types(product.dtype, torch.float32))
         )
     totals = [over_all(torch.stack(of_groups).sum(), 1, groups) for groups, of_groups in sums.items()]
     return torch.stack(totals).sum()

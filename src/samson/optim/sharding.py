@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Groups = tuple[Any, ...]
+ProcessGroups = tuple[Any, ...]
 """The process groups over which a tensor is split; empty for a whole tensor."""
 
 
@@ -29,7 +29,7 @@ def local(tensor: Tensor) -> Tensor:
         return tensor.to_local()  # type: ignore[attr-defined, no-any-return]
 
 
-def process_groups(tensor: Tensor) -> Groups:
+def process_groups(tensor: Tensor) -> ProcessGroups:
     """The process groups over which a tensor is split."""
     if not is_sharded(tensor):
         return ()
@@ -54,7 +54,7 @@ def refuse_flat_shards(model: nn.Module | None) -> None:
                 )
 
 
-def over_all(norms: Tensor, p: float, groups: Groups) -> Tensor:
+def over_all(norms: Tensor, p: float, groups: ProcessGroups) -> Tensor:
     """The p-norms of whole tensors, from those of this process's parts: one collective for each process group."""
     if not groups:
         return norms
@@ -79,7 +79,7 @@ def draw_whole(noise: Any, weight: Tensor, generator: torch.Generator) -> Tensor
 
 
 def reshard(model: nn.Module | None) -> None:
-    """Let go of gathered weights, which the next pass would otherwise use in place of the changed parts.
+    """Free gathered weights, which the next pass would otherwise use in place of the changed parts.
 
     That is needed where `reshard_after_backward` is off; elsewhere they are gone already.
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from samson.optim import reuse
-from samson.optim.climber import Ascent, Climber
+from samson.optim.ascent import Ascent
+from samson.optim.climber import Climber
 from samson.optim.directions import DIRECTIONS, remember_gradients, require_momentum
-from samson.optim.injection import NoiseInjection
 from samson.optim.memory import Copies
 from samson.optim.modes import Modes
 from samson.optim.norm_statistics import frozen_statistics
-from samson.optim.rules import Rule
+from samson.optim.rules import NoiseInjection, Rule, require_ascent
 from samson.optim.sharding import local, reshard
 
 STEPS = "sharpness_steps"
@@ -88,7 +88,7 @@ class SharpnessAware(Climber):
     def __init__(
         self,
         base: Optimizer,
-        rule: Rule | NoiseInjection,
+        rule: Rule,
         *,
         model: nn.Module | None = None,
         ascent: str = "gradient",
@@ -99,7 +99,7 @@ class SharpnessAware(Climber):
         measure: bool = False,
         compiled: bool = False,
     ) -> None:
-        if not isinstance(rule, (Rule, NoiseInjection)):
+        if not isinstance(rule, Rule):
             raise TypeError(f"`rule` must be a rule such as SAMSON(rho=0.5), got {rule!r}.")
         self.modes = Modes(isinstance(rule, NoiseInjection), ascent, every, reuse, mix, own_ascent)
         super().__init__(base, rule, model, measure=measure, compiled=compiled)
@@ -111,8 +111,8 @@ class SharpnessAware(Climber):
                 f"{type(self.model).__name__}."
             )
 
-    def _settings(self) -> dict[str, Any]:
-        return super()._settings() | {"modes": self.modes}
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"modes": self.modes}
 
     def _start(self) -> None:
         self._inside = self._perturbed_since_step = False
@@ -146,11 +146,12 @@ class SharpnessAware(Climber):
             The closure's clean loss (the perturbed one in a mode with one pass), or None without a closure.
 
         Raises:
-            RuntimeError: If called inside `perturbed`, with a closure by a GradScaler, or if the closure leaves no
-                gradient.
+            RuntimeError: If called inside `perturbed`, or with a closure by a GradScaler, if a GradScaler unscaled
+                before `perturbed`, or if the closure leaves no gradient.
         """
         if self._inside:
             raise RuntimeError("`step` was called inside `perturbed`. Leave the `with` block first.")
+        self._refuse_scaled_gradients(closure)
         loss, counts = None, True
         if closure is None:
             counts = self._perturbed_since_step or not self._rates_are_zero()
@@ -169,7 +170,7 @@ class SharpnessAware(Climber):
             group[STEPS] += 1
         if self._sharded and self.model is not None:  # also after a step that does not climb
             reshard(self.model)
-        self._perturbed_since_step = False
+        self._perturbed_since_step = self._scaler_steps = False  # a trainer's clipping may have asked in the closure
         return loss
 
     def _run(self, closure: Callable[[], Any]) -> Any:
@@ -204,58 +205,65 @@ class SharpnessAware(Climber):
             model: The model whose norm statistics are held still; by default the one known from the groups.
 
         Raises:
-            RuntimeError: If no perturbed parameter has a gradient, one is sparse, the step at hand does not climb,
-                gradients are unscaled already, or blocks are nested.
+            RuntimeError: If no perturbed parameter has a gradient, one is sparse, the step at hand does not climb, or
+                blocks are nested.
         """
         if self._inside:
             raise RuntimeError("`perturbed` is already active. Blocks cannot be nested.")
         if not self.climbs:
             raise RuntimeError("This step is not to be perturbed. Write `if optimizer.climbs:` before the block.")
         self._refuse_what_cannot_work()
-        model = self.model if model is None else model
-        injects = self.modes.injects
-        parts = [] if injects else self._parts(DIRECTIONS[self.modes.ascent](self.base))
-        if not parts and not self.modes.one_pass:
-            raise RuntimeError(
-                "No perturbed parameter has a gradient. Call `loss.backward()` before `perturbed`; a closure must call "
-                "it too. (With FSDP, gradients without synchronisation stay away.)"
-            )
+        model, rule = self.model if model is None else model, self.rule
         clean = self._clean_gradients()
-        with frozen_statistics(self._known(model)) if self.needs_first_pass else nullcontext():
-            noisy = self._noisy() if injects else {}
-            self._copies.take([local(p) for p in noisy])
+        moved = self._injected(rule, model) if isinstance(rule, NoiseInjection) else self._climbed(rule, model)
+        with moved, frozen_statistics(self._known(model)) if self.needs_first_pass else nullcontext():
             self._inside = True
             try:
-                if injects:
-                    self._inject(noisy, model)
-                elif parts:
-                    self._ascend(parts, model)
-                else:  # the first step along a direction that is yet to come
-                    self.last_ascent = Ascent()
                 if self.needs_first_pass:
                     self.base.zero_grad()
                 yield
                 self._use_clean_gradients(clean)
                 self._perturbed_since_step = True
+                self._scaler_steps = self._groups_read = (
+                    False  # the gradients are new: a scaler has yet to unscale them
+                )
             finally:
                 self._inside = False
-                self._copies.put_back()
-                for part in parts:
-                    part.room.restore(part.weights)
-                self._weights_changed(model)
 
-    def _noisy(self) -> dict[Tensor, float | Tensor]:
-        """The weights that noise is injected into, each with its group's strength."""
+    @contextmanager
+    def _climbed(self, rule: Rule, model: nn.Module | None) -> Iterator[None]:
+        parts = self._parts(require_ascent(rule), DIRECTIONS[self.modes.ascent](self.base))
+        if not parts and not self.modes.one_pass:
+            raise RuntimeError(
+                "No perturbed parameter has a gradient. Call `loss.backward()` before `perturbed`; a closure must call "
+                "it too. (With FSDP, gradients without synchronisation stay away.)"
+            )
+        try:
+            if parts:
+                self._ascend(parts, model)
+            else:  # the first step along a direction that is yet to come
+                self.last_ascent = Ascent()
+            yield
+        finally:
+            for part in parts:
+                part.workspace.restore(part.weights)
+            self._weights_changed(model)
+
+    @contextmanager
+    def _injected(self, rule: NoiseInjection, model: nn.Module | None) -> Iterator[None]:
         groups = self._perturbed_groups()
-        return {p: group["rho"] for group in groups for p in group["params"] if self.rule.moves(p)}
-
-    def _inject(self, noisy: dict[Tensor, float | Tensor], model: nn.Module | None) -> None:
-        groups = self.base.param_groups
-        self.rule.displace(noisy, step=groups[0]["injections"])
-        for group in groups:
-            group["injections"] += 1
-        self.last_ascent = Ascent()
-        self._weights_changed(model)
+        shares = {p: rule.radius(group) for group in groups for p in group["params"] if rule.moves(p)}
+        self._copies.take([local(p) for p in shares])
+        try:
+            rule.displace(shares, step=self.base.param_groups[0]["injections"])
+            for group in self.base.param_groups:
+                group["injections"] += 1
+            self.last_ascent = Ascent()
+            self._weights_changed(model)
+            yield
+        finally:
+            self._copies.put_back()
+            self._weights_changed(model)
 
     def _clean_gradients(self) -> dict[Tensor, Tensor]:
         """Copies of the first pass's gradients, where the step needs them once more."""

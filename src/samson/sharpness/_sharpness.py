@@ -24,10 +24,12 @@ from samson.evaluation import (
     takes_setting,
 )
 from samson.noise import WeightNoise
-from samson.optim import Rule
-from samson.optim.ascent import SMALLEST, norm_over_all, norms
-from samson.optim.groups import check_policy
+from samson.optim import Rule, scales
 from samson.sharpness._surface import Surface, differentiable, loss_surface
+
+
+SMALLEST = 1e-16
+"""Added to a gradient norm, as in training."""
 
 
 @dataclass(frozen=True)
@@ -171,13 +173,7 @@ class Ball:
         Raises:
             ValueError: If the rule scales, and would scale no tensor.
         """
-        names = dict(zip(surface.parameters, surface.names, strict=True))
-        check_policy(rule, [{"params": surface.parameters}], names)
-        scales = [
-            rule.scale([w], norms)[0] if rule.scales_tensor(name, w) else torch.ones_like(w.abs())
-            for name, w in zip(surface.names, surface.weights, strict=True)
-        ]
-        return cls(rule.rho, scales)
+        return cls(rule.rho, scales(rule, zip(surface.names, surface.weights, strict=True)))
 
     def climbed(self, position: Sequence[Tensor], gradient: Sequence[Tensor]) -> list[Tensor]:
         """The position after a step of length ρ along the gradient, brought back into the ball."""
@@ -199,4 +195,4 @@ class Ball:
 
 def length(tensors: Sequence[Tensor]) -> float:
     """The 2-norm of all entries of all tensors."""
-    return float(norm_over_all([torch.stack(norms([t], 2)) for t in tensors], [()] * len(tensors)))
+    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(t) for t in tensors])))

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from samson._batches import Examples, evaluation_mode
 from samson.evaluation import ExampleMetric, Layout, as_metric, scores, value_of, with_targets
-from samson.optim.memory import Copies
-from samson.optim.sharding import is_sharded
+from samson.optim import Copies, is_sharded
 
 Displacement = Sequence[Tensor]
 """What is added to each weight, in float64."""

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
+from samson.optim.rules._base import Rule, require
 from samson.optim.sharding import draw_whole, local
 
 
 @dataclass(frozen=True)
-class NoiseInjection:
+class NoiseInjection(Rule):
     """Run the one forward and backward pass at noisy weights, then step from the clean ones.
 
     Weight matrices and convolutions (two axes or more) are drawn anew for each step; biases and norm layers stay
     clean. The draw derives from (seed, step), so a resumed training repeats it, and every process draws the same.
-    Put parameters that never go on a chip, such as embeddings, in a group with `perturb=False`. A group's `rho` (1
-    unless set or scheduled) is the share of the noise that is added.
+    Put parameters that never go on a chip, such as embeddings, in a group with `perturb=False`.
 
     Args:
         noise: Gives a noisy copy of a weight from `(weight, generator)`; any noise of `samson.noise` does.
         seed: Seed of the draws, ≥ 0.
+        rho: Share ρ ≥ 0 of the noise that is added.
 
     Raises:
         TypeError: If `noise` cannot be called.
-        ValueError: If `seed` is negative.
+        ValueError: If `seed` or `rho` is out of its range.
 
     Example:
         >>> rule = NoiseInjection(lambda w, generator: w + 0.1 * torch.randn(w.shape, generator=generator))
@@ -38,16 +39,17 @@ class NoiseInjection:
 
     noise: Callable[[Tensor, Generator], Tensor]
     seed: int = 0
+    rho: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not callable(self.noise):
             raise TypeError(f"`noise` must be callable as noise(weight, generator), got {self.noise!r}.")
-        if self.seed < 0:
-            raise ValueError(f"`seed` must be ≥ 0, got {self.seed}.")
+        require(self.seed >= 0, "seed", "≥ 0", self.seed)
 
     def group_settings(self) -> dict[str, Any]:
-        """The share of the noise, and how many draws a parameter group has seen; kept so that checkpoints have it."""
-        return {"rho": 1.0, "injections": 0}
+        """The share of the noise, and how many draws a parameter group has seen, which a checkpoint then holds."""
+        return super().group_settings() | {"injections": 0}
 
     def moves(self, weight: Tensor) -> bool:
         """Whether this parameter is made noisy: it has two axes or more."""

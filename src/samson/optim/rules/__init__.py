@@ -1,0 +1,37 @@
+"""Rules: how weights are perturbed before a gradient is taken. One formula a file, its fast form beside it."""
+
+from samson.optim.rules._asam import ASAM
+from samson.optim.rules._base import (
+    AscentRule,
+    FastScale,
+    Norms,
+    Rule,
+    ScalingRule,
+    fast_scale,
+    require,
+    require_ascent,
+)
+from samson.optim.rules._noise_injection import NoiseInjection
+from samson.optim.rules._policies import NAMELESS
+from samson.optim.rules._sam import SAM
+from samson.optim.rules._samson import SAMSON
+
+RULES: dict[str, type[Rule]] = {"sam": SAM, "asam": ASAM, "samson": SAMSON}
+"""The ascent rules by name: one that joins them joins the contract tests and the command line."""
+
+__all__ = [
+    "ASAM",
+    "NAMELESS",
+    "RULES",
+    "SAM",
+    "SAMSON",
+    "AscentRule",
+    "FastScale",
+    "NoiseInjection",
+    "Norms",
+    "Rule",
+    "ScalingRule",
+    "fast_scale",
+    "require",
+    "require_ascent",
+]

@@ -1,0 +1,60 @@
+"""SAMSON: a ball that is wide where weights are large for their own layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from samson.optim.rules._asam import shifted
+from samson.optim.rules._base import FastScale, Norms, ScalingRule, require
+
+
+@dataclass(frozen=True)
+class SAMSON(ScalingRule):
+    """SAMSON: T = (|w| + η) / ‖w_l‖_p, a weight's magnitude over the range of its own layer.
+
+    The norm is taken per tensor, of w without η. With η = 0, T does not change when a layer is rescaled. A tensor of
+    zeros has no range: its T is 0 and it is left where it is.
+
+    Args:
+        rho: Radius ρ ≥ 0.
+        eta: η ≥ 0.
+        policy: Which tensors are scaled.
+        p: Order of the norm, a real number ≥ 1 or infinity (the default: the layer's largest weight).
+
+    Raises:
+        ValueError: If a setting is out of its range or the policy is unknown.
+
+    Example:
+        >>> SAMSON(rho=0.5, p=2).policy
+        'authors'
+
+    Reference: Mordido, Henwood, Chandar, Leduc-Primeau 2022, arXiv 2211.11561, with T as in the public code of an
+    author (github.com/sebastienwood/SamsonViT, 2023-11).
+    """
+
+    p: float = math.inf
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.p >= 1, "p", "≥ 1 (or infinity)", self.p)
+
+    def scale(self, weights: Sequence[Tensor], norms: Norms) -> list[Tensor]:
+        """T = (|w| + η) / ‖w_l‖_p, and 0 for a tensor of zeros."""
+        scales = list(torch._foreach_abs(list(weights)))
+        torch._foreach_add_(scales, self.eta)
+        torch._foreach_mul_(scales, list(inverses(torch.stack(norms(weights, self.p))).unbind()))
+        return scales
+
+    def fast(self) -> FastScale:
+        """T from |w| in place, and a factor for each weight from its norm."""
+        return FastScale(shifted, self.eta, self.p, inverses)
+
+
+def inverses(norms: Tensor) -> Tensor:
+    """1 / ‖w_l‖_p, and 0 where the norm is 0."""
+    return torch.where(norms > 0, norms.reciprocal(), 0.0)
