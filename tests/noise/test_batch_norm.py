@@ -203,7 +203,7 @@ def test_a_periphery_is_estimated_with() -> None:
     chip = deploy(network, Variation(), periphery=noisy)
     with reestimated_norms(network, [x]):
         exact = network.first.running_var.clone()
-    with chip.at(), reestimated_norms(network, x.split(32)):
+    with chip.at(), reestimated_norms(network, list(x.split(32))):
         assert chip.reached == {"conv": 2, "hidden": 2, "head": 2}
         added = network.first.running_var - exact
     expected = (0.5 * 2.0 * network.conv.weight.detach().abs().amax(dim=(1, 2, 3))) ** 2

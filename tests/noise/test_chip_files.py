@@ -12,21 +12,22 @@ import torch
 
 from samson import noise
 from samson.noise import (
+    CLASSES,
     PRESETS,
     STANDARD_HWA,
     Compose,
     CustomPCM,
     DeviceNoise,
     Gaussian,
+    InversePower,
+    Logarithmic,
     Periphery,
+    PhaseChangeConstants,
     ReRAM,
+    ReRAMConstants,
     WeightNoise,
     load_chip_model,
 )
-from samson.noise.chip_files import FAMILIES
-from samson.noise.curves import InversePower, Logarithmic
-from samson.noise.phase_change import PhaseChangeConstants
-from samson.noise.reram import ReRAMConstants
 from tests.contracts.test_noises import CASES
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "chips" / "my-chip.toml"
@@ -46,7 +47,7 @@ def inline(value: Any) -> str:
 
 def as_toml(one: WeightNoise, periphery: Periphery | None = None) -> str:
     def family(part: WeightNoise) -> str:
-        [name] = [name for name, kind in FAMILIES.items() if kind is type(part)]
+        [name] = [name for name, kind in CLASSES.items() if kind is type(part)]
         return inline({"family": name, **{field.name: getattr(part, field.name) for field in dataclasses.fields(part)}})
 
     chain = [family(part) for part in one.noises] if isinstance(one, Compose) else None
@@ -82,7 +83,7 @@ def test_every_noise_of_the_room_can_be_named_in_a_file() -> None:
     exported = [getattr(noise, name) for name in noise.__all__]
     classes = {kind for kind in exported if isinstance(kind, type) and issubclass(kind, WeightNoise)}
     assert {kind for kind in classes if dataclasses.is_dataclass(kind) and kind not in (DeviceNoise, Compose)} == set(
-        FAMILIES.values()
+        CLASSES.values()
     )
 
 
@@ -113,7 +114,7 @@ def test_the_example_file_is_what_it_says() -> None:
     assert (device.default_time_s, device.largest_us, device.mapping.tile_inputs) == (86_400.0, 30.0, 256)
     assert (faults.low, faults.high, faults.mapping) == (0.001, 0.0005, device.mapping)
     assert (chip.periphery.tile_inputs, chip.periphery.adc_steps) == (256, 510)
-    assert all(name in EXAMPLE.read_text() for name in FAMILIES)
+    assert all(name in EXAMPLE.read_text() for name in CLASSES)
     noisy = chip.noise(torch.ones(2, 3), torch.Generator().manual_seed(0))
     assert noisy.isfinite().all()
     assert not torch.equal(noisy, torch.ones(2, 3))

@@ -10,7 +10,6 @@ from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks import chip_cost
 from benchmarks.traffic import traffic_of
 from samson.noise import CMO, NOISES, PCM, PRESETS, DeadLines, Mapping, PCMHermes, ReRAM, WeightNoise
 from samson.noise.bit_errors import bits_at_rate
@@ -97,6 +96,8 @@ def test_choose_is_where() -> None:
 
 
 def test_the_record_has_every_noise_within_its_limit() -> None:
+    from benchmarks import chip_cost
+
     rows = json.loads(chip_cost.RECORD.read_text(encoding="utf-8"))["noises"]
     assert set(rows) == set(chip_cost.noises())
     for name, row in rows.items():

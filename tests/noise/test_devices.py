@@ -9,10 +9,7 @@ import torch
 from scipy.special import ndtr
 from torch import Generator, Tensor
 
-from samson.noise import CMO, PCM, Mapping, PCMHermes, ReRAM, preset
-from samson.noise.cmo import FALCONE
-from samson.noise.phase_change import PhaseChange
-from samson.noise.reram import WAN2022, ReRAMConstants
+from samson.noise import CMO, NOISES, PCM, DeviceNoise, Mapping, PCMHermes, ReRAM, ReRAMConstants, preset
 from tests.noise.closed_forms import Array, Moments, agree, clamped, folded, over_normal, rectified
 
 COPIES = 40_000
@@ -45,7 +42,7 @@ def clamp(x: Array, low: float, high: float) -> Array:
 class Published:
     """The published constants, with one that may be made wrong."""
 
-    noise: PhaseChange
+    noise: DeviceNoise
     wrong: str = ""
 
     def scale(self, name: str) -> float:
@@ -125,7 +122,7 @@ every_device = pytest.mark.parametrize("noise", DEVICES.values(), ids=DEVICES)
 
 
 @every_device
-def test_programming_is_a_rectified_normal(noise: PhaseChange) -> None:
+def test_programming_is_a_rectified_normal(noise: DeviceNoise) -> None:
     published = Published(noise)
     g = targets(published.g_max)
     state = noise.program(both_signs(), generator())
@@ -150,7 +147,7 @@ def test_joshi_2020_is_a_rectified_normal_that_does_not_change() -> None:
 
 
 @every_device
-def test_the_drift_exponent_is_a_folded_normal_of_the_target(noise: PhaseChange) -> None:
+def test_the_drift_exponent_is_a_folded_normal_of_the_target(noise: DeviceNoise) -> None:
     published = Published(noise)
     r = targets(published.g_max) / published.g_max
     sample = noise.program(both_signs(), generator())["drift_exponent"][0].numpy()
@@ -161,7 +158,7 @@ def test_the_drift_exponent_is_a_folded_normal_of_the_target(noise: PhaseChange)
 
 @every_device
 @pytest.mark.parametrize("time_s", [0.0, DAY])
-def test_a_reading_is_a_rectified_normal_of_what_drifted(noise: PhaseChange, time_s: float) -> None:
+def test_a_reading_is_a_rectified_normal_of_what_drifted(noise: DeviceNoise, time_s: float) -> None:
     published = Published(noise)
     g = targets(published.g_max)
     state = noise.program(both_signs(), generator())
@@ -176,7 +173,7 @@ def test_a_reading_is_a_rectified_normal_of_what_drifted(noise: PhaseChange, tim
 
 @every_device
 @pytest.mark.parametrize("time_s", [0.0, 3600.0, YEAR])
-def test_a_weight_after_all_stages_is_the_quadrature(noise: PhaseChange, time_s: float) -> None:
+def test_a_weight_after_all_stages_is_the_quadrature(noise: DeviceNoise, time_s: float) -> None:
     published = Published(noise)
     state = noise.program(both_signs(), generator())
     sample = noise.read(state, time_s, generator(1)).numpy()
@@ -274,7 +271,7 @@ def mean_distance(pairs: Array, published: Published, time_s: float | None) -> A
 
 
 def test_a_globally_compensated_weight_is_the_quadrature() -> None:
-    noise, published = PCM(time_s=DAY, compensation="global"), Published(PCM())
+    noise, published = NOISES["pcm"](DAY), Published(PCM())
     sample = noise(both_signs(), generator()).numpy()
     pairs = np.array([published.g_max * STEPS, np.zeros(10)])
     factor = mean_distance(pairs, published, None).sum() / mean_distance(pairs, published, DAY).sum()
@@ -324,13 +321,13 @@ def test_reram_with_constants_of_ones_own() -> None:
         assert noise.read_devices(state, time_s, generator()).item() == pytest.approx(15.0 + deviation)
     halved = ReRAM(60.0, g_max_us=15.0, constants=own)
     assert halved.read_devices(state, 60.0, generator()).item() == pytest.approx(15.0 + (1.0 + 2.0) / 2)
-    assert ReRAM(constants=WAN2022) == ReRAM()
+    assert ReRAM(constants=ReRAM().constants) == ReRAM()
     with pytest.raises(ValueError, match="`time_s` must be 60 or 6000 seconds since programming, got 1.0"):
         ReRAM(constants=own)
 
 
 def test_cmo_with_constants_of_ones_own() -> None:
-    own = replace(FALCONE, g_min_us=5.0, acceptances=(0.1,), programming_us=((0.5, 0.01),))
+    own = replace(CMO().constants, g_min_us=5.0, acceptances=(0.1,), programming_us=((0.5, 0.01),))
     noise = CMO(mapping=Mapping(g_min_us=5.0, pair=False), acceptance=0.1, constants=own)
     g = 5.0 + 83.2 * STEPS
     sample = noise.read_devices(noise.program(CMO_WEIGHTS, generator()), None, generator())[0, 0].numpy()
@@ -347,20 +344,32 @@ def test_cmo_with_constants_of_ones_own() -> None:
 @pytest.mark.parametrize(
     ("constants", "wrong", "message"),
     [
-        (WAN2022, {"g_max_us": 0.0}, "`g_max_us` must be > 0"),
-        (WAN2022, {"times_s": (1.0, 1.0, 2.0)}, "`times_s` must be > 0 and ascending"),
-        (WAN2022, {"times_s": (0.0, 1.0, 2.0)}, "`times_s` must be > 0 and ascending"),
-        (WAN2022, {"times_s": ()}, "`times_s` must hold at least 1 finite number"),
-        (WAN2022, {"times_s": (1.0, 2.0)}, "`deviations_us` must hold equally many coefficients for each of `times_s`"),
-        (WAN2022, {"deviations_us": ((1.0,), (1.0,), (1.0, 2.0))}, "`deviations_us` must hold equally many"),
-        (WAN2022, {"deviations_us": ((), (), ())}, "`deviations_us` must hold at least 1 finite number"),
-        (FALCONE, {"g_min_us": 100.0}, "`g_min_us` must be > 0 and below `g_max_us`"),
-        (FALCONE, {"acceptances": (0.1,)}, "`programming_us` must hold a line for each of `acceptances`"),
-        (FALCONE, {"programming_us": ((0.1,), (0.1, 0.2))}, "`programming_us` must hold an intercept and a slope"),
-        (FALCONE, {"relaxation_deviation_us": (0.1, math.inf)}, "`relaxation_deviation_us` must hold an intercept"),
-        (FALCONE, {"relaxation_us": math.nan}, "`relaxation_us` must be finite"),
-        (FALCONE, {"read_us": -1.0}, "`read_us` must be ≥ 0"),
-        (FALCONE, {"read_s": 0.0}, "`read_s` must be > 0"),
+        (ReRAM().constants, {"g_max_us": 0.0}, "`g_max_us` must be > 0"),
+        (ReRAM().constants, {"times_s": (1.0, 1.0, 2.0)}, "`times_s` must be > 0 and ascending"),
+        (ReRAM().constants, {"times_s": (0.0, 1.0, 2.0)}, "`times_s` must be > 0 and ascending"),
+        (ReRAM().constants, {"times_s": ()}, "`times_s` must hold at least 1 finite number"),
+        (
+            ReRAM().constants,
+            {"times_s": (1.0, 2.0)},
+            "`deviations_us` must hold equally many coefficients for each of `times_s`",
+        ),
+        (ReRAM().constants, {"deviations_us": ((1.0,), (1.0,), (1.0, 2.0))}, "`deviations_us` must hold equally many"),
+        (ReRAM().constants, {"deviations_us": ((), (), ())}, "`deviations_us` must hold at least 1 finite number"),
+        (CMO().constants, {"g_min_us": 100.0}, "`g_min_us` must be > 0 and below `g_max_us`"),
+        (CMO().constants, {"acceptances": (0.1,)}, "`programming_us` must hold a line for each of `acceptances`"),
+        (
+            CMO().constants,
+            {"programming_us": ((0.1,), (0.1, 0.2))},
+            "`programming_us` must hold an intercept and a slope",
+        ),
+        (
+            CMO().constants,
+            {"relaxation_deviation_us": (0.1, math.inf)},
+            "`relaxation_deviation_us` must hold an intercept",
+        ),
+        (CMO().constants, {"relaxation_us": math.nan}, "`relaxation_us` must be finite"),
+        (CMO().constants, {"read_us": -1.0}, "`read_us` must be ≥ 0"),
+        (CMO().constants, {"read_s": 0.0}, "`read_s` must be > 0"),
     ],
 )
 def test_wrong_constants_are_named(constants: object, wrong: dict[str, object], message: str) -> None:
@@ -447,7 +456,7 @@ def test_cmo_before_one_second_is_read_noise_alone() -> None:
 
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # aihwkit's, under this torch
 @every_device
-def test_aihwkit_draws_from_the_same_distributions(noise: PhaseChange) -> None:
+def test_aihwkit_draws_from_the_same_distributions(noise: DeviceNoise) -> None:
     """Where aihwkit is installed: each device through the conductance functions of its noise model."""
     models = pytest.importorskip("aihwkit.inference.noise", reason="aihwkit is not installed")
     published = Published(noise)

@@ -11,7 +11,6 @@ from torch import Generator, Tensor
 from samson.noise.base import State, WeightNoise
 from samson.noise.faults import check_rates
 from samson.noise.quantisation import Format
-from samson.noise.random import working_dtype
 from samson.noise.voltage import RATES, RatesByVoltage, bit_error_rate
 
 FAULTS = ("flip", "stuck")
@@ -93,11 +92,11 @@ class BitErrors(WeightNoise):
 
     def program(self, weight: Tensor, generator: Generator) -> State:
         """Store the words, with the faults if they persist."""
-        codes, step, zero = self.format.encode(weight.detach().to(working_dtype(weight)))
+        codes, step, zero = self.format.encode(weight)
         words = self.format.to_words(codes).to(torch.uint8)
         if self.persistent:
             words = self._faulty(words, generator)
-        return {"words": words, "step": step, "zero": zero, "dtype": weight.new_empty(0)}
+        return {"words": words, "step": step, "zero": zero}
 
     def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         """Read the words, with new faults unless they persist."""
@@ -105,7 +104,7 @@ class BitErrors(WeightNoise):
         if not self.persistent:
             words = self._faulty(words, generator)
         codes = self.format.from_words(words.to(torch.int32))
-        return self.format.decode(codes, state["step"], state["zero"]).to(state["dtype"].dtype)
+        return self.format.decode(codes, state["step"], state["zero"])
 
     def _faulty(self, words: Tensor, generator: Generator) -> Tensor:
         faulty = bits_at_rate(self.probability, words, generator).bitwise_and_(2**self.bits - 1)

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
 from typing import cast
 from weakref import WeakSet
 
@@ -14,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from samson.noise.attachment import attached, hooked_layers, require_names
-from samson.noise.base import State, WeightNoise
+from samson.noise.base import State, WeightNoise, program_weight, read_weight
 from samson.noise.periphery import Periphery
 from samson.noise.places import Place
 from samson.noise.presets import ChipModel
-from samson.noise.random import exactly, generator_for
+from samson.noise.random import generator_for
 from samson.noise.selection import ChipTensor, Select, on_chip
 
 _OCCUPIED: WeakSet[nn.Module] = WeakSet()
@@ -114,12 +113,6 @@ class Chip:
         }
         return attached(self._layers, periphery, generators, self.reached)
 
-    def save(self, path: Path | str) -> None:
-        """Write the chip to a file, which `load_chip` reads again (see `save_chip`)."""
-        from samson.noise.storage import save_chip
-
-        save_chip(path, self)
-
     @torch.no_grad()
     def read(self, time_s: float | None, reading: int) -> dict[Place, Tensor]:
         """Every weight as the chip reads it, by its place; nothing is written (see `at`)."""
@@ -128,8 +121,7 @@ class Chip:
             state = self.states[t.name]
             device = next(iter(state.values())).device
             generator = self._generator("read", reading, t.name, device=device)
-            with exactly(device):
-                value = t.stored(self.noise.read(state, time_s, generator))
+            value = t.stored(read_weight(self.noise, state, time_s, generator))
             if t.matrix.rows is None:
                 values[t.place] = value
             else:
@@ -197,7 +189,5 @@ def deploy(
         for t in tensors:
             weight = t.weight
             generator = generator_for(seed, trial, "program", t.name, device=weight.device)
-            with exactly(weight.device):
-                own = noise.program(t.output_first(weight), generator)
-            states[t.name] = {**own, **{key: value.to(weight.device) for key, value in shared.items()}}
+            states[t.name] = program_weight(noise, t.output_first(weight), generator, shared)
     return Chip(model, noise, seed, trial, tensors, states, periphery=periphery)

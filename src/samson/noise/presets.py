@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samson._names import suggestion
 from samson.noise.base import WeightNoise
 from samson.noise.bit_errors import BitErrors
 from samson.noise.cmo import CMO
 from samson.noise.conductance import Mapping
-from samson._names import suggestion
 from samson.noise.pcm import JOSHI2020, PCM, CustomPCM, PCMHermes
 from samson.noise.periphery import STANDARD_HWA, Periphery
 from samson.noise.quantisation import Quantize

@@ -20,7 +20,7 @@ from samson.noise.chip import Chip, require_free
 from samson.noise.periphery import Periphery
 from samson.noise.selection import ChipTensor, Select, on_chip
 
-VERSION = 2
+VERSION = 3
 
 
 def save_chip(path: Path | str, chip: Chip) -> None:

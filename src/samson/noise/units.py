@@ -32,7 +32,7 @@ def reduce_units(values: Tensor, per: str, how: str, tile_inputs: int | None = N
     tile is `tile_inputs` neighbouring inputs, counted along all axes but the first, with all outputs.
 
     Args:
-        values: Of any shape; without elements, zeros are returned.
+        values: Of any shape.
         per: "layer", "channel" or "tile".
         how: "amax", "amin" or "sum".
         tile_inputs: Inputs of a tile.
@@ -41,8 +41,6 @@ def reduce_units(values: Tensor, per: str, how: str, tile_inputs: int | None = N
         >>> reduce_units(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), "tile", "amax", 2)
         tensor([[5., 5., 6.]])
     """
-    if not values.numel():
-        return values.new_zeros(())
     if per == "layer" or values.ndim < 2:
         return _reduced(values, how, tuple(range(values.ndim)))
     if per == "channel":

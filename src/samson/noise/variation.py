@@ -9,7 +9,6 @@ import torch
 from torch import Generator, Tensor
 
 from samson.noise.base import State, WeightNoise
-from samson.noise.random import working_dtype
 from samson.noise.units import check_unit, reduce_units, spread_tiles, tile_count
 
 SHARED = ("chip", "layer", "tile", "channel")
@@ -73,22 +72,20 @@ class Variation(WeightNoise):
         tiles = tile_count(weight.shape, self.tile_inputs) if self.tile_inputs and weight.ndim > 1 else 1
         channels = weight.shape[0] if self.per == "channel" and weight.ndim > 1 else 1
         drawn = torch.randn(3, channels * tiles, generator=generator, device=weight.device)
-        return {"weight": weight.detach().clone(), "shared": drawn.squeeze(1) if self.per == "chip" else drawn}
+        return {"weight": weight, "shared": drawn.squeeze(1) if self.per == "chip" else drawn}
 
     def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         """Apply them; there is no drift without a time."""
         if time_s is not None and not 0 <= time_s < math.inf:
             raise ValueError(f"`time_s` must be ≥ 0 and finite, got {time_s!r}.")
         weight = state["weight"]
-        exact = weight.to(working_dtype(weight))
-        shared = state["shared"].to(exact)
-        gain, offset, exponent = (self._spread(numbers, weight) for numbers in shared)
+        gain, offset, exponent = (self._spread(numbers, weight) for numbers in state["shared"].to(weight))
         factor = 1 + self.gain * gain
         if time_s:
             log_time = math.log((time_s + self.reference_s) / self.reference_s)
             factor = factor * torch.exp(-self.drift_exponent * log_time * exponent)
-        largest = reduce_units(exact.abs(), "layer", "amax")
-        return (exact * factor + self.offset * largest * offset).to(weight.dtype)
+        largest = reduce_units(weight.abs(), "layer", "amax")
+        return weight * factor + self.offset * largest * offset
 
     def _spread(self, numbers: Tensor, weight: Tensor) -> Tensor:
         if self.tile_inputs and weight.ndim > 1:
