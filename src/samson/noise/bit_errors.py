@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from samson.noise.base import State, WeightNoise
+from samson.noise.checks import require_one_of
 from samson.noise.faults import check_rates
 from samson.noise.quantisation import Format
 from samson.noise.voltage import RATES, RatesByVoltage, bit_error_rate
@@ -66,8 +67,7 @@ class BitErrors(WeightNoise):
             check_rates(rate=self.rate)
         if self.voltage is not None:
             bit_error_rate(self.voltage, self.rates_by_voltage)
-        if self.fault not in FAULTS:
-            raise ValueError(f"`fault` must be one of {', '.join(FAULTS)}, got {self.fault!r}.")
+        require_one_of(FAULTS, fault=self.fault)
         _ = self.format
 
     @property

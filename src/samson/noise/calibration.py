@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from samson._batches import Examples
 from samson.noise.attachment import hooked_layers, operations_of, require_names, watch
+from samson.noise.checks import require
 from samson.noise.periphery import Periphery
 from samson.noise.random import generator_for, working_dtype
 from samson.noise.selection import Select, on_chip
@@ -104,8 +105,7 @@ def _largest(
     values: Callable[[str, Tensor], Tensor],
 ) -> dict[str, float]:
     """The largest quantile over batches of |values| of a layer's name and inputs; 1 instead of zero."""
-    if not 0 < quantile <= 1:
-        raise ValueError(f"`quantile` must be in (0, 1], got {quantile!r}.")
+    require(0 < quantile <= 1, "quantile", "be in (0, 1]", quantile)
     largest: dict[str, float] = {}
 
     def look(name: str, inputs: Tensor) -> None:

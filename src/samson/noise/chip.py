@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from samson.noise.attachment import attached, hooked_layers, require_names
 from samson.noise.base import State, WeightNoise, program_weight, read_weight
+from samson.noise.checks import require, require_non_negative
 from samson.noise.periphery import Periphery
 from samson.noise.places import Place
 from samson.noise.presets import ChipModel
@@ -84,10 +84,9 @@ class Chip:
             >>> with chip.at(time_s=86_400) as model:
             ...     y = model(torch.ones(1, 3))
         """
-        if time_s is not None and not 0 <= time_s < math.inf:
-            raise ValueError(f"`time_s` must be ≥ 0 and finite, or None for the noise's own time, got {time_s!r}.")
-        if reading is not None and reading < 0:
-            raise ValueError(f"`reading` must be ≥ 0, or None to count, got {reading!r}.")
+        if time_s is not None:
+            require_non_negative(time_s=time_s)
+        require(reading is None or reading >= 0, "reading", "be ≥ 0, or None to count", reading)
         require_free(self.tensors)
         number = self.readings if reading is None else reading
         values = self.read(time_s, number)
@@ -179,8 +178,7 @@ def deploy(
     """
     if isinstance(noise, ChipModel):
         periphery, noise = periphery or noise.periphery, noise.noise
-    if trial < 0:
-        raise ValueError(f"`trial` must be ≥ 0, got {trial}.")
+    require(trial >= 0, "trial", "be ≥ 0", trial)
     tensors = on_chip(model, select)
     require_free(tensors)
     states = {}

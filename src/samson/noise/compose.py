@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from samson.noise.base import State, WeightNoise
 from samson.noise.bit_errors import BitErrors
+from samson.noise.checks import require
 from samson.noise.quantisation import Quantize
 
 
@@ -39,8 +40,7 @@ class Compose(WeightNoise):
     noises: tuple[WeightNoise, ...]
 
     def __init__(self, *noises: WeightNoise) -> None:
-        if not noises:
-            raise ValueError("`noises` must hold at least one noise, got none.")
+        require(bool(noises), "noises", "hold at least one noise", noises)
         noises = tuple(part for noise in noises for part in (noise.noises if isinstance(noise, Compose) else (noise,)))
         for position, noise in enumerate(noises):
             for before in noises[:position]:

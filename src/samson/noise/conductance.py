@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from samson.noise.base import State
+from samson.noise.checks import require, require_non_negative
 from samson.noise.units import check_unit, reduce_units
 
 
@@ -62,17 +63,15 @@ class Mapping:
 
     def __post_init__(self) -> None:
         check_unit(self.per, self.tile_inputs)
-        if not 0 <= self.g_min_us < math.inf:
-            raise ValueError(f"`g_min_us` must be ≥ 0 and finite, got {self.g_min_us!r}.")
+        require_non_negative(g_min_us=self.g_min_us)
         if self.on_off_ratio is not None and (self.g_min_us or not self.on_off_ratio > 1):
             raise ValueError(
                 f"`on_off_ratio` must be > 1 and replaces `g_min_us`, got {self.on_off_ratio!r} with g_min_us="
                 f"{self.g_min_us!r}. Give one of the two."
             )
-        if self.levels is not None and self.levels < 2:
-            raise ValueError(f"`levels` must be ≥ 2, or None for any conductance, got {self.levels!r}.")
-        if not self.significance or not all(0 < f < math.inf for f in self.significance):
-            raise ValueError(f"`significance` must hold factors > 0, got {self.significance!r}.")
+        require(self.levels is None or self.levels >= 2, "levels", "be ≥ 2, or None for any conductance", self.levels)
+        weighed = bool(self.significance) and all(0 < f < math.inf for f in self.significance)
+        require(weighed, "significance", "hold factors > 0", self.significance)
         if self.slices < 1 or (self.slices > 1 and (self.levels is None or len(self.significance) > 1)):
             raise ValueError(
                 f"`slices` must be ≥ 1, and above 1 it needs `levels` and sets the significance itself, got "
@@ -93,8 +92,7 @@ class Mapping:
             ValueError: If it is not below g_max.
         """
         g_min = self.g_min_us if self.on_off_ratio is None else g_max_us / self.on_off_ratio
-        if not g_min < g_max_us:
-            raise ValueError(f"`g_min_us` must be below g_max = {g_max_us!r} µS, got {g_min!r}.")
+        require(g_min < g_max_us, "g_min_us", f"be below g_max = {g_max_us!r} µS", g_min)
         return g_min
 
     def conductances(self, weight: Tensor, g_max_us: float) -> State:

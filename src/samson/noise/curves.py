@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samson.noise.checks import require, require_finite, require_non_negative, require_positive
 from samson.noise.units import choose
 
 SMALLEST = 1e-7
@@ -37,9 +38,9 @@ def check_coefficients(name: str, coefficients: Sequence[float], at_least: int =
     Raises:
         ValueError: If that is not so.
     """
-    if len(coefficients) < at_least or not all(map(math.isfinite, coefficients)):
-        enough = f"at least {at_least} finite number" if at_least else "finite numbers"
-        raise ValueError(f"`{name}` must hold {enough}, got {coefficients!r}.")
+    enough = f"at least {at_least} finite number" if at_least else "finite numbers"
+    held = len(coefficients) >= at_least and all(map(math.isfinite, coefficients))
+    require(held, name, f"hold {enough}", coefficients)
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,7 @@ class Logarithmic:
     above: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("slope", "offset"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"`{name}` must be finite, got {getattr(self, name)!r}.")
+        require_finite(slope=self.slope, offset=self.offset)
         if not 0 <= self.low <= self.high < math.inf:
             raise ValueError(f"`low` must be ≥ 0 and ≤ `high`, both finite, got {self.low!r} and {self.high!r}.")
         if not self.split > 0 or (self.split < math.inf) != bool(self.above):
@@ -118,12 +117,8 @@ class InversePower:
     high: float
 
     def __post_init__(self) -> None:
-        for name in ("factor", "high"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}` must be ≥ 0 and finite, got {getattr(self, name)!r}.")
-        for name in ("exponent", "floor"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}` must be > 0 and finite, got {getattr(self, name)!r}.")
+        require_non_negative(factor=self.factor, high=self.high)
+        require_positive(exponent=self.exponent, floor=self.floor)
 
     def __call__(self, r: Tensor, log_r: Tensor) -> Tensor:
         """The curve at relative conductances ≥ 0, whose `logarithm` is given: a line there, and faster than `pow`."""

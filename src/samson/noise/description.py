@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from samson.noise.base import WeightNoise
+from samson.noise.checks import require
 from samson.noise.layers import DIGITAL, unknown_weights_of, weights_of
 from samson.noise.presets import ChipModel
 from samson.noise.selection import ChipTensor, Select, on_chip, plain_name
@@ -70,8 +71,8 @@ def describe(
         1.weight (4,) None digital: no weight matrix of a BatchNorm1d
         1.bias (4,) None digital: a bias
     """
-    if tile_inputs is not None and tile_inputs < 1:
-        raise ValueError(f"`tile_inputs` must be ≥ 1, or None for the noise's own, got {tile_inputs!r}.")
+    sized = tile_inputs is None or tile_inputs >= 1
+    require(sized, "tile_inputs", "be ≥ 1, or None for the noise's own", tile_inputs)
     tensors = on_chip(model, select)
     size = tile_inputs or _tile_inputs(noise)
     rows = [_chip_row(t, size) for t in tensors]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
 from samson.noise.base import State, WeightNoise
+from samson.noise.checks import require_non_negative, require_positive
 from samson.noise.conductance import ONE_PAIR, Mapping
 
 
@@ -27,8 +27,7 @@ class DeviceNoise(WeightNoise):
     def __post_init__(self) -> None:
         if self.time_s is not None:
             self._check_time(self.time_s)
-        if not 0 < self.largest_us < math.inf:
-            raise ValueError(f"`g_max_us` must be > 0 and finite, got {self.largest_us!r}.")
+        require_positive(g_max_us=self.largest_us)
         self.mapping.smallest_us(self.largest_us)
 
     @property
@@ -69,5 +68,4 @@ class DeviceNoise(WeightNoise):
         return self.mapping.weights(self.read_devices(state, time_s, generator), state, self.largest_us)
 
     def _check_time(self, time_s: float) -> None:
-        if not 0 <= time_s < math.inf:
-            raise ValueError(f"`time_s` must be ≥ 0 and finite, got {time_s!r}.")
+        require_non_negative(time_s=time_s)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
 from samson.noise.base import FixedNoise
+from samson.noise.checks import require_non_negative, require_one_of
 from samson.noise.random import standard_normal
 from samson.noise.units import reduce_units
 
@@ -43,10 +43,8 @@ class Gaussian(FixedNoise):
     per: str = "layer"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sigma < math.inf:
-            raise ValueError(f"`sigma` must be ≥ 0 and finite, got {self.sigma!r}.")
-        if self.per not in RELATIVE_TO:
-            raise ValueError(f"`per` must be one of {', '.join(RELATIVE_TO)}, got {self.per!r}.")
+        require_non_negative(sigma=self.sigma)
+        require_one_of(RELATIVE_TO, per=self.per)
 
     def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
         """Add the errors."""

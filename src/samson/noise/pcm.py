@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samson.noise.checks import require
 from samson.noise.curves import InversePower, Logarithmic
 from samson.noise.phase_change import PhaseChange, PhaseChangeConstants
 
@@ -134,14 +135,8 @@ class PCMHermes(PhaseChange):
     devices: int = 1
 
     def __post_init__(self) -> None:
-        if self.devices not in HERMES:
-            raise ValueError(f"`devices` must be 1 or 2, got {self.devices!r}.")
+        require(self.devices in HERMES, "devices", "be 1 or 2", self.devices)
         super().__post_init__()
-
-    @property
-    def largest_us(self) -> float:
-        """10.35 µS a device."""
-        return self.constants.g_max_us
 
     @property
     def constants(self) -> PhaseChangeConstants:
@@ -177,8 +172,3 @@ class CustomPCM(PhaseChange):
     """
 
     constants: PhaseChangeConstants = GENERIC
-
-    @property
-    def largest_us(self) -> float:
-        """`g_max_us` of the constants."""
-        return self.constants.g_max_us

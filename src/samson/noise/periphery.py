@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor
 
+from samson.noise.checks import require, require_non_negative
 from samson.noise.operations import Operation
 from samson.noise.random import standard_normal, working_dtype
 
+_NON_NEGATIVE = ("input_noise", "output_noise", "weight_noise", "ir_drop")
 WIRES = 1 / (0.35 * 5e-6)
 """The largest conductance of a wire segment over that of a device: 0.35 Ω and 5 µS, 5.7143e5."""
 
@@ -78,19 +80,15 @@ class Periphery:
     def __post_init__(self) -> None:
         for name in ("dac_steps", "adc_steps"):
             steps = getattr(self, name)
-            if steps is not None and (steps < 2 or steps % 2):
-                raise ValueError(f"`{name}` must be even and ≥ 2, so that zero is a level, or None, got {steps!r}.")
-        for name in ("input_noise", "output_noise", "weight_noise", "ir_drop"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ValueError(f"`{name}` must be ≥ 0 and finite, got {value!r}.")
+            even = steps is None or (steps >= 2 and steps % 2 == 0)
+            require(even, name, "be even and ≥ 2, so that zero is a level, or None", steps)
+        require_non_negative(**{name: getattr(self, name) for name in _NON_NEGATIVE})
         for name, value in {"adc_bound": self.adc_bound, "wire_ratio": self.wire_ratio}.items():
-            if not value > 0:
-                raise ValueError(f"`{name}` must be > 0, got {value!r}.")
+            require(value > 0, name, "be > 0", value)
         if self.adc_steps is not None and self.adc_bound == math.inf and not self.adc_bounds:
             raise ValueError("`adc_bound` must be finite where `adc_steps` rounds, or give `adc_bounds`, got inf.")
-        if self.tile_inputs is not None and self.tile_inputs < 1:
-            raise ValueError(f"`tile_inputs` must be ≥ 1, or None for one tile, got {self.tile_inputs!r}.")
+        sized = self.tile_inputs is None or self.tile_inputs >= 1
+        require(sized, "tile_inputs", "be ≥ 1, or None for one tile", self.tile_inputs)
         for name in ("input_ranges", "adc_bounds"):
             for layer, value in getattr(self, name).items():
                 if not 0 < value < math.inf:

@@ -10,12 +10,11 @@ import torch
 from torch import Generator, Tensor
 
 from samson.noise.base import State
+from samson.noise.checks import require, require_positive
 from samson.noise.curves import InversePower, Logarithmic, check_coefficients, logarithm, polynomial
 from samson.noise.device import DeviceNoise
 from samson.noise.random import generator_for, normal
 from samson.noise.units import reduce_units
-
-COMPENSATIONS = (None, "global", "column")
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,7 @@ class PhaseChangeConstants:
     read: Logarithmic | InversePower
 
     def __post_init__(self) -> None:
-        for name in ("g_max_us", "read_s"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}` must be > 0 and finite, got {getattr(self, name)!r}.")
+        require_positive(g_max_us=self.g_max_us, read_s=self.read_s)
         if not self.read_s <= self.reference_s < math.inf:
             raise ValueError(
                 f"`reference_s` must be ≥ `read_s` and finite, got {self.reference_s!r} with read_s={self.read_s!r}."
@@ -79,10 +76,15 @@ class PhaseChange(DeviceNoise):
     def constants(self) -> PhaseChangeConstants:
         """Of the device."""
 
+    @property
+    def largest_us(self) -> float:
+        """`g_max_us` of the constants."""
+        return self.constants.g_max_us
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.compensation not in COMPENSATIONS:
-            raise ValueError(f"`compensation` must be None, 'global' or 'column', got {self.compensation!r}.")
+        known = self.compensation in (None, "global", "column")
+        require(known, "compensation", "be None, 'global' or 'column'", self.compensation)
 
     def program_devices(self, target_us: Tensor, generator: Generator) -> State:
         """Draw programming errors, drift exponents and the seed of the compensation's own read noise."""

@@ -40,11 +40,6 @@ class Place(ABC):
     def holding(self, value: Tensor) -> AbstractContextManager[None]:
         """Let the layer compute with another weight until the block ends."""
 
-    @property
-    def carriers(self) -> list[tuple[nn.Module, str]]:
-        """While the layer computes with another weight: module and name of each parameter or buffer that is it."""
-        return self.users
-
 
 class Stored(Place):
     """A parameter that only layers on the chip use: the value is written into it."""
@@ -128,11 +123,6 @@ class Computed(Place):
             del steps._modules[key]  # `del steps[-1]` makes a new dictionary: a compilation more
 
     @property
-    def carriers(self) -> list[tuple[nn.Module, str]]:
-        """The step."""
-        return [(self._steps[-1], "value")]
-
-    @property
     def _steps(self) -> nn.ModuleList:
         return cast("nn.ModuleList", cast("nn.ModuleDict", self.modules[0].parametrizations)[self.attribute])
 
@@ -175,11 +165,6 @@ class Masked(Place):
         finally:
             for key, tensor in kept.items():
                 setattr(module, key, tensor)
-
-    @property
-    def carriers(self) -> list[tuple[nn.Module, str]]:
-        """The original, and what attention reads without running the layer, whose hook would compute it."""
-        return [(self.modules[0], f"{self.attribute}_orig"), (self.modules[0], self.attribute)]
 
     def _inputs(self) -> tuple[nn.Parameter, Tensor]:
         module = self.modules[0]

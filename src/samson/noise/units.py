@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from samson.noise.checks import require_one_of
 
 UNITS = ("layer", "channel", "tile")
 
 
 def check_unit(per: str, tile_inputs: int | None, units: tuple[str, ...] = UNITS) -> None:
-    """Raise unless `per` is one of the units, and `tile_inputs` is given where and only where a tile is meant.
-
-    Raises:
-        ValueError: If that is not so.
-    """
-    if per not in units:
-        raise ValueError(f"`per` must be one of {', '.join(units)}, got {per!r}.")
+    """Require that `per` is one of the units, and that `tile_inputs` is given where and only where a tile is meant."""
+    require_one_of(units, per=per)
     if (per == "tile") != (tile_inputs is not None) or (tile_inputs is not None and tile_inputs < 1):
         raise ValueError(
             f"`tile_inputs` must be a whole number ≥ 1 with per='tile', and None otherwise, got {tile_inputs!r} with "
@@ -41,21 +39,16 @@ def reduce_units(values: Tensor, per: str, how: str, tile_inputs: int | None = N
         >>> reduce_units(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), "tile", "amax", 2)
         tensor([[5., 5., 6.]])
     """
+    reduce: Callable[..., Tensor] = getattr(torch, how)
     if per == "layer" or values.ndim < 2:
-        return _reduced(values, how, tuple(range(values.ndim)))
+        return reduce(values, tuple(range(values.ndim)))
     if per == "channel":
-        return _reduced(values, how, tuple(range(1, values.ndim)), keepdim=True)
+        return reduce(values, tuple(range(1, values.ndim)), keepdim=True)
     assert tile_inputs is not None
-    by_input = _reduced(values, how, (0,)).flatten()
+    by_input = reduce(values, (0,)).flatten()
     fill = {"amax": -math.inf, "amin": math.inf, "sum": 0.0}[how]
     padded = torch.nn.functional.pad(by_input, (0, -len(by_input) % tile_inputs), value=fill)
-    return spread_tiles(_reduced(padded.view(-1, tile_inputs), how, (1,)), values.shape, tile_inputs)
-
-
-def _reduced(values: Tensor, how: str, dim: tuple[int, ...], keepdim: bool = False) -> Tensor:
-    if how == "sum":
-        return values.sum(dim=dim, keepdim=keepdim)
-    return values.amax(dim=dim, keepdim=keepdim) if how == "amax" else values.amin(dim=dim, keepdim=keepdim)
+    return spread_tiles(reduce(padded.view(-1, tile_inputs), (1,)), values.shape, tile_inputs)
 
 
 def tile_count(shape: torch.Size, tile_inputs: int) -> int:

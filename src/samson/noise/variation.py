@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from samson.noise.base import State, WeightNoise
+from samson.noise.checks import require_non_negative, require_positive
 from samson.noise.units import check_unit, reduce_units, spread_tiles, tile_count
 
 SHARED = ("chip", "layer", "tile", "channel")
@@ -54,11 +55,8 @@ class Variation(WeightNoise):
     reference_s: float = 20.0
 
     def __post_init__(self) -> None:
-        for name, value in (("gain", self.gain), ("offset", self.offset), ("drift_exponent", self.drift_exponent)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"`{name}` must be ≥ 0 and finite, got {value!r}.")
-        if not 0 < self.reference_s < math.inf:
-            raise ValueError(f"`reference_s` must be > 0 and finite, got {self.reference_s!r}.")
+        require_non_negative(gain=self.gain, offset=self.offset, drift_exponent=self.drift_exponent)
+        require_positive(reference_s=self.reference_s)
         check_unit(self.per, self.tile_inputs, SHARED)
 
     def program_chip(self, generator: Generator) -> State:
@@ -76,8 +74,8 @@ class Variation(WeightNoise):
 
     def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         """Apply them; there is no drift without a time."""
-        if time_s is not None and not 0 <= time_s < math.inf:
-            raise ValueError(f"`time_s` must be ≥ 0 and finite, got {time_s!r}.")
+        if time_s is not None:
+            require_non_negative(time_s=time_s)
         weight = state["weight"]
         gain, offset, exponent = (self._spread(numbers, weight) for numbers in state["shared"].to(weight))
         factor = 1 + self.gain * gain
