@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.traffic import traffic_of
 from samson.noise import CMO, NOISES, PCM, PRESETS, DeadLines, Mapping, PCMHermes, ReRAM, WeightNoise
 from samson.noise.bit_errors import bits_at_rate
-from samson.noise.units import choose
+from samson.noise.units import where_ge
 
 SIZES: dict[str, Callable[[int], WeightNoise]] = {
     "tiles": lambda n: PCM(3600.0, Mapping(per="tile", tile_inputs=64 // n), compensation="global"),
@@ -91,8 +91,8 @@ def test_no_bit_and_all_bits() -> None:
 def test_choose_is_where() -> None:
     values, above, below = torch.randn(3, 1000, generator=Generator().manual_seed(0)).unbind()
     values[:3] = 0.3
-    assert torch.equal(choose(values, 0.3, above, below), torch.where(values >= values[0], above, below))
-    assert not torch.equal(choose(values, 0.3, above, below), torch.where(values > values[0], above, below))
+    assert torch.equal(where_ge(values, 0.3, above, below), torch.where(values >= values[0], above, below))
+    assert not torch.equal(where_ge(values, 0.3, above, below), torch.where(values > values[0], above, below))
 
 
 def test_the_record_has_every_noise_within_its_limit() -> None:

@@ -23,8 +23,8 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
     """The layers of weights on the chip, by name, if hooks can reach each of them.
 
     Raises:
-        ValueError: If a layer is no linear or convolution layer, computes otherwise than torch's, belongs to
-            attention, or if a part of the model is compiled: there a hook would not fire, and nobody would notice.
+        ValueError: If a layer is no linear or convolution layer, computes otherwise than torch's or belongs to
+            attention, or if a part of the model is compiled: there a hook would not fire.
     """
     for path, module in model.named_modules():
         if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
@@ -99,17 +99,10 @@ def operations_of(layers: Mapping[str, nn.Module], periphery: Periphery) -> dict
 def attached(
     layers: dict[str, nn.Module], periphery: Periphery, generators: dict[str, Generator], counts: Counter[str]
 ) -> Iterator[None]:
-    """Let layers compute as a periphery does until the block ends.
-
-    Args:
-        layers: The layers by name.
-        periphery: What surrounds their weights.
-        generators: One a layer, for all products of the block.
-        counts: How often each layer was reached; added to.
+    """Let layers compute as a periphery does until the block ends, and count how often each is reached.
 
     Raises:
-        RuntimeError: At the end of the block, if a layer was never reached: it computed without the periphery, or the
-            model was not run.
+        RuntimeError: At the end of the block, if a layer was never reached.
     """
     counts.update(dict.fromkeys(layers, 0))
     with ExitStack() as stack:
@@ -146,15 +139,9 @@ def attached(
 def watch(
     model: nn.Module, layers: Mapping[str, nn.Module], data: Examples, look: Callable[[str, Tensor], None]
 ) -> None:
-    """Run a model over data, and look at the input of each of its layers before the layer runs.
+    """Run a model over data, and give `look` the name and the input of each of the layers before it runs.
 
-    The model runs in evaluation mode and without gradients. Modes and the CPU's random state come back as they were.
-
-    Args:
-        model: The model; batches are moved to its device.
-        layers: Some of its layers, by name.
-        data: What the model runs on.
-        look: Receives the layer's name and its input.
+    The model runs on its device, in evaluation mode and without gradients. Modes and the CPU's random state come back.
     """
     device = next(chain(model.parameters(), model.buffers())).device
     with ExitStack() as stack:

@@ -102,9 +102,6 @@ def program_weight(noise: WeightNoise, weight: Tensor, generator: Generator, sha
         weight: The weight, with its output channels along the first axis.
         generator: On the weight's device.
         shared: What `program_chip` of the noise returned.
-
-    Returns:
-        A state for `read_weight`.
     """
     if not weight.numel():
         return {"weight": weight.detach().clone()}

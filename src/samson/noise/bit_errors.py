@@ -44,8 +44,7 @@ class BitErrors(WeightNoise):
         ValueError: If an argument is out of range, or not exactly one of `rate` and `voltage` is given.
 
     Example:
-        >>> noisy = BitErrors(0.01, bits=4)(torch.eye(3), torch.Generator().manual_seed(0))
-        >>> noisy.shape
+        >>> BitErrors(0.01, bits=4)(torch.eye(3), torch.Generator().manual_seed(0)).shape
         torch.Size([3, 3])
 
     Reference: Stutz et al. 2021, arXiv 2006.13977 (flips); NeuralFuse (stuck cells) [MEM].

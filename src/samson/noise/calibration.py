@@ -35,6 +35,7 @@ def calibrate(model: nn.Module, batches: Examples, select: Select = None, *, qua
         ValueError: If `quantile` is out of range, there are no batches, or a layer cannot be reached.
 
     Example:
+        >>> import torch
         >>> calibrate(nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), [torch.tensor([[-3.0, 2.0]])])
         {'1': 2.0}
     """
@@ -57,11 +58,9 @@ def calibrate_adc(
     `Periphery.adc_bound`: a column's largest weight and the input range are 1. Each tile's partial sum is a conversion
     of its own. Calibrate the input ranges first, since y is relative to them.
 
-    The model runs in evaluation mode, with its own weights; it and global random state come back as they were.
-
     Args:
-        model: Any model whose layers on the chip are linear or convolution layers.
-        batches: Training or validation data, in any form that an evaluation takes; targets are left out.
+        model: As for `calibrate`.
+        batches: As for `calibrate`.
         periphery: What surrounds the weights, with its input ranges; its own ADC is left out.
         select: As for `deploy`.
         quantile: Share of a batch's |y| that the bound covers, in (0, 1]; 1 is the largest. The bound is the largest
@@ -76,6 +75,7 @@ def calibrate_adc(
             are for other layers.
 
     Example:
+        >>> import torch
         >>> layer, ranges = nn.Linear(2, 1, bias=False), {"": 4.0}
         >>> _ = nn.init.constant_(layer.weight, 0.5)
         >>> calibrate_adc(layer, [torch.tensor([[3.0, 2.0]])], Periphery(input_ranges=ranges))  # (3 + 2) / 4

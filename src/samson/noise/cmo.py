@@ -107,8 +107,7 @@ class CMO(DeviceNoise):
 
     Example:
         >>> import torch
-        >>> noisy = CMO(time_s=3600.0)(torch.eye(3), torch.Generator().manual_seed(0))
-        >>> noisy.shape
+        >>> CMO(time_s=3600.0)(torch.eye(3), torch.Generator().manual_seed(0)).shape
         torch.Size([3, 3])
 
     Reference: aihwkit `inference/noise/reram.py`, after Falcone et al. (in review), as named there. Constants:

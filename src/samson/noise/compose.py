@@ -100,13 +100,11 @@ class Compose(WeightNoise):
 
 
 def _require_one_rounding(before: WeightNoise, noise: BitErrors) -> None:
-    if isinstance(before, Quantize) and before.format != noise.format:
+    twice = isinstance(before, BitErrors)
+    if twice or (isinstance(before, Quantize) and before.format != noise.format):
+        rule = "BitErrors twice" if twice else "a quantiser before BitErrors in another format"
+        mend = "Give one of them all the errors" if twice else "Leave the `Quantize` out"
         raise ValueError(
-            f"`noises` must not hold a quantiser before BitErrors in another format, got {before.format} before "
-            f"{noise.format}: BitErrors owns its quantiser. Leave the `Quantize` out."
-        )
-    if isinstance(before, BitErrors):
-        raise ValueError(
-            f"`noises` must not hold BitErrors twice, got {before.format} before {noise.format}: BitErrors owns its "
-            "quantiser, and would round what was rounded. Give one of them all the errors."
+            f"`noises` must not hold {rule}, got {before} before {noise}: BitErrors owns its quantiser, and would "
+            f"round what was rounded. {mend}."
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from samson.noise.checks import require, require_finite, require_non_negative, require_positive
-from samson.noise.units import choose
+from samson.noise.units import where_ge
 
 SMALLEST = 1e-7
 """Relative conductances are clipped here before a logarithm is taken, as in aihwkit."""
@@ -88,7 +88,7 @@ class Logarithmic:
         below = (log_r * self.slope).add_(self.offset).clamp_(self.low, self.high)
         if not self.above:
             return below
-        return choose(r, self.split, polynomial(self.above, r), below)
+        return where_ge(r, self.split, polynomial(self.above, r), below)
 
 
 @dataclass(frozen=True)

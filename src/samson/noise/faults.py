@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from samson.noise.base import FixedNoise
 from samson.noise.checks import require
 from samson.noise.conductance import ONE_PAIR, Mapping
-from samson.noise.units import choose, spread_tiles, tile_count
+from samson.noise.units import spread_tiles, tile_count, where_ge
 
 
 def check_rates(**rates: float) -> None:
@@ -63,7 +63,7 @@ class StuckDevices(FixedNoise):
         drawn = torch.rand(devices.shape, generator=generator, device=devices.device)
         drawn = drawn.to(devices.dtype)
         lowest, highest = (devices.new_full((), g) for g in (self.mapping.smallest_us(self.g_max_us), self.g_max_us))
-        stuck = choose(drawn, 1 - self.high, highest, choose(drawn, self.low, devices, lowest))
+        stuck = where_ge(drawn, 1 - self.high, highest, where_ge(drawn, self.low, devices, lowest))
         base = weight if self.mapping.levels is None else self.mapping.weights(devices, held, self.g_max_us)
         moved = self.mapping.weights(stuck, held, self.g_max_us) - self.mapping.weights(devices, held, self.g_max_us)
         return base + moved

@@ -31,8 +31,7 @@ class Gaussian(FixedNoise):
 
     Example:
         >>> import torch
-        >>> noisy = Gaussian(0.1)(torch.ones(2, 3), torch.Generator().manual_seed(0))
-        >>> noisy.shape
+        >>> Gaussian(0.1)(torch.ones(2, 3), torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3])
 
     Reference: Joshi et al. 2020, Nature Communications 11, 2473 (relative to the layer's largest weight); the generic

@@ -79,8 +79,7 @@ class PCM(PhaseChange):
     Example:
         >>> import torch
         >>> day = PCM(time_s=86_400, compensation="global")
-        >>> noisy = day(torch.ones(2, 3), torch.Generator().manual_seed(0))
-        >>> noisy.shape
+        >>> day(torch.ones(2, 3), torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3])
 
     Reference: aihwkit `inference/noise/pcm.py`, after Joshi et al. 2020, Nature Communications 11, 2473 [MEM], and
@@ -123,8 +122,7 @@ class PCMHermes(PhaseChange):
 
     Example:
         >>> import torch
-        >>> noisy = PCMHermes(time_s=3600.0)(torch.ones(2, 3), torch.Generator().manual_seed(0))
-        >>> noisy.shape
+        >>> PCMHermes(time_s=3600.0)(torch.ones(2, 3), torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3])
 
     Reference: aihwkit `inference/noise/hermes.py`, and as named there Le Gallo et al. 2023, Nature Electronics, and
@@ -164,8 +162,7 @@ class CustomPCM(PhaseChange):
         >>> import torch
         >>> from dataclasses import replace
         >>> wider = CustomPCM(time_s=3600.0, constants=replace(GENERIC, programming=(0.5, 2.0)))
-        >>> noisy = wider(torch.ones(2, 3), torch.Generator().manual_seed(0))
-        >>> noisy.shape
+        >>> wider(torch.ones(2, 3), torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3])
 
     Reference: the form of the constants is that of `PCM` and `PCMHermes`.

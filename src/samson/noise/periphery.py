@@ -114,13 +114,7 @@ class Periphery:
     def analog(
         self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator
     ) -> tuple[Tensor, Tensor, Tensor | float]:
-        """What the ADCs convert, steps 1 to 5.
-
-        Args:
-            operation: What the layer computes.
-            inputs: The layer's input.
-            weight: The weight as the chip reads it, in the layer's layout.
-            generator: On the input's device.
+        """What the ADCs convert, steps 1 to 5, from the arguments of a call.
 
         Returns:
             The outputs of each tile, (…, groups, tiles, outputs), in the units of `adc_bound`, and the largest weights
@@ -128,23 +122,22 @@ class Periphery:
         """
         dtype = working_dtype(inputs)
         x = self._tiles(operation.vectors(inputs.to(dtype)))  # …, groups, tiles, inputs
-        w = self._tiles(operation.matrices(weight.to(dtype))).transpose(1, 2)  # groups, tiles, outputs, inputs
+        matrices = operation.matrices(weight.to(dtype))
+        w = self._tiles(matrices).transpose(1, 2)  # groups, tiles, outputs, inputs
+        present = self._tiles(x.new_ones(matrices.shape[-1]))  # 0 for what fills the last tile up: tiles, inputs
         column = w.abs().amax(dim=-1)
         column = column.where(column > 0, _or_one(column.amax()))
         w = w / column.unsqueeze(-1)
         scale = _or_one(x.abs().amax(dim=-1, keepdim=True)) if operation.input_range is None else operation.input_range
         x = _convert(x / scale, 1.0, self.dac_steps)
         if self.input_noise:
-            x = x + self.input_noise * standard_normal(x, generator) * self._present(
-                x, operation.matrices(weight).shape[-1]
-            )
+            x = x + self.input_noise * standard_normal(x, generator) * present
         y = torch.einsum("...gtn,gton->...gto", x, w)
         if self.ir_drop:
-            y = y - self.ir_drop * self._drop(x, w, operation.matrices(weight).shape[-1])
+            y = y - self.ir_drop * self._drop(x, w, present)
         if self.weight_noise:
-            power = torch.einsum(
-                "...gtn,gton->...gto", x**2, w.abs() if self.weight_noise_grows else torch.ones_like(w)
-            )
+            variance = w.abs() if self.weight_noise_grows else torch.ones_like(w)
+            power = torch.einsum("...gtn,gton->...gto", x**2, variance)
             y = y + self.weight_noise * power.sqrt() * standard_normal(y, generator)
         if self.output_noise:
             y = y + self.output_noise * standard_normal(y, generator)
@@ -156,17 +149,12 @@ class Periphery:
         padded = torch.nn.functional.pad(vectors, (0, -vectors.shape[-1] % size))
         return padded.view(*padded.shape[:-1], -1, size)
 
-    def _drop(self, x: Tensor, w: Tensor, inputs: int) -> Tensor:
+    def _drop(self, x: Tensor, w: Tensor, present: Tensor) -> Tensor:
         """Step 3, without its factor; the last tile may have fewer inputs."""
-        present = self._present(x, inputs)
         n = present.sum(dim=-1, keepdim=True)
         position = 1 - (1 - torch.arange(x.shape[-1], device=x.device) / n) ** 2
         a = torch.einsum("...gtn,gton->...gto", x.abs(), w.abs()) * n / self.wire_ratio
         return a * (a * (0.05 * a - 0.2) + 0.5) * torch.einsum("...gtn,gton->...gto", x * position, w)
-
-    def _present(self, x: Tensor, inputs: int) -> Tensor:
-        """One for each input of each tile, zero for what fills the last tile up: (tiles, inputs)."""
-        return self._tiles(torch.ones(inputs, dtype=x.dtype, device=x.device))
 
 
 STANDARD_HWA = Periphery(

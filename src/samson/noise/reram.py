@@ -84,8 +84,7 @@ class ReRAM(DeviceNoise):
 
     Example:
         >>> import torch
-        >>> noisy = ReRAM(time_s=86_400)(torch.ones(2, 3), torch.Generator().manual_seed(0))
-        >>> noisy.shape
+        >>> ReRAM(time_s=86_400)(torch.ones(2, 3), torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3])
 
     Reference: Wan et al. 2022, Nature 608, 504 [MEM]; aihwkit `inference/noise/reram.py`. Constants: `WAN2022`.

@@ -63,11 +63,11 @@ def spread_tiles(numbers: Tensor, shape: torch.Size, tile_inputs: int) -> Tensor
     return each.reshape(*(numbers.shape[:-1] or (1,)), *shape[1:])
 
 
-def choose(values: Tensor, bound: float, above: Tensor, below: Tensor) -> Tensor:
+def where_ge(values: Tensor, bound: float, above: Tensor, below: Tensor) -> Tensor:
     """`above` where values ≥ bound and `below` elsewhere, both finite: bitwise `where`, much faster for random values.
 
     Example:
-        >>> choose(torch.tensor([0.1, 0.5, 0.9]), 0.5, torch.tensor(1.0), torch.tensor(2.0))
+        >>> where_ge(torch.tensor([0.1, 0.5, 0.9]), 0.5, torch.tensor(1.0), torch.tensor(2.0))
         tensor([2., 1., 1.])
     """
     return torch.lerp(below, above, torch.ge(values, bound, out=torch.empty_like(values)))
