@@ -12,7 +12,6 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.traffic import traffic_of
 from samson.noise import CMO, NOISES, PCM, PRESETS, DeadLines, Mapping, PCMHermes, ReRAM, WeightNoise
-from samson.noise.bit_errors import bits_at_rate
 from samson.noise.units import where_ge
 
 SIZES: dict[str, Callable[[int], WeightNoise]] = {
@@ -67,25 +66,6 @@ def test_a_chip_is_drawn_on_the_device_of_the_weight(noise: WeightNoise) -> None
         assert {t.device.type for t in (noisy, *state.values())} == {"meta"}
         noise.program(torch.empty(6, 8), Generator())
         assert host.numbers >= 48  # the check can fail
-
-
-@pytest.mark.parametrize("rate", [5e-5, 0.012, 0.204, 0.5, 0.999])
-def test_each_bit_of_a_byte_is_one_at_the_rate(rate: float) -> None:
-    n = 1_000_000
-    words = torch.zeros(n, dtype=torch.uint8)
-    drawn = bits_at_rate(rate, words, Generator().manual_seed(3))
-    shares = torch.stack([(drawn >> i & 1).double().mean() for i in range(8)])
-    error = 5 * (rate * (1 - rate) / n) ** 0.5
-    assert (shares - rate).abs().max() < error
-    assert (shares - min(rate, 1 - rate) * 2).abs().max() > error  # the check can fail
-    larger = bits_at_rate(min(1.5 * rate, 1.0), words, Generator().manual_seed(3))
-    assert torch.equal(drawn & larger, drawn)
-
-
-def test_no_bit_and_all_bits() -> None:
-    words = torch.zeros(50, dtype=torch.uint8)
-    assert (bits_at_rate(0.0, words, Generator()) == 0).all()
-    assert (bits_at_rate(1.0, words, Generator()) == 255).all()
 
 
 def test_choose_is_where() -> None:

@@ -9,7 +9,7 @@ import torch
 from scipy.special import ndtr
 from torch import Generator, Tensor
 
-from samson.noise import CMO, NOISES, PCM, DeviceNoise, Mapping, PCMHermes, ReRAM, ReRAMConstants, preset
+from samson.noise import CMO, NOISES, PCM, CustomPCM, DeviceNoise, Mapping, PCMHermes, ReRAM, ReRAMConstants, preset
 from tests.noise.closed_forms import Array, Moments, agree, clamped, folded, over_normal, rectified
 
 COPIES = 40_000
@@ -121,17 +121,6 @@ DEVICES = {"pcm": PCM(), "hermes": PCMHermes(), "hermes-2": PCMHermes(devices=2)
 every_device = pytest.mark.parametrize("noise", DEVICES.values(), ids=DEVICES)
 
 
-@every_device
-def test_programming_is_a_rectified_normal(noise: DeviceNoise) -> None:
-    published = Published(noise)
-    g = targets(published.g_max)
-    state = noise.program(both_signs(), generator())
-    sample = state["conductance_us"][0].numpy()
-    assert agree(sample, rectified(g, published.programming(g / published.g_max)))
-    wrong = replace(published, wrong="programming")
-    assert not agree(sample, rectified(g, wrong.programming(g / published.g_max)))
-
-
 def test_joshi_2020_is_a_rectified_normal_that_does_not_change() -> None:
     noise, g = preset("pcm-joshi2020").noise, targets(25.0)
     state = noise.program(both_signs(), generator())
@@ -157,21 +146,6 @@ def test_the_drift_exponent_is_a_folded_normal_of_the_target(noise: DeviceNoise)
 
 
 @every_device
-@pytest.mark.parametrize("time_s", [0.0, DAY])
-def test_a_reading_is_a_rectified_normal_of_what_drifted(noise: DeviceNoise, time_s: float) -> None:
-    published = Published(noise)
-    g = targets(published.g_max)
-    state = noise.program(both_signs(), generator())
-    state["conductance_us"] = torch.tensor(g)[None, ..., None].repeat(1, 1, 1, 1, COPIES)
-    state["drift_exponent"] = torch.full_like(state["conductance_us"], 0.06)
-    sample = noise.read_devices(state, time_s, generator(1))[0].numpy()
-    drifted = g * ((time_s + published.t0) / published.t0) ** -0.06
-    assert agree(sample, rectified(drifted, drifted * published.read(g / published.g_max, time_s)))
-    wrong = replace(published, wrong="read")
-    assert not agree(sample, rectified(drifted, drifted * wrong.read(g / published.g_max, time_s)))
-
-
-@every_device
 @pytest.mark.parametrize("time_s", [0.0, 3600.0, YEAR])
 def test_a_weight_after_all_stages_is_the_quadrature(noise: DeviceNoise, time_s: float) -> None:
     published = Published(noise)
@@ -185,18 +159,8 @@ def test_a_weight_after_all_stages_is_the_quadrature(noise: DeviceNoise, time_s:
         return mean, variance + mean**2
 
     assert agree(sample, weight(published))
-    for name in ("programming", "read") if time_s == 0 else ("programming", "drift mean"):
+    for name in ("programming", "read", "drift mean")[: 2 if time_s == 0 else 3]:
         assert not agree(sample, weight(replace(published, wrong=name)))
-
-
-@dataclass(frozen=True)
-class WrongProgramming(PCM):
-    """5 % more programming noise."""
-
-    @property
-    def constants(self):
-        constants = super().constants
-        return replace(constants, programming=tuple(1.05 * c for c in constants.programming))
 
 
 FIGURES = {None: 0.0307, 0.0: 0.0391, 1.0: 0.0391, 3600.0: 0.0447, DAY: 0.0513, YEAR: 0.0669}
@@ -206,12 +170,14 @@ FIGURES = {None: 0.0307, 0.0: 0.0391, 1.0: 0.0391, 3600.0: 0.0447, DAY: 0.0513, 
 def test_the_published_figures_to_three_percent(time_s: float | None) -> None:
     w = torch.randn(400, 500, generator=generator(9)).clamp(-2.5, 2.5) / 2.5
 
-    def deviation(noise: PCM) -> float:
+    def deviation(noise: DeviceNoise) -> float:
         return (noise(w, generator()) - w).std().item()
 
     assert deviation(PCM(time_s, compensation="global")) == pytest.approx(FIGURES[time_s], rel=0.03)
     if time_s is None:
-        assert deviation(WrongProgramming()) != pytest.approx(FIGURES[None], rel=0.03)
+        louder = tuple(1.05 * c for c in PCM().constants.programming)
+        wrong = CustomPCM(constants=replace(PCM().constants, programming=louder))
+        assert deviation(wrong) != pytest.approx(FIGURES[None], rel=0.03)
 
 
 def test_a_year_halves_the_uncompensated_weights() -> None:
@@ -339,42 +305,6 @@ def test_cmo_with_constants_of_ones_own() -> None:
     assert not torch.equal(noise.read(state, YEAR, generator(1)), noise.read(state, None, generator()))
     with pytest.raises(ValueError, match=r"`acceptance` must be 0.1, got 0.002"):
         CMO(constants=own)
-
-
-@pytest.mark.parametrize(
-    ("constants", "wrong", "message"),
-    [
-        (ReRAM().constants, {"g_max_us": 0.0}, "`g_max_us` must be > 0"),
-        (ReRAM().constants, {"times_s": (1.0, 1.0, 2.0)}, "`times_s` must be > 0 and ascending"),
-        (ReRAM().constants, {"times_s": (0.0, 1.0, 2.0)}, "`times_s` must be > 0 and ascending"),
-        (ReRAM().constants, {"times_s": ()}, "`times_s` must hold at least 1 finite number"),
-        (
-            ReRAM().constants,
-            {"times_s": (1.0, 2.0)},
-            "`deviations_us` must hold equally many coefficients for each of `times_s`",
-        ),
-        (ReRAM().constants, {"deviations_us": ((1.0,), (1.0,), (1.0, 2.0))}, "`deviations_us` must hold equally many"),
-        (ReRAM().constants, {"deviations_us": ((), (), ())}, "`deviations_us` must hold at least 1 finite number"),
-        (CMO().constants, {"g_min_us": 100.0}, "`g_min_us` must be > 0 and below `g_max_us`"),
-        (CMO().constants, {"acceptances": (0.1,)}, "`programming_us` must hold a line for each of `acceptances`"),
-        (
-            CMO().constants,
-            {"programming_us": ((0.1,), (0.1, 0.2))},
-            "`programming_us` must hold an intercept and a slope",
-        ),
-        (
-            CMO().constants,
-            {"relaxation_deviation_us": (0.1, math.inf)},
-            "`relaxation_deviation_us` must hold an intercept",
-        ),
-        (CMO().constants, {"relaxation_us": math.nan}, "`relaxation_us` must be finite"),
-        (CMO().constants, {"read_us": -1.0}, "`read_us` must be ≥ 0"),
-        (CMO().constants, {"read_s": 0.0}, "`read_s` must be > 0"),
-    ],
-)
-def test_wrong_constants_are_named(constants: object, wrong: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(constants, **wrong)
 
 
 def test_reram_keeps_one_error_a_device() -> None:

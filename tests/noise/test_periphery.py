@@ -15,7 +15,6 @@ from samson.noise import (
     Gaussian,
     Operation,
     Periphery,
-    calibrate,
     deploy,
     describe,
     generator_for,
@@ -285,35 +284,6 @@ def test_the_layers_around_attention_are_reached(gradients: bool) -> None:
     assert chip.reached == {"linear1": 1, "linear2": 1}
 
 
-def test_calibration_finds_ranges_and_leaves_the_model_alone() -> None:
-    model = make_model(torch.float32)
-    model[1].train()
-    x = data(16, 2, 5).float()
-    before, state = snapshot(model), torch.get_rng_state()
-    ranges = calibrate(model, list(x.split(5)))
-    assert equal(snapshot(model), before)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert model[1].training
-    assert set(ranges) == {"0", "4"}
-    assert ranges["0"] == x.abs().max()
-    assert calibrate(model, [x], quantile=0.5)["0"] == pytest.approx(x.abs().median().item(), rel=0.02)
-    chip = deploy(model, CLEAN, periphery=replace(STANDARD_HWA, input_ranges=ranges))
-    with chip.at(), torch.no_grad():
-        model(x)
-    wrongs = {
-        "`4` is not there": {"0": 1.0},
-        "`input_ranges` must be > 0": {"0": 0.0},
-        r"`input_ranges` must name linear .* of the model, got '1'. .*Available: 0, 4": {**ranges, "1": 1.0},
-    }
-    for message, wrong in wrongs.items():
-        with pytest.raises(ValueError, match=message):
-            deploy(model, CLEAN, periphery=replace(STANDARD_HWA, input_ranges=wrong))
-    with pytest.raises(ValueError, match="`0` had no input"):
-        calibrate(model, [])
-    with pytest.raises(ValueError, match="`quantile` must be in"):
-        calibrate(model, [x], quantile=0.0)
-
-
 def test_inputs_beyond_the_range_saturate() -> None:
     layer = nn.Linear(1, 1, bias=False)
     p = Periphery(input_ranges={"": 2.0})
@@ -330,21 +300,6 @@ def test_dtypes(dtype: torch.dtype) -> None:
     one = p(Operation(), x, layer.weight, generator_for(0))
     assert one.dtype == dtype
     assert torch.equal(one, p(Operation(), x.float(), layer.weight.float(), generator_for(0)).to(dtype))
-
-
-def test_arguments_out_of_range_are_named() -> None:
-    cases: dict[str, dict[str, object]] = {
-        "`dac_steps` must be even and ≥ 2": {"dac_steps": 255},
-        "`output_noise` must be ≥ 0 and finite, got -0.1": {"output_noise": -0.1},
-        "`adc_bound` must be > 0": {"adc_bound": 0.0},
-        "`adc_bound` must be finite where `adc_steps` rounds": {"adc_steps": 254},
-        "`tile_inputs` must be ≥ 1": {"tile_inputs": 0},
-        "`wire_ratio` must be > 0": {"wire_ratio": -1.0},
-    }
-    for message, arguments in cases.items():
-        with pytest.raises(ValueError, match=message):
-            Periphery(**arguments)
-    assert Periphery().wire_ratio == pytest.approx(5.7143e5, rel=1e-4)
 
 
 class Twice(nn.Linear):

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor, nn
@@ -11,15 +10,10 @@ from samson.noise import (
     PCM,
     CustomPCM,
     DeviceNoise,
-    InversePower,
-    Logarithmic,
     PCMHermes,
-    PhaseChangeConstants,
-    StuckDevices,
     deploy,
     preset,
 )
-from tests.noise.closed_forms import agree, folded, rectified
 
 HWA = preset("standard-hwa")
 
@@ -42,16 +36,6 @@ def test_the_standard_model_has_the_published_constants() -> None:
     scaled, plain = (error_by_row(noise, w) for noise in (HWA.noise, PCM()))
     assert (scaled[1] / scaled[0]).item() == pytest.approx(0.01, rel=4 / 20_000**0.5)  # a scale for each channel
     assert plain[1] / plain[0] > 0.1  # the check can fail
-
-
-def test_a_channel_of_zeros_has_the_noise_of_zeros_on_the_layers_scale() -> None:
-    w = 0.05 * torch.randn(64, 32, generator=generator(1))
-    w[0] = 0.0
-    by_channel, by_layer = (noise(w, generator()) for noise in (HWA.noise, PCM()))
-    assert torch.equal(by_channel[0], by_layer[0])
-    assert not torch.equal(by_channel[1], by_layer[1])  # the check can fail: other channels have scales of their own
-    stuck = StuckDevices(high=0.5, mapping=HWA.noise.mapping)(w, generator())[0].abs()
-    assert set(stuck.tolist()) == {0.0, w.abs().max().item()}
 
 
 def test_its_read_noise_is_drawn_for_each_product_and_its_programming_once() -> None:
@@ -82,27 +66,3 @@ def test_with_published_constants_it_is_the_published_device(known: DeviceNoise)
         assert torch.equal(own(w, generator()), expected)
         wider = replace(own, constants=replace(constants, programming=tuple(2 * c for c in constants.programming)))
         assert not torch.equal(wider(w, generator()), expected)
-
-
-def test_own_constants_are_the_closed_form() -> None:
-    copies, g_max, steps = 40_000, 30.0, np.arange(4) / 3
-    constants = PhaseChangeConstants(
-        g_max, 60.0, 1e-6, (0.4, 1.0),
-        Logarithmic(-0.02, 0.03, 0.04, 0.1), Logarithmic(0.0, 0.02, 0.0, 0.02), InversePower(0.0, 1.0, 1e-3, 0.2),
-    )  # fmt: skip
-    w = torch.tensor(steps, dtype=torch.float64).unsqueeze(1).repeat(1, copies)
-    state = CustomPCM(constants=constants).program(w, generator())
-    g = g_max * steps
-    programmed, exponent = state["conductance_us"][0, 0].numpy(), state["drift_exponent"][0, 0].numpy()
-    assert agree(programmed, rectified(g, 0.4 + 1.0 * steps))
-    assert not agree(programmed, rectified(g, 1.05 * (0.4 + 1.0 * steps)))
-    mean = np.clip(-0.02 * np.log(np.maximum(steps, 1e-7)) + 0.03, 0.04, 0.1)
-    assert agree(exponent, folded(mean, np.full(4, 0.02)))
-    assert not agree(exponent, folded(1.05 * mean, np.full(4, 0.02)))
-    held = state["conductance_us"]
-    for time_s, kept in (
-        (0.0, held),
-        (540.0, held * 10 ** -state["drift_exponent"]),
-    ):  # (540 + 60)/60 = 10; no read noise
-        read = CustomPCM(constants=constants).read_devices(state, time_s, generator())
-        torch.testing.assert_close(read, kept)

@@ -13,7 +13,6 @@ from samson.noise import (
     PCM,
     STANDARD_HWA,
     BitErrors,
-    Chip,
     Compose,
     Gaussian,
     Mapping,
@@ -28,48 +27,26 @@ from samson.noise import (
 from tests.conftest import equal, make_batch, make_model, snapshot
 from tests.noise.test_chip import Reading, read
 
+WHOLE = Compose(Quantize(6), PCM(time_s=60.0, compensation="global"), Variation(0.1, 0.01), StuckDevices(0.02, 0.01))
 
-def test_a_chip_comes_back_with_its_programming_and_its_readings(tmp_path: Path) -> None:
+
+@pytest.mark.parametrize("noise", [Reading(), WHOLE], ids=["one", "chain"])
+def test_a_chip_comes_back_with_its_programming_and_its_readings(tmp_path: Path, noise: WeightNoise) -> None:
     path, model = tmp_path / "chip.safetensors", make_model()
-    chip = deploy(model, Reading(), seed=3, trial=4)
+    chip = deploy(model, noise, seed=3, trial=4)
     read(chip, 60.0)
     save_chip(path, chip)
     state = torch.get_rng_state()
-    loaded = load_chip(path, make_model(), Reading())
+    loaded = load_chip(path, make_model(), noise)
     assert torch.equal(torch.get_rng_state(), state)
     assert (loaded.seed, loaded.trial, loaded.readings) == (3, 4, 1)
     for name, held in chip.states.items():
         assert equal(loaded.states[name], held)
-    assert torch.equal(read(loaded, 3600.0), read(chip, 3600.0))  # reading 1 of both
-    assert torch.equal(read(loaded, reading=0), read(chip, reading=0))
-    other = deploy(model, Reading(), seed=3, trial=5)
-    assert not torch.equal(read(other, reading=0), read(chip, reading=0))
-
-
-WHOLE = Compose(
-    Quantize(6),
-    PCM(time_s=60.0, compensation="global"),
-    Variation(0.1, 0.01, drift_exponent=0.02),
-    StuckDevices(0.02, 0.01, Mapping(per="channel")),
-)
-
-
-def test_a_whole_chain_comes_back_at_every_time(tmp_path: Path) -> None:
-    chip = deploy(make_model(), WHOLE, seed=3, trial=4)
-    save_chip(tmp_path / "chip", chip)
-    loaded = load_chip(tmp_path / "chip", make_model(), WHOLE)
-    other = deploy(make_model(), WHOLE, seed=3, trial=5)
-    times = (None, 0.0, 3600.0, 1e7)
-    readings = [[weights(one, time_s) for time_s in times] for one in (chip, loaded, other)]
-    assert all(equal(a, b) for a, b in zip(*readings[:2], strict=True))
-    assert not any(equal(a, b) for a, b in zip(readings[0], readings[2], strict=True))  # the check can fail
-    assert not equal(readings[0][1], readings[0][2])
-
-
-def weights(chip: Chip, time_s: float | None) -> dict[str, torch.Tensor]:
-    """Of all layers, as reading 0 gives them."""
-    with chip.at(time_s, reading=0) as model:
-        return snapshot(model)
+    other = deploy(model, noise, seed=3, trial=5)
+    for time_s, reading in ((3600.0, None), (None, 0), (1e7, 0)):  # reading 1 of both, then their first again
+        expected = read(chip, time_s, reading=reading)
+        assert torch.equal(read(loaded, time_s, reading=reading), expected)
+        assert not torch.equal(read(other, time_s, reading=reading), expected)  # the check can fail
 
 
 @pytest.mark.parametrize(
