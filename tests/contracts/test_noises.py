@@ -311,8 +311,3 @@ def test_level_zero_is_no_noise_and_levels_share_their_draws(name: str) -> None:
     small, large = (NOISES[name](level)(w, generator()) for level in (0.1, 0.3))
     assert FAMILIES[name].levels(clean, small, large)
     assert not FAMILIES[name].levels(clean, small, NOISES[name](0.3)(w, generator(1)))  # the check can fail
-
-
-def test_an_unknown_unit_is_named() -> None:
-    with pytest.raises(ValueError, match="`per` must be one of layer, channel, filter, weight, got 'row'"):
-        Gaussian(0.1, per="row")

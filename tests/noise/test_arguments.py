@@ -6,11 +6,23 @@ from dataclasses import replace
 
 import pytest
 
-from samson.noise import CMO, PCM, BitErrors, InversePower, Logarithmic, Mapping, Periphery, ReRAM, StuckDevices
+from samson.noise import (
+    CMO,
+    PCM,
+    BitErrors,
+    Gaussian,
+    InversePower,
+    Logarithmic,
+    Mapping,
+    Periphery,
+    ReRAM,
+    StuckDevices,
+)
 
 TABLE = ((0.6, 0.1), (0.7, 0.001))
 LOW, SPLIT = "`low` must be ≥ 0 and ≤ `high`, both finite, got", "`split` must be > 0, and finite where and only where"
 CASES: list[tuple[Callable[..., object], dict[str, object], str]] = [
+    (Gaussian, {"sigma": 0.1, "per": "row"}, "`per` must be one of layer, channel, filter, weight, got 'row'"),
     (Mapping, {"g_min_us": -1.0}, "`g_min_us` must be ≥ 0 and finite, got -1.0"),
     (Mapping, {"on_off_ratio": 1.0}, "`on_off_ratio` must be > 1"),
     (Mapping, {"on_off_ratio": 5.0, "g_min_us": 1.0}, "Give one of the two"),

@@ -15,6 +15,7 @@ from samson.noise import (
     CLASSES,
     PRESETS,
     STANDARD_HWA,
+    BitErrors,
     Compose,
     CustomPCM,
     DeviceNoise,
@@ -23,8 +24,6 @@ from samson.noise import (
     Logarithmic,
     Periphery,
     PhaseChangeConstants,
-    ReRAM,
-    ReRAMConstants,
     WeightNoise,
     load_chip_model,
 )
@@ -166,41 +165,19 @@ def test_a_wrong_file_is_named_with_table_key_value_and_mend(load, tmp_path: Pat
 
 
 def test_wrong_constants_name_their_table(load) -> None:
-    right = as_toml(CUSTOM)
-    assert load(right).noise == CUSTOM
+    memory = BitErrors(voltage=0.65, rates_by_voltage=((0.6, 0.1), (0.7, 0.001)))
+    right = as_toml(Compose(CUSTOM, memory))
+    assert load(right.replace("30.0", "30").replace("[0.6, 0.1]", "[0.6, 1e-1]")).noise.noises == (CUSTOM, memory)
     for old, new, words in (
-        ('"slope" = -0.02', '"slope" = inf', "[noise.constants.drift_mean]: `slope` must be finite"),
+        ('"slope" = -0.02', '"slope" = inf', "[noise 1.constants.drift_mean]: `slope` must be finite"),
         ('"factor" = 0.009', '"slope" = 1.0', "`read` must be a table with the keys of Logarithmic (slope,"),
+        ("[0.3, 1.5]", '[0.3, "1.5"]', "[noise 1.constants]: `programming[1]` must be a number, got '1.5'"),
+        ("[0.7, 0.001]", '[0.7, "0.001"]', "[noise 2]: `rates_by_voltage[1][1]` must be a number, got '0.001'"),
+        ("[0.7, 0.001]", "[0.7]", "[noise 2]: `rates_by_voltage` must hold at least two pairs"),
     ):
         assert old in right
         with pytest.raises(ValueError, match=re.escape(words)):
             load(right.replace(old, new))
-
-
-def test_constants_of_resistive_devices_and_memories_come_from_a_file(load) -> None:
-    written = """source = "x"
-    [[noise]]
-    family = "reram"
-    time_s = 60
-    [noise.constants]
-    g_max_us = 30
-    times_s = [60, 6000]
-    deviations_us = [[1, 2], [2, 4]]
-    [[noise]]
-    family = "bit-errors"
-    voltage = 0.65
-    rates_by_voltage = [[0.6, 0.1], [0.7, 0.001]]
-    """
-    device, memory = load(written).noise.noises
-    assert device == ReRAM(60.0, constants=ReRAMConstants(30.0, (60.0, 6000.0), ((1.0, 2.0), (2.0, 4.0))))
-    assert memory.probability == pytest.approx(0.01)
-    for right, wrong, words in (
-        ("[60, 6000]", "[6000, 60]", "[noise 1.constants]: `times_s` must be > 0 and ascending, got (6000.0, 60.0)"),
-        ("[2, 4]]", '[2, "4"]]', "[noise 1.constants]: `deviations_us[1][1]` must be a number, got '4'"),
-        ("[0.7, 0.001]", "[0.7]", "[noise 2]: `rates_by_voltage` must hold at least two pairs"),
-    ):
-        with pytest.raises(ValueError, match=re.escape(words)):
-            load(written.replace(right, wrong))
 
 
 def test_a_missing_file_is_no_value_error(tmp_path: Path) -> None:
