@@ -32,17 +32,14 @@ def reestimated_norms(model: nn.Module, batches: Examples) -> Iterator[float]:
     That is the pooled, unbiased variance. Torch's cumulative average (`momentum=None`) averages the batches'
     variances instead and so leaves out how far their means lie apart.
 
-    With all data in one batch each layer is settled before the next one sees anything: the block's statistics are then
-    exactly those that the layers' inputs have in the block, as if each layer were estimated in a pass of its own. With
-    several batches they differ a little, by 1 % of the variance with batches of 256 on the digits
-    (`docs/compensation.md` has the figures).
+    With all data in one batch the statistics are exactly those that the layers' inputs have in the block. With several
+    batches they differ a little, by 1 % of the variance with batches of 256 on the digits (`docs/compensation.md`).
 
     Training modes, `num_batches_tracked` and global random state are left alone, so a shuffled DataLoader gives every
-    chip the same batches. Parts that are compiled run as they were written during the pass, and are not compiled
-    again. Layers that the pass does not reach, those without running statistics, and instance norms, whose running
-    statistics are of another kind, stay as they are. With a periphery the pass draws noise of its reading. Under
-    DistributedDataParallel each process estimates from its own batches, and the wrapper's next forward pass replaces
-    the result by that of rank 0, unless it was made with `broadcast_buffers=False`.
+    chip the same batches. Compiled parts run as they were written during the pass, and are not compiled again. Instance
+    norms, layers without running statistics and those that the pass does not reach stay as they are. With a periphery
+    the pass draws noise of its reading. Under DistributedDataParallel each process estimates from its own batches, and
+    the next forward pass takes the result of rank 0, unless the wrapper was made with `broadcast_buffers=False`.
 
     Args:
         model: The model, inside `chip.at()`; also wrapped or compiled.
@@ -78,13 +75,7 @@ def reestimated_norms(model: nn.Module, batches: Examples) -> Iterator[float]:
 
 @dataclass(frozen=True)
 class Moments:
-    """Moments of a layer's inputs, one a channel.
-
-    Args:
-        count: Values a channel.
-        mean: Their mean.
-        squares: The sum of their squared deviations from it.
-    """
+    """Of each channel of a layer's inputs: number of values, mean, and sum of squared deviations from it."""
 
     count: int
     mean: Tensor

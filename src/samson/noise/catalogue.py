@@ -39,11 +39,7 @@ class NoiseFamily:
     high: float = 1.0
 
     def __call__(self, level: float) -> WeightNoise:
-        """The noise of a level.
-
-        Raises:
-            ValueError: If the level is out of range.
-        """
+        """The noise of a level; ValueError if it is out of range."""
         return self.make(level)
 
 

@@ -7,17 +7,7 @@ from collections.abc import Iterable
 
 
 def require(holds: bool, name: str, rule: str, value: object) -> None:
-    """Raise unless a rule holds.
-
-    Args:
-        holds: Whether it does.
-        name: Of the argument.
-        rule: What it must be, as in "be ≥ 0".
-        value: What it is.
-
-    Raises:
-        ValueError: If it does not.
-    """
+    """Raise ValueError unless the argument of that name keeps to a rule, such as "be ≥ 0"."""
     if not holds:
         raise ValueError(f"`{name}` must {rule}, got {value!r}.")
 

@@ -59,7 +59,6 @@ class Logarithmic:
         ValueError: If an argument is out of range.
 
     Example:
-        >>> import torch
         >>> r = torch.tensor([0.0, 1.0])
         >>> Logarithmic(-0.0155, 0.0244, 0.049, 0.1)(r, logarithm(r))
         tensor([0.1000, 0.0490])
@@ -105,7 +104,6 @@ class InversePower:
         ValueError: If an argument is out of range.
 
     Example:
-        >>> import torch
         >>> r = torch.tensor([0.0, 1.0])
         >>> InversePower(0.0088, 0.65, 1e-3, 0.2)(r, logarithm(r))
         tensor([0.2000, 0.0088])

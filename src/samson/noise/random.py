@@ -15,8 +15,7 @@ from samson.noise.checks import require
 def generator_for(seed: int, *path: str | int, device: torch.device | str = "cpu") -> Generator:
     """A generator for one draw, the same whenever seed and path are the same.
 
-    Seed and path are hashed together, so neighbouring seeds and paths give unrelated streams. CPU and CUDA streams
-    differ.
+    Seed and path are hashed together, so neighbouring ones give unrelated streams. CPU and CUDA streams differ.
 
     Args:
         seed: Seed of the experiment, ≥ 0.

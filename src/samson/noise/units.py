@@ -24,16 +24,10 @@ def check_unit(per: str, tile_inputs: int | None, units: tuple[str, ...] = UNITS
 
 
 def reduce_units(values: Tensor, per: str, how: str, tile_inputs: int | None = None) -> Tensor:
-    """One number a unit, in a shape that broadcasts with the values.
+    """The "amax", "amin" or "sum" of each unit, in a shape that broadcasts with the values.
 
     A layer is the whole tensor, and so is a tensor with fewer than two axes. A channel is one row of the first axis. A
     tile is `tile_inputs` neighbouring inputs, counted along all axes but the first, with all outputs.
-
-    Args:
-        values: Of any shape.
-        per: "layer", "channel" or "tile".
-        how: "amax", "amin" or "sum".
-        tile_inputs: Inputs of a tile.
 
     Example:
         >>> reduce_units(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), "tile", "amax", 2)
