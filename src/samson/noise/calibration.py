@@ -54,7 +54,7 @@ def calibrate_adc(
     """Find the bound of each layer's ADCs, for `Periphery(adc_bounds=…)`.
 
     The bound of a layer is the quantile of |y| over all its conversions, where y is what the ADC of a tile sees: the
-    output of the periphery's steps 1 to 5 for the inputs that the layer has in the exact model. It is in the units of
+    output of the periphery's steps 1 to 5 for the inputs that the layer has in the exact model. It is on the scale of
     `Periphery.adc_bound`: a column's largest weight and the input range are 1. Each tile's partial sum is a conversion
     of its own. Calibrate the input ranges first, since y is relative to them.
 
@@ -81,7 +81,7 @@ def calibrate_adc(
         >>> calibrate_adc(layer, [torch.tensor([[3.0, 2.0]])], Periphery(input_ranges=ranges))  # (3 + 2) / 4
         {'': 1.25}
 
-    Reference: Rasch et al. 2023, Nature Communications 14, 5282, for the periphery and the units; there the bound is 10
+    Reference: Rasch et al. 2023, Nature Communications 14, 5282, for the periphery and its scale; there the bound is 10
     for every layer.
     """
     analog = replace(periphery, adc_steps=None, adc_bounds={})

@@ -80,7 +80,7 @@ ONE_DEVICE = Mapping(g_min_us=FALCONE.g_min_us, pair=False)
 
 @dataclass(frozen=True)
 class CMO(DeviceNoise):
-    """CMO/HfOx devices between 9.0 and 88.2 µS, one to a weight: [min w, max w] of a unit lies on that range.
+    """CMO/HfOx devices between 9.0 and 88.2 µS, one to a weight: [min w, max w] of a part lies on that range.
 
     With t seconds since programming, independent ξ ~ N(0, 1) and the numbers of the default constants:
 

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from samson.noise.base import FixedNoise
 from samson.noise.checks import require_non_negative, require_one_of
 from samson.noise.random import standard_normal
-from samson.noise.units import reduce_units
+from samson.noise.units import reduce_by
 
 RELATIVE_TO = ("layer", "channel", "filter", "weight")
 
@@ -54,6 +54,6 @@ class Gaussian(FixedNoise):
         if self.per == "weight":
             return magnitudes
         if self.per == "layer":
-            return reduce_units(magnitudes, "layer", "amax")
-        largest = reduce_units(magnitudes, "channel", "amax")
+            return reduce_by(magnitudes, "layer", "amax")
+        largest = reduce_by(magnitudes, "channel", "amax")
         return largest if self.per == "channel" else largest.sqrt()

@@ -41,7 +41,7 @@ class Periphery:
         adc_steps: Even number ≥ 2; None does not round.
         adc_bound: Largest output, > 0, of a column whose largest weight and inputs are 1; inf does not saturate.
         input_noise: Standard deviation ≥ 0, relative to the range of the inputs.
-        output_noise: Standard deviation ≥ 0, in the units of `adc_bound`.
+        output_noise: Standard deviation ≥ 0, on the scale of `adc_bound`.
         weight_noise: Standard deviation ≥ 0 of a weight, relative to the largest of its column.
         weight_noise_grows: Whether the weight noise has the variance |w|, as phase-change devices have about, or 1.
         ir_drop: Factor ≥ 0 on the voltage drop along the wires; 1 is the physical size.
@@ -49,7 +49,7 @@ class Periphery:
         tile_inputs: Inputs of a tile, ≥ 1; None lays a whole product on one tile.
         input_ranges: The range r by the name of the layer, from `calibrate`; empty scales each input vector of a
             tile by its own largest |x|.
-        adc_bounds: The bound by the name of the layer, in the units of `adc_bound`, which it replaces, from
+        adc_bounds: The bound by the name of the layer, on the scale of `adc_bound`, which it replaces, from
             `calibrate_adc`; empty leaves `adc_bound` to all.
 
     Raises:
@@ -117,7 +117,7 @@ class Periphery:
         """What the ADCs convert, steps 1 to 5, from the arguments of a call.
 
         Returns:
-            The outputs of each tile, (…, groups, tiles, outputs), in the units of `adc_bound`, and the largest weights
+            The outputs of each tile, (…, groups, tiles, outputs), on the scale of `adc_bound`, and the largest weights
             and input ranges that scale them back.
         """
         dtype = working_dtype(inputs)

@@ -14,7 +14,7 @@ from samson.noise.checks import require, require_positive
 from samson.noise.curves import InversePower, Logarithmic, check_coefficients, logarithm, polynomial
 from samson.noise.device import DeviceNoise
 from samson.noise.random import generator_for, normal
-from samson.noise.units import reduce_units
+from samson.noise.units import reduce_by
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class PhaseChange(DeviceNoise):
     Without a time the programmed state is read: no drift, no read noise. `time_s=0` is read noise without drift. Both
     devices of a pair are always drawn, also the one whose target is g_min.
 
-    Compensation multiplies each unit of the mapping ("global") or each output channel ("column") by
+    Compensation multiplies each part of the mapping ("global") or each output channel ("column") by
     α = mean|w_prog| / mean|w(t)|, 0/0 = 1. It is measured once per time, by a reading with its own read noise, and is
     the same for all readings of a chip at that time; readings themselves draw as they would without it.
     """
@@ -125,8 +125,8 @@ class PhaseChange(DeviceNoise):
         return weight.mul_((programmed / measured).where(measured > 0, 1.0))
 
     def _magnitude(self, conductance_us: Tensor, state: State) -> Tensor:
-        """The mean |w| of each unit, up to the number of weights, which cancels."""
+        """The mean |w| of each part, up to the number of weights, which cancels."""
         magnitudes = self.mapping.weights(conductance_us, state, self.largest_us).abs_()
         if self.compensation == "column":
-            return reduce_units(magnitudes, "channel", "sum")
-        return reduce_units(magnitudes, self.mapping.per, "sum", self.mapping.tile_inputs)
+            return reduce_by(magnitudes, "channel", "sum")
+        return reduce_by(magnitudes, self.mapping.per, "sum", self.mapping.tile_inputs)

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from samson.noise.base import FixedNoise
 from samson.noise.checks import require, require_one_of
-from samson.noise.units import reduce_units
+from samson.noise.units import reduce_by
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Format:
         require_one_of(("tensor", "channel"), per=self.per)
 
     def encode(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes (int32, contiguous), and Δ and the weight of code 0, one a unit, which broadcast with the weight."""
-        unit = "layer" if self.per == "tensor" else "channel"
+        """Codes (int32, contiguous), and Δ and the weight of code 0, one a part, which broadcast with the weight."""
+        granularity = "layer" if self.per == "tensor" else "channel"
         if self.scheme == "symmetric":
             zero = weight.new_zeros(())
-            step = reduce_units(weight.abs(), unit, "amax") / (2 ** (self.bits - 1) - 1)
+            step = reduce_by(weight.abs(), granularity, "amax") / (2 ** (self.bits - 1) - 1)
         else:
-            zero = reduce_units(weight, unit, "amin")
-            step = (reduce_units(weight, unit, "amax") - zero) / (2**self.bits - 1)
+            zero = reduce_by(weight, granularity, "amin")
+            step = (reduce_by(weight, granularity, "amax") - zero) / (2**self.bits - 1)
         codes = (
             ((weight - zero) / step.where(step > 0, 1.0))
             .round_()

@@ -1,4 +1,4 @@
-"""Units that share one number on a chip: a whole tensor, an output channel, or a tile of inputs."""
+"""Parts of a tensor that share one number on a chip: the whole of it, an output channel, or a tile of inputs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from samson.noise.checks import require_one_of
 
-UNITS = ("layer", "channel", "tile")
+GRANULARITIES = ("layer", "channel", "tile")
 
 
-def check_unit(per: str, tile_inputs: int | None, units: tuple[str, ...] = UNITS) -> None:
-    """Require that `per` is one of the units, and that `tile_inputs` is given where and only where a tile is meant."""
-    require_one_of(units, per=per)
+def require_granularity(per: str, tile_inputs: int | None, known: tuple[str, ...] = GRANULARITIES) -> None:
+    """Require that `per` is a known granularity, and that `tile_inputs` is given with "tile" and only there."""
+    require_one_of(known, per=per)
     if (per == "tile") != (tile_inputs is not None) or (tile_inputs is not None and tile_inputs < 1):
         raise ValueError(
             f"`tile_inputs` must be a whole number ≥ 1 with per='tile', and None otherwise, got {tile_inputs!r} with "
@@ -23,14 +23,14 @@ def check_unit(per: str, tile_inputs: int | None, units: tuple[str, ...] = UNITS
         )
 
 
-def reduce_units(values: Tensor, per: str, how: str, tile_inputs: int | None = None) -> Tensor:
-    """The "amax", "amin" or "sum" of each unit, in a shape that broadcasts with the values.
+def reduce_by(values: Tensor, per: str, how: str, tile_inputs: int | None = None) -> Tensor:
+    """The "amax", "amin" or "sum" of each part, in a shape that broadcasts with the values.
 
     A layer is the whole tensor, and so is a tensor with fewer than two axes. A channel is one row of the first axis. A
     tile is `tile_inputs` neighbouring inputs, counted along all axes but the first, with all outputs.
 
     Example:
-        >>> reduce_units(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), "tile", "amax", 2)
+        >>> reduce_by(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), "tile", "amax", 2)
         tensor([[5., 5., 6.]])
     """
     reduce: Callable[..., Tensor] = getattr(torch, how)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from samson.noise.base import State, WeightNoise
 from samson.noise.checks import require_non_negative, require_positive
-from samson.noise.units import check_unit, reduce_units, spread_tiles, tile_count
+from samson.noise.units import reduce_by, require_granularity, spread_tiles, tile_count
 
 SHARED = ("chip", "layer", "tile", "channel")
 
@@ -20,7 +20,7 @@ class Variation(WeightNoise):
     """Errors that many weights share, drawn once a chip; all off by default.
 
     w·(1 + gain·ξ₁)·(T/t0)^(−drift_exponent·ξ₃) + offset·max|w_l|·ξ₂, with T = time_s + t0 and ξ ~ N(0, 1), three for
-    each unit: the whole chip, a layer (weight tensor), a tile or an output channel (a column). Independent errors of
+    each part: the whole chip, a layer (weight tensor), a tile or an output channel (a column). Independent errors of
     devices average out as networks grow; these do not. Put it after a device model in `Compose`; what it adds to the
     drift is then not seen by the device model's own compensation. A tile is counted along the weight's own axes: the
     groups of a grouped convolution count as sharing their rows.
@@ -32,7 +32,7 @@ class Variation(WeightNoise):
         gain: Standard deviation of the relative gain, ≥ 0.
         offset: Standard deviation of the offset, ≥ 0, relative to the largest |w| of the layer.
         drift_exponent: Standard deviation of the mean drift exponent, ≥ 0.
-        per: The unit: "chip", "layer", "tile" or "channel".
+        per: What shares a draw: "chip", "layer", "tile" or "channel".
         tile_inputs: Inputs of a tile.
         reference_s: t0, in seconds, > 0; the phase-change device's by default.
 
@@ -57,16 +57,16 @@ class Variation(WeightNoise):
     def __post_init__(self) -> None:
         require_non_negative(gain=self.gain, offset=self.offset, drift_exponent=self.drift_exponent)
         require_positive(reference_s=self.reference_s)
-        check_unit(self.per, self.tile_inputs, SHARED)
+        require_granularity(self.per, self.tile_inputs, SHARED)
 
     def program_chip(self, generator: Generator) -> State:
-        """The three numbers of the whole chip, if that is the unit."""
+        """The three numbers of the whole chip, if it shares a draw."""
         if self.per != "chip":
             return {}
         return {"shared": torch.randn(3, generator=generator)}
 
     def program(self, weight: Tensor, generator: Generator) -> State:
-        """Draw three numbers for each unit."""
+        """Draw three numbers for each part."""
         tiles = tile_count(weight.shape, self.tile_inputs) if self.tile_inputs and weight.ndim > 1 else 1
         channels = weight.shape[0] if self.per == "channel" and weight.ndim > 1 else 1
         drawn = torch.randn(3, channels * tiles, generator=generator, device=weight.device)
@@ -82,7 +82,7 @@ class Variation(WeightNoise):
         if time_s:
             log_time = math.log((time_s + self.reference_s) / self.reference_s)
             factor = factor * torch.exp(-self.drift_exponent * log_time * exponent)
-        largest = reduce_units(weight.abs(), "layer", "amax")
+        largest = reduce_by(weight.abs(), "layer", "amax")
         return weight * factor + self.offset * largest * offset
 
     def _spread(self, numbers: Tensor, weight: Tensor) -> Tensor:
