@@ -49,7 +49,7 @@ Times = NDArray[np.float64]
 
 def noises() -> dict[str, WeightNoise]:
     """Everything that is measured, by name."""
-    generic = {name: make(LEVELS[name.split("-")[0]]) for name, make in NOISES.items()}
+    generic = {name: make(LEVELS[name.split("-")[0]]) for name, make in NOISES.items() if make.unit != "s"}
     chips = {f"preset {name}": chip.noise for name, chip in PRESETS.items()}
     return {
         **generic,

@@ -4,6 +4,8 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,23 +18,23 @@ from samson.noise import (
     PCM,
     PRESETS,
     BitErrors,
+    CMOConstants,
     Compose,
     CustomPCM,
     DeadLines,
     FixedNoise,
     Gaussian,
+    InversePower,
     Mapping,
     PCMHermes,
     Quantize,
     ReRAM,
+    ReRAMConstants,
     StuckDevices,
     Variation,
     WeightNoise,
     standard_normal,
 )
-from samson.noise.cmo import CMOConstants
-from samson.noise.pcm import GENERIC
-from samson.noise.reram import ReRAMConstants
 
 LEVEL = 0.2
 N = 40_000
@@ -119,9 +121,10 @@ FAMILIES = {
 }
 
 DAY = 86_400.0
+MADE_UP_PCM = replace(PCM().constants, g_max_us=30.0, programming=(0.5,), read=InversePower(0.0, 1.0, 1e-3, 0.2))
 MADE_UP_CMO = CMOConstants(4.0, 50.0, (0.01,), ((0.01, 0.002),), -0.05, (0.3, 0.05), 0.02, 1e-5)
 CASES: dict[str, WeightNoise] = {
-    **{name: NOISES[name](LEVEL) for name in NOISES},
+    **{name: NOISES[name](LEVEL) for name in FAMILIES},
     **{name: chip.noise for name, chip in PRESETS.items()},
     "pcm-0s": PCM(time_s=0.0),
     "pcm-day-global": PCM(time_s=DAY, compensation="global"),
@@ -132,7 +135,7 @@ CASES: dict[str, WeightNoise] = {
     "pcm-pairs": PCM(DAY, Mapping(significance=(1.0, 1.0, 0.5))),
     "hermes": PCMHermes(time_s=DAY, compensation="global"),
     "hermes-2": PCMHermes(time_s=DAY, devices=2),
-    "pcm-custom": CustomPCM(DAY, compensation="global", constants=replace(GENERIC, g_max_us=30.0, programming=(0.5,))),
+    "pcm-custom": CustomPCM(DAY, compensation="global", constants=MADE_UP_PCM),
     "reram-day": ReRAM(time_s=DAY, g_max_us=25.0),
     "reram-hour": ReRAM(time_s=3600.0, interpolate=True),
     "reram-custom": ReRAM(60.0, constants=ReRAMConstants(30.0, (60.0, DAY), ((0.5, 1.0), (1.0, 2.0)))),
@@ -150,8 +153,19 @@ CASES: dict[str, WeightNoise] = {
     "composed": Compose(Quantize(6), PCM(time_s=DAY), Variation(0.1, drift_exponent=0.01), StuckDevices(0.1)),
     "composed-bits": Compose(Gaussian(0.1), BitErrors(0.1, bits=4)),
 }
-every_noise = pytest.mark.parametrize("noise", CASES.values(), ids=CASES)
-every_family = pytest.mark.parametrize("name", NOISES)
+
+
+def of_contributing() -> WeightNoise:
+    """The noise of "Add a noise" in CONTRIBUTING, as printed there."""
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    namespace: dict[str, Any] = {"__name__": "contributing"}
+    exec(text.partition("## Add a noise")[2].split("```")[1].removeprefix("python\n"), namespace)
+    return namespace["noise"]
+
+
+CONTRACT = {**CASES, "of contributing": of_contributing()}
+every_noise = pytest.mark.parametrize("noise", CONTRACT.values(), ids=CONTRACT)
+every_family = pytest.mark.parametrize("name", FAMILIES)
 
 
 def generator(seed: int = 0) -> Generator:
@@ -163,7 +177,17 @@ def weights() -> Tensor:
 
 
 def test_each_noise_of_the_catalogue_has_a_row() -> None:
-    assert set(FAMILIES) == set(NOISES)
+    assert {name for name, family in NOISES.items() if family.unit != "s"} == set(FAMILIES)
+    aged = {name: NOISES[name](DAY) for name in NOISES if name not in FAMILIES}
+    assert aged == {"pcm": CASES["pcm-day-global"]}  # against quadrature in tests/noise/test_devices.py
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_every_family_has_a_noise_at_each_level_of_its_range(name: str) -> None:
+    family = NOISES[name]
+    assert family(family.low) != family(family.high)
+    with pytest.raises(ValueError, match="must be ≥ 0"):
+        family(-0.1)
 
 
 @every_family
@@ -201,6 +225,7 @@ def test_it_is_pure(noise: WeightNoise, dtype: torch.dtype) -> None:
     one, two, others = noise(w, generator()), noise(w, generator()), [noise(w, generator(i)) for i in range(1, 9)]
     assert one.dtype == dtype
     assert one.shape == w.shape
+    assert torch.equal(noise(w[:0], generator()), w[:0])
     assert torch.equal(w, before)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(one, two)
@@ -226,7 +251,7 @@ def test_a_chip_does_not_depend_on_the_memory_format(noise: WeightNoise) -> None
 
 @every_noise
 def test_edge_cases_stay_finite(noise: WeightNoise) -> None:
-    for w in (torch.zeros(3, 4), torch.tensor([[0.5]]), torch.tensor([2.0, -1.0]), torch.zeros(0, 4), torch.ones(())):
+    for w in (torch.zeros(3, 4), torch.tensor([[0.5]]), torch.tensor([2.0, -1.0]), torch.ones(())):
         for time_s in (None,) if isinstance(noise, ReRAM) else (None, 0.0, 1e8):
             noisy = noise.read(noise.program(w, generator()), time_s, generator(1))
             assert noisy.shape == w.shape
@@ -270,7 +295,7 @@ def test_a_state_can_be_read_again_and_stored(noise: WeightNoise) -> None:
     if noise.is_fixed:
         assert torch.equal(one, other)
         assert torch.equal(one, noise.read(state, DAY, generator()))
-    one.add_(0)  # a caller may keep what it was given
+    one.add_(0)  # a caller may write into what it was given
     assert all(torch.equal(state[key], kept[key]) for key in kept)
     loaded = load(save({key: value.contiguous() for key, value in state.items()}))
     assert torch.equal(noise.read(loaded, None, generator()), one)
@@ -286,10 +311,3 @@ def test_level_zero_is_no_noise_and_levels_share_their_draws(name: str) -> None:
     small, large = (NOISES[name](level)(w, generator()) for level in (0.1, 0.3))
     assert FAMILIES[name].levels(clean, small, large)
     assert not FAMILIES[name].levels(clean, small, NOISES[name](0.3)(w, generator(1)))  # the check can fail
-    with pytest.raises(ValueError, match="must be ≥ 0"):
-        NOISES[name](-0.1)
-
-
-def test_an_unknown_unit_is_named() -> None:
-    with pytest.raises(ValueError, match="`per` must be one of layer, channel, filter, weight, got 'row'"):
-        Gaussian(0.1, per="row")

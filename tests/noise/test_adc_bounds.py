@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils import parametrizations
 
-from samson.evaluation import evaluate
 from samson.noise import STANDARD_HWA, Periphery, calibrate, calibrate_adc, deploy
 from tests.conftest import equal, make_model, snapshot
 from tests.noise.test_periphery import CLEAN, EXACT, conversions, data, product
@@ -44,20 +43,6 @@ def test_the_bound_of_a_linear_layer_is_the_loop(name: str, given: float | None)
     assert found[""] != pytest.approx(order_statistic(whole, quantile), rel=1e-3)  # the check can fail: other units
 
 
-def test_the_bound_of_a_grouped_convolution_is_the_loop() -> None:
-    p, layer, x = EXACT["all"], nn.Conv1d(4, 6, 3, padding=1, stride=2, groups=2).double(), data(2, 4, 9)
-    padded, seen = F.pad(x, (1, 1)), []
-    for b in range(2):
-        for position in range(5):
-            for group in range(2):
-                patch = padded[b, 2 * group : 2 * group + 2, 2 * position : 2 * position + 3].flatten().tolist()
-                rows = layer.weight[3 * group : 3 * group + 3].flatten(1).tolist()
-                seen += [y for _, y, _ in conversions(p, patch, rows, None)]
-    for quantile in QUANTILES:
-        found = calibrate_adc(layer, [x], p, quantile=quantile)
-        assert found == {"": pytest.approx(order_statistic(seen, quantile), rel=1e-9)}
-
-
 @pytest.mark.parametrize("noise", [{}, {"output_noise": 0.1, "weight_noise": 0.05, "input_noise": 0.05}])
 def test_one_minus_the_quantile_of_conversions_saturates(noise: dict[str, float]) -> None:
     n, quantile, layer = 20_000, 0.95, nn.Linear(16, 1, bias=False)
@@ -76,52 +61,28 @@ def test_one_minus_the_quantile_of_conversions_saturates(noise: dict[str, float]
     assert abs(saturated(1.1 * bound) - (1 - quantile)) > 4 * error
 
 
-def test_calibrated_bounds_leave_the_error_of_their_smaller_step() -> None:
-    layer, x = nn.Linear(64, 8, bias=False).double(), data(4000, 64)
-    p = Periphery(adc_steps=254, adc_bound=10.0, tile_inputs=16)
-    p = replace(p, input_ranges=calibrate(layer, [x]))
-    bound = calibrate_adc(layer, [x], p)[""]
-    column = layer.weight.detach().view(8, 4, 16).abs().amax(dim=-1) * p.input_ranges[""]
-
-    def squared_error(p: Periphery) -> Tensor:
-        with deploy(layer, CLEAN, periphery=p).at(), torch.no_grad():
-            output = layer(x)
-        return (output - layer(x)).square().mean(dim=0).detach()
-
-    def closed_form(bound: float) -> Tensor:  # a step of 2 bound / 254 in each of four tiles
-        return column.square().sum(dim=1) * (2 * bound / 254) ** 2 / 12
-
-    fixed, calibrated = squared_error(p), squared_error(replace(p, adc_bounds={"": bound}))
-    for found, expected in ((fixed, closed_form(10.0)), (calibrated, closed_form(bound))):
-        assert ((found / expected - 1).abs() < 5 * math.sqrt(2 / 4000)).all()
-    assert ((fixed / closed_form(bound) - 1).abs() > 5 * math.sqrt(2 / 4000)).all()
-    assert (calibrated < 0.1 * fixed).all()
-    assert (squared_error(replace(p, adc_bounds={"": bound / 4})) > fixed).all()  # smaller is not better by itself
-
-
-def test_each_layer_has_its_bound_in_evaluate() -> None:
-    model, x, y = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2)).double(), data(7, 6), data(7, 2)
+def test_each_layer_has_its_bound() -> None:
+    model, x = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2)).double(), data(7, 6)
     p = replace(STANDARD_HWA, output_noise=0.0, weight_noise=0.0, adc_steps=14, tile_inputs=4)
     p = replace(p, input_ranges=calibrate(model, [x]))
     bounds = calibrate_adc(model, [x], p)
     assert bounds["0"] != pytest.approx(bounds["2"], rel=0.05)
 
-    def loss(bounds: dict[str, float]) -> float:
+    def by_hand(bounds: dict[str, float]) -> Tensor:
         hidden = x
         for name in ("0", "2"):
             layer, own = model[int(name)], replace(p, adc_bound=bounds[name])
             rows, weight = (hidden if name == "0" else hidden.tanh()).tolist(), layer.weight.tolist()
             found = [product(own, row, weight, p.input_ranges[name]) for row in rows]
             hidden = torch.tensor(found, dtype=torch.float64) + layer.bias.detach()
-        return (hidden - y).square().mean().item()
+        return hidden
 
-    def evaluated(p: Periphery) -> tuple[float, ...]:
-        return evaluate(model, (x, y), CLEAN, metric="mse", trials=2, periphery=p).trials
-
-    assert evaluated(replace(p, adc_bounds=bounds)) == pytest.approx([loss(bounds)] * 2, rel=1e-6)
-    assert evaluated(replace(p, adc_bound=math.inf, adc_bounds=bounds)) == evaluated(replace(p, adc_bounds=bounds))
-    swapped = {"0": bounds["2"], "2": bounds["0"]}
-    assert evaluated(replace(p, adc_bounds=bounds)) != pytest.approx([loss(swapped)] * 2, rel=1e-3)
+    for unused in (p.adc_bound, math.inf):
+        own = replace(p, adc_bound=unused, adc_bounds=bounds)
+        with deploy(model, CLEAN, periphery=own).at(), torch.no_grad():
+            output = model(x)
+        torch.testing.assert_close(output, by_hand(bounds), rtol=1e-6, atol=1e-9)
+        assert not torch.allclose(output, by_hand({"0": bounds["2"], "2": bounds["0"]}), rtol=1e-3)
 
 
 def test_calibration_leaves_everything_alone_and_repeats() -> None:
@@ -130,40 +91,40 @@ def test_calibration_leaves_everything_alone_and_repeats() -> None:
     model.train()
     model[2].eval()
     x, before, state = data(16, 2, 5).float(), snapshot(model), torch.get_rng_state()
-    modes = [module.training for module in model.modules()]
-    one, two, other = (calibrate_adc(model, x.split(5), STANDARD_HWA, seed=seed) for seed in (0, 0, 1))
+    batches, modes = list(x.split(5)), [module.training for module in model.modules()]
+    ranges = calibrate(model, batches)
+    one, two, other = (calibrate_adc(model, batches, STANDARD_HWA, seed=seed) for seed in (0, 0, 1))
     assert equal(snapshot(model), before)
     assert torch.equal(torch.get_rng_state(), state)
     assert [module.training for module in model.modules()] == modes
     assert not any(module._forward_pre_hooks for module in (model[0], model[4]))
     assert one == two != other
-    assert set(one) == {"0", "4"}
+    assert set(one) == set(ranges) == {"0", "4"}
+    assert ranges["0"] == x.abs().max()
+    assert calibrate(model, [x], quantile=0.5)["0"] == pytest.approx(x.abs().median().item(), rel=0.02)
     old = replace(STANDARD_HWA, adc_bounds={"0": 2.0})
-    assert calibrate_adc(model, x.split(5), old) == one  # bounds of before do not matter
+    assert calibrate_adc(model, batches, old) == one  # bounds of before do not matter
     assert set(calibrate_adc(model, [x], STANDARD_HWA, "4")) == {"4"}
     assert calibrate_adc(model, [torch.zeros(1, 2, 5)], Periphery(), "0") == {"0": 1.0}
 
 
-def test_wrong_arguments_and_names_are_refused() -> None:
+@pytest.mark.parametrize("parameter", ["input_ranges", "adc_bounds"])
+def test_wrong_names_and_quantiles_are_refused(parameter: str) -> None:
     model, x = nn.Sequential(), data(4, 3)
     for name in ("stem", "head"):
         model.add_module(name, nn.Linear(3, 3).double())
-    bounds = calibrate_adc(model, [x], Periphery())
-    wrongs = {
-        r"`adc_bounds` must name .* got 'haed'. Did you mean 'head'\? Available: stem, head": {**bounds, "haed": 1.0},
-        "`adc_bounds` must name each layer on the chip; `head` is not there": {"stem": 1.0},
-        "`adc_bounds` must be > 0 and finite, got inf for `stem`": {"stem": math.inf},
-        "`adc_bounds` must be > 0 and finite, got 0 for `stem`": {"stem": 0},
-    }
-    for message, wrong in wrongs.items():
+    unknown = rf"`{parameter}` must name .* got 'haed'. Did you mean 'head'\? Available: stem, head"
+    missing = f"`{parameter}` must name each layer on the chip; `head` is not there"
+    for message, names in ((unknown, ("stem", "head", "haed")), (missing, ("stem",))):
+        wrong = replace(STANDARD_HWA, **{parameter: dict.fromkeys(names, 1.0)})
         with pytest.raises(ValueError, match=message):
-            deploy(model, CLEAN, periphery=replace(STANDARD_HWA, adc_bounds=wrong))
-    deploy(model, CLEAN, periphery=replace(STANDARD_HWA, adc_bounds=bounds), select="stem")  # more than needed
-    with pytest.raises(ValueError, match="`head` is not there"):
-        calibrate_adc(model, [x], Periphery(input_ranges={"stem": 1.0}))
-    with pytest.raises(ValueError, match="got 'neck'"):
-        calibrate_adc(model, [x], Periphery(input_ranges={"stem": 1.0, "head": 1.0, "neck": 1.0}))
-    with pytest.raises(ValueError, match="`quantile` must be in"):
-        calibrate_adc(model, [x], Periphery(), quantile=1.5)
-    with pytest.raises(ValueError, match="`stem` had no input"):
-        calibrate_adc(model, [], Periphery())
+            deploy(model, CLEAN, periphery=wrong)
+        if parameter == "input_ranges":
+            with pytest.raises(ValueError, match=message):
+                calibrate_adc(model, [x], wrong)
+    deploy(model, CLEAN, periphery=replace(STANDARD_HWA, **{parameter: {"stem": 1.0, "head": 1.0}}), select="stem")
+    for measured in (partial(calibrate, model), partial(calibrate_adc, model, periphery=Periphery())):
+        with pytest.raises(ValueError, match="`quantile` must be in"):
+            measured([x], quantile=1.5)
+        with pytest.raises(ValueError, match="`stem` had no input"):
+            measured([])

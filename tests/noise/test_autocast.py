@@ -1,10 +1,8 @@
 """Chips inside autocast, which keeps casts of weights; and what is drawn and computed there."""
 
-import pytest
 import torch
 from torch import nn
 
-from samson.evaluation import evaluate
 from samson.noise import PCM, Gaussian, Mapping, Periphery, deploy
 
 
@@ -27,26 +25,6 @@ def test_a_chip_is_seen_inside_one_autocast_region_and_gone_after_it() -> None:
     assert torch.equal(noisy, expected)
     assert torch.equal(after, clean)
     assert not torch.equal(noisy, clean)
-
-
-def test_without_clearing_the_cast_weights_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: it is the cache of autocast that would lose the noise."""
-    model, x = make()
-    chip = deploy(model, Gaussian(0.5))
-    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: None)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        clean = model(x)
-        with chip.at():
-            assert torch.equal(model(x), clean)
-
-
-def test_an_evaluation_inside_autocast_differs_from_chip_to_chip() -> None:
-    model, x = make()
-    data = [(x, model(x).argmax(1))]
-    with torch.autocast("cpu", torch.bfloat16):
-        model(x)
-        found = evaluate(model, data, Gaussian(0.5), trials=6)
-    assert len(set(found.trials)) > 1
 
 
 def test_chips_are_drawn_and_surrounded_in_full_precision() -> None:

@@ -1,12 +1,25 @@
 """Chips: which tensors they hold, common random numbers, and weights that come back bitwise."""
 
+import copy
 from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import nn
 
-from samson.noise import Chip, Gaussian, State, Variation, WeightNoise, deploy, generator_for, on_chip
+from samson.noise import (
+    BitErrors,
+    Chip,
+    Compose,
+    Gaussian,
+    Quantize,
+    State,
+    Variation,
+    WeightNoise,
+    deploy,
+    generator_for,
+    on_chip,
+)
 from tests.conftest import equal, make_model, snapshot
 
 
@@ -19,22 +32,20 @@ def test_weights_are_noisy_inside_and_bitwise_back_outside() -> None:
     model = make_model(torch.float32)
     with torch.no_grad():
         model[4].weight[0, 0] = -0.0
-    before, state = snapshot(model), torch.get_rng_state()
-    inside = noisy(model)
+    model[1].eval()
+    before, state, modes = snapshot(model), torch.get_rng_state(), [m.training for m in model.modules()]
+    for gradients in (True, False):
+        with torch.set_grad_enabled(gradients), deploy(model, Gaussian(0.2)).at():
+            inside = snapshot(model)
+            assert torch.is_grad_enabled() == gradients
+            assert [m.training for m in model.modules()] == modes
     assert {name for name in before if not torch.equal(before[name], inside[name])} == {"0.weight", "4.weight"}
     assert equal(snapshot(model), before)
     with pytest.raises(ZeroDivisionError), deploy(model, Gaussian(0.2)).at():
         raise ZeroDivisionError
     assert equal(snapshot(model), before)
     assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_the_caller_keeps_its_gradient_mode() -> None:
-    model = make_model()
-    with torch.no_grad(), deploy(model, Gaussian(0.1)).at():
-        assert not torch.is_grad_enabled()
-    with deploy(model, Gaussian(0.1)).at():
-        assert torch.is_grad_enabled()
+    assert [m.training for m in model.modules()] == modes
 
 
 def test_common_random_numbers() -> None:
@@ -59,46 +70,6 @@ def test_a_path_is_hashed_not_added() -> None:
     assert len(draws) == len(keys)
     with pytest.raises(ValueError, match="`seed` must be ≥ 0"):
         generator_for(-1)
-
-
-@pytest.mark.parametrize("groups", [1, 2])
-def test_channels_of_a_transposed_convolution_are_its_outputs(groups: int) -> None:
-    """Only output channel 1 has weights, so only it has noise."""
-    layer = nn.ConvTranspose1d(4, 6, 3, groups=groups, bias=False)
-    with torch.no_grad():
-        layer.weight.zero_()
-        layer.weight[:2, 1] = 1.0  # inputs 0 and 1 lie in the first group
-    with deploy(layer, Gaussian(0.5, per="channel")).at():
-        output = layer(torch.ones(1, 4, 1))
-    assert output.shape[1] == 6
-    silent = [channel for channel in range(6) if (output[0, channel] == 0).all()]
-    assert silent == [0, 2, 3, 4, 5]
-    weight = torch.randn(4, 6 // groups, 3)
-    [tensor] = on_chip(layer)
-    assert torch.equal(tensor.stored(tensor.output_first(weight)), weight)
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.Conv1d(2, 4, 3),
-        nn.Conv2d(4, 4, 3, groups=4),
-        nn.Conv3d(1, 2, 3),
-        nn.ConvTranspose2d(2, 4, 3),
-        nn.Linear(3, 2),
-    ],
-)
-def test_layers_on_the_chip(layer: nn.Module) -> None:
-    before = layer.weight.detach().clone()
-    with deploy(layer, Gaussian(0.2)).at():
-        assert (layer.weight != before).all()
-    assert torch.equal(layer.weight, before)
-
-
-def test_tied_weights_are_drawn_once() -> None:
-    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
-    model[2].weight = model[0].weight
-    assert [t.name for t in on_chip(model)] == ["0.weight"]
 
 
 def test_what_noise_cannot_reach_is_an_error() -> None:
@@ -131,9 +102,42 @@ class Reading(WeightNoise):
         return state["w"] * 0.5 ** ((time_s or 0.0) / 1800) + noise
 
 
-def read(chip: Chip, time_s: float | None = None, **which: int) -> torch.Tensor:
+def read(chip: Chip, time_s: float | None = None, **which: int | None) -> torch.Tensor:
     with chip.at(time_s, **which) as model:
         return model[0].weight.detach().clone()
+
+
+@dataclass(frozen=True)
+class Strict(Reading):
+    """Refuses what no noise is to see."""
+
+    def program(self, weight: torch.Tensor, generator: torch.Generator) -> State:
+        assert weight.numel()
+        assert weight.dtype in (torch.float32, torch.float64)
+        assert not weight.requires_grad
+        return {"programmed": weight, **super().program(weight, generator)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_chip_sees_to_dtypes_and_tensors_without_elements(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1)).to(dtype)
+    model[1].weight = nn.Parameter(torch.empty(0, 2, dtype=dtype))
+    wider = copy.deepcopy(model).to(torch.promote_types(dtype, torch.float32))
+    chip, exact = deploy(model, Strict(), seed=3), deploy(wider, Strict(), seed=3)
+    with chip.at() as inside, exact.at() as expected:
+        assert torch.equal(inside[0].weight, expected[0].weight.to(dtype))
+        assert inside[1].weight.shape == (0, 2)
+    programmed = chip.states["0.weight"]["programmed"].clone()
+    with torch.no_grad():
+        model[0].weight.zero_()  # the chip holds what was programmed
+    assert torch.equal(chip.states["0.weight"]["programmed"], programmed)
+
+
+@pytest.mark.parametrize("noise", [Gaussian(0.1), BitErrors(0.1, persistent=True), Compose(Quantize(4), Gaussian(0.1))])
+def test_of_a_noise_that_never_changes_a_chip_holds_the_reading_alone(noise: WeightNoise) -> None:
+    model = nn.Linear(3, 2).half()
+    [held] = deploy(model, noise).states["weight"].values()
+    assert (held.shape, held.dtype) == (model.weight.shape, torch.float16)
 
 
 def test_programming_once_and_read_noise_once_a_reading() -> None:
@@ -153,16 +157,6 @@ def test_programming_once_and_read_noise_once_a_reading() -> None:
     assert not torch.equal(noise(0), noise(1))
     again = deploy(make_model(), Reading(), seed=7)
     assert torch.equal(read(again, reading=2), programmed + noise(2))
-
-
-def test_the_mode_and_the_global_random_state_are_untouched() -> None:
-    model = make_model()
-    model[1].eval()
-    modes, state = [m.training for m in model.modules()], torch.get_rng_state()
-    with deploy(model, Reading()).at(60.0):
-        assert [m.training for m in model.modules()] == modes
-    assert [m.training for m in model.modules()] == modes
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_chip_inside_another_is_an_error_and_both_leave_the_weights_alone() -> None:
@@ -190,7 +184,7 @@ def test_a_failure_while_reading_or_writing_leaves_the_weights_alone() -> None:
     model = make_model()
     before = snapshot(model)
     chip = deploy(model, Reading())
-    chip.states["4.weight"] = {"w": torch.zeros(7, 7)}  # does not fit: the second write fails after the first
+    chip.states["4.weight"]["w"] = torch.zeros(7, 7)  # does not fit: the second write fails after the first
     with pytest.raises(RuntimeError, match="size"), chip.at():
         pass
     assert equal(snapshot(model), before)
@@ -207,12 +201,13 @@ def test_times_and_readings_out_of_range_are_named() -> None:
         pass
 
 
-def test_what_a_chip_shares_is_drawn_once_for_all_its_tensors() -> None:
+@pytest.mark.parametrize("noise", [Variation(gain=0.3), Compose(Gaussian(0.0), Variation(gain=0.3))])
+def test_what_a_chip_shares_is_drawn_once_for_all_its_tensors(noise: WeightNoise) -> None:
     model = make_model()
     before = snapshot(model)
     gains = []
     for trial in range(2):
-        with deploy(model, Variation(gain=0.3), trial=trial).at():
+        with deploy(model, noise, trial=trial).at():
             ratios = [(snapshot(model)[name] / before[name]).flatten() for name in ("0.weight", "4.weight")]
         [gain] = torch.cat(ratios).unique_consecutive().round(decimals=12).unique().tolist()
         gains.append(gain)

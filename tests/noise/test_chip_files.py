@@ -12,21 +12,21 @@ import torch
 
 from samson import noise
 from samson.noise import (
+    CLASSES,
     PRESETS,
     STANDARD_HWA,
+    BitErrors,
     Compose,
     CustomPCM,
     DeviceNoise,
     Gaussian,
+    InversePower,
+    Logarithmic,
     Periphery,
-    ReRAM,
+    PhaseChangeConstants,
     WeightNoise,
     load_chip_model,
 )
-from samson.noise.chip_files import FAMILIES
-from samson.noise.curves import InversePower, Logarithmic
-from samson.noise.phase_change import PhaseChangeConstants
-from samson.noise.reram import ReRAMConstants
 from tests.contracts.test_noises import CASES
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "chips" / "my-chip.toml"
@@ -46,7 +46,7 @@ def inline(value: Any) -> str:
 
 def as_toml(one: WeightNoise, periphery: Periphery | None = None) -> str:
     def family(part: WeightNoise) -> str:
-        [name] = [name for name, kind in FAMILIES.items() if kind is type(part)]
+        [name] = [name for name, kind in CLASSES.items() if kind is type(part)]
         return inline({"family": name, **{field.name: getattr(part, field.name) for field in dataclasses.fields(part)}})
 
     chain = [family(part) for part in one.noises] if isinstance(one, Compose) else None
@@ -82,7 +82,7 @@ def test_every_noise_of_the_room_can_be_named_in_a_file() -> None:
     exported = [getattr(noise, name) for name in noise.__all__]
     classes = {kind for kind in exported if isinstance(kind, type) and issubclass(kind, WeightNoise)}
     assert {kind for kind in classes if dataclasses.is_dataclass(kind) and kind not in (DeviceNoise, Compose)} == set(
-        FAMILIES.values()
+        CLASSES.values()
     )
 
 
@@ -113,7 +113,7 @@ def test_the_example_file_is_what_it_says() -> None:
     assert (device.default_time_s, device.largest_us, device.mapping.tile_inputs) == (86_400.0, 30.0, 256)
     assert (faults.low, faults.high, faults.mapping) == (0.001, 0.0005, device.mapping)
     assert (chip.periphery.tile_inputs, chip.periphery.adc_steps) == (256, 510)
-    assert all(name in EXAMPLE.read_text() for name in FAMILIES)
+    assert all(name in EXAMPLE.read_text() for name in CLASSES)
     noisy = chip.noise(torch.ones(2, 3), torch.Generator().manual_seed(0))
     assert noisy.isfinite().all()
     assert not torch.equal(noisy, torch.ones(2, 3))
@@ -164,62 +164,20 @@ def test_a_wrong_file_is_named_with_table_key_value_and_mend(load, tmp_path: Pat
         assert word in str(caught.value)
 
 
-GOOD = dataclasses.asdict(CUSTOM.constants)
-
-
-@pytest.mark.parametrize(
-    ("part", "key", "value", "words"),
-    [
-        (None, "g_max_us", 0.0, "`g_max_us` must be > 0"),
-        (None, "read_s", 0.0, "`read_s` must be > 0"),
-        (None, "reference_s", 1e-7, "`reference_s` must be ≥ `read_s`"),
-        (None, "programming", (), "`programming` must hold at least 1 finite number"),
-        (None, "programming", (float("inf"),), "`programming` must hold at least 1 finite number"),
-        ("drift_mean", "slope", float("inf"), "[noise.constants.drift_mean]: `slope` must be finite"),
-        ("drift_mean", "low", 0.2, "`low` must be ≥ 0 and ≤ `high`, both finite, got 0.2 and 0.1"),
-        ("drift_mean", "low", -0.1, "`low` must be ≥ 0"),
-        ("drift_mean", "split", 0.5, "`split` must be > 0, and finite where and only where `above`"),
-        ("drift_deviation", "above", (), "`split` must be > 0, and finite where and only where `above`"),
-        ("read", "exponent", 0.0, "[noise.constants.read]: `exponent` must be > 0"),
-        ("read", "factor", -1.0, "`factor` must be ≥ 0"),
-        ("read", "slope", 1.0, "`read` must be a table with the keys of Logarithmic (slope,"),
-    ],
-)
-def test_constants_are_checked(load, part: str | None, key: str, value: Any, words: str) -> None:
-    def text(constants: dict) -> str:
-        return f'source = "x"\nnoise = {inline({"family": "pcm-custom", "constants": constants})}'
-
-    assert load(text(GOOD)).noise.constants == CUSTOM.constants
-    wrong = {**GOOD, key: value} if part is None else {**GOOD, part: {**GOOD[part], key: value}}
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
-        load(text(wrong))
-    assert words in str(caught.value)
-
-
-def test_constants_of_resistive_devices_and_memories_come_from_a_file(load) -> None:
-    written = """source = "x"
-    [[noise]]
-    family = "reram"
-    time_s = 60
-    [noise.constants]
-    g_max_us = 30
-    times_s = [60, 6000]
-    deviations_us = [[1, 2], [2, 4]]
-    [[noise]]
-    family = "bit-errors"
-    voltage = 0.65
-    rates_by_voltage = [[0.6, 0.1], [0.7, 0.001]]
-    """
-    device, memory = load(written).noise.noises
-    assert device == ReRAM(60.0, constants=ReRAMConstants(30.0, (60.0, 6000.0), ((1.0, 2.0), (2.0, 4.0))))
-    assert memory.probability == pytest.approx(0.01)
-    for right, wrong, words in (
-        ("[60, 6000]", "[6000, 60]", "[noise 1.constants]: `times_s` must be > 0 and ascending, got (6000.0, 60.0)"),
-        ("[2, 4]]", '[2, "4"]]', "[noise 1.constants]: `deviations_us[1][1]` must be a number, got '4'"),
+def test_wrong_constants_name_their_table(load) -> None:
+    memory = BitErrors(voltage=0.65, rates_by_voltage=((0.6, 0.1), (0.7, 0.001)))
+    right = as_toml(Compose(CUSTOM, memory))
+    assert load(right.replace("30.0", "30").replace("[0.6, 0.1]", "[0.6, 1e-1]")).noise.noises == (CUSTOM, memory)
+    for old, new, words in (
+        ('"slope" = -0.02', '"slope" = inf', "[noise 1.constants.drift_mean]: `slope` must be finite"),
+        ('"factor" = 0.009', '"slope" = 1.0', "`read` must be a table with the keys of Logarithmic (slope,"),
+        ("[0.3, 1.5]", '[0.3, "1.5"]', "[noise 1.constants]: `programming[1]` must be a number, got '1.5'"),
+        ("[0.7, 0.001]", '[0.7, "0.001"]', "[noise 2]: `rates_by_voltage[1][1]` must be a number, got '0.001'"),
         ("[0.7, 0.001]", "[0.7]", "[noise 2]: `rates_by_voltage` must hold at least two pairs"),
     ):
+        assert old in right
         with pytest.raises(ValueError, match=re.escape(words)):
-            load(written.replace(right, wrong))
+            load(right.replace(old, new))
 
 
 def test_a_missing_file_is_no_value_error(tmp_path: Path) -> None:

@@ -118,29 +118,3 @@ def test_equal_weights_on_single_devices_have_their_own_size_as_range() -> None:
         extent = 0.5 if w.shape[1] > 1 else 0.4  # the second tensor has a range, though no channel does
         assert torch.allclose(held["scale"], torch.full((2, 1), G_MAX / extent))
         assert torch.equal(Mapping(pair=False).weights(held["conductance_us"], held, G_MAX), w)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"g_min_us": -1.0}, "`g_min_us` must be ≥ 0 and finite, got -1.0"),
-        ({"on_off_ratio": 1.0}, "`on_off_ratio` must be > 1"),
-        ({"on_off_ratio": 5.0, "g_min_us": 1.0}, "Give one of the two"),
-        ({"per": "row"}, "`per` must be one of layer, channel, tile, got 'row'"),
-        ({"per": "tile"}, "`tile_inputs` must be a whole number ≥ 1 with per='tile'"),
-        ({"tile_inputs": 4}, "`tile_inputs` must be a whole number ≥ 1 with per='tile', and None otherwise"),
-        ({"levels": 1}, "`levels` must be ≥ 2"),
-        ({"significance": ()}, "`significance` must hold factors > 0"),
-        ({"significance": (1.0, -1.0)}, "`significance` must hold factors > 0"),
-        ({"slices": 2}, "above 1 it needs `levels`"),
-        ({"slices": 2, "levels": 4, "significance": (1.0, 2.0)}, "sets the significance itself"),
-    ],
-)
-def test_contradictions_are_named(arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Mapping(**arguments)
-
-
-def test_g_min_above_g_max_is_an_error() -> None:
-    with pytest.raises(ValueError, match="`g_min_us` must be below g_max = 25.0 µS, got 30.0"):
-        Mapping(g_min_us=30.0).conductances(torch.ones(2, 2), G_MAX)

@@ -10,11 +10,9 @@ from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks import chip_cost
 from benchmarks.traffic import traffic_of
 from samson.noise import CMO, NOISES, PCM, PRESETS, DeadLines, Mapping, PCMHermes, ReRAM, WeightNoise
-from samson.noise.bit_errors import bits_at_rate
-from samson.noise.units import choose
+from samson.noise.units import where_ge
 
 SIZES: dict[str, Callable[[int], WeightNoise]] = {
     "tiles": lambda n: PCM(3600.0, Mapping(per="tile", tile_inputs=64 // n), compensation="global"),
@@ -70,33 +68,16 @@ def test_a_chip_is_drawn_on_the_device_of_the_weight(noise: WeightNoise) -> None
         assert host.numbers >= 48  # the check can fail
 
 
-@pytest.mark.parametrize("rate", [5e-5, 0.012, 0.204, 0.5, 0.999])
-def test_each_bit_of_a_byte_is_one_at_the_rate(rate: float) -> None:
-    n = 1_000_000
-    words = torch.zeros(n, dtype=torch.uint8)
-    drawn = bits_at_rate(rate, words, Generator().manual_seed(3))
-    shares = torch.stack([(drawn >> i & 1).double().mean() for i in range(8)])
-    error = 5 * (rate * (1 - rate) / n) ** 0.5
-    assert (shares - rate).abs().max() < error
-    assert (shares - min(rate, 1 - rate) * 2).abs().max() > error  # the check can fail
-    larger = bits_at_rate(min(1.5 * rate, 1.0), words, Generator().manual_seed(3))
-    assert torch.equal(drawn & larger, drawn)
-
-
-def test_no_bit_and_all_bits() -> None:
-    words = torch.zeros(50, dtype=torch.uint8)
-    assert (bits_at_rate(0.0, words, Generator()) == 0).all()
-    assert (bits_at_rate(1.0, words, Generator()) == 255).all()
-
-
 def test_choose_is_where() -> None:
     values, above, below = torch.randn(3, 1000, generator=Generator().manual_seed(0)).unbind()
     values[:3] = 0.3
-    assert torch.equal(choose(values, 0.3, above, below), torch.where(values >= values[0], above, below))
-    assert not torch.equal(choose(values, 0.3, above, below), torch.where(values > values[0], above, below))
+    assert torch.equal(where_ge(values, 0.3, above, below), torch.where(values >= values[0], above, below))
+    assert not torch.equal(where_ge(values, 0.3, above, below), torch.where(values > values[0], above, below))
 
 
 def test_the_record_has_every_noise_within_its_limit() -> None:
+    from benchmarks import chip_cost
+
     rows = json.loads(chip_cost.RECORD.read_text(encoding="utf-8"))["noises"]
     assert set(rows) == set(chip_cost.noises())
     for name, row in rows.items():

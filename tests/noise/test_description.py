@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from samson.noise import Gaussian, deploy
-from samson.noise.description import TensorDescription, describe
+from samson.noise import Gaussian, TensorDescription, deploy, describe
 from tests.conftest import snapshot
 from tests.noise.test_selection import DEFAULT, Everything
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,11 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils import parametrizations, prune
 
-from samson.noise import Gaussian, deploy, describe, generator_for, preset
-from samson.noise.calibration import calibrate
-from samson.noise.operations import operation_of
-from samson.noise.periphery import STANDARD_HWA, WIRES, Periphery
-from samson.noise.storage import load_chip
+from samson.noise import (
+    STANDARD_HWA,
+    Gaussian,
+    Operation,
+    Periphery,
+    deploy,
+    describe,
+    generator_for,
+    preset,
+)
 from tests.conftest import equal, make_model, snapshot
 
 Draw = Callable[[], float]
@@ -148,7 +152,7 @@ def test_noise_has_its_closed_form(p: Periphery, deviation: Callable[[Tensor, Te
         layer.weight.copy_(data(3, 5))
         column = layer.weight.abs().amax(dim=1)
         w = layer.weight / column[:, None]
-        errors = (p(operation_of(layer), x.expand(n, 5), layer.weight, generator_for(0)) - layer(x)) / column
+        errors = (p(Operation(), x.expand(n, 5), layer.weight, generator_for(0)) - layer(x)) / column
     expected = deviation(x.float(), w.float()).double()
     assert (errors.mean(dim=0).abs() < 5 * expected / math.sqrt(n)).all()
     assert ((errors.var(dim=0) - expected**2).abs() < 5 * expected**2 * math.sqrt(2 / n)).all()
@@ -161,10 +165,10 @@ def test_a_column_of_zeros_has_the_noise_of_the_layers_largest_weight() -> None:
     with torch.no_grad():
         layer.weight.copy_(0.05 * data(3, 4))
         layer.weight[1] = 0.0
-        y = p(operation_of(layer), torch.ones(n, 4, dtype=torch.float64), layer.weight, generator_for(0))
+        y = p(Operation(), torch.ones(n, 4, dtype=torch.float64), layer.weight, generator_for(0))
         largest = layer.weight.abs().amax(dim=1)
         largest[1] = largest.max()
-        quiet = Periphery(output_noise=0.04)(operation_of(layer), torch.ones(2, 4), torch.zeros(3, 4), generator_for(0))
+        quiet = Periphery(output_noise=0.04)(Operation(), torch.ones(2, 4), torch.zeros(3, 4), generator_for(0))
     error = 5 / math.sqrt(2 * n)
     assert ((y.std(dim=0) / (0.04 * largest) - 1).abs() < error).all()
     assert abs(y.std(dim=0)[1] / 0.04 - 1) > error  # the check can fail: a scale of 1 would be louder
@@ -175,7 +179,7 @@ def test_it_is_pure_and_partial_sums_have_noise_of_their_own() -> None:
     layer, x = nn.Linear(40, 2).double(), data(1, 40).expand(20_000, 40)
     before, state = layer.weight.detach().clone(), torch.get_rng_state()
     noisy = Periphery(output_noise=0.1, input_ranges={"": 1.0})
-    one, two = (noisy(operation_of(layer), x, layer.weight, generator_for(1)) for _ in range(2))
+    one, two = (noisy(Operation(), x, layer.weight, generator_for(1)) for _ in range(2))
     assert torch.equal(one, two)
     assert torch.equal(layer.weight, before)
     assert torch.equal(torch.get_rng_state(), state)
@@ -183,7 +187,7 @@ def test_it_is_pure_and_partial_sums_have_noise_of_their_own() -> None:
         layer.weight.fill_(0.5)
     for tile, count in ((None, 1), (10, 4)):
         p = Periphery(output_noise=0.1, tile_inputs=tile)
-        operation = replace(operation_of(layer), input_range=8.0)
+        operation = Operation(input_range=8.0)
         variance = p(operation, x, layer.weight, generator_for(1)).var(dim=0)
         assert variance.detach() == pytest.approx(count * (0.1 * 0.5 * 8.0) ** 2, rel=0.05)
 
@@ -280,35 +284,6 @@ def test_the_layers_around_attention_are_reached(gradients: bool) -> None:
     assert chip.reached == {"linear1": 1, "linear2": 1}
 
 
-def test_calibration_finds_ranges_and_leaves_the_model_alone() -> None:
-    model = make_model(torch.float32)
-    model[1].train()
-    x = data(16, 2, 5).float()
-    before, state = snapshot(model), torch.get_rng_state()
-    ranges = calibrate(model, x.split(5))
-    assert equal(snapshot(model), before)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert model[1].training
-    assert set(ranges) == {"0", "4"}
-    assert ranges["0"] == x.abs().max()
-    assert calibrate(model, [x], quantile=0.5)["0"] == pytest.approx(x.abs().median().item(), rel=0.02)
-    chip = deploy(model, CLEAN, periphery=replace(STANDARD_HWA, input_ranges=ranges))
-    with chip.at(), torch.no_grad():
-        model(x)
-    wrongs = {
-        "`4` is not there": {"0": 1.0},
-        "`input_ranges` must be > 0": {"0": 0.0},
-        r"`input_ranges` must name linear .* of the model, got '1'. .*Available: 0, 4": {**ranges, "1": 1.0},
-    }
-    for message, wrong in wrongs.items():
-        with pytest.raises(ValueError, match=message):
-            deploy(model, CLEAN, periphery=replace(STANDARD_HWA, input_ranges=wrong))
-    with pytest.raises(ValueError, match="`0` had no input"):
-        calibrate(model, [])
-    with pytest.raises(ValueError, match="`quantile` must be in"):
-        calibrate(model, [x], quantile=0.0)
-
-
 def test_inputs_beyond_the_range_saturate() -> None:
     layer = nn.Linear(1, 1, bias=False)
     p = Periphery(input_ranges={"": 2.0})
@@ -318,42 +293,13 @@ def test_inputs_beyond_the_range_saturate() -> None:
     assert outputs == pytest.approx([w, 2 * w, 2 * w])
 
 
-def test_a_saved_chip_keeps_its_periphery(tmp_path: Path) -> None:
-    model, x = make_model().eval(), data(3, 2, 5)
-    chip = deploy(model, Gaussian(0.1), periphery=STANDARD_HWA)
-    chip.save(tmp_path / "chip")
-    with pytest.raises(ValueError, match="`periphery` must be the chip's own, Periphery"):
-        load_chip(tmp_path / "chip", model, Gaussian(0.1))
-    loaded = load_chip(tmp_path / "chip", model, Gaussian(0.1), periphery=STANDARD_HWA)
-    with torch.no_grad():
-        with chip.at():
-            one = model(x)
-        with loaded.at():
-            assert torch.equal(model(x), one)
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_dtypes(dtype: torch.dtype) -> None:
     layer, x = nn.Linear(6, 3).to(dtype), data(4, 6).to(dtype)
     p = replace(STANDARD_HWA, tile_inputs=4)
-    one = p(operation_of(layer), x, layer.weight, generator_for(0))
+    one = p(Operation(), x, layer.weight, generator_for(0))
     assert one.dtype == dtype
-    assert torch.equal(one, p(operation_of(layer), x.float(), layer.weight.float(), generator_for(0)).to(dtype))
-
-
-def test_arguments_out_of_range_are_named() -> None:
-    cases: dict[str, dict[str, object]] = {
-        "`dac_steps` must be even and ≥ 2": {"dac_steps": 255},
-        "`output_noise` must be ≥ 0 and finite, got -0.1": {"output_noise": -0.1},
-        "`adc_bound` must be > 0": {"adc_bound": 0.0},
-        "`adc_bound` must be finite where `adc_steps` rounds": {"adc_steps": 254},
-        "`tile_inputs` must be ≥ 1": {"tile_inputs": 0},
-        "`wire_ratio` must be > 0": {"wire_ratio": -1.0},
-    }
-    for message, arguments in cases.items():
-        with pytest.raises(ValueError, match=message):
-            Periphery(**arguments)
-    assert pytest.approx(5.7143e5, rel=1e-4) == WIRES
+    assert torch.equal(one, p(Operation(), x.float(), layer.weight.float(), generator_for(0)).to(dtype))
 
 
 class Twice(nn.Linear):

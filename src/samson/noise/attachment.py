@@ -1,14 +1,17 @@
-"""A periphery on the layers of a model: hooks while a chip is read, with a count that proves that they fired."""
+"""Hooks on the layers of a model: a periphery while a chip is read, and a look at inputs while data run through."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import cast
 
+import torch
 from torch import Generator, Tensor, nn
 
+from samson._batches import Batch, Examples, batches_of, evaluation_mode
 from samson._names import suggestion
 from samson.noise.operations import Operation, operation_of
 from samson.noise.periphery import Periphery
@@ -20,8 +23,8 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
     """The layers of weights on the chip, by name, if hooks can reach each of them.
 
     Raises:
-        ValueError: If a layer is no linear or convolution layer, computes otherwise than torch's, belongs to
-            attention, or if a part of the model is compiled: there a hook would not fire, and nobody would notice.
+        ValueError: If a layer is no linear or convolution layer, computes otherwise than torch's or belongs to
+            attention, or if a part of the model is compiled: there a hook would not fire.
     """
     for path, module in model.named_modules():
         if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
@@ -83,7 +86,7 @@ def require_names(model: nn.Module, layers: Iterable[str], periphery: Periphery)
             )
 
 
-def operations(layers: dict[str, nn.Module], periphery: Periphery) -> dict[str, Operation]:
+def operations_of(layers: Mapping[str, nn.Module], periphery: Periphery) -> dict[str, Operation]:
     """The operation of each layer, with its input range and ADC bound."""
     ranges, bounds = periphery.input_ranges, periphery.adc_bounds
     return {
@@ -96,21 +99,14 @@ def operations(layers: dict[str, nn.Module], periphery: Periphery) -> dict[str, 
 def attached(
     layers: dict[str, nn.Module], periphery: Periphery, generators: dict[str, Generator], counts: Counter[str]
 ) -> Iterator[None]:
-    """Let layers compute as a periphery does until the block ends.
-
-    Args:
-        layers: The layers by name.
-        periphery: What surrounds their weights.
-        generators: One a layer, for all products of the block.
-        counts: How often each layer was reached; added to.
+    """Let layers compute as a periphery does until the block ends, and count how often each is reached.
 
     Raises:
-        RuntimeError: At the end of the block, if a layer was never reached: it computed without the periphery, or the
-            model was not run.
+        RuntimeError: At the end of the block, if a layer was never reached.
     """
     counts.update(dict.fromkeys(layers, 0))
     with ExitStack() as stack:
-        for name, operation in operations(layers, periphery).items():
+        for name, operation in operations_of(layers, periphery).items():
 
             def hook(
                 layer: nn.Module,
@@ -121,7 +117,7 @@ def attached(
                 operation: Operation = operation,
             ) -> Tensor:
                 counts[name] += 1
-                inputs = layer_input(args, keywords)
+                inputs = _layer_input(args, keywords)
                 with exactly(inputs.device):
                     result = periphery(operation, inputs, cast("Tensor", layer.weight), generators[name])
                 bias = cast("Tensor | None", layer.bias)
@@ -139,6 +135,29 @@ def attached(
         )
 
 
-def layer_input(args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> Tensor:
-    """The input of a linear or convolution layer, however it was called."""
+@torch.no_grad()
+def watch(
+    model: nn.Module, layers: Mapping[str, nn.Module], data: Examples, look: Callable[[str, Tensor], None]
+) -> None:
+    """Run a model over data, and give `look` the name and the input of each of the layers before it runs.
+
+    The model runs on its device, in evaluation mode and without gradients. Modes and the CPU's random state come back.
+    """
+    device = next(chain(model.parameters(), model.buffers())).device
+    with ExitStack() as stack:
+        stack.enter_context(evaluation_mode(model))
+        stack.enter_context(torch.random.fork_rng(devices=[]))  # a DataLoader draws its seed
+        for name, layer in layers.items():
+
+            def hook(_: nn.Module, args: tuple[Tensor, ...], keywords: dict[str, Tensor], name: str = name) -> None:
+                look(name, _layer_input(args, keywords))
+
+            stack.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
+        for raw in batches_of(data):
+            batch = Batch.of(raw).to(device)
+            model(*batch.inputs, **batch.keywords)
+
+
+def _layer_input(args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> Tensor:
+    """The input of a layer with one input, however it was called."""
     return args[0] if args else keywords["input"]

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Generator, Tensor
 
-from samson.noise.random import working_dtype
+from samson.noise.random import exactly, working_dtype
 
 State = dict[str, Tensor]
 """Tensors that are fixed for the life of a chip, by name."""
@@ -16,8 +16,8 @@ class WeightNoise(ABC):
     """The noise of one kind of hardware on one weight tensor, whose output channels lie along its first axis.
 
     A subclass is a frozen dataclass. Both functions are pure: all randomness comes from the generator, and no
-    argument is changed. Where a reading names no time, the noise's own `default_time_s` holds; without one the
-    programmed state is read.
+    argument is changed. They see weights with elements, in at least float32 (see `program_weight`). Where a reading
+    names no time, the noise's own `default_time_s` holds; without one the programmed state is read.
     """
 
     @property
@@ -27,7 +27,7 @@ class WeightNoise(ABC):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether every reading of a chip is the same, at any time: then `Compose` programs what follows only once."""
+        """Whether every reading of a chip is the same, at any time: then a chip holds the reading alone."""
         return False
 
     @abstractmethod
@@ -35,7 +35,7 @@ class WeightNoise(ABC):
         """Write a weight to a chip, once in the chip's life.
 
         Args:
-            weight: Real weights of any shape.
+            weight: Of any shape, in at least float32.
             generator: On the weight's device.
 
         Returns:
@@ -52,7 +52,7 @@ class WeightNoise(ABC):
             generator: On the state's device.
 
         Returns:
-            The noisy weight, of the weight's shape and dtype.
+            The noisy weight, of the shape and dtype that `program` was given.
         """
 
     def program_chip(self, generator: Generator) -> State:
@@ -66,8 +66,8 @@ class WeightNoise(ABC):
         return {}
 
     def __call__(self, weight: Tensor, generator: Generator) -> Tensor:
-        """Program and read at once: a noisy copy of the weight."""
-        return self.read(self.program(weight, generator), None, generator)
+        """Program and read at once: a noisy copy of the weight, of its dtype."""
+        return read_weight(self, program_weight(self, weight, generator), None, generator)
 
 
 class FixedNoise(WeightNoise):
@@ -80,18 +80,43 @@ class FixedNoise(WeightNoise):
 
     @abstractmethod
     def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
-        """The weight on the chip.
-
-        Args:
-            weight: In at least float32; not to be changed.
-            generator: On the weight's device.
-        """
+        """The weight on the chip, from arguments as those of `program`."""
 
     def program(self, weight: Tensor, generator: Generator) -> State:
-        """Compute the noisy weight in at least float32; it is kept in the weight's dtype."""
-        exact = weight.detach().to(working_dtype(weight))
-        return {"weight": self.noisy(exact, generator).to(weight.dtype)}
+        """Compute the noisy weight."""
+        return {"weight": self.noisy(weight, generator)}
 
     def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         """Give the programmed weight."""
         return state["weight"]
+
+
+def program_weight(noise: WeightNoise, weight: Tensor, generator: Generator, shared: State | None = None) -> State:
+    """Program a weight of any real dtype, also one without elements, which stays as it is.
+
+    The noise sees a copy in at least float32, outside of autocast. Where all readings are the same, they are computed
+    here and the state is their weight alone, in its own dtype.
+
+    Args:
+        noise: The noise.
+        weight: The weight, with its output channels along the first axis.
+        generator: On the weight's device.
+        shared: What `program_chip` of the noise returned.
+    """
+    if not weight.numel():
+        return {"weight": weight.detach().clone()}
+    with exactly(weight.device):
+        exact = weight.detach().to(working_dtype(weight), copy=True)
+        state = noise.program(exact, generator)
+        state |= {key: value.to(weight.device) for key, value in (shared or {}).items()}
+        if noise.is_fixed:
+            return {"weight": noise.read(state, None, generator).to(weight.dtype)}
+    return {**state, "dtype": weight.new_empty(0)}
+
+
+def read_weight(noise: WeightNoise, state: State, time_s: float | None, generator: Generator) -> Tensor:
+    """Read a weight in its own dtype from a state of `program_weight`."""
+    if "dtype" not in state:
+        return state["weight"]
+    with exactly(generator.device):
+        return noise.read(state, time_s, generator).to(state["dtype"].dtype)

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from samson.noise.attachment import layer_input
-from samson.noise.calibration import evaluation_mode
+from samson._batches import Examples
+from samson.noise.attachment import watch
 from samson.noise.random import working_dtype
 from samson.noise.selection import plain_name
 
-Batch = Tensor | Sequence[Tensor]
-"""Inputs of a model, or (inputs, targets), whose last part is left out."""
-
 
 @contextmanager
-def reestimated_norms(model: nn.Module, batches: Iterable[Batch]) -> Iterator[float]:
+def reestimated_norms(model: nn.Module, batches: Examples) -> Iterator[float]:
     """Let batch-norm layers normalise by the statistics of the chip that the model lies on, until the block ends.
 
     One pass over the data, in evaluation mode and without gradients. A layer with n_b values a channel in batch b, of
@@ -36,22 +32,19 @@ def reestimated_norms(model: nn.Module, batches: Iterable[Batch]) -> Iterator[fl
     That is the pooled, unbiased variance. Torch's cumulative average (`momentum=None`) averages the batches'
     variances instead and so leaves out how far their means lie apart.
 
-    With all data in one batch each layer is settled before the next one sees anything: the block's statistics are then
-    exactly those that the layers' inputs have in the block, as if each layer were estimated in a pass of its own. With
-    several batches they differ a little, by 1 % of the variance with batches of 256 on the digits
-    (`docs/compensation.md` has the figures).
+    With all data in one batch the statistics are exactly those that the layers' inputs have in the block. With several
+    batches they differ a little, by 1 % of the variance with batches of 256 on the digits (`docs/compensation.md`).
 
     Training modes, `num_batches_tracked` and global random state are left alone, so a shuffled DataLoader gives every
-    chip the same batches. Parts that are compiled run as they were written during the pass, and are not compiled
-    again. Layers that the pass does not reach, those without running statistics, and instance norms, whose running
-    statistics are of another kind, stay as they are. With a periphery the pass draws noise of its reading. Under
-    DistributedDataParallel each process estimates from its own batches, and the wrapper's next forward pass replaces
-    the result by that of rank 0, unless it was made with `broadcast_buffers=False`.
+    chip the same batches. Compiled parts run as they were written during the pass, and are not compiled again. Instance
+    norms, layers without running statistics and those that the pass does not reach stay as they are. With a periphery
+    the pass draws noise of its reading. Under DistributedDataParallel each process estimates from its own batches, and
+    the next forward pass takes the result of rank 0, unless the wrapper was made with `broadcast_buffers=False`.
 
     Args:
         model: The model, inside `chip.at()`; also wrapped or compiled.
-        batches: Run through once for each block; moved to the model's device. Training or validation data, never
-            what the model is then tested on. The larger the batches, the better.
+        batches: Training or validation data, never what the model is then tested on, in any form that an evaluation
+            takes; targets are left out. Run through once for each block. The larger the batches, the better.
 
     Yields:
         The seconds that the pass took.
@@ -82,13 +75,7 @@ def reestimated_norms(model: nn.Module, batches: Iterable[Batch]) -> Iterator[fl
 
 @dataclass(frozen=True)
 class Moments:
-    """Moments of a layer's inputs, one a channel.
-
-    Args:
-        count: Values a channel.
-        mean: Their mean.
-        squares: The sum of their squared deviations from it.
-    """
+    """Of each channel of a layer's inputs: number of values, mean, and sum of squared deviations from it."""
 
     count: int
     mean: Tensor
@@ -130,32 +117,24 @@ def _tracking(model: nn.Module) -> dict[str, _BatchNorm]:
     return found
 
 
-@torch.no_grad()
-def _reestimate(model: nn.Module, layers: dict[str, _BatchNorm], batches: Iterable[Batch]) -> float:
+def _reestimate(model: nn.Module, layers: dict[str, _BatchNorm], batches: Examples) -> float:
     """Run the pass and write the pooled statistics; the seconds that it took."""
     pooled: dict[str, Moments] = {}
 
-    def normalise(name: str, layer: _BatchNorm, args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> None:
-        own = moments(layer_input(args, keywords))
+    def normalise(name: str, inputs: Tensor) -> None:
+        own = moments(inputs)
         if own.count < 2:
             raise ValueError(
                 f"`batches` must give each batch-norm layer at least 2 values a channel in every batch, but `{name}` "
                 f"had {own.count}. Use larger batches."
             )
         pooled[name] = pooled[name].pooled(own) if name in pooled else own
-        _write(layer, own)
+        _write(layers[name], own)
 
     device = cast("Tensor", next(iter(layers.values())).running_mean).device
     started = _now(device)
-    with ExitStack() as stack:
-        stack.enter_context(evaluation_mode(model))
-        stack.enter_context(torch.random.fork_rng(devices=[]))  # a DataLoader draws its seed
-        stack.enter_context(torch.compiler.set_stance("force_eager"))  # what is compiled does not notice new hooks
-        for name, layer in layers.items():
-            stack.enter_context(layer.register_forward_pre_hook(partial(normalise, name), with_kwargs=True))
-        for batch in batches:
-            inputs = [batch] if isinstance(batch, Tensor) else batch[:-1] or batch
-            model(*(part.to(device, copy=True) for part in inputs))  # which it may write into
+    with torch.compiler.set_stance("force_eager"):  # what is compiled does not notice new hooks
+        watch(model, layers, batches, normalise)
     if not pooled:
         raise ValueError(
             "`batches` must run the model's batch-norm layers, but none had an input. An iterator can be run through "
@@ -172,7 +151,7 @@ def _write(layer: _BatchNorm, statistics: Moments) -> None:
 
 
 def _now(device: torch.device) -> float:
-    """Seconds of a clock, once the device has done what it was told."""
+    """Seconds of a clock, once the device is done."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
     return time.perf_counter()

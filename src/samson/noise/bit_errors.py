@@ -9,9 +9,9 @@ import torch
 from torch import Generator, Tensor
 
 from samson.noise.base import State, WeightNoise
+from samson.noise.checks import require_one_of
 from samson.noise.faults import check_rates
 from samson.noise.quantisation import Format
-from samson.noise.random import working_dtype
 from samson.noise.voltage import RATES, RatesByVoltage, bit_error_rate
 
 FAULTS = ("flip", "stuck")
@@ -44,8 +44,7 @@ class BitErrors(WeightNoise):
         ValueError: If an argument is out of range, or not exactly one of `rate` and `voltage` is given.
 
     Example:
-        >>> noisy = BitErrors(0.01, bits=4)(torch.eye(3), torch.Generator().manual_seed(0))
-        >>> noisy.shape
+        >>> BitErrors(0.01, bits=4)(torch.eye(3), torch.Generator().manual_seed(0)).shape
         torch.Size([3, 3])
 
     Reference: Stutz et al. 2021, arXiv 2006.13977 (flips); NeuralFuse (stuck cells) [MEM].
@@ -67,8 +66,7 @@ class BitErrors(WeightNoise):
             check_rates(rate=self.rate)
         if self.voltage is not None:
             bit_error_rate(self.voltage, self.rates_by_voltage)
-        if self.fault not in FAULTS:
-            raise ValueError(f"`fault` must be one of {', '.join(FAULTS)}, got {self.fault!r}.")
+        require_one_of(FAULTS, fault=self.fault)
         _ = self.format
 
     @property
@@ -93,11 +91,11 @@ class BitErrors(WeightNoise):
 
     def program(self, weight: Tensor, generator: Generator) -> State:
         """Store the words, with the faults if they persist."""
-        codes, step, zero = self.format.encode(weight.detach().to(working_dtype(weight)))
+        codes, step, zero = self.format.encode(weight)
         words = self.format.to_words(codes).to(torch.uint8)
         if self.persistent:
             words = self._faulty(words, generator)
-        return {"words": words, "step": step, "zero": zero, "dtype": weight.new_empty(0)}
+        return {"words": words, "step": step, "zero": zero}
 
     def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         """Read the words, with new faults unless they persist."""
@@ -105,7 +103,7 @@ class BitErrors(WeightNoise):
         if not self.persistent:
             words = self._faulty(words, generator)
         codes = self.format.from_words(words.to(torch.int32))
-        return self.format.decode(codes, state["step"], state["zero"]).to(state["dtype"].dtype)
+        return self.format.decode(codes, state["step"], state["zero"])
 
     def _faulty(self, words: Tensor, generator: Generator) -> Tensor:
         faulty = bits_at_rate(self.probability, words, generator).bitwise_and_(2**self.bits - 1)

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
-from samson.noise.attachment import hooked_layers, layer_input, operations, require_names
+from samson._batches import Examples
+from samson.noise.attachment import hooked_layers, operations_of, require_names, watch
+from samson.noise.checks import require
 from samson.noise.periphery import Periphery
 from samson.noise.random import generator_for, working_dtype
 from samson.noise.selection import Select, on_chip
 
 
-def calibrate(
-    model: nn.Module, batches: Iterable[Tensor], select: Select = None, *, quantile: float = 1.0
-) -> dict[str, float]:
+def calibrate(model: nn.Module, batches: Examples, select: Select = None, *, quantile: float = 1.0) -> dict[str, float]:
     """Find the range of each layer's inputs, for `Periphery(input_ranges=…)`.
 
     The model runs in evaluation mode, with its own weights; it and global random state come back as they were.
 
     Args:
         model: Any model whose layers on the chip are linear or convolution layers.
-        batches: Inputs of the model, from training or validation data.
+        batches: Training or validation data, in any form that an evaluation takes; targets are left out.
         select: As for `deploy`.
         quantile: Share of a batch's |inputs| that the range covers, in (0, 1]; 1 is the largest. The range is the
             largest over batches.
@@ -38,6 +35,7 @@ def calibrate(
         ValueError: If `quantile` is out of range, there are no batches, or a layer cannot be reached.
 
     Example:
+        >>> import torch
         >>> calibrate(nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), [torch.tensor([[-3.0, 2.0]])])
         {'1': 2.0}
     """
@@ -46,7 +44,7 @@ def calibrate(
 
 def calibrate_adc(
     model: nn.Module,
-    batches: Iterable[Tensor],
+    batches: Examples,
     periphery: Periphery,
     select: Select = None,
     *,
@@ -56,15 +54,13 @@ def calibrate_adc(
     """Find the bound of each layer's ADCs, for `Periphery(adc_bounds=…)`.
 
     The bound of a layer is the quantile of |y| over all its conversions, where y is what the ADC of a tile sees: the
-    output of the periphery's steps 1 to 5 for the inputs that the layer has in the exact model. It is in the units of
+    output of the periphery's steps 1 to 5 for the inputs that the layer has in the exact model. It is on the scale of
     `Periphery.adc_bound`: a column's largest weight and the input range are 1. Each tile's partial sum is a conversion
     of its own. Calibrate the input ranges first, since y is relative to them.
 
-    The model runs in evaluation mode, with its own weights; it and global random state come back as they were.
-
     Args:
-        model: Any model whose layers on the chip are linear or convolution layers.
-        batches: Inputs of the model, from training or validation data.
+        model: As for `calibrate`.
+        batches: As for `calibrate`.
         periphery: What surrounds the weights, with its input ranges; its own ADC is left out.
         select: As for `deploy`.
         quantile: Share of a batch's |y| that the bound covers, in (0, 1]; 1 is the largest. The bound is the largest
@@ -79,18 +75,19 @@ def calibrate_adc(
             are for other layers.
 
     Example:
+        >>> import torch
         >>> layer, ranges = nn.Linear(2, 1, bias=False), {"": 4.0}
         >>> _ = nn.init.constant_(layer.weight, 0.5)
         >>> calibrate_adc(layer, [torch.tensor([[3.0, 2.0]])], Periphery(input_ranges=ranges))  # (3 + 2) / 4
         {'': 1.25}
 
-    Reference: Rasch et al. 2023, Nature Communications 14, 5282, for the periphery and the units; there the bound is 10
+    Reference: Rasch et al. 2023, Nature Communications 14, 5282, for the periphery and its scale; there the bound is 10
     for every layer.
     """
     analog = replace(periphery, adc_steps=None, adc_bounds={})
     layers = hooked_layers(model, on_chip(model, select))
     require_names(model, layers, analog)
-    found = operations(layers, analog)
+    found = operations_of(layers, analog)
     devices = {name: next(layer.parameters()).device for name, layer in layers.items()}
     generators = {name: generator_for(seed, "calibrate", name, device=device) for name, device in devices.items()}
 
@@ -100,45 +97,26 @@ def calibrate_adc(
     return _largest(model, layers, batches, quantile, conversions)
 
 
-@torch.no_grad()
 def _largest(
     model: nn.Module,
     layers: dict[str, nn.Module],
-    batches: Iterable[Tensor],
+    batches: Examples,
     quantile: float,
     values: Callable[[str, Tensor], Tensor],
 ) -> dict[str, float]:
     """The largest quantile over batches of |values| of a layer's name and inputs; 1 instead of zero."""
-    if not 0 < quantile <= 1:
-        raise ValueError(f"`quantile` must be in (0, 1], got {quantile!r}.")
+    require(0 < quantile <= 1, "quantile", "be in (0, 1]", quantile)
     largest: dict[str, float] = {}
 
-    def watch(name: str, _: nn.Module, args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> None:
-        sizes = values(name, layer_input(args, keywords)).abs().flatten()
+    def look(name: str, inputs: Tensor) -> None:
+        sizes = values(name, inputs).abs().flatten()
         if sizes.numel():
             rank = max(1, round(quantile * sizes.numel()))
             quantile_of_batch = sizes.to(working_dtype(sizes)).kthvalue(rank).values
             largest[name] = max(largest.get(name, 0.0), float(quantile_of_batch))
 
-    with ExitStack() as stack:
-        stack.enter_context(evaluation_mode(model))
-        for name, layer in layers.items():
-            stack.enter_context(layer.register_forward_pre_hook(partial(watch, name), with_kwargs=True))
-        for inputs in batches:
-            model(inputs)
+    watch(model, layers, batches, look)
     missed = [name for name in layers if name not in largest]
     if missed:
         raise ValueError(f"`batches` must run every layer on the chip, but `{missed[0]}` had no input.")
     return {name: value or 1.0 for name, value in largest.items()}
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; each module gets its own mode back."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

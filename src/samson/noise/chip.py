@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
 from typing import cast
 from weakref import WeakSet
 
@@ -14,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from samson.noise.attachment import attached, hooked_layers, require_names
-from samson.noise.base import State, WeightNoise
+from samson.noise.base import State, WeightNoise, program_weight, read_weight
+from samson.noise.checks import require, require_non_negative
 from samson.noise.periphery import Periphery
 from samson.noise.places import Place
 from samson.noise.presets import ChipModel
-from samson.noise.random import exactly, generator_for
+from samson.noise.random import generator_for
 from samson.noise.selection import ChipTensor, Select, on_chip
 
 _OCCUPIED: WeakSet[nn.Module] = WeakSet()
@@ -85,10 +84,9 @@ class Chip:
             >>> with chip.at(time_s=86_400) as model:
             ...     y = model(torch.ones(1, 3))
         """
-        if time_s is not None and not 0 <= time_s < math.inf:
-            raise ValueError(f"`time_s` must be ≥ 0 and finite, or None for the noise's own time, got {time_s!r}.")
-        if reading is not None and reading < 0:
-            raise ValueError(f"`reading` must be ≥ 0, or None to count, got {reading!r}.")
+        if time_s is not None:
+            require_non_negative(time_s=time_s)
+        require(reading is None or reading >= 0, "reading", "be ≥ 0, or None to count", reading)
         require_free(self.tensors)
         number = self.readings if reading is None else reading
         values = self.read(time_s, number)
@@ -114,12 +112,6 @@ class Chip:
         }
         return attached(self._layers, periphery, generators, self.reached)
 
-    def save(self, path: Path | str) -> None:
-        """Write the chip to a file, which `load_chip` reads again (see `save_chip`)."""
-        from samson.noise.storage import save_chip
-
-        save_chip(path, self)
-
     @torch.no_grad()
     def read(self, time_s: float | None, reading: int) -> dict[Place, Tensor]:
         """Every weight as the chip reads it, by its place; nothing is written (see `at`)."""
@@ -128,8 +120,7 @@ class Chip:
             state = self.states[t.name]
             device = next(iter(state.values())).device
             generator = self._generator("read", reading, t.name, device=device)
-            with exactly(device):
-                value = t.stored(self.noise.read(state, time_s, generator))
+            value = t.stored(read_weight(self.noise, state, time_s, generator))
             if t.matrix.rows is None:
                 values[t.place] = value
             else:
@@ -187,8 +178,7 @@ def deploy(
     """
     if isinstance(noise, ChipModel):
         periphery, noise = periphery or noise.periphery, noise.noise
-    if trial < 0:
-        raise ValueError(f"`trial` must be ≥ 0, got {trial}.")
+    require(trial >= 0, "trial", "be ≥ 0", trial)
     tensors = on_chip(model, select)
     require_free(tensors)
     states = {}
@@ -197,7 +187,5 @@ def deploy(
         for t in tensors:
             weight = t.weight
             generator = generator_for(seed, trial, "program", t.name, device=weight.device)
-            with exactly(weight.device):
-                own = noise.program(t.output_first(weight), generator)
-            states[t.name] = {**own, **{key: value.to(weight.device) for key, value in shared.items()}}
+            states[t.name] = program_weight(noise, t.output_first(weight), generator, shared)
     return Chip(model, noise, seed, trial, tensors, states, periphery=periphery)

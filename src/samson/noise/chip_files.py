@@ -8,35 +8,12 @@ from typing import Any
 
 from samson._names import suggestion
 from samson.noise.base import WeightNoise
-from samson.noise.bit_errors import BitErrors
-from samson.noise.cmo import CMO
+from samson.noise.catalogue import CLASSES
 from samson.noise.compose import Compose
 from samson.noise.decoding import TableError, decode
-from samson.noise.faults import DeadLines, StuckDevices
 from samson.noise.gaussian import Gaussian
-from samson.noise.lognormal import Lognormal
-from samson.noise.pcm import PCM, CustomPCM, PCMHermes
 from samson.noise.periphery import Periphery
 from samson.noise.presets import ChipModel
-from samson.noise.quantisation import Quantize
-from samson.noise.reram import ReRAM
-from samson.noise.variation import Variation
-
-FAMILIES: dict[str, type[WeightNoise]] = {
-    "gaussian": Gaussian,
-    "lognormal": Lognormal,
-    "pcm": PCM,
-    "pcm-hermes": PCMHermes,
-    "pcm-custom": CustomPCM,
-    "reram": ReRAM,
-    "cmo": CMO,
-    "quantize": Quantize,
-    "bit-errors": BitErrors,
-    "stuck-devices": StuckDevices,
-    "dead-lines": DeadLines,
-    "variation": Variation,
-}
-"""The weight noises that a file may name; a frozen dataclass joins by a row."""
 
 EXACT = Gaussian(0.0)
 """The noise of a file that has none: weights are held exactly."""
@@ -119,8 +96,8 @@ def _noise(table: Any, where: str) -> WeightNoise:
     if not isinstance(table, dict):
         raise TableError(f"[{where}]: must be a table, got {table!r}. Write [noise] and its keys below.")
     family = table.get("family")
-    if not isinstance(family, str) or family not in FAMILIES:
-        hint = suggestion(str(family), FAMILIES)
+    if not isinstance(family, str) or family not in CLASSES:
+        hint = suggestion(str(family), CLASSES)
         raise TableError(f"[{where}]: `family` must be a known noise, got {family!r}. {hint}")
     own = {key: value for key, value in table.items() if key != "family"}
-    return decode(own, FAMILIES[family], where)
+    return decode(own, CLASSES[family], where)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Generator, Tensor
 
 from samson.noise.base import State
+from samson.noise.checks import require, require_finite, require_non_negative, require_positive
 from samson.noise.conductance import Mapping
 from samson.noise.device import DeviceNoise
 from samson.noise.random import normal, standard_normal
@@ -54,14 +55,11 @@ class CMOConstants:
             *(("programming_us", line) for line in self.programming_us),
             ("relaxation_deviation_us", self.relaxation_deviation_us),
         ):
-            if len(line) != 2 or not all(map(math.isfinite, line)):
-                raise ValueError(f"`{name}` must hold an intercept and a slope, both finite, got {line!r}.")
-        if not math.isfinite(self.relaxation_us):
-            raise ValueError(f"`relaxation_us` must be finite, got {self.relaxation_us!r}.")
-        if not 0 <= self.read_us < math.inf:
-            raise ValueError(f"`read_us` must be ≥ 0 and finite, got {self.read_us!r}.")
-        if not 0 < self.read_s < math.inf:
-            raise ValueError(f"`read_s` must be > 0 and finite, got {self.read_s!r}.")
+            straight = len(line) == 2 and all(map(math.isfinite, line))
+            require(straight, name, "hold an intercept and a slope, both finite", line)
+        require_finite(relaxation_us=self.relaxation_us)
+        require_non_negative(read_us=self.read_us)
+        require_positive(read_s=self.read_s)
 
 
 FALCONE = CMOConstants(
@@ -82,7 +80,7 @@ ONE_DEVICE = Mapping(g_min_us=FALCONE.g_min_us, pair=False)
 
 @dataclass(frozen=True)
 class CMO(DeviceNoise):
-    """CMO/HfOx devices between 9.0 and 88.2 µS, one to a weight: [min w, max w] of a unit lies on that range.
+    """CMO/HfOx devices between 9.0 and 88.2 µS, one to a weight: [min w, max w] of a part lies on that range.
 
     With t seconds since programming, independent ξ ~ N(0, 1) and the numbers of the default constants:
 
@@ -109,8 +107,7 @@ class CMO(DeviceNoise):
 
     Example:
         >>> import torch
-        >>> noisy = CMO(time_s=3600.0)(torch.eye(3), torch.Generator().manual_seed(0))
-        >>> noisy.shape
+        >>> CMO(time_s=3600.0)(torch.eye(3), torch.Generator().manual_seed(0)).shape
         torch.Size([3, 3])
 
     Reference: aihwkit `inference/noise/reram.py`, after Falcone et al. (in review), as named there. Constants:
@@ -124,13 +121,10 @@ class CMO(DeviceNoise):
     def __post_init__(self) -> None:
         super().__post_init__()
         c = self.constants
-        if self.acceptance not in c.acceptances:
-            raise ValueError(f"`acceptance` must be {' or '.join(map(repr, c.acceptances))}, got {self.acceptance!r}.")
-        if self.mapping.smallest_us(c.g_max_us) < c.g_min_us:
-            raise ValueError(
-                f"`g_min_us` of the mapping must be ≥ {c.g_min_us} µS for these devices, got "
-                f"{self.mapping.smallest_us(c.g_max_us)!r}."
-            )
+        known = " or ".join(map(repr, c.acceptances))
+        require(self.acceptance in c.acceptances, "acceptance", f"be {known}", self.acceptance)
+        g_min = self.mapping.smallest_us(c.g_max_us)
+        require(g_min >= c.g_min_us, "mapping.g_min_us", f"be ≥ {c.g_min_us} µS for these devices", g_min)
 
     @property
     def largest_us(self) -> float:

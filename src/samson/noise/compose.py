@@ -9,8 +9,8 @@ from torch import Generator, Tensor
 
 from samson.noise.base import State, WeightNoise
 from samson.noise.bit_errors import BitErrors
+from samson.noise.checks import require
 from samson.noise.quantisation import Quantize
-from samson.noise.random import working_dtype
 
 
 @dataclass(frozen=True, init=False)
@@ -20,8 +20,7 @@ class Compose(WeightNoise):
     All of it is drawn once a chip. What follows a noise that changes with time or from reading to reading acts on each
     of those readings, with the draws that it had when the chip was programmed: stuck devices stay the same devices.
 
-    Between the noises the weight is in at least float32. A reading that names no time has the first `default_time_s`
-    among the noises, and all of them have that time.
+    A reading that names no time has the first `default_time_s` among the noises, and all of them have that time.
 
     Args:
         noises: At least one, in order; a `Compose` among them counts as its own noises.
@@ -41,8 +40,7 @@ class Compose(WeightNoise):
     noises: tuple[WeightNoise, ...]
 
     def __init__(self, *noises: WeightNoise) -> None:
-        if not noises:
-            raise ValueError("`noises` must hold at least one noise, got none.")
+        require(bool(noises), "noises", "hold at least one noise", noises)
         noises = tuple(part for noise in noises for part in (noise.noises if isinstance(noise, Compose) else (noise,)))
         for position, noise in enumerate(noises):
             for before in noises[:position]:
@@ -70,12 +68,10 @@ class Compose(WeightNoise):
 
     def program(self, weight: Tensor, generator: Generator) -> State:
         """Program up to the first noise that is not fixed; draw a seed for each noise behind it."""
-        dtype, weight = weight.new_empty(0), weight.detach().to(working_dtype(weight))
         for position in range(self._first):
             fixed = self.noises[position]
             weight = fixed.read(fixed.program(weight, generator), None, generator)
         state = {f"{self._first}.{k}": v for k, v in self.noises[self._first].program(weight, generator).items()}
-        state["dtype"] = dtype
         later = len(self.noises) - self._first - 1
         if later:
             state["seeds"] = torch.randint(2**62, (later,), generator=generator, device=weight.device)
@@ -90,7 +86,7 @@ class Compose(WeightNoise):
             noise = self.noises[position]
             programmed = noise.program(weight, Generator(weight.device).manual_seed(seed))
             weight = noise.read({**programmed, **self._part(state, position)}, when, generator)
-        return weight.to(state["dtype"].dtype)
+        return weight
 
     @property
     def _first(self) -> int:
@@ -104,13 +100,11 @@ class Compose(WeightNoise):
 
 
 def _require_one_rounding(before: WeightNoise, noise: BitErrors) -> None:
-    if isinstance(before, Quantize) and before.format != noise.format:
+    twice = isinstance(before, BitErrors)
+    if twice or (isinstance(before, Quantize) and before.format != noise.format):
+        rule = "BitErrors twice" if twice else "a quantiser before BitErrors in another format"
+        mend = "Give one of them all the errors" if twice else "Leave the `Quantize` out"
         raise ValueError(
-            f"`noises` must not hold a quantiser before BitErrors in another format, got {before.format} before "
-            f"{noise.format}: BitErrors owns its quantiser. Leave the `Quantize` out."
-        )
-    if isinstance(before, BitErrors):
-        raise ValueError(
-            f"`noises` must not hold BitErrors twice, got {before.format} before {noise.format}: BitErrors owns its "
-            "quantiser, and would round what was rounded. Give one of them all the errors."
+            f"`noises` must not hold {rule}, got {before} before {noise}: BitErrors owns its quantiser, and would "
+            f"round what was rounded. {mend}."
         )

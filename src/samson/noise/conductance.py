@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from samson.noise.base import State
-from samson.noise.units import check_unit, reduce_units
+from samson.noise.checks import require, require_non_negative
+from samson.noise.units import reduce_by, require_granularity
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,9 @@ class Mapping:
     """How weights are laid out on devices whose largest conductance is `g_max_us`.
 
     A differential pair holds g± = clamp(±s·w, 0) + g_min and is read as (g⁺ − g⁻)/s, with s = (g_max − g_min)/max|w| of
-    each unit. A single device (`pair=False`) holds [min w, max w] of each unit on [g_min, g_max]. A unit without a
+    each part. A single device (`pair=False`) holds [min w, max w] of each part on [g_min, g_max]. A part without a
     range of its own (all zero; equal weights, on single devices) has the whole tensor's, and if the tensor has none
-    either, its max|w|. Only an all-zero tensor has s = 1 µS per unit of weight.
+    either, its max|w|. Only an all-zero tensor has s = 1 µS.
 
     A tile is counted along the weight's own axes: the groups of a grouped convolution count as sharing their rows.
 
@@ -30,7 +31,7 @@ class Mapping:
     Args:
         g_min_us: Smallest programmed conductance, in µS, ≥ 0 and below g_max.
         on_off_ratio: g_max/g_min > 1, in place of `g_min_us`.
-        per: The unit of one scale: "layer", "channel" (output channel) or "tile".
+        per: What has one scale: "layer", "channel" (output channel) or "tile".
         tile_inputs: Inputs of a tile.
         pair: Whether a weight is the difference of two devices.
         levels: Number of evenly spaced conductances that can be programmed, ≥ 2; None is any.
@@ -61,18 +62,16 @@ class Mapping:
     slices: int = 1
 
     def __post_init__(self) -> None:
-        check_unit(self.per, self.tile_inputs)
-        if not 0 <= self.g_min_us < math.inf:
-            raise ValueError(f"`g_min_us` must be ≥ 0 and finite, got {self.g_min_us!r}.")
+        require_granularity(self.per, self.tile_inputs)
+        require_non_negative(g_min_us=self.g_min_us)
         if self.on_off_ratio is not None and (self.g_min_us or not self.on_off_ratio > 1):
             raise ValueError(
                 f"`on_off_ratio` must be > 1 and replaces `g_min_us`, got {self.on_off_ratio!r} with g_min_us="
                 f"{self.g_min_us!r}. Give one of the two."
             )
-        if self.levels is not None and self.levels < 2:
-            raise ValueError(f"`levels` must be ≥ 2, or None for any conductance, got {self.levels!r}.")
-        if not self.significance or not all(0 < f < math.inf for f in self.significance):
-            raise ValueError(f"`significance` must hold factors > 0, got {self.significance!r}.")
+        require(self.levels is None or self.levels >= 2, "levels", "be ≥ 2, or None for any conductance", self.levels)
+        weighed = bool(self.significance) and all(0 < f < math.inf for f in self.significance)
+        require(weighed, "significance", "hold factors > 0", self.significance)
         if self.slices < 1 or (self.slices > 1 and (self.levels is None or len(self.significance) > 1)):
             raise ValueError(
                 f"`slices` must be ≥ 1, and above 1 it needs `levels` and sets the significance itself, got "
@@ -93,8 +92,7 @@ class Mapping:
             ValueError: If it is not below g_max.
         """
         g_min = self.g_min_us if self.on_off_ratio is None else g_max_us / self.on_off_ratio
-        if not g_min < g_max_us:
-            raise ValueError(f"`g_min_us` must be below g_max = {g_max_us!r} µS, got {g_min!r}.")
+        require(g_min < g_max_us, "g_min_us", f"be below g_max = {g_max_us!r} µS", g_min)
         return g_min
 
     def conductances(self, weight: Tensor, g_max_us: float) -> State:
@@ -106,25 +104,25 @@ class Mapping:
 
         Returns:
             `conductance_us` of shape (N, 2 or 1, *shape of the weight), contiguous; `scale` s in µS and `lowest` (what
-            g_min stands for), one a unit, in shapes that broadcast with the weight.
+            g_min stands for), one a part, in shapes that broadcast with the weight.
         """
         g_min = self.smallest_us(g_max_us)
         weight = weight.contiguous()
         if self.pair:
             lowest = weight.new_zeros(())
-            extent = _extent(lowest, reduce_units(weight.abs(), self.per, "amax", self.tile_inputs))
+            extent = _extent(lowest, reduce_by(weight.abs(), self.per, "amax", self.tile_inputs))
             share = weight / extent.where(extent > 0, 1.0)
-            parts = torch.stack([share, -share])
+            shares = torch.stack([share, -share])
         else:
-            lowest = reduce_units(weight, self.per, "amin", self.tile_inputs)
-            extent = _extent(lowest, reduce_units(weight, self.per, "amax", self.tile_inputs))
-            parts = ((weight - lowest) / extent.where(extent > 0, 1.0)).unsqueeze(0)
-        cells = (self._programmable(parts.clamp_(0, 1)) * (g_max_us - g_min)).add_(g_min)
+            lowest = reduce_by(weight, self.per, "amin", self.tile_inputs)
+            extent = _extent(lowest, reduce_by(weight, self.per, "amax", self.tile_inputs))
+            shares = ((weight - lowest) / extent.where(extent > 0, 1.0)).unsqueeze(0)
+        cells = (self._programmable(shares.clamp_(0, 1)) * (g_max_us - g_min)).add_(g_min)
         scale = ((g_max_us - g_min) / extent).where(extent > 0, 1.0)
         return {"conductance_us": cells, "scale": scale, "lowest": lowest}
 
     def weights(self, conductance_us: Tensor, state: State, g_max_us: float) -> Tensor:
-        """Read conductances of shape (N, 2 or 1, *shape) as weights, with the units of `conductances`."""
+        """Read conductances of shape (N, 2 or 1, *shape) as weights, with the scales of `conductances`."""
         if self.pair:
             cells = conductance_us[:, 0] - conductance_us[:, 1]
         else:
@@ -135,21 +133,21 @@ class Mapping:
         mean: Tensor = torch.tensordot(shares, cells, dims=1)
         return mean.div_(state["scale"]).add_(state["lowest"])
 
-    def _programmable(self, parts: Tensor) -> Tensor:
+    def _programmable(self, shares: Tensor) -> Tensor:
         """Shares of the range in [0, 1] of shape (2 or 1, …), as shares for each cell (N, 2 or 1, …); maybe a view."""
         if self.levels is None:
-            return parts.expand(len(self.factors), *parts.shape)
+            return shares.expand(len(self.factors), *shares.shape)
         steps = self.levels**self.slices - 1
-        whole = parts.mul_(steps).round_()
+        whole = shares.mul_(steps).round_()
         if self.slices == 1:
-            return whole.div_(steps).expand(len(self.factors), *parts.shape)
+            return whole.div_(steps).expand(len(self.factors), *shares.shape)
         powers = whole.new_tensor(self.factors).view(-1, *(1,) * whole.ndim)
         digits = whole.unsqueeze(0).div(powers, rounding_mode="floor").remainder_(self.levels)
         return digits.div_(self.levels - 1)
 
 
 def _extent(lowest: Tensor, highest: Tensor) -> Tensor:
-    """The range of each unit; without one, that of all units together; without that, the size of their one value."""
+    """The range of each part; without one, that of all parts together; without that, the size of their one value."""
     own, top = highest - lowest, highest.amax()
     shared = top - lowest.amin()
     return own.where(own > 0, shared.where(shared > 0, top.abs()))

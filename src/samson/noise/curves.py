@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from samson.noise.units import choose
+from samson.noise.checks import require, require_finite, require_non_negative, require_positive
+from samson.noise.units import where_ge
 
 SMALLEST = 1e-7
 """Relative conductances are clipped here before a logarithm is taken, as in aihwkit."""
@@ -37,9 +38,9 @@ def check_coefficients(name: str, coefficients: Sequence[float], at_least: int =
     Raises:
         ValueError: If that is not so.
     """
-    if len(coefficients) < at_least or not all(map(math.isfinite, coefficients)):
-        enough = f"at least {at_least} finite number" if at_least else "finite numbers"
-        raise ValueError(f"`{name}` must hold {enough}, got {coefficients!r}.")
+    enough = f"at least {at_least} finite number" if at_least else "finite numbers"
+    held = len(coefficients) >= at_least and all(map(math.isfinite, coefficients))
+    require(held, name, f"hold {enough}", coefficients)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,6 @@ class Logarithmic:
         ValueError: If an argument is out of range.
 
     Example:
-        >>> import torch
         >>> r = torch.tensor([0.0, 1.0])
         >>> Logarithmic(-0.0155, 0.0244, 0.049, 0.1)(r, logarithm(r))
         tensor([0.1000, 0.0490])
@@ -72,9 +72,7 @@ class Logarithmic:
     above: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("slope", "offset"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"`{name}` must be finite, got {getattr(self, name)!r}.")
+        require_finite(slope=self.slope, offset=self.offset)
         if not 0 <= self.low <= self.high < math.inf:
             raise ValueError(f"`low` must be ≥ 0 and ≤ `high`, both finite, got {self.low!r} and {self.high!r}.")
         if not self.split > 0 or (self.split < math.inf) != bool(self.above):
@@ -89,7 +87,7 @@ class Logarithmic:
         below = (log_r * self.slope).add_(self.offset).clamp_(self.low, self.high)
         if not self.above:
             return below
-        return choose(r, self.split, polynomial(self.above, r), below)
+        return where_ge(r, self.split, polynomial(self.above, r), below)
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,6 @@ class InversePower:
         ValueError: If an argument is out of range.
 
     Example:
-        >>> import torch
         >>> r = torch.tensor([0.0, 1.0])
         >>> InversePower(0.0088, 0.65, 1e-3, 0.2)(r, logarithm(r))
         tensor([0.2000, 0.0088])
@@ -118,12 +115,8 @@ class InversePower:
     high: float
 
     def __post_init__(self) -> None:
-        for name in ("factor", "high"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}` must be ≥ 0 and finite, got {getattr(self, name)!r}.")
-        for name in ("exponent", "floor"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}` must be > 0 and finite, got {getattr(self, name)!r}.")
+        require_non_negative(factor=self.factor, high=self.high)
+        require_positive(exponent=self.exponent, floor=self.floor)
 
     def __call__(self, r: Tensor, log_r: Tensor) -> Tensor:
         """The curve at relative conductances ≥ 0, whose `logarithm` is given: a line there, and faster than `pow`."""

@@ -34,7 +34,7 @@ def decode(table: Any, kind: type[T], where: str) -> T:
 
     Args:
         table: As read from a file.
-        kind: A dataclass whose fields are numbers, texts, tuples, mappings of text to these, or dataclasses.
+        kind: A dataclass of numbers, texts, tuples, mappings of text to these, or dataclasses.
         where: Name of the table in the file.
 
     Raises:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from samson.noise.base import WeightNoise
+from samson.noise.checks import require
 from samson.noise.layers import DIGITAL, unknown_weights_of, weights_of
 from samson.noise.presets import ChipModel
-from samson.noise.selection import ChipTensor, Select, on_chip, plain_name
+from samson.noise.selection import Select, on_chip, plain_name
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,22 @@ def describe(
         1.weight (4,) None digital: no weight matrix of a BatchNorm1d
         1.bias (4,) None digital: a bias
     """
-    if tile_inputs is not None and tile_inputs < 1:
-        raise ValueError(f"`tile_inputs` must be ≥ 1, or None for the noise's own, got {tile_inputs!r}.")
+    sized = tile_inputs is None or tile_inputs >= 1
+    require(sized, "tile_inputs", "be ≥ 1, or None for the noise's own", tile_inputs)
     tensors = on_chip(model, select)
     size = tile_inputs or _tile_inputs(noise)
-    rows = [_chip_row(t, size) for t in tensors]
+    rows = [
+        TensorDescription(
+            t.name,
+            type(t.layer).__name__.removeprefix("Parametrized"),
+            tuple(t.weight.shape),
+            t.weight.numel(),
+            True,
+            f"on the chip; {t.place.note}" if t.place.note else "on the chip",
+            -(-math.prod(t.output_first(t.weight).shape[1:]) // size) if size else None,
+        )
+        for t in tensors
+    ]
     names = {(id(module), t.matrix.attribute): t.name for t in tensors for module in t.place.modules}
     listed = {(id(t.layer), t.matrix.attribute) for t in tensors}
     for path, module in model.named_modules():
@@ -94,15 +106,6 @@ def describe(
                     )
                 )
     return rows
-
-
-def _chip_row(t: ChipTensor, size: int | None) -> TensorDescription:
-    weight = t.weight
-    inputs = math.prod(t.output_first(weight).shape[1:])
-    kind = type(t.layer).__name__.removeprefix("Parametrized")
-    reason = f"on the chip; {t.place.note}" if t.place.note else "on the chip"
-    tiles = -(-inputs // size) if size else None
-    return TensorDescription(t.name, kind, tuple(weight.shape), weight.numel(), True, reason, tiles)
 
 
 def _why(module: nn.Module, name: str) -> str:

@@ -1,23 +1,20 @@
-"""What all models of physical devices share: mapping, time, and dtype around conductances that are written and read."""
+"""What all models of physical devices share: mapping and time around conductances that are written and read."""
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
 from samson.noise.base import State, WeightNoise
+from samson.noise.checks import require_non_negative, require_positive
 from samson.noise.conductance import ONE_PAIR, Mapping
-from samson.noise.random import working_dtype
 
 
 @dataclass(frozen=True)
 class DeviceNoise(WeightNoise):
     """Weights held as conductances. A subclass says how its devices are programmed and read, in µS.
-
-    Conductances are kept in at least float32, whatever the dtype of the weight; the reading has the weight's dtype.
 
     Args:
         time_s: Time of a reading that names none, in seconds, ≥ 0; None is the programmed state.
@@ -30,8 +27,7 @@ class DeviceNoise(WeightNoise):
     def __post_init__(self) -> None:
         if self.time_s is not None:
             self._check_time(self.time_s)
-        if not 0 < self.largest_us < math.inf:
-            raise ValueError(f"`g_max_us` must be > 0 and finite, got {self.largest_us!r}.")
+        require_positive(g_max_us=self.largest_us)
         self.mapping.smallest_us(self.largest_us)
 
     @property
@@ -54,9 +50,8 @@ class DeviceNoise(WeightNoise):
 
     def program(self, weight: Tensor, generator: Generator) -> State:
         """Map the weight to conductances and write them."""
-        held = self.mapping.conductances(weight.detach().to(working_dtype(weight)), self.largest_us)
-        devices = self.program_devices(held.pop("conductance_us"), generator)
-        return {**held, **devices, "dtype": weight.new_empty(0)}
+        held = self.mapping.conductances(weight, self.largest_us)
+        return {**held, **self.program_devices(held.pop("conductance_us"), generator)}
 
     def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         """Read the devices, and the weights from them.
@@ -67,11 +62,10 @@ class DeviceNoise(WeightNoise):
         when = self.time_s if time_s is None else time_s
         if when is not None:
             self._check_time(when)
-        return self._weights(state, when, generator).to(state["dtype"].dtype)
+        return self._weights(state, when, generator)
 
     def _weights(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         return self.mapping.weights(self.read_devices(state, time_s, generator), state, self.largest_us)
 
     def _check_time(self, time_s: float) -> None:
-        if not 0 <= time_s < math.inf:
-            raise ValueError(f"`time_s` must be ≥ 0 and finite, got {time_s!r}.")
+        require_non_negative(time_s=time_s)

@@ -8,21 +8,16 @@ import torch
 from torch import Generator, Tensor
 
 from samson.noise.base import FixedNoise
+from samson.noise.checks import require
 from samson.noise.conductance import ONE_PAIR, Mapping
-from samson.noise.units import choose, spread_tiles, tile_count
+from samson.noise.units import spread_tiles, tile_count, where_ge
 
 
 def check_rates(**rates: float) -> None:
-    """Raise unless each rate is from 0 to 1 and they add up to at most 1.
-
-    Raises:
-        ValueError: If that is not so.
-    """
+    """Require fractions from 0 to 1, by the names of the arguments."""
     for name, rate in rates.items():
-        if not rate >= 0:
-            raise ValueError(f"`{name}` must be ≥ 0, got {rate!r}.")
-        if rate > 1:
-            raise ValueError(f"`{name}` must be ≤ 1, got {rate!r}.")
+        require(rate >= 0, name, "be ≥ 0", rate)
+        require(rate <= 1, name, "be ≤ 1", rate)
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ class StuckDevices(FixedNoise):
         drawn = torch.rand(devices.shape, generator=generator, device=devices.device)
         drawn = drawn.to(devices.dtype)
         lowest, highest = (devices.new_full((), g) for g in (self.mapping.smallest_us(self.g_max_us), self.g_max_us))
-        stuck = choose(drawn, 1 - self.high, highest, choose(drawn, self.low, devices, lowest))
+        stuck = where_ge(drawn, 1 - self.high, highest, where_ge(drawn, self.low, devices, lowest))
         base = weight if self.mapping.levels is None else self.mapping.weights(devices, held, self.g_max_us)
         moved = self.mapping.weights(stuck, held, self.g_max_us) - self.mapping.weights(devices, held, self.g_max_us)
         return base + moved
@@ -103,8 +98,8 @@ class DeadLines(FixedNoise):
 
     def __post_init__(self) -> None:
         check_rates(rows=self.rows, columns=self.columns)
-        if self.tile_inputs is not None and self.tile_inputs < 1:
-            raise ValueError(f"`tile_inputs` must be a whole number ≥ 1, or None, got {self.tile_inputs!r}.")
+        sized = self.tile_inputs is None or self.tile_inputs >= 1
+        require(sized, "tile_inputs", "be a whole number ≥ 1, or None", self.tile_inputs)
 
     def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
         """Set dead lines to 0."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
 from samson.noise.base import FixedNoise
+from samson.noise.checks import require_non_negative, require_one_of
 from samson.noise.random import standard_normal
-from samson.noise.units import reduce_units
+from samson.noise.units import reduce_by
 
 RELATIVE_TO = ("layer", "channel", "filter", "weight")
 
@@ -31,8 +31,7 @@ class Gaussian(FixedNoise):
 
     Example:
         >>> import torch
-        >>> noisy = Gaussian(0.1)(torch.ones(2, 3), torch.Generator().manual_seed(0))
-        >>> noisy.shape
+        >>> Gaussian(0.1)(torch.ones(2, 3), torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3])
 
     Reference: Joshi et al. 2020, Nature Communications 11, 2473 (relative to the layer's largest weight); the generic
@@ -43,10 +42,8 @@ class Gaussian(FixedNoise):
     per: str = "layer"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sigma < math.inf:
-            raise ValueError(f"`sigma` must be ≥ 0 and finite, got {self.sigma!r}.")
-        if self.per not in RELATIVE_TO:
-            raise ValueError(f"`per` must be one of {', '.join(RELATIVE_TO)}, got {self.per!r}.")
+        require_non_negative(sigma=self.sigma)
+        require_one_of(RELATIVE_TO, per=self.per)
 
     def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
         """Add the errors."""
@@ -57,6 +54,6 @@ class Gaussian(FixedNoise):
         if self.per == "weight":
             return magnitudes
         if self.per == "layer":
-            return reduce_units(magnitudes, "layer", "amax")
-        largest = reduce_units(magnitudes, "channel", "amax")
+            return reduce_by(magnitudes, "layer", "amax")
+        largest = reduce_by(magnitudes, "channel", "amax")
         return largest if self.per == "channel" else largest.sqrt()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
 from samson.noise.base import FixedNoise
+from samson.noise.checks import require_non_negative
 from samson.noise.random import standard_normal
 
 
@@ -37,8 +37,7 @@ class Lognormal(FixedNoise):
     corrected: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sigma < math.inf:
-            raise ValueError(f"`sigma` must be ≥ 0 and finite, got {self.sigma!r}.")
+        require_non_negative(sigma=self.sigma)
 
     def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
         """Scale the weights."""

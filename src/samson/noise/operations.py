@@ -21,7 +21,7 @@ class Operation:
         padding_mode: "constant" or as `torch.nn.functional.pad` names it.
         groups: Number of groups of channels.
         input_range: The largest |input| that is passed on, > 0; None scales each input vector by its own.
-        adc_bound: The largest |output| of a tile that is passed on, > 0, in the units of `Periphery.adc_bound`; None is
+        adc_bound: The largest |output| of a tile that is passed on, > 0, on the scale of `Periphery.adc_bound`; None is
             that one.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samson.noise.checks import require
 from samson.noise.curves import InversePower, Logarithmic
 from samson.noise.phase_change import PhaseChange, PhaseChangeConstants
 
@@ -78,8 +79,7 @@ class PCM(PhaseChange):
     Example:
         >>> import torch
         >>> day = PCM(time_s=86_400, compensation="global")
-        >>> noisy = day(torch.ones(2, 3), torch.Generator().manual_seed(0))
-        >>> noisy.shape
+        >>> day(torch.ones(2, 3), torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3])
 
     Reference: aihwkit `inference/noise/pcm.py`, after Joshi et al. 2020, Nature Communications 11, 2473 [MEM], and
@@ -122,8 +122,7 @@ class PCMHermes(PhaseChange):
 
     Example:
         >>> import torch
-        >>> noisy = PCMHermes(time_s=3600.0)(torch.ones(2, 3), torch.Generator().manual_seed(0))
-        >>> noisy.shape
+        >>> PCMHermes(time_s=3600.0)(torch.ones(2, 3), torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3])
 
     Reference: aihwkit `inference/noise/hermes.py`, and as named there Le Gallo et al. 2023, Nature Electronics, and
@@ -134,14 +133,8 @@ class PCMHermes(PhaseChange):
     devices: int = 1
 
     def __post_init__(self) -> None:
-        if self.devices not in HERMES:
-            raise ValueError(f"`devices` must be 1 or 2, got {self.devices!r}.")
+        require(self.devices in HERMES, "devices", "be 1 or 2", self.devices)
         super().__post_init__()
-
-    @property
-    def largest_us(self) -> float:
-        """10.35 µS a device."""
-        return self.constants.g_max_us
 
     @property
     def constants(self) -> PhaseChangeConstants:
@@ -169,16 +162,10 @@ class CustomPCM(PhaseChange):
         >>> import torch
         >>> from dataclasses import replace
         >>> wider = CustomPCM(time_s=3600.0, constants=replace(GENERIC, programming=(0.5, 2.0)))
-        >>> noisy = wider(torch.ones(2, 3), torch.Generator().manual_seed(0))
-        >>> noisy.shape
+        >>> wider(torch.ones(2, 3), torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3])
 
     Reference: the form of the constants is that of `PCM` and `PCMHermes`.
     """
 
     constants: PhaseChangeConstants = GENERIC
-
-    @property
-    def largest_us(self) -> float:
-        """`g_max_us` of the constants."""
-        return self.constants.g_max_us

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor
 
+from samson.noise.checks import require, require_non_negative
 from samson.noise.operations import Operation
 from samson.noise.random import standard_normal, working_dtype
 
+_NON_NEGATIVE = ("input_noise", "output_noise", "weight_noise", "ir_drop")
 WIRES = 1 / (0.35 * 5e-6)
 """The largest conductance of a wire segment over that of a device: 0.35 Ω and 5 µS, 5.7143e5."""
 
@@ -39,7 +41,7 @@ class Periphery:
         adc_steps: Even number ≥ 2; None does not round.
         adc_bound: Largest output, > 0, of a column whose largest weight and inputs are 1; inf does not saturate.
         input_noise: Standard deviation ≥ 0, relative to the range of the inputs.
-        output_noise: Standard deviation ≥ 0, in the units of `adc_bound`.
+        output_noise: Standard deviation ≥ 0, on the scale of `adc_bound`.
         weight_noise: Standard deviation ≥ 0 of a weight, relative to the largest of its column.
         weight_noise_grows: Whether the weight noise has the variance |w|, as phase-change devices have about, or 1.
         ir_drop: Factor ≥ 0 on the voltage drop along the wires; 1 is the physical size.
@@ -47,7 +49,7 @@ class Periphery:
         tile_inputs: Inputs of a tile, ≥ 1; None lays a whole product on one tile.
         input_ranges: The range r by the name of the layer, from `calibrate`; empty scales each input vector of a
             tile by its own largest |x|.
-        adc_bounds: The bound by the name of the layer, in the units of `adc_bound`, which it replaces, from
+        adc_bounds: The bound by the name of the layer, on the scale of `adc_bound`, which it replaces, from
             `calibrate_adc`; empty leaves `adc_bound` to all.
 
     Raises:
@@ -78,19 +80,15 @@ class Periphery:
     def __post_init__(self) -> None:
         for name in ("dac_steps", "adc_steps"):
             steps = getattr(self, name)
-            if steps is not None and (steps < 2 or steps % 2):
-                raise ValueError(f"`{name}` must be even and ≥ 2, so that zero is a level, or None, got {steps!r}.")
-        for name in ("input_noise", "output_noise", "weight_noise", "ir_drop"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ValueError(f"`{name}` must be ≥ 0 and finite, got {value!r}.")
+            even = steps is None or (steps >= 2 and steps % 2 == 0)
+            require(even, name, "be even and ≥ 2, so that zero is a level, or None", steps)
+        require_non_negative(**{name: getattr(self, name) for name in _NON_NEGATIVE})
         for name, value in {"adc_bound": self.adc_bound, "wire_ratio": self.wire_ratio}.items():
-            if not value > 0:
-                raise ValueError(f"`{name}` must be > 0, got {value!r}.")
+            require(value > 0, name, "be > 0", value)
         if self.adc_steps is not None and self.adc_bound == math.inf and not self.adc_bounds:
             raise ValueError("`adc_bound` must be finite where `adc_steps` rounds, or give `adc_bounds`, got inf.")
-        if self.tile_inputs is not None and self.tile_inputs < 1:
-            raise ValueError(f"`tile_inputs` must be ≥ 1, or None for one tile, got {self.tile_inputs!r}.")
+        sized = self.tile_inputs is None or self.tile_inputs >= 1
+        require(sized, "tile_inputs", "be ≥ 1, or None for one tile", self.tile_inputs)
         for name in ("input_ranges", "adc_bounds"):
             for layer, value in getattr(self, name).items():
                 if not 0 < value < math.inf:
@@ -116,37 +114,30 @@ class Periphery:
     def analog(
         self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator
     ) -> tuple[Tensor, Tensor, Tensor | float]:
-        """What the ADCs convert, steps 1 to 5.
-
-        Args:
-            operation: What the layer computes.
-            inputs: The layer's input.
-            weight: The weight as the chip reads it, in the layer's layout.
-            generator: On the input's device.
+        """What the ADCs convert, steps 1 to 5, from the arguments of a call.
 
         Returns:
-            The outputs of each tile, (…, groups, tiles, outputs), in the units of `adc_bound`, and the largest weights
+            The outputs of each tile, (…, groups, tiles, outputs), on the scale of `adc_bound`, and the largest weights
             and input ranges that scale them back.
         """
         dtype = working_dtype(inputs)
         x = self._tiles(operation.vectors(inputs.to(dtype)))  # …, groups, tiles, inputs
-        w = self._tiles(operation.matrices(weight.to(dtype))).transpose(1, 2)  # groups, tiles, outputs, inputs
+        matrices = operation.matrices(weight.to(dtype))
+        w = self._tiles(matrices).transpose(1, 2)  # groups, tiles, outputs, inputs
+        present = self._tiles(x.new_ones(matrices.shape[-1]))  # 0 for what fills the last tile up: tiles, inputs
         column = w.abs().amax(dim=-1)
         column = column.where(column > 0, _or_one(column.amax()))
         w = w / column.unsqueeze(-1)
         scale = _or_one(x.abs().amax(dim=-1, keepdim=True)) if operation.input_range is None else operation.input_range
         x = _convert(x / scale, 1.0, self.dac_steps)
         if self.input_noise:
-            x = x + self.input_noise * standard_normal(x, generator) * self._present(
-                x, operation.matrices(weight).shape[-1]
-            )
+            x = x + self.input_noise * standard_normal(x, generator) * present
         y = torch.einsum("...gtn,gton->...gto", x, w)
         if self.ir_drop:
-            y = y - self.ir_drop * self._drop(x, w, operation.matrices(weight).shape[-1])
+            y = y - self.ir_drop * self._drop(x, w, present)
         if self.weight_noise:
-            power = torch.einsum(
-                "...gtn,gton->...gto", x**2, w.abs() if self.weight_noise_grows else torch.ones_like(w)
-            )
+            variance = w.abs() if self.weight_noise_grows else torch.ones_like(w)
+            power = torch.einsum("...gtn,gton->...gto", x**2, variance)
             y = y + self.weight_noise * power.sqrt() * standard_normal(y, generator)
         if self.output_noise:
             y = y + self.output_noise * standard_normal(y, generator)
@@ -158,17 +149,12 @@ class Periphery:
         padded = torch.nn.functional.pad(vectors, (0, -vectors.shape[-1] % size))
         return padded.view(*padded.shape[:-1], -1, size)
 
-    def _drop(self, x: Tensor, w: Tensor, inputs: int) -> Tensor:
+    def _drop(self, x: Tensor, w: Tensor, present: Tensor) -> Tensor:
         """Step 3, without its factor; the last tile may have fewer inputs."""
-        present = self._present(x, inputs)
         n = present.sum(dim=-1, keepdim=True)
         position = 1 - (1 - torch.arange(x.shape[-1], device=x.device) / n) ** 2
         a = torch.einsum("...gtn,gton->...gto", x.abs(), w.abs()) * n / self.wire_ratio
         return a * (a * (0.05 * a - 0.2) + 0.5) * torch.einsum("...gtn,gton->...gto", x * position, w)
-
-    def _present(self, x: Tensor, inputs: int) -> Tensor:
-        """One for each input of each tile, zero for what fills the last tile up: (tiles, inputs)."""
-        return self._tiles(torch.ones(inputs, dtype=x.dtype, device=x.device))
 
 
 STANDARD_HWA = Periphery(

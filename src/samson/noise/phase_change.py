@@ -10,12 +10,11 @@ import torch
 from torch import Generator, Tensor
 
 from samson.noise.base import State
+from samson.noise.checks import require, require_positive
 from samson.noise.curves import InversePower, Logarithmic, check_coefficients, logarithm, polynomial
 from samson.noise.device import DeviceNoise
 from samson.noise.random import generator_for, normal
-from samson.noise.units import reduce_units
-
-COMPENSATIONS = (None, "global", "column")
+from samson.noise.units import reduce_by
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,7 @@ class PhaseChangeConstants:
     read: Logarithmic | InversePower
 
     def __post_init__(self) -> None:
-        for name in ("g_max_us", "read_s"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}` must be > 0 and finite, got {getattr(self, name)!r}.")
+        require_positive(g_max_us=self.g_max_us, read_s=self.read_s)
         if not self.read_s <= self.reference_s < math.inf:
             raise ValueError(
                 f"`reference_s` must be ≥ `read_s` and finite, got {self.reference_s!r} with read_s={self.read_s!r}."
@@ -67,7 +64,7 @@ class PhaseChange(DeviceNoise):
     Without a time the programmed state is read: no drift, no read noise. `time_s=0` is read noise without drift. Both
     devices of a pair are always drawn, also the one whose target is g_min.
 
-    Compensation multiplies each unit of the mapping ("global") or each output channel ("column") by
+    Compensation multiplies each part of the mapping ("global") or each output channel ("column") by
     α = mean|w_prog| / mean|w(t)|, 0/0 = 1. It is measured once per time, by a reading with its own read noise, and is
     the same for all readings of a chip at that time; readings themselves draw as they would without it.
     """
@@ -79,10 +76,15 @@ class PhaseChange(DeviceNoise):
     def constants(self) -> PhaseChangeConstants:
         """Of the device."""
 
+    @property
+    def largest_us(self) -> float:
+        """`g_max_us` of the constants."""
+        return self.constants.g_max_us
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.compensation not in COMPENSATIONS:
-            raise ValueError(f"`compensation` must be None, 'global' or 'column', got {self.compensation!r}.")
+        known = self.compensation in (None, "global", "column")
+        require(known, "compensation", "be None, 'global' or 'column'", self.compensation)
 
     def program_devices(self, target_us: Tensor, generator: Generator) -> State:
         """Draw programming errors, drift exponents and the seed of the compensation's own read noise."""
@@ -123,8 +125,8 @@ class PhaseChange(DeviceNoise):
         return weight.mul_((programmed / measured).where(measured > 0, 1.0))
 
     def _magnitude(self, conductance_us: Tensor, state: State) -> Tensor:
-        """The mean |w| of each unit, up to the number of weights, which cancels."""
+        """The mean |w| of each part, up to the number of weights, which cancels."""
         magnitudes = self.mapping.weights(conductance_us, state, self.largest_us).abs_()
         if self.compensation == "column":
-            return reduce_units(magnitudes, "channel", "sum")
-        return reduce_units(magnitudes, self.mapping.per, "sum", self.mapping.tile_inputs)
+            return reduce_by(magnitudes, "channel", "sum")
+        return reduce_by(magnitudes, self.mapping.per, "sum", self.mapping.tile_inputs)

@@ -6,7 +6,7 @@ No hooks: a compiled model does not notice hooks that come later, and fused path
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import cast
 
@@ -40,11 +40,6 @@ class Place(ABC):
     def holding(self, value: Tensor) -> AbstractContextManager[None]:
         """Let the layer compute with another weight until the block ends."""
 
-    @property
-    def carriers(self) -> list[tuple[nn.Module, str]]:
-        """While the layer computes with another weight: module and name of each parameter or buffer that is it."""
-        return self.users
-
 
 class Stored(Place):
     """A parameter that only layers on the chip use: the value is written into it."""
@@ -74,18 +69,10 @@ class Alone(Place):
         """The parameter."""
         return _parameter(*self.users[0]).detach()
 
-    @contextmanager
-    def holding(self, value: Tensor) -> Iterator[None]:
-        """Give the layers a parameter with the value; they get back the same object as before."""
-        kept = [(module, name, _parameter(module, name)) for module, name in self.users]
-        own = _like(kept[0][2], value)
-        try:
-            for module, name, _ in kept:
-                setattr(module, name, own)
-            yield
-        finally:
-            for module, name, parameter in kept:
-                setattr(module, name, parameter)
+    def holding(self, value: Tensor) -> AbstractContextManager[None]:
+        """Give the layers a parameter with the value."""
+        own = _like(_parameter(*self.users[0]), value)
+        return _exchanged((module, name, own) for module, name in self.users)
 
 
 class Computed(Place):
@@ -128,11 +115,6 @@ class Computed(Place):
             del steps._modules[key]  # `del steps[-1]` makes a new dictionary: a compilation more
 
     @property
-    def carriers(self) -> list[tuple[nn.Module, str]]:
-        """The step."""
-        return [(self._steps[-1], "value")]
-
-    @property
     def _steps(self) -> nn.ModuleList:
         return cast("nn.ModuleList", cast("nn.ModuleDict", self.modules[0].parametrizations)[self.attribute])
 
@@ -160,30 +142,31 @@ class Masked(Place):
         original, mask = self._inputs()
         return original.detach() * mask.to(original.dtype)
 
-    @contextmanager
-    def holding(self, value: Tensor) -> Iterator[None]:
-        """Exchange original, mask and product; the layer gets back the same objects as before."""
+    def holding(self, value: Tensor) -> AbstractContextManager[None]:
+        """Exchange original, mask and product; attention reads the product without running the layer."""
         module, name = self.modules[0], self.attribute
         original, mask = self._inputs()
-        kept = {name: getattr(module, name), f"{name}_mask": mask, f"{name}_orig": original}
         own = _like(original, value)
-        try:
-            setattr(module, f"{name}_orig", own)
-            setattr(module, f"{name}_mask", torch.ones_like(mask))
-            setattr(module, name, own.detach())  # for what reads the weight without running the layer: attention
-            yield
-        finally:
-            for key, tensor in kept.items():
-                setattr(module, key, tensor)
-
-    @property
-    def carriers(self) -> list[tuple[nn.Module, str]]:
-        """The original, and what attention reads without running the layer, whose hook would compute it."""
-        return [(self.modules[0], f"{self.attribute}_orig"), (self.modules[0], self.attribute)]
+        new = {f"{name}_orig": own, f"{name}_mask": torch.ones_like(mask), name: own.detach()}
+        return _exchanged((module, key, tensor) for key, tensor in new.items())
 
     def _inputs(self) -> tuple[nn.Parameter, Tensor]:
         module = self.modules[0]
         return _parameter(module, f"{self.attribute}_orig"), cast("Tensor", module._buffers[f"{self.attribute}_mask"])
+
+
+@contextmanager
+def _exchanged(new: Iterable[tuple[nn.Module, str, Tensor]]) -> Iterator[None]:
+    """Give attributes of modules other tensors until the block ends; then they get back the same objects as before."""
+    new = list(new)
+    old = [(module, name, getattr(module, name)) for module, name, _ in new]
+    try:
+        for module, name, tensor in new:
+            setattr(module, name, tensor)
+        yield
+    finally:
+        for module, name, tensor in old:
+            setattr(module, name, tensor)
 
 
 def _parameter(module: nn.Module, name: str) -> nn.Parameter:

@@ -8,10 +8,8 @@ import torch
 from torch import Generator, Tensor
 
 from samson.noise.base import FixedNoise
-from samson.noise.units import reduce_units
-
-SCHEMES = ("symmetric", "asymmetric")
-GRANULARITIES = ("tensor", "channel")
+from samson.noise.checks import require, require_one_of
+from samson.noise.units import reduce_by
 
 
 @dataclass(frozen=True)
@@ -39,22 +37,19 @@ class Format:
     per: str = "tensor"
 
     def __post_init__(self) -> None:
-        if self.bits not in range(2, 9):
-            raise ValueError(f"`bits` must be a whole number from 2 to 8, got {self.bits!r}.")
-        if self.scheme not in SCHEMES:
-            raise ValueError(f"`scheme` must be one of {', '.join(SCHEMES)}, got {self.scheme!r}.")
-        if self.per not in GRANULARITIES:
-            raise ValueError(f"`per` must be one of {', '.join(GRANULARITIES)}, got {self.per!r}.")
+        require(self.bits in range(2, 9), "bits", "be a whole number from 2 to 8", self.bits)
+        require_one_of(("symmetric", "asymmetric"), scheme=self.scheme)
+        require_one_of(("tensor", "channel"), per=self.per)
 
     def encode(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes (int32, contiguous), and Δ and the weight of code 0, one a unit, which broadcast with the weight."""
-        unit = "layer" if self.per == "tensor" else "channel"
+        """Codes (int32, contiguous), and Δ and the weight of code 0, one a part, which broadcast with the weight."""
+        granularity = "layer" if self.per == "tensor" else "channel"
         if self.scheme == "symmetric":
             zero = weight.new_zeros(())
-            step = reduce_units(weight.abs(), unit, "amax") / (2 ** (self.bits - 1) - 1)
+            step = reduce_by(weight.abs(), granularity, "amax") / (2 ** (self.bits - 1) - 1)
         else:
-            zero = reduce_units(weight, unit, "amin")
-            step = (reduce_units(weight, unit, "amax") - zero) / (2**self.bits - 1)
+            zero = reduce_by(weight, granularity, "amin")
+            step = (reduce_by(weight, granularity, "amax") - zero) / (2**self.bits - 1)
         codes = (
             ((weight - zero) / step.where(step > 0, 1.0))
             .round_()

@@ -9,12 +9,13 @@ from hashlib import blake2b
 import torch
 from torch import Generator, Tensor
 
+from samson.noise.checks import require
+
 
 def generator_for(seed: int, *path: str | int, device: torch.device | str = "cpu") -> Generator:
     """A generator for one draw, the same whenever seed and path are the same.
 
-    Seed and path are hashed together, so neighbouring seeds and paths give unrelated streams. CPU and CUDA streams
-    differ.
+    Seed and path are hashed together, so neighbouring ones give unrelated streams. CPU and CUDA streams differ.
 
     Args:
         seed: Seed of the experiment, ≥ 0.
@@ -29,8 +30,7 @@ def generator_for(seed: int, *path: str | int, device: torch.device | str = "cpu
         >>> bool(torch.rand(3, generator=a).equal(torch.rand(3, generator=b)))
         True
     """
-    if seed < 0:
-        raise ValueError(f"`seed` must be ≥ 0, got {seed}.")
+    require(seed >= 0, "seed", "be ≥ 0", seed)
     digest = blake2b(json.dumps([seed, *path]).encode(), digest_size=8).digest()
     return Generator(device).manual_seed(int.from_bytes(digest) >> 1)
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 from torch import Generator, Tensor
 
 from samson.noise.base import State
+from samson.noise.checks import require, require_positive
 from samson.noise.curves import check_coefficients, polynomial
 from samson.noise.device import DeviceNoise
 from samson.noise.random import standard_normal
@@ -34,11 +35,10 @@ class ReRAMConstants:
     deviations_us: tuple[tuple[float, ...], ...]
 
     def __post_init__(self) -> None:
-        if not 0 < self.g_max_us < math.inf:
-            raise ValueError(f"`g_max_us` must be > 0 and finite, got {self.g_max_us!r}.")
+        require_positive(g_max_us=self.g_max_us)
         check_coefficients("times_s", self.times_s, at_least=1)
-        if self.times_s[0] <= 0 or any(b <= a for a, b in pairwise(self.times_s)):
-            raise ValueError(f"`times_s` must be > 0 and ascending, got {self.times_s!r}.")
+        ascending = all(a < b for a, b in pairwise((0.0, *self.times_s)))
+        require(ascending, "times_s", "be > 0 and ascending", self.times_s)
         for coefficients in self.deviations_us:
             check_coefficients("deviations_us", coefficients, at_least=1)
         if len(self.deviations_us) != len(self.times_s) or len({len(c) for c in self.deviations_us}) > 1:
@@ -84,8 +84,7 @@ class ReRAM(DeviceNoise):
 
     Example:
         >>> import torch
-        >>> noisy = ReRAM(time_s=86_400)(torch.ones(2, 3), torch.Generator().manual_seed(0))
-        >>> noisy.shape
+        >>> ReRAM(time_s=86_400)(torch.ones(2, 3), torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3])
 
     Reference: Wan et al. 2022, Nature 608, 504 [MEM]; aihwkit `inference/noise/reram.py`. Constants: `WAN2022`.

@@ -20,7 +20,7 @@ from samson.noise.chip import Chip, require_free
 from samson.noise.periphery import Periphery
 from samson.noise.selection import ChipTensor, Select, on_chip
 
-VERSION = 2
+VERSION = 3
 
 
 def save_chip(path: Path | str, chip: Chip) -> None:
@@ -134,13 +134,11 @@ def _require_same(saved: dict[str, dict[str, object]], now: dict[str, dict[str, 
         raise ValueError(
             f"`model` must have the chip's tensors, {', '.join(saved)}, got {', '.join(now)}. Was `select` another?"
         )
-    for name, expected in saved.items():
-        for what, value in expected.items():
-            if now[name][what] != value:
-                raise ValueError(
-                    f"`model` must be the one that was deployed, but `{name}` has {what} {now[name][what]}, and the "
-                    f"chip has {value}."
-                )
+    for name, what in ((name, what) for name, expected in saved.items() for what in expected):
+        if (own := now[name][what]) != (value := saved[name][what]):
+            raise ValueError(
+                f"`model` must be the one that was deployed, but `{name}` has {what} {own}, and the chip has {value}."
+            )
 
 
 def _identity(t: ChipTensor) -> dict[str, object]:

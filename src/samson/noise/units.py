@@ -1,23 +1,21 @@
-"""Units that share one number on a chip: a whole tensor, an output channel, or a tile of inputs."""
+"""Parts of a tensor that share one number on a chip: the whole of it, an output channel, or a tile of inputs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-UNITS = ("layer", "channel", "tile")
+from samson.noise.checks import require_one_of
+
+GRANULARITIES = ("layer", "channel", "tile")
 
 
-def check_unit(per: str, tile_inputs: int | None, units: tuple[str, ...] = UNITS) -> None:
-    """Raise unless `per` is one of the units, and `tile_inputs` is given where and only where a tile is meant.
-
-    Raises:
-        ValueError: If that is not so.
-    """
-    if per not in units:
-        raise ValueError(f"`per` must be one of {', '.join(units)}, got {per!r}.")
+def require_granularity(per: str, tile_inputs: int | None, known: tuple[str, ...] = GRANULARITIES) -> None:
+    """Require that `per` is a known granularity, and that `tile_inputs` is given with "tile" and only there."""
+    require_one_of(known, per=per)
     if (per == "tile") != (tile_inputs is not None) or (tile_inputs is not None and tile_inputs < 1):
         raise ValueError(
             f"`tile_inputs` must be a whole number ≥ 1 with per='tile', and None otherwise, got {tile_inputs!r} with "
@@ -25,39 +23,26 @@ def check_unit(per: str, tile_inputs: int | None, units: tuple[str, ...] = UNITS
         )
 
 
-def reduce_units(values: Tensor, per: str, how: str, tile_inputs: int | None = None) -> Tensor:
-    """One number a unit, in a shape that broadcasts with the values.
+def reduce_by(values: Tensor, per: str, how: str, tile_inputs: int | None = None) -> Tensor:
+    """The "amax", "amin" or "sum" of each part, in a shape that broadcasts with the values.
 
     A layer is the whole tensor, and so is a tensor with fewer than two axes. A channel is one row of the first axis. A
     tile is `tile_inputs` neighbouring inputs, counted along all axes but the first, with all outputs.
 
-    Args:
-        values: Of any shape; without elements, zeros are returned.
-        per: "layer", "channel" or "tile".
-        how: "amax", "amin" or "sum".
-        tile_inputs: Inputs of a tile.
-
     Example:
-        >>> reduce_units(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), "tile", "amax", 2)
+        >>> reduce_by(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), "tile", "amax", 2)
         tensor([[5., 5., 6.]])
     """
-    if not values.numel():
-        return values.new_zeros(())
+    reduce: Callable[..., Tensor] = getattr(torch, how)
     if per == "layer" or values.ndim < 2:
-        return _reduced(values, how, tuple(range(values.ndim)))
+        return reduce(values, tuple(range(values.ndim)))
     if per == "channel":
-        return _reduced(values, how, tuple(range(1, values.ndim)), keepdim=True)
+        return reduce(values, tuple(range(1, values.ndim)), keepdim=True)
     assert tile_inputs is not None
-    by_input = _reduced(values, how, (0,)).flatten()
+    by_input = reduce(values, (0,)).flatten()
     fill = {"amax": -math.inf, "amin": math.inf, "sum": 0.0}[how]
     padded = torch.nn.functional.pad(by_input, (0, -len(by_input) % tile_inputs), value=fill)
-    return spread_tiles(_reduced(padded.view(-1, tile_inputs), how, (1,)), values.shape, tile_inputs)
-
-
-def _reduced(values: Tensor, how: str, dim: tuple[int, ...], keepdim: bool = False) -> Tensor:
-    if how == "sum":
-        return values.sum(dim=dim, keepdim=keepdim)
-    return values.amax(dim=dim, keepdim=keepdim) if how == "amax" else values.amin(dim=dim, keepdim=keepdim)
+    return spread_tiles(reduce(padded.view(-1, tile_inputs), (1,)), values.shape, tile_inputs)
 
 
 def tile_count(shape: torch.Size, tile_inputs: int) -> int:
@@ -72,11 +57,11 @@ def spread_tiles(numbers: Tensor, shape: torch.Size, tile_inputs: int) -> Tensor
     return each.reshape(*(numbers.shape[:-1] or (1,)), *shape[1:])
 
 
-def choose(values: Tensor, bound: float, above: Tensor, below: Tensor) -> Tensor:
+def where_ge(values: Tensor, bound: float, above: Tensor, below: Tensor) -> Tensor:
     """`above` where values ≥ bound and `below` elsewhere, both finite: bitwise `where`, much faster for random values.
 
     Example:
-        >>> choose(torch.tensor([0.1, 0.5, 0.9]), 0.5, torch.tensor(1.0), torch.tensor(2.0))
+        >>> where_ge(torch.tensor([0.1, 0.5, 0.9]), 0.5, torch.tensor(1.0), torch.tensor(2.0))
         tensor([2., 1., 1.])
     """
     return torch.lerp(below, above, torch.ge(values, bound, out=torch.empty_like(values)))

@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from samson.noise.base import State, WeightNoise
-from samson.noise.random import working_dtype
-from samson.noise.units import check_unit, reduce_units, spread_tiles, tile_count
+from samson.noise.checks import require_non_negative, require_positive
+from samson.noise.units import reduce_by, require_granularity, spread_tiles, tile_count
 
 SHARED = ("chip", "layer", "tile", "channel")
 
@@ -20,7 +20,7 @@ class Variation(WeightNoise):
     """Errors that many weights share, drawn once a chip; all off by default.
 
     w·(1 + gain·ξ₁)·(T/t0)^(−drift_exponent·ξ₃) + offset·max|w_l|·ξ₂, with T = time_s + t0 and ξ ~ N(0, 1), three for
-    each unit: the whole chip, a layer (weight tensor), a tile or an output channel (a column). Independent errors of
+    each part: the whole chip, a layer (weight tensor), a tile or an output channel (a column). Independent errors of
     devices average out as networks grow; these do not. Put it after a device model in `Compose`; what it adds to the
     drift is then not seen by the device model's own compensation. A tile is counted along the weight's own axes: the
     groups of a grouped convolution count as sharing their rows.
@@ -32,7 +32,7 @@ class Variation(WeightNoise):
         gain: Standard deviation of the relative gain, ≥ 0.
         offset: Standard deviation of the offset, ≥ 0, relative to the largest |w| of the layer.
         drift_exponent: Standard deviation of the mean drift exponent, ≥ 0.
-        per: The unit: "chip", "layer", "tile" or "channel".
+        per: What shares a draw: "chip", "layer", "tile" or "channel".
         tile_inputs: Inputs of a tile.
         reference_s: t0, in seconds, > 0; the phase-change device's by default.
 
@@ -55,40 +55,35 @@ class Variation(WeightNoise):
     reference_s: float = 20.0
 
     def __post_init__(self) -> None:
-        for name, value in (("gain", self.gain), ("offset", self.offset), ("drift_exponent", self.drift_exponent)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"`{name}` must be ≥ 0 and finite, got {value!r}.")
-        if not 0 < self.reference_s < math.inf:
-            raise ValueError(f"`reference_s` must be > 0 and finite, got {self.reference_s!r}.")
-        check_unit(self.per, self.tile_inputs, SHARED)
+        require_non_negative(gain=self.gain, offset=self.offset, drift_exponent=self.drift_exponent)
+        require_positive(reference_s=self.reference_s)
+        require_granularity(self.per, self.tile_inputs, SHARED)
 
     def program_chip(self, generator: Generator) -> State:
-        """The three numbers of the whole chip, if that is the unit."""
+        """The three numbers of the whole chip, if it shares a draw."""
         if self.per != "chip":
             return {}
         return {"shared": torch.randn(3, generator=generator)}
 
     def program(self, weight: Tensor, generator: Generator) -> State:
-        """Draw three numbers for each unit."""
+        """Draw three numbers for each part."""
         tiles = tile_count(weight.shape, self.tile_inputs) if self.tile_inputs and weight.ndim > 1 else 1
         channels = weight.shape[0] if self.per == "channel" and weight.ndim > 1 else 1
         drawn = torch.randn(3, channels * tiles, generator=generator, device=weight.device)
-        return {"weight": weight.detach().clone(), "shared": drawn.squeeze(1) if self.per == "chip" else drawn}
+        return {"weight": weight, "shared": drawn.squeeze(1) if self.per == "chip" else drawn}
 
     def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         """Apply them; there is no drift without a time."""
-        if time_s is not None and not 0 <= time_s < math.inf:
-            raise ValueError(f"`time_s` must be ≥ 0 and finite, got {time_s!r}.")
+        if time_s is not None:
+            require_non_negative(time_s=time_s)
         weight = state["weight"]
-        exact = weight.to(working_dtype(weight))
-        shared = state["shared"].to(exact)
-        gain, offset, exponent = (self._spread(numbers, weight) for numbers in shared)
+        gain, offset, exponent = (self._spread(numbers, weight) for numbers in state["shared"].to(weight))
         factor = 1 + self.gain * gain
         if time_s:
             log_time = math.log((time_s + self.reference_s) / self.reference_s)
             factor = factor * torch.exp(-self.drift_exponent * log_time * exponent)
-        largest = reduce_units(exact.abs(), "layer", "amax")
-        return (exact * factor + self.offset * largest * offset).to(weight.dtype)
+        largest = reduce_by(weight.abs(), "layer", "amax")
+        return weight * factor + self.offset * largest * offset
 
     def _spread(self, numbers: Tensor, weight: Tensor) -> Tensor:
         if self.tile_inputs and weight.ndim > 1:

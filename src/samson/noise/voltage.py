@@ -6,6 +6,8 @@ import math
 import warnings
 from itertools import pairwise
 
+from samson.noise.checks import require, require_positive
+
 RatesByVoltage = tuple[tuple[float, float], ...]
 """Pairs of V/V_min and bit error rate, ascending in voltage."""
 
@@ -29,8 +31,7 @@ def bit_error_rate(voltage: float, rates_by_voltage: RatesByVoltage = RATES) -> 
         >>> round(bit_error_rate(0.80), 4)
         0.0391
     """
-    if not 0 < voltage < math.inf:
-        raise ValueError(f"`voltage` must be > 0 and finite, as a fraction of V_min, got {voltage!r}.")
+    require_positive(voltage=voltage)
     points = _checked(rates_by_voltage)
     if not points[0][0] <= voltage <= points[-1][0]:
         warnings.warn(
@@ -59,8 +60,7 @@ def voltage_at(rate: float, rates_by_voltage: RatesByVoltage = RATES) -> float:
         >>> round(voltage_at(bit_error_rate(0.80)), 4)
         0.8
     """
-    if not 0 < rate <= 0.5:
-        raise ValueError(f"`rate` must be in (0, 0.5], got {rate!r}.")
+    require(0 < rate <= 0.5, "rate", "be in (0, 0.5]", rate)
     points = _checked(rates_by_voltage)
     start = max(0, min(sum(p > rate for _, p in points) - 1, len(points) - 2))
     (v0, p0), (v1, p1) = points[start : start + 2]
@@ -68,11 +68,9 @@ def voltage_at(rate: float, rates_by_voltage: RatesByVoltage = RATES) -> float:
 
 
 def _checked(points: RatesByVoltage) -> RatesByVoltage:
-    if len(points) < 2 or any(len(point) != 2 for point in points):
-        raise ValueError(f"`rates_by_voltage` must hold at least two pairs (V/V_min, rate), got {points!r}.")
-    in_range = all(0 < v < math.inf and 0 < p <= 0.5 for v, p in points)
-    if not in_range or not all(v0 < v1 and p0 > p1 for (v0, p0), (v1, p1) in pairwise(points)):
-        raise ValueError(
-            f"`rates_by_voltage` must have voltages > 0, ascending, and rates descending in (0, 0.5], got {points!r}."
-        )
+    pairs = len(points) >= 2 and all(len(point) == 2 for point in points)
+    require(pairs, "rates_by_voltage", "hold at least two pairs (V/V_min, rate)", points)
+    ordered = all(0 < v < math.inf and 0 < p <= 0.5 for v, p in points)
+    ordered = ordered and all(v0 < v1 and p0 > p1 for (v0, p0), (v1, p1) in pairwise(points))
+    require(ordered, "rates_by_voltage", "have voltages > 0, ascending, and rates descending in (0, 0.5]", points)
     return points

@@ -1,0 +1,58 @@
+"""What calibration and re-estimation run a model on: every form of data gives the same."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from samson.noise import Periphery, calibrate, calibrate_adc, reestimated_norms
+
+X, Y = torch.randn(24, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64), torch.arange(24)
+
+
+def dicts() -> list[dict[str, Tensor]]:
+    return [{"input": x, "labels": y} for x, y in zip(X.split(7), Y.split(7), strict=True)]
+
+
+FORMS: dict[str, Callable[[], Any]] = {
+    "inputs": lambda: X,
+    "inputs and targets": lambda: (X, Y),
+    "data set": lambda: TensorDataset(X, Y),
+    "data set of inputs": lambda: TensorDataset(X),
+    "loader": lambda: DataLoader(TensorDataset(X, Y), batch_size=7, shuffle=True),
+    "loader of dicts": lambda: DataLoader([{"input": x, "labels": y} for x, y in zip(X, Y, strict=True)], batch_size=7),
+    "list of inputs": lambda: list(X.split(7)),
+    "list of dicts": dicts,
+    "iterator": lambda: iter(dicts()),
+}
+
+
+def found(data: Callable[[], Any]) -> list[Tensor]:
+    """All that is measured with the data."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).double()
+    before, state = X.clone(), torch.get_rng_state()
+    ranges, bounds = calibrate(model, data()), calibrate_adc(model, data(), Periphery(tile_inputs=4))
+    with reestimated_norms(model, data()):
+        statistics = [model[2].running_mean.clone(), model[2].running_var.clone()]
+    assert torch.equal(X, before)  # the first layer writes into its input
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in model.modules())
+    return [torch.tensor([*ranges.values(), *bounds.values()]), *statistics]
+
+
+@pytest.mark.parametrize("data", FORMS.values(), ids=FORMS)
+def test_every_form_gives_the_same(data: Callable[[], Any]) -> None:
+    expected = found(lambda: [X])
+    for one, other in zip(found(data), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+    for one, other in zip(found(lambda: [X[:12]]), expected, strict=True):  # the check can fail
+        assert not torch.allclose(one, other, rtol=1e-3)
+
+
+def test_what_is_no_batch_is_named() -> None:
+    with pytest.raises(ValueError, match=r"A batch of `data` must be \(inputs, targets\), a dict with labels"):
+        calibrate(nn.Linear(6, 4), ["text"])
