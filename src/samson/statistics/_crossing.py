@@ -78,8 +78,8 @@ def upper_limit(values: NDArray[Any], confidence: float, resolution: float = 0.0
 
     Drops are skewed to the right, and a few chips tend to hide their tail: the larger of Student's and Hall's limit is
     taken, with (1 + confidence) / 2 for `confidence` below 20 chips. Share of 4,000 simulated budgets whose
-    `fixed_sequence` is a level 2 % above the crossing, where 5 % is nominal (`benchmarks/coverage.py`; beside it Student's
-    t alone):
+    `fixed_sequence` is a level 2 % above the crossing, where 5 % is nominal (`benchmarks/coverage.py`; beside it
+    Student's t alone):
 
     | drops over chips: a·level² ± .001     | 5 chips   | 10        | 15        | 20        | 50        |
     |---------------------------------------|-----------|-----------|-----------|-----------|-----------|

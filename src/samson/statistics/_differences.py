@@ -25,7 +25,7 @@ class Spread:
         values: Independent differences, one a chip, if chips are the only level of randomness; then Hall's correction
             applies (see `mean_interval`).
         variance: Else the variance of the mean.
-        degrees: Else its degrees of freedom.
+        degrees: Else its degrees of freedom; infinite where nothing is random.
     """
 
     mean: float
@@ -37,8 +37,7 @@ class Spread:
         """The end of a one-sided interval."""
         if self.values:
             return mean_bound(self.values, probability, resolution=resolution)
-        std = max(math.sqrt(self.variance), resolution / math.sqrt(12))
-        return self.mean + std * float(stdtrit(self.degrees, probability))
+        return self.mean + self._error(resolution) * float(stdtrit(self.degrees, probability))
 
     def interval(self, confidence: float, resolution: float) -> Interval:
         """The two-sided interval."""
@@ -49,8 +48,12 @@ class Spread:
         """The two-sided p-value of no difference."""
         if self.values:
             return mean_p_value(self.values, resolution=resolution)
-        std = max(math.sqrt(self.variance), resolution / math.sqrt(12))
+        std = self._error(resolution)
         return float(2 * stdtr(self.degrees, -abs(self.mean) / std)) if std else float(self.mean == 0)
+
+    def _error(self, resolution: float) -> float:
+        """The standard error; 0 where nothing is random."""
+        return 0.0 if math.isinf(self.degrees) else max(math.sqrt(self.variance), resolution / math.sqrt(12))
 
 
 def spread(ours: NDArray[Any], theirs: NDArray[Any], *, shared: Axes, floor: Sequence[Axes] = ()) -> Spread:
