@@ -103,6 +103,8 @@ class Kept(Executor):
     def named(self, name: str) -> Self:
         """The folder of this name within this one."""
         safe = quote(name, safe=" +=,")
+        if not safe.strip("."):  # this folder, or the one above
+            safe = f"%{safe}"
         if len(safe) > LONGEST:
             safe = f"{safe[:LONGEST]}-{sha256(name.encode()).hexdigest()[:8]}"
         return replace(self, folder=Path(self.folder, safe))
