@@ -10,9 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from samson.evaluation import METRICS, DataSetMetric, ExampleMetric, Layout, evaluate
-from samson.evaluation.metrics import as_metric
-from samson.evaluation.scoring import scores, value_of
+from samson.evaluation import METRICS, DataSetMetric, ExampleMetric, as_metric, evaluate, scores, value_of
 from samson.noise import Gaussian, deploy
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -122,20 +120,6 @@ def test_metrics_of_torchmetrics_are_of_the_data_set() -> None:
         evaluate(model, BATCHES, Gaussian(0.2), metric=f1, about="population")
 
 
-def test_yield_and_worst_follow_the_direction() -> None:
-    model = linear()
-    loss = evaluate(model, BATCHES, Gaussian(0.5), trials=12, metric="cross-entropy")
-    assert loss.worst == max(loss.trials)
-    middle = float(np.median(loss.trials))
-    assert loss.yield_at(middle).mean == 0.5
-    assert loss.yield_at(max(loss.trials)).mean == 1.0
-    assert loss.yield_at(min(loss.trials) - 1e-9).mean == 0.0
-    right = evaluate(model, BATCHES, Gaussian(0.5), trials=12)
-    assert right.worst == min(right.trials)
-    assert right.yield_at(0.0).mean == 1.0
-    assert right.quantile([0.0, 1.0]) == [min(right.trials), max(right.trials)]
-
-
 @pytest.mark.parametrize(
     ("metric", "error", "message"),
     [
@@ -151,10 +135,6 @@ def test_a_metric_that_says_too_little_is_an_error(metric: object, error: type[E
 
 def test_bad_data_and_scores_are_named() -> None:
     model = linear()
-    with pytest.raises(ValueError, match="its targets under one of labels, label"):
-        scores(model, [{"input": X}], METRICS["accuracy"])
-    with pytest.raises(ValueError, match=r"must be \(inputs, targets\) or a dict with labels, got Tensor"):
-        scores(model, [X], METRICS["accuracy"])
     whole = ExampleMetric("whole", lambda output, targets: output.mean(), higher_is_better=True)
     with pytest.raises(ValueError, match="must give one value for each of 20 examples"):
         scores(model, BATCHES, whole)
@@ -162,32 +142,6 @@ def test_bad_data_and_scores_are_named() -> None:
         scores(model, [(X, Y[:, None].expand(50, 3))], METRICS["accuracy"])
     with pytest.raises(TypeError, match="a tensor or an output with `logits`, got str"):
         METRICS["accuracy"].score("text", Y)
-
-
-def test_the_layout_changes_how_and_not_what() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4)).double()
-    x = torch.randn(40, 3, 6, 6, generator=GENERATOR, dtype=torch.float64)
-    y = torch.randint(4, (40,), generator=GENERATOR)
-    seen: list[tuple[int, bool]] = []
-    hook = model[0].register_forward_pre_hook(
-        lambda _, args: seen.append((len(args[0]), args[0].is_contiguous(memory_format=torch.channels_last)))
-    )
-    plain = evaluate(model, (x, y), Gaussian(0.3), trials=2, layout=Layout(16))
-    assert set(seen) == {(16, False), (8, False)}
-    seen.clear()
-    other = evaluate(model, (x, y), Gaussian(0.3), trials=2, layout=Layout(25, channels_last=True))
-    assert set(seen) == {(25, True), (15, True)}
-    assert other.trials == plain.trials
-    seen.clear()
-    found = evaluate(model, (x, y), Gaussian(0.3), trials=2)
-    timed = len(seen)
-    assert found.layout == evaluate(model, (x, y), Gaussian(0.3), trials=2).layout
-    assert len(seen) - timed < timed  # the second run times nothing again
-    hook.remove()
-    assert evaluate(model, DataLoader(TensorDataset(x, y), 10), Gaussian(0.3), trials=2).layout.batch_size is None
-    with pytest.raises(ValueError, match="`batch_size` must be ≥ 1"):
-        Layout(0)
 
 
 def test_a_value_is_the_mean_over_examples() -> None:
@@ -257,9 +211,3 @@ def test_torchmetrics_take_outputs_with_logits_and_have_bounds() -> None:
             model(IDS).logits, LABELS, "multiclass", num_classes=7, ignore_index=-100
         )
     assert result.trials[0] == pytest.approx(expected.item())
-
-
-def test_dead_chips_have_an_interval_with_a_width() -> None:
-    zero = ExampleMetric("zero", lambda output, targets: torch.zeros(len(targets)), higher_is_better=True)
-    for about in ("test_set", "population"):
-        assert evaluate(linear(), BATCHES, Gaussian(0.1), trials=3, metric=zero, about=about).interval.half_width > 0

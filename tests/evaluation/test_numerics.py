@@ -23,7 +23,7 @@ PROGRAM = """
 import os, pickle, sys
 import torch
 from torch import backends
-from samson.evaluation.executors.numerics import Numerics
+from samson.evaluation import Numerics
 
 
 def in_a_new_process(work):
