@@ -19,7 +19,6 @@ import torch
 from samson.evaluation import (
     METRICS,
     Kept,
-    Numerics,
     Ray,
     Serial,
     Task,
@@ -85,22 +84,6 @@ def test_a_run_left_halfway_ends_after_the_groups_of_its_program() -> None:
     assert list(next(rounds)) == [0]
     torch.distributed.destroy_process_group()
     rounds.close()
-
-
-def test_workers_take_over_the_settings_of_the_driver() -> None:
-    def settings() -> tuple[Any, ...]:
-        return torch.get_default_dtype(), torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")
-
-    model, x = torch.nn.Linear(5, 3), make_batch(torch.float32)[0]
-    before, exact = settings(), model(x)
-    with torch.autocast("cpu", torch.bfloat16):
-        driver, coarse = Numerics.here("cpu"), model(x)
-    assert not torch.equal(coarse.float(), exact)
-    with driver.held():
-        assert torch.equal(model(x), coarse)
-    assert settings() == before
-    with pytest.raises(RuntimeError, match="torch 1.0, but one has"), replace(driver, torch_version="1.0").held():
-        pass
 
 
 class WorkerCrashedError(Exception):
@@ -247,13 +230,10 @@ def test_a_batch_is_sent_without_what_it_was_cut_from(fake: Callable[..., FakeRa
         assert x.stride() == own_x.stride()  # the order of sums, so the bits of results, follows it
 
 
-def test_lost_trials_are_run_again(fake: Callable[..., FakeRay]) -> None:
+def test_lost_trials_are_run_again_and_those_that_always_kill_their_worker_named(fake: Callable[..., FakeRay]) -> None:
     cluster, task = fake(loses={3: 1, 5: 2}), make_task()
     assert run(Ray(), task) == run(Serial(), task)
     assert Counter(cluster.begun) == Counter(range(11)) + Counter({3: 1, 5: 2})
-
-
-def test_trials_that_always_kill_their_worker_are_named(fake: Callable[..., FakeRay]) -> None:
     cluster = fake(loses={5: 99})
     with pytest.raises(RuntimeError, match=r"Trials \[4, 5\] were lost with their worker 3 times.* WorkerCrashedError"):
         run(Ray(chunk=2), make_task())
@@ -283,31 +263,14 @@ def test_an_interrupt_ends_what_was_started(fake: Callable[..., FakeRay], connec
     assert cluster.connected == connected
 
 
-def test_what_a_cluster_finished_is_kept(fake: Callable[..., FakeRay], tmp_path: Path) -> None:
-    def rows(cluster: FakeRay) -> Iterator[Any]:
-        assert not cluster.begun
-        return Kept(tmp_path, Ray()).run(make_task(), range(11))
-
-    first = rows(fake())
-    for _ in range(4):
-        next(first)
-    first.close()
-    kept = {int(path.stem) for path in tmp_path.rglob("*.npy")}
-    assert kept > set(range(4))  # also what was there before its turn
-    cluster = fake()
-    assert list(map(bits, rows(cluster))) == run(Serial(), make_task())
-    assert set(cluster.begun) == set(range(11)) - kept
-    connected = fake(connected=False)
-    list(rows(connected))
-    assert not connected.started, "nothing is left to run"
-
-
 def test_ray_is_started_once_where_it_is_asked_for(
     fake: Callable[..., FakeRay], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     for address, started in ((None, {"address": "local", "include_dashboard": False}), ("a:1", {"address": "a:1"})):
         cluster, executor, task = fake(connected=False), Ray(address=address), make_task()
+        assert run(executor, task, count=0) == []
+        assert not cluster.started
         assert run(executor, task) == run(executor, task)
         assert cluster.started == [started]
         executor.close()

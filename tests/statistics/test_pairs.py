@@ -178,18 +178,6 @@ def test_unequal_numbers_of_seeds_are_not_paired() -> None:
     assert (found.unit, found.common_seeds) == ("training seeds", False)
 
 
-def test_intervals_over_seeds_hold_the_truth_where_those_over_chips_do_not() -> None:
-    """Seeds with a spread of their own: 400 comparisons with 3 seeds and 20 chips."""
-    rng, held = np.random.default_rng(0), []
-    for _ in range(400):
-        table = 0.8 + rng.normal(0, 0.03, (3, 1)) + rng.normal(0, 0.02, (3, 20))
-        found = paired(table, table)
-        held.append([i.low <= 0.8 <= i.high for i in (found.mean("ours", over=over) for over in ("seeds", "chips"))])
-    over_seeds, over_chips = np.mean(held, axis=0)
-    assert 0.917 < over_seeds < 0.983  # .95 and three standard errors
-    assert over_chips < 0.5
-
-
 def test_differences_of_three_levels_cover_and_pooling_does_not() -> None:
     rng, inside, pooled = np.random.default_rng(5), [], []
     stds = {(0,): 0.5, (1,): 0.4, (2,): 0.5, (0, 1): 0.3, (0, 2): 0.5, (1, 2): 0.5, (0, 1, 2): 1.0}
