@@ -214,9 +214,12 @@ DIFFERENT: dict[str, Callable[[int], dict]] = {
     "a first batch": lambda rank: {"data": (DATA[0].roll(rank, 0), DATA[1])},
     "the seed": lambda rank: {"seed": rank},
     "the trials": lambda rank: {"trials": 4 + rank},
+    "a noise": lambda rank: {"noise": Gaussian(0.1) if rank else NOISE},
+    "a metric": lambda rank: {"metric": "top5" if rank else "accuracy"},
     "a layout": lambda rank: {"layout": Layout(64, channels_last=rank > 0)},
     "autocast": lambda rank: {"autocast": "bfloat16" if rank else None},
     "read_block": lambda rank: {"read_block": 10 if rank else None},
+    "time_s": lambda rank: {"time_s": 86_400.0 if rank else None},
 }
 
 

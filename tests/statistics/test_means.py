@@ -77,8 +77,8 @@ def test_the_interval_covers_a_known_truth(count: int, name: str) -> None:
 
 def test_what_chips_have_in_common_cancels_in_pairs() -> None:
     rng = np.random.default_rng(1)
-    chip = rng.normal(0, 0.05, 20)
-    a, b = ((level + chip + rng.normal(0, 0.01, 20)).tolist() for level in (0.82, 0.8))
+    chip = rng.normal(0, 0.05, 200)
+    a, b = ((level + chip + rng.normal(0, 0.01, 200)).tolist() for level in (0.82, 0.8))
     found = paired_interval(a, b)
     assert found == mean_interval([x - y for x, y in zip(a, b, strict=True)])
     assert found.half_width < mean_interval(a).half_width / 2

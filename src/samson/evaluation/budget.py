@@ -111,8 +111,8 @@ def noise_budget(
         """What is limited, for each chip: the drop, or whether it is too large."""
         if level not in found:
             setting["executor"] = executor.named(repr(level))
-            tell = None if progress is None else partial(progress, level)
-            found[level] = evaluate(model, data, family(level), trials=trials, progress=tell, **setting)
+            of_level = None if progress is None else partial(progress, level)
+            found[level] = evaluate(model, data, family(level), trials=trials, progress=of_level, **setting)
         drops = sign * (clean - np.asarray(found[level].trials))
         return drops if criterion == "mean" else drops > max_drop + ROUNDING
 

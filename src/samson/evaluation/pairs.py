@@ -74,9 +74,9 @@ def compare(
     executor = setting.pop("executor", None) or Serial()
     results: dict[str, tuple[Evaluation, ...]] = {}
     for name, of_method in networks.items():
-        tell = None if progress is None else partial(progress, name)
+        named = None if progress is None else partial(progress, name)
         for number, model in enumerate(of_method):
             setting["executor"] = executor.named(f"{name}-{number}")
-            found = evaluate(model, data, noise, trials=trials, about=about, progress=tell, **setting)
+            found = evaluate(model, data, noise, trials=trials, about=about, progress=named, **setting)
             results[name] = (*results.get(name, ()), found)
     return Paired(results, shapes, about)

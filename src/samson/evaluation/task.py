@@ -14,8 +14,7 @@ from torch.utils._pytree import tree_map
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import Metric
 from samson.evaluation.scoring import Scores, device_of, scores
-from samson.noise import Chip, WeightNoise, deploy, reestimated_norms
-from samson.noise.periphery import Periphery
+from samson.noise import Chip, Periphery, WeightNoise, deploy, reestimated_norms
 from samson.noise.selection import Select
 
 

@@ -17,7 +17,15 @@ import torch.distributed as dist
 from torch import nn
 
 from samson.evaluation.executors.base import Executor, Finished, on_its_own
-from samson.evaluation.executors.exchange import as_bytes, digest, digest_of, from_bytes, gathered, shared_from_first
+from samson.evaluation.executors.exchange import (
+    as_bytes,
+    digest,
+    digest_of,
+    from_bytes,
+    gathered,
+    plain,
+    shared_from_first,
+)
 from samson.evaluation.task import Task
 
 T = TypeVar("T")
@@ -165,9 +173,12 @@ def _facts(task: Task, numbers: Sequence[int]) -> bytes:
         "a first batch": digest_of(islice(task.batches, 1)),
         "the seed": task.seed,
         "the trials": list(numbers),
+        "a noise": plain(task.noise),
+        "a metric": plain(task.metric),
         "a layout": vars(task.layout),
         "autocast": task.autocast,
         "read_block": task.read_block,
+        "time_s": task.time_s,
         "threads": torch.get_num_threads(),
         "a device": parameter.device.type,
         "torch": torch.__version__,
