@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +127,7 @@ def repeatable(data: Examples) -> Examples:
     return list(data) if isinstance(data, Iterator) else data
 
 
-def is_pair(data: object) -> Any:
+def is_pair(data: object) -> TypeGuard[tuple[Tensor, Tensor]]:
     """Whether the data are a tuple of two whole tensors."""
     return isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
 

@@ -1,11 +1,9 @@
 """Evaluation over ranks: the bits of one process, and no rank that waits for one that failed."""
 
+import json
 import sys
-import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import pytest
@@ -13,7 +11,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from samson.evaluation import (
     Evaluation,
@@ -24,16 +21,15 @@ from samson.evaluation import (
     Torchrun,
     compare,
     evaluate,
-    layout,
+    noise_budget,
     sensitivity,
 )
-from samson.evaluation.executors import kept, torchrun
-from samson.evaluation.task import Task
-from samson.noise import ReRAM
+from samson.noise import Gaussian, ReRAM
 from tests.conftest import equal, make_batch, make_model, snapshot
 from tests.distributed import harness
 from tests.distributed.evaluate_tasks import Watching
 from tests.distributed.harness import Checks, everywhere, main
+from tests.evaluation.cases import answers
 
 check = Checks()
 DATA = make_batch(torch.float32, size=150)
@@ -46,14 +42,9 @@ SETTINGS: dict[str, dict] = {
     "betting": {"precision": 0.15, "max_trials": 60, "stopping": "betting"},
     "population": {"trials": 5, "about": "population", "metric": "cross-entropy"},
     "read_block": {"trials": 4, "read_block": 40},
-    "lower precision": {"trials": 6, "layout": Layout(64, autocast="bfloat16")},
+    "lower precision": {"trials": 6, "autocast": "bfloat16"},
     "data-set metric": {"trials": 3, "metric": "perplexity"},
 }
-
-
-def answers(result: Evaluation) -> tuple[object, ...]:
-    table = result.examples
-    return result.trials, None if table is None else (table.packed.dtype, table.packed.tobytes()), str(result)
 
 
 def make() -> nn.Module:
@@ -99,74 +90,25 @@ if sys.platform == "linux":
 
 
 @check.add
-def a_comparison_is_that_of_one_process() -> None:
+def each_question_is_that_of_one_process_and_goes_on_from_its_folder() -> None:
     models = {"a": [make(), make_model(torch.float32, 4)], "b": [make_model(torch.float32, seed) for seed in (5, 6)]}
-    spread, alone = (
-        compare(models, DATA, NOISE, trials=5, layout=LAYOUT, executor=executor) for executor in (Torchrun(), None)
-    )
-    assert str(spread.difference("a", "b")) == str(alone.difference("a", "b"))
-    for name, found in spread.models.items():
-        assert [answers(e) for e in found] == [answers(e) for e in alone.models[name]]
 
+    def ask(executor: Executor | None) -> list[str]:
+        setting = {"layout": LAYOUT, "executor": executor}
+        compared = compare(models, DATA, NOISE, trials=5, **setting)
+        budget = noise_budget(make(), DATA, Gaussian, 0.1, 0.4, trials=3, levels=2, refinements=1, **setting)
+        ranked = sensitivity(make(), DATA, NOISE, trials=3, max_drop=0.5, **setting)
+        every = [e for found in (*compared.models.values(), budget.evaluations.values()) for e in found]
+        return [*map(str, (compared.difference("a", "b"), budget, ranked, ranked.rows)), *map(str, map(answers, every))]
 
-@check.add
-def a_split_by_seeds_of_ranks_would_be_noticed() -> None:
-    def spread(seed: int) -> Evaluation:
-        return evaluate(make(), DATA, NOISE, trials=6, layout=LAYOUT, seed=seed, executor=Torchrun())
-
-    alone = evaluate(make(), DATA, NOISE, trials=6, layout=LAYOUT)
-    with patch.object(torchrun, "_facts", lambda *_: b"{}"):
-        assert answers(spread(0)) == answers(alone)
-        assert answers(spread(dist.get_rank())) != answers(alone)
-    with pytest.raises(ValueError, match="rank 1 has the seed 1, and rank 0 0"):
-        spread(dist.get_rank())
-
-
-@check.add
-def the_rows_of_every_layer_are_those_of_one_process() -> None:
-    spread, alone = (
-        sensitivity(make(), DATA, NOISE, trials=3, reuse=False, layout=LAYOUT, executor=executor)
-        for executor in (Torchrun(), None)
-    )
-    assert spread.rows == alone.rows
-    assert spread.noisy == alone.noisy
-
-
-@check.add
-def the_layout_is_found_by_the_first_rank_alone() -> None:
-    asked = []
-
-    def find(*_: object, **mode: object) -> Layout:
-        assert mode == {"autocast": None, "compiled": False}
-        asked.append(dist.get_rank())
-        return Layout(batch_size=32 + dist.get_rank())
-
-    with patch.object(torchrun, "find_layout", find):
-        assert evaluate(make(), DATA, NOISE, trials=2, executor=Torchrun()).layout == Layout(32)
-        paired = compare({"a": make(), "b": make()}, DATA, NOISE, trials=2, executor=Torchrun())
-        assert {e.layout for of_method in paired.models.values() for e in of_method} == {Layout(32)}
-    assert asked == [0, 0] * (dist.get_rank() == 0)
-    # A forward pass of replicas would wait for the other ranks; so would one of a sharded model.
-    layout._FOUND.clear()
-    evaluate(DistributedDataParallel(make()), DATA, NOISE, trials=2, executor=Torchrun())
-    # Layouts that are given must be the same.
-    given = Layout(batch_size=32 + dist.get_rank())
-    quickly(
-        lambda: evaluate(make(), DATA, NOISE, trials=2, layout=given, executor=Torchrun()),
-        ValueError,
-        "rank 1 has a first batch",
-    )
-
-
-@check.add
-def an_error_while_the_first_rank_finds_the_layout_is_raised_on_all() -> None:
-    with patch.object(torchrun, "find_layout", side_effect=ValueError("no layout")):
-        quickly(
-            lambda: evaluate(make(), DATA, NOISE, trials=2, executor=Torchrun()),
-            RuntimeError,
-            "What rank 0 does for all failed on rank 0: ValueError: no layout",
-        )
-    assert len(evaluate(make(), DATA, NOISE, trials=2, executor=Torchrun()).trials) == 2
+    alone = ask(None)
+    assert ask(Torchrun()) == alone
+    kept = Kept(harness.folder / "questions", Torchrun())
+    assert ask(kept) == alone
+    saved = {path: path.stat().st_mtime_ns for path in sorted(harness.folder.glob("questions/*/*.npy"))}
+    assert ask(kept) == alone
+    assert saved == {path: path.stat().st_mtime_ns for path in sorted(harness.folder.glob("questions/*/*.npy"))}
+    assert len(saved) > 4 * 5 + 2 * 3
 
 
 @check.add
@@ -192,8 +134,15 @@ def an_interrupted_evaluation_goes_on_from_the_folder_of_the_first_rank() -> Non
     assert watching.begun() == dict.fromkeys(range(4, 7), 1)  # both trials of a round were kept
     assert answers(resumed) == answers(evaluate(make(), DATA, NOISE, trials=7, layout=resumed.layout))
     assert len(set(everywhere(resumed.trials))) == 1
-    with patch.object(Task, "__call__", side_effect=AssertionError("nothing is left to run")):
-        assert answers(run(Kept(own, Torchrun()))) == answers(resumed)
+    again = Watching(Torchrun(), harness.folder / "resumed again")
+    assert answers(run(Kept(own, again))) == answers(resumed)
+    assert not again.begun()
+    if dist.get_rank() == 0:
+        facts = json.loads((own / "manifest.json").read_text())["facts"]
+        (own / "manifest.json").write_text(json.dumps({"facts": facts | {"seed": "9"}, "version": 2}))
+    everywhere_the_same(
+        lambda: run(Kept(own, Torchrun())), RuntimeError, "holds trials of another evaluation; different: seed"
+    )
 
 
 @check.add
@@ -201,7 +150,7 @@ def keeping_a_round_makes_no_group_of_its_own() -> None:
     made = []
     for trials in (2, 8):
         executor = Kept(harness.folder / f"{trials} trials", Torchrun())
-        with patch.object(torchrun.dist, "new_group", wraps=dist.new_group) as new_group:
+        with patch.object(dist, "new_group", wraps=dist.new_group) as new_group:
             evaluate(make(), DATA, NOISE, trials=trials, layout=LAYOUT, executor=executor)
         made.append(new_group.call_count)
     assert made[0] == made[1] > 0
@@ -209,12 +158,13 @@ def keeping_a_round_makes_no_group_of_its_own() -> None:
 
 @check.add
 def an_error_while_the_first_rank_writes_is_raised_on_all() -> None:
-    with patch.object(kept, "replace_file", side_effect=OSError("the disk is full")):
-        quickly(
-            lambda: evaluate(make(), DATA, NOISE, trials=2, executor=Kept(harness.folder / "full", Torchrun())),
-            RuntimeError,
-            "failed on rank 0: OSError: the disk is full",
-        )
+    own = harness.folder / f"full on rank {dist.get_rank()}"
+    (own / "1.npy").mkdir(parents=True)  # where a file is to be
+    everywhere_the_same(
+        lambda: evaluate(make(), DATA, NOISE, trials=2, executor=Kept(own, Torchrun())),
+        RuntimeError,
+        "What rank 0 does for all failed on rank 0: ",
+    )
 
 
 @check.add
@@ -225,31 +175,31 @@ def replicas_count_with_the_buffers_of_the_first_rank() -> None:
         model.train()(make_batch(torch.float32, seed=rank)[0])
         return model
 
+    def measured(model: nn.Module, executor: Executor | None = None) -> Evaluation:
+        return evaluate(model, DATA, NOISE, trials=5, metric="cross-entropy", layout=LAYOUT, executor=executor)
+
     ddp = DistributedDataParallel(make())
     trained(ddp.module, dist.get_rank())
     before = snapshot(ddp.module)
     assert len(set(everywhere(float(before["1.running_mean"].sum())))) == 2
-    alone = evaluate(trained(make(), 0), DATA, NOISE, trials=5, layout=LAYOUT)
+    alone, of_the_other = (measured(trained(make(), rank)) for rank in (0, 1))
     # Two ranks and five trials: a forward pass that communicates would wait for ever in the last round.
-    assert answers(evaluate(ddp, DATA, NOISE, trials=5, layout=LAYOUT, executor=Torchrun())) == answers(alone)
+    assert answers(measured(ddp, Torchrun())) == answers(alone)
     assert equal(snapshot(ddp.module), before)
-    with patch.object(torchrun, "_buffers", lambda *_: nullcontext()):
-        assert answers(evaluate(ddp, DATA, NOISE, trials=5, layout=LAYOUT, executor=Torchrun())) != answers(alone)
+    assert all(mine != theirs for mine, theirs in zip(of_the_other.trials, alone.trials, strict=True))
 
 
-def quickly(run: Callable[[], object], error: type[Exception], message: str) -> None:
-    """It fails on every rank with the same words, long before any timeout."""
-    start = time.perf_counter()
+def everywhere_the_same(run: Callable[[], object], error: type[Exception], message: str) -> None:
+    """It fails on every rank with the same words; one that waited for another would end by torchrun's limit."""
     with pytest.raises(error, match=message) as caught:
         run()
-    assert time.perf_counter() - start < 20
     assert len(set(everywhere(str(caught.value)))) == 1
 
 
 @check.add
 def an_error_on_one_rank_is_raised_on_all() -> None:
     watching = Watching(Torchrun(), harness.folder / "fails", fails=3)
-    quickly(
+    everywhere_the_same(
         lambda: evaluate(make(), DATA, NOISE, trials=20, layout=LAYOUT, executor=watching),
         RuntimeError,
         "Trial 3 failed on rank 1: ValueError: trial 3 is bad",
@@ -259,46 +209,44 @@ def an_error_on_one_rank_is_raised_on_all() -> None:
     assert len(evaluate(make(), DATA, NOISE, trials=3, layout=LAYOUT, executor=Torchrun()).trials) == 3
 
 
-@check.add
-def ranks_are_compared_also_where_everything_is_kept() -> None:
-    with TemporaryDirectory() as folder:
-        executor = Kept(folder, Torchrun())
-        evaluate(make(), DATA, NOISE, trials=4, layout=LAYOUT, executor=executor)
-        other = make_model(torch.float32, seed=dist.get_rank())
-        for model, trials, words in (
-            (other, 4, "rank 1 has parameters"),
-            (make(), 4 + dist.get_rank(), "rank 1 has the trials"),
-        ):
-            quickly(
-                lambda m=model, n=trials: evaluate(m, DATA, NOISE, trials=n, layout=LAYOUT, executor=executor),
-                ValueError,
-                words,
-            )
+DIFFERENT: dict[str, Callable[[int], dict]] = {
+    "parameters": lambda rank: {"model": make_model(torch.float32, seed=rank)},
+    "a first batch": lambda rank: {"data": (DATA[0].roll(rank, 0), DATA[1])},
+    "the seed": lambda rank: {"seed": rank},
+    "the trials": lambda rank: {"trials": 4 + rank},
+    "a noise": lambda rank: {"noise": Gaussian(0.1) if rank else NOISE},
+    "a metric": lambda rank: {"metric": "top5" if rank else "accuracy"},
+    "a layout": lambda rank: {"layout": Layout(64, channels_last=rank > 0)},
+    "autocast": lambda rank: {"autocast": "bfloat16" if rank else None},
+    "read_block": lambda rank: {"read_block": 10 if rank else None},
+    "time_s": lambda rank: {"time_s": 86_400.0 if rank else None},
+}
 
 
-@check.add
-def ranks_that_evaluate_different_things_are_told() -> None:
-    other = make_model(torch.float32, seed=dist.get_rank())
-    quickly(
-        lambda: evaluate(other, DATA, NOISE, trials=4, layout=LAYOUT, executor=Torchrun()),
-        ValueError,
-        "rank 1 has parameters",
-    )
-    dataset = TensorDataset(*DATA)
-    loader = DataLoader(dataset, 64, sampler=DistributedSampler(dataset, shuffle=False))
-    quickly(lambda: evaluate(make(), loader, NOISE, trials=4, executor=Torchrun()), ValueError, "no DistributedSampler")
+@check.for_each(DIFFERENT)
+def ranks_that_evaluate_different_things_are_an_error(name: str) -> None:
+    """Also where all trials are saved, so that there is nothing to run."""
+    same = {"model": make(), "data": DATA, "noise": NOISE, "trials": 4, "layout": LAYOUT}
+    kept = Kept(harness.folder / f"different {name}", Torchrun())
+    evaluate(**same, executor=kept)
+    for executor in (Torchrun(), kept):
+        everywhere_the_same(
+            lambda e=executor: evaluate(**same | DIFFERENT[name](dist.get_rank()), executor=e),
+            ValueError,
+            f"rank 1 has {name} .* give all of the data to each rank",
+        )
 
 
 @check.add
 def sharded_models_are_refused() -> None:
     from torch.distributed.fsdp import fully_shard
 
-    quickly(
+    everywhere_the_same(
         lambda: evaluate(fully_shard(make()), DATA, NOISE, trials=4, executor=Torchrun()),
         ValueError,
         "must be whole in every process",
     )
-    quickly(
+    everywhere_the_same(
         lambda: evaluate(fully_shard(make()), DATA, NOISE, executor=Kept(harness.folder / "sharded")),
         ValueError,
         "must be whole in every process",

@@ -7,12 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from torch import nn
-
-from samson.evaluation import Executor, Layout
-from samson.evaluation.data import Data
-from samson.evaluation.scoring import Scores
-from samson.evaluation.task import Task
+from samson.evaluation import Executor, Scores, Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +72,8 @@ class Watching(Executor):
             self.task = Watched(**whole, folder=self.folder, **self.settings)
         return self.executor.finished(self.task, numbers)
 
-    def agree(self, find: Callable[[], object]) -> object:
-        return self.executor.agree(find)
-
-    def layout(self, model: nn.Module, data: Data, **mode: object) -> Layout:
-        return self.executor.layout(model, data, **mode)
+    def broadcast(self, compute: Callable[[], object]) -> object:
+        return self.executor.broadcast(compute)
 
     def begun(self) -> dict[int, int]:
         """How often each trial was begun."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from samson.evaluation import Evaluation, Kept, Progress, Ray, Serial, evaluate
+from samson.evaluation import Evaluation, Ray, Serial, evaluate
 from tests.distributed.evaluate_checks import DATA, LAYOUT, NOISE, make
 from tests.distributed.evaluate_tasks import Watching
 
@@ -50,21 +50,6 @@ def a_worker_is_killed() -> dict[str, Any]:
     }
 
 
-def several_looks_in_chunks() -> dict[str, Any]:
-    arguments = {"precision": 0.004, "max_trials": 40, "trials": None, "read_block": 40}
-    result, alone = measured(Ray(chunk=4), **arguments), measured(Serial(), **arguments)
-    return {"same": answers(result) == answers(alone), "trials": len(alone.trials)}
-
-
-def an_error_in_a_trial() -> dict[str, Any]:
-    watching = Watching(Ray(), folder / "fails", fails=2)
-    try:
-        measured(watching)
-    except ValueError as error:
-        return {"error": str(error), "begun": watching.begun()}
-    return {}
-
-
 def an_interrupt(ray: Any) -> dict[str, Any]:
     """By Ctrl-C, while trials run."""
     watching = Watching(Ray(), folder / "interrupt", seconds=3.0)
@@ -82,23 +67,6 @@ def an_interrupt(ray: Any) -> dict[str, Any]:
         time.sleep(4.0)
         after = watching.ended(), len(watching.begun())
         return {"before": before, "after": after, "still connected": ray.is_initialized()}
-    return {}
-
-
-def an_interrupted_run_goes_on() -> dict[str, Any]:
-    first, second = (Watching(Ray(), folder / name) for name in ("before", "after"))
-
-    def stop(state: Progress) -> None:
-        if state.done == 4:
-            raise KeyboardInterrupt
-
-    try:
-        measured(Kept(folder / "kept", first), progress=stop)
-    except KeyboardInterrupt:
-        kept = sorted(int(path.stem) for path in (folder / "kept").rglob("*.npy"))
-        result = measured(Kept(folder / "kept", second))
-        same = answers(result) == answers(measured(Serial()))
-        return {"same": same, "kept": kept, "begun": sorted(map(int, second.begun()))}
     return {}
 
 
@@ -124,10 +92,7 @@ def main() -> None:
     ray.init(address=cluster.address, _node_ip_address=LOOPBACK, log_to_driver=False)
     found = {
         "a killed worker": a_worker_is_killed(),
-        "looks": several_looks_in_chunks(),
-        "an error": an_error_in_a_trial(),
         "an interrupt": an_interrupt(ray),
-        "a resumed run": an_interrupted_run_goes_on(),
         "a lost node": a_node_is_lost(ray),
     }
     (folder / "found.json").write_text(json.dumps(found))

@@ -69,21 +69,10 @@ def test_a_cluster_of_two_nodes(tmp_path: Path) -> None:
     assert worker["processes"] >= 2
     assert worker["done"] == list(range(1, 13))
 
-    assert found["looks"]["same"]
-    assert found["looks"]["trials"] > 10
-
-    assert found["an error"]["error"] == "trial 2 is bad"
-    assert found["an error"]["begun"]["2"] == 1
-
     interrupt = found["an interrupt"]
     assert interrupt["before"][0] < interrupt["before"][1], "trials were in flight"
     assert interrupt["after"] == interrupt["before"]
     assert interrupt["still connected"], "what it did not start, it does not end"
-
-    resumed = found["a resumed run"]
-    assert resumed["same"]
-    assert set(range(4)) <= set(resumed["kept"]) <= set(range(12)), "what was shown is kept, and what came besides"
-    assert resumed["begun"] == sorted(set(range(12)) - set(resumed["kept"]))
 
     node = found["a lost node"]
     assert node["same"]

@@ -1,8 +1,8 @@
-"""Trials that are kept: an evaluation that was interrupted goes on, with the bits of one that never was."""
+"""Trials in a folder: an evaluation that was interrupted goes on, with the bits of one that never was."""
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,67 +15,80 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from samson.evaluation import (
     METRICS,
-    Batched,
     Evaluation,
     Executor,
     Kept,
     Layout,
     Progress,
     Serial,
+    Task,
     compare,
     evaluate,
-    layout,
     noise_budget,
     sensitivity,
 )
-from samson.evaluation.executors import identity, kept
-from samson.evaluation.executors.exchange import as_bytes
-from samson.evaluation.task import Task
 from samson.noise import PCM, Gaussian, preset
-from tests.conftest import make_batch, make_model
+from tests.evaluation.cases import DATA, LAYOUT, NOISE, Counting, answers, passes
 
-PASSES: Counter[str] = Counter()
-"""How often a model was run: outside the model, whose attributes are part of what it is."""
-DATA = make_batch(torch.float32, size=60)
-LAYOUT = Layout(batch_size=25)
-NOISE = Gaussian(0.3)
+KEYWORDS: dict[str, Any] = {"layout": LAYOUT, "trials": 4}
 
 
-class Counting(nn.Module):
-    """A model whose passes are counted."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        self.inner = make_model(torch.float32, seed)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        PASSES["all"] += 1
-        return self.inner(x)
+def measured(**more: Any) -> Evaluation:
+    return evaluate(Counting(), DATA, NOISE, **KEYWORDS | more)
 
 
-@pytest.fixture(autouse=True)
-def _from_zero() -> None:
-    PASSES.clear()
+RIGHT = DATA[0], Counting().eval()(DATA[0]).argmax(1)
 
 
-def passes() -> int:
-    """Forward passes since the last time."""
-    return PASSES.pop("all", 0)
+def ranked(**more: Any) -> Any:
+    """With `max_drop`, one layer is chosen: four chips rank, four choose and four confirm."""
+    return sensitivity(Counting(), RIGHT, NOISE, **KEYWORDS, **more)
 
 
-def answers(result: Evaluation) -> tuple[Any, ...]:
-    table = result.examples
-    return result.trials, None if table is None else (table.packed.dtype, table.packed.tobytes()), str(result)
+ASK: dict[str, tuple[Callable[..., Any], int]] = {
+    "evaluate": (measured, 3),
+    "examples and readings": (lambda **k: measured(metric="cross-entropy", about="population", read_block=20, **k), 3),
+    "a data-set metric": (lambda **k: measured(metric="perplexity", **k), 3),
+    "looks": (lambda **k: measured(trials=None, precision=0.0003, max_trials=40, **k), 13),
+    "bets": (lambda **k: measured(trials=None, precision=0.2, max_trials=40, stopping="betting", **k), 13),
+    "a whole chip": (
+        lambda **k: evaluate(Counting(), DATA, preset("standard-hwa"), norm_data=DATA, **KEYWORDS, **k),
+        3,
+    ),
+    "compare": (
+        lambda **k: compare({"a/b": Counting(), "c": [Counting(1), Counting(2)]}, DATA, NOISE, **KEYWORDS, **k),
+        6,
+    ),
+    "noise_budget": (
+        lambda **k: noise_budget(Counting(), DATA, Gaussian, 0.01, 1.0, max_drop=0.05, refinements=2, **KEYWORDS, **k),
+        6,
+    ),
+    "sensitivity": (ranked, 3),
+    "sensitivity, choosing": (lambda **k: ranked(max_drop=0.2, **k), 6),
+    "sensitivity, confirming": (lambda **k: ranked(max_drop=0.2, **k), 10),
+}
+"""A question, and after how many chips it is interrupted."""
 
 
-def interrupted_after(chips: int, error: type[BaseException]) -> Callable[..., None]:
-    """Progress that stops it; of `compare` and `noise_budget` too."""
+def said(found: Any) -> list[Any]:
+    """All that a result says, bit for bit."""
+    if hasattr(found, "models"):
+        return [str(found.difference("a/b", "c")), *(answers(e) for of in found.models.values() for e in of)]
+    if hasattr(found, "evaluations"):
+        return [str(found), *((level, answers(e)) for level, e in found.evaluations.items())]
+    if hasattr(found, "rows"):
+        return [str(found), found.noisy, found.rows, found.suggestion]  # a dataclass of numbers and names
+    return [answers(found)]
+
+
+def interrupted_after(chips: int) -> Callable[..., None]:
+    """Progress that is interrupted."""
     seen = []
 
     def progress(*arguments: object) -> None:
         seen.append(arguments)
         if len(seen) == chips:
-            raise error("stopped")
+            raise KeyboardInterrupt
 
     return progress
 
@@ -84,245 +97,196 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.npy"))}
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {"trials": 5},
-        {"trials": 5, "metric": "cross-entropy", "about": "population", "read_block": 20},
-        {"trials": 5, "metric": "perplexity"},
-        {"precision": 0.0003, "max_trials": 40},
-    ],
-    ids=str,
-)
-def test_an_interrupted_evaluation_goes_on(tmp_path: Path, setting: dict[str, Any], error: type[BaseException]) -> None:
-    def run(**more: Any) -> Evaluation:
-        return evaluate(Counting(), DATA, NOISE, seed=3, layout=LAYOUT, **setting, **more)
-
-    alone = run()
-    chips = len(alone.trials)
-    a_chip = passes() // chips
-    with pytest.raises(error, match="stopped"):
-        run(executor=Kept(tmp_path), progress=interrupted_after(3, error))
-    assert passes() == 3 * a_chip
-    assert len(files(tmp_path)) == 3
-    states: list[Progress] = []
-    resumed = run(executor=Kept(tmp_path), progress=states.append)
-    assert passes() == (chips - 3) * a_chip
-    assert answers(resumed) == answers(alone)
-    assert [state.done for state in states] == list(range(1, chips + 1))
-    assert answers(run(executor=Kept(tmp_path))) == answers(alone)
-    assert not passes()
-    assert len(set(alone.trials)) > 1
-    assert chips == setting.get("trials", 40), "several looks with `precision`"
+@pytest.mark.parametrize("question", ASK)
+def test_every_question_can_be_interrupted(tmp_path: Path, question: str) -> None:
+    ask, chips = ASK[question]
+    whole, folder = tmp_path / "whole", tmp_path / "interrupted"
+    passes()
+    expected = said(ask())
+    everything = passes()
+    assert said(ask(executor=Kept(whole))) == expected
+    assert passes() == everything
+    with pytest.raises(KeyboardInterrupt):
+        ask(executor=Kept(folder), progress=interrupted_after(chips))
+    first, saved = passes(), files(folder)
+    assert len(saved) == chips
+    assert said(ask(executor=Kept(folder))) == expected
+    second = passes()
+    assert said(ask(executor=Kept(folder))) == expected
+    clean = passes()  # the value without noise is no trial
+    assert first + second == everything + clean
+    assert clean == (0 if question in list(ASK)[:7] else 3)
+    assert files(folder) == files(whole)
+    assert saved.items() < files(folder).items()
 
 
 def test_more_trials_begin_with_those_that_are_there(tmp_path: Path) -> None:
-    def run(trials: int, **more: Any) -> Evaluation:
-        return evaluate(Counting(), DATA, NOISE, trials=trials, layout=LAYOUT, **more)
-
-    five = run(5, executor=Kept(tmp_path))
-    a_chip = passes() // 5
-    ten = run(10, executor=Kept(tmp_path))
-    assert passes() == 5 * a_chip
-    assert ten.trials[:5] == five.trials
-    assert answers(run(5, executor=Kept(tmp_path))) == answers(five)
-    assert not passes()
-    assert answers(ten) == answers(run(10))
-
-
-def compared(**more: Any) -> Any:
-    return compare({"a": Counting(), "b": [Counting(1)]}, DATA, NOISE, trials=4, **more)
-
-
-def budgeted(**more: Any) -> Any:
-    return noise_budget(Counting(), DATA, Gaussian, 0.01, 1.0, max_drop=0.05, trials=4, refinements=2, **more)
-
-
-def ranked(**more: Any) -> Any:
-    return sensitivity(Counting(), DATA, NOISE, trials=4, reuse=False, **more)
-
-
-def digital(progress: Callable[..., None] | None = None, **more: Any) -> Any:
-    return ranked(progress=progress, **more).keep_digital(0.02, progress=progress)
-
-
-def in_a_periphery(**more: Any) -> Any:
-    return evaluate(Counting(), DATA, preset("standard-hwa"), trials=4, norm_data=DATA, **more)
-
-
-def said(found: Any) -> list[Any]:
-    """All that a result says, bit for bit."""
-    if hasattr(found, "models"):
-        return [str(found.difference("a", "b")), *(answers(e) for of in found.models.values() for e in of)]
-    if hasattr(found, "evaluations"):
-        return [str(found), *((level, answers(e)) for level, e in found.evaluations.items())]
-    if hasattr(found, "rows"):
-        return [str(found), found.noisy, found.rows]
-    return [str(found), *(answers(found) if isinstance(found, Evaluation) else ())]
-
-
-@pytest.mark.parametrize(
-    ("ask", "chips"), [(compared, 6), (budgeted, 6), (ranked, 3), (digital, 6), (in_a_periphery, 3)]
-)
-def test_every_question_can_be_interrupted(tmp_path: Path, ask: Callable[..., Any], chips: int) -> None:
-    expected = said(ask(layout=LAYOUT))
-    whole, folder = tmp_path / "whole", tmp_path / "interrupted"
+    states: list[Progress] = []
+    four = measured(executor=Kept(tmp_path))
     passes()
-    assert said(ask(layout=LAYOUT, executor=Kept(whole))) == expected
-    everything = passes()
-    with pytest.raises(KeyboardInterrupt):
-        ask(layout=LAYOUT, executor=Kept(folder), progress=interrupted_after(chips, KeyboardInterrupt))
-    first, kept_first = passes(), files(folder)
-    assert len(kept_first) == chips
-    assert said(ask(layout=LAYOUT, executor=Kept(folder))) == expected
-    second = passes()
-    assert said(ask(layout=LAYOUT, executor=Kept(folder))) == expected
-    clean = passes()  # the value without noise is no trial
-    assert first + second == everything + clean
-    assert files(folder) == files(whole)
-    assert kept_first.items() < files(folder).items()
+    ten = measured(trials=10, executor=Kept(tmp_path), progress=states.append)
+    assert passes() == 6 * 3
+    assert [state.done for state in states] == list(range(1, 11))
+    assert answers(measured(executor=Kept(tmp_path))) == answers(four)
+    assert not passes()
+    assert answers(ten) == answers(measured(trials=10))
+    assert len(set(ten.trials)) > 1
 
 
 def make_task(**changes: Any) -> Task:
-    task = Task(Counting(), LAYOUT.batches(DATA), NOISE, METRICS["accuracy"], layout=LAYOUT)
-    return replace(task, **changes)
+    return replace(Task(Counting(), LAYOUT.batches(DATA), NOISE, METRICS["accuracy"], layout=LAYOUT), **changes)
 
 
-def other_weights() -> Counting:
+def changed(edit: Callable[[Counting], None]) -> Counting:
     model = Counting()
     with torch.no_grad():
-        model.inner[4].bias[0].add_(1e-7)
+        edit(model)
     return model
 
 
-def other_statistics() -> Counting:
-    model = Counting()
-    model.inner[1].running_var[0].add_(1e-6)
-    return model
-
-
-CHANGES: dict[str, Callable[[], dict[str, Any]]] = {
-    "weights": lambda: {"model": other_weights()},
-    "a buffer": lambda: {"model": other_statistics()},
-    "a class of a layer": lambda: {"model": nn.Sequential(Counting(), nn.Identity())},
-    "a constant of the noise": lambda: {"noise": Gaussian(0.3 + 1e-12)},
-    "the noise": lambda: {"noise": PCM()},
-    "the seed": lambda: {"seed": 1},
-    "an input": lambda: {"batches": LAYOUT.batches((DATA[0] + torch.eye(60)[0, :, None, None] * 1e-6, DATA[1]))},
-    "a target": lambda: {"batches": LAYOUT.batches((DATA[0], DATA[1].roll(1)))},
-    "the order": lambda: {"batches": LAYOUT.batches((DATA[0].flip(0), DATA[1].flip(0)))},
-    "the batch size": lambda: {"batches": Layout(batch_size=20).batches(DATA)},
-    "channels_last": lambda: {"layout": Layout(25, channels_last=True)},
-    "a lower precision": lambda: {"layout": Layout(25, autocast="bfloat16")},
-    "the metric": lambda: {"metric": METRICS["top5"]},
-    "a function of the same name": lambda: {
-        "metric": replace(METRICS["accuracy"], score=lambda output, targets: output.argmax(1) != targets)
-    },
-    "the selection": lambda: {"select": "inner.4"},
-    "read_block": lambda: {"read_block": 30},
-    "time_s": lambda: {"time_s": 1.0},
-    "a periphery": lambda: {"periphery": preset("standard-hwa").periphery},
-    "norm_data": lambda: {"norm_batches": LAYOUT.batches(DATA)},
+X, Y = DATA
+CHANGES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
+    "a weight": ("model", lambda: {"model": changed(lambda m: m.inner[4].bias[0].add_(1e-7))}),
+    "a buffer": ("model", lambda: {"model": changed(lambda m: m.inner[1].running_var[0].add_(1e-6))}),
+    "a name": ("model, select", lambda: {"model": nn.Sequential(Counting())}),
+    "a constant of the noise": ("noise", lambda: {"noise": Gaussian(0.3 + 1e-12)}),
+    "the noise": ("noise", lambda: {"noise": PCM()}),
+    "the seed": ("seed", lambda: {"seed": 1}),
+    "an input": ("batches", lambda: {"batches": LAYOUT.batches((X + torch.eye(60)[0, :, None, None] * 1e-6, Y))}),
+    "a target": ("batches", lambda: {"batches": LAYOUT.batches((X, Y.roll(1)))}),
+    "the order": ("batches", lambda: {"batches": LAYOUT.batches((X.flip(0), Y.flip(0)))}),
+    "the batch size": ("batches", lambda: {"batches": Layout(20).batches(DATA)}),
+    "the layout": ("layout", lambda: {"layout": Layout(25, channels_last=True)}),
+    "the metric": ("metric", lambda: {"metric": METRICS["top5"]}),
+    "the selection": ("select", lambda: {"select": "inner.4"}),
+    "the block of a reading": ("read_block", lambda: {"read_block": 30}),
+    "the time": ("time_s", lambda: {"time_s": 1.0}),
+    "the periphery": ("periphery", lambda: {"periphery": preset("standard-hwa").periphery}),
+    "data for norms": ("norm_batches", lambda: {"norm_batches": LAYOUT.batches(DATA)}),
+    "the precision": ("autocast", lambda: {"autocast": "bfloat16"}),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_decides_a_trial_is_known(tmp_path: Path, change: str) -> None:
-    def run(task: Task) -> list[bytes]:
-        return [as_bytes(scores) for scores in Kept(tmp_path).run(task, range(2))]
-
-    first = run(make_task())
-    passes()
-    assert run(make_task()) == first
-    assert not passes(), "the same again is known"
-    changed = make_task(**CHANGES[change]())
-    found = run(changed)
-    assert passes(), "what is kept is not for this task"
-    assert found == [as_bytes(scores) for scores in Serial().run(changed, range(2))]
-
-
-@pytest.mark.parametrize(
-    ("where", "name", "value"),
-    [
-        (torch, "__version__", "9.9"),
-        (identity, "_processor", lambda: "another"),
-        (torch.backends.cpu, "get_cpu_capability", lambda: "AVX1024"),
-        (identity.samson, "__version__", "9.9"),
-        (identity, "_source", lambda: "another"),
-        (torch, "get_num_threads", lambda: 7),
-        (torch, "get_float32_matmul_precision", lambda: "medium"),
-        *((torch.backends.mkldnn, name, value) for name, value in (("enabled", False), ("deterministic", True))),
-        *((torch.backends.cudnn, name, True) for name in ("benchmark", "deterministic")),
-        *((torch.backends.cudnn, name, False) for name in ("enabled", "allow_tf32")),
-        *((torch.backends.cuda, f"{way}_sdp_enabled", lambda: False) for way in ("flash", "mem_efficient", "math")),
-        (torch.backends.cuda, "preferred_linalg_library", lambda: "magma"),
-        (torch.backends.mha, "get_fastpath_enabled", lambda: False),
-        (torch.nn.modules.module, "_global_forward_hooks", {0: torch.add}),
-        (torch.nn.modules.module, "_global_forward_pre_hooks", {0: torch.add}),
-    ],
-)
-def test_where_it_runs_is_known(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, value: Any) -> None:
-    def key() -> tuple[str, ...]:
-        identity._machine.cache_clear()
-        return tuple(fact.fingerprint for fact in identity.facts_of(make_task()).values())
-
-    before = key()
-    assert key() == before
-    with monkeypatch.context() as patched:
-        patched.setattr(where, name, value)
-        assert key() != before
-    assert key() == before
-
-
-def test_a_change_that_was_not_looked_for_would_give_wrong_trials(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The tests above can fail: with a key that is blind for the seed, another seed's trials are taken."""
-    facts_of = identity.facts_of
-    monkeypatch.setattr(kept, "facts_of", lambda task: {k: v for k, v in facts_of(task).items() if k != "seed"})
-    one, other = make_task(), make_task(seed=1)
-    rows = list(map(as_bytes, Kept(tmp_path).run(one, range(2))))
-    assert list(map(as_bytes, Kept(tmp_path).run(other, range(2)))) == rows
-    assert list(map(as_bytes, Serial().run(other, range(2)))) != rows
-
-
-def truncated(content: bytes) -> bytes:
-    return content[:-1]
-
-
-def one_bit(content: bytes) -> bytes:
-    return content[:140] + bytes([content[140] ^ 1]) + content[141:]
-
-
-@pytest.mark.parametrize("damage", [truncated, one_bit, lambda _: b"", lambda _: b"\x80\x04.", lambda _: bytes(200)])
-def test_a_damaged_file_is_not_trusted(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    task = make_task()
-    expected = list(map(as_bytes, Kept(tmp_path).run(task, range(3))))
+def test_another_evaluation_is_refused_by_what_differs(tmp_path: Path, change: str) -> None:
+    name, make = CHANGES[change]
+    list(Kept(tmp_path).run(make_task(), range(2)))
     before = files(tmp_path)
-    path = next(tmp_path.rglob("1.npy"))
-    path.write_bytes(damage(path.read_bytes()))
-    assert files(tmp_path) != before
     passes()
-    assert list(map(as_bytes, Kept(tmp_path).run(make_task(), range(3)))) == expected
-    assert passes() == 3  # one trial of three batches
+    with pytest.raises(ValueError, match=rf"holds trials of another evaluation; different: {name}\. Give another"):
+        list(Kept(tmp_path).run(make_task(**make()), range(2)))
+    assert not passes()
+    list(Kept(tmp_path).run(make_task(), range(2)))  # the same again, in a model of its own, is known
+    assert not passes()
     assert files(tmp_path) == before
 
 
-def test_a_file_is_of_one_trial_of_one_task_and_can_be_read_by_numpy(tmp_path: Path) -> None:
-    rows = list(Kept(tmp_path).run(make_task(), range(2)))
-    folder = next(tmp_path.glob("*/task.json")).parent
-    for number, row in enumerate(rows):
-        np.testing.assert_array_equal(np.load(folder / f"{number}.npy", allow_pickle=False), row)
-    said = json.loads((folder / "task.json").read_text())
-    assert said["noise"].startswith("Gaussian(sigma=0.3, per='layer') [")
-    assert said["on_chip"].startswith("('inner.0.weight', 'inner.4.weight') [")
-    (folder / "1.npy").write_bytes((folder / "0.npy").read_bytes())
-    other = make_task(seed=1)
-    list(Kept(tmp_path).run(other, range(1)))
+@pytest.mark.parametrize(
+    ("name", "where", "value"),
+    [
+        ("samson", "samson.__version__", "9.9"),
+        ("process.torch_version", "torch.__version__", "9.9"),
+        ("process.threads", "torch.get_num_threads", lambda: 7),
+        ("process.deterministic", "torch.are_deterministic_algorithms_enabled", lambda: True),
+        ("process.matmul_precision", "torch.get_float32_matmul_precision", lambda: "medium"),
+        ("machine", "platform.machine", lambda: "another"),
+    ],
+)
+def test_another_machine_or_setting_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, where: str, value: Any
+) -> None:
+    list(Kept(tmp_path).run(make_task(), range(2)))
+    monkeypatch.setattr(where, value)
+    with pytest.raises(ValueError, match=rf"different: {name}\."):
+        list(Kept(tmp_path).run(make_task(), range(2)))
+
+
+def test_a_block_of_autocast_or_another_question_is_refused(tmp_path: Path) -> None:
+    list(Kept(tmp_path).run(make_task(), range(2)))
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(ValueError, match=r"different: process\.autocast\. Give another"),
+    ):
+        list(Kept(tmp_path).run(make_task(), range(2)))
+    ranked(executor=Kept(tmp_path / "ranked"))
+    with pytest.raises(ValueError, match=r"different: batches, layers, kind\. Give another"):
+        measured(executor=Kept(tmp_path / "ranked" / "layers"))
+
+
+def test_data_count_by_their_bits_whatever_holds_them(tmp_path: Path) -> None:
+    class Holder(dict[str, Any]):
+        """A mapping that torch does not look into, and that shows only the ends of large tensors."""
+
+    def held(targets: torch.Tensor) -> list[Holder]:
+        return [Holder(input=x, labels=y) for x, y in LAYOUT.batches((DATA[0], targets))]
+
+    class Keyed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = Counting()
+
+        def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
+            return self.model(input)
+
+    def run(data: Any, folder: str, model: nn.Module) -> Evaluation:
+        state = torch.get_rng_state()
+        found = evaluate(model, data, NOISE, trials=2, executor=Kept(tmp_path / folder))
+        assert torch.equal(torch.get_rng_state(), state)
+        return found
+
+    first = run(held(DATA[1]), "held", Keyed())
     passes()
-    assert as_bytes(list(Kept(tmp_path).run(make_task(), range(2)))[1]) == as_bytes(rows[1])
-    assert passes() == 3
+    assert run([dict(batch) for batch in held(DATA[1])], "held", Keyed()).trials == first.trials
+    assert not passes()
+    with pytest.raises(ValueError, match="different: batches"):
+        run(held((DATA[1] + 1) % 3), "held", Keyed())
+    loader = DataLoader(TensorDataset(*DATA), batch_size=25, shuffle=True)
+    model = Counting()
+    torch.manual_seed(3)
+    shuffled = run(loader, "shuffled", model)
+    assert run(list(loader), "in another order", model).trials == shuffled.trials  # accuracy does not see the order
+    torch.manual_seed(3)
+    passes()
+    assert run(loader, "shuffled", model).trials == shuffled.trials
+    assert not passes(), "the same global state gives the same order"
+    torch.manual_seed(4)
+    with pytest.raises(ValueError, match="different: batches"):
+        run(loader, "shuffled", model)
+
+
+def test_the_manifest_and_the_files_can_be_read_without_samson(tmp_path: Path) -> None:
+    rows = list(Kept(tmp_path).run(make_task(), range(2)))
+    for number, row in enumerate(rows):
+        np.testing.assert_array_equal(np.load(tmp_path / f"{number}.npy", allow_pickle=False), row)
+    facts = json.loads((tmp_path / "manifest.json").read_text())["facts"]
+    assert facts["noise"] == "Gaussian(sigma=0.3, per='layer')"
+    assert facts["select"] == "['inner.0.weight', 'inner.4.weight']"
+    assert " at 0x" not in str(facts)
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"facts": {}, "version": 2, "more": 1}', b'{"facts": 3, "version": 2}'])
+def test_a_manifest_that_is_damaged_or_gone_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Its trials could be of anything."""
+    list(Kept(tmp_path).run(make_task(), range(2)))
+    path = tmp_path / "manifest.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"`folder` .*manifest\.json.*Delete it, or give another one"):
+        list(Kept(tmp_path).run(make_task(), range(2)))
+    path.unlink()
+    with pytest.raises(ValueError, match=r"holds trials without the manifest\.json"):
+        list(Kept(tmp_path).run(make_task(seed=1), range(1)))
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b[20:], lambda b: bytes(200)])
+def test_a_damaged_file_is_run_again(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    list(Kept(tmp_path).run(make_task(), range(3)))
+    before = files(tmp_path)
+    (tmp_path / "1.npy").write_bytes(damage(before["1.npy"]))
+    assert files(tmp_path) != before
+    passes()
+    list(Kept(tmp_path).run(make_task(), range(3)))
+    assert passes() == 3  # one trial of three batches
+    assert files(tmp_path) == before
 
 
 def test_an_interruption_while_writing_leaves_whole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,110 +301,50 @@ def test_an_interruption_while_writing_leaves_whole_files(tmp_path: Path, monkey
     monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(KeyboardInterrupt):
         next(rows)
-    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"0.npy", "task.json"}
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"0.npy", "manifest.json"}
 
 
-def test_the_layout_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Timings of another process would choose another layout, with which no trial is known."""
-    searches: list[int] = []
-
-    def other_each_time(*_: object) -> Layout:
-        searches.append(20 + len(searches))
-        return Layout(batch_size=searches[-1])
-
-    monkeypatch.setattr(layout, "_timed", other_each_time)
-
-    def in_another_process(**more: Any) -> Evaluation:
-        monkeypatch.setattr(layout, "_FOUND", {})
-        return evaluate(Counting(), DATA, NOISE, trials=3, **more)
-
-    assert in_another_process().layout != in_another_process().layout
-    first = in_another_process(executor=Kept(tmp_path))
-    passes()
-    again = in_another_process(executor=Kept(tmp_path))
-    assert answers(again) == answers(first)
-    assert again.layout == first.layout == Layout(22)
-    assert not passes()
-    assert len(searches) == 3
-    assert in_another_process(executor=Kept(tmp_path), layout=LAYOUT).layout == LAYOUT
-    assert passes(), "what is asked for wins"
-    path = next((tmp_path / "layouts").iterdir())
-    path.write_text("{")
-    assert in_another_process(executor=Kept(tmp_path)).layout == Layout(23)
-    assert in_another_process(executor=Kept(tmp_path)).layout == Layout(23)
-
-    monkeypatch.setattr(layout, "_FOUND", {})
-    compared(executor=Kept(tmp_path / "compared"))
-    passes()
-    monkeypatch.setattr(layout, "_FOUND", {})
-    compared(executor=Kept(tmp_path / "compared"))
-    assert not passes()
-
-
-def loader(**settings: Any) -> DataLoader:
-    return DataLoader(TensorDataset(*DATA), batch_size=25, **settings)
-
-
-def test_data_in_batches_are_known_again(tmp_path: Path) -> None:
-    def run(data: Any, seed: int = 0) -> Evaluation:
-        torch.manual_seed(seed)
-        model = Counting()
-        torch.manual_seed(seed)
-        state = torch.get_rng_state()
-        result = evaluate(model, data, NOISE, trials=3, executor=Kept(tmp_path))
-        assert torch.equal(torch.get_rng_state(), state)
-        return result
-
-    plain = run(loader())
-    passes()
-    assert answers(run(list(loader()))) == answers(plain)
-    assert answers(run(iter(list(loader())))) == answers(plain)
-    assert not passes()
-    shuffled = run(loader(shuffle=True))
-    assert passes(), "another order"
-    assert answers(run(loader(shuffle=True))) == answers(shuffled)
-    assert not passes(), "the same global state gives the same order"
-    run(loader(shuffle=True), seed=1)
-    assert passes()
-    own = loader(shuffle=True, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match="`data` must come the same each time .* Use shuffle=False"):
-        run(own)
-    assert not passes()
-
-
-def test_what_cannot_be_kept_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("x")
-    with pytest.raises(ValueError, match="`folder` must be a folder, or not be there yet, got the file"):
-        Kept(path)
+def test_each_part_has_a_folder_of_its_own_whatever_its_name(tmp_path: Path) -> None:
+    long = "x" * 300
+    names = ["a/b", "a\\b", "..", "a%2Fb", "é", "0.1", long, long + "y", long + "z", ""]
+    folders = [Kept(tmp_path).named(name).folder for name in names]
+    assert len({str(folder).casefold() for folder in folders}) == len(names)
+    assert all(folder.parent == tmp_path and len(folder.name) < 100 for folder in folders)
+    assert all(folder.resolve().parent == tmp_path for folder in folders)
+    for folder in folders:
+        folder.mkdir()
+    assert Kept(tmp_path).named(long).folder == folders[names.index(long)]
+    assert Serial().named("a") == Serial()  # where nothing is saved, names do not matter
+    inner = Order()
+    assert Kept(tmp_path, inner).named("0.1").executor is inner
 
 
 class Order(Executor):
-    """An executor that notes what it is asked for."""
+    """An executor that notes what it is asked for; what comes last is there first."""
 
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
 
-    def finished(self, task: Task, numbers: Any) -> Iterator[Any]:
-        """What comes last is there first."""
+    def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Any]:
         self.asked.append(list(numbers))
         return Serial().finished(task, numbers[::-1])
 
 
 def test_only_what_is_missing_is_asked_for_and_all_comes_in_order(tmp_path: Path) -> None:
-    expected = list(map(as_bytes, Serial().run(make_task(), range(6))))
+    expected = [row.tolist() for row in Serial().run(make_task(), range(6))]
     list(Kept(tmp_path).run(make_task(), [4, 1]))
     inner = Order()
-    assert list(map(as_bytes, Kept(tmp_path, inner).run(make_task(), range(6)))) == expected
-    assert list(map(as_bytes, Kept(tmp_path, inner).run(make_task(), [5, 0, 3]))) == [expected[n] for n in (5, 0, 3)]
+    assert [row.tolist() for row in Kept(tmp_path, inner).run(make_task(), range(6))] == expected
+    again = Kept(tmp_path, inner).run(make_task(), [5, 0, 3])
+    assert [row.tolist() for row in again] == [expected[n] for n in (5, 0, 3)]
     assert inner.asked == [[0, 2, 3, 5], []]
 
 
-def test_chips_at_once_are_kept_apart_from_those_alone(tmp_path: Path) -> None:
-    """They round in another way, and another number at once may too."""
-    setting: dict[str, Any] = {"metric": "cross-entropy", "layout": LAYOUT, "trials": 4}
-    for executor in (Serial(), Batched(chips=4), Batched(chips=2)):
-        evaluate(Counting(), DATA, NOISE, executor=Kept(tmp_path, executor), **setting)
-        assert passes() > 0
-        evaluate(Counting(), DATA, NOISE, executor=Kept(tmp_path, executor), **setting)
-        assert passes() == 0
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="`folder` must be a folder, or not be there yet, got the file"):
+        Kept(tmp_path / "file")
+    broken = make_task(model=changed(lambda m: m.inner[4].weight.fill_(math.nan)), metric=METRICS["cross-entropy"])
+    with pytest.raises(ValueError, match="must be finite"):
+        list(Kept(tmp_path / "new").run(broken, range(2)))
+    assert not files(tmp_path)

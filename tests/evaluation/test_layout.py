@@ -1,53 +1,53 @@
-"""The layout that is found: the fastest by a clock of the test's own, once for each model and shape of data."""
+"""Layouts: a default that no timing decides, and a search that finds the fastest by a clock of the test's own."""
 
-from types import SimpleNamespace
+import subprocess
+import sys
+from itertools import chain, repeat
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from samson.evaluation import Layout, evaluate, layout
-from samson.evaluation.layout import CPU_SIZES, find_layout
-from samson.evaluation.scoring import accuracy
+from samson.evaluation import Layout, evaluate, find_layout
 from samson.noise import Gaussian
 
+SIZES = (25, 50, 100, 200)
 SMALL, MIDDLE, LARGE = (0.0, 1.0), (2.5, 0.001), (1.0, 0.0)
 """Seconds a call, and for the square of the batch size; a pass is fastest with the square root of the ratio."""
 
 
 class Clock:
-    """A clock that only `Timed` moves on, with how long the next calls are held up."""
+    """What `time.perf_counter` says: only `Timed` moves it on."""
 
     def __init__(self) -> None:
-        self.now, self.delays = 0.0, list[float]()
+        self.now = 0.0
 
-    def perf_counter(self) -> float:
-        """What `time.perf_counter` would say."""
+    def __call__(self) -> float:
         return self.now
 
 
 class Timed(nn.Module):
-    """A convolution that takes a known time."""
+    """A convolution that takes a known time, and is held up at some calls."""
 
     def __init__(self, clock: Clock, costs: tuple[float, float], fast_order: torch.memory_format) -> None:
         super().__init__()
         self.layer, self.clock, self.costs, self.fast_order = nn.Conv2d(3, 4, 2), clock, costs, fast_order
-        self.calls = 0
+        self.calls, self.delays = 0, repeat(0.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         call, square = self.costs
         seconds = call + square * len(x) ** 2
         self.clock.now += seconds if x.is_contiguous(memory_format=self.fast_order) else 3 * seconds
-        self.clock.now += self.clock.delays.pop(0) if self.clock.delays else 0.0
+        self.clock.now += next(self.delays)
         return self.layer(x).flatten(1)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     ours = Clock()
-    monkeypatch.setattr(layout, "time", SimpleNamespace(perf_counter=ours.perf_counter))
-    monkeypatch.setattr(layout, "_FOUND", {})
+    monkeypatch.setattr("time.perf_counter", ours)
     return ours
 
 
@@ -57,7 +57,7 @@ def data(size: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(("costs", "size"), [(SMALL, CPU_SIZES[0]), (LARGE, CPU_SIZES[-1]), (MIDDLE, 50)])
+@pytest.mark.parametrize(("costs", "size"), [(SMALL, 25), (LARGE, 200), (MIDDLE, 50)])
 def test_the_fastest_is_found(clock: Clock, costs: tuple[float, float], size: int, order: torch.memory_format) -> None:
     expected = Layout(size, channels_last=order == torch.channels_last)
     assert find_layout(Timed(clock, costs, order), data()) == expected
@@ -65,62 +65,89 @@ def test_the_fastest_is_found(clock: Clock, costs: tuple[float, float], size: in
 
 def test_a_busy_moment_does_not_decide(clock: Clock) -> None:
     model = Timed(clock, SMALL, torch.channels_last)
-    calls = [-(-CPU_SIZES[-1] // size) for size in CPU_SIZES]
-    orders = 2 * layout.ROUNDS * calls[len(CPU_SIZES) // 2]
-    clock.delays = [1e6] + [0.0] * (orders - 1) + [1e6]  # the first call of both searches
-    assert find_layout(model, data()) == Layout(CPU_SIZES[0], channels_last=True)
-    assert model.calls == orders + layout.ROUNDS * sum(calls)
-    assert not clock.delays
+    orders = 2 * 2 * 2  # two orders, two rounds, two batches of 100
+    model.delays = chain([1e6], repeat(0.0, orders - 1), [1e6], repeat(0.0))  # the first call of both searches
+    assert find_layout(model, data()) == Layout(25, channels_last=True)
+    assert model.calls == orders + 2 * sum(200 // size for size in SIZES)
 
 
-def test_it_is_found_once_and_is_in_the_result(clock: Clock) -> None:
-    model = Timed(clock, SMALL, torch.channels_last)
-    first = evaluate(model, data(), Gaussian(0.3), trials=2)
-    assert first.layout == Layout(CPU_SIZES[0], channels_last=True)
-    before, clock.delays = model.calls, []
-    model.costs = LARGE  # what would be found now is another one
-    again = evaluate(model, data(), Gaussian(0.3), trials=2, seed=1)
-    assert again.layout == first.layout
-    assert model.calls - before == 2 * 400 // CPU_SIZES[0]  # two chips, and no search
-    given = evaluate(model, data(), Gaussian(0.3), trials=2, layout=first.layout)
-    assert given.trials == first.trials
+def test_a_search_leaves_the_model_as_it_was_and_data_in_batches_as_they_come() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(75, 64), nn.BatchNorm1d(64)).train()
+    before = model[2].running_mean.clone()
+    assert find_layout(model, data(30)) == Layout(25)
+    assert torch.equal(model[2].running_mean, before)
+    assert model.training
+    assert find_layout(model, [data(30)]) == find_layout(model, TensorDataset(*data(30))) == Layout(None)
 
 
-def test_another_model_shape_or_number_of_threads_is_timed_anew(clock: Clock) -> None:
-    model = Timed(clock, SMALL, torch.channels_last)
+PROGRAM = """
+import torch
+from torch import nn
+from samson.evaluation import Layout, evaluate
+from samson.noise import Gaussian
 
-    def searches(of: torch.Tensor) -> bool:
-        before = model.calls
-        find_layout(model, (of, torch.zeros(len(of), dtype=torch.int64)))
-        return model.calls > before
-
-    x = data()[0]
-    assert searches(x)
-    assert not searches(x)
-    assert not searches(x[:300])  # more than the largest batch both times
-    assert searches(x[:30])
-    assert searches(x[..., :4])
-    model.to(memory_format=torch.channels_last)
-    assert searches(x)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(threads + 1)
-    try:
-        assert searches(x)
-    finally:
-        torch.set_num_threads(threads)
+torch.set_num_threads(1)
+torch.manual_seed(0)
+x, y = torch.randn(120, 3, 6, 6), torch.randint(4, (120,))
+model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4))
+found = evaluate(model, (x, y), Gaussian(0.3), trials=3, metric="cross-entropy")
+assert found.layout == Layout.of(model, (x, y))
+print(found.layout, found.trials)
+"""
 
 
-def test_images_are_put_in_order_once() -> None:
+def test_the_default_is_the_same_in_every_process() -> None:
+    """And so are the bits of results; a search would time anew."""
+    said = [
+        subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert said[0] == said[1]
+    assert said[0].startswith("Layout(batch_size=50, channels_last=True) (")
+
+
+def test_the_default_follows_the_model_and_the_form_of_the_data() -> None:
+    images, rows = data(30), (torch.randn(30, 4), torch.zeros(30))
+    assert Layout.of(nn.Sequential(nn.Conv2d(3, 4, 2)), images) == Layout(50, channels_last=True)
+    assert Layout.of(nn.Conv1d(4, 2, 1), rows) == Layout(50)
+    assert Layout.of(nn.Linear(4, 2), rows) == Layout.of(nn.Linear(5, 2), images) == Layout(256)
+    assert Layout.of(nn.Conv2d(3, 4, 2).to("meta"), images) == Layout(256)  # on another device than a CPU
+    for given in ([images], DataLoader(TensorDataset(*images), 7), TensorDataset(*images)):
+        assert Layout.of(nn.Conv2d(3, 4, 2), given) == Layout(None)
+
+
+def test_the_layout_changes_how_and_not_what() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(200, 64)).double()
+    x, y = data(40)
+    seen: list[tuple[int, bool]] = []
+    model[0].register_forward_pre_hook(
+        lambda _, args: seen.append((len(args[0]), args[0].is_contiguous(memory_format=torch.channels_last)))
+    )
+    trials = []
+    for layout, parts in (
+        (Layout(16), {(16, False), (8, False)}),
+        (Layout(25, channels_last=True), {(25, True), (15, True)}),
+        (None, {(40, True)}),
+    ):
+        seen.clear()
+        found = evaluate(model, (x.double(), y), Gaussian(0.3), trials=2, layout=layout)
+        trials.append(found.trials)
+        assert set(seen) == parts
+        assert found.layout == layout or layout is None
+    assert len(set(trials)) == 1
+    with pytest.raises(ValueError, match="`batch_size` must be ≥ 1"):
+        Layout(0)
+
+
+def test_images_are_put_in_order_once_in_memory_of_their_own() -> None:
     x, y = data(60)
-    x_before = x.clone()
+    before = x.clone()
     batches = list(Layout(25, channels_last=True).batches((x, y)))
     assert [len(part) for part, _ in batches] == [25, 25, 10]
     assert len({part.untyped_storage().data_ptr() for part, _ in batches}) == 1
     assert all(part.is_contiguous(memory_format=torch.channels_last) for part, _ in batches)
     assert torch.equal(torch.cat([part for part, _ in batches]), x)
     assert x.is_contiguous()
-    assert torch.equal(x, x_before)
-    plain = next(iter(Layout(25).batches((x, y))))[0]
-    assert plain.data_ptr() == x.data_ptr()  # no copy without need
-    model = nn.Sequential(nn.Conv2d(3, 4, 2), nn.Flatten())
-    assert accuracy(model, batches) == accuracy(model, [(x, y)])
+    assert torch.equal(x, before)
+    assert next(iter(Layout(25).batches((x, y))))[0].data_ptr() == x.data_ptr()  # no copy without need

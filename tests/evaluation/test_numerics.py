@@ -2,6 +2,12 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from samson.evaluation import Numerics
 
 CHANGES = (
     "backends.mkldnn.enabled = False",
@@ -23,7 +29,7 @@ PROGRAM = """
 import os, pickle, sys
 import torch
 from torch import backends
-from samson.evaluation.executors.numerics import Numerics
+from samson.evaluation import Numerics
 
 
 def in_a_new_process(work):
@@ -50,6 +56,19 @@ for change in sys.argv[1:]:
     set_there = in_a_new_process(driver)
     print(set_there != fresh, in_a_new_process(worker) == set_there)
 """
+
+
+def test_a_worker_computes_within_the_drivers_block_of_autocast() -> None:
+    model, x = torch.nn.Linear(5, 3), torch.randn(4, 5)
+    exact = model(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        driver, coarse = Numerics.here("cpu"), model(x)
+    assert not torch.equal(coarse.float(), exact)
+    with driver.held():
+        assert torch.equal(model(x), coarse)
+    assert torch.equal(model(x), exact)
+    with pytest.raises(RuntimeError, match="torch 1.0, but one has"), replace(driver, torch_version="1.0").held():
+        pass
 
 
 def test_a_new_worker_has_the_settings_of_its_driver() -> None:

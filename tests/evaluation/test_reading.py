@@ -1,30 +1,37 @@
 """Readings within an evaluation: one for each block of examples, whatever the batches; and selections."""
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import nn
 
-from samson.evaluation import compare, evaluate
-from samson.noise import PCM, Gaussian, deploy, reestimated_norms
-from samson.noise.periphery import Periphery
-from tests.conftest import equal, make_model, snapshot
-from tests.noise.test_chip import Reading
+from samson.evaluation import evaluate
+from samson.noise import PCM, Periphery, State, WeightNoise, deploy, reestimated_norms
+from tests.conftest import equal, make_batch, make_model, snapshot
 
 EXAMPLES, BLOCK = 53, 10
 
 
-def data() -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return (
-        torch.randn(EXAMPLES, 2, 5, generator=generator, dtype=torch.float64),
-        torch.randint(3, (EXAMPLES,), generator=generator),
-    )
+DATA = make_batch(size=EXAMPLES)
+NOISY = Periphery(output_noise=5.0)
+
+
+@dataclass(frozen=True)
+class Reading(WeightNoise):
+    """Programming and each reading leave their own mark, and drift by half an hour."""
+
+    def program(self, weight: torch.Tensor, generator: torch.Generator) -> State:
+        return {"w": weight + torch.randn(weight.shape, generator=generator, dtype=weight.dtype)}
+
+    def read(self, state: State, time_s: float | None, generator: torch.Generator) -> torch.Tensor:
+        noise = torch.randn(state["w"].shape, generator=generator, dtype=state["w"].dtype)
+        return state["w"] * 0.5 ** ((time_s or 0.0) / 1800) + noise
 
 
 def by_hand(model: nn.Module, trial: int, block: int) -> float:
-    x, y = data()
+    x, y = DATA
     model.eval()
     right = 0
     for number, start in enumerate(range(0, EXAMPLES, block)):
@@ -36,7 +43,7 @@ def by_hand(model: nn.Module, trial: int, block: int) -> float:
 
 @pytest.mark.parametrize("batch", [1, 7, 10, 16, 53])
 def test_a_reading_for_each_block_whatever_the_batches(batch: int) -> None:
-    model, (x, y) = make_model(), data()
+    model, (x, y) = make_model(), DATA
     before, state = snapshot(model), torch.get_rng_state()
     batches = list(zip(x.split(batch), y.split(batch), strict=True))
     result = evaluate(model, batches, Reading(), trials=4, read_block=BLOCK)
@@ -51,38 +58,32 @@ def test_a_reading_for_each_block_whatever_the_batches(batch: int) -> None:
 
 def test_one_reading_is_the_default_and_that_of_one_large_block() -> None:
     model = make_model()
-    whole = evaluate(model, data(), Reading(), trials=3)
+    whole = evaluate(model, DATA, Reading(), trials=3)
     assert whole.trials == tuple(by_hand(model, trial, EXAMPLES) for trial in range(3))
-    assert whole.trials == evaluate(model, data(), Reading(), trials=3, read_block=1000).trials
+    assert whole.trials == evaluate(model, DATA, Reading(), trials=3, read_block=1000).trials
 
 
-def test_a_selection_is_passed_on() -> None:
-    model = make_model()
-    both, last = (evaluate(model, data(), Gaussian(2.0), trials=5, select=s).trials for s in (None, nn.Linear))
-    assert both != last
-    paired = compare({"a": model, "b": make_model(seed=1)}, data(), Gaussian(2.0), trials=5, select=nn.Linear)
-    assert paired.evaluations["a"].trials == last
-
-
-def test_what_is_out_of_range_is_named() -> None:
-    with pytest.raises(ValueError, match="`read_block` must be ≥ 1, or None for one reading, got 0"):
-        evaluate(make_model(), data(), Gaussian(0.1), read_block=0)
-    with pytest.raises(ValueError, match="`data` must hold at least one example"):
-        evaluate(make_model(), [], Gaussian(0.1), read_block=3)
-
-
-def test_a_periphery_is_passed_on() -> None:
-    model = make_model()
-    coarse = Periphery(output_noise=5.0)
-    plain, worse = (evaluate(model, data(), Gaussian(0.1), trials=3, periphery=p).trials for p in (None, coarse))
-    assert plain != worse
-    paired = compare({"a": model, "b": make_model(seed=1)}, data(), Gaussian(0.1), trials=3, periphery=coarse)
-    assert paired.evaluations["a"].trials == worse
+@pytest.mark.parametrize(
+    ("setting", "chip"),
+    [
+        ({"select": nn.Linear}, {"select": nn.Linear}),
+        ({"periphery": NOISY}, {"periphery": NOISY}),
+        ({"time_s": 9.0}, {}),
+    ],
+)
+def test_a_setting_is_that_of_the_chip(setting: dict[str, object], chip: dict[str, object]) -> None:
+    model, (x, y) = make_model(), DATA
+    found = evaluate(model, [DATA], Reading(), trials=3, metric="cross-entropy", **setting)
+    model.eval()
+    for trial, value in enumerate(found.trials):
+        with deploy(model, Reading(), trial=trial, **chip).at(setting.get("time_s")), torch.no_grad():
+            assert value == pytest.approx(nn.functional.cross_entropy(model(x), y).item(), rel=1e-9)
+    assert found.trials != evaluate(model, [DATA], Reading(), trials=3, metric="cross-entropy").trials
 
 
 def test_norms_are_estimated_anew_on_each_chip_at_its_time() -> None:
     model = make_model()
-    x, y = data()
+    x, y = DATA
     training = [(x[:40] + 1, y[:40])]
     before = snapshot(model)
     noise = PCM(compensation="global")
@@ -99,7 +100,3 @@ def test_norms_are_estimated_anew_on_each_chip_at_its_time() -> None:
         assert value == pytest.approx(by_hand, rel=1e-9)
     plain = evaluate(model, (x, y), noise, trials=3, time_s=3600.0, metric="cross-entropy")
     assert plain.trials != result.trials
-    other_time = evaluate(model, (x, y), noise, trials=3, time_s=1e7, metric="cross-entropy")
-    assert plain.trials != other_time.trials
-    with pytest.raises(ValueError, match="`time_s` must be ≥ 0"):
-        evaluate(model, (x, y), noise, time_s=-1.0)

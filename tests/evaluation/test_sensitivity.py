@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samson.evaluation import Progress, Sensitivity, evaluate, sensitivity
-from samson.evaluation.layers import layers_on_chip
+from samson.evaluation import Progress, Sensitivity, evaluate, layers_on_chip, sensitivity
 from samson.noise import Gaussian
+from samson.statistics import mean_interval
 
 TRIALS = 100
+EPS = float(np.finfo(np.float32).eps)
 SCALES = {"small": 0.1, "large": 2.0, "middle": 0.5}
 
 
@@ -92,25 +93,47 @@ def test_higher_is_better_has_drops_of_the_same_sign() -> None:
         assert row.gain.mean == pytest.approx(np.mean(row.others) - np.mean(found.noisy))
 
 
+def measured(digital: set[str], trials: int) -> list[float]:
+    """The errors with noise on all layers but these."""
+    rest = [name for name in (*SCALES, "nothing") if name not in digital]
+    return list(evaluate(Sum(), data(), Gaussian(0.3), trials=trials, metric="mse", select=rest).trials)
+
+
 def test_a_suggestion_is_confirmed_on_other_chips() -> None:
-    found, seen = ranked(trials=30), []
-    suggestion = found.keep_digital(0.2, progress=seen.append)
+    seen: list[Progress] = []
+    found = ranked(trials=30, max_drop=0.2, progress=seen.append)
+    suggestion = found.suggestion
     assert suggestion.digital == ("large",)  # .045 + .002 are left, of .77
-    assert suggestion.share == 0.25
-    assert suggestion.holds
-    assert suggestion.chosen.drop.mean == pytest.approx(np.mean(found.rows[0].others))
-    fresh = evaluate(Sum(), data(), Gaussian(0.3), trials=60, metric="mse", select=["small", "middle", "nothing"])
-    assert suggestion.confirmed.mean == pytest.approx(np.mean(fresh.trials[30:]))  # chips 30 to 59
+    assert (suggestion.share, suggestion.trials, suggestion.holds) == (0.25, 30, True)
+    values = measured({"large"}, 60)
+    assert suggestion.chosen.drop == mean_interval(values[:30], resolution=EPS * max(values[:30]))
+    assert suggestion.confirmed == mean_interval(values[30:], resolution=EPS * max(values[30:]))
     assert suggestion.confirmed.mean != suggestion.chosen.drop.mean
-    assert seen[-1] == Progress(30, 30, 30, None)
-    assert "confirm it on others" in str(suggestion)
+    assert [state.done for state in seen] == [*range(1, 31)] * 3  # ranked, chosen, confirmed
+    assert "confirm it on others" in str(found)
+    assert ranked(trials=30).suggestion is None
+
+
+def test_layers_are_added_until_a_set_keeps_the_limit() -> None:
+    found = ranked(trials=10, max_drop=0.01)
+    suggestion = found.suggestion
+    assert suggestion.digital == ("large", "middle")  # .0018 are left
+    by_drop = [row.name for row in found.rows]
+    by_gain = [row.name for row in sorted(found.rows, key=lambda row: -row.gain.mean)]
+    assert by_drop[0] == by_gain[0] == "large"
+    tried = [[layer.name for layer in attempt.digital] for attempt in suggestion.attempts]
+    assert tried == [[], ["large"], by_drop[:2], by_gain[:2]]
+    for attempt in suggestion.attempts:
+        values = measured({layer.name for layer in attempt.digital}, 10)
+        assert attempt.drop == mean_interval(values, resolution=EPS * max(values))
+        assert (attempt.drop.high <= 0.01) is (attempt == suggestion.chosen)
 
 
 def test_a_suggestion_may_be_empty_or_everything() -> None:
-    found = ranked(trials=5)
-    nothing = found.keep_digital(100.0)
-    assert (nothing.digital, nothing.share, nothing.chosen.drop.mean) == ((), 0.0, found.drop.mean)
-    everything = found.keep_digital(1e-30)
+    nothing = ranked(trials=5, max_drop=100.0)
+    assert (nothing.suggestion.digital, nothing.suggestion.share) == ((), 0.0)
+    assert nothing.suggestion.chosen.drop.mean == nothing.drop.mean
+    everything = ranked(trials=5, max_drop=1e-30).suggestion
     assert set(everything.digital) >= set(SCALES)
     assert everything.confirmed.high <= 1e-30
 
@@ -118,10 +141,10 @@ def test_a_suggestion_may_be_empty_or_everything() -> None:
 def test_a_limit_that_the_other_chips_do_not_confirm_is_said() -> None:
     holds = set()
     for seed in range(6):
-        found = ranked(trials=10, seed=seed)
-        suggestion = found.keep_digital(found.keep_digital(0.2).chosen.drop.high)  # just within the limit: luck
+        limit = ranked(trials=10, seed=seed, max_drop=0.2).suggestion.chosen.drop.high
+        suggestion = ranked(trials=10, seed=seed, max_drop=limit).suggestion  # just within the limit: luck
         holds.add(suggestion.holds)
-        assert suggestion.holds is (suggestion.confirmed.high <= suggestion.max_drop)
+        assert suggestion.holds is (suggestion.confirmed.high <= limit)
         assert ("NOT shown" in str(suggestion)) is not suggestion.holds
     assert holds == {True, False}
 
@@ -137,19 +160,19 @@ def test_layers_that_share_a_weight_are_one() -> None:
     assert layers_on_chip(nn.Linear(2, 2))[0].name == "weight"
 
 
-def test_bad_input_is_an_error() -> None:
-    for text, arguments in {
-        "`trials` must be at least 2": {"trials": 1},
-        "`confidence` must lie between": {"confidence": 1.0},
-        "at least 2 layers on the chip to rank, got only `large`": {"select": "large"},
-        "without noise": {"select": "absent"},
-        "Did you mean 'mse'": {"metric": "msee"},
-    }.items():
-        with pytest.raises(ValueError, match=text):
-            sensitivity(Sum(), data(), Gaussian(0.1), **arguments)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'chips'"):
-        sensitivity(Sum(), data(), Gaussian(0.1), chips=3)
-    found = ranked(trials=2)
-    for limit in (0.0, -0.1, math.inf):
-        with pytest.raises(ValueError, match="`max_drop` must be > 0"):
-            found.keep_digital(limit)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"trials": 1}, "`trials` must be at least 2"),
+        ({"confidence": 1.0}, "`confidence` must lie between"),
+        ({"select": "large"}, "at least 2 layers on the chip to rank, got only `large`"),
+        ({"select": "absent"}, "without noise"),
+        *(({"max_drop": limit}, "`max_drop` must be > 0") for limit in (0.0, -0.1, math.inf)),
+    ],
+)
+def test_bad_input_is_an_error_before_compute(arguments: dict[str, object], message: str) -> None:
+    model, runs = Sum(), []
+    model.register_forward_hook(lambda *_: runs.append(1))
+    with pytest.raises(ValueError, match=message):
+        sensitivity(model, data(), Gaussian(0.1), **arguments)
+    assert not runs

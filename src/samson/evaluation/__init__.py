@@ -6,21 +6,23 @@ from samson.evaluation.executors import (
     EXECUTORS,
     Executor,
     Kept,
+    Numerics,
     Ray,
     Serial,
     Torchrun,
     executor_name,
     executor_named,
 )
-from samson.evaluation.layers import Layer
+from samson.evaluation.layers import Layer, layers_on_chip
 from samson.evaluation.layout import Layout, find_layout
 from samson.evaluation.metrics import METRICS, DataSetMetric, ExampleMetric, MeanThen, as_metric
 from samson.evaluation.pairs import compare
 from samson.evaluation.result import Evaluation, ScoreTable
-from samson.evaluation.scoring import accuracy, device_of, scores, value_of, with_targets
+from samson.evaluation.scoring import Scores, accuracy, device_of, scores, value_of, with_targets
 from samson.evaluation.sensitivity import sensitivity
 from samson.evaluation.sensitivity_result import Attempt, LayerRow, Sensitivity, Suggestion
-from samson.evaluation.setting import PRECISIONS, Noise, Prepared, Setting, prepare, takes_setting
+from samson.evaluation.setting import PRECISIONS, Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
+from samson.evaluation.task import Task
 from samson.evaluation.trials import MAX_TRIALS, TRIALS, Progress, evaluate
 from samson.records import Interval
 from samson.statistics import Difference, Family, Paired, family
@@ -46,15 +48,18 @@ __all__ = [
     "Layout",
     "MeanThen",
     "Noise",
+    "Numerics",
     "Paired",
     "Prepared",
     "Progress",
     "Ray",
     "ScoreTable",
+    "Scores",
     "Sensitivity",
     "Serial",
     "Setting",
     "Suggestion",
+    "Task",
     "Torchrun",
     "accuracy",
     "as_metric",
@@ -65,8 +70,10 @@ __all__ = [
     "executor_named",
     "family",
     "find_layout",
+    "layers_on_chip",
     "noise_budget",
     "prepare",
+    "repeatable_setting",
     "scores",
     "sensitivity",
     "takes_setting",

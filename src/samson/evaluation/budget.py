@@ -15,7 +15,7 @@ from samson._batches import Examples, repeatable
 from samson.evaluation.budget_result import Budget, Criterion
 from samson.evaluation.result import Evaluation
 from samson.evaluation.scoring import value_of
-from samson.evaluation.setting import Noise, Setting, prepare, takes_setting
+from samson.evaluation.setting import Noise, Setting, prepare, repeatable_setting, takes_setting
 from samson.evaluation.trials import TRIALS, Progress, evaluate
 from samson.noise import BitErrors, ChipModel, DeviceNoise
 from samson.records import Interval
@@ -45,8 +45,8 @@ def noise_budget(
 
     Levels rise in equal ratios from `low` to `high`, on the same chips, until the level at which the mean just crosses
     the limit (`crossing`) is known with its interval; the budget is the largest of them up to which every one holds
-    with confidence (`samson.statistics.fixed_sequence`). Then the crossing is narrowed down by `refinements` more levels, at the ends of its
-    interval and at the estimate in turn.
+    with confidence (`samson.statistics.fixed_sequence`). Then the crossing is narrowed down by `refinements` more
+    levels, at the ends of its interval and at the estimate in turn.
 
     Where the crossing is known (`benchmarks/coverage.py`), a 95 % interval holds it in .93–.94 of 1,000 simulated
     budgets at 20 and 50 chips; that of a yield of 90 % in .90–.92 at 29 chips, .93 at 50 and .94 at 100. The
@@ -94,8 +94,7 @@ def noise_budget(
             "at that time. Leave it out, or give a family whose level is not a time."
         )
     data = repeatable(data)
-    if (norm_data := setting.get("norm_data")) is not None:
-        setting["norm_data"] = repeatable(norm_data)
+    setting = repeatable_setting(setting)
     prepared = prepare(model, data, family(low), **setting)
     metric, executor = prepared.task.metric, prepared.executor
     clean = value_of(prepared.task.clean())
@@ -112,8 +111,8 @@ def noise_budget(
         """What is limited, for each chip: the drop, or whether it is too large."""
         if level not in found:
             setting["executor"] = executor.named(repr(level))
-            tell = None if progress is None else partial(progress, level)
-            found[level] = evaluate(model, data, family(level), trials=trials, progress=tell, **setting)
+            of_level = None if progress is None else partial(progress, level)
+            found[level] = evaluate(model, data, family(level), trials=trials, progress=of_level, **setting)
         drops = sign * (clean - np.asarray(found[level].trials))
         return drops if criterion == "mean" else drops > max_drop + ROUNDING
 

@@ -78,7 +78,7 @@ def find_layout(model: nn.Module, data: Examples) -> Layout:
     if not is_pair(data):
         return Layout(None)
     device = device_of(model)
-    sizes = CPU_SIZES if device.type == "cpu" else GPU_SIZES
+    sizes: tuple[int, ...] = CPU_SIZES if device.type == "cpu" else GPU_SIZES
     sample = data[0][: max(sizes)].to(device)
     sizes = tuple(size for size in sizes if size <= len(sample)) or (len(sample),)
 

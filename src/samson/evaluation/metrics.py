@@ -134,7 +134,7 @@ def prediction(output: Any) -> Tensor:
     if not isinstance(found, Tensor):
         raise TypeError(
             f"The model must give a tensor or an output with `logits`, got {type(output).__name__}. "
-            "Use a metric of your own that takes it apart."
+            "Use a metric of your own that reads it."
         )
     return found
 

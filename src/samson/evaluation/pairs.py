@@ -11,7 +11,7 @@ from torch import nn
 from samson._batches import Examples, repeatable
 from samson.evaluation.executors import Serial
 from samson.evaluation.result import Evaluation
-from samson.evaluation.setting import Noise, Setting, prepare, takes_setting
+from samson.evaluation.setting import Noise, Setting, prepare, repeatable_setting, takes_setting
 from samson.evaluation.trials import TRIALS, Progress, evaluate
 from samson.noise import on_chip
 from samson.statistics import About, Paired
@@ -59,34 +59,24 @@ def compare(
     networks = {name: [given] if isinstance(given, nn.Module) else list(given) for name, given in models.items()}
     shapes: dict[str, object] = {}
     data = repeatable(data)
-    if (norm_data := setting.get("norm_data")) is not None:
-        setting["norm_data"] = repeatable(norm_data)
+    setting = repeatable_setting(setting)
     for name, of_method in networks.items():
         if not of_method:
             raise ValueError(f"`models` must have a model for each method, got none for {name!r}.")
-        found = [
+        on = [
             [(t.name, tuple(t.weight.shape), t.weight.device.type) for t in on_chip(model, setting.get("select"))]
             for model in of_method
         ]
-        if any(shape != found[0] for shape in found):
+        if any(shape != on[0] for shape in on):
             raise ValueError(f"`models` of one method must be of one shape, but those of {name!r} differ.")
-        shapes[name] = found[0]
+        shapes[name] = on[0]
         prepare(of_method[0], data, noise, **setting)  # whatever is wrong is said before compute starts
     executor = setting.pop("executor", None) or Serial()
     results: dict[str, tuple[Evaluation, ...]] = {}
     for name, of_method in networks.items():
-        tell = None if progress is None else partial(progress, name)
-        results[name] = tuple(
-            evaluate(
-                model,
-                data,
-                noise,
-                trials=trials,
-                about=about,
-                progress=tell,
-                executor=executor.named(f"{name}-{number}"),
-                **setting,
-            )
-            for number, model in enumerate(of_method)
-        )
+        named = None if progress is None else partial(progress, name)
+        for number, model in enumerate(of_method):
+            setting["executor"] = executor.named(f"{name}-{number}")
+            found = evaluate(model, data, noise, trials=trials, about=about, progress=named, **setting)
+            results[name] = (*results.get(name, ()), found)
     return Paired(results, shapes, about)

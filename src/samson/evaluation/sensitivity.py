@@ -120,8 +120,10 @@ class _Analysis:
         """The metric's values on the chips of these numbers; a list of them for several rows of scores."""
         found: list[Any] = []
         for row in self.prepared.executor.named(name).run(task, numbers):
-            several = isinstance(task, LayersTask) and isinstance(row, np.ndarray)
-            found.append([value_of(np.asarray(one)) for one in row] if several else value_of(row))
+            if isinstance(task, LayersTask) and isinstance(row, np.ndarray):
+                found.append([value_of(np.asarray(one)) for one in row])
+            else:
+                found.append(value_of(row))
             if self.progress is not None:
                 self.progress(Progress(len(found), len(numbers), len(numbers), None))
         return found

@@ -11,14 +11,13 @@ from typing import Any, ParamSpec, TypedDict, TypeVar
 
 from torch import nn
 
-from samson._batches import Examples, batches_of
+from samson._batches import Examples, batches_of, repeatable
 from samson._names import suggestion
 from samson.evaluation.executors import Executor, Serial
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import Metric, as_metric
 from samson.evaluation.task import Task
-from samson.noise import ChipModel, WeightNoise, on_chip
-from samson.noise.periphery import Periphery
+from samson.noise import ChipModel, Periphery, WeightNoise, on_chip
 from samson.noise.selection import Select
 
 Noise = WeightNoise | ChipModel
@@ -43,7 +42,7 @@ class Setting(TypedDict, total=False):
         norm_data: Training or validation data from which batch-norm statistics are estimated anew on each chip at its
             time (see `samson.noise.reestimated_norms`); None keeps the model's own.
         autocast: "bfloat16" or "float16" runs the model under `torch.autocast`, the pass without noise too; metrics see
-            outputs in float32. None leaves the model as it is.
+            output tensors, alone or in tuples, lists and dicts, in float32. None leaves the model as it is.
         layout: How examples are put through the model; None is the model's default (see `Layout.of`).
         executor: Where trials run; None is this process. `Kept(folder)` goes on after an interruption.
     """
@@ -58,6 +57,12 @@ class Setting(TypedDict, total=False):
     autocast: str | None
     layout: Layout | None
     executor: Executor | None
+
+
+def repeatable_setting(setting: Setting) -> Setting:
+    """A setting for several evaluations, whose `norm_data` can be run through again."""
+    norm_data = setting.get("norm_data")
+    return setting if norm_data is None else {**setting, "norm_data": repeatable(norm_data)}
 
 
 @dataclass(frozen=True, eq=False)

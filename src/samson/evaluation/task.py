@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,7 @@ from torch.utils._pytree import tree_map
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import Metric
 from samson.evaluation.scoring import Scores, device_of, scores
-from samson.noise import Chip, WeightNoise, deploy, reestimated_norms
-from samson.noise.periphery import Periphery
+from samson.noise import Chip, Periphery, WeightNoise, deploy, reestimated_norms
 from samson.noise.selection import Select
 
 
@@ -67,26 +66,16 @@ class Task:
         )
 
     def on(self, chip: Chip) -> Scores:
-        """The scores on a chip."""
-        with self.norms_of(chip):
-            return self._scores(
-                read_block=self.read_block,
-                reading=lambda block: chip.at(self.time_s, reading=block + self.first_reading),
-            )
-
-    @property
-    def first_reading(self) -> int:
-        """Number of the first reading for the data: batch norm takes the one before."""
-        return 0 if self.norm_batches is None else 1
-
-    @contextmanager
-    def norms_of(self, chip: Chip) -> Iterator[None]:
-        """Batch norm as estimated anew on a chip until the block ends, if that is asked for."""
+        """The scores on a chip; where batch norm is estimated anew, that takes the first reading."""
         with ExitStack() as stack:
+            first = 0
             if self.norm_batches is not None:
                 with self._lowered(), chip.at(self.time_s, reading=0):
                     stack.enter_context(reestimated_norms(self.model, self.norm_batches))
-            yield
+                first = 1
+            return self._scores(
+                read_block=self.read_block, reading=lambda block: chip.at(self.time_s, reading=first + block)
+            )
 
     def clean(self) -> Scores:
         """The scores without noise or periphery, in the same layout and precision: a drop compares like with like."""

@@ -112,7 +112,7 @@ def hessian_trace(
     Reference: Hutchinson 1989, Commun. Stat. Simul. Comput. 18, 1059.
     """
     if probes < 2:
-        raise ValueError(f"`probes` must be at least 2 for a standard error, got {probes}.")
+        raise ValueError(f"`probes` must be at least 2 for an interval, got {probes}.")
     found = []
     with _hessian(model, data, loss, layout) as operator:
         for number in range(probes):

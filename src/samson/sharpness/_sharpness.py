@@ -21,6 +21,7 @@ from samson.evaluation import (
     Setting,
     evaluate,
     prepare,
+    repeatable_setting,
     takes_setting,
 )
 from samson.noise import WeightNoise
@@ -143,6 +144,7 @@ def average_rise(
         >>> len(rise.trials), rise.metric.name
         (5, 'rise of cross-entropy')
     """
+    setting = repeatable_setting(setting)
     metric = setting["metric"] = differentiable(setting.get("metric", "cross-entropy"))
     data = repeatable(data)
     prepared = prepare(model, data, noise, **setting)

@@ -97,7 +97,9 @@ def crossed_interval(
     return Interval(mean, mean - half, mean + half)
 
 
-def crossed_share_interval(values: NDArray[Any], confidence: float = CONFIDENCE) -> Interval:
+def crossed_share_interval(
+    values: NDArray[Any], confidence: float = CONFIDENCE, *, floor: Sequence[Axes] = ()
+) -> Interval:
     """The interval for a share of right answers over all levels at once: exact limits at an effective number.
 
         n = p·(1 − p) / V·(z / t_df)²,  with V and df of `crossed_interval`;  the limits of n·p in n by the Beta
@@ -115,6 +117,7 @@ def crossed_share_interval(values: NDArray[Any], confidence: float = CONFIDENCE)
     Args:
         values: Booleans, one axis for each level of randomness.
         confidence: Between 0 and 1.
+        floor: As for `crossed_interval`.
 
     Reference: Korn and Graubard 1998, Survey Methodology 24, 193; Cramér 1946, Mathematical Methods of Statistics, 27.4
     (the variance of a sample variance).
@@ -125,7 +128,7 @@ def crossed_share_interval(values: NDArray[Any], confidence: float = CONFIDENCE)
         own: dict[Axes, Component] = {
             (axis,): _with_kurtosis(values, axis, found[axis,]) for axis in range(values.ndim)
         }
-        variance, degrees = combine({**found, **own})
+        variance, degrees = combine({**found, **own}, floor)
         tail = (1 - confidence) / 2
         size = share * (1 - share) / variance * float(ndtri(tail) / stdtrit(degrees, tail)) ** 2
     return binomial_limits(share * size, size, confidence)

@@ -25,7 +25,7 @@ class Spread:
         values: Independent differences, one a chip, if chips are the only level of randomness; then Hall's correction
             applies (see `mean_interval`).
         variance: Else the variance of the mean.
-        degrees: Else its degrees of freedom; 0 if nothing is random, so that the interval has no width.
+        degrees: Else its degrees of freedom; infinite where nothing is random.
     """
 
     mean: float
@@ -35,12 +35,9 @@ class Spread:
 
     def bound(self, probability: float, resolution: float) -> float:
         """The end of a one-sided interval."""
-        if not self.degrees:
-            return self.mean
         if self.values:
             return mean_bound(self.values, probability, resolution=resolution)
-        std = max(math.sqrt(self.variance), resolution / math.sqrt(12))
-        return self.mean + std * float(stdtrit(self.degrees, probability))
+        return self.mean + self._error(resolution) * float(stdtrit(self.degrees, probability))
 
     def interval(self, confidence: float, resolution: float) -> Interval:
         """The two-sided interval."""
@@ -49,12 +46,14 @@ class Spread:
 
     def p_value(self, resolution: float) -> float:
         """The two-sided p-value of no difference."""
-        if not self.degrees:
-            return float(self.mean == 0)
         if self.values:
             return mean_p_value(self.values, resolution=resolution)
-        std = max(math.sqrt(self.variance), resolution / math.sqrt(12))
+        std = self._error(resolution)
         return float(2 * stdtr(self.degrees, -abs(self.mean) / std)) if std else float(self.mean == 0)
+
+    def _error(self, resolution: float) -> float:
+        """The standard error; 0 where nothing is random."""
+        return 0.0 if math.isinf(self.degrees) else max(math.sqrt(self.variance), resolution / math.sqrt(12))
 
 
 def spread(ours: NDArray[Any], theirs: NDArray[Any], *, shared: Axes, floor: Sequence[Axes] = ()) -> Spread:
@@ -81,7 +80,7 @@ def spread(ours: NDArray[Any], theirs: NDArray[Any], *, shared: Axes, floor: Seq
     mean = float(np.mean(ours, dtype=np.float64)) - float(np.mean(theirs, dtype=np.float64))
     own = tuple(axis for axis in range(ours.ndim) if axis not in shared)
     if not ours.ndim:
-        return Spread(mean, degrees=0.0)
+        return Spread(mean)
     if shared:
         parts = _renamed(components(_margin(ours, own) - _margin(theirs, own)), shared)
         if ours.ndim == 1:

@@ -136,16 +136,17 @@ class Paired:
         by_seed = _by_seed(over, networks)
         step = networks[0].resolution
         table = self._table(networks)
-        table = table if by_seed else table.mean(axis=0, dtype=np.float64)
-        levels = [axis for axis in range(table.ndim) if table.shape[axis] > 1]
-        table = table.squeeze(tuple(axis for axis in range(table.ndim) if axis not in levels))
+        if not by_seed:
+            table = table[0] if len(table) == 1 else table.mean(axis=0, dtype=np.float64)
+        table = table.squeeze()  # an axis with one entry is no level of randomness
+        floor = [(0,)] if by_seed else ()
         if not table.ndim:
             return Interval(*[float(table)] * 3)
+        if table.dtype == np.bool_:
+            return crossed_share_interval(table, confidence, floor=floor)
         if table.ndim == 1:
             return mean_interval(table.tolist(), confidence, resolution=step)
-        if table.dtype == np.bool_:
-            return crossed_share_interval(table, confidence)
-        return crossed_interval(table, confidence, floor=[(0,)] if by_seed else (), resolution=step)
+        return crossed_interval(table, confidence, floor=floor, resolution=step)
 
     def difference(
         self, name: str, baseline: str, confidence: float = CONFIDENCE, *, over: Over | None = None

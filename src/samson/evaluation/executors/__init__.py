@@ -7,10 +7,11 @@ from collections.abc import Callable
 from samson._names import suggestion
 from samson.evaluation.executors.base import Executor, Serial
 from samson.evaluation.executors.kept import Kept
+from samson.evaluation.executors.numerics import Numerics
 from samson.evaluation.executors.ray import Ray
 from samson.evaluation.executors.torchrun import Torchrun
 
-__all__ = ["EXECUTORS", "Executor", "Kept", "Ray", "Serial", "Torchrun", "executor_name", "executor_named"]
+__all__ = ["EXECUTORS", "Executor", "Kept", "Numerics", "Ray", "Serial", "Torchrun", "executor_name", "executor_named"]
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {"serial": Serial, "torchrun": Torchrun, "ray": Ray}
 """Executors by name, with their defaults."""

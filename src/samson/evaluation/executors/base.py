@@ -67,7 +67,7 @@ def on_its_own(task: Task) -> Task:
 
 
 def alone(model: nn.Module) -> nn.Module:
-    """A model that talks to no other process.
+    """A model that communicates with no other process.
 
     It is taken out of DistributedDataParallel, which would send its buffers to the other ranks in each forward pass.
 

@@ -1,9 +1,9 @@
-"""What ranks tell each other of trials, and what is kept of them: plain bytes, which need no unpickling."""
+"""Scores as plain bytes, which need no unpickling, hashes, and what ranks exchange."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from io import BytesIO
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
+from samson._batches import Batch
 from samson.evaluation.scoring import Scores
 
 
@@ -52,6 +53,19 @@ def digest(value: Any) -> str:
         else:
             found.update(f"{keystr(path)} {plain(leaf)}\n".encode())
     return found.hexdigest()[:16]
+
+
+def digest_of(batches: Iterable[Any]) -> str:
+    """A hash over batches, whatever holds their tensors (see `Batch.of`); one is in memory at a time.
+
+    Example:
+        >>> x, y = torch.zeros(2, 1), torch.zeros(2)
+        >>> digest_of([(x, y)]) == digest_of([Batch((x,), y)])
+        True
+    """
+    with torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global state
+        each = map(Batch.of, batches)
+        return digest([digest((batch.inputs, batch.targets, batch.keywords)) for batch in each])
 
 
 def gathered(data: bytes, group: Any) -> list[bytes]:

@@ -15,7 +15,8 @@ import torch
 
 import samson
 from samson.evaluation.executors.base import Executor, Finished, Serial, on_its_own
-from samson.evaluation.executors.exchange import as_bytes, digest, from_bytes, plain
+from samson.evaluation.executors.exchange import as_bytes, digest, digest_of, from_bytes, plain
+from samson.evaluation.executors.numerics import Numerics
 from samson.evaluation.scoring import device_of
 from samson.evaluation.task import Task
 from samson.noise import on_chip
@@ -37,8 +38,7 @@ class Manifest:
     def of(cls, task: Task) -> Manifest:
         """The manifest of a task."""
         tensors = {**dict(task.model.named_parameters()), **dict(task.model.named_buffers())}
-        with torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global state
-            data, norm_data = (None if b is None else digest(list(b)) for b in (task.batches, task.norm_batches))
+        data, norm_data = (None if b is None else digest_of(b) for b in (task.batches, task.norm_batches))
         hashed = {"model": digest(tensors), "batches": data, "norm_batches": norm_data}
         on = {"select": [tensor.name for tensor in on_chip(task.model, task.select)]}
         facts = {f.name: getattr(task, f.name) for f in fields(task)} | hashed | on | _machine(task)
@@ -49,11 +49,10 @@ def _machine(task: Task) -> dict[str, Any]:
     device = device_of(task.model)
     return {
         "kind": type(task).__name__,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
         "samson": samson.__version__,
         "machine": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        **{f"process.{name}": value for name, value in vars(Numerics.here(device.type)).items()},
     }
 
 
@@ -65,10 +64,10 @@ class Kept(Executor):
     the first from the folder. The result is that of one that was never interrupted, bit for bit. A question in several
     parts, such as levels of noise or several models, has a folder for each within this one.
 
-    A folder has a `manifest.json` that says what its trials are of: the bits of model and data, noise, periphery, layers
-    on the chip, metric, seed, layout, versions and kind of machine. Another evaluation is refused, with what differs.
-    Noise, periphery and metric count by their `repr`: **a change in code of your own is not noticed**. After one, use
-    another folder.
+    A folder has a `manifest.json` that says what its trials are of: the bits of model and data, noise, periphery,
+    layers on the chip, metric, seed, layout, versions, kind of machine, and torch's settings that change results.
+    Another evaluation is refused, with what differs. Noise, periphery and metric count by their `repr`: **a change in
+    code of your own is not noticed**. After one, use another folder.
 
     With `Torchrun`, the folder of rank 0 counts.
 
@@ -104,6 +103,8 @@ class Kept(Executor):
     def named(self, name: str) -> Self:
         """The folder of this name within this one."""
         safe = quote(name, safe=" +=,")
+        if not safe.strip("."):  # this folder, or the one above
+            safe = f"%{safe}"
         if len(safe) > LONGEST:
             safe = f"{safe[:LONGEST]}-{sha256(name.encode()).hexdigest()[:8]}"
         return replace(self, folder=Path(self.folder, safe))
@@ -122,6 +123,11 @@ class Kept(Executor):
         """What the folder holds of these trials, after a look at its manifest."""
         path, own = Path(self.folder, "manifest.json"), Manifest.of(task)
         if not path.exists():
+            if next(path.parent.glob("*.npy"), None):
+                raise ValueError(
+                    f"`folder` {str(self.folder)!r} holds trials without the manifest.json that says what they are of. "
+                    "Give another folder, or delete this one."
+                )
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, own)
             return {}

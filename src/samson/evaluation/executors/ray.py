@@ -198,7 +198,7 @@ def _submitter(ray: Any, numerics: Numerics) -> tuple[Any, int]:
 
 
 def _lost(ray: Any) -> tuple[type[Exception], ...]:
-    """The errors that tell of a lost worker or node, not of a trial's own mistake."""
+    """The errors of a lost worker or node, not of a trial itself."""
     errors = ray.exceptions
     return (
         errors.WorkerCrashedError,

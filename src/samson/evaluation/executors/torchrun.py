@@ -9,13 +9,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from samson.evaluation.executors.base import Executor, Finished, on_its_own
-from samson.evaluation.executors.exchange import as_bytes, digest, from_bytes, gathered, shared_from_first
+from samson.evaluation.executors.exchange import (
+    as_bytes,
+    digest,
+    digest_of,
+    from_bytes,
+    gathered,
+    plain,
+    shared_from_first,
+)
 from samson.evaluation.task import Task
 
 T = TypeVar("T")
@@ -160,12 +170,15 @@ def _facts(task: Task, numbers: Sequence[int]) -> bytes:
     facts = {
         "parameters": digest(dict(task.model.named_parameters())),
         "buffers": [tuple(buffer.shape) for buffer in task.model.buffers()],
-        "a first batch": digest(next(iter(task.batches), ())),
+        "a first batch": digest_of(islice(task.batches, 1)),
         "the seed": task.seed,
         "the trials": list(numbers),
+        "a noise": plain(task.noise),
+        "a metric": plain(task.metric),
         "a layout": vars(task.layout),
         "autocast": task.autocast,
         "read_block": task.read_block,
+        "time_s": task.time_s,
         "threads": torch.get_num_threads(),
         "a device": parameter.device.type,
         "torch": torch.__version__,

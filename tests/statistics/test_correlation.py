@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from samson.evaluation import rank_correlation
-from samson.evaluation.correlation import _correlations
+from samson.statistics import rank_correlation
 
 
 def by_method(values: np.ndarray) -> dict[str, list[float]]:
@@ -34,17 +33,18 @@ def test_the_estimates_are_those_of_scipy(ties: bool) -> None:
     assert found.kendall.low < found.kendall.mean < found.kendall.high
 
 
-def test_a_resampling_is_that_of_copies_of_whole_methods() -> None:
+def test_the_interval_is_of_copies_of_whole_methods() -> None:
     rng = np.random.default_rng(1)
     sizes = [1, 2, 3, 3, 2, 4, 3]  # not every method has every seed
-    member = np.repeat(np.arange(7), sizes)
-    x, y = np.round(rng.normal(size=len(member)), 1), np.round(rng.normal(size=len(member)), 1)
-    draws = rng.multinomial(7, np.full(7, 1 / 7), size=20)
-    taus, rhos = _correlations(x, y, member, draws)
-    for draw, tau, rho in zip(draws, taus, rhos, strict=True):
-        copies = np.concatenate([np.flatnonzero(member == m) for m in range(7) for _ in range(draw[m])])
-        assert tau == pytest.approx(stats.kendalltau(x[copies], y[copies]).statistic, abs=1e-12)
-        assert rho == pytest.approx(stats.spearmanr(x[copies], y[copies]).statistic, abs=1e-12)
+    x, y = ([np.round(rng.normal(size=size), 1).tolist() for size in sizes] for _ in range(2))
+    found = rank_correlation(*({f"m{i}": row for i, row in enumerate(of)} for of in (x, y)), resamples=200, seed=4)
+    taus, rhos = [], []
+    for draw in np.random.default_rng(4).multinomial(7, np.full(7, 1 / 7), size=200):
+        a, b = (np.concatenate([of[m] for m in range(7) for _ in range(draw[m])]) for of in (x, y))
+        taus.append(stats.kendalltau(a, b).statistic)
+        rhos.append(stats.spearmanr(a, b).statistic)
+    for interval, resampled in ((found.kendall, taus), (found.spearman, rhos)):
+        assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(resampled, [0.025, 0.975])), abs=1e-12)
 
 
 def test_the_interval_covers_and_single_points_would_not() -> None:
@@ -56,13 +56,9 @@ def test_the_interval_covers_and_single_points_would_not() -> None:
         truth = np.mean([getattr(f, name).mean for f in found])
         inside = [getattr(f, name).low <= truth <= getattr(f, name).high for f in found]
         assert 0.90 <= np.mean(inside) <= 0.99
-    truth, alone = np.mean([f.kendall.mean for f in found]), []
-    for x, y in sets:
-        draws = rng.multinomial(methods * seeds, np.full(methods * seeds, 1 / (methods * seeds)), size=300)
-        taus, _ = _correlations(x.ravel(), y.ravel(), np.arange(methods * seeds), draws)
-        low, high = np.quantile(taus, [0.025, 0.975])
-        alone.append(low <= truth <= high)
-    assert np.mean(alone) < 0.87  # networks of one method counted as independent
+    truth = np.mean([f.kendall.mean for f in found])
+    apart = [rank_correlation(*(by_method(v.reshape(-1, 1)) for v in xy), resamples=300).kendall for xy in sets]
+    assert np.mean([i.low <= truth <= i.high for i in apart]) < 0.87  # each network counted as a method of its own
 
 
 def test_the_seed_decides() -> None:
@@ -74,18 +70,19 @@ def test_the_seed_decides() -> None:
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
-def test_bad_input_is_an_error() -> None:
+@pytest.mark.parametrize(
+    ("change", "setting", "message"),
+    [
+        ({"m0": None}, {}, "at least 6 methods, got 5: an interval counts methods, not networks"),
+        ({"m0": [1.0]}, {}, "`robustness` must have the methods and seeds"),
+        ({f"m{i}": [1.0, 1.0] for i in range(6)}, {}, "`sharpness` must be finite and differ"),
+        ({"m0": [1.0, float("nan")]}, {}, "`sharpness` must be finite and differ"),
+        ({}, {"confidence": 95}, "`confidence` must lie between 0 and 1, got 95"),
+        ({}, {"resamples": 10}, "`resamples` must be at least 100, got 10"),
+    ],
+)
+def test_bad_input_is_an_error(change: dict[str, list[float] | None], setting: dict[str, float], message: str) -> None:
     x, y = map(by_method, simulated(np.random.default_rng(4), 6, 2, 0.5))
-    five = {name: values for name, values in x.items() if name != "m0"}
-    with pytest.raises(ValueError, match="at least 6 methods, got 5: an interval counts methods, not networks"):
-        rank_correlation(five, y)
-    with pytest.raises(ValueError, match="`robustness` must have the methods and seeds"):
-        rank_correlation(x, y | {"m0": [1.0]})
-    with pytest.raises(ValueError, match="`sharpness` must be finite and differ"):
-        rank_correlation({name: [1.0, 1.0] for name in x}, y)
-    with pytest.raises(ValueError, match="`robustness` must be finite and differ"):
-        rank_correlation(x, y | {"m0": [1.0, float("nan")]})
-    with pytest.raises(ValueError, match="`confidence` must lie between 0 and 1, got 95"):
-        rank_correlation(x, y, confidence=95)
-    with pytest.raises(ValueError, match="`resamples` must be at least 100, got 10"):
-        rank_correlation(x, y, resamples=10)
+    changed = {name: values for name, values in (x | change).items() if values is not None}
+    with pytest.raises(ValueError, match=message):
+        rank_correlation(changed, y, **setting)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from samson import ASAM, SAM, SAMSON
-from samson.evaluation import ascent_landscape, random_landscape, worst_case_rise
+from samson.sharpness import ascent_landscape, random_landscape, worst_case_rise
 from tests.conftest import equal, make_batch, make_model, snapshot
 
 
@@ -78,13 +78,15 @@ def test_the_ascent_passes_through_the_one_step_rise(rule: SAM) -> None:
     assert equal(snapshot(model), before)
 
 
-def test_bad_input_is_an_error() -> None:
-    model, data = make_model(), make_batch()
-    for settings, words in (
-        ({"radii": [1.0], "directions": 0}, "`directions` must be ≥ 1"),
-        ({"radii": [1.0], "unit": "row"}, "`unit` must be one of 'filter', 'layer', got 'row'"),
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"directions": 0}, "`directions` must be ≥ 1"),
+        ({"unit": "row"}, "`unit` must be one of 'filter', 'layer', got 'row'"),
         ({"radii": []}, "`radii` must be one or more finite numbers"),
         ({"radii": [float("nan")]}, "`radii` must be one or more finite numbers"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            random_landscape(model, data, **settings)
+    ],
+)
+def test_bad_input_is_an_error(change: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        random_landscape(make_model(), make_batch(), **{"radii": [1.0], **change})

@@ -1,5 +1,6 @@
 """Sharpness against float64 references written again, a quadratic whose worst case is known, and a model left alone."""
 
+import itertools
 import math
 
 import numpy as np
@@ -9,9 +10,9 @@ from scipy.optimize import brentq
 from torch import nn
 
 from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
-from samson.evaluation import ExampleMetric, Layout, average_rise, evaluate, worst_case_rise
-from samson.evaluation.metrics import cross_entropy
+from samson.evaluation import METRICS, ExampleMetric, Layout, evaluate
 from samson.noise import Gaussian
+from samson.sharpness import average_rise, worst_case_rise
 from tests.conftest import equal, make_batch, make_model, snapshot
 
 RULES = [
@@ -126,23 +127,19 @@ def test_more_steps_stay_in_the_ball_and_never_give_less() -> None:
     assert radii[1] == pytest.approx(2.0)
     assert max(radii) <= 2.0 + 1e-9
     assert len(radii) == 7  # one pass a step beyond the clean one
-
-
-def test_no_radius_is_no_rise() -> None:
     assert worst_case_rise(make_model(), make_batch(), SAM(rho=0.0), steps=3).rise == 0
 
 
-class FailsAt:
+def fails_at(number: int) -> ExampleMetric:
     """A loss that raises at its n-th call."""
+    calls = itertools.count(1)
 
-    def __init__(self, number: int) -> None:
-        self.left = number
-
-    def __call__(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        self.left -= 1
-        if not self.left:
+    def score(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if next(calls) == number:
             raise RuntimeError("interrupted")
-        return cross_entropy(output, targets)
+        return METRICS["cross-entropy"].score(output, targets)
+
+    return ExampleMetric("fails", score, higher_is_better=False)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -156,9 +153,8 @@ def test_the_model_is_left_as_it_was(fails: bool) -> None:
     model[0][0].weight.grad = torch.ones_like(model[0][0].weight)
     before, modes, state = snapshot(model), [m.training for m in model.modules()], torch.get_rng_state()
     if fails:
-        loss = ExampleMetric("fails", FailsAt(3), higher_is_better=False)
         with pytest.raises(RuntimeError, match="interrupted"):
-            worst_case_rise(model, (x, y), SAMSON(), steps=3, loss=loss)
+            worst_case_rise(model, (x, y), SAMSON(), steps=3, loss=fails_at(3))
     else:
         assert worst_case_rise(model, (x, y), SAMSON(), steps=3).rise > 0
     assert equal(snapshot(model), before)
@@ -184,13 +180,16 @@ def test_autocast_sees_the_moved_weights() -> None:
         assert worst_case_rise(model, data, SAM(rho=0.5), steps=2).rise == pytest.approx(exact, rel=0.1)
 
 
-def test_the_average_rise_is_of_the_same_chips() -> None:
-    model, data = make_model(), make_batch()
-    setting = {"trials": 6, "seed": 4, "layout": Layout(batch_size=7)}
-    found = average_rise(model, data, Gaussian(0.3), **setting)
-    noisy = evaluate(model, data, Gaussian(0.3), metric="cross-entropy", **setting)
-    clean = nn.functional.cross_entropy(model.eval()(data[0]), data[1]).item()
-    assert found.trials == pytest.approx([loss - clean for loss in noisy.trials], rel=1e-10)
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+def test_the_average_rise_is_of_the_same_chips(autocast: str | None) -> None:
+    model, (x, y) = make_model(torch.float32), make_batch(torch.float32)
+    setting = {"trials": 6, "seed": 4, "layout": Layout(7), "autocast": autocast}
+    found = average_rise(model, (x, y), Gaussian(0.3), **setting)
+    noisy = evaluate(model, (x, y), Gaussian(0.3), metric="cross-entropy", **setting)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast is not None):
+        logits = torch.cat([model.eval()(part) for part in x.split(7)]).float()
+    clean = nn.functional.cross_entropy(logits, y).item()
+    assert found.trials == pytest.approx([loss - clean for loss in noisy.trials], rel=1e-5)
     assert found.interval.low < found.mean < found.interval.high
     assert found.worst == max(found.trials)
 
@@ -207,20 +206,35 @@ def test_the_average_rise_of_a_quadratic_is_known() -> None:
     assert error < 0.1 * truth
 
 
-def test_bad_input_is_an_error() -> None:
+def test_the_average_rise_runs_through_its_data_again() -> None:
+    model, (x, y) = make_model(), make_batch()
+    data, norms = [(x[:10], y[:10]), (x[10:], y[10:])], [(x[:8] + 1,), (x[8:],)]
+    once = average_rise(model, iter(data), Gaussian(0.3), trials=3, norm_data=iter(norms))
+    assert once.trials == average_rise(model, data, Gaussian(0.3), trials=3, norm_data=norms).trials
+    assert once.trials != average_rise(model, data, Gaussian(0.3), trials=3).trials
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "words"),
+    [
+        (make_batch(), {"steps": 0}, "`steps` must be ≥ 1, got 0"),
+        (make_batch(), {"loss": "accuracy"}, "'accuracy' must give one differentiable value"),
+        (make_batch(), {"loss": "perplexity"}, "must have a value for each example, got 'perplexity'"),
+        ([], {}, "at least one example"),
+    ],
+)
+def test_bad_input_is_an_error(data: object, settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        worst_case_rise(make_model(), data, SAM(), **settings)
+
+
+def test_a_model_that_has_no_answer_is_an_error() -> None:
     model, data = make_model(), make_batch()
-    for change, words in (
-        ({"steps": 0}, "`steps` must be ≥ 1, got 0"),
-        ({"loss": "accuracy"}, "'accuracy' must give one differentiable value"),
-        ({"loss": "perplexity"}, "must have a value for each example, got 'perplexity'"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            worst_case_rise(model, data, SAM(), **change)
     with pytest.raises(ValueError, match="silently be SAM"):
         worst_case_rise(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(10).double()), data, SAMSON(policy="matrices"))
-    with pytest.raises(ValueError, match="at least one example"):
-        worst_case_rise(model, [], SAM())
     with torch.no_grad():
         model[4].weight.fill_(math.inf)
     with pytest.raises(ValueError, match="finite loss and gradient"):
         worst_case_rise(model, data, SAM())
+    with pytest.raises(TypeError, match="`average_rise` has no argument 'metrik'. Did you mean 'metric'"):
+        average_rise(model, data, Gaussian(0.1), metrik="mse")

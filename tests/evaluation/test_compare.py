@@ -1,0 +1,89 @@
+"""Methods on the same chips."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from samson.evaluation import compare, evaluate
+from samson.noise import Gaussian, Periphery
+from samson.statistics import paired_interval
+from tests.conftest import make_batch, make_model
+
+DATA = make_batch(size=64)
+NOISE = Gaussian(0.3)
+
+
+def flat() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(10, 3)).double()
+
+
+def test_models_are_paired_on_the_same_chips() -> None:
+    model = make_model()
+    paired = compare({"a": model, "b": make_model(seed=4), "c": model}, DATA, NOISE, trials=10)
+    same = paired.difference("c", "a")
+    assert same.mean == 0  # on other chips it would not be
+    assert 0 < same.high < 1 / 64  # less than one answer, but no width of 0
+    a, b = (evaluate(make_model(seed=seed), DATA, NOISE, trials=10).trials for seed in (0, 4))
+    expected = paired_interval(b, a, resolution=1 / 64)
+    gap = paired.difference("b", "a")
+    assert (gap.mean, gap.low, gap.high) == pytest.approx((expected.mean, expected.low, expected.high))
+
+
+def test_several_models_a_method_are_training_seeds() -> None:
+    models = {"a": [make_model(seed=0), make_model(seed=1)], "b": [make_model(seed=2), make_model(seed=3)]}
+    seen = []
+    found = compare(
+        models, DATA, NOISE, trials=4, about="population", progress=lambda name, state: seen.append((name, state.done))
+    )
+    assert seen == [(name, done) for name in ("a", "b") for _ in range(2) for done in range(1, 5)]
+    for name, of_method in models.items():
+        for model, evaluation in zip(of_method, found.models[name], strict=True):
+            assert np.array_equal(evaluation.scores, evaluate(model, DATA, NOISE, trials=4).scores)
+    assert found.difference("b", "a").unit == "training seeds"
+
+
+def test_models_of_another_shape_have_chips_of_their_own() -> None:
+    found = compare({"a": make_model(), "b": flat()}, DATA, NOISE, trials=5).difference("b", "a")
+    assert not found.common_chips
+    assert found.ratio is None
+
+
+@pytest.mark.parametrize(
+    "setting", [{"select": nn.Linear}, {"periphery": Periphery(output_noise=5.0)}, {"time_s": 60.0, "read_block": 10}]
+)
+def test_a_setting_is_that_of_evaluate(setting: dict[str, object]) -> None:
+    models = {"a": make_model(), "b": make_model(seed=1)}
+    expected = [evaluate(model, DATA, NOISE, trials=3, **setting).trials for model in models.values()]
+    found = compare(models, DATA, NOISE, trials=3, **setting).evaluations
+    assert [found[name].trials for name in models] == expected
+
+
+def test_data_that_can_be_run_through_once_serve_every_model() -> None:
+    models, norms = {"a": make_model(), "b": [make_model(seed=1), make_model(seed=2)]}, [DATA[0] + 1]
+    once, again = (
+        compare(models, data, NOISE, trials=2, norm_data=norm_data)
+        for data, norm_data in ((iter([DATA]), iter(norms)), ([DATA], norms))
+    )
+    for name in models:
+        assert [e.trials for e in once.models[name]] == [e.trials for e in again.models[name]]
+
+
+@pytest.mark.parametrize(
+    ("models", "setting", "message"),
+    [
+        ({"a": []}, {}, "got none for 'a'"),
+        ({"a": [make_model(), flat()]}, {}, "those of 'a' differ"),
+        ({"a": flat(), "b": nn.Sequential(nn.Flatten(), nn.BatchNorm1d(10))}, {}, "without noise"),
+        ({"a": flat()}, {"trials": 1}, "`trials` must be at least 2"),
+    ],
+)
+def test_bad_input_is_named_before_compute(models: dict, setting: dict[str, int], message: str) -> None:
+    runs = []
+    hook = torch.nn.modules.module.register_module_forward_hook(lambda *_: runs.append(1))
+    try:
+        with pytest.raises(ValueError, match=message):
+            compare(models, DATA, NOISE, **setting)
+    finally:
+        hook.remove()
+    assert not runs

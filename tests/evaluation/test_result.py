@@ -1,0 +1,87 @@
+"""What a result says: one bit an answer, directions, widths, and nothing of model or data."""
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from samson.evaluation import (
+    METRICS,
+    Evaluation,
+    ExampleMetric,
+    ScoreTable,
+    compare,
+    evaluate,
+    noise_budget,
+    sensitivity,
+)
+from samson.noise import Gaussian
+
+
+def test_tables_hold_every_answer_as_a_bit() -> None:
+    rows = list(np.random.default_rng(0).random((3, 13)) > 0.5)
+    table = ScoreTable.of(rows)
+    assert table.packed.nbytes == 3 * 2
+    assert np.array_equal(table.values, rows)
+    floats = ScoreTable.of([np.array([0.5, 2.0])] * 2)
+    assert not floats.is_binary
+    assert np.array_equal(floats.values, [[0.5, 2.0]] * 2)
+    with pytest.raises(ValueError, match="same examples for every chip, got 3 and 4"):
+        ScoreTable.of([np.ones(3), np.ones(4)])
+
+
+def test_yield_worst_and_quantiles_follow_the_direction() -> None:
+    values = (0.3, 0.1, 0.4, 0.2)
+    right, loss = Evaluation(values), Evaluation(values, METRICS["cross-entropy"])
+    assert (right.worst, loss.worst) == (0.1, 0.4)
+    assert [right.yield_at(v).mean for v in (0.0, 0.2, 0.41)] == [1.0, 0.75, 0.0]
+    assert [loss.yield_at(v).mean for v in (0.0, 0.2, 0.4)] == [0.0, 0.5, 1.0]
+    exact = stats.binomtest(3, 4).proportion_ci(0.95)
+    assert (right.yield_at(0.2).low, right.yield_at(0.2).high) == pytest.approx((exact.low, exact.high))
+    assert right.quantile([0.0, 0.5, 1.0]) == pytest.approx([0.1, 0.25, 0.4])
+    assert right.std == pytest.approx(np.std(values, ddof=1))
+
+
+def test_chips_that_are_equal_have_an_interval_with_a_width() -> None:
+    model, data = nn.Linear(6, 3), (torch.randn(50, 6), torch.randint(3, (50,)))
+    zero = ExampleMetric("zero", lambda output, targets: torch.zeros(len(targets)), higher_is_better=True)
+    for about in ("test_set", "population"):
+        assert evaluate(model, data, Gaussian(0.1), trials=3, metric=zero, about=about).interval.half_width > 0
+    right = ScoreTable.of([np.ones(100, dtype=bool)] * 5)
+    about_examples = Evaluation((1.0,) * 5, about="population", examples=right).interval
+    assert (about_examples.low, about_examples.high) == pytest.approx((0.025 ** (1 / 100), 1.0))
+    half = stats.t.ppf(0.975, 4) * 0.01 / np.sqrt(12) / np.sqrt(5)  # a value known to the nearest answer
+    assert Evaluation((1.0,) * 5, examples=right).interval.low == pytest.approx(1 - half)
+    assert Evaluation((1.0,) * 5, examples=right).interval.high == 1.0  # the metric's bound
+
+
+def test_results_print_as_a_sentence() -> None:
+    table = ScoreTable.of([np.array([True, False]), np.array([True, True])])
+    text = str(Evaluation((0.5, 1.0), examples=table))
+    assert text.startswith("accuracy 0.7500 [0.0000, 1.0000] (95%, 2 chips, about the test set), worst 0.5")
+
+
+ASKED: dict[str, Callable[..., Any]] = {
+    "evaluate": lambda model, data: evaluate(model, data, Gaussian(0.2), trials=4, norm_data=data),
+    "compare": lambda model, data: compare({"a": model, "b": model}, data, Gaussian(0.2), trials=2),
+    "noise_budget": lambda model, data: noise_budget(
+        model, data, Gaussian, 0.1, 0.2, trials=2, levels=2, refinements=0
+    ),
+    "sensitivity": lambda model, data: sensitivity(model, data, Gaussian(0.2), trials=2, max_drop=0.5),
+}
+
+
+@pytest.mark.parametrize("question", ASKED)
+def test_a_result_holds_no_model_and_no_data(question: str) -> None:
+    model = nn.Sequential(nn.Linear(500, 100), nn.BatchNorm1d(100), nn.Linear(100, 3))
+    data = torch.randn(80, 500), torch.randint(3, (80,))
+    found = ASKED[question](model, data)
+    sent = pickle.dumps(found)
+    assert len(sent) < 6_000
+    assert min(len(pickle.dumps(part)) for part in (model, data)) > 100_000
+    assert str(pickle.loads(sent)) == str(found) or question == "compare"
