@@ -4,8 +4,8 @@
 
 The reference is a plain forward pass of PyTorch over 1,000 images of 32 x 32, as fast as it can be: inference mode,
 model and images laid out channels-last beforehand, the batch size that is the fastest for 500 of the images in the same
-run, and the right answers counted. `evaluate` is given the same network and images as PyTorch makes them, in its default
-layout. All is in one process with one thread, and float32 but where it says otherwise. An answer is right where it is
+run, and the right answers counted. `evaluate` is given the same network and images as PyTorch makes them, in its
+default layout. All is in one process with one thread, and float32 but where it says otherwise. An answer is right where it is
 that of the network without noise.
 
 After each chip of an evaluation comes one reference pass, so that chips and passes are equally many and meet the same
@@ -13,8 +13,8 @@ load of the machine. A ratio is that of an evaluation, with all it does, to its 
 quartiles. It is taken of processor time, which other processes disturb less, and of elapsed time; a limit is met where
 both medians meet it. The ResNet-18 has fewer rounds: a pass takes seconds.
 
-Chips of PCM at one hour in bfloat16 (`autocast="bfloat16"`) stand beside these passes too, with what that changes in the
-mean on the same chips, beside the half-width of its interval.
+Chips of PCM at one hour in bfloat16 (`autocast="bfloat16"`) stand beside these passes too, with what that changes in
+the mean on the same chips, beside the half-width of its interval.
 
 The arithmetic rate of a pass stands beside that of a large matrix product, which says how much a faster forward could
 still bring on this processor.

@@ -24,7 +24,7 @@ from samson.noise import (
     bit_error_rate,
 )
 from samson.noise.cmo import FALCONE
-from samson.noise.curves import InversePower, Logarithmic
+from samson.noise import InversePower, Logarithmic
 from samson.noise.pcm import GENERIC, HERMES
 from samson.noise.reram import WAN2022
 from samson.noise.voltage import RATES

@@ -29,7 +29,7 @@ from samson.experiments import (
     load_model,
 )
 from samson.noise import NOISES, PRESETS, ChipModel, describe, on_chip
-from samson.noise.attachment import hooked_layers
+from samson.noise import hooked_layers
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show what there is to choose from.")
 

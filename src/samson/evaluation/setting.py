@@ -18,7 +18,7 @@ from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import Metric, as_metric
 from samson.evaluation.task import Task
 from samson.noise import ChipModel, Periphery, WeightNoise, on_chip
-from samson.noise.selection import Select
+from samson.noise import Select
 
 Noise = WeightNoise | ChipModel
 PRECISIONS = ("bfloat16", "float16")

@@ -15,7 +15,7 @@ from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import Metric
 from samson.evaluation.scoring import Scores, device_of, scores
 from samson.noise import Chip, Periphery, WeightNoise, deploy, reestimated_norms
-from samson.noise.selection import Select
+from samson.noise import Select
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from samson.experiments.errors import SetupError, require
-from samson.noise.selection import plain_name
+from samson.noise import plain_name
 
 WITHIN = ("state_dict", "model")
 """Where checkpoints keep the state dict."""

@@ -28,7 +28,6 @@ from samson.noise import WeightNoise
 from samson.optim import Rule, scales
 from samson.sharpness._surface import Surface, differentiable, loss_surface
 
-
 SMALLEST = 1e-16
 """Added to a gradient norm, as in training."""
 

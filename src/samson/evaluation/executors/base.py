@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from samson.evaluation.scoring import Scores
 from samson.evaluation.task import Task
-from samson.optim.sharding import is_sharded
+from samson.optim import is_sharded
 
 T = TypeVar("T")
 
