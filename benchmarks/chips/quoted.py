@@ -17,6 +17,8 @@ from samson.noise import (
     PRESETS,
     STANDARD_HWA,
     DeviceNoise,
+    InversePower,
+    Logarithmic,
     PCMHermes,
     Periphery,
     Quantize,
@@ -24,7 +26,6 @@ from samson.noise import (
     bit_error_rate,
 )
 from samson.noise.cmo import FALCONE
-from samson.noise import InversePower, Logarithmic
 from samson.noise.pcm import GENERIC, HERMES
 from samson.noise.reram import WAN2022
 from samson.noise.voltage import RATES

@@ -28,8 +28,7 @@ from samson.experiments import (
     find_chip,
     load_model,
 )
-from samson.noise import NOISES, PRESETS, ChipModel, describe, on_chip
-from samson.noise import hooked_layers
+from samson.noise import NOISES, PRESETS, ChipModel, describe, hooked_layers, on_chip
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show what there is to choose from.")
 

@@ -12,8 +12,7 @@ from torch import nn
 
 from samson.evaluation.scoring import Scores
 from samson.evaluation.task import Task
-from samson.noise import Chip, ChipTensor, on_chip
-from samson.noise import Select
+from samson.noise import Chip, ChipTensor, Select, on_chip
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from samson.evaluation.executors import Executor, Serial
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import Metric, as_metric
 from samson.evaluation.task import Task
-from samson.noise import ChipModel, Periphery, WeightNoise, on_chip
-from samson.noise import Select
+from samson.noise import ChipModel, Periphery, Select, WeightNoise, on_chip
 
 Noise = WeightNoise | ChipModel
 PRECISIONS = ("bfloat16", "float16")

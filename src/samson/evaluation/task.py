@@ -14,8 +14,7 @@ from torch.utils._pytree import tree_map
 from samson.evaluation.layout import Layout
 from samson.evaluation.metrics import Metric
 from samson.evaluation.scoring import Scores, device_of, scores
-from samson.noise import Chip, Periphery, WeightNoise, deploy, reestimated_norms
-from samson.noise import Select
+from samson.noise import Chip, Periphery, Select, WeightNoise, deploy, reestimated_norms
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,33 +9,3 @@ from samson.report.sharpness import correlation, render_sharpness, sharpness_fig
 from samson.report.summary import BASELINE, SummaryRow, summarise
 from samson.report.tables import by_method, last_level_within, percent, points, summary_csv
 from samson.report.yields import half_width, shares_at, yield_figure
-
-__all__ = [
-    "BASELINE",
-    "SummaryRow",
-    "budget_page",
-    "by_method",
-    "chips_figure",
-    "command",
-    "correlation",
-    "evaluation_page",
-    "gain_figure",
-    "gain_table",
-    "half_width",
-    "headline",
-    "last_level_within",
-    "level_figure",
-    "percent",
-    "points",
-    "render",
-    "render_sharpness",
-    "robustness_figure",
-    "sensitivity_figure",
-    "sensitivity_page",
-    "sensitivity_table",
-    "shares_at",
-    "sharpness_figure",
-    "summarise",
-    "summary_csv",
-    "yield_figure",
-]
