@@ -48,7 +48,7 @@ def main(checks: Checks) -> None:
     folder = Path(sys.argv[1])
     torch.set_num_threads(1)
     warnings.filterwarnings("error", message="SharpnessAware|Lookbehind")
-    dist.init_process_group("gloo", timeout=timedelta(seconds=30))
+    dist.init_process_group("gloo", timeout=timedelta(seconds=90))
     for name, check in checks.items():
         error, start = None, time.perf_counter()
         try:

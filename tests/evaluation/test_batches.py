@@ -89,9 +89,10 @@ def test_a_batch_is_what_the_model_is_called_with() -> None:
         assert batch.targets is targets
         assert batch.keywords.keys() == keywords.keys()
         assert all(batch.keywords[name] is value for name, value in keywords.items())
-    cut = Batch((x, torch.tensor(7.0), "text"), y, {"pair": (mask, [x])}).part(1, 2)
+    cut = Batch((x, torch.tensor(7.0), "text", whole := torch.arange(5)), y, {"pair": (mask, [x])}).part(1, 2)
     assert cut.inputs[0].shape == cut.keywords["pair"][1][0].shape == (1, 3)
-    assert cut.inputs[1:] == (torch.tensor(7.0), "text")
+    assert cut.inputs[1:3] == (torch.tensor(7.0), "text")
+    assert cut.inputs[3] is whole  # one row an example or nothing is cut
     moved = Batch((torch.ones(1, 2, 3, 3), x), y).to(torch.device("cpu"), channels_last=True)
     assert moved.inputs[0].is_contiguous(memory_format=torch.channels_last)
     assert moved.inputs[1].data_ptr() != x.data_ptr()  # a copy that a model may write into

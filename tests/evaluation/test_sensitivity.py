@@ -129,6 +129,31 @@ def test_layers_are_added_until_a_set_keeps_the_limit() -> None:
         assert (attempt.drop.high <= 0.01) is (attempt == suggestion.chosen)
 
 
+class Crossed(nn.Module):
+    """Errors 10·e_x·e_y + e_x/10 + 2·e_y·e_z: digital x or y, either does; x has two weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, size in (("x", 2), ("y", 1), ("z", 1)):
+            layer = nn.Linear(size, 1, bias=False)
+            nn.init.ones_(layer.weight)
+            self.add_module(name, layer)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        x, y, z = (self.get_submodule(name).weight.mean() - 1 for name in "xyz")
+        return inputs * (10 * x * y + x / 10 + 2 * y * z)
+
+
+def test_of_two_sets_that_keep_the_limit_the_smaller_is_chosen() -> None:
+    found = sensitivity(
+        Crossed(), (torch.ones(2, 1), torch.zeros(2, 1)), Gaussian(0.3), trials=30, metric="mse", max_drop=0.15
+    )
+    nothing, by_drop, by_gain = found.suggestion.attempts
+    assert nothing.drop.high > 0.15 > max(by_drop.drop.high, by_gain.drop.high)
+    assert [[layer.name for layer in attempt.digital] for attempt in (by_drop, by_gain)] == [["x"], ["y"]]
+    assert found.suggestion.digital == ("y",)
+
+
 def test_a_suggestion_may_be_empty_or_everything() -> None:
     nothing = ranked(trials=5, max_drop=100.0)
     assert (nothing.suggestion.digital, nothing.suggestion.share) == ((), 0.0)

@@ -187,9 +187,9 @@ def test_the_average_rise_is_of_the_same_chips(autocast: str | None) -> None:
     found = average_rise(model, (x, y), Gaussian(0.3), **setting)
     noisy = evaluate(model, (x, y), Gaussian(0.3), metric="cross-entropy", **setting)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast is not None):
-        logits = torch.cat([model.eval()(part) for part in x.split(7)]).float()
+        logits = torch.cat([model.eval()(part) for part in x.split(7)]).double()
     clean = nn.functional.cross_entropy(logits, y).item()
-    assert found.trials == pytest.approx([loss - clean for loss in noisy.trials], rel=1e-5)
+    assert found.trials == pytest.approx([loss - clean for loss in noisy.trials], abs=1e-6)
     assert found.interval.low < found.mean < found.interval.high
     assert found.worst == max(found.trials)
 

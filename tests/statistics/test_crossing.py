@@ -32,6 +32,18 @@ def test_whole_curves_are_resampled_by_chips() -> None:
     assert same.low == same.high == same.mean == pytest.approx(by_hand[2])  # equal chips leave nothing to resample
 
 
+def test_the_interval_has_percentiles_that_are_expanded_for_few_chips() -> None:
+    levels = np.geomspace(0.1, 10, 7)
+    curves = levels[:, None] * np.random.default_rng(1).lognormal(0, 0.5, 5)
+    found = crossing(levels, curves, 1.0, 0.9, seed=7)
+    drawn = curves[:, np.random.default_rng(7).integers(5, size=(2000, 5))].mean(axis=2)
+    crossed = [math.exp(np.interp(1.0, means, np.log(levels))) for means in drawn.T]
+    tail = stats.norm.cdf(math.sqrt(5 / 4) * stats.t.ppf(0.05, 4))
+    expected = np.quantile(crossed, [tail, 1 - tail], method="inverted_cdf")
+    assert (found.low, found.high) == pytest.approx(tuple(expected))
+    assert expected[0] < np.quantile(crossed, 0.05)  # plain percentiles are narrower
+
+
 def test_a_level_above_one_that_fails_does_not_count() -> None:
     curves = np.array([[0.0, 0.001], [0.2, 0.3], [0.0, 0.001]])
     assert fixed_sequence([1.0, 2.0, 3.0], curves, 0.05, 0.95) == 1.0
