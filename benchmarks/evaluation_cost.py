@@ -5,8 +5,8 @@
 The reference is a plain forward pass of PyTorch over 1,000 images of 32 x 32, as fast as it can be: inference mode,
 model and images laid out channels-last beforehand, the batch size that is the fastest for 500 of the images in the same
 run, and the right answers counted. `evaluate` is given the same network and images as PyTorch makes them, in its
-default layout. All is in one process with one thread, and float32 but where it says otherwise. An answer is right where it is
-that of the network without noise.
+default layout. All is in one process with one thread, and float32 but where it says otherwise. An answer is right where
+it is that of the network without noise.
 
 After each chip of an evaluation comes one reference pass, so that chips and passes are equally many and meet the same
 load of the machine. A ratio is that of an evaluation, with all it does, to its passes: the median over rounds, with the
