@@ -295,6 +295,11 @@ def test_groups_may_have_their_own_settings_of_the_rule(model: nn.Sequential, ba
         for p, rho in ((a, 0.4), (bias, 0.1)):
             assert torch.allclose(p - before[p], rho * scales[p].square() * g[p] / norm, rtol=1e-9)
         assert all(torch.equal(p, before[p]) for p in (b, c))
+    optimizer.param_groups[2]["policy"] = "authors"  # and no longer scales the bias
+    loss_of(model, batch).backward()
+    with optimizer.perturbed(model):
+        ratio = (bias - before[bias]) / g[bias]
+        assert torch.allclose(ratio, ratio[0].expand_as(ratio), rtol=1e-9)
     with pytest.raises(ValueError, match="`p` must be ≥ 1"):
         optimizer.add_param_group({"params": [model[0].bias], "p": 0.5})
 
@@ -315,6 +320,8 @@ def test_a_gradient_in_one_pass_alone() -> None:
     optimizer.step()
     stepped = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert stepped == {"body.weight", "body.bias", "heads.1.weight", "heads.1.bias"}
+    model.body.requires_grad_(False)  # and fewer weights from one step to the next
+    explicit_step(model, optimizer, (x, y))
 
 
 def test_cached_parametrizations_are_refused(model: nn.Sequential, batch: tuple) -> None:
