@@ -1,6 +1,7 @@
 """Mixed precision: autocast regions, gradient scaling, accumulation and clipping, each against the plain loop."""
 
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
