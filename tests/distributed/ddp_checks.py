@@ -280,21 +280,6 @@ def modes_equal_a_single_process_with_both_batches(mode: str) -> None:
     assert max(float((p.detach() - ends[0][name]).abs().max()) for name, p in plain.named_parameters()) > 1e-4
 
 
-@check.for_each(["mix", "reuse"])
-def own_ascents_that_would_part_the_replicas_are_refused(mode: str) -> None:
-    """The step would use the clean gradient, which each process then has for itself."""
-    ddp = replicate(make_model(torch.float32))
-    modes = {"mix": 0.5} if mode == "mix" else {"every": 3, "reuse": 0.5}
-    try:
-        optimizer = wrap(ddp, own_ascent=True, **modes)
-    except ValueError as error:
-        assert "own_ascent" in str(error)  # noqa: PT017
-        return
-    for step in range(6):
-        Form("closure").step(ddp, optimizer, own_batch(step))
-    assert same_everywhere(ddp, optimizer), "neither refused nor equal"
-
-
 @check.for_each(["samson", "previous", "reuse"])
 def resuming_through_a_distributed_checkpoint_is_bit_exact(method: str) -> None:
     batches = [part_of(make_net_batch(seed), dist.get_rank()) for seed in range(6)]

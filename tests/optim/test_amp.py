@@ -1,6 +1,7 @@
 """Mixed precision: autocast regions, gradient scaling, accumulation and clipping, each against the plain loop."""
 
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -128,9 +129,13 @@ def test_a_closure_and_a_scaler_are_refused(kind: type) -> None:
         scaler.step(optimizer, closure=closure)
 
 
-def test_a_step_after_a_refusal_or_a_question_is_a_new_one() -> None:
+@pytest.mark.parametrize(
+    "wrap", [lambda base: SharpnessAware(base, SAMSON(), every=2), lambda base: Lookbehind(base, SAM())]
+)
+def test_a_step_after_a_refusal_or_a_question_is_a_new_one(wrap: Callable) -> None:
     """Trainers ask for `_step_supports_amp_scaling` too, when they clip in a closure."""
-    model, optimizer = pair()
+    model = make_model(torch.float32)
+    optimizer = wrap(torch.optim.SGD(param_groups(model), lr=0.1))
     closure = closure_for(model, optimizer, make_batch(torch.float32))
 
     def asking() -> torch.Tensor:
@@ -140,7 +145,7 @@ def test_a_step_after_a_refusal_or_a_question_is_a_new_one() -> None:
     assert not optimizer._step_supports_amp_scaling
     with pytest.raises(RuntimeError, match="give no closure"):
         optimizer.step(closure)
-    for _ in range(2):
+    for _ in range(3):
         optimizer.step(asking)
     assert "_scaler_steps" not in optimizer.__getstate__() | optimizer.state_dict()
 

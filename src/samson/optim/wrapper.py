@@ -224,9 +224,7 @@ class SharpnessAware(Climber):
                 yield
                 self._use_clean_gradients(clean)
                 self._perturbed_since_step = True
-                self._scaler_steps = self._groups_read = (
-                    False  # the gradients are new: a scaler has yet to unscale them
-                )
+                self._scaler_steps = self._groups_read = False  # a scaler has yet to unscale the new gradients
             finally:
                 self._inside = False
 
