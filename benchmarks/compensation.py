@@ -88,7 +88,7 @@ def trained(seed: int, data: Splits) -> nn.Module:
 
 def drifted(model: nn.Module, data: Splits, clock: Clock) -> NDArray[np.float64]:
     """Accuracies by time, setting and chip."""
-    batches, test = data.train[0].split(BATCH), [data.test]
+    batches, test = list(data.train[0].split(BATCH)), [data.test]
     found = np.zeros((len(TIMES), len(DRIFT), CHIPS))
     for trial in range(CHIPS):
         chips = {c: deploy(model, PCM(compensation=c), seed=CHIP_SEED, trial=trial) for c, _ in DRIFT.values()}
@@ -114,7 +114,7 @@ def peripheries(model: nn.Module, data: Splits, clock: Clock) -> dict[str, Perip
     found = {"each vector's own largest": STANDARD_HWA}
     for name, quantile in {"calibrated, largest": 1.0, "calibrated, 99 %": 0.99}.items():
         with clock.on("calibrating input ranges, once a network"):
-            ranges = calibrate(model, data.train[0].split(BATCH), quantile=quantile)
+            ranges = calibrate(model, list(data.train[0].split(BATCH)), quantile=quantile)
         found[name] = replace(STANDARD_HWA, input_ranges=ranges)
     found["1 for every layer"] = replace(STANDARD_HWA, input_ranges=dict.fromkeys(ranges, 1.0))
     return found
@@ -156,7 +156,7 @@ def by_size(model: nn.Module, data: Splits) -> dict[str, Any]:
         for trial in range(SIZES_CHIPS):
             with (
                 deploy(model, PCM(), seed=CHIP_SEED, trial=trial).at(TIMES[AGE], reading=0),
-                reestimated_norms(model, data.train[0].split(size)) as seconds,
+                reestimated_norms(model, list(data.train[0].split(size))) as seconds,
             ):
                 rows.append((*deviation(model, data.train[0]), accuracy(model, [data.test]), seconds))
         mean, variance, right, seconds = (float(v) for v in np.mean(rows, axis=0))

@@ -121,7 +121,7 @@ FAMILIES = {
 }
 
 DAY = 86_400.0
-MADE_UP_PCM = replace(PCM().constants, g_max_us=30.0, programming=(0.5,), read=InversePower(0.0, 1.0, 1e-3, 0.2))
+MADE_UP_PCM = replace(PCMHermes().constants, g_max_us=30.0, programming=(0.5,), read=InversePower(0.0, 1.0, 1e-3, 0.2))
 MADE_UP_CMO = CMOConstants(4.0, 50.0, (0.01,), ((0.01, 0.002),), -0.05, (0.3, 0.05), 0.02, 1e-5)
 CASES: dict[str, WeightNoise] = {
     **{name: NOISES[name](LEVEL) for name in FAMILIES},

@@ -115,6 +115,7 @@ class Strict(Reading):
         assert weight.numel()
         assert weight.dtype in (torch.float32, torch.float64)
         assert not weight.requires_grad
+        assert not torch.is_autocast_enabled("cpu")
         return {"programmed": weight, **super().program(weight, generator)}
 
 
@@ -123,7 +124,8 @@ def test_the_chip_sees_to_dtypes_and_tensors_without_elements(dtype: torch.dtype
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1)).to(dtype)
     model[1].weight = nn.Parameter(torch.empty(0, 2, dtype=dtype))
     wider = copy.deepcopy(model).to(torch.promote_types(dtype, torch.float32))
-    chip, exact = deploy(model, Strict(), seed=3), deploy(wider, Strict(), seed=3)
+    with torch.autocast("cpu"):
+        chip, exact = deploy(model, Strict(), seed=3), deploy(wider, Strict(), seed=3)
     with chip.at() as inside, exact.at() as expected:
         assert torch.equal(inside[0].weight, expected[0].weight.to(dtype))
         assert inside[1].weight.shape == (0, 2)

@@ -15,15 +15,12 @@ from samson.noise import (
     CLASSES,
     PRESETS,
     STANDARD_HWA,
-    BitErrors,
     Compose,
     CustomPCM,
     DeviceNoise,
     Gaussian,
     InversePower,
-    Logarithmic,
     Periphery,
-    PhaseChangeConstants,
     WeightNoise,
     load_chip_model,
 )
@@ -64,16 +61,7 @@ def load(tmp_path: Path):
     return written
 
 
-CUSTOM = CustomPCM(
-    time_s=60.0,
-    constants=PhaseChangeConstants(
-        30.0, 20.0, 1e-6, (0.3, 1.5), Logarithmic(-0.02, 0.03, 0.04, 0.1),
-        Logarithmic(-0.01, 0.0, 0.01, 0.04, 0.3, (0.01,)), InversePower(0.009, 0.6, 1e-3, 0.2),
-    ),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("one", [*CASES.values(), CUSTOM], ids=[*CASES, "custom"])
+@pytest.mark.parametrize("one", CASES.values(), ids=CASES)
 def test_every_noise_comes_back_from_its_file(load, one: WeightNoise) -> None:
     assert load(as_toml(one)).noise == one
 
@@ -165,13 +153,13 @@ def test_a_wrong_file_is_named_with_table_key_value_and_mend(load, tmp_path: Pat
 
 
 def test_wrong_constants_name_their_table(load) -> None:
-    memory = BitErrors(voltage=0.65, rates_by_voltage=((0.6, 0.1), (0.7, 0.001)))
-    right = as_toml(Compose(CUSTOM, memory))
-    assert load(right.replace("30.0", "30").replace("[0.6, 0.1]", "[0.6, 1e-1]")).noise.noises == (CUSTOM, memory)
+    chain = Compose(CASES["pcm-custom"], CASES["bits-table"])
+    right = as_toml(chain)
+    assert load(right.replace("30.0", "30")).noise == chain
     for old, new, words in (
-        ('"slope" = -0.02', '"slope" = inf', "[noise 1.constants.drift_mean]: `slope` must be finite"),
-        ('"factor" = 0.009', '"slope" = 1.0', "`read` must be a table with the keys of Logarithmic (slope,"),
-        ("[0.3, 1.5]", '[0.3, "1.5"]', "[noise 1.constants]: `programming[1]` must be a number, got '1.5'"),
+        ('"slope" = -0.0387', '"slope" = inf', "[noise 1.constants.drift_mean]: `slope` must be finite"),
+        ('"factor" = 0.0', '"slope" = 1.0', "`read` must be a table with the keys of Logarithmic (slope,"),
+        ("[0.5]", '["0.5"]', "[noise 1.constants]: `programming[0]` must be a number, got '0.5'"),
         ("[0.7, 0.001]", '[0.7, "0.001"]', "[noise 2]: `rates_by_voltage[1][1]` must be a number, got '0.001'"),
         ("[0.7, 0.001]", "[0.7]", "[noise 2]: `rates_by_voltage` must hold at least two pairs"),
     ):

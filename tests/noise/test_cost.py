@@ -11,8 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.traffic import traffic_of
-from samson.noise import CMO, NOISES, PCM, PRESETS, DeadLines, Mapping, PCMHermes, ReRAM, WeightNoise
-from samson.noise.units import where_ge
+from samson.noise import CMO, NOISES, PCM, PRESETS, DeadLines, Logarithmic, Mapping, PCMHermes, ReRAM, WeightNoise
 
 SIZES: dict[str, Callable[[int], WeightNoise]] = {
     "tiles": lambda n: PCM(3600.0, Mapping(per="tile", tile_inputs=64 // n), compensation="global"),
@@ -68,11 +67,12 @@ def test_a_chip_is_drawn_on_the_device_of_the_weight(noise: WeightNoise) -> None
         assert host.numbers >= 48  # the check can fail
 
 
-def test_choose_is_where() -> None:
-    values, above, below = torch.randn(3, 1000, generator=Generator().manual_seed(0)).unbind()
-    values[:3] = 0.3
-    assert torch.equal(where_ge(values, 0.3, above, below), torch.where(values >= values[0], above, below))
-    assert not torch.equal(where_ge(values, 0.3, above, below), torch.where(values > values[0], above, below))
+def test_a_curve_is_its_polynomial_from_the_split_on() -> None:
+    r = torch.rand(1000, generator=Generator().manual_seed(0))
+    r[:3] = 0.3
+    curve = Logarithmic(0.0, 0.0, 0.1, 0.1, split=0.3, above=(0.0, 1.0))(r, r.log())
+    assert torch.equal(curve, torch.where(r >= r[0], r, 0.1))
+    assert not torch.equal(curve, torch.where(r > r[0], r, 0.1))
 
 
 def test_the_record_has_every_noise_within_its_limit() -> None:

@@ -88,8 +88,3 @@ def test_tiles() -> None:
     assert all(row.tiles is None for row in describe(model, Gaussian(0.1)))
     with pytest.raises(ValueError, match="`tile_inputs` must be ≥ 1, or None for the noise's own, got 0"):
         describe(model, tile_inputs=0)
-
-
-def test_nothing_on_the_chip_is_an_error() -> None:
-    with pytest.raises(ValueError, match="`select` must leave a weight for the chip"):
-        describe(nn.BatchNorm1d(3))

@@ -121,6 +121,17 @@ DEVICES = {"pcm": PCM(), "hermes": PCMHermes(), "hermes-2": PCMHermes(devices=2)
 every_device = pytest.mark.parametrize("noise", DEVICES.values(), ids=DEVICES)
 
 
+@every_device
+def test_programming_is_a_rectified_normal(noise: DeviceNoise) -> None:
+    published = Published(noise)
+    g = targets(published.g_max)
+    state = noise.program(both_signs(), generator())
+    sample = state["conductance_us"][0].numpy()
+    assert agree(sample, rectified(g, published.programming(g / published.g_max)))
+    wrong = replace(published, wrong="programming")
+    assert not agree(sample, rectified(g, wrong.programming(g / published.g_max)))
+
+
 def test_joshi_2020_is_a_rectified_normal_that_does_not_change() -> None:
     noise, g = preset("pcm-joshi2020").noise, targets(25.0)
     state = noise.program(both_signs(), generator())
@@ -143,6 +154,21 @@ def test_the_drift_exponent_is_a_folded_normal_of_the_target(noise: DeviceNoise)
     assert agree(sample, folded(*published.drift(r)))
     for name in ("drift mean", "drift deviation"):
         assert not agree(sample, folded(*replace(published, wrong=name).drift(r)))
+
+
+@every_device
+@pytest.mark.parametrize("time_s", [0.0, DAY])
+def test_a_reading_is_a_rectified_normal_of_what_drifted(noise: DeviceNoise, time_s: float) -> None:
+    published = Published(noise)
+    g = targets(published.g_max)
+    state = noise.program(both_signs(), generator())
+    state["conductance_us"] = torch.tensor(g)[None, ..., None].repeat(1, 1, 1, 1, COPIES)
+    state["drift_exponent"] = torch.full_like(state["conductance_us"], 0.06)
+    sample = noise.read_devices(state, time_s, generator(1))[0].numpy()
+    drifted = g * ((time_s + published.t0) / published.t0) ** -0.06
+    assert agree(sample, rectified(drifted, drifted * published.read(g / published.g_max, time_s)))
+    wrong = replace(published, wrong="read")
+    assert not agree(sample, rectified(drifted, drifted * wrong.read(g / published.g_max, time_s)))
 
 
 @every_device

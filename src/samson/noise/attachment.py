@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -104,28 +105,22 @@ def attached(
     Raises:
         RuntimeError: At the end of the block, if a layer was never reached.
     """
+    operations = operations_of(layers, periphery)
     counts.update(dict.fromkeys(layers, 0))
+
+    def compute(name: str, layer: nn.Module, args: Any, keywords: dict[str, Tensor], output: Tensor) -> Tensor:
+        counts[name] += 1
+        inputs, weight, bias = _layer_input(args, keywords), cast("Tensor", layer.weight), layer.bias
+        with exactly(inputs.device):
+            result = periphery(operations[name], inputs, weight, generators[name])
+        if bias is not None:
+            result = result + cast("Tensor", bias).view(-1, *(1,) * len(operations[name].kernel))
+        return result.to(output.dtype)
+
     with ExitStack() as stack:
-        for name, operation in operations_of(layers, periphery).items():
-
-            def hook(
-                layer: nn.Module,
-                args: tuple[Tensor, ...],
-                keywords: dict[str, Tensor],
-                output: Tensor,
-                name: str = name,
-                operation: Operation = operation,
-            ) -> Tensor:
-                counts[name] += 1
-                inputs = _layer_input(args, keywords)
-                with exactly(inputs.device):
-                    result = periphery(operation, inputs, cast("Tensor", layer.weight), generators[name])
-                bias = cast("Tensor | None", layer.bias)
-                if bias is not None:
-                    result = result + bias.view(-1, *(1,) * len(operation.kernel))
-                return result.to(output.dtype)
-
-            stack.enter_context(layers[name].register_forward_hook(hook, prepend=True, with_kwargs=True))
+        for name, layer in layers.items():
+            hook = partial(compute, name)
+            stack.enter_context(layer.register_forward_hook(hook, prepend=True, with_kwargs=True))
         yield
     missed = [name for name in layers if not counts[name]]
     if missed:
@@ -144,14 +139,15 @@ def watch(
     The model runs on its device, in evaluation mode and without gradients. Modes and the CPU's random state come back.
     """
     device = next(chain(model.parameters(), model.buffers())).device
+
+    def before(name: str, _: nn.Module, args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> None:
+        look(name, _layer_input(args, keywords))
+
     with ExitStack() as stack:
         stack.enter_context(evaluation_mode(model))
         stack.enter_context(torch.random.fork_rng(devices=[]))  # a DataLoader draws its seed
         for name, layer in layers.items():
-
-            def hook(_: nn.Module, args: tuple[Tensor, ...], keywords: dict[str, Tensor], name: str = name) -> None:
-                look(name, _layer_input(args, keywords))
-
+            hook = partial(before, name)
             stack.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
         for raw in batches_of(data):
             batch = Batch.of(raw).to(device)

@@ -107,8 +107,8 @@ def program_weight(noise: WeightNoise, weight: Tensor, generator: Generator, sha
         return {"weight": weight.detach().clone()}
     with exactly(weight.device):
         exact = weight.detach().to(working_dtype(weight), copy=True)
-        state = noise.program(exact, generator)
-        state |= {key: value.to(weight.device) for key, value in (shared or {}).items()}
+        common = {key: value.to(weight.device) for key, value in (shared or {}).items()}
+        state = {**noise.program(exact, generator), **common}
         if noise.is_fixed:
             return {"weight": noise.read(state, None, generator).to(weight.dtype)}
     return {**state, "dtype": weight.new_empty(0)}

@@ -44,7 +44,8 @@ def reestimated_norms(model: nn.Module, batches: Examples) -> Iterator[float]:
     Args:
         model: The model, inside `chip.at()`; also wrapped or compiled.
         batches: Training or validation data, never what the model is then tested on, in any form that an evaluation
-            takes; targets are left out. Run through once for each block. The larger the batches, the better.
+            takes; targets are left out, and a tuple of two tensors is inputs and targets. Run through once for each
+            block. The larger the batches, the better.
 
     Yields:
         The seconds that the pass took.

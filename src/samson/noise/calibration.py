@@ -23,7 +23,8 @@ def calibrate(model: nn.Module, batches: Examples, select: Select = None, *, qua
 
     Args:
         model: Any model whose layers on the chip are linear or convolution layers.
-        batches: Training or validation data, in any form that an evaluation takes; targets are left out.
+        batches: Training or validation data, in any form that an evaluation takes; targets are left out. A tuple of
+            two tensors is inputs and targets: give batches as a list.
         select: As for `deploy`.
         quantile: Share of a batch's |inputs| that the range covers, in (0, 1]; 1 is the largest. The range is the
             largest over batches.
