@@ -59,7 +59,7 @@ def test_a_record_of_one_model_comes_back_and_a_file_may_lack_what_has_a_default
     (tmp_path / "old.json").write_text(text(damage(data, "precision", value=KeyError)))
     assert read_json(tmp_path / "old.json", EvaluationRecord) == record
     for keys, value, message in (
-        (("subject", "channels_last"), KeyError, r"record.subject lacks `channels_last`"),
+        (("subject", "channels_last"), KeyError, r"\[record.subject\]: `channels_last` is missing"),
         (("version",), 1, "`version` must be 2"),
     ):
         data = json.loads(json.dumps(asdict(record)))
@@ -87,21 +87,21 @@ def damage(data: dict, *keys: object, value: object) -> dict:
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (("method",), KeyError, "record lacks `method`"),
-        (("extra",), 1, "record has an unknown `extra`"),
-        (("seed",), "0", "record.seed must be int, got '0'"),
-        (("seed",), True, "record.seed must be int, got True"),
+        (("method",), KeyError, r"\[record\]: `method` is missing"),
+        (("extra",), 1, r"\[record\]: `extra` is unknown"),
+        (("seed",), "0", "`seed` must be a whole number, got '0'"),
+        (("seed",), True, "`seed` must be a whole number, got True"),
         (("seed",), 7, "`seed` must be from 0 to 1, got 7"),
         (("method",), "adam", "`method` must be one of sgd, samson"),
         (("version",), 2, "`version` must be 1"),
-        (("levels", 1, "accuracies", 0), 1.5, r"record.levels\[1\]: `accuracies` must be between 0 and 1"),
+        (("levels", 1, "accuracies", 0), 1.5, r"record.levels\[1\]\]: `accuracies` must be between 0 and 1"),
         (("levels", 1, "accuracies"), [0.5], "`levels` must be"),
-        (("levels",), {}, "record.levels must be list"),
-        (("environment", "git"), 3, "record.environment.git must be str | None"),
-        (("configuration", "methods", "sgd", "lr"), None, "record.configuration.methods.sgd.lr must be"),
-        (("training", "seconds"), 10**400, "record.training.seconds must be a finite number"),
+        (("levels",), {}, "`levels` must be a list"),
+        (("environment", "git"), 3, r"\[record.environment\]: `git` must be a text"),
+        (("configuration", "methods", "sgd", "lr"), None, r"\[record.configuration.methods.sgd\]: `lr` must be"),
+        (("training", "seconds"), 10**400, r"\[record.training\]: `seconds` must be a number, got 1000"),
         (("training", "seconds"), 1e999, "Infinity is not JSON"),
-        (("split",), "\ud800", "record.split must be text"),
+        (("split",), "\ud800", "`split` must be a text"),
         (("finished",), "today", "changed after it was written"),
     ],
 )

@@ -6,11 +6,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from samson._decoding import TableError, decode
 from samson._names import suggestion
 from samson.noise.base import WeightNoise
 from samson.noise.catalogue import CLASSES
 from samson.noise.compose import Compose
-from samson.noise.decoding import TableError, decode
 from samson.noise.gaussian import Gaussian
 from samson.noise.periphery import Periphery
 from samson.noise.presets import ChipModel

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import secrets
-import types
-import typing
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
+
+from samson._decoding import TableError, decode
 
 T = TypeVar("T")
 
@@ -63,72 +62,12 @@ def read_json(path: Path, kind: type[T]) -> T:
         raise RecordError(f"`{path}` is not readable as a record: {error}.") from error
     found = data.pop(CHECKSUM, None) if isinstance(data, dict) else None
     try:
-        record = cast("T", decode(data, kind, "record"))
-        if found != checksum(data):
-            raise RecordError("it was changed after it was written: its checksum is another one.")
-    except RecordError as error:
+        record = decode(data, kind, "record")
+    except (TableError, RecursionError) as error:
         raise RecordError(f"`{path}` is not a valid record: {error}") from None
+    if found != checksum(data):
+        raise RecordError(f"`{path}` was changed after it was written: its checksum is another one.")
     return record
-
-
-def decode(value: Any, kind: Any, where: str) -> Any:
-    """Turn plain JSON data into a value of a type: a dataclass, tuple, dict, union or scalar.
-
-    Fields with a default may be missing, since a file can be older than they are.
-
-    Raises:
-        RecordError: Says where in the record, what it should be and what was found.
-    """
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(_expect(value, dict, where), cast("type", kind), where)
-    if origin is tuple:
-        items = _expect(value, list, where)
-        return tuple(decode(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(items))
-    if origin is dict:
-        mapping = _expect(value, dict, where)
-        return {key: decode(item, arguments[1], f"{where}.{key}") for key, item in mapping.items()}
-    if origin is types.UnionType:
-        for choice in arguments:
-            if _fits(value, choice):
-                return decode(value, choice, where)
-        raise RecordError(f"{where} must be {kind}, got {value!r}.")
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < 2**1023 else math.inf
-    if isinstance(value, float) and not math.isfinite(value):
-        raise RecordError(f"{where} must be a finite number, got one that is too large.")
-    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise RecordError(f"{where} must be text, got {value!r}.")
-    return _expect(value, kind, where)
-
-
-def _decode_dataclass(data: Mapping[str, Any], kind: type, where: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        if field.name not in data and field.default is dataclasses.MISSING:
-            raise RecordError(f"{where} lacks `{field.name}`.")
-    for name in data:
-        if name not in hints:
-            raise RecordError(f"{where} has an unknown `{name}`.")
-    try:
-        return kind(**{name: decode(value, hints[name], f"{where}.{name}") for name, value in data.items()})
-    except RecordError:
-        raise
-    except ValueError as error:
-        raise RecordError(f"{where}: {error}") from None
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    base = typing.get_origin(kind) or kind
-    return isinstance(value, dict if dataclasses.is_dataclass(base) else list if base is tuple else base)
-
-
-def _expect(value: Any, kind: Any, where: str) -> Any:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise RecordError(f"{where} must be {getattr(kind, '__name__', kind)}, got {value!r}.")
-    return value
 
 
 def _no_constant(name: str) -> float:

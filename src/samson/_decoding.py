@@ -1,10 +1,11 @@
-"""Tables of a TOML file to dataclasses: their fields and types are the format, their own checks the rules."""
+"""Tables of a file, TOML or JSON, to dataclasses: their fields and types are the format, their own checks the rules."""
 
 from __future__ import annotations
 
 import collections.abc
 import dataclasses
 import math
+import sys
 import types
 import typing
 from typing import Any, TypeVar
@@ -29,8 +30,7 @@ class TableError(ValueError):
 def decode(table: Any, kind: type[T], where: str) -> T:
     """Make a dataclass from a table, whose keys are its fields.
 
-    Fields with a default may be left out, and those that may be None are None only so. Whole numbers are taken for
-    numbers; nothing else is converted.
+    Fields with a default may be left out. Whole numbers are taken for numbers; nothing else is converted.
 
     Args:
         table: As read from a file.
@@ -69,6 +69,8 @@ def decode(table: Any, kind: type[T], where: str) -> T:
 def _value(value: Any, kind: Any, where: str, key: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
+        if value is None and types.NoneType in arguments:
+            return None
         choices = [choice for choice in arguments if choice is not types.NoneType]
         return _value(value, _fitting(value, choices, where, key), where, key)
     if dataclasses.is_dataclass(kind):
@@ -76,22 +78,26 @@ def _value(value: Any, kind: Any, where: str, key: str) -> Any:
     if origin is tuple:
         _expect(isinstance(value, list), where, f"`{key}` must be a list, got {value!r}. Write {key} = [ … ].")
         return tuple(_value(item, arguments[0], where, f"{key}[{i}]") for i, item in enumerate(value))
-    if origin is collections.abc.Mapping:
+    if origin in (dict, collections.abc.Mapping):
         place = f"{where}.{key}"
         _expect(isinstance(value, dict), place, f"must be a table, got {value!r}. Write [{place}] and its keys below.")
         return {name: _value(item, arguments[1], place, name) for name, item in value.items()}
+    given = value
     if kind is float and type(value) is int:
-        value = float(value)
+        value = float(value) if abs(value) <= sys.float_info.max else math.nan
     noun, example = SCALARS[kind]
     plain = type(value) is kind and not (kind is float and math.isnan(value))
-    _expect(plain, where, f"`{key}` must be {noun}, got {value!r}. Write for example {key} = {example}.")
+    plain = plain and not (kind is str and any("\ud800" <= letter <= "\udfff" for letter in value))
+    _expect(plain, where, f"`{key}` must be {noun}, got {repr(given)[:99]}. Write for example {key} = {example}.")
     return value
 
 
 def _fitting(value: Any, choices: list[Any], where: str, key: str) -> Any:
-    """The one type of several that a table's keys fit; with one type, that one."""
+    """The one type of several that a value is of, or a table's keys fit; with one type, that one."""
     if len(choices) == 1:
         return choices[0]
+    if not any(map(dataclasses.is_dataclass, choices)):
+        return next((choice for choice in choices if type(value) is choice), choices[0])
     keys = {choice: [field.name for field in dataclasses.fields(choice)] for choice in choices}
     fitting = [choice for choice in choices if isinstance(value, dict) and set(value) <= set(keys[choice])]
     rules = " or ".join(f"{choice.__name__} ({', '.join(names)})" for choice, names in keys.items())
