@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from samson.cli.tables import empty_table
 from samson.noise import TensorDescription
 
 _SOURCE = re.compile(r"(?:parametrizations\.)?(\w+)(?:\.original\d*|_orig)$")
@@ -51,8 +51,7 @@ def _computed(row: TensorDescription) -> str:
 
 def _tensors(title: str, rows: Sequence[TensorDescription], more: Mapping[str, Sequence[str]]) -> Table:
     """A table of tensors, with columns of its own by name."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.title, table.title_justify, table.title_style = title, "left", "bold"
+    table = empty_table(title)
     table.add_column("Tensor", overflow="fold", min_width=12)
     table.add_column("Layer", overflow="fold", max_width=19)
     table.add_column("Shape", no_wrap=True)

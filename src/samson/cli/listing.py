@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from samson.cli.layer_tables import digital_table, on_chip_table, totals
 from samson.cli.options import ChipName, Model, Pretrained, Select, Weights
 from samson.cli.showing import console
+from samson.cli.tables import empty_table
 from samson.experiments import (
     ADDITIONS,
     BASE,
@@ -152,7 +151,7 @@ def summary(thing: Any) -> str:
 
 def show(name: str, says: str, rows: Mapping[str, Iterable[str]]) -> None:
     """Print names, each with lines that say more; they wrap beside the name."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = empty_table()
     table.add_column(name, no_wrap=True)
     table.add_column(says)
     for key, lines in rows.items():

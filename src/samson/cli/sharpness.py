@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.progress import Progress
 from rich.table import Table
 
 from samson.cli.showing import console
+from samson.cli.tables import level_table
 from samson.evaluation import TRIALS
 from samson.experiments import FILE, STEPS, SetupError, measure_folder
 from samson.records import Interval, SharpnessRecord, replace_file
@@ -54,17 +54,11 @@ def correlation_table(record: SharpnessRecord) -> Table:
     """Kendall's τ of each measure with the accuracy at each level, with its interval."""
     levels = sorted({row.level for row in record.correlations})
     first = record.correlations[0]
-    table = Table(
-        title=f"Kendall τ of {record.settings.split} sharpness with {record.robustness_split} accuracy by noise level\n"
-        f"{first.methods} methods, {first.networks} networks, {record.confidence:.0%} intervals over methods",
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+    title = (
+        f"Kendall τ of {record.settings.split} sharpness with {record.robustness_split} accuracy by noise level\n"
+        f"{first.methods} methods, {first.networks} networks, {record.confidence:.0%} intervals over methods"
     )
-    table.add_column("Measure", no_wrap=True)
-    for level in levels:
-        table.add_column(f"{level:g}", justify="right")
+    table = level_table(title, "Measure", levels)
     for measure in record.measures:
         found: dict[float, Interval] = {row.level: row.kendall for row in record.correlations if row.measure == measure}
         table.add_row(measure, *(correlation(found[level]) if level in found else "" for level in levels))

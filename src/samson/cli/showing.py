@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from samson.cli.tables import empty_table
 from samson.evaluation import METRICS, Evaluation, Interval
 from samson.evaluation import Progress as State
 from samson.records import replace_file, write_json
@@ -36,7 +36,7 @@ def speaks() -> bool:
 
 def table_of(title: str, at_least: float | None, metric: str = "accuracy") -> Table:
     """An empty table of kinds of chips, with a column for a yield if one is asked for."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = empty_table(title)
     sign = "≥" if METRICS[metric].higher_is_better else "≤"
     names = [
         "Noise",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from samson._batches import Examples, repeatable
+from samson._checks import require
 from samson.evaluation.budget_result import Budget, Criterion
 from samson.evaluation.result import Evaluation
 from samson.evaluation.scoring import value_of
@@ -176,15 +177,12 @@ def _check(
 ) -> None:
     if not 0 < low < high < math.inf:
         raise ValueError(f"`low` and `high` must be levels with 0 < low < high, got {low!r} and {high!r}.")
-    if not 0 <= max_drop < math.inf:
-        raise ValueError(f"`max_drop` must be ≥ 0, got {max_drop!r}.")
-    if criterion not in get_args(Criterion):
-        raise ValueError(f"`criterion` must be 'mean' or 'yield', got {criterion!r}.")
+    require(0 <= max_drop < math.inf, "max_drop", "be ≥ 0", max_drop)
+    require(criterion in get_args(Criterion), "criterion", "be 'mean' or 'yield'", criterion)
     for name, value in (("min_yield", min_yield), ("confidence", confidence)):
         if not 0 < value < 1:
             raise ValueError(f"`{name}` must lie between 0 and 1, got {value!r}.")
-    if trials < 2:
-        raise ValueError(f"`trials` must be at least 2, got {trials}.")
+    require(trials >= 2, "trials", "be at least 2", trials)
     if levels < 2 or refinements < 0:
         raise ValueError(f"`levels` must be at least 2 and `refinements` ≥ 0, got {levels} and {refinements}.")
     needed = math.ceil(math.log(1 - confidence) / math.log(min_yield))

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from samson._batches import BATCH_SIZE, Examples, batches_of, evaluation_mode, is_pair
+from samson._checks import require
 from samson.evaluation.scoring import device_of
 
 CONVOLUTION_BATCH = 50
@@ -37,8 +38,12 @@ class Layout:
     channels_last: bool = False
 
     def __post_init__(self) -> None:
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"`batch_size` must be ≥ 1, or None for data in batches, got {self.batch_size!r}.")
+        require(
+            self.batch_size is None or self.batch_size >= 1,
+            "batch_size",
+            "be ≥ 1, or None for data in batches",
+            self.batch_size,
+        )
 
     @classmethod
     def of(cls, model: nn.Module, data: Examples) -> Layout:

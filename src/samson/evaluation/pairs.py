@@ -9,6 +9,7 @@ from typing import Unpack
 from torch import nn
 
 from samson._batches import Examples, repeatable
+from samson._checks import require
 from samson.evaluation.executors import Serial
 from samson.evaluation.result import Evaluation
 from samson.evaluation.setting import Noise, Setting, prepare, repeatable_setting, takes_setting
@@ -54,8 +55,7 @@ def compare(
         >>> paired.difference("a", "b").unit
         'these two networks'
     """
-    if trials < 2:
-        raise ValueError(f"`trials` must be at least 2 for an interval, got {trials}.")
+    require(trials >= 2, "trials", "be at least 2 for an interval", trials)
     networks = {name: [given] if isinstance(given, nn.Module) else list(given) for name, given in models.items()}
     shapes: dict[str, object] = {}
     data = repeatable(data)

@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from samson._batches import Examples
+from samson._checks import require
 from samson.evaluation.layers import Layer, LayersTask, PartTask, layers_on_chip
 from samson.evaluation.scoring import Scores, value_of
 from samson.evaluation.sensitivity_result import Attempt, LayerRow, Sensitivity, Suggestion
@@ -68,10 +69,8 @@ def sensitivity(
         >>> sorted(row.name for row in found.rows)
         ['0', '2']
     """
-    if trials < 2:
-        raise ValueError(f"`trials` must be at least 2 for an interval, got {trials}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"`confidence` must lie between 0 and 1, got {confidence!r}.")
+    require(trials >= 2, "trials", "be at least 2 for an interval", trials)
+    require(0 < confidence < 1, "confidence", "lie between 0 and 1", confidence)
     if max_drop is not None and not 0 < max_drop < math.inf:
         raise ValueError(
             f"`max_drop` must be > 0 and finite, in the metric's unit (accuracies are fractions), got {max_drop!r}."

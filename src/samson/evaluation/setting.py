@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypedDict, TypeVar
 from torch import nn
 
 from samson._batches import Examples, batches_of, repeatable
+from samson._checks import require
 from samson._names import suggestion
 from samson.evaluation.executors import Executor, Serial
 from samson.evaluation.layout import Layout
@@ -89,12 +90,14 @@ def prepare(
     executor: Executor | None = None,
 ) -> Prepared:
     """Check everything that can be checked before compute starts (see `Setting`)."""
-    if read_block is not None and read_block < 1:
-        raise ValueError(f"`read_block` must be ≥ 1, or None for one reading, got {read_block!r}.")
-    if time_s is not None and not 0 <= time_s < math.inf:
-        raise ValueError(f"`time_s` must be ≥ 0 and finite, or None for the noise's own time, got {time_s!r}.")
-    if seed < 0:
-        raise ValueError(f"`seed` must be ≥ 0, got {seed}.")
+    require(read_block is None or read_block >= 1, "read_block", "be ≥ 1, or None for one reading", read_block)
+    require(
+        time_s is None or 0 <= time_s < math.inf,
+        "time_s",
+        "be ≥ 0 and finite, or None for the noise's own time",
+        time_s,
+    )
+    require(seed >= 0, "seed", "be ≥ 0", seed)
     if autocast is not None and autocast not in PRECISIONS:
         hint = suggestion(str(autocast), PRECISIONS)
         raise ValueError(f"`autocast` must be a lower precision, or None, got {autocast!r}. {hint}")

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, SequentialSampler
 
 from samson._batches import Examples
+from samson._checks import require
 from samson.evaluation.metrics import DataSetMetric, as_metric
 from samson.evaluation.result import Evaluation, ScoreTable
 from samson.evaluation.scoring import Scores, value_of
@@ -196,18 +197,14 @@ def _check_examples(rows: Sequence[Scores], precision: float | None, confidence:
 def _check(
     trials: int | None, precision: float | None, max_trials: int, stopping: str, about: str, confidence: float
 ) -> None:
-    if trials is not None and trials < 2:
-        raise ValueError(f"`trials` must be at least 2 for an interval, got {trials}.")
+    require(trials is None or trials >= 2, "trials", "be at least 2 for an interval", trials)
     if trials is not None and precision is not None:
         raise ValueError(
             f"`trials` and `precision` exclude each other, got {trials} and {precision}. Use `max_trials` for a bound."
         )
-    if precision is not None and not 0 < precision < math.inf:
-        raise ValueError(f"`precision` must be a half-width > 0, got {precision!r}.")
-    if max_trials < 2:
-        raise ValueError(f"`max_trials` must be at least 2, got {max_trials}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"`confidence` must lie between 0 and 1, got {confidence!r}.")
+    require(precision is None or 0 < precision < math.inf, "precision", "be a half-width > 0", precision)
+    require(max_trials >= 2, "max_trials", "be at least 2", max_trials)
+    require(0 < confidence < 1, "confidence", "lie between 0 and 1", confidence)
     for name, value, known in (("stopping", stopping, get_args(Stopping)), ("about", about, get_args(About))):
         if value not in known:
             raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, got {value!r}.")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from samson._checks import require_one_of
 from samson.noise.base import State, WeightNoise
-from samson.noise.checks import require_one_of
 from samson.noise.faults import check_rates
 from samson.noise.quantisation import Format
 from samson.noise.voltage import RATES, RatesByVoltage, bit_error_rate

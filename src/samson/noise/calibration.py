@@ -9,8 +9,8 @@ from typing import cast
 from torch import Tensor, nn
 
 from samson._batches import Examples
+from samson._checks import require
 from samson.noise.attachment import hooked_layers, operations_of, require_names, watch
-from samson.noise.checks import require
 from samson.noise.periphery import Periphery
 from samson.noise.random import generator_for, working_dtype
 from samson.noise.selection import Select, on_chip

@@ -11,9 +11,9 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
+from samson._checks import require, require_non_negative
 from samson.noise.attachment import attached, hooked_layers, require_names
 from samson.noise.base import State, WeightNoise, program_weight, read_weight
-from samson.noise.checks import require, require_non_negative
 from samson.noise.periphery import Periphery
 from samson.noise.places import Place
 from samson.noise.presets import ChipModel

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
+from samson._checks import require, require_finite, require_non_negative, require_positive
 from samson.noise.base import State
-from samson.noise.checks import require, require_finite, require_non_negative, require_positive
 from samson.noise.conductance import Mapping
 from samson.noise.device import DeviceNoise
 from samson.noise.random import normal, standard_normal

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from samson._checks import require
 from samson.noise.base import State, WeightNoise
 from samson.noise.bit_errors import BitErrors
-from samson.noise.checks import require
 from samson.noise.quantisation import Quantize
 
 

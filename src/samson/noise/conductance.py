@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samson._checks import require, require_non_negative
 from samson.noise.base import State
-from samson.noise.checks import require, require_non_negative
 from samson.noise.units import reduce_by, require_granularity
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from samson.noise.checks import require, require_finite, require_non_negative, require_positive
+from samson._checks import require, require_finite, require_non_negative, require_positive
 from samson.noise.units import where_ge
 
 SMALLEST = 1e-7

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from samson._checks import require
 from samson.noise.base import WeightNoise
-from samson.noise.checks import require
 from samson.noise.layers import DIGITAL, unknown_weights_of, weights_of
 from samson.noise.presets import ChipModel
 from samson.noise.selection import Select, on_chip, plain_name

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
+from samson._checks import require_non_negative, require_positive
 from samson.noise.base import State, WeightNoise
-from samson.noise.checks import require_non_negative, require_positive
 from samson.noise.conductance import ONE_PAIR, Mapping
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from samson._checks import require
 from samson.noise.base import FixedNoise
-from samson.noise.checks import require
 from samson.noise.conductance import ONE_PAIR, Mapping
 from samson.noise.units import spread_tiles, tile_count, where_ge
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
+from samson._checks import require_non_negative, require_one_of
 from samson.noise.base import FixedNoise
-from samson.noise.checks import require_non_negative, require_one_of
 from samson.noise.random import standard_normal
 from samson.noise.units import reduce_by
 

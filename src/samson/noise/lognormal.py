@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
+from samson._checks import require_non_negative
 from samson.noise.base import FixedNoise
-from samson.noise.checks import require_non_negative
 from samson.noise.random import standard_normal
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from samson.noise.checks import require
+from samson._checks import require
 from samson.noise.curves import InversePower, Logarithmic
 from samson.noise.phase_change import PhaseChange, PhaseChangeConstants
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor
 
-from samson.noise.checks import require, require_non_negative
+from samson._checks import require, require_non_negative
 from samson.noise.operations import Operation
 from samson.noise.random import standard_normal, working_dtype
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from samson._checks import require, require_positive
 from samson.noise.base import State
-from samson.noise.checks import require, require_positive
 from samson.noise.curves import InversePower, Logarithmic, check_coefficients, logarithm, polynomial
 from samson.noise.device import DeviceNoise
 from samson.noise.random import generator_for, normal

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from samson._checks import require, require_one_of
 from samson.noise.base import FixedNoise
-from samson.noise.checks import require, require_one_of
 from samson.noise.units import reduce_by
 
 

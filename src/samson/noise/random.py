@@ -9,7 +9,7 @@ from hashlib import blake2b
 import torch
 from torch import Generator, Tensor
 
-from samson.noise.checks import require
+from samson._checks import require
 
 
 def generator_for(seed: int, *path: str | int, device: torch.device | str = "cpu") -> Generator:

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 from torch import Generator, Tensor
 
+from samson._checks import require, require_positive
 from samson.noise.base import State
-from samson.noise.checks import require, require_positive
 from samson.noise.curves import check_coefficients, polynomial
 from samson.noise.device import DeviceNoise
 from samson.noise.random import standard_normal

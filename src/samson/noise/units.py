@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from samson.noise.checks import require_one_of
+from samson._checks import require_one_of
 
 GRANULARITIES = ("layer", "channel", "tile")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from samson._checks import require_non_negative, require_positive
 from samson.noise.base import State, WeightNoise
-from samson.noise.checks import require_non_negative, require_positive
 from samson.noise.units import reduce_by, require_granularity, spread_tiles, tile_count
 
 SHARED = ("chip", "layer", "tile", "channel")

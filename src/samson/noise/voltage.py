@@ -6,7 +6,7 @@ import math
 import warnings
 from itertools import pairwise
 
-from samson.noise.checks import require, require_positive
+from samson._checks import require, require_positive
 
 RatesByVoltage = tuple[tuple[float, float], ...]
 """Pairs of V/V_min and bit error rate, ascending in voltage."""

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from samson._checks import require
+
 
 @dataclass(frozen=True)
 class WeightClipping:
@@ -34,8 +36,7 @@ class WeightClipping:
     alpha: float = 2.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha < math.inf:
-            raise ValueError(f"`alpha` must be > 0 and finite, got {self.alpha}.")
+        require(0 < self.alpha < math.inf, "alpha", "be > 0 and finite", self.alpha)
 
     @torch.no_grad()
     def __call__(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

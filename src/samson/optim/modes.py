@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from samson._checks import require
 from samson.optim.directions import DIRECTIONS
-from samson.optim.rules import require
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,18 @@ class Modes:
 
     def __post_init__(self) -> None:
         two = not self.one_pass
-        require(self.ascent in DIRECTIONS, "ascent", f"one of {', '.join(DIRECTIONS)}", self.ascent)
-        require(not self.injects or self.ascent == "gradient", "ascent", "left out with NoiseInjection", self.ascent)
-        require(isinstance(self.every, int) and self.every >= 1, "every", "a whole number ≥ 1", self.every)
-        require(0 <= self.reuse < math.inf, "reuse", "≥ 0 and finite", self.reuse)
-        require(0 <= self.mix <= 1, "mix", "between 0 and 1", self.mix)
+        require(self.ascent in DIRECTIONS, "ascent", f"be one of {', '.join(DIRECTIONS)}", self.ascent)
+        require(not self.injects or self.ascent == "gradient", "ascent", "be left out with NoiseInjection", self.ascent)
+        require(isinstance(self.every, int) and self.every >= 1, "every", "be a whole number ≥ 1", self.every)
+        require(0 <= self.reuse < math.inf, "reuse", "be ≥ 0 and finite", self.reuse)
+        require(0 <= self.mix <= 1, "mix", "be between 0 and 1", self.mix)
         between = two and self.every > 1
-        require(not self.reuse or between, "reuse", "0 without `every` > 1 and a first pass", self.reuse)
-        require(not self.own_ascent or two, "own_ascent", "False in a mode without a first pass", self.own_ascent)
+        require(not self.reuse or between, "reuse", "be 0 without `every` > 1 and a first pass", self.reuse)
+        require(not self.own_ascent or two, "own_ascent", "be False in a mode without a first pass", self.own_ascent)
         require(
             not self.own_ascent or not self.keeps_clean_gradient,
             "own_ascent",
-            "False with `mix` < 1 or `reuse`, which step with the clean gradient that each process has for itself",
+            "be False with `mix` < 1 or `reuse`, which step with the clean gradient that each process has for itself",
             self.own_ascent,
         )
 

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from samson._checks import require
+
 SHAPES: dict[str, Callable[[float], float]] = {
     "constant": lambda t: 1.0,
     "linear": lambda t: t,
@@ -48,8 +50,7 @@ class RhoSchedule:
     def __init__(self, optimizer: Optimizer, shape: str | Callable[[float], float], steps: int) -> None:
         if isinstance(shape, str) and shape not in SHAPES:
             raise ValueError(f"`shape` must be one of {', '.join(SHAPES)} or a function, got {shape!r}.")
-        if steps < 1:
-            raise ValueError(f"`steps` must be ≥ 1, got {steps}.")
+        require(steps >= 1, "steps", "be ≥ 1", steps)
         if not all("rho" in group for group in optimizer.param_groups):
             raise ValueError("`optimizer` must have a `rho` in each group: make SharpnessAware first.")
         self.optimizer, self.steps = optimizer, steps

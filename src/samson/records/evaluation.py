@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samson._checks import require
 from samson.records.interval import Interval
 from samson.records.run import Environment
 
@@ -158,10 +159,5 @@ class BudgetRecord:
 
 
 def require_version(version: int) -> None:
-    """Refuse a record of another layout.
-
-    Raises:
-        ValueError: If it is not of version 2.
-    """
-    if version != 2:
-        raise ValueError(f"`version` must be 2, the only one that this release reads, got {version!r}.")
+    """Refuse a record of another layout than version 2."""
+    require(version == 2, "version", "be 2, the only one that this release reads", version)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from samson._checks import require
+
 Settings = dict[str, float | str]
 """Hyper-parameters by name; infinity is written "inf", since JSON has no such number."""
 
@@ -42,7 +44,7 @@ class Configuration:
     version: int = 1
 
     def __post_init__(self) -> None:
-        _require(self.version == 1, "version", "1, the only one that this release reads", self.version)
+        require(self.version == 1, "version", "be 1, the only one that this release reads", self.version)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Level:
     accuracies: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        _require(all(0 <= a <= 1 for a in self.accuracies), "accuracies", "between 0 and 1", self.accuracies)
+        require(all(0 <= a <= 1 for a in self.accuracies), "accuracies", "be between 0 and 1", self.accuracies)
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,13 @@ class RunRecord:
 
     def __post_init__(self) -> None:
         plan = self.configuration
-        _require(self.version == 1, "version", "1, the only one that this release reads", self.version)
-        _require(self.method in plan.methods, "method", f"one of {', '.join(plan.methods)}", self.method)
-        _require(0 <= self.seed < plan.seeds, "seed", f"from 0 to {plan.seeds - 1}", self.seed)
+        require(self.version == 1, "version", "be 1, the only one that this release reads", self.version)
+        require(self.method in plan.methods, "method", f"be one of {', '.join(plan.methods)}", self.method)
+        require(0 <= self.seed < plan.seeds, "seed", f"be from 0 to {plan.seeds - 1}", self.seed)
         found = [(level.level, len(level.accuracies)) for level in self.levels]
         planned = [(level, plan.trials if level else 1) for level in plan.levels]
         planned = planned if self.training.diverged_at is None else []
-        _require(found == planned, "levels", f"{planned} as (level, number of trials)", found)
+        require(found == planned, "levels", f"be {planned} as (level, number of trials)", found)
 
     @property
     def settings(self) -> Settings:
@@ -136,8 +138,3 @@ class RunRecord:
 def finite(value: float) -> float | str:
     """A number as a record holds it: infinity becomes "inf"."""
     return value if math.isfinite(value) else str(value)
-
-
-def _require(holds: bool, name: str, rule: str, value: object) -> None:
-    if not holds:
-        raise ValueError(f"`{name}` must be {rule}, got {value!r}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samson._checks import require
 from samson.records.interval import Interval
 from samson.records.run import Configuration, Environment, Settings
 
@@ -100,8 +101,7 @@ class SharpnessRecord:
     version: int = 1
 
     def __post_init__(self) -> None:
-        if self.version != 1:
-            raise ValueError(f"`version` must be 1, the only one that this release reads, got {self.version!r}.")
+        require(self.version == 1, "version", "be 1, the only one that this release reads", self.version)
         for network in self.networks:
             if len(network.accuracies) != len(self.configuration.levels):
                 raise ValueError(

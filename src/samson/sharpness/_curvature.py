@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from samson._batches import Batch, Examples
+from samson._checks import require
 from samson.evaluation import ExampleMetric, Layout, with_targets
 from samson.noise import generator_for
 from samson.sharpness._surface import differentiable, movable, undisturbed
@@ -72,8 +73,7 @@ def hessian_top(
 
     Reference: Lanczos 1950, J. Res. Natl. Bur. Stand. 45, 255; products by Pearlmutter 1994, Neural Comput. 6, 147.
     """
-    if not 0 < tolerance < 1:
-        raise ValueError(f"`tolerance` must lie between 0 and 1, got {tolerance!r}.")
+    require(0 < tolerance < 1, "tolerance", "lie between 0 and 1", tolerance)
     from scipy.sparse.linalg import eigsh  # slow to import
 
     with _hessian(model, data, loss, layout) as operator:
@@ -111,8 +111,7 @@ def hessian_trace(
 
     Reference: Hutchinson 1989, Commun. Stat. Simul. Comput. 18, 1059.
     """
-    if probes < 2:
-        raise ValueError(f"`probes` must be at least 2 for an interval, got {probes}.")
+    require(probes >= 2, "probes", "be at least 2 for an interval", probes)
     found = []
     with _hessian(model, data, loss, layout) as operator:
         for number in range(probes):

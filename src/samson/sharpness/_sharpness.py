@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from samson._batches import Examples, repeatable
+from samson._checks import require
 from samson.evaluation import (
     TRIALS,
     Evaluation,
@@ -98,8 +99,7 @@ def worst_case_rise(
     Reference: Foret et al. 2021, arXiv 2010.01412, equation 1, for the sharpness; Madry et al. 2018, arXiv 1706.06083,
     for projected ascent, there on inputs.
     """
-    if steps < 1:
-        raise ValueError(f"`steps` must be ≥ 1, got {steps}.")
+    require(steps >= 1, "steps", "be ≥ 1", steps)
     with loss_surface(model, data, loss, layout) as surface:
         ball = Ball.around(surface, rule)
         clean, gradient = surface.loss_and_gradient()

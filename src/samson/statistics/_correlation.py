@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from samson._checks import require
 from samson.records import Interval
 from samson.statistics._means import CONFIDENCE
 
@@ -164,7 +165,5 @@ def _check(sharpness: Values, robustness: Values, confidence: float, resamples: 
         )
     if list(map(len, sharpness.values())) != [len(robustness.get(name, ())) for name in sharpness]:
         raise ValueError("`robustness` must have the methods and seeds of `sharpness`. Measure what is missing.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"`confidence` must lie between 0 and 1, got {confidence!r}.")
-    if resamples < 100:
-        raise ValueError(f"`resamples` must be at least 100, got {resamples}.")
+    require(0 < confidence < 1, "confidence", "lie between 0 and 1", confidence)
+    require(resamples >= 100, "resamples", "be at least 100", resamples)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import betaincinv, stdtr, stdtrit
 
+from samson._checks import require
 from samson.records import Interval
 
 CONFIDENCE = 0.95
@@ -147,6 +148,5 @@ def binomial_limits(successes: float, total: float, confidence: float) -> Interv
 
 
 def _between(probability: float) -> float:
-    if not 0 < probability < 1:
-        raise ValueError(f"`confidence` must lie between 0 and 1, got {probability}.")
+    require(0 < probability < 1, "confidence", "lie between 0 and 1", probability)
     return probability

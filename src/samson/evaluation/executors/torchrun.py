@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from samson._checks import require
 from samson.evaluation.executors.base import Executor, Finished, on_its_own
 from samson.evaluation.executors.exchange import (
     as_bytes,
@@ -66,8 +67,7 @@ class Torchrun(Executor):
     _users: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.timeout_s > 0:
-            raise ValueError(f"`timeout_s` must be > 0, got {self.timeout_s!r}.")
+        require(self.timeout_s > 0, "timeout_s", "be > 0", self.timeout_s)
 
     def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Finished]:
         """Run them on all ranks; progress comes a round at a time."""

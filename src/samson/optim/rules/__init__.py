@@ -8,7 +8,6 @@ from samson.optim.rules._base import (
     Rule,
     ScalingRule,
     fast_scale,
-    require,
     require_ascent,
 )
 from samson.optim.rules._noise_injection import NoiseInjection
@@ -32,6 +31,5 @@ __all__ = [
     "Rule",
     "ScalingRule",
     "fast_scale",
-    "require",
     "require_ascent",
 ]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from samson._checks import require
 from samson.optim.rules._policies import POLICIES
 
 Norms = Callable[[Sequence[Tensor], float], list[Tensor]]
@@ -47,7 +48,7 @@ class Rule:
             ValueError: If ρ is out of its range.
         """
         rho: float | Tensor = group.get("rho", self.rho)
-        require(isinstance(rho, Tensor) or 0 <= rho < math.inf, "rho", "≥ 0 and finite", rho)
+        require(isinstance(rho, Tensor) or 0 <= rho < math.inf, "rho", "be ≥ 0 and finite", rho)
         return rho
 
     def within(self, group: Mapping[str, Any]) -> Self:
@@ -123,8 +124,8 @@ class ScalingRule(AscentRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.eta < math.inf, "eta", "≥ 0 and finite", self.eta)
-        require(self.policy in POLICIES, "policy", f"one of {', '.join(POLICIES)}", self.policy)
+        require(0 <= self.eta < math.inf, "eta", "be ≥ 0 and finite", self.eta)
+        require(self.policy in POLICIES, "policy", f"be one of {', '.join(POLICIES)}", self.policy)
 
     def scales_tensor(self, name: str, tensor: Tensor) -> bool:
         """Whether the policy picks this parameter."""
@@ -162,9 +163,3 @@ def require_ascent(rule: Rule) -> AscentRule:
     if not isinstance(rule, AscentRule):
         raise TypeError(f"`rule` must be an ascent rule such as SAMSON(rho=0.5), got {rule!r}.")
     return rule
-
-
-def require(holds: bool, name: str, must: str, value: object) -> None:
-    """Raise ValueError, unless the condition on a setting holds."""
-    if not holds:
-        raise ValueError(f"`{name}` must be {must}, got {value!r}.")

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from samson.optim.rules._base import Rule, require
+from samson._checks import require
+from samson.optim.rules._base import Rule
 from samson.optim.sharding import draw_whole, local
 
 
@@ -45,7 +46,7 @@ class NoiseInjection(Rule):
         super().__post_init__()
         if not callable(self.noise):
             raise TypeError(f"`noise` must be callable as noise(weight, generator), got {self.noise!r}.")
-        require(self.seed >= 0, "seed", "≥ 0", self.seed)
+        require(self.seed >= 0, "seed", "be ≥ 0", self.seed)
 
     def group_settings(self) -> dict[str, Any]:
         """The share of the noise, and how many draws a parameter group has seen, which a checkpoint then holds."""

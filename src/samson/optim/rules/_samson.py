@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samson._checks import require
 from samson.optim.rules._asam import shifted
-from samson.optim.rules._base import FastScale, Norms, ScalingRule, require
+from samson.optim.rules._base import FastScale, Norms, ScalingRule
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class SAMSON(ScalingRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.p >= 1, "p", "≥ 1 (or infinity)", self.p)
+        require(self.p >= 1, "p", "be ≥ 1 (or infinity)", self.p)
 
     def scale(self, weights: Sequence[Tensor], norms: Norms) -> list[Tensor]:
         """T = (|w| + η) / ‖w_l‖_p, and 0 for a tensor of zeros."""
