@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from samson.evaluation import (
+    EXECUTORS,
     METRICS,
     Kept,
     Ray,
@@ -24,8 +25,6 @@ from samson.evaluation import (
     Task,
     Torchrun,
     evaluate,
-    executor_name,
-    executor_named,
 )
 from samson.noise import Gaussian, ReRAM
 from tests.conftest import make_batch, make_model
@@ -55,18 +54,15 @@ def test_a_task_is_the_same_after_pickling_and_in_a_folder(metric: str, tmp_path
 
 def test_executors_have_names() -> None:
     for name, kind in (("serial", Serial), ("torchrun", Torchrun)):
-        executor = executor_named(name)
+        executor = EXECUTORS[name]()
         assert isinstance(executor, kind)
-        assert executor_name(executor) == executor_name(Kept("folder", executor)) == name
-    assert executor_name(None) == "serial"
-    with pytest.raises(ValueError, match="`executor` must be a known one, got 'torchrn'. Did you mean 'torchrun'?"):
-        executor_named("torchrn")
+        assert executor.name == Kept("folder", executor).name == name
 
 
 def test_what_is_missing_is_named_before_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"pip install 'samson-torch\[ray\]'"):
-        executor_named("ray")
+        EXECUTORS["ray"]()
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(RuntimeError, match="torchrun --nproc-per-node 2 my_script.py"):

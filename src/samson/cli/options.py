@@ -28,7 +28,6 @@ from samson.evaluation import (
     Sensitivity,
     Serial,
     Setting,
-    executor_named,
 )
 from samson.experiments import (
     DATA,
@@ -188,6 +187,6 @@ def model_command(function: Callable[..., None]) -> Callable[..., None]:
 def _executor(name: str) -> Executor:
     choose("--executor", name, EXECUTORS)
     try:
-        return executor_named(name)
+        return EXECUTORS[name]()
     except (ImportError, ValueError, RuntimeError) as error:
         raise SetupError(f"--executor {name}: {error}") from error

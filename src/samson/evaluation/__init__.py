@@ -10,8 +10,6 @@ from samson.evaluation.executors import (
     Ray,
     Serial,
     Torchrun,
-    executor_name,
-    executor_named,
 )
 from samson.evaluation.layers import Layer, layers_on_chip
 from samson.evaluation.layout import Layout, find_layout
@@ -66,8 +64,6 @@ __all__ = [
     "compare",
     "device_of",
     "evaluate",
-    "executor_name",
-    "executor_named",
     "family",
     "find_layout",
     "layers_on_chip",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from torch import nn
 
-from samson.evaluation import Budget, Evaluation, Noise, ScoreTable, Sensitivity, Setting, device_of, executor_name
+from samson.evaluation import Budget, Evaluation, Noise, ScoreTable, Sensitivity, Serial, Setting, device_of
 from samson.experiments.environment import environment
 from samson.experiments.requests import Request
 from samson.noise import ChipModel
@@ -52,7 +52,7 @@ def subject_of(request: Request, model: nn.Module, setting: Setting, found: Eval
         batch_size=found.layout.batch_size,
         channels_last=found.layout.channels_last,
         autocast=setting.get("autocast"),
-        executor=executor_name(setting.get("executor")),
+        executor=(setting.get("executor") or Serial()).name,
         environment=environment(device_of(model).type),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -24,6 +24,11 @@ Finished = dict[int, Scores]
 class Executor(ABC):
     """Runs trials of a task somewhere. One of your own needs `finished`; the rest suits one process."""
 
+    @property
+    def name(self) -> str:
+        """What records call it."""
+        return type(self).__name__.lower()
+
     @abstractmethod
     def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Finished]:
         """Run the trials of these numbers; all that is there comes at once, in any order."""

@@ -100,6 +100,11 @@ class Kept(Executor):
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"`folder` must be a folder, or not be there yet, got the file {str(self.folder)!r}.")
 
+    @property
+    def name(self) -> str:
+        """That of where trials run."""
+        return self.executor.name
+
     def named(self, name: str) -> Self:
         """The folder of this name within this one."""
         safe = quote(name, safe=" +=,")
