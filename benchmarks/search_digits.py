@@ -4,12 +4,12 @@ Every method gets twelve candidates of its own parameters (ρ, σ, α), each tra
 uses and put on ten validation chips a level. One criterion for all: validation accuracy, averaged over the noise
 levels (0 among them), chips and seeds. Ties go to the earlier candidate. The base optimizer is the same for every
 method and is not searched: learning rate .1, momentum .9, weight decay 5e-4, as published by the method's first author
-for later work (see `samson/experiments/defaults.py`). Plain SGD has no parameter of its own; its twelve candidates are
+for later work (see `samson/experiments/_defaults.py`). Plain SGD has no parameter of its own; its twelve candidates are
 learning rate x weight decay, recorded to show what tuning these for SGD alone would bring, and not used.
 
     python -m benchmarks.search_digits       # about 30 minutes on two cores
 
-writes `benchmarks/records/search-digits.json`. The winners stand in `samson/experiments/defaults.py`; a test holds
+writes `benchmarks/records/search-digits.json`. The winners stand in `samson/experiments/_defaults.py`; a test holds
 the two together. The test split is never looked at.
 """
 

@@ -36,7 +36,7 @@ def test_a_method_joins_every_command(
         return capsys.readouterr().out
 
     listed = samson("list", "methods")
-    assert re.search(r"rootasam +T = √\(\|w\| \+ η\)\.\n +rho=0\.5, eta=0\.01, policy=authors", listed)
+    assert re.search(r"rootasam +T = √\(\|w\| \+ η\)\.\s+rho=0\.5, eta=0\.01, policy=authors", listed)
     common = "--seeds", 1, "--epochs", 1, "--trials", 2, "--levels", "0,.1", "--jobs", 1, "--quiet"
     samson("compare", "--methods", "sgd,rootasam,rootasam+clip", *common, "--out", tmp_path / "runs")
     records = {record.method: record for record in load_records(tmp_path / "runs")}

@@ -15,7 +15,7 @@ PAGES = {
     "CONTRIBUTING.md": 2,
     "docs/trainers.md": 3,
     "docs/chips.md": 14,
-    "docs/evaluating.md": 4,
+    "docs/evaluating.md": 3,
     "docs/sharpness.md": 3,
 }
 

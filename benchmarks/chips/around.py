@@ -10,8 +10,7 @@ from torch import Tensor
 
 from benchmarks.chips.samples import generator, moments
 from benchmarks.chips.style import BLUE, BLUES, GREEN, GREY, ORANGE, bars, label, panels
-from samson.noise import STANDARD_HWA, Operation, Periphery
-from samson.noise.periphery import WIRES
+from samson.noise import STANDARD_HWA, WIRES, Operation, Periphery
 
 FIXED = Operation(input_range=1.0)
 """A linear layer whose inputs range from -1 to 1."""

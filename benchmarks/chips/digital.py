@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.chips.samples import layer_weights, reading
 from benchmarks.chips.style import BLUE, GREEN, GREY, ORANGE, bars, label, note, panels
-from samson.noise import BitErrors, Quantize, bit_error_rate
-from samson.noise.voltage import RATES
+from samson.noise import RATES, BitErrors, Quantize, bit_error_rate
 
 
 def quantisation() -> Figure:

@@ -34,9 +34,7 @@ from benchmarks.chips.style import (
     over_time,
     panels,
 )
-from samson.noise import PCM, PCMHermes
-from samson.noise.curves import logarithm, polynomial
-from samson.noise.phase_change import PhaseChange
+from samson.noise import PCM, PCMHermes, PhaseChange, logarithm, polynomial
 
 DEVICES: dict[str, tuple[PhaseChange, str]] = {
     "PCM": (PCM(mapping=SINGLE), BLUE),

@@ -13,9 +13,14 @@ from benchmarks.chips.samples import error_size, generator, layer_weights
 from benchmarks.chips.style import DAY, HOUR, YEAR
 from samson.noise import (
     CMO,
+    FALCONE,
+    GENERIC,
+    HERMES,
     PCM,
     PRESETS,
+    RATES,
     STANDARD_HWA,
+    WAN2022,
     DeviceNoise,
     InversePower,
     Logarithmic,
@@ -25,10 +30,6 @@ from samson.noise import (
     ReRAM,
     bit_error_rate,
 )
-from samson.noise.cmo import FALCONE
-from samson.noise.pcm import GENERIC, HERMES
-from samson.noise.reram import WAN2022
-from samson.noise.voltage import RATES
 
 
 def quoted() -> dict[str, str]:

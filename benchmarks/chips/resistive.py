@@ -22,10 +22,7 @@ from benchmarks.chips.style import (
     over_time,
     panels,
 )
-from samson.noise import CMO, ReRAM
-from samson.noise.cmo import FALCONE
-from samson.noise.curves import polynomial
-from samson.noise.reram import WAN2022
+from samson.noise import CMO, FALCONE, WAN2022, ReRAM, polynomial
 
 MEASURED = {1.0: ("1 s", BLUE), DAY: ("1 day", ORANGE), 2 * DAY: ("2 days", GREEN)}
 

@@ -62,8 +62,13 @@ def decode(table: Any, kind: type[T], where: str) -> T:
         return kind(**values)
     except ValueError as error:
         raise TableError(
-            f"[{where}]: {error} Ranges and units: `pydoc {kind.__module__}.{kind.__qualname__}`."
+            f"[{where}]: {error} Ranges and units: `pydoc {_room_of(kind)}.{kind.__qualname__}`."
         ) from None
+
+
+def _room_of(kind: type) -> str:
+    """Where a class is to be had: its module without inner ones."""
+    return ".".join(part for part in kind.__module__.split(".") if not part.startswith("_"))
 
 
 def _value(value: Any, kind: Any, where: str, key: str) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from samson.cli import app, main
+from samson.cli import main
 
 COMPARE = ["compare", "--methods", "sgd", "--seeds", "1", "--epochs", "1", "--trials", "2", "--jobs", "1"]
 
@@ -28,7 +28,7 @@ def samson(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
 
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "run_all", lambda *_, **__: pytest.fail("training has started"))
+    monkeypatch.setattr("samson.cli._app.run_all", lambda *_, **__: pytest.fail("training has started"))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def finished(samson, out: Path) -> None:
 def test_a_folder_of_another_configuration_is_refused(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     finished(samson, out)
-    monkeypatch.setattr(app, "run_all", lambda *_, **__: pytest.fail("training has started"))
+    monkeypatch.setattr("samson.cli._app.run_all", lambda *_, **__: pytest.fail("training has started"))
     status, message = samson(*COMPARE, "--out", out, "--trials", "3")
     assert (status, len(message.strip().splitlines())) == (2, 2)
     assert "belongs to another configuration; different: trials" in message
@@ -109,7 +109,7 @@ def test_a_damaged_record_is_refused(samson, tmp_path: Path, monkeypatch: pytest
     finished(samson, out)
     path = out / "records" / "sgd-seed0.json"
     good = path.read_text()
-    monkeypatch.setattr(app, "run_all", lambda *_, **__: pytest.fail("training has started"))
+    monkeypatch.setattr("samson.cli._app.run_all", lambda *_, **__: pytest.fail("training has started"))
     for bad in (good[: len(good) // 2], json.dumps(json.loads(good) | {"seed": 5})):
         path.write_text(bad)
         for command in ([*COMPARE, "--out", out], ["report", out]):

@@ -1,15 +1,19 @@
 """`samson compare` end to end, small: records, resuming, interruption, and independence of the number of processes."""
 
 import csv
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+
+from samson.cli import main
 
 SMALL = ["--methods", "sgd,samson+clip", "--seeds", "2", "--epochs", "1", "--trials", "2", "--levels", ".1,.2"]
 RUNS = ["samson+clip-seed0", "samson+clip-seed1", "sgd-seed0", "sgd-seed1"]
@@ -26,10 +30,14 @@ def heed_interrupts() -> None:
 
 
 def samson(*arguments: object) -> tuple[str, str]:
-    process = start(*arguments)
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    return out, err
+    """Run the command line in this process; gives what it wrote to both streams."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["samson", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+    assert not end.value.code, err.getvalue()
+    return out.getvalue(), err.getvalue()
 
 
 def trials(folder: Path) -> dict[str, list]:
@@ -97,7 +105,7 @@ def test_a_saved_network_gives_its_records_trials(compared: tuple[Path, str, str
 @pytest.mark.parametrize("processes", [1, 2])
 def test_ctrl_c_keeps_finished_runs_and_a_repetition_goes_on(tmp_path: Path, processes: int) -> None:
     out = tmp_path / "out"
-    command = ["compare", "--methods", "sgd", "--seeds", "4", "--epochs", "4", "--trials", "2", "--levels", ".2"]
+    command = ["compare", "--methods", "sgd", "--seeds", "4", "--epochs", "3", "--trials", "2", "--levels", ".2"]
     command += ["--out", str(out), "--jobs", str(processes), "--quiet"]
     process = start(*command, start_new_session=True, preexec_fn=heed_interrupts)
     deadline = time.monotonic() + 120

@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import save_file
 
 from samson.cli import main
-from samson.cli.kinds import parse_times
+from samson.cli._kinds import parse_times
 from samson.evaluation import evaluate, noise_budget, sensitivity
 from samson.experiments import SetupError
 from samson.noise import PCM, Gaussian

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from samson.cli import app, main
-from samson.experiments import Checkpoint, build_network, load_records, save_checkpoint
+from samson.cli import main
+from samson.experiments import Checkpoint, build_network, load_records, run_all, save_checkpoint
 from samson.records import checksum
 from tests.cli.test_compare import start
 
@@ -93,7 +93,9 @@ def test_a_folder_without_its_configuration_goes_on(samson, tmp_path: Path, monk
     before = configuration.read_bytes()
     configuration.unlink()
     (out / ".configuration.json.0a1b.partial").write_text("{")  # as an interruption leaves it
-    monkeypatch.setattr(app, "run_all", lambda _, todo, *__, **___: todo and pytest.fail("a run is made again"))
+    monkeypatch.setattr(
+        "samson.cli._app.run_all", lambda _, todo, *__, **___: todo and pytest.fail("a run is made again")
+    )
     status, _, err = samson(*command, "--trials", 3)
     assert (status, "different: trials" in err) == (2, True)
     assert samson(*command)[0] == 0
@@ -102,13 +104,12 @@ def test_a_folder_without_its_configuration_goes_on(samson, tmp_path: Path, monk
 
 def test_a_folder_that_loses_runs_is_said(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    run_all = app.run_all
 
     def losing(*arguments: object, **keywords: object) -> None:
         run_all(*arguments, **keywords)
         (out / "records" / "sgd-seed0.json").unlink()
 
-    monkeypatch.setattr(app, "run_all", losing)
+    monkeypatch.setattr("samson.cli._app.run_all", losing)
     status, _, err = samson("compare", "--methods", "sgd,sam", "--jobs", 1, *SMALL, "--out", out)
     assert (status, "Records of 1 runs are gone" in err, "Traceback" in err) == (1, True, False)
 
@@ -117,7 +118,7 @@ def test_a_full_disk_is_one_line(samson, tmp_path: Path, monkeypatch: pytest.Mon
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "out/records/sgd-seed0.json")
 
-    monkeypatch.setattr(app, "run_all", full)
+    monkeypatch.setattr("samson.cli._app.run_all", full)
     status, _, err = samson("compare", "--methods", "sgd", *SMALL, "--out", tmp_path / "out")
     assert (status, "Traceback" in err) == (1, False)
     assert "'out/records/sgd-seed0.json': No space left on device" in err
@@ -130,7 +131,7 @@ def test_files_that_cannot_be_written_are_refused_before_compute(
     network = saved(tmp_path)
     before = network.with_suffix(".json").read_bytes()
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("samson.cli.evaluating.evaluate", lambda *_, **__: pytest.fail("computing has started"))
+    monkeypatch.setattr("samson.cli._evaluating.evaluate", lambda *_, **__: pytest.fail("computing has started"))
     for options, words in (
         (["--out", "net.json"], "--out must be no file that is read"),
         (["--page", "./net.safetensors"], "--page must be no file that is read"),
@@ -149,7 +150,7 @@ def test_a_record_is_written_before_anything_is_shown(samson, tmp_path: Path, mo
         raise BrokenPipeError(32, "Broken pipe")
 
     for command, module in (("evaluate", "evaluating"), ("budget", "budgeting"), ("sensitivity", "layering")):
-        monkeypatch.setattr(f"samson.cli.{module}.console", closed)
+        monkeypatch.setattr(f"samson.cli._{module}.console", closed)
         options = ["--levels", ".1"] if command == "evaluate" else []
         samson(command, saved(tmp_path), "--trials", 2, *options, "--out", f"{command}.json")
         assert (tmp_path / f"{command}.json").exists()

@@ -11,10 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
-from samson.optim import RULES, Rule, ScalingRule, ascent, scales
-from samson.optim.ascent import Part, climb
-from samson.optim.compiled import compiled_climb
-from samson.optim.memory import Workspace
+from samson.optim import RULES, Part, Rule, ScalingRule, Workspace, ascent, climb, compiled_climb, scales
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 from tests.optim.reference import CASES, DECAY, LR, MOMENTUM, Case, Loop, Switching, apart
 

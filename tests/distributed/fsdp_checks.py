@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from samson import SAM, SAMSON, NoiseInjection, SharpnessAware
 from samson.noise import Gaussian
-from samson.optim.sharding import local, process_groups, reshard
+from samson.optim import local, process_groups, reshard
 from tests.distributed import harness
 from tests.distributed.checkpoints import load, resume, save
 from tests.distributed.harness import Checks, bits, contents, distance, everywhere, main, whole

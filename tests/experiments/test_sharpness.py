@@ -133,7 +133,7 @@ def test_a_repetition_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyte
     assert (len(begun.networks), begun.correlations) == (1, ())
     assert not list(tmp_path.rglob("*.partial"))
     loaded: list[str] = []
-    monkeypatch.setattr("samson.experiments.sharpness.load_checkpoint", counted(loaded))
+    monkeypatch.setattr("samson.experiments._sharpness.load_checkpoint", counted(loaded))
     rest = measure_folder(tmp_path, **SMALL, progress=quiet)
     assert loaded == ["sgd-seed1", "noise-seed0", "noise-seed1"]
     assert rest.networks[:1] == begun.networks
@@ -158,12 +158,12 @@ def test_curvature_is_added_to_what_is_there(
     folder: Path, measured: tuple[Path, SharpnessRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = measured[1]
-    monkeypatch.setattr("samson.experiments.sharpness.require_curvlinops", lambda: None)
-    monkeypatch.setattr("samson.experiments.sharpness.hessian_top", lambda *_, **__: 1.5)
+    monkeypatch.setattr("samson.experiments._sharpness.require_curvlinops", lambda: None)
+    monkeypatch.setattr("samson.experiments._sharpness.hessian_top", lambda *_, **__: 1.5)
     monkeypatch.setattr(
-        "samson.experiments.sharpness.hessian_trace", lambda model, *_, **__: Trace((1.0, model.head.bias[0].item()))
+        "samson.experiments._sharpness.hessian_trace", lambda model, *_, **__: Trace((1.0, model.head.bias[0].item()))
     )
-    monkeypatch.setattr("samson.experiments.sharpness.worst_case_rise", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr("samson.experiments._sharpness.worst_case_rise", lambda *_, **__: pytest.fail("measured again"))
     after = measure_folder(folder, **SMALL, curvature=True, progress=quiet)
     assert after.measures == (*before.measures, "hessian top", "hessian trace")
     assert [n.measures["noise"] for n in after.networks] == [n.measures["noise"] for n in before.networks]

@@ -7,10 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
-from samson.optim import Rule
-from samson.optim.ascent import Part, climb
-from samson.optim.compiled import compiled_climb
-from samson.optim.memory import Workspace
+from samson.optim import Part, Rule, Workspace, climb, compiled_climb
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 
 pytestmark = [  # torch's compiler, of itself

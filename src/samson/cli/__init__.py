@@ -7,7 +7,7 @@ import sys
 def main() -> None:
     """Run the `samson` command; without the extra that it needs, say which."""
     try:
-        from samson.cli.app import run
+        from samson.cli._app import run
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("typer", "rich", "plotly", "sklearn"):
             raise

@@ -1,7 +1,18 @@
 """Evidence: what a model is worth on many simulated chips, with intervals and paired differences."""
 
-from samson.evaluation.budget import noise_budget
-from samson.evaluation.budget_result import Budget
+from samson.evaluation._budget import noise_budget
+from samson.evaluation._budget_result import Budget
+from samson.evaluation._layers import Layer, layers_on_chip
+from samson.evaluation._layout import Layout, find_layout
+from samson.evaluation._metrics import METRICS, DataSetMetric, ExampleMetric, MeanThen, as_metric
+from samson.evaluation._pairs import compare
+from samson.evaluation._result import Evaluation, ScoreTable
+from samson.evaluation._scoring import Scores, accuracy, device_of, scores, value_of, with_targets
+from samson.evaluation._sensitivity import sensitivity
+from samson.evaluation._sensitivity_result import Attempt, LayerRow, Sensitivity, Suggestion
+from samson.evaluation._setting import PRECISIONS, Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
+from samson.evaluation._task import Task
+from samson.evaluation._trials import MAX_TRIALS, TRIALS, Progress, evaluate
 from samson.evaluation.executors import (
     EXECUTORS,
     Executor,
@@ -11,17 +22,6 @@ from samson.evaluation.executors import (
     Serial,
     Torchrun,
 )
-from samson.evaluation.layers import Layer, layers_on_chip
-from samson.evaluation.layout import Layout, find_layout
-from samson.evaluation.metrics import METRICS, DataSetMetric, ExampleMetric, MeanThen, as_metric
-from samson.evaluation.pairs import compare
-from samson.evaluation.result import Evaluation, ScoreTable
-from samson.evaluation.scoring import Scores, accuracy, device_of, scores, value_of, with_targets
-from samson.evaluation.sensitivity import sensitivity
-from samson.evaluation.sensitivity_result import Attempt, LayerRow, Sensitivity, Suggestion
-from samson.evaluation.setting import PRECISIONS, Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
-from samson.evaluation.task import Task
-from samson.evaluation.trials import MAX_TRIALS, TRIALS, Progress, evaluate
 from samson.records import Interval
 from samson.statistics import Difference, Family, Paired, family
 

@@ -1,34 +1,34 @@
 """Simulated hardware: what a noisy chip does to the weights of any PyTorch model, without converting it."""
 
-from samson.noise.attachment import hooked_layers
-from samson.noise.base import FixedNoise, State, WeightNoise
-from samson.noise.batch_norm import reestimated_norms
-from samson.noise.bit_errors import BitErrors
-from samson.noise.calibration import calibrate, calibrate_adc
-from samson.noise.catalogue import CLASSES, NOISES, NoiseFamily
-from samson.noise.chip import Chip, deploy
-from samson.noise.chip_files import load_chip_model
-from samson.noise.cmo import CMO, CMOConstants
-from samson.noise.compose import Compose
-from samson.noise.conductance import Mapping
-from samson.noise.curves import InversePower, Logarithmic
-from samson.noise.description import TensorDescription, describe
-from samson.noise.device import DeviceNoise
-from samson.noise.faults import DeadLines, StuckDevices
-from samson.noise.gaussian import Gaussian
-from samson.noise.lognormal import Lognormal
-from samson.noise.operations import Operation
-from samson.noise.pcm import PCM, CustomPCM, PCMHermes
-from samson.noise.periphery import STANDARD_HWA, Periphery
-from samson.noise.phase_change import PhaseChangeConstants
-from samson.noise.presets import PRESETS, ChipModel, preset
-from samson.noise.quantisation import Quantize
-from samson.noise.random import generator_for, standard_normal
-from samson.noise.reram import ReRAM, ReRAMConstants
-from samson.noise.selection import ChipTensor, Select, on_chip, plain_name
-from samson.noise.storage import load_chip, save_chip
-from samson.noise.variation import Variation
-from samson.noise.voltage import bit_error_rate, voltage_at
+from samson.noise._attachment import hooked_layers
+from samson.noise._base import FixedNoise, State, WeightNoise
+from samson.noise._batch_norm import Moments, moments, reestimated_norms
+from samson.noise._bit_errors import BitErrors
+from samson.noise._calibration import calibrate, calibrate_adc
+from samson.noise._catalogue import CLASSES, NOISES, NoiseFamily
+from samson.noise._chip import Chip, deploy
+from samson.noise._chip_files import load_chip_model
+from samson.noise._cmo import CMO, FALCONE, CMOConstants
+from samson.noise._compose import Compose
+from samson.noise._conductance import Mapping
+from samson.noise._curves import InversePower, Logarithmic, logarithm, polynomial
+from samson.noise._description import TensorDescription, describe
+from samson.noise._device import DeviceNoise
+from samson.noise._faults import DeadLines, StuckDevices
+from samson.noise._gaussian import Gaussian
+from samson.noise._lognormal import Lognormal
+from samson.noise._operations import Operation
+from samson.noise._pcm import GENERIC, HERMES, PCM, CustomPCM, PCMHermes
+from samson.noise._periphery import STANDARD_HWA, WIRES, Periphery
+from samson.noise._phase_change import PhaseChange, PhaseChangeConstants
+from samson.noise._presets import PRESETS, ChipModel, preset
+from samson.noise._quantisation import Quantize
+from samson.noise._random import generator_for, standard_normal
+from samson.noise._reram import WAN2022, ReRAM, ReRAMConstants
+from samson.noise._selection import ChipTensor, Select, on_chip, plain_name
+from samson.noise._storage import load_chip, save_chip
+from samson.noise._variation import Variation
+from samson.noise._voltage import RATES, bit_error_rate, voltage_at
 
 __all__ = [
     "CLASSES",

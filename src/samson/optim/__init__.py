@@ -1,14 +1,15 @@
 """Sharpness-aware training as an ordinary PyTorch optimizer: rules, the wrappers, noise injection, clipping."""
 
-from samson.optim.ascent import Ascent
-from samson.optim.clipping import WeightClipping
-from samson.optim.groups import norm_layers, param_groups, scales
-from samson.optim.lookbehind import Lookbehind
-from samson.optim.memory import Copies
+from samson.optim._ascent import Ascent, Part, climb
+from samson.optim._clipping import WeightClipping
+from samson.optim._compiled import compiled_climb
+from samson.optim._groups import norm_layers, param_groups, scales
+from samson.optim._lookbehind import Lookbehind
+from samson.optim._memory import Copies, Workspace
+from samson.optim._schedules import RhoSchedule
+from samson.optim._sharding import is_sharded, local, process_groups, reshard
+from samson.optim._wrapper import SharpnessAware
 from samson.optim.rules import ASAM, RULES, SAM, SAMSON, AscentRule, NoiseInjection, Rule, ScalingRule
-from samson.optim.schedules import RhoSchedule
-from samson.optim.sharding import is_sharded
-from samson.optim.wrapper import SharpnessAware
 
 __all__ = [
     "ASAM",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from samson.evaluation.executors.base import Executor, Serial
-from samson.evaluation.executors.kept import Kept
-from samson.evaluation.executors.numerics import Numerics
-from samson.evaluation.executors.ray import Ray
-from samson.evaluation.executors.torchrun import Torchrun
+from samson.evaluation.executors._base import Executor, Serial
+from samson.evaluation.executors._kept import Kept
+from samson.evaluation.executors._numerics import Numerics
+from samson.evaluation.executors._ray import Ray
+from samson.evaluation.executors._torchrun import Torchrun
 
 __all__ = ["EXECUTORS", "Executor", "Kept", "Numerics", "Ray", "Serial", "Torchrun"]
 

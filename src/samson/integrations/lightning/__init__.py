@@ -10,12 +10,12 @@ Only the package `lightning` is meant (`import lightning`), not the older `pytor
 from samson.integrations import missing
 
 try:
-    import lightning.pytorch  # noqa: F401
+    import lightning.pytorch
 except ImportError as error:
     raise missing("lightning") from error
 
-from samson.integrations.lightning.automatic import SharpnessAwareModule
-from samson.integrations.lightning.manual import ManualAscent
-from samson.integrations.lightning.monitor import AscentMonitor
+from samson.integrations.lightning._automatic import SharpnessAwareModule
+from samson.integrations.lightning._manual import ManualAscent
+from samson.integrations.lightning._monitor import AscentMonitor
 
 __all__ = ["AscentMonitor", "ManualAscent", "SharpnessAwareModule"]

@@ -11,8 +11,8 @@ import torch
 from torch import Generator, Tensor
 
 from samson._checks import require
+from samson.optim._sharding import draw_whole, local
 from samson.optim.rules._base import Rule
-from samson.optim.sharding import draw_whole, local
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,74 @@
+"""Errors in the words of the command line, found before any compute starts where that can be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from samson.cli._showing import console, speaks
+from samson.experiments import SetupError, require
+
+
+def require_writable(parameter: str, path: Path | None, read: Sequence[Path]) -> None:
+    """Refuse a file that cannot be written, or that is read, before anything is computed.
+
+    Raises:
+        SetupError: If it is so.
+    """
+    if path is None:
+        return
+    mend = "Give another file."
+    require(path.resolve() not in [one.resolve() for one in read], parameter, "no file that is read", str(path), mend)
+    require(not path.is_dir(), parameter, "a file", str(path), mend)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise SetupError(f"{parameter}: {str(path)!r} cannot be written: {error.strerror}.\n{mend}") from error
+
+
+@contextmanager
+def explained(resume: Path | None = None) -> Iterator[None]:
+    """What the library refuses is bad input of the user's; after an interruption, say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if resume is not None and speaks():
+            console(stderr=True).print("Stopped: finished chips are saved. Repeat the command to go on.")
+        raise
+    except (ValueError, TypeError) as error:
+        raise SetupError(as_options(str(error))) from error
+    except RuntimeError as error:
+        if not str(error).startswith("`executor`"):
+            raise
+        raise SetupError(as_options(str(error))) from error
+    except OSError as error:
+        if resume is None or not _is_below(error.filename, resume):
+            raise
+        raise SetupError(
+            f"--resume must be a folder that can be written, got {str(resume)!r}: {error.strerror}.\nGive another one."
+        ) from error
+
+
+def _is_below(path: object, folder: Path) -> bool:
+    return isinstance(path, str) and Path(path).absolute().is_relative_to(folder.absolute())
+
+
+IN_OPTIONS = {"executor=None": "--executor serial", "`folder`": "--resume", "`sensitivity`": "sensitivity"}
+"""Words of the library by those of the command line."""
+
+
+def as_options(message: str) -> str:
+    """An error of the library in the words of the command line.
+
+    Example:
+        >>> as_options("`max_trials` must be at least 2, got 1.")
+        '--max-trials must be at least 2, got 1.'
+    """
+    for word, other in IN_OPTIONS.items():
+        message = message.replace(word, other)
+    return re.sub(r"`([a-z_]+)`", lambda found: "--" + found[1].replace("_", "-"), message)

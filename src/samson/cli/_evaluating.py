@@ -1,0 +1,69 @@
+"""`samson evaluate`: any saved model on chips."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from samson.cli._kinds import kinds_of
+from samson.cli._options import DEFAULT_LEVELS, ChipName, ModelOptions, NoiseName, model_command
+from samson.cli._showing import console, shown, shown_interval, shown_share, speaks, table_of, write_results
+from samson.evaluation import MAX_TRIALS, TRIALS, evaluate, prepare, value_of
+from samson.experiments import evaluation_record
+from samson.report import evaluation_page
+
+
+@model_command
+def evaluate_model(
+    options: ModelOptions,
+    noise: NoiseName = "gaussian",
+    levels: Annotated[str, typer.Option(help="Noise levels, separated by commas.")] = DEFAULT_LEVELS,
+    chip: ChipName = None,
+    times: Annotated[
+        str | None, typer.Option(help="With --chip: when it is read, for example 0s,1h,1d,1y; by default as it says.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help=f"Chips; {TRIALS} by default.")] = None,
+    precision: Annotated[float | None, typer.Option(help="Instead of --trials: the half-width to reach.")] = None,
+    max_trials: Annotated[int, typer.Option(help="With --precision: chips at most.")] = MAX_TRIALS,
+    about: Annotated[
+        str, typer.Option(help="Intervals about other chips, test_set, or also other examples, population.")
+    ] = "test_set",
+    at_least: Annotated[float | None, typer.Option(help="Show the share of chips that are at least this good.")] = None,
+) -> None:
+    """Put a model on noisy chips and show what it is worth there, with intervals."""
+    kinds, metric = kinds_of(noise, levels, chip, times), options.metric
+    with options.measuring() as run:
+        found = [
+            evaluate(
+                run.model,
+                run.data,
+                kind.noise,
+                trials=trials,
+                precision=precision,
+                max_trials=max_trials,
+                about=about,  # type: ignore[arg-type]
+                progress=run.progress(kind.label),
+                **run.of_kind(kind),
+            )
+            for kind in kinds
+        ]
+        clean = value_of(prepare(run.model, run.data, kinds[0].noise, **run.setting).task.clean())
+    if not speaks():
+        return
+    pairs = [(kind.record(), result) for kind, result in zip(kinds, found, strict=True)]
+    record = evaluation_record(run.subject(found[0]), clean, pairs, precision)
+    write_results(options.out, options.page, record, evaluation_page)
+    table = table_of(f"{options.model}: {metric} on {options.request.data_name}", at_least, metric)
+    table.add_row("without noise", shown(clean, metric), "", *([""] if at_least is not None else []), "")
+    for kind, result in zip(kinds, found, strict=True):
+        table.add_row(
+            kind.label,
+            shown_interval(result.interval, metric) + ("" if result.reached else " *"),
+            shown(result.worst, metric),
+            *([] if at_least is None else [shown_share(result, at_least)]),
+            str(len(result.trials)),
+        )
+    console().print(table)
+    if any(not result.reached for result in found):
+        console().print(f"* wider than ±{precision:g}, even with the chips at hand")

@@ -1,0 +1,47 @@
+"""`samson sensitivity`: which layers lose the accuracy."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from samson.cli._kinds import kinds_of
+from samson.cli._options import ChipName, ModelOptions, NoiseName, model_command
+from samson.cli._showing import console, speaks, write_results
+from samson.evaluation import TRIALS, sensitivity
+from samson.experiments import require, sensitivity_record
+from samson.report import sensitivity_page
+
+
+@model_command
+def sensitivity_of_model(
+    options: ModelOptions,
+    noise: NoiseName = "gaussian",
+    level: Annotated[float, typer.Option(help="Level of the noise.")] = 0.1,
+    chip: ChipName = None,
+    times: Annotated[str | None, typer.Option("--times", help="With --chip: when it is read, for example 1d.")] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Suggest layers to keep digital so that the drop is at most this.")
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Chips.")] = TRIALS,
+) -> None:
+    """Rank the layers of a model by what noise on them costs."""
+    [kind, *others] = kinds_of(noise, f"{level:g}", chip, times)
+    require(not others, "--times", "one time for a sensitivity", times, "Repeat the command for each time.")
+    with options.measuring() as run:
+        found = sensitivity(
+            run.model,
+            run.data,
+            kind.noise,
+            trials=trials,
+            max_drop=max_drop,
+            progress=run.progress("layers"),
+            **run.of_kind(kind),
+        )
+    if not speaks():
+        return
+    write_results(
+        options.out, options.page, sensitivity_record(run.subject(found), kind.record(), found), sensitivity_page
+    )
+    console(width=max(console().width, 100)).print(str(found), soft_wrap=True)

@@ -1,0 +1,192 @@
+"""What the commands about one model have in common: their options, and what these mean."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from torch import nn
+
+from samson._batches import Examples
+from samson.cli._errors import explained, require_writable
+from samson.cli._kinds import Kind
+from samson.cli._showing import chip_bar
+from samson.evaluation import (
+    EXECUTORS,
+    METRICS,
+    PRECISIONS,
+    Evaluation,
+    Executor,
+    Kept,
+    Progress,
+    Sensitivity,
+    Serial,
+    Setting,
+)
+from samson.experiments import (
+    DATA,
+    LEVELS,
+    SPLITS,
+    Request,
+    SetupError,
+    choose,
+    subject_of,
+)
+from samson.noise import NOISES, PRESETS
+from samson.records import Subject
+
+Model = Annotated[
+    str, typer.Argument(help="`….safetensors` of a comparison, MODULE:FUNCTION, timm/NAME or torchvision/NAME.")
+]
+Weights = Annotated[Path | None, typer.Option(help="Weights: `.safetensors`, `.pt` or `.pth`.")]
+Pretrained = Annotated[bool, typer.Option("--pretrained", help="Download what timm or torchvision publish.")]
+DataName = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help=f"{', '.join(DATA)}, MODULE:FUNCTION, or FILE.safetensors with `inputs` and `targets`; by default those "
+        "of a saved network.",
+    ),
+]
+Split = Annotated[str, typer.Option(help=f"Of a data set by name: {', '.join(SPLITS)}.")]
+Metric = Annotated[str, typer.Option(help=f"{', '.join(METRICS)}.")]
+Seed = Annotated[int, typer.Option(help="Seed of the set of chips.")]
+Select = Annotated[list[str] | None, typer.Option(help="Pattern of layers on the chip; may be repeated.")]
+ReadBlock = Annotated[int | None, typer.Option(help="Examples of one reading of a chip; by default all.")]
+NormsOn = Annotated[
+    str | None,
+    typer.Option(help="Estimate batch norm anew on each chip, from for example digits/train, or as for --data."),
+]
+Autocast = Annotated[str | None, typer.Option(help=f"Run the model in lower precision: {' or '.join(PRECISIONS)}.")]
+ExecutorName = Annotated[str, typer.Option("--executor", help=f"Where chips are computed: {', '.join(EXECUTORS)}.")]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        file_okay=False,
+        help="Save each finished chip in this folder, and go on from those that are there.",
+    ),
+]
+Out = Annotated[Path | None, typer.Option(help="Write a record with every trial to this file, `.json`.")]
+Page = Annotated[Path | None, typer.Option("--page", help="Write a page with plot and table to this file, `.html`.")]
+ChipName = Annotated[
+    str | None, typer.Option("--chip", help=f"Instead of --noise, a chip: {', '.join(PRESETS)}, or FILE.toml.")
+]
+NoiseName = Annotated[str, typer.Option("--noise", help=f"Family of noises: {', '.join(NOISES)}.")]
+
+DEFAULT_LEVELS = ",".join(f"{level:g}" for level in LEVELS)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The options of every command about one model, in the order of its help."""
+
+    model: Model
+    weights: Weights = None
+    pretrained: Pretrained = False
+    data: DataName = None
+    split: Split = "test"
+    metric: Metric = "accuracy"
+    seed: Seed = 0
+    select: Select = None
+    read_block: ReadBlock = None
+    norms_on: NormsOn = None
+    autocast: Autocast = None
+    executor: ExecutorName = "serial"
+    resume: Resume = None
+    out: Out = None
+    page: Page = None
+
+    @property
+    def request(self) -> Request:
+        """What is to be measured."""
+        return Request(self.model, self.weights, self.pretrained, self.data, self.split, self.norms_on)
+
+    def setting(self) -> Setting:
+        """How trials are run.
+
+        Raises:
+            SetupError: If an option is wrong.
+        """
+        choose("--metric", self.metric, METRICS)
+        executor = _executor(self.executor)
+        return {
+            "metric": self.metric,
+            "seed": self.seed,
+            "select": self.select or None,
+            "read_block": self.read_block,
+            "norm_data": self.request.norm_data(),
+            "autocast": None if self.autocast is None else choose("--autocast", self.autocast, PRECISIONS),
+            "executor": executor if self.resume is None else Kept(self.resume, executor),
+        }
+
+    @contextmanager
+    def measuring(self) -> Iterator[Measuring]:
+        """Model, data and setting, with a progress bar until the block ends; the library's errors are explained."""
+        model_file = Path(self.model)
+        read = [model_file, model_file.with_suffix(".json"), *(Path(one) for one in (self.weights, self.data) if one)]
+        for parameter, path in (("--out", self.out), ("--page", self.page)):
+            require_writable(parameter, path, read)
+        model, data = self.request.load()
+        setting = self.setting()
+        with explained(self.resume), chip_bar() as bar:
+            yield Measuring(self, model, data, setting, lambda label: bar(label, self.metric))
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """A measurement that is going on.
+
+    Args:
+        options: What the user asked for.
+        model: The model.
+        data: Its data.
+        setting: How trials are run.
+        progress: Gives what is called after each chip, from what is measured.
+    """
+
+    options: ModelOptions
+    model: nn.Module
+    data: Examples
+    setting: Setting
+    progress: Callable[[str], Callable[[Progress], None]]
+
+    def of_kind(self, kind: Kind) -> Setting:
+        """The setting for one kind of chip."""
+        executor = self.setting.get("executor") or Serial()
+        return {**self.setting, "time_s": kind.time_s, "executor": executor.named(kind.label)}
+
+    def subject(self, found: Evaluation | Sensitivity) -> Subject:
+        """The record of what was measured."""
+        return subject_of(self.options.request, self.model, self.setting, found)
+
+
+def model_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a command from a function of `ModelOptions` and keywords of its own, whose options come first."""
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    model, *shared = inspect.signature(ModelOptions, eval_str=True).parameters.values()
+    names = [parameter.name for parameter in (model, *shared)]
+
+    @wraps(function)
+    def command(**values: Any) -> None:
+        options = ModelOptions(**{name: values.pop(name) for name in names})
+        function(options, **values)
+
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (model, *own, *shared)]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _executor(name: str) -> Executor:
+    choose("--executor", name, EXECUTORS)
+    try:
+        return EXECUTORS[name]()
+    except (ImportError, ValueError, RuntimeError) as error:
+        raise SetupError(f"--executor {name}: {error}") from error

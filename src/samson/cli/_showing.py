@@ -1,0 +1,99 @@
+"""What the commands about one model show: progress, numbers with intervals, and pages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from samson.cli._tables import empty_table
+from samson.evaluation import METRICS, Evaluation, Interval
+from samson.evaluation import Progress as State
+from samson.records import replace_file, write_json
+
+T = TypeVar("T")
+
+
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """A console that writes names as they are: square brackets are no markup, and colons no emoji.
+
+    It is made anew for each use, since the stream may be another one.
+    """
+    quiet = stderr and not speaks()
+    return Console(stderr=stderr, width=width, quiet=quiet, markup=False, emoji=False, highlight=False)
+
+
+def speaks() -> bool:
+    """Whether this process shows and writes results: of several that torchrun started, the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def table_of(title: str, at_least: float | None, metric: str = "accuracy") -> Table:
+    """An empty table of kinds of chips, with a column for a yield if one is asked for."""
+    table = empty_table(title)
+    sign = "≥" if METRICS[metric].higher_is_better else "≤"
+    names = [
+        "Noise",
+        "Mean over chips [95 %]",
+        "Worst",
+        *([] if at_least is None else [f"{sign} {at_least:g}"]),
+        "Chips",
+    ]
+    for name in names:
+        table.add_column(name, justify="left" if name == "Noise" else "right", no_wrap=name != "Noise")
+    return table
+
+
+def shown(value: float, metric: str) -> str:
+    """Accuracies in percent, anything else as it is."""
+    return f"{100 * value:z.1f} %" if METRICS[metric].bounds == (0.0, 1.0) else f"{value:z.4g}"
+
+
+def shown_interval(found: Interval, metric: str) -> str:
+    """A mean with the ends of its interval."""
+    return f"{shown(found.mean, metric)} [{shown(found.low, metric)}, {shown(found.high, metric)}]"
+
+
+def shown_share(result: Evaluation, value: float) -> str:
+    """The share of chips that are at least as good as a value, with its exact interval."""
+    share = result.yield_at(value)
+    return f"{100 * share.mean:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"
+
+
+def write_results(out: Path | None, page: Path | None, record: T, render: Callable[[T], str]) -> None:
+    """Write the record and the page that were asked for, before anything is shown, and say where the page is."""
+    if out is not None:
+        write_json(out, record)
+    if page is not None:
+        replace_file(page, render(record).encode())
+        console().print(f"Page: {page.resolve()}", soft_wrap=True)
+
+
+@contextmanager
+def chip_bar() -> Iterator[Callable[[str, str], Callable[[State], None]]]:
+    """A progress bar that also shows the interval of the chips so far."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[so_far]}", markup=False),
+    )
+    with Progress(*columns, console=console(stderr=True), transient=True) as bars:
+        task = bars.add_task("chips", total=None, so_far="")
+
+        def show(label: str, metric: str) -> Callable[[State], None]:
+            def update(state: State) -> None:
+                i = state.interval
+                so_far = "" if i is None else shown_interval(i, metric)
+                bars.update(task, description=label, completed=state.done, total=state.planned, so_far=so_far)
+
+            return update
+
+        yield show

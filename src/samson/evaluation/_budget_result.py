@@ -1,0 +1,84 @@
+"""The result of a noise budget: up to which level it holds, and where the limit is crossed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from samson.evaluation._result import Evaluation
+from samson.noise import voltage_at
+from samson.records import Interval
+
+Criterion = Literal["mean", "yield"]
+
+
+@dataclass(frozen=True, eq=False)
+class Budget:
+    """How much noise a network stands.
+
+    Args:
+        holds_up_to: The largest level of the grid such that it and all below keep the criterion, with confidence;
+            None if not even the lowest does.
+        interval: Estimate of the level at which the criterion is just kept, with its interval; an end or the
+            estimate is 0 where it lies below `low`, and infinity where it lies above `high`.
+        low: The lowest level asked about.
+        high: The highest level asked about.
+        clean: The value without noise, on the same examples.
+        evaluations: What was measured, by level, in ascending order.
+        max_drop: The drop that is allowed.
+        relative: Whether the drop is a fraction of the value without noise.
+        criterion: "mean" limits the mean drop over chips, "yield" the share of chips that drop by more.
+        min_yield: For "yield": the share of chips that must keep to `max_drop`.
+        confidence: Of limit and interval.
+        unit: What a level is: "level", "bit error rate" or "s".
+    """
+
+    holds_up_to: float | None
+    interval: Interval
+    low: float
+    high: float
+    clean: float
+    evaluations: dict[float, Evaluation]
+    max_drop: float
+    relative: bool
+    criterion: Criterion
+    min_yield: float
+    confidence: float
+    unit: str
+
+    @property
+    def at_least(self) -> bool:
+        """Whether even the highest level holds, so that the budget is at least that."""
+        return self.holds_up_to == self.high
+
+    @property
+    def voltage(self) -> float | None:
+        """For bit errors: the lowest V/V_min that holds, as a fraction; None if there is none."""
+        return voltage_at(self.holds_up_to) if self.unit == "bit error rate" and self.holds_up_to else None
+
+    @property
+    def energy_saved(self) -> float | None:
+        """For bit errors: the fraction of the energy of an access saved at `voltage`, about 1 − (V/V_min)²."""
+        return None if self.voltage is None else 1 - self.voltage**2
+
+    def __str__(self) -> str:
+        drop = f"{self.max_drop:g}{' of the value' if self.relative else ''}"
+        what = (
+            f"the mean drop is at most {drop}"
+            if self.criterion == "mean"
+            else f"at least {self.min_yield:.0%} of the chips drop by at most {drop}"
+        )
+        if self.holds_up_to is None:
+            held = f"none: at {self.unit} {self.low:g} it is not sure that {what}"
+        else:
+            held = f"{'at least ' * self.at_least}{self.unit} {self.holds_up_to:g}: up to there {what}"
+        chips = len(next(iter(self.evaluations.values())).trials)
+        i = self.interval
+        ends = [_named(value, self.low, self.high) for value in (i.mean, i.low, i.high)]
+        saved = "" if self.voltage is None else f"; V/V_min {self.voltage:.3f}, energy −{self.energy_saved:.0%}"
+        return f"{held} ({self.confidence:.0%}, {chips} chips); estimate {ends[0]} [{ends[1]}, {ends[2]}]{saved}"
+
+
+def _named(level: float, low: float, high: float) -> str:
+    return f"< {low:g}" if level == 0 else f"> {high:g}" if math.isinf(level) else f"{level:.3g}"

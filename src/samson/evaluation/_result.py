@@ -1,0 +1,172 @@
+"""The result of an evaluation: every trial, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samson.evaluation._layout import Layout
+from samson.evaluation._metrics import METRICS, Metric
+from samson.records import Interval
+from samson.statistics import (
+    CONFIDENCE,
+    About,
+    Stopping,
+    betting_interval,
+    crossed_interval,
+    crossed_share_interval,
+    mean_interval,
+    share_interval,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """A table of chips x examples.
+
+    Args:
+        packed: Bits, eight examples a byte, of shape (chips, ⌈examples / 8⌉), if the scores are right or wrong; else
+            the scores themselves, float64 of shape (chips, examples).
+        examples: Number of examples.
+    """
+
+    packed: NDArray[Any]
+    examples: int
+
+    @classmethod
+    def of(cls, rows: Sequence[NDArray[Any]]) -> ScoreTable:
+        """Make a table of one row a chip.
+
+        Raises:
+            ValueError: If the rows have different lengths: the data changed from chip to chip.
+        """
+        lengths = {len(row) for row in rows}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"`data` must hold the same examples for every chip, got {' and '.join(map(str, sorted(lengths)))} of "
+                "them. Give a list of batches, or a loader of fixed length and order."
+            )
+        table = np.stack(rows)
+        return cls(np.packbits(table, axis=1) if table.dtype == np.bool_ else table, table.shape[1])
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the scores are right or wrong."""
+        return self.packed.dtype == np.uint8
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """The scores, of shape (chips, examples), booleans or float64."""
+        if not self.is_binary:
+            return self.packed
+        bits = self.packed.view(np.uint8)
+        return np.unpackbits(bits, axis=1, count=self.examples).astype(np.bool_)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a metric is on simulated chips.
+
+    Args:
+        trials: One value a chip, in the order of the chips; accuracies are fractions.
+        metric: What was measured; yield, worst chip and limits follow its direction.
+        about: What the interval speaks of: other chips on these examples ("test_set"), or other chips on other
+            examples of the same kind ("population").
+        examples: Every example's score on every chip, if the metric has one for each.
+        confidence: Of the interval, over all looks at it.
+        level: Of the interval as it was taken at the last look; larger than `confidence` after several.
+        stopping: "betting" takes the interval that holds for any distribution.
+        precision: The half-width that was asked for, if one was.
+        layout: How the examples were put through the model.
+    """
+
+    trials: tuple[float, ...]
+    metric: Metric = METRICS["accuracy"]
+    about: About = "test_set"
+    examples: ScoreTable | None = None
+    confidence: float = CONFIDENCE
+    level: float = CONFIDENCE
+    stopping: Stopping = "looks"
+    precision: float | None = None
+    layout: Layout = field(default_factory=Layout)
+
+    @property
+    def scores(self) -> NDArray[Any] | None:
+        """Every example's score on every chip, of shape (chips, examples), if the metric has one for each."""
+        return None if self.examples is None else self.examples.values
+
+    @property
+    def mean(self) -> float:
+        """The mean over chips."""
+        return float(np.mean(self.trials))
+
+    @cached_property
+    def interval(self) -> Interval:
+        """The mean with its interval, which never has a width of 0.
+
+        "test_set": `mean_interval` over chips. "population": over chips and examples, `crossed_share_interval` for
+        right and wrong answers, else `crossed_interval`. It is cut off where the metric is bounded.
+        """
+        found = self._interval()
+        low, high = self.metric.bounds or (-np.inf, np.inf)
+        return Interval(found.mean, max(low, found.low), min(high, found.high))
+
+    def _interval(self) -> Interval:
+        if self.about == "population" and self.examples is not None:
+            values = self.examples.values
+            if self.examples.is_binary:
+                return crossed_share_interval(values, self.level)
+            return crossed_interval(values, self.level, resolution=self.resolution)
+        if self.stopping == "betting" and self.metric.bounds is not None:
+            return betting_interval(self.trials, self.confidence, self.metric.bounds)
+        return mean_interval(self.trials, self.level, resolution=self.resolution)
+
+    @property
+    def resolution(self) -> float:
+        """The step between possible values of a trial: one answer, or a rounding error of float32."""
+        if self.examples is not None and self.examples.is_binary:
+            return 1 / self.examples.examples
+        largest = max(map(abs, self.metric.bounds or self.trials))
+        return float(np.finfo(np.float32).eps * largest or np.finfo(np.float32).tiny)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the interval is as narrow as asked for."""
+        return self.precision is None or self.interval.half_width <= self.precision
+
+    @property
+    def std(self) -> float:
+        """The standard deviation between chips, with n − 1."""
+        return float(np.std(self.trials, ddof=1))
+
+    @property
+    def worst(self) -> float:
+        """The value on the worst chip."""
+        return min(self.trials) if self.metric.higher_is_better else max(self.trials)
+
+    def quantile(self, probability: float | Sequence[float]) -> float | list[float]:
+        """Quantiles over chips, by linear interpolation between them."""
+        found: float | list[float] = np.quantile(self.trials, probability).tolist()
+        return found
+
+    def yield_at(self, value: float, confidence: float = CONFIDENCE) -> Interval:
+        """The share of chips that are at least as good as a value, with its exact binomial interval.
+
+        Example:
+            >>> Evaluation((0.9, 0.8, 0.95, 0.97)).yield_at(0.85).mean
+            0.75
+        """
+        better = sum(t >= value if self.metric.higher_is_better else t <= value for t in self.trials)
+        return share_interval(better, len(self.trials), confidence)
+
+    def __str__(self) -> str:
+        i = self.interval
+        return (
+            f"{self.metric.name} {i.mean:.4f} [{i.low:.4f}, {i.high:.4f}] ({self.confidence:.0%}, "
+            f"{len(self.trials)} chips, about the {self.about.replace('_', ' ')}), worst {self.worst:.4f}"
+        )

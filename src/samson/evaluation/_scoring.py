@@ -1,0 +1,177 @@
+"""One pass over the data: a model's scores, leaving model and random state as they were."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from samson._batches import TARGET_KEYS, Batch, Examples, batches_of, evaluation_mode
+from samson.evaluation._metrics import METRICS, DataSetMetric, ExampleMetric, Metric, prediction
+
+Scores = NDArray[Any] | float
+"""One value for each example (booleans or float64), or one for the data set."""
+
+Reading = Callable[[int], AbstractContextManager[object]]
+
+
+def scores(
+    model: nn.Module,
+    batches: Iterable[Any],
+    metric: Metric,
+    *,
+    channels_last: bool = False,
+    read_block: int | None = None,
+    reading: Reading | None = None,
+    forward: Callable[..., Any] | None = None,
+) -> Scores:
+    """Run a model over all batches in evaluation mode.
+
+    Args:
+        model: Any model that the metric can look at.
+        batches: Batches (see `Batch`); moved to the model's device.
+        metric: What is measured.
+        channels_last: Whether 4-d inputs are put in channels-last order.
+        read_block: Examples of one reading; None is one reading for all.
+        reading: The block in which the model runs, from the number of a reading.
+        forward: What is called instead of the model.
+
+    Raises:
+        ValueError: If there is no example, or a metric gives no finite value for each.
+    """
+    device, run = device_of(model), forward or model
+    tally = Tally(metric, device)
+    # A DataLoader draws from the global state.
+    with torch.no_grad(), evaluation_mode(model), torch.random.fork_rng(devices=[]):
+        for number, pieces in readings(batches, read_block):
+            with nullcontext() if reading is None else reading(number):
+                for piece in pieces:
+                    batch = piece.to(device, channels_last=channels_last)
+                    tally.update(run(*batch.inputs, **batch.keywords), batch)
+    return tally.scores()
+
+
+class Tally:
+    """What a metric says of one pass over the data, batch by batch.
+
+    Args:
+        metric: What is measured.
+        device: Where the model computes.
+    """
+
+    def __init__(self, metric: Metric, device: torch.device) -> None:
+        self.metric, self._examples = metric, 0
+        self._parts: list[Tensor] = []
+        self._accumulator = metric.fresh(device) if isinstance(metric, DataSetMetric) else None
+
+    def update(self, output: Any, batch: Batch) -> None:
+        """Take in the output for a batch."""
+        if isinstance(self.metric, ExampleMetric):
+            self._parts.append(_checked(self.metric.score(output, batch.targets), batch, self.metric))
+        elif self._accumulator is not None:
+            torchmetric = hasattr(self._accumulator, "higher_is_better")  # it takes tensors, not models' own outputs
+            self._accumulator.update(prediction(output) if torchmetric else output, batch.targets)
+        self._examples += len(batch)
+
+    def scores(self) -> Scores:
+        """One value for each example, or one for the data set."""
+        if not self._examples:
+            raise ValueError("`data` must hold at least one example, got none.")
+        if self._accumulator is not None:
+            found: Scores = float(self._accumulator.compute())
+        else:
+            values = torch.cat(self._parts)
+            found = (values if values.dtype == torch.bool else values.double()).cpu().numpy()
+        if not np.isfinite(found).all():
+            raise ValueError(
+                f"`metric` {self.metric.name!r} must be finite, got NaN or infinity: the network's outputs are not "
+                "finite on this chip, or an example has no target that counts. A metric of your own can bound them."
+            )
+        low, high = self.metric.bounds or (-math.inf, math.inf)
+        slack = 1e-6 * (high - low)  # of float32
+        if np.min(found) < low - slack or np.max(found) > high + slack:
+            raise ValueError(
+                f"`metric` {self.metric.name!r} must stay within its `bounds` {self.metric.bounds}, got values from "
+                f"{np.min(found):g} to {np.max(found):g}. Correct the bounds, or the unit of the metric."
+            )
+        return found
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model computes."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def value_of(found: Scores) -> float:
+    """The metric's value: itself, or the mean over examples."""
+    return found if isinstance(found, float) else float(np.mean(found, dtype=np.float64))
+
+
+def accuracy(model: nn.Module, data: Examples) -> float:
+    """The fraction of examples whose largest output is the target's, without noise, in evaluation mode.
+
+    Args:
+        model: Gives logits of shape (batch, classes).
+        data: Inputs and class numbers of shape (batch,) (see `Examples`); moved to the model's device.
+
+    Returns:
+        A fraction between 0 and 1.
+
+    Raises:
+        ValueError: If there is no example.
+    """
+    return value_of(scores(model, batches_of(data), METRICS["accuracy"]))
+
+
+def readings(batches: Iterable[Any], size: int | None) -> Iterator[tuple[int, Iterator[Batch]]]:
+    """The batches by the number of the reading of the chip that they are computed with."""
+    if size is None:
+        yield 0, with_targets(batches)
+        return
+    for number, group in groupby(_in_blocks(with_targets(batches), size), key=lambda pair: pair[0]):
+        yield number, (batch for _, batch in group)
+
+
+def with_targets(batches: Iterable[Any]) -> Iterator[Batch]:
+    """Each batch as a `Batch`.
+
+    Raises:
+        ValueError: If one has no targets.
+    """
+    for raw in batches:
+        batch = Batch.of(raw)
+        if batch.targets is None:
+            found = f"the keys {', '.join(map(str, batch.keywords))}" if batch.keywords else "inputs alone"
+            raise ValueError(
+                f"A batch of `data` must have targets, as (inputs, targets) or under one of {', '.join(TARGET_KEYS)} "
+                f"in a dict, got {found}. Add them, or rename the column."
+            )
+        yield batch
+
+
+def _in_blocks(batches: Iterable[Batch], size: int) -> Iterator[tuple[int, Batch]]:
+    """Batches cut where a block of `size` examples ends, each with the number of its block."""
+    start = 0
+    for batch in batches:
+        done = 0
+        while done < len(batch):
+            end = min(len(batch), done + size - (start + done) % size)
+            yield (start + done) // size, batch.part(done, end)
+            done = end
+        start += len(batch)
+
+
+def _checked(values: Tensor, batch: Batch, metric: ExampleMetric) -> Tensor:
+    if values.shape != (len(batch),):
+        raise ValueError(
+            f"`metric` {metric.name!r} must give one value for each of {len(batch)} examples, got a tensor of shape "
+            f"{tuple(values.shape)}. A metric of the whole data set is a DataSetMetric."
+        )
+    return values

@@ -1,0 +1,151 @@
+"""The result of a sensitivity analysis: layers by what noise on them costs, and which to keep digital."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from samson.evaluation._layers import Layer
+from samson.evaluation._layout import Layout
+from samson.evaluation._metrics import Metric
+from samson.records import Interval
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """What noise on one layer costs, and what keeping it digital brings back.
+
+    Args:
+        layer: The layer.
+        alone: The metric with noise on this layer alone, one value a chip.
+        others: The metric with noise on all layers but this one, on the same chips.
+        drop: By how much noise on this layer alone makes the metric worse than without noise.
+        gain: By how much the metric is better with this layer digital than with noise on all, chip by chip.
+    """
+
+    layer: Layer
+    alone: tuple[float, ...]
+    others: tuple[float, ...]
+    drop: Interval
+    gain: Interval
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.layer.name
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A set of layers that was digital, with noise on the others.
+
+    Args:
+        digital: The layers, in the order in which they were added.
+        drop: By how much the metric was worse than without noise, on the chips that choose.
+    """
+
+    digital: tuple[Layer, ...]
+    drop: Interval
+
+    @property
+    def weights(self) -> int:
+        """Number of weights that were digital."""
+        return sum(layer.weights for layer in self.digital)
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Layers to keep digital, for a drop that is allowed.
+
+    Args:
+        chosen: The set that was chosen.
+        confirmed: Its drop on as many other chips, with interval.
+        max_drop: The drop that is allowed.
+        share: Share of the weights that are then digital, of those that were on the chip.
+        attempts: All sets that were measured on the chips that choose.
+        trials: Number of chips that chose, and of others that confirmed.
+        confidence: Of each interval by itself.
+    """
+
+    chosen: Attempt
+    confirmed: Interval
+    max_drop: float
+    share: float
+    attempts: tuple[Attempt, ...]
+    trials: int
+    confidence: float
+
+    @property
+    def digital(self) -> tuple[str, ...]:
+        """Names of the layers to keep digital, in the order in which they were added."""
+        return tuple(layer.name for layer in self.chosen.digital)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the upper end of the drop's interval is within the limit on the other chips too."""
+        return self.confirmed.high <= self.max_drop
+
+    def __str__(self) -> str:
+        names = ", ".join(self.digital) or "none"
+        c = self.confirmed
+        return (
+            f"keep digital: {names} ({self.share:.1%} of the weights on the chip)\n"
+            f"drop {c.mean:.4f} [{c.low:.4f}, {c.high:.4f}] ({self.confidence:.0%}) on {self.trials} chips that did "
+            f"not choose, {'within' if self.holds else 'NOT shown to be within'} the {self.max_drop:g} allowed\n"
+            f"chosen among {len(self.attempts)} sets on {self.trials} other chips, where its drop was "
+            f"{self.chosen.drop.mean:.4f}; all on the same examples: confirm it on others"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Sensitivity:
+    """What noise on each layer costs, for other chips and these examples.
+
+    Args:
+        rows: The layers, the largest drop first.
+        clean: The metric without noise.
+        noisy: The metric with noise on all layers, one value a chip.
+        drop: By how much noise on all layers makes the metric worse.
+        examples: Number of examples, if the metric has a value for each.
+        confidence: That all intervals hold together, between 0 and 1.
+        metric: What was measured.
+        layout: How the examples were put through the model.
+        suggestion: Which layers to keep digital, if `max_drop` was given.
+    """
+
+    rows: tuple[LayerRow, ...]
+    clean: float
+    noisy: tuple[float, ...]
+    drop: Interval
+    examples: int | None
+    confidence: float
+    metric: Metric
+    layout: Layout
+    suggestion: Suggestion | None = None
+
+    @property
+    def intervals(self) -> int:
+        """How many intervals are shown together: two a layer, and that of noise on all."""
+        return 2 * len(self.rows) + 1
+
+    def __str__(self) -> str:
+        width = max(len(row.name) for row in self.rows)
+        alone, digital = "drop with noise on it alone", "gain if it alone is digital"
+        lines = [
+            f"{self.metric.name}: {self.clean:.4f} without noise, {np.mean(self.noisy):.4f} with noise on all "
+            f"{len(self.rows)} layers, a drop of {_shown(self.drop)}",
+            f"{'layer':{width}}  {'weights':>9}  {alone:27}  {digital:27}",
+            *(
+                f"{row.name:{width}}  {row.layer.weights:9,}  {_shown(row.drop):27}  {_shown(row.gain):27}"
+                for row in self.rows
+            ),
+            f"{len(self.noisy)} chips, the same for every row; the {self.intervals} intervals hold together with "
+            f"{self.confidence:.0%} (Bonferroni), for other chips and these examples",
+            *([] if self.suggestion is None else [str(self.suggestion)]),
+        ]
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def _shown(interval: Interval) -> str:
+    return f"{interval.mean:+z.4f} [{interval.low:+z.4f}, {interval.high:+z.4f}]"

@@ -1,0 +1,144 @@
+"""How trials are run: what every question about a model on chips has in common, checked before compute starts."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec, TypedDict, TypeVar
+
+from torch import nn
+
+from samson._batches import Examples, batches_of, repeatable
+from samson._checks import require
+from samson._names import suggestion
+from samson.evaluation._layout import Layout
+from samson.evaluation._metrics import Metric, as_metric
+from samson.evaluation._task import Task
+from samson.evaluation.executors import Executor, Serial
+from samson.noise import ChipModel, Periphery, Select, WeightNoise, on_chip
+
+Noise = WeightNoise | ChipModel
+PRECISIONS = ("bfloat16", "float16")
+"""Lower precisions in which a model can be run."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Setting(TypedDict, total=False):
+    """How trials are run: what `evaluate`, `compare`, `noise_budget` and `sensitivity` have in common.
+
+    Attributes:
+        metric: A name (see `METRICS`), an `ExampleMetric`, a `DataSetMetric`, or a metric of torchmetrics; "accuracy".
+        seed: Seed of the set of chips, ≥ 0; chip 7 of seed 0 is the same whatever the number of trials.
+        select: Which layers lie on the chip (see `samson.noise.on_chip`).
+        read_block: Examples that are computed with one reading of the chip, ≥ 1, counted from the start of the data
+            whatever the batches; None reads once for all.
+        time_s: Seconds since the reference read at which the chips are read; None is the noise's own time.
+        periphery: What surrounds the weights (see `samson.noise.deploy`).
+        norm_data: Training or validation data from which batch-norm statistics are estimated anew on each chip at its
+            time (see `samson.noise.reestimated_norms`); None keeps the model's own.
+        autocast: "bfloat16" or "float16" runs the model under `torch.autocast`, the pass without noise too; metrics see
+            output tensors, alone or in tuples, lists and dicts, in float32. None leaves the model as it is.
+        layout: How examples are put through the model; None is the model's default (see `Layout.of`).
+        executor: Where trials run; None is this process. `Kept(folder)` goes on after an interruption.
+    """
+
+    metric: str | Metric | Any
+    seed: int
+    select: Select
+    read_block: int | None
+    time_s: float | None
+    periphery: Periphery | None
+    norm_data: Examples | None
+    autocast: str | None
+    layout: Layout | None
+    executor: Executor | None
+
+
+def repeatable_setting(setting: Setting) -> Setting:
+    """A setting for several evaluations, whose `norm_data` can be run through again."""
+    norm_data = setting.get("norm_data")
+    return setting if norm_data is None else {**setting, "norm_data": repeatable(norm_data)}
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A task that has been checked, with where it runs."""
+
+    task: Task
+    executor: Executor
+
+
+def prepare(
+    model: nn.Module,
+    data: Examples,
+    noise: Noise,
+    *,
+    metric: str | Metric | Any = "accuracy",
+    seed: int = 0,
+    select: Select = None,
+    read_block: int | None = None,
+    time_s: float | None = None,
+    periphery: Periphery | None = None,
+    norm_data: Examples | None = None,
+    autocast: str | None = None,
+    layout: Layout | None = None,
+    executor: Executor | None = None,
+) -> Prepared:
+    """Check everything that can be checked before compute starts (see `Setting`)."""
+    require(read_block is None or read_block >= 1, "read_block", "be ≥ 1, or None for one reading", read_block)
+    require(
+        time_s is None or 0 <= time_s < math.inf,
+        "time_s",
+        "be ≥ 0 and finite, or None for the noise's own time",
+        time_s,
+    )
+    require(seed >= 0, "seed", "be ≥ 0", seed)
+    if autocast is not None and autocast not in PRECISIONS:
+        hint = suggestion(str(autocast), PRECISIONS)
+        raise ValueError(f"`autocast` must be a lower precision, or None, got {autocast!r}. {hint}")
+    if isinstance(noise, ChipModel):
+        periphery, noise = periphery or noise.periphery, noise.noise
+    known = as_metric(metric)
+    on_chip(model, select)
+    layout = layout or Layout.of(model, data)
+    task = Task(
+        model,
+        layout.batches(data),
+        noise,
+        known,
+        seed,
+        layout,
+        select,
+        read_block,
+        time_s,
+        periphery,
+        None if norm_data is None else batches_of(norm_data),
+        autocast,
+    )
+    return Prepared(task, executor or Serial())
+
+
+def takes_setting(function: Callable[P, T]) -> Callable[P, T]:
+    """Show the keywords of `Setting` in the signature of a function that hands them on, with their defaults.
+
+    A misspelt keyword is a TypeError that names the nearest one.
+    """
+    signature = inspect.signature(function)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    shared = [p for p in inspect.signature(prepare).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known = [p.name for p in (*own, *shared)]
+
+    @wraps(function)
+    def checked(*args: P.args, **keywords: P.kwargs) -> T:
+        for name in keywords:
+            if name not in known:
+                raise TypeError(f"`{function.__name__}` has no argument {name!r}. {suggestion(name, known)}")
+        return function(*args, **keywords)
+
+    checked.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
+    return checked

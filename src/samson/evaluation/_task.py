@@ -1,0 +1,106 @@
+"""One trial: a model on one chip, scored on all of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from samson.evaluation._layout import Layout
+from samson.evaluation._metrics import Metric
+from samson.evaluation._scoring import Scores, device_of, scores
+from samson.noise import Chip, Periphery, Select, WeightNoise, deploy, reestimated_norms
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """All that a trial needs, except its number: the same number gives the same scores in every process.
+
+    Args:
+        model: The model.
+        batches: The data, in batches.
+        noise: What the hardware does to a weight.
+        metric: What is measured.
+        seed: Seed of the set of chips.
+        layout: How examples are put through the model.
+        select: Which layers lie on the chip.
+        read_block: Examples of one reading.
+        time_s: Time of the readings, in seconds.
+        periphery: What surrounds the weights.
+        norm_batches: Data from which each chip's batch-norm statistics are estimated anew, on its first reading.
+        autocast: The lower precision in which the model runs; None leaves it as it is.
+    """
+
+    model: nn.Module
+    batches: Iterable[Any]
+    noise: WeightNoise
+    metric: Metric
+    seed: int = 0
+    layout: Layout = field(default_factory=Layout)
+    select: Select = None
+    read_block: int | None = None
+    time_s: float | None = None
+    periphery: Periphery | None = None
+    norm_batches: Iterable[Any] | None = None
+    autocast: str | None = None
+
+    def __call__(self, number: int) -> Scores:
+        """Run the trial of a number."""
+        return self.on(self.chip(number))
+
+    def chip(self, number: int) -> Chip:
+        """The chip of a number."""
+        return deploy(
+            self.model,
+            self.noise,
+            seed=self.seed,
+            trial=number,
+            select=self.select,
+            periphery=self.periphery,
+        )
+
+    def on(self, chip: Chip) -> Scores:
+        """The scores on a chip; where batch norm is estimated anew, that takes the first reading."""
+        with ExitStack() as stack:
+            first = 0
+            if self.norm_batches is not None:
+                with self._lowered(), chip.at(self.time_s, reading=0):
+                    stack.enter_context(reestimated_norms(self.model, self.norm_batches))
+                first = 1
+            return self._scores(
+                read_block=self.read_block, reading=lambda block: chip.at(self.time_s, reading=first + block)
+            )
+
+    def clean(self) -> Scores:
+        """The scores without noise or periphery, in the same layout and precision: a drop compares like with like."""
+        return self._scores()
+
+    def _scores(self, **how: Any) -> Scores:
+        return scores(
+            self.model,
+            self.batches,
+            self.metric,
+            channels_last=self.layout.channels_last,
+            forward=None if self.autocast is None else self._lower,
+            **how,
+        )
+
+    def _lower(self, *inputs: Any, **keywords: Any) -> Any:
+        """A pass in the precision of `autocast`; its outputs in float32, since a loss would round them again."""
+        with self._lowered():
+            output = self.model(*inputs, **keywords)
+        return tree_map(_raised, output)
+
+    def _lowered(self) -> AbstractContextManager[object]:
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(device_of(self.model).type, dtype=getattr(torch, self.autocast))
+
+
+def _raised(leaf: Any) -> Any:
+    return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype in (torch.bfloat16, torch.float16) else leaf

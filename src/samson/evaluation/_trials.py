@@ -1,0 +1,210 @@
+"""Monte-Carlo evaluation of one model on many chips."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Unpack, get_args
+
+import numpy as np
+from scipy.special import stdtrit
+from torch import nn
+from torch.utils.data import DataLoader, SequentialSampler
+
+from samson._batches import Examples
+from samson._checks import require
+from samson.evaluation._metrics import DataSetMetric, as_metric
+from samson.evaluation._result import Evaluation, ScoreTable
+from samson.evaluation._scoring import Scores, value_of
+from samson.evaluation._setting import Noise, Setting, prepare, takes_setting
+from samson.records import Interval
+from samson.statistics import (
+    CONFIDENCE,
+    FIRST_LOOK,
+    About,
+    Look,
+    Stopping,
+    components,
+    first_look,
+    next_look,
+)
+
+TRIALS = 20
+MAX_TRIALS = 1280
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an evaluation has come.
+
+    Args:
+        done: Chips so far.
+        planned: Chips until the next look at the interval, or in all.
+        largest: Chips at most.
+        interval: What the first 2, 5, 10, 20, 30, … chips say.
+    """
+
+    done: int
+    planned: int
+    largest: int
+    interval: Interval | None
+
+
+@takes_setting
+def evaluate(
+    model: nn.Module,
+    data: Examples,
+    noise: Noise,
+    *,
+    trials: int | None = None,
+    precision: float | None = None,
+    max_trials: int = MAX_TRIALS,
+    stopping: Stopping = "looks",
+    about: About = "test_set",
+    confidence: float = CONFIDENCE,
+    progress: Callable[[Progress], None] | None = None,
+    **setting: Unpack[Setting],
+) -> Evaluation:
+    """Measure a model on simulated chips.
+
+    The model is not converted and comes back bitwise as it was, and so does the CPU's global random state; data that
+    are shuffled from it come in the same order for every chip.
+
+    Args:
+        model: Any model whose output the metric can look at.
+        data: A pair of whole tensors (inputs, targets), a data set, a DataLoader or any iterable of batches; a batch is
+            (inputs, targets) or a dict with labels.
+        noise: What the hardware does to a weight, or a whole chip (`preset("pcm")`) with its periphery.
+        trials: Number of chips, at least 2; 20 by default.
+        precision: Instead of `trials`: draw chips until the interval's half-width is at most this.
+        max_trials: Chips at most, with `precision`; `result.reached` says whether it was reached.
+        stopping: With `precision`, "looks" takes the interval at 10, 20, 40, … chips, at levels that allow for it
+            (`next_look`); "betting" takes, at every tenth chip, one that holds for any distribution
+            (`betting_interval`).
+        about: What the interval speaks of: other chips, for these very examples ("test_set"), or other chips and
+            other examples of the same kind ("population").
+        confidence: Of the interval, between 0 and 1.
+        progress: Called after each chip.
+        setting: What is measured, which layers lie on which chips, and where trials run (see `Setting`).
+
+    Raises:
+        ValueError: If an argument is out of range, the model has nothing to put on a chip, or there are no examples;
+            for a population, if the metric has no value for each example, or if `precision` is finer than these
+            examples allow with any number of chips.
+
+    Example:
+        >>> import torch
+        >>> from samson.noise import Gaussian
+        >>> data = torch.randn(64, 4), torch.randint(3, (64,))
+        >>> result = evaluate(nn.Linear(4, 3), data, Gaussian(0.1), trials=5)
+        >>> len(result.trials)
+        5
+    """
+    _check(trials, precision, max_trials, stopping, about, confidence)
+    metric = as_metric(setting.get("metric", "accuracy"))
+    if about == "population" and isinstance(metric, DataSetMetric):
+        raise ValueError(
+            f"`about` must be 'test_set' for {metric.name!r}, which has no value for each example. "
+            "A population interval needs an ExampleMetric."
+        )
+    if stopping == "betting" and (metric.bounds is None or about == "population"):
+        raise ValueError(
+            "`stopping` must be 'looks' for a metric without bounds or a population: betting needs values between two "
+            f"known numbers, one a chip, got {metric.name!r} about the {about.replace('_', ' ')}."
+        )
+    if about == "population" and _own_order(data):
+        raise ValueError(
+            "`data` must come in the same order for every chip for a population, got a DataLoader that shuffles with a "
+            "generator of its own. Use shuffle=False."
+        )
+    prepared = prepare(model, data, noise, **setting)
+    task = prepared.task
+    largest = trials or TRIALS if precision is None else max_trials
+    look = Look(1, largest, confidence) if precision is None else first_look(largest, confidence)
+    if stopping == "betting":
+        look = replace(look, level=confidence)
+    start = Evaluation(
+        (), metric, about, None, confidence, confidence, stopping, precision=precision, layout=task.layout
+    )
+    rows: list[Scores] = []
+    shown: Interval | None = None
+    while True:
+        for row in prepared.executor.run(task, range(len(rows), look.size)):
+            rows.append(row)
+            if len(rows) == 2 and about == "population":
+                _check_examples(rows, precision, confidence)
+            if progress is not None:
+                if len(rows) in (2, 5) or len(rows) % 10 == 0:
+                    shown = _result(start, rows, look.level).interval
+                progress(Progress(len(rows), look.size, largest, shown))
+        result = _result(start, rows, look.level)
+        if precision is None or result.reached or look.size == largest or _floor(result) > precision:
+            return result
+        if stopping == "betting":
+            look = replace(look, size=min(look.size + FIRST_LOOK, largest))
+        else:
+            look = next_look(look, result.interval.half_width, precision, largest, confidence)
+
+
+def _result(start: Evaluation, rows: Sequence[Scores], level: float) -> Evaluation:
+    tables = [row for row in rows if isinstance(row, np.ndarray)]
+    return replace(
+        start,
+        trials=tuple(value_of(row) for row in rows),
+        examples=ScoreTable.of(tables) if tables else None,
+        level=level,
+    )
+
+
+def _floor(result: Evaluation) -> float:
+    """The half-width that no number of chips can go below: that of the examples alone."""
+    if result.about == "test_set" or result.examples is None:
+        return 0.0
+    parts = components(result.examples.values)
+    alone = max(0.0, parts[(1,)].variance - parts[(0, 1)].variance)  # what is left of S_e with ever more chips
+    return float(stdtrit(parts[(1,)].degrees, (1 + result.confidence) / 2)) * math.sqrt(alone)
+
+
+def _own_order(data: Examples) -> bool:
+    """Whether the data are shuffled from a state that each pass moves on."""
+    return (
+        isinstance(data, DataLoader) and data.generator is not None and not isinstance(data.sampler, SequentialSampler)
+    )
+
+
+def _check_examples(rows: Sequence[Scores], precision: float | None, confidence: float) -> None:
+    """From two chips: whether examples are enough for an interval, and for its precision with any number of chips."""
+    first, second = (np.asarray(row, dtype=np.float64) for row in rows)
+    examples = len(first)
+    if examples < 2:
+        raise ValueError("`data` must hold at least 2 examples for a population, got 1. Use more, or about='test_set'.")
+    if precision is None:
+        return
+    # The mean product estimates the variance between examples' means over all chips; it is at least three standard
+    # errors less.
+    products = (first - first.mean()) * (second - second.mean())
+    least = float(products.mean() - 3 * products.std(ddof=1) / math.sqrt(examples))
+    floor = float(stdtrit(examples - 1, (1 + confidence) / 2)) * math.sqrt(max(0.0, least) / examples)
+    if floor > precision:
+        raise ValueError(
+            f"`precision` must be at least {floor:.2g} for a population, got {precision}: by the first two chips, that "
+            f"is what these {examples} examples leave open whatever the number of chips. Use more examples, or "
+            "about='test_set'."
+        )
+
+
+def _check(
+    trials: int | None, precision: float | None, max_trials: int, stopping: str, about: str, confidence: float
+) -> None:
+    require(trials is None or trials >= 2, "trials", "be at least 2 for an interval", trials)
+    if trials is not None and precision is not None:
+        raise ValueError(
+            f"`trials` and `precision` exclude each other, got {trials} and {precision}. Use `max_trials` for a bound."
+        )
+    require(precision is None or 0 < precision < math.inf, "precision", "be a half-width > 0", precision)
+    require(max_trials >= 2, "max_trials", "be at least 2", max_trials)
+    require(0 < confidence < 1, "confidence", "lie between 0 and 1", confidence)
+    for name, value, known in (("stopping", stopping, get_args(Stopping)), ("about", about, get_args(About))):
+        if value not in known:
+            raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, got {value!r}.")

@@ -1,0 +1,97 @@
+"""Scores as plain bytes, which need no unpickling, hashes, and what ranks exchange."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils._pytree import keystr, tree_flatten_with_path
+
+from samson._batches import Batch
+from samson.evaluation._scoring import Scores
+
+
+def as_bytes(found: Scores) -> bytes:
+    """Scores as an `.npy` file, with their dtype and shape."""
+    file = BytesIO()
+    np.save(file, np.asarray(found), allow_pickle=False)
+    return file.getvalue()
+
+
+def from_bytes(data: bytes) -> Scores:
+    """The scores again; what follows them is not read.
+
+    Example:
+        >>> from_bytes(as_bytes(np.array([True, False]))), from_bytes(as_bytes(0.5))
+        (array([ True, False]), 0.5)
+    """
+    values: NDArray[Any] = np.load(BytesIO(data), allow_pickle=False)
+    return values if values.ndim else float(values)
+
+
+def digest(value: Any) -> str:
+    """A hash over the bits, dtypes and shapes of all tensors and arrays in a value, and over its numbers and texts.
+
+    Example:
+        >>> digest([torch.zeros(2)]) == digest([torch.zeros(2)]), digest([torch.zeros(2)]) == digest([torch.zeros(1)])
+        (True, False)
+    """
+    found = sha256()
+    for path, leaf in tree_flatten_with_path(value)[0]:
+        if isinstance(leaf, Tensor | np.ndarray):
+            held = torch.as_tensor(leaf).detach().cpu().contiguous()
+            found.update(f"{keystr(path)} {held.dtype} {tuple(held.shape)}\n".encode())
+            found.update(_as_uint8(held).numpy().data)
+        else:
+            found.update(f"{keystr(path)} {plain(leaf)}\n".encode())
+    return found.hexdigest()[:16]
+
+
+def digest_of(batches: Iterable[Any]) -> str:
+    """A hash over batches, whatever holds their tensors (see `Batch.of`); one is in memory at a time.
+
+    Example:
+        >>> x, y = torch.zeros(2, 1), torch.zeros(2)
+        >>> digest_of([(x, y)]) == digest_of([Batch((x,), y)])
+        True
+    """
+    with torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global state
+        each = map(Batch.of, batches)
+        return digest([digest((batch.inputs, batch.targets, batch.keywords)) for batch in each])
+
+
+def gathered(data: bytes, group: Any) -> list[bytes]:
+    """What each rank gives, of any length, in the order of ranks."""
+    world = dist.get_world_size(group)
+    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(world)]
+    dist.all_gather(lengths, torch.tensor([len(data)]), group=group)
+    padded = torch.frombuffer(bytearray(data.ljust(max(map(int, lengths)), b"\0")), dtype=torch.uint8)
+    parts = [torch.empty_like(padded) for _ in range(world)]
+    dist.all_gather(parts, padded, group=group)
+    return [part.numpy().tobytes()[: int(length)] for part, length in zip(parts, lengths, strict=True)]
+
+
+def shared_from_first(tensors: Sequence[Tensor], group: Any) -> list[Tensor]:
+    """The tensors of rank 0, which have the same shapes everywhere, as copies on the CPU."""
+    copies = [tensor.detach().to("cpu", copy=True).contiguous() for tensor in tensors]
+    for copy in copies:
+        if copy.numel():
+            dist.broadcast(_as_uint8(copy), src=0, group=group)
+    return copies
+
+
+def plain(value: Any) -> str:
+    """The `repr` of a value without addresses, which differ from process to process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _as_uint8(tensor: Tensor) -> Tensor:
+    return tensor.reshape(-1).view(torch.uint8)

@@ -1,0 +1,164 @@
+"""Trials that are saved in a folder as they come, so that an evaluation that was interrupted goes on."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import torch
+
+import samson
+from samson.evaluation._scoring import device_of
+from samson.evaluation._task import Task
+from samson.evaluation.executors._base import Executor, Finished, Serial, on_its_own
+from samson.evaluation.executors._exchange import as_bytes, digest, digest_of, from_bytes, plain
+from samson.evaluation.executors._numerics import Numerics
+from samson.noise import on_chip
+from samson.records import RecordError, read_json, replace_file, write_json
+
+T = TypeVar("T")
+LONGEST = 80
+"""Characters of a folder's name."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the trials in a folder are of: each thing that decides them, in words or as a hash of its bits."""
+
+    facts: dict[str, str]
+    version: int = 2
+
+    @classmethod
+    def of(cls, task: Task) -> Manifest:
+        """The manifest of a task."""
+        tensors = {**dict(task.model.named_parameters()), **dict(task.model.named_buffers())}
+        data, norm_data = (None if b is None else digest_of(b) for b in (task.batches, task.norm_batches))
+        hashed = {"model": digest(tensors), "batches": data, "norm_batches": norm_data}
+        on = {"select": [tensor.name for tensor in on_chip(task.model, task.select)]}
+        facts = {f.name: getattr(task, f.name) for f in fields(task)} | hashed | on | _machine(task)
+        return cls({name: plain(value) for name, value in facts.items()})
+
+
+def _machine(task: Task) -> dict[str, Any]:
+    device = device_of(task.model)
+    return {
+        "kind": type(task).__name__,
+        "samson": samson.__version__,
+        "machine": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        **{f"process.{name}": value for name, value in vars(Numerics.here(device.type)).items()},
+    }
+
+
+@dataclass(eq=False)
+class Kept(Executor):
+    """Runs trials elsewhere and saves each in a folder as soon as it is there; those that are there are not run again.
+
+    An evaluation that was interrupted goes on where it stopped when it is started again, and one with more trials takes
+    the first from the folder. The result is that of one that was never interrupted, bit for bit. A question in several
+    parts, such as levels of noise or several models, has a folder for each within this one.
+
+    A folder has a `manifest.json` that says what its trials are of: the bits of model and data, noise, periphery,
+    layers on the chip, metric, seed, layout, versions, kind of machine, and torch's settings that change results.
+    Another evaluation is refused, with what differs. Noise, periphery and metric count by their `repr`: **a change in
+    code of your own is not noticed**. After one, use another folder.
+
+    With `Torchrun`, the folder of rank 0 counts.
+
+    Args:
+        folder: Where trials are saved; it is made if need be, and may be deleted when no evaluation uses it.
+        executor: Where trials run.
+
+    Raises:
+        ValueError: If `folder` is something else; when run, if its trials are of another evaluation, or the model is
+            sharded.
+
+    Example:
+        >>> import tempfile
+        >>> from torch import nn
+        >>> from samson.evaluation import evaluate
+        >>> from samson.noise import Gaussian
+        >>> model, data = nn.Linear(4, 3), (torch.randn(64, 4), torch.randint(3, (64,)))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first = evaluate(model, data, Gaussian(0.1), trials=5, executor=Kept(folder))
+        ...     more = evaluate(model, data, Gaussian(0.1), trials=10, executor=Kept(folder))  # runs five
+        >>> more.trials[:5] == first.trials
+        True
+    """
+
+    folder: Path | str
+    executor: Executor = field(default_factory=Serial)
+
+    def __post_init__(self) -> None:
+        self.folder = Path(self.folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"`folder` must be a folder, or not be there yet, got the file {str(self.folder)!r}.")
+
+    @property
+    def name(self) -> str:
+        """That of where trials run."""
+        return self.executor.name
+
+    def named(self, name: str) -> Self:
+        """The folder of this name within this one."""
+        safe = quote(name, safe=" +=,")
+        if not safe.strip("."):  # this folder, or the one above
+            safe = f"%{safe}"
+        if len(safe) > LONGEST:
+            safe = f"{safe[:LONGEST]}-{sha256(name.encode()).hexdigest()[:8]}"
+        return replace(self, folder=Path(self.folder, safe))
+
+    def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Finished]:
+        """Take them from the folder, and run the others."""
+        task = on_its_own(task)
+        found = self.executor.broadcast(lambda: self._opened(task, numbers))
+        yield {number: from_bytes(data) for number, data in found.items()}
+        # Also where none is missing: ranks compare what they evaluate.
+        for rows in self.executor.finished(task, [number for number in numbers if number not in found]):
+            self.executor.broadcast(partial(self._save, rows))
+            yield rows
+
+    def _opened(self, task: Task, numbers: Sequence[int]) -> dict[int, bytes]:
+        """What the folder holds of these trials, after a look at its manifest."""
+        path, own = Path(self.folder, "manifest.json"), Manifest.of(task)
+        if not path.exists():
+            if next(path.parent.glob("*.npy"), None):
+                raise ValueError(
+                    f"`folder` {str(self.folder)!r} holds trials without the manifest.json that says what they are of. "
+                    "Give another folder, or delete this one."
+                )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, own)
+            return {}
+        try:
+            there = read_json(path, Manifest)
+        except RecordError as error:
+            raise ValueError(f"`folder` {error} Delete it, or give another one.") from error
+        if there != own:
+            names = {**there.facts, **own.facts}
+            differ = [name for name in names if there.facts.get(name) != own.facts.get(name)]
+            raise ValueError(
+                f"`folder` {str(self.folder)!r} holds trials of another evaluation; different: {', '.join(differ)}. "
+                "Give another folder, or delete this one."
+            )
+        files = {number: Path(self.folder, f"{number}.npy") for number in numbers}
+        return {number: file.read_bytes() for number, file in files.items() if _is_whole(file)}
+
+    def _save(self, rows: Finished) -> None:
+        for number, row in rows.items():
+            replace_file(Path(self.folder, f"{number}.npy"), as_bytes(row))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is there and can be read; a damaged one is not trusted, and its trial is run again."""
+    try:
+        from_bytes(path.read_bytes())
+    except (OSError, ValueError, EOFError):
+        return False
+    return True

@@ -1,0 +1,209 @@
+"""Trials spread over a Ray cluster."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import os
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from samson.evaluation._scoring import Scores
+from samson.evaluation._task import Task
+from samson.evaluation.executors._base import Executor, Finished, on_its_own
+from samson.evaluation.executors._numerics import Numerics
+
+
+@dataclass(eq=False)
+class Ray(Executor):
+    """Workers of a Ray cluster run the trials; the scores are those of one process, bit for bit.
+
+    Uses the Ray that this program is connected to; else connects to `address`, or the environment's `RAY_ADDRESS`; else
+    starts one on this machine, which ends with the program, or at Ctrl-C. Every node needs samson and the same torch.
+
+    The model, the data, the noise and the metric are sent once and kept by each worker: a DataLoader is read to its end
+    here first, so the data must fit in the memory of this process, of Ray's object store on each node and of each
+    worker. A worker has as many threads as this process (`torch.get_num_threads()`), and asks Ray for as many CPUs;
+    with one thread, a machine has as many workers as cores. For a model on a GPU it asks for one GPU.
+
+    When a worker or a node is lost, its trials are run again elsewhere. An error in a trial is raised at once.
+
+    Args:
+        workers: Tasks that are in flight at most, ≥ 1; None is what the cluster has room for.
+        address: Of the cluster, as `ray.init` takes it.
+        chunk: Trials in one task of Ray, ≥ 1; more make sense for trials of a few milliseconds.
+        attempts: How often trials are run before they count as what kills the workers, ≥ 1.
+
+    Raises:
+        ImportError: If Ray is not installed.
+        ValueError: If a number is out of range; when run, if no node has CPUs enough for one worker.
+        TypeError: When run, if model, data, noise or metric cannot be pickled.
+        RuntimeError: When run, if the same trials were lost with their worker `attempts` times.
+    """
+
+    workers: int | None = None
+    address: str | None = None
+    chunk: int = 1
+    attempts: int = 3
+    _sent: WeakKeyDictionary[Task, Any] = field(default_factory=WeakKeyDictionary, init=False, repr=False)
+    _started: bool = field(default=False, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "chunk", "attempts"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be ≥ 1, got {value!r}.")
+        if find_spec("ray") is None:
+            raise ImportError("`executor` Ray needs a package: pip install 'samson-torch[ray]'")
+
+    def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Finished]:
+        """Run them on the cluster."""
+        if not numbers:
+            return
+        ray = self._connected()
+        numerics = Numerics.here(_device_type(task))
+        submit, room = _submitter(ray, numerics)
+        sent = self._send(ray, task)
+        chunks = [numbers[start : start + self.chunk] for start in range(0, len(numbers), self.chunk)]
+        waiting, running, lost = deque(range(len(chunks))), dict[Any, int](), Counter[int]()
+        try:
+            while waiting or running:
+                while waiting and len(running) < (self.workers or room):
+                    index = waiting.popleft()
+                    running[submit(sent, list(chunks[index]), numerics)] = index
+                ready = ray.wait(list(running))[0][0]
+                index = running.pop(ready)
+                try:
+                    rows = ray.get(ready)
+                except _lost(ray) as error:
+                    lost[index] += 1
+                    if lost[index] == self.attempts:
+                        raise RuntimeError(
+                            f"Trials {list(chunks[index])} were lost with their worker {self.attempts} times, at "
+                            f"last by {type(error).__name__}: {error} Look for what ends the process: too little "
+                            "memory, or a crash."
+                        ) from error
+                    waiting.appendleft(index)
+                except ray.exceptions.RayTaskError as error:
+                    raise (error.cause if isinstance(error.cause, Exception) else error) from error
+                else:
+                    yield dict(zip(chunks[index], rows, strict=True))
+        finally:
+            for reference in running:
+                ray.cancel(reference, force=True)
+            if running:
+                self.close()
+
+    def close(self) -> None:
+        """Forget what was sent, and end the Ray that was started or connected to here."""
+        self._sent.clear()
+        if self._started:
+            self._started = False
+            _ray().shutdown()
+
+    def _connected(self) -> Any:
+        # Set before the import: what samson starts reports nothing to Ray's makers, unless the user wants it to.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ray = _ray()
+        if not ray.is_initialized():
+            self._sent.clear()
+            address = self.address or os.environ.get("RAY_ADDRESS")
+            if address is None:
+                ray.init(address="local", include_dashboard=False)
+            else:
+                ray.init(address=address)
+            self._started = True
+        return ray
+
+    def _send(self, ray: Any, task: Task) -> list[Any]:
+        """A list with a reference to the task, so that Ray leaves it to the worker whether to fetch it."""
+        if task not in self._sent:
+            task_alone = on_its_own(task)
+            model = task_alone.model if _device_type(task) == "cpu" else copy.deepcopy(task_alone.model).cpu()
+            norms = None if task.norm_batches is None else list(task.norm_batches)
+            batches = _apart(list(task.batches))
+            whole = replace(task_alone, model=model, batches=batches, norm_batches=_apart(norms))
+            try:
+                self._sent[task] = ray.put(whole)
+            except Exception as error:
+                raise TypeError(
+                    "`executor` Ray must be able to pickle model, data, noise and metric, but: "
+                    f"{error}\nUse functions and classes of a module, without open files or locks."
+                ) from error
+        return [self._sent[task]]
+
+
+_KEPT: dict[str, Task] = {}
+"""In a worker: the latest task by its reference."""
+
+
+def run_trials(sent: list[Any], numbers: Sequence[int], numerics: Numerics) -> list[Scores]:
+    """Run trials in a worker.
+
+    Args:
+        sent: One reference to a task.
+        numbers: The trials.
+        numerics: Settings of the driver.
+    """
+    with numerics.held():
+        key = sent[0].hex()
+        if key not in _KEPT:
+            _KEPT.clear()
+            task: Task = _ray().get(sent[0])
+            task.model.to(numerics.device_type)
+            _KEPT[key] = task
+        return [_KEPT[key](number) for number in numbers]
+
+
+def _apart(batches: Any) -> Any:
+    """Batches in memory of their own: with each that is cut from larger tensors, pickle would send all of these."""
+
+    def own(value: Any) -> Any:
+        cut = isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes
+        return value.clone() if cut else value
+
+    return tree_map(own, batches)
+
+
+def _ray() -> Any:
+    return importlib.import_module("ray")
+
+
+def _device_type(task: Task) -> str:
+    return next(task.model.parameters()).device.type
+
+
+def _submitter(ray: Any, numerics: Numerics) -> tuple[Any, int]:
+    """What submits trials, and how many tasks the cluster has room for."""
+    needs = {"CPU": float(numerics.threads), "GPU": 0.0 if numerics.device_type == "cpu" else 1.0}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    rooms = [int(min(node.get(kind, 0.0) // n for kind, n in needs.items() if n)) for node in nodes]
+    if not any(rooms):
+        wants = " and ".join(f"{n:g} {kind}s" for kind, n in needs.items() if n)
+        raise ValueError(
+            f"`executor` Ray needs a node with {wants} for each worker, and this cluster has none. The CPUs are this "
+            "process's threads: call torch.set_num_threads(1) for workers with one."
+        )
+    function = ray.remote(run_trials).options(
+        num_cpus=needs["CPU"], num_gpus=needs["GPU"], max_retries=0, name="samson trials"
+    )
+    return function.remote, sum(rooms)
+
+
+def _lost(ray: Any) -> tuple[type[Exception], ...]:
+    """The errors of a lost worker or node, not of a trial itself."""
+    errors = ray.exceptions
+    return (
+        errors.WorkerCrashedError,
+        errors.NodeDiedError,
+        errors.LocalRayletDiedError,
+        errors.ObjectLostError,
+        errors.OutOfMemoryError,
+    )

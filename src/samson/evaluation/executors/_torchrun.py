@@ -1,0 +1,212 @@
+"""Trials spread over the ranks that `torchrun` started."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import islice
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from samson._checks import require
+from samson.evaluation._task import Task
+from samson.evaluation.executors._base import Executor, Finished, on_its_own
+from samson.evaluation.executors._exchange import (
+    as_bytes,
+    digest,
+    digest_of,
+    from_bytes,
+    gathered,
+    plain,
+    shared_from_first,
+)
+
+T = TypeVar("T")
+
+_ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(eq=False)
+class Torchrun(Executor):
+    """Each rank runs every world-size-th trial; after each round all ranks have all scores of it.
+
+    Every rank calls `evaluate` or `compare` with the same model, data and arguments, and gets the same result bit for
+    bit as one process would. Each rank needs all of the data: no DistributedSampler. Of a model in
+    DistributedDataParallel, or any other with buffers, those of rank 0 count, as in its forward pass.
+
+    An error in a trial is raised on every rank. When a rank is lost, the others end with an error, and
+    `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --max-restarts 3` starts the script again on all: trials are then run
+    anew from the first, or go on with `Kept`, and give the same bits. (Without the variable, torch's restarts find
+    addresses of lost ranks.)
+
+    Exchanges go over gloo groups of its own, whatever the backend of the default group, which is made from torchrun's
+    environment if there is none and then destroyed when the process ends. A group of its own ends with the outermost
+    call that uses it: one of its threads may be the last to hold a tensor, and where that happens while the interpreter
+    ends, the process aborts.
+
+    Args:
+        timeout_s: How long a rank waits for the others in one round, > 0.
+
+    Raises:
+        ValueError: If `timeout_s` is out of range; when run, if ranks differ in weights, data or numbers of trials, or
+            the model is sharded.
+        RuntimeError: When run, if a trial failed on any rank, or the process was not started by torchrun.
+    """
+
+    timeout_s: float = 3600.0
+    _world: Any = field(default=None, init=False, repr=False)
+    _group: Any = field(default=None, init=False, repr=False)
+    _users: int = field(default=0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        require(self.timeout_s > 0, "timeout_s", "be > 0", self.timeout_s)
+
+    def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Finished]:
+        """Run them on all ranks; progress comes a round at a time."""
+        with self._joined() as group:
+            rank, world = dist.get_rank(group), dist.get_world_size(group)
+            task = on_its_own(task)
+            _require_same(_everywhere("Looking at model and data", lambda: _facts(task, numbers), group))
+            buffers = shared_from_first(list(task.model.buffers()), group)
+            for start in range(0, len(numbers), world):
+                of_round = numbers[start : start + world]
+
+                def own(of_round: Sequence[int] = of_round) -> bytes:
+                    if rank >= len(of_round):
+                        return b""
+                    with _buffers(task.model, buffers):
+                        return as_bytes(task(of_round[rank]))
+
+                what = f"Trial {of_round[rank]}" if rank < len(of_round) else ""
+                rows = map(from_bytes, _everywhere(what, own, group)[: len(of_round)])
+                yield dict(zip(of_round, rows, strict=True))
+
+    def broadcast(self, compute: Callable[[], T]) -> T:
+        """What rank 0 computes; an error there is raised on every rank."""
+        found: list[Any] = [None]
+        with self._joined() as group:
+
+            def on_first() -> bytes:
+                if dist.get_rank(group) == 0:
+                    found[0] = compute()
+                return b""
+
+            _everywhere("What rank 0 does for all", on_first, group)
+            dist.broadcast_object_list(found, src=0, group=group)
+        computed: T = found[0]
+        return computed
+
+    @contextmanager
+    def _joined(self) -> Iterator[Any]:
+        """A group of all ranks for exchanges between CPUs; its threads end with the outermost block."""
+        timeout = timedelta(seconds=self.timeout_s)
+        if not (dist.is_available() and dist.is_gloo_available()):
+            raise RuntimeError("`executor` Torchrun needs a torch with torch.distributed and gloo.")
+        if not dist.is_initialized():
+            missing = [name for name in _ENVIRONMENT if name not in os.environ]
+            if missing:
+                raise RuntimeError(
+                    f"`executor` Torchrun must run under torchrun, but {', '.join(missing)} is not set. "
+                    "Start the script with: torchrun --nproc-per-node 2 my_script.py"
+                )
+            dist.init_process_group("gloo", timeout=timeout)
+            atexit.register(_destroyed)
+        world = dist.group.WORLD
+        if self._world is not world:
+            self._world, self._group, self._users = world, dist.new_group(backend="gloo", timeout=timeout), 0
+        self._users += 1
+        try:
+            yield self._group
+        finally:
+            if self._world is world:  # else another default group was made since
+                self._users -= 1
+                if not self._users:
+                    group, self._world, self._group = self._group, None, None
+                    if dist.group.WORLD is world:  # else it went with the default group
+                        dist.destroy_process_group(group)
+
+
+def _destroyed() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _everywhere(what: str, compute: Callable[[], bytes], group: Any) -> list[bytes]:
+    """What every rank computes; an error of one is raised on all, so that none waits for it.
+
+    Raises:
+        RuntimeError: If a rank failed, on that rank from the error itself; or if one is gone.
+    """
+    failure: Exception | None = None
+    data = b""
+    try:
+        data = b"+" + compute()
+    except Exception as error:
+        failure = error
+        data = f"-{what} failed on rank {dist.get_rank(group)}: {type(error).__name__}: {error}".encode()
+    try:
+        found = gathered(data, group)
+    except RuntimeError as error:
+        raise RuntimeError(
+            "A rank was lost, or took too long for its trial: see its output. `torchrun --max-restarts` starts anew."
+        ) from error
+    for theirs in found:
+        if theirs.startswith(b"-"):
+            raise RuntimeError(theirs[1:].decode()) from failure
+    return [theirs[1:] for theirs in found]
+
+
+def _facts(task: Task, numbers: Sequence[int]) -> bytes:
+    """What must be the same on all ranks, by name."""
+    parameter = next(task.model.parameters())
+    facts = {
+        "parameters": digest(dict(task.model.named_parameters())),
+        "buffers": [tuple(buffer.shape) for buffer in task.model.buffers()],
+        "a first batch": digest_of(islice(task.batches, 1)),
+        "the seed": task.seed,
+        "the trials": list(numbers),
+        "a noise": plain(task.noise),
+        "a metric": plain(task.metric),
+        "a layout": vars(task.layout),
+        "autocast": task.autocast,
+        "read_block": task.read_block,
+        "time_s": task.time_s,
+        "threads": torch.get_num_threads(),
+        "a device": parameter.device.type,
+        "torch": torch.__version__,
+    }
+    return json.dumps(facts).encode()
+
+
+def _require_same(found: Sequence[bytes]) -> None:
+    first, *others = (json.loads(data) for data in found)
+    for rank, facts in enumerate(others, start=1):
+        for name, fact in facts.items():
+            if fact != first[name]:
+                raise ValueError(
+                    f"Ranks must evaluate the same thing, but rank {rank} has {name} {fact!r}, and rank 0 "
+                    f"{first[name]!r}. Load the same weights, give all of the data to each rank (no "
+                    "DistributedSampler), and pass the same arguments."
+                )
+
+
+@contextmanager
+def _buffers(model: nn.Module, values: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Other buffers inside the block; the model's own bits come back."""
+    buffers = [buffer.detach() for buffer in model.buffers()]
+    kept = [buffer.clone() for buffer in buffers]
+    try:
+        for buffer, value in zip(buffers, values, strict=True):
+            buffer.copy_(value)
+        yield
+    finally:
+        for buffer, value in zip(buffers, kept, strict=True):
+            buffer.copy_(value)

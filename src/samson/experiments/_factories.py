@@ -1,0 +1,79 @@
+"""Models and data from a user's own code: a function named as `MODULE:FUNCTION`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from samson.experiments._errors import SetupError, choose, require
+
+
+def call_factory(spec: str, parameter: str = "MODEL") -> Any:
+    """Import a module, from the current folder first, and call a function of it without arguments.
+
+    Args:
+        spec: `MODULE:FUNCTION`; a class will do as well.
+        parameter: What errors call it.
+
+    Raises:
+        SetupError: If there is no such module or function, it takes arguments, or raises.
+
+    Example:
+        >>> call_factory("torch.nn:Identity")
+        Identity()
+    """
+    module_name, colon, name = spec.partition(":")
+    named = bool(colon) and all(map(str.isidentifier, (*module_name.split("."), name)))
+    require(named, parameter, "MODULE:FUNCTION", spec, "For the function `resnet` of networks.py: networks:resnet.")
+    module = _running(lambda: _imported(module_name, parameter), spec, parameter)
+    public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    if name not in vars(module):
+        choose(f"{parameter}: in {module_name!r}", name, public)
+    function = getattr(module, name)
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise SetupError(
+            f"{parameter} must name a function without arguments, got {spec!r}: {error}.\nWrite one that passes them."
+        ) from error
+    except ValueError:
+        pass  # a class of C has no signature to look at
+    return _running(function, spec, parameter)
+
+
+def _imported(name: str, parameter: str) -> ModuleType:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the module is there; what it imports is not
+        near = get_close_matches(error.name, [path.stem for path in Path(here).glob("*.py")], n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]!r}?" if near else "Go to the folder of the module, or install it."
+        raise SetupError(
+            f"{parameter}: there is no module {error.name!r}, neither installed nor in {here!r}.\n{hint}"
+        ) from error
+    finally:
+        sys.path.remove(here)
+
+
+def _running(call: Callable[[], Any], spec: str, parameter: str) -> Any:
+    """Call a user's code; what it raises becomes an error that says where."""
+    try:
+        return call()
+    except SetupError:
+        raise
+    except Exception as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
+        place = (error.filename, error.lineno) if isinstance(error, SyntaxError) else frames[-1][:2]
+        raise SetupError(
+            f"{parameter} {spec!r} raised {type(error).__name__}: {error}\nMend {place[0]}, line {place[1]}."
+        ) from error

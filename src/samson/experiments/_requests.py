@@ -1,0 +1,115 @@
+"""A model and its data as a user asks for them, ready to be put on chips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from samson._batches import Examples, repeatable
+from samson.experiments._checkpoints import Checkpoint
+from samson.experiments._data import DATA
+from samson.experiments._errors import SetupError, choose, require
+from samson.experiments._factories import call_factory
+from samson.experiments._models import load_model
+from samson.records import RecordError, read_json
+
+SPLITS = ("test", "validation", "train")
+FORMS = f"one of {', '.join(DATA)}, MODULE:FUNCTION, or FILE.safetensors with `inputs` and `targets`"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked to measure.
+
+    Args:
+        model: As for `load_model`.
+        weights: As for `load_model`.
+        pretrained: As for `load_model`.
+        data: As for `load_data`; None takes that of a saved network.
+        split: Of a data set by name.
+        norms_on: Data from which batch-norm statistics are estimated anew on each chip, `SET/SPLIT` or as for `data`.
+    """
+
+    model: str
+    weights: Path | None = None
+    pretrained: bool = False
+    data: str | None = None
+    split: str = "test"
+    norms_on: str | None = None
+
+    @property
+    def data_name(self) -> str:
+        """What the data are called.
+
+        Raises:
+            SetupError: If none were named, and the model does not know its own.
+        """
+        data = self.data or _data_of(self.model)
+        return f"{data}/{self.split}" if data in DATA else data
+
+    def load(self) -> tuple[nn.Module, Examples]:
+        """The model and its data.
+
+        Raises:
+            SetupError: If either is not to be had.
+        """
+        choose("--split", self.split, SPLITS)
+        model = load_model(self.model, self.weights, pretrained=self.pretrained)
+        return model, load_data(self.data or _data_of(self.model), self.split)
+
+    def norm_data(self) -> Examples | None:
+        """The data of `norms_on`.
+
+        Raises:
+            SetupError: If they are not to be had.
+        """
+        if self.norms_on is None:
+            return None
+        name, _, split = self.norms_on.partition("/")
+        if name not in DATA:
+            return load_data(self.norms_on)
+        return load_data(name, choose("--norms-on", split, ("train", "validation")))  # the test split chooses nothing
+
+
+def load_data(spec: str, split: str = "test") -> Examples:
+    """Examples with their targets.
+
+    Args:
+        spec: A data set by name; `MODULE:FUNCTION`, a function that returns a pair of tensors, a DataLoader or a list
+            of batches; or a `.safetensors` file with the tensors `inputs` and `targets`.
+        split: Of a data set by name: "test", "validation" or "train".
+
+    Raises:
+        SetupError: If there are no such data.
+    """
+    if ":" in spec:
+        found = call_factory(spec, "--data")
+        require(isinstance(found, Iterable), "--data", "a function that returns batches", found, f"Change {spec!r}.")
+        return repeatable(found)
+    if spec.endswith(".safetensors"):
+        try:
+            tensors = load_file(spec)
+        except (OSError, SafetensorError) as error:
+            raise SetupError(f"--data {spec!r} cannot be read: {error}.\nCheck the path.") from error
+        missing = [name for name in ("inputs", "targets") if name not in tensors]
+        require(not missing, "--data", "a file with `inputs` and `targets`", sorted(tensors), f"Add {missing}.")
+        return tensors["inputs"], tensors["targets"]
+    found = DATA[choose("--data", spec, (*DATA, "MODULE:FUNCTION", "FILE.safetensors"))]()
+    return getattr(found, split)  # type: ignore[no-any-return]
+
+
+def _data_of(model: str) -> str:
+    """The data set of a saved network."""
+    require(model.endswith(".safetensors"), "--data", FORMS, None, "Only a saved network knows its data.")
+    try:
+        data = read_json(Path(model).with_suffix(".json"), Checkpoint).data
+    except RecordError as error:
+        raise SetupError(f"{error}\nA checkpoint needs its `.json` file beside it.") from error
+    # A file never names code to run, and no other file: only the command line does.
+    require(data in DATA, "--data", "given for this network", data, f"Its file names no data set of {', '.join(DATA)}.")
+    return data

@@ -1,0 +1,87 @@
+"""Weights from a file into a model: safetensors, or what torch reads without unpickling."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from samson.experiments._errors import SetupError, require
+from samson.noise import plain_name
+
+WITHIN = ("state_dict", "model")
+"""Where checkpoints keep the state dict."""
+SHOWN = 3
+"""Names that a message lists of each kind."""
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Put the weights of a file into a model.
+
+    Names may carry the prefixes of wrappers (DDP, compiled models). Nothing is unpickled: `.pt` and `.pth` are read by
+    `torch.load(weights_only=True)`.
+
+    Args:
+        model: Changed in place, or not at all.
+        path: `….safetensors`, `….pt` or `….pth`: a state dict, or a dict that holds one as "state_dict" or "model".
+
+    Raises:
+        SetupError: If the file is missing, damaged, holds no weights or other code, or does not fit the model.
+    """
+    state = _state_dict(_content(path), path)
+    own = model.state_dict()
+    if not set(state) <= set(own):
+        state = {plain_name(name): value for name, value in state.items()}
+    problems = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+        "of another shape": [
+            f"{name} {tuple(value.shape)}, not {tuple(own[name].shape)}"
+            for name, value in state.items()
+            if name in own and isinstance(own[name], Tensor) and value.shape != own[name].shape
+        ],
+    }
+    found = "; ".join(f"{len(names)} {what}: {_first(names)}" for what, names in problems.items() if names)
+    fit = f"--weights {str(path)!r} must fit the {type(model).__name__}"
+    if found:
+        raise SetupError(f"{fit}, but of its tensors there are {found}.\nTake the model that they were saved from.")
+    model.load_state_dict(state)
+
+
+def _content(path: Path) -> Any:
+    require(path.is_file(), "--weights", "a file", str(path), "Check the path.")
+    kinds = (".safetensors", ".pt", ".pth")
+    require(path.suffix in kinds, "--weights", f"a {', '.join(kinds)} file", str(path), "Save it as one of these.")
+    try:
+        if path.suffix == ".safetensors":
+            return load(path.read_bytes())
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise SetupError(
+            f"--weights {str(path)!r} is damaged, or holds more than tensors, which is not loaded: it could run code.\n"
+            "Save the weights alone: torch.save(model.state_dict(), path)."
+        ) from error
+    except Exception as error:  # torch raises whatever its reader stumbles over
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SetupError(f"--weights {str(path)!r} is damaged: {reason}\nSave or download it again.") from error
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict in a file: the whole of it, or one of its entries."""
+    for inner in [content, *(content[key] for key in WITHIN if isinstance(content, Mapping) and key in content)]:
+        if isinstance(inner, Mapping) and inner and all(isinstance(value, Tensor) for value in inner.values()):
+            return dict(inner)
+    held = ", ".join(map(str, list(content)[:SHOWN])) if isinstance(content, Mapping) else type(content).__name__
+    raise SetupError(
+        f"--weights {str(path)!r} must hold a state dict, alone or as {' or '.join(map(repr, WITHIN))}, got {held}.\n"
+        "Save it with torch.save(model.state_dict(), path)."
+    )
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

@@ -1,0 +1,159 @@
+"""Hooks on the layers of a model: a periphery while a chip is read, and a look at inputs while data run through."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import chain
+from typing import Any, cast
+
+import torch
+from torch import Generator, Tensor, nn
+
+from samson._batches import Batch, Examples, batches_of, evaluation_mode
+from samson._names import suggestion
+from samson.noise._operations import Operation, operation_of
+from samson.noise._periphery import Periphery
+from samson.noise._random import exactly
+from samson.noise._selection import ChipTensor, plain_name
+
+
+def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, nn.Module]:
+    """The layers of weights on the chip, by name, if hooks can reach each of them.
+
+    Raises:
+        ValueError: If a layer is no linear or convolution layer, computes otherwise than torch's or belongs to
+            attention, or if a part of the model is compiled: there a hook would not fire.
+    """
+    for path, module in model.named_modules():
+        if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+            name = f"`{plain_name(path + '.').rstrip('.')}`" if path else "the model"
+            raise ValueError(
+                f"`periphery` must go on a model that is not compiled, but {name} is. Deploy the original."
+            )
+    projections = {id(m.out_proj) for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
+    wanted = {id(module) for t in tensors for module in t.place.modules}
+    layers = {}
+    for path, module in model.named_modules():
+        if id(module) in wanted:
+            name = plain_name(f"{path}.").rstrip(".")
+            if operation_of(module) is None or id(module) in projections:
+                raise ValueError(
+                    f"`periphery` must go on linear and convolution layers, but `{name}` is a {type(module).__name__}"
+                    f"{' of attention' if id(module) in projections else ''}, which hooks do not reach. Leave it out "
+                    "with `select`, or build it from nn.Linear layers."
+                )
+            if not _computes_as_torch(module):
+                raise ValueError(
+                    f"`periphery` must go on layers that compute as torch's do, but `{name}`, a "
+                    f"{type(module).__name__}, has a `forward` of its own, which would be lost. Leave it out with "
+                    "`select`."
+                )
+            layers[name] = module
+    return layers
+
+
+def _computes_as_torch(layer: nn.Module) -> bool:
+    """Whether a layer's output is that of torch's own class, which the periphery computes anew."""
+    base = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("torch.nn.modules"))
+    methods = ("forward", "_conv_forward")
+    same = all(getattr(type(layer), name, None) is getattr(base, name, None) for name in methods)
+    return same and not any(name in vars(layer) for name in methods)
+
+
+def require_names(model: nn.Module, layers: Iterable[str], periphery: Periphery) -> None:
+    """Refuse input ranges or ADC bounds that are not for each layer on the chip, or for what is no layer of the model.
+
+    Layers of the model that are not on the chip may be named: one calibration serves every selection within it.
+
+    Raises:
+        ValueError: If a layer is missing or unknown.
+    """
+    known = [plain_name(f"{path}.").rstrip(".") for path, layer in model.named_modules() if operation_of(layer)]
+    for parameter in ("input_ranges", "adc_bounds"):
+        values = getattr(periphery, parameter)
+        for name in values:
+            if name not in known:
+                raise ValueError(
+                    f"`{parameter}` must name linear and convolution layers of the model, got {name!r}. "
+                    f"{suggestion(name, known)}"
+                )
+        missing = [name for name in layers if values and name not in values]
+        if missing:
+            raise ValueError(
+                f"`{parameter}` must name each layer on the chip; `{missing[0]}` is not there. Calibrate again."
+            )
+
+
+def operations_of(layers: Mapping[str, nn.Module], periphery: Periphery) -> dict[str, Operation]:
+    """The operation of each layer, with its input range and ADC bound."""
+    ranges, bounds = periphery.input_ranges, periphery.adc_bounds
+    return {
+        name: cast("Operation", operation_of(layer, ranges.get(name), bounds.get(name)))
+        for name, layer in layers.items()
+    }
+
+
+@contextmanager
+def attached(
+    layers: dict[str, nn.Module], periphery: Periphery, generators: dict[str, Generator], counts: Counter[str]
+) -> Iterator[None]:
+    """Let layers compute as a periphery does until the block ends, and count how often each is reached.
+
+    Raises:
+        RuntimeError: At the end of the block, if a layer was never reached.
+    """
+    operations = operations_of(layers, periphery)
+    counts.update(dict.fromkeys(layers, 0))
+
+    def compute(name: str, layer: nn.Module, args: Any, keywords: dict[str, Tensor], output: Tensor) -> Tensor:
+        counts[name] += 1
+        inputs, weight, bias = _layer_input(args, keywords), cast("Tensor", layer.weight), layer.bias
+        with exactly(inputs.device):
+            result = periphery(operations[name], inputs, weight, generators[name])
+        if bias is not None:
+            result = result + cast("Tensor", bias).view(-1, *(1,) * len(operations[name].kernel))
+        return result.to(output.dtype)
+
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+            hook = partial(compute, name)
+            stack.enter_context(layer.register_forward_hook(hook, prepend=True, with_kwargs=True))
+        yield
+    missed = [name for name in layers if not counts[name]]
+    if missed:
+        raise RuntimeError(
+            f"The periphery of layer `{missed[0]}` was not reached: the model was not run, or takes the layer's weight "
+            "without calling the layer. Leave it out with `select`."
+        )
+
+
+@torch.no_grad()
+def watch(
+    model: nn.Module, layers: Mapping[str, nn.Module], data: Examples, look: Callable[[str, Tensor], None]
+) -> None:
+    """Run a model over data, and give `look` the name and the input of each of the layers before it runs.
+
+    The model runs on its device, in evaluation mode and without gradients. Modes and the CPU's random state come back.
+    """
+    device = next(chain(model.parameters(), model.buffers())).device
+
+    def before(name: str, _: nn.Module, args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> None:
+        look(name, _layer_input(args, keywords))
+
+    with ExitStack() as stack:
+        stack.enter_context(evaluation_mode(model))
+        stack.enter_context(torch.random.fork_rng(devices=[]))  # a DataLoader draws its seed
+        for name, layer in layers.items():
+            hook = partial(before, name)
+            stack.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
+        for raw in batches_of(data):
+            batch = Batch.of(raw).to(device)
+            model(*batch.inputs, **batch.keywords)
+
+
+def _layer_input(args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> Tensor:
+    """The input of a layer with one input, however it was called."""
+    return args[0] if args else keywords["input"]

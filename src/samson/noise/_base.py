@@ -1,0 +1,122 @@
+"""What every weight noise is: two pure functions, programming and reading."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Generator, Tensor
+
+from samson.noise._random import exactly, working_dtype
+
+State = dict[str, Tensor]
+"""Tensors that are fixed for the life of a chip, by name."""
+
+
+class WeightNoise(ABC):
+    """The noise of one kind of hardware on one weight tensor, whose output channels lie along its first axis.
+
+    A subclass is a frozen dataclass. Both functions are pure: all randomness comes from the generator, and no
+    argument is changed. They see weights with elements, in at least float32 (see `program_weight`). Where a reading
+    names no time, the noise's own `default_time_s` holds; without one the programmed state is read.
+    """
+
+    @property
+    def default_time_s(self) -> float | None:
+        """The time of a reading that names none."""
+        return None
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether every reading of a chip is the same, at any time: then a chip holds the reading alone."""
+        return False
+
+    @abstractmethod
+    def program(self, weight: Tensor, generator: Generator) -> State:
+        """Write a weight to a chip, once in the chip's life.
+
+        Args:
+            weight: Of any shape, in at least float32.
+            generator: On the weight's device.
+
+        Returns:
+            What the chip holds.
+        """
+
+    @abstractmethod
+    def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        """Read the weight back from the chip.
+
+        Args:
+            state: What `program` returned.
+            time_s: Seconds since the reference read, ≥ 0; None is the noise's `default_time_s`.
+            generator: On the state's device.
+
+        Returns:
+            The noisy weight, of the shape and dtype that `program` was given.
+        """
+
+    def program_chip(self, generator: Generator) -> State:
+        """Draw what all tensors of one chip share, once in the chip's life.
+
+        Most noises share nothing. A chip lays these entries over the state of each of its tensors.
+
+        Args:
+            generator: On the CPU, the same for every tensor of the chip.
+        """
+        return {}
+
+    def __call__(self, weight: Tensor, generator: Generator) -> Tensor:
+        """Program and read at once: a noisy copy of the weight, of its dtype."""
+        return read_weight(self, program_weight(self, weight, generator), None, generator)
+
+
+class FixedNoise(WeightNoise):
+    """A noise that is settled when the chip is programmed: no drift, and the same weight from reading to reading."""
+
+    @property
+    def is_fixed(self) -> bool:
+        """True."""
+        return True
+
+    @abstractmethod
+    def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
+        """The weight on the chip, from arguments as those of `program`."""
+
+    def program(self, weight: Tensor, generator: Generator) -> State:
+        """Compute the noisy weight."""
+        return {"weight": self.noisy(weight, generator)}
+
+    def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        """Give the programmed weight."""
+        return state["weight"]
+
+
+def program_weight(noise: WeightNoise, weight: Tensor, generator: Generator, shared: State | None = None) -> State:
+    """Program a weight of any real dtype, also one without elements, which stays as it is.
+
+    The noise sees a copy in at least float32, outside of autocast. Where all readings are the same, they are computed
+    here and the state is their weight alone, in its own dtype.
+
+    Args:
+        noise: The noise.
+        weight: The weight, with its output channels along the first axis.
+        generator: On the weight's device.
+        shared: What `program_chip` of the noise returned.
+    """
+    if not weight.numel():
+        return {"weight": weight.detach().clone()}
+    with exactly(weight.device):
+        exact = weight.detach().to(working_dtype(weight), copy=True)
+        common = {key: value.to(weight.device) for key, value in (shared or {}).items()}
+        state = {**noise.program(exact, generator), **common}
+        if noise.is_fixed:
+            return {"weight": noise.read(state, None, generator).to(weight.dtype)}
+    return {**state, "dtype": weight.new_empty(0)}
+
+
+def read_weight(noise: WeightNoise, state: State, time_s: float | None, generator: Generator) -> Tensor:
+    """Read a weight in its own dtype from a state of `program_weight`."""
+    if "dtype" not in state:
+        return state["weight"]
+    with exactly(generator.device):
+        return noise.read(state, time_s, generator).to(state["dtype"].dtype)

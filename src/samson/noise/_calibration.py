@@ -1,0 +1,123 @@
+"""Input ranges and ADC bounds of layers from data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import cast
+
+from torch import Tensor, nn
+
+from samson._batches import Examples
+from samson._checks import require
+from samson.noise._attachment import hooked_layers, operations_of, require_names, watch
+from samson.noise._periphery import Periphery
+from samson.noise._random import generator_for, working_dtype
+from samson.noise._selection import Select, on_chip
+
+
+def calibrate(model: nn.Module, batches: Examples, select: Select = None, *, quantile: float = 1.0) -> dict[str, float]:
+    """Find the range of each layer's inputs, for `Periphery(input_ranges=…)`.
+
+    The model runs in evaluation mode, with its own weights; it and global random state come back as they were.
+
+    Args:
+        model: Any model whose layers on the chip are linear or convolution layers.
+        batches: Training or validation data, in any form that an evaluation takes; targets are left out. A tuple of
+            two tensors is inputs and targets: give batches as a list.
+        select: As for `deploy`.
+        quantile: Share of a batch's |inputs| that the range covers, in (0, 1]; 1 is the largest. The range is the
+            largest over batches.
+
+    Returns:
+        The range by the name of the layer; 1 where all inputs are zero.
+
+    Raises:
+        ValueError: If `quantile` is out of range, there are no batches, or a layer cannot be reached.
+
+    Example:
+        >>> import torch
+        >>> calibrate(nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), [torch.tensor([[-3.0, 2.0]])])
+        {'1': 2.0}
+    """
+    return _largest(model, hooked_layers(model, on_chip(model, select)), batches, quantile, lambda name, inputs: inputs)
+
+
+def calibrate_adc(
+    model: nn.Module,
+    batches: Examples,
+    periphery: Periphery,
+    select: Select = None,
+    *,
+    quantile: float = 1.0,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Find the bound of each layer's ADCs, for `Periphery(adc_bounds=…)`.
+
+    The bound of a layer is the quantile of |y| over all its conversions, where y is what the ADC of a tile sees: the
+    output of the periphery's steps 1 to 5 for the inputs that the layer has in the exact model. It is on the scale of
+    `Periphery.adc_bound`: a column's largest weight and the input range are 1. Each tile's partial sum is a conversion
+    of its own. Calibrate the input ranges first, since y is relative to them.
+
+    Args:
+        model: As for `calibrate`.
+        batches: As for `calibrate`.
+        periphery: What surrounds the weights, with its input ranges; its own ADC is left out.
+        select: As for `deploy`.
+        quantile: Share of a batch's |y| that the bound covers, in (0, 1]; 1 is the largest. The bound is the largest
+            over batches. Outputs beyond it saturate, the others have finer steps.
+        seed: Seed of the periphery's noise, ≥ 0.
+
+    Returns:
+        The bound by the name of the layer; 1 where all outputs are zero.
+
+    Raises:
+        ValueError: If `quantile` is out of range, there are no batches, a layer cannot be reached, or `input_ranges`
+            are for other layers.
+
+    Example:
+        >>> import torch
+        >>> layer, ranges = nn.Linear(2, 1, bias=False), {"": 4.0}
+        >>> _ = nn.init.constant_(layer.weight, 0.5)
+        >>> calibrate_adc(layer, [torch.tensor([[3.0, 2.0]])], Periphery(input_ranges=ranges))  # (3 + 2) / 4
+        {'': 1.25}
+
+    Reference: Rasch et al. 2023, Nature Communications 14, 5282, for the periphery and its scale; there the bound is 10
+    for every layer.
+    """
+    analog = replace(periphery, adc_steps=None, adc_bounds={})
+    layers = hooked_layers(model, on_chip(model, select))
+    require_names(model, layers, analog)
+    found = operations_of(layers, analog)
+    devices = {name: next(layer.parameters()).device for name, layer in layers.items()}
+    generators = {name: generator_for(seed, "calibrate", name, device=device) for name, device in devices.items()}
+
+    def conversions(name: str, inputs: Tensor) -> Tensor:
+        return analog.analog(found[name], inputs, cast("Tensor", layers[name].weight), generators[name])[0]
+
+    return _largest(model, layers, batches, quantile, conversions)
+
+
+def _largest(
+    model: nn.Module,
+    layers: dict[str, nn.Module],
+    batches: Examples,
+    quantile: float,
+    values: Callable[[str, Tensor], Tensor],
+) -> dict[str, float]:
+    """The largest quantile over batches of |values| of a layer's name and inputs; 1 instead of zero."""
+    require(0 < quantile <= 1, "quantile", "be in (0, 1]", quantile)
+    largest: dict[str, float] = {}
+
+    def look(name: str, inputs: Tensor) -> None:
+        sizes = values(name, inputs).abs().flatten()
+        if sizes.numel():
+            rank = max(1, round(quantile * sizes.numel()))
+            quantile_of_batch = sizes.to(working_dtype(sizes)).kthvalue(rank).values
+            largest[name] = max(largest.get(name, 0.0), float(quantile_of_batch))
+
+    watch(model, layers, batches, look)
+    missed = [name for name in layers if name not in largest]
+    if missed:
+        raise ValueError(f"`batches` must run every layer on the chip, but `{missed[0]}` had no input.")
+    return {name: value or 1.0 for name, value in largest.items()}

@@ -1,0 +1,191 @@
+"""A model on one simulated chip: noise put into its own layers, and taken out again bitwise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import cast
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+
+from samson._checks import require, require_non_negative
+from samson.noise._attachment import attached, hooked_layers, require_names
+from samson.noise._base import State, WeightNoise, program_weight, read_weight
+from samson.noise._periphery import Periphery
+from samson.noise._places import Place
+from samson.noise._presets import ChipModel
+from samson.noise._random import generator_for
+from samson.noise._selection import ChipTensor, Select, on_chip
+
+_OCCUPIED: WeakSet[nn.Module] = WeakSet()
+"""Layers that lie on a chip just now."""
+
+
+class Chip:
+    """One deployment of a model: its weights as one chip holds them. Made by `deploy` or `load_chip`.
+
+    Args:
+        model: The model.
+        noise: What the hardware does to a weight.
+        seed: Seed of the set of chips.
+        trial: Number of the chip within the set.
+        tensors: The weights on the chip.
+        states: What the chip holds, by the weights' names.
+        readings: Number of the next reading.
+        periphery: What surrounds the weights; None computes exactly with them.
+
+    Attributes:
+        reached: How often each layer's periphery computed in the latest block, by the layer's name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        noise: WeightNoise,
+        seed: int,
+        trial: int,
+        tensors: Sequence[ChipTensor],
+        states: Mapping[str, State],
+        readings: int = 0,
+        periphery: Periphery | None = None,
+    ) -> None:
+        self.model, self.noise, self.seed, self.trial = model, noise, seed, trial
+        self.tensors, self.states, self.readings = list(tensors), dict(states), readings
+        self.periphery, self.reached = periphery, Counter[str]()
+        self._layers = {} if periphery is None else hooked_layers(model, tensors)
+        if periphery is not None:
+            require_names(model, self._layers, periphery)
+
+    @contextmanager
+    def at(self, time_s: float | None = None, *, reading: int | None = None) -> Iterator[nn.Module]:
+        """Run the model as this chip reads at a time.
+
+        Every block is a reading of its own: noise that changes from read to read is drawn anew, from the chip's
+        seed and the reading's number, so the second block of any chip of this seed and trial reads the same.
+
+        Args:
+            time_s: Seconds since the reference read, ≥ 0; None is the noise's own time, or the programmed state.
+            reading: Number of the reading, ≥ 0; None counts up from 0, and a number given here is not counted.
+
+        Yields:
+            The model itself, with noisy weights until the block ends; then the same bits as before come back.
+
+        Raises:
+            ValueError: If `time_s` or `reading` is out of range.
+            RuntimeError: If a layer of the model lies on a chip already: a block inside another. With a periphery, at
+                the end of the block, if a layer on the chip was not reached by it.
+
+        Example:
+            >>> from samson.noise import Gaussian
+            >>> chip = deploy(nn.Linear(3, 2), Gaussian(0.1), seed=7)
+            >>> with chip.at(time_s=86_400) as model:
+            ...     y = model(torch.ones(1, 3))
+        """
+        if time_s is not None:
+            require_non_negative(time_s=time_s)
+        require(reading is None or reading >= 0, "reading", "be ≥ 0, or None to count", reading)
+        require_free(self.tensors)
+        number = self.readings if reading is None else reading
+        values = self.read(time_s, number)
+        if reading is None:
+            self.readings += 1
+        modules = [module for place in values for module in place.modules]
+        with ExitStack() as stack:
+            stack.callback(_OCCUPIED.difference_update, modules)
+            _OCCUPIED.update(modules)
+            stack.callback(torch.clear_autocast_cache)  # it keeps casts of weights, and would go on with those
+            for place, value in values.items():
+                stack.enter_context(place.holding(value))
+            torch.clear_autocast_cache()
+            if self.periphery is not None:
+                stack.enter_context(self._surrounded(self.periphery, number))
+            yield self.model
+
+    def _surrounded(self, periphery: Periphery, reading: int) -> AbstractContextManager[None]:
+        self.reached.clear()
+        generators = {
+            name: self._generator("periphery", reading, name, device=cast("Tensor", layer.weight).device)
+            for name, layer in self._layers.items()
+        }
+        return attached(self._layers, periphery, generators, self.reached)
+
+    @torch.no_grad()
+    def read(self, time_s: float | None, reading: int) -> dict[Place, Tensor]:
+        """Every weight as the chip reads it, by its place; nothing is written (see `at`)."""
+        values: dict[Place, Tensor] = {}
+        for t in self.tensors:
+            state = self.states[t.name]
+            device = next(iter(state.values())).device
+            generator = self._generator("read", reading, t.name, device=device)
+            value = t.stored(read_weight(self.noise, state, time_s, generator))
+            if t.matrix.rows is None:
+                values[t.place] = value
+            else:
+                values.setdefault(t.place, t.place.weight.clone())[t.matrix.rows] = value
+        return values
+
+    def _generator(self, *path: str | int, device: torch.device) -> torch.Generator:
+        return generator_for(self.seed, self.trial, *path, device=device)
+
+
+def require_free(tensors: Sequence[ChipTensor]) -> None:
+    """Refuse weights that lie on a chip just now, whose values are not their own.
+
+    Raises:
+        RuntimeError: If there is one.
+    """
+    for t in tensors:
+        if any(module in _OCCUPIED for module in t.place.modules):
+            raise RuntimeError(f"`{t.name}` lies on a chip already. Leave that chip's `at` block first.")
+
+
+def deploy(
+    model: nn.Module,
+    noise: WeightNoise | ChipModel,
+    *,
+    seed: int = 0,
+    trial: int = 0,
+    select: Select = None,
+    periphery: Periphery | None = None,
+) -> Chip:
+    """Program a model onto one simulated chip.
+
+    The same seed and trial are the same chip for every model with tensors of these names and shapes, and for every
+    level of a noise: that is what makes comparisons paired.
+
+    Args:
+        model: Any model; it is not converted, and it is unchanged outside `chip.at()`.
+        noise: What the hardware does to a weight, or a kind of chip (`preset("pcm")`) with its periphery.
+        seed: Seed of the set of chips, ≥ 0.
+        trial: Number of the chip within the set, ≥ 0.
+        select: Which layers lie on the chip (see `on_chip`).
+        periphery: What surrounds the weights of linear and convolution layers; None computes exactly with them.
+
+    Raises:
+        ValueError: If no tensor would lie on the chip, or one could not be written (see `on_chip`), or a layer could
+            not be reached by the periphery: attention, recurrent layers, compiled models.
+        RuntimeError: If the model lies on a chip just now.
+
+    Example:
+        >>> from samson.noise import Gaussian
+        >>> model, x = nn.Linear(3, 2), torch.ones(1, 3)
+        >>> chip = deploy(model, Gaussian(0.1), seed=7)
+        >>> with chip.at():
+        ...     y = model(x)
+    """
+    if isinstance(noise, ChipModel):
+        periphery, noise = periphery or noise.periphery, noise.noise
+    require(trial >= 0, "trial", "be ≥ 0", trial)
+    tensors = on_chip(model, select)
+    require_free(tensors)
+    states = {}
+    shared = noise.program_chip(generator_for(seed, trial, "program"))
+    with torch.no_grad():
+        for t in tensors:
+            weight = t.weight
+            generator = generator_for(seed, trial, "program", t.name, device=weight.device)
+            states[t.name] = program_weight(noise, t.output_first(weight), generator, shared)
+    return Chip(model, noise, seed, trial, tensors, states, periphery=periphery)

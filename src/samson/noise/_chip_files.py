@@ -1,0 +1,103 @@
+"""One's own chip as a TOML file: constants are data, and their names carry the units."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from samson._decoding import TableError, decode
+from samson._names import suggestion
+from samson.noise._base import WeightNoise
+from samson.noise._catalogue import CLASSES
+from samson.noise._compose import Compose
+from samson.noise._gaussian import Gaussian
+from samson.noise._periphery import Periphery
+from samson.noise._presets import ChipModel
+
+EXACT = Gaussian(0.0)
+"""The noise of a file that has none: weights are held exactly."""
+
+
+def load_chip_model(path: Path | str) -> ChipModel:
+    r"""Read one's own chip from a TOML file.
+
+    The file has a text `source`, and a table `[noise]`, a table `[periphery]` or both. A noise names its `family`; the
+    other keys are the arguments of its class, and those that are classes themselves are tables within it
+    (`[noise.mapping]`). Several noises, one after the other, are an array of tables `[[noise]]`, as in `Compose`.
+
+        source = "our array, measured in May"
+
+        [noise]
+        family = "pcm"
+        g_max_us = 20.0
+        time_s = 3600
+
+        [noise.mapping]
+        on_off_ratio = 50.0
+
+        [periphery]
+        dac_steps = 254
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: Names the file, the table, the key, the value, the rule and the mend.
+        FileNotFoundError: If there is no file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "chip.toml")
+        ...     _ = path.write_text('source = "none"\n[noise]\nfamily = "quantize"\nbits = 4')
+        ...     load_chip_model(path).noise
+        Quantize(bits=4, scheme='symmetric', per='tensor')
+    """
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"`path` must be a TOML file, got {str(path)!r}: {error}.") from error
+    try:
+        return _chip_model(table)
+    except TableError as error:
+        raise TableError(f"`{path}`, {error}") from None
+
+
+def _chip_model(table: dict[str, Any]) -> ChipModel:
+    parts = ("source", "noise", "periphery")
+    for key in table:
+        if key not in parts:
+            raise TableError(f"top level: `{key}` is unknown. {suggestion(key, parts)}")
+    source = table.get("source")
+    if not isinstance(source, str) or not source.strip():
+        raise TableError(
+            f'top level: `source` must say where the constants come from, got {source!r}. Write source = "…".'
+        )
+    if len(table) == 1:
+        raise TableError("top level: a chip must have a noise or a periphery, got none. Write [noise] or [periphery].")
+    noise = _noises(table["noise"]) if "noise" in table else EXACT
+    periphery = decode(table["periphery"], Periphery, "periphery") if "periphery" in table else None
+    return ChipModel(noise, source, periphery)
+
+
+def _noises(part: Any) -> WeightNoise:
+    if not isinstance(part, list):
+        return _noise(part, "noise")
+    noises = [_noise(table, f"noise {number}") for number, table in enumerate(part, start=1)]
+    try:
+        return Compose(*noises)
+    except ValueError as error:
+        raise TableError(f"[[noise]]: {error}") from None
+
+
+def _noise(table: Any, where: str) -> WeightNoise:
+    if not isinstance(table, dict):
+        raise TableError(f"[{where}]: must be a table, got {table!r}. Write [noise] and its keys below.")
+    family = table.get("family")
+    if not isinstance(family, str) or family not in CLASSES:
+        hint = suggestion(str(family), CLASSES)
+        raise TableError(f"[{where}]: `family` must be a known noise, got {family!r}. {hint}")
+    own = {key: value for key, value in table.items() if key != "family"}
+    return decode(own, CLASSES[family], where)

@@ -1,0 +1,110 @@
+"""Several noises on one chip, one after the other, in an order that is said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from samson._checks import require
+from samson.noise._base import State, WeightNoise
+from samson.noise._bit_errors import BitErrors
+from samson.noise._quantisation import Quantize
+
+
+@dataclass(frozen=True, init=False)
+class Compose(WeightNoise):
+    """Noises in order: each is programmed with the weight that the one before it reads.
+
+    All of it is drawn once a chip. What follows a noise that changes with time or from reading to reading acts on each
+    of those readings, with the draws that it had when the chip was programmed: stuck devices stay the same devices.
+
+    A reading that names no time has the first `default_time_s` among the noises, and all of them have that time.
+
+    Args:
+        noises: At least one, in order; a `Compose` among them counts as its own noises.
+
+    Raises:
+        ValueError: If there is none, or `BitErrors` follows a `Quantize` of another format or other `BitErrors`: it
+            owns its quantiser, and would round what was rounded. A faulty weight may widen the range, so that even
+            the format of the first would round again.
+
+    Example:
+        >>> from samson.noise import PCM, Quantize
+        >>> chip = Compose(Quantize(8), PCM(time_s=3600.0))
+        >>> chip(torch.ones(2, 3), torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 3])
+    """
+
+    noises: tuple[WeightNoise, ...]
+
+    def __init__(self, *noises: WeightNoise) -> None:
+        require(bool(noises), "noises", "hold at least one noise", noises)
+        noises = tuple(part for noise in noises for part in (noise.noises if isinstance(noise, Compose) else (noise,)))
+        for position, noise in enumerate(noises):
+            for before in noises[:position]:
+                if isinstance(noise, BitErrors):
+                    _require_one_rounding(before, noise)
+        object.__setattr__(self, "noises", noises)
+
+    @property
+    def default_time_s(self) -> float | None:
+        """The first of a noise that has one."""
+        return next((noise.default_time_s for noise in self.noises if noise.default_time_s is not None), None)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all noises are."""
+        return all(noise.is_fixed for noise in self.noises)
+
+    def program_chip(self, generator: Generator) -> State:
+        """What each noise shares, after its position."""
+        return {
+            f"{position}.{key}": value
+            for position, noise in enumerate(self.noises)
+            for key, value in noise.program_chip(generator).items()
+        }
+
+    def program(self, weight: Tensor, generator: Generator) -> State:
+        """Program up to the first noise that is not fixed; draw a seed for each noise behind it."""
+        for position in range(self._first):
+            fixed = self.noises[position]
+            weight = fixed.read(fixed.program(weight, generator), None, generator)
+        state = {f"{self._first}.{k}": v for k, v in self.noises[self._first].program(weight, generator).items()}
+        later = len(self.noises) - self._first - 1
+        if later:
+            state["seeds"] = torch.randint(2**62, (later,), generator=generator, device=weight.device)
+        return state
+
+    def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        """Read the first noise that is not fixed, and put the reading through those behind it."""
+        when = self.default_time_s if time_s is None else time_s
+        weight = self.noises[self._first].read(self._part(state, self._first), when, generator)
+        seeds = state["seeds"].tolist() if "seeds" in state else []
+        for position, seed in enumerate(seeds, start=self._first + 1):
+            noise = self.noises[position]
+            programmed = noise.program(weight, Generator(weight.device).manual_seed(seed))
+            weight = noise.read({**programmed, **self._part(state, position)}, when, generator)
+        return weight
+
+    @property
+    def _first(self) -> int:
+        """Position of the first noise that is not fixed, or the last position."""
+        return next((i for i, noise in enumerate(self.noises) if not noise.is_fixed), len(self.noises) - 1)
+
+    @staticmethod
+    def _part(state: State, position: int) -> State:
+        prefix = f"{position}."
+        return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _require_one_rounding(before: WeightNoise, noise: BitErrors) -> None:
+    twice = isinstance(before, BitErrors)
+    if twice or (isinstance(before, Quantize) and before.format != noise.format):
+        rule = "BitErrors twice" if twice else "a quantiser before BitErrors in another format"
+        mend = "Give one of them all the errors" if twice else "Leave the `Quantize` out"
+        raise ValueError(
+            f"`noises` must not hold {rule}, got {before} before {noise}: BitErrors owns its quantiser, and would "
+            f"round what was rounded. {mend}."
+        )

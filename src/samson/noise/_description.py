@@ -1,0 +1,133 @@
+"""What happens to each tensor of a model: on the chip or digital, and why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+
+from samson._checks import require
+from samson.noise._base import WeightNoise
+from samson.noise._layers import DIGITAL, unknown_weights_of, weights_of
+from samson.noise._presets import ChipModel
+from samson.noise._selection import Select, on_chip, plain_name
+
+
+@dataclass(frozen=True)
+class TensorDescription:
+    """One tensor of a model.
+
+    Args:
+        name: The tensor's name without the prefixes of wrappers.
+        layer_type: Class of its layer.
+        shape: Its shape.
+        elements: Number of its elements.
+        on_chip: Whether it lies on the chip.
+        reason: What happens to it, and why.
+        tiles: Number of tiles that it takes, if it lies on the chip and tiles have a size; else None.
+    """
+
+    name: str
+    layer_type: str
+    shape: tuple[int, ...]
+    elements: int
+    on_chip: bool
+    reason: str
+    tiles: int | None = None
+
+
+def describe(
+    model: nn.Module,
+    noise: WeightNoise | ChipModel | None = None,
+    select: Select = None,
+    *,
+    tile_inputs: int | None = None,
+) -> list[TensorDescription]:
+    """List each tensor of a model, with what happens to it on a chip.
+
+    First come the weights on the chip, then every parameter that stays digital, each in the order of the model. A
+    weight computed by a parametrisation or by pruning is listed with the parameters that it is computed from. Buffers
+    are not listed: they are all digital.
+
+    Args:
+        model: Any model; nothing is run or changed.
+        noise: A noise or a kind of chip whose tiles are counted, if it has a `tile_inputs`, also as part of others.
+        select: Which layers lie on the chip (see `on_chip`).
+        tile_inputs: Inputs of a tile, ≥ 1; None takes the noise's.
+
+    Returns:
+        One row a tensor. A weight with n inputs (an output's weights) takes ⌈n / tile_inputs⌉ tiles, each as wide as
+        the weight has outputs; the groups of a convolution lie side by side.
+
+    Raises:
+        ValueError: If nothing would lie on the chip (see `on_chip`), or `tile_inputs` is below 1.
+
+    Example:
+        >>> for row in describe(nn.Sequential(nn.Linear(600, 4), nn.BatchNorm1d(4)), tile_inputs=512):
+        ...     print(row.name, row.shape, row.tiles, row.reason)
+        0.weight (4, 600) 2 on the chip
+        0.bias (4,) None digital: a bias
+        1.weight (4,) None digital: no weight matrix of a BatchNorm1d
+        1.bias (4,) None digital: a bias
+    """
+    sized = tile_inputs is None or tile_inputs >= 1
+    require(sized, "tile_inputs", "be ≥ 1, or None for the noise's own", tile_inputs)
+    tensors = on_chip(model, select)
+    size = tile_inputs or _tile_inputs(noise)
+    rows = [
+        TensorDescription(
+            t.name,
+            type(t.layer).__name__.removeprefix("Parametrized"),
+            tuple(t.weight.shape),
+            t.weight.numel(),
+            True,
+            f"on the chip; {t.place.note}" if t.place.note else "on the chip",
+            -(-math.prod(t.output_first(t.weight).shape[1:]) // size) if size else None,
+        )
+        for t in tensors
+    ]
+    names = {(id(module), t.matrix.attribute): t.name for t in tensors for module in t.place.modules}
+    listed = {(id(t.layer), t.matrix.attribute) for t in tensors}
+    for path, module in model.named_modules():
+        for name, parameter in module._parameters.items():
+            key = (id(module), name)
+            if parameter is not None and key not in listed:
+                twin = names.get(key)
+                reason = f"on the chip: the same weight as `{twin}`" if twin else f"digital: {_why(module, name)}"
+                rows.append(
+                    TensorDescription(
+                        plain_name(f"{path}.{name}"),
+                        type(module).__name__,
+                        tuple(parameter.shape),
+                        parameter.numel(),
+                        twin is not None,
+                        reason,
+                    )
+                )
+    return rows
+
+
+def _why(module: nn.Module, name: str) -> str:
+    """Why a parameter is not on the chip."""
+    if name.startswith("original") or name.endswith("_orig"):
+        return "a weight is computed from it"
+    if "bias" in name:
+        return "a bias"
+    if isinstance(module, DIGITAL):
+        return "an embedding"
+    matrices = {matrix.attribute for matrix in weights_of(module)}
+    if name in matrices:
+        return "not selected"
+    unknown = {matrix.attribute for matrix in unknown_weights_of(module)}
+    return f"no {'known ' * (name in unknown)}weight matrix of a {type(module).__name__}"
+
+
+def _tile_inputs(noise: object) -> int | None:
+    """The tile size of a noise, of its mapping or of the first noise within it that has one."""
+    if noise is None:
+        return None
+    own = getattr(noise, "tile_inputs", None)
+    parts = (getattr(noise, name, None) for name in ("mapping", "periphery", "noise"))
+    inner = [*parts, *getattr(noise, "noises", ())]
+    return own or next((size for part in inner if (size := _tile_inputs(part))), None)

@@ -1,0 +1,71 @@
+"""What all models of physical devices share: mapping and time around conductances that are written and read."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from torch import Generator, Tensor
+
+from samson._checks import require_non_negative, require_positive
+from samson.noise._base import State, WeightNoise
+from samson.noise._conductance import ONE_PAIR, Mapping
+
+
+@dataclass(frozen=True)
+class DeviceNoise(WeightNoise):
+    """Weights held as conductances. A subclass says how its devices are programmed and read, in µS.
+
+    Args:
+        time_s: Time of a reading that names none, in seconds, ≥ 0; None is the programmed state.
+        mapping: How weights are laid out on devices.
+    """
+
+    time_s: float | None = None
+    mapping: Mapping = ONE_PAIR
+
+    def __post_init__(self) -> None:
+        if self.time_s is not None:
+            self._check_time(self.time_s)
+        require_positive(g_max_us=self.largest_us)
+        self.mapping.smallest_us(self.largest_us)
+
+    @property
+    @abstractmethod
+    def largest_us(self) -> float:
+        """g_max, in µS."""
+
+    @property
+    def default_time_s(self) -> float | None:
+        """`time_s`."""
+        return self.time_s
+
+    @abstractmethod
+    def program_devices(self, target_us: Tensor, generator: Generator) -> State:
+        """Write the targets, of shape (N, 2 or 1, *shape of the weight); not to be changed."""
+
+    @abstractmethod
+    def read_devices(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        """Conductances at a time, in µS; None is the programmed state."""
+
+    def program(self, weight: Tensor, generator: Generator) -> State:
+        """Map the weight to conductances and write them."""
+        held = self.mapping.conductances(weight, self.largest_us)
+        return {**held, **self.program_devices(held.pop("conductance_us"), generator)}
+
+    def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        """Read the devices, and the weights from them.
+
+        Raises:
+            ValueError: If the devices have no model for that time.
+        """
+        when = self.time_s if time_s is None else time_s
+        if when is not None:
+            self._check_time(when)
+        return self._weights(state, when, generator)
+
+    def _weights(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        return self.mapping.weights(self.read_devices(state, time_s, generator), state, self.largest_us)
+
+    def _check_time(self, time_s: float) -> None:
+        require_non_negative(time_s=time_s)

@@ -1,0 +1,111 @@
+"""Broken parts of an array: devices stuck at their lowest or highest conductance, dead rows and columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from samson._checks import require
+from samson.noise._base import FixedNoise
+from samson.noise._conductance import ONE_PAIR, Mapping
+from samson.noise._units import spread_tiles, tile_count, where_ge
+
+
+def check_rates(**rates: float) -> None:
+    """Require fractions from 0 to 1, by the names of the arguments."""
+    for name, rate in rates.items():
+        require(rate >= 0, name, "be ≥ 0", rate)
+        require(rate <= 1, name, "be ≤ 1", rate)
+
+
+@dataclass(frozen=True)
+class StuckDevices(FixedNoise):
+    """Devices stuck at g_min (`low`) or at g_max (`high`), each independently, for the chip's life.
+
+    Weights lie on devices as `mapping` says; what is not stuck is left exactly as it is (but for limited levels). Stuck
+    devices at smaller rates are a subset of those at larger rates. In `Compose` after a device model, the model's
+    reading is what is mapped.
+
+    Args:
+        low: Share of devices stuck at g_min, from 0 to 1.
+        high: Share stuck at g_max; at most 1 with `low`.
+        mapping: How weights are laid out on devices.
+        g_max_us: Largest programmed conductance, in µS; it matters only beside a `g_min_us`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> StuckDevices(high=1.0)(torch.ones(1, 3), torch.Generator().manual_seed(0))
+        tensor([[0., 0., 0.]])
+
+    Reference: the names say what they do, as conventions for "SA0" differ. An early resistive chip had around 10 %
+    faulty devices, SA0 1.75 % and SA1 9.04 % [MEM].
+    """
+
+    low: float = 0.0
+    high: float = 0.0
+    mapping: Mapping = ONE_PAIR
+    g_max_us: float = 25.0
+
+    def __post_init__(self) -> None:
+        check_rates(low=self.low, high=self.high)
+        if self.low + self.high > 1:
+            raise ValueError(f"`low` + `high` must be ≤ 1, got {self.low!r} + {self.high!r}.")
+        self.mapping.smallest_us(self.g_max_us)
+
+    def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
+        """Move the stuck devices, and the weights by as much."""
+        held = self.mapping.conductances(weight, self.g_max_us)
+        devices = held["conductance_us"]
+        drawn = torch.rand(devices.shape, generator=generator, device=devices.device)
+        drawn = drawn.to(devices.dtype)
+        lowest, highest = (devices.new_full((), g) for g in (self.mapping.smallest_us(self.g_max_us), self.g_max_us))
+        stuck = where_ge(drawn, 1 - self.high, highest, where_ge(drawn, self.low, devices, lowest))
+        base = weight if self.mapping.levels is None else self.mapping.weights(devices, held, self.g_max_us)
+        moved = self.mapping.weights(stuck, held, self.g_max_us) - self.mapping.weights(devices, held, self.g_max_us)
+        return base + moved
+
+
+@dataclass(frozen=True)
+class DeadLines(FixedNoise):
+    """Dead rows (an input that reaches no output) and dead columns (an output that reads 0), for the chip's life.
+
+    Rows are the inputs along all axes of a weight but the first, columns the output channels. With `tile_inputs` a
+    column of each tile fails on its own. Dead lines at smaller rates are a subset of those at larger rates. Rows and
+    tiles are counted along the weight's own axes: the groups of a grouped convolution count as sharing their rows.
+
+    Args:
+        rows: Share of dead rows, from 0 to 1.
+        columns: Share of dead columns, from 0 to 1.
+        tile_inputs: Inputs of a tile, ≥ 1; None is one tile of any size.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> DeadLines(columns=1.0)(torch.ones(1, 3), torch.Generator().manual_seed(0))
+        tensor([[0., 0., 0.]])
+
+    No published constants.
+    """
+
+    rows: float = 0.0
+    columns: float = 0.0
+    tile_inputs: int | None = None
+
+    def __post_init__(self) -> None:
+        check_rates(rows=self.rows, columns=self.columns)
+        sized = self.tile_inputs is None or self.tile_inputs >= 1
+        require(sized, "tile_inputs", "be a whole number ≥ 1, or None", self.tile_inputs)
+
+    def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
+        """Set dead lines to 0."""
+        shape = weight.shape if weight.ndim else torch.Size((1,))
+        inputs = self.tile_inputs or max(1, shape[1:].numel())
+        row = torch.rand(1, *shape[1:], generator=generator, device=weight.device) < self.rows
+        drawn = torch.rand(shape[0], tile_count(shape, inputs), generator=generator, device=weight.device)
+        column = spread_tiles(drawn < self.columns, shape, inputs)
+        return weight.masked_fill((row | column).view(weight.shape), 0.0)

@@ -1,0 +1,173 @@
+"""What surrounds the weights on a chip: converters, noise of inputs and outputs, IR drop, tiles with partial sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor
+
+from samson._checks import require, require_non_negative
+from samson.noise._operations import Operation
+from samson.noise._random import standard_normal, working_dtype
+
+_NON_NEGATIVE = ("input_noise", "output_noise", "weight_noise", "ir_drop")
+WIRES = 1 / (0.35 * 5e-6)
+"""The largest conductance of a wire segment over that of a device: 0.35 Ω and 5 µS, 5.7143e5."""
+
+
+@dataclass(frozen=True)
+class Periphery:
+    """How a chip computes a product of an input vector x and a weight matrix w; by default exactly.
+
+    A product with more inputs than a tile is cut into tiles, whose outputs are added digitally. In each tile, columns
+    are scaled to max_j |w_ij| = 1 (a column of zeros has the layer's largest |w|) and inputs to [-1, 1] by their range
+    r, beyond which they saturate. Then
+
+    1. x ← DAC(x) + input_noise·ξ
+    2. y_i = Σ_j w_ij x_j
+    3. y_i ← y_i - ir_drop·c_i·Σ_j w_ij x_j (1 - (1 - j/n)²), c = a(a(0.05a - 0.2) + 0.5),
+       a_i = n/wire_ratio·Σ_j |w_ij x_j|, j = 0 … n - 1
+    4. y_i ← y_i + weight_noise·‖x‖₂·ξ, or weight_noise·sqrt(Σ_j |w_ij| x_j²)·ξ if it depends on the weights
+    5. y_i ← y_i + output_noise·ξ
+    6. y_i ← ADC(y_i), saturated at ± adc_bound or the layer's own bound, then scaled back.
+
+    A converter with k steps has k + 1 levels from one bound to the other. All ξ ~ N(0, 1) are drawn for each product.
+
+    Args:
+        dac_steps: Even number ≥ 2; None does not round.
+        adc_steps: Even number ≥ 2; None does not round.
+        adc_bound: Largest output, > 0, of a column whose largest weight and inputs are 1; inf does not saturate.
+        input_noise: Standard deviation ≥ 0, relative to the range of the inputs.
+        output_noise: Standard deviation ≥ 0, on the scale of `adc_bound`.
+        weight_noise: Standard deviation ≥ 0 of a weight, relative to the largest of its column.
+        weight_noise_grows: Whether the weight noise has the variance |w|, as phase-change devices have about, or 1.
+        ir_drop: Factor ≥ 0 on the voltage drop along the wires; 1 is the physical size.
+        wire_ratio: Conductance of a wire segment over the largest of a device, > 0; 1.14e5 for devices of 25 µS.
+        tile_inputs: Inputs of a tile, ≥ 1; None lays a whole product on one tile.
+        input_ranges: The range r by the name of the layer, from `calibrate`; empty scales each input vector of a
+            tile by its own largest |x|.
+        adc_bounds: The bound by the name of the layer, on the scale of `adc_bound`, which it replaces, from
+            `calibrate_adc`; empty leaves `adc_bound` to all.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> x, w = torch.ones(1, 4), torch.eye(4)
+        >>> STANDARD_HWA(Operation(), x, w, torch.Generator().manual_seed(0)).shape
+        torch.Size([1, 4])
+
+    Reference: Rasch et al. 2023, Nature Communications 14, 5282 (the standard model; its input range is learned and its
+    bound 10 everywhere, ours are calibrated, one a layer, not a tile); aihwkit's `rpu_base` for the IR drop.
+    """
+
+    dac_steps: int | None = None
+    adc_steps: int | None = None
+    adc_bound: float = math.inf
+    input_noise: float = 0.0
+    output_noise: float = 0.0
+    weight_noise: float = 0.0
+    weight_noise_grows: bool = True
+    ir_drop: float = 0.0
+    wire_ratio: float = WIRES
+    tile_inputs: int | None = None
+    input_ranges: Mapping[str, float] = field(default_factory=dict)
+    adc_bounds: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("dac_steps", "adc_steps"):
+            steps = getattr(self, name)
+            even = steps is None or (steps >= 2 and steps % 2 == 0)
+            require(even, name, "be even and ≥ 2, so that zero is a level, or None", steps)
+        require_non_negative(**{name: getattr(self, name) for name in _NON_NEGATIVE})
+        for name, value in {"adc_bound": self.adc_bound, "wire_ratio": self.wire_ratio}.items():
+            require(value > 0, name, "be > 0", value)
+        if self.adc_steps is not None and self.adc_bound == math.inf and not self.adc_bounds:
+            raise ValueError("`adc_bound` must be finite where `adc_steps` rounds, or give `adc_bounds`, got inf.")
+        sized = self.tile_inputs is None or self.tile_inputs >= 1
+        require(sized, "tile_inputs", "be ≥ 1, or None for one tile", self.tile_inputs)
+        for name in ("input_ranges", "adc_bounds"):
+            for layer, value in getattr(self, name).items():
+                if not 0 < value < math.inf:
+                    raise ValueError(f"`{name}` must be > 0 and finite, got {value!r} for `{layer}`.")
+
+    def __call__(self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator) -> Tensor:
+        """The output of a layer without its bias, as the chip computes it.
+
+        Args:
+            operation: What the layer computes.
+            inputs: The layer's input.
+            weight: The weight as the chip reads it, in the layer's layout.
+            generator: On the input's device.
+
+        Returns:
+            The layer's output without bias, of the input's dtype; computed in at least float32. No gradient passes a
+            rounding.
+        """
+        y, column, scale = self.analog(operation, inputs, weight, generator)
+        y = _convert(y, self.adc_bound if operation.adc_bound is None else operation.adc_bound, self.adc_steps)
+        return operation.outputs((y * column * scale).sum(dim=-2)).to(inputs.dtype)
+
+    def analog(
+        self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator
+    ) -> tuple[Tensor, Tensor, Tensor | float]:
+        """What the ADCs convert, steps 1 to 5, from the arguments of a call.
+
+        Returns:
+            The outputs of each tile, (…, groups, tiles, outputs), on the scale of `adc_bound`, and the largest weights
+            and input ranges that scale them back.
+        """
+        dtype = working_dtype(inputs)
+        x = self._tiles(operation.vectors(inputs.to(dtype)))  # …, groups, tiles, inputs
+        matrices = operation.matrices(weight.to(dtype))
+        w = self._tiles(matrices).transpose(1, 2)  # groups, tiles, outputs, inputs
+        present = self._tiles(x.new_ones(matrices.shape[-1]))  # 0 for what fills the last tile up: tiles, inputs
+        column = w.abs().amax(dim=-1)
+        column = column.where(column > 0, _or_one(column.amax()))
+        w = w / column.unsqueeze(-1)
+        scale = _or_one(x.abs().amax(dim=-1, keepdim=True)) if operation.input_range is None else operation.input_range
+        x = _convert(x / scale, 1.0, self.dac_steps)
+        if self.input_noise:
+            x = x + self.input_noise * standard_normal(x, generator) * present
+        y = torch.einsum("...gtn,gton->...gto", x, w)
+        if self.ir_drop:
+            y = y - self.ir_drop * self._drop(x, w, present)
+        if self.weight_noise:
+            variance = w.abs() if self.weight_noise_grows else torch.ones_like(w)
+            power = torch.einsum("...gtn,gton->...gto", x**2, variance)
+            y = y + self.weight_noise * power.sqrt() * standard_normal(y, generator)
+        if self.output_noise:
+            y = y + self.output_noise * standard_normal(y, generator)
+        return y, column, scale
+
+    def _tiles(self, vectors: Tensor) -> Tensor:
+        """Cut the last axis into tiles; the last one is filled up with zeros, which add nothing to a sum."""
+        size = self.tile_inputs or vectors.shape[-1]
+        padded = torch.nn.functional.pad(vectors, (0, -vectors.shape[-1] % size))
+        return padded.view(*padded.shape[:-1], -1, size)
+
+    def _drop(self, x: Tensor, w: Tensor, present: Tensor) -> Tensor:
+        """Step 3, without its factor; the last tile may have fewer inputs."""
+        n = present.sum(dim=-1, keepdim=True)
+        position = 1 - (1 - torch.arange(x.shape[-1], device=x.device) / n) ** 2
+        a = torch.einsum("...gtn,gton->...gto", x.abs(), w.abs()) * n / self.wire_ratio
+        return a * (a * (0.05 * a - 0.2) + 0.5) * torch.einsum("...gtn,gton->...gto", x * position, w)
+
+
+STANDARD_HWA = Periphery(
+    dac_steps=254, adc_steps=254, adc_bound=10.0, output_noise=0.04, weight_noise=0.0175, ir_drop=1.0, tile_inputs=512
+)
+"""The standard model for hardware-aware training of Rasch et al. 2023, without its weights' programming and drift."""
+
+
+def _convert(values: Tensor, bound: float, steps: int | None) -> Tensor:
+    """Saturate at ± bound, and round to steps + 1 levels between."""
+    clamped = values.clamp(-bound, bound)
+    return clamped if steps is None else (clamped * (steps / 2 / bound)).round() * (2 * bound / steps)
+
+
+def _or_one(largest: Tensor) -> Tensor:
+    return largest.where(largest > 0, 1.0)

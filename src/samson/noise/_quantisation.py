@@ -1,0 +1,109 @@
+"""Weights with few bits: uniform quantisation, symmetric and signed or asymmetric and unsigned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from samson._checks import require, require_one_of
+from samson.noise._base import FixedNoise
+from samson.noise._units import reduce_by
+
+
+@dataclass(frozen=True)
+class Format:
+    """How weights are stored as integers of a few bits.
+
+    symmetric: code = round(w/Δ) in [−(2^(bits−1) − 1), 2^(bits−1) − 1], in two's complement, with
+    Δ = max|w|/(2^(bits−1) − 1). asymmetric: code = round((w − min w)/Δ) in [0, 2^bits − 1], unsigned, with
+    Δ = (max w − min w)/(2^bits − 1). Halves are rounded to even. A range of zero has Δ = 0: such
+    weights are exact, and no error in a code moves them.
+
+    Args:
+        bits: 2 to 8.
+        scheme: "symmetric" or "asymmetric".
+        per: Weights that share one Δ: "tensor" or "channel" (output channel).
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference: Stutz et al. 2021, arXiv 2006.13977 [MEM]; no constants.
+    """
+
+    bits: int = 8
+    scheme: str = "symmetric"
+    per: str = "tensor"
+
+    def __post_init__(self) -> None:
+        require(self.bits in range(2, 9), "bits", "be a whole number from 2 to 8", self.bits)
+        require_one_of(("symmetric", "asymmetric"), scheme=self.scheme)
+        require_one_of(("tensor", "channel"), per=self.per)
+
+    def encode(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes (int32, contiguous), and Δ and the weight of code 0, one a part, which broadcast with the weight."""
+        granularity = "layer" if self.per == "tensor" else "channel"
+        if self.scheme == "symmetric":
+            zero = weight.new_zeros(())
+            step = reduce_by(weight.abs(), granularity, "amax") / (2 ** (self.bits - 1) - 1)
+        else:
+            zero = reduce_by(weight, granularity, "amin")
+            step = (reduce_by(weight, granularity, "amax") - zero) / (2**self.bits - 1)
+        codes = (
+            ((weight - zero) / step.where(step > 0, 1.0))
+            .round_()
+            .to(torch.int32, memory_format=torch.contiguous_format)
+        )
+        return codes, step, zero
+
+    def decode(self, codes: Tensor, step: Tensor, zero: Tensor) -> Tensor:
+        """Weights of codes: code·Δ + weight of code 0."""
+        return (codes * step).add_(zero)
+
+    def to_words(self, codes: Tensor) -> Tensor:
+        """Codes as the bits that a memory holds: words from 0 to 2^bits − 1."""
+        return codes.bitwise_and(2**self.bits - 1) if self.scheme == "symmetric" else codes
+
+    def from_words(self, words: Tensor) -> Tensor:
+        """The inverse of `to_words`."""
+        if self.scheme == "asymmetric":
+            return words
+        half = 2 ** (self.bits - 1)
+        return words.bitwise_xor(half).sub_(half)
+
+
+@dataclass(frozen=True)
+class Quantize(FixedNoise):
+    """Weights rounded to the values that a few bits can hold; deterministic. See `Format`.
+
+    Args:
+        bits: 2 to 8.
+        scheme: "symmetric" (signed) or "asymmetric" (unsigned).
+        per: Weights that share one step: "tensor" or "channel" (output channel).
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> Quantize(2)(torch.tensor([[0.9, -0.2, 0.5]]), torch.Generator())
+        tensor([[0.9000, 0.0000, 0.9000]])
+
+    Reference: Stutz et al. 2021, arXiv 2006.13977 [MEM]; no constants.
+    """
+
+    bits: int = 8
+    scheme: str = "symmetric"
+    per: str = "tensor"
+
+    def __post_init__(self) -> None:
+        _ = self.format
+
+    @property
+    def format(self) -> Format:
+        """How the weights are stored."""
+        return Format(self.bits, self.scheme, self.per)
+
+    def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
+        """Round."""
+        return self.format.decode(*self.format.encode(weight))

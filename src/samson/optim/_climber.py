@@ -1,0 +1,186 @@
+"""What every optimizer that perturbs weights shares: its rule, names, working memory and the climb."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._compile import _disable_dynamo
+from torch.nn.utils import parametrize
+from torch.optim import Optimizer
+
+from samson.optim._ascent import Ascent, Climb, Part, climb
+from samson.optim._delegation import OptimizerWrapper
+from samson.optim._groups import check_policy, linked_model, names_by_parameter
+from samson.optim._memory import Workspace
+from samson.optim._sharding import ProcessGroups, is_sharded, local, process_groups, refuse_flat_shards, reshard
+from samson.optim.rules import AscentRule, Rule
+
+Direction = Callable[[Tensor], Tensor | None]
+"""Gives what a parameter climbs along, to be used up; None leaves it where it is."""
+
+Plan = list[tuple[Tensor, bool, ProcessGroups]]
+"""A group's parameters, each with whether it is scaled, and the process groups over which it is split."""
+
+
+class Climber(OptimizerWrapper):
+    """The part of a sharpness-aware optimizer that moves weights to w + ε."""
+
+    last_ascent: Ascent | None
+    """The last perturbation; None before the first."""
+
+    skipped_ascents: Tensor | None
+    """How often the gradient norm was not finite, so that ε was 0: a tensor without axes; None before the first."""
+
+    def __init__(self, base: Optimizer, rule: Rule, model: nn.Module | None, *, measure: bool, compiled: bool) -> None:
+        super().__init__(base)
+        if "rho" in base.defaults:
+            raise ValueError(
+                f"`base` must not use the group key `rho`, which {type(base).__name__} does. Take another optimizer."
+            )
+        self.rule = rule
+        self.measure = measure
+        self.compiled = compiled
+        parameters = [p for group in base.param_groups for p in group["params"]]
+        self.model = linked_model(parameters) if model is None else model
+        self._start()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("base", "rule", "model", "measure", "compiled")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        OptimizerWrapper.__init__(self, state["base"])
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._start()
+
+    def _start(self) -> None:
+        self.last_ascent = self.skipped_ascents = None
+        self._workspaces: dict[tuple[Any, ...], Workspace] = {}
+        self._climb: Climb = climb
+        if self.compiled:
+            from samson.optim._compiled import compiled_climb
+
+            self._climb = compiled_climb()
+        self._warned: set[str] = set()
+        self._read_groups()
+
+    def _read_groups(self) -> None:
+        groups = self.base.param_groups
+        for group in groups:
+            for key, value in self.rule.group_settings().items():
+                group.setdefault(key, value)
+        self._plans: dict[int, tuple[AscentRule, list[Tensor], Plan]] = {}
+        self._read_parameters()
+        check_policy(self.rule, groups, self._names)
+        if any(
+            p.dtype in (torch.float16, torch.bfloat16) for group in self._perturbed_groups() for p in group["params"]
+        ):
+            self._warn_once(
+                "half-precision weights absorb most of a small perturbation. Keep the weights in float32 and use "
+                "`torch.autocast`."
+            )
+
+    def _read_parameters(self) -> None:
+        refuse_flat_shards(self.model)
+        groups = self.base.param_groups
+        self._names = names_by_parameter(groups, self.model)
+        self._sharded = any(is_sharded(p) for group in groups for p in group["params"])
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the base optimizer; it may bring settings of the rule, and `perturb`."""
+        self.rule.within(param_group)  # checked before the group is there
+        super().add_param_group(param_group)
+        self._read_groups()
+
+    def _perturbed_groups(self) -> list[dict[str, Any]]:
+        return [group for group in self.base.param_groups if group.get("perturb", True)]
+
+    def _refuse_what_cannot_work(self) -> None:
+        if parametrize._cache_enabled:
+            raise RuntimeError(
+                "Inside `parametrize.cached()` a second pass would use weights computed before the perturbation. Leave "
+                "that block first."
+            )
+
+    def _ascend(self, parts: list[Part], model: nn.Module | None) -> None:
+        """Move the weights of the parts; their directions are used up."""
+        norm, epsilon_norm = self._climb(parts, self.measure)
+        bad = norm.isfinite().logical_not()
+        self.skipped_ascents = bad.long() if self.skipped_ascents is None else self.skipped_ascents + bad
+        self.last_ascent = Ascent(norm, epsilon_norm)
+        self._weights_changed(model)
+
+    def _weights_changed(self, model: nn.Module | None) -> None:
+        torch.clear_autocast_cache()
+        if self._sharded:
+            reshard(model)
+
+    @_disable_dynamo  # bookkeeping, not tensor work; torch.compiler.disable would import the compiler at once
+    def _parts(self, rule: AscentRule, direction: Direction) -> list[Part]:
+        """The parameters that have a direction, sorted into parts."""
+        parts: list[Part] = []
+        for number, group in enumerate(self._perturbed_groups()):
+            of_group = rule.within(group)
+            found: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor]]] = {}
+            for p, scaled, split_over in self._plan(number, of_group, group["params"]):
+                along = direction(p)
+                if along is not None:
+                    weight = local(p)
+                    kind = (scaled, weight.dtype, weight.device, split_over)
+                    weights, directions = found.get(kind) or found.setdefault(kind, ([], []))
+                    weights.append(weight)
+                    directions.append(local(along))
+            for kind, (weights, directions) in found.items():
+                space = self._workspaces.get((number, *kind))
+                if space is None or not space.fits(weights):
+                    space = Workspace(weights, scaled=kind[0] and not self.compiled)
+                    self._workspaces[number, *kind] = space
+                parts.append(Part(of_group, rule.radius(group), kind[0], weights, directions, space, kind[3]))
+        return parts
+
+    def _plan(self, number: int, rule: AscentRule, parameters: list[Tensor]) -> Plan:
+        """What is the same in every step, made anew where the rule's settings or the parameters changed."""
+        known = self._plans.get(number)
+        if known is None or known[1] is not parameters:
+            self._read_parameters()  # Accelerate puts sharded parameters in the place of those the group was made with
+        if known is None or known[0] != rule or known[1] is not parameters or len(known[2]) != len(parameters):
+            plan = [(p, rule.scales_tensor(self._names.get(p, ""), p), process_groups(p)) for p in parameters]
+            known = self._plans[number] = rule, parameters, plan
+        return known[2]
+
+    def _rates_are_zero(self) -> bool:
+        """Distributed checkpointing makes the state by a step with learning rates of 0, which is none to count."""
+        rates = [group.get("lr", 1.0) for group in self.base.param_groups]
+        waits = any(isinstance(lr, Tensor) and lr.device.type != "cpu" for lr in rates)  # to read one would
+        return not waits and all(float(lr) == 0 for lr in rates)
+
+    def _note_losses(self, clean: Any, perturbed: Any) -> None:
+        """Put the losses of both passes in `last_ascent`."""
+        if self.last_ascent is not None:
+            self.last_ascent.clean_loss, self.last_ascent.perturbed_loss = (
+                loss.detach() if isinstance(loss, Tensor) else loss for loss in (clean, perturbed)
+            )
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(f"{type(self).__name__}: {message}", stacklevel=4)
+
+
+def gradient(p: Tensor) -> Tensor | None:
+    """A parameter's gradient, if it has one.
+
+    Raises:
+        RuntimeError: If it is sparse.
+    """
+    grad = p.grad
+    if grad is not None and grad.layout != torch.strided:
+        raise RuntimeError(
+            "A sparse gradient cannot be perturbed. Use `sparse=False`, or put the embedding in a parameter group with "
+            "`perturb=False`."
+        )
+    return grad

@@ -1,0 +1,136 @@
+"""Parameter groups with names, linked to the model that they come from."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from samson.optim._ascent import norms
+from samson.optim.rules import NAMELESS, Rule, ScalingRule, require_ascent
+
+_MODELS = WeakTensorKeyDictionary()
+
+
+def norm_layers(module: nn.Module, name: str) -> bool:
+    """Whether a parameter belongs to a norm layer: for `param_groups(model, perturb=norm_layers)` (SAM-ON).
+
+    Norm layers are known by their class's name (BatchNorm, LayerNorm, RMSNorm, …).
+
+    Reference: Müller et al. 2023, arXiv 2306.04226: perturbing norm layers alone is often enough.
+    """
+    return "norm" in type(module).__name__.lower()
+
+
+def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] | None = None) -> list[dict[str, Any]]:
+    """Give a model's parameters as named groups, ready for any `torch.optim` optimizer.
+
+    The names say which tensors a rule scales; the link to the model (outside the group, which stays plain)
+    lets `SharpnessAware` hold norm statistics still while it perturbs.
+
+    Args:
+        model: The model to train. Shared parameters are listed once.
+        perturb: Which parameters are perturbed, from the module that holds one and its name; by default all.
+            The others form a second group with `perturb=False`.
+
+    Returns:
+        A list of one or two groups of `params` and `param_names`.
+
+    Raises:
+        ValueError: If the model has no parameter, or none is to be perturbed.
+
+    Example:
+        >>> [group] = param_groups(nn.Linear(3, 2))
+        >>> group["param_names"]
+        ['weight', 'bias']
+    """
+    owners = {p: module for module in model.modules() for p in module.parameters(recurse=False)}
+    chosen: dict[bool, dict[str, Any]] = {True: {"params": [], "param_names": []}}
+    for name, parameter in model.named_parameters():
+        perturbed = perturb is None or perturb(owners[parameter], name)
+        group = chosen.setdefault(perturbed, {"params": [], "param_names": [], "perturb": False})
+        group["params"].append(parameter)
+        group["param_names"].append(name)
+        _MODELS[parameter] = weakref.ref(model)
+    if not chosen[True]["params"]:
+        rule = (
+            "at least one parameter" if perturb is None or False not in chosen else "a parameter that `perturb` picks"
+        )
+        raise ValueError(f"`model` must have {rule}, got {type(model).__name__} with none.")
+    return list(chosen.values())
+
+
+def linked_model(parameters: Iterable[Tensor]) -> nn.Module | None:
+    """The model from which `param_groups` took one of these parameters, if it is still there."""
+    for parameter in parameters:
+        if parameter in _MODELS:
+            model: nn.Module | None = _MODELS[parameter]()
+            return model
+    return None
+
+
+def names_by_parameter(groups: Iterable[dict[str, Any]], model: nn.Module | None) -> dict[Tensor, str]:
+    """Each parameter's name: from its group if the group is named, else from the model by identity."""
+    of_model: dict[Tensor, str] = {} if model is None else {p: name for name, p in model.named_parameters()}
+    names: dict[Tensor, str] = {}
+    for group in groups:
+        names |= {p: of_model[p] for p in group["params"] if p in of_model}
+        names |= dict(zip(group["params"], group.get("param_names", ()), strict=False))
+    return names
+
+
+def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tensor, str]) -> None:
+    """Refuse settings out of their range, and a scaling rule that would scale nothing and so be SAM in silence.
+
+    Raises:
+        ValueError: Names the parameter, the value, the rule and the mend.
+    """
+    active = [group for group in groups if group.get("perturb", True)]
+    for group in active:
+        rule.within(group)
+    if not isinstance(rule, ScalingRule):
+        return
+    parameters = [p for group in active for p in group["params"]]
+    kind = type(rule).__name__
+    if rule.policy not in NAMELESS and not any(p in names for p in parameters):
+        raise ValueError(
+            f"`{kind}` with policy={rule.policy!r} picks tensors by name, and no parameter has a name. Make the base "
+            "optimizer with `samson.param_groups(model)`, or pass `model=` to SharpnessAware."
+        )
+    if not any(rule.scales_tensor(names.get(p, ""), p) for p in parameters):
+        raise ValueError(
+            f"`policy` {rule.policy!r} picks none of the {len(parameters)} perturbed tensors, so {kind} would silently "
+            "be SAM. Use another policy, or SAM."
+        )
+
+
+@torch.no_grad()
+def scales(rule: Rule, named_weights: Iterable[tuple[str, Tensor]]) -> list[Tensor]:
+    """The elementwise scale T of a rule's ball ‖T⁻¹ε‖₂ ≤ ρ, for each weight; 1 where its policy leaves T alone.
+
+    Args:
+        rule: An ascent rule.
+        named_weights: Whole weights with their names, as `model.named_parameters()` gives them.
+
+    Returns:
+        One real tensor for each weight, of its shape.
+
+    Raises:
+        TypeError: If the rule is no ascent rule.
+        ValueError: If a rule that scales would scale none of the weights.
+
+    Example:
+        >>> from samson import ASAM
+        >>> [scale] = scales(ASAM(eta=0.5), [("weight", torch.tensor([-1.0, 2.0]))])
+        >>> scale
+        tensor([1.5000, 2.5000])
+    """
+    ascent, named = require_ascent(rule), list(named_weights)
+    check_policy(ascent, [{"params": [w for _, w in named]}], {w: name for name, w in named})
+    return [
+        ascent.scale([w], norms)[0] if ascent.scales_tensor(name, w) else torch.ones_like(w.abs()) for name, w in named
+    ]

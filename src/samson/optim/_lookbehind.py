@@ -1,0 +1,165 @@
+"""Lookbehind: several ascents in a row, a descent with the gradient of each, and a step back towards the start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from samson.optim._climber import Climber, gradient
+from samson.optim._memory import Copies
+from samson.optim._norm_statistics import frozen_statistics
+from samson.optim._sharding import ProcessGroups, local, over_all, process_groups
+from samson.optim.rules import AscentRule, require_ascent
+
+ADAPTIVE = "adaptive"
+
+
+class Lookbehind(Climber):
+    """Climb k times from the weights w, and each time step the fast weights φ with the gradient found there.
+
+        φ′ ← w, φ ← w;   k times:  φ′ ← φ′ + ε(φ′),  φ ← base step from φ with ∇L(φ′);   then  w ← w + α·(φ − w)
+
+    One mini-batch and k + 1 gradients a step, by a closure. With k = 1 and α = 1 this is `SharpnessAware`, bit for
+    bit. The base optimizer makes k steps in one, so its momentum moves on k times.
+
+    Args:
+        base: The optimizer that makes the steps of the fast weights.
+        rule: An ascent rule (`SAM`, `ASAM`, `SAMSON`).
+        k: Number of ascents, ≥ 1.
+        alpha: α from 0 to 1, how far the weights follow; or "adaptive": for each tensor (cos + 1) / 2, with the
+            angle between the first descent step and the whole way.
+        model: As for `SharpnessAware`.
+        measure: As for `SharpnessAware`.
+        compiled: As for `SharpnessAware`.
+
+    Raises:
+        TypeError: If the rule is no ascent rule, or `base` no fitting optimizer.
+        ValueError: If `k` or `alpha` is out of its range; or as for `SharpnessAware`.
+
+    Example:
+        >>> from samson import SAMSON, Lookbehind, param_groups
+        >>> model, x = nn.Linear(4, 2), torch.randn(8, 4)
+        >>> optimizer = Lookbehind(torch.optim.SGD(param_groups(model), lr=0.1), SAMSON(rho=0.1), k=2, alpha=0.5)
+        >>> def closure():
+        ...     optimizer.zero_grad()
+        ...     loss = model(x).square().mean()
+        ...     loss.backward()
+        ...     return loss
+        >>> loss = optimizer.step(closure)
+
+    Reference: Mordido, Malviya, Baratin, Chandar 2024, arXiv 2307.16704, algorithm 1.
+    """
+
+    def __init__(
+        self,
+        base: Optimizer,
+        rule: AscentRule,
+        k: int = 2,
+        alpha: float | str = 0.5,
+        *,
+        model: nn.Module | None = None,
+        measure: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        require_ascent(rule)
+        if not isinstance(k, int) or k < 1:
+            raise ValueError(f"`k` must be a whole number ≥ 1, got {k!r}.")
+        if alpha != ADAPTIVE and not (isinstance(alpha, (int, float)) and 0 <= alpha <= 1):
+            raise ValueError(f"`alpha` must be between 0 and 1, or {ADAPTIVE!r}, got {alpha!r}.")
+        self.k, self.alpha = k, alpha
+        super().__init__(base, rule, model, measure=measure, compiled=compiled)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"k": self.k, "alpha": self.alpha}
+
+    def _start(self) -> None:
+        self._slow = Copies()
+        super()._start()
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Make one step.
+
+        If the closure raises, the weights are those from before the step.
+
+        Args:
+            closure: Clears the gradients, computes the loss, calls `backward()` and returns the loss. None is
+                allowed only with a learning rate of 0, as distributed checkpointing does to make the state.
+
+        Returns:
+            The closure's clean loss.
+
+        Raises:
+            RuntimeError: Without a closure, or if it leaves no gradient.
+        """
+        self._refuse_scaled_gradients(closure)
+        if closure is None:
+            if not self._rates_are_zero():
+                raise RuntimeError("Lookbehind needs several passes: call `step(closure)`.")
+            self.base.step()
+            return None
+        self._refuse_what_cannot_work()
+        run = torch.enable_grad()(closure)
+        loss = run()
+        parameters = [p for group in self.base.param_groups for p in group["params"]]
+        weights = [local(p) for p in parameters]
+        slow = self._slow.take(weights)
+        try:
+            perturbed, first = self._fast_steps(run, parameters, weights, slow)
+        except BaseException:
+            self._slow.put_back()
+            self._weights_changed(self.model)
+            raise
+        self._follow(parameters, weights, slow, first)
+        self._weights_changed(self.model)
+        self._note_losses(loss, perturbed)
+        self._scaler_steps = False
+        return loss
+
+    def _fast_steps(
+        self, run: Callable[[], Any], parameters: list[Tensor], weights: list[Tensor], slow: list[Tensor]
+    ) -> tuple[Any, list[Tensor]]:
+        """The k ascents and descents; leaves φ in the weights, gives the last perturbed loss and the first φ."""
+        fast = first = slow
+        loss = None
+        for i in range(self.k):
+            parts = self._parts(require_ascent(self.rule), gradient)
+            if not parts:
+                raise RuntimeError("No perturbed parameter has a gradient: the closure must call `loss.backward()`.")
+            self._ascend(parts, self.model)
+            with frozen_statistics(self.model):
+                self.base.zero_grad()
+                loss = run()
+            with torch.no_grad():
+                climbed = [w.clone() for w in weights] if i + 1 < self.k else []
+                torch._foreach_copy_(weights, fast)
+            self.base.step()
+            if i + 1 < self.k:
+                fast = [w.detach().clone() for w in weights]
+                first = fast if i == 0 else first
+                with torch.no_grad():
+                    torch._foreach_copy_(weights, climbed)
+                self._weights_changed(self.model)
+        return loss, first if self.k > 1 else [w.detach() for w in weights]
+
+    @torch.no_grad()
+    def _follow(self, parameters: list[Tensor], weights: list[Tensor], slow: list[Tensor], first: list[Tensor]) -> None:
+        """Move the weights: w ← w + α·(φ − w)."""
+        if self.alpha == ADAPTIVE:
+            for p, w, s, f in zip(parameters, weights, slow, first, strict=True):
+                w.copy_(s + (w - s) * _towards(f - s, w - s, process_groups(p)))
+        elif self.alpha != 1:
+            torch._foreach_sub_(weights, slow)
+            torch._foreach_mul_(weights, float(self.alpha))
+            torch._foreach_add_(weights, slow)
+
+
+def _towards(step: Tensor, way: Tensor, groups: ProcessGroups) -> Tensor:
+    """(cos + 1) / 2 of the angle between two displacements of one tensor; 1 where there is none."""
+    products = torch.stack([(a.conj() * b).real.sum() for a, b in ((step, way), (step, step), (way, way))])
+    dot, first, second = over_all(products, 1, groups).unbind()
+    cosine = dot / (first.sqrt() * second.sqrt())
+    return torch.where(cosine.isfinite(), (cosine + 1) / 2, 1.0)

@@ -1,0 +1,56 @@
+"""What a sharpness-aware step consists of, as settings that combine freely."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from samson._checks import require
+from samson.optim._directions import DIRECTIONS
+
+
+@dataclass(frozen=True)
+class Modes:
+    """The modes of `SharpnessAware`, checked as a whole.
+
+    Args:
+        injects: Whether the rule draws the perturbation, so that no direction is needed.
+        ascent: This and the others as for `SharpnessAware`.
+
+    Raises:
+        ValueError: If a setting is out of its range, or two do not go together.
+    """
+
+    injects: bool
+    ascent: str
+    every: int
+    reuse: float
+    mix: float
+    own_ascent: bool
+
+    def __post_init__(self) -> None:
+        two = not self.one_pass
+        require(self.ascent in DIRECTIONS, "ascent", f"be one of {', '.join(DIRECTIONS)}", self.ascent)
+        require(not self.injects or self.ascent == "gradient", "ascent", "be left out with NoiseInjection", self.ascent)
+        require(isinstance(self.every, int) and self.every >= 1, "every", "be a whole number ≥ 1", self.every)
+        require(0 <= self.reuse < math.inf, "reuse", "be ≥ 0 and finite", self.reuse)
+        require(0 <= self.mix <= 1, "mix", "be between 0 and 1", self.mix)
+        between = two and self.every > 1
+        require(not self.reuse or between, "reuse", "be 0 without `every` > 1 and a first pass", self.reuse)
+        require(not self.own_ascent or two, "own_ascent", "be False in a mode without a first pass", self.own_ascent)
+        require(
+            not self.own_ascent or not self.keeps_clean_gradient,
+            "own_ascent",
+            "be False with `mix` < 1 or `reuse`, which step with the clean gradient that each process has for itself",
+            self.own_ascent,
+        )
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether the direction of the ascent needs no pass of its own."""
+        return self.injects or self.ascent != "gradient"
+
+    @property
+    def keeps_clean_gradient(self) -> bool:
+        """Whether the step needs the gradient of the clean pass once more."""
+        return self.mix < 1 or self.reuse > 0

@@ -1,0 +1,296 @@
+"""`SharpnessAware`: any optimizer, stepping with the gradient that a rule's perturbed weights give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from samson.optim import _reuse as reuse
+from samson.optim._ascent import Ascent
+from samson.optim._climber import Climber
+from samson.optim._directions import DIRECTIONS, remember_gradients, require_momentum
+from samson.optim._memory import Copies
+from samson.optim._modes import Modes
+from samson.optim._norm_statistics import frozen_statistics
+from samson.optim._sharding import local, reshard
+from samson.optim.rules import NoiseInjection, Rule, require_ascent
+
+STEPS = "sharpness_steps"
+"""Key in a parameter group under which steps are counted, where a mode needs it."""
+
+
+class SharpnessAware(Climber):
+    """Wrap an optimizer so that each step uses the gradient at perturbed weights.
+
+    There are two ways of use. `step(closure)` runs the closure twice and returns the clean loss. Or run `backward()`
+    once, then again inside `with optimizer.perturbed(model):`, then call `step()`. Both passes see the same
+    mini-batch; dropout draws new masks in the second.
+
+    Cheaper and mixed modes are settings and combine freely:
+
+    - `ascent="previous"` or `"momentum"` climbs along the last step's gradient, or the base's momentum: one pass.
+    - `every=k` perturbs each k-th step only. `reuse=α` then adds to the steps between what the last perturbation
+      changed: g + α·‖g‖/‖g_v‖·g_v, with g_v the part of the perturbed gradient at right angles to the clean one.
+    - `mix=λ` steps with λ·g(w + ε) + (1 − λ)·g(w).
+
+    A mode with one pass (also `NoiseInjection`) runs the closure once, perturbed: that pass updates norm statistics
+    and its loss is returned. In the explicit form `with optimizer.perturbed(model):` then holds the only backward
+    pass. With `every=k`, write `if optimizer.climbs:` before the block.
+
+    `param_groups`, `state` and `defaults` are the base optimizer's own objects, so schedulers and checkpoints may
+    hold either. A group may carry its own settings of the rule (`rho`, `eta`, `p`, `policy`), and `perturb=False`
+    leaves a group out of the ascent and its norm. The weights are restored from copies, bitwise, also when the
+    closure raises. A gradient norm that is not finite gives no perturbation and is counted in `skipped_ascents`.
+
+    Args:
+        base: The optimizer that makes the step.
+        rule: An ascent rule (`SAM`, `ASAM`, `SAMSON`) or `NoiseInjection`.
+        model: Needed only if `base` was not made from `param_groups(model)`: gives the parameters' names and the
+            norm statistics to hold still. It may be wrapped or compiled.
+        ascent: Where the direction comes from: "gradient" (of a first pass), "previous" or "momentum".
+        every: Perturb each k-th step, k ≥ 1.
+        reuse: α ≥ 0 for the steps between.
+        mix: λ from 0 to 1, the weight of the perturbed gradient.
+        own_ascent: Whether each process climbs along its own gradient, without communication in the first pass;
+            in the closure form, with `model` wrapped in DistributedDataParallel. In the explicit form, run forward
+            and backward of the first pass under the model's `no_sync()`, and leave `mix` and `reuse` alone: they
+            would step with a gradient that each process has for itself.
+        measure: Whether ‖ε‖ is measured for `last_ascent`; costs a pass over the scaled weights.
+        compiled: Whether the climb is compiled, which takes a while at the first step and then moves fewer bytes.
+
+    Raises:
+        TypeError: If `base` is no optimizer, or one that needs a closure itself.
+        ValueError: If a setting is out of its range, if a rule that scales by name has no names or would scale no
+            tensor, or if the base optimizer has a `rho` of its own.
+
+    Example:
+        >>> from samson import SAMSON, param_groups
+        >>> model = nn.Linear(4, 2)
+        >>> base = torch.optim.SGD(param_groups(model), lr=0.1, momentum=0.9)
+        >>> optimizer = SharpnessAware(base, SAMSON(rho=0.5))
+        >>> x = torch.randn(8, 4)
+        >>> def closure():
+        ...     optimizer.zero_grad()
+        ...     loss = model(x).square().mean()
+        ...     loss.backward()
+        ...     return loss
+        >>> loss = optimizer.step(closure)
+
+    Reference: Foret et al. 2021, arXiv 2010.01412, algorithm 1. `reuse`: Liu et al. 2022 (LookSAM), arXiv 2203.02714,
+    with one norm over the whole network. `mix` with `NoiseInjection`: Li et al. 2024, arXiv 2404.00357 [from memory].
+    """
+
+    def __init__(
+        self,
+        base: Optimizer,
+        rule: Rule,
+        *,
+        model: nn.Module | None = None,
+        ascent: str = "gradient",
+        every: int = 1,
+        reuse: float = 0.0,
+        mix: float = 1.0,
+        own_ascent: bool = False,
+        measure: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        if not isinstance(rule, Rule):
+            raise TypeError(f"`rule` must be a rule such as SAMSON(rho=0.5), got {rule!r}.")
+        self.modes = Modes(isinstance(rule, NoiseInjection), ascent, every, reuse, mix, own_ascent)
+        super().__init__(base, rule, model, measure=measure, compiled=compiled)
+        if ascent == "momentum":
+            require_momentum(base)
+        if own_ascent and not hasattr(self.model, "no_sync"):
+            raise ValueError(
+                "`own_ascent=True` needs the model as DistributedDataParallel wraps it: pass `model=ddp`, got "
+                f"{type(self.model).__name__}."
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"modes": self.modes}
+
+    def _start(self) -> None:
+        self._inside = self._perturbed_since_step = False
+        self._copies = Copies()
+        super()._start()
+
+    def _read_groups(self) -> None:
+        super()._read_groups()
+        if self.modes.every > 1:
+            for group in self.base.param_groups:
+                group.setdefault(STEPS, 0)
+
+    @property
+    def climbs(self) -> bool:
+        """Whether the step at hand perturbs; False on the steps that `every` leaves plain."""
+        return self.modes.every == 1 or bool(self.base.param_groups[0][STEPS] % self.modes.every == 0)
+
+    @property
+    def needs_first_pass(self) -> bool:
+        """Whether a perturbed step needs a clean backward pass before the perturbed one."""
+        return not self.modes.one_pass or self.modes.mix < 1
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Make one step.
+
+        Args:
+            closure: Clears the gradients, computes the loss, calls `backward()` and returns the loss. Without it
+                this is the base optimizer's step, to be called after `perturbed`.
+
+        Returns:
+            The closure's clean loss (the perturbed one in a mode with one pass), or None without a closure.
+
+        Raises:
+            RuntimeError: If called inside `perturbed`, or with a closure by a GradScaler, if a GradScaler unscaled
+                before `perturbed`, or if the closure leaves no gradient.
+        """
+        if self._inside:
+            raise RuntimeError("`step` was called inside `perturbed`. Leave the `with` block first.")
+        self._refuse_scaled_gradients(closure)
+        loss, counts = None, True
+        if closure is None:
+            counts = self._perturbed_since_step or not self._rates_are_zero()
+            self._warn_if_plain()
+        else:
+            self._refuse_what_cannot_work()
+            loss = self._run(torch.enable_grad()(closure))
+        if not self.climbs and self.modes.reuse:
+            reuse.add(self.base, self.modes.reuse)
+        self.base.step()
+        if self.modes.ascent == "previous":
+            remember_gradients(self.base)
+        if self.modes.reuse and self.climbs:
+            reuse.remember(self.base, self._across if self._perturbed_since_step else reuse.none_yet(self.base))
+        for group in self.base.param_groups if self.modes.every > 1 and counts else ():
+            group[STEPS] += 1
+        if self._sharded and self.model is not None:  # also after a step that does not climb
+            reshard(self.model)
+        self._perturbed_since_step = self._scaler_steps = False  # a trainer's clipping may have asked in the closure
+        return loss
+
+    def _run(self, closure: Callable[[], Any]) -> Any:
+        """Both passes, or the one that the mode has; gives the loss to return."""
+        clean = perturbed = None
+        if self.needs_first_pass or not self.climbs:
+            with self._unsynchronised() if self.climbs else nullcontext():
+                clean = closure()
+        if self.climbs:
+            with self.perturbed():
+                perturbed = closure()
+                if all(p.grad is None for group in self.base.param_groups for p in group["params"]):
+                    raise RuntimeError("The closure left no gradient in the perturbed pass. It must call `backward()`.")
+            self._note_losses(clean, perturbed)
+        return perturbed if clean is None else clean
+
+    def _unsynchronised(self) -> AbstractContextManager[Any]:
+        if not self.modes.own_ascent:
+            return nullcontext()
+        context: AbstractContextManager[Any] = self.model.no_sync()  # type: ignore[union-attr, operator]
+        return context
+
+    @contextmanager
+    def perturbed(self, model: nn.Module | None = None) -> Iterator[None]:
+        """Perturb the weights inside the block, and put back the very same bits at its end.
+
+        On entering, the gradients of the first pass give the ascent direction and are cleared. Running statistics
+        of norm layers are the same after the block as before it. In a mode with one pass the block holds the only
+        backward pass, so gradients and statistics are left to it.
+
+        Args:
+            model: The model whose norm statistics are held still; by default the one known from the groups.
+
+        Raises:
+            RuntimeError: If no perturbed parameter has a gradient, one is sparse, the step at hand does not climb, or
+                blocks are nested.
+        """
+        if self._inside:
+            raise RuntimeError("`perturbed` is already active. Blocks cannot be nested.")
+        if not self.climbs:
+            raise RuntimeError("This step is not to be perturbed. Write `if optimizer.climbs:` before the block.")
+        self._refuse_what_cannot_work()
+        model, rule = self.model if model is None else model, self.rule
+        clean = self._clean_gradients()
+        moved = self._injected(rule, model) if isinstance(rule, NoiseInjection) else self._climbed(rule, model)
+        with moved, frozen_statistics(self._known(model)) if self.needs_first_pass else nullcontext():
+            self._inside = True
+            try:
+                if self.needs_first_pass:
+                    self.base.zero_grad()
+                yield
+                self._use_clean_gradients(clean)
+                self._perturbed_since_step = True
+                self._scaler_steps = self._groups_read = False  # a scaler has yet to unscale the new gradients
+            finally:
+                self._inside = False
+
+    @contextmanager
+    def _climbed(self, rule: Rule, model: nn.Module | None) -> Iterator[None]:
+        parts = self._parts(require_ascent(rule), DIRECTIONS[self.modes.ascent](self.base))
+        if not parts and not self.modes.one_pass:
+            raise RuntimeError(
+                "No perturbed parameter has a gradient. Call `loss.backward()` before `perturbed`; a closure must call "
+                "it too. (With FSDP, gradients without synchronisation stay away.)"
+            )
+        try:
+            if parts:
+                self._ascend(parts, model)
+            else:  # the first step along a direction that is yet to come
+                self.last_ascent = Ascent()
+            yield
+        finally:
+            for part in parts:
+                part.workspace.restore(part.weights)
+            self._weights_changed(model)
+
+    @contextmanager
+    def _injected(self, rule: NoiseInjection, model: nn.Module | None) -> Iterator[None]:
+        groups = self._perturbed_groups()
+        shares = {p: rule.radius(group) for group in groups for p in group["params"] if rule.moves(p)}
+        self._copies.take([local(p) for p in shares])
+        try:
+            rule.displace(shares, step=self.base.param_groups[0]["injections"])
+            for group in self.base.param_groups:
+                group["injections"] += 1
+            self.last_ascent = Ascent()
+            self._weights_changed(model)
+            yield
+        finally:
+            self._copies.put_back()
+            self._weights_changed(model)
+
+    def _clean_gradients(self) -> dict[Tensor, Tensor]:
+        """Copies of the first pass's gradients, where the step needs them once more."""
+        if not self.modes.keeps_clean_gradient:
+            return {}
+        return {p: p.grad.clone() for group in self.base.param_groups for p in group["params"] if p.grad is not None}
+
+    @torch.no_grad()
+    def _use_clean_gradients(self, clean: dict[Tensor, Tensor]) -> None:
+        if self.modes.reuse:
+            self._across = reuse.across(self.base, clean)
+        if self.modes.mix == 1:
+            return
+        for group in self.base.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad.mul_(self.modes.mix)
+                if p in clean:
+                    rest = clean[p].mul_(1 - self.modes.mix)
+                    p.grad = rest if p.grad is None else p.grad.add_(rest)
+
+    def _known(self, model: nn.Module | None) -> nn.Module | None:
+        if model is None:
+            self._warn_once(
+                "no model is known, so running statistics of norm layers also see the perturbed pass. Make the base "
+                "optimizer with `samson.param_groups(model)`, or pass `model=` to SharpnessAware."
+            )
+        return model
+
+    def _warn_if_plain(self) -> None:
+        if not (self._perturbed_since_step or not self.climbs or self._rates_are_zero()):
+            self._warn_once("no perturbation was made: pass a closure or use `perturbed`.")

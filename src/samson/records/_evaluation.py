@@ -1,0 +1,163 @@
+"""Records of one model on chips: evaluations, budgets and sensitivities. Every trial is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from samson._checks import require
+from samson.records._interval import Interval
+from samson.records._run import Environment
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was measured, on what, and how: enough to measure it again.
+
+    Args:
+        model: As it was asked for: a file, `MODULE:FUNCTION`, `timm/NAME` or `torchvision/NAME`.
+        weights: The file of its weights, if it had one of its own.
+        data: As it was asked for.
+        examples: Number of examples, if the metric has a value for each.
+        metric: Name of the metric.
+        higher_is_better: Its direction.
+        is_fraction: Whether it lies between 0 and 1, and is shown in percent.
+        about: What intervals speak of: "test_set" or "population".
+        confidence: Of intervals.
+        chip_seed: Seed of the set of chips.
+        select: Patterns of layers on the chip; empty for all that are by default.
+        read_block: Examples of one reading; None is one reading for all.
+        norms_on: Data from which batch-norm statistics were estimated anew on each chip; None kept the model's own.
+        batch_size: Examples in a batch; None where the data came in batches.
+        channels_last: Whether inputs were put in channels-last order.
+        autocast: The lower precision in which the model ran, "bfloat16" or "float16", if it did.
+        executor: Where trials ran: "serial", "torchrun" or "ray".
+        environment: What it ran on.
+        finished: When, in UTC, ISO 8601.
+    """
+
+    model: str
+    weights: str | None
+    data: str
+    examples: int | None
+    metric: str
+    higher_is_better: bool
+    is_fraction: bool
+    about: str
+    confidence: float
+    chip_seed: int
+    select: tuple[str, ...]
+    read_block: int | None
+    norms_on: str | None
+    batch_size: int | None
+    channels_last: bool
+    autocast: str | None
+    executor: str
+    environment: Environment
+    finished: str
+
+
+@dataclass(frozen=True)
+class ChipKind:
+    """One kind of chip, read at one time.
+
+    Args:
+        label: What is shown for it: the level, the time, or the chip's name.
+        noise: The noise with its constants.
+        level: The noise's level or the time in seconds, if there is one.
+        time_s: When the chips are read, in seconds since the reference read; None is the noise's own time.
+        periphery: What surrounds the weights, with its constants; None computes exactly with them.
+    """
+
+    label: str
+    noise: str
+    level: float | None = None
+    time_s: float | None = None
+    periphery: str | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One kind of chip: every trial and what it says.
+
+    Args:
+        kind: The kind of chip.
+        trials: One value a chip.
+        interval: The mean with its interval.
+        worst: The value on the worst chip.
+    """
+
+    kind: ChipKind
+    trials: tuple[float, ...]
+    interval: Interval
+    worst: float
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """One model on several kinds of chips.
+
+    Args:
+        subject: What was measured.
+        clean: The value without noise.
+        measured: What it is on each kind of chip.
+        precision: The half-width that was asked for, if one was; an interval that is wider was not reached.
+        version: Version of this layout.
+    """
+
+    subject: Subject
+    clean: float
+    measured: tuple[Measured, ...]
+    precision: float | None = None
+    version: int = 2
+
+    def __post_init__(self) -> None:
+        require_version(self.version)
+
+
+@dataclass(frozen=True)
+class BudgetRecord:
+    """How much noise a model stands.
+
+    Args:
+        subject: What was measured.
+        family: Name of the noise family.
+        unit: What a level is.
+        low: The lowest level asked about.
+        high: The highest.
+        max_drop: The drop that is allowed.
+        relative: Whether that is a fraction of the value without noise.
+        criterion: "mean" or "yield".
+        min_yield: For "yield": the share of chips that must keep to it.
+        clean: The value without noise.
+        measured: What was measured, level by level, in ascending order.
+        holds_up_to: The largest level that holds with confidence; None if none does.
+        crossing: The level at which the limit is just kept, with its interval; None is above `high`, 0 below `low`.
+        voltage: For bit errors: V/V_min at `holds_up_to`.
+        energy_saved: For bit errors: the fraction of the energy of an access saved at `voltage`.
+        version: Version of this layout.
+    """
+
+    subject: Subject
+    family: str
+    unit: str
+    low: float
+    high: float
+    max_drop: float
+    relative: bool
+    criterion: str
+    min_yield: float
+    clean: float
+    measured: tuple[Measured, ...]
+    holds_up_to: float | None
+    crossing: tuple[float | None, ...]
+    voltage: float | None
+    energy_saved: float | None
+    version: int = 2
+
+    def __post_init__(self) -> None:
+        require_version(self.version)
+
+
+def require_version(version: int) -> None:
+    """Refuse a record of another layout than version 2."""
+    require(version == 2, "version", "be 2, the only one that this release reads", version)

@@ -1,0 +1,114 @@
+"""The page of a noise budget: the metric against the level, and up to where it holds."""
+
+from __future__ import annotations
+
+from html import escape
+
+import plotly.graph_objects as go
+
+from samson.records import BudgetRecord
+from samson.report._figures import BASELINE_COLOUR, LAYOUT, PALETTE
+from samson.report._html import figure_div, html_row, html_table, page
+from samson.report._levels import chips_and_means
+from samson.report._subject import subject_table, versions_table
+from samson.report._values import interval_text, value_text
+
+LIMIT_COLOUR = PALETTE[4]
+
+
+def budget_page(record: BudgetRecord) -> str:
+    """Make the page's HTML; it opens offline."""
+    subject = record.subject
+    return page(
+        "budget.html",
+        title=escape(f"{subject.model}: how much {record.family} noise it stands"),
+        headline=headline(record),
+        figure=figure_div(budget_figure(record), "budget"),
+        table=_table(record),
+        what=_what(record),
+        versions=versions_table(subject),
+        chips=len(record.measured[0].trials),
+        confidence=f"{100 * subject.confidence:g} %",
+        examples="the" if subject.examples is None else f"these {subject.examples}",
+    )
+
+
+def headline(record: BudgetRecord) -> str:
+    """What the record says in a sentence or two."""
+    limit = _limit(record)
+    what = (
+        f"the mean drop is at most {limit}"
+        if record.criterion == "mean"
+        else f"at least {100 * record.min_yield:g} % of the chips drop by at most {limit}"
+    )
+    if record.holds_up_to is None:
+        return f"None: already at {record.unit} {record.low:g} it is not sure that {what}."
+    least = "At least up" if record.holds_up_to == record.high else "Up"
+    said = f"{least} to {escape(record.unit)} <b>{record.holds_up_to:.3g}</b>, {what}."
+    if record.voltage is None:
+        return said
+    energy = (
+        "" if record.energy_saved is None else f", and saves {100 * record.energy_saved:.0f} % of an access's energy"
+    )
+    return f"{said} That is {record.voltage:.3f} of the lowest voltage without errors{energy}."
+
+
+def budget_figure(record: BudgetRecord) -> go.Figure:
+    """The mean over chips with its interval and every chip, against the level on a logarithmic axis."""
+    scale = 100 if record.subject.is_fraction else 1
+    levels = [row.kind.level for row in record.measured if row.kind.level is not None]
+    figure = chips_and_means(levels, record.measured, scale)
+    limit = record.max_drop * (abs(record.clean) if record.relative else 1)
+    bound = record.clean - limit if record.subject.higher_is_better else record.clean + limit
+    grey = {"color": BASELINE_COLOUR, "width": 1.5, "dash": "dot"}
+    figure.add_hline(
+        y=scale * record.clean, line=grey, annotation_text="without noise", annotation_position="bottom left"
+    )
+    figure.add_hline(
+        y=scale * bound,
+        line={"color": LIMIT_COLOUR, "width": 2},
+        annotation_text="limit",
+        annotation_position="bottom left",
+    )
+    if record.holds_up_to is not None:
+        figure.add_vrect(
+            x0=record.low, x1=record.holds_up_to, fillcolor=PALETTE[1], opacity=0.12, line_width=0, layer="below"
+        )
+    figure.update_layout(**LAYOUT | {"legend": {"x": 0.02, "y": 0.05, "yanchor": "bottom"}})
+    figure.update_xaxes(type="log", dtick="D2", title=f"{record.family}: {record.unit}")
+    figure.update_yaxes(title=f"{record.subject.metric}{' (%)' if scale == 100 else ''}", zeroline=False)
+    return figure
+
+
+def _table(record: BudgetRecord) -> str:
+    fraction = record.subject.is_fraction
+    lines = []
+    for row in record.measured:
+        level = row.kind.level
+        held = record.holds_up_to is not None and level is not None and level <= record.holds_up_to
+        mean, worst = interval_text(row.interval, fraction=fraction), value_text(row.worst, fraction=fraction)
+        lines.append(html_row([row.kind.label, mean, worst, "holds" if held else ""]))
+    return html_table([record.unit, record.subject.metric, "worst chip", ""], lines, "gain")
+
+
+def _what(record: BudgetRecord) -> str:
+    mean, low, high = (_named(record, value) for value in record.crossing)
+    more = {
+        "Estimate of the crossing": f"{mean} [{low}, {high}], by resampling chips",
+        "Without noise": value_text(record.clean, fraction=record.subject.is_fraction),
+    }
+    chips = f"{len(record.measured[0].trials)}, the same at every level"
+    return subject_table(record.subject, [row.kind for row in record.measured], chips, more)
+
+
+def _named(record: BudgetRecord, level: float | None) -> str:
+    if level is None:
+        return f"above {record.high:g}"
+    return f"below {record.low:g}" if level == 0 else f"{level:.3g}"
+
+
+def _limit(record: BudgetRecord) -> str:
+    """The drop that is allowed, with as many digits as it was given with."""
+    if record.relative:
+        return f"{100 * record.max_drop:.3g} % of the value"
+    return f"{100 * record.max_drop:.3g} points" if record.subject.is_fraction else f"{record.max_drop:.4g}"

@@ -1,0 +1,96 @@
+"""The page of an evaluation: a metric on each kind of chip, and the yield."""
+
+from __future__ import annotations
+
+from html import escape
+from statistics import stdev
+
+import plotly.graph_objects as go
+
+from samson.records import ChipKind, EvaluationRecord, Measured
+from samson.report._figures import BASELINE_COLOUR, LAYOUT
+from samson.report._html import figure_div, html_row, html_table, page
+from samson.report._levels import chips_and_means
+from samson.report._subject import subject_table, versions_table
+from samson.report._values import interval_text, value_text
+from samson.report._yields import yield_figure
+
+
+def evaluation_page(record: EvaluationRecord) -> str:
+    """Make the page's HTML; it opens offline."""
+    subject = record.subject
+    examples = "the" if subject.examples is None else f"these {subject.examples}"
+    return page(
+        "evaluation.html",
+        title=escape(f"{subject.model} on noisy chips"),
+        headline=headline(record),
+        figure=figure_div(level_figure(record), "levels"),
+        table=_table(record),
+        yields=figure_div(yield_figure(record), "yields"),
+        what=subject_table(subject, [row.kind for row in record.measured], "every line has the same, or their first"),
+        versions=versions_table(subject),
+        metric=escape(subject.metric),
+        better="at least" if subject.higher_is_better else "at most",
+        confidence=f"{100 * subject.confidence:g} %",
+        examples=examples,
+        about=f"measured on {examples} examples, and not of other examples"
+        if subject.about == "test_set"
+        else "and on other examples of the same kind",
+    )
+
+
+def headline(record: EvaluationRecord) -> str:
+    """What the record says of the last kind of chip, in a sentence."""
+    subject, last = record.subject, record.measured[-1]
+    fraction = subject.is_fraction
+    unit = " %" if fraction else ""
+    wider = " (wider than asked for)" if _is_wider(record, last) else ""
+    return (
+        f"{escape(subject.metric.capitalize())} {value_text(record.clean, fraction=fraction)}{unit} without noise; "
+        f"<b>{interval_text(last.interval, fraction=fraction)}{unit}</b>{wider} at {escape(_named(last.kind))}, "
+        f"and {value_text(last.worst, fraction=fraction)}{unit} on the worst of {len(last.trials)} chips."
+    )
+
+
+def level_figure(record: EvaluationRecord) -> go.Figure:
+    """The mean with its interval and every chip, by kind of chip; in proportion where the kinds are noise levels."""
+    scale = 100 if record.subject.is_fraction else 1
+    kinds = [row.kind for row in record.measured]
+    in_proportion = all(_is_level(kind) for kind in kinds)
+    places = [kind.level if in_proportion else kind.label for kind in kinds]
+    figure = chips_and_means(places, record.measured, scale)
+    grey = {"color": BASELINE_COLOUR, "width": 1.5, "dash": "dot"}
+    figure.add_hline(
+        y=scale * record.clean, line=grey, annotation_text="without noise", annotation_position="bottom right"
+    )
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    figure.update_layout(**LAYOUT | {"legend": legend, "margin": LAYOUT["margin"] | {"t": 56}})
+    figure.update_xaxes(title="Noise level" if in_proportion else "", zeroline=False)
+    figure.update_yaxes(title=f"{record.subject.metric}{' (%)' if scale == 100 else ''}", zeroline=False)
+    return figure
+
+
+def _table(record: EvaluationRecord) -> str:
+    fraction = record.subject.is_fraction
+    lines = [html_row(["without noise", value_text(record.clean, fraction=fraction), "", "", ""])]
+    for row in record.measured:
+        spread = 0.0 if len(row.trials) < 2 else stdev(row.trials)
+        mean = interval_text(row.interval, fraction=fraction) + " *" * _is_wider(record, row)
+        sd, worst = (value_text(value, fraction=fraction) for value in (spread, row.worst))
+        lines.append(html_row([row.kind.label, mean, sd, worst, str(len(row.trials))]))
+    table = html_table(["Noise", record.subject.metric, "sd between chips", "worst chip", "chips"], lines, "gain")
+    if record.precision is not None:
+        table += f"<p class='soft'>Asked for: ±{value_text(record.precision, fraction=fraction)}; * is wider.</p>"
+    return table
+
+
+def _is_wider(record: EvaluationRecord, row: Measured) -> bool:
+    return record.precision is not None and row.interval.half_width > record.precision
+
+
+def _is_level(kind: ChipKind) -> bool:
+    return kind.level is not None and kind.label == f"{kind.level:g}"
+
+
+def _named(kind: ChipKind) -> str:
+    return f"noise {kind.label}" if _is_level(kind) else kind.label

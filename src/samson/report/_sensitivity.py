@@ -1,0 +1,165 @@
+"""The page of a sensitivity analysis: layers by what noise on them costs, as plot and table."""
+
+from __future__ import annotations
+
+from html import escape
+
+import plotly.graph_objects as go
+
+from samson.records import Interval, SensitivityRecord
+from samson.report._figures import BASELINE_COLOUR, LAYOUT, PALETTE
+from samson.report._html import figure_div, html_table, page
+from samson.report._subject import subject_table, versions_table
+from samson.report._values import interval_text, value_text
+
+ALONE_COLOUR, GAIN_COLOUR = PALETTE[4], PALETTE[1]
+ALONE, GAIN = "drop with noise on this layer alone", "gain if this layer alone is digital"
+
+
+def sensitivity_page(record: SensitivityRecord) -> str:
+    """Make the page's HTML; it opens offline."""
+    return page(
+        "sensitivity.html",
+        title=escape(f"{record.subject.model}: which layers lose the {record.subject.metric}"),
+        headline=headline(record),
+        figure=figure_div(sensitivity_figure(record), "sensitivity"),
+        table=sensitivity_table(record),
+        suggestion=_suggestion(record),
+        what=subject_table(record.subject, [record.kind], f"{len(record.noisy)}, the same for every line"),
+        versions=versions_table(record.subject),
+        unit=_unit(record),
+        better="higher" if record.subject.higher_is_better else "lower",
+        chips=len(record.noisy),
+        confidence=f"{100 * record.subject.confidence:g} %",
+        intervals=record.intervals,
+        examples=_examples(record),
+    )
+
+
+def headline(record: SensitivityRecord) -> str:
+    """What the record says in a sentence or two."""
+    noisy = sum(record.noisy) / len(record.noisy)
+    sentence = (
+        f"{escape(record.subject.metric.capitalize())} {_value(record, record.clean)} without noise, "
+        f"{_value(record, noisy)} with noise on all {len(record.rows)} layers. "
+    )
+    shown = [row for row in record.rows if row.drop.low > 0]
+    if not shown:
+        return sentence + "Noise on no layer alone shows a drop."
+    points = " points" if record.subject.is_fraction else ""
+    return sentence + (
+        f"Noise on one layer alone shows a drop for {len(shown)} of them, "
+        f"the largest for <b>{escape(shown[0].name)}</b>: {_value(record, shown[0].drop.mean)}{points}."
+    )
+
+
+def sensitivity_figure(record: SensitivityRecord) -> go.Figure:
+    """Drop and gain of each layer with their intervals, the most sensitive layer on top."""
+    figure = go.Figure()
+    names = [row.name for row in record.rows]
+    scale = 100 if record.subject.is_fraction else 1
+    for name, colour, symbol, shift, estimates in (
+        (ALONE, ALONE_COLOUR, "circle", -0.14, [row.drop for row in record.rows]),
+        (GAIN, GAIN_COLOUR, "diamond", 0.14, [row.gain for row in record.rows]),
+    ):
+        figure.add_scatter(
+            x=[scale * estimate.mean for estimate in estimates],
+            y=[place + shift for place in range(len(names))],
+            text=names,
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [scale * (estimate.high - estimate.mean) for estimate in estimates],
+                "arrayminus": [scale * (estimate.mean - estimate.low) for estimate in estimates],
+                "thickness": 1.5,
+            },
+            customdata=[(scale * estimate.low, scale * estimate.high) for estimate in estimates],
+            name=name,
+            mode="markers",
+            marker={"color": colour, "size": 9, "symbol": symbol},
+            hovertemplate="%{text}: %{x:.4g} [%{customdata[0]:.4g}, %{customdata[1]:.4g}]",
+        )
+    figure.add_vline(x=0, line={"color": BASELINE_COLOUR, "width": 1})
+    figure.add_vline(x=scale * record.drop.mean, line={"color": BASELINE_COLOUR, "width": 2, "dash": "dot"})
+    figure.add_annotation(
+        x=scale * record.drop.mean,
+        y=1,
+        yref="paper",
+        yanchor="top",
+        xanchor="left",
+        text="noise on all",
+        showarrow=False,
+    )
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    figure.update_layout(
+        **LAYOUT | {"height": 170 + 36 * len(names), "margin": LAYOUT["margin"] | {"t": 56}, "legend": legend}
+    )
+    figure.update_xaxes(title=f"{_unit(record)}, positive: worse with noise, or better if digital", zeroline=False)
+    figure.update_yaxes(
+        tickvals=list(range(len(names))),
+        ticktext=names,
+        range=[len(names) - 0.4, -0.9],
+        automargin=True,
+        zeroline=False,
+    )
+    return figure
+
+
+def sensitivity_table(record: SensitivityRecord) -> str:
+    """One line a layer, the most sensitive first; coloured where an interval excludes zero."""
+    digital = set(record.suggestion.digital if record.suggestion else ())
+    total = sum(row.weights for row in record.rows)
+    lines = []
+    for rank, row in enumerate(record.rows, start=1):
+        means = [_value(record, sum(values) / len(values)) for values in (row.alone, row.others)]
+        lines.append(
+            f"<tr><th scope='row'>{rank}. {escape(row.name)}</th><td>{row.weights:,}"
+            f" ({100 * row.weights / total:.1f} %)</td><td>{means[0]}</td>{_cell(record, row.drop, 'down')}"
+            f"<td>{means[1]}</td>{_cell(record, row.gain, 'up')}"
+            f"<td>{'digital' if row.name in digital else ''}</td></tr>"
+        )
+    noisy = _value(record, sum(record.noisy) / len(record.noisy))
+    lines.append(
+        f"<tr><th scope='row'>all layers</th><td>{total:,}</td><td>{noisy}</td>"
+        f"{_cell(record, record.drop, 'down')}<td></td><td></td><td></td></tr>"
+    )
+    header = ["Layer", "Weights", "Noise on it", "Drop", "On all others", "Gain", "Keep"]
+    return html_table(header, lines, "gain")
+
+
+def _examples(record: SensitivityRecord) -> str:
+    return "examples" if record.subject.examples is None else f"{record.subject.examples} examples"
+
+
+def _cell(record: SensitivityRecord, estimate: Interval, colour: str) -> str:
+    known = estimate.low > 0 or estimate.high < 0
+    return f"<td class='{colour if known else ''}'>{_interval(record, estimate)}</td>"
+
+
+def _interval(record: SensitivityRecord, interval: Interval) -> str:
+    return interval_text(interval, fraction=record.subject.is_fraction, signed=True)
+
+
+def _value(record: SensitivityRecord, value: float) -> str:
+    return value_text(value, fraction=record.subject.is_fraction)
+
+
+def _unit(record: SensitivityRecord) -> str:
+    return f"Points of {record.subject.metric}" if record.subject.is_fraction else record.subject.metric.capitalize()
+
+
+def _suggestion(record: SensitivityRecord) -> str:
+    found = record.suggestion
+    if found is None:
+        return "<p>No suggestion was asked for.</p>"
+    names = ", ".join(f"<b>{escape(name)}</b>" for name in found.digital) or "<b>none</b>"
+    limit = _value(record, found.max_drop)
+    verdict = "within" if found.holds else "<b>not shown to be within</b>"
+    return (
+        f"<p>Keep digital: {names}, {100 * found.share:.1f} % of the weights on the chip. On {len(record.noisy)} chips "
+        f"that did not choose, the drop is {_interval(record, found.confirmed)}, {verdict} the {limit} allowed.</p>"
+        f"<p class='soft'>Chosen among {found.attempts} sets on the {len(record.noisy)} chips above, where its drop "
+        f"was {_interval(record, found.chosen)}, which the choice makes look better than it is. Each interval holds "
+        f"by itself with {100 * record.subject.confidence:g} %. Both are on the same {_examples(record)}: confirm it "
+        "on others.</p>"
+    )

@@ -1,0 +1,202 @@
+"""Sharpness against robustness: a figure for each measure, and one HTML file, from a record alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from samson.records import CorrelationRow, Interval, SharpnessRecord
+from samson.report._figures import LAYOUT, colours
+from samson.report._html import figure_div, html_row, html_table, page
+
+AXES = {
+    "loss": "Loss",
+    "noise": "Average rise of the loss under noise",
+    "hessian top": "Largest eigenvalue of the Hessian",
+    "hessian trace": "Trace of the Hessian",
+}
+
+
+def correlation(estimate: Interval) -> str:
+    """A correlation with its interval, for example "−0.62 [−0.81, −0.30]"."""
+    return f"{_signed(estimate.mean)} [{_signed(estimate.low)}, {_signed(estimate.high)}]"
+
+
+def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd") -> go.Figure:
+    """A measure against the accuracy on chips, one dot a network, with buttons for the noise level.
+
+    The title has both rank correlations with their intervals. The axis of a measure that is always above 0 is
+    logarithmic.
+
+    Args:
+        record: Sharpness and robustness of a comparison's networks.
+        measure: One of its measures.
+        baseline: The method that is drawn in grey.
+
+    Raises:
+        ValueError: If the record does not have the measure.
+    """
+    if measure not in record.measures:
+        raise ValueError(f"`measure` must be one of {', '.join(record.measures)}, got {measure!r}.")
+    methods = list(dict.fromkeys(network.method for network in record.networks))
+    palette = colours(methods, baseline)
+    levels = record.configuration.levels
+    shown = max(len(levels) - 2, 0)
+    figure = go.Figure()
+    accuracies: list[list[list[float]]] = [[] for _ in levels]
+    for method in methods:
+        of_method = [network for network in record.networks if network.method == method]
+        for number in range(len(levels)):
+            accuracies[number].append([100 * network.accuracies[number] for network in of_method])
+        figure.add_scatter(
+            x=[network.measures[measure].mean for network in of_method],
+            y=accuracies[shown][-1],
+            text=[f"seed {network.seed}" for network in of_method],
+            name=method,
+            mode="markers",
+            marker={"color": palette[method], "size": 10, "opacity": 0.85},
+            hovertemplate="%{text}: %{x:.3g}, %{y:.1f} %<extra>" + method + "</extra>",
+        )
+    titles = [_title(record, measure, level) for level in levels]
+    buttons = [
+        {
+            "label": f"{level:g}",
+            "method": "update",
+            "args": [{"y": accuracies[number]}, {"title.text": titles[number]}],
+        }
+        for number, level in enumerate(levels)
+    ]
+    figure.update_layout(
+        **LAYOUT | {"margin": LAYOUT["margin"] | {"t": 120}},
+        title={"text": titles[shown], "x": 0, "xref": "paper", "y": 0.97, "yanchor": "top", "font": {"size": 14}},
+        xaxis={"title": axis(record, measure), "zeroline": False} | _scale(record, measure),
+        yaxis={"title": f"Accuracy, {record.robustness_split} split (%)", "zeroline": False},
+        updatemenus=[
+            {
+                "type": "buttons",
+                "direction": "right",
+                "buttons": buttons,
+                "active": shown,
+                "x": 0,
+                "xanchor": "left",
+                "y": 1.1,
+                "yanchor": "middle",
+            }
+        ],
+    )
+    return figure
+
+
+def axis(record: SharpnessRecord, measure: str) -> str:
+    """What a measure is, in words."""
+    if measure == "noise":
+        return f"{AXES[measure]} ({record.settings.noise} {record.settings.level:g})"
+    name, _, kind = measure.partition(" ")
+    if name in record.settings.rules:
+        rho = record.settings.rules[name].get("rho")
+        steps = "one step" if kind == "one step" else f"{record.settings.steps} steps"
+        return f"Rise of the loss in the ball of {name}, ρ = {rho}, {steps}"
+    return AXES.get(measure, measure)
+
+
+def render_sharpness(record: SharpnessRecord, baseline: str = "sgd") -> str:
+    """Make the HTML; it opens offline, and looks like the report of the comparison.
+
+    Args:
+        record: Sharpness and robustness of a comparison's networks, at least one.
+        baseline: The method that is drawn in grey.
+
+    Raises:
+        ValueError: If there is no network.
+    """
+    if not record.networks:
+        raise ValueError("`record` must hold at least one network, got none.")
+    plan, settings = record.configuration, record.settings
+    return page(
+        "sharpness.html",
+        title=escape(f"Sharpness on {plan.data}, {plan.noise} noise"),
+        headline=_headline(record),
+        sharp_split=escape(settings.split),
+        robust_split=escape(record.robustness_split),
+        examples=settings.examples,
+        figures="".join(
+            f"<h3>{escape(measure)}</h3>" + figure_div(sharpness_figure(record, measure, baseline), f"measure-{number}")
+            for number, measure in enumerate(record.measures)
+        ),
+        kendall=_correlations(record, lambda row: (row.kendall, row.kendall_of_means)),
+        spearman=_correlations(record, lambda row: (row.spearman, row.spearman_of_means)),
+        what=_what(record),
+        methods=len({network.method for network in record.networks}),
+    )
+
+
+def _title(record: SharpnessRecord, measure: str, level: float) -> str:
+    row = next((r for r in record.correlations if (r.measure, r.level) == (measure, level)), None)
+    start = f"{escape(measure)} and accuracy at noise {level:g}"
+    if row is None:
+        return f"{start}: no correlation with an interval"
+    return (
+        f"{start}<br>Kendall {correlation(row.kendall)}, Spearman {correlation(row.spearman)} "
+        f"({record.confidence:.0%}, {row.methods} methods, {row.networks} networks)"
+    )
+
+
+def _scale(record: SharpnessRecord, measure: str) -> dict[str, Any]:
+    positive = all(network.measures[measure].mean > 0 for network in record.networks)
+    return {"type": "log", "dtick": "D2", "tickformat": ".1g"} if positive else {"type": "linear"}
+
+
+def _headline(record: SharpnessRecord) -> str:
+    noisy = [row for row in record.correlations if row.level]
+    if not noisy:
+        return "There are too few methods for a correlation with an interval: at least 6 are needed."
+    below = sum(row.kendall.high < 0 for row in noisy)
+    above = sum(row.kendall.low > 0 for row in noisy)
+    return (
+        f"Of {len(noisy)} Kendall correlations between a measure and the accuracy at a noise level, {below} have an "
+        f"interval below zero (sharper networks are less robust), {above} one above zero, and "
+        f"{len(noisy) - below - above} one that holds zero."
+    )
+
+
+def _correlations(record: SharpnessRecord, pick: Callable[[CorrelationRow], tuple[Interval, float]]) -> str:
+    levels = sorted({row.level for row in record.correlations})
+    found = {(row.measure, row.level): pick(row) for row in record.correlations}
+    lines = []
+    for measure in record.measures:
+        cells = (_cell(found.get((measure, level))) for level in levels)
+        lines.append(f"<tr><th scope='row'>{escape(measure)}</th>{''.join(cells)}</tr>")
+    return html_table(["Measure", *(f"{level:g}" for level in levels)], lines, "heat")
+
+
+def _cell(found: tuple[Interval, float] | None) -> str:
+    if found is None:
+        return "<td></td>"
+    estimate, of_means = found
+    sure = " class=best" if estimate.low > 0 or estimate.high < 0 else ""
+    detail = f"[{_signed(estimate.low)}, {_signed(estimate.high)}]<br>means {_signed(of_means)}"
+    return f"<td style='--shade:0'{sure}>{_signed(estimate.mean)}<small>{detail}</small></td>"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def _what(record: SharpnessRecord) -> str:
+    plan, settings = record.configuration, record.settings
+    facts: dict[str, Any] = {
+        "Networks": f"{len(record.networks)} of {plan.network} on {plan.data}, by {', '.join(plan.methods)}",
+        "Sharpness": f"on the {settings.split} split, {settings.examples} examples, in evaluation mode",
+        "Robustness": f"mean accuracy over {plan.trials} chips on the {record.robustness_split} split",
+        "Noise of the average rise": f"{settings.noise} {settings.level:g}, {settings.trials} chips",
+        "Balls": "; ".join(f"{name}: {_words(of_rule.items())}" for name, of_rule in settings.rules.items()),
+        "Steps": f"{settings.steps} for the worst case",
+    }
+    return html_table([], (html_row(item) for item in facts.items()), "facts")
+
+
+def _words(settings: Iterable[tuple[str, float | str]]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in settings)
