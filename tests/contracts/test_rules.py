@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
-from samson.optim import RULES, Part, Rule, ScalingRule, Workspace, ascent, climb, compiled_climb, scales
+from samson.optim import RULES, Part, Rule, ScalingRule, Workspace, climb, compiled_climb, scales
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 from tests.optim.reference import CASES, DECAY, LR, MOMENTUM, Case, Loop, Switching, apart
 
@@ -136,7 +136,7 @@ def test_a_norm_that_is_not_finite_gives_no_perturbation(
     case: Case, bad: float, dtype: torch.dtype, fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not fast:  # torch's fused kernel away, as on a device that has none
-        monkeypatch.setattr(ascent, "_fusable", lambda *_: False)
+        monkeypatch.setattr("samson.optim._ascent._fusable", lambda *_: False)
     weights = [torch.randn(3, 4).to(dtype).requires_grad_() for _ in range(2)]
     for value in (1.0, bad, 1.0):
         before = [w.detach().clone() for w in weights]
