@@ -12,11 +12,11 @@ from torch.optim import Optimizer
 
 from samson.optim import _reuse as reuse
 from samson.optim._ascent import Ascent
+from samson.optim._buffers import held_buffers
 from samson.optim._climber import Climber
 from samson.optim._directions import DIRECTIONS, remember_gradients, require_momentum
 from samson.optim._memory import Copies
 from samson.optim._modes import Modes
-from samson.optim._norm_statistics import frozen_statistics
 from samson.optim._sharding import local, reshard
 from samson.optim.rules import NoiseInjection, Rule, require_ascent
 
@@ -51,7 +51,9 @@ class SharpnessAware(Climber):
         base: The optimizer that makes the step.
         rule: An ascent rule (`SAM`, `ASAM`, `SAMSON`) or `NoiseInjection`.
         model: Needed only if `base` was not made from `param_groups(model)`: gives the parameters' names and the
-            norm statistics to hold still. It may be wrapped or compiled.
+            buffers to hold still. It may be wrapped or compiled.
+        hold: Which of the model's buffers keep the state that the first pass left, by a pattern for their names as in
+            `fnmatch`: running statistics, vectors of a spectral norm, codebooks, observers; by default all of them.
         ascent: Where the direction comes from: "gradient" (of a first pass), "previous" or "momentum".
         every: Perturb each k-th step, k ≥ 1.
         reuse: α ≥ 0 for the steps between.
@@ -91,6 +93,7 @@ class SharpnessAware(Climber):
         rule: Rule,
         *,
         model: nn.Module | None = None,
+        hold: str = "*",
         ascent: str = "gradient",
         every: int = 1,
         reuse: float = 0.0,
@@ -102,7 +105,7 @@ class SharpnessAware(Climber):
         if not isinstance(rule, Rule):
             raise TypeError(f"`rule` must be a rule such as SAMSON(rho=0.5), got {rule!r}.")
         self.modes = Modes(isinstance(rule, NoiseInjection), ascent, every, reuse, mix, own_ascent)
-        super().__init__(base, rule, model, measure=measure, compiled=compiled)
+        super().__init__(base, rule, model, hold=hold, measure=measure, compiled=compiled)
         if ascent == "momentum":
             require_momentum(base)
         if own_ascent and not hasattr(self.model, "no_sync"):
@@ -115,7 +118,7 @@ class SharpnessAware(Climber):
         return super().__getstate__() | {"modes": self.modes}
 
     def _start(self) -> None:
-        self._inside = self._perturbed_since_step = False
+        self._inside = self._perturbed_since_step = self._awaits_step = False
         self._copies = Copies()
         super()._start()
 
@@ -128,7 +131,7 @@ class SharpnessAware(Climber):
     @property
     def climbs(self) -> bool:
         """Whether the step at hand perturbs; False on the steps that `every` leaves plain."""
-        return self.modes.every == 1 or bool(self.base.param_groups[0][STEPS] % self.modes.every == 0)
+        return self.modes.every == 1 or bool(self.base.param_groups[0].get(STEPS, 0) % self.modes.every == 0)
 
     @property
     def needs_first_pass(self) -> bool:
@@ -151,11 +154,18 @@ class SharpnessAware(Climber):
         """
         if self._inside:
             raise RuntimeError("`step` was called inside `perturbed`. Leave the `with` block first.")
+        self._awaits_step = False
         self._refuse_scaled_gradients(closure)
         loss, counts = None, True
         if closure is None:
+            self._catch_up()
             counts = self._perturbed_since_step or not self._rates_are_zero()
             self._warn_if_plain()
+            if self._perturbed_since_step and not self._has_gradient():
+                raise RuntimeError(
+                    "No parameter has a gradient since `perturbed`. Run forward and `backward()` inside the block, and "
+                    "clear no gradient after it."
+                )
         else:
             self._refuse_what_cannot_work()
             loss = self._run(torch.enable_grad()(closure))
@@ -173,6 +183,11 @@ class SharpnessAware(Climber):
         self._perturbed_since_step = self._scaler_steps = False  # a trainer's clipping may have asked in the closure
         return loss
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients, through the base optimizer, and give up a step that they were for."""
+        self._awaits_step = False
+        super().zero_grad(set_to_none)
+
     def _run(self, closure: Callable[[], Any]) -> Any:
         """Both passes, or the one that the mode has; gives the loss to return."""
         clean = perturbed = None
@@ -182,10 +197,13 @@ class SharpnessAware(Climber):
         if self.climbs:
             with self.perturbed():
                 perturbed = closure()
-                if all(p.grad is None for group in self.base.param_groups for p in group["params"]):
+                if not self._has_gradient():
                     raise RuntimeError("The closure left no gradient in the perturbed pass. It must call `backward()`.")
             self._note_losses(clean, perturbed)
         return perturbed if clean is None else clean
+
+    def _has_gradient(self) -> bool:
+        return any(p.grad is not None for group in self.base.param_groups for p in group["params"])
 
     def _unsynchronised(self) -> AbstractContextManager[Any]:
         if not self.modes.own_ascent:
@@ -197,40 +215,48 @@ class SharpnessAware(Climber):
     def perturbed(self, model: nn.Module | None = None) -> Iterator[None]:
         """Perturb the weights inside the block, and put back the very same bits at its end.
 
-        On entering, the gradients of the first pass give the ascent direction and are cleared. Running statistics
-        of norm layers are the same after the block as before it. In a mode with one pass the block holds the only
-        backward pass, so gradients and statistics are left to it.
+        On entering, the gradients of the first pass give the ascent direction and are cleared. Buffers such as running
+        statistics (see `hold`) are the same after the block as before it. In a mode with one pass the block holds the
+        only backward pass, so gradients and statistics are left to it.
 
         Args:
-            model: The model whose norm statistics are held still; by default the one known from the groups.
+            model: The model whose buffers are held still, with that known from the groups.
 
         Raises:
-            RuntimeError: If no perturbed parameter has a gradient, one is sparse, the step at hand does not climb, or
-                blocks are nested.
+            RuntimeError: If no perturbed parameter has a gradient, one is sparse, the step at hand does not climb,
+                blocks are nested, or the gradients of one await their `step()`.
         """
         if self._inside:
             raise RuntimeError("`perturbed` is already active. Blocks cannot be nested.")
         if not self.climbs:
             raise RuntimeError("This step is not to be perturbed. Write `if optimizer.climbs:` before the block.")
+        if self._awaits_step and not self._scaler_steps:  # a scaler may have left the step out
+            raise RuntimeError(
+                "`perturbed` was entered again before `step()`, which would drop the gradients of the last block. "
+                "Repeat all micro-batches inside one block, then step; or give the step up with "
+                "`optimizer.zero_grad()`."
+            )
         self._refuse_what_cannot_work()
         model, rule = self.model if model is None else model, self.rule
         clean = self._clean_gradients()
         moved = self._injected(rule, model) if isinstance(rule, NoiseInjection) else self._climbed(rule, model)
-        with moved, frozen_statistics(self._known(model)) if self.needs_first_pass else nullcontext():
+        models = {id(m): m for m in (self.model, self._known(model))}
+        with moved, held_buffers(models.values(), self.hold) if self.needs_first_pass else nullcontext():
             self._inside = True
             try:
                 if self.needs_first_pass:
                     self.base.zero_grad()
                 yield
                 self._use_clean_gradients(clean)
-                self._perturbed_since_step = True
+                self._perturbed_since_step, self._awaits_step = True, self._has_gradient()
                 self._scaler_steps = self._groups_read = False  # a scaler has yet to unscale the new gradients
             finally:
                 self._inside = False
 
     @contextmanager
     def _climbed(self, rule: Rule, model: nn.Module | None) -> Iterator[None]:
-        parts = self._parts(require_ascent(rule), DIRECTIONS[self.modes.ascent](self.base))
+        ascent = self.modes.ascent
+        parts = self._parts(require_ascent(rule), DIRECTIONS[ascent](self.base), of_objective=ascent == "momentum")
         if not parts and not self.modes.one_pass:
             raise RuntimeError(
                 "No perturbed parameter has a gradient. Call `loss.backward()` before `perturbed`; a closure must call "
