@@ -29,13 +29,12 @@ def held_buffers(models: Iterable[nn.Module | None], pattern: str) -> Iterator[N
                 if buffer is not None and fnmatchcase(f"{path}.{name}".lstrip("."), pattern):
                     found[id(module), name] = module, name, buffer
     live = list(found.values())
-    saved = [(buffer.clone(), buffer._version) for _, _, buffer in live]
+    saved = [buffer.clone() for _, _, buffer in live]
     try:
         yield
     finally:
         with torch.no_grad():
-            for (module, name, buffer), (value, version) in zip(live, saved, strict=True):
+            for (module, name, buffer), value in zip(live, saved, strict=True):
                 if module._buffers.get(name) is not buffer:  # a layer may exchange it instead of writing into it
                     module._buffers[name] = buffer
-                if buffer._version != version:
-                    buffer.copy_(value)
+                buffer.copy_(value)

@@ -55,6 +55,8 @@ class Climber(OptimizerWrapper):
             found = linked_models(p for group in base.param_groups for p in group["params"])
             model = nn.ModuleList(found) if len(found) > 1 else next(iter(found), None)
         self.model = model
+        for group in base.param_groups:
+            self._forget_other_rule(group)  # one that wrapped this base before
         self._start()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,12 +81,11 @@ class Climber(OptimizerWrapper):
 
     def _read_groups(self) -> None:
         groups = self.base.param_groups
-        own = self.rule.group_settings() | {RULE: type(self.rule).__name__}
-        for group in groups:
-            self._keep_settings(group, own)
         self._plans: dict[int, tuple[AscentRule, Plan]] = {}
         self._read_parameters()
         check_policy(self.rule, [self._settings(group) for group in groups], self._names)
+        for group in groups:
+            self._keep_settings(group, self.rule.group_settings() | {RULE: type(self.rule).__name__})
         if any(
             p.dtype in (torch.float16, torch.bfloat16) for group in self._perturbed_groups() for p in group["params"]
         ):
@@ -110,16 +111,22 @@ class Climber(OptimizerWrapper):
 
     def _keep_settings(self, group: dict[str, Any], present: dict[str, Any]) -> None:
         """Give a group the settings that it lacks, or all where it holds those of another rule."""
-        mine, other = type(self.rule).__name__, group.get(RULE)
-        if other not in (None, mine):
+        if other := self._forget_other_rule(group):
             self._warn_once(
-                f"the loaded state is of {other}, whose settings mean something else: {mine} keeps its own, such as "
-                f"rho={present['rho']}."
+                f"the loaded state is of {other}, whose settings mean something else: {type(self.rule).__name__} keeps "
+                f"its own, such as rho={present['rho']}."
             )
-            for key in {RULE, *self.rule.group_settings(), *(f.name for f in fields(self.rule))} - {*self.defaults}:
-                group.pop(key, None)
         for key, value in present.items():
             group.setdefault(key, value)
+
+    def _forget_other_rule(self, group: dict[str, Any]) -> str | None:
+        """Take the settings of another rule out of a group; gives that rule's name."""
+        other: str | None = group.get(RULE)
+        if other in (None, type(self.rule).__name__):
+            return None
+        for key in {RULE, *self.rule.group_settings(), *(f.name for f in fields(self.rule))} - {*self.base.defaults}:
+            group.pop(key, None)
+        return other
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimizer; it may bring settings of the rule, and `perturb`.
@@ -193,13 +200,15 @@ class Climber(OptimizerWrapper):
                     kind = (scaled, weight.dtype, weight.device, split_over)
                     weights, directions = found.get(kind) or found.setdefault(kind, ([], []))
                     weights.append(weight)
-                    directions.append(local(along).to(torch.promote_types(weight.dtype, torch.float32)))
+                    directions.append(local(along))
             for kind, (weights, directions) in found.items():
                 space = self._workspaces.get((number, *kind))
                 if space is None or not space.fits(weights):
                     space = Workspace(weights, scaled=kind[0] and not self.compiled)
                     self._workspaces[number, *kind] = space
-                parts.append(Part(of_group, rho, kind[0], weights, directions, space, kind[3]))
+                wide = torch.promote_types(kind[1], torch.float32)
+                steps = [along if along.dtype == wide else along.to(wide) for along in directions]
+                parts.append(Part(of_group, rho, kind[0], weights, steps, space, kind[3]))
         alone = iter(exclusive([along for part in parts for along in part.directions]))
         for part in parts:
             part.directions = [next(alone) for _ in part.directions]

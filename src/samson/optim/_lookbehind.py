@@ -106,7 +106,8 @@ class Lookbehind(Climber):
         self._refuse_what_cannot_work()
         run = torch.enable_grad()(closure)
         loss = run()
-        parameters = [p for group in self.base.param_groups for p in group["params"]]
+        all_of_them = [p for group in self.base.param_groups for p in group["params"]]
+        parameters = [p for p in all_of_them if p.is_floating_point() or p.is_complex()]  # not what is quantised
         weights = [local(p) for p in parameters]
         slow = self._slow.take(weights)
         try:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from samson.optim import _reuse as reuse
 from samson.optim._ascent import Ascent
 from samson.optim._buffers import held_buffers
+from samson.optim._chip import chip_weights
 from samson.optim._climber import Climber
 from samson.optim._directions import DIRECTIONS, remember_gradients, require_momentum
 from samson.optim._memory import Copies
@@ -68,7 +69,8 @@ class SharpnessAware(Climber):
     Raises:
         TypeError: If `base` is no optimizer, or one that needs a closure itself.
         ValueError: If a setting is out of its range, if a rule that scales by name has no names or would scale no
-            tensor, or if the base optimizer has a `rho` of its own.
+            tensor, or if the base optimizer has a `rho` of its own; if `NoiseInjection` finds no weight that lies on a
+            chip, or one that a layer computes.
 
     Example:
         >>> from samson import SAMSON, param_groups
@@ -124,6 +126,13 @@ class SharpnessAware(Climber):
 
     def _read_groups(self) -> None:
         super()._read_groups()
+        if self.modes.injects:
+            perturbed = [p for group in self._perturbed_groups() for p in group["params"]]
+            if not chip_weights(perturbed, [self.model], "NoiseInjection"):
+                raise ValueError(
+                    f"`NoiseInjection` needs a weight that lies on a chip, got {len(perturbed)} parameters without "
+                    "one. Give it a model with linear, convolution or recurrent layers, or take another rule."
+                )
         if self.modes.every > 1:
             for group in self.base.param_groups:
                 group.setdefault(STEPS, 0)
@@ -180,7 +189,8 @@ class SharpnessAware(Climber):
             group[STEPS] += 1
         if self._sharded and self.model is not None:  # also after a step that does not climb
             reshard(self.model)
-        self._perturbed_since_step = self._scaler_steps = False  # a trainer's clipping may have asked in the closure
+        self._perturbed_since_step = self._awaits_step = False
+        self._scaler_steps = False  # a trainer's clipping may have asked in the closure
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -240,8 +250,8 @@ class SharpnessAware(Climber):
         model, rule = self.model if model is None else model, self.rule
         clean = self._clean_gradients()
         moved = self._injected(rule, model) if isinstance(rule, NoiseInjection) else self._climbed(rule, model)
-        models = {id(m): m for m in (self.model, self._known(model))}
-        with moved, held_buffers(models.values(), self.hold) if self.needs_first_pass else nullcontext():
+        models = dict.fromkeys((self.model, self._known(model)))
+        with moved, held_buffers(models, self.hold) if self.needs_first_pass else nullcontext():
             self._inside = True
             try:
                 if self.needs_first_pass:
@@ -275,8 +285,8 @@ class SharpnessAware(Climber):
 
     @contextmanager
     def _injected(self, rule: NoiseInjection, model: nn.Module | None) -> Iterator[None]:
-        groups = self._perturbed_groups()
-        shares = {p: rule.radius(group) for group in groups for p in group["params"] if rule.moves(p)}
+        radii = {p: rule.radius(group) for group in self._perturbed_groups() for p in group["params"]}
+        shares = {p: radii[p] for p in chip_weights(radii, dict.fromkeys((self.model, model)), "NoiseInjection")}
         self._copies.take([local(p) for p in shares])
         try:
             rule.displace(shares, step=self.base.param_groups[0]["injections"])
