@@ -188,16 +188,16 @@ def test_parameters_that_are_exchanged_or_added_in_the_list_are_perturbed() -> N
     group["params"][4] = model[4].weight
     closure()
     assert {"0.weight", "4.weight"} <= moved(optimizer, model)
-    model.extra = nn.Linear(5, 5, bias=False).double()
-    model[0].register_forward_pre_hook(lambda module, inputs: (model.extra(inputs[0]),))
-    group["params"].append(model.extra.weight)
+    model[3].extra = nn.Linear(5, 5, bias=False).double()
+    model[0].register_forward_pre_hook(lambda module, inputs: (model[3].extra(inputs[0]),))
+    group["params"].append(model[3].extra.weight)
     fresh = SharpnessAware(torch.optim.SGD(model.parameters(), lr=LR), SAMSON(rho=0.5), model=model)
     ends = []
     for one in (optimizer, fresh):
         closure_for(model, one, make_batch())()
-        before = model.extra.weight.detach().clone()
+        before = model[3].extra.weight.detach().clone()
         with one.perturbed():
-            ends.append((model.extra.weight - before).detach())
+            ends.append((model[3].extra.weight - before).detach())
     assert ends[0].abs().sum() > 0
     assert torch.allclose(*ends, rtol=1e-12)  # its name is known, so it is scaled
 
