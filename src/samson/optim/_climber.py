@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from samson.optim._ascent import Ascent, Climb, Part, climb
+from samson.optim._buffers import held_buffers
 from samson.optim._delegation import OptimizerWrapper
 from samson.optim._groups import check_policy, linked_models, names_by_parameter
 from samson.optim._memory import Workspace, exclusive
@@ -225,6 +227,15 @@ class Climber(OptimizerWrapper):
             plan = [(p, rule.scales_tensor(self._names.get(p, ""), p), process_groups(p)) for p in parameters]
             known = self._plans[number] = rule, plan
         return known[1]
+
+    def _held(self, model: nn.Module | None) -> AbstractContextManager[None]:
+        """A block in which the buffers of this model and of the known one are held still."""
+        if model is None:
+            self._warn_once(
+                "no model is known, so running statistics of norm layers also see the perturbed pass. Make the base "
+                f"optimizer with `samson.param_groups(model)`, or pass `model=` to {type(self).__name__}."
+            )
+        return held_buffers(dict.fromkeys((self.model, model)), self.hold)
 
     def _rates_are_zero(self) -> bool:
         """Distributed checkpointing makes the state by a step with learning rates of 0, which is none to count."""

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samson.optim._buffers import held_buffers
 from samson.optim._climber import Climber, gradient
 from samson.optim._memory import Copies
 from samson.optim._sharding import ProcessGroups, local, over_all, process_groups
@@ -133,7 +132,7 @@ class Lookbehind(Climber):
             if not parts:
                 raise RuntimeError("No perturbed parameter has a gradient: the closure must call `loss.backward()`.")
             self._ascend(parts, self.model)
-            with held_buffers([self.model], self.hold):
+            with self._held(self.model):
                 self.base.zero_grad()
                 loss = run()
             with torch.no_grad():

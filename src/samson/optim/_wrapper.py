@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 
 from samson.optim import _reuse as reuse
 from samson.optim._ascent import Ascent
-from samson.optim._buffers import held_buffers
 from samson.optim._chip import chip_weights
 from samson.optim._climber import Climber
 from samson.optim._directions import DIRECTIONS, remember_gradients, require_momentum
@@ -250,8 +249,7 @@ class SharpnessAware(Climber):
         model, rule = self.model if model is None else model, self.rule
         clean = self._clean_gradients()
         moved = self._injected(rule, model) if isinstance(rule, NoiseInjection) else self._climbed(rule, model)
-        models = dict.fromkeys((self.model, self._known(model)))
-        with moved, held_buffers(models, self.hold) if self.needs_first_pass else nullcontext():
+        with moved, self._held(model) if self.needs_first_pass else nullcontext():
             self._inside = True
             try:
                 if self.needs_first_pass:
@@ -318,14 +316,6 @@ class SharpnessAware(Climber):
                 if p in clean:
                     rest = clean[p].mul_(1 - self.modes.mix)
                     p.grad = rest if p.grad is None else p.grad.add_(rest)
-
-    def _known(self, model: nn.Module | None) -> nn.Module | None:
-        if model is None:
-            self._warn_once(
-                "no model is known, so running statistics of norm layers also see the perturbed pass. Make the base "
-                "optimizer with `samson.param_groups(model)`, or pass `model=` to SharpnessAware."
-            )
-        return model
 
     def _warn_if_plain(self) -> None:
         if not (self._perturbed_since_step or not self.climbs or self._rates_are_zero()):
