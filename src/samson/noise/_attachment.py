@@ -98,9 +98,15 @@ def operations_of(layers: Mapping[str, nn.Module], periphery: Periphery) -> dict
 
 @contextmanager
 def attached(
-    layers: dict[str, nn.Module], periphery: Periphery, generators: dict[str, Generator], counts: Counter[str]
+    layers: dict[str, nn.Module],
+    periphery: Periphery,
+    columns: Mapping[str, Tensor],
+    generators: dict[str, Generator],
+    counts: Counter[str],
 ) -> Iterator[None]:
     """Let layers compute as a periphery does until the block ends, and count how often each is reached.
+
+    What the columns of each layer stand for and its generator come by the layer's name.
 
     Raises:
         RuntimeError: At the end of the block, if a layer was never reached.
@@ -112,7 +118,7 @@ def attached(
         counts[name] += 1
         inputs, weight, bias = _layer_input(args, keywords), cast("Tensor", layer.weight), layer.bias
         with exactly(inputs.device):
-            result = periphery(operations[name], inputs, weight, generators[name])
+            result = periphery(operations[name], inputs, weight, generators[name], columns[name])
         if bias is not None:
             result = result + cast("Tensor", bias).view(-1, *(1,) * len(operations[name].kernel))
         return result.to(output.dtype)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from samson._checks import require, require_non_negative
-from samson.noise._attachment import attached, hooked_layers, require_names
+from samson.noise._attachment import attached, hooked_layers, operations_of, require_names
 from samson.noise._base import State, WeightNoise, program_weight, read_weight
 from samson.noise._periphery import Periphery
 from samson.noise._places import Place
@@ -55,9 +55,14 @@ class Chip:
         self.model, self.noise, self.seed, self.trial = model, noise, seed, trial
         self.tensors, self.states, self.readings = list(tensors), dict(states), readings
         self.periphery, self.reached = periphery, Counter[str]()
-        self._layers = {} if periphery is None else hooked_layers(model, tensors)
+        self._layers: dict[str, nn.Module] = {}
+        self._columns: dict[str, Tensor] = {}
         if periphery is not None:
+            self._layers = hooked_layers(model, tensors)
             require_names(model, self._layers, periphery)
+            weights = {module: t.weight for t in tensors for module in t.place.modules}
+            for name, operation in operations_of(self._layers, periphery).items():
+                self._columns[name] = periphery.columns(operation, weights[self._layers[name]])
 
     @contextmanager
     def at(self, time_s: float | None = None, *, reading: int | None = None) -> Iterator[nn.Module]:
@@ -89,7 +94,8 @@ class Chip:
         require(reading is None or reading >= 0, "reading", "be ≥ 0, or None to count", reading)
         require_free(self.tensors)
         number = self.readings if reading is None else reading
-        values = self.read(time_s, number)
+        values, factors = self._read(time_s, number)
+        columns = self._scales(factors)
         if reading is None:
             self.readings += 1
         modules = [module for place in values for module in place.modules]
@@ -101,31 +107,47 @@ class Chip:
                 stack.enter_context(place.holding(value))
             torch.clear_autocast_cache()
             if self.periphery is not None:
-                stack.enter_context(self._surrounded(self.periphery, number))
+                stack.enter_context(self._surrounded(self.periphery, columns, number))
             yield self.model
 
-    def _surrounded(self, periphery: Periphery, reading: int) -> AbstractContextManager[None]:
+    def _surrounded(
+        self, periphery: Periphery, columns: Mapping[str, Tensor], reading: int
+    ) -> AbstractContextManager[None]:
         self.reached.clear()
         generators = {
             name: self._generator("periphery", reading, name, device=cast("Tensor", layer.weight).device)
             for name, layer in self._layers.items()
         }
-        return attached(self._layers, periphery, generators, self.reached)
+        return attached(self._layers, periphery, columns, generators, self.reached)
+
+    def _scales(self, factors: Mapping[nn.Module, Tensor]) -> dict[str, Tensor]:
+        """What the columns of each layer stand for: as programmed, times the drift compensation."""
+        if self.periphery is None:
+            return {}
+        columns = dict(self._columns)
+        for name, operation in operations_of(self._layers, self.periphery).items():
+            if (factor := factors.get(self._layers[name])) is not None:
+                columns[name] = columns[name] * self.periphery.factors(operation, factor)
+        return columns
 
     @torch.no_grad()
-    def read(self, time_s: float | None, reading: int) -> dict[Place, Tensor]:
-        """Every weight as the chip reads it, by its place; nothing is written (see `at`)."""
+    def _read(self, time_s: float | None, reading: int) -> tuple[dict[Place, Tensor], dict[nn.Module, Tensor]]:
+        """Every weight as the chip reads it, by its place, and the drift compensation in it, by layer."""
         values: dict[Place, Tensor] = {}
+        factors: dict[nn.Module, Tensor] = {}
         for t in self.tensors:
             state = self.states[t.name]
             device = next(iter(state.values())).device
             generator = self._generator("read", reading, t.name, device=device)
-            value = t.stored(read_weight(self.noise, state, time_s, generator))
+            weight, factor = read_weight(self.noise, state, time_s, generator)
+            if factor is not None:
+                factors.update(dict.fromkeys(t.place.modules, factor.expand(weight.shape)))
+            value = t.stored(weight)
             if t.matrix.rows is None:
                 values[t.place] = value
             else:
                 values.setdefault(t.place, t.place.weight.clone())[t.matrix.rows] = value
-        return values
+        return values, factors
 
     def _generator(self, *path: str | int, device: torch.device) -> torch.Generator:
         return generator_for(self.seed, self.trial, *path, device=device)
