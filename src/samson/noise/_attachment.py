@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 
 from samson._batches import Batch, Examples, batches_of, evaluation_mode
 from samson._names import suggestion
+from samson.noise._forward import computes_as_torch
 from samson.noise._operations import Operation, operation_of
 from samson.noise._periphery import Periphery
 from samson.noise._random import exactly
@@ -45,7 +46,7 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
                     f"{' of attention' if id(module) in projections else ''}, which hooks do not reach. Leave it out "
                     "with `select`, or build it from nn.Linear layers."
                 )
-            if not _computes_as_torch(module):
+            if not computes_as_torch(module):
                 raise ValueError(
                     f"`periphery` must go on layers that compute as torch's do, but `{name}`, a "
                     f"{type(module).__name__}, has a `forward` of its own, which would be lost. Leave it out with "
@@ -53,14 +54,6 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
                 )
             layers[name] = module
     return layers
-
-
-def _computes_as_torch(layer: nn.Module) -> bool:
-    """Whether a layer's output is that of torch's own class, which the periphery computes anew."""
-    base = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("torch.nn.modules"))
-    methods = ("forward", "_conv_forward")
-    same = all(getattr(type(layer), name, None) is getattr(base, name, None) for name in methods)
-    return same and not any(name in vars(layer) for name in methods)
 
 
 def require_names(model: nn.Module, layers: Iterable[str], periphery: Periphery) -> None:
@@ -163,3 +156,12 @@ def watch(
 def _layer_input(args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> Tensor:
     """The input of a layer with one input, however it was called."""
     return args[0] if args else keywords["input"]
+
+
+def require_numbers(name: str, inputs: Tensor) -> None:
+    """Refuse what a layer sees of a batch if it is not finite, which one number is enough for."""
+    if not inputs.isfinite().all():
+        raise ValueError(
+            f"`batches` must give every layer finite numbers, but `{name}` had NaN or infinity. Clean the data, or "
+            "look where the model makes them."
+        )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from samson._batches import Examples
-from samson.noise._attachment import watch
+from samson.noise._attachment import require_numbers, watch
 from samson.noise._random import working_dtype
 from samson.noise._selection import plain_name
 
@@ -52,7 +52,7 @@ def reestimated_norms(model: nn.Module, batches: Examples) -> Iterator[float]:
 
     Raises:
         ValueError: If the model has no batch-norm layer with running statistics, there are no batches or they reach
-            none of the layers, or a layer has fewer than 2 values a channel in a batch.
+            none of the layers, or a layer has fewer than 2 values a channel in a batch, or one that is not finite.
 
     Example:
         >>> from samson.noise import PCM, deploy
@@ -123,6 +123,7 @@ def _reestimate(model: nn.Module, layers: dict[str, _BatchNorm], batches: Exampl
     pooled: dict[str, Moments] = {}
 
     def normalise(name: str, inputs: Tensor) -> None:
+        require_numbers(name, inputs)
         own = moments(inputs)
         if own.count < 2:
             raise ValueError(
