@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from samson._batches import Batch, Examples, batches_of, evaluation_mode
+from samson._interrupts import uninterrupted
 from samson._names import suggestion
 from samson.noise._forward import computes_as_torch
 from samson.noise._operations import Operation, operation_of
@@ -138,19 +139,21 @@ def watch(
     The model runs on its device, in evaluation mode and without gradients. Modes and the CPU's random state come back.
     """
     device = next(chain(model.parameters(), model.buffers())).device
+    with evaluation_mode(model), _looking(layers, look), torch.random.fork_rng(devices=[]):  # DataLoaders draw seeds
+        for raw in batches_of(data):
+            batch = Batch.of(raw).to(device)
+            model(*batch.inputs, **batch.keywords)
 
+
+@uninterrupted
+def _looking(layers: Mapping[str, nn.Module], look: Callable[[str, Tensor], None]) -> Iterator[None]:
     def before(name: str, _: nn.Module, args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> None:
         look(name, _layer_input(args, keywords))
 
     with ExitStack() as stack:
-        stack.enter_context(evaluation_mode(model))
-        stack.enter_context(torch.random.fork_rng(devices=[]))  # a DataLoader draws its seed
         for name, layer in layers.items():
-            hook = partial(before, name)
-            stack.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
-        for raw in batches_of(data):
-            batch = Batch.of(raw).to(device)
-            model(*batch.inputs, **batch.keywords)
+            stack.enter_context(layer.register_forward_pre_hook(partial(before, name), with_kwargs=True))
+        yield
 
 
 def _layer_input(args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from samson._batches import Examples
+from samson._interrupts import interruptible, uninterrupted
 from samson.noise._attachment import require_numbers, watch
 from samson.noise._random import working_dtype
 from samson.noise._selection import plain_name
 
 
-@contextmanager
+@uninterrupted
 def reestimated_norms(model: nn.Module, batches: Examples) -> Iterator[float]:
     """Let batch-norm layers normalise by the statistics of the chip that the model lies on, until the block ends.
 
@@ -118,6 +118,7 @@ def _tracking(model: nn.Module) -> dict[str, _BatchNorm]:
     return found
 
 
+@interruptible
 def _reestimate(model: nn.Module, layers: dict[str, _BatchNorm], batches: Examples) -> float:
     """Run the pass and write the pooled statistics; the seconds that it took."""
     pooled: dict[str, Moments] = {}
