@@ -111,7 +111,7 @@ def broken_by_interrupts(make: Callable[[nn.Module], AbstractContextManager[Any]
         same = equal(snapshot(model), before) and modes == [module.training for module in model.modules()]
         same = same and objects == [id(value) for value in model.state_dict(keep_vars=True).values()]
         same = same and not any(m._forward_hooks or m._forward_pre_hooks for m in model if m is not model[3])
-        same = same and error is not None and signal.getsignal(signal.SIGINT) is handler
+        same = same and torch.is_grad_enabled() and error is not None and signal.getsignal(signal.SIGINT) is handler
         try:
             with at(model):
                 pass

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from samson._batches import Batch, Examples, batches_of, evaluation_mode
-from samson._interrupts import uninterrupted
+from samson._interrupts import interruptible, uninterrupted
 from samson._names import suggestion
 from samson.noise._forward import computes_as_torch
 from samson.noise._operations import Operation, operation_of
@@ -140,9 +140,14 @@ def watch(
     """
     device = next(chain(model.parameters(), model.buffers())).device
     with evaluation_mode(model), _looking(layers, look), torch.random.fork_rng(devices=[]):  # DataLoaders draw seeds
-        for raw in batches_of(data):
-            batch = Batch.of(raw).to(device)
-            model(*batch.inputs, **batch.keywords)
+        _run(model, data, device)
+
+
+@interruptible
+def _run(model: nn.Module, data: Examples, device: torch.device) -> None:
+    for raw in batches_of(data):
+        batch = Batch.of(raw).to(device)
+        model(*batch.inputs, **batch.keywords)
 
 
 @uninterrupted

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from samson._batches import Examples
-from samson._interrupts import interruptible, uninterrupted
+from samson._interrupts import uninterrupted
 from samson.noise._attachment import require_numbers, watch
 from samson.noise._random import working_dtype
 from samson.noise._selection import plain_name
@@ -118,7 +118,6 @@ def _tracking(model: nn.Module) -> dict[str, _BatchNorm]:
     return found
 
 
-@interruptible
 def _reestimate(model: nn.Module, layers: dict[str, _BatchNorm], batches: Examples) -> float:
     """Run the pass and write the pooled statistics; the seconds that it took."""
     pooled: dict[str, Moments] = {}

@@ -99,7 +99,8 @@ class Chip:
         with ExitStack() as stack:
             stack.enter_context(_occupied(self.tensors))
             number = self.readings if reading is None else reading
-            values, factors = self._read(time_s, number)
+            with torch.no_grad():
+                values, factors = self._read(time_s, number)
             columns = self._scales(factors)
             if reading is None:
                 self.readings += 1
@@ -136,19 +137,18 @@ class Chip:
         """Every weight as the chip reads it, by its place, and the drift compensation in it, by layer."""
         values: dict[Place, Tensor] = {}
         factors: dict[nn.Module, Tensor] = {}
-        with torch.no_grad():
-            for t in self.tensors:
-                state = self.states[t.name]
-                device = next(iter(state.values())).device
-                generator = self._generator("read", reading, t.name, device=device)
-                weight, factor = read_weight(self.noise, state, time_s, generator)
-                if factor is not None:
-                    factors.update(dict.fromkeys(t.place.modules, factor.expand(weight.shape)))
-                value = t.stored(weight)
-                if t.matrix.rows is None:
-                    values[t.place] = value
-                else:
-                    values.setdefault(t.place, t.place.weight.clone())[t.matrix.rows] = value
+        for t in self.tensors:
+            state = self.states[t.name]
+            device = next(iter(state.values())).device
+            generator = self._generator("read", reading, t.name, device=device)
+            weight, factor = read_weight(self.noise, state, time_s, generator)
+            if factor is not None:
+                factors.update(dict.fromkeys(t.place.modules, factor.expand(weight.shape)))
+            value = t.stored(weight)
+            if t.matrix.rows is None:
+                values[t.place] = value
+            else:
+                values.setdefault(t.place, t.place.weight.clone())[t.matrix.rows] = value
         return values, factors
 
     def _generator(self, *path: str | int, device: torch.device) -> torch.Generator:
