@@ -29,9 +29,10 @@ from torch import Tensor, nn
 
 from benchmarks.compensation_page import write_page
 from benchmarks.search_digits import BATCH_SIZE, EPOCHS, NETWORK
-from samson.evaluation import accuracy, mean_interval
+from samson.evaluation import accuracy
 from samson.experiments import DATA, Plan, Splits, build_network, environment, one_thread, parse_methods, train
 from samson.noise import PCM, STANDARD_HWA, Moments, Periphery, calibrate, deploy, moments, reestimated_norms
+from samson.statistics import mean_interval
 
 RECORD = Path(__file__).parent / "records" / "compensation.json"
 SEEDS, CHIP_SEED, CHIPS = (0, 1, 2), 0, 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
@@ -11,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, Dataset
+
+from samson._interrupts import uninterrupted
 
 BATCH_SIZE = 256
 TARGET_KEYS = ("labels", "label", "targets", "target")
@@ -132,12 +133,12 @@ def is_pair(data: object) -> TypeGuard[tuple[Tensor, Tensor]]:
     return isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
 
 
-@contextmanager
+@uninterrupted
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside the block; each module gets its own mode back."""
     training = [module for module in model.modules() if module.training]
-    model.eval()
     try:
+        model.eval()
         yield
     finally:
         for module in training:

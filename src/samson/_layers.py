@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -18,13 +19,13 @@ class LayerWeight:
     Args:
         attribute: Name of the layer's attribute that holds it.
         part: Its name within the attribute, where several matrices are packed into one; else empty.
-        rows: Its rows within the attribute; None for all.
+        rows: Its rows within the attribute, or the number of an expert along the first axis; None for all.
         groups: Where inputs lie along the first axis, the number of groups of channels; else 0.
     """
 
     attribute: str
     part: str = ""
-    rows: slice | None = None
+    rows: slice | int | None = None
     groups: int = 0
 
     @property
@@ -37,7 +38,9 @@ def weights_of(layer: nn.Module) -> list[LayerWeight]:
     """List a layer's own weight matrices, without those of its children; empty for an unknown type.
 
     The gates of a recurrent layer are one matrix, as they read the same inputs. Queries, keys and values are three,
-    also where torch packs them into one parameter. Biases are no matrices.
+    also where torch packs them into one parameter. Experts are parameters with three axes of a layer that says how many
+    it has (`num_experts`), the outputs of each before its inputs, or behind them if `is_transposed`: one matrix each.
+    Biases are no matrices.
     """
     match layer:
         case nn.MultiheadAttention(_qkv_same_embed_dim=True, embed_dim=n):
@@ -57,7 +60,7 @@ def weights_of(layer: nn.Module) -> list[LayerWeight]:
         case _ if _is_conv1d_of_transformers(layer):
             found = [LayerWeight("weight", groups=1)]
         case _:
-            found = []
+            found = _experts_of(layer)
     return found
 
 
@@ -65,6 +68,17 @@ def unknown_weights_of(layer: nn.Module) -> list[LayerWeight]:
     """What may be a weight matrix in a layer of an unknown type: its own parameters with two or more axes."""
     found = layer._parameters.items()
     return [LayerWeight(name) for name, p in found if p is not None and not nn.parameter.is_lazy(p) and p.ndim >= 2]
+
+
+def _experts_of(layer: nn.Module) -> list[LayerWeight]:
+    count = getattr(layer, "num_experts", None)
+    packed = [name for name, p in layer._parameters.items() if _has_axes(p, 3) and p.shape[0] == count]
+    groups = int(bool(getattr(layer, "is_transposed", False)))
+    return [LayerWeight(name, str(i), i, groups) for name in packed for i in range(int(count or 0))]
+
+
+def _has_axes(parameter: nn.Parameter | None, number: int) -> TypeGuard[nn.Parameter]:
+    return parameter is not None and not nn.parameter.is_lazy(parameter) and parameter.ndim == number
 
 
 def _is_conv1d_of_transformers(layer: nn.Module) -> bool:

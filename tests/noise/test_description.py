@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from samson.noise import Gaussian, TensorDescription, deploy, describe
+from samson.noise import Coverage, Gaussian, TensorDescription, coverage, deploy, describe
 from tests.conftest import snapshot
 from tests.noise.test_selection import DEFAULT, Everything
 
@@ -88,3 +88,17 @@ def test_tiles() -> None:
     assert all(row.tiles is None for row in describe(model, Gaussian(0.1)))
     with pytest.raises(ValueError, match="`tile_inputs` must be ≥ 1, or None for the noise's own, got 0"):
         describe(model, tile_inputs=0)
+
+
+def test_coverage_counts_weights_in_matrices() -> None:
+    model = nn.Sequential(nn.Embedding(10, 3), nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 10))
+    assert coverage(model) == Coverage(12 + 40, 30 + 12 + 40)
+    assert coverage(model, "1") == Coverage(12, 82)
+    assert coverage(model, "1").share == pytest.approx(12 / 82)
+    parametrizations.weight_norm(model[1])
+    prune.l1_unstructured(model[3], "weight", 0.5)
+    assert coverage(model) == Coverage(52, 82)
+    shared = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Embedding(3, 3))
+    shared[1].weight = shared[0].weight
+    assert coverage(shared) == Coverage(9, 18)
+    assert coverage(nn.MultiheadAttention(4, 2)) == Coverage(64, 64)

@@ -12,7 +12,7 @@ from samson.noise._cmo import CMO, FALCONE, CMOConstants
 from samson.noise._compose import Compose
 from samson.noise._conductance import Mapping
 from samson.noise._curves import InversePower, Logarithmic, logarithm, polynomial
-from samson.noise._description import TensorDescription, describe
+from samson.noise._description import Coverage, TensorDescription, coverage, describe
 from samson.noise._device import DeviceNoise
 from samson.noise._faults import DeadLines, StuckDevices
 from samson.noise._gaussian import Gaussian
@@ -43,6 +43,7 @@ __all__ = [
     "ChipModel",
     "ChipTensor",
     "Compose",
+    "Coverage",
     "CustomPCM",
     "DeadLines",
     "DeviceNoise",
@@ -69,6 +70,7 @@ __all__ = [
     "bit_error_rate",
     "calibrate",
     "calibrate_adc",
+    "coverage",
     "deploy",
     "describe",
     "generator_for",

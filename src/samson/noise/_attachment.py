@@ -13,7 +13,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from samson._batches import Batch, Examples, batches_of, evaluation_mode
+from samson._interrupts import interruptible, uninterrupted
 from samson._names import suggestion
+from samson.noise._forward import computes_as_torch
 from samson.noise._operations import Operation, operation_of
 from samson.noise._periphery import Periphery
 from samson.noise._random import exactly
@@ -45,7 +47,7 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
                     f"{' of attention' if id(module) in projections else ''}, which hooks do not reach. Leave it out "
                     "with `select`, or build it from nn.Linear layers."
                 )
-            if not _computes_as_torch(module):
+            if not computes_as_torch(module):
                 raise ValueError(
                     f"`periphery` must go on layers that compute as torch's do, but `{name}`, a "
                     f"{type(module).__name__}, has a `forward` of its own, which would be lost. Leave it out with "
@@ -53,14 +55,6 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
                 )
             layers[name] = module
     return layers
-
-
-def _computes_as_torch(layer: nn.Module) -> bool:
-    """Whether a layer's output is that of torch's own class, which the periphery computes anew."""
-    base = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("torch.nn.modules"))
-    methods = ("forward", "_conv_forward")
-    same = all(getattr(type(layer), name, None) is getattr(base, name, None) for name in methods)
-    return same and not any(name in vars(layer) for name in methods)
 
 
 def require_names(model: nn.Module, layers: Iterable[str], periphery: Periphery) -> None:
@@ -98,9 +92,15 @@ def operations_of(layers: Mapping[str, nn.Module], periphery: Periphery) -> dict
 
 @contextmanager
 def attached(
-    layers: dict[str, nn.Module], periphery: Periphery, generators: dict[str, Generator], counts: Counter[str]
+    layers: dict[str, nn.Module],
+    periphery: Periphery,
+    columns: Mapping[str, Tensor],
+    generators: dict[str, Generator],
+    counts: Counter[str],
 ) -> Iterator[None]:
     """Let layers compute as a periphery does until the block ends, and count how often each is reached.
+
+    What the columns of each layer stand for and its generator come by the layer's name.
 
     Raises:
         RuntimeError: At the end of the block, if a layer was never reached.
@@ -112,7 +112,7 @@ def attached(
         counts[name] += 1
         inputs, weight, bias = _layer_input(args, keywords), cast("Tensor", layer.weight), layer.bias
         with exactly(inputs.device):
-            result = periphery(operations[name], inputs, weight, generators[name])
+            result = periphery(operations[name], inputs, weight, generators[name], columns[name])
         if bias is not None:
             result = result + cast("Tensor", bias).view(-1, *(1,) * len(operations[name].kernel))
         return result.to(output.dtype)
@@ -139,21 +139,37 @@ def watch(
     The model runs on its device, in evaluation mode and without gradients. Modes and the CPU's random state come back.
     """
     device = next(chain(model.parameters(), model.buffers())).device
+    with evaluation_mode(model), _looking(layers, look), torch.random.fork_rng(devices=[]):  # DataLoaders draw seeds
+        _run(model, data, device)
 
+
+@interruptible
+def _run(model: nn.Module, data: Examples, device: torch.device) -> None:
+    for raw in batches_of(data):
+        batch = Batch.of(raw).to(device)
+        model(*batch.inputs, **batch.keywords)
+
+
+@uninterrupted
+def _looking(layers: Mapping[str, nn.Module], look: Callable[[str, Tensor], None]) -> Iterator[None]:
     def before(name: str, _: nn.Module, args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> None:
         look(name, _layer_input(args, keywords))
 
     with ExitStack() as stack:
-        stack.enter_context(evaluation_mode(model))
-        stack.enter_context(torch.random.fork_rng(devices=[]))  # a DataLoader draws its seed
         for name, layer in layers.items():
-            hook = partial(before, name)
-            stack.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
-        for raw in batches_of(data):
-            batch = Batch.of(raw).to(device)
-            model(*batch.inputs, **batch.keywords)
+            stack.enter_context(layer.register_forward_pre_hook(partial(before, name), with_kwargs=True))
+        yield
 
 
 def _layer_input(args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> Tensor:
     """The input of a layer with one input, however it was called."""
     return args[0] if args else keywords["input"]
+
+
+def require_numbers(name: str, inputs: Tensor) -> None:
+    """Refuse what a layer sees of a batch if it is not finite, which one number is enough for."""
+    if not inputs.isfinite().all():
+        raise ValueError(
+            f"`batches` must give every layer finite numbers, but `{name}` had NaN or infinity. Clean the data, or "
+            "look where the model makes them."
+        )

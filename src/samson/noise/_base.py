@@ -55,6 +55,15 @@ class WeightNoise(ABC):
             The noisy weight, of the shape and dtype that `program` was given.
         """
 
+    def reading(self, state: State, time_s: float | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
+        """Read the weight, and say by what the chip multiplies its outputs digitally.
+
+        Returns:
+            The weight of `read`, and the factor that is part of it (drift compensation), in a shape that broadcasts
+            with it; None for none. Noise of outputs and steps of converters grow with the factor.
+        """
+        return self.read(state, time_s, generator), None
+
     def program_chip(self, generator: Generator) -> State:
         """Draw what all tensors of one chip share, once in the chip's life.
 
@@ -67,7 +76,7 @@ class WeightNoise(ABC):
 
     def __call__(self, weight: Tensor, generator: Generator) -> Tensor:
         """Program and read at once: a noisy copy of the weight, of its dtype."""
-        return read_weight(self, program_weight(self, weight, generator), None, generator)
+        return read_weight(self, program_weight(self, weight, generator), None, generator)[0]
 
 
 class FixedNoise(WeightNoise):
@@ -114,9 +123,12 @@ def program_weight(noise: WeightNoise, weight: Tensor, generator: Generator, sha
     return {**state, "dtype": weight.new_empty(0)}
 
 
-def read_weight(noise: WeightNoise, state: State, time_s: float | None, generator: Generator) -> Tensor:
-    """Read a weight in its own dtype from a state of `program_weight`."""
+def read_weight(
+    noise: WeightNoise, state: State, time_s: float | None, generator: Generator
+) -> tuple[Tensor, Tensor | None]:
+    """Read a weight in its own dtype from a state of `program_weight`, and the factor in it (see `reading`)."""
     if "dtype" not in state:
-        return state["weight"]
+        return state["weight"], None
     with exactly(generator.device):
-        return noise.read(state, time_s, generator).to(state["dtype"].dtype)
+        weight, factor = noise.reading(state, time_s, generator)
+        return weight.to(state["dtype"].dtype), factor

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from samson._batches import Examples
-from samson.noise._attachment import watch
+from samson._interrupts import uninterrupted
+from samson.noise._attachment import require_numbers, watch
 from samson.noise._random import working_dtype
 from samson.noise._selection import plain_name
 
 
-@contextmanager
+@uninterrupted
 def reestimated_norms(model: nn.Module, batches: Examples) -> Iterator[float]:
     """Let batch-norm layers normalise by the statistics of the chip that the model lies on, until the block ends.
 
@@ -52,7 +52,7 @@ def reestimated_norms(model: nn.Module, batches: Examples) -> Iterator[float]:
 
     Raises:
         ValueError: If the model has no batch-norm layer with running statistics, there are no batches or they reach
-            none of the layers, or a layer has fewer than 2 values a channel in a batch.
+            none of the layers, or a layer has fewer than 2 values a channel in a batch, or one that is not finite.
 
     Example:
         >>> from samson.noise import PCM, deploy
@@ -123,6 +123,7 @@ def _reestimate(model: nn.Module, layers: dict[str, _BatchNorm], batches: Exampl
     pooled: dict[str, Moments] = {}
 
     def normalise(name: str, inputs: Tensor) -> None:
+        require_numbers(name, inputs)
         own = moments(inputs)
         if own.count < 2:
             raise ValueError(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from samson._batches import Examples
 from samson._checks import require
-from samson.noise._attachment import hooked_layers, operations_of, require_names, watch
+from samson.noise._attachment import hooked_layers, operations_of, require_names, require_numbers, watch
 from samson.noise._periphery import Periphery
 from samson.noise._random import generator_for, working_dtype
 from samson.noise._selection import Select, on_chip
@@ -33,7 +33,8 @@ def calibrate(model: nn.Module, batches: Examples, select: Select = None, *, qua
         The range by the name of the layer; 1 where all inputs are zero.
 
     Raises:
-        ValueError: If `quantile` is out of range, there are no batches, or a layer cannot be reached.
+        ValueError: If `quantile` is out of range, there are no batches, a layer cannot be reached, or its inputs are
+            not finite.
 
     Example:
         >>> import torch
@@ -72,8 +73,8 @@ def calibrate_adc(
         The bound by the name of the layer; 1 where all outputs are zero.
 
     Raises:
-        ValueError: If `quantile` is out of range, there are no batches, a layer cannot be reached, or `input_ranges`
-            are for other layers.
+        ValueError: If `quantile` is out of range, there are no batches, a layer cannot be reached or has inputs that
+            are not finite, or `input_ranges` are for other layers.
 
     Example:
         >>> import torch
@@ -112,6 +113,7 @@ def _largest(
     def look(name: str, inputs: Tensor) -> None:
         sizes = values(name, inputs).abs().flatten()
         if sizes.numel():
+            require_numbers(name, sizes)
             rank = max(1, round(quantile * sizes.numel()))
             quantile_of_batch = sizes.to(working_dtype(sizes)).kthvalue(rank).values
             largest[name] = max(largest.get(name, 0.0), float(quantile_of_batch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from samson._checks import require, require_non_negative
-from samson.noise._attachment import attached, hooked_layers, require_names
+from samson._interrupts import interruptible, uninterrupted
+from samson.noise._attachment import attached, hooked_layers, operations_of, require_names
 from samson.noise._base import State, WeightNoise, program_weight, read_weight
 from samson.noise._periphery import Periphery
 from samson.noise._places import Place
@@ -22,6 +24,8 @@ from samson.noise._selection import ChipTensor, Select, on_chip
 
 _OCCUPIED: WeakSet[nn.Module] = WeakSet()
 """Layers that lie on a chip just now."""
+LOCK = threading.RLock()
+"""Held while layers are looked at to be programmed, and while `_OCCUPIED` changes: for one thread at a time."""
 
 
 class Chip:
@@ -55,11 +59,16 @@ class Chip:
         self.model, self.noise, self.seed, self.trial = model, noise, seed, trial
         self.tensors, self.states, self.readings = list(tensors), dict(states), readings
         self.periphery, self.reached = periphery, Counter[str]()
-        self._layers = {} if periphery is None else hooked_layers(model, tensors)
+        self._layers: dict[str, nn.Module] = {}
+        self._columns: dict[str, Tensor] = {}
         if periphery is not None:
+            self._layers = hooked_layers(model, tensors)
             require_names(model, self._layers, periphery)
+            weights = {module: t.weight for t in tensors for module in t.place.modules}
+            for name, operation in operations_of(self._layers, periphery).items():
+                self._columns[name] = periphery.columns(operation, weights[self._layers[name]])
 
-    @contextmanager
+    @uninterrupted
     def at(self, time_s: float | None = None, *, reading: int | None = None) -> Iterator[nn.Module]:
         """Run the model as this chip reads at a time.
 
@@ -87,48 +96,77 @@ class Chip:
         if time_s is not None:
             require_non_negative(time_s=time_s)
         require(reading is None or reading >= 0, "reading", "be ≥ 0, or None to count", reading)
-        require_free(self.tensors)
-        number = self.readings if reading is None else reading
-        values = self.read(time_s, number)
-        if reading is None:
-            self.readings += 1
-        modules = [module for place in values for module in place.modules]
         with ExitStack() as stack:
-            stack.callback(_OCCUPIED.difference_update, modules)
-            _OCCUPIED.update(modules)
+            stack.enter_context(_occupied(self.tensors))
+            number = self.readings if reading is None else reading
+            with torch.no_grad():
+                values, factors = self._read(time_s, number)
+            columns = self._scales(factors)
+            if reading is None:
+                self.readings += 1
             stack.callback(torch.clear_autocast_cache)  # it keeps casts of weights, and would go on with those
             for place, value in values.items():
                 stack.enter_context(place.holding(value))
             torch.clear_autocast_cache()
             if self.periphery is not None:
-                stack.enter_context(self._surrounded(self.periphery, number))
+                stack.enter_context(self._surrounded(self.periphery, columns, number))
             yield self.model
 
-    def _surrounded(self, periphery: Periphery, reading: int) -> AbstractContextManager[None]:
+    def _surrounded(
+        self, periphery: Periphery, columns: Mapping[str, Tensor], reading: int
+    ) -> AbstractContextManager[None]:
         self.reached.clear()
         generators = {
             name: self._generator("periphery", reading, name, device=cast("Tensor", layer.weight).device)
             for name, layer in self._layers.items()
         }
-        return attached(self._layers, periphery, generators, self.reached)
+        return attached(self._layers, periphery, columns, generators, self.reached)
 
-    @torch.no_grad()
-    def read(self, time_s: float | None, reading: int) -> dict[Place, Tensor]:
-        """Every weight as the chip reads it, by its place; nothing is written (see `at`)."""
+    def _scales(self, factors: Mapping[nn.Module, Tensor]) -> dict[str, Tensor]:
+        """What the columns of each layer stand for: as programmed, times the drift compensation."""
+        if self.periphery is None:
+            return {}
+        columns = dict(self._columns)
+        for name, operation in operations_of(self._layers, self.periphery).items():
+            if (factor := factors.get(self._layers[name])) is not None:
+                columns[name] = columns[name] * self.periphery.factors(operation, factor)
+        return columns
+
+    @interruptible
+    def _read(self, time_s: float | None, reading: int) -> tuple[dict[Place, Tensor], dict[nn.Module, Tensor]]:
+        """Every weight as the chip reads it, by its place, and the drift compensation in it, by layer."""
         values: dict[Place, Tensor] = {}
+        factors: dict[nn.Module, Tensor] = {}
         for t in self.tensors:
             state = self.states[t.name]
             device = next(iter(state.values())).device
             generator = self._generator("read", reading, t.name, device=device)
-            value = t.stored(read_weight(self.noise, state, time_s, generator))
+            weight, factor = read_weight(self.noise, state, time_s, generator)
+            if factor is not None:
+                factors.update(dict.fromkeys(t.place.modules, factor.expand(weight.shape)))
+            value = t.stored(weight)
             if t.matrix.rows is None:
                 values[t.place] = value
             else:
                 values.setdefault(t.place, t.place.weight.clone())[t.matrix.rows] = value
-        return values
+        return values, factors
 
     def _generator(self, *path: str | int, device: torch.device) -> torch.Generator:
         return generator_for(self.seed, self.trial, *path, device=device)
+
+
+@contextmanager
+def _occupied(tensors: Sequence[ChipTensor]) -> Iterator[None]:
+    """Mark the layers of weights as lying on a chip, if none of them does, until the block ends."""
+    modules = [module for t in tensors for module in t.place.modules]
+    with LOCK:
+        require_free(tensors)
+        _OCCUPIED.update(modules)
+    try:
+        yield
+    finally:
+        with LOCK:
+            _OCCUPIED.difference_update(modules)
 
 
 def require_free(tensors: Sequence[ChipTensor]) -> None:
@@ -179,13 +217,13 @@ def deploy(
     if isinstance(noise, ChipModel):
         periphery, noise = periphery or noise.periphery, noise.noise
     require(trial >= 0, "trial", "be ≥ 0", trial)
-    tensors = on_chip(model, select)
-    require_free(tensors)
     states = {}
     shared = noise.program_chip(generator_for(seed, trial, "program"))
-    with torch.no_grad():
+    with LOCK, torch.no_grad():
+        tensors = on_chip(model, select)
+        require_free(tensors)
         for t in tensors:
             weight = t.weight
             generator = generator_for(seed, trial, "program", t.name, device=weight.device)
             states[t.name] = program_weight(noise, t.output_first(weight), generator, shared)
-    return Chip(model, noise, seed, trial, tensors, states, periphery=periphery)
+        return Chip(model, noise, seed, trial, tensors, states, periphery=periphery)

@@ -79,14 +79,19 @@ class Compose(WeightNoise):
 
     def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         """Read the first noise that is not fixed, and put the reading through those behind it."""
+        return self.reading(state, time_s, generator)[0]
+
+    def reading(self, state: State, time_s: float | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
+        """The weight of `read`, and the product of the factors of the noises."""
         when = self.default_time_s if time_s is None else time_s
-        weight = self.noises[self._first].read(self._part(state, self._first), when, generator)
+        weight, factor = self.noises[self._first].reading(self._part(state, self._first), when, generator)
         seeds = state["seeds"].tolist() if "seeds" in state else []
         for position, seed in enumerate(seeds, start=self._first + 1):
             noise = self.noises[position]
             programmed = noise.program(weight, Generator(weight.device).manual_seed(seed))
-            weight = noise.read({**programmed, **self._part(state, position)}, when, generator)
-        return weight
+            weight, own = noise.reading({**programmed, **self._part(state, position)}, when, generator)
+            factor = own if factor is None else factor if own is None else factor * own
+        return weight, factor
 
     @property
     def _first(self) -> int:

@@ -94,7 +94,7 @@ def describe(
             key = (id(module), name)
             if parameter is not None and key not in listed:
                 twin = names.get(key)
-                reason = f"on the chip: the same weight as `{twin}`" if twin else f"digital: {_why(module, name)}"
+                reason = f"on the chip: {_SAME} `{twin}`" if twin else f"digital: {_why(module, name)}"
                 rows.append(
                     TensorDescription(
                         plain_name(f"{path}.{name}"),
@@ -108,12 +108,58 @@ def describe(
     return rows
 
 
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a model lies on a chip.
+
+    Args:
+        on_chip: Number of weights on the chip.
+        weights: Number of weights in matrices, on the chip or digital.
+    """
+
+    on_chip: int
+    weights: int
+
+    @property
+    def share(self) -> float:
+        """The fraction on the chip, from 0 to 1."""
+        return self.on_chip / self.weights
+
+
+def coverage(model: nn.Module, select: Select = None) -> Coverage:
+    """Count the weights on the chip, and all weights in matrices: what is digital does not suffer from its noise.
+
+    Matrices are the parameters with two or more axes but for biases; of one computed by a parametrisation or by pruning
+    it is the computed weight that counts. A weight that layers on the chip share counts once; one that a digital layer
+    uses as well (an embedding and its head) counts once more, as digital.
+
+    Args:
+        model: Any model; nothing is run or changed.
+        select: Which layers lie on the chip (see `on_chip`).
+
+    Raises:
+        ValueError: If nothing would lie on the chip (see `on_chip`).
+
+    Example:
+        >>> coverage(nn.Sequential(nn.Embedding(10, 3), nn.Linear(3, 30)))
+        Coverage(on_chip=90, weights=120)
+    """
+    rows = [
+        row for row in describe(model, select=select) if len(row.shape) > 1 and not row.reason.startswith(_NO_MATRIX)
+    ]
+    return Coverage(sum(row.elements for row in rows if row.on_chip), sum(row.elements for row in rows))
+
+
+_SAME, _COMPUTED, _BIAS = "the same weight as", "a weight is computed from it", "a bias"
+_NO_MATRIX = (f"on the chip: {_SAME}", f"digital: {_COMPUTED}", f"digital: {_BIAS}")
+
+
 def _why(module: nn.Module, name: str) -> str:
     """Why a parameter is not on the chip."""
     if name.startswith("original") or name.endswith("_orig"):
-        return "a weight is computed from it"
+        return _COMPUTED
     if "bias" in name:
-        return "a bias"
+        return _BIAS
     if isinstance(module, DIGITAL):
         return "an embedding"
     matrices = {matrix.attribute for matrix in weights_of(module)}

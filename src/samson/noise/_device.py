@@ -59,13 +59,17 @@ class DeviceNoise(WeightNoise):
         Raises:
             ValueError: If the devices have no model for that time.
         """
+        return self.reading(state, time_s, generator)[0]
+
+    def reading(self, state: State, time_s: float | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
+        """The weights of `read`, and the drift compensation in them."""
         when = self.time_s if time_s is None else time_s
         if when is not None:
             self._check_time(when)
         return self._weights(state, when, generator)
 
-    def _weights(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
-        return self.mapping.weights(self.read_devices(state, time_s, generator), state, self.largest_us)
+    def _weights(self, state: State, time_s: float | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
+        return self.mapping.weights(self.read_devices(state, time_s, generator), state, self.largest_us), None
 
     def _check_time(self, time_s: float) -> None:
         require_non_negative(time_s=time_s)

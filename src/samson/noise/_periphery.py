@@ -23,8 +23,9 @@ class Periphery:
     """How a chip computes a product of an input vector x and a weight matrix w; by default exactly.
 
     A product with more inputs than a tile is cut into tiles, whose outputs are added digitally. In each tile, columns
-    are scaled to max_j |w_ij| = 1 (a column of zeros has the layer's largest |w|) and inputs to [-1, 1] by their range
-    r, beyond which they saturate. Then
+    are scaled to max_j |w_ij| = 1 of the weights that were to be programmed (a column of zeros has the layer's largest
+    |w|) and inputs to [-1, 1] by their range r, beyond which they saturate. The scale of a column is fixed when the
+    chip is programmed: weights that drift use less of it. Then
 
     1. x ← DAC(x) + input_noise·ξ
     2. y_i = Σ_j w_ij x_j
@@ -32,7 +33,8 @@ class Periphery:
        a_i = n/wire_ratio·Σ_j |w_ij x_j|, j = 0 … n - 1
     4. y_i ← y_i + weight_noise·‖x‖₂·ξ, or weight_noise·sqrt(Σ_j |w_ij| x_j²)·ξ if it depends on the weights
     5. y_i ← y_i + output_noise·ξ
-    6. y_i ← ADC(y_i), saturated at ± adc_bound or the layer's own bound, then scaled back.
+    6. y_i ← ADC(y_i), saturated at ± adc_bound or the layer's own bound, then scaled back, and multiplied by the
+       noise's drift compensation α.
 
     A converter with k steps has k + 1 levels from one bound to the other. All ξ ~ N(0, 1) are drawn for each product.
 
@@ -94,7 +96,9 @@ class Periphery:
                 if not 0 < value < math.inf:
                     raise ValueError(f"`{name}` must be > 0 and finite, got {value!r} for `{layer}`.")
 
-    def __call__(self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator) -> Tensor:
+    def __call__(
+        self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator, column: Tensor | None = None
+    ) -> Tensor:
         """The output of a layer without its bias, as the chip computes it.
 
         Args:
@@ -102,22 +106,24 @@ class Periphery:
             inputs: The layer's input.
             weight: The weight as the chip reads it, in the layer's layout.
             generator: On the input's device.
+            column: What outputs of 1 stand for, at inputs of 1: α·max_j |w_ij| of each column of each tile, (groups,
+                tiles, outputs). None takes the weight as it was to be programmed (see `columns`).
 
         Returns:
             The layer's output without bias, of the input's dtype; computed in at least float32. No gradient passes a
             rounding.
         """
-        y, column, scale = self.analog(operation, inputs, weight, generator)
+        y, column, scale = self.analog(operation, inputs, weight, generator, column)
         y = _convert(y, self.adc_bound if operation.adc_bound is None else operation.adc_bound, self.adc_steps)
         return operation.outputs((y * column * scale).sum(dim=-2)).to(inputs.dtype)
 
     def analog(
-        self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator
+        self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator, column: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | float]:
         """What the ADCs convert, steps 1 to 5, from the arguments of a call.
 
         Returns:
-            The outputs of each tile, (…, groups, tiles, outputs), on the scale of `adc_bound`, and the largest weights
+            The outputs of each tile, (…, groups, tiles, outputs), on the scale of `adc_bound`, and the columns' scales
             and input ranges that scale them back.
         """
         dtype = working_dtype(inputs)
@@ -125,8 +131,7 @@ class Periphery:
         matrices = operation.matrices(weight.to(dtype))
         w = self._tiles(matrices).transpose(1, 2)  # groups, tiles, outputs, inputs
         present = self._tiles(x.new_ones(matrices.shape[-1]))  # 0 for what fills the last tile up: tiles, inputs
-        column = w.abs().amax(dim=-1)
-        column = column.where(column > 0, _or_one(column.amax()))
+        column = self.columns(operation, weight) if column is None else column
         w = w / column.unsqueeze(-1)
         scale = _or_one(x.abs().amax(dim=-1, keepdim=True)) if operation.input_range is None else operation.input_range
         x = _convert(x / scale, 1.0, self.dac_steps)
@@ -142,6 +147,27 @@ class Periphery:
         if self.output_noise:
             y = y + self.output_noise * standard_normal(y, generator)
         return y, column, scale
+
+    def columns(self, operation: Operation, weight: Tensor) -> Tensor:
+        """The largest |w| of each column of each tile, (groups, tiles, outputs)."""
+        column = self._tiles(operation.matrices(weight.to(working_dtype(weight)))).transpose(1, 2).abs().amax(dim=-1)
+        return column.where(column > 0, _or_one(column.amax()))
+
+    def factors(self, operation: Operation, factor: Tensor) -> Tensor:
+        """A drift compensation, in the shape of the weight, as one number a column of each tile.
+
+        Raises:
+            ValueError: If it differs within a tile, whose outputs it is to scale.
+        """
+        matrices = operation.matrices(factor)
+        each = self._tiles(matrices).transpose(1, 2)
+        present = self._tiles(torch.ones_like(matrices[:1, :1])).transpose(1, 2)
+        if ((each - each[..., :1]) * present).any():
+            raise ValueError(
+                f"`tile_inputs` of the periphery must divide that of the mapping, whose drift compensation is one "
+                f"factor a tile, got {self.tile_inputs!r}. Give both the same."
+            )
+        return each[..., 0]
 
     def _tiles(self, vectors: Tensor) -> Tensor:
         """Cut the last axis into tiles; the last one is filled up with zeros, which add nothing to a sum."""

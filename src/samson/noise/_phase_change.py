@@ -66,7 +66,8 @@ class PhaseChange(DeviceNoise):
 
     Compensation multiplies each part of the mapping ("global") or each output channel ("column") by
     α = mean|w_prog| / mean|w(t)|, 0/0 = 1. It is measured once per time, by a reading with its own read noise, and is
-    the same for all readings of a chip at that time; readings themselves draw as they would without it.
+    the same for all readings of a chip at that time; readings themselves draw as they would without it. The chip
+    multiplies its outputs by α digitally, so a `Periphery` computes with w(t), and its noise grows with α.
     """
 
     compensation: str | None = None
@@ -114,7 +115,7 @@ class PhaseChange(DeviceNoise):
         r = programmed / self.largest_us
         return drifted, c.read(r, logarithm(r)).mul_(spread).mul_(drifted)
 
-    def _weights(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+    def _weights(self, state: State, time_s: float | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
         if time_s is None or self.compensation is None:
             return super()._weights(state, time_s, generator)
         drift = self._drift(state, time_s)
@@ -122,7 +123,8 @@ class PhaseChange(DeviceNoise):
         own = generator_for(int(state["compensation_seed"]), repr(float(time_s)), device=weight.device)
         measured = self._magnitude(normal(*drift, own).clamp_(min=0), state)
         programmed = self._magnitude(state["conductance_us"], state)
-        return weight.mul_((programmed / measured).where(measured > 0, 1.0))
+        factor = (programmed / measured).where(measured > 0, 1.0)
+        return weight.mul_(factor), factor
 
     def _magnitude(self, conductance_us: Tensor, state: State) -> Tensor:
         """The mean |w| of each part, up to the number of weights, which cancels."""

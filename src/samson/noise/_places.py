@@ -107,12 +107,12 @@ class Computed(Place):
                 "cached weights. Enter `cached()` inside the chip's block."
             )
         steps = self._steps
-        key = str(len(steps))
-        steps.append(_ChipWeight(value))
+        key, step = str(len(steps)), _ChipWeight(value)
         try:
+            steps.append(step)
             yield
         finally:
-            del steps._modules[key]  # `del steps[-1]` makes a new dictionary: a compilation more
+            steps._modules.pop(key, None)  # `del steps[-1]` makes a new dictionary: a compilation more
 
     @property
     def _steps(self) -> nn.ModuleList:

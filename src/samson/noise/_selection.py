@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from samson._layers import DIGITAL, LayerWeight, unknown_weights_of, weights_of
 from samson._names import suggestion
+from samson.noise._forward import computes_with
 from samson.noise._places import Alone, Computed, Masked, Place, Stored
 
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module)\.")
@@ -63,8 +65,9 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
     By default these are the weights of linear, convolution (also transposed), recurrent and bilinear layers and the
     projections of attention. Embeddings stay digital unless they are selected, biases and norm layers always. A
     parameter of any other type of layer with two or more axes, its outputs along the first, goes on the chip where its
-    full name or its layer's very type is given. A weight that several layers share is listed once, under the first
-    one's name.
+    full name or its layer's very type is given. So does the raw parameter of a layer of torch's type whose own
+    `forward` changes it first (standardises, quantises); otherwise such layers are refused. A weight that several
+    layers share is listed once, under the first one's name.
 
     Args:
         model: Any model.
@@ -72,9 +75,11 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
             tensors, see `fnmatch`), by a list of types and patterns, or by a function of a layer's name and the layer.
 
     Raises:
-        ValueError: If nothing is selected, or an entry of a list selects nothing; if a weight is computed by a hook of
-            its layer or not yet there; or if weights that share memory do so in different layouts.
-        TypeError: If `select` is none of these.
+        ValueError: If nothing is selected, or an entry of a list selects nothing; if a layer computes with a changed
+            weight; if a weight is computed by a hook, a buffer, not yet there, on the meta device, complex, whole
+            numbers or of a tensor subclass; if layers are scripted or quantised by torch; or if weights that share
+            memory do so in different layouts.
+        TypeError: If `model` is no nn.Module, or `select` is none of these.
 
     Example:
         >>> model = nn.Sequential(nn.Embedding(9, 4), nn.LSTM(4, 3), nn.Linear(3, 2))
@@ -83,6 +88,7 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
         >>> [tensor.name for tensor in on_chip(model, "*_hh_*")]
         ['1.weight_hh_l0']
     """
+    _require_plain(model, select)
     candidates = list(_candidates(model))
     wanted = [c for c in candidates if _selected(select, *c)]
     for entry in select if isinstance(select, Sequence) and not isinstance(select, str) else ():
@@ -103,11 +109,19 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
     owners = _owners(model)
     places: dict[object, Place] = {}
     found: dict[tuple[int, str], ChipTensor] = {}
-    for name, layer, module, _, matrix, _ in wanted:
-        key = (module, matrix.attribute)
-        memory = _memory(module._parameters.get(matrix.attribute)) or key
+    for name, layer, module, _, matrix, known in wanted:
+        parameter = module._parameters.get(matrix.attribute)
+        memory = (module, matrix.attribute) if parameter is None else owners[id(parameter)][0]
         if memory not in places:
-            places[memory] = _place(layer, module, matrix.attribute, owners.get(memory, []), chosen)
+            places[memory] = _place(layer, module, matrix.attribute, owners, chosen)
+            if known and not _named(select, name, layer, module) and not computes_with(module, matrix.attribute):
+                raise ValueError(
+                    f"`select` must leave out layers that change their weight before they compute, but `{layer}`, a "
+                    f"{type(module).__name__}, has a `forward` of its own that standardises, quantises or scales "
+                    f"`{matrix.attribute}`, or that one small input does not run. Give it the weight that the chip "
+                    "would hold (a plain layer, or torch.nn.utils.parametrize), leave it out, or name it or its very "
+                    "type in `select` for noise on the raw parameter."
+                )
         place = places[memory]
         found.setdefault((id(place), matrix.part), ChipTensor(name, module, place, matrix))
     return list(found.values())
@@ -140,7 +154,7 @@ def _selected(
     select: Select, name: str, layer: str, module: nn.Module, parent: nn.Module | None, matrix: LayerWeight, known: bool
 ) -> bool:
     if not known and not isinstance(select, (list, tuple)):
-        return select in (name, type(module))
+        return _named(select, name, name, module)
     if select is None:
         return not isinstance(module, DIGITAL)
     if isinstance(select, type):
@@ -154,45 +168,130 @@ def _selected(
     return bool(select(layer, module))
 
 
-def _memory(parameter: Tensor | None) -> object:
-    """What two parameters have in common when a value written to one reaches the other."""
-    if parameter is None:
-        return None
-    if type(parameter) is not nn.Parameter or parameter.is_meta or not parameter.numel():
-        return id(parameter)
-    return parameter.device, parameter.data_ptr()
+def _named(select: Select, name: str, layer: str, module: nn.Module) -> bool:
+    """Whether an entry is the very name of the tensor or its layer, or the layer's very type."""
+    if isinstance(select, (list, tuple)):
+        return any(_named(one, name, layer, module) for one in select)
+    return select in (name, layer, type(module), parametrize.type_before_parametrizations(module))
 
 
-_Owner = tuple[str, nn.Module, str]
-
-
-def _owners(model: nn.Module) -> dict[object, list[_Owner]]:
-    owners: dict[object, list[_Owner]] = {}
+def _require_plain(model: nn.Module, select: Select) -> None:
+    """Refuse what is no model of layers, and layers that no noise would reach unless a selection leaves them out."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"`model` must be an nn.Module, got {type(model).__name__}. Put the chip on the model before its export."
+        )
     for path, module in model.named_modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                owners.setdefault(_memory(parameter), []).append((path, module, name))
-    return owners
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        quantised = any(kind.__module__.startswith(_QUANTISED) for kind in type(module).__mro__)
+        exported = isinstance(module, torch.fx.GraphModule) and not any(weights_of(inner) for inner in module.modules())
+        what = "scripted" if scripted else "quantised by torch" if quantised else "exported" if exported else ""
+        if what and select is None:
+            name = f"`{plain_name(f'{path}.').rstrip('.')}`" if path else "the model"
+            raise ValueError(
+                f"`model` must have layers that noise reaches, but {name}, a {type(module).__name__}, is {what}. Put "
+                "the chip on the model before that, or leave such layers digital by a `select` of others."
+            )
 
 
-def _place(layer: str, module: nn.Module, name: str, owners: list[_Owner], chosen: set[tuple[nn.Module, str]]) -> Place:
+_QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
+
+
+@dataclass(frozen=True, eq=False)
+class _Owner:
+    """A tensor of a layer."""
+
+    path: str
+    module: nn.Module
+    name: str
+    tensor: Tensor
+
+    @property
+    def span(self) -> tuple[str, int, int]:
+        """Device, and the first and last address; of no length where tensors have no memory of their own."""
+        t = self.tensor
+        if (
+            nn.parameter.is_lazy(t)
+            or type(t.data) is not Tensor
+            or t.is_meta
+            or not t.numel()
+            or not t.is_floating_point()
+        ):
+            return "", id(t), id(t)
+        last = sum((size - 1) * step for size, step in zip(t.shape, t.stride(), strict=True))
+        return str(t.device), t.data_ptr(), t.data_ptr() + last * t.element_size()
+
+
+def _owners(model: nn.Module) -> dict[int, tuple[int, list[_Owner]]]:
+    """By the id of each parameter: the number of its memory, and all tensors of layers that overlap there."""
+    tensors = [
+        _Owner(path, module, name, tensor)
+        for path, module in model.named_modules()
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())
+        if tensor is not None
+    ]
+    found: dict[int, tuple[int, list[_Owner]]] = {}
+    group: list[_Owner] = []
+    end = ("", -1)
+    for owner in sorted(tensors, key=lambda one: one.span):
+        device, first, last = owner.span
+        if (device, first) > end:
+            group = []
+        end = max(end, (device, last)) if group else (device, last)
+        group.append(owner)
+        found[id(owner.tensor)] = (id(group[0].tensor), group)
+    order = {id(owner): position for position, owner in enumerate(tensors)}
+    for _, group in found.values():
+        group.sort(key=lambda one: order[id(one)])
+    return found
+
+
+def _place(
+    layer: str,
+    module: nn.Module,
+    name: str,
+    memory: dict[int, tuple[int, list[_Owner]]],
+    chosen: set[tuple[nn.Module, str]],
+) -> Place:
     parameter = module._parameters.get(name)
     if parametrize.is_parametrized(module, name):
         return Computed([(module, name)], "takes the place of the computed weight")
     if f"{name}_orig" in module._parameters and f"{name}_mask" in module._buffers:
         return Masked([(module, name)], "takes the place of the pruned weight")
     if parameter is None:
+        if name in module._buffers:
+            raise ValueError(
+                f"`{name}` of layer `{layer}` must be a parameter, but is a buffer. Make it one: "
+                "nn.Parameter(…, requires_grad=False)."
+            )
         raise ValueError(
             f"`{name}` of layer `{layer}` is computed by a hook, which cannot be replaced safely. Use "
             "torch.nn.utils.parametrizations (weight_norm, spectral_norm) instead of the old functions."
         )
-    if nn.parameter.is_lazy(parameter):
-        raise ValueError(f"`{name}` of layer `{layer}` has no shape yet. Run the model once, then put it on a chip.")
-    if len({(m._parameters[n].shape, m._parameters[n].stride()) for _, m, n in owners}) > 1:  # type: ignore[union-attr]
-        names = ", ".join(f"`{path}.{n}`" for path, _, n in owners)
+    _require_numbers(layer, name, parameter)
+    owners = memory[id(parameter)][1]
+    if len({(one.span[1], one.tensor.shape, one.tensor.stride()) for one in owners}) > 1:
+        names = ", ".join(f"`{one.path}.{one.name}`" for one in owners)
         raise ValueError(f"{names} share memory in different layouts. Untie them: noise would leak.")
-    users = [(m, n) for _, m, n in owners if (m, n) in chosen]
+    users = [(one.module, one.name) for one in owners if (one.module, one.name) in chosen]
     if len(users) == len(owners):
         return Stored(users)
-    digital = next(plain_name(f"{path}.{n}") for path, m, n in owners if (m, n) not in chosen)
+    digital = next(plain_name(f"{one.path}.{one.name}") for one in owners if (one.module, one.name) not in chosen)
     return Alone(users, f"on this layer alone: shared with `{digital}`, which stays digital")
+
+
+def _require_numbers(layer: str, name: str, parameter: nn.Parameter) -> None:
+    """Refuse parameters whose numbers a chip cannot hold or that are not there."""
+    if nn.parameter.is_lazy(parameter):
+        raise ValueError(f"`{name}` of layer `{layer}` has no shape yet. Run the model once, then put it on a chip.")
+    if parameter.is_meta:
+        raise ValueError(
+            f"`{name}` of layer `{layer}` must have values, but is on the meta device: offloaded or not loaded yet. "
+            "Load the whole model, for example without a `device_map`."
+        )
+    if type(parameter.data) is not Tensor or not parameter.is_floating_point():
+        raise ValueError(
+            f"`{name}` of layer `{layer}` must hold real floating-point numbers in a plain tensor, got "
+            f"{type(parameter.data).__name__} of {parameter.dtype}: no chip holds quantised, sharded or complex "
+            "weights. Use the model before it was changed so, or leave the layer out with `select`."
+        )

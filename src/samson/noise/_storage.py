@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from samson.noise._base import State, WeightNoise
-from samson.noise._chip import Chip, require_free
+from samson.noise._chip import LOCK, Chip, require_free
 from samson.noise._periphery import Periphery
 from samson.noise._selection import ChipTensor, Select, on_chip
 
@@ -45,7 +45,9 @@ def save_chip(path: Path | str, chip: Chip) -> None:
         ...     save_chip(Path(folder, "chip.safetensors"), deploy(model, noise, seed=7))
         ...     chip = load_chip(Path(folder, "chip.safetensors"), model, noise)
     """
-    require_free(chip.tensors)
+    with LOCK:
+        require_free(chip.tensors)
+        tensors = {t.name: _identity(t) for t in chip.tensors}
     header = {
         "version": VERSION,
         "noise": _text(chip.noise),
@@ -53,7 +55,7 @@ def save_chip(path: Path | str, chip: Chip) -> None:
         "seed": chip.seed,
         "trial": chip.trial,
         "readings": chip.readings,
-        "tensors": {t.name: _identity(t) for t in chip.tensors},
+        "tensors": tensors,
     }
     held = {
         json.dumps([t.name, key]): value.detach().clone(memory_format=torch.contiguous_format)
@@ -104,15 +106,16 @@ def load_chip(
     for name, given in (("noise", noise), ("periphery", periphery)):
         if header[name] != _text(given):
             raise ValueError(f"`{name}` must be the chip's own, {header[name]}, got {_text(given)}.")
-    tensors = on_chip(model, select)
-    require_free(tensors)
-    _require_same(header["tensors"], {t.name: _identity(t) for t in tensors})
-    devices = {t.name: t.weight.device for t in tensors}
-    states: dict[str, State] = {name: {} for name in devices}
-    for key, value in held.items():
-        name, part = json.loads(key)
-        states[name][part] = value.to(devices[name])
-    return Chip(model, noise, header["seed"], header["trial"], tensors, states, header["readings"], periphery)
+    with LOCK:
+        tensors = on_chip(model, select)
+        require_free(tensors)
+        _require_same(header["tensors"], {t.name: _identity(t) for t in tensors})
+        devices = {t.name: t.weight.device for t in tensors}
+        states: dict[str, State] = {name: {} for name in devices}
+        for key, value in held.items():
+            name, part = json.loads(key)
+            states[name][part] = value.to(devices[name])
+        return Chip(model, noise, header["seed"], header["trial"], tensors, states, header["readings"], periphery)
 
 
 def _text(value: object) -> str:
