@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
@@ -43,8 +44,14 @@ class Batch:
                 `TARGET_KEYS`, as for Transformers; or inputs alone, as a tensor or a sequence of one.
 
         Raises:
-            ValueError: If it is none of these.
+            ValueError: If it is none of these, or inputs are arrays of numpy.
         """
+        of_arrays = raw[:1] if isinstance(raw, tuple | list) else raw
+        if any(isinstance(part, np.ndarray) for part in (of_arrays if isinstance(of_arrays, tuple | list) else [raw])):
+            raise ValueError(
+                "A batch of `data` must hold tensors, got arrays of numpy. Give torch.as_tensor(array), or a "
+                "DataLoader, which does so."
+            )
         match raw:
             case Batch():
                 return raw
@@ -114,10 +121,10 @@ def batches_of(data: Examples, batch_size: int = BATCH_SIZE) -> Iterable[Any]:
         return DataLoader(data, batch_size)
     if isinstance(data, Iterator):
         return list(data)
-    if not isinstance(data, Iterable):
+    if not isinstance(data, Iterable) or isinstance(data, str | bytes):
         raise TypeError(
             "`data` must be a pair of tensors, a data set, a DataLoader or an iterable of batches, got "
-            f"{type(data).__name__}."
+            f"{type(data).__name__}. DataLoader(data, batch_size) makes batches of a data set."
         )
     return data
 
@@ -134,11 +141,25 @@ def is_pair(data: object) -> TypeGuard[tuple[Tensor, Tensor]]:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; each module gets its own mode back."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
+    """Evaluation mode inside the block.
+
+    Each module gets its own mode back, and the CPU's global random state and the gradient mode are as before, also
+    where Ctrl-C comes while they are put back.
+    """
+    training = [module for module in model.modules() if getattr(module, "training", False)]  # a frozen one has none
+    random_state, gradients = torch.get_rng_state(), torch.is_grad_enabled()
+
+    def put_back() -> None:
         for module in training:
             module.training = True
+        torch.set_rng_state(random_state)
+        torch.set_grad_enabled(gradients)
+
+    try:
+        try:
+            model.eval()
+            yield
+        finally:
+            put_back()
+    finally:  # twice, since an interrupt may come within the first
+        put_back()

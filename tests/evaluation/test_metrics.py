@@ -194,7 +194,7 @@ UNCOUNTED = [{"input_ids": IDS, "labels": torch.full((8, 5), -100)}]
             r"got \(50, 1\) for \(50, 2\)",
         ),
         (
-            lambda: evaluate(broken(), BATCHES, Gaussian(0.1), metric="cross-entropy"),
+            lambda: scores(broken(), BATCHES, METRICS["cross-entropy"]),
             ValueError,
             "`metric` 'cross-entropy' must be finite",
         ),
