@@ -35,7 +35,9 @@ def paired(ours: np.ndarray, theirs: np.ndarray, *, common: bool = True, resolut
 def population(**tables: np.ndarray) -> Paired:
     """From tables of networks x chips x examples."""
     made = {
-        name: [SimpleNamespace(trials=scores.mean(axis=1), resolution=0.0, scores=scores) for scores in table]
+        name: [
+            SimpleNamespace(trials=scores.mean(axis=1), resolution=0.0, scores=scores, bounds=None) for scores in table
+        ]
         for name, table in tables.items()
     }
     return Paired(made, {}, "population")

@@ -71,7 +71,8 @@ def crossed_interval(
         V = Σ_A (−1)^(|A| + 1) S_A,   mean ± t_df · √V,   df = V² / Σ_A S_A² / df_A   (Satterthwaite)
 
     For chips x examples V = S_c + S_e − S_ce. Where V comes out below every S of `floor`, the largest of these takes
-    its place with its own degrees of freedom; where nothing is left, the full interaction does.
+    its place with its own degrees of freedom; where nothing is left, the full interaction does. df is never below 1,
+    that of two values: where V is a small rest of large parts, Satterthwaite's goes to 0 and t_df to infinity.
 
     Coverage at 10 chips and more: .93–.96; counting all N values as independent would cover .21–.65.
 
@@ -143,7 +144,8 @@ def combine(found: dict[Axes, Component], floor: Sequence[Axes] = ()) -> tuple[f
     if variance <= 0:
         full = found[max(found, key=len)]
         return full.variance, full.degrees
-    return variance, variance**2 / sum(part.variance**2 / part.degrees for part in found.values())
+    degrees = variance**2 / sum(part.variance**2 / part.degrees for part in found.values())
+    return variance, max(1.0, degrees)
 
 
 def _with_kurtosis(values: NDArray[Any], axis: int, part: Component) -> Component:
