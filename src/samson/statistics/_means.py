@@ -31,10 +31,13 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE, *, re
     | 10       | Beta, mean .5 to .99, sd ≤ .1·√(mean·(1 − mean))      | .94–.95| .90–.95  |
     | 50       | Beta, mean .5 to .99, sd ≤ .3·√(mean·(1 − mean))      | .95    | .86–.95  |
     | 3 to 9   | Beta, mean .99, sd .1·√(mean·(1 − mean))              | .88–.90| .88–.90  |
+    | 5, 10, 50| 1 − .02·lognormal with σ = 1                          | .82, .92, .94 | .82, .84, .90 |
+    | 5        | Beta, mean .99, sd .3·√(mean·(1 − mean))              | .58      | .58      |
     | 10, 50   | .95 ± .005, but one chip in 50 dead                   | .19, .62 | .18, .63 |
 
-    The last row is no fault of the formula: with 10 chips there is most often no dead one to see. Where rare chips
-    fail, ask for a yield (`Evaluation.yield_at`), whose interval is exact.
+    The last rows are no fault of the formula: few chips most often do not show that there are others far away. Take at
+    least 10 where chips may be skewed, and where rare ones fail ask for a yield (`Evaluation.yield_at`), whose interval
+    is exact.
 
     Args:
         values: Two or more finite values.
