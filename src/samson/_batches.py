@@ -94,7 +94,7 @@ class Batch:
         return Batch(*parts)
 
 
-def batches_of(data: Examples, batch_size: int = BATCH_SIZE) -> Iterable[Any]:
+def batches_of(data: Examples, batch_size: int = BATCH_SIZE, *, name: str = "data") -> Iterable[Any]:
     """What gives the same batches each time it is run through, in the user's own form (see `Batch.of`).
 
     Whole tensors and data sets are cut up in order, and an iterator, which could be run through only once, becomes a
@@ -103,6 +103,7 @@ def batches_of(data: Examples, batch_size: int = BATCH_SIZE) -> Iterable[Any]:
     Args:
         data: The examples.
         batch_size: Of whole tensors and data sets, ≥ 1.
+        name: What errors call it.
 
     Raises:
         ValueError: If whole tensors have different lengths, or no example at all.
@@ -114,7 +115,7 @@ def batches_of(data: Examples, batch_size: int = BATCH_SIZE) -> Iterable[Any]:
         inputs, targets = data
         if len(inputs) != len(targets) or not len(inputs):
             raise ValueError(
-                f"`data` must pair each input with a target, got {len(inputs)} inputs and {len(targets)} targets."
+                f"`{name}` must pair each input with a target, got {len(inputs)} inputs and {len(targets)} targets."
             )
         return list(zip(torch.split(inputs, batch_size), torch.split(targets, batch_size), strict=True))
     if isinstance(data, Dataset):
@@ -123,7 +124,7 @@ def batches_of(data: Examples, batch_size: int = BATCH_SIZE) -> Iterable[Any]:
         return list(data)
     if not isinstance(data, Iterable) or isinstance(data, str | bytes):
         raise TypeError(
-            "`data` must be a pair of tensors, a data set, a DataLoader or an iterable of batches, got "
+            f"`{name}` must be a pair of tensors, a data set, a DataLoader or an iterable of batches, got "
             f"{type(data).__name__}. DataLoader(data, batch_size) makes batches of a data set."
         )
     return data
@@ -137,6 +138,15 @@ def repeatable(data: Examples) -> Examples:
 def is_pair(data: object) -> TypeGuard[tuple[Tensor, Tensor]]:
     """Whether the data are a tuple of two whole tensors."""
     return isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
+
+
+def require_module(model: object) -> None:
+    """Refuse what is no model of torch."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"`model` must be a torch.nn.Module, got {model!r:.80}. For an exported or packaged program give the model "
+            "that it was made from."
+        )
 
 
 @contextmanager

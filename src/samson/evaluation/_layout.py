@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from samson._batches import BATCH_SIZE, Examples, batches_of, evaluation_mode, is_pair
+from samson._batches import BATCH_SIZE, Examples, batches_of, evaluation_mode, is_pair, require_module
 from samson._checks import require_whole
 from samson.evaluation._scoring import device_of
 
@@ -76,6 +76,8 @@ def find_layout(model: nn.Module, data: Examples) -> Layout:
         >>> find_layout(nn.Linear(4, 3), (torch.randn(64, 4), torch.randint(3, (64,)))).channels_last
         False
     """
+    require_module(model)
+    batches_of(data)  # whatever is wrong with them
     if not is_pair(data):
         return Layout(None)
     device = device_of(model)

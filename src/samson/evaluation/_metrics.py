@@ -47,6 +47,8 @@ class ExampleMetric:
 
     def __post_init__(self) -> None:
         _check_bounds(self.bounds)
+        if not callable(self.score):
+            raise TypeError(f"`score` must be a function of output and targets, got {self.score!r}.")
 
 
 class Accumulator(Protocol):
@@ -85,6 +87,8 @@ class DataSetMetric:
 
     def __post_init__(self) -> None:
         _check_bounds(self.bounds)
+        if isinstance(self.accumulator, type) or not _accumulates(self.accumulator):
+            raise TypeError(f"`accumulator` must have reset, update and compute, got {self.accumulator!r:.80}.")
 
     def fresh(self, device: torch.device) -> Accumulator:
         """An accumulator of its own, empty, on a device."""
@@ -96,11 +100,15 @@ class DataSetMetric:
 
 
 def _check_bounds(bounds: tuple[float, float] | None) -> None:
-    if bounds is not None and not -math.inf < bounds[0] < bounds[1] < math.inf:
+    if bounds is not None and (len(bounds) != 2 or not -math.inf < bounds[0] < bounds[1] < math.inf):
         raise ValueError(
             f"`bounds` must be two finite numbers in ascending order, got {bounds!r}. Leave them out for a metric that "
             "has no smallest or no largest value."
         )
+
+
+def _accumulates(value: object) -> bool:
+    return all(hasattr(value, part) for part in ("reset", "update", "compute"))
 
 
 Metric = ExampleMetric | DataSetMetric
@@ -254,7 +262,7 @@ def as_metric(metric: Any) -> Metric:
             raise ValueError(f"`metric` must be a known one, got {metric!r}. {suggestion(metric, METRICS)}")
         return METRICS[metric]
     name = type(metric).__name__
-    if all(hasattr(metric, part) for part in ("reset", "update", "compute")):
+    if _accumulates(metric):
         higher = getattr(metric, "higher_is_better", None)
         if higher is None:
             raise ValueError(

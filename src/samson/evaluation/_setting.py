@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypedDict, TypeVar
 import torch
 from torch import nn
 
-from samson._batches import Examples, batches_of, repeatable
+from samson._batches import Examples, batches_of, repeatable, require_module
 from samson._checks import is_number, require, require_whole
 from samson._names import suggestion
 from samson.evaluation._layout import Layout
@@ -96,6 +96,7 @@ def prepare(
     executor: Executor | None = None,
 ) -> Prepared:
     """Check everything that can be checked before compute starts (see `Setting`)."""
+    require_module(model)
     require_whole(0, seed=seed)
     if read_block is not None:
         require_whole(1, read_block=read_block)
@@ -106,7 +107,6 @@ def prepare(
         time_s,
     )
     for name, value, kinds, example in (
-        ("model", model, nn.Module, "the torch.nn.Module itself; for an exported program, the model it was made from"),
         ("noise", noise, WeightNoise | ChipModel, "a noise or a kind of chip, such as Gaussian(0.1) or preset('pcm')"),
         ("periphery", periphery, Periphery | None, "a Periphery"),
         ("layout", layout, Layout | None, "a Layout"),
@@ -140,7 +140,7 @@ def prepare(
         read_block,
         time_s,
         periphery,
-        None if norm_data is None else batches_of(norm_data),
+        None if norm_data is None else batches_of(norm_data, name="norm_data"),
         autocast,
     )
     return Prepared(task, executor or Serial(), share)

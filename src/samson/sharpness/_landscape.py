@@ -127,7 +127,10 @@ def ascent_landscape(
 
 
 def _along(surface: Surface, name: str, lines: Sequence[list[Tensor]], radii: Sequence[float]) -> Landscape:
-    at = np.asarray(radii, dtype=np.float64)
+    try:
+        at = np.asarray(radii, dtype=np.float64)
+    except (TypeError, ValueError):
+        at = np.empty(0)
     if at.ndim != 1 or not len(at) or not np.isfinite(at).all():
         raise ValueError(f"`radii` must be one or more finite numbers, got {radii!r}.")
     losses = [[surface.loss([r * step for step in line]) for r in at.tolist()] for line in lines]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
+from samson._checks import require_between
 from samson.records import Interval
 from samson.statistics._means import CONFIDENCE, binomial_limits
 
@@ -45,8 +46,10 @@ def components(values: NDArray[Any]) -> dict[Axes, Component]:
     Raises:
         ValueError: If an axis is too short.
     """
-    if min(values.shape) < 2:
+    if min(values.shape, default=0) < 2:
         raise ValueError(f"`values` must have at least 2 entries along each axis, got a table of {values.shape}.")
+    if not np.isfinite(values).all():
+        raise ValueError("`values` must be finite, got NaN or infinity among them.")
     axes = tuple(range(values.ndim))
     size = values.size
     mean = float(np.mean(values, dtype=np.float64))
@@ -91,6 +94,7 @@ def crossed_interval(
 
     Reference: Satterthwaite 1946, Biometrics Bulletin 2, 110.
     """
+    require_between(0, 1, confidence=confidence)
     found = components(values)
     variance, degrees = combine(found, floor)
     variance = max(variance, resolution**2 / 12)
@@ -124,6 +128,7 @@ def crossed_share_interval(
     Reference: Korn and Graubard 1998, Survey Methodology 24, 193; Cramér 1946, Mathematical Methods of Statistics, 27.4
     (the variance of a sample variance).
     """
+    require_between(0, 1, confidence=confidence)
     share, size = float(np.mean(values)), float(values.shape[-1])
     if 0 < share < 1:
         found = components(values)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from samson._checks import require_between
 from samson.records import Interval
 from samson.statistics._crossed import crossed_interval, crossed_share_interval
 from samson.statistics._differences import Spread, holm, spread, variance_ratio
@@ -180,6 +181,7 @@ class Paired:
         Raises:
             ValueError: If a name is unknown, or there are no seeds to count.
         """
+        require_between(0, 1, confidence=confidence)
         ours, theirs = self._networks(name), self._networks(baseline)
         common_chips = self.shapes.get(name) == self.shapes.get(baseline)
         by_seed = _by_seed(over, ours, theirs)
@@ -256,6 +258,12 @@ def family(
         over: As for `Paired.difference`.
     """
     names = [(label, name) for label, paired in comparisons.items() for name in paired.models if name != baseline]
+    for paired in comparisons.values():
+        if baseline not in paired.models:
+            raise ValueError(
+                f"`baseline` must be a method of every comparison, got {baseline!r}. Available: "
+                f"{', '.join(paired.models)}."
+            )
     each = 1 - (1 - confidence) / max(len(names), 1)
     rows = {(label, name): comparisons[label].difference(name, baseline, each, over=over) for label, name in names}
     adjusted = holm([row.p_value for row in rows.values()])
@@ -268,6 +276,8 @@ def _within(interval: Interval, bounds: tuple[float, float] | None) -> Interval:
 
 
 def _by_seed(over: Over | None, *methods: Sequence[Any]) -> bool:
+    if over not in (None, *get_args(Over)):
+        raise ValueError(f"`over` must be 'chips', 'seeds' or None, got {over!r}.")
     several = all(len(networks) > 1 for networks in methods)
     if over == "seeds" and not several:
         raise ValueError("`over` must be 'chips' with one network for a method, got 'seeds'. Train more seeds.")
