@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from samson import ASAM, SAM, SAMSON, Lookbehind, SharpnessAware
-from samson.optim import Rule
+from samson.optim import Copies, Part, Rule, Workspace, climb
 from tests.conftest import make_batch, make_model
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.complex64, torch.complex128]
@@ -156,3 +156,62 @@ def test_gradients_do_not_outlive_the_climb() -> None:
     first = weakref.ref(weight.grad)
     with optimizer.perturbed():
         assert first() is None
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_copies_go_back_once(layout: str) -> None:
+    """What was put back is over: a later failure must not bring old weights again."""
+    weight = LAYOUTS[layout]()
+    old = weight.clone()
+    space, copies = Workspace([weight], True), Copies()
+    for save, put_back in (
+        (lambda: space.save([weight]), lambda: space.restore([weight])),
+        (lambda: copies.take([weight]), copies.put_back),
+    ):
+        save()
+        weight.add_(1.0)
+        put_back()
+        assert torch.equal(weight, old)
+        weight.add_(1.0)
+        put_back()
+        assert torch.equal(weight, old + 1.0)
+        weight.copy_(old)
+
+
+def test_the_usual_layouts_have_one_block() -> None:
+    """So that few calls do, whatever the number of tensors."""
+    dense = {name: Workspace([make()], True).dense for name, make in LAYOUTS.items()}
+    assert {name for name, is_dense in dense.items() if not is_dense} == {"transposed", "sliced"}
+
+
+@pytest.mark.parametrize("rule", [SAM(rho=2.0), SAMSON(rho=2.0)], ids=lambda rule: type(rule).__name__)
+def test_directions_wider_than_the_weights_keep_their_bits(rule: Rule) -> None:
+    weight = torch.randn(6, 5)
+    before, along = weight.clone(), torch.randn(6, 5, dtype=torch.float64)
+    [expected] = meant(rule, [weight], [along])
+    scaled = isinstance(rule, SAMSON)
+    climb([Part(rule, rule.rho, scaled, [weight], [along.clone()], Workspace([weight], scaled))])
+    assert torch.allclose(weight.double() - before.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_may_change_their_layout_between_steps() -> None:
+    ends = []
+    x = torch.randn(2, 3, 5, 5)
+    for turn in (True, False):
+        torch.manual_seed(0)
+        model = nn.Conv2d(3, 4, 3)
+        optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAMSON(rho=2.0), model=model)
+        for step in range(2):
+            if turn and step:
+                model.to(memory_format=torch.channels_last)
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            before = model.weight.detach().clone()
+            with optimizer.perturbed():
+                moved = (model.weight - before).detach()
+                model(x).square().mean().backward()
+            assert torch.equal(model.weight, before)
+            optimizer.step()
+        ends.append(moved)
+    assert torch.allclose(*ends, atol=1e-5)
+    assert ends[0].abs().max() > 0.01

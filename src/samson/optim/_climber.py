@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -83,7 +84,7 @@ class Climber(OptimizerWrapper):
 
     def _read_groups(self) -> None:
         groups = self.base.param_groups
-        self._plans: dict[int, tuple[AscentRule, Plan]] = {}
+        self._plans: dict[int, tuple[AscentRule, list[Tensor], Plan]] = {}
         self._read_parameters()
         check_policy(self.rule, [self._settings(group) for group in groups], self._names)
         for group in groups:
@@ -219,14 +220,13 @@ class Climber(OptimizerWrapper):
     def _plan(self, number: int, rule: AscentRule, parameters: list[Tensor]) -> Plan:
         """What is the same in every step, made anew where the rule's settings or the parameters changed."""
         known = self._plans.get(number)
-        same = known is not None and len(known[1]) == len(parameters)
-        if known is None or not same or any(p is not own[0] for p, own in zip(parameters, known[1], strict=True)):
+        if known is None or len(known[1]) != len(parameters) or not all(map(operator.is_, known[1], parameters)):
             self._read_parameters()  # Accelerate puts sharded parameters in the place of those the group was made with
             known = None
         if known is None or known[0] != rule:
             plan = [(p, rule.scales_tensor(self._names.get(p, ""), p), process_groups(p)) for p in parameters]
-            known = self._plans[number] = rule, plan
-        return known[1]
+            known = self._plans[number] = rule, list(parameters), plan
+        return known[2]
 
     def _held(self, model: nn.Module | None) -> AbstractContextManager[None]:
         """A block in which the buffers of this model and of the known one are held still."""
