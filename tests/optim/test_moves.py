@@ -184,14 +184,16 @@ def test_the_usual_layouts_have_one_block() -> None:
     assert {name for name, is_dense in dense.items() if not is_dense} == {"transposed", "sliced"}
 
 
-@pytest.mark.parametrize("rule", [SAM(rho=2.0), SAMSON(rho=2.0)], ids=lambda rule: type(rule).__name__)
-def test_directions_wider_than_the_weights_keep_their_bits(rule: Rule) -> None:
-    weight = torch.randn(6, 5)
-    before, along = weight.clone(), torch.randn(6, 5, dtype=torch.float64)
+@pytest.mark.parametrize("rule", [SAM(rho=9.0), SAMSON(rho=9.0)], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize(("dtype", "wide"), [(torch.float32, torch.float64), *((d, d) for d in DTYPES[2:4])], ids=str)
+def test_directions_may_have_the_dtype_of_the_weights_or_a_wider_one(
+    rule: Rule, dtype: torch.dtype, wide: torch.dtype
+) -> None:
+    weight, along = torch.randn(37, 23).to(dtype), torch.randn(37, 23, dtype=torch.float64).to(wide)
+    before, scaled = weight.double(), isinstance(rule, SAMSON)
     [expected] = meant(rule, [weight], [along])
-    scaled = isinstance(rule, SAMSON)
     climb([Part(rule, rule.rho, scaled, [weight], [along.clone()], Workspace([weight], scaled))])
-    assert torch.allclose(weight.double() - before.double(), expected, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(weight.double() - before, expected, rtol=0, atol=20 * torch.finfo(dtype).eps)
 
 
 def test_weights_may_change_their_layout_between_steps() -> None:

@@ -137,12 +137,18 @@ class Climber(OptimizerWrapper):
         In an optimizer with names, those that the group lacks are taken from the model.
         """
         self.rule.within(self._settings(param_group))  # checked before the group is there
-        if "param_names" in self.base.param_groups[0] and "param_names" not in param_group and self.model is not None:
-            given = param_group["params"]
-            given = [given] if isinstance(given, Tensor) else list(given)
-            names = {p: name for name, p in self.model.named_parameters()}
-            if all(p in names for p in given):
-                param_group |= {"params": given, "param_names": [names[p] for p in given]}
+        given = param_group["params"]
+        given = [given] if isinstance(given, Tensor) else list(given)
+        if "param_names" in self.base.param_groups[0] and all(isinstance(p, Tensor) for p in given):
+            names = names_by_parameter([param_group | {"params": given}], self.model)
+            if not all(p in names for p in given):
+                raise ValueError(
+                    "`param_group` must have `param_names`, as the groups that are there, or parameters of the known "
+                    f"model, got {len(given)} of which some have no name. Pass `model=` to {type(self).__name__}, or "
+                    "add the groups that `samson.param_groups` gives."
+                )
+            param_group["param_names"] = [names[p] for p in given]
+        param_group["params"] = given
         super().add_param_group(param_group)
         self._read_groups()
 
