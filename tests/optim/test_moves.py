@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from samson import ASAM, SAM, SAMSON, Lookbehind, SharpnessAware
 from samson.optim import Copies, Part, Rule, Workspace, climb
-from tests.conftest import make_batch, make_model
+from tests.conftest import closure_for, make_batch, make_model
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.complex64, torch.complex128]
 
@@ -217,3 +217,14 @@ def test_weights_may_change_their_layout_between_steps() -> None:
         ends.append(moved)
     assert torch.allclose(*ends, atol=1e-5)
     assert ends[0].abs().max() > 0.01
+
+
+def test_working_memory_is_that_of_the_weights_at_hand() -> None:
+    """None stays of a dtype that the weights had before."""
+    model = nn.Linear(3, 2)
+    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAMSON(), model=model)
+    for dtype in (torch.float32, torch.float64):
+        model.to(dtype)
+        optimizer.step(closure_for(model, optimizer, (torch.ones(4, 3, dtype=dtype), torch.ones(4, dtype=torch.int64))))
+        seen = {copy.dtype for space in optimizer._workspaces.values() for copy in space.copies}
+        assert seen == {dtype}

@@ -196,6 +196,7 @@ class Climber(OptimizerWrapper):
                 of the loss as `backward` saw it.
         """
         parts: list[Part] = []
+        spaces: dict[tuple[Any, ...], Workspace] = {}
         for number, group in enumerate(self._perturbed_groups()):
             settings = self._settings(group)
             of_group, rho = rule.within(settings), rule.radius(settings)
@@ -214,10 +215,11 @@ class Climber(OptimizerWrapper):
                 space = self._workspaces.get((number, *kind))
                 if space is None or not space.fits(weights):
                     space = Workspace(weights, scaled=kind[0] and not self.compiled)
-                    self._workspaces[number, *kind] = space
+                spaces[number, *kind] = space
                 wide = torch.promote_types(kind[1], torch.float32)
                 steps = [along if along.dtype == wide else along.to(wide) for along in directions]
                 parts.append(Part(of_group, rho, kind[0], weights, steps, space, kind[3]))
+        self._workspaces = spaces  # without those of weights that are elsewhere now, or in another dtype
         alone = iter(exclusive([along for part in parts for along in part.directions]))
         for part in parts:
             part.directions = [next(alone) for _ in part.directions]
