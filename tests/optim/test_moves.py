@@ -196,6 +196,20 @@ def test_directions_may_have_the_dtype_of_the_weights_or_a_wider_one(
     assert torch.allclose(weight.double() - before, expected, rtol=0, atol=20 * torch.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_directions_may_have_the_strides_of_the_weights(layout: str) -> None:
+    """Also where these leave gaps, which belong to others."""
+    weight, along = LAYOUTS[layout]().float(), LAYOUTS[layout]().float()
+    if layout == "sliced":
+        weight, along = torch.randn(64, 30)[::2, 1:-3], torch.randn(64, 30)[::2, 1:-3]
+    before, around = weight.double(), weight.untyped_storage().clone()
+    expected = meant(SAM(rho=2.0), [weight], [along])[0] if weight.numel() else weight.double()
+    climb([Part(SAM(), 2.0, False, [weight], [along], Workspace([weight], False))])
+    assert torch.allclose(weight.double() - before, expected, rtol=1e-4, atol=1e-6)
+    weight.copy_(before)
+    assert bytes(weight.untyped_storage()) == bytes(around)
+
+
 def test_weights_may_change_their_layout_between_steps() -> None:
     ends = []
     x = torch.randn(2, 3, 5, 5)
@@ -208,6 +222,7 @@ def test_weights_may_change_their_layout_between_steps() -> None:
                 model.to(memory_format=torch.channels_last)
             optimizer.zero_grad()
             model(x).square().mean().backward()
+            model.weight.grad = model.weight.grad.contiguous()  # of another layout than the weight, and of its old one
             before = model.weight.detach().clone()
             with optimizer.perturbed():
                 moved = (model.weight - before).detach()
