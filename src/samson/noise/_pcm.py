@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from samson._checks import require
 from samson.noise._curves import InversePower, Logarithmic
 from samson.noise._phase_change import PhaseChange, PhaseChangeConstants
+from samson.noise._types import require_types
 
 GENERIC = PhaseChangeConstants(
     g_max_us=25.0,
@@ -133,6 +134,7 @@ class PCMHermes(PhaseChange):
     devices: int = 1
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.devices in HERMES, "devices", "be 1 or 2", self.devices)
         super().__post_init__()
 

@@ -14,6 +14,7 @@ from samson.noise._base import State
 from samson.noise._curves import InversePower, Logarithmic, check_coefficients, logarithm, polynomial
 from samson.noise._device import DeviceNoise
 from samson.noise._random import generator_for, normal
+from samson.noise._types import require_types
 from samson.noise._units import reduce_by
 
 
@@ -43,6 +44,7 @@ class PhaseChangeConstants:
     read: Logarithmic | InversePower
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_positive(g_max_us=self.g_max_us, read_s=self.read_s)
         if not self.read_s <= self.reference_s < math.inf:
             raise ValueError(
