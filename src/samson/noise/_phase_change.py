@@ -63,6 +63,9 @@ class PhaseChange(DeviceNoise):
         drift         g_drift = g_prog·(T/t0)^−ν,  ν = |μ(r) + σ(r)·ξ| drawn once a device, when it is programmed
         read          g = max(0, g_drift·(1 + Q(g_prog/g_max)·sqrt(ln((T + t_r)/(2 t_r)))·ξ)), ξ drawn for each reading
 
+    A chip holds conductance and drift exponent of every device, in at least float32: four numbers a weight for a pair,
+    16 bytes, so four times the memory of a float32 model beside it.
+
     Without a time the programmed state is read: no drift, no read noise. `time_s=0` is read noise without drift. Both
     devices of a pair are always drawn, also the one whose target is g_min.
 
