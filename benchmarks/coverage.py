@@ -64,6 +64,11 @@ def dead(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
     return np.where(rng.random(n) < 0.02, 0.1, np.clip(rng.normal(0.95, 0.005, n), 0, 1))
 
 
+def skewed(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+    """Chips that lose .02·lognormal with σ = 1."""
+    return 1 - 0.02 * rng.lognormal(0, 1, n)
+
+
 CHIPS: dict[str, tuple[Chips, float]] = {
     "Gaussian .9 ± .02": (gaussian, 0.9),
     "Beta .5, factor .1": (beta(0.5, 0.1), 0.5),
@@ -72,15 +77,20 @@ CHIPS: dict[str, tuple[Chips, float]] = {
     "Beta .5, factor .3": (beta(0.5, 0.3), 0.5),
     "Beta .95, factor .3": (beta(0.95, 0.3), 0.95),
     "Beta .99, factor .3": (beta(0.99, 0.3), 0.99),
+    "a loss of .02·lognormal, σ = 1": (skewed, 1 - 0.02 * math.exp(0.5)),
     "one chip in 50 dead": (dead, 0.02 * 0.1 + 0.98 * 0.95),
 }
 
 
+FEW_CHIPS = "lognormal", ".99"
+"""What is in the names of chips that are also looked at five at a time: the most skewed."""
+
+
 def mean_rows(repetitions: int) -> Iterator[Row]:
     """`mean_interval` with a fixed number of chips; beside it Student's t alone."""
-    for count in (10, 50):
+    for count in (5, 10, 50):
         for name, (draw, truth) in CHIPS.items():
-            if count == 10 and "factor .3" in name:
+            if (count == 10 and "factor .3" in name) or (count == 5 and not any(word in name for word in FEW_CHIPS)):
                 continue
             rng, ours, plain = np.random.default_rng(SEED), [], []
             for _ in range(repetitions):

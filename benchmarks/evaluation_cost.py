@@ -125,7 +125,9 @@ def measure(make: Callable[[], nn.Module], *, chips: int, rounds: int, passes: i
     model = make().to(memory_format=torch.contiguous_format)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(IMAGES, 3, 32, 32, generator=generator)
-    with torch.no_grad():
+    *_, last = (module for module in model.modules() if isinstance(module, nn.Linear))
+    with torch.no_grad():  # as random weights come, one class would have all answers
+        last.bias.sub_(torch.cat([model(part) for part in images.split(100)]).mean(0))
         data = images, torch.cat([model(part).argmax(1) for part in images.split(100)])
     clean = copy.deepcopy(model).to(memory_format=torch.channels_last)
     best, milliseconds = fastest(clean, [Layout(size, channels_last=True) for size in BATCH_SIZES], data, passes)
@@ -234,7 +236,8 @@ def table(record: dict[str, Any]) -> str:
         for noise, cost in of["noises"].items():
             what = f"{name}: {noise}, a chip in reference passes"
             lines.append(row(what, cost, f"≤ {cost['limit']:.2f}"))
-        lines.append(row(f"{name}: {LOWERED}, a chip in reference passes", of["bfloat16"], ""))
+        if "bfloat16" in of:
+            lines.append(row(f"{name}: {LOWERED}, a chip in reference passes", of["bfloat16"], ""))
         if of["aihwkit"]:
             for images in ("as in its examples", "channels last"):
                 for kind in ("PCM, 1 hour", LOWERED):

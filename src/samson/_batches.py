@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
@@ -44,8 +45,14 @@ class Batch:
                 `TARGET_KEYS`, as for Transformers; or inputs alone, as a tensor or a sequence of one.
 
         Raises:
-            ValueError: If it is none of these.
+            ValueError: If it is none of these, or inputs are arrays of numpy.
         """
+        of_arrays = raw[:1] if isinstance(raw, tuple | list) else raw
+        if any(isinstance(part, np.ndarray) for part in (of_arrays if isinstance(of_arrays, tuple | list) else [raw])):
+            raise ValueError(
+                "A batch of `data` must hold tensors, got arrays of numpy. Give torch.as_tensor(array), or a "
+                "DataLoader, which does so."
+            )
         match raw:
             case Batch():
                 return raw
@@ -88,7 +95,7 @@ class Batch:
         return Batch(*parts)
 
 
-def batches_of(data: Examples, batch_size: int = BATCH_SIZE) -> Iterable[Any]:
+def batches_of(data: Examples, batch_size: int = BATCH_SIZE, *, name: str = "data") -> Iterable[Any]:
     """What gives the same batches each time it is run through, in the user's own form (see `Batch.of`).
 
     Whole tensors and data sets are cut up in order, and an iterator, which could be run through only once, becomes a
@@ -97,6 +104,7 @@ def batches_of(data: Examples, batch_size: int = BATCH_SIZE) -> Iterable[Any]:
     Args:
         data: The examples.
         batch_size: Of whole tensors and data sets, ≥ 1.
+        name: What errors call it.
 
     Raises:
         ValueError: If whole tensors have different lengths, or no example at all.
@@ -108,17 +116,17 @@ def batches_of(data: Examples, batch_size: int = BATCH_SIZE) -> Iterable[Any]:
         inputs, targets = data
         if len(inputs) != len(targets) or not len(inputs):
             raise ValueError(
-                f"`data` must pair each input with a target, got {len(inputs)} inputs and {len(targets)} targets."
+                f"`{name}` must pair each input with a target, got {len(inputs)} inputs and {len(targets)} targets."
             )
         return list(zip(torch.split(inputs, batch_size), torch.split(targets, batch_size), strict=True))
     if isinstance(data, Dataset):
         return DataLoader(data, batch_size)
     if isinstance(data, Iterator):
         return list(data)
-    if not isinstance(data, Iterable):
+    if not isinstance(data, Iterable) or isinstance(data, str | bytes):
         raise TypeError(
-            "`data` must be a pair of tensors, a data set, a DataLoader or an iterable of batches, got "
-            f"{type(data).__name__}."
+            f"`{name}` must be a pair of tensors, a data set, a DataLoader or an iterable of batches, got "
+            f"{type(data).__name__}. DataLoader(data, batch_size) makes batches of a data set."
         )
     return data
 
@@ -133,13 +141,28 @@ def is_pair(data: object) -> TypeGuard[tuple[Tensor, Tensor]]:
     return isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
 
 
+def require_module(model: object) -> None:
+    """Refuse what is no model of torch."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"`model` must be a torch.nn.Module, got {model!r:.80}. For an exported or packaged program give the model "
+            "that it was made from."
+        )
+
+
 @uninterrupted
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; each module gets its own mode back."""
-    training = [module for module in model.modules() if module.training]
+    """Evaluation mode inside the block.
+
+    Each module gets its own mode back, and the CPU's global random state and the gradient mode are as before.
+    """
+    training = [module for module in model.modules() if getattr(module, "training", False)]  # a frozen one has none
+    random_state, gradients = torch.get_rng_state(), torch.is_grad_enabled()
     try:
         model.eval()
         yield
     finally:
         for module in training:
             module.training = True
+        torch.set_rng_state(random_state)
+        torch.set_grad_enabled(gradients)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
 
 
 def require(holds: bool, name: str, rule: str, value: object) -> None:
@@ -28,6 +30,24 @@ def require_finite(**values: float) -> None:
     """Require finite numbers, by the names of the arguments."""
     for name, value in values.items():
         require(math.isfinite(value), name, "be finite", value)
+
+
+def require_whole(least: int, **values: Any) -> None:
+    """Require whole numbers of at least `least`, by the names of the arguments; True and False are none."""
+    for name, value in values.items():
+        require(isinstance(value, Integral) and not isinstance(value, bool), name, "be a whole number", value)
+        require(value >= least, name, f"be at least {least}", value)
+
+
+def require_between(low: float, high: float, **values: Any) -> None:
+    """Require numbers between two others, which do not count, by the names of the arguments."""
+    for name, value in values.items():
+        require(is_number(value) and low < value < high, name, f"lie between {low} and {high}", value)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number; True, False and NaN are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
 
 
 def require_one_of(options: Iterable[str], **values: str) -> None:

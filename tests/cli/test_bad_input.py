@@ -123,28 +123,10 @@ def test_a_damaged_record_is_refused(samson, tmp_path: Path, monkeypatch: pytest
     assert "belongs to another comparison or run" in samson("report", out)[1]
 
 
-def test_report_and_evaluate_refuse(samson, tmp_path: Path) -> None:
-    assert samson("report", tmp_path)[0] == 2
-    status, message = samson("evaluate", tmp_path / "none.safetensors")
-    assert status == 2
-    assert "must be" in message
-    out = tmp_path / "out"
-    finished(samson, out)
-    network = out / "networks" / "sgd-seed0.safetensors"
+def test_a_damaged_network_is_refused(samson, tmp_path: Path) -> None:
+    finished(samson, tmp_path / "out")
+    network = tmp_path / "out" / "networks" / "sgd-seed0.safetensors"
     assert samson("evaluate", network, "--trials", "2", "--levels", ".1")[0] == 0
-    for options, word in (
-        (["--trials", "1"], "--trials"),
-        (["--noise", "gauss"], "Did you mean 'gaussian'"),
-        (["--seed", "-1"], "--seed"),
-    ):
-        status, message = samson("evaluate", network, *options)
-        assert status == 2
-        assert word in message
-    content = network.read_bytes()
-    network.write_bytes(content[:100])
+    network.write_bytes(network.read_bytes()[:100])
     status, message = samson("evaluate", network)
-    assert status == 2
-    assert "damaged" in message
-    network.write_bytes(content)
-    network.with_suffix(".json").unlink()
-    assert "needs its `.json` file" in samson("evaluate", network)[1]
+    assert (status, "damaged" in message) == (2, True)

@@ -153,48 +153,6 @@ def test_times_have_units() -> None:
         parse_times("1 hour")
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["evaluate", "mine:network"], ["--data must be one of digits", "saved network"]),
-        (["evaluate", "mine:network", "--data", "mine:number"], ["--data", "returns batches", "got 3"]),
-        (["evaluate", "mine:network", "--data", "none.safetensors"], ["--data 'none.safetensors' cannot be read"]),
-        (["evaluate", "mine:network", "--data", "digits", "--split", "tset"], ["--split", "Did you mean 'test'"]),
-        (
-            ["evaluate", "mine:network", "--data", "mine:batches", "--metric", "acc"],
-            ["--metric", "Available: accuracy"],
-        ),
-        (["evaluate", "mine:network", "--data", "mine:batches", "--trials", "1"], ["--trials must be at least 2"]),
-        (
-            ["evaluate", "mine:network", "--data", "mine:batches", "--times", "1d"],
-            ["--times must be given with --chip"],
-        ),
-        (["evaluate", "mine:network", "--data", "mine:batches", "--about", "all"], ["--about must be one of"]),
-        (["evaluate", "mine:network", "--data", "mine:batches", "--select", "none*"], ["--select must leave a weight"]),
-        (
-            ["evaluate", "mine:network", "--data", "mine:batches", "--norms-on", "digits/test"],
-            ["--norms-on: 'test' is unknown", "Available: train, validation"],
-        ),
-        (
-            ["evaluate", "mine:network", "--data", "mine:batches", "--executor", "rya"],
-            ["--executor", "Did you mean 'ray'"],
-        ),
-        (
-            ["evaluate", "mine:network", "--data", "mine:batches", "--autocast", "bfloat"],
-            ["--autocast", "Did you mean 'bfloat16'"],
-        ),
-        (["budget", "mine:network", "--data", "mine:batches", "--low", "0"], ["--low and --high", "got 0.0"]),
-        (["budget", "mine:network", "--data", "mine:batches", "--noise", "gausian"], ["Did you mean 'gaussian'"]),
-    ],
-)
-def test_bad_input_is_named(samson, options: list[str], words: list[str]) -> None:
-    status, _, err = samson(*options)
-    assert status == 2
-    for word in words:
-        assert word in err
-    assert "Traceback" not in err
-
-
 def test_a_folder_that_cannot_be_written_is_named(samson, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     call = "evaluate", "mine:network", "--data", "mine:batches", "--levels", ".1", "--resume"
@@ -342,7 +300,7 @@ def test_ctrl_c_keeps_finished_chips_and_a_repetition_goes_on(samson, tmp_path: 
     assert resumed.measured == alone.measured
     status, _, err = samson(*command, "--seed", 1, "--resume", "chips")
     assert (status, "Traceback" in err) == (2, False)
-    assert "holds trials of another evaluation; different: seed." in err
+    assert "holds trials of another evaluation; different: seed" in err
 
 
 @pytest.mark.parametrize(
@@ -361,11 +319,3 @@ def test_a_repetition_takes_chips_from_the_folder(samson, tmp_path: Path, comman
     assert expected[0] == 0
     assert len(found[0]) >= 6
     assert found[0] == found[1]
-
-
-def test_a_file_is_no_folder_to_resume_from(samson, tmp_path: Path) -> None:
-    (tmp_path / "chips").write_text("x")
-    status, _, err = samson("evaluate", "mine:network", "--data", "mine:batches", "--resume", "chips")
-    assert status == 2
-    assert "--resume" in err
-    assert "Traceback" not in err

@@ -208,6 +208,7 @@ def collectives(model: nn.Module, optimizer: SharpnessAware) -> tuple[int, int]:
     with Collectives() as climb:
         block = optimizer.perturbed(model)
         block.__enter__()
+    passes(1)
     with Collectives() as rest:
         block.__exit__(None, None, None)
         optimizer.step()

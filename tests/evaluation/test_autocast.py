@@ -1,5 +1,6 @@
 """A lower precision: torch's own on every chip, also without noise, and metrics that see float32."""
 
+import copy
 from contextlib import ExitStack
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_every_question_measures_its_drop_in_the_same_precision() -> None:
     ranked = sensitivity(model, (X, Y), NOISE, **lower)
     assert ranked.clean == pytest.approx(clean, rel=1e-6)
     assert ranked.noisy == trials
-    assert compare({"a": model, "b": model}, (X, Y), NOISE, **lower).evaluations["b"].trials == trials
+    assert compare({"a": copy.deepcopy(model), "b": model}, (X, Y), NOISE, **lower).evaluations["b"].trials == trials
     assert sensitivity(model, (X, Y), NOISE, **SETTING).clean != pytest.approx(clean, rel=1e-6)
 
 

@@ -8,7 +8,7 @@ import torch
 from scipy import optimize, stats
 from torch import nn
 
-from samson.evaluation import evaluate, noise_budget
+from samson.evaluation import NotFiniteError, evaluate, noise_budget
 from samson.noise import PCM, BitErrors, Gaussian, bit_error_rate
 from samson.statistics import crossing, mean_bound, upper_limit
 
@@ -181,3 +181,32 @@ def test_bad_arguments_are_named_before_compute(arguments: dict[str, object], me
     with pytest.raises(ValueError, match=message):
         noise_budget(model, DATA, Gaussian, **{"low": 0.01, "high": 0.1, **arguments})
     assert not runs
+
+
+class Overflowing(nn.Module):
+    """NaN as soon as the noise is large, and right before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 2)
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.tensor([[-1.0], [1.0]]))
+            self.layer.bias.zero_()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x)
+        return torch.where(y.abs() > 1.5, torch.nan, y)
+
+
+def test_a_level_that_overflows_is_named() -> None:
+    data = torch.ones(20, 1), torch.ones(20, dtype=torch.int64)
+    with pytest.raises(NotFiniteError, match=r"`high` must leave outputs finite .*, but at 0\.\d+: .*lower `high`"):
+        noise_budget(Overflowing(), data, Gaussian, 0.01, 2.0, max_drop=0.1, trials=5)
+    assert noise_budget(Overflowing(), data, Gaussian, 0.01, 0.1, max_drop=0.1, trials=5).at_least
+
+
+def test_a_drop_is_below_what_the_metric_can_fall_by() -> None:
+    noise_budget(Margins(), DATA, Gaussian, 0.01, 0.1, max_drop=0.99, trials=3, levels=2, refinements=0)
+    loss = {"metric": "cross-entropy", "trials": 3, "levels": 2, "refinements": 0}
+    assert noise_budget(Margins(), DATA, Gaussian, 0.01, 0.1, max_drop=5.0, **loss).at_least
+    assert noise_budget(Margins(), DATA, Gaussian, 0.01, 0.1, max_drop=5.0, relative=True, **loss).at_least

@@ -1,5 +1,7 @@
 """Methods on the same chips."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ def flat() -> nn.Module:
 
 def test_models_are_paired_on_the_same_chips() -> None:
     model = make_model()
-    paired = compare({"a": model, "b": make_model(seed=4), "c": model}, DATA, NOISE, trials=10)
+    paired = compare({"a": model, "b": make_model(seed=4), "c": copy.deepcopy(model)}, DATA, NOISE, trials=10)
     same = paired.difference("c", "a")
     assert same.mean == 0  # on other chips it would not be
     assert 0 < same.high < 1 / 64  # less than one answer, but no width of 0
@@ -69,13 +71,19 @@ def test_data_that_can_be_run_through_once_serve_every_model() -> None:
         assert [e.trials for e in once.models[name]] == [e.trials for e in again.models[name]]
 
 
+SAME = flat()
+
+
 @pytest.mark.parametrize(
     ("models", "setting", "message"),
     [
-        ({"a": []}, {}, "got none for 'a'"),
-        ({"a": [make_model(), flat()]}, {}, "those of 'a' differ"),
+        ({"a": flat(), "b": []}, {}, "got none for 'b'"),
+        ({"a": [make_model(), flat()], "b": flat()}, {}, "those of 'a' differ"),
         ({"a": flat(), "b": nn.Sequential(nn.Flatten(), nn.BatchNorm1d(10))}, {}, "without noise"),
-        ({"a": flat()}, {"trials": 1}, "`trials` must be at least 2"),
+        ({"a": flat()}, {}, "`models` must be two or more methods"),
+        (dict.fromkeys("ab", flat()), {}, "one of 'b' is the very object of 'a'"),
+        ({"a": flat(), "b": [SAME, SAME]}, {}, "one of 'b' is the very object of 'b'"),
+        ({"a": flat(), "b": flat()}, {"trials": 1}, "`trials` must be at least 2"),
     ],
 )
 def test_bad_input_is_named_before_compute(models: dict, setting: dict[str, int], message: str) -> None:

@@ -275,7 +275,7 @@ def test_ray_is_started_once_where_it_is_asked_for(
 
 def test_what_ray_cannot_do_is_named(fake: Callable[..., FakeRay]) -> None:
     fake()
-    with pytest.raises(ValueError, match="`workers` must be ≥ 1, got 0"):
+    with pytest.raises(ValueError, match="`workers` must be at least 1, got 0"):
         Ray(0)
     with pytest.raises(TypeError, match="must be able to pickle"):
         run(Ray(), make_task(select=lambda name, module: True))

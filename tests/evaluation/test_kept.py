@@ -93,6 +93,10 @@ def interrupted_after(chips: int) -> Callable[..., None]:
     return progress
 
 
+LOOK = 2
+"""Passes of a first batch, without noise and with it, by which a process sees that noise reaches the outputs."""
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.npy"))}
 
@@ -114,7 +118,7 @@ def test_every_question_can_be_interrupted(tmp_path: Path, question: str) -> Non
     second = passes()
     assert said(ask(executor=Kept(folder))) == expected
     clean = passes()  # the value without noise is no trial
-    assert first + second == everything + clean
+    assert 0 <= first + second - everything - clean <= LOOK  # which both may have taken at the same part
     assert clean == (0 if question in list(ASK)[:7] else 3)
     assert files(folder) == files(whole)
     assert saved.items() < files(folder).items()
@@ -125,7 +129,7 @@ def test_more_trials_begin_with_those_that_are_there(tmp_path: Path) -> None:
     four = measured(executor=Kept(tmp_path))
     passes()
     ten = measured(trials=10, executor=Kept(tmp_path), progress=states.append)
-    assert passes() == 6 * 3
+    assert passes() == 6 * 3 + LOOK
     assert [state.done for state in states] == list(range(1, 11))
     assert answers(measured(executor=Kept(tmp_path))) == answers(four)
     assert not passes()
@@ -285,7 +289,7 @@ def test_a_damaged_file_is_run_again(tmp_path: Path, damage: Callable[[bytes], b
     assert files(tmp_path) != before
     passes()
     list(Kept(tmp_path).run(make_task(), range(3)))
-    assert passes() == 3  # one trial of three batches
+    assert passes() == 3 + LOOK  # one trial of three batches
     assert files(tmp_path) == before
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from samson.evaluation import METRICS, ExampleMetric, as_metric, evaluate, scores, value_of
+from samson.evaluation import METRICS, ExampleMetric, NotFiniteError, as_metric, evaluate, scores, value_of
 from samson.noise import Gaussian, deploy
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -194,7 +195,7 @@ UNCOUNTED = [{"input_ids": IDS, "labels": torch.full((8, 5), -100)}]
             r"got \(50, 1\) for \(50, 2\)",
         ),
         (
-            lambda: evaluate(broken(), BATCHES, Gaussian(0.1), metric="cross-entropy"),
+            lambda: scores(broken(), BATCHES, METRICS["cross-entropy"]),
             ValueError,
             "`metric` 'cross-entropy' must be finite",
         ),
@@ -206,3 +207,99 @@ def test_metrics_and_scores_that_say_nothing_are_an_error(
 ) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+NAN, INF = math.nan, math.inf
+LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
+SIX = torch.arange(12.0).view(2, 6)
+CLASSES = torch.tensor([0, 1])
+
+
+@pytest.mark.parametrize("name", ["accuracy", "top5", "cross-entropy", "perplexity"])
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([0, 99], r"whole class numbers from 0 to 5 .* got 99"),
+        ([-1, 0], r"whole class numbers from 0 to 5 .* got -1"),
+        ([6, 0], r"whole class numbers from 0 to 5 .* got 6"),
+        ([0.5, 1.0], r"whole class numbers from 0 to 5 .* got 0.5"),
+        ([-100, 1], r"got -100\. Leave examples without a class out"),
+        ([[0, 7], [1, 1]], r"got 7"),
+        ([[0, -1], [1, -100]], r"got -1\."),
+    ],
+)
+def test_targets_that_are_no_class_are_an_error(name: str, targets: list[Any], message: str) -> None:
+    of = torch.tensor(targets)
+    logits = SIX if of.ndim == 1 else SIX[:, :, None].expand(2, 6, 2)
+    model = Gives(logits)
+    with pytest.raises(ValueError, match=f"Targets must be {message}" if message[0] == "w" else message):
+        scores(model, [(torch.zeros(2, 1), of)], METRICS[name])
+
+
+class Gives(nn.Module):
+    """Gives the same outputs whatever the inputs."""
+
+    def __init__(self, output: torch.Tensor) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.output
+
+
+def of(name: str, output: torch.Tensor, targets: torch.Tensor = CLASSES) -> Any:
+    return scores(Gives(output), [(torch.zeros(len(targets), 1), targets)], METRICS[name])
+
+
+def test_numbers_of_any_dtype_are_classes() -> None:
+    for dtype in (torch.uint8, torch.int32, torch.float32, torch.bool):
+        assert of("accuracy", LOGITS, CLASSES.to(dtype)).tolist() == [True, False]
+        assert of("cross-entropy", LOGITS, CLASSES.to(dtype)) == pytest.approx(of("cross-entropy", LOGITS))
+
+
+@pytest.mark.parametrize("name", ["accuracy", "cross-entropy", "perplexity"])
+@pytest.mark.parametrize("shape", [(2, 1), (2,)])
+def test_one_logit_is_no_choice(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="Logits must be of "):
+        of(name, torch.ones(shape))
+
+
+@pytest.mark.parametrize("bad", [NAN, INF])
+@pytest.mark.parametrize("name", ["accuracy", "top5", "cross-entropy", "mse"])
+def test_outputs_that_are_no_answer_are_an_error(name: str, bad: float) -> None:
+    output = SIX.clone()
+    output[1, 2] = bad
+    targets = torch.zeros(2, 6) if name == "mse" else CLASSES
+    with pytest.raises(NotFiniteError, match="must be finite, got NaN or infinity"):
+        of(name, output, targets)
+    with pytest.raises(NotFiniteError, match="must be finite, got NaN or infinity"):
+        evaluate(nn.Linear(6, 7), (X * bad, Y), Gaussian(0.1), trials=2, metric="accuracy")
+
+
+def test_a_class_may_be_ruled_out_and_tokens_that_do_not_count_may_be_anything() -> None:
+    output = SIX.clone()
+    output[:, 3] = -INF
+    assert of("accuracy", output, torch.tensor([5, 0])).tolist() == [True, False]
+    tokens, targets = torch.zeros(1, 3, 2), torch.tensor([[0, -100]])
+    tokens[0, :, 1] = NAN
+    assert of("accuracy", tokens, targets).tolist() == [1.0]
+    with pytest.raises(NotFiniteError, match="for 1 of 2 answers: the network overflows"):
+        of("accuracy", tokens, torch.tensor([[0, 1]]))
+
+
+def test_five_of_at_most_five_classes_say_nothing() -> None:
+    with pytest.raises(ValueError, match="`metric` 'top5' must have more than 5 classes, got 3"):
+        of("top5", LOGITS)
+    with pytest.raises(ValueError, match="got 5"):
+        of("top5", SIX[:, :5])
+    assert of("top5", SIX).tolist() == [False, True]
+    tokens = SIX[:, :, None].expand(2, 6, 2)
+    assert of("top5", tokens, torch.tensor([[0, 1], [-100, 2]])).tolist() == [0.5, 1.0]
+
+
+def test_targets_are_tensors_for_metrics_by_name() -> None:
+    for name, output in (("accuracy", LOGITS), ("mse", LOGITS), ("perplexity-causal", LOGITS[:, None])):
+        with pytest.raises(TypeError, match="Targets must be a tensor for this metric, got list"):
+            METRICS[name].score(output, [0, 1]) if isinstance(METRICS[name], ExampleMetric) else scores(
+                Gives(output), [(torch.zeros(2, 1), [0, 1])], METRICS[name]
+            )

@@ -1,5 +1,6 @@
 """What a result says: one bit an answer, directions, widths, and nothing of model or data."""
 
+import copy
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -68,7 +69,7 @@ def test_results_print_as_a_sentence() -> None:
 
 ASKED: dict[str, Callable[..., Any]] = {
     "evaluate": lambda model, data: evaluate(model, data, Gaussian(0.2), trials=4, norm_data=data),
-    "compare": lambda model, data: compare({"a": model, "b": model}, data, Gaussian(0.2), trials=2),
+    "compare": lambda model, data: compare({"a": copy.deepcopy(model), "b": model}, data, Gaussian(0.2), trials=2),
     "noise_budget": lambda model, data: noise_budget(
         model, data, Gaussian, 0.1, 0.2, trials=2, levels=2, refinements=0
     ),

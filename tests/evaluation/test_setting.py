@@ -14,7 +14,7 @@ from tests.evaluation.cases import DATA, NOISE, Counting, passes
 
 ASK: dict[Callable[..., object], Callable[..., object]] = {
     evaluate: lambda **more: evaluate(Counting(), DATA, NOISE, **more),
-    compare: lambda **more: compare({"a": Counting()}, DATA, NOISE, **more),
+    compare: lambda **more: compare({"a": Counting(), "b": Counting()}, DATA, NOISE, **more),
     noise_budget: lambda **more: noise_budget(Counting(), DATA, Gaussian, 0.1, 0.2, **more),
     sensitivity: lambda **more: sensitivity(Counting(), DATA, NOISE, **more),
     average_rise: lambda **more: average_rise(Counting(), DATA, NOISE, **more),
@@ -47,8 +47,8 @@ def test_each_question_shows_the_setting_and_names_a_misspelt_keyword(question: 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"seed": -1}, "`seed` must be ≥ 0, got -1"),
-        ({"read_block": 0}, "`read_block` must be ≥ 1, or None for one reading, got 0"),
+        ({"seed": -1}, "`seed` must be at least 0, got -1"),
+        ({"read_block": 0}, "`read_block` must be at least 1, got 0"),
         ({"time_s": -1.0}, "`time_s` must be ≥ 0"),
         (
             {"autocast": "bf16"},

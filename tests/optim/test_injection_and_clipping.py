@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from samson import SAMSON, NoiseInjection, SharpnessAware, WeightClipping, param_groups
 from samson.noise import Gaussian
@@ -97,6 +98,154 @@ def test_clipping_spares_what_has_no_spread() -> None:
     optimizer.register_step_post_hook(WeightClipping(alpha=0.5))
     optimizer.step()
     assert all(torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
+
+
+class Scale(nn.Module):
+    """A layer scale of shape (channels, 1, 1), and a weight in a layer of no known type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand(4, 1, 1) + 0.5)
+        self.mix = nn.Parameter(torch.randn(4, 4))
+
+
+def many_kinds() -> nn.ModuleDict:
+    layers = {
+        "linear": nn.Linear(4, 5),
+        "narrow": nn.Linear(1, 5),
+        "convolution": nn.Conv2d(3, 2, 2),
+        "attention": nn.MultiheadAttention(4, 2),
+        "recurrent": nn.LSTM(4, 3),
+        "bilinear": nn.Bilinear(2, 3, 4),
+        "embedding": nn.Embedding(6, 4),
+        "norm": nn.LayerNorm([4, 5]),
+        "scale": Scale(),
+    }
+    model = nn.ModuleDict(layers)
+    with torch.no_grad():
+        model["norm"].weight.uniform_(0.5, 1.5)
+    return model
+
+
+ON_CHIP = {
+    *("linear.weight", "narrow.weight", "convolution.weight", "bilinear.weight"),
+    *("attention.in_proj_weight", "attention.out_proj.weight", "recurrent.weight_ih_l0", "recurrent.weight_hh_l0"),
+}
+BY_SHAPE = ON_CHIP - {"narrow.weight"} | {"embedding.weight", "norm.weight", "scale.mix"}
+
+
+def changed(model: nn.Module, before: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+
+
+def clip(model: nn.Module, optimizer: torch.optim.Optimizer) -> set[str]:
+    """The parameters that clipping alone changes."""
+    before = snapshot(model)
+    optimizer.register_step_post_hook(WeightClipping(alpha=0.5))
+    optimizer.step()
+    return changed(model, before)
+
+
+@pytest.mark.parametrize("known", ["groups", "wrapper", "not"])
+def test_what_lies_on_a_chip_is_clipped(known: str) -> None:
+    """Known by the types of layers; without a model by shape."""
+    model = many_kinds()
+    given = list(model.parameters()) if known == "not" else param_groups(model)
+    optimizer = torch.optim.SGD(given, lr=0.0)
+    if known == "wrapper":
+        optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.0), SAMSON(), model=model)
+    assert clip(model, optimizer) == (BY_SHAPE if known == "not" else ON_CHIP)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_lies_on_a_chip_gets_noise(known: bool) -> None:
+    model = many_kinds()
+    base = torch.optim.SGD(param_groups(model) if known else list(model.parameters()), lr=0.1)
+    optimizer = SharpnessAware(base, NoiseInjection(Gaussian(0.2)))
+    before = snapshot(model)
+    with optimizer.perturbed():
+        assert changed(model, before) == (ON_CHIP if known else BY_SHAPE)
+    model = many_kinds()
+    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), NoiseInjection(Gaussian(0.2)), model=model)
+    before = snapshot(model)
+    with optimizer.perturbed():
+        assert changed(model, before) == ON_CHIP
+
+
+def test_clipping_spares_frozen_quantised_and_complex_parameters() -> None:
+    model = nn.ModuleList([nn.Linear(4, 4) for _ in range(2)])
+    model[0].requires_grad_(False)
+    model[1].levels = nn.Parameter(torch.randint(0, 200, (8, 8), dtype=torch.uint8), requires_grad=False)
+    model[1].mask = nn.Parameter(torch.rand(8, 8) > 0.5, requires_grad=False)
+    model[1].waves = nn.Parameter(torch.randn(8, 8, dtype=torch.complex64))
+    for given in (model.parameters(), param_groups(model)):
+        assert clip(model, torch.optim.SGD(given, lr=0.0)) == {"1.weight"}
+        nn.init.normal_(model[1].weight)
+    noisy = SharpnessAware(torch.optim.SGD(list(model.parameters()), lr=0.0), NoiseInjection(Gaussian(0.1)))
+    before = snapshot(model)
+    with noisy.perturbed():
+        assert changed(model, before) == {"0.weight", "1.weight"}  # what is frozen lies on the chip all the same
+
+
+def computed(kind: str) -> nn.Module:
+    layer = nn.Linear(4, 4)
+    if kind == "weight norm":
+        nn.utils.parametrizations.weight_norm(layer)
+    elif kind == "orthogonal":
+        nn.utils.parametrizations.orthogonal(layer)
+    elif kind == "pruned":
+        prune.l1_unstructured(layer, "weight", 4)
+    else:
+        with pytest.warns(FutureWarning):
+            nn.utils.weight_norm(layer)
+    return nn.Sequential(layer)
+
+
+@pytest.mark.parametrize("kind", ["weight norm", "orthogonal", "pruned", "weight norm by hooks"])
+def test_computed_weights_are_refused(kind: str) -> None:
+    """Their parts are no weights of the chip: a clipped direction, or noise on it, would be of another size."""
+    model = computed(kind)
+    match = "`0.weight` must be a parameter for {}, got .* computes.*remove_parametrizations"
+    with pytest.raises(ValueError, match=match.format("NoiseInjection")):
+        SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), NoiseInjection(Gaussian(0.1)))
+    with pytest.raises(ValueError, match=match.format("clipping")):
+        clip(model, torch.optim.SGD(param_groups(model), lr=0.1))
+    groups = [{"params": list(model.parameters()), "perturb": False}, {"params": [nn.Parameter(torch.ones(2, 2))]}]
+    SharpnessAware(torch.optim.SGD(groups, lr=0.1), NoiseInjection(Gaussian(0.1)), model=model)
+
+
+def test_noise_that_reaches_nothing_is_refused() -> None:
+    for model in (nn.Embedding(4, 4), nn.LayerNorm([4, 5])):
+        with pytest.raises(ValueError, match="needs a weight that lies on a chip"):
+            SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), NoiseInjection(Gaussian(0.1)))
+
+
+def test_each_weight_and_each_step_has_a_draw_of_its_own() -> None:
+    """Noise that is the same for two weights, or for two pairs of seed and step with the same sum, is no noise."""
+    layers = nn.ModuleList([nn.Linear(8, 8, bias=False) for _ in range(2)])
+    for layer in layers:
+        nn.init.ones_(layer.weight)
+    drawn: dict[tuple[int, int], list[torch.Tensor]] = {}
+    for seed in (0, 1):
+        optimizer = SharpnessAware(
+            torch.optim.SGD(param_groups(layers), lr=0.0), NoiseInjection(Gaussian(0.1), seed=seed)
+        )
+        for step in range(3):
+            with optimizer.perturbed():
+                drawn[seed, step] = [layer.weight.detach() - 1 for layer in layers]
+    every = [noise for pair in drawn.values() for noise in pair]
+    for i, one in enumerate(every):
+        assert 0.05 < one.std() < 0.15
+        assert not any(torch.allclose(one, other, atol=1e-3) for other in every[:i])
+
+
+def test_the_counter_of_draws_is_each_groups(batch: tuple) -> None:
+    model = make_model()
+    groups = [{"params": [model[0].weight]}, {"params": [model[4].weight]}]
+    optimizer = SharpnessAware(torch.optim.SGD(groups, lr=0.1), NoiseInjection(Gaussian(0.2)), model=model)
+    for _ in range(3):
+        optimizer.step(closure_for(model, optimizer, batch))
+    assert [group["injections"] for group in optimizer.param_groups] == [3, 3]
 
 
 def test_bad_settings_are_named() -> None:

@@ -129,6 +129,17 @@ def test_wrong_use_is_an_error(batch: tuple) -> None:
         optimizer.step(lambda: model(batch[0]).sum().detach())
 
 
+@pytest.mark.parametrize("alpha", [0.5, "adaptive"])
+def test_quantised_parameters_are_left_alone(alpha: float | str) -> None:
+    model = nn.Linear(3, 2)
+    model.levels = nn.Parameter(torch.arange(6, dtype=torch.uint8), requires_grad=False)
+    model.mask = nn.Parameter(torch.tensor([True, False]), requires_grad=False)
+    optimizer = Lookbehind(sgd(model), SAM(rho=0.1), alpha=alpha)
+    before = snapshot(model)
+    optimizer.step(closure_for(model, optimizer, (torch.ones(4, 3), torch.ones(4, dtype=torch.int64))))
+    assert {name for name, p in model.named_parameters() if not torch.equal(p, before[name])} == {"weight", "bias"}
+
+
 def test_a_tensor_that_does_not_move_has_no_angle() -> None:
     """A parameter without gradient keeps its bits under the adaptive α: 0/0 is no NaN."""
     model = nn.ModuleList([nn.Linear(3, 2), nn.Linear(3, 2)])

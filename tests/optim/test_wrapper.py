@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
+from samson import ASAM, SAM, SAMSON, Lookbehind, SharpnessAware, param_groups
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 from tests.optim.reference import CASES, Loop, Switching, apart
 
@@ -103,6 +103,13 @@ def test_norm_statistics_see_the_clean_pass_only_and_once(batch: tuple) -> None:
     assert len(caught) == 1
 
 
+def test_lookbehind_says_too_that_it_knows_no_model(batch: tuple) -> None:
+    model = make_model()
+    optimizer = Lookbehind(torch.optim.SGD(model.parameters(), lr=0.0), SAM(rho=1.0))
+    with pytest.warns(UserWarning, match="running statistics.*pass `model=` to Lookbehind"):
+        optimizer.step(closure_for(model, optimizer, batch))
+
+
 def test_gradients_are_cleared_for_every_parameter(model: nn.Sequential, batch: tuple) -> None:
     """Also for a group that is not perturbed: its gradient is that of the second pass alone."""
     groups = [
@@ -180,6 +187,42 @@ def test_wrong_use_is_an_error(model: nn.Sequential, batch: tuple) -> None:
             optimizer.step()
         with pytest.raises(RuntimeError, match="nested"), optimizer.perturbed(model):
             pass
+
+
+def test_a_block_without_backward_is_an_error_at_the_step(batch: tuple) -> None:
+    """Nothing would move, without a word."""
+    model = make_model()
+    optimizer = SharpnessAware(sgd(model), SAM())
+    loss_of(model, batch).backward()
+    with optimizer.perturbed(model):
+        loss_of(model, batch)
+    before = snapshot(model)
+    with pytest.raises(RuntimeError, match=r"No parameter has a gradient since `perturbed`. Run .* inside the block"):
+        optimizer.step()
+    assert equal(snapshot(model), before)
+    explicit_step(model, optimizer, batch)
+
+
+def test_two_blocks_for_one_step_are_an_error(batch: tuple) -> None:
+    """The second would drop the gradients of the first: what a loop over micro-batches would do."""
+    model = make_model()
+    optimizer = SharpnessAware(sgd(model), SAM())
+
+    def block() -> None:
+        loss_of(model, batch).backward()
+        with optimizer.perturbed(model):
+            loss_of(model, batch).backward()
+
+    block()
+    with pytest.raises(RuntimeError, match=r"entered again before `step\(\)`"):
+        block()
+    optimizer.step()
+    block()
+    optimizer.zero_grad()  # the step is given up
+    block()
+    optimizer.step()
+    optimizer.step(closure_for(model, optimizer, batch))
+    explicit_step(model, optimizer, batch)
 
 
 def test_sparse_gradients_are_refused() -> None:

@@ -77,7 +77,7 @@ def test_a_missing_package_or_a_bad_number_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "curvlinops", None)
     with pytest.raises(ImportError, match=r"pip install 'samson-torch\[curvature\]'"):
         hessian_top(make_model(), make_batch())
-    with pytest.raises(ValueError, match="`probes` must be at least 2 for an interval, got 1"):
+    with pytest.raises(ValueError, match="`probes` must be at least 2, got 1"):
         hessian_trace(make_model(), make_batch(), probes=1)
     with pytest.raises(ValueError, match="`tolerance` must lie between 0 and 1, got 0"):
         hessian_top(make_model(), make_batch(), tolerance=0)

@@ -217,7 +217,7 @@ def test_the_average_rise_runs_through_its_data_again() -> None:
 @pytest.mark.parametrize(
     ("data", "settings", "words"),
     [
-        (make_batch(), {"steps": 0}, "`steps` must be ≥ 1, got 0"),
+        (make_batch(), {"steps": 0}, "`steps` must be at least 1, got 0"),
         (make_batch(), {"loss": "accuracy"}, "'accuracy' must give one differentiable value"),
         (make_batch(), {"loss": "perplexity"}, "must have a value for each example, got 'perplexity'"),
         ([], {}, "at least one example"),

@@ -35,7 +35,9 @@ def paired(ours: np.ndarray, theirs: np.ndarray, *, common: bool = True, resolut
 def population(**tables: np.ndarray) -> Paired:
     """From tables of networks x chips x examples."""
     made = {
-        name: [SimpleNamespace(trials=scores.mean(axis=1), resolution=0.0, scores=scores) for scores in table]
+        name: [
+            SimpleNamespace(trials=scores.mean(axis=1), resolution=0.0, scores=scores, bounds=None) for scores in table
+        ]
         for name, table in tables.items()
     }
     return Paired(made, {}, "population")
@@ -237,3 +239,44 @@ def test_holm_keeps_the_error_of_the_family() -> None:
 def test_an_unknown_method_is_named() -> None:
     with pytest.raises(ValueError, match="got 'c'. Available: ours, theirs"):
         paired(np.ones((1, 3)), np.ones((1, 3))).difference("c", "ours")
+
+
+def test_intervals_stay_within_what_the_metric_can_be() -> None:
+    """Two seeds and two chips whose parts nearly cancel: Satterthwaite's degrees of freedom would be far below 1."""
+    a, b = np.array([[0.9, 0.1], [0.5, 0.4999]]), np.full((2, 2), 0.5)
+    found = components(a - b)
+    variance, degrees = combine(found)
+    assert degrees == 1
+    assert variance == pytest.approx(found[0,].variance + found[1,].variance - found[0, 1].variance)
+    assert variance**2 / sum(part.variance**2 for part in found.values()) < 1e-6
+    b[0] += 0.4
+    b[1] -= 0.4
+    models = {name: [Trials(row, 1e-4, (0.0, 1.0)) for row in table.tolist()] for name, table in (("a", a), ("b", b))}
+    gap = Paired(models, {}).difference("a", "b")
+    assert (gap.low, gap.high) == (-1.0, 1.0)
+    assert gap.cut
+    assert str(gap).endswith("(95%, training seeds, common chips): too few seeds to tell")
+    mean = Paired(models, {}).mean("a")
+    assert 0 < mean.low < mean.high < 1
+    assert (Paired(models, {}).mean("b").low, Paired(models, {}).mean("b").high) == (0.0, 1.0)
+    free = {name: [Trials(row, 1e-4) for row in table.tolist()] for name, table in (("a", a), ("b", b))}
+    wide = Paired(free, {}).difference("a", "b")
+    assert 1 < wide.interval.half_width < 100
+    assert not wide.cut
+    assert "too few" not in str(wide)
+    one = {"a": [Trials([0.99, 0.1], 0.01, (0.0, 1.0))], "b": [Trials([0.5, 0.6], 0.01, (0.0, 1.0))]}
+    assert str(Paired(one, {}).difference("a", "b")).endswith("too few chips to tell")
+    clear = {"a": [Trials([1.0, 0.97], 0.01, (0.0, 1.0))], "b": [Trials([0.0, 0.02], 0.01, (0.0, 1.0))]}
+    sure = Paired(clear, {}).difference("a", "b", 0.9)
+    assert (sure.high, sure.cut, sure.low > 0.5) == (1.0, True, True)
+    assert "too few" not in str(sure)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_differences_of_few_seeds_are_never_absurd(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    seeds, chips = rng.integers(2, 4, size=2)
+    ours, theirs = rng.normal(0, 0.02, (2, seeds, chips)) + rng.normal(0, 0.0001, (2, 1, 1))
+    for common in (True, False):
+        gap = paired(ours, theirs, common=common).difference("ours", "theirs")
+        assert gap.interval.half_width <= stats.t.ppf(0.975, 1) * np.abs(ours - theirs).sum()

@@ -14,6 +14,7 @@ from samson.cli._budgeting import budget_model
 from samson.cli._evaluating import evaluate_model
 from samson.cli._kinds import parse_levels
 from samson.cli._layering import sensitivity_of_model
+from samson.cli._options import Levels
 from samson.cli._progress import Bars, Lines
 from samson.cli._sharpness import sharpness
 from samson.cli._showing import console
@@ -21,7 +22,6 @@ from samson.cli._tables import accuracy_table, gain_table
 from samson.experiments import (
     ADDITIONS,
     DATA,
-    LEVELS,
     METHODS,
     SetupError,
     WorkerLostError,
@@ -46,7 +46,6 @@ app = typer.Typer(
     help="Train networks that stay accurate on noisy inference hardware, and prove it.",
 )
 app.add_typer(listing.app, name="list")
-_LEVELS = ",".join(f"{level:g}" for level in LEVELS)
 
 
 def run() -> None:
@@ -74,7 +73,7 @@ def compare(
         ),
     ] = ",".join(METHODS),
     noise: Annotated[str, typer.Option(help=f"Noise on the chips: {', '.join(NOISES)}.")] = "gaussian",
-    levels: Annotated[str, typer.Option(help="Noise levels, separated by commas; 0 is always added.")] = _LEVELS,
+    levels: Levels = None,
     trials: Annotated[int, typer.Option(help="Chips per network and level.")] = 20,
     seeds: Annotated[int, typer.Option(help="Training seeds.")] = 3,
     epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 30,
@@ -91,7 +90,7 @@ def compare(
         data=data,
         methods=methods.split(","),
         noise=noise,
-        levels=parse_levels(levels),
+        levels=None if levels is None else parse_levels(levels),
         trials=trials,
         seeds=seeds,
         epochs=epochs,

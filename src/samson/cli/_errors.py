@@ -32,8 +32,8 @@ def require_writable(parameter: str, path: Path | None, read: Sequence[Path]) ->
 
 
 @contextmanager
-def explained(resume: Path | None = None) -> Iterator[None]:
-    """What the library refuses is bad input of the user's; after an interruption, say how to go on."""
+def explained(model: str, resume: Path | None = None) -> Iterator[None]:
+    """What the library or the model refuses is bad input of the user's; after an interruption, say how to go on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -43,9 +43,11 @@ def explained(resume: Path | None = None) -> Iterator[None]:
     except (ValueError, TypeError) as error:
         raise SetupError(as_options(str(error))) from error
     except RuntimeError as error:
-        if not str(error).startswith("`executor`"):
-            raise
-        raise SetupError(as_options(str(error))) from error
+        if str(error).startswith("`"):
+            raise SetupError(as_options(str(error))) from error
+        raise SetupError(
+            f"MODEL {model!r} raised {type(error).__name__}: {str(error).strip()}\nGive data that it can take."
+        ) from error
     except OSError as error:
         if resume is None or not _is_below(error.filename, resume):
             raise
@@ -58,8 +60,13 @@ def _is_below(path: object, folder: Path) -> bool:
     return isinstance(path, str) and Path(path).absolute().is_relative_to(folder.absolute())
 
 
-IN_OPTIONS = {"executor=None": "--executor serial", "`folder`": "--resume", "`sensitivity`": "sensitivity"}
+IN_OPTIONS = {"executor=None": "--executor serial", "`folder`": "--resume", "`time_s`": "--times", "`model`": "MODEL"}
 """Words of the library by those of the command line."""
+OPTIONS = (
+    *("data", "metric", "seed", "select", "read_block", "autocast", "executor", "trials", "precision", "max_trials"),
+    *("about", "low", "high", "max_drop", "relative", "criterion", "min_yield", "weights"),
+)
+"""Arguments of the library that are options by the same names."""
 
 
 def as_options(message: str) -> str:
@@ -71,4 +78,4 @@ def as_options(message: str) -> str:
     """
     for word, other in IN_OPTIONS.items():
         message = message.replace(word, other)
-    return re.sub(r"`([a-z_]+)`", lambda found: "--" + found[1].replace("_", "-"), message)
+    return re.sub(rf"`({'|'.join(OPTIONS)})`", lambda found: "--" + found[1].replace("_", "-"), message)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
 
 from samson.cli._kinds import kinds_of
-from samson.cli._options import DEFAULT_LEVELS, ChipName, ModelOptions, NoiseName, model_command
+from samson.cli._options import ChipName, Levels, ModelOptions, NoiseName, model_command
 from samson.cli._showing import console, shown, shown_interval, shown_share, speaks, table_of, write_results
 from samson.evaluation import MAX_TRIALS, TRIALS, evaluate, prepare, value_of
-from samson.experiments import evaluation_record
+from samson.experiments import evaluation_record, require
 from samson.report import evaluation_page
 
 
@@ -18,7 +19,7 @@ from samson.report import evaluation_page
 def evaluate_model(
     options: ModelOptions,
     noise: NoiseName = "gaussian",
-    levels: Annotated[str, typer.Option(help="Noise levels, separated by commas.")] = DEFAULT_LEVELS,
+    levels: Levels = None,
     chip: ChipName = None,
     times: Annotated[
         str | None, typer.Option(help="With --chip: when it is read, for example 0s,1h,1d,1y; by default as it says.")
@@ -32,6 +33,7 @@ def evaluate_model(
     at_least: Annotated[float | None, typer.Option(help="Show the share of chips that are at least this good.")] = None,
 ) -> None:
     """Put a model on noisy chips and show what it is worth there, with intervals."""
+    require(at_least is None or math.isfinite(at_least), "--at-least", "finite", at_least, "Write for example .9.")
     kinds, metric = kinds_of(noise, levels, chip, times), options.metric
     with options.measuring() as run:
         found = [

@@ -27,12 +27,12 @@ class Kind:
         return kind_of(self.label, self.noise, self.level, self.time_s)
 
 
-def kinds_of(noise: str, levels: str, chip: str | None, times: str | None) -> list[Kind]:
+def kinds_of(noise: str, levels: str | None, chip: str | None, times: str | None) -> list[Kind]:
     """The kinds of chips that a user asked for: a noise at several levels, or a chip at several times."""
     if chip is None:
         require(times is None, "--times", "given with --chip only", times, "Choose a chip, or leave --times out.")
         choose("--noise", noise, NOISES)
-        wanted = checked_levels(parse_levels(levels), noise)
+        wanted = checked_levels(None if levels is None else parse_levels(levels), noise)
         return [Kind(f"{level:g}", NOISES[noise](level), level) for level in wanted if level]
     kind = find_chip(chip)
     if times is None:

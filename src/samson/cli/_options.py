@@ -31,7 +31,6 @@ from samson.evaluation import (
 )
 from samson.experiments import (
     DATA,
-    LEVELS,
     SPLITS,
     Request,
     SetupError,
@@ -80,7 +79,9 @@ ChipName = Annotated[
 ]
 NoiseName = Annotated[str, typer.Option("--noise", help=f"Family of noises: {', '.join(NOISES)}.")]
 
-DEFAULT_LEVELS = ",".join(f"{level:g}" for level in LEVELS)
+Levels = Annotated[
+    str | None, typer.Option(help="Noise levels, separated by commas; by default some that suit the family.")
+]
 
 
 @dataclass(frozen=True)
@@ -129,13 +130,13 @@ class ModelOptions:
     @contextmanager
     def measuring(self) -> Iterator[Measuring]:
         """Model, data and setting, with a progress bar until the block ends; the library's errors are explained."""
-        model_file = Path(self.model)
-        read = [model_file, model_file.with_suffix(".json"), *(Path(one) for one in (self.weights, self.data) if one)]
+        read = [Path(one) for one in (self.model, self.weights, self.data) if one]
+        read += [path.with_suffix(".json") for path in read if path.suffix == ".safetensors"]
         for parameter, path in (("--out", self.out), ("--page", self.page)):
             require_writable(parameter, path, read)
         model, data = self.request.load()
         setting = self.setting()
-        with explained(self.resume), chip_bar() as bar:
+        with explained(self.model, self.resume), chip_bar() as bar:
             yield Measuring(self, model, data, setting, lambda label: bar(label, self.metric))
 
 

@@ -4,7 +4,7 @@ from samson.evaluation._budget import noise_budget
 from samson.evaluation._budget_result import Budget
 from samson.evaluation._layers import Layer, layers_on_chip
 from samson.evaluation._layout import Layout, find_layout
-from samson.evaluation._metrics import METRICS, DataSetMetric, ExampleMetric, MeanThen, as_metric
+from samson.evaluation._metrics import METRICS, DataSetMetric, ExampleMetric, MeanThen, NotFiniteError, as_metric
 from samson.evaluation._pairs import compare
 from samson.evaluation._result import Evaluation, ScoreTable
 from samson.evaluation._scoring import Scores, accuracy, device_of, scores, value_of, with_targets
@@ -13,6 +13,7 @@ from samson.evaluation._sensitivity_result import Attempt, LayerRow, Sensitivity
 from samson.evaluation._setting import PRECISIONS, Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
 from samson.evaluation._task import Task
 from samson.evaluation._trials import MAX_TRIALS, TRIALS, Progress, evaluate
+from samson.evaluation._watch import coverage
 from samson.evaluation.executors import (
     EXECUTORS,
     Executor,
@@ -46,6 +47,7 @@ __all__ = [
     "Layout",
     "MeanThen",
     "Noise",
+    "NotFiniteError",
     "Numerics",
     "Paired",
     "Prepared",
@@ -62,6 +64,7 @@ __all__ = [
     "accuracy",
     "as_metric",
     "compare",
+    "coverage",
     "device_of",
     "evaluate",
     "family",

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from samson._batches import Examples, repeatable
-from samson._checks import require
+from samson._checks import is_number, require, require_between, require_whole
 from samson.evaluation._budget_result import Budget, Criterion
+from samson.evaluation._metrics import NotFiniteError, require_possible
 from samson.evaluation._result import Evaluation
 from samson.evaluation._scoring import value_of
 from samson.evaluation._setting import Noise, Setting, prepare, repeatable_setting, takes_setting
 from samson.evaluation._trials import TRIALS, Progress, evaluate
-from samson.noise import BitErrors, ChipModel, DeviceNoise
+from samson.noise import BitErrors, ChipModel, DeviceNoise, WeightNoise
 from samson.records import Interval
 from samson.statistics import CONFIDENCE, ROUNDING, crossing, fixed_sequence
 
@@ -87,8 +88,8 @@ def noise_budget(
         >>> 0.001 <= (budget.holds_up_to or 0.001) <= 1.0
         True
     """
-    _check(low, high, max_drop, criterion, min_yield, confidence, trials, levels, refinements)
-    unit = _unit(family(low), low)
+    _check(low, high, max_drop, relative, criterion, min_yield, confidence, trials, levels, refinements)
+    unit = _unit(family, low)
     if unit == "s" and setting.get("time_s") is not None:
         raise ValueError(
             f"`time_s` must be None where the levels are times, got {setting['time_s']!r}: every level would be read "
@@ -98,6 +99,7 @@ def noise_budget(
     setting = repeatable_setting(setting)
     prepared = prepare(model, data, family(low), **setting)
     metric, executor = prepared.task.metric, prepared.executor
+    require_possible(max_drop, metric, relative=relative)
     clean = value_of(prepared.task.clean())
     if relative and clean == 0:
         raise ValueError(
@@ -113,7 +115,13 @@ def noise_budget(
         if level not in found:
             setting["executor"] = executor.named(repr(level))
             of_level = None if progress is None else partial(progress, level)
-            found[level] = evaluate(model, data, family(level), trials=trials, progress=of_level, **setting)
+            try:
+                found[level] = evaluate(model, data, family(level), trials=trials, progress=of_level, **setting)
+            except NotFiniteError as error:
+                raise NotFiniteError(
+                    f"`high` must leave outputs finite at each level that is measured, but at {level:g}: {error} Or "
+                    "give a lower `high`."
+                ) from error
         drops = sign * (clean - np.asarray(found[level].trials))
         return drops if criterion == "mean" else drops > max_drop + ROUNDING
 
@@ -157,7 +165,12 @@ def noise_budget(
     )
 
 
-def _unit(noise: Noise, level: float) -> str:
+def _unit(family: Callable[[float], Noise], level: float) -> str:
+    noise: Any = family(level) if callable(family) else None
+    if not isinstance(noise, WeightNoise | ChipModel):
+        raise TypeError(
+            f"`family` must give a noise from a level, such as Gaussian or lambda t: PCM(time_s=t), got {family!r:.80}."
+        )
     noise = noise.noise if isinstance(noise, ChipModel) else noise
     if isinstance(noise, BitErrors):
         return "bit error rate"
@@ -168,6 +181,7 @@ def _check(
     low: float,
     high: float,
     max_drop: float,
+    relative: bool,
     criterion: str,
     min_yield: float,
     confidence: float,
@@ -175,16 +189,14 @@ def _check(
     levels: int,
     refinements: int,
 ) -> None:
-    if not 0 < low < high < math.inf:
+    if not (is_number(low) and is_number(high) and 0 < low < high < math.inf):
         raise ValueError(f"`low` and `high` must be levels with 0 < low < high, got {low!r} and {high!r}.")
-    require(0 <= max_drop < math.inf, "max_drop", "be ≥ 0", max_drop)
+    require(is_number(max_drop) and 0 <= max_drop < math.inf, "max_drop", "be ≥ 0", max_drop)
+    require(isinstance(relative, bool), "relative", "be True or False", relative)
     require(criterion in get_args(Criterion), "criterion", "be 'mean' or 'yield'", criterion)
-    for name, value in (("min_yield", min_yield), ("confidence", confidence)):
-        if not 0 < value < 1:
-            raise ValueError(f"`{name}` must lie between 0 and 1, got {value!r}.")
-    require(trials >= 2, "trials", "be at least 2", trials)
-    if levels < 2 or refinements < 0:
-        raise ValueError(f"`levels` must be at least 2 and `refinements` ≥ 0, got {levels} and {refinements}.")
+    require_between(0, 1, min_yield=min_yield, confidence=confidence)
+    require_whole(2, trials=trials, levels=levels)
+    require_whole(0, refinements=refinements)
     needed = math.ceil(math.log(1 - confidence) / math.log(min_yield))
     if criterion == "yield" and trials < needed:
         raise ValueError(

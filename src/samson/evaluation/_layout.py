@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from samson._batches import BATCH_SIZE, Examples, batches_of, evaluation_mode, is_pair
-from samson._checks import require
+from samson._batches import BATCH_SIZE, Examples, batches_of, evaluation_mode, is_pair, require_module
+from samson._checks import require_whole
 from samson.evaluation._scoring import device_of
 
 CONVOLUTION_BATCH = 50
@@ -31,19 +31,15 @@ class Layout:
         channels_last: Whether 4-d inputs are put in channels-last order.
 
     Raises:
-        ValueError: If `batch_size` is below 1.
+        ValueError: If `batch_size` is no whole number, or below 1.
     """
 
     batch_size: int | None = BATCH_SIZE
     channels_last: bool = False
 
     def __post_init__(self) -> None:
-        require(
-            self.batch_size is None or self.batch_size >= 1,
-            "batch_size",
-            "be ≥ 1, or None for data in batches",
-            self.batch_size,
-        )
+        if self.batch_size is not None:
+            require_whole(1, batch_size=self.batch_size)
 
     @classmethod
     def of(cls, model: nn.Module, data: Examples) -> Layout:
@@ -80,6 +76,8 @@ def find_layout(model: nn.Module, data: Examples) -> Layout:
         >>> find_layout(nn.Linear(4, 3), (torch.randn(64, 4), torch.randint(3, (64,)))).channels_last
         False
     """
+    require_module(model)
+    batches_of(data)  # whatever is wrong with them
     if not is_pair(data):
         return Layout(None)
     device = device_of(model)

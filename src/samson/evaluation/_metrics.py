@@ -14,6 +14,11 @@ from torch.nn import functional
 
 from samson._names import suggestion
 
+
+class NotFiniteError(ValueError):
+    """A metric has no finite value, as where a chip's outputs overflow."""
+
+
 IGNORED = -100
 """Targets that do not count, by torch's and Transformers' convention."""
 
@@ -42,6 +47,8 @@ class ExampleMetric:
 
     def __post_init__(self) -> None:
         _check_bounds(self.bounds)
+        if not callable(self.score):
+            raise TypeError(f"`score` must be a function of output and targets, got {self.score!r}.")
 
 
 class Accumulator(Protocol):
@@ -80,6 +87,8 @@ class DataSetMetric:
 
     def __post_init__(self) -> None:
         _check_bounds(self.bounds)
+        if isinstance(self.accumulator, type) or not _accumulates(self.accumulator):
+            raise TypeError(f"`accumulator` must have reset, update and compute, got {self.accumulator!r:.80}.")
 
     def fresh(self, device: torch.device) -> Accumulator:
         """An accumulator of its own, empty, on a device."""
@@ -91,11 +100,15 @@ class DataSetMetric:
 
 
 def _check_bounds(bounds: tuple[float, float] | None) -> None:
-    if bounds is not None and not -math.inf < bounds[0] < bounds[1] < math.inf:
+    if bounds is not None and (len(bounds) != 2 or not -math.inf < bounds[0] < bounds[1] < math.inf):
         raise ValueError(
             f"`bounds` must be two finite numbers in ascending order, got {bounds!r}. Leave them out for a metric that "
             "has no smallest or no largest value."
         )
+
+
+def _accumulates(value: object) -> bool:
+    return all(hasattr(value, part) for part in ("reset", "update", "compute"))
 
 
 Metric = ExampleMetric | DataSetMetric
@@ -146,22 +159,33 @@ def top1(output: Any, targets: Tensor) -> Tensor:
         output: Logits of shape (batch, classes, …), as torch's losses want them, or (batch, …, classes).
         targets: Class numbers of shape (batch, …); with many an example, −100 does not count.
     """
-    right = _classes_second(output, targets).argmax(1) == targets
+    logits = _classes_second(output, targets)
+    _require_answers(logits, targets)
+    return _share_right(logits.argmax(1) == targets, targets)
+
+
+def top5(output: Any, targets: Tensor) -> Tensor:
+    """Whether each example's target is among the five largest logits, of more than five; else as `top1`."""
+    logits = _classes_second(output, targets)
+    _require_answers(logits, targets)
+    if logits.shape[1] <= 5:
+        raise ValueError(
+            f"`metric` 'top5' must have more than 5 classes, got {logits.shape[1]}: every answer would be right. Use "
+            "'accuracy'."
+        )
+    return _share_right((logits.topk(5, dim=1).indices == targets.unsqueeze(1)).any(1), targets)
+
+
+def _share_right(right: Tensor, targets: Tensor) -> Tensor:
     if targets.ndim == 1:
         return right
     counted = (targets != IGNORED).flatten(1)
     return (right.flatten(1) & counted).sum(1).double() / counted.sum(1)
 
 
-def top5(output: Any, targets: Tensor) -> Tensor:
-    """Whether each example's target is among the five largest logits."""
-    logits = prediction(output)
-    return (logits.topk(min(5, logits.shape[1]), dim=1).indices == targets.unsqueeze(1)).any(1)
-
-
 def cross_entropy(output: Any, targets: Tensor) -> Tensor:
     """Each example's cross entropy, in nats; the mean over what counts, if an example has many targets."""
-    losses = functional.cross_entropy(_classes_second(output, targets), targets, reduction="none")
+    losses = functional.cross_entropy(_classes_second(output, targets), targets.long(), reduction="none")
     if targets.ndim == 1:
         return losses
     return losses.flatten(1).sum(1) / (targets != IGNORED).flatten(1).sum(1)
@@ -170,6 +194,7 @@ def cross_entropy(output: Any, targets: Tensor) -> Tensor:
 def squared_error(output: Any, targets: Tensor) -> Tensor:
     """Each example's mean squared error; one output an example may have an axis of its own."""
     found = prediction(output)
+    _require_tensor(targets)
     if found.shape == (*targets.shape, 1):
         found = found.squeeze(-1)
     if found.shape != targets.shape:
@@ -182,13 +207,15 @@ def squared_error(output: Any, targets: Tensor) -> Tensor:
 def token_losses(output: Any, targets: Tensor) -> Tensor:
     """The cross entropy of every token that counts, in nats; targets stand at the place that predicts them."""
     logits = _classes_second(output, targets)
-    return functional.cross_entropy(logits, targets, reduction="none")[targets != IGNORED]
+    return functional.cross_entropy(logits, targets.long(), reduction="none")[targets != IGNORED]
 
 
 def next_token_losses(output: Any, targets: Tensor) -> Tensor:
     """As `token_losses`, where each place predicts the next one's target: causal language models of Transformers."""
-    logits, following = prediction(output)[:, :-1], targets[:, 1:]
-    return functional.cross_entropy(logits.movedim(-1, 1), following, reduction="none")[following != IGNORED]
+    _require_tensor(targets)
+    logits, following = prediction(output)[:, :-1].movedim(-1, 1), targets[:, 1:]
+    _check_classes(logits, following)
+    return functional.cross_entropy(logits, following.long(), reduction="none")[following != IGNORED]
 
 
 METRICS: dict[str, Metric] = {
@@ -202,6 +229,23 @@ METRICS: dict[str, Metric] = {
     ),
 }
 """Metrics by name."""
+
+
+def require_possible(max_drop: float, metric: Metric, *, relative: bool = False) -> None:
+    """Refuse a drop that is allowed whatever happens, as one meant in points."""
+    low, high = metric.bounds or (-math.inf, math.inf)
+    if relative:
+        if metric.higher_is_better and low >= 0 and max_drop >= 1:
+            raise ValueError(
+                f"`max_drop` must be a fraction below 1 of the value without noise, got {max_drop!r}: {metric.name!r} "
+                "falls to 0 at most."
+            )
+        return
+    if max_drop >= high - low:
+        raise ValueError(
+            f"`max_drop` must be below {high - low:g}, since {metric.name!r} lies between {low:g} and {high:g}, got "
+            f"{max_drop!r}. It is in the metric's unit: a point of accuracy is 0.01."
+        )
 
 
 def as_metric(metric: Any) -> Metric:
@@ -218,7 +262,7 @@ def as_metric(metric: Any) -> Metric:
             raise ValueError(f"`metric` must be a known one, got {metric!r}. {suggestion(metric, METRICS)}")
         return METRICS[metric]
     name = type(metric).__name__
-    if all(hasattr(metric, part) for part in ("reset", "update", "compute")):
+    if _accumulates(metric):
         higher = getattr(metric, "higher_is_better", None)
         if higher is None:
             raise ValueError(
@@ -235,15 +279,59 @@ def as_metric(metric: Any) -> Metric:
 
 
 def _classes_second(output: Any, targets: Tensor) -> Tensor:
-    """Logits as (batch, classes, …), whichever way they came; where both would do, Transformers' have classes last."""
+    """Logits as (batch, classes, …), whichever way they came; where both would do, Transformers' have classes last.
+
+    Raises:
+        ValueError: If shapes do not fit, there is one class, or a target is no class.
+        TypeError: If targets are no tensor.
+    """
     logits = prediction(output)
-    second = logits.shape[:1] + logits.shape[2:] == targets.shape
-    last = logits.shape[:-1] == targets.shape
-    if second and (logits is output or not last):
-        return logits
-    if last:
-        return logits.movedim(-1, 1)
-    raise ValueError(
-        f"Logits must be of shape (batch, classes, …) for targets of shape (batch, …), got {tuple(logits.shape)} "
-        f"for {tuple(targets.shape)}."
-    )
+    _require_tensor(targets)
+    second = logits.ndim > 1 and logits.shape[:1] + logits.shape[2:] == targets.shape
+    last = logits.ndim > 1 and logits.shape[:-1] == targets.shape
+    if not (second or last):
+        raise ValueError(
+            f"Logits must be of shape (batch, classes, …) for targets of shape (batch, …), got {tuple(logits.shape)} "
+            f"for {tuple(targets.shape)}."
+        )
+    logits = logits if second and (logits is output or not last) else logits.movedim(-1, 1)
+    _check_classes(logits, targets)
+    return logits
+
+
+def _require_tensor(targets: Any) -> None:
+    if not isinstance(targets, Tensor):
+        raise TypeError(f"Targets must be a tensor for this metric, got {type(targets).__name__}. Use torch.as_tensor.")
+
+
+def _check_classes(logits: Tensor, targets: Tensor) -> None:
+    """Refuse targets that are no class, and logits of one class, the largest of which says nothing."""
+    classes = logits.shape[1]
+    if classes < 2:
+        raise ValueError(
+            f"Logits must be of at least 2 classes, got {tuple(logits.shape)}: the largest of one says nothing. "
+            "For one logit use torch.cat([-y, y], 1) / 2 as output, or an ExampleMetric of your own."
+        )
+    known = (targets >= 0) & (targets < classes)
+    known &= targets == targets.round() if targets.is_floating_point() else True
+    if targets.ndim > 1:
+        known |= targets == IGNORED
+    if not known.all():
+        wrong = sorted(set(targets[~known].tolist()))[:3]
+        ignored = " Leave examples without a class out of the data." if IGNORED in wrong else ""
+        raise ValueError(
+            f"Targets must be whole class numbers from 0 to {classes - 1} for logits of shape {tuple(logits.shape)}, "
+            f"got {', '.join(map(str, wrong))}.{ignored}"
+        )
+
+
+def _require_answers(logits: Tensor, targets: Tensor) -> None:
+    """Refuse outputs of which none is the largest: NaN would count as class 0, or as wrong."""
+    answers = logits.amax(1).isfinite()
+    if targets.ndim > 1:
+        answers |= targets == IGNORED
+    if not answers.all():
+        raise NotFiniteError(
+            f"Outputs must be finite, got NaN or infinity for {int((~answers).sum())} of {answers.numel()} answers: "
+            "the network overflows on this chip, or its inputs are not finite. A metric of your own can bound them."
+        )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Unpack
+from typing import Any, Unpack
 
 from torch import nn
 
 from samson._batches import Examples, repeatable
-from samson._checks import require
+from samson._checks import require_whole
 from samson.evaluation._result import Evaluation
 from samson.evaluation._setting import Noise, Setting, prepare, repeatable_setting, takes_setting
 from samson.evaluation._trials import TRIALS, Progress, evaluate
@@ -45,7 +45,8 @@ def compare(
         cannot be common: the difference then says so and counts the chips of each by themselves.
 
     Raises:
-        ValueError: If a method has no model, or models of one method differ in shape; or as for `evaluate`.
+        ValueError: If there are fewer than two methods, a method has no model, a model is there twice, or models of one
+            method differ in shape; or as for `evaluate`.
 
     Example:
         >>> import torch
@@ -55,14 +56,14 @@ def compare(
         >>> paired.difference("a", "b").unit
         'these two networks'
     """
-    require(trials >= 2, "trials", "be at least 2 for an interval", trials)
-    networks = {name: [given] if isinstance(given, nn.Module) else list(given) for name, given in models.items()}
+    require_whole(2, trials=trials)
+    networks = _networks(models)
     shapes: dict[str, object] = {}
     data = repeatable(data)
     setting = repeatable_setting(setting)
     for name, of_method in networks.items():
-        if not of_method:
-            raise ValueError(f"`models` must have a model for each method, got none for {name!r}.")
+        for model in of_method:
+            prepare(model, data, noise, **setting)  # whatever is wrong is said before compute starts
         on = [
             [(t.name, tuple(t.weight.shape), t.weight.device.type) for t in on_chip(model, setting.get("select"))]
             for model in of_method
@@ -70,7 +71,6 @@ def compare(
         if any(shape != on[0] for shape in on):
             raise ValueError(f"`models` of one method must be of one shape, but those of {name!r} differ.")
         shapes[name] = on[0]
-        prepare(of_method[0], data, noise, **setting)  # whatever is wrong is said before compute starts
     executor = setting.pop("executor", None) or Serial()
     results: dict[str, tuple[Evaluation, ...]] = {}
     for name, of_method in networks.items():
@@ -80,3 +80,26 @@ def compare(
             found = evaluate(model, data, noise, trials=trials, about=about, progress=named, **setting)
             results[name] = (*results.get(name, ()), found)
     return Paired(results, shapes, about)
+
+
+def _networks(models: Any) -> dict[str, list[nn.Module]]:
+    """The networks of each method."""
+    if not isinstance(models, Mapping) or len(models) < 2:
+        raise ValueError(f"`models` must be two or more methods by name, got {models!r:.80}. For one, ask `evaluate`.")
+    found = {}
+    seen: dict[int, str] = {}
+    for name, given in models.items():
+        found[name] = (
+            [given] if isinstance(given, nn.Module) else list(given) if isinstance(given, Sequence) else [given]
+        )
+        if not found[name]:
+            raise ValueError(f"`models` must have a model for each method, got none for {name!r}.")
+        for model in found[name]:
+            if id(model) in seen:
+                raise ValueError(
+                    f"`models` must be different networks, but one of {name!r} is the very object of "
+                    f"{seen[id(model)]!r}: their difference is 0 whatever the noise. Use copy.deepcopy before training "
+                    "goes on."
+                )
+            seen[id(model)] = name
+    return found

@@ -83,6 +83,7 @@ class Evaluation:
         stopping: "betting" takes the interval that holds for any distribution.
         precision: The half-width that was asked for, if one was.
         layout: How the examples were put through the model.
+        coverage: The share of the model's weights that lie on the chip, embeddings aside; None if unknown.
     """
 
     trials: tuple[float, ...]
@@ -94,6 +95,12 @@ class Evaluation:
     stopping: Stopping = "looks"
     precision: float | None = None
     layout: Layout = field(default_factory=Layout)
+    coverage: float | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The smallest and largest possible value, if there are such."""
+        return self.metric.bounds
 
     @property
     def scores(self) -> NDArray[Any] | None:
@@ -169,4 +176,5 @@ class Evaluation:
         return (
             f"{self.metric.name} {i.mean:.4f} [{i.low:.4f}, {i.high:.4f}] ({self.confidence:.0%}, "
             f"{len(self.trials)} chips, about the {self.about.replace('_', ' ')}), worst {self.worst:.4f}"
+            + (f", {self.coverage:.0%} of the weights on the chip" if (self.coverage or 1) < 0.5 else "")
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from itertools import groupby
+from itertools import chain, groupby, islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from samson._batches import TARGET_KEYS, Batch, Examples, batches_of, evaluation_mode
-from samson.evaluation._metrics import METRICS, DataSetMetric, ExampleMetric, Metric, prediction
+from samson.evaluation._metrics import METRICS, DataSetMetric, ExampleMetric, Metric, NotFiniteError, prediction
 
 Scores = NDArray[Any] | float
 """One value for each example (booleans or float64), or one for the data set."""
@@ -31,6 +31,7 @@ def scores(
     read_block: int | None = None,
     reading: Reading | None = None,
     forward: Callable[..., Any] | None = None,
+    before: Callable[[Batch], None] | None = None,
 ) -> Scores:
     """Run a model over all batches in evaluation mode.
 
@@ -42,14 +43,20 @@ def scores(
         read_block: Examples of one reading; None is one reading for all.
         reading: The block in which the model runs, from the number of a reading.
         forward: What is called instead of the model.
+        before: Called with the first batch of the first reading, before the block of that reading.
 
     Raises:
         ValueError: If there is no example, or a metric gives no finite value for each.
     """
     device, run = device_of(model), forward or model
     tally = Tally(metric, device)
-    # A DataLoader draws from the global state.
-    with torch.no_grad(), evaluation_mode(model), torch.random.fork_rng(devices=[]):
+    with evaluation_mode(model), torch.no_grad():  # random state comes back too: a DataLoader draws from it
+        if before is not None:
+            source = iter(batches)
+            first = list(with_targets(islice(source, 1)))
+            for batch in first:
+                before(batch.part(0, read_block or len(batch)))
+            batches = chain(first, source)
         for number, pieces in readings(batches, read_block):
             with nullcontext() if reading is None else reading(number):
                 for piece in pieces:
@@ -90,7 +97,7 @@ class Tally:
             values = torch.cat(self._parts)
             found = (values if values.dtype == torch.bool else values.double()).cpu().numpy()
         if not np.isfinite(found).all():
-            raise ValueError(
+            raise NotFiniteError(
                 f"`metric` {self.metric.name!r} must be finite, got NaN or infinity: the network's outputs are not "
                 "finite on this chip, or an example has no target that counts. A metric of your own can bound them."
             )
@@ -152,6 +159,11 @@ def with_targets(batches: Iterable[Any]) -> Iterator[Batch]:
             raise ValueError(
                 f"A batch of `data` must have targets, as (inputs, targets) or under one of {', '.join(TARGET_KEYS)} "
                 f"in a dict, got {found}. Add them, or rename the column."
+            )
+        if not hasattr(batch.targets, "__len__") or (isinstance(batch.targets, Tensor) and not batch.targets.ndim):
+            raise ValueError(
+                "A batch of `data` must have a target for each of its examples, got a single one, "
+                f"{batch.targets!r:.40}. Give batches, not examples: DataLoader(data, batch_size) makes them."
             )
         yield batch
 

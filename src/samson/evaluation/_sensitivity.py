@@ -11,8 +11,9 @@ import numpy as np
 from torch import nn
 
 from samson._batches import Examples
-from samson._checks import require
+from samson._checks import is_number, require_between, require_whole
 from samson.evaluation._layers import Layer, LayersTask, PartTask, layers_on_chip
+from samson.evaluation._metrics import require_possible
 from samson.evaluation._scoring import Scores, value_of
 from samson.evaluation._sensitivity_result import Attempt, LayerRow, Sensitivity, Suggestion
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, takes_setting
@@ -69,13 +70,15 @@ def sensitivity(
         >>> sorted(row.name for row in found.rows)
         ['0', '2']
     """
-    require(trials >= 2, "trials", "be at least 2 for an interval", trials)
-    require(0 < confidence < 1, "confidence", "lie between 0 and 1", confidence)
-    if max_drop is not None and not 0 < max_drop < math.inf:
+    require_whole(2, trials=trials)
+    require_between(0, 1, confidence=confidence)
+    if max_drop is not None and not (is_number(max_drop) and 0 < max_drop < math.inf):
         raise ValueError(
             f"`max_drop` must be > 0 and finite, in the metric's unit (accuracies are fractions), got {max_drop!r}."
         )
     prepared = prepare(model, data, noise, **setting)
+    if max_drop is not None:
+        require_possible(max_drop, prepared.task.metric)
     layers = tuple(layers_on_chip(model, prepared.task.select))
     if len(layers) < 2:
         raise ValueError(

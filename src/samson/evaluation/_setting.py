@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypedDict, TypeVar
 
+import torch
 from torch import nn
 
-from samson._batches import Examples, batches_of, repeatable
-from samson._checks import require
+from samson._batches import Examples, batches_of, repeatable, require_module
+from samson._checks import is_number, require, require_whole
 from samson._names import suggestion
 from samson.evaluation._layout import Layout
 from samson.evaluation._metrics import Metric, as_metric
 from samson.evaluation._task import Task
+from samson.evaluation._watch import coverage
 from samson.evaluation.executors import Executor, Serial
-from samson.noise import ChipModel, Periphery, Select, WeightNoise, on_chip
+from samson.noise import ChipModel, Periphery, Select, WeightNoise
 
 Noise = WeightNoise | ChipModel
 PRECISIONS = ("bfloat16", "float16")
 """Lower precisions in which a model can be run."""
+
+_FLOATS = torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.complex64, torch.complex128
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,10 +72,11 @@ def repeatable_setting(setting: Setting) -> Setting:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A task that has been checked, with where it runs."""
+    """A task that has been checked, with where it runs and the share of the model's weights that lie on the chip."""
 
     task: Task
     executor: Executor
+    coverage: float
 
 
 def prepare(
@@ -90,21 +96,38 @@ def prepare(
     executor: Executor | None = None,
 ) -> Prepared:
     """Check everything that can be checked before compute starts (see `Setting`)."""
-    require(read_block is None or read_block >= 1, "read_block", "be ≥ 1, or None for one reading", read_block)
+    require_module(model)
+    require_whole(0, seed=seed)
+    if read_block is not None:
+        require_whole(1, read_block=read_block)
     require(
-        time_s is None or 0 <= time_s < math.inf,
+        time_s is None or (is_number(time_s) and 0 <= time_s < math.inf),
         "time_s",
         "be ≥ 0 and finite, or None for the noise's own time",
         time_s,
     )
-    require(seed >= 0, "seed", "be ≥ 0", seed)
+    for name, value, kinds, example in (
+        ("noise", noise, WeightNoise | ChipModel, "a noise or a kind of chip, such as Gaussian(0.1) or preset('pcm')"),
+        ("periphery", periphery, Periphery | None, "a Periphery"),
+        ("layout", layout, Layout | None, "a Layout"),
+        ("executor", executor, Executor | None, "an executor, such as Kept(folder)"),
+    ):
+        if not isinstance(value, kinds):
+            raise TypeError(f"`{name}` must be {example}, got {value!r:.80}.")
     if autocast is not None and autocast not in PRECISIONS:
         hint = suggestion(str(autocast), PRECISIONS)
         raise ValueError(f"`autocast` must be a lower precision, or None, got {autocast!r}. {hint}")
     if isinstance(noise, ChipModel):
         periphery, noise = periphery or noise.periphery, noise.noise
     known = as_metric(metric)
-    on_chip(model, select)
+    _require_weights(model)
+    share = coverage(model, select)
+    if select is None and share < 0.5:
+        warnings.warn(
+            f"Only {share:.0%} of the model's weights lie on the chip: the result says little about a chip that holds "
+            "them all. `describe(model)` lists them; `select` puts others on it, or says that these are meant.",
+            stacklevel=4,
+        )
     layout = layout or Layout.of(model, data)
     task = Task(
         model,
@@ -117,10 +140,28 @@ def prepare(
         read_block,
         time_s,
         periphery,
-        None if norm_data is None else batches_of(norm_data),
+        None if norm_data is None else batches_of(norm_data, name="norm_data"),
         autocast,
     )
-    return Prepared(task, executor or Serial())
+    return Prepared(task, executor or Serial(), share)
+
+
+def _require_weights(model: nn.Module) -> None:
+    """Refuse weights that are not here, or are no numbers."""
+    for name, parameter in model.named_parameters():
+        if nn.parameter.is_lazy(parameter):
+            continue  # what lies on the chip is said to need a shape
+        if parameter.is_meta:
+            raise ValueError(
+                f"`model` must hold its weights, but `{name}` is on the meta device: it was never loaded, or is "
+                "offloaded. Load the weights onto one device first."
+            )
+        local = getattr(parameter, "_local_tensor", parameter)  # of a sharded one
+        if local.dtype in _FLOATS and not local.detach().isfinite().all():
+            raise ValueError(
+                f"`model` must have finite weights, got NaN or infinity in `{name}`. Load a checkpoint of before its "
+                "training diverged."
+            )
 
 
 def takes_setting(function: Callable[P, T]) -> Callable[P, T]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from samson._batches import Batch
 from samson.evaluation._layout import Layout
 from samson.evaluation._metrics import Metric
 from samson.evaluation._scoring import Scores, device_of, scores
+from samson.evaluation._watch import Watch
 from samson.noise import Chip, Periphery, Select, WeightNoise, deploy, reestimated_norms
 
 
@@ -34,6 +37,7 @@ class Task:
         periphery: What surrounds the weights.
         norm_batches: Data from which each chip's batch-norm statistics are estimated anew, on its first reading.
         autocast: The lower precision in which the model runs; None leaves it as it is.
+        watch: What this process has seen of noise and data.
     """
 
     model: nn.Module
@@ -48,6 +52,7 @@ class Task:
     periphery: Periphery | None = None
     norm_batches: Iterable[Any] | None = None
     autocast: str | None = None
+    watch: Watch = field(default_factory=Watch, repr=False)
 
     def __call__(self, number: int) -> Scores:
         """Run the trial of a number."""
@@ -73,8 +78,13 @@ class Task:
                     stack.enter_context(reestimated_norms(self.model, self.norm_batches))
                 first = 1
             return self._scores(
-                read_block=self.read_block, reading=lambda block: chip.at(self.time_s, reading=first + block)
+                read_block=self.read_block,
+                reading=lambda block: chip.at(self.time_s, reading=first + block),
+                before=None if self.watch.reached else partial(self._look, chip),
             )
+
+    def _look(self, chip: Chip, batch: Batch) -> None:
+        self.watch.look(batch, chip, self.time_s, self.select, self._run)
 
     def clean(self) -> Scores:
         """The scores without noise or periphery, in the same layout and precision: a drop compares like with like."""
@@ -83,12 +93,16 @@ class Task:
     def _scores(self, **how: Any) -> Scores:
         return scores(
             self.model,
-            self.batches,
+            self.watch.batches(self.batches),
             self.metric,
             channels_last=self.layout.channels_last,
-            forward=None if self.autocast is None else self._lower,
+            forward=self._run,
             **how,
         )
+
+    @property
+    def _run(self) -> Callable[..., Any]:
+        return self.model if self.autocast is None else self._lower
 
     def _lower(self, *inputs: Any, **keywords: Any) -> Any:
         """A pass in the precision of `autocast`; its outputs in float32, since a loss would round them again."""

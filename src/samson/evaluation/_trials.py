@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, SequentialSampler
 
 from samson._batches import Examples
-from samson._checks import require
+from samson._checks import is_number, require, require_between, require_whole
 from samson.evaluation._metrics import DataSetMetric, as_metric
 from samson.evaluation._result import Evaluation, ScoreTable
 from samson.evaluation._scoring import Scores, value_of
@@ -120,12 +120,22 @@ def evaluate(
         )
     prepared = prepare(model, data, noise, **setting)
     task = prepared.task
+    task.watch.ordered = about == "population"
     largest = trials or TRIALS if precision is None else max_trials
     look = Look(1, largest, confidence) if precision is None else first_look(largest, confidence)
     if stopping == "betting":
         look = replace(look, level=confidence)
     start = Evaluation(
-        (), metric, about, None, confidence, confidence, stopping, precision=precision, layout=task.layout
+        (),
+        metric,
+        about,
+        None,
+        confidence,
+        confidence,
+        stopping,
+        precision=precision,
+        layout=task.layout,
+        coverage=prepared.coverage,
     )
     rows: list[Scores] = []
     shown: Interval | None = None
@@ -168,9 +178,9 @@ def _floor(result: Evaluation) -> float:
 
 def _own_order(data: Examples) -> bool:
     """Whether the data are shuffled from a state that each pass moves on."""
-    return (
-        isinstance(data, DataLoader) and data.generator is not None and not isinstance(data.sampler, SequentialSampler)
-    )
+    if not isinstance(data, DataLoader) or isinstance(data.sampler, SequentialSampler):
+        return False
+    return data.generator is not None or getattr(data.sampler, "generator", None) is not None
 
 
 def _check_examples(rows: Sequence[Scores], precision: float | None, confidence: float) -> None:
@@ -197,14 +207,16 @@ def _check_examples(rows: Sequence[Scores], precision: float | None, confidence:
 def _check(
     trials: int | None, precision: float | None, max_trials: int, stopping: str, about: str, confidence: float
 ) -> None:
-    require(trials is None or trials >= 2, "trials", "be at least 2 for an interval", trials)
+    if trials is not None:
+        require_whole(2, trials=trials)
     if trials is not None and precision is not None:
         raise ValueError(
             f"`trials` and `precision` exclude each other, got {trials} and {precision}. Use `max_trials` for a bound."
         )
-    require(precision is None or 0 < precision < math.inf, "precision", "be a half-width > 0", precision)
-    require(max_trials >= 2, "max_trials", "be at least 2", max_trials)
-    require(0 < confidence < 1, "confidence", "lie between 0 and 1", confidence)
+    half = precision is None or (is_number(precision) and 0 < precision < math.inf)
+    require(half, "precision", "be a half-width > 0", precision)
+    require_whole(2, max_trials=max_trials)
+    require_between(0, 1, confidence=confidence)
     for name, value, known in (("stopping", stopping, get_args(Stopping)), ("about", about, get_args(About))):
         if value not in known:
             raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, got {value!r}.")

@@ -27,5 +27,5 @@ def find_chip(chip: str) -> ChipModel:
         return load_chip_model(Path(chip))
     except OSError as error:
         raise SetupError(f"--chip must be a TOML file, got {chip!r}: {error.strerror}.\nCheck the path.") from error
-    except ValueError as error:
-        raise SetupError(f"--chip: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise SetupError(f"--chip {chip!r}: {error}") from error

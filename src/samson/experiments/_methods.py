@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -176,5 +177,7 @@ def _apply(override: str, parsed: dict[str, dict[str, float | str]]) -> None:
         try:
             value = float(value)
         except ValueError:
-            raise SetupError(f"--set {target} must be a number, got {text!r}.\nWrite for example 0.5 or inf.") from None
+            value = math.nan
+        if math.isnan(value):
+            raise SetupError(f"--set {target} must be a number, got {text!r}.\nWrite for example 0.5 or inf.")
     settings[parameter] = value

@@ -13,7 +13,12 @@ from samson.experiments._runs import record_path
 from samson.noise import NOISES
 from samson.records import Configuration, RecordError, RunRecord, read_json, write_json
 
-LEVELS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
+LEVELS = {
+    "level": (0.0, 0.05, 0.1, 0.15, 0.2, 0.3),
+    "bit error rate": (0.0, 1e-4, 1e-3, 0.01, 0.05),
+    "s": (0.0, 3600.0, 86_400.0, 31_536_000.0, 315_360_000.0),
+}
+"""Noise levels by default, by what a level of the family is."""
 METHODS = ("sgd", "noise", "clip", "sam", "asam", "samson", "samson+clip")
 
 
@@ -22,7 +27,7 @@ def plan_comparison(
     data: str = "digits",
     methods: Sequence[str] = METHODS,
     noise: str = "gaussian",
-    levels: Sequence[float] = LEVELS,
+    levels: Sequence[float] | None = None,
     trials: int = 20,
     seeds: int = 3,
     epochs: int = 30,
@@ -34,7 +39,7 @@ def plan_comparison(
         data: Name of a data set.
         methods: Names of training methods.
         noise: Name of a noise family.
-        levels: Noise levels ≥ 0; 0, the noise-free network, is always added.
+        levels: Noise levels ≥ 0; 0, the noise-free network, is always added. None takes some that suit the noise.
         trials: Chips per network and level, ≥ 2.
         seeds: Training seeds, ≥ 1.
         epochs: Passes over the training split, ≥ 1.
@@ -71,12 +76,13 @@ def plan_comparison(
     return configuration, chosen
 
 
-def checked_levels(levels: Sequence[float], noise: str) -> tuple[float, ...]:
-    """Sort noise levels and add 0.
+def checked_levels(levels: Sequence[float] | None, noise: str) -> tuple[float, ...]:
+    """Sort noise levels and add 0; None takes some that suit the noise.
 
     Raises:
         SetupError: If a level is negative, not finite or given twice, or the noise refuses it.
     """
+    levels = LEVELS[NOISES[noise].unit] if levels is None else levels
     for level in levels:
         require(0 <= level < math.inf, "--levels", "≥ 0 and finite", level, "Write for example --levels 0,.1,.2.")
         try:

@@ -135,6 +135,11 @@ class Chip:
                 columns[name] = columns[name] * self.periphery.factors(operation, factor)
         return columns
 
+    @torch.no_grad()
+    def read(self, time_s: float | None, reading: int) -> dict[Place, Tensor]:
+        """Every weight as the chip reads it, by its place; nothing is written (see `at`)."""
+        return self._read(time_s, reading)[0]
+
     @interruptible
     def _read(self, time_s: float | None, reading: int) -> tuple[dict[Place, Tensor], dict[nn.Module, Tensor]]:
         """Every weight as the chip reads it, by its place, and the drift compensation in it, by layer."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from samson._checks import require
+from samson._layers import DIGITAL, unknown_weights_of, weights_of
 from samson.noise._base import WeightNoise
-from samson.noise._layers import DIGITAL, unknown_weights_of, weights_of
 from samson.noise._presets import ChipModel
 from samson.noise._selection import Select, on_chip, plain_name
 from samson.noise._types import require_type

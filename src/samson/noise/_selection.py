@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from samson._layers import DIGITAL, LayerWeight, unknown_weights_of, weights_of
 from samson._names import suggestion
 from samson.noise._forward import computes_with
-from samson.noise._layers import DIGITAL, LayerWeight, unknown_weights_of, weights_of
 from samson.noise._places import Alone, Computed, Masked, Place, Stored
 
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module)\.")

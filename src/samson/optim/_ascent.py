@@ -43,10 +43,11 @@ class Part:
 
     Args:
         rule: The rule, with the settings of the weights' parameter group; its own ρ plays no part.
-        rho: The group's ρ, a number or a tensor without axes.
+        rho: The group's ρ, a number or a tensor without axes; negative where the way of the ascent is downhill.
         scaled: Whether the rule's T applies; it is 1 otherwise.
         weights: The weights, or this process's shards of them; changed by the climb.
-        directions: A gradient for each weight; used up as working memory.
+        directions: A gradient for each weight, none of which shares memory; used up as working memory. All are of the
+            weights' dtype, or of at least float32, in which half precision is not lost.
         workspace: Memory for copies of the weights, which the climb makes first, and for T.
         split_over: The process groups over which each weight is split.
     """
@@ -181,23 +182,24 @@ def _add(part: Part, factor: Tensor, finite: Tensor) -> None:
         is_first_step=False,
         found_inf=finite.logical_not().float(),
     )
+    torch.autograd.graph.increment_version(weights)  # the kernel does not, and old graphs would use the new weights
 
 
 def _fusable(part: Part) -> bool:
     """Whether torch's fused SGD kernel may add the steps: it skips all of them on a flag, without a wait.
 
-    On CUDA its learning rate is float32, too coarse for float64 weights; it takes no complex numbers, and the
-    compiler does not know it.
+    On CUDA its learning rate is float32, too coarse for float64 weights. On a CPU it leaves most half-precision weights
+    where they are (github.com/pytorch/pytorch/issues/191763). It takes no complex numbers, and the compiler does not
+    know it.
     """
     weights, steps = part.weights, part.directions
-    kind = weights[0].device.type
+    kind, dtype = weights[0].device.type, weights[0].dtype
     return (
         not torch.compiler.is_compiling()
-        and weights[0].is_floating_point()
-        and (kind == "cpu" or (kind == "cuda" and weights[0].dtype != torch.float64))
+        and ((dtype == torch.float32 and kind in ("cpu", "cuda")) or (dtype == torch.float64 and kind == "cpu"))
         and part.workspace.dense
         and all(own.strides == s.stride() for own, s in zip(part.workspace.metadata, steps, strict=True))
-        and weights[0].dtype == steps[0].dtype
+        and dtype == steps[0].dtype
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -13,11 +15,15 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from samson.optim._ascent import Ascent, Climb, Part, climb
+from samson.optim._buffers import held_buffers
 from samson.optim._delegation import OptimizerWrapper
-from samson.optim._groups import check_policy, linked_model, names_by_parameter
-from samson.optim._memory import Workspace
+from samson.optim._groups import check_policy, linked_models, names_by_parameter
+from samson.optim._memory import Workspace, exclusive
 from samson.optim._sharding import ProcessGroups, is_sharded, local, process_groups, refuse_flat_shards, reshard
 from samson.optim.rules import AscentRule, Rule
+
+RULE = "rule"
+"""Key in a parameter group under which stands whose settings, such as ρ, it holds."""
 
 Direction = Callable[[Tensor], Tensor | None]
 """Gives what a parameter climbs along, to be used up; None leaves it where it is."""
@@ -35,21 +41,28 @@ class Climber(OptimizerWrapper):
     skipped_ascents: Tensor | None
     """How often the gradient norm was not finite, so that ε was 0: a tensor without axes; None before the first."""
 
-    def __init__(self, base: Optimizer, rule: Rule, model: nn.Module | None, *, measure: bool, compiled: bool) -> None:
+    def __init__(
+        self, base: Optimizer, rule: Rule, model: nn.Module | None, *, hold: str, measure: bool, compiled: bool
+    ) -> None:
         super().__init__(base)
         if "rho" in base.defaults:
             raise ValueError(
                 f"`base` must not use the group key `rho`, which {type(base).__name__} does. Take another optimizer."
             )
         self.rule = rule
+        self.hold = hold
         self.measure = measure
         self.compiled = compiled
-        parameters = [p for group in base.param_groups for p in group["params"]]
-        self.model = linked_model(parameters) if model is None else model
+        if model is None:
+            found = linked_models(p for group in base.param_groups for p in group["params"])
+            model = nn.ModuleList(found) if len(found) > 1 else next(iter(found), None)
+        self.model = model
+        for group in base.param_groups:
+            self._forget_other_rule(group)  # one that wrapped this base before
         self._start()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("base", "rule", "model", "measure", "compiled")}
+        return {name: getattr(self, name) for name in ("base", "rule", "model", "hold", "measure", "compiled")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         OptimizerWrapper.__init__(self, state["base"])
@@ -70,12 +83,11 @@ class Climber(OptimizerWrapper):
 
     def _read_groups(self) -> None:
         groups = self.base.param_groups
-        for group in groups:
-            for key, value in self.rule.group_settings().items():
-                group.setdefault(key, value)
-        self._plans: dict[int, tuple[AscentRule, list[Tensor], Plan]] = {}
+        self._plans: dict[int, tuple[AscentRule, Plan]] = {}
         self._read_parameters()
-        check_policy(self.rule, groups, self._names)
+        check_policy(self.rule, [self._settings(group) for group in groups], self._names)
+        for group in groups:
+            self._keep_settings(group, self.rule.group_settings() | {RULE: type(self.rule).__name__})
         if any(
             p.dtype in (torch.float16, torch.bfloat16) for group in self._perturbed_groups() for p in group["params"]
         ):
@@ -90,16 +102,61 @@ class Climber(OptimizerWrapper):
         self._names = names_by_parameter(groups, self.model)
         self._sharded = any(is_sharded(p) for group in groups for p in group["params"])
 
+    def _catch_up(self) -> None:
+        """Read the groups again if one came, or a state was loaded, through the base optimizer."""
+        if any(group.get(RULE) != type(self.rule).__name__ for group in self.base.param_groups):
+            self._read_groups()
+
+    def _settings(self, group: dict[str, Any]) -> dict[str, Any]:
+        """A group as the rule sees it: without the keys that the base optimizer uses for itself."""
+        return {key: value for key, value in group.items() if key not in self.base.defaults}
+
+    def _keep_settings(self, group: dict[str, Any], present: dict[str, Any]) -> None:
+        """Give a group the settings that it lacks, or all where it holds those of another rule."""
+        if other := self._forget_other_rule(group):
+            self._warn_once(
+                f"the loaded state is of {other}, whose settings mean something else: {type(self.rule).__name__} keeps "
+                f"its own, such as rho={present['rho']}."
+            )
+        for key, value in present.items():
+            group.setdefault(key, value)
+
+    def _forget_other_rule(self, group: dict[str, Any]) -> str | None:
+        """Take the settings of another rule out of a group; gives that rule's name."""
+        other: str | None = group.get(RULE)
+        if other in (None, type(self.rule).__name__):
+            return None
+        for key in {RULE, *self.rule.group_settings(), *(f.name for f in fields(self.rule))} - {*self.base.defaults}:
+            group.pop(key, None)
+        return other
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to the base optimizer; it may bring settings of the rule, and `perturb`."""
-        self.rule.within(param_group)  # checked before the group is there
+        """Add a group to the base optimizer; it may bring settings of the rule, and `perturb`.
+
+        In an optimizer with names, those that the group lacks are taken from the model.
+        """
+        self.rule.within(self._settings(param_group))  # checked before the group is there
+        if "param_names" in self.base.param_groups[0] and "param_names" not in param_group and self.model is not None:
+            given = param_group["params"]
+            given = [given] if isinstance(given, Tensor) else list(given)
+            names = {p: name for name, p in self.model.named_parameters()}
+            if all(p in names for p in given):
+                param_group |= {"params": given, "param_names": [names[p] for p in given]}
         super().add_param_group(param_group)
         self._read_groups()
+
+    def _load(self, state_dict: dict[str, Any]) -> None:
+        """A setting that the state lacks, or that is of another rule, stays as it is."""
+        present = [{key: value for key, value in group.items() if key != "params"} for group in self.param_groups]
+        super()._load(state_dict)
+        for group, values in zip(self.param_groups, present, strict=True):
+            self._keep_settings(group, values)
 
     def _perturbed_groups(self) -> list[dict[str, Any]]:
         return [group for group in self.base.param_groups if group.get("perturb", True)]
 
     def _refuse_what_cannot_work(self) -> None:
+        self._catch_up()
         if parametrize._cache_enabled:
             raise RuntimeError(
                 "Inside `parametrize.cached()` a second pass would use weights computed before the perturbation. Leave "
@@ -109,6 +166,8 @@ class Climber(OptimizerWrapper):
     def _ascend(self, parts: list[Part], model: nn.Module | None) -> None:
         """Move the weights of the parts; their directions are used up."""
         norm, epsilon_norm = self._climb(parts, self.measure)
+        for part in parts:
+            part.directions.clear()  # or the gradients would lie in memory until the second pass is over
         bad = norm.isfinite().logical_not()
         self.skipped_ascents = bad.long() if self.skipped_ascents is None else self.skipped_ascents + bad
         self.last_ascent = Ascent(norm, epsilon_norm)
@@ -120,11 +179,21 @@ class Climber(OptimizerWrapper):
             reshard(model)
 
     @_disable_dynamo  # bookkeeping, not tensor work; torch.compiler.disable would import the compiler at once
-    def _parts(self, rule: AscentRule, direction: Direction) -> list[Part]:
-        """The parameters that have a direction, sorted into parts."""
+    def _parts(self, rule: AscentRule, direction: Direction, of_objective: bool = False) -> list[Part]:
+        """The parameters that have a direction, sorted into parts.
+
+        Args:
+            rule: The rule.
+            direction: Gives the directions.
+            of_objective: Whether they are of what the base minimises, also where a group has `maximize=True`, and not
+                of the loss as `backward` saw it.
+        """
         parts: list[Part] = []
         for number, group in enumerate(self._perturbed_groups()):
-            of_group = rule.within(group)
+            settings = self._settings(group)
+            of_group, rho = rule.within(settings), rule.radius(settings)
+            if group.get("maximize") and not of_objective:
+                rho = -rho
             found: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor]]] = {}
             for p, scaled, split_over in self._plan(number, of_group, group["params"]):
                 along = direction(p)
@@ -139,18 +208,34 @@ class Climber(OptimizerWrapper):
                 if space is None or not space.fits(weights):
                     space = Workspace(weights, scaled=kind[0] and not self.compiled)
                     self._workspaces[number, *kind] = space
-                parts.append(Part(of_group, rule.radius(group), kind[0], weights, directions, space, kind[3]))
+                wide = torch.promote_types(kind[1], torch.float32)
+                steps = [along if along.dtype == wide else along.to(wide) for along in directions]
+                parts.append(Part(of_group, rho, kind[0], weights, steps, space, kind[3]))
+        alone = iter(exclusive([along for part in parts for along in part.directions]))
+        for part in parts:
+            part.directions = [next(alone) for _ in part.directions]
         return parts
 
     def _plan(self, number: int, rule: AscentRule, parameters: list[Tensor]) -> Plan:
         """What is the same in every step, made anew where the rule's settings or the parameters changed."""
         known = self._plans.get(number)
-        if known is None or known[1] is not parameters:
+        same = known is not None and len(known[1]) == len(parameters)
+        if known is None or not same or any(p is not own[0] for p, own in zip(parameters, known[1], strict=True)):
             self._read_parameters()  # Accelerate puts sharded parameters in the place of those the group was made with
-        if known is None or known[0] != rule or known[1] is not parameters or len(known[2]) != len(parameters):
+            known = None
+        if known is None or known[0] != rule:
             plan = [(p, rule.scales_tensor(self._names.get(p, ""), p), process_groups(p)) for p in parameters]
-            known = self._plans[number] = rule, parameters, plan
-        return known[2]
+            known = self._plans[number] = rule, plan
+        return known[1]
+
+    def _held(self, model: nn.Module | None) -> AbstractContextManager[None]:
+        """A block in which the buffers of this model and of the known one are held still."""
+        if model is None:
+            self._warn_once(
+                "no model is known, so running statistics of norm layers also see the perturbed pass. Make the base "
+                f"optimizer with `samson.param_groups(model)`, or pass `model=` to {type(self).__name__}."
+            )
+        return held_buffers(dict.fromkeys((self.model, model)), self.hold)
 
     def _rates_are_zero(self) -> bool:
         """Distributed checkpointing makes the state by a step with learning rates of 0, which is none to count."""

@@ -10,19 +10,24 @@ import torch
 from torch.optim import Optimizer
 
 from samson._checks import require
+from samson.optim._chip import chip_weights
+from samson.optim._groups import linked_models
 
 
 @dataclass(frozen=True)
 class WeightClipping:
-    """A step hook that clamps each weight matrix and convolution to ±α times its standard deviation.
+    """A step hook that clamps each weight that lies on a chip to ±α times its standard deviation.
 
-    Tensors with fewer than two axes are left alone, and so is a tensor whose entries are all equal.
+    That is the weight matrices of linear, convolution, attention, recurrent and bilinear layers, if the model is
+    known (see `param_groups`), else what has two axes or more with more than one element. Scales, biases, embeddings,
+    frozen weights and such that are no real numbers are left alone, and so is a tensor whose entries are all equal.
 
     Args:
         alpha: α > 0; 1.5 to 2.5 are usual.
 
     Raises:
-        ValueError: If `alpha` is not a positive finite number.
+        ValueError: If `alpha` is not a positive finite number; after the first step, if the weight of a layer is
+            computed (weight norm, pruning, other parametrizations).
 
     Example:
         >>> layer = torch.nn.Linear(8, 8)
@@ -41,9 +46,9 @@ class WeightClipping:
     @torch.no_grad()
     def __call__(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Clamp the optimizer's weights in place; the signature is that of torch's step hooks."""
-        for group in optimizer.param_groups:
-            for weight in group["params"]:
-                if weight.ndim >= 2:
-                    deviation = weight.std(correction=0)
-                    bound = torch.where(deviation > 0, self.alpha * deviation, math.inf)
-                    weight.clamp_(-bound, bound)
+        weights = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad and p.numel()]
+        models = [getattr(optimizer, "model", None), *linked_models(weights)]
+        for weight in chip_weights(weights, models, "clipping"):
+            deviation = weight.std(correction=0)
+            bound = torch.where(deviation > 0, self.alpha * deviation, math.inf)
+            weight.clamp_(-bound, bound)

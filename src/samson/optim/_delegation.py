@@ -14,6 +14,10 @@ def _of_base(name: str) -> Any:
     return property(lambda self: getattr(self.base, name), lambda self, value: setattr(self.base, name, value))
 
 
+def _nothing() -> None:
+    pass
+
+
 class OptimizerWrapper(Optimizer):
     """A `torch.optim.Optimizer` whose `param_groups`, `state` and `defaults` are the base optimizer's own objects.
 
@@ -82,14 +86,33 @@ class OptimizerWrapper(Optimizer):
         """Clear the gradients, through the base optimizer."""
         self.base.zero_grad(set_to_none)
 
+    def train(self) -> None:
+        """Put a base that has modes (schedule-free ones do) in training mode."""
+        getattr(self.base, "train", _nothing)()
+
+    def eval(self) -> None:
+        """Put a base that has modes (schedule-free ones do) in evaluation mode."""
+        getattr(self.base, "eval", _nothing)()
+
     def state_dict(self) -> dict[str, Any]:
         """The base optimizer's state, in torch's own format."""
-        return self.base.state_dict()
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
+        state = self.base.state_dict()
+        for after in self._optimizer_state_dict_post_hooks.values():
+            changed = after(self, state)
+            state = state if changed is None else changed
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state of this optimizer or of a bare base; a setting that a bare one lacks keeps its value."""
-        present = [{key: value for key, value in group.items() if key != "params"} for group in self.param_groups]
+        """Load a state of this optimizer or of a bare base."""
+        state_dict = state_dict.copy()
+        for before in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = before(self, state_dict)
+            state_dict = state_dict if changed is None else changed
+        self._load(state_dict)
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
+
+    def _load(self, state_dict: dict[str, Any]) -> None:
         self.base.load_state_dict(state_dict)
-        for group, values in zip(self.param_groups, present, strict=True):
-            for key, value in values.items():
-                group.setdefault(key, value)

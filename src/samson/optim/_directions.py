@@ -13,6 +13,9 @@ from samson.optim._climber import Direction, gradient
 PREVIOUS = "previous_gradient"
 """Key in a parameter's optimizer state."""
 
+BUFFERS = ("momentum_buffer", "exp_avg")
+"""Names under which optimizers keep their momentum."""
+
 
 def require_momentum(base: Optimizer) -> None:
     """Refuse a base optimizer without momentum.
@@ -36,17 +39,34 @@ def remember_gradients(base: Optimizer) -> None:
                 base.state[p][PREVIOUS] = p.grad.clone()
 
 
-def _from_state(base: Optimizer, names: tuple[str, ...]) -> Direction:
+def _previous(base: Optimizer) -> Direction:
     def copy(p: Tensor) -> Tensor | None:
-        found = base.state.get(p, {})
-        return next((found[name].clone() for name in names if found.get(name) is not None), None)
+        found: Tensor | None = base.state.get(p, {}).get(PREVIOUS)
+        return None if found is None else found.clone()
+
+    return copy
+
+
+def _momentum(base: Optimizer) -> Direction:
+    def copy(p: Tensor) -> Tensor | None:
+        state = base.state.get(p)
+        if not state:  # before the first step
+            return None
+        found: Tensor | None = next((state[name] for name in BUFFERS if state.get(name) is not None), None)
+        if found is None:
+            raise RuntimeError(
+                f"`ascent='momentum'` needs a base optimizer that keeps {' or '.join(f'`{name}`' for name in BUFFERS)} "
+                f"for each parameter, got {type(base).__name__}, which keeps {', '.join(map(str, state))}. Take "
+                "ascent='previous'."
+            )
+        return found.clone()
 
     return copy
 
 
 DIRECTIONS: dict[str, Callable[[Optimizer], Direction]] = {
     "gradient": lambda base: gradient,
-    "previous": lambda base: _from_state(base, (PREVIOUS,)),
-    "momentum": lambda base: _from_state(base, ("momentum_buffer", "exp_avg")),
+    "previous": _previous,
+    "momentum": _momentum,
 }
 """Directions by the name of `ascent`. The base's state is copied, and is not there yet in the first step."""

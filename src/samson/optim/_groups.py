@@ -64,22 +64,21 @@ def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] 
     return list(chosen.values())
 
 
-def linked_model(parameters: Iterable[Tensor]) -> nn.Module | None:
-    """The model from which `param_groups` took one of these parameters, if it is still there."""
-    for parameter in parameters:
-        if parameter in _MODELS:
-            model: nn.Module | None = _MODELS[parameter]()
-            return model
-    return None
+def linked_models(parameters: Iterable[Tensor]) -> list[nn.Module]:
+    """The models from which `param_groups` took these parameters, as far as they are still there."""
+    links = (_MODELS[p]() for p in parameters if p in _MODELS)
+    return list({id(model): model for model in links if model is not None}.values())
 
 
 def names_by_parameter(groups: Iterable[dict[str, Any]], model: nn.Module | None) -> dict[Tensor, str]:
-    """Each parameter's name: from its group if the group is named, else from the model by identity."""
+    """Each parameter's name: from its group if the group has one for each, else from the model by identity."""
     of_model: dict[Tensor, str] = {} if model is None else {p: name for name, p in model.named_parameters()}
     names: dict[Tensor, str] = {}
     for group in groups:
-        names |= {p: of_model[p] for p in group["params"] if p in of_model}
-        names |= dict(zip(group["params"], group.get("param_names", ()), strict=False))
+        given = group.get("param_names", ())
+        names |= dict(zip(group["params"], given, strict=False))
+        if len(given) != len(group["params"]):  # some came later
+            names |= {p: of_model[p] for p in group["params"] if p in of_model}
     return names
 
 
@@ -89,21 +88,22 @@ def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tenso
     Raises:
         ValueError: Names the parameter, the value, the rule and the mend.
     """
-    active = [group for group in groups if group.get("perturb", True)]
-    for group in active:
+    groups = [group for group in groups if group.get("perturb", True)]
+    for group in groups:
         rule.within(group)
     if not isinstance(rule, ScalingRule):
         return
-    parameters = [p for group in active for p in group["params"]]
+    active = [(rule.within(group), group["params"]) for group in groups]
     kind = type(rule).__name__
-    if rule.policy not in NAMELESS and not any(p in names for p in parameters):
+    if rule.policy not in NAMELESS and not any(p in names for _, params in active for p in params):
         raise ValueError(
             f"`{kind}` with policy={rule.policy!r} picks tensors by name, and no parameter has a name. Make the base "
             "optimizer with `samson.param_groups(model)`, or pass `model=` to SharpnessAware."
         )
-    if not any(rule.scales_tensor(names.get(p, ""), p) for p in parameters):
+    if not any(own.scales_tensor(names.get(p, ""), p) for own, params in active for p in params):
+        count = sum(len(params) for _, params in active)
         raise ValueError(
-            f"`policy` {rule.policy!r} picks none of the {len(parameters)} perturbed tensors, so {kind} would silently "
+            f"`policy` {rule.policy!r} picks none of the {count} perturbed tensors, so {kind} would silently "
             "be SAM. Use another policy, or SAM."
         )
 

@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 
 from samson.optim._climber import Climber, gradient
 from samson.optim._memory import Copies
-from samson.optim._norm_statistics import frozen_statistics
 from samson.optim._sharding import ProcessGroups, local, over_all, process_groups
 from samson.optim.rules import AscentRule, require_ascent
 
@@ -33,6 +32,7 @@ class Lookbehind(Climber):
         alpha: α from 0 to 1, how far the weights follow; or "adaptive": for each tensor (cos + 1) / 2, with the
             angle between the first descent step and the whole way.
         model: As for `SharpnessAware`.
+        hold: As for `SharpnessAware`.
         measure: As for `SharpnessAware`.
         compiled: As for `SharpnessAware`.
 
@@ -62,6 +62,7 @@ class Lookbehind(Climber):
         alpha: float | str = 0.5,
         *,
         model: nn.Module | None = None,
+        hold: str = "*",
         measure: bool = False,
         compiled: bool = False,
     ) -> None:
@@ -71,7 +72,7 @@ class Lookbehind(Climber):
         if alpha != ADAPTIVE and not (isinstance(alpha, (int, float)) and 0 <= alpha <= 1):
             raise ValueError(f"`alpha` must be between 0 and 1, or {ADAPTIVE!r}, got {alpha!r}.")
         self.k, self.alpha = k, alpha
-        super().__init__(base, rule, model, measure=measure, compiled=compiled)
+        super().__init__(base, rule, model, hold=hold, measure=measure, compiled=compiled)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"k": self.k, "alpha": self.alpha}
@@ -104,7 +105,8 @@ class Lookbehind(Climber):
         self._refuse_what_cannot_work()
         run = torch.enable_grad()(closure)
         loss = run()
-        parameters = [p for group in self.base.param_groups for p in group["params"]]
+        all_of_them = [p for group in self.base.param_groups for p in group["params"]]
+        parameters = [p for p in all_of_them if p.is_floating_point() or p.is_complex()]  # not what is quantised
         weights = [local(p) for p in parameters]
         slow = self._slow.take(weights)
         try:
@@ -130,7 +132,7 @@ class Lookbehind(Climber):
             if not parts:
                 raise RuntimeError("No perturbed parameter has a gradient: the closure must call `loss.backward()`.")
             self._ascend(parts, self.model)
-            with frozen_statistics(self.model):
+            with self._held(self.model):
                 self.base.zero_grad()
                 loss = run()
             with torch.no_grad():

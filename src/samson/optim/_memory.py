@@ -49,7 +49,9 @@ class Workspace:
         if scaled and not like.is_complex():
             self._scales = torch.zeros_like(self._weights)
             self.scales = _views(self._scales, weights, rows)
-            numbers = torch.arange(len(rows)).repeat_interleave(torch.tensor(rows), output_size=sum(rows))
+            numbers = torch.arange(len(rows), dtype=torch.int32).repeat_interleave(
+                torch.tensor(rows), output_size=sum(rows)
+            )
             self._row = numbers.to(like.device)
 
     def fits(self, weights: list[Tensor]) -> bool:
@@ -114,6 +116,18 @@ class Copies:
         if self._tensors:
             torch._foreach_copy_(self._tensors, self._copies)
         self._tensors = []
+
+
+def exclusive(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors, or copies of those that share memory with one before or with themselves (expanded ones)."""
+    found: list[Tensor] = []
+    taken: set[int] = set()
+    for t in tensors:
+        start = t.data_ptr()  # 0 for all that are empty
+        alone = t.is_contiguous() or torch._debug_has_internal_overlap(t) == 0
+        found.append(t if alone and (start == 0 or start not in taken) else t.clone())
+        taken.add(start)
+    return found
 
 
 def metadata(t: Tensor) -> Metadata:

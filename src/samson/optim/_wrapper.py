@@ -12,11 +12,11 @@ from torch.optim import Optimizer
 
 from samson.optim import _reuse as reuse
 from samson.optim._ascent import Ascent
+from samson.optim._chip import chip_weights
 from samson.optim._climber import Climber
 from samson.optim._directions import DIRECTIONS, remember_gradients, require_momentum
 from samson.optim._memory import Copies
 from samson.optim._modes import Modes
-from samson.optim._norm_statistics import frozen_statistics
 from samson.optim._sharding import local, reshard
 from samson.optim.rules import NoiseInjection, Rule, require_ascent
 
@@ -51,7 +51,9 @@ class SharpnessAware(Climber):
         base: The optimizer that makes the step.
         rule: An ascent rule (`SAM`, `ASAM`, `SAMSON`) or `NoiseInjection`.
         model: Needed only if `base` was not made from `param_groups(model)`: gives the parameters' names and the
-            norm statistics to hold still. It may be wrapped or compiled.
+            buffers to hold still. It may be wrapped or compiled.
+        hold: Which of the model's buffers keep the state that the first pass left, by a pattern for their names as in
+            `fnmatch`: running statistics, vectors of a spectral norm, codebooks, observers; by default all of them.
         ascent: Where the direction comes from: "gradient" (of a first pass), "previous" or "momentum".
         every: Perturb each k-th step, k ≥ 1.
         reuse: α ≥ 0 for the steps between.
@@ -66,7 +68,8 @@ class SharpnessAware(Climber):
     Raises:
         TypeError: If `base` is no optimizer, or one that needs a closure itself.
         ValueError: If a setting is out of its range, if a rule that scales by name has no names or would scale no
-            tensor, or if the base optimizer has a `rho` of its own.
+            tensor, or if the base optimizer has a `rho` of its own; if `NoiseInjection` finds no weight that lies on a
+            chip, or one that a layer computes.
 
     Example:
         >>> from samson import SAMSON, param_groups
@@ -91,6 +94,7 @@ class SharpnessAware(Climber):
         rule: Rule,
         *,
         model: nn.Module | None = None,
+        hold: str = "*",
         ascent: str = "gradient",
         every: int = 1,
         reuse: float = 0.0,
@@ -102,7 +106,7 @@ class SharpnessAware(Climber):
         if not isinstance(rule, Rule):
             raise TypeError(f"`rule` must be a rule such as SAMSON(rho=0.5), got {rule!r}.")
         self.modes = Modes(isinstance(rule, NoiseInjection), ascent, every, reuse, mix, own_ascent)
-        super().__init__(base, rule, model, measure=measure, compiled=compiled)
+        super().__init__(base, rule, model, hold=hold, measure=measure, compiled=compiled)
         if ascent == "momentum":
             require_momentum(base)
         if own_ascent and not hasattr(self.model, "no_sync"):
@@ -115,12 +119,19 @@ class SharpnessAware(Climber):
         return super().__getstate__() | {"modes": self.modes}
 
     def _start(self) -> None:
-        self._inside = self._perturbed_since_step = False
+        self._inside = self._perturbed_since_step = self._awaits_step = False
         self._copies = Copies()
         super()._start()
 
     def _read_groups(self) -> None:
         super()._read_groups()
+        if self.modes.injects:
+            perturbed = [p for group in self._perturbed_groups() for p in group["params"]]
+            if not chip_weights(perturbed, [self.model], "NoiseInjection"):
+                raise ValueError(
+                    f"`NoiseInjection` needs a weight that lies on a chip, got {len(perturbed)} parameters without "
+                    "one. Give it a model with linear, convolution or recurrent layers, or take another rule."
+                )
         if self.modes.every > 1:
             for group in self.base.param_groups:
                 group.setdefault(STEPS, 0)
@@ -128,7 +139,7 @@ class SharpnessAware(Climber):
     @property
     def climbs(self) -> bool:
         """Whether the step at hand perturbs; False on the steps that `every` leaves plain."""
-        return self.modes.every == 1 or bool(self.base.param_groups[0][STEPS] % self.modes.every == 0)
+        return self.modes.every == 1 or bool(self.base.param_groups[0].get(STEPS, 0) % self.modes.every == 0)
 
     @property
     def needs_first_pass(self) -> bool:
@@ -151,11 +162,18 @@ class SharpnessAware(Climber):
         """
         if self._inside:
             raise RuntimeError("`step` was called inside `perturbed`. Leave the `with` block first.")
+        self._awaits_step = False
         self._refuse_scaled_gradients(closure)
         loss, counts = None, True
         if closure is None:
+            self._catch_up()
             counts = self._perturbed_since_step or not self._rates_are_zero()
             self._warn_if_plain()
+            if self._perturbed_since_step and not self._has_gradient():
+                raise RuntimeError(
+                    "No parameter has a gradient since `perturbed`. Run forward and `backward()` inside the block, and "
+                    "clear no gradient after it."
+                )
         else:
             self._refuse_what_cannot_work()
             loss = self._run(torch.enable_grad()(closure))
@@ -170,8 +188,14 @@ class SharpnessAware(Climber):
             group[STEPS] += 1
         if self._sharded and self.model is not None:  # also after a step that does not climb
             reshard(self.model)
-        self._perturbed_since_step = self._scaler_steps = False  # a trainer's clipping may have asked in the closure
+        self._perturbed_since_step = self._awaits_step = False
+        self._scaler_steps = False  # a trainer's clipping may have asked in the closure
         return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients, through the base optimizer, and give up a step that they were for."""
+        self._awaits_step = False
+        super().zero_grad(set_to_none)
 
     def _run(self, closure: Callable[[], Any]) -> Any:
         """Both passes, or the one that the mode has; gives the loss to return."""
@@ -182,10 +206,13 @@ class SharpnessAware(Climber):
         if self.climbs:
             with self.perturbed():
                 perturbed = closure()
-                if all(p.grad is None for group in self.base.param_groups for p in group["params"]):
+                if not self._has_gradient():
                     raise RuntimeError("The closure left no gradient in the perturbed pass. It must call `backward()`.")
             self._note_losses(clean, perturbed)
         return perturbed if clean is None else clean
+
+    def _has_gradient(self) -> bool:
+        return any(p.grad is not None for group in self.base.param_groups for p in group["params"])
 
     def _unsynchronised(self) -> AbstractContextManager[Any]:
         if not self.modes.own_ascent:
@@ -197,40 +224,47 @@ class SharpnessAware(Climber):
     def perturbed(self, model: nn.Module | None = None) -> Iterator[None]:
         """Perturb the weights inside the block, and put back the very same bits at its end.
 
-        On entering, the gradients of the first pass give the ascent direction and are cleared. Running statistics
-        of norm layers are the same after the block as before it. In a mode with one pass the block holds the only
-        backward pass, so gradients and statistics are left to it.
+        On entering, the gradients of the first pass give the ascent direction and are cleared. Buffers such as running
+        statistics (see `hold`) are the same after the block as before it. In a mode with one pass the block holds the
+        only backward pass, so gradients and statistics are left to it.
 
         Args:
-            model: The model whose norm statistics are held still; by default the one known from the groups.
+            model: The model whose buffers are held still, with that known from the groups.
 
         Raises:
-            RuntimeError: If no perturbed parameter has a gradient, one is sparse, the step at hand does not climb, or
-                blocks are nested.
+            RuntimeError: If no perturbed parameter has a gradient, one is sparse, the step at hand does not climb,
+                blocks are nested, or the gradients of one await their `step()`.
         """
         if self._inside:
             raise RuntimeError("`perturbed` is already active. Blocks cannot be nested.")
         if not self.climbs:
             raise RuntimeError("This step is not to be perturbed. Write `if optimizer.climbs:` before the block.")
+        if self._awaits_step and not self._scaler_steps:  # a scaler may have left the step out
+            raise RuntimeError(
+                "`perturbed` was entered again before `step()`, which would drop the gradients of the last block. "
+                "Repeat all micro-batches inside one block, then step; or give the step up with "
+                "`optimizer.zero_grad()`."
+            )
         self._refuse_what_cannot_work()
         model, rule = self.model if model is None else model, self.rule
         clean = self._clean_gradients()
         moved = self._injected(rule, model) if isinstance(rule, NoiseInjection) else self._climbed(rule, model)
-        with moved, frozen_statistics(self._known(model)) if self.needs_first_pass else nullcontext():
+        with moved, self._held(model) if self.needs_first_pass else nullcontext():
             self._inside = True
             try:
                 if self.needs_first_pass:
                     self.base.zero_grad()
                 yield
                 self._use_clean_gradients(clean)
-                self._perturbed_since_step = True
+                self._perturbed_since_step, self._awaits_step = True, self._has_gradient()
                 self._scaler_steps = self._groups_read = False  # a scaler has yet to unscale the new gradients
             finally:
                 self._inside = False
 
     @contextmanager
     def _climbed(self, rule: Rule, model: nn.Module | None) -> Iterator[None]:
-        parts = self._parts(require_ascent(rule), DIRECTIONS[self.modes.ascent](self.base))
+        ascent = self.modes.ascent
+        parts = self._parts(require_ascent(rule), DIRECTIONS[ascent](self.base), of_objective=ascent == "momentum")
         if not parts and not self.modes.one_pass:
             raise RuntimeError(
                 "No perturbed parameter has a gradient. Call `loss.backward()` before `perturbed`; a closure must call "
@@ -249,8 +283,8 @@ class SharpnessAware(Climber):
 
     @contextmanager
     def _injected(self, rule: NoiseInjection, model: nn.Module | None) -> Iterator[None]:
-        groups = self._perturbed_groups()
-        shares = {p: rule.radius(group) for group in groups for p in group["params"] if rule.moves(p)}
+        radii = {p: rule.radius(group) for group in self._perturbed_groups() for p in group["params"]}
+        shares = {p: radii[p] for p in chip_weights(radii, dict.fromkeys((self.model, model)), "NoiseInjection")}
         self._copies.take([local(p) for p in shares])
         try:
             rule.displace(shares, step=self.base.param_groups[0]["injections"])
@@ -282,14 +316,6 @@ class SharpnessAware(Climber):
                 if p in clean:
                     rest = clean[p].mul_(1 - self.modes.mix)
                     p.grad = rest if p.grad is None else p.grad.add_(rest)
-
-    def _known(self, model: nn.Module | None) -> nn.Module | None:
-        if model is None:
-            self._warn_once(
-                "no model is known, so running statistics of norm layers also see the perturbed pass. Make the base "
-                "optimizer with `samson.param_groups(model)`, or pass `model=` to SharpnessAware."
-            )
-        return model
 
     def _warn_if_plain(self) -> None:
         if not (self._perturbed_since_step or not self.climbs or self._rates_are_zero()):

@@ -33,6 +33,7 @@ class Subject:
         executor: Where trials ran: "serial", "torchrun" or "ray".
         environment: What it ran on.
         finished: When, in UTC, ISO 8601.
+        coverage: The share of the model's weights that lie on the chip, embeddings aside; None if unknown.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Subject:
     executor: str
     environment: Environment
     finished: str
+    coverage: float | None = None
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ def subject_table(
         "Data": subject.data + ("" if subject.examples is None else f", {subject.examples} examples"),
         "Metric": f"{subject.metric}, {'higher' if subject.higher_is_better else 'lower'} is better",
         "Chips": f"{chips} (seed {subject.chip_seed})",
-        "Layers on the chip": ", ".join(subject.select) or "all that are by default",
+        "Layers on the chip": (", ".join(subject.select) or "all that are by default")
+        + ("" if subject.coverage is None else f", {subject.coverage:.0%} of the weights"),
         "Batch norm": "the model's own" if subject.norms_on is None else f"estimated anew from {subject.norms_on}",
         "Readings": "one a chip" if subject.read_block is None else f"one for each {subject.read_block} examples",
         "Forward": "the model as it is" if subject.autocast is None else f"in {subject.autocast}",

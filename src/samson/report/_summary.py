@@ -77,7 +77,7 @@ def summarise(records: Sequence[RunRecord], baseline: str = BASELINE) -> list[Su
             common = [seed for seed in own if seed in reference]
             if common and method != baseline:
                 both = {method: own, baseline: reference}
-                found = {name: [Trials(of[seed], step) for seed in common] for name, of in both.items()}
+                found = {name: [Trials(of[seed], step, (0.0, 1.0)) for seed in common] for name, of in both.items()}
                 pairs[method, number] = Paired(found, {})
     noisy = {f"{method} {n}": paired for (method, n), paired in pairs.items() if plan.levels[n]}
     p_values = {label: row.p_value for (label, _), row in family(noisy, baseline, over="chips").rows.items()}
@@ -87,7 +87,7 @@ def summarise(records: Sequence[RunRecord], baseline: str = BASELINE) -> list[Su
             own = _trials(records, method, number)
             if not own:
                 continue
-            alone = Paired({method: [Trials(values, step) for values in own.values()]}, {})
+            alone = Paired({method: [Trials(values, step, (0.0, 1.0)) for values in own.values()]}, {})
             chips = np.mean(list(own.values()), axis=0)
             paired = pairs.get((method, number))
             rows.append(
@@ -96,7 +96,7 @@ def summarise(records: Sequence[RunRecord], baseline: str = BASELINE) -> list[Su
                     noise=plan.noise,
                     level=level,
                     accuracy=alone.mean(method, over="chips"),
-                    over_seeds=_within(alone.mean(method, over="seeds"), 0.0) if len(own) > 1 else None,
+                    over_seeds=alone.mean(method, over="seeds") if len(own) > 1 else None,
                     std=float(chips.std(ddof=1)) if len(chips) > 1 else 0.0,
                     worst=min(map(min, own.values())),
                     trials=len(chips),
@@ -105,7 +105,7 @@ def summarise(records: Sequence[RunRecord], baseline: str = BASELINE) -> list[Su
                     gain=None if paired is None else paired.difference(method, baseline, over="chips").interval,
                     gain_over_seeds=None
                     if paired is None or len(paired.models[method]) < 2
-                    else _within(paired.difference(method, baseline, over="seeds").interval, -1.0),
+                    else paired.difference(method, baseline, over="seeds").interval,
                     p_value=p_values.get(f"{method} {number}"),
                 )
             )
@@ -115,8 +115,3 @@ def summarise(records: Sequence[RunRecord], baseline: str = BASELINE) -> list[Su
 def _trials(records: Iterable[RunRecord], method: str, number: int) -> dict[int, tuple[float, ...]]:
     of_method = {r.seed: r.levels[number].accuracies for r in records if r.method == method and r.levels}
     return dict(sorted(of_method.items()))
-
-
-def _within(interval: Interval, lowest: float) -> Interval:
-    """The part of an interval that accuracies, or their differences, can reach."""
-    return Interval(interval.mean, max(lowest, interval.low), min(1.0, interval.high))

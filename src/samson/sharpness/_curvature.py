@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from samson._batches import Batch, Examples
-from samson._checks import require
+from samson._checks import require_between, require_whole
 from samson.evaluation import ExampleMetric, Layout, with_targets
 from samson.noise import generator_for
 from samson.sharpness._surface import differentiable, movable, undisturbed
@@ -73,7 +73,8 @@ def hessian_top(
 
     Reference: Lanczos 1950, J. Res. Natl. Bur. Stand. 45, 255; products by Pearlmutter 1994, Neural Comput. 6, 147.
     """
-    require(0 < tolerance < 1, "tolerance", "lie between 0 and 1", tolerance)
+    require_between(0, 1, tolerance=tolerance)
+    require_whole(0, seed=seed)
     from scipy.sparse.linalg import eigsh  # slow to import
 
     with _hessian(model, data, loss, layout) as operator:
@@ -111,7 +112,8 @@ def hessian_trace(
 
     Reference: Hutchinson 1989, Commun. Stat. Simul. Comput. 18, 1059.
     """
-    require(probes >= 2, "probes", "be at least 2 for an interval", probes)
+    require_whole(2, probes=probes)
+    require_whole(0, seed=seed)
     found = []
     with _hessian(model, data, loss, layout) as operator:
         for number in range(probes):

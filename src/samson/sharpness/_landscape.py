@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from samson._batches import Examples
-from samson._checks import require
+from samson._checks import require_whole
 from samson.evaluation import ExampleMetric, Layout
 from samson.noise import generator_for, standard_normal
 from samson.optim import Rule
@@ -77,7 +77,8 @@ def random_landscape(
 
     Reference: Li, Xu, Taylor, Studer, Goldstein 2018, arXiv 1712.09913, section 4 (filter normalisation).
     """
-    require(directions >= 1, "directions", "be ≥ 1", directions)
+    require_whole(1, directions=directions)
+    require_whole(0, seed=seed)
     if unit not in get_args(Unit):
         raise ValueError(f"`unit` must be one of {', '.join(map(repr, get_args(Unit)))}, got {unit!r}.")
     with loss_surface(model, data, loss, layout) as surface:
@@ -126,7 +127,10 @@ def ascent_landscape(
 
 
 def _along(surface: Surface, name: str, lines: Sequence[list[Tensor]], radii: Sequence[float]) -> Landscape:
-    at = np.asarray(radii, dtype=np.float64)
+    try:
+        at = np.asarray(radii, dtype=np.float64)
+    except (TypeError, ValueError):
+        at = np.empty(0)
     if at.ndim != 1 or not len(at) or not np.isfinite(at).all():
         raise ValueError(f"`radii` must be one or more finite numbers, got {radii!r}.")
     losses = [[surface.loss([r * step for step in line]) for r in at.tolist()] for line in lines]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from samson._batches import Examples, repeatable
-from samson._checks import require
+from samson._checks import require_whole
 from samson.evaluation import (
     TRIALS,
     Evaluation,
@@ -99,7 +99,9 @@ def worst_case_rise(
     Reference: Foret et al. 2021, arXiv 2010.01412, equation 1, for the sharpness; Madry et al. 2018, arXiv 1706.06083,
     for projected ascent, there on inputs.
     """
-    require(steps >= 1, "steps", "be ≥ 1", steps)
+    require_whole(1, steps=steps)
+    if not isinstance(rule, Rule):
+        raise TypeError(f"`rule` must be a rule with its radius, such as SAM(rho=0.1), got {rule!r:.80}.")
     with loss_surface(model, data, loss, layout) as surface:
         ball = Ball.around(surface, rule)
         clean, gradient = surface.loss_and_gradient()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samson._batches import Examples, evaluation_mode
+from samson._batches import Examples, evaluation_mode, require_module
 from samson.evaluation import ExampleMetric, Layout, as_metric, scores, value_of, with_targets
 from samson.optim import Copies, is_sharded
 
@@ -115,6 +115,7 @@ def movable(model: nn.Module) -> dict[str, Tensor]:
     Raises:
         ValueError: If there is none, or they are sharded.
     """
+    require_module(model)
     found: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not found:
         raise ValueError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from samson._checks import require
+from samson._checks import require_between, require_whole
 from samson.records import Interval
 from samson.statistics._means import CONFIDENCE
 
@@ -99,7 +99,7 @@ def rank_correlation(
     Reference: Kendall 1945, Biometrika 33, 239 (τ-b); Field and Welsh 2007, J. R. Statist. Soc. B 69, 369 (bootstrap of
     clusters).
     """
-    _check(sharpness, robustness, confidence, resamples)
+    _check(sharpness, robustness, confidence, resamples, seed)
     names = list(sharpness)
     x, y = (
         np.concatenate([np.asarray(of[name], dtype=np.float64) for name in names]) for of in (sharpness, robustness)
@@ -157,7 +157,7 @@ def _percentiles(estimate: float, resampled: Array, confidence: float) -> Interv
     return Interval(float(estimate), float(low), float(high))
 
 
-def _check(sharpness: Values, robustness: Values, confidence: float, resamples: int) -> None:
+def _check(sharpness: Values, robustness: Values, confidence: float, resamples: int, seed: int) -> None:
     if len(sharpness) < LEAST_METHODS:
         raise ValueError(
             f"`sharpness` must have at least {LEAST_METHODS} methods, got {len(sharpness)}: an interval counts "
@@ -165,5 +165,6 @@ def _check(sharpness: Values, robustness: Values, confidence: float, resamples: 
         )
     if list(map(len, sharpness.values())) != [len(robustness.get(name, ())) for name in sharpness]:
         raise ValueError("`robustness` must have the methods and seeds of `sharpness`. Measure what is missing.")
-    require(0 < confidence < 1, "confidence", "lie between 0 and 1", confidence)
-    require(resamples >= 100, "resamples", "be at least 100", resamples)
+    require_between(0, 1, confidence=confidence)
+    require_whole(100, resamples=resamples)
+    require_whole(0, seed=seed)

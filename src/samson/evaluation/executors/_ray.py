@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from samson._checks import require_whole
 from samson.evaluation._scoring import Scores
 from samson.evaluation._task import Task
 from samson.evaluation.executors._base import Executor, Finished, on_its_own
@@ -56,10 +57,9 @@ class Ray(Executor):
     _started: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("workers", "chunk", "attempts"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be ≥ 1, got {value!r}.")
+        require_whole(1, chunk=self.chunk, attempts=self.attempts)
+        if self.workers is not None:
+            require_whole(1, workers=self.workers)
         if find_spec("ray") is None:
             raise ImportError("`executor` Ray needs a package: pip install 'samson-torch[ray]'")
 

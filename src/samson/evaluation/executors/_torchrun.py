@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from samson._checks import require
+from samson._checks import is_number, require
 from samson.evaluation._task import Task
 from samson.evaluation.executors._base import Executor, Finished, on_its_own
 from samson.evaluation.executors._exchange import (
@@ -67,7 +67,7 @@ class Torchrun(Executor):
     _users: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        require(self.timeout_s > 0, "timeout_s", "be > 0", self.timeout_s)
+        require(is_number(self.timeout_s) and self.timeout_s > 0, "timeout_s", "be > 0", self.timeout_s)
 
     def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Finished]:
         """Run them on all ranks; progress comes a round at a time."""

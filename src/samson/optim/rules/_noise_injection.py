@@ -19,9 +19,11 @@ from samson.optim.rules._base import Rule
 class NoiseInjection(Rule):
     """Run the one forward and backward pass at noisy weights, then step from the clean ones.
 
-    Weight matrices and convolutions (two axes or more) are drawn anew for each step; biases and norm layers stay
-    clean. The draw derives from (seed, step), so a resumed training repeats it, and every process draws the same.
-    Put parameters that never go on a chip, such as embeddings, in a group with `perturb=False`.
+    What lies on a chip is drawn anew for each step: the weight matrices of linear, convolution, attention, recurrent
+    and bilinear layers (if no model is known, what has two axes or more with more than one element). Scales, biases
+    and embeddings stay clean, and so do groups with `perturb=False`. The draw derives from (seed, step), so a resumed
+    training repeats it, and every process draws the same. Weights that a layer computes (weight norm, pruning, other
+    parametrizations) are refused: noise on their parts has another size.
 
     Args:
         noise: Gives a noisy copy of a weight from `(weight, generator)`; any noise of `samson.noise` does.
@@ -51,10 +53,6 @@ class NoiseInjection(Rule):
     def group_settings(self) -> dict[str, Any]:
         """The share of the noise, and how many draws a parameter group has seen, which a checkpoint then holds."""
         return super().group_settings() | {"injections": 0}
-
-    def moves(self, weight: Tensor) -> bool:
-        """Whether this parameter is made noisy: it has two axes or more."""
-        return weight.ndim >= 2
 
     @torch.no_grad()
     def displace(self, strengths: Mapping[Tensor, float | Tensor], step: int) -> None:

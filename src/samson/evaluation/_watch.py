@@ -1,0 +1,152 @@
+"""What a process watches over a task's trials: that noise reaches the outputs, and all chips see the same data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from samson._batches import Batch
+from samson.evaluation._scoring import with_targets
+from samson.noise import Chip, Gaussian, Select, deploy, on_chip
+
+COLUMNS = 64
+"""Entries of an example that are compared, of each of its tensors."""
+PROBES = 8
+"""Chips with errors as large as the weights on which outputs are compared before noise counts as not reaching them."""
+
+
+@dataclass(eq=False)
+class Watch:
+    """What was seen in this process.
+
+    Args:
+        ordered: Whether examples must come in the same order for every chip.
+        reached: Whether noise was seen to reach the outputs.
+        examples: A key of each example of the first pass; None before it.
+    """
+
+    ordered: bool = False
+    reached: bool = False
+    examples: NDArray[np.uint64] | None = None
+
+    def batches(self, batches: Iterable[Any]) -> Iterable[Any]:
+        """The batches, which are compared with those of the first pass as they go by; a list gives the same again."""
+        return batches if type(batches) in (list, tuple) else self._compared(batches)
+
+    def _compared(self, batches: Iterable[Any]) -> Iterator[Batch]:
+        found = [np.empty(0, np.uint64)]
+        for batch in with_targets(batches):
+            found.append(_keys(batch))
+            yield batch
+        keys = np.concatenate(found)
+        if self.examples is None:
+            self.examples = keys
+        _require_same(self.examples, keys, self.ordered)
+
+    def look(self, batch: Batch, chip: Chip, time_s: float | None, select: Select, run: Callable[..., Any]) -> None:
+        """Look once whether noise reaches the outputs for a batch.
+
+        Raises:
+            ValueError: If they are the same with errors as large as the weights, though the noise changes these.
+        """
+        self.reached = self.reached or _reaches(batch, chip, time_s, select, run)
+        if not self.reached:
+            raise ValueError(
+                "`model` must compute with the weights that lie on the chip, but its outputs are the same bit for bit "
+                "with their noise and with errors as large as the weights: every chip would give the value without "
+                "noise. Give the model before weights were cached, frozen, packaged, scripted or quantised, or leave "
+                "out with `select` what it does not use."
+            )
+
+
+def coverage(model: nn.Module, select: Select = None) -> float:
+    """The share of a model's weights that lie on the chip: of the elements of its matrices, but tables of embeddings.
+
+    Example:
+        >>> coverage(nn.Sequential(nn.Embedding(10, 3), nn.Linear(3, 10), nn.Linear(10, 3)), "1")
+        0.5
+    """
+    on = sum(tensor.weight.numel() for tensor in on_chip(model, select))
+    layers: list[Any] = [layer for layer in model.modules() if not isinstance(layer, nn.Embedding | nn.EmbeddingBag)]
+    matrices = {p: p.numel() for layer in layers for p in layer.parameters(recurse=False) if p.ndim >= 2}
+    packed = sum(
+        int(layer.weight().numel()) for layer in layers if callable(getattr(layer, "weight", None))
+    )  # quantised
+    return float(min(1.0, on / max(1, sum(matrices.values()) + packed)))
+
+
+def _reaches(batch: Batch, chip: Chip, time_s: float | None, select: Select, run: Callable[..., Any]) -> bool:
+    def outputs() -> list[Any]:
+        copy = batch.to(batch_device)
+        with torch.random.fork_rng(devices=[]):
+            return _tensors(run(*copy.inputs, **copy.keywords))
+
+    def changed(other: Chip, time_s: float | None) -> bool:
+        with other.at(time_s, reading=0):
+            there = outputs()
+        return len(there) != len(clean) or not all(map(torch.equal, there, clean))
+
+    batch_device = next(iter(chip.tensors)).weight.device
+    clean = outputs()
+    weights_alone = Chip(chip.model, chip.noise, chip.seed, chip.trial, chip.tensors, chip.states)
+    if not clean or changed(weights_alone, time_s):
+        return True
+    if any(changed(deploy(chip.model, Gaussian(1.0), trial=trial, select=select), None) for trial in range(PROBES)):
+        return True
+    return all(torch.equal(value, place.weight) for place, value in chip.read(time_s, 0).items())
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """All tensors in an output, also in objects with attributes."""
+    leaves = [leaf for leaf in tree_leaves(output) if leaf is not None]
+    opened = [[leaf] if isinstance(leaf, Tensor) else tree_leaves(getattr(leaf, "__dict__", None)) for leaf in leaves]
+    return [leaf for group in opened for leaf in group if isinstance(leaf, Tensor)]
+
+
+def _keys(batch: Batch) -> NDArray[np.uint64]:
+    """A number for each example, from its tensors' bits at up to 64 places each."""
+    size = len(batch)
+    keys = np.zeros(size, np.uint64)
+    weights = np.random.default_rng(0)
+    for leaf in tree_leaves((batch.inputs, batch.targets, batch.keywords)):
+        if (
+            isinstance(leaf, Tensor)
+            and leaf.layout is torch.strided
+            and leaf.ndim
+            and len(leaf) == size
+            and leaf.numel()
+        ):
+            rows = leaf.detach().flatten(1) if leaf.ndim > 1 else leaf.detach()[:, None]
+            bits = rows[:, :: math.ceil(rows.shape[1] / COLUMNS)].cpu().contiguous().view(torch.uint8).numpy()
+            keys += bits.astype(np.uint64) @ weights.integers(2**63, size=bits.shape[1], dtype=np.uint64)
+    return keys
+
+
+def _require_same(first: NDArray[np.uint64], later: NDArray[np.uint64], ordered: bool) -> None:
+    if np.array_equal(first, later):
+        return
+    if len(first) != len(later):
+        lengths = " and ".join(map(str, sorted({len(first), len(later)})))
+        raise ValueError(
+            f"`data` must hold the same examples for every chip, got {lengths} of them. Give a list of batches, or a "
+            "loader of fixed length and order."
+        )
+    if not np.array_equal(np.sort(first), np.sort(later)):
+        raise ValueError(
+            "`data` must hold the same examples for every chip, got others on a later one: they change from pass to "
+            "pass, by random numbers of numpy or Python, or in workers that persist. Leave random changes out, or give "
+            "list(data)."
+        )
+    if ordered:
+        raise ValueError(
+            "`data` must come in the same order for every chip for a population, got another on a later one. Use "
+            "shuffle=False."
+        )

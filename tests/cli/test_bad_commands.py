@@ -1,0 +1,218 @@
+"""Bad commands, one a row: status 2, no traceback, and words that name what was given and the rule or the mend."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from samson.cli import main
+from samson.experiments import Checkpoint, build_network, save_checkpoint
+
+MINE = """
+import torch
+from torch import nn
+
+def network():
+    return nn.Linear(6, 3)
+
+def batches():
+    x = torch.randn(60, 6)
+    return [(x, x[:, :3].argmax(1))]
+
+def two():
+    return nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3))
+
+def empty(): return []
+def none(): return None
+def text(): return "abc"
+def words(): return ["ab", "cd"]
+def unlabelled(): return [torch.randn(4, 6)]
+def of_five(): return [(torch.randn(4, 5), torch.zeros(4).long())]
+def norms(): return nn.BatchNorm1d(6)
+def fails(): raise KeyError("x")
+def takes(n): return None
+"""
+E = "evaluate mine:network"
+D = f"{E} --data mine:batches"
+B = "budget mine:network --data mine:batches"
+S = "sensitivity mine:two --data mine:batches"
+C = "compare --out out --methods sgd --seeds 1 --epochs 1 --trials 2 --jobs 1"
+
+ROWS = {
+    "evaluat": "Did you mean 'evaluate'",
+    "evaluate": "Missing argument 'model'",
+    f"{E} extra": "unexpected extra argument",
+    f"{D} --trails 5": "No such option: --trails",
+    "evaluate @": "MODEL must be `….safetensors`",
+    "evaluate :": "MODEL must be MODULE:FUNCTION, got ':'",
+    "evaluate mine:": "MODEL must be MODULE:FUNCTION, got 'mine:'",
+    "evaluate ../x:y": "MODEL must be MODULE:FUNCTION, got '../x:y'",
+    "evaluate mine:netwrk": "'netwrk' is unknown.|Did you mean 'network'",
+    "evaluate mien:network": "no module 'mien'|Did you mean 'mine'",
+    "evaluate mine:fails --data mine:batches": "MODEL 'mine:fails' raised KeyError|mine.py, line",
+    "evaluate mine:takes --data mine:batches": "without arguments, got 'mine:takes'",
+    "evaluate mine:none --data mine:batches": "a function that returns an nn.Module, got None",
+    "evaluate mine:norms --data mine:batches": "--select must leave a weight for the chip|BatchNorm1d",
+    "evaluate dir": "MODEL must be `….safetensors` of a comparison|got 'dir'",
+    "evaluate dir.safetensors": "'dir.safetensors', which is not there",
+    "evaluate p.pt": "got 'p.pt', which holds weights alone|--weights",
+    "evaluate x/y": "MODEL: 'x' is unknown.|Available: timm, torchvision",
+    "evaluate bare.safetensors": "A checkpoint needs its `.json` file beside it",
+    "evaluate other.safetensors": "--data must be given for this network, got 'mine:batches'",
+    E: "--data must be one of digits|got None",
+    f"{E} --data digit": "'digit' is unknown.|Did you mean 'digits'",
+    f"{E} --data mine:none": "a function that returns batches, got None",
+    f"{E} --data mine:empty": "--data must hold at least one example",
+    f"{E} --data mine:text": "A batch of --data must be|got str",
+    f"{E} --data mine:words": "A batch of --data must be|got str",
+    f"{E} --data mine:unlabelled": "must have targets|got inputs alone",
+    f"{E} --data mine:of_five": "MODEL 'mine:network' raised RuntimeError|(4x5 and 6x3)",
+    f"{E} --data digits": "MODEL 'mine:network' raised RuntimeError",
+    f"{E} --data mine:fails": "--data 'mine:fails' raised KeyError",
+    f"{E} --data empty.safetensors": "must pair each input with a target, got 0 inputs",
+    f"{E} --data uneven.safetensors": "got 3 inputs and 2 targets",
+    f"{E} --data half.safetensors": "a file with `inputs` and `targets`|Add ['targets']",
+    f"{E} --data dir.safetensors": "'dir.safetensors' cannot be read",
+    f"{E} --data broken.safetensors": "'broken.safetensors' cannot be read",
+    f"{E} --data digits --split tset": "--split: 'tset' is unknown|Did you mean 'test'",
+    f"{D} --trials 0": "--trials must be |got 0",
+    f"{D} --trials -5": "--trials must be |got -5",
+    f"{D} --trials 2.5": "'--trials'|valid integer",
+    f"{D} --trials nan": "'--trials'|valid integer",
+    f"{D} --seed -1": "--seed must be |got -1",
+    f"{D} --seed 1.5": "'--seed'|valid integer",
+    f"{D} --levels @": "--levels must be numbers separated by commas, got ''",
+    f"{D} --levels nan": "--levels must be ≥ 0 and finite, got nan",
+    f"{D} --levels inf": "--levels must be ≥ 0 and finite, got inf",
+    f"{D} --levels 1e400": "--levels must be ≥ 0 and finite",
+    f"{D} --levels 0": "--levels must be at least one level above 0",
+    f"{D} --levels .1,,.2": "--levels must be numbers separated by commas, got '.1,,.2'",
+    f"{D} --levels .1,.1": "--levels must be without repetition",
+    f"{D} --noise @": "--noise: '' is unknown",
+    f"{D} --noise Gaussian": "Did you mean 'gaussian'",
+    f"{D} --noise bit-errors --levels 2": "--levels: 2.0 does not fit the noise 'bit-errors'|`rate` must be ≤ 1",
+    f"{D} --noise pcm --levels -1": "--levels must be ≥ 0 and finite, got -1.0",
+    f"{D} --times 1d": "--times must be given with --chip only",
+    f"{D} --chip pmc": "--chip: 'pmc' is unknown|Did you mean 'pcm'",
+    f"{D} --chip broken.toml": "--chip 'broken.toml'|must be a TOML file",
+    f"{D} --chip binary.toml": "--chip 'binary.toml'|must be a TOML file",
+    f"{D} --chip deep.toml": "--chip 'deep.toml'|recursion",
+    f"{D} --chip code.toml": "--chip 'code.toml'|`family` must be a known noise, got 'mine:network'",
+    f"{D} --chip dir.toml": "--chip must be a TOML file, got 'dir.toml': Is a directory",
+    f"{D} --chip none.toml": "--chip must be a TOML file, got 'none.toml': No such file",
+    f"{D} --chip pcm --times 1": "--times must be numbers ≥ 0 with one of s, m, h, d, y|got '1'",
+    f"{D} --chip pcm --times -1s": "got '-1s'",
+    f"{D} --chip pcm --times 1e999y": "got '1e999y'",
+    f"{D} --chip reram-wan2022 --times 1h": "--times must be 1, 86400 or 172800|got 3600.0",
+    f"{D} --precision 0": "--precision must be a half-width > 0, got 0.0",
+    f"{D} --precision nan": "--precision must be a half-width > 0, got nan",
+    f"{D} --precision .1 --trials 5": "--trials and --precision exclude each other",
+    f"{D} --precision .1 --max-trials 1": "--max-trials must be |got 1",
+    f"{D} --about everything": "--about must be one of|got 'everything'",
+    f"{D} --at-least nan": "--at-least must be finite, got nan",
+    f"{D} --metric acuracy": "--metric: 'acuracy' is unknown|Did you mean 'accuracy'",
+    f"{D} --select [": "--select must leave a weight for the chip, got ['[']|`weight`",
+    f"{D} --read-block 0": "--read-block must be ≥ 1|got 0",
+    f"{D} --norms-on digits/test": "--norms-on: 'test' is unknown|Available: train, validation",
+    f"{D} --norms-on mine:batches": "MODEL must have a batch-norm layer",
+    f"{D} --autocast fp8": "--autocast: 'fp8' is unknown|bfloat16",
+    f"{D} --executor slurm": "--executor: 'slurm' is unknown|serial, torchrun, ray",
+    f"{D} --resume mine.py": "'--resume'|is a file",
+    f"{D} --out dir": "--out must be a file, got 'dir'",
+    f"{D} --page mine.py/x.html": "--page: 'mine.py/x.html' cannot be written",
+    f"{D} --weights p.pt": "--weights 'p.pt'|state dict",
+    f"{D} --weights dir": "--weights must be a file, got 'dir'",
+    f"{D} --weights mine.py": "--weights must be a .safetensors, .pt, .pth file, got 'mine.py'",
+    f"{D} --weights net.safetensors": "--weights 'net.safetensors' must fit the Linear|missing: weight, bias",
+    f"{D} --pretrained": "--pretrained must be left out for a function of one's own",
+    "evaluate net.safetensors --weights p.pt": "--weights must be left out for 'net.safetensors'",
+    "evaluate net.safetensors --out net.json": "--out must be no file that is read, got 'net.json'",
+    f"{B} --low 1 --high .1": "--low and --high must be levels with 0 < low < high, got 1.0 and 0.1",
+    f"{B} --low nan": "--low and --high must be levels",
+    f"{B} --high inf": "--low and --high must be levels",
+    f"{B} --max-drop -1": "--max-drop must be ≥ 0, got -1.0",
+    f"{B} --criterion median": "--criterion must be 'mean' or 'yield', got 'median'",
+    f"{B} --criterion yield --min-yield 1": "--min-yield must lie between 0 and 1, got 1.0",
+    f"{B} --criterion yield --trials 3": "--trials must be at least 29|got 3",
+    f"{B} --noise int8": "--noise: 'int8' is unknown",
+    f"{B} --trials 1": "--trials must be |got 1",
+    "sensitivity mine:network --data mine:batches": "--select must leave at least 2 layers",
+    f"{S} --max-drop 0": "--max-drop must be > 0|got 0.0",
+    f"{S} --level -1": "must be ≥ 0 and finite, got -1.0",
+    f"{S} --level nan": "must be ≥ 0 and finite, got nan",
+    f"{S} --trials 1": "--trials must be |got 1",
+    f"{S} --chip pcm --times 1s,1d": "--times must be one time for a sensitivity, got '1s,1d'",
+    "report none": "DIR must be a folder with finished runs|got 'none'",
+    "report mine.py": "DIR must be a folder with finished runs|got 'mine.py'",
+    "report hostile": "hostile/records/sgd-seed0.json` is not readable as a record",
+    "sharpness dir": "DIR must be a folder with finished runs|Run `samson compare` first",
+    "sharpness dir --steps 0": "--steps must be at least 1, got 0",
+    "sharpness dir --trials 1": "--trials must be at least 2 chips|got 1",
+    "list chip": "Did you mean 'chips'",
+    "list layers mine:none": "a function that returns an nn.Module, got None",
+    "list layers mine:norms": "must leave a weight for the chip",
+    "list layers mine:network --chip x": "--chip: 'x' is unknown",
+    "list layers mine:network --select zzz": "must leave a weight for the chip, got ['zzz']",
+    "compare": "Missing option '--out'",
+    "compare --out .": "--out must be a new folder or one of this comparison",
+    "compare --out mine.py": "--out must be a folder, got 'mine.py'",
+    f"{C} --methods @": "--methods: '' is unknown",
+    f"{C} --seeds nan": "'--seeds'|valid integer",
+    f"{C} --levels x": "--levels must be numbers separated by commas, got 'x'",
+    f"{C} --set x": "--set must be METHOD.PARAM=VALUE, got 'x'",
+    f"{C} --set sgd.lr=-1": "--set sgd: Invalid learning rate: -1.0|--set sgd.PARAM=VALUE",
+    f"{C} --set sgd.lr=nan": "--set sgd.lr must be a number, got 'nan'",
+    f"{C} --set sgd.l=1": "--set sgd: 'l' is unknown|Did you mean 'lr'",
+    f"{C} --jobs 0": "--jobs must be at least 1, got 0",
+}
+"""A command, in which @ is empty, and the words of its error."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of good and hostile files."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "mine.py").write_text(MINE)
+    network = build_network("small-resnet", 10, 0)
+    save_checkpoint(folder / "net.safetensors", network, Checkpoint("small-resnet", 10, "digits", "sgd", 0))
+    save_checkpoint(folder / "other.safetensors", network, Checkpoint("small-resnet", 10, "mine:batches", "sgd", 0))
+    (folder / "bare.safetensors").write_bytes((folder / "net.safetensors").read_bytes())
+    for name in ("dir", "dir.safetensors", "dir.toml"):
+        (folder / name).mkdir()
+    for name, content in (
+        ("broken.toml", b"a = ["),
+        ("binary.toml", b"\xff\xfe\x00"),
+        ("deep.toml", b"a = " + b"[" * 5000),
+        ("code.toml", b'source = "x"\n[noise]\nfamily = "mine:network"'),
+        ("broken.safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}"),
+    ):
+        (folder / name).write_bytes(content)
+    (folder / "hostile" / "records").mkdir(parents=True)
+    (folder / "hostile" / "records" / "sgd-seed0.json").write_text('{"a":' * 100_000)
+    inputs, targets = torch.zeros(3, 6), torch.zeros(3).long()
+    save_file({"inputs": inputs[:0].clone(), "targets": targets[:0].clone()}, folder / "empty.safetensors")
+    save_file({"inputs": inputs, "targets": targets[:2].clone()}, folder / "uneven.safetensors")
+    save_file({"inputs": inputs}, folder / "half.safetensors")
+    torch.save({"a": 1}, folder / "p.pt")
+    return folder
+
+
+@pytest.mark.parametrize("command", ROWS)
+def test_it_is_refused_in_a_few_words(
+    place: Path, command: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    monkeypatch.setattr("samson.cli._app.run_all", lambda *_, **__: pytest.fail("training has started"))
+    monkeypatch.setattr(sys, "argv", ["samson", *("" if word == "@" else word for word in command.split())])
+    before = {path for path in place.rglob("*") if "__pycache__" not in path.parts}
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = " ".join(capfd.readouterr().err.split())
+    assert end.value.code == 2, said
+    for words in ROWS[command].split("|"):
+        assert words in said
+    assert "Traceback" not in said
+    assert {path for path in place.rglob("*") if "__pycache__" not in path.parts} == before, "nothing is written"

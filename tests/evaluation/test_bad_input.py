@@ -1,0 +1,266 @@
+"""What is no question: each bad input is named, with what it was, before any pass of a model."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from samson import SAM
+from samson.evaluation import (
+    DataSetMetric,
+    Evaluation,
+    ExampleMetric,
+    Kept,
+    Layout,
+    MeanThen,
+    Ray,
+    Torchrun,
+    compare,
+    evaluate,
+    find_layout,
+    noise_budget,
+    sensitivity,
+)
+from samson.noise import Gaussian
+from samson.sharpness import average_rise, hessian_trace, random_landscape, worst_case_rise
+from samson.statistics import (
+    Paired,
+    Trials,
+    betting_interval,
+    components,
+    crossed_interval,
+    crossing,
+    family,
+    fixed_sequence,
+    holm,
+    mean_bound,
+    mean_interval,
+    mean_p_value,
+    paired_interval,
+    rank_correlation,
+    share_interval,
+    upper_limit,
+    variance_ratio,
+)
+from tests.evaluation.cases import DATA, NOISE, Counting, passes
+
+
+def broken(value: float) -> nn.Module:
+    model = Counting()
+    with torch.no_grad():
+        model.inner[4].weight[0, 0] = value
+    return model
+
+
+def exported() -> Any:
+    model = nn.Linear(4, 3)
+    return torch.export.export(model, (torch.zeros(2, 4),))
+
+
+ASK: dict[str, Callable[..., object]] = {
+    "evaluate": lambda model=None, data=DATA, noise=NOISE, **more: evaluate(model or Counting(), data, noise, **more),
+    "compare": lambda model=None, data=DATA, noise=NOISE, **more: compare(
+        {"a": Counting(), "b": model or Counting(1)}, data, noise, **more
+    ),
+    "noise_budget": lambda model=None, data=DATA, family=Gaussian, low=0.1, high=0.2, **more: noise_budget(
+        model or Counting(), data, family, low, high, **more
+    ),
+    "sensitivity": lambda model=None, data=DATA, noise=NOISE, **more: sensitivity(
+        model or Counting(), data, noise, **more
+    ),
+    "average_rise": lambda model=None, data=DATA, noise=NOISE, **more: average_rise(
+        model or Counting(), data, noise, **more
+    ),
+}
+X, Y = DATA
+
+COMMON: list[tuple[dict[str, Any], str]] = [
+    ({"seed": 1.5}, "`seed` must be a whole number, got 1.5"),
+    ({"seed": math.nan}, "`seed` must be a whole number, got nan"),
+    ({"seed": True}, "`seed` must be a whole number, got True"),
+    ({"seed": "0"}, "`seed` must be a whole number, got '0'"),
+    ({"seed": -3}, "`seed` must be at least 0, got -3"),
+    ({"trials": 2.5}, "`trials` must be a whole number, got 2.5"),
+    ({"trials": True}, "`trials` must be a whole number, got True"),
+    ({"trials": -1}, "`trials` must be at least 2, got -1"),
+    ({"read_block": 2.0}, "`read_block` must be a whole number, got 2.0"),
+    ({"read_block": True}, "`read_block` must be a whole number, got True"),
+    ({"time_s": math.nan}, "`time_s` must be ≥ 0 and finite.*got nan"),
+    ({"time_s": math.inf}, "`time_s` must be ≥ 0 and finite.*got inf"),
+    ({"time_s": True}, "`time_s` must be ≥ 0 and finite.*got True"),
+    ({"time_s": "1 d"}, "`time_s` must be ≥ 0 and finite.*got '1 d'"),
+    ({"metric": 3}, "`metric` must be a name.*got int"),
+    ({"metric": len}, "`metric` must be a name.*got builtin_function_or_method"),
+    ({"select": 3}, "`select` must be a type, a pattern.*got 3"),
+    ({"select": []}, r"`select` must leave a weight for the chip, got \[\]"),
+    ({"periphery": "adc"}, "`periphery` must be a Periphery, got 'adc'"),
+    ({"layout": 50}, "`layout` must be a Layout, got 50"),
+    ({"executor": "ray"}, "`executor` must be an executor.*got 'ray'"),
+    ({"autocast": 16}, "`autocast` must be a lower precision, or None, got 16"),
+    ({"norm_data": 3}, "`norm_data` must be a pair of tensors.*got int"),
+    ({"data": 3}, "`data` must be a pair of tensors.*got int"),
+    ({"data": "digits"}, "`data` must be a pair of tensors.*got str"),
+    ({"data": None}, "`data` must be a pair of tensors.*got NoneType"),
+    ({"data": (X, Y[:9])}, "`data` must pair each input with a target, got 60 inputs and 9 targets"),
+    ({"data": (X[:0], Y[:0])}, "`data` must pair.*got 0 inputs and 0 targets"),
+    ({"data": []}, "`data` must hold at least one example, got none"),
+    ({"data": X}, "`data` must have targets.*got inputs alone"),
+    ({"data": (X.numpy(), Y.numpy())}, "`data` must hold tensors, got arrays of numpy.*torch.as_tensor"),
+    ({"data": [(X.numpy(), Y)]}, "`data` must hold tensors, got arrays of numpy.*torch.as_tensor"),
+    ({"data": [(X[0], 1)]}, "`data` must have a target for each.*got a single one, 1.*DataLoader"),
+    ({"data": [(X[0], Y[0])]}, "`data` must have a target for each.*got a single one, tensor"),
+    ({"data": ["text"]}, "`data` must be.*got str"),
+    ({"model": broken(math.nan)}, "`model` must have finite weights, got NaN or infinity in `inner.4.weight`"),
+    ({"model": broken(-math.inf)}, "`model` must have finite weights, got NaN or infinity in `inner.4.weight`"),
+    ({"model": Counting().to("meta")}, "`model` must hold its weights, but `inner.0.weight` is on the meta device"),
+    ({"model": exported()}, "`model` must be a torch.nn.Module, got.*For an exported"),
+    ({"model": nn.Flatten()}, "`select` must leave a weight for the chip, got None for a Flatten with none"),
+]
+"""What every question refuses: keywords, and what the message holds."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_computed() -> Any:
+    passes()
+    yield
+    assert not passes()
+
+
+@pytest.mark.parametrize("question", ASK)
+@pytest.mark.parametrize(("change", "message"), COMMON, ids=lambda value: value if isinstance(value, str) else "")
+def test_what_every_question_refuses(question: str, change: dict[str, Any], message: str) -> None:
+    if question == "compare" and "is the very" in message:
+        pytest.skip("said of its own")
+    if question == "noise_budget" and "noise" in change:
+        change = {"family": change["noise"]}
+    with pytest.raises((ValueError, TypeError), match=f"(?s){message}"):
+        ASK[question](**change)
+
+
+def budget(**more: Any) -> object:
+    return ASK["noise_budget"](**more)
+
+
+SAME = Counting()
+VALUES = [0.5, 0.6, 0.7]
+PAIR = Paired({"a": [Trials(VALUES)], "b": [Trials(VALUES)]}, {})
+OWN: list[tuple[Callable[[], object], str]] = [
+    (lambda: evaluate(Counting(), DATA, "gaussian"), "`noise` must be a noise.*got 'gaussian'"),
+    (lambda: evaluate(Counting(), DATA, Gaussian), "`noise` must be a noise.*got <class"),
+    (lambda: evaluate(Counting(), DATA, None), "`noise` must be a noise.*got None"),
+    (lambda: evaluate(Counting(), DATA, NOISE, precision=True), "`precision` must be a half-width > 0, got True"),
+    (lambda: evaluate(Counting(), DATA, NOISE, precision=math.nan), "`precision` must be a half-width > 0, got nan"),
+    (lambda: evaluate(Counting(), DATA, NOISE, precision="0.1"), "`precision` must be a half-width > 0, got '0.1'"),
+    (
+        lambda: evaluate(Counting(), DATA, NOISE, precision=0.1, max_trials=9.5),
+        "`max_trials` must be a whole number, got 9.5",
+    ),
+    (lambda: evaluate(Counting(), DATA, NOISE, confidence=math.nan), "`confidence` must lie between 0 and 1, got nan"),
+    (lambda: evaluate(Counting(), DATA, NOISE, confidence="95%"), "`confidence` must lie between 0 and 1, got '95%'"),
+    (lambda: evaluate(Counting(), DATA, NOISE, confidence=95), "`confidence` must lie between 0 and 1, got 95"),
+    (lambda: evaluate(Counting(), DATA, NOISE, about=None), "`about` must be one of.*got None"),
+    (lambda: compare({"a": Counting()}, DATA, NOISE), "`models` must be two or more methods by name, got"),
+    (lambda: compare({}, DATA, NOISE), "`models` must be two or more methods by name, got {}"),
+    (lambda: compare([Counting(), Counting()], DATA, NOISE), r"`models` must be two or more methods by name, got \["),
+    (lambda: compare({"a": SAME, "b": SAME}, DATA, NOISE), "`models` must be different networks, but one of 'b'"),
+    (lambda: compare({"a": [SAME, SAME], "b": Counting()}, DATA, NOISE), "`models` must be different networks"),
+    (lambda: compare({"a": 3, "b": Counting()}, DATA, NOISE), "`model` must be a torch.nn.Module, got 3"),
+    (lambda: compare({"a": Counting(), "b": Counting()}, DATA, NOISE, about="all"), "`about` must be one of.*'all'"),
+    (lambda: budget(low=True), "`low` and `high` must be levels with 0 < low < high, got True and 0.2"),
+    (lambda: budget(high=math.nan), "`low` and `high` must be levels.*got 0.1 and nan"),
+    (lambda: budget(low="0.1"), "`low` and `high` must be levels.*got '0.1' and 0.2"),
+    (lambda: budget(max_drop=True), "`max_drop` must be ≥ 0, got True"),
+    (lambda: budget(max_drop=math.nan), "`max_drop` must be ≥ 0, got nan"),
+    (lambda: budget(max_drop=5), "`max_drop` must be below 1, since 'accuracy' lies between 0 and 1, got 5.*0.01"),
+    (lambda: budget(max_drop=1), "`max_drop` must be below 1.*got 1"),
+    (lambda: budget(max_drop=1.0, relative=True), "`max_drop` must be a fraction below 1 of the value.*got 1.0"),
+    (lambda: budget(relative="yes"), "`relative` must be True or False, got 'yes'"),
+    (lambda: budget(min_yield=True), "`min_yield` must lie between 0 and 1, got True"),
+    (lambda: budget(min_yield=90), "`min_yield` must lie between 0 and 1, got 90"),
+    (lambda: budget(levels=8.0), "`levels` must be a whole number, got 8.0"),
+    (lambda: budget(refinements=-1), "`refinements` must be at least 0, got -1"),
+    (lambda: budget(refinements=True), "`refinements` must be a whole number, got True"),
+    (lambda: budget(family=0.1), "`family` must give a noise from a level.*got 0.1"),
+    (lambda: budget(family=float), "`family` must give a noise from a level.*got <class 'float'>"),
+    (lambda: ASK["sensitivity"](max_drop=5), "`max_drop` must be below 1.*got 5"),
+    (lambda: ASK["sensitivity"](max_drop=True), "`max_drop` must be > 0 and finite.*got True"),
+    (lambda: ASK["sensitivity"](confidence=1), "`confidence` must lie between 0 and 1, got 1"),
+    (lambda: average_rise(Counting(), DATA, NOISE, metric="perplexity"), "`loss` must have a value for each example"),
+    (lambda: worst_case_rise(Counting(), DATA, SAM(), steps=1.5), "`steps` must be a whole number, got 1.5"),
+    (lambda: worst_case_rise(Counting(), DATA, "sam"), r"`rule` must be a rule.*got 'sam'"),
+    (lambda: worst_case_rise(3, DATA, SAM()), "`model` must be a torch.nn.Module, got 3"),
+    (lambda: worst_case_rise(Counting(), 3, SAM()), "`data` must be a pair of tensors.*got int"),
+    (lambda: random_landscape(Counting(), DATA, [0.1], seed=0.5), "`seed` must be a whole number, got 0.5"),
+    (lambda: random_landscape(Counting(), DATA, "abc"), "`radii` must be one or more finite numbers, got 'abc'"),
+    (lambda: hessian_trace(Counting(), DATA, probes=2.0), "`probes` must be a whole number, got 2.0"),
+    (lambda: find_layout("model", DATA), "`model` must be a torch.nn.Module, got 'model'"),
+    (lambda: find_layout(Counting(), 3), "`data` must be a pair of tensors.*got int"),
+    (lambda: find_layout(Counting(), (X[:0], Y[:0])), "`data` must pair.*got 0 inputs"),
+    (lambda: Layout(1.5), "`batch_size` must be a whole number, got 1.5"),
+    (lambda: Layout(True), "`batch_size` must be a whole number, got True"),
+    (lambda: Kept(3), "`folder` must be a path.*got 3"),
+    (lambda: Kept("runs", "serial"), "`executor` an executor.*'serial'"),
+    (lambda: Kept(Path(__file__)), "`folder` must be a folder.*test_bad_input"),
+    (lambda: Torchrun(True), "`timeout_s` must be > 0, got True"),
+    (lambda: Torchrun(math.nan), "`timeout_s` must be > 0, got nan"),
+    (lambda: Ray(workers=1.5), "`workers` must be a whole number, got 1.5"),
+    (lambda: ExampleMetric("m", len, True, (0, math.inf)), r"`bounds` must be two finite numbers.*got \(0, inf\)"),
+    (lambda: ExampleMetric("m", "top1", True), "`score` must be a function.*got 'top1'"),
+    (lambda: DataSetMetric("m", MeanThen, True), "`accumulator` must have reset, update and compute"),
+    (lambda: Evaluation(tuple(VALUES)).yield_at(0.5, 95), "`confidence` must lie between 0 and 1, got 95"),
+    (lambda: mean_interval([]), "`values` must hold at least 2 values for an interval, got 0"),
+    (lambda: mean_interval([0.1, math.nan]), "`values` must be finite, got NaN"),
+    (lambda: mean_interval(["a", "b"]), r"`values` must be numbers, one after the other, got \['a', 'b'\]"),
+    (lambda: mean_interval([[0.1], [0.2]]), r"`values` must be numbers, one after the other, got \[\[0.1\], \[0.2\]\]"),
+    (lambda: mean_interval(VALUES, True), "`confidence` must lie between 0 and 1, got True"),
+    (lambda: mean_interval(VALUES, resolution=-1.0), "`resolution` must be ≥ 0 and finite, got -1.0"),
+    (lambda: mean_interval(VALUES, resolution=math.nan), "`resolution` must be ≥ 0 and finite, got nan"),
+    (lambda: mean_bound(VALUES, 1.0), "`probability` must lie between 0 and 1, got 1.0"),
+    (lambda: mean_p_value([0.1]), "`values` must hold at least 2 values for an interval, got 1"),
+    (lambda: paired_interval(VALUES, VALUES[:2]), "`values` and `baseline` must be of the same chips, got 3 and 2"),
+    (lambda: share_interval(3, 2), "`successes` must be between 0 and `total` ≥ 1, got 3 of 2"),
+    (lambda: share_interval(1.5, 2), "`successes` must be a whole number, got 1.5"),
+    (lambda: share_interval(0, True), "`total` must be a whole number, got True"),
+    (lambda: betting_interval([], 0.95, (0, 1)), r"`values` must be one or more numbers within \(0, 1\), got \[\]"),
+    (lambda: betting_interval([2.0], 0.95, (0, 1)), r"`values` must be.*within \(0, 1\), got \[2.0\]"),
+    (lambda: betting_interval([0.5], 1.0, (0, 1)), "`confidence` must lie between 0 and 1, got 1.0"),
+    (lambda: betting_interval([0.5], 0.95, (1, 0)), r"`bounds` must be.*got \(1, 0\)"),
+    (lambda: components(np.ones((1, 5))), r"`values` must have at least 2 entries along each axis.*\(1, 5\)"),
+    (lambda: components(np.array(1.0)), r"`values` must have at least 2 entries along each axis.*\(\)"),
+    (lambda: crossed_interval(np.full((2, 2), math.nan)), "`values` must be finite, got NaN"),
+    (lambda: crossed_interval(np.ones((2, 2)), 2.0), "`confidence` must lie between 0 and 1, got 2.0"),
+    (lambda: crossing([1.0, 2.0], np.ones((3, 5)), 0.1, 0.95), r"`curves` must have a row for each of 2.*\(3, 5\)"),
+    (lambda: crossing([1.0, 2.0], np.ones((2, 1)), 0.1, 0.95), r"`curves` must have.*at least 2 chips.*\(2, 1\)"),
+    (lambda: crossing([2.0, 1.0], np.ones((2, 5)), 0.1, 0.95), r"`levels` must be > 0 and ascending, got \[2.0, 1.0\]"),
+    (lambda: crossing([1.0, 2.0], np.full((2, 5), math.inf), 0.1, 0.95), "`curves` must be finite"),
+    (lambda: fixed_sequence([1.0], np.ones((2, 5)), 0.1, 0.95), r"`curves` must have a row for each of 1.*\(2, 5\)"),
+    (lambda: upper_limit(np.array([0.5]), 0.95), "`values` must hold at least 2 values for an interval, got 1"),
+    (lambda: upper_limit(np.array([True, False]), 1.5), "`confidence` must lie between 0 and 1, got 1.5"),
+    (
+        lambda: variance_ratio([0.1], [0.1]),
+        "`ours` and `theirs` must be at least 2 values of the same chips, got 1 and 1",
+    ),
+    (lambda: variance_ratio(VALUES, VALUES[:2]), "`ours` and `theirs` must be.*got 3 and 2"),
+    (lambda: holm([0.1, math.nan]), r"`p_values` must lie between 0 and 1, got \[0.1, nan\]"),
+    (lambda: PAIR.mean("c"), "`name` must be a method of this comparison, got 'c'"),
+    (lambda: PAIR.difference("a", "b", 95), "`confidence` must lie between 0 and 1, got 95"),
+    (lambda: PAIR.difference("a", "b", over="networks"), "`over` must be 'chips', 'seeds' or None, got 'networks'"),
+    (lambda: PAIR.mean("a", over="seeds"), "`over` must be 'chips' with one network for a method, got 'seeds'"),
+    (lambda: family({"x": PAIR}, "c"), "`baseline` must be a method of every comparison, got 'c'"),
+    (lambda: rank_correlation({}, {}), "`sharpness` must have at least 6 methods, got 0"),
+    (
+        lambda: rank_correlation(dict.fromkeys("abcdef", VALUES), dict.fromkeys("abcdef", VALUES), resamples=99.5),
+        "`resamples` must be a whole number, got 99.5",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), OWN, ids=[message for _, message in OWN])
+def test_what_is_refused(call: Callable[[], object], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=f"(?s){message}"):
+        call()

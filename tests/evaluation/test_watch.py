@@ -1,0 +1,240 @@
+"""What goes unnoticed elsewhere: noise that does not reach the outputs, and data that change from chip to chip."""
+
+import random
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
+
+from samson.evaluation import compare, coverage, evaluate, noise_budget, sensitivity
+from samson.noise import BitErrors, Gaussian
+from samson.sharpness import average_rise
+from tests.evaluation.cases import DATA, NOISE, Counting, passes
+
+X, Y = torch.randn(60, 6), torch.arange(60) % 3
+
+
+class Transposed(nn.Linear):
+    """Computes with a copy of its weight, transposed once."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 3)
+        self.copy = self.weight.detach().t().clone()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.copy + self.bias
+
+
+class Two(nn.Module):
+    """Two layers that both compute with copies."""
+
+    chips = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = Transposed(), Transposed()
+
+    def forward(self, x: Tensor) -> Tensor:
+        Two.chips += 1
+        return self.first(x) + self.second(x)
+
+
+class Scripted(nn.Module):
+    """The layer that computes is scripted; one that is not is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Linear(6, 3)
+        self.inner = torch.jit.freeze(torch.jit.script(nn.Sequential(nn.Linear(6, 3))).eval())
+
+    def forward(self, x: Tensor) -> Any:
+        return self.inner(x)
+
+
+ASK = {
+    "evaluate": lambda make, **more: evaluate(make(), (X, Y), NOISE, **more),
+    "compare": lambda make, **more: compare({"a": make(), "b": make()}, (X, Y), NOISE, **more),
+    "noise_budget": lambda make, **more: noise_budget(make(), (X, Y), Gaussian, 0.1, 0.2, **more),
+    "sensitivity": lambda make, **more: sensitivity(make(), (X, Y), NOISE, **more),
+    "average_rise": lambda make, **more: average_rise(make(), (X, Y), NOISE, **more),
+}
+
+
+@pytest.mark.parametrize("question", ASK)
+@pytest.mark.parametrize("setting", [{}, {"norm_data": (X, Y)}, {"autocast": "bfloat16"}, {"read_block": 7}], ids=list)
+def test_noise_that_does_not_reach_the_outputs_is_refused(question: str, setting: dict[str, Any]) -> None:
+    make = (lambda: nn.Sequential(Two(), nn.BatchNorm1d(3))) if "norm_data" in setting else Two
+    Two.chips = 0
+    with pytest.raises(ValueError, match=r"`model` must compute with the weights that lie on the chip.*cached, frozen"):
+        ASK[question](make, **setting)
+    assert Two.chips < 25  # not a chip was measured
+
+
+def test_frozen_and_scripted_parts_are_noticed() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scripting is deprecated
+        model = Scripted()
+    with pytest.raises(ValueError, match="`model` must compute with the weights"):
+        evaluate(model, (X, Y), NOISE)
+
+
+def test_noise_that_changes_no_weight_or_too_little_is_no_error() -> None:
+    for model in (nn.Linear(6, 3), Transposed()):
+        assert len(set(evaluate(model, (X, Y), Gaussian(0.0), trials=3).trials)) == 1
+    weak = evaluate(nn.Linear(6, 3), (X * (torch.arange(6) > 4), Y), BitErrors(1e-4), trials=3)
+    assert len(weak.trials) == 3
+
+
+class Flat(nn.Module):
+    """Gives a class, not logits, of one example: noise of any size may leave it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.one_hot(self.layer(x).argmax(1), 3).float()
+
+
+def test_outputs_that_hardly_change_are_no_error() -> None:
+    torch.manual_seed(0)
+    assert evaluate(Flat(), (X[:1], Y[:1]), Gaussian(1e-6), trials=3).trials[0] in (0.0, 1.0)
+
+
+def test_a_process_looks_once_at_one_batch() -> None:
+    passes()
+    evaluate(Counting(), [DATA, DATA], NOISE, trials=5)
+    assert passes() == 5 * 2 + 2
+
+
+class Experts(nn.Module):
+    """Three experts as one parameter, which stay digital, and a gate on the chip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Linear(6, 3)
+        self.experts = nn.Parameter(torch.randn(3, 6, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("be,bi,eio->bo", self.gate(x).softmax(1), x, self.experts)
+
+
+def test_the_share_of_the_weights_on_the_chip_is_said() -> None:
+    with pytest.warns(UserWarning, match="Only 25% of the model's weights lie on the chip"):
+        found = evaluate(Experts(), (X, Y), NOISE, trials=3)
+    assert found.coverage == 18 / (18 + 54)
+    assert str(found).endswith("25% of the weights on the chip")
+    meant = evaluate(Experts(), (X, Y), NOISE, trials=3, select=["gate", "experts"])
+    assert meant.coverage == 1.0
+    half = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    assert (coverage(half), coverage(half, "1")) == (1.0, 0.5)
+    tied = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9, bias=False))
+    tied[1].weight = tied[0].weight
+    assert coverage(tied) == 1.0
+
+
+def test_quantised_layers_count_as_digital() -> None:
+    if "fbgemm" not in torch.backends.quantized.supported_engines:
+        pytest.skip("needs a quantised engine")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = nn.Sequential(nn.Linear(6, 30), torch.ao.nn.quantized.dynamic.Linear(30, 3))
+    assert coverage(model) == 180 / 270
+
+
+class Changing(Dataset[tuple[Tensor, int]]):
+    """Examples with random changes."""
+
+    def __init__(self, draw: Any) -> None:
+        self.draw = draw
+
+    def __len__(self) -> int:
+        return len(X)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return X[index] + 0.1 * self.draw(), index % 3
+
+
+class UsedUp:
+    """An iterable whose batches come once."""
+
+    def __init__(self) -> None:
+        self.batches = iter([(X[:20], Y[:20]), (X[20:], Y[20:])])
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.batches
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda: Changing(np.random.default_rng(0).random), "got others on a later one"),
+        (lambda: Changing(random.Random(0).random), "got others on a later one"),
+        (lambda: DataLoader(Changing(np.random.rand), batch_size=25), "got others on a later one"),
+        (UsedUp, "got 0 and 60 of them"),
+    ],
+)
+@pytest.mark.parametrize("setting", [{}, {"read_block": 7}], ids=["", "blocks"])
+def test_data_that_change_from_chip_to_chip_are_refused(data: Any, message: str, setting: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"`data` must hold the same examples for every chip, {message}"):
+        evaluate(nn.Linear(6, 3), data(), NOISE, trials=4, **setting)
+
+
+def test_workers_that_persist_are_noticed() -> None:
+    loader = DataLoader(Changing(lambda: float(torch.rand(()))), batch_size=30, num_workers=1, persistent_workers=True)
+    with pytest.raises(ValueError, match="`data` must hold the same examples for every chip, got others"):
+        evaluate(nn.Linear(6, 3), loader, NOISE, trials=3)
+
+
+class Reordering:
+    """The same examples in another order each time."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.passes += 1
+        order = torch.randperm(60, generator=torch.Generator().manual_seed(self.passes))
+        return iter([(X[order[:20]], Y[order[:20]]), (X[order[20:]], Y[order[20:]])])
+
+
+def with_own_sampler() -> DataLoader[Any]:
+    data = TensorDataset(X, Y)
+    return DataLoader(data, 20, sampler=RandomSampler(data, generator=torch.Generator()))
+
+
+def shuffled_again_by(seed: int) -> list[tuple[Tensor, int]]:
+    generator = torch.Generator().manual_seed(seed)
+    return DataLoader(list(zip(X, Y.tolist(), strict=True)), 20, shuffle=True, generator=generator)
+
+
+@pytest.mark.parametrize("data", [Reordering, with_own_sampler, lambda: shuffled_again_by(0)])
+def test_another_order_is_refused_for_a_population_alone(data: Any) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(6, 3)
+    expected = evaluate(model, [(X, Y)], NOISE, trials=3)
+    assert evaluate(model, data(), NOISE, trials=3).trials == pytest.approx(expected.trials)
+    with pytest.raises(ValueError, match="`data` must come in the same order for every chip for a population"):
+        evaluate(model, data(), NOISE, trials=3, about="population")
+
+
+def test_a_small_change_of_one_example_is_seen() -> None:
+    """Of 64 places in each example, any bit; of another, nothing."""
+
+    class Slowly:
+        passes = 0
+
+        def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+            x = X.clone()
+            x[7, 3] += 1e-6 * self.passes
+            self.passes += 1
+            return iter([(x, Y)])
+
+    with pytest.raises(ValueError, match="got others"):
+        evaluate(nn.Linear(6, 3), Slowly(), NOISE, trials=3)
