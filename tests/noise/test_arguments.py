@@ -2,21 +2,37 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from samson.noise import (
     CMO,
     PCM,
     BitErrors,
+    Compose,
+    CustomPCM,
+    DeadLines,
     Gaussian,
     InversePower,
     Logarithmic,
+    Lognormal,
     Mapping,
+    PCMHermes,
     Periphery,
+    Quantize,
     ReRAM,
     StuckDevices,
+    Variation,
+    bit_error_rate,
+    calibrate_adc,
+    deploy,
+    describe,
+    preset,
+    voltage_at,
 )
 
 TABLE = ((0.6, 0.1), (0.7, 0.001))
@@ -36,7 +52,7 @@ CASES: list[tuple[Callable[..., object], dict[str, object], str]] = [
     (Mapping, {"slices": 2, "levels": 4, "significance": (1.0, 2.0)}, "sets the significance itself"),
     (PCM, {"mapping": Mapping(g_min_us=30.0)}, "`g_min_us` must be below g_max = 25.0 µS, got 30.0"),
     (BitErrors, {"voltage": 0.8, "rates_by_voltage": TABLE[:1]}, "`rates_by_voltage` must hold at least two pairs"),
-    (BitErrors, {"voltage": 0.8, "rates_by_voltage": ((0.6, 0.1), (0.7,))}, "must hold at least two pairs"),
+    (BitErrors, {"voltage": 0.8, "rates_by_voltage": ((0.6, 0.1), (0.7,))}, "be a tuple of pairs of numbers, got"),
     (BitErrors, {"voltage": 0.8, "rates_by_voltage": TABLE[::-1]}, "`rates_by_voltage` must have voltages > 0, asc"),
     (BitErrors, {"voltage": 0.8, "rates_by_voltage": ((0.6, 0.7), (0.7, 0.1))}, "descending in (0, 0.5]"),
     (BitErrors, {}, "Give one of `rate` and `voltage`, got None and None"),
@@ -53,6 +69,19 @@ CASES: list[tuple[Callable[..., object], dict[str, object], str]] = [
     (Periphery, {"adc_steps": 254}, "`adc_bound` must be finite where `adc_steps` rounds"),
     (Periphery, {"tile_inputs": 0}, "`tile_inputs` must be ≥ 1"),
     (Periphery, {"wire_ratio": -1.0}, "`wire_ratio` must be > 0"),
+    (Periphery, {"wire_ratio": math.inf}, "`wire_ratio` must be > 0 and finite"),
+    (Mapping, {"on_off_ratio": math.inf}, "`on_off_ratio` must be > 1 and finite"),
+    (Mapping, {"on_off_ratio": math.nan}, "`on_off_ratio` must be > 1 and finite"),
+    (PCM, {"mapping": Mapping(g_min_us=25.0)}, "`g_min_us` must be below g_max = 25.0 µS, got 25.0"),
+    (StuckDevices, {"g_max_us": math.inf}, "`g_max_us` must be > 0 and finite, got inf"),
+    (StuckDevices, {"g_max_us": math.nan}, "`g_max_us` must be > 0 and finite, got nan"),
+    (PCM, {"time_s": math.nan}, "`time_s` must be ≥ 0 and finite, got nan"),
+    (PCM, {"mapping": None}, "`mapping` must be a Mapping, got None"),
+    (ReRAM, {"g_max_us": "40"}, "`g_max_us` must be a number or None, got '40'"),
+    (Mapping, {"significance": (1.0, True)}, "`significance` must be a tuple of numbers, got (1.0, True)"),
+    (Periphery, {"adc_bounds": {"stem": "1"}}, "`adc_bounds` must be a mapping to numbers, got {'stem': '1'}"),
+    (Periphery, {"input_ranges": 1.0}, "`input_ranges` must be a mapping to numbers, got 1.0"),
+    (Compose, {"noises": 0.1}, "`noises` must be a tuple of WeightNoises, got (0.1,)"),
     (Periphery, {"input_ranges": {"stem": 0.0}}, "`input_ranges` must be > 0 and finite, got 0.0 for `stem`"),
     (Periphery, {"adc_bounds": {"stem": math.inf}}, "`adc_bounds` must be > 0 and finite, got inf for `stem`"),
 ]
@@ -92,5 +121,72 @@ WRONG_CONSTANTS: list[tuple[object, dict[str, object], str]] = [
 )
 def test_what_is_wrong_is_named(make: Callable[..., object], arguments: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (the words are the match)
-        make(**arguments)
+        make(*arguments.values()) if make is Compose else make(**arguments)
     assert words in str(caught.value)
+
+
+NOISES = [Gaussian(0.1), Lognormal(0.1), PCM(), PCMHermes(), CustomPCM(), ReRAM(), CMO(), Quantize(), BitErrors(0.1)]
+NOISES += [StuckDevices(), DeadLines(), Variation(), Mapping(), Periphery(), PCM().constants, CMO().constants]
+NOISES += [ReRAM().constants, PCM().constants.drift_mean, PCM().constants.read, preset("int8")]
+WRONG = (True, "1", b"1", math.nan, [1.0], torch.tensor(1.0), 10**400, object())
+"""Of which no argument of a noise may be any but True and words."""
+
+
+@pytest.mark.parametrize("made", NOISES, ids=lambda made: type(made).__name__)
+def test_no_argument_is_of_another_type(made: object) -> None:
+    for field in fields(made):  # type: ignore[arg-type]
+        for value in (*WRONG, 1.5, None):
+            right = {"bool": value is True, "int": False, "float": value == 1.5}
+            kinds = str(field.type).split(" | ")
+            if any(right.get(kind, False) for kind in kinds) or (value is None and "None" in kinds):
+                continue
+            if "str" in kinds and isinstance(value, str) and field.name == "source":
+                continue
+            if isinstance(value, int) and kinds[0] == "int" and value is not True:
+                continue  # a large whole number is one
+            with pytest.raises(ValueError, match=rf"^`{field.name}` must|^Give one of .*{field.name}|`{field.name}`"):
+                replace(made, **{field.name: value})
+
+
+def chip(**how: object) -> object:
+    return deploy(nn.Linear(2, 2), how.pop("noise", Gaussian(0.1)), **how)
+
+
+def read(**how: object) -> object:
+    with chip().at(**how) as model:
+        return model
+
+
+def calibrated(**how: object) -> object:
+    return calibrate_adc(nn.Linear(2, 2), [torch.ones(1, 2)], how.pop("periphery", Periphery()), **how)
+
+
+@pytest.mark.parametrize(
+    ("use", "name", "values"),
+    [
+        (chip, "seed", (1.5, math.nan, True, "1", None, -1, math.inf)),
+        (chip, "trial", (1.5, math.nan, True, "1", None, -1)),
+        (chip, "noise", (0.1, None, "pcm", Gaussian, Mapping(), Periphery())),
+        (chip, "periphery", (0.1, "hwa", Gaussian(0.1))),
+        (read, "time_s", (True, "1", math.nan, math.inf, -1.0, [1])),
+        (read, "reading", (1.5, True, "1", math.nan, -1)),
+        (calibrated, "quantile", (True, "1", math.nan, None, 0.0, 1.5)),
+        (calibrated, "seed", (1.5, True, math.nan, -1)),
+        (calibrated, "periphery", (None, Gaussian(0.1))),
+        (lambda **how: describe(nn.Linear(2, 2), **how), "tile_inputs", (True, 1.5, "4", 0)),
+        (lambda **how: describe(nn.Linear(2, 2), **how), "noise", (0.1, "pcm")),
+        (bit_error_rate, "voltage", (True, "1", math.nan, math.inf, None, 0.0)),
+        (voltage_at, "rate", (True, "1", math.nan, None, 0.0)),
+    ],
+)
+def test_what_is_of_another_type_is_named(use: Callable[..., object], name: str, values: tuple[object, ...]) -> None:
+    for value in values:
+        with pytest.raises(ValueError, match=f"^`{name}` must"):
+            use(**{name: value})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    model = nn.Linear(3, 3)
+    one = deploy(model, Gaussian(np.float32(0.25)), seed=np.int64(3), trial=np.int32(2))
+    two = deploy(model, Gaussian(0.25), seed=3, trial=2)
+    assert torch.equal(one.states["weight"]["weight"], two.states["weight"]["weight"])

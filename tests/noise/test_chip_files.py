@@ -161,7 +161,7 @@ def test_wrong_constants_name_their_table(load) -> None:
         ('"factor" = 0.0', '"slope" = 1.0', "`read` must be a table with the keys of Logarithmic (slope,"),
         ("[0.5]", '["0.5"]', "[noise 1.constants]: `programming[0]` must be a number, got '0.5'"),
         ("[0.7, 0.001]", '[0.7, "0.001"]', "[noise 2]: `rates_by_voltage[1][1]` must be a number, got '0.001'"),
-        ("[0.7, 0.001]", "[0.7]", "[noise 2]: `rates_by_voltage` must hold at least two pairs"),
+        ("[0.7, 0.001]", "[0.7]", "[noise 2]: `rates_by_voltage` must be a tuple of pairs of numbers"),
     ):
         assert old in right
         with pytest.raises(ValueError, match=re.escape(words)):

@@ -7,9 +7,25 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import ndtr
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
-from samson.noise import CMO, NOISES, PCM, CustomPCM, DeviceNoise, Mapping, PCMHermes, ReRAM, ReRAMConstants, preset
+from samson.noise import (
+    CMO,
+    NOISES,
+    PCM,
+    CMOConstants,
+    CustomPCM,
+    DeviceNoise,
+    InversePower,
+    Logarithmic,
+    Mapping,
+    PCMHermes,
+    PhaseChangeConstants,
+    ReRAM,
+    ReRAMConstants,
+    deploy,
+    preset,
+)
 from tests.noise.closed_forms import Array, Moments, agree, clamped, folded, over_normal, rectified
 
 COPIES = 40_000
@@ -429,3 +445,91 @@ def test_aihwkit_draws_from_the_same_distributions(noise: DeviceNoise) -> None:
     assert agree(exponent.double().numpy(), folded(*published.drift(t / published.g_max)))
     sample = theirs.apply_drift_noise_to_conductance(programmed, exponent, DAY).double().numpy()
     assert agree(sample, published.after(t, DAY))
+
+
+def test_the_constants_are_the_published_ones() -> None:
+    """Digit by digit, also those that the other constants hide."""
+    drift_mean = Logarithmic(-0.0387, -0.0182, 0.0720, 0.13, 0.0945, (0.0736, -0.0126, -0.0436))
+    assert PCM().constants == PhaseChangeConstants(
+        25.0, 20.0, 250e-9, (0.26348, 1.9650, -1.1731), Logarithmic(-0.0155, 0.0244, 0.049, 0.1),
+        Logarithmic(-0.0125, -0.0059, 0.008, 0.045), InversePower(0.0088, 0.65, 1e-3, 0.2),
+    )  # fmt: skip
+    assert PCMHermes().constants == PhaseChangeConstants(
+        10.35, 200.0, 512e-9, (0.15781817, 2.32443916, -2.16310839, 0.68841818), drift_mean,
+        Logarithmic(-0.0120, -0.0023, 0.0124, 0.04, 0.3039, (0.0104, 0.0116, -0.0165)),
+        Logarithmic(-0.0078, 0.0038, 0.0179, 0.04, 0.1591, (0.0088, 0.0768, -0.1352, 0.0664)),
+    )  # fmt: skip
+    assert PCMHermes(devices=2).constants == PhaseChangeConstants(
+        20.7, 300.0, 512e-9, (0.16603222, 4.71806468, -8.48101252, 4.68961419), drift_mean,
+        Logarithmic(-0.0117, -0.0057, 0.0091, 0.04, 0.3055, (0.0073, 0.0093, -0.0118)),
+        Logarithmic(-0.0117, -0.0069, 0.015, 0.04, 0.16, (0.0123, 0.0211, -0.0280, 0.0069)),
+    )  # fmt: skip
+    joshi = preset("pcm-joshi2020").noise.constants
+    assert joshi.programming == pytest.approx((0.28638599, 25 * 0.07585724, -625 * 0.00178767), rel=1e-15)
+    assert (joshi.g_max_us, joshi.reference_s) == (25.0, 27.36)
+    assert ReRAM().constants == ReRAMConstants(
+        40.0, (1.0, 86_400.0, 172_800.0),
+        ((0.348, 16.030, -43.853, 45.393, -16.815), (0.701, 22.086, -50.773, 47.095, -16.458),
+         (0.782, 20.274, -43.507, 37.062, -11.934)),
+    )  # fmt: skip
+    assert CMO().constants == CMOConstants(
+        9.0, 88.2, (0.002, 0.02), ((0.00081107, 0.00106879), (0.0112185391, 0.01129027418)), -0.08900206,
+        (0.41183342, 0.04201137), 0.0277316483, 1e-6,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("per", ["layer", "channel"])
+def test_a_compensation_that_measures_nothing_is_1(per: str) -> None:
+    exact = CustomPCM(YEAR, Mapping(per=per), "global", replace(PCM().constants, programming=(0.0,)))
+    w = torch.tensor([[0.5, -0.25, 1.0], [0.0, 0.0, 0.0]])
+    for weight in (w, torch.zeros(2, 3)):
+        weight, factor = exact.reading(exact.program(weight, generator()), YEAR, generator(1))
+        assert weight.isfinite().all()
+        assert torch.equal(weight[1], torch.zeros(3))
+        assert factor.expand(2, 3)[1, 0] == (1.0 if per == "channel" or not weight.any() else factor.flatten()[0])
+    state = exact.program(w, generator()) | {"drift_exponent": torch.full((1, 2, 2, 3), 1e3)}
+    weight, factor = exact.reading(state, YEAR, generator(1))  # nothing is left of what was programmed
+    assert torch.equal(factor, torch.ones_like(factor))
+    assert torch.equal(weight, torch.zeros(2, 3))
+
+
+def test_each_channel_measures_its_own_compensation() -> None:
+    """As in the standard model: a channel of small weights drifts more than one of large weights."""
+    w = torch.cat([torch.full((1, 4000), 1.0), torch.full((1, 4000), 0.05)])
+    w[1, 0] = 1.0
+    noise = replace(preset("standard-hwa").noise, time_s=YEAR)
+    state = noise.program(w, generator())
+    programmed, (_, factor) = noise.read(state, None, generator()), noise.reading(state, YEAR, generator(1))
+    drifted = replace(noise, compensation=None).read(state, YEAR, generator(1))
+    expected = programmed.abs().mean(1) / drifted.abs().mean(1)
+    torch.testing.assert_close(factor.flatten(), expected, rtol=0.05, atol=0)
+    assert expected[1] / expected[0] > 1.2
+    tiles = PCM(YEAR, Mapping(per="tile", tile_inputs=4000), "global")
+    state = tiles.program(torch.cat([w[:1], w[1:]], 1), generator())
+    [one, two] = tiles.reading(state, YEAR, generator(1))[1].flatten()[[0, 4000]]
+    assert two / one > 1.2
+
+
+@pytest.mark.parametrize("g_max", [5.0, 50.0])
+def test_errors_of_pcm_scale_with_the_largest_conductance(g_max: float) -> None:
+    w = torch.randn(40, 50, generator=generator(3), dtype=torch.float64)
+    for time_s in (None, 0.0, DAY):
+        expected = PCM(time_s, compensation="global")(w, generator())
+        own = PCM(time_s, compensation="global", g_max_us=g_max)(w, generator())
+        torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-9)
+        assert (own - w).std() > 0.01
+
+
+def test_reram_between_two_times_is_nearer_to_the_nearer() -> None:
+    own = ReRAMConstants(30.0, (60.0, 6000.0), ((1.0, 2.0), (2.0, 4.0)))
+    state = {"conductance_us": torch.tensor([15.0]), "error": torch.ones(1)}
+    quarter = 60.0 * 100**0.25  # in the logarithm of time
+    noise = ReRAM(60.0, constants=own, interpolate=True)
+    assert noise.read_devices(state, quarter, generator()).item() == pytest.approx(15.0 + 0.75 * 2.0 + 0.25 * 4.0)
+
+
+def test_a_pair_holds_four_numbers_a_weight() -> None:
+    """The memory that the documentation tells."""
+    [held] = deploy(nn.Linear(200, 100), PCM()).states.values()
+    assert sum(value.numel() * value.element_size() for value in held.values()) == pytest.approx(16 * 20_000, rel=0.01)
+    assert "four times the memory" in (PCM.__doc__ or "")

@@ -212,3 +212,32 @@ def test_presets_have_a_source_and_unknown_ones_are_named() -> None:
     assert preset("int4") is PRESETS["int4"]
     with pytest.raises(ValueError, match="Did you mean 'pcm-hermes'\\? Available: pcm,"):
         preset("pcm-herms")
+
+
+@pytest.mark.parametrize("p", [2e-6, 1.2e-5, 2.2e-5])
+def test_rare_bit_errors_have_their_rate(p: float) -> None:
+    """Rates between the steps of 16 binary digits, 1.5e-5."""
+    w = weights(3_000_000)
+    w[:2] = torch.tensor([-8.0, 8.0])
+    wrong = words(BitErrors(p), w)
+    faulty = sum(int(((wrong >> i) & 1).sum()) for i in range(8))
+    expected = p * 8 * w.numel()
+    assert abs(faulty - expected) < 5 * math.sqrt(expected)
+    assert abs(faulty - round(p * 2**16) / 2**16 * 8 * w.numel()) > 5 * math.sqrt(expected)  # the check can fail
+
+
+@pytest.mark.parametrize("size", [3, 4, 7, 12])
+def test_a_tile_has_the_inputs_that_it_says(size: int) -> None:
+    w = torch.ones(40, 2, 6, dtype=torch.float64)
+    starts = list(range(0, 12, size))
+    varied = Variation(0.1, per="tile", tile_inputs=size)(w, generator()).flatten(1)
+    dead = DeadLines(columns=0.5, tile_inputs=size)(w, generator()).flatten(1)
+    for start in starts:
+        for noisy in (varied, dead):
+            assert (noisy[:, start : start + size] == noisy[:, start : start + 1]).all()
+    assert len(varied[0].unique()) == len(starts)
+    assert all((dead[:, a] != dead[:, b]).any() for a in starts for b in starts if a < b)
+    mapped = torch.arange(1.0, 13.0).view(1, 2, 6) * torch.ones(3, 1, 1)
+    held = Mapping(per="tile", tile_inputs=size).conductances(mapped, 25.0)
+    largest = [min(start + size, 12) for start in starts for _ in range(size)][:12]
+    assert held["scale"].flatten().tolist() == pytest.approx([25.0 / v for v in largest])

@@ -281,6 +281,31 @@ def test_one_factor_for_part_of_a_tile_is_refused() -> None:
         layer(torch.ones(1, 11))
 
 
+def test_inputs_that_fill_a_tile_up_have_no_noise() -> None:
+    """Nine inputs on tiles of eight: the second tile has one."""
+    p = Periphery(input_noise=0.5, weight_noise=0.1, weight_noise_grows=False, tile_inputs=8)
+    y = p(Operation(input_range=1.0), torch.zeros(40_000, 9), torch.zeros(1, 9), generator_for(0))
+    assert y.var().item() == pytest.approx(0.1**2 * 0.5**2 * 9, rel=0.05)
+    full = p(Operation(input_range=1.0), torch.zeros(40_000, 16), torch.zeros(1, 16), generator_for(0))
+    assert full.var().item() == pytest.approx(0.1**2 * 0.5**2 * 16, rel=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_layer_in_half_precision_computes_in_float32_and_gives_its_own_dtype(dtype: torch.dtype) -> None:
+    layer, x = nn.Linear(300, 3).to(dtype), (8 * data(4, 300)).to(dtype)
+    wide = copy.deepcopy(layer).float()
+    p = replace(STANDARD_HWA, adc_bound=30.0, tile_inputs=128)
+    with deploy(layer, CLEAN, periphery=p).at(), deploy(wide, CLEAN, periphery=p).at(), torch.no_grad():
+        output, exact = layer(x), wide(x.float())
+    assert (output.dtype, exact.dtype) == (dtype, torch.float32)
+    products = [output - layer.bias, exact - wide.bias]
+    torch.testing.assert_close(products[0].float(), products[1], rtol=3 * torch.finfo(dtype).eps, atol=0.02)
+    with deploy(wide, CLEAN, periphery=p).at(), torch.no_grad(), torch.autocast("cpu", dtype):
+        lowered = wide(x.float())
+    assert lowered.dtype == dtype
+    torch.testing.assert_close(lowered, exact.to(dtype))
+
+
 def test_it_is_pure_and_partial_sums_have_noise_of_their_own() -> None:
     layer, x = nn.Linear(40, 2).double(), data(1, 40).expand(20_000, 40)
     before, state = layer.weight.detach().clone(), torch.get_rng_state()

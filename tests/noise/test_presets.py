@@ -10,6 +10,7 @@ from samson.noise import (
     PCM,
     CustomPCM,
     DeviceNoise,
+    Mapping,
     PCMHermes,
     deploy,
     preset,
@@ -32,6 +33,7 @@ def test_the_standard_model_has_the_published_constants() -> None:
     assert (p.dac_steps, p.adc_steps, p.adc_bound, p.tile_inputs) == (254, 254, 10.0, 512)
     assert (p.output_noise, p.weight_noise, p.weight_noise_grows, p.ir_drop) == (0.04, 0.0175, True, 1.0)
     assert p.wire_ratio == pytest.approx(1 / (0.35 * 5e-6))
+    assert HWA.noise == PCM(mapping=Mapping(per="channel"), compensation="global")
     w = torch.randn(1, 20_000, generator=generator(1)) * torch.tensor([[1.0], [0.01]])
     scaled, plain = (error_by_row(noise, w) for noise in (HWA.noise, PCM()))
     assert (scaled[1] / scaled[0]).item() == pytest.approx(0.01, rel=4 / 20_000**0.5)  # a scale for each channel

@@ -12,6 +12,7 @@ from samson._checks import require_one_of
 from samson.noise._base import State, WeightNoise
 from samson.noise._faults import check_rates
 from samson.noise._quantisation import Format
+from samson.noise._types import require_types
 from samson.noise._voltage import RATES, RatesByVoltage, bit_error_rate
 
 FAULTS = ("flip", "stuck")
@@ -60,6 +61,7 @@ class BitErrors(WeightNoise):
     rates_by_voltage: RatesByVoltage = RATES
 
     def __post_init__(self) -> None:
+        require_types(self)
         if (self.rate is None) == (self.voltage is None):
             raise ValueError(f"Give one of `rate` and `voltage`, got {self.rate!r} and {self.voltage!r}.")
         if self.rate is not None:

@@ -14,6 +14,7 @@ from samson.noise._attachment import hooked_layers, operations_of, require_names
 from samson.noise._periphery import Periphery
 from samson.noise._random import generator_for, working_dtype
 from samson.noise._selection import Select, on_chip
+from samson.noise._types import require_type
 
 
 def calibrate(model: nn.Module, batches: Examples, select: Select = None, *, quantile: float = 1.0) -> dict[str, float]:
@@ -86,6 +87,7 @@ def calibrate_adc(
     Reference: Rasch et al. 2023, Nature Communications 14, 5282, for the periphery and its scale; there the bound is 10
     for every layer.
     """
+    require_type("periphery", periphery, Periphery)
     analog = replace(periphery, adc_steps=None, adc_bounds={})
     layers = hooked_layers(model, on_chip(model, select))
     require_names(model, layers, analog)
@@ -107,6 +109,7 @@ def _largest(
     values: Callable[[str, Tensor], Tensor],
 ) -> dict[str, float]:
     """The largest quantile over batches of |values| of a layer's name and inputs; 1 instead of zero."""
+    require_type("quantile", quantile, float)
     require(0 < quantile <= 1, "quantile", "be in (0, 1]", quantile)
     largest: dict[str, float] = {}
 

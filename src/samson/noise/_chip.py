@@ -21,6 +21,7 @@ from samson.noise._places import Place
 from samson.noise._presets import ChipModel
 from samson.noise._random import generator_for
 from samson.noise._selection import ChipTensor, Select, on_chip
+from samson.noise._types import require_type
 
 _OCCUPIED: WeakSet[nn.Module] = WeakSet()
 """Layers that lie on a chip just now."""
@@ -93,12 +94,14 @@ class Chip:
             >>> with chip.at(time_s=86_400) as model:
             ...     y = model(torch.ones(1, 3))
         """
+        require_type("time_s", time_s, float | None)
+        require_type("reading", reading, int | None)
         if time_s is not None:
             require_non_negative(time_s=time_s)
         require(reading is None or reading >= 0, "reading", "be ≥ 0, or None to count", reading)
         with ExitStack() as stack:
             stack.enter_context(_occupied(self.tensors))
-            number = self.readings if reading is None else reading
+            number = self.readings if reading is None else int(reading)
             with torch.no_grad():
                 values, factors = self._read(time_s, number)
             columns = self._scales(factors)
@@ -219,9 +222,13 @@ def deploy(
         >>> with chip.at():
         ...     y = model(x)
     """
+    require_type("noise", noise, WeightNoise | ChipModel)
+    require_type("periphery", periphery, Periphery | None)
+    require_type("trial", trial, int)
+    require(trial >= 0, "trial", "be ≥ 0", trial)
+    trial = int(trial)
     if isinstance(noise, ChipModel):
         periphery, noise = periphery or noise.periphery, noise.noise
-    require(trial >= 0, "trial", "be ≥ 0", trial)
     states = {}
     shared = noise.program_chip(generator_for(seed, trial, "program"))
     with LOCK, torch.no_grad():

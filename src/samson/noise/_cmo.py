@@ -12,6 +12,7 @@ from samson.noise._base import State
 from samson.noise._conductance import Mapping
 from samson.noise._device import DeviceNoise
 from samson.noise._random import normal, standard_normal
+from samson.noise._types import require_types
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class CMOConstants:
     read_s: float
 
     def __post_init__(self) -> None:
+        require_types(self)
         if not 0 < self.g_min_us < self.g_max_us < math.inf:
             raise ValueError(
                 f"`g_min_us` must be > 0 and below `g_max_us`, got {self.g_min_us!r} and {self.g_max_us!r}."

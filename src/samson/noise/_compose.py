@@ -11,6 +11,7 @@ from samson._checks import require
 from samson.noise._base import State, WeightNoise
 from samson.noise._bit_errors import BitErrors
 from samson.noise._quantisation import Quantize
+from samson.noise._types import require_type
 
 
 @dataclass(frozen=True, init=False)
@@ -40,6 +41,7 @@ class Compose(WeightNoise):
     noises: tuple[WeightNoise, ...]
 
     def __init__(self, *noises: WeightNoise) -> None:
+        require_type("noises", noises, tuple[WeightNoise, ...])
         require(bool(noises), "noises", "hold at least one noise", noises)
         noises = tuple(part for noise in noises for part in (noise.noises if isinstance(noise, Compose) else (noise,)))
         for position, noise in enumerate(noises):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from samson._checks import require, require_non_negative
 from samson.noise._base import State
+from samson.noise._types import require_types
 from samson.noise._units import reduce_by, require_granularity
 
 
@@ -62,12 +63,13 @@ class Mapping:
     slices: int = 1
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_granularity(self.per, self.tile_inputs)
         require_non_negative(g_min_us=self.g_min_us)
-        if self.on_off_ratio is not None and (self.g_min_us or not self.on_off_ratio > 1):
+        if self.on_off_ratio is not None and (self.g_min_us or not 1 < self.on_off_ratio < math.inf):
             raise ValueError(
-                f"`on_off_ratio` must be > 1 and replaces `g_min_us`, got {self.on_off_ratio!r} with g_min_us="
-                f"{self.g_min_us!r}. Give one of the two."
+                f"`on_off_ratio` must be > 1 and finite, and replaces `g_min_us`, got {self.on_off_ratio!r} with "
+                f"g_min_us={self.g_min_us!r}. Give one of the two."
             )
         require(self.levels is None or self.levels >= 2, "levels", "be ≥ 2, or None for any conductance", self.levels)
         weighed = bool(self.significance) and all(0 < f < math.inf for f in self.significance)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from samson._checks import require, require_finite, require_non_negative, require_positive
+from samson.noise._types import require_types
 from samson.noise._units import where_ge
 
 SMALLEST = 1e-7
@@ -72,6 +73,7 @@ class Logarithmic:
     above: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_finite(slope=self.slope, offset=self.offset)
         if not 0 <= self.low <= self.high < math.inf:
             raise ValueError(f"`low` must be ≥ 0 and ≤ `high`, both finite, got {self.low!r} and {self.high!r}.")
@@ -115,6 +117,7 @@ class InversePower:
     high: float
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_non_negative(factor=self.factor, high=self.high)
         require_positive(exponent=self.exponent, floor=self.floor)
 

@@ -12,6 +12,7 @@ from samson._layers import DIGITAL, unknown_weights_of, weights_of
 from samson.noise._base import WeightNoise
 from samson.noise._presets import ChipModel
 from samson.noise._selection import Select, on_chip, plain_name
+from samson.noise._types import require_type
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def describe(
         1.weight (4,) None digital: no weight matrix of a BatchNorm1d
         1.bias (4,) None digital: a bias
     """
+    require_type("tile_inputs", tile_inputs, int | None)
+    require_type("noise", noise, WeightNoise | ChipModel | None)
     sized = tile_inputs is None or tile_inputs >= 1
     require(sized, "tile_inputs", "be ≥ 1, or None for the noise's own", tile_inputs)
     tensors = on_chip(model, select)

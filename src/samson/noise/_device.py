@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from samson._checks import require_non_negative, require_positive
 from samson.noise._base import State, WeightNoise
 from samson.noise._conductance import ONE_PAIR, Mapping
+from samson.noise._types import require_types
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class DeviceNoise(WeightNoise):
     mapping: Mapping = ONE_PAIR
 
     def __post_init__(self) -> None:
+        require_types(self)
         if self.time_s is not None:
             self._check_time(self.time_s)
         require_positive(g_max_us=self.largest_us)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from samson._checks import require
+from samson._checks import require, require_positive
 from samson.noise._base import FixedNoise
 from samson.noise._conductance import ONE_PAIR, Mapping
+from samson.noise._types import require_types
 from samson.noise._units import spread_tiles, tile_count, where_ge
 
 
@@ -51,9 +52,11 @@ class StuckDevices(FixedNoise):
     g_max_us: float = 25.0
 
     def __post_init__(self) -> None:
+        require_types(self)
         check_rates(low=self.low, high=self.high)
         if self.low + self.high > 1:
             raise ValueError(f"`low` + `high` must be ≤ 1, got {self.low!r} + {self.high!r}.")
+        require_positive(g_max_us=self.g_max_us)
         self.mapping.smallest_us(self.g_max_us)
 
     def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
@@ -97,6 +100,7 @@ class DeadLines(FixedNoise):
     tile_inputs: int | None = None
 
     def __post_init__(self) -> None:
+        require_types(self)
         check_rates(rows=self.rows, columns=self.columns)
         sized = self.tile_inputs is None or self.tile_inputs >= 1
         require(sized, "tile_inputs", "be a whole number ≥ 1, or None", self.tile_inputs)

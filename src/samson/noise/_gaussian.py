@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from samson._checks import require_non_negative, require_one_of
 from samson.noise._base import FixedNoise
 from samson.noise._random import standard_normal
+from samson.noise._types import require_types
 from samson.noise._units import reduce_by
 
 RELATIVE_TO = ("layer", "channel", "filter", "weight")
@@ -42,6 +43,7 @@ class Gaussian(FixedNoise):
     per: str = "layer"
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_non_negative(sigma=self.sigma)
         require_one_of(RELATIVE_TO, per=self.per)
 

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from samson._checks import require_non_negative
 from samson.noise._base import FixedNoise
 from samson.noise._random import standard_normal
+from samson.noise._types import require_types
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Lognormal(FixedNoise):
     corrected: bool = False
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_non_negative(sigma=self.sigma)
 
     def noisy(self, weight: Tensor, generator: Generator) -> Tensor:

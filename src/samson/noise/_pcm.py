@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from samson._checks import require
 from samson.noise._curves import InversePower, Logarithmic
 from samson.noise._phase_change import PhaseChange, PhaseChangeConstants
+from samson.noise._types import require_types
 
 GENERIC = PhaseChangeConstants(
     g_max_us=25.0,
@@ -61,10 +62,13 @@ Joshi et al. 2020, read 27.36 s after programming. Without drift and read noise 
 class PCM(PhaseChange):
     """Phase-change memory of Joshi et al. 2020 and Nandakumar et al. 2019, as simulated by aihwkit's PCM-like noise.
 
-    See `PhaseChange` for the formulas; times count from the reference read, 20 s after programming. Where aihwkit
-    differs: Q is taken from the programmed conductance, as in its code; its documentation says the target. Pairs drift
-    as they were programmed; its stand-alone drift re-maps the programmed difference by its new maximum. Its read-out
-    for compensation contains forward noise; ours contains read noise alone. Its `apply_noise` raises at t = 0, and
+    See `PhaseChange` for the formulas; times count from the reference read, 20 s after programming. A chip holds four
+    numbers a weight, four times the memory of a float32 model.
+
+    Where aihwkit differs: Q is taken from the programmed conductance, as in its code; its documentation says the
+    target. Pairs drift as they were programmed; its stand-alone drift re-maps the programmed difference by its new
+    maximum. Its read-out for compensation contains forward noise; ours contains read noise alone, and is one factor for
+    each part of the mapping, where its is one for each tile. Its `apply_noise` raises at t = 0, and
     draws other devices at each time; here t = 0 is read noise without drift, and a chip keeps its devices.
 
     Args:
@@ -133,6 +137,7 @@ class PCMHermes(PhaseChange):
     devices: int = 1
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.devices in HERMES, "devices", "be 1 or 2", self.devices)
         super().__post_init__()
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor
 
-from samson._checks import require, require_non_negative
+from samson._checks import require, require_non_negative, require_positive
 from samson.noise._operations import Operation
 from samson.noise._random import standard_normal, working_dtype
+from samson.noise._types import require_types
 
 _NON_NEGATIVE = ("input_noise", "output_noise", "weight_noise", "ir_drop")
 WIRES = 1 / (0.35 * 5e-6)
@@ -80,13 +81,14 @@ class Periphery:
     adc_bounds: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        require_types(self)
         for name in ("dac_steps", "adc_steps"):
             steps = getattr(self, name)
             even = steps is None or (steps >= 2 and steps % 2 == 0)
             require(even, name, "be even and ≥ 2, so that zero is a level, or None", steps)
         require_non_negative(**{name: getattr(self, name) for name in _NON_NEGATIVE})
-        for name, value in {"adc_bound": self.adc_bound, "wire_ratio": self.wire_ratio}.items():
-            require(value > 0, name, "be > 0", value)
+        require(self.adc_bound > 0, "adc_bound", "be > 0", self.adc_bound)
+        require_positive(wire_ratio=self.wire_ratio)
         if self.adc_steps is not None and self.adc_bound == math.inf and not self.adc_bounds:
             raise ValueError("`adc_bound` must be finite where `adc_steps` rounds, or give `adc_bounds`, got inf.")
         sized = self.tile_inputs is None or self.tile_inputs >= 1

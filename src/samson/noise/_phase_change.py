@@ -14,6 +14,7 @@ from samson.noise._base import State
 from samson.noise._curves import InversePower, Logarithmic, check_coefficients, logarithm, polynomial
 from samson.noise._device import DeviceNoise
 from samson.noise._random import generator_for, normal
+from samson.noise._types import require_types
 from samson.noise._units import reduce_by
 
 
@@ -43,6 +44,7 @@ class PhaseChangeConstants:
     read: Logarithmic | InversePower
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_positive(g_max_us=self.g_max_us, read_s=self.read_s)
         if not self.read_s <= self.reference_s < math.inf:
             raise ValueError(
@@ -60,6 +62,9 @@ class PhaseChange(DeviceNoise):
         programming   g_prog = max(0, g_target + σ_p(r)·ξ),  σ_p ≥ 0 scaled by g_max over the fitted g_max
         drift         g_drift = g_prog·(T/t0)^−ν,  ν = |μ(r) + σ(r)·ξ| drawn once a device, when it is programmed
         read          g = max(0, g_drift·(1 + Q(g_prog/g_max)·sqrt(ln((T + t_r)/(2 t_r)))·ξ)), ξ drawn for each reading
+
+    A chip holds conductance and drift exponent of every device, in at least float32: four numbers a weight for a pair,
+    16 bytes, so four times the memory of a float32 model beside it.
 
     Without a time the programmed state is read: no drift, no read noise. `time_s=0` is read noise without drift. Both
     devices of a pair are always drawn, also the one whose target is g_min.

@@ -13,6 +13,7 @@ from samson.noise._pcm import JOSHI2020, PCM, CustomPCM, PCMHermes
 from samson.noise._periphery import STANDARD_HWA, Periphery
 from samson.noise._quantisation import Quantize
 from samson.noise._reram import ReRAM
+from samson.noise._types import require_types
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class ChipModel:
     noise: WeightNoise
     source: str
     periphery: Periphery | None = None
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
 
 PRESETS: dict[str, ChipModel] = {

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from samson._checks import require, require_one_of
 from samson.noise._base import FixedNoise
+from samson.noise._types import require_types
 from samson.noise._units import reduce_by
 
 
@@ -37,6 +38,7 @@ class Format:
     per: str = "tensor"
 
     def __post_init__(self) -> None:
+        require_types(self)
         require(self.bits in range(2, 9), "bits", "be a whole number from 2 to 8", self.bits)
         require_one_of(("symmetric", "asymmetric"), scheme=self.scheme)
         require_one_of(("tensor", "channel"), per=self.per)

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from samson._checks import require
+from samson.noise._types import require_type
 
 
 def generator_for(seed: int, *path: str | int, device: torch.device | str = "cpu") -> Generator:
@@ -30,8 +31,9 @@ def generator_for(seed: int, *path: str | int, device: torch.device | str = "cpu
         >>> bool(torch.rand(3, generator=a).equal(torch.rand(3, generator=b)))
         True
     """
+    require_type("seed", seed, int)
     require(seed >= 0, "seed", "be ≥ 0", seed)
-    digest = blake2b(json.dumps([seed, *path]).encode(), digest_size=8).digest()
+    digest = blake2b(json.dumps([int(seed), *path]).encode(), digest_size=8).digest()
     return Generator(device).manual_seed(int.from_bytes(digest) >> 1)
 
 

@@ -14,6 +14,7 @@ from samson.noise._base import State
 from samson.noise._curves import check_coefficients, polynomial
 from samson.noise._device import DeviceNoise
 from samson.noise._random import standard_normal
+from samson.noise._types import require_types
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class ReRAMConstants:
     deviations_us: tuple[tuple[float, ...], ...]
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_positive(g_max_us=self.g_max_us)
         check_coefficients("times_s", self.times_s, at_least=1)
         ascending = all(a < b for a, b in pairwise((0.0, *self.times_s)))

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from samson._checks import require_non_negative, require_positive
 from samson.noise._base import State, WeightNoise
+from samson.noise._types import require_types
 from samson.noise._units import reduce_by, require_granularity, spread_tiles, tile_count
 
 SHARED = ("chip", "layer", "tile", "channel")
@@ -55,6 +56,7 @@ class Variation(WeightNoise):
     reference_s: float = 20.0
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_non_negative(gain=self.gain, offset=self.offset, drift_exponent=self.drift_exponent)
         require_positive(reference_s=self.reference_s)
         require_granularity(self.per, self.tile_inputs, SHARED)

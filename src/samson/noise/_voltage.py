@@ -7,6 +7,7 @@ import warnings
 from itertools import pairwise
 
 from samson._checks import require, require_positive
+from samson.noise._types import require_type
 
 RatesByVoltage = tuple[tuple[float, float], ...]
 """Pairs of V/V_min and bit error rate, ascending in voltage."""
@@ -31,6 +32,7 @@ def bit_error_rate(voltage: float, rates_by_voltage: RatesByVoltage = RATES) -> 
         >>> round(bit_error_rate(0.80), 4)
         0.0391
     """
+    require_type("voltage", voltage, float)
     require_positive(voltage=voltage)
     points = _checked(rates_by_voltage)
     if not points[0][0] <= voltage <= points[-1][0]:
@@ -60,6 +62,7 @@ def voltage_at(rate: float, rates_by_voltage: RatesByVoltage = RATES) -> float:
         >>> round(voltage_at(bit_error_rate(0.80)), 4)
         0.8
     """
+    require_type("rate", rate, float)
     require(0 < rate <= 0.5, "rate", "be in (0, 0.5]", rate)
     points = _checked(rates_by_voltage)
     start = max(0, min(sum(p > rate for _, p in points) - 1, len(points) - 2))
@@ -68,7 +71,7 @@ def voltage_at(rate: float, rates_by_voltage: RatesByVoltage = RATES) -> float:
 
 
 def _checked(points: RatesByVoltage) -> RatesByVoltage:
-    pairs = len(points) >= 2 and all(len(point) == 2 for point in points)
+    pairs = isinstance(points, tuple) and len(points) >= 2 and all(len(point) == 2 for point in points)
     require(pairs, "rates_by_voltage", "hold at least two pairs (V/V_min, rate)", points)
     ordered = all(0 < v < math.inf and 0 < p <= 0.5 for v, p in points)
     ordered = ordered and all(v0 < v1 and p0 > p1 for (v0, p0), (v1, p1) in pairwise(points))
