@@ -76,6 +76,24 @@ def test_noise_that_does_not_reach_the_outputs_is_refused(question: str, setting
     assert Two.chips < 25  # not a chip was measured
 
 
+def test_no_method_is_measured_before_noise_was_seen_to_reach_all() -> None:
+    passes()
+    with pytest.raises(ValueError, match="`model` must compute with the weights"):
+        compare({"a": Flattened(), "b": Two()}, (X, Y), NOISE)
+    assert not passes()
+
+
+class Flattened(nn.Sequential):
+    """A layer whose passes are counted."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(6, 3))
+
+    def forward(self, x: Tensor) -> Any:
+        Counting.passes += 1
+        return super().forward(x)
+
+
 def test_frozen_and_scripted_parts_are_noticed() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scripting is deprecated

@@ -77,10 +77,12 @@ def coverage(model: nn.Module, select: Select = None) -> float:
     on = sum(tensor.weight.numel() for tensor in on_chip(model, select))
     layers: list[Any] = [layer for layer in model.modules() if not isinstance(layer, nn.Embedding | nn.EmbeddingBag)]
     matrices = {p: p.numel() for layer in layers for p in layer.parameters(recurse=False) if p.ndim >= 2}
-    packed = sum(
-        int(layer.weight().numel()) for layer in layers if callable(getattr(layer, "weight", None))
-    )  # quantised
+    packed = sum(int(layer.weight().numel()) for layer in layers if _is_quantised(layer))  # quantised
     return float(min(1.0, on / max(1, sum(matrices.values()) + packed)))
+
+
+def _is_quantised(layer: nn.Module) -> bool:
+    return type(layer).__module__.startswith("torch.ao.nn.quantized") and callable(getattr(layer, "weight", None))
 
 
 def _reaches(batch: Batch, chip: Chip, time_s: float | None, select: Select, run: Callable[..., Any]) -> bool:
