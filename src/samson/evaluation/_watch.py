@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from samson._batches import Batch
-from samson.evaluation._scoring import with_targets
+from samson.evaluation._scoring import device_of, with_targets
 from samson.noise import Chip, Gaussian, Select, deploy, on_chip
 
 COLUMNS = 64
@@ -87,7 +87,7 @@ def _is_quantised(layer: nn.Module) -> bool:
 
 def _reaches(batch: Batch, chip: Chip, time_s: float | None, select: Select, run: Callable[..., Any]) -> bool:
     def outputs() -> list[Any]:
-        copy = batch.to(batch_device)
+        copy = batch.to(device)
         with torch.random.fork_rng(devices=[]):
             return _tensors(run(*copy.inputs, **copy.keywords))
 
@@ -96,7 +96,7 @@ def _reaches(batch: Batch, chip: Chip, time_s: float | None, select: Select, run
             there = outputs()
         return len(there) != len(clean) or not all(map(torch.equal, there, clean))
 
-    batch_device = next(iter(chip.tensors)).weight.device
+    device = device_of(chip.model)
     clean = outputs()
     weights_alone = Chip(chip.model, chip.noise, chip.seed, chip.trial, chip.tensors, chip.states)
     if not clean or changed(weights_alone, time_s):
