@@ -57,7 +57,7 @@ class Watch:
         Raises:
             ValueError: If they are the same with errors as large as the weights, though the noise changes these.
         """
-        self.reached = self.reached or _reaches(batch, chip, time_s, select, run)
+        self.reached = _reaches(batch, chip, time_s, select, run)
         if not self.reached:
             raise ValueError(
                 "`model` must compute with the weights that lie on the chip, but its outputs are the same bit for bit "
