@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
-from samson.evaluation import compare, coverage, evaluate, noise_budget, sensitivity
-from samson.noise import BitErrors, Gaussian
+from samson.evaluation import compare, evaluate, noise_budget, sensitivity
+from samson.noise import BitErrors, Gaussian, coverage
 from samson.sharpness import average_rise
 from tests.evaluation.cases import DATA, NOISE, Counting, passes
 
@@ -142,19 +142,10 @@ def test_the_share_of_the_weights_on_the_chip_is_said() -> None:
     assert meant.coverage == 1.0
     assert evaluate(Experts(), (X, Y), NOISE, trials=3, select="gate").coverage == 0.25  # meant, so no warning
     half = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 4))
-    assert (coverage(half), coverage(half, "1")) == (1.0, 0.5)
+    assert (coverage(half).share, coverage(half, "1").share) == (1.0, 0.5)
     tied = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9, bias=False))
     tied[1].weight = tied[0].weight
-    assert coverage(tied) == 1.0
-
-
-def test_quantised_layers_count_as_digital() -> None:
-    if "fbgemm" not in torch.backends.quantized.supported_engines:
-        pytest.skip("needs a quantised engine")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = nn.Sequential(nn.Linear(6, 30), torch.ao.nn.quantized.dynamic.Linear(30, 3))
-    assert coverage(model, "0") == 180 / 270
+    assert coverage(tied).share == 1.0
 
 
 class Changing(Dataset[tuple[Tensor, int]]):

@@ -13,7 +13,6 @@ from samson.evaluation._sensitivity_result import Attempt, LayerRow, Sensitivity
 from samson.evaluation._setting import PRECISIONS, Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
 from samson.evaluation._task import Task
 from samson.evaluation._trials import MAX_TRIALS, TRIALS, Progress, evaluate
-from samson.evaluation._watch import coverage
 from samson.evaluation.executors import (
     EXECUTORS,
     Executor,
@@ -64,7 +63,6 @@ __all__ = [
     "accuracy",
     "as_metric",
     "compare",
-    "coverage",
     "device_of",
     "evaluate",
     "family",

@@ -19,9 +19,8 @@ from samson._names import suggestion
 from samson.evaluation._layout import Layout
 from samson.evaluation._metrics import Metric, as_metric
 from samson.evaluation._task import Task
-from samson.evaluation._watch import coverage
 from samson.evaluation.executors import Executor, Serial
-from samson.noise import ChipModel, Periphery, Select, WeightNoise
+from samson.noise import ChipModel, Periphery, Select, WeightNoise, coverage
 
 Noise = WeightNoise | ChipModel
 PRECISIONS = ("bfloat16", "float16")
@@ -121,7 +120,7 @@ def prepare(
         periphery, noise = periphery or noise.periphery, noise.noise
     known = as_metric(metric)
     _require_weights(model)
-    share = coverage(model, select)
+    share = coverage(model, select).share
     if select is None and share < 0.5:
         warnings.warn(
             f"Only {share:.0%} of the model's weights lie on the chip: the result says little about a chip that holds "

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from samson._batches import Batch
 from samson.evaluation._scoring import device_of, with_targets
-from samson.noise import Chip, Gaussian, Select, deploy, on_chip
+from samson.noise import Chip, Gaussian, Select, deploy
 
 COLUMNS = 64
 """Entries of an example that are compared, of each of its tensors."""
@@ -65,24 +65,6 @@ class Watch:
                 "noise. Give the model before weights were cached, frozen, packaged, scripted or quantised, or leave "
                 "out with `select` what it does not use."
             )
-
-
-def coverage(model: nn.Module, select: Select = None) -> float:
-    """The share of a model's weights that lie on the chip: of the elements of its matrices, but tables of embeddings.
-
-    Example:
-        >>> coverage(nn.Sequential(nn.Embedding(10, 3), nn.Linear(3, 10), nn.Linear(10, 3)), "1")
-        0.5
-    """
-    on = sum(tensor.weight.numel() for tensor in on_chip(model, select))
-    layers: list[Any] = [layer for layer in model.modules() if not isinstance(layer, nn.Embedding | nn.EmbeddingBag)]
-    matrices = {p: p.numel() for layer in layers for p in layer.parameters(recurse=False) if p.ndim >= 2}
-    packed = sum(int(layer.weight().numel()) for layer in layers if _is_quantised(layer))  # quantised
-    return float(min(1.0, on / max(1, sum(matrices.values()) + packed)))
-
-
-def _is_quantised(layer: nn.Module) -> bool:
-    return type(layer).__module__.startswith("torch.ao.nn.quantized") and callable(getattr(layer, "weight", None))
 
 
 def _reaches(batch: Batch, chip: Chip, time_s: float | None, select: Select, run: Callable[..., Any]) -> bool:

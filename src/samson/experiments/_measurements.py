@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from torch import nn
 
-from samson.evaluation import Budget, Evaluation, Noise, ScoreTable, Sensitivity, Serial, Setting, coverage, device_of
+from samson.evaluation import Budget, Evaluation, Noise, ScoreTable, Sensitivity, Serial, Setting, device_of
 from samson.experiments._environment import environment
 from samson.experiments._requests import Request
-from samson.noise import ChipModel
+from samson.noise import ChipModel, coverage
 from samson.records import (
     BudgetRecord,
     ChipKind,
@@ -55,7 +55,7 @@ def subject_of(request: Request, model: nn.Module, setting: Setting, found: Eval
         executor=(setting.get("executor") or Serial()).name,
         environment=environment(device_of(model).type),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        coverage=coverage(model, select),
+        coverage=coverage(model, select).share,
     )
 
 

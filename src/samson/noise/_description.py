@@ -132,9 +132,10 @@ class Coverage:
 def coverage(model: nn.Module, select: Select = None) -> Coverage:
     """Count the weights on the chip, and all weights in matrices: what is digital does not suffer from its noise.
 
-    Matrices are the parameters with two or more axes but for biases; of one computed by a parametrisation or by pruning
+    Matrices are the parameters with two or more axes but for biases and for tables of embeddings, which are looked up,
+    not multiplied, unless they lie on the chip; of one computed by a parametrisation or by pruning
     it is the computed weight that counts. A weight that layers on the chip share counts once; one that a digital layer
-    uses as well (an embedding and its head) counts once more, as digital.
+    uses as well counts once more, as digital.
 
     Args:
         model: Any model; nothing is run or changed.
@@ -145,10 +146,14 @@ def coverage(model: nn.Module, select: Select = None) -> Coverage:
 
     Example:
         >>> coverage(nn.Sequential(nn.Embedding(10, 3), nn.Linear(3, 30)))
-        Coverage(on_chip=90, weights=120)
+        Coverage(on_chip=90, weights=90)
     """
     rows = [
-        row for row in describe(model, select=select) if len(row.shape) > 1 and not row.reason.startswith(_NO_MATRIX)
+        row
+        for row in describe(model, select=select)
+        if len(row.shape) > 1
+        and not row.reason.startswith(_NO_MATRIX)
+        and (row.on_chip or not row.layer_type.startswith("Embedding"))
     ]
     return Coverage(sum(row.elements for row in rows if row.on_chip), sum(row.elements for row in rows))
 
