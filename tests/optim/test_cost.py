@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.step_memory import AIMS, copies_of, implementations
 from benchmarks.traffic import Traffic, compiled_words, traffic_of
 from samson import ASAM, SAM, SAMSON, SharpnessAware
 from samson.optim import Rule
@@ -86,3 +87,14 @@ def test_words_of_the_compiled_climb(rule: Rule, limit: int, compiled: int) -> N
     plain = Steps(rule, 3, 8192)
     with pytest.raises(RuntimeError, match="nothing was compiled"):
         compiled_words(lambda: plain.climb(first))
+
+
+def test_copies_of_the_parameters_that_a_step_holds() -> None:
+    """At the peak, gradients and momentum included; the bare optimizer shows that the count is right."""
+    shapes = [(f"{i}.weight", (200, 500)) for i in range(10)]
+    found = {
+        name: copies_of(make, shapes)["peak"] for name, make in implementations().items() if not name.startswith("peer")
+    }
+    assert found["sgd"] == pytest.approx(2, abs=0.01)
+    assert found["sam"] == pytest.approx(3, abs=0.1)
+    assert all(found[name] <= aim for name, aim in AIMS.items())

@@ -72,6 +72,19 @@ def test_resuming_goes_on() -> None:
     assert other.param_groups[0]["rho"] == optimizer.param_groups[0]["rho"] == pytest.approx(0.16)
 
 
+@pytest.mark.parametrize("by", ["wrapper", "base"])
+def test_a_group_that_comes_later_has_its_own_ramp(by: str) -> None:
+    model = make_model()
+    optimizer = SharpnessAware(torch.optim.SGD([model[0].weight], lr=0.1), SAM(rho=0.4), model=model)
+    schedule = RhoSchedule(optimizer, "linear", steps=4)
+    schedule.step()
+    (optimizer if by == "wrapper" else optimizer.base).add_param_group({"params": [model[4].weight]})
+    schedule.step()
+    optimizer.step(closure_for(model, optimizer, make_batch()))
+    schedule.step()
+    assert [group["rho"] for group in optimizer.param_groups] == pytest.approx([0.3, 0.3])
+
+
 def test_bad_settings_are_named() -> None:
     _, optimizer = optimizer_of()
     with pytest.raises(ValueError, match="`shape` must be one of constant, linear, quadratic or a function, got 'cos'"):

@@ -188,9 +188,8 @@ def _add(part: Part, factor: Tensor, finite: Tensor) -> None:
 def _fusable(part: Part) -> bool:
     """Whether torch's fused SGD kernel may add the steps: it skips all of them on a flag, without a wait.
 
-    On CUDA its learning rate is float32, too coarse for float64 weights. On a CPU it leaves most half-precision weights
-    where they are (github.com/pytorch/pytorch/issues/191763). It takes no complex numbers, and the compiler does not
-    know it.
+    On CUDA its learning rate is float32, too coarse for float64 weights; on a CPU it leaves most half-precision weights
+    where they are. It takes no complex numbers, and the compiler does not know it.
     """
     weights, steps = part.weights, part.directions
     kind, dtype = weights[0].device.type, weights[0].dtype

@@ -77,8 +77,11 @@ class RhoSchedule:
         share = self._ramp(min(self._done / self.steps, 1.0))
         if not share >= 0:
             raise ValueError(f"`shape` must give values ≥ 0, got {share!r} after {self._done} of {self.steps} steps.")
-        for group, full in zip(self.optimizer.param_groups, self._full, strict=True):
-            if isinstance(group["rho"], Tensor):
+        groups = self.optimizer.param_groups
+        later = [group for group in groups[len(self._full) :] if "rho" in group]
+        self._full += [float(group["rho"]) for group in later]
+        for group, full in zip(groups, self._full, strict=False):  # one that came by the base has no ρ before its step
+            if isinstance(group.get("rho"), Tensor):
                 group["rho"].fill_(full * share)
             else:
                 group["rho"] = full * share

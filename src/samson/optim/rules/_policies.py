@@ -19,7 +19,7 @@ def authors(name: str, tensor: Tensor) -> bool:
 
 
 def matrices(name: str, tensor: Tensor) -> bool:
-    """Scale tensors of at least two axes: weight matrices and convolutions, but no norm scale."""
+    """Scale tensors of at least two axes: weight matrices and convolutions, but no scale or bias with one axis."""
     return tensor.ndim >= 2
 
 
