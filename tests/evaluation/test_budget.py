@@ -1,6 +1,7 @@
 """The noise budget: a network whose drop at each level is known, nested chips, and what cannot be answered."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scipy import optimize, stats
 from torch import nn
 
 from samson.evaluation import NotFiniteError, evaluate, noise_budget
-from samson.noise import PCM, BitErrors, Gaussian, bit_error_rate
+from samson.noise import PCM, BitErrors, FixedNoise, Gaussian, bit_error_rate
 from samson.statistics import crossing, mean_bound, upper_limit
 
 
@@ -60,6 +61,16 @@ def test_the_limit_is_that_of_each_level_in_ascending_order() -> None:
     passing = [level for level, limit in zip(tested, limits, strict=True) if limit <= 0.05]
     assert found.holds_up_to == passing[-1] == tested[len(passing) - 1]
     assert limits[len(passing)] > 0.05
+
+
+def test_refinements_are_at_the_ends_of_the_interval_and_at_the_estimate_in_turn() -> None:
+    wanted = {"max_drop": 0.05, "trials": 30}
+    for number in range(4):
+        before, after = (
+            noise_budget(Margins(), DATA, Gaussian, 0.01, 1.0, refinements=n, **wanted) for n in (number, number + 1)
+        )
+        new = set(after.evaluations) - set(before.evaluations)
+        assert new == {(before.interval.low, before.interval.high, before.interval.mean)[number % 3]}
 
 
 def test_the_yield_criterion_counts_chips() -> None:
@@ -181,6 +192,25 @@ def test_bad_arguments_are_named_before_compute(arguments: dict[str, object], me
     with pytest.raises(ValueError, match=message):
         noise_budget(model, DATA, Gaussian, **{"low": 0.01, "high": 0.1, **arguments})
     assert not runs
+
+
+@dataclass(frozen=True)
+class Shrunk(FixedNoise):
+    """Each chip loses the same part of a weight."""
+
+    part: float
+
+    def noisy(self, weight: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return weight * (1 - self.part)
+
+
+def test_a_chip_exactly_at_the_limit_is_good() -> None:
+    """At .0505 and .0506, 50 of 1,000 margins are too small: 1 − .95 is a little more than .05."""
+    limit = {"max_drop": 0.05, "trials": 30, "levels": 2, "refinements": 0}
+    found = noise_budget(Margins(), DATA, Shrunk, 0.0505, 0.0506, criterion="yield", **limit)
+    assert {value for e in found.evaluations.values() for value in e.trials} == {0.95}
+    assert found.at_least
+    assert noise_budget(Margins(), DATA, Shrunk, 0.0505, 0.0506, **limit).holds_up_to is None  # to half an answer
 
 
 class Overflowing(nn.Module):

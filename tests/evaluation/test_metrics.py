@@ -199,6 +199,7 @@ UNCOUNTED = [{"input_ids": IDS, "labels": torch.full((8, 5), -100)}]
             ValueError,
             "`metric` 'cross-entropy' must be finite",
         ),
+        (lambda: scores(linear(), [(X[:0], Y[:0])], METRICS["accuracy"]), ValueError, "at least one example, got none"),
         (lambda: scores(Tokens(), UNCOUNTED, METRICS["accuracy"]), ValueError, "has no target that counts"),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from samson.evaluation import evaluate
-from samson.noise import PCM, Periphery, State, WeightNoise, deploy, reestimated_norms
+from samson.noise import PCM, ChipModel, Gaussian, Periphery, State, WeightNoise, deploy, reestimated_norms
 from tests.conftest import equal, make_batch, make_model, snapshot
 
 EXAMPLES, BLOCK = 53, 10
@@ -39,6 +39,22 @@ def by_hand(model: nn.Module, trial: int, block: int) -> float:
             for i in range(start, min(start + block, EXAMPLES)):
                 right += int(model(x[i : i + 1]).argmax() == y[i])
     return right / EXAMPLES
+
+
+def test_a_periphery_of_ones_own_takes_the_place_of_the_chips() -> None:
+    own, other = Periphery(output_noise=5.0), Periphery(output_noise=0.1)
+    data, model = make_batch(torch.float32, size=20), make_model(torch.float32)
+    found = [
+        evaluate(model, data, noise, trials=3, metric="cross-entropy", periphery=periphery).trials
+        for noise, periphery in (
+            (ChipModel(Gaussian(0.1), "here", other), own),
+            (Gaussian(0.1), own),
+            (Gaussian(0.1), other),
+        )
+    ]
+    assert found[0] == found[1] != found[2]
+    chips = evaluate(model, data, ChipModel(Gaussian(0.1), "here", other), trials=3, metric="cross-entropy")
+    assert chips.trials == found[2]
 
 
 @pytest.mark.parametrize("batch", [1, 7, 10, 16, 53])

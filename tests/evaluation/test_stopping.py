@@ -48,6 +48,17 @@ def test_betting_stops_at_a_tenth_chip() -> None:
     intervals = [betting_interval(result.trials[:n], 0.95, (0.0, 1.0)) for n in tens]
     assert [i.half_width <= 0.2 for i in intervals] == [False] * (len(intervals) - 1) + [True]
     assert (result.interval.low, result.interval.high) == (intervals[-1].low, intervals[-1].high)
+    assert result.level == 0.95
+
+
+def test_progress_shows_the_interval_of_each_tenth_chip() -> None:
+    states = []
+    found = evaluate(MODEL, DATA, Uniform(), trials=21, metric=VALUE, progress=states.append)
+    for state in states:
+        last = max((n for n in (2, 5, 10, 20) if n <= state.done), default=0)
+        expected = mean_interval(found.trials[:last], resolution=found.resolution) if last else None
+        assert state.interval == expected or state.interval.low == pytest.approx(max(0, expected.low))
+        assert state.interval is None or state.interval.mean == expected.mean
 
 
 def make_classifier() -> tuple[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
@@ -58,8 +69,9 @@ def make_classifier() -> tuple[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
 def test_a_precision_finer_than_the_examples_allow_is_an_error_after_two_chips() -> None:
     model, data = make_classifier()
     seen: list[object] = []
-    with pytest.raises(ValueError, match=r"`precision` must be at least 0\.0\d+ for a population, got 0.01"):
+    with pytest.raises(ValueError, match=r"`precision` must be at least 0\.0\d+ for a population, got 0.01") as said:
         evaluate(model, data, Gaussian(0.1), precision=0.01, about="population", progress=seen.append)
+    assert 0.05 < float(str(said.value).split("at least ")[1].split()[0]) < 0.07  # of ½ ± 1.97·½ / √200
     assert len(seen) == 1
     assert evaluate(model, data, Gaussian(0.1), precision=0.15, about="population").reached
     with pytest.raises(ValueError, match="`data` must hold at least 2 examples for a population, got 1"):

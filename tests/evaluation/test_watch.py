@@ -76,6 +76,24 @@ def test_noise_that_does_not_reach_the_outputs_is_refused(question: str, setting
     assert Two.chips < 25  # not a chip was measured
 
 
+def test_no_method_is_measured_before_noise_was_seen_to_reach_all() -> None:
+    passes()
+    with pytest.raises(ValueError, match="`model` must compute with the weights"):
+        compare({"a": Flattened(), "b": Two()}, (X, Y), NOISE)
+    assert not passes()
+
+
+class Flattened(nn.Sequential):
+    """A layer whose passes are counted."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(6, 3))
+
+    def forward(self, x: Tensor) -> Any:
+        Counting.passes += 1
+        return super().forward(x)
+
+
 def test_frozen_and_scripted_parts_are_noticed() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scripting is deprecated
@@ -132,6 +150,7 @@ def test_the_share_of_the_weights_on_the_chip_is_said() -> None:
     assert str(found).endswith("25% of the weights on the chip")
     meant = evaluate(Experts(), (X, Y), NOISE, trials=3, select=["gate", "experts"])
     assert meant.coverage == 1.0
+    assert evaluate(Experts(), (X, Y), NOISE, trials=3, select="gate").coverage == 0.25  # meant, so no warning
     half = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 4))
     assert (coverage(half), coverage(half, "1")) == (1.0, 0.5)
     tied = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9, bias=False))
@@ -222,6 +241,15 @@ def test_another_order_is_refused_for_a_population_alone(data: Any) -> None:
     assert evaluate(model, data(), NOISE, trials=3).trials == pytest.approx(expected.trials)
     with pytest.raises(ValueError, match="`data` must come in the same order for every chip for a population"):
         evaluate(model, data(), NOISE, trials=3, about="population")
+
+
+def test_a_sampler_of_its_own_is_refused_before_compute() -> None:
+    data = TensorDataset(*DATA)
+    loader = DataLoader(data, 20, sampler=RandomSampler(data, generator=torch.Generator()))
+    passes()
+    with pytest.raises(ValueError, match="`data` must come in the same order .* shuffles with a generator of its own"):
+        evaluate(Counting(), loader, NOISE, trials=3, about="population")
+    assert not passes()
 
 
 def test_a_small_change_of_one_example_is_seen() -> None:

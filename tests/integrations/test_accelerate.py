@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState, GradientState
 
-from samson import SharpnessAware
+from samson import SAM, SharpnessAware
 from samson.integrations.accelerate import perturbed, sharpness_aware, step
 from tests.conftest import Batch, closure_for, equal, make_batch, make_model, snapshot
 from tests.integrations.plain import MODES, plain_loop, sgd, sharp
@@ -197,3 +197,21 @@ def test_another_optimizer_is_refused() -> None:
     plain = sharp(model)
     assert isinstance(plain, SharpnessAware)
     assert sharpness_aware(plain) is plain
+
+
+def test_a_schedule_free_base_is_put_in_its_modes() -> None:
+    class Modal(torch.optim.SGD):
+        mode = ""
+
+        def train(self) -> None:
+            self.mode = "train"
+
+        def eval(self) -> None:
+            self.mode = "eval"
+
+    base = Modal(make_model(torch.float32).parameters(), lr=0.1)
+    optimizer = Accelerator(cpu=True).prepare(SharpnessAware(base, SAM()))
+    optimizer.eval()
+    assert base.mode == "eval"
+    optimizer.train()
+    assert base.mode == "train"

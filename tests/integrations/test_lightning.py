@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 pytest.importorskip("lightning")
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import BackboneFinetuning, GradientAccumulationScheduler
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.plugins import MixedPrecision
 from torchmetrics.classification import MulticlassAccuracy
@@ -394,3 +394,34 @@ def test_wrong_use_of_manual_optimisation_is_an_error() -> None:
 
     with pytest.raises(TypeError, match="must return a loss"):
         fit(type("Manual", (ManualAscent, Mute), {})(sharp))
+
+
+NAMES = ("weight", "bias")
+
+
+class Tuned(SharpnessAwareModule, Net):
+    """Has a backbone that is frozen at first, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = self.model[:2], self.model[2:]
+
+    def configure_optimizers(self) -> Any:
+        trained = [(name, p) for name, p in self.head.named_parameters() if p.requires_grad]
+        return SharpnessAware(torch.optim.SGD(trained, lr=0.05), SAMSON(rho=0.5), model=self)
+
+
+@pytest.mark.filterwarnings("ignore:.*without passing `backbone_initial_lr|.*BackboneFinetuning")
+def test_a_backbone_that_is_unfrozen_later_is_trained_and_perturbed() -> None:
+    """Lightning adds its parameters as a group without names."""
+    net = Tuned()
+    before = snapshot(net.model)
+    fit(net, callbacks=[BackboneFinetuning(unfreeze_backbone_at_epoch=1, backbone_initial_lr=0.05)], max_epochs=2)
+    optimizer = net.optimizers().optimizer
+    assert optimizer.param_groups[1]["param_names"] == [f"model.{i}.{kind}" for i in (0, 1) for kind in NAMES]
+    assert optimizer.param_groups[1]["rho"] == 0.5
+    assert not torch.equal(net.model[0].weight, before["0.weight"])
+    loss_of(net.model, BATCHES[0]).backward()
+    weight = net.model[0].weight.detach().clone()
+    with optimizer.perturbed():
+        assert not torch.equal(net.model[0].weight, weight)

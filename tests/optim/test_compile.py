@@ -187,3 +187,13 @@ def test_a_compiled_training_step_gives_the_eager_weights(explicit: bool) -> Non
         assert (early > 0) == compiled
         ends.append(snapshot(model))
     assert all(torch.allclose(ends[0][k].double(), ends[1][k].double(), rtol=0, atol=1e-12) for k in ends[0])
+
+
+def test_old_graphs_raise_under_the_compiled_climb_too() -> None:
+    model, (x, y) = make_model(torch.float32), make_batch(torch.float32)
+    base = torch.optim.SGD(param_groups(model), lr=0.1)
+    optimizer = SharpnessAware(base, SAM(rho=1.0), compiled=True)
+    loss = nn.functional.cross_entropy(model(x), y)
+    loss.backward(retain_graph=True)
+    with optimizer.perturbed(), pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()

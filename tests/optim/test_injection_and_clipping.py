@@ -173,18 +173,17 @@ def test_what_lies_on_a_chip_gets_noise(known: bool) -> None:
 
 
 def test_clipping_spares_frozen_quantised_and_complex_parameters() -> None:
-    model = nn.ModuleList([nn.Linear(4, 4) for _ in range(2)])
-    model[0].requires_grad_(False)
-    model[1].levels = nn.Parameter(torch.randint(0, 200, (8, 8), dtype=torch.uint8), requires_grad=False)
-    model[1].mask = nn.Parameter(torch.rand(8, 8) > 0.5, requires_grad=False)
-    model[1].waves = nn.Parameter(torch.randn(8, 8, dtype=torch.complex64))
-    for given in (model.parameters(), param_groups(model)):
-        assert clip(model, torch.optim.SGD(given, lr=0.0)) == {"1.weight"}
-        nn.init.normal_(model[1].weight)
-    noisy = SharpnessAware(torch.optim.SGD(list(model.parameters()), lr=0.0), NoiseInjection(Gaussian(0.1)))
-    before = snapshot(model)
-    with noisy.perturbed():
-        assert changed(model, before) == {"0.weight", "1.weight"}  # what is frozen lies on the chip all the same
+    for groups in (lambda model: list(model.parameters()), param_groups):
+        model = nn.ModuleList([nn.Linear(4, 4) for _ in range(2)])
+        model[0].requires_grad_(False)
+        model[1].levels = nn.Parameter(torch.randint(0, 200, (8, 8), dtype=torch.uint8), requires_grad=False)
+        model[1].mask = nn.Parameter(torch.rand(8, 8) > 0.5, requires_grad=False)
+        model[1].waves = nn.Parameter(torch.randn(8, 8, dtype=torch.complex64))
+        assert clip(model, torch.optim.SGD(groups(model), lr=0.0)) == {"1.weight"}
+        noisy = SharpnessAware(torch.optim.SGD(groups(model), lr=0.0), NoiseInjection(Gaussian(0.1)))
+        before = snapshot(model)
+        with noisy.perturbed():
+            assert changed(model, before) == {"0.weight", "1.weight"}  # what is frozen lies on the chip all the same
 
 
 def computed(kind: str) -> nn.Module:

@@ -156,3 +156,24 @@ def test_a_tensor_that_does_not_move_has_no_angle() -> None:
     assert torch.equal(model[1].weight, before["1.weight"])
     assert not torch.equal(model[0].weight, before["0.weight"])
     assert all(math.isfinite(p.sum().item()) for p in model.parameters())
+
+
+def test_a_tensor_without_a_first_step_goes_the_whole_way() -> None:
+    """Under the adaptive α no angle is known where the gradient comes with the second descent only."""
+    model = nn.ModuleList([nn.Linear(3, 2), nn.Linear(3, 2)]).double()
+    optimizer = Lookbehind(torch.optim.SGD(param_groups(model), lr=LR), SAM(rho=0.1), k=2, alpha="adaptive")
+    before = snapshot(model)
+    passes, seen = 0, torch.zeros(())
+
+    def closure() -> torch.Tensor:
+        nonlocal passes, seen
+        optimizer.zero_grad()
+        passes += 1
+        x = torch.ones(4, 3, dtype=torch.float64)
+        loss = model[0](x).square().mean() + (model[1](x).square().mean() if passes == 3 else 0.0)
+        loss.backward()
+        seen = seen if passes < 3 else model[1].weight.grad.clone()
+        return loss
+
+    optimizer.step(closure)
+    assert torch.allclose(model[1].weight, before["1.weight"] - LR * seen, rtol=1e-12)

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from samson import SAM, SAMSON, Lookbehind, NoiseInjection, SharpnessAware, norm_layers, param_groups
 from samson.noise import Gaussian
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
-from tests.optim.reference import CASES, DECAY, LR, MOMENTUM, Case, Loop, Values, apart, mixed, product
+from tests.optim.reference import CASES, DECAY, LR, MOMENTUM, Case, Loop, Switching, Values, apart, mixed, product
 
 every_rule = pytest.mark.parametrize("case", [CASES[name] for name in ("sam", "asam", "samson", "samson-p2")])
 
@@ -272,3 +273,62 @@ def test_skipped_steps_do_not_warn_and_cannot_be_perturbed(batch: tuple) -> None
 def test_bad_modes_are_named(rule: object, modes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SharpnessAware(torch.optim.SGD(param_groups(make_model()), lr=LR), rule, **modes)
+
+
+def test_only_steps_that_are_made_count(batch: tuple) -> None:
+    """A step that could have climbed and did not counts; one at a rate of 0, which only makes the state, does not."""
+    model = make_model()
+    base = torch.optim.SGD([{"params": [p]} for p in model.parameters()], lr=0.0)
+    optimizer = SharpnessAware(base, SAM(), model=model, every=3)
+
+    def counts() -> set[int]:
+        return {group["sharpness_steps"] for group in optimizer.param_groups}
+
+    closure_for(model, optimizer, batch)()
+    optimizer.step()
+    assert counts() == {0}
+    step(model, optimizer, batch, explicit=True)  # a perturbed one counts at any rate
+    assert counts() == {1}
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    for i in (2, 3, 4):
+        closure_for(model, optimizer, batch)()
+        with pytest.warns(UserWarning, match="no perturbation was made") if i == 4 else nullcontext():
+            optimizer.step()
+        assert counts() == {i}
+
+
+@pytest.mark.parametrize("zero", range(4))
+def test_a_zero_gradient_leaves_reuse_finite(zero: int) -> None:
+    """Of a clean pass, of what the perturbation changed, or of a step between: 0/0 is no NaN, and adds nothing."""
+    model = make_model()
+    optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=LR), SAM(rho=0.5), every=2, reuse=0.7)
+    for i in range(4):
+        x, y = make_batch(seed=i)
+
+        def closure(share: float = float(i != zero), x: torch.Tensor = x, y: torch.Tensor = y) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = share * nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            return loss
+
+        before = [p.detach().clone() for p in model.parameters()]
+        optimizer.step(closure)
+        assert all(p.isfinite().all() for p in model.parameters())
+        still = all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+        assert still == (i == zero)
+        assert all(state["gradient_across"].isfinite().all() for state in optimizer.state.values())
+
+
+@both_forms
+def test_a_gradient_of_the_clean_pass_alone_is_mixed_too(explicit: bool) -> None:
+    """By hand: one head has a gradient in the clean pass only, the other in the perturbed one only."""
+    model = Switching().double()
+    optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=LR), SAM(rho=0.5), mix=0.3)
+    x, y = torch.randn(8, 4, dtype=torch.float64), torch.randint(3, (8,))
+    before = snapshot(model)
+    clean = torch.autograd.grad(nn.functional.cross_entropy(model(x), y), model.heads[0].weight)[0]
+    model.passes = 0
+    step(model, optimizer, (x, y), explicit)
+    assert torch.allclose(model.heads[0].weight, before["heads.0.weight"] - LR * 0.7 * clean, rtol=1e-10)
+    assert not torch.equal(model.heads[1].weight, before["heads.1.weight"])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from samson import ASAM, SAM, SAMSON, Lookbehind, SharpnessAware
-from samson.optim import Rule
-from tests.conftest import make_batch, make_model
+from samson.optim import Copies, Part, Rule, Workspace, climb
+from tests.conftest import closure_for, make_batch, make_model
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.complex64, torch.complex128]
 
@@ -156,3 +156,90 @@ def test_gradients_do_not_outlive_the_climb() -> None:
     first = weakref.ref(weight.grad)
     with optimizer.perturbed():
         assert first() is None
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_copies_go_back_once(layout: str) -> None:
+    """What was put back is over: a later failure must not bring old weights again."""
+    weight = LAYOUTS[layout]()
+    old = weight.clone()
+    space, copies = Workspace([weight], True), Copies()
+    for save, put_back in (
+        (lambda: space.save([weight]), lambda: space.restore([weight])),
+        (lambda: copies.take([weight]), copies.put_back),
+    ):
+        save()
+        weight.add_(1.0)
+        put_back()
+        assert torch.equal(weight, old)
+        weight.add_(1.0)
+        put_back()
+        assert torch.equal(weight, old + 1.0)
+        weight.copy_(old)
+
+
+def test_the_usual_layouts_have_one_block() -> None:
+    """So that few calls do, whatever the number of tensors."""
+    dense = {name: Workspace([make()], True).dense for name, make in LAYOUTS.items()}
+    assert {name for name, is_dense in dense.items() if not is_dense} == {"transposed", "sliced"}
+
+
+@pytest.mark.parametrize("rule", [SAM(rho=9.0), SAMSON(rho=9.0)], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize(("dtype", "wide"), [(torch.float32, torch.float64), *((d, d) for d in DTYPES[2:4])], ids=str)
+def test_directions_may_have_the_dtype_of_the_weights_or_a_wider_one(
+    rule: Rule, dtype: torch.dtype, wide: torch.dtype
+) -> None:
+    weight, along = torch.randn(37, 23).to(dtype), torch.randn(37, 23, dtype=torch.float64).to(wide)
+    before, scaled = weight.double(), isinstance(rule, SAMSON)
+    [expected] = meant(rule, [weight], [along])
+    climb([Part(rule, rule.rho, scaled, [weight], [along.clone()], Workspace([weight], scaled))])
+    assert torch.allclose(weight.double() - before, expected, rtol=0, atol=20 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_directions_may_have_the_strides_of_the_weights(layout: str) -> None:
+    """Also where these leave gaps, which belong to others."""
+    weight, along = LAYOUTS[layout]().float(), LAYOUTS[layout]().float()
+    if layout == "sliced":
+        weight, along = torch.randn(64, 30)[::2, 1:-3], torch.randn(64, 30)[::2, 1:-3]
+    before, around = weight.double(), weight.untyped_storage().clone()
+    expected = meant(SAM(rho=2.0), [weight], [along])[0] if weight.numel() else weight.double()
+    climb([Part(SAM(), 2.0, False, [weight], [along], Workspace([weight], False))])
+    assert torch.allclose(weight.double() - before, expected, rtol=1e-4, atol=1e-6)
+    weight.copy_(before)
+    assert bytes(weight.untyped_storage()) == bytes(around)
+
+
+def test_weights_may_change_their_layout_between_steps() -> None:
+    ends = []
+    x = torch.randn(2, 3, 5, 5)
+    for turn in (True, False):
+        torch.manual_seed(0)
+        model = nn.Conv2d(3, 4, 3)
+        optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAMSON(rho=2.0), model=model)
+        for step in range(2):
+            if turn and step:
+                model.to(memory_format=torch.channels_last)
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            model.weight.grad = model.weight.grad.contiguous()  # of another layout than the weight, and of its old one
+            before = model.weight.detach().clone()
+            with optimizer.perturbed():
+                moved = (model.weight - before).detach()
+                model(x).square().mean().backward()
+            assert torch.equal(model.weight, before)
+            optimizer.step()
+        ends.append(moved)
+    assert torch.allclose(*ends, atol=1e-5)
+    assert ends[0].abs().max() > 0.01
+
+
+def test_working_memory_is_that_of_the_weights_at_hand() -> None:
+    """None stays of a dtype that the weights had before."""
+    model = nn.Linear(3, 2)
+    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAMSON(), model=model)
+    for dtype in (torch.float32, torch.float64):
+        model.to(dtype)
+        optimizer.step(closure_for(model, optimizer, (torch.ones(4, 3, dtype=dtype), torch.ones(4, dtype=torch.int64))))
+        seen = {copy.dtype for space in optimizer._workspaces.values() for copy in space.copies}
+        assert seen == {dtype}

@@ -254,5 +254,8 @@ def test_a_group_without_names_gets_those_of_the_model() -> None:
     optimizer.add_param_group({"params": model[4].parameters()})
     optimizer.add_param_group({"params": model[1].weight})
     assert [group["param_names"] for group in optimizer.param_groups[1:]] == [["4.weight", "4.bias"], ["1.weight"]]
-    with pytest.raises(ValueError, match="with/without names"):
+    optimizer.add_param_group({"params": [("one", nn.Parameter(torch.ones(1)))]})
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "param_names": ["two"]})
+    assert [group["param_names"] for group in optimizer.param_groups[3:]] == [["one"], ["two"]]
+    with pytest.raises(ValueError, match="`param_group` must have `param_names`.*Pass `model=`"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))]})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from samson.statistics import combine, components, crossed_interval, crossed_share_interval
+from samson.statistics import combine, components, crossed_interval, crossed_share_interval, spread
 
 
 def by_hand(values: np.ndarray, *, with_kurtosis: bool = False) -> tuple[float, float]:
@@ -118,3 +118,10 @@ def test_exact_limits_are_those_of_the_effective_number() -> None:
     assert found.high == pytest.approx(stats.beta.ppf(0.975, n * share + 1, n * (1 - share)))
     same = crossed_share_interval(np.ones((5, 100), dtype=bool))  # of as many examples
     assert (same.low, same.high) == pytest.approx((0.025 ** (1 / 100), 1.0))
+
+
+def test_equal_values_have_no_interval_of_width_0() -> None:
+    half = stats.t.ppf(0.975, 6) * 0.1 / math.sqrt(12)
+    assert crossed_interval(np.full((3, 4), 0.5), resolution=0.1).half_width == pytest.approx(half)
+    assert spread(np.ones((3, 4)), np.ones((3, 4)), shared=(0, 1)).interval(0.95, 0.1).high == pytest.approx(half)
+    assert spread(np.ones((3, 4)), np.ones((3, 4)), shared=(0, 1)).p_value(0.1) == 1.0

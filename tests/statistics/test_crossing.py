@@ -70,3 +70,8 @@ def test_a_limit_without_skewness_is_students_and_of_booleans_exact() -> None:
     assert upper_limit(-left, 0.95) > plain - 2 * left.mean()
     bad = np.arange(30) < 4
     assert upper_limit(bad, 0.95) == pytest.approx(stats.binomtest(4, 30).proportion_ci(0.9).high)
+
+
+def test_a_curve_at_the_threshold_keeps_to_it() -> None:
+    for height, expected in ((0.1 + 1e-13, math.inf), (0.1, math.inf), (0.1 + 1e-9, 0.0)):
+        assert crossing([1.0, 2.0], np.full((2, 5), height), 0.1, 0.95).mean == expected

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from samson.statistics import betting_interval, first_look, mean_interval, next_look
+from samson.statistics import Look, betting_interval, first_look, mean_interval, next_look
 
 
 def test_levels_add_up_and_looks_at_most_double() -> None:
@@ -78,3 +78,15 @@ def test_the_bet_is_the_published_capital() -> None:
     assert scaled.low == pytest.approx(10 * found.low - 3)
     with pytest.raises(ValueError, match=r"within \(0, 1\)"):
         betting_interval([0.5, 1.5], 0.95, (0, 1))
+
+
+def test_the_next_look_is_a_tenth_beyond_what_should_do() -> None:
+    look = Look(3, 100, 0.99)
+    level = 1 - 0.05 / 20
+    z, before = (stats.norm.ppf((1 + p) / 2) for p in (level, 0.99))
+    found = next_look(look, half_width=0.0105, precision=0.01, largest=1000, confidence=0.95)
+    assert (found.number, found.size) == (4, math.ceil(110 * (z * 1.05 / before) ** 2))
+    assert found.level == pytest.approx(level)
+    assert 100 < found.size < 200
+    assert next_look(look, 0.0001, 0.01, 1000, 0.95).size == 101
+    assert next_look(look, 0.0105, 0.01, 120, 0.95).size == 120

@@ -126,7 +126,6 @@ def noise_budget(
         return drops if criterion == "mean" else drops > max_drop + ROUNDING
 
     grid = np.geomspace(low, high, levels).tolist()
-    grid[0], grid[-1] = low, high
 
     def cross() -> Interval:
         """The crossing; higher levels of the grid are measured for as long as an end of it lies above them."""

@@ -11,7 +11,7 @@ from torch import nn
 from samson._batches import Examples, repeatable
 from samson._checks import require_whole
 from samson.evaluation._result import Evaluation
-from samson.evaluation._setting import Noise, Setting, prepare, repeatable_setting, takes_setting
+from samson.evaluation._setting import Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
 from samson.evaluation._trials import TRIALS, Progress, evaluate
 from samson.evaluation.executors import Serial
 from samson.noise import on_chip
@@ -59,11 +59,11 @@ def compare(
     require_whole(2, trials=trials)
     networks = _networks(models)
     shapes: dict[str, object] = {}
+    prepared: list[Prepared] = []
     data = repeatable(data)
     setting = repeatable_setting(setting)
     for name, of_method in networks.items():
-        for model in of_method:
-            prepare(model, data, noise, **setting)  # whatever is wrong is said before compute starts
+        prepared += [prepare(model, data, noise, **setting) for model in of_method]  # what is wrong, before compute
         on = [
             [(t.name, tuple(t.weight.shape), t.weight.device.type) for t in on_chip(model, setting.get("select"))]
             for model in of_method
@@ -72,6 +72,8 @@ def compare(
             raise ValueError(f"`models` of one method must be of one shape, but those of {name!r} differ.")
         shapes[name] = on[0]
     executor = setting.pop("executor", None) or Serial()
+    for one in prepared[1:]:  # the first is looked at on its first chip, when no other has had any
+        executor.broadcast(one.task.look)
     results: dict[str, tuple[Evaluation, ...]] = {}
     for name, of_method in networks.items():
         named = None if progress is None else partial(progress, name)

@@ -43,7 +43,7 @@ def scores(
         read_block: Examples of one reading; None is one reading for all.
         reading: The block in which the model runs, from the number of a reading.
         forward: What is called instead of the model.
-        before: Called with the first batch of the first reading, before the block of that reading.
+        before: Called with the first batch, before the first reading.
 
     Raises:
         ValueError: If there is no example, or a metric gives no finite value for each.
@@ -55,7 +55,7 @@ def scores(
             source = iter(batches)
             first = list(with_targets(islice(source, 1)))
             for batch in first:
-                before(batch.part(0, read_block or len(batch)))
+                before(batch)
             batches = chain(first, source)
         for number, pieces in readings(batches, read_block):
             with nullcontext() if reading is None else reading(number):

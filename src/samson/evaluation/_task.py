@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_map
 
-from samson._batches import Batch
+from samson._batches import Batch, evaluation_mode
 from samson.evaluation._layout import Layout
 from samson.evaluation._metrics import Metric
-from samson.evaluation._scoring import Scores, device_of, scores
+from samson.evaluation._scoring import Scores, device_of, scores, with_targets
 from samson.evaluation._watch import Watch
 from samson.noise import Chip, Periphery, Select, WeightNoise, deploy, reestimated_norms
 
@@ -82,6 +84,14 @@ class Task:
                 reading=lambda block: chip.at(self.time_s, reading=first + block),
                 before=None if self.watch.reached else partial(self._look, chip),
             )
+
+    def look(self) -> None:
+        """Look whether noise reaches the outputs, before any trial (see `Watch.look`)."""
+        model = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+        alone = replace(self, model=cast("nn.Module", model))
+        with evaluation_mode(model), torch.no_grad():
+            for batch in with_targets(islice(self.batches, 1)):
+                alone._look(alone.chip(0), batch)
 
     def _look(self, chip: Chip, batch: Batch) -> None:
         self.watch.look(batch, chip, self.time_s, self.select, self._run)

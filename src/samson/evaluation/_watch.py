@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from samson._batches import Batch
-from samson.evaluation._scoring import with_targets
+from samson.evaluation._scoring import device_of, with_targets
 from samson.noise import Chip, Gaussian, Select, deploy, on_chip
 
 COLUMNS = 64
@@ -57,7 +57,7 @@ class Watch:
         Raises:
             ValueError: If they are the same with errors as large as the weights, though the noise changes these.
         """
-        self.reached = self.reached or _reaches(batch, chip, time_s, select, run)
+        self.reached = _reaches(batch, chip, time_s, select, run)
         if not self.reached:
             raise ValueError(
                 "`model` must compute with the weights that lie on the chip, but its outputs are the same bit for bit "
@@ -77,15 +77,17 @@ def coverage(model: nn.Module, select: Select = None) -> float:
     on = sum(tensor.weight.numel() for tensor in on_chip(model, select))
     layers: list[Any] = [layer for layer in model.modules() if not isinstance(layer, nn.Embedding | nn.EmbeddingBag)]
     matrices = {p: p.numel() for layer in layers for p in layer.parameters(recurse=False) if p.ndim >= 2}
-    packed = sum(
-        int(layer.weight().numel()) for layer in layers if callable(getattr(layer, "weight", None))
-    )  # quantised
+    packed = sum(int(layer.weight().numel()) for layer in layers if _is_quantised(layer))  # quantised
     return float(min(1.0, on / max(1, sum(matrices.values()) + packed)))
+
+
+def _is_quantised(layer: nn.Module) -> bool:
+    return type(layer).__module__.startswith("torch.ao.nn.quantized") and callable(getattr(layer, "weight", None))
 
 
 def _reaches(batch: Batch, chip: Chip, time_s: float | None, select: Select, run: Callable[..., Any]) -> bool:
     def outputs() -> list[Any]:
-        copy = batch.to(batch_device)
+        copy = batch.to(device)
         with torch.random.fork_rng(devices=[]):
             return _tensors(run(*copy.inputs, **copy.keywords))
 
@@ -94,7 +96,7 @@ def _reaches(batch: Batch, chip: Chip, time_s: float | None, select: Select, run
             there = outputs()
         return len(there) != len(clean) or not all(map(torch.equal, there, clean))
 
-    batch_device = next(iter(chip.tensors)).weight.device
+    device = device_of(chip.model)
     clean = outputs()
     weights_alone = Chip(chip.model, chip.noise, chip.seed, chip.trial, chip.tensors, chip.states)
     if not clean or changed(weights_alone, time_s):

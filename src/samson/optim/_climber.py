@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -83,7 +84,7 @@ class Climber(OptimizerWrapper):
 
     def _read_groups(self) -> None:
         groups = self.base.param_groups
-        self._plans: dict[int, tuple[AscentRule, Plan]] = {}
+        self._plans: dict[int, tuple[AscentRule, list[Tensor], Plan]] = {}
         self._read_parameters()
         check_policy(self.rule, [self._settings(group) for group in groups], self._names)
         for group in groups:
@@ -136,12 +137,18 @@ class Climber(OptimizerWrapper):
         In an optimizer with names, those that the group lacks are taken from the model.
         """
         self.rule.within(self._settings(param_group))  # checked before the group is there
-        if "param_names" in self.base.param_groups[0] and "param_names" not in param_group and self.model is not None:
-            given = param_group["params"]
-            given = [given] if isinstance(given, Tensor) else list(given)
-            names = {p: name for name, p in self.model.named_parameters()}
-            if all(p in names for p in given):
-                param_group |= {"params": given, "param_names": [names[p] for p in given]}
+        given = param_group["params"]
+        given = [given] if isinstance(given, Tensor) else list(given)
+        if "param_names" in self.base.param_groups[0] and all(isinstance(p, Tensor) for p in given):
+            names = names_by_parameter([param_group | {"params": given}], self.model)
+            if not all(p in names for p in given):
+                raise ValueError(
+                    "`param_group` must have `param_names`, as the groups that are there, or parameters of the known "
+                    f"model, got {len(given)} of which some have no name. Pass `model=` to {type(self).__name__}, or "
+                    "add the groups that `samson.param_groups` gives."
+                )
+            param_group["param_names"] = [names[p] for p in given]
+        param_group["params"] = given
         super().add_param_group(param_group)
         self._read_groups()
 
@@ -189,6 +196,7 @@ class Climber(OptimizerWrapper):
                 of the loss as `backward` saw it.
         """
         parts: list[Part] = []
+        spaces: dict[tuple[Any, ...], Workspace] = {}
         for number, group in enumerate(self._perturbed_groups()):
             settings = self._settings(group)
             of_group, rho = rule.within(settings), rule.radius(settings)
@@ -207,10 +215,11 @@ class Climber(OptimizerWrapper):
                 space = self._workspaces.get((number, *kind))
                 if space is None or not space.fits(weights):
                     space = Workspace(weights, scaled=kind[0] and not self.compiled)
-                    self._workspaces[number, *kind] = space
+                spaces[number, *kind] = space
                 wide = torch.promote_types(kind[1], torch.float32)
                 steps = [along if along.dtype == wide else along.to(wide) for along in directions]
                 parts.append(Part(of_group, rho, kind[0], weights, steps, space, kind[3]))
+        self._workspaces = spaces  # without those of weights that are elsewhere now, or in another dtype
         alone = iter(exclusive([along for part in parts for along in part.directions]))
         for part in parts:
             part.directions = [next(alone) for _ in part.directions]
@@ -219,14 +228,13 @@ class Climber(OptimizerWrapper):
     def _plan(self, number: int, rule: AscentRule, parameters: list[Tensor]) -> Plan:
         """What is the same in every step, made anew where the rule's settings or the parameters changed."""
         known = self._plans.get(number)
-        same = known is not None and len(known[1]) == len(parameters)
-        if known is None or not same or any(p is not own[0] for p, own in zip(parameters, known[1], strict=True)):
+        if known is None or len(known[1]) != len(parameters) or not all(map(operator.is_, known[1], parameters)):
             self._read_parameters()  # Accelerate puts sharded parameters in the place of those the group was made with
             known = None
         if known is None or known[0] != rule:
             plan = [(p, rule.scales_tensor(self._names.get(p, ""), p), process_groups(p)) for p in parameters]
-            known = self._plans[number] = rule, plan
-        return known[1]
+            known = self._plans[number] = rule, list(parameters), plan
+        return known[2]
 
     def _held(self, model: nn.Module | None) -> AbstractContextManager[None]:
         """A block in which the buffers of this model and of the known one are held still."""

@@ -120,10 +120,12 @@ class Copies:
 
 def exclusive(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The tensors, or copies of those that share memory with one before or with themselves (expanded ones)."""
+    starts = [t.data_ptr() for t in tensors]
+    if len(set(starts)) == len(starts) and all(map(Tensor.is_contiguous, tensors)):
+        return list(tensors)
     found: list[Tensor] = []
     taken: set[int] = set()
-    for t in tensors:
-        start = t.data_ptr()  # 0 for all that are empty
+    for t, start in zip(tensors, starts, strict=True):  # starting at 0, where all lie that are empty
         alone = t.is_contiguous() or torch._debug_has_internal_overlap(t) == 0
         found.append(t if alone and (start == 0 or start not in taken) else t.clone())
         taken.add(start)

@@ -121,6 +121,7 @@ class SharpnessAware(Climber):
     def _start(self) -> None:
         self._inside = self._perturbed_since_step = self._awaits_step = False
         self._copies = Copies()
+        self._across: dict[Tensor, Tensor] = {}
         super()._start()
 
     def _read_groups(self) -> None:
@@ -184,6 +185,7 @@ class SharpnessAware(Climber):
             remember_gradients(self.base)
         if self.modes.reuse and self.climbs:
             reuse.remember(self.base, self._across if self._perturbed_since_step else reuse.none_yet(self.base))
+            self._across = {}
         for group in self.base.param_groups if self.modes.every > 1 and counts else ():
             group[STEPS] += 1
         if self._sharded and self.model is not None:  # also after a step that does not climb
