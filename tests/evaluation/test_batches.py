@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -140,7 +141,7 @@ def interrupted_at(number: int, model: nn.Module) -> bool:
     def trace(frame: Any, event: str, _: Any) -> Any:
         if frame.f_code.co_filename.endswith(("_batches.py", "contextlib.py", "grad_mode.py", "module.py")):
             if event == "line" and next(lines) == number:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
             return trace
         return None
 
