@@ -1,9 +1,6 @@
 """Every form of the data: the same batches, so the same evaluation."""
 
 import contextlib
-import itertools
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -132,40 +129,3 @@ def test_each_module_gets_its_own_mode_back() -> None:
         assert not any(module.training for module in model.modules())
         raise ZeroDivisionError
     assert [module.training for module in model.modules()] == before
-
-
-def interrupted_at(number: int, model: nn.Module) -> bool:
-    """Enter and leave evaluation mode with Ctrl-C at the line of a number; whether there was such a line."""
-    lines = itertools.count()
-
-    def trace(frame: Any, event: str, _: Any) -> Any:
-        if frame.f_code.co_filename.endswith(("_batches.py", "contextlib.py", "grad_mode.py", "module.py")):
-            if event == "line" and next(lines) == number:
-                signal.raise_signal(signal.SIGINT)
-            return trace
-        return None
-
-    before = sys.gettrace()
-    try:
-        sys.settrace(trace)
-        with evaluation_mode(model), torch.no_grad():
-            torch.rand(3)
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
-
-
-def test_modes_and_random_state_come_back_whenever_ctrl_c_comes() -> None:
-    model = nn.Sequential(nn.Dropout(), nn.Linear(2, 2))
-    model[1].eval()
-    state = torch.get_rng_state()
-    for number in itertools.count():
-        interrupted = interrupted_at(number, model)
-        assert [module.training for module in model.modules()] == [True, True, False], number
-        assert torch.equal(torch.get_rng_state(), state), number
-        assert torch.is_grad_enabled(), number
-        if not interrupted:
-            break
-    assert number > 30

@@ -90,6 +90,8 @@ def interrupted(
         with block:
             for layer in (model[0], *model[2:4], model[5]) if make is with_periphery else ():
                 layer(torch.ones(2, 3))
+            if make is evaluation_mode:
+                torch.rand(1)
         sys.settrace(None)
     except KeyboardInterrupt as error:
         return error, interruption.seen
@@ -103,7 +105,7 @@ def broken_by_interrupts(make: Callable[[nn.Module], AbstractContextManager[Any]
     model, bad = a_model(), 0
     before, modes = snapshot(model), [module.training for module in model.modules()]
     objects = [id(value) for value in model.state_dict(keep_vars=True).values()]
-    handler = signal.getsignal(signal.SIGINT)
+    handler, drawn = signal.getsignal(signal.SIGINT), torch.get_rng_state()
     interrupted(model, make, 0)  # imports what torch imports late
     _, events = interrupted(model, make, 0)
     for number in range(1, events + 1, 1 if OPCODES else max(1, events // 300)):
@@ -112,6 +114,7 @@ def broken_by_interrupts(make: Callable[[nn.Module], AbstractContextManager[Any]
         same = same and objects == [id(value) for value in model.state_dict(keep_vars=True).values()]
         same = same and not any(m._forward_hooks or m._forward_pre_hooks for m in model if m is not model[3])
         same = same and torch.is_grad_enabled() and error is not None and signal.getsignal(signal.SIGINT) is handler
+        same = same and (make is not evaluation_mode or torch.equal(torch.get_rng_state(), drawn))
         try:
             with at(model):
                 pass
