@@ -97,6 +97,12 @@ def test_weights_that_no_chip_holds_are_refused(name: str) -> None:
         deploy(make(), Gaussian(0.1))
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int8])
+def test_a_noise_refuses_numbers_that_it_would_halve_or_cut(dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match="`weight` must hold real floating-point numbers, got torch"):
+        Gaussian(0.1)(torch.ones(2, 3, dtype=dtype), torch.Generator())
+
+
 def test_an_offloaded_model_is_refused() -> None:
     accelerate = pytest.importorskip("accelerate")
     model = accelerate.cpu_offload(linear(), torch.device("cpu"))

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Generator, Tensor
 
+from samson._checks import require
 from samson.noise._random import exactly, working_dtype
 
 State = dict[str, Tensor]
@@ -101,7 +102,7 @@ class FixedNoise(WeightNoise):
 
 
 def program_weight(noise: WeightNoise, weight: Tensor, generator: Generator, shared: State | None = None) -> State:
-    """Program a weight of any real dtype, also one without elements, which stays as it is.
+    """Program a weight of any floating-point dtype, also one without elements, which stays as it is.
 
     The noise sees a copy in at least float32, outside of autocast. Where all readings are the same, they are computed
     here and the state is their weight alone, in its own dtype.
@@ -111,7 +112,11 @@ def program_weight(noise: WeightNoise, weight: Tensor, generator: Generator, sha
         weight: The weight, with its output channels along the first axis.
         generator: On the weight's device.
         shared: What `program_chip` of the noise returned.
+
+    Raises:
+        ValueError: If the weight holds complex or whole numbers.
     """
+    require(weight.is_floating_point(), "weight", "hold real floating-point numbers", weight.dtype)
     if not weight.numel():
         return {"weight": weight.detach().clone()}
     with exactly(weight.device):

@@ -74,7 +74,8 @@ class Chip:
         """Run the model as this chip reads at a time.
 
         Every block is a reading of its own: noise that changes from read to read is drawn anew, from the chip's
-        seed and the reading's number, so the second block of any chip of this seed and trial reads the same.
+        seed and the reading's number, so the second block of any chip of this seed and trial reads the same. Ctrl-C
+        while the block is entered or left waits until that is done.
 
         Args:
             time_s: Seconds since the reference read, ≥ 0; None is the noise's own time, or the programmed state.

@@ -116,11 +116,11 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
             places[memory] = _place(layer, module, matrix.attribute, owners, chosen)
             if known and not _named(select, name, layer, module) and not computes_with(module, matrix.attribute):
                 raise ValueError(
-                    f"`select` must leave out layers that change their weight before they compute, but `{layer}`, a "
-                    f"{type(module).__name__}, has a `forward` of its own that standardises, quantises or scales "
-                    f"`{matrix.attribute}`, or that one small input does not run. Give it the weight that the chip "
-                    "would hold (a plain layer, or torch.nn.utils.parametrize), leave it out, or name it or its very "
-                    "type in `select` for noise on the raw parameter."
+                    "`select` must leave out layers that change their weight before they compute, but "
+                    f"`{layer or name}`, a {type(module).__name__}, has a `forward` of its own that standardises, "
+                    f"quantises or scales `{matrix.attribute}`, or that one small input does not run. Give it the "
+                    "weight that the chip would hold (a plain layer, or torch.nn.utils.parametrize), leave it out, or "
+                    "name it or its very type in `select` for noise on the raw parameter."
                 )
         place = places[memory]
         found.setdefault((id(place), matrix.part), ChipTensor(name, module, place, matrix))
