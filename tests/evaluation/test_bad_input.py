@@ -171,6 +171,10 @@ OWN: list[tuple[Callable[[], object], str]] = [
     (lambda: compare({"a": [SAME, SAME], "b": Counting()}, DATA, NOISE), "`models` must be different networks"),
     (lambda: compare({"a": 3, "b": Counting()}, DATA, NOISE), "`model` must be a torch.nn.Module, got 3"),
     (lambda: compare({"a": Counting(), "b": Counting()}, DATA, NOISE, about="all"), "`about` must be one of.*'all'"),
+    (
+        lambda: ASK["compare"](metric="perplexity", about="population"),
+        "`about` must be 'test_set' for 'perplexity', which has no value for each example",
+    ),
     (lambda: budget(low=True), "`low` and `high` must be levels with 0 < low < high, got True and 0.2"),
     (lambda: budget(high=math.nan), "`low` and `high` must be levels.*got 0.1 and nan"),
     (lambda: budget(low="0.1"), "`low` and `high` must be levels.*got '0.1' and 0.2"),

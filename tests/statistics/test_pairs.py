@@ -269,6 +269,8 @@ def test_intervals_stay_within_what_the_metric_can_be() -> None:
     clear = {"a": [Trials([1.0, 0.97], 0.01, (0.0, 1.0))], "b": [Trials([0.0, 0.02], 0.01, (0.0, 1.0))]}
     sure = Paired(clear, {}).difference("a", "b", 0.9)
     assert (sure.high, sure.cut, sure.low > 0.5) == (1.0, True, True)
+    reverse = Paired(clear, {}).difference("b", "a", 0.9)
+    assert (reverse.low, reverse.cut) == (-1.0, True)
     assert "too few" not in str(sure)
 
 

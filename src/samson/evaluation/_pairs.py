@@ -9,10 +9,9 @@ from typing import Any, Unpack
 from torch import nn
 
 from samson._batches import Examples, repeatable
-from samson._checks import require_whole
 from samson.evaluation._result import Evaluation
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
-from samson.evaluation._trials import TRIALS, Progress, evaluate
+from samson.evaluation._trials import TRIALS, Progress, check_question, evaluate
 from samson.evaluation.executors import Serial
 from samson.noise import on_chip
 from samson.statistics import About, Paired
@@ -56,7 +55,7 @@ def compare(
         >>> paired.difference("a", "b").unit
         'these two networks'
     """
-    require_whole(2, trials=trials)
+    check_question(data, setting, trials, about=about)
     networks = _networks(models)
     shapes: dict[str, object] = {}
     prepared: list[Prepared] = []

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from samson._batches import Examples
 from samson._checks import is_number, require, require_between, require_whole
-from samson.evaluation._metrics import DataSetMetric, as_metric
+from samson.evaluation._metrics import DataSetMetric, Metric, as_metric
 from samson.evaluation._result import Evaluation, ScoreTable
 from samson.evaluation._scoring import Scores, value_of
 from samson.evaluation._setting import Noise, Setting, prepare, takes_setting
@@ -101,23 +101,7 @@ def evaluate(
         >>> len(result.trials)
         5
     """
-    _check(trials, precision, max_trials, stopping, about, confidence)
-    metric = as_metric(setting.get("metric", "accuracy"))
-    if about == "population" and isinstance(metric, DataSetMetric):
-        raise ValueError(
-            f"`about` must be 'test_set' for {metric.name!r}, which has no value for each example. "
-            "A population interval needs an ExampleMetric."
-        )
-    if stopping == "betting" and (metric.bounds is None or about == "population"):
-        raise ValueError(
-            "`stopping` must be 'looks' for a metric without bounds or a population: betting needs values between two "
-            f"known numbers, one a chip, got {metric.name!r} about the {about.replace('_', ' ')}."
-        )
-    if about == "population" and _own_order(data):
-        raise ValueError(
-            "`data` must come in the same order for every chip for a population, got a DataLoader that shuffles with a "
-            "generator of its own. Use shuffle=False."
-        )
+    metric = check_question(data, setting, trials, precision, max_trials, stopping, about, confidence)
     prepared = prepare(model, data, noise, **setting)
     task = prepared.task
     task.watch.ordered = about == "population"
@@ -202,6 +186,37 @@ def _check_examples(rows: Sequence[Scores], precision: float | None, confidence:
             f"is what these {examples} examples leave open whatever the number of chips. Use more examples, or "
             "about='test_set'."
         )
+
+
+def check_question(
+    data: Examples,
+    setting: Setting,
+    trials: int | None,
+    precision: float | None = None,
+    max_trials: int = MAX_TRIALS,
+    stopping: Stopping = "looks",
+    about: About = "test_set",
+    confidence: float = CONFIDENCE,
+) -> Metric:
+    """Check the arguments of `evaluate` before compute starts, and give the metric."""
+    _check(trials, precision, max_trials, stopping, about, confidence)
+    metric = as_metric(setting.get("metric", "accuracy"))
+    if about == "population" and isinstance(metric, DataSetMetric):
+        raise ValueError(
+            f"`about` must be 'test_set' for {metric.name!r}, which has no value for each example. "
+            "A population interval needs an ExampleMetric."
+        )
+    if stopping == "betting" and (metric.bounds is None or about == "population"):
+        raise ValueError(
+            "`stopping` must be 'looks' for a metric without bounds or a population: betting needs values between two "
+            f"known numbers, one a chip, got {metric.name!r} about the {about.replace('_', ' ')}."
+        )
+    if about == "population" and _own_order(data):
+        raise ValueError(
+            "`data` must come in the same order for every chip for a population, got a DataLoader that shuffles with a "
+            "generator of its own. Use shuffle=False."
+        )
+    return metric
 
 
 def _check(

@@ -80,8 +80,7 @@ def _reaches(batch: Batch, chip: Chip, time_s: float | None, select: Select, run
 
     device = device_of(chip.model)
     clean = outputs()
-    weights_alone = Chip(chip.model, chip.noise, chip.seed, chip.trial, chip.tensors, chip.states)
-    if not clean or changed(weights_alone, time_s):
+    if not clean or changed(chip, time_s):
         return True
     if any(changed(deploy(chip.model, Gaussian(1.0), trial=trial, select=select), None) for trial in range(PROBES)):
         return True
