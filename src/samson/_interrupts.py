@@ -39,15 +39,14 @@ def uninterrupted(function: Callable[P, Iterator[T]]) -> Callable[P, AbstractCon
 
 
 class _Handler:
-    """What happens at Ctrl-C: what happened before, but not inside an enter or exit."""
+    """What happens at Ctrl-C while blocks are entered, open or left: what happened before, but not within a change.
+
+    One for all blocks, which may end in any order.
+    """
 
     def __init__(self) -> None:
-        here = threading.current_thread() is threading.main_thread()
-        before = signal.getsignal(signal.SIGINT) if here else None
-        self.before = before if callable(before) else None
-        self.waiting = False
-        if self.before:
-            signal.signal(signal.SIGINT, self)
+        self.blocks, self.waiting = 0, False
+        self.before: Callable[[int, FrameType | None], Any] | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         at = frame
@@ -59,18 +58,38 @@ class _Handler:
         if self.before:
             self.before(number, frame)
 
+    def hold(self) -> None:
+        """A block begins; only the main thread counts, which alone has interrupts."""
+        if not _is_main_thread():
+            return
+        before = signal.getsignal(signal.SIGINT)
+        if not self.blocks and callable(before) and before is not self:
+            self.before = before
+            signal.signal(signal.SIGINT, self)
+        self.blocks += 1
+
+    def release(self) -> None:
+        """A block has ended."""
+        if not _is_main_thread():
+            return
+        self.blocks = max(0, self.blocks - 1)
+        before, now = self.before, signal.getsignal(signal.SIGINT)
+        if before and not self.blocks and now is self:
+            signal.signal(signal.SIGINT, before)
+        self.deliver()
+
     def deliver(self) -> None:
         """Let what was waiting happen."""
-        if self.waiting and self.before:
+        if self.waiting and self.before and _is_main_thread():
             self.waiting = False
             self.before(signal.SIGINT, None)
 
-    def release(self) -> None:
-        """Let the handler of before come back, and what was waiting happen."""
-        before = self.before
-        if before and signal.getsignal(signal.SIGINT) is self:
-            signal.signal(signal.SIGINT, before)
-        self.deliver()
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+_HANDLER = _Handler()
 
 
 class _Uninterrupted(AbstractContextManager[T], Generic[T]):
@@ -78,16 +97,16 @@ class _Uninterrupted(AbstractContextManager[T], Generic[T]):
         self._inner = inner
 
     def __enter__(self) -> T:
-        self._handler = _Handler()
+        _HANDLER.hold()
         try:
             entered = self._inner.__enter__()
             try:
-                self._handler.deliver()
+                _HANDLER.deliver()
             except BaseException as error:
                 self._inner.__exit__(type(error), error, error.__traceback__)
                 raise
         except BaseException:
-            self._handler.release()
+            _HANDLER.release()
             raise
         return entered
 
@@ -97,7 +116,7 @@ class _Uninterrupted(AbstractContextManager[T], Generic[T]):
         try:
             return self._inner.__exit__(kind, error, trace)
         finally:
-            self._handler.release()
+            _HANDLER.release()
 
 
 _PROTECTED = {_Uninterrupted.__enter__.__code__, _Uninterrupted.__exit__.__code__}

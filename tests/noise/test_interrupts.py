@@ -182,6 +182,19 @@ def test_an_interrupt_waits_for_the_end_of_an_enter_and_is_handled_once() -> Non
         signal.signal(signal.SIGINT, before)
 
 
+def test_blocks_may_end_in_any_order() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    one, two = nn.Linear(2, 2), nn.Linear(2, 2)
+    blocks = [at(one), evaluation_mode(two)]
+    for block in blocks:
+        block.__enter__()
+    for block in blocks:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        block.__exit__(None, None, None)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 class Slow(Gaussian):
     """Lets another thread run in the middle of a reading or of programming."""
 
