@@ -51,8 +51,8 @@ def test_every_picture_is_there_described_and_small() -> None:
         assert "<dc:date>" not in text
 
 
+@pytest.mark.needs("matplotlib")
 def test_a_picture_is_drawn_the_same_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
     from benchmarks import chips_page
     from benchmarks.chips import style
 
@@ -63,8 +63,8 @@ def test_a_picture_is_drawn_the_same_twice(monkeypatch: pytest.MonkeyPatch) -> N
     assert style.svg(picture) != style.svg(picture)
 
 
+@pytest.mark.needs("matplotlib")
 def test_the_page_is_its_template_with_figures_of_the_library() -> None:
-    pytest.importorskip("matplotlib")
     from benchmarks.chips.samples import error_size
 
     template = (ROOT / "benchmarks" / "chips" / "page.md").read_text(encoding="utf-8")

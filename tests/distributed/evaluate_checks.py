@@ -237,16 +237,20 @@ def ranks_that_evaluate_different_things_are_an_error(name: str) -> None:
 def sharded_models_are_refused() -> None:
     from torch.distributed.fsdp import fully_shard
 
-    everywhere_the_same(
-        lambda: evaluate(fully_shard(make()), DATA, NOISE, trials=4, executor=Torchrun()),
-        ValueError,
-        "must be whole in every process",
-    )
-    everywhere_the_same(
-        lambda: evaluate(fully_shard(make()), DATA, NOISE, executor=Kept(harness.folder / "sharded")),
-        ValueError,
-        "must be whole in every process",
-    )
+    def norm_sharded() -> nn.Module:
+        """What is on the chip is whole, and a layer beside it is sharded."""
+        model = make()
+        fully_shard(model[1])
+        return model
+
+    for executor in (Torchrun(), Kept(harness.folder / "sharded")):
+        for model, refusal in (
+            (fully_shard(make()), "no chip holds quantised, sharded or complex weights"),
+            (norm_sharded(), "must be whole in every process"),
+        ):
+            everywhere_the_same(
+                lambda m=model, e=executor: evaluate(m, DATA, NOISE, trials=4, executor=e), ValueError, refusal
+            )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -56,7 +55,7 @@ def test_trials_of_a_lost_rank_are_run_again(tmp_path: Path) -> None:
     assert "A rank was lost" in (tmp_path / "output.txt").read_text()
 
 
-@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'samson-torch[ray]'")
+@pytest.mark.needs("ray")
 def test_a_cluster_of_two_nodes(tmp_path: Path) -> None:
     """One test, since all of it runs on one cluster, which takes long to start."""
     launch("ray_program", tmp_path)

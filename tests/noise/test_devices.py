@@ -426,16 +426,16 @@ def test_cmo_before_one_second_is_read_noise_alone() -> None:
     assert 0 < (half - programmed).abs().max() < 0.02
 
 
+@pytest.mark.needs("aihwkit")
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # aihwkit's, under this torch
 @every_device
 def test_aihwkit_draws_from_the_same_distributions(noise: DeviceNoise) -> None:
-    """Where aihwkit is installed: each device through the conductance functions of its noise model."""
-    models = pytest.importorskip("aihwkit.inference.noise", reason="aihwkit is not installed")
+    """Each device through the conductance functions of its noise model."""
+    from aihwkit.inference.noise.hermes import HermesNoiseModel
+    from aihwkit.inference.noise.pcm import PCMLikeNoiseModel
+
     published = Published(noise)
-    if isinstance(noise, PCM):
-        theirs = models.pcm.PCMLikeNoiseModel(g_max=25.0)
-    else:
-        theirs = pytest.importorskip("aihwkit.inference.noise.hermes").HermesNoiseModel(num_devices=noise.devices)
+    theirs = PCMLikeNoiseModel(g_max=25.0) if isinstance(noise, PCM) else HermesNoiseModel(num_devices=noise.devices)
     t = targets(published.g_max)[0, 0]
     g = torch.tensor(t, dtype=torch.float32).unsqueeze(-1).repeat(1, COPIES)
     torch.manual_seed(0)

@@ -30,12 +30,8 @@ def whole_hessian(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return torch.func.hessian(loss)(flat)
 
 
-def need_curvlinops() -> None:
-    pytest.importorskip("curvlinops", reason="needs curvlinops: pip install 'samson-torch[curvature]'")
-
-
+@pytest.mark.needs("curvlinops")
 def test_the_top_eigenvalue_is_that_of_the_whole_hessian() -> None:
-    need_curvlinops()
     x, y = make_batch()
     values = torch.linalg.eigvalsh(whole_hessian(make_model(), x, y))
     batches = [(x[:5], y[:5]), (x[5:], y[5:])]  # unequal
@@ -43,8 +39,8 @@ def test_the_top_eigenvalue_is_that_of_the_whole_hessian() -> None:
     assert values[-2].item() < 0.99 * values[-1].item()  # another eigenvalue would not do
 
 
+@pytest.mark.needs("curvlinops")
 def test_the_trace_is_the_truth_within_its_own_error() -> None:
-    need_curvlinops()
     x, y = make_batch()
     hessian = whole_hessian(make_model(), x, y)
     found = hessian_trace(make_model(), (x, y), probes=60)
@@ -61,8 +57,8 @@ def test_the_trace_is_the_truth_within_its_own_error() -> None:
     assert other.probes == pytest.approx([16 * value for value in found.probes[:2]], rel=1e-10)
 
 
+@pytest.mark.needs("curvlinops")
 def test_the_model_is_left_as_it_was() -> None:
-    need_curvlinops()
     model = make_model().train()
     before, state = snapshot(model), torch.get_rng_state()
     hessian_top(model, make_batch())

@@ -10,7 +10,7 @@ from samson.records import BudgetRecord
 from samson.report._figures import BASELINE_COLOUR, LAYOUT, PALETTE
 from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._levels import chips_and_means
-from samson.report._subject import subject_table, versions_table
+from samson.report._subject import subject_table
 from samson.report._values import interval_text, value_text
 
 LIMIT_COLOUR = PALETTE[4]
@@ -21,12 +21,12 @@ def budget_page(record: BudgetRecord) -> str:
     subject = record.subject
     return page(
         "budget.html",
+        kind="noise budget",
         title=escape(f"{subject.model}: how much {record.family} noise it stands"),
         headline=headline(record),
         figure=figure_div(budget_figure(record), "budget"),
         table=_table(record),
         what=_what(record),
-        versions=versions_table(subject),
         chips=len(record.measured[0].trials),
         confidence=f"{100 * subject.confidence:g} %",
         examples="the" if subject.examples is None else f"these {subject.examples}",

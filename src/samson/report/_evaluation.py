@@ -11,7 +11,7 @@ from samson.records import ChipKind, EvaluationRecord, Measured
 from samson.report._figures import BASELINE_COLOUR, LAYOUT
 from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._levels import chips_and_means
-from samson.report._subject import subject_table, versions_table
+from samson.report._subject import subject_table
 from samson.report._values import interval_text, value_text
 from samson.report._yields import yield_figure
 
@@ -22,13 +22,13 @@ def evaluation_page(record: EvaluationRecord) -> str:
     examples = "the" if subject.examples is None else f"these {subject.examples}"
     return page(
         "evaluation.html",
+        kind="accuracy on noisy chips",
         title=escape(f"{subject.model} on noisy chips"),
         headline=headline(record),
         figure=figure_div(level_figure(record), "levels"),
         table=_table(record),
         yields=figure_div(yield_figure(record), "yields"),
         what=subject_table(subject, [row.kind for row in record.measured], "every line has the same, or their first"),
-        versions=versions_table(subject),
         metric=escape(subject.metric),
         better="at least" if subject.higher_is_better else "at most",
         confidence=f"{100 * subject.confidence:g} %",

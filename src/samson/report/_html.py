@@ -12,13 +12,16 @@ import plotly.io
 from plotly.offline import get_plotlyjs
 
 
-def page(template: str, **parts: object) -> str:
-    """A page with a body from a template of this package, with style and plotly inside; it opens offline."""
+def page(sections: str, kind: str, title: str, headline: str, **parts: object) -> str:
+    """A page with sections from a template of this package, with style and plotly inside; it opens offline."""
     folder = files("samson.report")
-    head, body, style = (
-        folder.joinpath(name).read_text(encoding="utf-8") for name in ("head.html", template, "style.css")
+    frame, body, style = (
+        folder.joinpath(name).read_text(encoding="utf-8") for name in ("frame.html", sections, "style.css")
     )
-    return Template(head + body).substitute(style=style, plotly=get_plotlyjs(), **parts)
+    body = Template(body).substitute(parts)
+    return Template(frame).substitute(
+        style=style, plotly=get_plotlyjs(), kind=kind, title=title, headline=headline, body=body
+    )
 
 
 def html_row(cells: Iterable[str]) -> str:

@@ -35,7 +35,8 @@ def render(records: Sequence[RunRecord], rows: Sequence[SummaryRow], baseline: s
     if not rows:
         raise ValueError("`records` must hold a run that did not diverge. Take a smaller learning rate.")
     return page(
-        "template.html",
+        "comparison.html",
+        kind="accuracy on noisy chips",
         title=escape(f"{plan.data} under {plan.noise} noise"),
         headline=headline(rows, baseline),
         unfinished=_notes(records, planned),

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from samson.records import Interval, SensitivityRecord
 from samson.report._figures import BASELINE_COLOUR, LAYOUT, PALETTE
 from samson.report._html import figure_div, html_table, page
-from samson.report._subject import subject_table, versions_table
+from samson.report._subject import subject_table
 from samson.report._values import interval_text, value_text
 
 ALONE_COLOUR, GAIN_COLOUR = PALETTE[4], PALETTE[1]
@@ -20,13 +20,13 @@ def sensitivity_page(record: SensitivityRecord) -> str:
     """Make the page's HTML; it opens offline."""
     return page(
         "sensitivity.html",
+        kind="sensitivity of layers",
         title=escape(f"{record.subject.model}: which layers lose the {record.subject.metric}"),
         headline=headline(record),
         figure=figure_div(sensitivity_figure(record), "sensitivity"),
         table=sensitivity_table(record),
         suggestion=_suggestion(record),
         what=subject_table(record.subject, [record.kind], f"{len(record.noisy)}, the same for every line"),
-        versions=versions_table(record.subject),
         unit=_unit(record),
         better="higher" if record.subject.higher_is_better else "lower",
         chips=len(record.noisy),

@@ -117,6 +117,7 @@ def render_sharpness(record: SharpnessRecord, baseline: str = "sgd") -> str:
     plan, settings = record.configuration, record.settings
     return page(
         "sharpness.html",
+        kind="sharpness and robustness",
         title=escape(f"Sharpness on {plan.data}, {plan.noise} noise"),
         headline=_headline(record),
         sharp_split=escape(settings.split),

@@ -11,7 +11,7 @@ from samson.report._html import html_row, html_table
 def subject_table(
     subject: Subject, kinds: Sequence[ChipKind], chips: str, more: Mapping[str, str] | None = None
 ) -> str:
-    """All settings of a measurement.
+    """All settings of a measurement and, folded up, the versions that it ran on.
 
     Args:
         subject: What was measured.
@@ -41,9 +41,8 @@ def subject_table(
             labels = [label for label, other in values.items() if other == value]
             where = "" if len(labels) == len(values) else f": {', '.join(labels)}"
             facts[f"{name}{where}"] = f"{value:g} s" if of == "time_s" else value
-    return html_table([], (html_row(item) for item in facts.items()), "facts")
-
-
-def versions_table(subject: Subject) -> str:
-    """What it ran on."""
-    return html_table([], (html_row([k, str(v)]) for k, v in vars(subject.environment).items()), "facts")
+    settings, versions = (
+        html_table([], (html_row([name, str(value)]) for name, value in of.items()), "facts")
+        for of in (facts, vars(subject.environment))
+    )
+    return f"{settings}<details><summary>Versions</summary>{versions}</details>"
