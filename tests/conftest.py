@@ -1,6 +1,8 @@
 """One thread for every test, and a small model whose parameters are of every kind that a rule tells apart."""
 
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 
 import pytest
@@ -10,6 +12,30 @@ from torch import Tensor, nn
 torch.set_num_threads(1)
 
 Batch = tuple[Tensor, Tensor]
+
+
+def _import_torchvision() -> torch.library.Library | None:
+    """Import torchvision, which Transformers, Lightning and timm do where it is installed.
+
+    A regular build of it beside a CPU build of torch misses two operators that no network needs. They are declared
+    here, for as long as the library that is returned lives.
+    """
+    try:
+        import_module("torchvision")
+    except RuntimeError as error:
+        if "operator torchvision::nms does not exist" not in str(error):
+            raise
+        for module in [module for module in sys.modules if module.partition(".")[0] == "torchvision"]:
+            del sys.modules[module]
+        library = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import_module("torchvision")
+        return library
+    return None
+
+
+_OPERATORS = _import_torchvision() if find_spec("torchvision") else None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

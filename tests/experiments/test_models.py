@@ -11,7 +11,6 @@ from torch import nn
 
 from samson.experiments import Checkpoint, SetupError, build_network, load_model, save_checkpoint
 from tests.conftest import equal, snapshot
-from tests.experiments.vision import require_vision
 
 CODE = """
 from torch import nn
@@ -195,7 +194,6 @@ def test_a_torchvision_of_another_torch_is_named(folder: Path, monkeypatch: pyte
 @pytest.mark.needs("timm")
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
 def test_models_of_a_library(folder: Path, library: str) -> None:
-    require_vision(library)
     state = torch.get_rng_state()
     model = load_model(f"{library}/resnet18")
     assert torch.equal(torch.get_rng_state(), state)
@@ -216,7 +214,8 @@ def test_models_of_a_library(folder: Path, library: str) -> None:
 
 @pytest.mark.needs("torchvision")
 def test_pretrained_weights_are_fetched_without_unpickling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    models = require_vision("torchvision.models")
+    from torchvision import models
+
     monkeypatch.setenv("TORCH_HOME", str(folder))
     cache = folder / "hub" / "checkpoints"
     cache.mkdir(parents=True)
