@@ -15,7 +15,7 @@ test: $(VENV)/.dev
 
 # What needs packages that are large, or hard to install beside others, in an environment of its own.
 test-extras: $(EXTRAS)/.extras
-	$(EXTRAS)/bin/python -m pytest -n 2 -m needs --no-skips
+	$(EXTRAS)/bin/python -m pytest -n 2 -m needs --no-skips tests
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -37,7 +37,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 # aihwkit alone: what it asks for would replace the torch that is tested.
 $(EXTRAS)/.extras: pyproject.toml constraints.txt
 	$(MAKE) VENV=$(EXTRAS) $(EXTRAS)/bin/python
-	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[dev,docs,ray,curvature,vision]"
+	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[cli,docs,ray,curvature,vision]" pytest pytest-timeout pytest-xdist
 	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-deps aihwkit
 	@touch $@
 
