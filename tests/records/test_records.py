@@ -68,6 +68,11 @@ def test_a_record_of_one_model_comes_back_and_a_file_may_lack_what_has_a_default
             read_json(tmp_path / "bad.json", EvaluationRecord)
 
 
+def test_the_checksum_of_files_that_are_there_stays_what_it_is() -> None:
+    """The first 16 digits of `sha256sum` of the JSON text with sorted keys."""
+    assert checksum({"b": "x", "a": [2, 0.5]}) == "e74f851be779dc23"
+
+
 def text(data: dict) -> str:
     """The file of these data."""
     return json.dumps(data | {"checksum": checksum(data)})

@@ -66,7 +66,10 @@ def read_json(path: Path, kind: type[T]) -> T:
     except (TableError, RecursionError) as error:
         raise RecordError(f"`{path}` is not a valid record: {error}") from None
     if found != checksum(data):
-        raise RecordError(f"`{path}` was changed after it was written: its checksum is another one.")
+        raise RecordError(
+            f"`{path}` was changed after it was written, or is older than checksums: its own is {found}, that of its "
+            f"content {checksum(data)}. Write it again with the command that made it."
+        )
     return record
 
 
