@@ -45,6 +45,7 @@ def test_drops_are_the_known_truth() -> None:
     """With noise on a layer of scale a the mean squared error is (a·σ·ξ)²·mean(x²): lower is better."""
     found = ranked()
     assert found.clean == 0
+    assert found.examples == 3
     assert [row.name for row in found.rows] == ["large", "middle", "small", "nothing"]
     for row in found.rows:
         expected = SCALES.get(row.name, 0) ** 2 * 0.09 * 2

@@ -63,6 +63,8 @@ def test_every_kth_step(case: Case, explicit: bool) -> None:
     found, optimizer = run(case.rule, every=3, explicit=explicit)
     assert agrees(found, loop.w, *others(case.rule))
     assert [group["sharpness_steps"] for group in optimizer.param_groups] == [8]
+    _, optimizer = run(case.rule, every=1, explicit=explicit)
+    assert not any("sharpness_steps" in group for group in optimizer.param_groups)
 
 
 @every_rule
