@@ -61,23 +61,24 @@ def small() -> Shapes:
     return [(f"{i}.weight", (64,)) for i in range(600)]
 
 
+def add_convolution(shapes: Shapes, inputs: int, outputs: int, size: int) -> None:
+    """Add the parameters of a convolution and of the norm layer behind it."""
+    name = f"{len(shapes)}"
+    shapes.append((f"{name}.conv.weight", (outputs, inputs, size, size)))
+    shapes.extend((f"{name}.norm.{kind}", (outputs,)) for kind in ("weight", "bias"))
+
+
 def resnet18() -> Shapes:
     """The 62 parameters of ResNet-18 for 1,000 classes, 11.7 million elements (He et al. 2016, arXiv 1512.03385)."""
     shapes: Shapes = []
-
-    def convolution(inputs: int, outputs: int, size: int) -> None:
-        name = f"{len(shapes)}"
-        shapes.append((f"{name}.conv.weight", (outputs, inputs, size, size)))
-        shapes.extend((f"{name}.norm.{kind}", (outputs,)) for kind in ("weight", "bias"))
-
-    convolution(3, 64, 7)
+    add_convolution(shapes, 3, 64, 7)
     inputs = 64
     for outputs in (64, 128, 256, 512):
         for block in range(2):
-            convolution(inputs, outputs, 3)
-            convolution(outputs, outputs, 3)
+            add_convolution(shapes, inputs, outputs, 3)
+            add_convolution(shapes, outputs, outputs, 3)
             if block == 0 and inputs != outputs:
-                convolution(inputs, outputs, 1)
+                add_convolution(shapes, inputs, outputs, 1)
             inputs = outputs
     return [*shapes, ("head.weight", (1000, 512)), ("head.bias", (1000,))]
 

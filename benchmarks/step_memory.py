@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.step_cost import RULES, Bare, Ours, Peer, Shapes, Step
+from benchmarks.step_cost import RULES, Bare, Ours, Peer, Shapes, Step, add_convolution
 from samson.experiments import environment
 
 RECORD = Path(__file__).parent / "records" / "step-memory.json"
@@ -31,21 +31,15 @@ AIMS = {"sam": 3.1, "asam": 4.1, "samson": 4.1}
 def resnet50() -> Shapes:
     """The 161 parameters of ResNet-50 for 1,000 classes, 25.6 million elements (He et al. 2016, arXiv 1512.03385)."""
     shapes: Shapes = []
-
-    def convolution(inputs: int, outputs: int, size: int) -> None:
-        name = f"{len(shapes)}"
-        shapes.append((f"{name}.conv.weight", (outputs, inputs, size, size)))
-        shapes.extend((f"{name}.norm.{kind}", (outputs,)) for kind in ("weight", "bias"))
-
-    convolution(3, 64, 7)
+    add_convolution(shapes, 3, 64, 7)
     inputs = 64
     for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
         for block in range(blocks):
-            convolution(inputs, width, 1)
-            convolution(width, width, 3)
-            convolution(width, 4 * width, 1)
+            add_convolution(shapes, inputs, width, 1)
+            add_convolution(shapes, width, width, 3)
+            add_convolution(shapes, width, 4 * width, 1)
             if block == 0:
-                convolution(inputs, 4 * width, 1)
+                add_convolution(shapes, inputs, 4 * width, 1)
             inputs = 4 * width
     return [*shapes, ("head.weight", (1000, inputs)), ("head.bias", (1000,))]
 

@@ -1,29 +1,18 @@
 """Bad input: at most four lines that name parameter, value, rule and mend, status 2, and no training."""
 
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from samson.cli import main
 
 COMPARE = ["compare", "--methods", "sgd", "--seeds", "1", "--epochs", "1", "--trials", "2", "--jobs", "1"]
 
 
 @pytest.fixture
-def samson(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
+def samson(samson: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str]]:
     """Run the command line; gives its status and what it wrote to standard error."""
-
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["samson", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as error:
-            return int(error.code or 0), capfd.readouterr().err
-        return 0, capfd.readouterr().err
-
-    return call
+    return lambda *arguments: samson(*arguments)[::2]
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
 
-from samson.cli import main
 from samson.cli._kinds import parse_times
 from samson.evaluation import evaluate, noise_budget, sensitivity
 from samson.experiments import SetupError
@@ -40,24 +40,13 @@ def number():
 
 
 @pytest.fixture
-def samson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
+def samson(samson: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Run the command line in a folder with a network of one's own; gives its status and what it wrote."""
     (tmp_path / "mine.py").write_text(NETWORK)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delitem(sys.modules, "mine", raising=False)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["samson", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = int(error.code or 0)
-        written = capfd.readouterr()
-        return status, written.out, written.err
-
-    return call
+    return samson
 
 
 def by_hand(noise: object, **setting: object) -> object:

@@ -11,28 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from samson.cli import main
 from samson.experiments import Checkpoint, build_network, load_records, run_all, save_checkpoint
 from samson.records import checksum
 from tests.cli.test_compare import start
 
 SMALL = ["--seeds", "1", "--epochs", "1", "--trials", "2", "--levels", ".1", "--quiet"]
-
-
-@pytest.fixture
-def samson(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
-    """Run the command line; gives its status and what it wrote to both streams."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["samson", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = int(error.code or 0)
-        return status, *capfd.readouterr()
-
-    return call
 
 
 def saved(folder: Path, data: str = "digits") -> Path:

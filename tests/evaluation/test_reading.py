@@ -1,33 +1,21 @@
 """Readings within an evaluation: one for each block of examples, whatever the batches; and selections."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import nn
 
 from samson.evaluation import evaluate
-from samson.noise import PCM, ChipModel, Gaussian, Periphery, State, WeightNoise, deploy, reestimated_norms
+from samson.noise import PCM, ChipModel, Gaussian, Periphery, deploy, reestimated_norms
 from tests.conftest import equal, make_batch, make_model, snapshot
+from tests.noise.test_chip import Reading
 
 EXAMPLES, BLOCK = 53, 10
 
 
 DATA = make_batch(size=EXAMPLES)
 NOISY = Periphery(output_noise=5.0)
-
-
-@dataclass(frozen=True)
-class Reading(WeightNoise):
-    """Programming and each reading leave their own mark, and drift by half an hour."""
-
-    def program(self, weight: torch.Tensor, generator: torch.Generator) -> State:
-        return {"w": weight + torch.randn(weight.shape, generator=generator, dtype=weight.dtype)}
-
-    def read(self, state: State, time_s: float | None, generator: torch.Generator) -> torch.Tensor:
-        noise = torch.randn(state["w"].shape, generator=generator, dtype=state["w"].dtype)
-        return state["w"] * 0.5 ** ((time_s or 0.0) / 1800) + noise
 
 
 def by_hand(model: nn.Module, trial: int, block: int) -> float:

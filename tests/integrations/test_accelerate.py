@@ -18,6 +18,7 @@ from samson import SAM, SharpnessAware
 from samson.integrations.accelerate import perturbed, sharpness_aware, step
 from tests.conftest import Batch, closure_for, equal, make_batch, make_model, snapshot
 from tests.integrations.plain import MODES, plain_loop, sgd, sharp
+from tests.optim.test_settings import Modal
 
 BATCHES = [make_batch(torch.float32, seed) for seed in range(7)]
 
@@ -200,15 +201,6 @@ def test_another_optimizer_is_refused() -> None:
 
 
 def test_a_schedule_free_base_is_put_in_its_modes() -> None:
-    class Modal(torch.optim.SGD):
-        mode = ""
-
-        def train(self) -> None:
-            self.mode = "train"
-
-        def eval(self) -> None:
-            self.mode = "eval"
-
     base = Modal(make_model(torch.float32).parameters(), lr=0.1)
     optimizer = Accelerator(cpu=True).prepare(SharpnessAware(base, SAM()))
     optimizer.eval()
