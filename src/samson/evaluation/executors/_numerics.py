@@ -93,8 +93,8 @@ class Numerics:
             torch.use_deterministic_algorithms(self.deterministic)
         for name, value in self.switches:
             if value not in (None, _switch(name)):
-                room, _, attribute = f"backends.{name}".rpartition(".")
-                setattr(attrgetter(room)(torch), attribute, value)
+                owner, _, attribute = f"backends.{name}".rpartition(".")
+                setattr(attrgetter(owner)(torch), attribute, value)
         for way in _ATTENTION:
             getattr(torch.backends.cuda, f"enable_{way}_sdp")(way in self.attention)
         torch.backends.mha.set_fastpath_enabled(self.fast_path)
