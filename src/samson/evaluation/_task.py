@@ -87,9 +87,8 @@ class Task:
 
     def look(self) -> None:
         """Look whether noise reaches the outputs, before any trial (see `Watch.look`)."""
-        model = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
-        alone = replace(self, model=cast("nn.Module", model))
-        with evaluation_mode(model), torch.no_grad():
+        alone = replace(self, model=unwrapped(self.model))
+        with evaluation_mode(alone.model), torch.no_grad():
             for batch in with_targets(islice(self.batches, 1)):
                 alone._look(alone.chip(0), batch)
 
@@ -124,6 +123,11 @@ class Task:
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(device_of(self.model).type, dtype=getattr(torch, self.autocast))
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside DistributedDataParallel, if that is outermost."""
+    return cast("nn.Module", model.module) if isinstance(model, DistributedDataParallel) else model
 
 
 def _raised(leaf: Any) -> Any:

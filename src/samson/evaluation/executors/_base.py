@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self, TypeVar, cast
+from typing import Self, TypeVar
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from samson.evaluation._scoring import Scores
-from samson.evaluation._task import Task
+from samson.evaluation._task import Task, unwrapped
 from samson.optim import is_sharded
 
 T = TypeVar("T")
@@ -79,8 +79,7 @@ def alone(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: If the model is sharded over processes, so that no process can run it by itself.
     """
-    if isinstance(model, DistributedDataParallel):
-        model = cast("nn.Module", model.module)
+    model = unwrapped(model)
     if any(isinstance(module, DistributedDataParallel) for module in model.modules()):
         raise ValueError(
             "`model` must be wrapped in DistributedDataParallel outermost or not at all, to spread trials over "
