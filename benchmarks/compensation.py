@@ -28,9 +28,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.compensation_page import write_page
-from benchmarks.search_digits import BATCH_SIZE, EPOCHS, NETWORK
+from benchmarks.search_digits import EPOCHS, NETWORK
 from samson.evaluation import accuracy
-from samson.experiments import DATA, Plan, Splits, build_network, environment, one_thread, parse_methods, train
+from samson.experiments import (
+    RECIPES,
+    Classification,
+    Run,
+    Splits,
+    build_network,
+    environment,
+    load_data_set,
+    one_thread,
+    parse_methods,
+    train,
+)
 from samson.noise import PCM, STANDARD_HWA, Moments, Periphery, calibrate, deploy, moments, reestimated_norms
 from samson.statistics import mean_interval
 
@@ -81,9 +92,11 @@ class Clock:
 def trained(seed: int, data: Splits) -> nn.Module:
     """A network of the comparison's `sgd`."""
     [method] = parse_methods(["sgd"])
-    model = build_network(NETWORK, data.classes, seed)
-    train(model, method.build(model, seed), data.train, Plan(EPOCHS, BATCH_SIZE, seed), lambda *_: None)
-    return model
+
+    def network() -> nn.Module:
+        return build_network(NETWORK, data.shape, data.outputs, seed)
+
+    return train(Run(data, Classification(), network, method, RECIPES["digits"], seed))
 
 
 def drifted(model: nn.Module, data: Splits, clock: Clock) -> NDArray[np.float64]:
@@ -195,7 +208,7 @@ def summary(names: Sequence[str], tables: NDArray[np.float64]) -> dict[str, Any]
 
 def measure() -> dict[str, Any]:
     """Train and measure; the record without its surroundings."""
-    data, clock = DATA["digits"](), Clock()
+    data, clock = load_data_set("digits", Path()), Clock()
     drift, ranges, clean = [], [], []
     sizes: dict[str, Any] = {}
     for seed in SEEDS:
@@ -227,7 +240,7 @@ def main() -> None:
     """Measure, write the record and the page."""
     with one_thread():
         found = measure()
-        data = DATA["digits"]()
+        data = load_data_set("digits", Path())
         record = {
             "data": "digits",
             "split": "test",

@@ -1,6 +1,7 @@
 """What an evaluation costs beside plain forward passes, and beside aihwkit.
 
     python -m benchmarks.evaluation_cost      # about an hour on one core
+    python -m benchmarks.evaluation_cost --device cuda
 
 The reference is a plain forward pass of PyTorch over 1,000 images of 32 x 32, as fast as it can be: inference mode,
 model and images laid out channels-last beforehand, the batch size that is the fastest for 500 of the images in the same
@@ -24,7 +25,7 @@ also in inference mode with its own best batch size. Its images are tried in bot
 examples, once channels-last. The ratio is that of its chips, programmed, drifted for an hour and run, to those of
 `evaluate` with PCM at one hour in the same round, in float32 and in bfloat16.
 
-Writes `benchmarks/records/evaluation-cost.json` and prints it as a table.
+Writes `benchmarks/records/evaluation-cost.json`, or `evaluation-cost-cuda.json`, and prints it as a table.
 """
 
 from __future__ import annotations
@@ -83,9 +84,9 @@ def timed(run: Callable[[], Any]) -> Times:
 
 
 @torch.inference_mode()
-def matmul_rate() -> float:
+def matmul_rate(device: str) -> float:
     """Floating-point operations of a product of two large matrices, in 1e9 a second."""
-    a, b = torch.randn(2, 1024, 1024)
+    a, b = torch.randn(2, 1024, 1024, device=device)
     return 2 * 1024**3 / min(float(timed(lambda: a @ b)[0]) for _ in range(10)) / 1e9
 
 
@@ -123,11 +124,13 @@ def prepared(layout: Layout, data: Data) -> list[tuple[Tensor, ...]]:
     return list(zip(images.split(layout.batch_size), data[1].split(layout.batch_size), strict=True))
 
 
-def measure(make: Callable[[], nn.Module], *, chips: int, rounds: int, passes: int, beside: bool) -> dict[str, Any]:
+def measure(
+    make: Callable[[], nn.Module], *, n: int, chips: int, rounds: int, passes: int, beside: bool, device: str
+) -> dict[str, Any]:
     """Times of one network."""
-    model = make().to(memory_format=torch.contiguous_format)
+    model = make().to(device, memory_format=torch.contiguous_format)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(IMAGES, 3, 32, 32, generator=generator)
+    images = torch.randn(n, 3, 32, 32, generator=generator).to(device)
     *_, last = (module for module in model.modules() if isinstance(module, nn.Linear))
     with torch.no_grad():  # as random weights come, one class would have all answers
         last.bias.sub_(torch.cat([model(part) for part in images.split(100)]).mean(0))
@@ -196,7 +199,7 @@ def measure(make: Callable[[], nn.Module], *, chips: int, rounds: int, passes: i
         "reference_layout": vars(best),
         "reference_milliseconds": quartiles(1e3 * np.array(reference)[:, 0], 1),
         "reference_gflops": round(operations(clean, data) / per_pass[0] / 1e9, 1),
-        "matmul_gflops": round(matmul_rate(), 1),
+        "matmul_gflops": round(matmul_rate(device), 1),
         "milliseconds_of_500_images_by_batch_size": milliseconds,
         "layout": vars(Layout.of(model, data)),
         "noises": {
@@ -256,18 +259,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rounds-large", type=int, default=3)
     parser.add_argument("--only", choices=("CNN", "ResNet-18"), help="Measure one network and keep the other's record.")
-    parser.add_argument("--out", type=Path, default=RECORD)
+    parser.add_argument("--images", type=int, default=IMAGES)
+    parser.add_argument("--chips", type=int, default=20)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    images, chips, device = arguments.images, arguments.chips, arguments.device
+    cpu = device == "cpu"
+    out = arguments.out or (RECORD if cpu else RECORD.with_stem("evaluation-cost-cuda"))
     torch.set_num_threads(1)
     measurements = {
-        "CNN": lambda: measure(network, chips=20, rounds=arguments.rounds, passes=7, beside=True),
-        "ResNet-18": lambda: measure(resnet18, chips=20, rounds=arguments.rounds_large, passes=2, beside=False),
+        "CNN": lambda: measure(
+            network, n=images, chips=chips, rounds=arguments.rounds, passes=7, beside=cpu, device=device
+        ),
+        "ResNet-18": lambda: measure(
+            resnet18, n=images, chips=chips, rounds=arguments.rounds_large, passes=2, beside=False, device=device
+        ),
     }
     record: dict[str, Any] = {
-        "device": "cpu, one thread",
-        "images": IMAGES,
+        "device": "cpu, one thread" if cpu else torch.cuda.get_device_name(device),
+        "images": images,
         "seeds": {"networks": 0, "images": 0, "chips": 0},
-        "networks": {} if arguments.only is None else json.loads(arguments.out.read_text())["networks"],
+        "networks": json.loads(out.read_text())["networks"] if arguments.only and out.exists() else {},
     }
     for name, measured in measurements.items():
         if arguments.only in (None, name):
@@ -278,8 +291,8 @@ def main() -> None:
                 "load_before_and_after": [load, [round(part, 1) for part in os.getloadavg()]],
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             }
-    arguments.out.parent.mkdir(exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(record, indent=1) + "\n")
     print(table(record))
 
 

@@ -52,7 +52,7 @@ from samson import (
     norm_layers,
     param_groups,
 )
-from samson.experiments import BASE, DATA, build_network, environment, one_thread
+from samson.experiments import BASES, build_network, environment, load_data_set, one_thread
 from samson.noise import Gaussian
 
 RECORD = Path(__file__).parent / "records" / "modes-digits.json"
@@ -80,7 +80,7 @@ class Mode:
 
 def base(model: nn.Module, **groups: Any) -> SGD:
     """The base optimizer of the comparison."""
-    return SGD(param_groups(model, **groups), nesterov=True, **BASE)  # type: ignore[arg-type]
+    return SGD(param_groups(model, **groups), nesterov=True, **BASES["SGD"])  # type: ignore[arg-type]
 
 
 def ramp_up(optimizer: Optimizer, shape: str, steps: int) -> None:
@@ -168,7 +168,7 @@ def score(job: Job) -> float:
     """Train one candidate with one seed; its mean validation accuracy over the levels."""
     name, value, seed = job
     mode = MODES[name]
-    return float(np.mean(validated(name, {mode.searched: value}, lambda model, n: mode.make(model, value, n), seed)))
+    return float(np.mean(validated(lambda model, steps: mode.make(model, value, steps), seed)))
 
 
 def choose(name: str, pool: multiprocessing.pool.Pool) -> dict[str, Any]:
@@ -181,12 +181,12 @@ def choose(name: str, pool: multiprocessing.pool.Pool) -> dict[str, Any]:
 def costs(rounds: int = 10) -> dict[str, list[float]]:
     """Quartiles of each mode's step time as a ratio to SGD's in the same round; a round covers a whole cycle."""
     with one_thread():
-        data = DATA["digits"]()
+        data = load_data_set("digits", Path())
         x, y = data.train[0][:BATCH_SIZE], data.train[1][:BATCH_SIZE]
         cycle = 10  # steps: each `every` divides it
         runs: dict[str, Callable[[], float]] = {}
         for name, mode in MODES.items():
-            model = build_network(NETWORK, data.classes, 0)
+            model = build_network(NETWORK, data.shape, data.outputs, 0)
             optimizer = mode.make(model, mode.grid[0] if mode.grid[0] else 0.1, 10_000)
 
             def run(model: nn.Module = model, optimizer: Optimizer = optimizer) -> float:
@@ -243,7 +243,7 @@ def main() -> None:
         "levels": LEVELS,
         "epochs": EPOCHS,
         "batch_size": BATCH_SIZE,
-        "base": BASE,
+        "base": BASES["SGD"],
         "seeds": SEEDS,
         "chip_seed": CHIP_SEED,
         "chips": CHIPS,

@@ -4,9 +4,11 @@
     python -m benchmarks.mutants --page        # the survivors, from the record
 
 Changes are drawn with a fixed seed: a comparison turned round, an operator exchanged, a number made another, a
-condition negated, the name of a reduction exchanged. Each is made in a copy of the project, and the tests of its room
-run on it until the first failure. Writes `benchmarks/records/mutants.json` after each: what was changed, and whether it
-was caught. A change that survives and makes no difference is named in `EQUIVALENT` with the reason.
+condition negated, the name of a reduction exchanged. The whole suite runs once in a copy of the project, to see which
+tests reach which lines. Each change is then made in the copy, and the tests that reach its line run on it until the
+first failure, those first that reach the fewest lines. That test must pass without the change. Writes
+`benchmarks/records/mutants.json` after each: what was changed, and whether it was caught. A change that survives and
+makes no difference is named in `EQUIVALENT` with the reason.
 """
 
 from __future__ import annotations
@@ -14,29 +16,32 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import multiprocessing
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from coverage.numbits import numbits_to_nums
+
 ROOT = Path(__file__).parents[1]
 RECORD = Path(__file__).parent / "records" / "mutants.json"
+REACH = ROOT / ".coverage"
+"""Which test reaches which line; not committed."""
+
 SEED = 2211
-TIMEOUT_S = 300
-ROOMS = {
-    "optim": ("tests/optim", "tests/contracts/test_rules.py"),
-    "noise": ("tests/noise", "tests/contracts/test_noises.py"),
-    "statistics": ("tests/statistics", "tests/report/test_summary.py"),
-    "evaluation": ("tests/evaluation",),
-    "records": ("tests/records",),
-    "experiments": ("tests/experiments", "tests/cli/test_hostile.py"),
-}
-"""The rooms whose code is changed, with their tests."""
+TIMEOUT_S = 900
+ROOMS = ("optim", "noise", "statistics", "evaluation", "records", "experiments")
+"""The rooms whose code is changed."""
+
+PRELOADED = ["torch", "torch._dynamo", "pytest", "scipy.stats", "transformers.trainer", "lightning", "accelerate"]
+"""Modules that take long to import: once, for all changes."""
 
 LEFT_OUT = {"__init__.py", "_description.py"}
 """Files that decide no result."""
@@ -116,34 +121,121 @@ def mutants(path: Path) -> Iterator[tuple[str, str]]:
             yield place, "".join([*lines[: old.lineno - 1], changed_line.decode(), *lines[old.lineno :]])
 
 
-def drawn() -> list[tuple[str, str, str]]:
-    """All changes in a fixed order, in which rooms take turns: room, name and text."""
-    by_room: dict[str, list[tuple[str, str, str]]] = {}
+def drawn() -> list[tuple[str, str]]:
+    """All changes in a fixed order, in which rooms take turns: name and text."""
+    by_room: dict[str, list[tuple[str, str]]] = {}
     for room in ROOMS:
         files = sorted(p for p in (ROOT / "src" / "samson" / room).rglob("*.py") if p.name not in LEFT_OUT)
-        by_room[room] = [(room, name, text) for path in files for name, text in mutants(path)]
+        by_room[room] = [change for path in files for change in mutants(path)]
         random.Random(SEED).shuffle(by_room[room])
     longest = max(map(len, by_room.values()))
     return [of[i] for i in range(longest) for of in by_room.values() if i < len(of)]
 
 
-def caught(copy: Path, room: str, name: str, text: str) -> str:
-    """Make a change in the copy, run the room's tests, and put the file back; says how it was caught, if it was."""
+def measure_reach(copy: Path) -> None:
+    """Run the whole suite with a look at which test reaches which line, unless that was done for this very code."""
+    changed = max(path.stat().st_mtime for folder in ("src", "tests") for path in (ROOT / folder).rglob("*.py"))
+    if REACH.exists() and REACH.stat().st_mtime > changed:
+        return
+    report = ["--cov=samson", "--cov-context=test", "--cov-report="]
+    command = [sys.executable, "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", *report]
+    subprocess.run(command, cwd=copy, env=_environment(copy), check=True)
+    shutil.copy(copy / ".coverage", REACH)
+
+
+def reaching_tests() -> dict[str, dict[int, list[str]]]:
+    """The tests that reach each line of each file, those first that reach the fewest lines in all."""
+    found: dict[str, dict[int, list[str]]] = {}
+    with sqlite3.connect(REACH) as database:
+        rows = database.execute(
+            "select path, context, numbits from line_bits join file on file.id = file_id "
+            "join context on context.id = context_id where context != ''"
+        ).fetchall()
+    lines = {(path, context): numbits_to_nums(bits) for path, context, bits in rows}
+    reach: dict[str, int] = {}
+    for (_, context), numbers in lines.items():
+        reach[_test(context)] = reach.get(_test(context), 0) + len(numbers)
+    for (path, context), numbers in sorted(lines.items(), key=lambda item: reach[_test(item[0][1])]):
+        of_file = found.setdefault(path.partition("/src/samson/")[2], {})
+        for number in numbers:
+            of_line = of_file.setdefault(number, [])
+            if _test(context) not in of_line:
+                of_line.append(_test(context))
+    return found
+
+
+def _test(context: str) -> str:
+    """The name of a test without the stage that was at work."""
+    return context.rpartition("|")[0]
+
+
+def _environment(copy: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def first_failure(copy: Path, tests: Sequence[str]) -> str:
+    """Run tests in a process of their own until one fails: its name, or nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_run_tests, args=(copy, list(tests), sender))
+    process.start()
+    sender.close()
+    process.join(TIMEOUT_S)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        return "time"
+    return receiver.recv() if process.exitcode == 0 else "crash"
+
+
+def _run_tests(copy: Path, tests: list[str], sender: Any) -> None:
+    import pytest
+
+    class Failures:
+        first = ""
+
+        def pytest_runtest_logreport(self, report: Any) -> None:
+            if report.failed:
+                self.first = self.first or report.nodeid
+
+        def pytest_collectreport(self, report: Any) -> None:
+            if report.failed:
+                self.first = self.first or report.nodeid
+
+    os.chdir(copy)
+    os.environ.update(_environment(copy))
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(copy / "src"))
+    with (copy / "tests.log").open("w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        failures = Failures()
+        status = pytest.main(
+            ["-x", "--assert=plain", "-p", "no:cacheprovider", "--timeout", "120", *tests], plugins=[failures]
+        )
+        sender.send(failures.first or ("" if status == 0 else f"status {int(status)}"))
+
+
+def caught(copy: Path, name: str, text: str, tests: Sequence[str]) -> str:
+    """Make a change in the copy, run tests, and put the file back; says how it was caught, if it was."""
     target = copy / "src" / "samson" / name.partition(":")[0]
     before = target.read_text(encoding="utf-8")
     target.write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *ROOMS[room]]
-    environment = os.environ | {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        done = subprocess.run(
-            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return "time"
+        by = first_failure(copy, tests)
     finally:
         target.write_text(before, encoding="utf-8")
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return "" if done.returncode == 0 else (failed or ["ERROR"])[0].split(" - ")[0]
+    if "::" in by and by not in _sound:
+        failed = first_failure(copy, [by])
+        if failed:
+            raise RuntimeError(f"`{by}` fails without any change: see {copy / 'tests.log'}.")
+        _sound.add(by)
+    return by
+
+
+_sound: set[str] = set()
+"""Tests that pass without a change."""
 
 
 def page(record: dict[str, Any]) -> str:
@@ -170,9 +262,13 @@ def main() -> None:
             shutil.copytree(
                 ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv*", "runs", "__pycache__", ".*_cache")
             )
-            waiting = [one for one in drawn() if one[1] not in record["mutants"]][: arguments.most]
-            for number, (room, name, text) in enumerate(waiting, start=1):
-                record["mutants"][name] = caught(copy, room, name, text)
+            measure_reach(copy)
+            reaching = reaching_tests()
+            waiting = [one for one in drawn() if one[0] not in record["mutants"]][: arguments.most]
+            for number, (name, text) in enumerate(waiting, start=1):
+                file, line, _ = name.split(":", 2)
+                tests = reaching.get(file, {}).get(int(line), [])
+                record["mutants"][name] = caught(copy, name, text, tests) if tests else ""
                 RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
                 print(f"{number}/{len(waiting)} {name}: {record['mutants'][name] or 'SURVIVED'}", flush=True)
     print(page(record))

@@ -20,6 +20,7 @@ import json
 import multiprocessing
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,8 +28,20 @@ import numpy as np
 from torch import nn
 from torch.optim import Optimizer
 
-from samson.experiments import BASE, DATA, Plan, build_network, environment, one_thread, parse_methods, sweep, train
-from samson.records import Configuration, Settings
+from samson.evaluation import Layout, accuracy, evaluate
+from samson.experiments import (
+    BASES,
+    RECIPES,
+    Classification,
+    Run,
+    build_network,
+    environment,
+    load_data_set,
+    one_thread,
+    parse_methods,
+    train,
+)
+from samson.noise import Gaussian
 
 RECORD = Path(__file__).parent / "records" / "search-digits.json"
 SEEDS = (100, 101)
@@ -57,41 +70,48 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
 Job = tuple[str, dict[str, float], int]
 
 
-def validated(name: str, settings: Settings, make: Callable[[nn.Module, int], Optimizer], seed: int) -> list[float]:
+def validated(make: Callable[[nn.Module, int], Optimizer], seed: int) -> list[float]:
     """Train a network and put it on the validation chips; its mean accuracy at each level.
 
     Args:
-        name: Name of the method.
-        settings: Its settings.
         make: Makes the optimizer from the network and the number of steps.
         seed: Training seed.
     """
-    plan = Configuration(
-        data="digits",
-        network=NETWORK,
-        methods={name: settings},
-        overrides=(),
-        noise="gaussian",
-        levels=LEVELS,
-        trials=CHIPS,
-        seeds=1,
-        epochs=EPOCHS,
-        batch_size=BATCH_SIZE,
-        chip_seed=CHIP_SEED,
-    )
     with one_thread():
-        data = DATA[plan.data]()
-        model = build_network(plan.network, data.classes, seed)
-        optimizer = make(model, EPOCHS * (len(data.train[0]) // BATCH_SIZE))
-        train(model, optimizer, data.train, Plan(EPOCHS, BATCH_SIZE, seed), lambda *_: None)
-        return [float(np.mean(level.accuracies)) for level in sweep(model, data.validation, plan, lambda *_: None)]
+        splits = load_data_set("digits", Path())
+        run = Run(
+            data=splits,
+            task=Classification(),
+            network=lambda: build_network(NETWORK, splits.shape, splits.outputs, seed),
+            method=Made(make, EPOCHS * splits.steps(BATCH_SIZE)),
+            recipe=RECIPES["digits"],
+            seed=seed,
+        )
+        model = train(run)
+        found = [accuracy(model, splits.validation)]
+        for level in LEVELS[1:]:
+            chips = {"trials": CHIPS, "seed": CHIP_SEED, "layout": Layout()}
+            found.append(float(np.mean(evaluate(model, splits.validation, Gaussian(level), **chips).trials)))
+        return found
+
+
+@dataclass(frozen=True)
+class Made:
+    """A method from a function of the network and the number of steps."""
+
+    make: Callable[[nn.Module, int], Optimizer]
+    steps: int
+
+    def build(self, model: nn.Module, seed: int) -> Optimizer:
+        """Make the optimizer."""
+        return self.make(model, self.steps)
 
 
 def score(job: Job) -> list[float]:
     """Train one candidate with one seed; its mean validation accuracy at each level."""
     name, settings, seed = job
     [method] = parse_methods([name], [f"{name}.{key}={value}" for key, value in settings.items()])
-    return validated(name, method.record(), lambda model, steps: method.build(model, seed), seed)
+    return validated(lambda model, steps: method.build(model, seed), seed)
 
 
 def search(name: str, pool: multiprocessing.pool.Pool) -> dict[str, object]:
@@ -127,7 +147,7 @@ def main() -> None:
         "seeds": SEEDS,
         "epochs": EPOCHS,
         "batch_size": BATCH_SIZE,
-        "base": BASE,
+        "base": BASES["SGD"],
         "environment": vars(environment()),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "methods": methods,

@@ -3,6 +3,7 @@
     pip install --no-deps -c constraints.txt pytorch_optimizer
     python -m benchmarks.step_cost            # about 20 minutes on one core
     python -m benchmarks.step_cost --sets small resnet18 --rounds 20
+    python -m benchmarks.step_cost --sets small resnet18 --device cuda      # with the kernels that a step starts
 
 Memory that is freed and taken again makes most of the difference at large sizes, and what the C library does with it
 varies, so everything is measured twice: with its defaults, and with freed memory kept for the next allocation, which
@@ -11,11 +12,12 @@ suits an implementation that allocates in each step.
 All implementations run in turn, round after round, in one process with one thread and on the same gradients: copy and
 climb, then restore and SGD with momentum (`foreach=True` for every one), the two backward passes left out. The peer
 runs with `foreach=True`, which is not its default on a CPU; its ASAM is `adaptive=True`, and stands beside our ASAM and
-our SAMSON, which it does not have. A ratio is the median over rounds of ours to theirs within a round, with the
-quartiles. Words are elements read and written, by dispatch counting (`traffic.py`), or for the compiled climb by the
-compiler's own account.
+our SAMSON, which it does not have. Where it is not installed, SGD alone takes its place. A ratio is the median over
+rounds of ours to theirs within a round, with the quartiles. Words are elements read and written, by dispatch counting
+(`traffic.py`), or for the compiled climb by the compiler's own account. Kernels are what a GPU is given to do in a
+step, copies counted.
 
-Writes `benchmarks/records/step-cost.json`.
+Writes `benchmarks/records/step-cost.json`, or `step-cost-cuda.json`.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +40,11 @@ import numpy as np
 import torch
 import torch._inductor.config
 from torch import Tensor, nn
+from torch.autograd import DeviceType
 from torch.optim import SGD
+from torch.profiler import profile
 
+from benchmarks.chip_cost import now
 from benchmarks.traffic import compiled_words, traffic_of
 from samson import ASAM, SAM, SAMSON, SharpnessAware
 from samson.experiments import environment
@@ -105,9 +112,9 @@ SETS = {"small": small, "resnet18": resnet18, "vit-b": vit_b}
 class Step:
     """One implementation's step on given gradients; `first` and `second` are what lies before and after pass two."""
 
-    def __init__(self, shapes: Shapes) -> None:
+    def __init__(self, shapes: Shapes, device: str = "cpu") -> None:
         generator = torch.Generator().manual_seed(0)
-        self.named = [(n, nn.Parameter(0.05 * torch.randn(s, generator=generator))) for n, s in shapes]
+        self.named = [(n, nn.Parameter(0.05 * torch.randn(s, generator=generator).to(device))) for n, s in shapes]
         self.weights = [p for _, p in self.named]
 
     def first(self) -> None:
@@ -122,17 +129,17 @@ class Step:
         for part, of_part in ((self.first, gradients[0]), (self.second, gradients[1])):
             for w, g in zip(self.weights, of_part, strict=True):
                 w.grad = g
-            start = time.perf_counter()
+            start = now()
             part()
-            total += time.perf_counter() - start
+            total += float((now() - start)[1])
         return total
 
 
 class Bare(Step):
     """The base optimizer alone."""
 
-    def __init__(self, shapes: Shapes) -> None:
-        super().__init__(shapes)
+    def __init__(self, shapes: Shapes, device: str = "cpu") -> None:
+        super().__init__(shapes, device)
         self.optimizer = SGD(self.weights, **SGD_SETTINGS)
 
     def second(self) -> None:
@@ -144,8 +151,8 @@ class Bare(Step):
 class Ours(Step):
     """`SharpnessAware`, in the explicit form."""
 
-    def __init__(self, shapes: Shapes, rule: Rule, compiled: bool) -> None:
-        super().__init__(shapes)
+    def __init__(self, shapes: Shapes, rule: Rule, compiled: bool, device: str = "cpu") -> None:
+        super().__init__(shapes, device)
         self.optimizer = SharpnessAware(SGD(self.named, **SGD_SETTINGS), rule, model=nn.Identity(), compiled=compiled)
 
     def first(self) -> None:
@@ -163,8 +170,8 @@ class Ours(Step):
 class Peer(Step):
     """pytorch_optimizer's SAM, in its two-step form."""
 
-    def __init__(self, shapes: Shapes, adaptive: bool) -> None:
-        super().__init__(shapes)
+    def __init__(self, shapes: Shapes, adaptive: bool, device: str = "cpu") -> None:
+        super().__init__(shapes, device)
         from pytorch_optimizer import SAM as PeerSAM  # noqa: N811
 
         self.optimizer = PeerSAM(self.weights, SGD, rho=0.05, adaptive=adaptive, **SGD_SETTINGS)
@@ -178,28 +185,39 @@ class Peer(Step):
         self.optimizer.second_step(zero_grad=True)
 
 
-def implementations(shapes: Shapes, compiled: bool) -> dict[str, Step]:
+def implementations(shapes: Shapes, compiled: bool, device: str) -> dict[str, Step]:
     """Everything that runs in turn, by name."""
-    found: dict[str, Step] = {"sgd": Bare(shapes), "peer-sam": Peer(shapes, False), "peer-asam": Peer(shapes, True)}
+    found: dict[str, Step] = {"sgd": Bare(shapes, device)}
+    if find_spec("pytorch_optimizer"):
+        found |= {"peer-sam": Peer(shapes, False, device), "peer-asam": Peer(shapes, True, device)}
     for name, rule in RULES.items():
-        found[name] = Ours(shapes, rule, compiled=False)
+        found[name] = Ours(shapes, rule, compiled=False, device=device)
         if compiled:
-            found[f"{name}-compiled"] = Ours(shapes, rule, compiled=True)
+            found[f"{name}-compiled"] = Ours(shapes, rule, compiled=True, device=device)
     return found
 
 
-def measure(name: str, rounds: int, compiled: bool) -> dict[str, Any]:
+def kernels_of(run: Callable[[], Any]) -> int:
+    """What a GPU is given to do, copies counted; 0 without a GPU."""
+    now()
+    with profile() as seen:
+        run()
+        now()
+    return sum(e.device_type == DeviceType.CUDA and not e.is_user_annotation for e in seen.events())
+
+
+def measure(name: str, rounds: int, compiled: bool, device: str) -> dict[str, Any]:
     """Times, words and calls of every implementation on one set of parameters."""
     shapes = SETS[name]()
     elements = int(sum(np.prod(shape) for _, shape in shapes))
     generator = torch.Generator().manual_seed(1)
-    originals = tuple([torch.randn(s, generator=generator) for _, s in shapes] for _ in range(2))
+    originals = tuple([torch.randn(s, generator=generator).to(device) for _, s in shapes] for _ in range(2))
 
     def fresh() -> tuple[Gradients, Gradients]:
         first, second = ([g.clone() for g in some] for some in originals)
         return first, second
 
-    steps = implementations(shapes, compiled)
+    steps = implementations(shapes, compiled, device)
     words: dict[str, float] = {}
     opening: dict[str, float] = {}
     for key, step in steps.items():
@@ -213,6 +231,7 @@ def measure(name: str, rounds: int, compiled: bool) -> dict[str, Any]:
         opening[key] = time.perf_counter() - start
         step.seconds(fresh())
     traffic = {key: traffic_of(partial(step.seconds, fresh())) for key, step in steps.items() if key not in words}
+    kernels = {key: kernels_of(partial(step.seconds, fresh())) for key, step in steps.items() if device != "cpu"}
     times: dict[str, list[float]] = {key: [] for key in steps}
     for i in range(rounds):
         say(f"{name}: round {i + 1} of {rounds}")
@@ -228,15 +247,22 @@ def measure(name: str, rounds: int, compiled: bool) -> dict[str, Any]:
                 "words": round(words[key] if key in words else traffic[key].words / elements, 3),
                 "calls": None if key in words else sum(traffic[key].calls.values()),
                 "first_step_seconds": round(opening[key], 2),
+                **({"kernels": kernels[key]} if key in kernels else {}),
             }
             for key, values in times.items()
         },
         "ratios": {
             key: {"to": peer, "quartiles": [round(float(q), 3) for q in np.quantile(ratio, (0.25, 0.5, 0.75))]}
-            for key, peer in ((key, PEERS[key.removesuffix("-compiled")]) for key in times if key in OURS)
+            for key, peer in ((key, peer_of(key, times)) for key in times if key in OURS)
             for ratio in [np.array(times[key]) / np.array(times[peer])]
         },
     }
+
+
+def peer_of(key: str, known: Iterable[str]) -> str:
+    """What one of ours is compared with."""
+    peer = PEERS[key.removesuffix("-compiled")]
+    return peer if peer in known else "sgd"
 
 
 def say(line: str) -> None:
@@ -251,7 +277,7 @@ ALLOCATORS: dict[str, dict[str, str]] = {
 """Settings of glibc's allocator, by what they do."""
 
 
-def measure_all(names: list[str], rounds: int, compiled: bool) -> dict[str, Any]:
+def measure_all(names: list[str], rounds: int, compiled: bool, device: str) -> dict[str, Any]:
     """Measure every set in this process."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -259,7 +285,7 @@ def measure_all(names: list[str], rounds: int, compiled: bool) -> dict[str, Any]
     sets = {}
     for name in names:
         of_set = max(rounds // 4, 3) if name == "vit-b" else rounds
-        sets[name] = measure(name, of_set, compiled=compiled and name == "resnet18")
+        sets[name] = measure(name, of_set, compiled and name == "resnet18", device)
     return sets
 
 
@@ -270,35 +296,39 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--no-compiled", action="store_true", help="leave out the compiled climb, at ResNet-18 size")
     parser.add_argument("--here", action="store_true", help="measure in this process and print the result as JSON")
-    parser.add_argument("--out", type=Path, default=RECORD)
+    parser.add_argument("--device", default="cpu", help="a GPU is measured with one allocator: its memory is torch's")
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     if arguments.here:
-        print(json.dumps(measure_all(arguments.sets, arguments.rounds, not arguments.no_compiled)))
+        print(json.dumps(measure_all(arguments.sets, arguments.rounds, not arguments.no_compiled, arguments.device)))
         return
     again = [sys.executable, "-m", "benchmarks.step_cost", "--here", *sys.argv[1:]]
     found = {}
-    for name, settings in ALLOCATORS.items():
+    cpu = arguments.device == "cpu"
+    for name, settings in list(ALLOCATORS.items())[: None if cpu else 1]:
         say(f"allocator: {name}")
         done = subprocess.run(again, env=os.environ | settings, stdout=subprocess.PIPE, text=True, check=True)
         found[name] = json.loads(done.stdout)
     record = {
-        "device": "cpu, one thread",
-        "peer": "pytorch_optimizer 4.1.0, foreach=True",
+        "device": "cpu, one thread" if cpu else torch.cuda.get_device_name(arguments.device),
+        "peer": "pytorch_optimizer 4.1.0, foreach=True" if find_spec("pytorch_optimizer") else "sgd alone",
         "aims": {key: {"small": s, "resnet18": r, "words": w} for key, (s, r, w) in LIMITS.items()},
         "environment": vars(environment()) | {"threads": 1},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "allocators": found,
     }
-    arguments.out.parent.mkdir(exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    out = arguments.out or (RECORD if cpu else RECORD.with_stem("step-cost-cuda"))
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(record, indent=1) + "\n")
     print(file=sys.stderr)
     for allocator, sets in found.items():
         print(f"allocator: {allocator}")
         for name, of_set in sets.items():
             for key, ratio in of_set["ratios"].items():
                 low, middle, high = ratio["quartiles"]
-                words = of_set["implementations"][key]["words"]
-                print(f"  {name:9} {key:16} {middle:.2f} [{low:.2f}, {high:.2f}] x {ratio['to']}, {words:.1f} words")
+                own = of_set["implementations"][key]
+                moved = f"{own['words']:.1f} words" + (f", {own['kernels']} kernels" if "kernels" in own else "")
+                print(f"  {name:9} {key:16} {middle:.2f} [{low:.2f}, {high:.2f}] x {ratio['to']}, {moved}")
 
 
 if __name__ == "__main__":

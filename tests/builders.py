@@ -2,20 +2,44 @@
 
 from dataclasses import replace
 
-from samson.records import Configuration, Environment, Level, RunRecord, Subject, Training
+from samson.records import (
+    ChipFamily,
+    ChipKind,
+    Comparison,
+    Configuration,
+    Environment,
+    Planned,
+    Problem,
+    RunRecord,
+    Settings,
+    Subject,
+    Training,
+)
 
-PLAN = Configuration(
+PROBLEM = Problem(
+    name="digits-small-resnet",
     data="digits",
     network="small-resnet",
-    methods={"sgd": {"lr": 0.1}, "samson": {"lr": 0.1, "rho": 0.5, "p": "inf"}},
-    overrides=("samson.rho=0.5",),
-    noise="gaussian",
-    levels=(0.0, 0.1, 0.2),
+    task="classification",
+    metric="accuracy",
+    higher_is_better=True,
+    is_fraction=True,
+    base="SGD",
+    trainer="samson",
+    recipe={"epochs": 1.0, "batch_size": 64.0},
+)
+
+
+def family(levels: tuple[float, ...] = (0.1, 0.2), name: str = "gaussian", unit: str = "level") -> ChipFamily:
+    return ChipFamily(name, unit, tuple(ChipKind(f"{level:g}", f"noise({level})", level, 0.0) for level in levels))
+
+
+PLAN = Configuration(
+    problems=(Planned(PROBLEM, {"sgd": {"lr": 0.1}, "samson": {"lr": 0.1, "rho": 0.5, "p": "inf"}}, {}),),
+    families=(family(),),
     trials=3,
     seeds=2,
-    epochs=1,
-    batch_size=64,
-    chip_seed=0,
+    command="samson compare --data digits --out runs/digits",
 )
 ENVIRONMENT = Environment("0.1.0", None, "3.11.7", "2.13.0", "2.4.6", "Linux x86_64", "cpu", 1)
 SUBJECT = Subject(
@@ -42,14 +66,22 @@ SUBJECT = Subject(
 
 
 def record(method: str, seed: int, levels: list[list[float]], plan: Configuration = PLAN) -> RunRecord:
+    """A run with one value without noise, and then the chips of each level."""
+    [planned] = plan.problems
+    [[clean], *noisy] = levels
     return RunRecord(
-        configuration=plan,
+        problem=planned.problem,
         method=method,
+        settings=planned.methods.get(method, {}),
         seed=seed,
+        families=plan.families,
+        trials=plan.trials,
+        chip_seed=plan.chip_seed,
         training=Training((1.0,), 0.9, 100, 2.0),
         split="test",
         examples=360,
-        levels=tuple(Level(level, tuple(values)) for level, values in zip(plan.levels, levels, strict=True)),
+        clean=clean,
+        measured=(tuple(map(tuple, noisy)),),
         environment=ENVIRONMENT,
         finished="2026-01-01T00:00:00+00:00",
     )
@@ -64,5 +96,17 @@ def records() -> list[RunRecord]:
     ]
 
 
-def with_plan(**changes: object) -> Configuration:
-    return replace(PLAN, **changes)
+def comparison(found: list[RunRecord], plan: Configuration = PLAN) -> Comparison:
+    return Comparison(tuple(found), plan.runs, plan.command)
+
+
+def with_plan(
+    methods: dict[str, Settings] | None = None,
+    levels: tuple[float, ...] | None = None,
+    problem: dict[str, object] | None = None,
+    **changes: object,
+) -> Configuration:
+    [planned] = PLAN.problems
+    planned = Planned(replace(planned.problem, **problem or {}), methods or planned.methods, {})
+    families = PLAN.families if levels is None else (family(levels),)
+    return replace(PLAN, problems=(planned,), families=families, **changes)

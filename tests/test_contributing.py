@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from samson.cli import main
-from samson.experiments import load_records
+from samson.cli._catalogue import catalogue
+from samson.experiments import read_records, sharpness_path
 from samson.optim import RULES
 from samson.records import SharpnessRecord, read_json
 
@@ -35,14 +36,13 @@ def test_a_method_joins_every_command(
         assert not end.value.code
         return capsys.readouterr().out
 
-    listed = samson("list", "methods")
-    assert re.search(r"rootasam +T = √\(\|w\| \+ η\)\.\s+rho=0\.5, eta=0\.01, policy=authors", listed)
+    assert catalogue()["methods"]["rows"]["rootasam"] == ["T = √(|w| + η).", "rho=0.5, eta=0.01, policy=authors"]
     common = "--seeds", 1, "--epochs", 1, "--trials", 2, "--levels", "0,.1", "--jobs", 1, "--quiet"
     samson("compare", "--methods", "sgd,rootasam,rootasam+clip", *common, "--out", tmp_path / "runs")
-    records = {record.method: record for record in load_records(tmp_path / "runs")}
+    records = {record.method: record for record in read_records(tmp_path / "runs")}
     assert set(records) == {"sgd", "rootasam", "rootasam+clip"}
     assert records["rootasam"].settings["eta"] == 0.01
     assert records["rootasam"].training.loss != records["sgd"].training.loss
     samson("sharpness", tmp_path / "runs", "--steps", 1, "--trials", 2)
-    measures = read_json(tmp_path / "runs" / "sharpness.json", SharpnessRecord).measures
+    measures = read_json(sharpness_path(tmp_path / "runs", "digits-small-resnet"), SharpnessRecord).measures
     assert {"rootasam one step", "rootasam worst"} <= set(measures)

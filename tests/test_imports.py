@@ -121,7 +121,7 @@ def test_rooms_without_torch(room: str) -> None:
 def test_import_loads_nothing_heavy_beyond_torch() -> None:
     """Neither another package, nor what torch itself leaves to be loaded later."""
     program = (
-        "import sys, torch, torch.optim; before = set(sys.modules); import samson; "
+        "import sys, torch, torch.optim; before = set(sys.modules); from samson import SharpnessAware; "
         "print(*{name for name in set(sys.modules) - before if name.split('.')[0] not in sys.stdlib_module_names})"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -129,3 +129,13 @@ def test_import_loads_nothing_heavy_beyond_torch() -> None:
     assert "samson.optim" in done.stdout
     assert {name.split(".")[0] for name in added} <= {"torch"}
     assert not {name for name in added if name.startswith(("torch._dynamo", "torch._inductor", "torch.distributed"))}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["list"], ["list", "chips"], ["report", "."]])
+def test_what_needs_no_torch_does_not_load_it(arguments: list[str], tmp_path: Path) -> None:
+    program = (
+        f"import sys; sys.argv = ['samson', *{arguments}]; from samson.cli import main\n"
+        "try: main()\nexcept SystemExit: print('torch' in sys.modules, 'samson.cli' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "False True", done.stderr

@@ -1,19 +1,22 @@
 """samson: neural networks that stay accurate on noisy inference hardware, and the evidence for it."""
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
-from samson.optim import (
-    ASAM,
-    SAM,
-    SAMSON,
-    Lookbehind,
-    NoiseInjection,
-    RhoSchedule,
-    SharpnessAware,
-    WeightClipping,
-    norm_layers,
-    param_groups,
-)
+if TYPE_CHECKING:
+    from samson.optim import (
+        ASAM,
+        SAM,
+        SAMSON,
+        Lookbehind,
+        NoiseInjection,
+        RhoSchedule,
+        SharpnessAware,
+        WeightClipping,
+        norm_layers,
+        param_groups,
+    )
 
 try:
     __version__ = version("samson-torch")
@@ -32,3 +35,14 @@ __all__ = [
     "norm_layers",
     "param_groups",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What is in `__all__`, imported when it is first asked for: the command line starts without torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("samson.optim"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -155,7 +155,7 @@ ROWS = {
     "list layers mine:norms": "must leave a weight for the chip",
     "list layers mine:network --chip x": "--chip: 'x' is unknown",
     "list layers mine:network --select zzz": "must leave a weight for the chip, got ['zzz']",
-    "compare": "Missing option '--out'",
+    "compare": "--out must be given",
     "compare --out .": "--out must be a new folder or one of this comparison",
     "compare --out mine.py": "--out must be a folder, got 'mine.py'",
     f"{C} --methods @": "--methods: '' is unknown",
@@ -175,9 +175,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of good and hostile files."""
     folder = tmp_path_factory.mktemp("place")
     (folder / "mine.py").write_text(MINE)
-    network = build_network("small-resnet", 10, 0)
-    save_checkpoint(folder / "net.safetensors", network, Checkpoint("small-resnet", 10, "digits", "sgd", 0))
-    save_checkpoint(folder / "other.safetensors", network, Checkpoint("small-resnet", 10, "mine:batches", "sgd", 0))
+    network = build_network("small-resnet", (1, 8, 8), 10, 0).state_dict()
+    save_checkpoint(folder / "net.safetensors", network, Checkpoint("small-resnet", (1, 8, 8), 10, "digits", "sgd", 0))
+    save_checkpoint(
+        folder / "other.safetensors", network, Checkpoint("small-resnet", (1, 8, 8), 10, "mine:batches", "sgd", 0)
+    )
     (folder / "bare.safetensors").write_bytes((folder / "net.safetensors").read_bytes())
     for name in ("dir", "dir.safetensors", "dir.toml"):
         (folder / name).mkdir()
@@ -205,7 +207,7 @@ def test_it_is_refused_in_a_few_words(
 ) -> None:
     monkeypatch.chdir(place)
     monkeypatch.delitem(sys.modules, "mine", raising=False)
-    monkeypatch.setattr("samson.cli._app.run_all", lambda *_, **__: pytest.fail("training has started"))
+    monkeypatch.setattr("samson.experiments.run_all", lambda *_, **__: pytest.fail("training has started"))
     monkeypatch.setattr(sys, "argv", ["samson", *("" if word == "@" else word for word in command.split())])
     before = {path for path in place.rglob("*") if "__pycache__" not in path.parts}
     with pytest.raises(SystemExit) as end:

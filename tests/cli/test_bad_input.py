@@ -17,13 +17,13 @@ def samson(samson: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[i
 
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samson.cli._app.run_all", lambda *_, **__: pytest.fail("training has started"))
+    monkeypatch.setattr("samson.experiments.run_all", lambda *_, **__: pytest.fail("training has started"))
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--methods", "samsom"], ["--methods", "'samsom'", "Did you mean 'samson'?", "Available: sgd, noise"]),
+        (["--methods", "samsom"], ["--methods", "'samsom'", "Did you mean 'samson'?", "Available: plain, sgd, noise"]),
         (["--methods", "sgd,,"], ["--methods", "''", "Available"]),
         (["--methods", "sgd,sam,sgd"], ["--methods", "without repetition", "'sgd'", "Remove"]),
         (["--methods", "samson+clip,clip+samson"], ["without repetition", "'clip+samson'"]),
@@ -77,7 +77,7 @@ def finished(samson, out: Path) -> None:
 def test_a_folder_of_another_configuration_is_refused(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     finished(samson, out)
-    monkeypatch.setattr("samson.cli._app.run_all", lambda *_, **__: pytest.fail("training has started"))
+    monkeypatch.setattr("samson.experiments.run_all", lambda *_, **__: pytest.fail("training has started"))
     status, message = samson(*COMPARE, "--out", out, "--trials", "3")
     assert (status, len(message.strip().splitlines())) == (2, 2)
     assert "belongs to another configuration; different: trials" in message
@@ -96,10 +96,10 @@ def test_a_folder_of_another_configuration_is_refused(samson, tmp_path: Path, mo
 def test_a_damaged_record_is_refused(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     finished(samson, out)
-    path = out / "records" / "sgd-seed0.json"
+    path = out / "records" / "digits-small-resnet" / "sgd-seed0.json"
     good = path.read_text()
-    monkeypatch.setattr("samson.cli._app.run_all", lambda *_, **__: pytest.fail("training has started"))
-    for bad in (good[: len(good) // 2], json.dumps(json.loads(good) | {"seed": 5})):
+    monkeypatch.setattr("samson.experiments.run_all", lambda *_, **__: pytest.fail("training has started"))
+    for bad in (good[: len(good) // 2], json.dumps(json.loads(good) | {"seed": -5})):
         path.write_text(bad)
         for command in ([*COMPARE, "--out", out], ["report", out]):
             status, message = samson(*command)
@@ -114,7 +114,7 @@ def test_a_damaged_record_is_refused(samson, tmp_path: Path, monkeypatch: pytest
 
 def test_a_damaged_network_is_refused(samson, tmp_path: Path) -> None:
     finished(samson, tmp_path / "out")
-    network = tmp_path / "out" / "networks" / "sgd-seed0.safetensors"
+    network = tmp_path / "out" / "networks" / "digits-small-resnet" / "sgd-seed0.safetensors"
     assert samson("evaluate", network, "--trials", "2", "--levels", ".1")[0] == 0
     network.write_bytes(network.read_bytes()[:100])
     status, message = samson("evaluate", network)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from samson.cli import main
 
 SMALL = ["--methods", "sgd,samson+clip", "--seeds", "2", "--epochs", "1", "--trials", "2", "--levels", ".1,.2"]
-RUNS = ["samson+clip-seed0", "samson+clip-seed1", "sgd-seed0", "sgd-seed1"]
+RUNS = [f"digits-small-resnet/{name}" for name in ("samson+clip-seed0", "samson+clip-seed1", "sgd-seed0", "sgd-seed1")]
 
 
 def start(*arguments: object, **settings: object) -> subprocess.Popen:
@@ -41,7 +42,12 @@ def samson(*arguments: object) -> tuple[str, str]:
 
 
 def trials(folder: Path) -> dict[str, list]:
-    return {path.stem: json.loads(path.read_text())["levels"] for path in sorted((folder / "records").glob("*.json"))}
+    records = folder / "records"
+    return {
+        str(path.relative_to(records).with_suffix("")): [data["clean"], data["measured"]]
+        for path in sorted(records.rglob("*.json"))
+        for data in [json.loads(path.read_text())]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -61,19 +67,20 @@ def test_everything_is_written(compared: tuple[Path, str, str]) -> None:
         "summary.csv",
     ]
     assert list(trials(folder)) == RUNS
-    assert sorted(path.name for path in (folder / "networks").iterdir()) == sorted(
+    networks = folder / "networks"
+    assert sorted(str(path.relative_to(networks)) for path in networks.glob("*/*")) == sorted(
         f"{run}.{kind}" for run in RUNS for kind in ("json", "safetensors")
     )
     rows = list(csv.DictReader((folder / "summary.csv").read_text().splitlines()))
-    assert [(row["method"], row["level"]) for row in rows] == [
-        (method, level) for method in ("sgd", "samson+clip") for level in ("0", "0.1", "0.2")
+    assert [(row["method"], row["kind"]) for row in rows] == [
+        (method, level) for method in ("sgd", "samson+clip") for level in ("clean", "0.1", "0.2")
     ]
     assert "samson+clip" in out
     assert str(folder / "report.html") in out.replace("\n", "")
     assert [line.split()[0] for line in err.splitlines()] == ["1/4", "2/4", "3/4", "4/4"]
-    record = json.loads((folder / "records" / "sgd-seed1.json").read_text())
-    assert [len(level["accuracies"]) for level in record["levels"]] == [1, 2, 2]
-    assert record["configuration"]["methods"]["samson+clip"]["policy"] == "authors"
+    record = json.loads((folder / "records" / "digits-small-resnet" / "samson+clip-seed1.json").read_text())
+    assert [[len(chips) for chips in family] for family in record["measured"]] == [[2, 2]]
+    assert record["settings"]["policy"] == "authors"
 
 
 def test_one_process_gives_the_same_trials(compared: tuple[Path, str, str], tmp_path: Path) -> None:
@@ -83,22 +90,30 @@ def test_one_process_gives_the_same_trials(compared: tuple[Path, str, str], tmp_
 
 def test_the_report_renders_from_records_alone(compared: tuple[Path, str, str], tmp_path: Path) -> None:
     folder, _, _ = compared
-    alone = tmp_path / "alone" / "records"
-    alone.mkdir(parents=True)
-    for path in (folder / "records").iterdir():
-        (alone / path.name).write_bytes(path.read_bytes())
-    samson("report", alone.parent)
+    alone = tmp_path / "alone"
+    shutil.copytree(folder / "records", alone / "records")
+    samson("report", alone)  # the plan alone knows the order of methods and the command
+    assert "samson+clip" in (alone / "report.html").read_text()
+    shutil.copy(folder / "configuration.json", alone)
+    samson("report", alone)
     for name in ("summary.csv", "report.html"):
-        assert (alone.parent / name).read_bytes() == (folder / name).read_bytes()
+        assert (alone / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_a_saved_network_gives_its_records_trials(compared: tuple[Path, str, str]) -> None:
     folder, _, _ = compared
-    out, _ = samson("evaluate", folder / "networks" / "sgd-seed0.safetensors", "--levels", ".2", "--trials", "2")
-    [clean, _, noisy] = trials(folder)["sgd-seed0"]
-    assert f"{100 * clean['accuracies'][0]:.1f}" in out
-    assert f"{100 * sum(noisy['accuracies']) / 2:.1f} % [" in out
-    assert f"{100 * min(noisy['accuracies']):.1f}" in out
+    out, _ = samson(
+        "evaluate",
+        folder / "networks" / "digits-small-resnet" / "sgd-seed0.safetensors",
+        "--levels",
+        ".2",
+        "--trials",
+        "2",
+    )
+    [clean, [[_, noisy]]] = trials(folder)["digits-small-resnet/sgd-seed0"]
+    assert f"{100 * clean:.1f}" in out
+    assert f"{100 * sum(noisy) / 2:.1f} % [" in out
+    assert f"{100 * min(noisy):.1f}" in out
 
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
@@ -109,7 +124,7 @@ def test_ctrl_c_keeps_finished_runs_and_a_repetition_goes_on(tmp_path: Path, pro
     command += ["--out", str(out), "--jobs", str(processes), "--quiet"]
     process = start(*command, start_new_session=True, preexec_fn=heed_interrupts)
     deadline = time.monotonic() + 120
-    while not list((out / "records").glob("*.json")) and time.monotonic() < deadline:
+    while not list((out / "records").rglob("*.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
     _, err = process.communicate(timeout=60)
@@ -134,7 +149,8 @@ def test_ctrl_c_keeps_finished_runs_and_a_repetition_goes_on(tmp_path: Path, pro
 @pytest.mark.parametrize("package", ["typer", "rich", "plotly"])
 def test_a_missing_extra_is_named(package: str) -> None:
     program = f"import sys; sys.modules[{package!r}] = None; from samson.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", program, "report", "."]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert f"samson: the command line needs '{package}" in done.stderr
     assert "pip install 'samson-torch[cli]'" in done.stderr

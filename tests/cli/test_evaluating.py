@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from samson.cli._kinds import parse_times
 from samson.evaluation import evaluate, noise_budget, sensitivity
-from samson.experiments import SetupError
+from samson.experiments import SetupError, parse_times
 from samson.noise import PCM, Gaussian
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
 from samson.report import budget_page, evaluation_page

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from samson.experiments import Checkpoint, build_network, load_records, run_all, save_checkpoint
+from samson.experiments import Checkpoint, build_network, read_records, run_all, save_checkpoint
 from samson.records import checksum
 from tests.cli.test_compare import start
 
@@ -20,7 +20,8 @@ SMALL = ["--seeds", "1", "--epochs", "1", "--trials", "2", "--levels", ".1", "--
 
 def saved(folder: Path, data: str = "digits") -> Path:
     path = folder / "net.safetensors"
-    save_checkpoint(path, build_network("small-resnet", 10, seed=0), Checkpoint("small-resnet", 10, data, "sgd", 0))
+    model = build_network("small-resnet", (1, 8, 8), 10, seed=0)
+    save_checkpoint(path, model.state_dict(), Checkpoint("small-resnet", (1, 8, 8), 10, data, "sgd", 0))
     return path
 
 
@@ -35,13 +36,13 @@ def test_a_training_that_diverges_is_a_result(samson, tmp_path: Path) -> None:
     command = ["compare", "--methods", "sgd,sam", "--set", "sgd.lr=1e6", "--jobs", 1, *SMALL, "--out", tmp_path / "out"]
     status, out, err = samson(*command)
     assert status == 0
-    diverged, other = load_records(tmp_path / "out")
+    diverged, other = read_records(tmp_path / "out")
     step = diverged.training.diverged_at
     assert 1 <= step <= 16
-    assert (diverged.levels, diverged.training.validation_accuracy) == ((), None)
-    assert (other.training.diverged_at, len(other.levels)) == (None, 2)
+    assert (diverged.measured, diverged.clean, diverged.training.validation) == ((), None, None)
+    assert (other.training.diverged_at, len(other.measured[0])) == (None, 1)
     assert f"sgd-seed0: diverged at step {step}" in err
-    assert f"sgd, seed 0: diverged at step {step}." in out
+    assert f"digits-small-resnet, sgd, seed 0: diverged at step {step}." in out
     assert f"sgd, seed 0: the training diverged at step {step}" in (tmp_path / "out" / "report.html").read_text()
     assert "sgd-seed0" not in samson(*command)[2], "it is not run again"
     alone = ["compare", "--methods", "sgd", "--set", "sgd.lr=1e6", "--jobs", 1, *SMALL, "--out", tmp_path / "alone"]
@@ -77,7 +78,7 @@ def test_a_folder_without_its_configuration_goes_on(samson, tmp_path: Path, monk
     configuration.unlink()
     (out / ".configuration.json.0a1b.partial").write_text("{")  # as an interruption leaves it
     monkeypatch.setattr(
-        "samson.cli._app.run_all", lambda _, todo, *__, **___: todo and pytest.fail("a run is made again")
+        "samson.experiments.run_all", lambda todo, *_, **__: {} if not todo else pytest.fail("a run is made again")
     )
     status, _, err = samson(*command, "--trials", 3)
     assert (status, "different: trials" in err) == (2, True)
@@ -88,11 +89,12 @@ def test_a_folder_without_its_configuration_goes_on(samson, tmp_path: Path, monk
 def test_a_folder_that_loses_runs_is_said(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
 
-    def losing(*arguments: object, **keywords: object) -> None:
-        run_all(*arguments, **keywords)
-        (out / "records" / "sgd-seed0.json").unlink()
+    def losing(*arguments: object, **keywords: object) -> dict:
+        failures = run_all(*arguments, **keywords)
+        (out / "records" / "digits-small-resnet" / "sgd-seed0.json").unlink()
+        return failures
 
-    monkeypatch.setattr("samson.cli._app.run_all", losing)
+    monkeypatch.setattr("samson.experiments.run_all", losing)
     status, _, err = samson("compare", "--methods", "sgd,sam", "--jobs", 1, *SMALL, "--out", out)
     assert (status, "Records of 1 runs are gone" in err, "Traceback" in err) == (1, True, False)
 
@@ -101,7 +103,7 @@ def test_a_full_disk_is_one_line(samson, tmp_path: Path, monkeypatch: pytest.Mon
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "out/records/sgd-seed0.json")
 
-    monkeypatch.setattr("samson.cli._app.run_all", full)
+    monkeypatch.setattr("samson.experiments.run_all", full)
     status, _, err = samson("compare", "--methods", "sgd", *SMALL, "--out", tmp_path / "out")
     assert (status, "Traceback" in err) == (1, False)
     assert "'out/records/sgd-seed0.json': No space left on device" in err
@@ -114,7 +116,7 @@ def test_files_that_cannot_be_written_are_refused_before_compute(
     network = saved(tmp_path)
     before = network.with_suffix(".json").read_bytes()
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("samson.cli._evaluating.evaluate", lambda *_, **__: pytest.fail("computing has started"))
+    monkeypatch.setattr("samson.evaluation.evaluate", lambda *_, **__: pytest.fail("computing has started"))
     for options, words in (
         (["--out", "net.json"], "--out must be no file that is read"),
         (["--page", "./net.safetensors"], "--page must be no file that is read"),
@@ -151,10 +153,10 @@ def test_a_file_never_names_code_to_run(samson, tmp_path: Path, monkeypatch: pyt
     changed(network.with_suffix(".json"), network="evil:net", data="digits")
     assert samson("evaluate", network)[0] == 2
     assert samson("compare", "--methods", "sgd", "--jobs", 1, *SMALL, "--out", "out")[0] == 0
-    record = Path("out", "records", "sgd-seed0.json")
-    configuration = json.loads(record.read_text())["configuration"]
-    for field in ("data", "network", "noise"):
-        changed(record, configuration=configuration | {field: "evil:data"})
+    record = Path("out", "records", "digits-small-resnet", "sgd-seed0.json")
+    problem = json.loads(record.read_text())["problem"]
+    for field in ("data", "network", "trainer", "task"):
+        changed(record, problem=problem | {field: "evil:data"})
         Path("out", "configuration.json").unlink(missing_ok=True)
         for command in ("report", "sharpness"):
             assert samson(command, "out")[0] in (0, 2)

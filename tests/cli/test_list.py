@@ -97,8 +97,8 @@ def cells(out: str) -> list[list[str]]:
 
 
 def test_layers_are_those_of_describe(listed, tmp_path: Path) -> None:
-    model, path = build_network("small-resnet", 10, seed=0), tmp_path / "sgd-seed0.safetensors"
-    save_checkpoint(path, model, Checkpoint("small-resnet", 10, "digits", "sgd", 0))
+    model, path = build_network("small-resnet", (1, 8, 8), 10, seed=0), tmp_path / "sgd-seed0.safetensors"
+    save_checkpoint(path, model.state_dict(), Checkpoint("small-resnet", (1, 8, 8), 10, "digits", "sgd", 0))
     status, out, _ = listed("layers", path, "--chip", "standard-hwa")
     assert status == 0
     above, below = out.split("Not on the chip")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.search_digits import GRIDS, RECORD
-from samson.experiments import BASE, DEFAULTS, METHODS, plan_comparison
+from samson.experiments import BASES, DEFAULTS, METHODS, plan_suite
 
 RECORDED = json.loads(Path(RECORD).read_text())
 METHODS_SEARCHED = RECORDED["methods"]
@@ -24,12 +24,13 @@ def test_every_method_had_equal_effort() -> None:
 
 
 def test_the_search_saw_nothing_of_the_comparison() -> None:
-    configuration, _ = plan_comparison()
+    plan = plan_suite({})
+    recipe = plan.problems[0].recipe
     assert RECORDED["split"] == "validation"
-    assert RECORDED["chip_seed"] != configuration.chip_seed
-    assert not set(RECORDED["seeds"]) & set(range(configuration.seeds))
-    assert (RECORDED["epochs"], RECORDED["batch_size"]) == (configuration.epochs, configuration.batch_size)
-    assert RECORDED["base"] == BASE
+    assert RECORDED["chip_seed"] != plan.chip_seed
+    assert not set(RECORDED["seeds"]) & set(range(plan.seeds))
+    assert (RECORDED["epochs"], RECORDED["batch_size"]) == (recipe.epochs, recipe.batch_size)
+    assert RECORDED["base"] == BASES["SGD"]
 
 
 @pytest.mark.parametrize("name", [name for name in GRIDS if name != "sgd"])
@@ -37,6 +38,6 @@ def test_the_winner_is_the_default(name: str) -> None:
     search = METHODS_SEARCHED[name]
     scores = [np.mean(candidate["by_seed_and_level"]) for candidate in search["candidates"]]
     assert search["candidates"][int(np.argmax(scores))]["settings"] == search["best"]
-    [method] = plan_comparison(methods=[name])[1]
+    [method] = plan_suite({"methods": [name]}).problems[0].methods
     assert {key: method.settings[key] for key in search["best"]} == search["best"]
     assert DEFAULTS[name] == search["best"]

@@ -52,11 +52,11 @@ def message(spec: str, weights: Path | None = None, **options: bool) -> str:
 
 
 def test_a_saved_network_comes_back(folder: Path) -> None:
-    model, path = build_network("small-resnet", 10, seed=3), folder / "sgd-seed3.safetensors"
-    save_checkpoint(path, model, Checkpoint("small-resnet", 10, "digits", "sgd", 3))
+    model, path = build_network("small-resnet", (1, 8, 8), 10, seed=3), folder / "sgd-seed3.safetensors"
+    save_checkpoint(path, model.state_dict(), Checkpoint("small-resnet", (1, 8, 8), 10, "digits", "sgd", 3))
     loaded = load_model(str(path))
     assert equal(snapshot(loaded), snapshot(model))
-    assert not equal(snapshot(loaded), snapshot(build_network("small-resnet", 10, seed=4)))
+    assert not equal(snapshot(loaded), snapshot(build_network("small-resnet", (1, 8, 8), 10, seed=4)))
     assert not loaded.training
     assert "--weights must be left out" in message(str(path), path)
     assert "which is not there" in message("none.safetensors")
@@ -82,7 +82,7 @@ def test_a_function_of_the_current_folder(name: str) -> None:
         ("my_nets:", ["MODULE:FUNCTION", "got 'my_nets:'"]),
         (":make", ["MODULE:FUNCTION"]),
         ("my-nets.py:make", ["MODULE:FUNCTION", "networks:resnet"]),
-        ("my_nets:sized", ["without arguments", "'classes'", "Write one that passes them"]),
+        ("my_nets:sized", ["without arguments", "(classes)", "Write one that passes them"]),
         ("my_nets:number", ["returns an nn.Module", "got 3"]),
         ("my_nets:broken", ["ZeroDivisionError", "my_nets.py, line 18"]),
         ("my_typo:f", ["SyntaxError", "my_typo.py, line 1"]),

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,38 +15,40 @@ from samson import SAMSON
 from samson.cli import main
 from samson.experiments import (
     DATA,
-    FILE,
     Checkpoint,
     SetupError,
     Splits,
     build_network,
     correlations,
     load_checkpoint,
+    load_data_set,
     measure_folder,
-    record_path,
-    run_name,
     save_checkpoint,
+    sharpness_path,
 )
-from samson.records import RecordError, SharpnessRecord, read_json, write_json
+from samson.records import PLAN, RecordError, SharpnessRecord, read_json, record_path, run_name, write_json
 from samson.sharpness import Trace, worst_case_rise
 from samson.statistics import rank_correlation
-from tests.builders import record, with_plan
+from tests.builders import PROBLEM, record, with_plan
 
 METHODS = ("sgd", "noise", "clip", "sam", "asam", "samson")
 SMALL = {"steps": 2, "trials": 2}
 
 
-def small_data() -> Splits:
+def small_data(root: Path | None = None) -> Splits:
     generator = torch.Generator().manual_seed(0)
     parts = [
         (torch.rand(n, 1, 8, 8, generator=generator), torch.randint(10, (n,), generator=generator)) for n in (24, 8, 8)
     ]
-    return Splits(*parts, classes=10)
+    return Splits(*parts, outputs=10)
 
 
 @pytest.fixture(autouse=True)
-def few_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(DATA, "digits", small_data)
+    load_data_set.cache_clear()
+    yield
+    load_data_set.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SharpnessR
     make(folder, METHODS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(DATA, "digits", small_data)
-        return folder, measure_folder(folder, **SMALL, progress=quiet)
+        load_data_set.cache_clear()
+        return folder, measure_one(folder)
 
 
 @pytest.fixture
@@ -67,16 +70,27 @@ def folder(measured: tuple[Path, SharpnessRecord], tmp_path: Path) -> Path:
 def make(folder: Path, methods: tuple[str, ...]) -> None:
     """Networks with random weights, those of later methods larger, with records of falling accuracies."""
     plan = with_plan(methods={name: {"lr": 0.1} for name in methods})
+    write_json(folder / PLAN, plan)
     for number, name in enumerate(methods):
         for seed in range(2):
-            model = build_network("small-resnet", 10, seed=10 * number + seed)
+            model = build_network("small-resnet", (1, 8, 8), 10, seed=10 * number + seed)
             with torch.no_grad():
                 model.head.weight.mul_(3**number)
-            about = Checkpoint("small-resnet", 10, "digits", name, seed)
-            save_checkpoint(folder / "networks" / f"{run_name(name, seed)}.safetensors", model, about)
+            about = Checkpoint("small-resnet", (1, 8, 8), 10, "digits", name, seed)
+            run = run_name(PROBLEM.name, name, seed)
+            save_checkpoint(folder / "networks" / f"{run}.safetensors", model.state_dict(), about)
             level = 0.9 - number / 10
             levels = [[level], [level - 0.01, level, level + 0.01 * seed], [0.1 + 0.001 * number] * 3]
-            write_json(record_path(folder, name, seed), record(name, seed, levels, plan))
+            write_json(record_path(folder, run), record(name, seed, levels, plan))
+
+
+def path_in(folder: Path) -> Path:
+    return sharpness_path(folder, PROBLEM.name)
+
+
+def measure_one(folder: Path, **settings: object) -> SharpnessRecord:
+    [found] = measure_folder(folder, **{**SMALL, "progress": quiet, **settings})
+    return found
 
 
 def quiet(name: str, done: int, total: int) -> None:
@@ -85,13 +99,13 @@ def quiet(name: str, done: int, total: int) -> None:
 
 def test_everything_is_measured_on_the_training_split(measured: tuple[Path, SharpnessRecord]) -> None:
     folder, found = measured
-    assert read_json(folder / FILE, SharpnessRecord) == found
+    assert read_json(path_in(folder), SharpnessRecord) == found
     assert (found.settings.split, found.settings.examples, found.robustness_split) == ("train", 24, "test")
     assert found.settings.rules["samson"] == {"rho": 0.5, "eta": 0.01, "policy": "authors", "p": "inf"}
-    assert found.settings.level == 0.2
+    assert found.settings.kind == "0.2"
     assert [(n.method, n.seed) for n in found.networks] == [(name, seed) for name in METHODS for seed in (0, 1)]
     last = found.networks[-1]
-    model, _ = load_checkpoint(folder / "networks" / "samson-seed1.safetensors")
+    model, _ = load_checkpoint(folder / "networks" / PROBLEM.name / "samson-seed1.safetensors")
     truth = worst_case_rise(model, small_data().train, SAMSON(), steps=2)
     assert last.measures["samson worst"].mean == pytest.approx(truth.rise, rel=1e-6)
     assert last.measures["samson one step"].mean == pytest.approx(truth.one_step, rel=1e-6)
@@ -107,7 +121,7 @@ def test_everything_is_measured_on_the_training_split(measured: tuple[Path, Shar
 def test_correlations_are_of_what_was_measured(measured: tuple[Path, SharpnessRecord]) -> None:
     _, found = measured
     assert len(found.correlations) == 8 * 3
-    row = next(r for r in found.correlations if (r.measure, r.level) == ("asam worst", 0.1))
+    row = next(r for r in found.correlations if (r.measure, r.kind) == ("asam worst", "0.1"))
     sharp = {m: [n.measures["asam worst"].mean for n in found.networks if n.method == m] for m in METHODS}
     accurate = {m: [n.accuracies[1] for n in found.networks if n.method == m] for m in METHODS}
     truth = rank_correlation(sharp, accurate)
@@ -117,7 +131,7 @@ def test_correlations_are_of_what_was_measured(measured: tuple[Path, SharpnessRe
         truth.spearman.high,
     )
     assert (row.networks, row.methods) == (12, 6)
-    loss = next(r for r in found.correlations if (r.measure, r.level) == ("loss", 0.0))
+    loss = next(r for r in found.correlations if (r.measure, r.kind) == ("loss", "clean"))
     assert loss.kendall_of_means < -0.5  # larger heads: a larger loss, and accuracies were made to fall
 
 
@@ -129,21 +143,21 @@ def test_a_repetition_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyte
     make(tmp_path, METHODS[:2])
     with pytest.raises(KeyboardInterrupt):
         measure_folder(tmp_path, **SMALL, progress=stopping)
-    begun = read_json(tmp_path / FILE, SharpnessRecord)
+    begun = read_json(path_in(tmp_path), SharpnessRecord)
     assert (len(begun.networks), begun.correlations) == (1, ())
     assert not list(tmp_path.rglob("*.partial"))
     loaded: list[str] = []
     monkeypatch.setattr("samson.experiments._sharpness.load_checkpoint", counted(loaded))
-    rest = measure_folder(tmp_path, **SMALL, progress=quiet)
+    rest = measure_one(tmp_path)
     assert loaded == ["sgd-seed1", "noise-seed0", "noise-seed1"]
     assert rest.networks[:1] == begun.networks
     assert rest.correlations == ()  # too few methods
-    assert measure_folder(tmp_path, **SMALL, progress=quiet) == rest
+    assert measure_one(tmp_path) == rest
     assert len(loaded) == 3
     with pytest.raises(SetupError, match="was measured with other settings"):
         measure_folder(tmp_path, steps=3, trials=2, progress=quiet)
-    (tmp_path / FILE).unlink()
-    assert measure_folder(tmp_path, **SMALL, progress=quiet) == rest
+    (path_in(tmp_path)).unlink()
+    assert measure_one(tmp_path) == rest
 
 
 def counted(loaded: list[str]) -> Callable[[Path], object]:
@@ -164,11 +178,11 @@ def test_curvature_is_added_to_what_is_there(
         "samson.experiments._sharpness.hessian_trace", lambda model, *_, **__: Trace((1.0, model.head.bias[0].item()))
     )
     monkeypatch.setattr("samson.experiments._sharpness.worst_case_rise", lambda *_, **__: pytest.fail("measured again"))
-    after = measure_folder(folder, **SMALL, curvature=True, progress=quiet)
+    after = measure_one(folder, curvature=True)
     assert after.measures == (*before.measures, "hessian top", "hessian trace")
     assert [n.measures["noise"] for n in after.networks] == [n.measures["noise"] for n in before.networks]
     assert len(after.correlations) == 9 * 3  # "hessian top" is the same for all: no correlation
-    assert measure_folder(folder, **SMALL, progress=quiet) == after  # without --curvature it is kept
+    assert measure_one(folder) == after  # without --curvature it is kept
 
 
 @pytest.fixture
@@ -188,12 +202,16 @@ def samson(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Cal
 def test_the_command_shows_and_writes(folder: Path, samson: Callable[..., tuple[int, str, str]]) -> None:
     status, out, _ = samson("sharpness", folder, "--steps", 2, "--trials", 2)
     assert status == 0
-    row = next(r for r in read_json(folder / FILE, SharpnessRecord).correlations if r.measure == "noise" and r.level)
+    row = next(
+        r
+        for r in read_json(path_in(folder), SharpnessRecord).correlations
+        if r.measure == "noise" and r.kind != "clean"
+    )
     assert "6 methods, 12 networks" in out
     assert f"{row.kendall.mean:+.2f}".replace("-", "−") in next(
         line for line in out.splitlines() if "noise" in line[:8]
     )
-    assert "samson worst" in (folder / "sharpness.html").read_text()
+    assert "samson worst" in path_in(folder).with_suffix(".html").read_text()
 
 
 def test_bad_input_is_named(folder: Path, tmp_path: Path, samson: Callable[..., tuple[int, str, str]]) -> None:
@@ -206,8 +224,8 @@ def test_bad_input_is_named(folder: Path, tmp_path: Path, samson: Callable[..., 
         assert status == 2
         assert all(word in err for word in words)
         assert len(err.strip().splitlines()) <= 4
-    (folder / FILE).unlink()
-    (folder / "networks" / "sgd-seed0.safetensors").unlink()
+    (path_in(folder)).unlink()
+    (folder / "networks" / PROBLEM.name / "sgd-seed0.safetensors").unlink()
     status, _, err = samson("sharpness", folder)
     assert (status, "sgd-seed0" in err) == (2, True)
 
@@ -222,16 +240,16 @@ def test_missing_curvature_is_named(
 
 
 def test_a_record_of_another_layout_is_refused(folder: Path) -> None:
-    found = read_json(folder / FILE, SharpnessRecord)
+    found = read_json(path_in(folder), SharpnessRecord)
     network = dataclasses.replace(found.networks[0], accuracies=(0.5,))
-    with pytest.raises(ValueError, match="one for each of 3 levels, got 1 for sgd, seed 0"):
+    with pytest.raises(ValueError, match="one for each of 3 kinds, got 1 for sgd, seed 0"):
         dataclasses.replace(found, networks=(network,))
-    text = json.loads((folder / FILE).read_text()) | {"version": 2}
-    (folder / FILE).write_text(json.dumps(text))
-    with pytest.raises(RecordError, match="`version` must be 1"):
-        read_json(folder / FILE, SharpnessRecord)
+    text = json.loads((path_in(folder)).read_text()) | {"version": 1}
+    (path_in(folder)).write_text(json.dumps(text))
+    with pytest.raises(RecordError, match="`version` must be 2"):
+        read_json(path_in(folder), SharpnessRecord)
     with pytest.raises(SetupError, match="Delete or move that file"):
-        measure_folder(folder, **SMALL, progress=quiet)
+        measure_one(folder)
 
 
 def test_the_recorded_correlations_follow_from_the_recorded_networks() -> None:

@@ -13,7 +13,6 @@ from samson.records import (
     Configuration,
     EvaluationRecord,
     Interval,
-    Level,
     Measured,
     RecordError,
     RunRecord,
@@ -96,14 +95,18 @@ def damage(data: dict, *keys: object, value: object) -> dict:
         (("extra",), 1, r"\[record\]: `extra` is unknown"),
         (("seed",), "0", "`seed` must be a whole number, got '0'"),
         (("seed",), True, "`seed` must be a whole number, got True"),
-        (("seed",), 7, "`seed` must be from 0 to 1, got 7"),
-        (("method",), "adam", "`method` must be one of sgd, samson"),
-        (("version",), 2, "`version` must be 1"),
-        (("levels", 1, "accuracies", 0), 1.5, r"record.levels\[1\]\]: `accuracies` must be between 0 and 1"),
-        (("levels", 1, "accuracies"), [0.5], "`levels` must be"),
-        (("levels",), {}, "`levels` must be a list"),
+        (("seed",), 7, "changed after it was written"),
+        (("seed",), -1, "`seed` must be ≥ 0, got -1"),
+        (("version",), 1, "`version` must be 2"),
+        (("measured", 0, 1, 0), 1.5, r"`measured` must be between 0 and 1, got \[1.5\]"),
+        (("clean",), -0.1, r"`measured` must be between 0 and 1, got \[-0.1\]"),
+        (("clean",), None, "`clean` must be there unless the training diverged"),
+        (("measured", 0, 1), [0.5], r"`measured` must be of \[\[3, 3\]\] chips"),
+        (("measured",), [], r"`measured` must be of \[\[3, 3\]\] chips"),
+        (("measured",), {}, "`measured` must be a list"),
+        (("families", 0, "kinds"), [], "`kinds` must be at least one"),
         (("environment", "git"), 3, r"\[record.environment\]: `git` must be a text"),
-        (("configuration", "methods", "sgd", "lr"), None, r"\[record.configuration.methods.sgd\]: `lr` must be"),
+        (("settings", "lr"), None, r"\[record.settings\]: `lr` must be"),
         (("training", "seconds"), 10**400, r"\[record.training\]: `seconds` must be a number, got 1000"),
         (("training", "seconds"), 1e999, "Infinity is not JSON"),
         (("split",), "\ud800", "`split` must be a text"),
@@ -133,5 +136,5 @@ def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
 def test_numbers_that_json_does_not_have_are_not_written(tmp_path: Path) -> None:
     path = tmp_path / "level.json"
     with pytest.raises(ValueError, match="Out of range float"):
-        write_json(path, Level(math.inf, (0.5,)))
+        write_json(path, Interval(math.inf, 0.5, 0.5))
     assert not path.exists()

@@ -7,7 +7,7 @@ import pytest
 
 from samson.records import CorrelationRow, Interval, NetworkSharpness, SharpnessRecord, SharpnessSettings
 from samson.report import correlation, render_sharpness, sharpness_figure
-from tests.builders import ENVIRONMENT, with_plan
+from tests.builders import ENVIRONMENT, PROBLEM, family
 from tests.report.test_report import Links
 
 METHODS = ("sgd", "sam", "<b>asam")
@@ -20,7 +20,7 @@ def exact(value: float) -> Interval:
 def made(loss: float = 0.5) -> SharpnessRecord:
     rows = tuple(
         CorrelationRow("sam worst", level, Interval(-0.6, -0.8, high), Interval(-0.7, -0.9, high), -1.0, -1.0, 6, 3)
-        for level, high in ((0.0, 0.1), (0.1, -0.2), (0.2, 0.3))
+        for level, high in (("clean", 0.1), ("0.1", -0.2), ("0.2", 0.3))
     )
     networks = tuple(
         NetworkSharpness(
@@ -32,9 +32,8 @@ def made(loss: float = 0.5) -> SharpnessRecord:
         for i, method in enumerate(METHODS)
         for seed in (0, 1)
     )
-    plan = with_plan(methods={name: {"lr": 0.1} for name in METHODS})
-    settings = SharpnessSettings("train", 1078, {"sam": {"rho": 0.05}}, 8, "gaussian", 0.1, 20, 0)
-    return SharpnessRecord(plan, settings, "test", networks, rows, 0.95, ENVIRONMENT)
+    settings = SharpnessSettings("train", 1078, {"sam": {"rho": 0.05}}, 8, "gaussian", "0.1", 20, 0)
+    return SharpnessRecord(PROBLEM, family(), 3, settings, "test", networks, rows, 0.95, ENVIRONMENT)
 
 
 def test_the_figure_holds_the_numbers() -> None:
@@ -49,7 +48,7 @@ def test_the_figure_holds_the_numbers() -> None:
     assert figure.layout.xaxis.type == "log"
     last = figure.layout.updatemenus[0].buttons[2]
     assert last.args[0]["y"][2] == pytest.approx([80.0, 80.0])
-    assert "noise 0.2<br>Kendall −0.60 [−0.80, +0.30]" in last.args[1]["title.text"]
+    assert "gaussian 0.2<br>Kendall −0.60 [−0.80, +0.30]" in last.args[1]["title.text"]
 
 
 def test_a_measure_that_is_not_always_positive_has_a_linear_axis() -> None:

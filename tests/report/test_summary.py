@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from samson.report import summarise
+from samson.records import CLEAN
+from samson.report import view, views
 from tests.builders import record, records, with_plan
 
 
+def summarise(found: list) -> list:
+    return list(view(found).rows)
+
+
 def row(rows: list, method: str, level: float) -> object:
-    [found] = [r for r in rows if (r.method, r.level) == (method, level)]
+    kind = f"{level:g}" if level else CLEAN
+    [found] = [r for r in rows if (r.method, r.kind) == (method, kind)]
     return found
 
 
@@ -21,11 +27,11 @@ def half_width(values: np.ndarray) -> float:
 
 def test_the_unit_is_the_chip_averaged_over_seeds() -> None:
     rows = summarise(records())
-    assert [(r.method, r.level) for r in rows] == [(m, x) for m in ("sgd", "samson") for x in (0.0, 0.1, 0.2)]
+    assert [(r.method, r.kind) for r in rows] == [(m, x) for m in ("sgd", "samson") for x in (CLEAN, "0.1", "0.2")]
     chips = np.array([0.5, 0.5, 0.65])
     found = row(rows, "sgd", 0.2)
-    assert found.accuracy.mean == pytest.approx(chips.mean())
-    assert found.accuracy.high - found.accuracy.mean == pytest.approx(half_width(chips), rel=1e-8)
+    assert found.value.mean == pytest.approx(chips.mean())
+    assert found.value.high - found.value.mean == pytest.approx(half_width(chips), rel=1e-8)
     assert found.std == pytest.approx(chips.std(ddof=1))
     assert (found.worst, found.trials, found.seeds) == (0.4, 3, 2)
     assert found.by_seed == pytest.approx({0: 0.6, 1: 0.5})
@@ -41,7 +47,7 @@ def test_the_gain_is_paired_by_chip() -> None:
 
 def test_without_noise_the_interval_has_no_width() -> None:
     found = row(summarise(records()), "samson", 0.0)
-    assert (found.accuracy.low, found.accuracy.mean, found.accuracy.high) == pytest.approx((0.98, 0.98, 0.98))
+    assert (found.value.low, found.value.mean, found.value.high) == pytest.approx((0.98, 0.98, 0.98))
     assert (found.gain.low, found.gain.high) == pytest.approx((0.01, 0.01))
     assert (found.trials, found.std) == (1, 0.0)
 
@@ -71,8 +77,8 @@ def test_intervals_over_seeds_hold_the_truth_where_those_over_chips_do_not() -> 
     held = np.zeros(2)
     for _ in range(400):
         table = truth + generator.normal(0, 0.03, (3, 1)) + generator.normal(0, 0.02, (3, 20))
-        [found] = summarise([record("sgd", seed, [list(chips)], plan) for seed, chips in enumerate(table)])
-        held += [e.low <= truth <= e.high for e in (found.over_seeds, found.accuracy)]
+        [_, found] = summarise([record("sgd", seed, [[1.0], list(chips)], plan) for seed, chips in enumerate(table)])
+        held += [e.low <= truth <= e.high for e in (found.over_seeds, found.value)]
     over_seeds, over_chips = held / 400
     assert 0.917 < over_seeds < 0.983  # .95 and three standard errors
     assert over_chips < 0.5
@@ -95,22 +101,22 @@ def limits(table: np.ndarray, bounds: tuple[float, float]) -> list[float]:
 
 def test_equal_chips_have_an_interval_of_the_resolution() -> None:
     plan = with_plan(seeds=1, trials=20, methods={"sgd": {}}, levels=(0.1,))
-    [found] = summarise([record("sgd", 0, [[0.98] * 20], plan)])
+    [_, found] = summarise([record("sgd", 0, [[1.0], [0.98] * 20], plan)])
     half = stats.t.ppf(0.975, 19) / np.sqrt(20) / 360 / np.sqrt(12)
-    assert found.accuracy.high - found.accuracy.low == pytest.approx(2 * half)
+    assert found.value.high - found.value.low == pytest.approx(2 * half)
 
 
 def test_unfinished_comparisons_use_the_seeds_that_both_have() -> None:
     rows = summarise([r for r in records() if (r.method, r.seed) != ("sgd", 1)])
     assert row(rows, "samson", 0.0).seeds == 2
     assert row(rows, "samson", 0.0).gain.mean == pytest.approx(0.01)  # seed 0 alone
-    assert row(rows, "samson", 0.0).accuracy.mean == pytest.approx(0.98)
+    assert row(rows, "samson", 0.0).value.mean == pytest.approx(0.98)
     alone = summarise([r for r in records() if r.method == "samson"])
     assert all(r.gain is None for r in alone)
-    assert summarise([]) == []
+    assert views([]) == []
 
 
 def test_records_of_different_comparisons_are_refused() -> None:
-    other = record("sgd", 0, [[0.9], [0.9] * 3, [0.9] * 3], with_plan(epochs=2))
+    other = record("sgd", 0, [[0.9], [0.9] * 3, [0.9] * 3], with_plan(problem={"recipe": {"epochs": 2.0}}))
     with pytest.raises(ValueError, match="one comparison"):
         summarise([*records(), other])

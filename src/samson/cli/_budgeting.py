@@ -6,12 +6,9 @@ from typing import Annotated
 
 import typer
 
+from samson._errors import choose
 from samson.cli._options import ModelOptions, NoiseName, model_command
 from samson.cli._showing import console, shown, shown_interval, speaks, table_of, write_results
-from samson.evaluation import TRIALS, noise_budget
-from samson.experiments import budget_record, choose
-from samson.noise import NOISES
-from samson.report import budget_page
 
 
 @model_command
@@ -32,9 +29,14 @@ def budget_model(
         str, typer.Option(help="mean: over chips; yield: the share of chips that keep to it.")
     ] = "mean",
     min_yield: Annotated[float, typer.Option(help="With --criterion yield: the share that must.")] = 0.9,
-    trials: Annotated[int, typer.Option(help="Chips.")] = TRIALS,
+    trials: Annotated[int, typer.Option(help="Chips.")] = 20,
 ) -> None:
     """Find the largest noise that costs a model at most so much."""
+    from samson.evaluation import noise_budget
+    from samson.experiments import budget_record
+    from samson.noise import NOISES
+    from samson.report import budget_page
+
     family, metric = NOISES[choose("--noise", noise, NOISES)], options.metric
     with options.measuring() as run:
         found = noise_budget(

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from samson._errors import SetupError, require
 from samson.cli._showing import console, speaks
-from samson.experiments import SetupError, require
 
 
 def require_writable(parameter: str, path: Path | None, read: Sequence[Path]) -> None:

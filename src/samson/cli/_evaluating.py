@@ -7,12 +7,10 @@ from typing import Annotated
 
 import typer
 
+from samson._errors import require
 from samson.cli._kinds import kinds_of
 from samson.cli._options import ChipName, Levels, ModelOptions, NoiseName, model_command
 from samson.cli._showing import console, shown, shown_interval, shown_share, speaks, table_of, write_results
-from samson.evaluation import MAX_TRIALS, TRIALS, evaluate, prepare, value_of
-from samson.experiments import evaluation_record, require
-from samson.report import evaluation_page
 
 
 @model_command
@@ -24,15 +22,19 @@ def evaluate_model(
     times: Annotated[
         str | None, typer.Option(help="With --chip: when it is read, for example 0s,1h,1d,1y; by default as it says.")
     ] = None,
-    trials: Annotated[int | None, typer.Option(help=f"Chips; {TRIALS} by default.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Chips; 20 by default.")] = None,
     precision: Annotated[float | None, typer.Option(help="Instead of --trials: the half-width to reach.")] = None,
-    max_trials: Annotated[int, typer.Option(help="With --precision: chips at most.")] = MAX_TRIALS,
+    max_trials: Annotated[int, typer.Option(help="With --precision: chips at most.")] = 1280,
     about: Annotated[
         str, typer.Option(help="Intervals about other chips, test_set, or also other examples, population.")
     ] = "test_set",
     at_least: Annotated[float | None, typer.Option(help="Show the share of chips that are at least this good.")] = None,
 ) -> None:
     """Put a model on noisy chips and show what it is worth there, with intervals."""
+    from samson.evaluation import evaluate, prepare, value_of
+    from samson.experiments import evaluation_record
+    from samson.report import evaluation_page
+
     require(at_least is None or math.isfinite(at_least), "--at-least", "finite", at_least, "Write for example .9.")
     kinds, metric = kinds_of(noise, levels, chip, times), options.metric
     with options.measuring() as run:

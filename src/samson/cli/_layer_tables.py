@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from samson.cli._tables import empty_table
-from samson.noise import TensorDescription
+
+if TYPE_CHECKING:
+    from samson.noise import TensorDescription
 
 _SOURCE = re.compile(r"(?:parametrizations\.)?(\w+)(?:\.original\d*|_orig)$")
 """Names of what torch computes a weight from, by parametrisation or by pruning."""

@@ -6,12 +6,10 @@ from typing import Annotated
 
 import typer
 
+from samson._errors import require
 from samson.cli._kinds import kinds_of
 from samson.cli._options import ChipName, ModelOptions, NoiseName, model_command
 from samson.cli._showing import console, speaks, write_results
-from samson.evaluation import TRIALS, sensitivity
-from samson.experiments import require, sensitivity_record
-from samson.report import sensitivity_page
 
 
 @model_command
@@ -24,9 +22,13 @@ def sensitivity_of_model(
     max_drop: Annotated[
         float | None, typer.Option(help="Suggest layers to keep digital so that the drop is at most this.")
     ] = None,
-    trials: Annotated[int, typer.Option(help="Chips.")] = TRIALS,
+    trials: Annotated[int, typer.Option(help="Chips.")] = 20,
 ) -> None:
     """Rank the layers of a model by what noise on them costs."""
+    from samson.evaluation import sensitivity
+    from samson.experiments import sensitivity_record
+    from samson.report import sensitivity_page
+
     [kind, *others] = kinds_of(noise, f"{level:g}", chip, times)
     require(not others, "--times", "one time for a sensitivity", times, "Repeat the command for each time.")
     with options.measuring() as run:

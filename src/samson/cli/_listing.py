@@ -2,83 +2,75 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import math
-from collections.abc import Iterable, Mapping
+import json
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import typer
 from rich.text import Text
 
-from samson.cli._layer_tables import digital_table, on_chip_table, totals
+from samson._errors import SetupError
 from samson.cli._options import ChipName, Model, Pretrained, Select, Weights
 from samson.cli._showing import console
 from samson.cli._tables import empty_table
-from samson.experiments import (
-    ADDITIONS,
-    BASE,
-    DATA,
-    DEFAULTS,
-    NETWORKS,
-    SetupError,
-    cores,
-    default_settings,
-    find_chip,
-    load_model,
-)
-from samson.noise import NOISES, PRESETS, ChipModel, describe, hooked_layers, on_chip
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show what there is to choose from.")
-
-LEVEL = 0.1
-"""The level at which a family of noises is shown."""
+app = typer.Typer(rich_markup_mode=None, help="Show what there is to choose from.", invoke_without_command=True)
 
 
-@app.command()
-def chips() -> None:
-    """Chips by name: their constants, and where those were published."""
-    show(
-        "Chip", "Constants, and their source", {name: (constants(chip), chip.source) for name, chip in PRESETS.items()}
-    )
-
-
-@app.command()
-def noises() -> None:
-    """Families of noises that take a level."""
-    rows: dict[str, tuple[str, ...]] = {}
-    said: set[str] = set()
-    for name, family in NOISES.items():
-        noise = family(LEVEL)
-        about = summary(noise)
-        rows[name] = (short(noise),) if about in said else (short(noise), about)
-        said.add(about)
-    show("Noise", f"At level {LEVEL}, and what it is", rows)
+@app.callback()
+def every(context: typer.Context) -> None:
+    """Show what there is to choose from; without a word more, the names in every catalogue."""
+    if context.invoked_subcommand is None:
+        table = empty_table()
+        table.add_column("Catalogue", no_wrap=True)
+        table.add_column("Names")
+        for name, of_name in tables().items():
+            table.add_row(name, ", ".join(of_name["rows"]))
+        console().print(table)
+        console().print("`samson list NAME` says what they are.")
 
 
 @app.command()
 def methods() -> None:
     """Training methods, and the settings that they have by default."""
-    parts = {**cores(), **ADDITIONS}
-    rows = {}
-    for name in dict.fromkeys([*parts, *DEFAULTS]):
-        about = parts[name].about if name in parts else f"{name.replace('+', ' and ')} together."
-        own = {key: value for key, value in default_settings(name).items() if key not in BASE}
-        rows[name] = (about, _listed(own))
-    show("Method", "What it is, and its settings", rows)
-    console().print(f"All of them have {_listed(BASE)}. Set one with `--set METHOD.PARAM=VALUE`.")
+    show("methods")
 
 
 @app.command()
 def data() -> None:
     """Data sets."""
-    show("Data", "What it is", {name: (summary(made),) for name, made in DATA.items()})
+    show("data")
 
 
 @app.command()
 def networks() -> None:
     """Networks of the comparisons."""
-    show("Network", "What it is", {name: (summary(made),) for name, made in NETWORKS.items()})
+    show("networks")
+
+
+@app.command()
+def tasks() -> None:
+    """Tasks: the loss of a training, and the metric by which it is judged."""
+    show("tasks")
+
+
+@app.command()
+def metrics() -> None:
+    """Metrics that a model is measured by."""
+    show("metrics")
+
+
+@app.command()
+def noises() -> None:
+    """Families of noises that take a level."""
+    show("noises")
+
+
+@app.command()
+def chips() -> None:
+    """Chips by name: their constants, and where those were published."""
+    show("chips")
 
 
 @app.command()
@@ -90,6 +82,10 @@ def layers(
     pretrained: Pretrained = False,
 ) -> None:
     """Show which tensors of a model lie on the chip, and why the others do not."""
+    from samson.cli._layer_tables import digital_table, on_chip_table, totals
+    from samson.experiments import find_chip, load_model
+    from samson.noise import describe, hooked_layers, on_chip
+
     kind = None if chip is None else find_chip(chip)
     noise, periphery = (None, None) if kind is None else (kind.noise, kind.periphery)
     loaded = load_model(model, weights, pretrained=pretrained)
@@ -109,52 +105,22 @@ def layers(
             console().print(f"This chip can't hold all of it: {error}")
 
 
-def constants(chip: ChipModel) -> str:
-    """What a chip is made of, in short."""
-    parts = [chip.noise, *([] if chip.periphery is None else [chip.periphery])]
-    return "; ".join(short(part) for part in parts)
+@cache
+def tables() -> dict[str, dict[str, Any]]:
+    """Every catalogue as a table: its heads, rows and a note."""
+    found: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("catalogue.json").read_text("utf-8"))
+    return found
 
 
-def short(value: Any) -> str:
-    """A dataclass with the fields that say something; of those within it, only what is not the default.
-
-    Example:
-        >>> from samson.noise import PCM, Mapping
-        >>> short(PCM(mapping=Mapping(per="channel")))
-        'PCM(mapping=(per=channel), g_max_us=25)'
-    """
-    shown = {}
-    for field in dataclasses.fields(value):
-        part = getattr(value, field.name)
-        if dataclasses.is_dataclass(part):
-            inner = {f.name: (getattr(part, f.name), f.default) for f in dataclasses.fields(part)}
-            changed = {name: given for name, (given, default) in inner.items() if given != default}
-            if changed:
-                shown[field.name] = f"({_listed(changed)})"
-        elif part not in (None, False, 0, math.inf, {}, ()):
-            shown[field.name] = part
-    return f"{type(value).__name__}({_listed(shown)})"
-
-
-def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={_plain(value)}" for name, value in values.items())
-
-
-def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def summary(thing: Any) -> str:
-    """The first line of a docstring."""
-    return (inspect.getdoc(thing) or "").partition("\n")[0]
-
-
-def show(name: str, says: str, rows: Mapping[str, Iterable[str]]) -> None:
+def show(name: str) -> None:
     """Print names, each with lines that say more; they wrap beside the name."""
+    found = tables()[name]
     table = empty_table()
-    table.add_column(name, no_wrap=True)
-    table.add_column(says)
-    for key, lines in rows.items():
+    for head, whole in zip(found["heads"], (True, False), strict=True):
+        table.add_column(head, no_wrap=whole)
+    for key, lines in found["rows"].items():
         first, *others = (line for line in lines if line)
         table.add_row(key, Text("\n").join([Text(first), *(Text(line, style="dim") for line in others)]))
     console().print(table)
+    if found["note"]:
+        console().print(found["note"])

@@ -8,37 +8,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from torch import nn
 
-from samson._batches import Examples
+from samson._errors import SetupError, choose
 from samson.cli._errors import explained, require_writable
-from samson.cli._kinds import Kind
 from samson.cli._showing import chip_bar
-from samson.evaluation import (
-    EXECUTORS,
-    METRICS,
-    PRECISIONS,
-    Evaluation,
-    Executor,
-    Kept,
-    Progress,
-    Sensitivity,
-    Serial,
-    Setting,
-)
-from samson.experiments import (
-    DATA,
-    SPLITS,
-    Request,
-    SetupError,
-    choose,
-    subject_of,
-)
-from samson.noise import NOISES, PRESETS
-from samson.records import Subject
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from samson._batches import Examples
+    from samson.evaluation import Evaluation, Executor, Progress, Sensitivity, Setting
+    from samson.experiments import Kind, Request
+    from samson.records import Subject
 
 Model = Annotated[
     str, typer.Argument(help="`….safetensors` of a comparison, MODULE:FUNCTION, timm/NAME or torchvision/NAME.")
@@ -49,12 +33,12 @@ DataName = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help=f"{', '.join(DATA)}, MODULE:FUNCTION, or FILE.safetensors with `inputs` and `targets`; by default those "
-        "of a saved network.",
+        help="See `samson list data`, MODULE:FUNCTION, or FILE.safetensors with `inputs` and `targets`; by default "
+        "those of a saved network.",
     ),
 ]
-Split = Annotated[str, typer.Option(help=f"Of a data set by name: {', '.join(SPLITS)}.")]
-Metric = Annotated[str, typer.Option(help=f"{', '.join(METRICS)}.")]
+Split = Annotated[str, typer.Option(help="Of a data set by name: test, validation, train.")]
+Metric = Annotated[str, typer.Option(help="See `samson list metrics`.")]
 Seed = Annotated[int, typer.Option(help="Seed of the set of chips.")]
 Select = Annotated[list[str] | None, typer.Option(help="Pattern of layers on the chip; may be repeated.")]
 ReadBlock = Annotated[int | None, typer.Option(help="Examples of one reading of a chip; by default all.")]
@@ -62,8 +46,8 @@ NormsOn = Annotated[
     str | None,
     typer.Option(help="Estimate batch norm anew on each chip, from for example digits/train, or as for --data."),
 ]
-Autocast = Annotated[str | None, typer.Option(help=f"Run the model in lower precision: {' or '.join(PRECISIONS)}.")]
-ExecutorName = Annotated[str, typer.Option("--executor", help=f"Where chips are computed: {', '.join(EXECUTORS)}.")]
+Autocast = Annotated[str | None, typer.Option(help="Run the model in lower precision: bfloat16 or float16.")]
+ExecutorName = Annotated[str, typer.Option("--executor", help="Where chips are computed: serial, torchrun, ray.")]
 Resume = Annotated[
     Path | None,
     typer.Option(
@@ -75,10 +59,13 @@ Resume = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Write a record with every trial to this file, `.json`.")]
 Page = Annotated[Path | None, typer.Option("--page", help="Write a page with plot and table to this file, `.html`.")]
 ChipName = Annotated[
-    str | None, typer.Option("--chip", help=f"Instead of --noise, a chip: {', '.join(PRESETS)}, or FILE.toml.")
+    str | None, typer.Option("--chip", help="Instead of --noise, a chip: see `samson list chips`, or FILE.toml.")
 ]
-NoiseName = Annotated[str, typer.Option("--noise", help=f"Family of noises: {', '.join(NOISES)}.")]
+NoiseName = Annotated[str, typer.Option("--noise", help="Family of noises: see `samson list noises`.")]
 
+DataRoot = Annotated[
+    Path, typer.Option("--data-root", envvar="SAMSON_DATA", help="Folder where files of data are looked for.")
+]
 Levels = Annotated[
     str | None, typer.Option(help="Noise levels, separated by commas; by default some that suit the family.")
 ]
@@ -103,11 +90,14 @@ class ModelOptions:
     resume: Resume = None
     out: Out = None
     page: Page = None
+    data_root: DataRoot = Path("data")
 
     @property
     def request(self) -> Request:
         """What is to be measured."""
-        return Request(self.model, self.weights, self.pretrained, self.data, self.split, self.norms_on)
+        from samson.experiments import Request
+
+        return Request(self.model, self.weights, self.pretrained, self.data, self.split, self.norms_on, self.data_root)
 
     def setting(self) -> Setting:
         """How trials are run.
@@ -115,6 +105,8 @@ class ModelOptions:
         Raises:
             SetupError: If an option is wrong.
         """
+        from samson.evaluation import METRICS, PRECISIONS, Kept
+
         choose("--metric", self.metric, METRICS)
         executor = _executor(self.executor)
         return {
@@ -160,11 +152,15 @@ class Measuring:
 
     def of_kind(self, kind: Kind) -> Setting:
         """The setting for one kind of chip."""
+        from samson.evaluation import Serial
+
         executor = self.setting.get("executor") or Serial()
         return {**self.setting, "time_s": kind.time_s, "executor": executor.named(kind.label)}
 
     def subject(self, found: Evaluation | Sensitivity) -> Subject:
         """The record of what was measured."""
+        from samson.experiments import subject_of
+
         return subject_of(self.options.request, self.model, self.setting, found)
 
 
@@ -186,6 +182,8 @@ def model_command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _executor(name: str) -> Executor:
+    from samson.evaluation import EXECUTORS
+
     choose("--executor", name, EXECUTORS)
     try:
         return EXECUTORS[name]()

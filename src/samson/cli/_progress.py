@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from samson.records import RunRecord
+if TYPE_CHECKING:
+    from samson.records import RunRecord
 
 TRAINING_SHARE = 0.8
 """Share of a run's bar that its training takes; the chips take the rest."""
@@ -17,7 +18,7 @@ TRAINING_SHARE = 0.8
 class Bars:
     """One bar for each run at hand and one for all; a watcher for `run_all`."""
 
-    def __init__(self, console: Console, total: int, finished: int) -> None:
+    def __init__(self, console: Console, total: int) -> None:
         self._all = Progress(
             TextColumn("{task.description:<24}", markup=False),
             BarColumn(bar_width=30),
@@ -28,10 +29,8 @@ class Bars:
             TimeRemainingColumn(),
             console=console,
         )
-        self._overall = self._all.add_task(
-            "all runs", total=total, completed=finished, stage=f"{finished}/{total} runs"
-        )
-        self._total, self._finished = total, finished
+        self._overall = self._all.add_task("all runs", total=total, stage=f"0/{total} runs")
+        self._total, self._finished = total, 0
         self._tasks: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}
 
@@ -45,6 +44,11 @@ class Bars:
         for task in self._tasks.values():
             self._all.remove_task(task)
         self._all.stop()
+
+    def begin(self, finished: int) -> None:
+        """Some runs were finished before."""
+        self._finished = finished
+        self._all.update(self._overall, completed=finished, stage=f"{finished}/{self._total} runs")
 
     def progress(self, name: str, stage: str, done: int, total: int) -> None:
         """Move a run's bar, and the bar of all by its part."""
@@ -65,12 +69,18 @@ class Bars:
         stage = f"{self._finished}/{self._total} runs"
         self._all.update(self._overall, completed=self._finished + sum(self._shares.values()), stage=stage)
 
+    def failed(self, name: str, reason: str) -> None:
+        """Take a run's bar away."""
+        if name in self._tasks:
+            self._all.remove_task(self._tasks.pop(name))
+        self._shares.pop(name, None)
+
 
 class Lines:
     """One line for each finished run; a watcher for `run_all`."""
 
-    def __init__(self, console: Console, total: int, finished: int) -> None:
-        self._console, self._total, self._finished = console, total, finished
+    def __init__(self, console: Console, total: int) -> None:
+        self._console, self._total, self._finished = console, total, 0
 
     def __enter__(self) -> Self:
         return self
@@ -78,15 +88,27 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def begin(self, finished: int) -> None:
+        """Some runs were finished before."""
+        self._finished = finished
+
     def progress(self, name: str, stage: str, done: int, total: int) -> None:
         """Say nothing: logs want whole runs."""
 
     def finished(self, name: str, record: RunRecord) -> None:
-        """Print the run with its accuracy without noise."""
+        """Print the run with its metric without noise."""
         self._finished += 1
-        diverged_at = record.training.diverged_at
-        clean = next((100 * level.accuracies[0] for level in record.levels if level.level == 0), 0.0)
-        came = f"{clean:.1f} % without noise" if diverged_at is None else f"diverged at step {diverged_at}"
+        if record.clean is None:
+            came = f"diverged at step {record.training.diverged_at}"
+        elif record.problem.is_fraction:
+            came = f"{100 * record.clean:.1f} % without noise"
+        else:
+            came = f"{record.problem.metric} {record.clean:.4g} without noise"
         self._console.print(
-            f"{self._finished}/{self._total} {name}: {came}, trained in {record.training.seconds:.1f} s"
+            f"{self._finished}/{self._total} {name}: {came}, trained in {record.training.seconds:.1f} s",
+            soft_wrap=True,
         )
+
+    def failed(self, name: str, reason: str) -> None:
+        """Print the run with the reason."""
+        self._console.print(f"FAILED {name}: {reason}", soft_wrap=True)

@@ -6,16 +6,18 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from samson.cli._tables import empty_table
-from samson.evaluation import METRICS, Evaluation, Interval
-from samson.evaluation import Progress as State
-from samson.records import replace_file, write_json
+from samson.records import Interval, replace_file, write_json
+
+if TYPE_CHECKING:
+    from samson.evaluation import Evaluation
+    from samson.evaluation import Progress as State
 
 T = TypeVar("T")
 
@@ -36,6 +38,8 @@ def speaks() -> bool:
 
 def table_of(title: str, at_least: float | None, metric: str = "accuracy") -> Table:
     """An empty table of kinds of chips, with a column for a yield if one is asked for."""
+    from samson.evaluation import METRICS
+
     table = empty_table(title)
     sign = "≥" if METRICS[metric].higher_is_better else "≤"
     names = [
@@ -52,6 +56,8 @@ def table_of(title: str, at_least: float | None, metric: str = "accuracy") -> Ta
 
 def shown(value: float, metric: str) -> str:
     """Accuracies in percent, anything else as it is."""
+    from samson.evaluation import METRICS
+
     return f"{100 * value:z.1f} %" if METRICS[metric].bounds == (0.0, 1.0) else f"{value:z.4g}"
 
 

@@ -3,38 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from samson.report import SummaryRow, by_method, percent, points
+if TYPE_CHECKING:
+    from samson.report import View
 
 
-def accuracy_table(rows: Sequence[SummaryRow], title: str) -> Table:
-    """Accuracy in percent with its 95 % interval, method by level."""
-    table = level_table(title, "Method", {row.level for row in rows})
-    for method, of_method in by_method(rows).items():
-        table.add_row(method, *(percent(row.accuracy) for row in of_method.values()))
+def accuracy_table(view: View) -> Table:
+    """The metric with its 95 % interval, method by kind of chip."""
+    from samson.report import estimate_text
+
+    unit = " (%)" if view.problem.is_fraction else ""
+    title = f"Test {view.problem.metric}{unit} on {view.problem.name} by {view.family.name}, 95 % intervals over chips"
+    table = kind_table(title, "Method", view.kinds)
+    for method, of_method in view.table.items():
+        table.add_row(method, *(estimate_text(row.value, view) for row in of_method.values()))
     return table
 
 
-def gain_table(rows: Sequence[SummaryRow], baseline: str) -> Table | None:
-    """Paired difference to the baseline in points with its 95 % interval; None if there is nothing to compare."""
-    title = f"Points above {baseline} on the same chips, with 95 % intervals over chips, for these networks"
-    table = level_table(title, "Method", {row.level for row in rows})
-    for method, of_method in by_method(rows).items():
+def gain_table(view: View) -> Table | None:
+    """Paired gain over the baseline with its 95 % interval; None if there is nothing to compare."""
+    from samson.report import gain_text
+
+    what = "Points" if view.problem.is_fraction else "Gain"
+    title = f"{what} over {view.baseline} on the same chips, with 95 % intervals over chips, for these networks"
+    table = kind_table(title, "Method", view.kinds)
+    for method, of_method in view.table.items():
         gains = [row.gain for row in of_method.values()]
         if any(gains):
-            table.add_row(method, *("" if gain is None else points(gain) for gain in gains))
+            table.add_row(method, *("" if gain is None else gain_text(gain, view) for gain in gains))
     return table if table.rows else None
 
 
-def level_table(title: str, first: str, levels: Iterable[float]) -> Table:
-    """An empty table with a column for each noise level."""
+def rank_table(found: Sequence[View]) -> Table:
+    """Mean ranks over problems, and wins, ties and losses against the baseline."""
+    from samson.report import against_baseline, ranked, ranks
+
+    columns = ranks(found)
+    title = f"Mean rank over {len({view.problem.name for view in found})} problems; 1 is best"
+    table = kind_table(title, "Method", [*columns, f"+ / = / − {found[0].baseline}"])
+    for method, _ in ranked(found):
+        cells = [f"{of[method].interval.mean:.2f}" if method in of else "" for of in columns.values()]
+        table.add_row(method, *cells, " / ".join(map(str, against_baseline(found, method))))
+    return table
+
+
+def kind_table(title: str, first: str, kinds: Iterable[str]) -> Table:
+    """An empty table with a column for each kind of chip."""
     table = empty_table(title)
     table.add_column(first, no_wrap=True)
-    for level in sorted(levels):
-        table.add_column(f"{level:g}", justify="right")
+    for kind in kinds:
+        table.add_column(kind, justify="right")
     return table
 
 

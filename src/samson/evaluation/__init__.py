@@ -7,7 +7,7 @@ from samson.evaluation._layout import Layout, find_layout
 from samson.evaluation._metrics import METRICS, DataSetMetric, ExampleMetric, MeanThen, NotFiniteError, as_metric
 from samson.evaluation._pairs import compare
 from samson.evaluation._result import Evaluation, ScoreTable
-from samson.evaluation._scoring import Scores, accuracy, device_of, scores, value_of, with_targets
+from samson.evaluation._scoring import Scores, accuracy, clean_value, device_of, scores, value_of, with_targets
 from samson.evaluation._sensitivity import sensitivity
 from samson.evaluation._sensitivity_result import Attempt, LayerRow, Sensitivity, Suggestion
 from samson.evaluation._setting import PRECISIONS, Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
@@ -62,6 +62,7 @@ __all__ = [
     "Torchrun",
     "accuracy",
     "as_metric",
+    "clean_value",
     "compare",
     "device_of",
     "evaluate",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from samson._batches import TARGET_KEYS, Batch, Examples, batches_of, evaluation_mode
-from samson.evaluation._metrics import METRICS, DataSetMetric, ExampleMetric, Metric, NotFiniteError, prediction
+from samson.evaluation._metrics import DataSetMetric, ExampleMetric, Metric, NotFiniteError, as_metric, prediction
 
 Scores = NDArray[Any] | float
 """One value for each example (booleans or float64), or one for the data set."""
@@ -121,6 +121,20 @@ def value_of(found: Scores) -> float:
     return found if isinstance(found, float) else float(np.mean(found, dtype=np.float64))
 
 
+def clean_value(model: nn.Module, data: Examples, metric: str | Metric | Any = "accuracy") -> float:
+    """A metric without noise, in evaluation mode.
+
+    Args:
+        model: Any model whose output the metric can look at.
+        data: Inputs and targets (see `Examples`); moved to the model's device.
+        metric: As for `evaluate`.
+
+    Raises:
+        ValueError: If there is no example.
+    """
+    return value_of(scores(model, batches_of(data), as_metric(metric)))
+
+
 def accuracy(model: nn.Module, data: Examples) -> float:
     """The fraction of examples whose largest output is the target's, without noise, in evaluation mode.
 
@@ -134,7 +148,7 @@ def accuracy(model: nn.Module, data: Examples) -> float:
     Raises:
         ValueError: If there is no example.
     """
-    return value_of(scores(model, batches_of(data), METRICS["accuracy"]))
+    return clean_value(model, data)
 
 
 def readings(batches: Iterable[Any], size: int | None) -> Iterator[tuple[int, Iterator[Batch]]]:

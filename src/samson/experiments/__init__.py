@@ -1,31 +1,50 @@
-"""Experiments by name: data sets, networks, training methods, and comparisons of them on simulated chips."""
+"""Experiments by name: data sets, networks, tasks, training methods, and comparisons of them on simulated chips."""
 
+from samson._errors import SetupError, choose, require
 from samson.experiments._checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from samson.experiments._chips import find_chip
-from samson.experiments._data import DATA, Pair, Splits
-from samson.experiments._defaults import BASE, DEFAULTS
+from samson.experiments._chips import (
+    LEVELS,
+    Chips,
+    Kind,
+    chip_family,
+    family_of,
+    find_chip,
+    noise_family,
+    parse_levels,
+    parse_times,
+)
+from samson.experiments._comparing import Comparing, compare_suite
+from samson.experiments._defaults import BASES, DEFAULTS
 from samson.experiments._environment import commit, environment
-from samson.experiments._errors import SetupError, choose, require
+from samson.experiments._estimate import Estimate, estimate
+from samson.experiments._folders import finished, missing, open_folder, read_records
 from samson.experiments._measurements import (
     budget_record,
     evaluation_record,
-    kind_of,
     sensitivity_record,
     subject_of,
 )
-from samson.experiments._methods import ADDITIONS, Method, cores, default_settings, parse_methods
+from samson.experiments._methods import ADDITIONS, PLAIN, Method, base_settings, cores, default_settings, parse_methods
 from samson.experiments._models import load_model
-from samson.experiments._networks import NETWORKS, build_network
+from samson.experiments._networks import make_network
+from samson.experiments._place import Place, find_place
 from samson.experiments._planning import (
-    LEVELS,
     METHODS,
-    checked_levels,
-    load_records,
-    plan_comparison,
-    prepare_folder,
+    Plan,
+    PlannedProblem,
+    load_data_set,
+    make_task,
+    plan_suite,
+    read_suite,
 )
-from samson.experiments._requests import SPLITS, Request, load_data
-from samson.experiments._runs import one_thread, record_path, run, run_name, sweep
-from samson.experiments._sharpness import FILE, STEPS, correlations, measure_folder
-from samson.experiments._suite import WorkerLostError, default_jobs, missing, run_all
-from samson.experiments._training import Plan, train
+from samson.experiments._ray import run_on_ray
+from samson.experiments._recipes import RECIPES, Recipe
+from samson.experiments._requests import Request, load_data
+from samson.experiments._runs import Job, jobs_of, one_thread, run, save_trained, sweep, trained
+from samson.experiments._search import search_settings, validated
+from samson.experiments._sharpness import STEPS, correlations, measure_folder, sharpness_path
+from samson.experiments._suite import Failure, Silent, Watcher, WorkerLostError, default_jobs, run_all
+from samson.experiments._tasks import TASKS, Classification, LanguageModelling, Regression, Task
+from samson.experiments._training import DivergedError, Run, StoppedError, train
+from samson.experiments.data import DATA, SPLITS, Pair, Splits, load_splits
+from samson.experiments.networks import NETWORKS, build_network

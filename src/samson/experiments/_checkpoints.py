@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
-from samson.experiments._errors import SetupError, choose
-from samson.experiments._networks import NETWORKS, build_network
+from samson._checks import require
+from samson._errors import SetupError, choose
+from samson.experiments._networks import make_network
+from samson.experiments.networks import NETWORKS
 from samson.records import RecordError, read_json, replace_file, write_json
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a saved network is: enough to build it again and to find its data."""
+    """What a saved network is: enough to build it again and to find its data.
+
+    Args:
+        network: As it was asked for.
+        shape: Shape of one example.
+        outputs: Number of its outputs.
+        data: The data set, as it was asked for.
+        method: Training method.
+        seed: Training seed.
+        version: Version of this layout.
+    """
 
     network: str
-    classes: int
+    shape: tuple[int, ...]
+    outputs: int
     data: str
     method: str
     seed: int
-    version: int = 1
+    version: int = 2
+
+    def __post_init__(self) -> None:
+        rule = "be 2, the only one that this release reads"
+        require(self.version == 2, "version", rule, self.version)
 
 
-def save_checkpoint(path: Path, model: nn.Module, about: Checkpoint) -> None:
+def save_checkpoint(path: Path, state: Mapping[str, Tensor], about: Checkpoint) -> None:
     """Write `path` (`….safetensors`) and the JSON file beside it, each atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
+    replace_file(path, save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}))
     write_json(path.with_suffix(".json"), about)
 
 
@@ -43,8 +61,11 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
         raise SetupError(f"CHECKPOINT must be a `.safetensors` file, got {str(path)!r}, which is not there.")
     try:
         about = read_json(path.with_suffix(".json"), Checkpoint)
-        choose(f"`network` in {path.with_suffix('.json')}", about.network, NETWORKS)
-        model = build_network(about.network, about.classes, seed=0)
+        # A file never names code to run: only the command line does.
+        where, name = f"`network` in {path.with_suffix('.json')}", about.network
+        if name.partition("/")[0] not in ("timm", "torchvision") or ":" in name:
+            choose(where, name, NETWORKS)
+        model = make_network(name, about.shape, about.outputs, seed=0)
         model.load_state_dict(load(path.read_bytes()))
     except RecordError as error:
         raise SetupError(f"{error}\nA checkpoint needs its `.json` file beside it.") from error

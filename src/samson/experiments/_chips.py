@@ -1,18 +1,65 @@
-"""Chips as a user asks for them: one of the catalogue by name, or a file of one's own."""
+"""Chips as a user asks for them: noises at several levels, chips at several times, or several chips side by side."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from samson.experiments._errors import SetupError, choose
-from samson.noise import PRESETS, ChipModel, load_chip_model
+from samson._errors import SetupError, choose, require
+from samson.evaluation import Noise
+from samson.experiments._factories import call_factory, find_factory, guarded
+from samson.noise import NOISES, PRESETS, ChipModel, WeightNoise, load_chip_model
+from samson.records import ChipFamily, ChipKind
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "y": 365 * 86_400.0}
+
+LEVELS = {
+    "level": (0.0, 0.05, 0.1, 0.15, 0.2, 0.3),
+    "bit error rate": (0.0, 1e-4, 1e-3, 0.01, 0.05),
+    "s": (0.0, 3600.0, 86_400.0, 31_536_000.0, 315_360_000.0),
+}
+"""Noise levels by default, by what a level of the family is."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of chip at one time."""
+
+    label: str
+    noise: Noise
+    level: float | None = None
+    time_s: float | None = None
+
+    def record(self) -> ChipKind:
+        """The kind as records hold it."""
+        kind = self.noise
+        noise = kind.noise if isinstance(kind, ChipModel) else kind
+        around = kind.periphery if isinstance(kind, ChipModel) else None
+        when = noise.default_time_s if self.time_s is None else self.time_s
+        return ChipKind(self.label, repr(noise), self.level, when, None if around is None else repr(around))
+
+
+@dataclass(frozen=True)
+class Chips:
+    """Kinds of chips that differ in one thing (see `samson.records.ChipFamily`)."""
+
+    name: str
+    unit: str
+    kinds: tuple[Kind, ...]
+
+    def record(self) -> ChipFamily:
+        """The family as records hold it."""
+        return ChipFamily(self.name, self.unit, tuple(kind.record() for kind in self.kinds))
 
 
 def find_chip(chip: str) -> ChipModel:
-    """A chip of the catalogue, or one from a TOML file.
+    """A chip of the catalogue, one from a TOML file, or one of one's own.
 
     Args:
-        chip: A name of `PRESETS`, or the path of a file, `….toml`.
+        chip: A name of `PRESETS`, the path of a file, `….toml`, or `MODULE:FUNCTION`, which returns a noise or a chip.
 
     Raises:
         SetupError: If there is none of this name, or the file cannot be read or says something wrong.
@@ -21,11 +68,172 @@ def find_chip(chip: str) -> ChipModel:
         >>> find_chip("int8").noise
         Quantize(bits=8, scheme='symmetric', per='channel')
     """
+    if ":" in chip:
+        found = call_factory(chip, "--chip")
+        if isinstance(found, WeightNoise):
+            return ChipModel(found, source=chip)
+        require(
+            isinstance(found, ChipModel), "--chip", "a function that returns a noise or a chip", found, "Change it."
+        )
+        return found  # type: ignore[no-any-return]
     if not chip.endswith(".toml"):
-        return PRESETS[choose("--chip", chip, (*PRESETS, "FILE.toml"))]
+        return PRESETS[choose("--chip", chip, (*PRESETS, "FILE.toml", "MODULE:FUNCTION"))]
     try:
         return load_chip_model(Path(chip))
     except OSError as error:
         raise SetupError(f"--chip must be a TOML file, got {chip!r}: {error.strerror}.\nCheck the path.") from error
     except (ValueError, RecursionError) as error:
         raise SetupError(f"--chip {chip!r}: {error}") from error
+
+
+def find_noise(noise: str) -> tuple[Callable[[float], WeightNoise], str]:
+    """A family of noises by a level, and what a level is: one of `NOISES`, or `MODULE:FUNCTION`, which takes a level.
+
+    Raises:
+        SetupError: If there is none of this name.
+    """
+    if ":" not in noise:
+        family = NOISES[choose("--noise", noise, (*NOISES, "MODULE:FUNCTION"))]
+        return family.make, family.unit
+    function = find_factory(noise, "--noise")
+
+    def make(level: float) -> WeightNoise:
+        found = guarded(lambda: function(level), noise, "--noise")
+        require(isinstance(found, WeightNoise), "--noise", "a function that returns a noise", found, "Change it.")
+        return found  # type: ignore[no-any-return]
+
+    return make, "level"
+
+
+def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | None = None) -> Chips:
+    """A noise at several levels above 0.
+
+    Args:
+        noise: As for `find_noise`.
+        levels: Levels ≥ 0, or times such as "1h" where a level is an age; None takes some that suit the noise.
+        name: What the family is called; by default as the noise.
+
+    Raises:
+        SetupError: If a level is no number, negative, not finite or given twice, or the noise refuses it.
+    """
+    make, unit = find_noise(noise)
+    asked: Sequence[Any] = LEVELS[unit] if levels is None else levels
+    numbers: list[float] = []
+    for level in asked:
+        number = parse_times(level)[level] if isinstance(level, str) and unit == "s" else level
+        known = isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number < math.inf
+        require(known, "--levels", "≥ 0 and finite", level, "Write for example --levels 0,.1,.2.")
+        numbers.append(float(number))
+        try:
+            make(float(number))
+        except (SetupError, ValueError) as error:
+            raise SetupError(f"--levels: {level!r} does not fit the noise {noise!r}.\n{error}") from error
+    require(
+        len(set(numbers)) == len(numbers), "--levels", "without repetition", list(asked), "Remove the repeated one."
+    )
+    noisy = sorted(level for level in numbers if level)
+    require(bool(noisy), "--levels", "at least one level above 0", list(asked), "Write for example --levels 0,.1,.2.")
+    kinds = tuple(Kind(age(level) if unit == "s" else f"{level:g}", make(level), level) for level in noisy)
+    return Chips(name or noise.rpartition(":")[2], unit, kinds)
+
+
+def chip_family(chips: Sequence[str], times: Mapping[str, float] | None = None, name: str | None = None) -> Chips:
+    """Several chips side by side, or one chip at several times.
+
+    Args:
+        chips: As for `find_chip`, at least one.
+        times: Times in seconds by what they are called; None takes each chip's own.
+        name: What the family is called; by default as its chips.
+    """
+    require(bool(chips), "--chip", "at least one chip", list(chips), "Write for example pcm.")
+    found = {chip: find_chip(chip) for chip in chips}
+    title = name or ", ".join(Path(chip).stem if chip.endswith(".toml") else chip.rpartition(":")[2] for chip in found)
+    if times is None:
+        return Chips(title, "", tuple(Kind(chip, model) for chip, model in found.items()))
+    kinds = [
+        Kind(word if len(found) == 1 else f"{chip} at {word}", model, seconds, seconds)
+        for chip, model in found.items()
+        for word, seconds in times.items()
+    ]
+    return Chips(title, "s" if len(found) == 1 else "", tuple(kinds))
+
+
+def family_of(asked: str | Mapping[str, Any]) -> Chips:
+    """A family as a file has it: the name of a noise or a chip, or a table with `noise` and `levels`, or with `chip`.
+
+    Example:
+        >>> [kind.label for kind in family_of({"noise": "pcm", "levels": ["1h", "1d"]}).kinds]
+        ['1 h', '1 d']
+
+    Raises:
+        SetupError: If it says something wrong.
+    """
+    if isinstance(asked, str):
+        is_chip = asked.endswith(".toml") or (asked in PRESETS and asked not in NOISES)
+        return chip_family([asked]) if is_chip else noise_family(asked)
+    kind = next((key for key in ("noise", "chip") if key in asked), None)
+    keys = ("noise", "levels", "name") if kind == "noise" else ("chip", "times", "name")
+    require(kind is not None, "chips", "tables with `noise` or `chip`", dict(asked), 'Write {noise = "gaussian"}.')
+    for key in asked:
+        choose("chips", key, keys)
+    name = asked.get("name")
+    if kind == "noise":
+        levels = asked.get("levels")
+        return noise_family(
+            asked["noise"], levels if levels is None or isinstance(levels, (list, tuple)) else [levels], name
+        )
+    chips = [asked["chip"]] if isinstance(asked["chip"], str) else list(asked["chip"])
+    times = asked.get("times")
+    words = ",".join(times) if isinstance(times, (list, tuple)) else times
+    return chip_family(chips, None if words is None else parse_times(words), name)
+
+
+def age(seconds: float) -> str:
+    """A time as a person writes it.
+
+    Example:
+        >>> age(3600), age(315_360_000), age(90)
+        ('1 h', '10 y', '90 s')
+    """
+    for unit, size in reversed(UNITS.items()):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
+
+
+def parse_levels(text: str) -> list[float]:
+    """Read noise levels separated by commas.
+
+    Raises:
+        SetupError: If one is not a number.
+    """
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise SetupError(
+            f"--levels must be numbers separated by commas, got {text!r}.\nWrite for example 0,.1,.2."
+        ) from None
+
+
+def parse_times(text: str) -> dict[str, float]:
+    """Read times separated by commas, each a number with s, m, h, d or y; in seconds, by how they were written.
+
+    Raises:
+        SetupError: If one is none.
+
+    Example:
+        >>> parse_times("0s,1.5h,30d")
+        {'0s': 0.0, '1.5h': 5400.0, '30d': 2592000.0}
+    """
+    found = {}
+    for word in text.split(","):
+        try:
+            found[word] = float(word[:-1]) * UNITS[word[-1:]]
+            if not 0 <= found[word] < math.inf:
+                raise ValueError
+        except (ValueError, KeyError):
+            raise SetupError(
+                f"--times must be numbers ≥ 0 with one of {', '.join(UNITS)}, separated by commas, got {text!r}.\n"
+                "Write for example 0s,1h,1d,1y."
+            ) from None
+    return found

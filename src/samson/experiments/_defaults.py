@@ -4,9 +4,12 @@ The parameters of each method (ρ, σ, α) were chosen by the validation split a
 method: `benchmarks/search_digits.py`, whose record is `benchmarks/records/search-digits.json`.
 """
 
-BASE: dict[str, float] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
-"""The base optimizer of every method, not searched: the set-up that SAMSON's first author published for later work
-(Mordido et al. 2024, arXiv 2307.16704), here with Nesterov momentum and a cosine schedule."""
+BASES: dict[str, dict[str, float]] = {
+    "SGD": {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
+    "AdamW": {"lr": 1e-3, "weight_decay": 0.01},
+}
+"""The base optimizers' settings, not searched. SGD's are the set-up that SAMSON's first author published for later work
+(Mordido et al. 2024, arXiv 2307.16704), here with Nesterov momentum; AdamW's are those of the class."""
 
 DEFAULTS: dict[str, dict[str, float]] = {
     "noise": {"sigma": 0.25},

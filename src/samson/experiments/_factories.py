@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from samson.experiments._errors import SetupError, choose, require
+from samson._errors import SetupError, choose, require
 
 
 def call_factory(spec: str, parameter: str = "MODEL") -> Any:
@@ -29,23 +29,57 @@ def call_factory(spec: str, parameter: str = "MODEL") -> Any:
         >>> call_factory("torch.nn:Identity")
         Identity()
     """
+    function = find_factory(spec, parameter)
+    if not takes(function, ()):
+        raise SetupError(
+            f"{parameter} must name a function without arguments, got {spec!r}, which has "
+            f"{inspect.signature(function)}.\nWrite one that passes them."
+        )
+    return guarded(function, spec, parameter)
+
+
+def find_factory(spec: str, parameter: str = "MODEL") -> Callable[..., Any]:
+    """A function, or a class, of a module that is importable from the current folder.
+
+    Raises:
+        SetupError: If there is no such module or function.
+    """
     module_name, colon, name = spec.partition(":")
     named = bool(colon) and all(map(str.isidentifier, (*module_name.split("."), name)))
     require(named, parameter, "MODULE:FUNCTION", spec, "For the function `resnet` of networks.py: networks:resnet.")
-    module = _running(lambda: _imported(module_name, parameter), spec, parameter)
+    module = guarded(lambda: _imported(module_name, parameter), spec, parameter)
     public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
     if name not in vars(module):
         choose(f"{parameter}: in {module_name!r}", name, public)
-    function = getattr(module, name)
+    function: Callable[..., Any] = getattr(module, name)
+    return function
+
+
+def takes(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
+    """Whether a function can be called with so many arguments; true where that cannot be seen, as for a class of C."""
     try:
-        inspect.signature(function).bind()
-    except TypeError as error:
-        raise SetupError(
-            f"{parameter} must name a function without arguments, got {spec!r}: {error}.\nWrite one that passes them."
-        ) from error
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
     except ValueError:
-        pass  # a class of C has no signature to look at
-    return _running(function, spec, parameter)
+        pass
+    return True
+
+
+def spec_of(thing: str | Callable[..., Any], parameter: str) -> str:
+    """What names a function in a file: `MODULE:FUNCTION`; a text is such a name already.
+
+    Raises:
+        SetupError: If another process could not import it.
+    """
+    if isinstance(thing, str):
+        return thing
+    module, name = getattr(thing, "__module__", ""), getattr(thing, "__qualname__", "")
+    there = name.isidentifier() and getattr(sys.modules.get(module), name, None) is thing
+    require(
+        there, parameter, "a function at the top of a module", thing, "Give it a name there: no lambda, no closure."
+    )
+    return f"{module}:{name}"
 
 
 def _imported(name: str, parameter: str) -> ModuleType:
@@ -65,7 +99,7 @@ def _imported(name: str, parameter: str) -> ModuleType:
         sys.path.remove(here)
 
 
-def _running(call: Callable[[], Any], spec: str, parameter: str) -> Any:
+def guarded(call: Callable[[], Any], spec: str, parameter: str) -> Any:
     """Call a user's code; what it raises becomes an error that says where."""
     try:
         return call()

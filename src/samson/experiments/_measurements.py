@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from torch import nn
 
 from samson.evaluation import Budget, Evaluation, Noise, ScoreTable, Sensitivity, Serial, Setting, device_of
+from samson.experiments._chips import Kind
 from samson.experiments._environment import environment
 from samson.experiments._requests import Request
-from samson.noise import ChipModel, coverage
+from samson.noise import coverage
 from samson.records import (
     BudgetRecord,
     ChipKind,
@@ -59,14 +60,6 @@ def subject_of(request: Request, model: nn.Module, setting: Setting, found: Eval
     )
 
 
-def kind_of(label: str, noise: Noise, level: float | None = None, time_s: float | None = None) -> ChipKind:
-    """The record of a kind of chip."""
-    periphery = noise.periphery if isinstance(noise, ChipModel) else None
-    noise = noise.noise if isinstance(noise, ChipModel) else noise
-    when = noise.default_time_s if time_s is None else time_s
-    return ChipKind(label, repr(noise), level, when, None if periphery is None else repr(periphery))
-
-
 def measured(kind: ChipKind, found: Evaluation) -> Measured:
     """The record of one evaluation."""
     return Measured(kind, found.trials, found.interval, found.worst)
@@ -94,7 +87,8 @@ def budget_record(subject: Subject, family: str, make: Callable[[float], Noise],
         min_yield=found.min_yield,
         clean=found.clean,
         measured=tuple(
-            measured(kind_of(f"{level:.3g}", make(level), level), result) for level, result in found.evaluations.items()
+            measured(Kind(f"{level:.3g}", make(level), level).record(), result)
+            for level, result in found.evaluations.items()
         ),
         holds_up_to=found.holds_up_to,
         crossing=tuple(end if math.isfinite(end) else None for end in ends),

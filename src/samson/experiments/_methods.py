@@ -1,21 +1,30 @@
-"""Training methods by name: a core and additions to it, joined by "+", and their settings."""
+"""Training methods by name: a core and additions joined by "+", or a function of one's own; and their settings."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
 
+import torch
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
-from samson.experiments._defaults import BASE, DEFAULTS
-from samson.experiments._errors import SetupError, choose, require
+from samson._errors import SetupError, choose, require
+from samson.experiments._defaults import BASES, DEFAULTS
+from samson.experiments._factories import find_factory
 from samson.noise import Gaussian
 from samson.optim import RULES, NoiseInjection, SharpnessAware, WeightClipping, param_groups
-from samson.records import Settings, finite
+from samson.records import Candidates, Settings, finite
+
+METHOD = "method"
+"""The setting that says what a method is, where its name is another one."""
+
+Given = Mapping[str, Any]
+"""A method as a file has it: `method`, perhaps a `name`, and settings; a list of values is searched."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +47,15 @@ def _summary(thing: Any) -> str:
     return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 
+def _as_it_is(optimizer: Optimizer, settings: Mapping[str, Any], seed: int) -> Optimizer:
+    return optimizer
+
+
 def cores() -> dict[str, Part]:
     """What makes a method's step, by name; a method has one at most. Every rule of `samson.optim.RULES` is one."""
     return {
-        "sgd": Part("The base optimizer alone.", {}, lambda optimizer, settings, seed: optimizer),
+        "plain": Part("The base optimizer alone.", {}, _as_it_is),
+        "sgd": Part("The base optimizer alone, where that is SGD.", {}, _as_it_is),
         "noise": Part(
             _summary(NoiseInjection),
             {},
@@ -51,12 +65,16 @@ def cores() -> dict[str, Part]:
     }
 
 
+PLAIN = ("plain", "sgd")
+"""Names of the base optimizer alone, to which other methods are compared."""
+
+
 def _of_rule(rule: Callable[..., Any]) -> Part:
     fields = dataclasses.fields(rule)  # type: ignore[arg-type]
     return Part(
         _summary(rule),
         {field.name: field.default for field in fields if field.default is not dataclasses.MISSING},
-        lambda optimizer, settings, seed: SharpnessAware(optimizer, rule(**settings)),
+        lambda optimizer, settings, seed: SharpnessAware(optimizer, rule(**settings), measure=True),
     )
 
 
@@ -74,19 +92,43 @@ class Method:
     """A training method with all its settings.
 
     Args:
-        name: Its parts joined by "+", for example "samson+clip".
+        name: What it is called, once in a comparison.
+        made_of: Its parts joined by "+", for example "samson+clip", or `MODULE:FUNCTION`.
+        base: The base optimizer, a class of `torch.optim`.
         settings: Every setting by name; infinity is a float here.
+        candidates: Values among which a search chooses, by setting.
     """
 
     name: str
+    made_of: str
+    base: str
     settings: Mapping[str, float | str]
+    candidates: Mapping[str, tuple[float | str, ...]] = dataclasses.field(default_factory=dict)
 
     def record(self) -> Settings:
         """The settings as a record holds them."""
-        return {key: finite(value) if isinstance(value, float) else value for key, value in self.settings.items()}
+        own = {key: finite(value) if isinstance(value, float) else value for key, value in self.settings.items()}
+        return own if self.made_of == self.name else {METHOD: self.made_of, **own}
+
+    def candidates_record(self) -> Candidates:
+        """The candidates as a record holds them."""
+        return {
+            key: tuple(finite(v) if isinstance(v, float) else v for v in values)
+            for key, values in self.candidates.items()
+        }
+
+    def with_settings(self, settings: Mapping[str, float | str]) -> Method:
+        """The method with other values for some settings, and nothing left to search."""
+        return dataclasses.replace(self, settings={**self.settings, **settings}, candidates={})
+
+    def grid(self) -> list[dict[str, float | str]]:
+        """Every choice of the candidates."""
+        return [
+            dict(zip(self.candidates, values, strict=True)) for values in itertools.product(*self.candidates.values())
+        ]
 
     def build(self, model: nn.Module, seed: int = 0) -> Optimizer:
-        """Make the optimizer: SGD with Nesterov momentum, wrapped and hooked as the method says.
+        """Make the optimizer: the base, wrapped and hooked as the method says.
 
         Args:
             model: The network to train.
@@ -95,48 +137,130 @@ class Method:
         Raises:
             ValueError: If a setting is out of its range.
         """
-        base = {key: self.settings[key] for key in BASE}
-        optimizer: Optimizer = SGD(param_groups(model), nesterov=base["momentum"] != 0, **base)  # type: ignore[arg-type]
-        for name in self.name.split("+"):
-            part = {**cores(), **ADDITIONS}[name]
-            own = _own_settings(name, self.name)
-            optimizer = part.put_on(optimizer, {key: self.settings[key] for key in own}, seed)
+        if ":" in self.made_of:
+            made = _own(self.made_of, model, self.settings, seed)
+            require(
+                isinstance(made, Optimizer), "--methods", "a function that returns an optimizer", made, "Change it."
+            )
+            return cast("Optimizer", made)
+        optimizer = _base(self.base, model, {key: self.settings[key] for key in base_settings(self.base)})
+        for name in self.made_of.split("+"):
+            own = _own_settings(name, self.made_of)
+            optimizer = _part(name).put_on(optimizer, {key: self.settings[key] for key in own}, seed)
         return optimizer
 
 
-def parse_methods(names: Iterable[str], overrides: Iterable[str] = ()) -> list[Method]:
-    """Read method names and `METHOD.PARAM=VALUE` settings.
+def _part(name: str) -> Part:
+    return {**cores(), **ADDITIONS}[name]
+
+
+def _own(spec: str, model: nn.Module, settings: Mapping[str, Any], seed: int) -> Any:
+    function = find_factory(spec, "--methods")
+    more = {"seed": seed} if "seed" in inspect.signature(function).parameters else {}
+    return function(model, **settings, **more)
+
+
+def base_settings(base: str) -> dict[str, float]:
+    """The settings of a base optimizer: its numbers, with our defaults or the class's.
+
+    Raises:
+        SetupError: If `torch.optim` has no such optimizer, or one that needs a closure itself.
+
+    Example:
+        >>> base_settings("SGD")
+        {'lr': 0.1, 'momentum': 0.9, 'weight_decay': 0.0005}
+    """
+    if base in BASES:
+        return dict(BASES[base])
+    known = [n for n, c in vars(torch.optim).items() if isinstance(c, type) and issubclass(c, Optimizer)]
+    known = [name for name in known if name not in ("Optimizer", "LBFGS", "SparseAdam")]
+    parameters = inspect.signature(getattr(torch.optim, choose("--base", base, known))).parameters
+    return {
+        name: float(p.default)
+        for name, p in parameters.items()
+        if isinstance(p.default, (int, float)) and not isinstance(p.default, bool)
+    }
+
+
+def _base(base: str, model: nn.Module, settings: Mapping[str, Any]) -> Optimizer:
+    if base == "SGD":
+        return torch.optim.SGD(param_groups(model), nesterov=settings["momentum"] != 0, **settings)
+    made: Optimizer = getattr(torch.optim, base)(param_groups(model), **settings)
+    return made
+
+
+def parse_methods(
+    asked: Iterable[str | Given], overrides: Iterable[str] | Mapping[str, Any] = (), base: str = "SGD"
+) -> list[Method]:
+    """Read methods and their settings.
 
     Args:
-        names: For example `["sgd", "samson+clip"]`.
-        overrides: For example `["samson.p=2", "samson+clip.alpha=1.5"]`; the last of two equal ones counts.
+        asked: Names such as "sgd" and "samson+clip", `MODULE:FUNCTION`, or tables with `method`, perhaps a `name`, and
+            settings.
+        overrides: For example `["samson.p=2", "samson+clip.alpha=1.5"]`, or the same as a table; the last of two equal
+            ones counts.
+        base: The base optimizer of all of them.
 
     Raises:
         SetupError: For an unknown or repeated method, two cores in one name, an unknown or ill-formed setting, or a
             setting out of its range.
     """
-    parsed: dict[str, dict[str, float | str]] = {}
-    for asked in names:
-        name = _parse_name(asked)
-        require(name not in parsed, "--methods", "without repetition", asked, "Remove the second one.")
-        parsed[name] = default_settings(name)
-    for override in overrides:
-        _apply(override, parsed)
-    methods = [Method(name, settings) for name, settings in parsed.items()]
-    require(
-        bool(methods), "--methods", "at least one method", "", f"Take some of: {', '.join((*cores(), *ADDITIONS))}."
-    )
-    for method in methods:
-        try:
-            method.build(nn.Linear(2, 2, device="meta"))
-        except (ValueError, TypeError) as error:
-            raise SetupError(
-                f"--set {method.name}: {error}\nChange it with `--set {method.name}.PARAM=VALUE`."
-            ) from error
-    return methods
+    parsed: dict[str, Method] = {}
+    for one in asked:
+        method = _parse(one, base)
+        said = one if isinstance(one, str) else method.name
+        require(method.name not in parsed, "--methods", "without repetition", said, "Remove the second one.")
+        parsed[method.name] = method
+    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_split, overrides)
+    for target, value in pairs:
+        name, _, parameter = target.strip().rpartition(".")
+        name = choose("--set", name, parsed)
+        parsed[name] = _set(parsed[name], parameter, value, f"--set {target}")
+    require(bool(parsed), "--methods", "at least one method", "", f"Take some of: {', '.join((*cores(), *ADDITIONS))}.")
+    for method in parsed.values():
+        for choice in method.grid():
+            try:
+                method.with_settings(choice).build(nn.Linear(2, 2, device="meta"))
+            except SetupError:
+                raise
+            except (ValueError, TypeError) as error:
+                raise SetupError(
+                    f"--set {method.name}: {error}\nChange it with `--set {method.name}.PARAM=VALUE`."
+                ) from error
+    return list(parsed.values())
 
 
-def _parse_name(asked: str) -> str:
+def _parse(one: str | Given, base: str) -> Method:
+    if isinstance(one, str):
+        made_of, name, settings = one, None, {}
+    else:
+        require(
+            METHOD in one, "--methods", "tables with a `method`", dict(one), 'Write {method = "samson", rho = 0.5}.'
+        )
+        settings = {key: value for key, value in one.items() if key not in (METHOD, "name")}
+        made_of, name = one[METHOD], one.get("name")
+    if ":" in made_of:
+        method = Method(name or made_of.partition(":")[2], made_of, base, _settings_of_own(made_of))
+    else:
+        made_of = _parse_name(made_of, base)
+        method = Method(name or made_of, made_of, base, default_settings(made_of, base))
+    for key, value in settings.items():
+        method = _set(method, key, value, f"--methods {method.name}.{key}")
+    return method
+
+
+def _settings_of_own(spec: str) -> dict[str, float | str]:
+    """The settings of a function of one's own: its arguments with a number or a text as default."""
+    parameters = list(inspect.signature(find_factory(spec, "--methods")).parameters.values())
+    require(bool(parameters), "--methods", "a function that takes a model", spec, "It returns an optimizer for it.")
+    return {
+        p.name: float(p.default) if isinstance(p.default, (int, float)) else p.default
+        for p in parameters[1:]
+        if isinstance(p.default, (int, float, str)) and p.name != "seed"
+    }
+
+
+def _parse_name(asked: str, base: str) -> str:
     """The name of a method as records have it: its core first, if that is not the base optimizer alone."""
     known = cores()
     parts = [choose("--methods", part, (*known, *ADDITIONS)) for part in asked.strip().split("+")]
@@ -148,36 +272,55 @@ def _parse_name(asked: str) -> str:
         asked,
         "Split it into several methods, separated by commas.",
     )
+    require("sgd" not in own or base == "SGD", "--methods", f"`plain` for the base {base} alone", asked, "Change it.")
     added = [name for name in ADDITIONS if name in parts]
-    return "+".join([*(name for name in own if name != "sgd" or not added), *added])
+    return "+".join([*(name for name in own if name not in PLAIN or not added), *added])
 
 
-def default_settings(name: str) -> dict[str, float | str]:
+def default_settings(made_of: str, base: str = "SGD") -> dict[str, float | str]:
     """The base optimizer's settings and those of a method's parts: the classes' defaults, then the tuned ones."""
-    parts = name.split("+")
-    return {**BASE, **{key: value for part in parts for key, value in _own_settings(part, name).items()}}
+    parts = made_of.split("+")
+    return {**base_settings(base), **{k: v for part in parts for k, v in _own_settings(part, made_of).items()}}
 
 
-def _own_settings(part: str, name: str) -> dict[str, float | str]:
+def _own_settings(part: str, made_of: str) -> dict[str, float | str]:
     """The settings of one part of a method: the class's defaults, then those tuned for it, alone or in this method."""
     tuned = DEFAULTS.get(part, {})
-    whole = {key: value for key, value in DEFAULTS.get(name, {}).items() if key in tuned}
-    return {**{**cores(), **ADDITIONS}[part].settings, **tuned, **whole}
+    whole = {key: value for key, value in DEFAULTS.get(made_of, {}).items() if key in tuned}
+    return {**_part(part).settings, **tuned, **whole}
 
 
-def _apply(override: str, parsed: dict[str, dict[str, float | str]]) -> None:
+def _split(override: str) -> tuple[str, str]:
     target, equals, text = override.partition("=")
-    name, dot, parameter = target.strip().rpartition(".")
-    require(bool(equals and dot), "--set", "METHOD.PARAM=VALUE", override, "Write for example --set samson.rho=0.5.")
-    name = choose("--set", name, parsed)
-    settings = parsed[name]
-    choose(f"--set {name}", parameter, settings)
-    value: float | str = text.strip()
-    if not isinstance(settings[parameter], str):
-        try:
-            value = float(value)
-        except ValueError:
-            value = math.nan
-        if math.isnan(value):
-            raise SetupError(f"--set {target} must be a number, got {text!r}.\nWrite for example 0.5 or inf.")
-    settings[parameter] = value
+    require(
+        bool(equals and "." in target),
+        "--set",
+        "METHOD.PARAM=VALUE",
+        override,
+        "Write for example --set samson.rho=0.5.",
+    )
+    return target, text
+
+
+def _set(method: Method, parameter: str, value: Any, where: str) -> Method:
+    """The method with a setting; a list of values is searched."""
+    before = method.settings[choose(where.rpartition(".")[0], parameter, method.settings)]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        require(len(value) > 0, where, "at least one value", value, "Write for example [0.1, 0.3, 1].")
+        values = tuple(_value(one, before, where) for one in value)
+        require(len(set(values)) == len(values), where, "without repetition", list(values), "Remove the repeated one.")
+        return dataclasses.replace(method, candidates={**method.candidates, parameter: values})
+    return dataclasses.replace(method, settings={**method.settings, parameter: _value(value, before, where)})
+
+
+def _value(value: Any, before: float | str, where: str) -> float | str:
+    if isinstance(before, str):
+        require(isinstance(value, str), where, "a text", value, f"Write for example {before!r}.")
+        return str(value).strip()
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number):
+        raise SetupError(f"{where} must be a number, got {value!r}.\nWrite for example 0.5 or inf.")
+    return number

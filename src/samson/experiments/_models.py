@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from torch import nn
 
+from samson._errors import SetupError, choose, require
 from samson.experiments._checkpoints import load_checkpoint
-from samson.experiments._errors import SetupError, choose, require
 from samson.experiments._factories import call_factory
+from samson.experiments._networks import LIBRARIES
 from samson.experiments._weights import load_weights
 
 FORMS = "`….safetensors` of a comparison, MODULE:FUNCTION, timm/NAME or torchvision/NAME"
@@ -60,63 +57,3 @@ def load_model(spec: str, weights: Path | None = None, *, pretrained: bool = Fal
     if weights is not None:
         load_weights(model, weights)
     return model.eval()
-
-
-def _timm(name: str, pretrained: bool) -> nn.Module:
-    timm = _package("timm")
-    _known(name.partition(".")[0], "timm", timm.list_models())
-    if pretrained:
-        return cast("nn.Module", _downloading(lambda: timm.create_model(name, pretrained=True), name))
-    return cast("nn.Module", timm.create_model(name))
-
-
-def _torchvision(name: str, pretrained: bool) -> nn.Module:
-    models = _package("torchvision.models")
-    _known(name, "torchvision", models.list_models())
-    model = cast("nn.Module", models.get_model(name, weights=None))
-    if pretrained:
-        published = models.get_model_weights(name).DEFAULT
-        state = _downloading(lambda: published.get_state_dict(check_hash=True, weights_only=True), name)
-        model.load_state_dict(state)
-    return model
-
-
-LIBRARIES: dict[str, Callable[[str, bool], nn.Module]] = {"timm": _timm, "torchvision": _torchvision}
-"""Makers of models by a name in a library, pretrained or not."""
-
-
-def _known(name: str, library: str, available: Iterable[str]) -> None:
-    """Like `choose`, for lists that are too long to show."""
-    names = list(available)
-    if name not in names:
-        near = get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"Did you mean {library}/{near[0]}? " if near else ""
-        source = "timm.list_models()" if library == "timm" else "torchvision.models.list_models()"
-        raise SetupError(f"MODEL: {name!r} is no model of {library}.\n{hint}`{source}` lists all {len(names)}.")
-
-
-def _package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        package = (error.name or name).partition(".")[0]
-        raise SetupError(
-            f"MODEL needs the package {package!r}.\nInstall it with: pip install 'samson-torch[vision]'"
-        ) from error
-    except (ImportError, RuntimeError) as error:  # a build of torchvision that belongs to another torch
-        raise SetupError(
-            f"MODEL: {name} cannot be imported: {error}.\n"
-            f"Install the build of torchvision that belongs to torch {torch.__version__}."
-        ) from error
-
-
-def _downloading(fetch: Callable[[], Any], name: str) -> Any:
-    """Fetch weights; whatever goes wrong on the way is one error."""
-    try:
-        return fetch()
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SetupError(
-            f"--pretrained: the weights of {name!r} could not be fetched: {reason}\n"
-            "Download a file of them by hand, and give it with --weights."
-        ) from error

@@ -1,58 +1,114 @@
-"""Networks of the comparisons."""
+"""Networks by name: of the catalogue, of timm or torchvision, or of one's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+import importlib
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
+
+from samson._errors import SetupError, choose, require
+from samson.experiments._factories import find_factory, guarded, takes
+from samson.experiments.networks import NETWORKS, Shape
 
 
-class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions with batch norm around a shortcut, as in He et al. 2016 (arXiv 1512.03385)."""
+def make_network(spec: str, shape: Shape, outputs: int, seed: int) -> nn.Module:
+    """Make a network for a data set, with initial weights that the seed decides; global random state stays as it was.
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        self.shortcut: nn.Module = nn.Identity()
-        if inputs != outputs or stride != 1:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+    Args:
+        spec: One of `NETWORKS`; `timm/NAME` or `torchvision/NAME`; or `MODULE:FUNCTION`, which takes the number of
+            outputs, or nothing.
+        shape: Of one example of the data.
+        outputs: Classes, words of a vocabulary, or values to be predicted.
+        seed: Of the initial weights.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, inputs, height, width) to (batch, outputs, height / stride, width / stride)."""
-        hidden = functional.relu(self.norm1(self.conv1(x)))
-        return functional.relu(self.norm2(self.conv2(hidden)) + self.shortcut(x))
-
-
-class SmallResNet(nn.Module):
-    """A residual network for 8 x 8 images: a stem and blocks of 16, 32 and 64 channels, about 78,000 parameters."""
-
-    def __init__(self, classes: int = 10) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(1, 16, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(16)
-        self.blocks = nn.Sequential(
-            ResidualBlock(16, 16, stride=1), ResidualBlock(16, 32, stride=2), ResidualBlock(32, 64, stride=2)
-        )
-        self.head = nn.Linear(64, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (batch, 1, 8, 8) to logits (batch, classes)."""
-        hidden: Tensor = self.blocks(functional.relu(self.norm(self.stem(x))))
-        return cast("Tensor", self.head(hidden.mean(dim=(2, 3))))
-
-
-NETWORKS: dict[str, Callable[[int], nn.Module]] = {"small-resnet": SmallResNet}
-"""Networks by name, made from a number of classes."""
-
-
-def build_network(name: str, classes: int, seed: int) -> nn.Module:
-    """Make a network with its initial weights drawn from a seed; global random state stays as it was."""
+    Raises:
+        SetupError: If there is no such network, or it does not fit.
+    """
+    library, slash, name = spec.partition("/")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NETWORKS[name](classes)
+        if ":" in spec:
+            function = find_factory(spec, "--network")
+            arguments = (outputs,) if takes(function, (outputs,)) else ()
+            model = guarded(lambda: function(*arguments), spec, "--network")
+            mend = "It takes the number of outputs, or nothing."
+            require(isinstance(model, nn.Module), "--network", "a function that returns an nn.Module", model, mend)
+            return cast("nn.Module", model)
+        if slash:
+            maker = LIBRARIES[choose("--network", library, LIBRARIES)]
+            return maker(name, False, outputs=outputs, channels=shape[0])
+        forms = (*NETWORKS, "timm/NAME", "torchvision/NAME", "MODULE:FUNCTION")
+        try:
+            return NETWORKS[choose("--network", spec, forms)](shape, outputs)
+        except ValueError as error:
+            raise error if isinstance(error, SetupError) else SetupError(f"--network: {error}") from error
+
+
+def _timm(name: str, pretrained: bool, outputs: int | None = None, channels: int = 3) -> nn.Module:
+    timm = _package("timm")
+    _known(name.partition(".")[0], "timm", timm.list_models())
+    if outputs is not None:
+        return cast("nn.Module", timm.create_model(name, num_classes=outputs, in_chans=channels))
+    if pretrained:
+        return cast("nn.Module", _downloading(lambda: timm.create_model(name, pretrained=True), name))
+    return cast("nn.Module", timm.create_model(name))
+
+
+def _torchvision(name: str, pretrained: bool, outputs: int | None = None, channels: int = 3) -> nn.Module:
+    models = _package("torchvision.models")
+    _known(name, "torchvision", models.list_models())
+    if outputs is not None:
+        mend = "Take one of timm, or write a network of your own."
+        require(channels == 3, "--network", "for images of 3 channels, from torchvision", channels, mend)
+        return cast("nn.Module", models.get_model(name, weights=None, num_classes=outputs))
+    model = cast("nn.Module", models.get_model(name, weights=None))
+    if pretrained:
+        published = models.get_model_weights(name).DEFAULT
+        state = _downloading(lambda: published.get_state_dict(check_hash=True, weights_only=True), name)
+        model.load_state_dict(state)
+    return model
+
+
+LIBRARIES: dict[str, Callable[..., nn.Module]] = {"timm": _timm, "torchvision": _torchvision}
+"""Makers of models by a name in a library, pretrained or not."""
+
+
+def _known(name: str, library: str, available: Iterable[str]) -> None:
+    """Like `choose`, for lists that are too long to show."""
+    names = list(available)
+    if name not in names:
+        near = get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"Did you mean {library}/{near[0]}? " if near else ""
+        source = "timm.list_models()" if library == "timm" else "torchvision.models.list_models()"
+        raise SetupError(f"MODEL: {name!r} is no model of {library}.\n{hint}`{source}` lists all {len(names)}.")
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        package = (error.name or name).partition(".")[0]
+        raise SetupError(
+            f"MODEL needs the package {package!r}.\nInstall it with: pip install 'samson-torch[vision]'"
+        ) from error
+    except (ImportError, RuntimeError) as error:  # a build of torchvision that belongs to another torch
+        raise SetupError(
+            f"MODEL: {name} cannot be imported: {error}.\n"
+            f"Install the build of torchvision that belongs to torch {torch.__version__}."
+        ) from error
+
+
+def _downloading(fetch: Callable[[], Any], name: str) -> Any:
+    """Fetch weights; whatever goes wrong on the way is one error."""
+    try:
+        return fetch()
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SetupError(
+            f"--pretrained: the weights of {name!r} could not be fetched: {reason}\n"
+            "Download a file of them by hand, and give it with --weights."
+        ) from error

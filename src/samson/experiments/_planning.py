@@ -1,163 +1,368 @@
-"""From what a user asks for to a configuration, checked whole before any compute starts."""
+"""From what a user asks for to a plan, checked whole before any compute starts."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import dataclasses
+import itertools
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from samson.experiments._data import DATA
-from samson.experiments._errors import SetupError, choose, require
-from samson.experiments._methods import Method, default_settings, parse_methods
-from samson.experiments._runs import record_path
-from samson.noise import NOISES
-from samson.records import Configuration, RecordError, RunRecord, read_json, write_json
+import torch
 
-LEVELS = {
-    "level": (0.0, 0.05, 0.1, 0.15, 0.2, 0.3),
-    "bit error rate": (0.0, 1e-4, 1e-3, 0.01, 0.05),
-    "s": (0.0, 3600.0, 86_400.0, 31_536_000.0, 315_360_000.0),
-}
-"""Noise levels by default, by what a level of the family is."""
+from samson._errors import SetupError, choose, require
+from samson.evaluation import as_metric
+from samson.experiments._chips import Chips, family_of
+from samson.experiments._factories import find_factory, guarded, spec_of, takes
+from samson.experiments._methods import Method, parse_methods
+from samson.experiments._networks import make_network
+from samson.experiments._recipes import FIELDS, RECIPES, Recipe
+from samson.experiments._tasks import TASKS, Task
+from samson.experiments.data import Splits, load_splits
+from samson.records import Configuration, Planned, Problem, Search
+
 METHODS = ("sgd", "noise", "clip", "sam", "asam", "samson", "samson+clip")
+SAMPLERS = ("grid", "random", "tpe")
+OF_A_PROBLEM = ("name", "data", "network", "methods", "base", "train", "task", "recipe", "set")
+OF_ALL = ("chips", "seeds", "trials", "chip_seed", "data_root", "search", "problems")
+BLIND = "blind"
+
+Table = Mapping[str, Any]
 
 
-def plan_comparison(
-    *,
-    data: str = "digits",
-    methods: Sequence[str] = METHODS,
-    noise: str = "gaussian",
-    levels: Sequence[float] | None = None,
-    trials: int = 20,
-    seeds: int = 3,
-    epochs: int = 30,
-    overrides: Sequence[str] = (),
-) -> tuple[Configuration, list[Method]]:
-    """Check a comparison and give its configuration and methods.
+@dataclasses.dataclass(frozen=True)
+class PlannedProblem:
+    """A problem, with the methods that are compared on it."""
+
+    record: Problem
+    recipe: Recipe
+    methods: tuple[Method, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A comparison, ready to be run.
 
     Args:
-        data: Name of a data set.
-        methods: Names of training methods.
-        noise: Name of a noise family.
-        levels: Noise levels ≥ 0; 0, the noise-free network, is always added. None takes some that suit the noise.
-        trials: Chips per network and level, ≥ 2.
-        seeds: Training seeds, ≥ 1.
-        epochs: Passes over the training split, ≥ 1.
-        overrides: `METHOD.PARAM=VALUE` settings.
+        problems: Data sets with their networks and methods.
+        families: Families of chips on which every network is put.
+        trials: Chips of each kind.
+        seeds: Training seeds.
+        chip_seed: Seed of the set of chips.
+        data_root: Where files of data are looked for.
+        search: How settings are chosen; None takes them as they are.
+        command: The command that runs it again.
+    """
+
+    problems: tuple[PlannedProblem, ...]
+    families: tuple[Chips, ...]
+    trials: int = 20
+    seeds: int = 3
+    chip_seed: int = 0
+    data_root: Path = Path("data")
+    search: Search | None = None
+    command: str = ""
+
+    def record(self) -> Configuration:
+        """The plan as records hold it."""
+        return Configuration(
+            problems=tuple(
+                Planned(
+                    problem.record,
+                    {method.name: method.record() for method in problem.methods},
+                    {method.name: method.candidates_record() for method in problem.methods if method.candidates},
+                )
+                for problem in self.problems
+            ),
+            families=tuple(family.record() for family in self.families),
+            trials=self.trials,
+            seeds=self.seeds,
+            chip_seed=self.chip_seed,
+            search=self.search,
+            command=self.command,
+        )
+
+
+def read_suite(path: Path) -> dict[str, Any]:
+    """The tables of a suite's file, `….toml`; its folder of data is looked for beside it.
+
+    Raises:
+        SetupError: If it cannot be read.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SetupError(f"SUITE must be a TOML file, got {str(path)!r}: {error.strerror}.\nCheck the path.") from error
+    except ValueError as error:
+        raise SetupError(f"SUITE must be a TOML file, got {str(path)!r}: {error}.\nMend that line.") from error
+    if isinstance(table.get("data_root"), str):
+        table["data_root"] = str(path.parent / table["data_root"])
+    return table
+
+
+def plan_suite(table: Table, command: str = "") -> Plan:
+    """Check a comparison and give its plan.
+
+    Args:
+        table: Keys of a problem (`data`, `network`, `methods`, `base`, `train`, `task`, `recipe`, `set`), each also in
+            tables of `problems`, which go before those beside them; and `chips`, `seeds`, `trials`, `chip_seed`,
+            `data_root` and `search`. From Python, a function may stand where a file has `MODULE:FUNCTION`.
+        command: The command that runs it again.
 
     Raises:
         SetupError: Names the parameter, the value, the rule and the mend.
+
+    Example:
+        >>> plan = plan_suite({"data": "digits", "methods": ["sgd", "samson"], "seeds": 2})
+        >>> plan.problems[0].record.name, plan.record().runs
+        ('digits-small-resnet', 4)
     """
-    choose("--data", data, DATA)
+    for key in table:
+        choose("SUITE", key, (*OF_A_PROBLEM, *OF_ALL))
+    chips = _listed(table, "chips", "gaussian")
+    families = tuple(family_of(one) for one in chips)
+    _once("chips", [family.name for family in families])
+    search = table.get("search")
+    problems = tuple(
+        problem for one in table.get("problems", [{}]) for problem in _problems({**_shared(table), **_own(one)}, table)
+    )
+    _once("problems", [problem.record.name for problem in problems])
+    plan = Plan(
+        problems=problems,
+        families=families,
+        trials=_whole(table, "trials", 20, 2),
+        seeds=_whole(table, "seeds", 3, 1),
+        chip_seed=_whole(table, "chip_seed", 0, 0),
+        data_root=_root(table),
+        search=None if search is None else _search(search, families),
+        command=command,
+    )
+    return dataclasses.replace(plan, search=_checked_search(plan))
+
+
+def _shared(table: Table) -> dict[str, Any]:
+    return {key: table[key] for key in OF_A_PROBLEM if key in table}
+
+
+def _own(table: Any) -> dict[str, Any]:
+    require(isinstance(table, Mapping), "problems", "tables", table, "Write [[problems]] and its keys below.")
+    for key in table:
+        choose("problems", key, OF_A_PROBLEM)
+    return dict(table)
+
+
+def _problems(asked: Table, suite: Table) -> Iterable[PlannedProblem]:
+    """The problems of a table: each of its data sets with each of its networks."""
+    pairs = list(itertools.product(_listed(asked, "data", "digits"), _listed(asked, "network", "small-resnet")))
+    for data, network in pairs:
+        yield _problem(
+            asked, spec_of(data, "--data"), spec_of(network, "--network"), _root(suite), alone=len(pairs) == 1
+        )
+
+
+def _problem(asked: Table, data: str, network: str, root: Path, *, alone: bool) -> PlannedProblem:
+    splits = load_data_set(data, root)
+    task_name = spec_of(asked.get("task", splits.task), "task")
+    metric = as_metric(make_task(task_name).metric)
+    base = asked.get("base", "AdamW" if task_name == "language" else "SGD")
+    trainer = spec_of(asked.get("train", "samson"), "--train")
+    if trainer != "samson":
+        find_factory(trainer, "--train")
+    recipe = _recipe(asked.get("recipe", {}), data, splits)
+    methods = parse_methods(
+        [{"method": spec_of(one, "--methods")} if callable(one) else one for one in _listed(asked, "methods", METHODS)],
+        asked.get("set", {}),
+        base,
+    )
+    name = asked["name"] if alone and "name" in asked else f"{_label(data)}-{_label(network)}"
+    plain = isinstance(name, str) and bool(name) and all(c.isalnum() or c in "-_.+" for c in name) and name[0] != "."
+    require(plain, "`name` of a problem", "letters, digits and any of -_.+", name, "It names a folder.")
+    problem = PlannedProblem(
+        Problem(
+            name=name,
+            data=data,
+            network=network,
+            task=task_name,
+            metric=metric.name,
+            higher_is_better=metric.higher_is_better,
+            is_fraction=metric.bounds == (0, 1),
+            base=base,
+            trainer=trainer,
+            recipe=recipe.record(),
+        ),
+        recipe,
+        tuple(methods),
+    )
+    _try(problem, splits)
+    return problem
+
+
+def _try(problem: PlannedProblem, splits: Splits) -> None:
+    """Put two examples through the network, and make every optimizer, as a training would."""
+    record = problem.record
+    model = make_network(record.network, splits.shape, splits.outputs, seed=0)
+    inputs, targets = _two(splits)
     try:
-        DATA[data]()
+        with torch.no_grad():
+            make_task(record.task).loss(model.eval()(inputs), targets)
+    except Exception as error:
+        raise SetupError(
+            f"--network {record.network!r} cannot be trained on {record.data!r}, whose examples are of shape "
+            f"{splits.shape}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\n"
+            "Take a network, or a task, for such data."
+        ) from error
+    for method in problem.methods:
+        for choice in method.grid():
+            try:
+                method.with_settings(choice).build(model)
+            except (ValueError, TypeError) as error:
+                raise SetupError(f"--methods {method.name} with the network {record.network!r}: {error}") from error
+
+
+def _two(splits: Splits) -> tuple[torch.Tensor, torch.Tensor]:
+    """A training example, twice: a network may want more than one."""
+    (inputs, targets) = next(splits.batches(1, seed=0, epoch=0, device="cpu", augment=(), workers=0))
+    return torch.cat([inputs, inputs]), torch.cat([targets, targets])
+
+
+def _recipe(asked: Any, data: str, splits: Splits) -> Recipe:
+    require(isinstance(asked, Mapping), "recipe", "a table", asked, "Write [recipe] and its keys below.")
+    start = RECIPES.get(data, Recipe())
+    values: dict[str, Any] = {}
+    for key, value in asked.items():
+        kind = FIELDS[choose("recipe", key, FIELDS)]
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        require(fits, f"recipe.{key}", f"of type {kind.__name__}", value, f"The default is {getattr(start, key)!r}.")
+        values[key] = kind(value)
+    try:
+        recipe = dataclasses.replace(start, **values)
+    except ValueError as error:
+        raise SetupError(f"recipe: {error}") from error
+    splits.steps(recipe.batch_size)
+    if recipe.augment not in ("default", "none"):
+        next(iter(splits.batches(1, seed=0, epoch=0, device="cpu", augment=tuple(recipe.augment.split("+")))))
+    return recipe
+
+
+@lru_cache(maxsize=4)
+def load_data_set(data: str, root: Path) -> Splits:
+    """A data set, kept for the next run of this process.
+
+    Raises:
+        SetupError: If it is not to be had.
+    """
+    try:
+        return load_splits(data, root)
     except ImportError as error:
         raise SetupError(f"--data: {data!r} cannot be loaded.\n{error}") from error
-    choose("--noise", noise, NOISES)
-    require(trials >= 2, "--trials", "at least 2 chips, for an interval", trials, "The default is 20.")
-    require(seeds >= 1, "--seeds", "at least 1", seeds, "The default is 3.")
-    require(epochs >= 1, "--epochs", "at least 1", epochs, "The default is 30.")
-    chosen = parse_methods(methods, overrides)
-    configuration = Configuration(
-        data=data,
-        network="small-resnet",
-        methods={method.name: method.record() for method in chosen},
-        overrides=tuple(
-            f"{m.name}.{k}={v:g}" if isinstance(v, float) else f"{m.name}.{k}={v}" for m, k, v in _set(chosen)
-        ),
-        noise=noise,
-        levels=checked_levels(levels, noise),
-        trials=trials,
-        seeds=seeds,
-        epochs=epochs,
-        batch_size=64,
-        chip_seed=0,
-    )
-    return configuration, chosen
 
 
-def checked_levels(levels: Sequence[float] | None, noise: str) -> tuple[float, ...]:
-    """Sort noise levels and add 0; None takes some that suit the noise.
+def make_task(name: str) -> Task:
+    """A task by name, or a class of one's own.
 
     Raises:
-        SetupError: If a level is negative, not finite or given twice, or the noise refuses it.
+        SetupError: If there is none.
     """
-    levels = LEVELS[NOISES[noise].unit] if levels is None else levels
-    for level in levels:
-        require(0 <= level < math.inf, "--levels", "≥ 0 and finite", level, "Write for example --levels 0,.1,.2.")
-        try:
-            NOISES[noise](level)
-        except ValueError as error:
-            raise SetupError(f"--levels: {level!r} does not fit the noise {noise!r}.\n{error}") from error
-    require(len(set(levels)) == len(levels), "--levels", "without repetition", list(levels), "Remove the repeated one.")
-    require(any(levels), "--levels", "at least one level above 0", list(levels), "Write for example --levels 0,.1,.2.")
-    return tuple(sorted({0.0, *(float(level) for level in levels)}))
-
-
-def prepare_folder(configuration: Configuration, folder: Path) -> list[RunRecord]:
-    """Open the folder of a comparison, new or begun earlier, and give the records that are there already.
-
-    Raises:
-        SetupError: If it belongs to another configuration or holds something else, if a record is damaged, or if
-            it cannot be written.
-    """
-    path = folder / "configuration.json"
-    another = "Choose another folder with --out, or delete this one."
-    require(not folder.exists() or folder.is_dir(), "--out", "a folder", str(folder), another)
-    there = {item.name for item in folder.iterdir() if item.suffix != ".partial"} if folder.exists() else set()
-    own = {path.name, "records", "networks", "summary.csv", "report.html", "sharpness.json", "sharpness.html"}
-    require(there <= own, "--out", "a new folder or one of this comparison", str(folder), another)
-    records = load_records(folder)
-    found = records[0].configuration if records else configuration
-    if path.exists():
-        try:
-            found = read_json(path, Configuration)
-        except RecordError as error:
-            raise SetupError(f"--out: {error}\n{another}") from error
-    if found != configuration:
-        names = [name for name, value in vars(configuration).items() if getattr(found, name) != value]
-        raise SetupError(
-            f"--out: {str(folder)!r} belongs to another configuration; different: {', '.join(names)}.\n{another}"
-        )
+    if ":" not in name:
+        return TASKS[choose("task", name, (*TASKS, "MODULE:CLASS"))]()
+    made = find_factory(name, "task")
+    task = guarded(made, name, "task")
+    there = all(hasattr(task, part) for part in ("metric", "loss"))
+    require(there, "task", "a class with `metric` and `loss`", name, "See samson.experiments.Task.")
     try:
-        write_json(path, configuration)
-    except OSError as error:
-        raise SetupError(
-            f"--out: {str(folder)!r} cannot be written: {error.strerror}.\nChoose another folder."
-        ) from error
-    return load_records(folder, configuration)
+        as_metric(task.metric)
+    except (ValueError, TypeError) as error:
+        raise SetupError(f"task {name!r}: {error}") from error
+    return task  # type: ignore[no-any-return]
 
 
-def load_records(folder: Path, configuration: Configuration | None = None) -> list[RunRecord]:
-    """Read every record in a comparison's folder, in the order of its methods and seeds.
-
-    Args:
-        folder: The comparison's folder.
-        configuration: What the records must belong to; by default that of the first one.
+def find_trainer(name: str) -> Callable[[Any], torch.nn.Module]:
+    """A trainer of one's own.
 
     Raises:
-        SetupError: If one is damaged or belongs elsewhere.
+        SetupError: If there is no such function, or it does not take a run.
     """
-    records = []
-    for path in sorted((folder / "records").glob("*.json")):
-        mend = "Delete or move that file; `samson compare` then runs what is missing."
-        try:
-            record = read_json(path, RunRecord)
-        except RecordError as error:
-            raise SetupError(f"{error}\n{mend}") from error
-        configuration = configuration or record.configuration
-        if record.configuration != configuration or path != record_path(folder, record.method, record.seed):
-            raise SetupError(f"`{path}` belongs to another comparison or run.\n{mend}")
-        records.append(record)
-    order = list(configuration.methods) if configuration else []
-    return sorted(records, key=lambda record: (order.index(record.method), record.seed))
+    function = find_factory(name, "--train")
+    require(takes(function, (None,)), "--train", "a function of one argument, the run", name, "It returns the network.")
+    return function
 
 
-def _set(methods: Sequence[Method]) -> list[tuple[Method, str, float | str]]:
-    """The settings that differ from the defaults."""
-    return [
-        (method, key, value)
-        for method in methods
-        for key, value in method.settings.items()
-        if value != default_settings(method.name)[key]
-    ]
+def _search(asked: Any, families: Sequence[Chips]) -> Search:
+    require(isinstance(asked, Mapping), "search", "a table", asked, "Write [search] and its keys below.")
+    for key in asked:
+        choose("search", key, ("trials", "sampler", "chosen_by", "seeds"))
+    return Search(
+        trials=_whole(asked, "trials", 0, 0),
+        sampler=choose("search.sampler", asked.get("sampler", "grid"), SAMPLERS),
+        chosen_by=choose("search.chosen_by", asked.get("chosen_by", BLIND), (BLIND, *(f.name for f in families))),
+        seeds=_whole(asked, "seeds", 1, 1),
+    )
+
+
+def _checked_search(plan: Plan) -> Search | None:
+    """The search with its number of trials; every method that is searched has the same effort."""
+    sizes = {
+        f"{problem.record.name}/{method.name}": len(method.grid())
+        for problem in plan.problems
+        for method in problem.methods
+        if method.candidates
+    }
+    if not sizes:
+        require(plan.search is None, "search", "left out where no setting has several values", plan.search, "Add some.")
+        return None
+    search = plan.search or Search(trials=0)
+    least = min(sizes.values())
+    if search.sampler == "grid":
+        equal = len(set(sizes.values())) == 1
+        mend = 'Give each as many values, or draw: [search] sampler = "random", trials = 8.'
+        require(equal, "candidates", "of the same number for each method: equal effort", sizes, mend)
+        given = search.trials in (0, least)
+        require(given, "search.trials", f"left out for a grid, or {least}", search.trials, "A grid is tried whole.")
+        return dataclasses.replace(search, trials=least)
+    mend = "Tried settings are all different, so there must be enough of them."
+    require(1 <= search.trials <= least, "search.trials", f"from 1 to {least}", search.trials, mend)
+    return search
+
+
+def _listed(table: Table, key: str, default: Any) -> list[Any]:
+    """What stands under a key: one, or a list of several."""
+    value = table.get(key, default)
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    found = list(value) if several else [value]
+    require(bool(found), key, "at least one", value, "Leave it out for the default.")
+    for one in found:
+        known = isinstance(one, (str, Mapping)) or callable(one)
+        require(known, key, "texts or tables", one, f'Write for example {key} = ["…"].')
+    return found
+
+
+def _whole(table: Table, key: str, default: int, least: int) -> int:
+    value = table.get(key, default)
+    known = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    require(known, f"--{key.replace('_', '-')}", f"at least {least}", value, f"The default is {default}.")
+    return int(value)
+
+
+def _root(table: Table) -> Path:
+    root = table.get("data_root", "data")
+    require(isinstance(root, (str, Path)), "data_root", "a folder", root, 'Write data_root = "…".')
+    return Path(root)
+
+
+def _once(key: str, names: Sequence[str]) -> None:
+    twice = [name for name in names if names.count(name) > 1]
+    require(not twice, key, "without repetition", twice[:1], 'Give one of them another `name = "…"`.')
+
+
+def _label(spec: str) -> str:
+    """A short name for something that was asked for, fit for a folder's name."""
+    last = (
+        spec.rpartition(":")[2]
+        if ":" in spec
+        else Path(spec).stem
+        if "." in spec
+        else spec.rstrip("/").rpartition("/")[2]
+    )
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in last) or "data"

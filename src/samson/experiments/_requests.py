@@ -11,14 +11,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from samson._batches import Examples, repeatable
+from samson._errors import SetupError, choose, require
 from samson.experiments._checkpoints import Checkpoint
-from samson.experiments._data import DATA
-from samson.experiments._errors import SetupError, choose, require
 from samson.experiments._factories import call_factory
 from samson.experiments._models import load_model
+from samson.experiments._planning import load_data_set
+from samson.experiments.data import DATA, SPLITS
 from samson.records import RecordError, read_json
 
-SPLITS = ("test", "validation", "train")
 FORMS = f"one of {', '.join(DATA)}, MODULE:FUNCTION, or FILE.safetensors with `inputs` and `targets`"
 
 
@@ -33,6 +33,7 @@ class Request:
         data: As for `load_data`; None takes that of a saved network.
         split: Of a data set by name.
         norms_on: Data from which batch-norm statistics are estimated anew on each chip, `SET/SPLIT` or as for `data`.
+        data_root: Where files of a data set by name are looked for.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Request:
     data: str | None = None
     split: str = "test"
     norms_on: str | None = None
+    data_root: Path = Path("data")
 
     @property
     def data_name(self) -> str:
@@ -60,7 +62,7 @@ class Request:
         """
         choose("--split", self.split, SPLITS)
         model = load_model(self.model, self.weights, pretrained=self.pretrained)
-        return model, load_data(self.data or _data_of(self.model), self.split)
+        return model, load_data(self.data or _data_of(self.model), self.split, self.data_root)
 
     def norm_data(self) -> Examples | None:
         """The data of `norms_on`.
@@ -73,16 +75,18 @@ class Request:
         name, _, split = self.norms_on.partition("/")
         if name not in DATA:
             return load_data(self.norms_on)
-        return load_data(name, choose("--norms-on", split, ("train", "validation")))  # the test split chooses nothing
+        split = choose("--norms-on", split, ("train", "validation"))  # the test split chooses nothing
+        return load_data(name, split, self.data_root)
 
 
-def load_data(spec: str, split: str = "test") -> Examples:
+def load_data(spec: str, split: str = "test", root: Path = Path("data")) -> Examples:
     """Examples with their targets.
 
     Args:
         spec: A data set by name; `MODULE:FUNCTION`, a function that returns a pair of tensors, a DataLoader or a list
             of batches; or a `.safetensors` file with the tensors `inputs` and `targets`.
         split: Of a data set by name: "test", "validation" or "train".
+        root: Where files of a data set by name are looked for.
 
     Raises:
         SetupError: If there are no such data.
@@ -99,8 +103,8 @@ def load_data(spec: str, split: str = "test") -> Examples:
         missing = [name for name in ("inputs", "targets") if name not in tensors]
         require(not missing, "--data", "a file with `inputs` and `targets`", sorted(tensors), f"Add {missing}.")
         return tensors["inputs"], tensors["targets"]
-    found = DATA[choose("--data", spec, (*DATA, "MODULE:FUNCTION", "FILE.safetensors"))]()
-    return getattr(found, split)  # type: ignore[no-any-return]
+    choose("--data", spec, (*DATA, "MODULE:FUNCTION", "FILE.safetensors"))
+    return load_data_set(spec, root).examples(split)
 
 
 def _data_of(model: str) -> str:

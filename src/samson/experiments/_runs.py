@@ -2,76 +2,233 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
-from samson.evaluation import Layout, accuracy, evaluate
+from samson._batches import Examples
+from samson._errors import SetupError, require
+from samson.evaluation import Layout, clean_value, evaluate
 from samson.experiments._checkpoints import Checkpoint, save_checkpoint
-from samson.experiments._data import DATA, Pair
+from samson.experiments._chips import Chips
 from samson.experiments._environment import environment
 from samson.experiments._methods import Method
-from samson.experiments._networks import build_network
-from samson.experiments._training import OnProgress, Plan, train
-from samson.noise import NOISES
-from samson.records import Configuration, Level, RunRecord, Training, write_json
+from samson.experiments._networks import make_network
+from samson.experiments._place import Place
+from samson.experiments._planning import Plan, PlannedProblem, find_trainer, load_data_set, make_task
+from samson.experiments._training import DivergedError, Run, train
+from samson.experiments.data import Splits, length
+from samson.records import RunRecord, Training, record_path, run_name, write_json
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with (stage, done, total) as work goes on; may raise to stop it."""
 
 
-def run_name(method: str, seed: int) -> str:
-    """The name of a run's files, without ending."""
-    return f"{method}-seed{seed}"
+@dataclass(frozen=True)
+class Job:
+    """One run of a comparison.
+
+    Args:
+        problem: What is trained on.
+        method: One of the problem's methods, with its settings as they are used.
+        seed: Seed of initial weights, order of examples, augmentation and injected noise.
+        families: Families of chips on which the network is put.
+        trials: Chips of each kind.
+        chip_seed: Seed of the set of chips.
+        data_root: Where files of data are looked for.
+    """
+
+    problem: PlannedProblem
+    method: Method
+    seed: int
+    families: tuple[Chips, ...]
+    trials: int
+    chip_seed: int
+    data_root: Path
+
+    @property
+    def name(self) -> str:
+        """What the run is called: the problem, the method and the seed."""
+        return run_name(self.problem.record.name, self.method.name, self.seed)
 
 
-def record_path(folder: Path, method: str, seed: int) -> Path:
-    """Where a run's record lies in the folder of its comparison."""
-    return folder / "records" / f"{run_name(method, seed)}.json"
+def scratch(folder: Path, name: str) -> Path:
+    """Where a run keeps what it needs to go on after an interruption."""
+    return folder / "unfinished" / name
 
 
-def run(plan: Configuration, method: Method, seed: int, folder: Path, progress: OnProgress) -> RunRecord:
+def jobs_of(plan: Plan) -> list[Job]:
+    """Every run of a plan: all methods of a problem with one seed come before the next seed."""
+    return [
+        Job(problem, method, seed, plan.families, plan.trials, plan.chip_seed, plan.data_root)
+        for seed in range(plan.seeds)
+        for problem in plan.problems
+        for method in problem.methods
+    ]
+
+
+def trained(
+    problem: PlannedProblem,
+    method: Method,
+    seed: int,
+    splits: Splits,
+    folder: Path | None,
+    progress: OnProgress,
+    place: Place | None = None,
+    log: Any = None,
+) -> tuple[nn.Module | None, Training]:
+    """Train a network by a problem's trainer.
+
+    Args:
+        problem: What is trained on.
+        method: One of its methods.
+        seed: Of everything random.
+        splits: The problem's data.
+        folder: For what must outlive an interruption.
+        progress: Called as work goes on, with the stage "training".
+        place: Device and processes; the processor alone by default.
+        log: A writer with TensorBoard's `add_scalar`; None writes nothing.
+
+    Returns:
+        The network, None if the training diverged; and how it went.
+    """
+    own = Run(
+        data=splits,
+        task=make_task(problem.record.task),
+        network=lambda: make_network(problem.record.network, splits.shape, splits.outputs, seed),
+        method=method,
+        recipe=problem.recipe,
+        seed=seed,
+        place=place or Place(),
+        folder=folder,
+        progress=lambda done, total: progress("training", done, total),
+        log=log,
+    )
+    trainer = train if problem.record.trainer == "samson" else find_trainer(problem.record.trainer)
+    started, model, diverged_at = time.monotonic(), None, None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model = trainer(own)
+            mend = "It must return the trained network."
+            require(isinstance(model, nn.Module), "--train", "a function that returns an nn.Module", model, mend)
+        except DivergedError as error:
+            diverged_at = error.step
+    validation = None
+    if model is not None:
+        model.eval()
+        if own.place.world == 1:
+            validation = clean_value(model, splits.examples("validation"), own.task.metric)
+    return model, Training(
+        loss=tuple(own.losses),
+        validation=validation,
+        parameters=0 if model is None else sum(p.numel() for p in model.parameters()),
+        seconds=time.monotonic() - started,
+        gradients=own.gradients,
+        diverged_at=diverged_at,
+        perturbation=own.perturbation,
+    )
+
+
+def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
     """Train, evaluate on the test split and write network and record; the record comes last and means "finished".
 
     Args:
-        plan: The comparison.
-        method: One of its methods.
-        seed: Seed of initial weights, order of examples and injected noise.
+        job: What is run.
         folder: The comparison's folder.
-        progress: Called after each epoch and each chip; may raise to stop, and then nothing is written.
+        progress: Called as work goes on; may raise to stop, and then no record is written.
     """
+    problem = job.problem.record
     with one_thread():
-        data = DATA[plan.data]()
-        started = time.monotonic()
-        model = build_network(plan.network, data.classes, seed)
-        optimizer = method.build(model, seed)
-        losses, diverged_at = train(model, optimizer, data.train, Plan(plan.epochs, plan.batch_size, seed), progress)
-        training = Training(
-            loss=tuple(losses),
-            validation_accuracy=accuracy(model, data.validation) if diverged_at is None else None,
-            parameters=sum(p.numel() for p in model.parameters()),
-            seconds=time.monotonic() - started,
-            diverged_at=diverged_at,
-        )
+        splits = load_data_set(problem.data, job.data_root)
+        kept = scratch(folder, job.name)
+        model, training = trained(job.problem, job.method, job.seed, splits, kept, progress)
+        clean, measured = None, tuple[tuple[tuple[float, ...], ...], ...]()
+        if model is not None:
+            metric = make_task(problem.task).metric
+            clean = clean_value(model, splits.examples("test"), metric)
+            measured = sweep(model, splits.examples("test"), metric, job, progress)
         record = RunRecord(
-            configuration=plan,
-            method=method.name,
-            seed=seed,
+            problem=problem,
+            method=job.method.name,
+            settings=job.method.record(),
+            seed=job.seed,
+            families=tuple(family.record() for family in job.families),
+            trials=job.trials,
+            chip_seed=job.chip_seed,
             training=training,
             split="test",
-            examples=len(data.test[1]),
-            levels=sweep(model, data.test, plan, progress) if diverged_at is None else (),
+            examples=length(splits.test),
+            clean=clean,
+            measured=measured,
             environment=environment(),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-    about = Checkpoint(plan.network, data.classes, plan.data, method.name, seed)
-    save_checkpoint(folder / "networks" / f"{run_name(method.name, seed)}.safetensors", model, about)
-    write_json(record_path(folder, method.name, seed), record)
+    if model is not None:
+        about = Checkpoint(problem.network, splits.shape, splits.outputs, problem.data, job.method.name, job.seed)
+        save_checkpoint(folder / "networks" / f"{job.name}.safetensors", model.state_dict(), about)
+    write_json(record_path(folder, job.name), record)
+    shutil.rmtree(kept, ignore_errors=True)
+    for empty in kept.parents[: len(kept.relative_to(folder).parts) - 1]:
+        with suppress(OSError):  # of other runs at hand
+            empty.rmdir()
     return record
 
 
-def sweep(model: torch.nn.Module, data: Pair, plan: Configuration, progress: OnProgress) -> tuple[Level, ...]:
-    """Evaluate a network at every level of a plan, on the plan's chips; level 0 once, without noise."""
-    total = plan.trials * sum(level > 0 for level in plan.levels)
+def save_trained(
+    plan: Plan, seed: int, folder: Path, place: Place, progress: OnProgress, *, log: bool = False
+) -> Training:
+    """Train the network of a plan's first problem by its first method, and save it as `model.safetensors`.
+
+    Args:
+        plan: A plan with one problem and method.
+        seed: Training seed.
+        folder: Where the network is saved, and what must outlive an interruption is kept.
+        place: Device and processes.
+        progress: Called as work goes on.
+        log: Whether TensorBoard logs are written to the folder.
+
+    Raises:
+        SetupError: If the logs need a package that is not installed.
+    """
+    [problem], [method] = plan.problems, plan.problems[0].methods
+    splits = load_data_set(problem.record.data, plan.data_root)
+    writer = _tensorboard(folder) if log and place.rank == 0 else None
+    kept = folder / "unfinished"
+    model, training = trained(problem, method, seed, splits, kept, progress, place, writer)
+    if writer is not None:
+        writer.close()
+    if model is not None:
+        state = place.whole_state(model)
+        if place.rank == 0:
+            record = problem.record
+            about = Checkpoint(record.network, splits.shape, splits.outputs, record.data, method.name, seed)
+            save_checkpoint(folder / "model.safetensors", state, about)
+            shutil.rmtree(kept, ignore_errors=True)
+    return training
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise SetupError("--log needs a package: pip install tensorboard") from error
+    return SummaryWriter(str(folder / "logs"))
+
+
+def sweep(
+    model: nn.Module, data: Examples, metric: object, job: Job, progress: OnProgress
+) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    """Put a network on all the chips of a job: the metric by family, kind and chip."""
+    total = job.trials * sum(len(family.kinds) for family in job.families)
     done = 0
 
     def count(_: object) -> None:
@@ -79,25 +236,31 @@ def sweep(model: torch.nn.Module, data: Pair, plan: Configuration, progress: OnP
         done += 1
         progress("chips", done, total)
 
-    found = []
-    for level in plan.levels:
-        if level == 0:
-            found.append(Level(level, (accuracy(model, data),)))
-        else:
-            noise = NOISES[plan.noise](level)
-            result = evaluate(
-                model, data, noise, trials=plan.trials, seed=plan.chip_seed, layout=Layout(), progress=count
-            )
-            found.append(Level(level, result.trials))
-    return tuple(found)
+    return tuple(
+        tuple(
+            evaluate(
+                model,
+                data,
+                kind.noise,
+                trials=job.trials,
+                seed=job.chip_seed,
+                time_s=kind.time_s,
+                metric=metric,
+                layout=Layout(),
+                progress=count,
+            ).trials
+            for kind in family.kinds
+        )
+        for family in job.families
+    )
 
 
-class one_thread:  # noqa: N801 (used as a context manager, like torch.no_grad)
+@contextmanager
+def one_thread() -> Iterator[None]:
     """Run with one thread inside the block, so that numbers do not depend on how many runs go side by side."""
-
-    def __enter__(self) -> None:
-        self._before = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self._before)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from samson._batches import Examples
+from samson._errors import SetupError, choose, require
 from samson.evaluation import TRIALS, Layout
 from samson.experiments._checkpoints import load_checkpoint
-from samson.experiments._data import DATA, Pair
 from samson.experiments._environment import environment
-from samson.experiments._errors import SetupError, choose, require
-from samson.experiments._planning import load_records
-from samson.experiments._runs import one_thread, run_name
-from samson.noise import NOISES
+from samson.experiments._folders import read_records
+from samson.experiments._planning import load_data_set
+from samson.experiments._runs import one_thread
+from samson.experiments.data import DATA, length
+from samson.noise import NOISES, WeightNoise
 from samson.optim import RULES, Rule
 from samson.records import (
+    ChipFamily,
     CorrelationRow,
     Interval,
     NetworkSharpness,
@@ -29,6 +32,7 @@ from samson.records import (
     SharpnessSettings,
     finite,
     read_json,
+    run_name,
     write_json,
 )
 from samson.sharpness import (
@@ -41,22 +45,34 @@ from samson.sharpness import (
 )
 from samson.statistics import CONFIDENCE, LEAST_METHODS, rank_correlation
 
-FILE = "sharpness.json"
 STEPS = 8
+LOSSES = {"regression": "mse"}
+"""The loss of a task, where that is not the cross-entropy."""
 
 OnProgress = Callable[[str, int, int], None]
 """Called with the name of the network at hand, networks done, and networks in all."""
 
 
-def measure_folder(
-    folder: Path, *, steps: int = STEPS, trials: int = TRIALS, curvature: bool = False, progress: OnProgress
-) -> SharpnessRecord:
-    """Measure every network of a comparison and write `sharpness.json` after each; a repetition goes on from there.
+def sharpness_path(folder: Path, problem: str) -> Path:
+    """Where the sharpness of a problem's networks lies in the folder of a comparison."""
+    return folder / "sharpness" / f"{problem}.json"
 
-    Measures, all on the training split and in evaluation mode: "loss" (the loss itself), for each rule with its
-    default radius "RULE one step" and "RULE worst" (the rise of the loss in its ball), "noise" (the average rise under
-    the middle level of the comparison's noise), and with `curvature` "hessian top" and "hessian trace". Accuracies
-    come from the records.
+
+def measure_folder(
+    folder: Path,
+    *,
+    steps: int = STEPS,
+    trials: int = TRIALS,
+    curvature: bool = False,
+    progress: OnProgress,
+    data_root: Path = Path("data"),
+) -> list[SharpnessRecord]:
+    """Measure every network of a comparison; each problem's record is written after each network.
+
+    A repetition goes on from there. Measures, all on the training split and in evaluation mode: "loss" (the loss
+    itself), for each rule with its default radius "RULE one step" and "RULE worst" (the rise of the loss in its ball),
+    "noise" (the average rise on the middle kind of a family of chips), and with `curvature` "hessian top" and "hessian
+    trace". Accuracies come from the records, for the first family of chips that has a name of the catalogue.
 
     Args:
         folder: The comparison's folder, with its `records/` and `networks/`.
@@ -64,52 +80,93 @@ def measure_folder(
         trials: Chips for "noise", ≥ 2.
         curvature: Whether the Hessian is looked at, which takes longest and needs the extra `curvature`.
         progress: Called before each network and at the end.
+        data_root: Where files of data are looked for.
+
+    Returns:
+        A record for each problem.
 
     Raises:
-        SetupError: If the folder has no finished runs, a network is missing, or `sharpness.json` was made with other
-            settings or is damaged.
+        SetupError: If the folder has no finished runs, a network is missing, or a record of sharpness was made with
+            other settings or is damaged.
         ImportError: If `curvature` needs a package that is not installed.
     """
     require(steps >= 1, "--steps", "at least 1", steps, f"The default is {STEPS}.")
     require(trials >= 2, "--trials", "at least 2 chips, for an interval", trials, f"The default is {TRIALS}.")
     if curvature:
         require_curvlinops()
-    records = [record for record in load_records(folder) if record.levels]  # a network that diverged has no sharpness
+    records = [record for record in read_records(folder) if record.measured]  # a network that diverged has none
     require(bool(records), "DIR", "a folder with finished runs", str(folder), "Run `samson compare` first.")
-    plan = records[0].configuration
-    data = DATA[choose("`data` of the comparison", plan.data, DATA)]().train
+    by_problem: dict[str, list[RunRecord]] = {}
+    for record in records:
+        by_problem.setdefault(record.problem.name, []).append(record)
+    done, found = 0, []
+    for of_problem in by_problem.values():
+        start = done
+
+        def counted(name: str, number: int, start: int = start) -> None:
+            progress(name, start + number, len(records))
+
+        found.append(_measure_problem(folder, of_problem, steps, trials, curvature, counted, data_root))
+        done += len(of_problem)
+    progress("", done, len(records))
+    return found
+
+
+def _measure_problem(
+    folder: Path,
+    records: Sequence[RunRecord],
+    steps: int,
+    trials: int,
+    curvature: bool,
+    progress: Callable[[str, int], None],
+    data_root: Path,
+) -> SharpnessRecord:
+    first = records[0]
+    choose("`data` of the comparison", first.problem.data, DATA)  # a file never names code to run
+    splits = load_data_set(first.problem.data, data_root)
+    data = splits.examples("train")
     rules = {name: rule() for name, rule in RULES.items()}  # type: ignore[call-arg]
-    noisy = [level for level in plan.levels if level]
+    family = next((family for family in first.families if family.name in NOISES), None)
+    if family is None:
+        raise SetupError(
+            f"DIR {str(folder)!r} must hold a family of chips named as in `samson list noises`, got "
+            f"{', '.join(family.name for family in first.families)}.\nAdd one to the comparison."
+        )
+    middle = family.kinds[len(family.kinds) // 2]
     settings = SharpnessSettings(
         split="train",
-        examples=len(data[1]),
+        examples=length(splits.train),
         rules={name: _settings(rule) for name, rule in rules.items()},
         steps=steps,
-        noise=plan.noise,
-        level=noisy[len(noisy) // 2],
+        noise=family.name,
+        kind=middle.label,
         trials=trials,
-        seed=plan.chip_seed,
+        seed=first.chip_seed,
     )
-    empty = SharpnessRecord(plan, settings, records[0].split, (), (), CONFIDENCE, environment())
-    known = _known(folder / FILE, empty)
+    empty = SharpnessRecord(
+        first.problem, family, first.trials, settings, first.split, (), (), CONFIDENCE, environment()
+    )
+    path = sharpness_path(folder, first.problem.name)
+    known = _known(path, empty)
+    noise = NOISES[family.name](middle.level or 0.0)
     for done, run in enumerate(records):
-        name = run_name(run.method, run.seed)
-        progress(name, done, len(records))
+        name = run_name(run.problem.name, run.method, run.seed)
+        progress(name, done)
         before = known.get((run.method, run.seed), {})
         wanted = [measure for measure in _names(rules, curvature) if measure not in before]
         if wanted:
-            found = _measured(folder / "networks" / f"{name}.safetensors", data, settings, rules, wanted)
+            loss = LOSSES.get(first.problem.task, "cross-entropy")
+            found = _measured(folder / "networks" / f"{name}.safetensors", data, settings, rules, noise, loss, wanted)
             known[run.method, run.seed] = before | found
-            write_json(folder / FILE, dataclasses.replace(empty, networks=_networks(records, known)))
-    progress("", len(records), len(records))
-    record = dataclasses.replace(empty, networks=_networks(records, known))
+            write_json(path, dataclasses.replace(empty, networks=_networks(records, family, known)))
+    record = dataclasses.replace(empty, networks=_networks(records, family, known))
     record = dataclasses.replace(record, correlations=correlations(record))
-    write_json(folder / FILE, record)
+    write_json(path, record)
     return record
 
 
 def correlations(record: SharpnessRecord) -> tuple[CorrelationRow, ...]:
-    """Every measure against the accuracy at every level; nothing with fewer than 6 methods.
+    """Every measure against the metric on every kind of chip; nothing with fewer than 6 methods.
 
     A measure or an accuracy that is the same for all networks has no row.
     """
@@ -120,15 +177,16 @@ def correlations(record: SharpnessRecord) -> tuple[CorrelationRow, ...]:
     rows = []
     for measure in record.measures:
         sharp = {m: [n.measures[measure].mean for n in networks] for m, networks in of_method.items()}
-        for number, level in enumerate(record.configuration.levels):
-            accurate = {m: [n.accuracies[number] for n in networks] for m, networks in of_method.items()}
+        for number, kind in enumerate(record.kinds):
+            sign = 1 if record.problem.higher_is_better else -1
+            accurate = {m: [sign * n.accuracies[number] for n in networks] for m, networks in of_method.items()}
             if any(len({value for values in of.values() for value in values}) == 1 for of in (sharp, accurate)):
                 continue
             found = rank_correlation(sharp, accurate, confidence=record.confidence, seed=record.settings.seed)
             rows.append(
                 CorrelationRow(
                     measure,
-                    level,
+                    kind,
                     found.kendall,
                     found.spearman,
                     found.kendall_of_means,
@@ -150,7 +208,13 @@ def _names(rules: dict[str, Rule], curvature: bool) -> list[str]:
 
 
 def _measured(
-    path: Path, data: Pair, settings: SharpnessSettings, rules: dict[str, Rule], wanted: Sequence[str]
+    path: Path,
+    data: Examples,
+    settings: SharpnessSettings,
+    rules: dict[str, Rule],
+    noise: WeightNoise,
+    loss: str,
+    wanted: Sequence[str],
 ) -> Measures:
     """Those measures of a network that are wanted, and such as come with them."""
     model, _ = load_checkpoint(path)
@@ -158,12 +222,13 @@ def _measured(
     with one_thread():
         for name, rule in rules.items():
             if f"{name} worst" in wanted:
-                worst = _worst(path, model, data, rule, settings.steps)
+                worst = _worst(path, model, data, rule, settings.steps, loss)
                 found["loss"] = _exact(worst.clean)
                 found[f"{name} one step"], found[f"{name} worst"] = _exact(worst.one_step), _exact(worst.rise)
         if "noise" in wanted:
-            noise = NOISES[settings.noise](settings.level)
-            rise = average_rise(model, data, noise, trials=settings.trials, seed=settings.seed, layout=Layout())
+            rise = average_rise(
+                model, data, noise, trials=settings.trials, seed=settings.seed, layout=Layout(), metric=loss
+            )
             found["noise"] = rise.interval
         if "hessian trace" in wanted:
             found["hessian top"] = _exact(hessian_top(model, data, seed=settings.seed))
@@ -171,9 +236,9 @@ def _measured(
     return found
 
 
-def _worst(path: Path, model: nn.Module, data: Pair, rule: Rule, steps: int) -> WorstCase:
+def _worst(path: Path, model: nn.Module, data: Examples, rule: Rule, steps: int, loss: str) -> WorstCase:
     try:
-        worst = worst_case_rise(model, data, rule, steps=steps)
+        worst = worst_case_rise(model, data, rule, steps=steps, loss=loss)
     except ValueError as error:
         raise SetupError(f"`{path}` cannot be measured: {error}") from error
     if not math.isfinite(worst.rise):
@@ -181,14 +246,17 @@ def _worst(path: Path, model: nn.Module, data: Pair, rule: Rule, steps: int) -> 
     return worst
 
 
-def _networks(records: Sequence[RunRecord], known: dict[tuple[str, int], Measures]) -> tuple[NetworkSharpness, ...]:
+def _networks(
+    records: Sequence[RunRecord], family: ChipFamily, known: dict[tuple[str, int], Measures]
+) -> tuple[NetworkSharpness, ...]:
     """What is known, in the order of the records, with their accuracies."""
+    number = records[0].families.index(family)
     return tuple(
         NetworkSharpness(
             run.method,
             run.seed,
             known[run.method, run.seed],
-            tuple(float(np.mean(level.accuracies)) for level in run.levels),
+            (float(run.clean or 0.0), *(float(np.mean(chips)) for chips in run.measured[number])),
         )
         for run in records
         if (run.method, run.seed) in known
@@ -204,7 +272,7 @@ def _known(path: Path, record: SharpnessRecord) -> dict[tuple[str, int], Measure
         found = read_json(path, SharpnessRecord)
     except RecordError as error:
         raise SetupError(f"{error}\n{mend}") from error
-    if (found.configuration, found.settings) != (record.configuration, record.settings):
+    if dataclasses.replace(found, networks=(), correlations=(), environment=record.environment) != record:
         raise SetupError(f"`{path}` was measured with other settings, or for another comparison.\n{mend}")
     return {(network.method, network.seed): network.measures for network in found.networks}
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import multiprocessing.synchronize
 import os
 import queue
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from samson.experiments._methods import Method
-from samson.experiments._runs import run, run_name
-from samson.records import Configuration, RunRecord
+from samson.experiments._runs import Job, OnProgress, run
+from samson.records import RunRecord
 
-Job = tuple[Method, int]
+T = TypeVar("T")
 
 
 class Watcher(Protocol):
@@ -31,15 +32,38 @@ class Watcher(Protocol):
     def finished(self, name: str, record: RunRecord) -> None:
         """A run's record is written."""
 
+    def failed(self, name: str, reason: str) -> None:
+        """A run ended with an error; the others go on."""
+
+
+class Silent:
+    """A watcher that says nothing."""
+
+    def progress(self, name: str, stage: str, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def finished(self, name: str, record: RunRecord) -> None:
+        """Say nothing."""
+
+    def failed(self, name: str, reason: str) -> None:
+        """Say nothing."""
+
 
 class WorkerLostError(RuntimeError):
     """A process of a run died, for example for lack of memory."""
 
 
-def missing(configuration: Configuration, methods: Sequence[Method], records: Sequence[RunRecord]) -> list[Job]:
-    """The runs without a record; all methods of one seed come before the next seed."""
-    done = {(record.method, record.seed) for record in records}
-    return [(m, seed) for seed in range(configuration.seeds) for m in methods if (m.name, seed) not in done]
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A run that ended with an error.
+
+    Args:
+        reason: The error, in a line.
+        details: Where it was raised.
+    """
+
+    reason: str
+    details: str = ""
 
 
 def default_jobs() -> int:
@@ -47,29 +71,86 @@ def default_jobs() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_all(
-    configuration: Configuration, jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Watcher
-) -> None:
+def run_all(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Watcher) -> dict[str, Failure]:
     """Run every job; results do not depend on the number of processes.
 
-    Ctrl-C stops the runs at hand without a record and keeps those that are finished.
+    A run that fails is listed, and the others go on. Ctrl-C stops the runs at hand and keeps those that are finished;
+    a repetition goes on where trainings stopped.
 
     Args:
-        configuration: The comparison.
-        jobs: Methods and seeds to run, in order.
+        jobs: What is run, in order.
         folder: The comparison's folder.
         processes: Runs side by side, ≥ 1; with one, no process is started.
         watcher: Told how the runs go on.
 
+    Returns:
+        The runs that failed, by name.
+
     Raises:
         WorkerLostError: If a process dies.
     """
-    processes = min(processes, len(jobs))
+    failures: dict[str, Failure] = {}
+
+    def ended(name: str, found: RunRecord | Failure) -> None:
+        if isinstance(found, Failure):
+            failures[name] = found
+            watcher.failed(name, found.reason)
+        else:
+            watcher.finished(name, found)
+
+    map_jobs(
+        [(job.name, _Attempt(job, folder)) for job in jobs],
+        processes=processes,
+        progress=watcher.progress,
+        finished=ended,
+    )
+    return failures
+
+
+@dataclasses.dataclass(frozen=True)
+class _Attempt:
+    """A run, whose errors are results."""
+
+    job: Job
+    folder: Path
+
+    def __call__(self, progress: OnProgress) -> RunRecord | Failure:
+        return attempted(lambda: run(self.job, self.folder, progress))
+
+
+def attempted(work: Callable[[], T]) -> T | Failure:
+    """The result of some work, or how it failed."""
+    try:
+        return work()
+    except _Stopped:
+        raise
+    except Exception as error:  # whatever a user's own code raises ends this run alone
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return Failure(reason, traceback.format_exc())
+
+
+def map_jobs(
+    work: Sequence[tuple[str, Callable[[OnProgress], T]]],
+    *,
+    processes: int,
+    progress: Callable[[str, str, int, int], None],
+    finished: Callable[[str, T], None],
+) -> None:
+    """Do some work in processes side by side.
+
+    Args:
+        work: Each with a name; called with what takes its progress.
+        processes: Processes, ≥ 1; with one, none is started.
+        progress: Called as work goes on, with the name first.
+        finished: Called with each name and its result.
+
+    Raises:
+        WorkerLostError: If a process dies.
+    """
+    processes = min(processes, len(work))
     if processes <= 1:
-        for method, seed in jobs:
-            name = run_name(method.name, seed)
-            record = run(configuration, method, seed, folder, _naming(watcher, name))
-            watcher.finished(name, record)
+        for name, each in work:
+            finished(name, each(_naming(progress, name)))
         return
     context = multiprocessing.get_context("spawn")
     news: multiprocessing.Queue[tuple[str, str, int, int]] = context.Queue()
@@ -77,10 +158,8 @@ def run_all(
     with ProcessPoolExecutor(processes, context, _start_worker, (news, stop)) as pool:
         try:
             with _interrupts_ignored():  # the processes started here inherit it: Ctrl-C is for this one alone
-                pending = {
-                    pool.submit(_work, configuration, *job, folder): run_name(job[0].name, job[1]) for job in jobs
-                }
-            _follow(pending, news, watcher)
+                pending = {pool.submit(_work, name, each): name for name, each in work}
+            _follow(pending, news, progress, finished)
         except BrokenProcessPool as error:
             raise WorkerLostError("A process of a run died, perhaps for lack of memory.") from error
         finally:
@@ -88,20 +167,20 @@ def run_all(
             pool.shutdown(wait=True, cancel_futures=True)  # a run about to end is finished, and then counted
 
 
-def _follow(pending: dict[Future[RunRecord], str], news: Any, watcher: Watcher) -> None:
+def _follow(pending: dict[Future[T], str], news: Any, progress: Any, finished: Callable[[str, T], None]) -> None:
     while pending:
         done, _ = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
         try:
             while True:
-                watcher.progress(*news.get_nowait())
+                progress(*news.get_nowait())
         except queue.Empty:
             pass
         for future in done:
-            watcher.finished(pending.pop(future), future.result())
+            finished(pending.pop(future), future.result())
 
 
-def _naming(watcher: Watcher, name: str) -> Any:
-    return lambda stage, done, total: watcher.progress(name, stage, done, total)
+def _naming(progress: Callable[[str, str, int, int], None], name: str) -> OnProgress:
+    return lambda stage, done, total: progress(name, stage, done, total)
 
 
 class _Stopped(Exception):  # noqa: N818 (no error: the user asked for it)
@@ -125,9 +204,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(configuration: Configuration, method: Method, seed: int, folder: Path) -> RunRecord:
+def _work(name: str, each: Callable[[OnProgress], T]) -> T:
     news, stop = _channel
-    name = run_name(method.name, seed)
 
     def progress(stage: str, done: int, total: int) -> None:
         if stop.is_set():
@@ -135,7 +213,7 @@ def _work(configuration: Configuration, method: Method, seed: int, folder: Path)
             raise _Stopped
         news.put((name, stage, done, total))
 
-    return run(configuration, method, seed, folder, progress)
+    return each(progress)
 
 
 @contextmanager

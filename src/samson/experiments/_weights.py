@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from samson.experiments._errors import SetupError, require
+from samson._errors import SetupError, require
 from samson.noise import plain_name
 
 WITHIN = ("state_dict", "model")

@@ -1,26 +1,50 @@
 """Typed, versioned records of runs, and their JSON."""
 
+from samson.records._chips import ChipFamily, ChipKind
 from samson.records._codec import RecordError, checksum, read_json, replace_file, write_json
-from samson.records._evaluation import BudgetRecord, ChipKind, EvaluationRecord, Measured, Subject
+from samson.records._evaluation import BudgetRecord, EvaluationRecord, Measured, Subject
+from samson.records._folders import PLAN, Comparison, load_comparison, load_records, record_path, run_name
 from samson.records._interval import Interval
-from samson.records._run import Configuration, Environment, Level, RunRecord, Settings, Training, finite
+from samson.records._run import (
+    Candidates,
+    Configuration,
+    Environment,
+    Perturbation,
+    Planned,
+    Problem,
+    RunRecord,
+    Search,
+    Settings,
+    Training,
+    finite,
+)
+from samson.records._search import SearchRecord, Tried
 from samson.records._sensitivity import LayerRecord, SensitivityRecord, SuggestionRecord
-from samson.records._sharpness import CorrelationRow, NetworkSharpness, SharpnessRecord, SharpnessSettings
+from samson.records._sharpness import CLEAN, CorrelationRow, NetworkSharpness, SharpnessRecord, SharpnessSettings
 
 __all__ = [
+    "CLEAN",
+    "PLAN",
     "BudgetRecord",
+    "Candidates",
+    "ChipFamily",
     "ChipKind",
+    "Comparison",
     "Configuration",
     "CorrelationRow",
     "Environment",
     "EvaluationRecord",
     "Interval",
     "LayerRecord",
-    "Level",
     "Measured",
     "NetworkSharpness",
+    "Perturbation",
+    "Planned",
+    "Problem",
     "RecordError",
     "RunRecord",
+    "Search",
+    "SearchRecord",
     "SensitivityRecord",
     "Settings",
     "SharpnessRecord",
@@ -28,9 +52,14 @@ __all__ = [
     "Subject",
     "SuggestionRecord",
     "Training",
+    "Tried",
     "checksum",
     "finite",
+    "load_comparison",
+    "load_records",
     "read_json",
+    "record_path",
     "replace_file",
+    "run_name",
     "write_json",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from samson._checks import require
+from samson.records._chips import ChipKind
 from samson.records._interval import Interval
 from samson.records._run import Environment
 
@@ -56,25 +57,6 @@ class Subject:
     environment: Environment
     finished: str
     coverage: float | None = None
-
-
-@dataclass(frozen=True)
-class ChipKind:
-    """One kind of chip, read at one time.
-
-    Args:
-        label: What is shown for it: the level, the time, or the chip's name.
-        noise: The noise with its constants.
-        level: The noise's level or the time in seconds, if there is one.
-        time_s: When the chips are read, in seconds since the reference read; None is the noise's own time.
-        periphery: What surrounds the weights, with its constants; None computes exactly with them.
-    """
-
-    label: str
-    noise: str
-    level: float | None = None
-    time_s: float | None = None
-    periphery: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The record of one run: one method, one seed, trained and put on chips; every trial is kept."""
+"""Records of a comparison: what was planned, and of each run all that was measured."""
 
 from __future__ import annotations
 
@@ -6,45 +6,124 @@ import math
 from dataclasses import dataclass
 
 from samson._checks import require
+from samson.records._chips import ChipFamily
 
+VERSION = 2
 Settings = dict[str, float | str]
 """Hyper-parameters by name; infinity is written "inf", since JSON has no such number."""
+
+Candidates = dict[str, tuple[float | str, ...]]
+"""Values among which a search chooses, by the name of the setting."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A data set, a network, and how it is trained: what methods are compared on.
+
+    Args:
+        name: What it is called, once in a comparison.
+        data: The data set, as it was asked for.
+        network: The network, as it was asked for.
+        task: The kind of question, such as "classification"; it brings the loss.
+        metric: Name of the metric.
+        higher_is_better: Its direction.
+        is_fraction: Whether it lies between 0 and 1, and is shown in percent.
+        base: The base optimizer of every method, such as "SGD".
+        trainer: "samson" for the loop of this package, or `MODULE:FUNCTION`.
+        recipe: How the network is trained, by the names of the recipe's settings.
+    """
+
+    name: str
+    data: str
+    network: str
+    task: str
+    metric: str
+    higher_is_better: bool
+    is_fraction: bool
+    base: str
+    trainer: str
+    recipe: Settings
+
+
+@dataclass(frozen=True)
+class Search:
+    """How settings are chosen before the runs; the test split plays no part.
+
+    Args:
+        trials: Settings that are tried for each method.
+        sampler: "grid", "random" or "tpe".
+        chosen_by: "blind" for the validation split without noise, or the name of a family of chips, on whose chips the
+            validation split is measured ("informed").
+        seeds: Training seeds for each of the settings; none of them is a seed of the runs.
+    """
+
+    trials: int
+    sampler: str = "grid"
+    chosen_by: str = "blind"
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A problem with its methods.
+
+    Args:
+        problem: The problem.
+        methods: Each method's settings, in the order asked for.
+        candidates: The settings that a search chooses, by method.
+    """
+
+    problem: Problem
+    methods: dict[str, Settings]
+    candidates: dict[str, Candidates]
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a comparison runs. Two folders with equal configurations hold the same experiment.
+    """What a comparison runs: problems x methods x seeds, and every network on every family of chips.
 
     Args:
-        data: Name of the data set.
-        network: Name of the network.
-        methods: Each method's settings, in the order asked for.
-        overrides: Those settings that differ from the defaults, as `METHOD.PARAM=VALUE`.
-        noise: Name of the noise family.
-        levels: Noise levels, 0 (the noise-free network) among them.
-        trials: Chips per network and level.
+        problems: The problems with their methods.
+        families: The families of chips.
+        trials: Chips per network and kind.
         seeds: Number of training seeds, 0 to seeds − 1.
-        epochs: Passes over the training split.
-        batch_size: Examples in a mini-batch.
         chip_seed: Seed of the set of chips.
+        search: How settings are chosen; None takes them as they are.
+        command: The command that runs it again.
         version: Version of this layout.
     """
 
-    data: str
-    network: str
-    methods: dict[str, Settings]
-    overrides: tuple[str, ...]
-    noise: str
-    levels: tuple[float, ...]
+    problems: tuple[Planned, ...]
+    families: tuple[ChipFamily, ...]
     trials: int
     seeds: int
-    epochs: int
-    batch_size: int
-    chip_seed: int
-    version: int = 1
+    chip_seed: int = 0
+    search: Search | None = None
+    command: str = ""
+    version: int = VERSION
 
     def __post_init__(self) -> None:
-        require(self.version == 1, "version", "be 1, the only one that this release reads", self.version)
+        _require_version(self.version)
+
+    @property
+    def runs(self) -> int:
+        """The number of runs."""
+        return self.seeds * sum(len(planned.methods) for planned in self.problems)
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """What the perturbation of the last epoch's last step did.
+
+    Args:
+        clean_loss: The loss at the weights; None in a mode that does not look there.
+        perturbed_loss: The loss at the perturbed weights.
+        epsilon_norm: ‖ε‖₂; None if it was not measured.
+    """
+
+    clean_loss: float | None
+    perturbed_loss: float | None
+    epsilon_norm: float | None
 
 
 @dataclass(frozen=True)
@@ -53,28 +132,21 @@ class Training:
 
     Args:
         loss: Each whole epoch's mean training loss.
-        validation_accuracy: A fraction; None if the training diverged.
+        validation: The metric on the validation split without noise; None if the training diverged.
         parameters: Number of parameters.
         seconds: How long it took.
+        gradients: Gradients of a mini-batch that were computed; None if a trainer of one's own does not say.
         diverged_at: The step, from 1, at which the loss was no finite number, so that training stopped; None if none.
+        perturbation: What the perturbation did at the end; None if there was none.
     """
 
     loss: tuple[float, ...]
-    validation_accuracy: float | None
+    validation: float | None
     parameters: int
     seconds: float
+    gradients: int | None = None
     diverged_at: int | None = None
-
-
-@dataclass(frozen=True)
-class Level:
-    """The accuracy of each trial at one noise level: one a chip, or a single one without noise."""
-
-    level: float
-    accuracies: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        require(all(0 <= a <= 1 for a in self.accuracies), "accuracies", "be between 0 and 1", self.accuracies)
+    perturbation: Perturbation | None = None
 
 
 @dataclass(frozen=True)
@@ -96,43 +168,56 @@ class RunRecord:
     """One trained network and all that was measured on it.
 
     Args:
-        configuration: The comparison that the run belongs to.
-        method: One of its methods.
+        problem: What it was trained on.
+        method: By which method.
+        settings: The method's hyper-parameters.
         seed: Training seed.
+        families: The families of chips on which it was put.
+        trials: Chips of each kind.
+        chip_seed: Seed of the set of chips.
         training: How the training went.
         split: The split that was evaluated.
         examples: Number of its examples.
-        levels: The trials, level by level, as configured; none if the training diverged.
+        clean: The metric without noise; None if the training diverged.
+        measured: The metric by family, kind and chip; none if the training diverged.
         environment: What the run ran on.
         finished: When, in UTC, ISO 8601.
         version: Version of this layout.
     """
 
-    configuration: Configuration
+    problem: Problem
     method: str
+    settings: Settings
     seed: int
+    families: tuple[ChipFamily, ...]
+    trials: int
+    chip_seed: int
     training: Training
     split: str
     examples: int
-    levels: tuple[Level, ...]
+    clean: float | None
+    measured: tuple[tuple[tuple[float, ...], ...], ...]
     environment: Environment
     finished: str
-    version: int = 1
+    version: int = VERSION
 
     def __post_init__(self) -> None:
-        plan = self.configuration
-        require(self.version == 1, "version", "be 1, the only one that this release reads", self.version)
-        require(self.method in plan.methods, "method", f"be one of {', '.join(plan.methods)}", self.method)
-        require(0 <= self.seed < plan.seeds, "seed", f"be from 0 to {plan.seeds - 1}", self.seed)
-        found = [(level.level, len(level.accuracies)) for level in self.levels]
-        planned = [(level, plan.trials if level else 1) for level in plan.levels]
-        planned = planned if self.training.diverged_at is None else []
-        require(found == planned, "levels", f"be {planned} as (level, number of trials)", found)
+        _require_version(self.version)
+        require(self.seed >= 0, "seed", "be ≥ 0", self.seed)
+        diverged = self.training.diverged_at is not None
+        planned = [[self.trials] * len(family.kinds) for family in self.families]
+        found = [[len(chips) for chips in family] for family in self.measured]
+        require(found == ([] if diverged else planned), "measured", f"be of {planned} chips by family and kind", found)
+        require((self.clean is None) == diverged, "clean", "be there unless the training diverged", self.clean)
+        if self.problem.is_fraction:
+            values = [value for family in self.measured for chips in family for value in chips]
+            values += [] if self.clean is None else [self.clean]
+            outside = [value for value in values if not 0 <= value <= 1]
+            require(not outside, "measured", "be between 0 and 1", outside[:1])
 
-    @property
-    def settings(self) -> Settings:
-        """The hyper-parameters of this run's method."""
-        return self.configuration.methods[self.method]
+
+def _require_version(version: int) -> None:
+    require(version == VERSION, "version", f"be {VERSION}, the only one that this release reads", version)
 
 
 def finite(value: float) -> float | str:

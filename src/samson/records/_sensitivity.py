@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from samson.records._evaluation import ChipKind, Subject, require_version
+from samson.records._chips import ChipKind
+from samson.records._evaluation import Subject, require_version
 from samson.records._interval import Interval
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from samson._checks import require
+from samson.records._chips import ChipFamily
 from samson.records._interval import Interval
-from samson.records._run import Configuration, Environment, Settings
+from samson.records._run import VERSION, Environment, Problem, Settings
+
+CLEAN = "clean"
+"""What the noise-free network is called among kinds of chips."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +22,8 @@ class SharpnessSettings:
         examples: Number of its examples.
         rules: The settings of each rule whose ball is looked at, by name.
         steps: Steps of the ascent for the worst case of several steps.
-        noise: Name of the noise family of the average rise.
-        level: Its level.
+        noise: Name of the family of chips of the average rise.
+        kind: Which of its kinds, by its label.
         trials: Chips of the average rise.
         seed: Seed of these chips, of the probes and of the resampling.
     """
@@ -29,7 +33,7 @@ class SharpnessSettings:
     rules: dict[str, Settings]
     steps: int
     noise: str
-    level: float
+    kind: str
     trials: int
     seed: int
 
@@ -42,7 +46,7 @@ class NetworkSharpness:
         method: Its training method.
         seed: Its training seed.
         measures: Each measure, by name; one without randomness has an interval of width 0.
-        accuracies: Its mean accuracy over chips at each level of the comparison, a fraction.
+        accuracies: Its metric without noise, and then the mean over chips for each kind of the family.
     """
 
     method: str
@@ -53,11 +57,11 @@ class NetworkSharpness:
 
 @dataclass(frozen=True)
 class CorrelationRow:
-    """How a measure of sharpness goes with the accuracy at one noise level: below 0, if sharper is less accurate.
+    """How a measure of sharpness goes with the metric on one kind of chip: below 0, if sharper is worse.
 
     Args:
         measure: Name of the measure.
-        level: Noise level; 0 is the noise-free network.
+        kind: Label of the kind; `CLEAN` is the noise-free network.
         kendall: Kendall's τ-b over networks; the interval resamples whole methods.
         spearman: Spearman's ρ, likewise.
         kendall_of_means: τ-b over the methods' means.
@@ -67,7 +71,7 @@ class CorrelationRow:
     """
 
     measure: str
-    level: float
+    kind: str
     kendall: Interval
     spearman: Interval
     kendall_of_means: float
@@ -78,36 +82,45 @@ class CorrelationRow:
 
 @dataclass(frozen=True)
 class SharpnessRecord:
-    """Sharpness and robustness of the networks of one comparison.
+    """Sharpness and robustness of the networks of one problem of a comparison.
 
     Args:
-        configuration: The comparison.
+        problem: The problem.
+        family: The family of chips on which the networks were measured.
+        chips: Chips of each of its kinds.
         settings: How sharpness was measured.
         robustness_split: The split on which accuracies were measured.
         networks: What was measured so far, in the order of methods and seeds.
-        correlations: One row for each measure and level; none while networks are missing or with too few methods.
+        correlations: One row for each measure and kind; none while networks are missing or with too few methods.
         confidence: Of their intervals.
         environment: What it ran on.
         version: Version of this layout.
     """
 
-    configuration: Configuration
+    problem: Problem
+    family: ChipFamily
+    chips: int
     settings: SharpnessSettings
     robustness_split: str
     networks: tuple[NetworkSharpness, ...]
     correlations: tuple[CorrelationRow, ...]
     confidence: float
     environment: Environment
-    version: int = 1
+    version: int = VERSION
 
     def __post_init__(self) -> None:
-        require(self.version == 1, "version", "be 1, the only one that this release reads", self.version)
+        require(self.version == VERSION, "version", f"be {VERSION}, the only one that this release reads", self.version)
         for network in self.networks:
-            if len(network.accuracies) != len(self.configuration.levels):
+            if len(network.accuracies) != len(self.kinds):
                 raise ValueError(
-                    f"`accuracies` must be one for each of {len(self.configuration.levels)} levels, got "
+                    f"`accuracies` must be one for each of {len(self.kinds)} kinds, got "
                     f"{len(network.accuracies)} for {network.method}, seed {network.seed}."
                 )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The labels of the kinds, after the noise-free network."""
+        return CLEAN, *(kind.label for kind in self.family.kinds)
 
     @property
     def measures(self) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from samson.records import Interval, RunRecord
-from samson.report._summary import SummaryRow
-from samson.report._tables import by_method
+from samson.records import Interval
+from samson.report._summary import View
+from samson.report._tables import digits_of, scale_of, unit_of
 
 BASELINE_COLOUR = "#6b7280"
 PALETTE = ("#e69f00", "#009e73", "#56b4e9", "#cc79a7", "#d55e00", "#0072b2", "#7a5195", "#a6761d", "#1b9e77")
@@ -31,61 +31,53 @@ def colours(methods: Sequence[str], baseline: str) -> dict[str, str]:
     return {baseline: BASELINE_COLOUR} | {method: PALETTE[i % len(PALETTE)] for i, method in enumerate(others)}
 
 
-def robustness_figure(rows: Sequence[SummaryRow], baseline: str) -> go.Figure:
-    """Accuracy against noise level: a line and a 95 % band for each method, a thin line for each training seed."""
+def robustness_figure(view: View) -> go.Figure:
+    """The metric against the kind of chip: a line and a 95 % band for each method, a thin line for each seed."""
     figure = go.Figure()
-    table = by_method(rows)
-    palette = colours(list(table), baseline)
-    for method, of_method in table.items():
-        colour = palette[method]
-        _band(figure, method, colour, {level: row.accuracy for level, row in of_method.items()})
+    palette, scale, places = colours(list(view.table), view.baseline), scale_of(view), _places(view)
+    for method, of_method in view.table.items():
+        _band(figure, view, method, palette[method], {kind: row.value for kind, row in of_method.items()})
         for seed in sorted({seed for row in of_method.values() for seed in row.by_seed}):
-            seen = {level: row.by_seed[seed] for level, row in of_method.items() if seed in row.by_seed}
+            seen = {kind: row.by_seed[seed] for kind, row in of_method.items() if seed in row.by_seed}
             figure.add_scatter(
-                x=list(seen),
-                y=[100 * value for value in seen.values()],
+                x=[places[kind] for kind in seen],
+                y=[scale * value for value in seen.values()],
                 mode="lines",
-                line={"color": colour, "width": 0.8},
+                line={"color": palette[method], "width": 0.8},
                 opacity=0.45,
                 legendgroup=method,
                 showlegend=False,
                 hoverinfo="skip",
             )
-    return _axes(figure, rows, "Test accuracy (%)")
+    return _axes(figure, view, unit_of(view))
 
 
-def gain_figure(rows: Sequence[SummaryRow], baseline: str) -> go.Figure:
-    """Paired difference to the baseline on the same chips, in percentage points, with 95 % bands."""
+def gain_figure(view: View) -> go.Figure:
+    """Paired gain over the baseline on the same chips, with 95 % bands; positive is better."""
     figure = go.Figure()
-    table = by_method(rows)
-    palette = colours(list(table), baseline)
-    for method, of_method in table.items():
-        gains = {level: row.gain for level, row in of_method.items() if row.gain is not None}
+    palette = colours(list(view.table), view.baseline)
+    for method, of_method in view.table.items():
+        gains = {kind: row.gain for kind, row in of_method.items() if row.gain is not None}
         if gains:
-            _band(figure, method, palette[method], gains)
+            _band(figure, view, method, palette[method], gains)
     figure.add_hline(y=0, line={"color": BASELINE_COLOUR, "width": 2, "dash": "dot"})
-    return _axes(figure, rows, f"Points above {baseline}")
+    return _axes(figure, view, f"{'Points' if view.problem.is_fraction else 'Gain'} over {view.baseline}")
 
 
-def chips_figure(records: Sequence[RunRecord], baseline: str) -> go.Figure:
-    """Every trial: one dot a chip and network, method by method, with buttons for the noise level."""
-    plan = records[0].configuration
-    records = [record for record in records if record.levels]  # none of a training that diverged
-    methods = [method for method in plan.methods if any(record.method == method for record in records)]
-    palette = colours(methods, baseline)
-    noisy = [(i, level) for i, level in enumerate(plan.levels) if level]
-    shown = noisy[max(len(noisy) - 2, 0)][0]
+def chips_figure(view: View) -> go.Figure:
+    """Every trial: one dot a chip and network, method by method, with buttons for the kind of chip."""
+    methods, scale = list(view.table), scale_of(view)
+    palette = colours(methods, view.baseline)
+    family = view.records[0].families.index(view.family)
+    kinds = view.kinds[1:]
+    shown = max(len(kinds) - 2, 0)
     figure = go.Figure()
-    for number, _ in noisy:
+    for number in range(len(kinds)):
         for method in methods:
+            runs = {r.seed: r.measured[family][number] for r in view.records if r.method == method and r.measured}
             figure.add_box(
-                y=[100 * a for r in records if r.method == method for a in r.levels[number].accuracies],
-                text=[
-                    f"seed {r.seed}, chip {chip}"
-                    for r in records
-                    if r.method == method
-                    for chip in range(len(r.levels[number].accuracies))
-                ],
+                y=[scale * value for of_run in runs.values() for value in of_run],
+                text=[f"seed {seed}, chip {chip}" for seed, of_run in runs.items() for chip in range(len(of_run))],
                 name=method,
                 boxpoints="all",
                 pointpos=0,
@@ -93,55 +85,41 @@ def chips_figure(records: Sequence[RunRecord], baseline: str) -> go.Figure:
                 marker={"color": palette[method], "size": 5, "opacity": 0.55},
                 line={"width": 1.2},
                 fillcolor="rgba(0,0,0,0)",
-                hovertemplate="%{text}: %{y:.1f} %<extra>" + method + "</extra>",
+                hovertemplate="%{text}: %{y:.4g}<extra>" + method + "</extra>",
                 visible=number == shown,
             )
     buttons = [
         {
-            "label": f"{level:g}",
+            "label": kind,
             "method": "update",
-            "args": [{"visible": [number == other for other, _ in noisy for _ in methods]}],
+            "args": [{"visible": [number == other for other in range(len(kinds)) for _ in methods]}],
         }
-        for number, level in noisy
+        for number, kind in enumerate(kinds)
     ]
+    menu = {"type": "buttons", "direction": "right", "buttons": buttons, "active": shown, "showactive": True}
     figure.update_layout(
         **LAYOUT | {"showlegend": False, "margin": LAYOUT["margin"] | {"t": 64}},
-        yaxis={"title": "Test accuracy (%)", "rangemode": "normal", "zeroline": False},
-        updatemenus=[
-            {
-                "type": "buttons",
-                "direction": "right",
-                "buttons": buttons,
-                "active": [number for number, _ in noisy].index(shown),
-                "x": 0.11,
-                "xanchor": "left",
-                "y": 1.14,
-                "yanchor": "middle",
-                "showactive": True,
-            }
-        ],
-        annotations=[
-            {
-                "text": "Noise level",
-                "x": 0,
-                "y": 1.14,
-                "xref": "paper",
-                "yref": "paper",
-                "showarrow": False,
-                "xanchor": "left",
-                "yanchor": "middle",
-            }
-        ],
+        yaxis={"title": unit_of(view), "rangemode": "normal", "zeroline": False},
+        updatemenus=[menu | {"x": 0, "xanchor": "left", "y": 1.14, "yanchor": "middle"}],
     )
     return figure
 
 
-def _band(figure: go.Figure, method: str, colour: str, estimates: dict[float, Interval]) -> None:
-    levels = list(estimates)
-    low = [100 * estimate.low for estimate in estimates.values()]
-    high = [100 * estimate.high for estimate in estimates.values()]
+def _places(view: View) -> dict[str, float]:
+    """Where each kind stands on the axis: levels in proportion, all else side by side."""
+    levels = [kind.level for kind in view.family.kinds]
+    if view.family.unit == "level" and None not in levels:
+        return dict(zip(view.kinds, [0.0, *(level for level in levels if level is not None)], strict=True))
+    return {kind: float(place) for place, kind in enumerate(view.kinds)}
+
+
+def _band(figure: go.Figure, view: View, method: str, colour: str, estimates: dict[str, Interval]) -> None:
+    places, scale = _places(view), scale_of(view)
+    x = [places[kind] for kind in estimates]
+    low = [scale * estimate.low for estimate in estimates.values()]
+    high = [scale * estimate.high for estimate in estimates.values()]
     figure.add_scatter(
-        x=[*levels, *reversed(levels)],
+        x=[*x, *reversed(x)],
         y=[*high, *reversed(low)],
         fill="toself",
         fillcolor=transparent(colour),
@@ -151,23 +129,27 @@ def _band(figure: go.Figure, method: str, colour: str, estimates: dict[float, In
         showlegend=False,
         hoverinfo="skip",
     )
+    shown = f".{digits_of(view)}f"
     figure.add_scatter(
-        x=levels,
-        y=[100 * estimate.mean for estimate in estimates.values()],
+        x=x,
+        y=[scale * estimate.mean for estimate in estimates.values()],
         customdata=list(zip(low, high, strict=True)),
         name=method,
         mode="lines+markers",
         line={"color": colour, "width": 2.5},
         marker={"size": 7},
         legendgroup=method,
-        hovertemplate="%{y:.1f} [%{customdata[0]:.1f}, %{customdata[1]:.1f}]",
+        hovertemplate=f"%{{y:{shown}}} [%{{customdata[0]:{shown}}}, %{{customdata[1]:{shown}}}]",
     )
 
 
-def _axes(figure: go.Figure, rows: Sequence[SummaryRow], title: str) -> go.Figure:
-    levels = sorted({row.level for row in rows})
+def _axes(figure: go.Figure, view: View, title: str) -> go.Figure:
+    places = _places(view)
+    what = {"level": "Noise level", "bit error rate": "Bit error rate", "s": "Age"}.get(view.family.unit, "Chip")
     figure.update_layout(**LAYOUT, hovermode="x unified")
-    figure.update_xaxes(title=f"Noise level ({rows[0].noise})", tickvals=levels, ticktext=[f"{x:g}" for x in levels])
+    figure.update_xaxes(
+        title=f"{what} ({view.family.name})", tickvals=list(places.values()), ticktext=list(places), zeroline=False
+    )
     figure.update_yaxes(title=title, zeroline=False)
     return figure
 

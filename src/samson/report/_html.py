@@ -39,8 +39,6 @@ def html_table(header: Sequence[str], lines: Iterable[str], kind: str) -> str:
 
 
 def figure_div(figure: Any, name: str) -> str:
-    """A figure of plotly; its script stands in the page's head."""
-    buttons = [["zoom2d", "pan2d", "resetScale2d", "toImage"]]
-    config = {"responsive": True, "displaylogo": False, "modeBarButtons": buttons}
-    html: str = plotly.io.to_html(figure, config=config, include_plotlyjs=False, full_html=False, div_id=name)
-    return html
+    """A figure of plotly, drawn when it is first seen; the script that draws it stands in the page's frame."""
+    text = plotly.io.to_json(figure).replace("</", "<\\/")
+    return f"<div class='plot' id='{name}'></div><script type='application/json' data-plot='{name}'>{text}</script>"

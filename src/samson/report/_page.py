@@ -1,172 +1,254 @@
-"""The report: one self-contained HTML file, a pure function of records and their summary."""
+"""The report: one self-contained HTML file, a pure function of a comparison's records."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
 
-from samson.records import Configuration, Interval, RunRecord
+from samson.records import CLEAN, Comparison, Interval, RunRecord, SearchRecord
 from samson.report._figures import chips_figure, gain_figure, robustness_figure
 from samson.report._html import figure_div, html_row, html_table, page
-from samson.report._summary import SummaryRow
-from samson.report._tables import by_method, half_width, last_level_within, percent, points
-from samson.statistics import CONFIDENCE
+from samson.report._overview import band_text, overview_headline, rank_figure, rank_table
+from samson.report._summary import View, views
+from samson.report._tables import (
+    clean_value,
+    estimate_text,
+    gain_text,
+    half_width,
+    last_kind_within,
+    number,
+    scale_of,
+    sign,
+)
 
-Row = Sequence[str]
+TOLERANCE = 0.05
+"""How much worse than the baseline without noise the headline allows: points of a fraction, a share of the rest."""
 
 
-def render(records: Sequence[RunRecord], rows: Sequence[SummaryRow], baseline: str = "sgd") -> str:
+def render(comparison: Comparison, found: Sequence[View] | None = None) -> str:
     """Make the report's HTML; it opens offline.
 
     Args:
-        records: Records of one comparison, at least one.
-        rows: Their summary.
-        baseline: The method to which `rows` compare.
+        comparison: Records of one comparison.
+        found: Their views, if they are at hand.
 
     Raises:
-        ValueError: If there is no record.
+        ValueError: If no run has a result.
     """
+    records = comparison.records
     if not records:
         raise ValueError("`records` must hold at least one run, got none.")
-    plan = records[0].configuration
-    planned = len(plan.methods) * plan.seeds
-    paired = any(row.gain for row in rows)
-    if not rows:
+    found = views(records) if found is None else found
+    if not found:
         raise ValueError("`records` must hold a run that did not diverge. Take a smaller learning rate.")
+    several = len(found) > 1
+    problems = list(dict.fromkeys(view.problem.name for view in found))
+    families = list(dict.fromkeys(view.family.name for view in found))
+    only = found[0]
+    title = f"{only.problem.data} under {only.family.name} noise"
+    if several:
+        title = (
+            f"{len(problems)} {_plural('problem', problems)}, {len(families)} {_plural('family', families)} of chips"
+        )
     return page(
         "comparison.html",
         kind="accuracy on noisy chips",
-        title=escape(f"{plan.data} under {plan.noise} noise"),
-        headline=headline(rows, baseline),
-        unfinished=_notes(records, planned),
-        robustness=figure_div(robustness_figure(rows, baseline), "robustness"),
-        table=accuracy_table(rows),
-        gain=figure_div(gain_figure(rows, baseline), "gain") if paired else "",
-        gain_table=gain_table(rows) if paired else "<p>There is no run of the baseline to compare with.</p>",
-        baseline=escape(baseline),
-        chips=figure_div(chips_figure(records, baseline), "chips"),
-        what=_what(records),
-        settings=_settings(plan, records),
-        command=escape(command(plan)),
+        title=escape(title),
+        headline=overview_headline(found) if several else headline(only),
+        unfinished=_notes(comparison),
+        overview=_section(
+            "overview.html",
+            figure=figure_div(rank_figure(found), "ranks"),
+            table=rank_table(found),
+            band=band_text(found),
+        )
+        if several
+        else "",
+        choice=_choice(problems, families) if several else "",
+        views="".join(_view(view, place, hidden=place > 0) for place, view in enumerate(found)),
+        searches=_searches(comparison.searches),
+        command=escape(comparison.command or "samson compare … (the plan is not in the folder)"),
         versions=_versions(records),
-        networks=", ".join(sorted({str(row.seeds) for row in rows})),
-        trials=plan.trials,
-        examples=records[0].examples,
-        split=escape(records[0].split),
     )
 
 
-def headline(rows: Sequence[SummaryRow], baseline: str) -> str:
-    """What the rows say in one sentence: up to which noise each method keeps the baseline's noise-free accuracy."""
-    table = by_method(rows)
-    reference = table.get(baseline) or next(iter(table.values()))
-    clean = reference[0.0].accuracy.mean
-    name = baseline if baseline in table else next(iter(table))
-    held = {method: last_level_within(rows, method, clean) for method in table}
-    farthest = max(-1.0 if level is None else level for level in held.values())
+def headline(view: View) -> str:
+    """What a view says in one sentence: up to which chip each method keeps the baseline's noise-free value."""
+    clean, name = clean_value(view, view.baseline), view.baseline
+    drop = TOLERANCE if view.problem.is_fraction else TOLERANCE * abs(clean)
+    near = "Within 5 points of" if view.problem.is_fraction else "Within 5 % of"
+    reference = (
+        f"the {number(clean, view)}{' %' if view.problem.is_fraction else ''} that {escape(name)} has without noise"
+    )
+    held = {method: last_kind_within(view, method, clean, drop) for method in view.table}
+    places = {method: -1 if kind is None else view.kinds.index(kind) for method, kind in held.items()}
+    farthest = max(places.values())
     if farthest < 0:
-        return f"No method stays within 5 points of the {100 * clean:.1f} % that {escape(name)} has without noise."
-    best = [f"<b>{escape(method)}</b>" for method, level in held.items() if level == farthest]
-    sentence = (
-        f"Within 5 points of the {100 * clean:.1f} % that {escape(name)} has without noise: "
-        f"{_and(best)} up to noise <b>{farthest:g}</b>"
-    )
+        return f"No method stays {near.lower()} {reference}."
+    best = [f"<b>{escape(method)}</b>" for method, place in places.items() if place == farthest]
+    sentence = f"{near} {reference}: {_and(best)} up to <b>{escape(_named(view, view.kinds[farthest]))}</b>"
     own = held[name]
-    if own is not None and own < farthest:
-        sentence += f"; {escape(name)} itself up to {own:g}"
+    if own is not None and places[name] < farthest:
+        sentence += f"; {escape(name)} itself up to {escape(_named(view, own))}"
     return sentence + "."
 
 
-def accuracy_table(rows: Sequence[SummaryRow]) -> str:
-    """Accuracy with its 95 % interval, and that over training seeds, method by level, shaded from low to high."""
-    table = by_method(rows)
-    levels = sorted({row.level for row in rows})
+def _named(view: View, kind: str) -> str:
+    return f"noise {kind}" if view.family.unit == "level" and kind != CLEAN else kind
+
+
+def accuracy_table(view: View) -> str:
+    """The metric with its 95 % interval, and that over training seeds, method by kind, shaded from worst to best."""
     lines = []
-    for method, of_method in table.items():
+    better = max if view.problem.higher_is_better else min
+    means = [row.value.mean for row in view.rows]
+    low, high = (0.0, 1.0) if view.problem.is_fraction else (max(means), min(means))
+    for method, of_method in view.table.items():
         cells = [f"<th scope='row'>{escape(method)}</th>"]
-        for level in levels:
-            row = of_method[level]
-            best = max(other[level].accuracy.mean for other in table.values())
-            shade = max(row.accuracy.mean, 0)
-            detail = f"worst {100 * row.worst:.1f} %, standard deviation between chips {100 * row.std:.1f}"
+        for kind in view.kinds:
+            row = of_method[kind]
+            best = better(other[kind].value.mean for other in view.table.values())
+            shade = (row.value.mean - low) / (high - low or 1.0)
+            worst, deviation = number(row.worst, view), number(row.std, view)
             cells.append(
-                f"<td style='--shade:{shade:.3f}' title='{detail}'"
-                f"{' class=best' if row.accuracy.mean == best else ''}>{percent(row.accuracy)}"
-                f"<small>worst {100 * row.worst:.1f}<br>sd {100 * row.std:.1f}{_seeds(row.over_seeds)}</small></td>"
+                f"<td style='--shade:{max(shade, 0):.3f}' title='worst {worst}, standard deviation between chips "
+                f"{deviation}'{' class=best' if row.value.mean == best else ''}>{estimate_text(row.value, view)}"
+                f"<small>worst {worst}<br>sd {deviation}{_seeds(row.over_seeds, view)}</small></td>"
             )
         lines.append("<tr>" + "".join(cells) + "</tr>")
-    return html_table(["Method", *(f"{level:g}" for level in levels)], lines, "heat")
+    return html_table(["Method", *view.kinds], lines, "heat")
 
 
-def gain_table(rows: Sequence[SummaryRow]) -> str:
-    """Paired difference to the baseline with its 95 % interval, and that over training seeds.
+def gain_table(view: View) -> str:
+    """Paired gain over the baseline with its 95 % interval, and that over training seeds.
 
     Marked where Holm's p-value is below .05 and zero is outside of the interval over seeds.
     """
-    levels = sorted({row.level for row in rows})
     lines = []
-    for method, of_method in by_method(rows).items():
-        found = [of_method[level] for level in levels]
-        if not any(row.gain for row in found):
+    for method, of_method in view.table.items():
+        if not any(row.gain for row in of_method.values()):
             continue
         cells = [f"<th scope='row'>{escape(method)}</th>"]
-        for row in found:
-            text = "" if row.gain is None else points(row.gain) + f"<small>{_seeds(row.gain_over_seeds)}</small>"
+        for row in of_method.values():
+            text = ""
+            if row.gain is not None:
+                text = gain_text(row.gain, view) + f"<small>{_seeds(row.gain_over_seeds, view)}</small>"
             detail = "" if row.p_value is None else f"p = {row.p_value:.2g} after Holm"
-            cells.append(f"<td class='{_sign(row)}' title='{detail}'>{text}</td>")
+            cells.append(f"<td class='{sign(row)}' title='{detail}'>{text}</td>")
         lines.append("<tr>" + "".join(cells) + "</tr>")
-    return html_table(["Method", *(f"{level:g}" for level in levels)], lines, "gain")
+    return html_table(["Method", *view.kinds], lines, "gain")
 
 
-def command(plan: Configuration) -> str:
-    """The command that runs this comparison again."""
-    words = ["samson", "compare", "--data", plan.data, "--methods", ",".join(plan.methods), "--noise", plan.noise]
-    words += ["--levels", ",".join(f"{level:g}" for level in plan.levels), "--trials", str(plan.trials)]
-    words += ["--seeds", str(plan.seeds), "--epochs", str(plan.epochs)]
-    for override in plan.overrides:
-        words += ["--set", override]
-    return shlex.join([*words, "--out", f"runs/{plan.data}"])
+def _view(view: View, place: int, *, hidden: bool) -> str:
+    paired = any(row.gain for row in view.rows)
+    first = view.records[0]
+    return _section(
+        "view.html",
+        hidden="hidden" if hidden else "",
+        problem=escape(view.problem.name),
+        family=escape(view.family.name),
+        headline=headline(view),
+        metric=escape(view.problem.metric),
+        better="higher" if view.problem.higher_is_better else "lower",
+        percent=" in percent" if view.problem.is_fraction else "",
+        robustness=figure_div(robustness_figure(view), f"robustness-{place}"),
+        table=accuracy_table(view),
+        gain=figure_div(gain_figure(view), f"gain-{place}") if paired else "",
+        gain_table=gain_table(view) if paired else "<p>There is no run of another method to compare with.</p>",
+        baseline=escape(view.baseline),
+        chips=figure_div(chips_figure(view), f"chips-{place}"),
+        what=_what(view),
+        settings=_settings(view),
+        networks=", ".join(sorted({str(row.seeds) for row in view.rows})),
+        trials=first.trials,
+        examples=first.examples,
+        split=escape(first.split),
+    )
 
 
-def _sign(row: SummaryRow) -> str:
-    """On which side of zero a gain is, if it is sure."""
-    if row.gain is None or row.p_value is None or row.p_value >= 1 - CONFIDENCE:
-        return ""
-    over_seeds = row.gain_over_seeds or row.gain
-    return "up" if row.gain.mean > 0 < over_seeds.low else "down" if row.gain.mean < 0 > over_seeds.high else ""
+def _section(name: str, **parts: object) -> str:
+    return Template(files("samson.report").joinpath(name).read_text(encoding="utf-8")).substitute(parts)
 
 
-def _seeds(estimate: Interval | None) -> str:
-    return "" if estimate is None else f"<br>seeds {half_width(estimate)}"
+def _choice(problems: Sequence[str], families: Sequence[str]) -> str:
+    """Two menus: which problem and which family is looked at."""
+    menus = []
+    for name, words, values in (("problem", "Problem", problems), ("family", "Chips", families)):
+        options = "".join(f"<option>{escape(value)}</option>" for value in values)
+        menus.append(f"<label>{words} <select data-choice='{name}'>{options}</select></label>")
+    return f"<nav>{' '.join(menus)}</nav>"
 
 
-def _what(records: Sequence[RunRecord]) -> str:
-    plan = records[0].configuration
-    seconds = [record.training.seconds for record in records]
+def _seeds(estimate: Interval | None, view: View) -> str:
+    return "" if estimate is None else f"<br>seeds {half_width(estimate, view)}"
+
+
+def _what(view: View) -> str:
+    first, problem = view.records[0], view.problem
+    seconds = [record.training.seconds for record in view.records]
+    recipe = problem.recipe
+    changed = [
+        f"{name} {_number(value)}" for name, value in recipe.items() if name not in ("epochs", "batch_size") and value
+    ]
+    seeds = sorted({record.seed for record in view.records})
     facts = {
-        "Data": plan.data,
-        "Network": f"{plan.network}, {records[0].training.parameters:,} parameters",
-        "Training": f"{plan.epochs} epochs, batch {plan.batch_size}; {min(seconds):.0f}–{max(seconds):.0f} s a run",
-        "Seeds": f"{plan.seeds} training seeds, 0 to {plan.seeds - 1}",
-        "Noise": f"{plan.noise}, on linear and convolution weights; the levels are "
-        + ", ".join(f"{level:g}" for level in plan.levels),
-        "Chips": f"{plan.trials} per network and level, the same for every method (seed {plan.chip_seed})",
-        "Examples": f"{records[0].examples} of the {records[0].split} split",
+        "Data": f"{problem.data}: {first.examples} examples of the {first.split} split",
+        "Network": f"{problem.network}, {max(r.training.parameters for r in view.records):,} parameters",
+        "Training": f"{problem.base}, {_number(recipe['epochs'])} epochs, batch {_number(recipe['batch_size'])}; "
+        f"{min(seconds):.0f}–{max(seconds):.0f} s a run"
+        + ("" if problem.trainer == "samson" else f"; by {problem.trainer}"),
+        "Recipe": ", ".join(changed),
+        "Seeds": f"{len(seeds)} training seeds, {seeds[0]} to {seeds[-1]}",
+        "Chips": f"{first.trials} per network and kind, the same for every method (seed {first.chip_seed})",
+        "Kinds": "; ".join(f"{kind.label}: {kind.noise}" for kind in view.family.kinds),
     }
     return html_table([], (html_row(item) for item in facts.items()), "facts")
 
 
-def _settings(plan: Configuration, records: Sequence[RunRecord]) -> str:
-    names = sorted({name for settings in plan.methods.values() for name in settings})
+def _settings(view: View) -> str:
+    records = {record.method: record for record in view.records}
+    names = sorted({name for record in records.values() for name in record.settings})
     lines = []
-    for method, settings in plan.methods.items():
-        found = [r.training.validation_accuracy for r in records if r.method == method]
-        known = [value for value in found if value is not None]
-        validation = f"{100 * sum(known) / len(known):.1f}" if known else ""
-        values = [_number(settings[name]) if name in settings else "" for name in names]
-        lines.append(html_row([method, *values, validation]))
-    return html_table(["Method", *names, "validation (%)"], lines, "settings")
+    for method, record in records.items():
+        of_method = [r.training for r in view.records if r.method == method]
+        known = [training.validation for training in of_method if training.validation is not None]
+        validation = number(sum(known) / len(known), view) if known else ""
+        seconds = f"{sum(training.seconds for training in of_method) / len(of_method):.1f}"
+        gradients = of_method[0].gradients
+        values = [_number(record.settings[name]) if name in record.settings else "" for name in names]
+        lines.append(html_row([method, *values, validation, seconds, "" if gradients is None else f"{gradients:,}"]))
+    unit = " (%)" if scale_of(view) == 100 else ""
+    return html_table(["Method", *names, f"validation{unit}", "seconds", "gradients"], lines, "settings")
+
+
+def _searches(found: Sequence[SearchRecord]) -> str:
+    """How settings were chosen, if they were."""
+    if not found:
+        return ""
+    search = found[0].search
+    how = (
+        "without noise: the chips are unknown (blind)"
+        if search.chosen_by == "blind"
+        else (f"on chips of the family {escape(search.chosen_by)} (informed)")
+    )
+    lines = [
+        html_row(
+            [
+                f"{one.problem.name}: {one.method}",
+                ", ".join(f"{name} {_number(value)}" for name, value in one.chosen.items()),
+                str(len(one.tried)),
+            ]
+        )
+        for one in found
+    ]
+    return (
+        "<h3>How settings were chosen</h3><p>By the validation split, measured "
+        f"{how}, in {search.trials} choices for each method, drawn by “{escape(search.sampler)}”; the test split chose "
+        f"nothing.</p>{html_table(['Method', 'chosen', 'tried'], lines, 'settings')}"
+    )
 
 
 def _versions(records: Sequence[RunRecord]) -> str:
@@ -174,16 +256,17 @@ def _versions(records: Sequence[RunRecord]) -> str:
     return html_table([], (html_row([name, " and ".join(values)]) for name, values in found.items()), "facts")
 
 
-def _notes(records: Sequence[RunRecord], planned: int) -> str:
+def _notes(comparison: Comparison) -> str:
     """What a reader must know first: runs that are missing, diverged, or ran on different things."""
+    records = comparison.records
     notes = [
-        f"{run.method}, seed {run.seed}: the training diverged at step {run.training.diverged_at}. Figures are of the "
-        "other networks."
+        f"{run.problem.name}, {run.method}, seed {run.seed}: the training diverged at step {run.training.diverged_at}. "
+        "Figures are of the other networks."
         for run in records
         if run.training.diverged_at is not None
     ]
-    if len(records) < planned:
-        notes.append(f"{len(records)} of {planned} runs are finished; this report shows those.")
+    if comparison.planned is not None and len(records) < comparison.planned:
+        notes.append(f"{len(records)} of {comparison.planned} runs are finished; this report shows those.")
     for name in ("samson", "torch", "machine", "device", "threads"):
         found = sorted({str(getattr(run.environment, name)) for run in records})
         if len(found) > 1:
@@ -191,8 +274,13 @@ def _notes(records: Sequence[RunRecord], planned: int) -> str:
     return "".join(f"<p class='note'>{escape(note)}</p>" for note in notes)
 
 
-def _number(value: float | str) -> str:
-    return f"{value:g}" if isinstance(value, float) else "∞" if value == "inf" else value
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else "∞" if value == "inf" else str(value)
+
+
+def _plural(word: str, of: Sequence[object]) -> str:
+    several = word[:-1] + "ies" if word.endswith("y") else word + "s"
+    return word if len(of) == 1 else several
 
 
 def _and(words: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from samson.records import CorrelationRow, Interval, SharpnessRecord
+from samson.records import CLEAN, CorrelationRow, Interval, SharpnessRecord
 from samson.report._figures import LAYOUT, colours
 from samson.report._html import figure_div, html_row, html_table, page
 
@@ -43,14 +43,15 @@ def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd
         raise ValueError(f"`measure` must be one of {', '.join(record.measures)}, got {measure!r}.")
     methods = list(dict.fromkeys(network.method for network in record.networks))
     palette = colours(methods, baseline)
-    levels = record.configuration.levels
+    levels = record.kinds
     shown = max(len(levels) - 2, 0)
+    scale = 100 if record.problem.is_fraction else 1
     figure = go.Figure()
     accuracies: list[list[list[float]]] = [[] for _ in levels]
     for method in methods:
         of_method = [network for network in record.networks if network.method == method]
         for number in range(len(levels)):
-            accuracies[number].append([100 * network.accuracies[number] for network in of_method])
+            accuracies[number].append([scale * network.accuracies[number] for network in of_method])
         figure.add_scatter(
             x=[network.measures[measure].mean for network in of_method],
             y=accuracies[shown][-1],
@@ -58,12 +59,12 @@ def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd
             name=method,
             mode="markers",
             marker={"color": palette[method], "size": 10, "opacity": 0.85},
-            hovertemplate="%{text}: %{x:.3g}, %{y:.1f} %<extra>" + method + "</extra>",
+            hovertemplate="%{text}: %{x:.3g}, %{y:.4g}<extra>" + method + "</extra>",
         )
     titles = [_title(record, measure, level) for level in levels]
     buttons = [
         {
-            "label": f"{level:g}",
+            "label": level,
             "method": "update",
             "args": [{"y": accuracies[number]}, {"title.text": titles[number]}],
         }
@@ -73,7 +74,7 @@ def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd
         **LAYOUT | {"margin": LAYOUT["margin"] | {"t": 120}},
         title={"text": titles[shown], "x": 0, "xref": "paper", "y": 0.97, "yanchor": "top", "font": {"size": 14}},
         xaxis={"title": axis(record, measure), "zeroline": False} | _scale(record, measure),
-        yaxis={"title": f"Accuracy, {record.robustness_split} split (%)", "zeroline": False},
+        yaxis={"title": _metric(record), "zeroline": False},
         updatemenus=[
             {
                 "type": "buttons",
@@ -93,7 +94,7 @@ def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd
 def axis(record: SharpnessRecord, measure: str) -> str:
     """What a measure is, in words."""
     if measure == "noise":
-        return f"{AXES[measure]} ({record.settings.noise} {record.settings.level:g})"
+        return f"{AXES[measure]} ({record.settings.noise} {record.settings.kind})"
     name, _, kind = measure.partition(" ")
     if name in record.settings.rules:
         rho = record.settings.rules[name].get("rho")
@@ -114,11 +115,11 @@ def render_sharpness(record: SharpnessRecord, baseline: str = "sgd") -> str:
     """
     if not record.networks:
         raise ValueError("`record` must hold at least one network, got none.")
-    plan, settings = record.configuration, record.settings
+    problem, settings = record.problem, record.settings
     return page(
         "sharpness.html",
         kind="sharpness and robustness",
-        title=escape(f"Sharpness on {plan.data}, {plan.noise} noise"),
+        title=escape(f"Sharpness on {problem.data}, {record.family.name} noise"),
         headline=_headline(record),
         sharp_split=escape(settings.split),
         robust_split=escape(record.robustness_split),
@@ -134,9 +135,14 @@ def render_sharpness(record: SharpnessRecord, baseline: str = "sgd") -> str:
     )
 
 
-def _title(record: SharpnessRecord, measure: str, level: float) -> str:
-    row = next((r for r in record.correlations if (r.measure, r.level) == (measure, level)), None)
-    start = f"{escape(measure)} and accuracy at noise {level:g}"
+def _metric(record: SharpnessRecord) -> str:
+    unit = " (%)" if record.problem.is_fraction else ""
+    return f"{record.problem.metric.capitalize()}, {record.robustness_split} split{unit}"
+
+
+def _title(record: SharpnessRecord, measure: str, kind: str) -> str:
+    row = next((r for r in record.correlations if (r.measure, r.kind) == (measure, kind)), None)
+    start = f"{escape(measure)} and {escape(record.problem.metric)}, {escape(record.family.name)} {escape(kind)}"
     if row is None:
         return f"{start}: no correlation with an interval"
     return (
@@ -151,26 +157,26 @@ def _scale(record: SharpnessRecord, measure: str) -> dict[str, Any]:
 
 
 def _headline(record: SharpnessRecord) -> str:
-    noisy = [row for row in record.correlations if row.level]
+    noisy = [row for row in record.correlations if row.kind != CLEAN]
     if not noisy:
         return "There are too few methods for a correlation with an interval: at least 6 are needed."
     below = sum(row.kendall.high < 0 for row in noisy)
     above = sum(row.kendall.low > 0 for row in noisy)
     return (
-        f"Of {len(noisy)} Kendall correlations between a measure and the accuracy at a noise level, {below} have an "
+        f"Of {len(noisy)} Kendall correlations between a measure and the {escape(record.problem.metric)} on a kind of "
+        f"chip, {below} have an "
         f"interval below zero (sharper networks are less robust), {above} one above zero, and "
         f"{len(noisy) - below - above} one that holds zero."
     )
 
 
 def _correlations(record: SharpnessRecord, pick: Callable[[CorrelationRow], tuple[Interval, float]]) -> str:
-    levels = sorted({row.level for row in record.correlations})
-    found = {(row.measure, row.level): pick(row) for row in record.correlations}
+    found = {(row.measure, row.kind): pick(row) for row in record.correlations}
     lines = []
     for measure in record.measures:
-        cells = (_cell(found.get((measure, level))) for level in levels)
+        cells = (_cell(found.get((measure, kind))) for kind in record.kinds)
         lines.append(f"<tr><th scope='row'>{escape(measure)}</th>{''.join(cells)}</tr>")
-    return html_table(["Measure", *(f"{level:g}" for level in levels)], lines, "heat")
+    return html_table(["Measure", *record.kinds], lines, "heat")
 
 
 def _cell(found: tuple[Interval, float] | None) -> str:
@@ -187,12 +193,13 @@ def _signed(value: float) -> str:
 
 
 def _what(record: SharpnessRecord) -> str:
-    plan, settings = record.configuration, record.settings
+    problem, settings = record.problem, record.settings
+    methods = dict.fromkeys(network.method for network in record.networks)
     facts: dict[str, Any] = {
-        "Networks": f"{len(record.networks)} of {plan.network} on {plan.data}, by {', '.join(plan.methods)}",
+        "Networks": f"{len(record.networks)} of {problem.network} on {problem.data}, by {', '.join(methods)}",
         "Sharpness": f"on the {settings.split} split, {settings.examples} examples, in evaluation mode",
-        "Robustness": f"mean accuracy over {plan.trials} chips on the {record.robustness_split} split",
-        "Noise of the average rise": f"{settings.noise} {settings.level:g}, {settings.trials} chips",
+        "Robustness": f"mean {problem.metric} over {record.chips} chips on the {record.robustness_split} split",
+        "Noise of the average rise": f"{settings.noise} {settings.kind}, {settings.trials} chips",
         "Balls": "; ".join(f"{name}: {_words(of_rule.items())}" for name, of_rule in settings.rules.items()),
         "Steps": f"{settings.steps} for the worst case",
     }

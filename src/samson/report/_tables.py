@@ -1,4 +1,4 @@
-"""Tables as pure functions of summary rows: CSV, and cells for pages and terminals."""
+"""Tables as pure functions of views: CSV, and cells for pages and terminals."""
 
 from __future__ import annotations
 
@@ -6,64 +6,93 @@ import csv
 import io
 from collections.abc import Sequence
 
-from samson.records import Interval
-from samson.report._summary import SummaryRow
+from samson.records import CLEAN, Interval
+from samson.report._summary import SummaryRow, View
+from samson.statistics import CONFIDENCE
 
-COLUMNS = ("method", "noise", "level", "mean", "low", "high", "trials", "seeds", "worst")
+COLUMNS = ("problem", "family", "method", "kind", "mean", "low", "high", "trials", "seeds", "worst")
 
 
-def summary_csv(rows: Sequence[SummaryRow]) -> str:
-    """The summary as CSV with the columns `COLUMNS`; accuracies are fractions, trials are chips per network."""
+def summary_csv(found: Sequence[View]) -> str:
+    """The summary as CSV with the columns `COLUMNS`; fractions are not in percent, trials are chips per network."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for row in rows:
-        estimate = row.accuracy
-        numbers = [f"{x:.6f}" for x in (estimate.mean, estimate.low, estimate.high)]
-        writer.writerow([row.method, row.noise, f"{row.level:g}", *numbers, row.trials, row.seeds, f"{row.worst:.6f}"])
+    for view in found:
+        for row in view.rows:
+            numbers = [f"{x:.6f}" for x in (row.value.mean, row.value.low, row.value.high)]
+            start = [view.problem.name, view.family.name, row.method, row.kind]
+            writer.writerow([*start, *numbers, row.trials, row.seeds, f"{row.worst:.6f}"])
     return text.getvalue()
 
 
-def percent(estimate: Interval) -> str:
-    """A mean in percent with its interval's half-width, for example "97.3 ±0.4"; without noise the mean alone."""
-    return f"{100 * estimate.mean:.1f}" + (f" {half_width(estimate)}" if estimate.low < estimate.high else "")
+def scale_of(view: View) -> float:
+    """By what values are multiplied where they are shown: 100 for a fraction."""
+    return 100.0 if view.problem.is_fraction else 1.0
 
 
-def half_width(estimate: Interval) -> str:
-    """An interval's half-width in percent, for example "±0.4"."""
-    return f"±{100 * estimate.half_width:.1f}"
+def unit_of(view: View) -> str:
+    """The metric with its unit, as an axis says it."""
+    return f"Test {view.problem.metric}{' (%)' if view.problem.is_fraction else ''}"
 
 
-def points(estimate: Interval) -> str:
-    """A difference in percentage points with its interval's half-width, for example "+12.3 ±0.8"."""
-    return f"{100 * estimate.mean:+z.1f}" + (f" {half_width(estimate)}" if estimate.low < estimate.high else "")
+def digits_of(view: View) -> int:
+    """Decimals that are shown: one for percent, else as many as the differences between methods need."""
+    return 1 if view.problem.is_fraction else 3
 
 
-def by_method(rows: Sequence[SummaryRow]) -> dict[str, dict[float, SummaryRow]]:
-    """The rows by method and level, in their order."""
-    table: dict[str, dict[float, SummaryRow]] = {}
-    for row in rows:
-        table.setdefault(row.method, {})[row.level] = row
-    return table
+def number(value: float, view: View) -> str:
+    """A value as it is shown."""
+    return f"{scale_of(view) * value:.{digits_of(view)}f}"
 
 
-def last_level_within(rows: Sequence[SummaryRow], method: str, reference: float, drop: float = 0.05) -> float | None:
-    """The largest tested noise level up to which a method surely loses little.
+def estimate_text(estimate: Interval, view: View) -> str:
+    """A mean with its interval's half-width, for example "97.3 ±0.4"; without noise the mean alone."""
+    return number(estimate.mean, view) + (f" {half_width(estimate, view)}" if estimate.low < estimate.high else "")
 
-    At it and at every lower level, the lower end of the method's interval is at least `reference − drop`.
+
+def half_width(estimate: Interval, view: View) -> str:
+    """An interval's half-width, for example "±0.4"."""
+    return f"±{number(estimate.half_width, view)}"
+
+
+def gain_text(estimate: Interval, view: View) -> str:
+    """A difference with its interval's half-width, for example "+12.3 ±0.8"."""
+    mean = f"{scale_of(view) * estimate.mean:+z.{digits_of(view)}f}"
+    return mean + (f" {half_width(estimate, view)}" if estimate.low < estimate.high else "")
+
+
+def sign(row: SummaryRow) -> str:
+    """Whether a gain is "up" or "down", where it is sure: for these networks after Holm, and over seeds; else ""."""
+    if row.gain is None or row.p_value is None or row.p_value >= 1 - CONFIDENCE:
+        return ""
+    over_seeds = row.gain_over_seeds or row.gain
+    return "up" if row.gain.mean > 0 < over_seeds.low else "down" if row.gain.mean < 0 > over_seeds.high else ""
+
+
+def last_kind_within(view: View, method: str, reference: float, drop: float = 0.05) -> str | None:
+    """The noisiest kind of chip up to which a method surely loses little.
+
+    On it and on every one before it, the worse end of the method's interval is within `drop` of the reference.
 
     Args:
-        rows: A summary.
+        view: What is looked at.
         method: The method.
-        reference: An accuracy, for example the baseline's without noise.
-        drop: How much may be lost, a fraction.
+        reference: A value of the metric, for example the baseline's without noise.
+        drop: How much may be lost.
 
     Returns:
-        The level, or None if even level 0 is below.
+        The label, or None if even the noise-free network is worse.
     """
     held = None
-    for level, row in sorted(by_method(rows)[method].items()):
-        if row.accuracy.low < reference - drop:
+    for kind, row in view.table[method].items():
+        lost = reference - row.value.low if view.problem.higher_is_better else row.value.high - reference
+        if lost > drop:
             break
-        held = level
+        held = kind
     return held
+
+
+def clean_value(view: View, method: str) -> float:
+    """A method's mean without noise."""
+    return view.table[method][CLEAN].value.mean

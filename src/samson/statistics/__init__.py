@@ -14,6 +14,7 @@ from samson.statistics._means import (
     share_interval,
 )
 from samson.statistics._pairs import About, Difference, Family, Over, Paired, Trials, family
+from samson.statistics._ranks import MeanRank, critical_difference, mean_ranks
 from samson.statistics._stopping import FIRST_LOOK, Look, Stopping, betting_interval, first_look, next_look
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Family",
     "Interval",
     "Look",
+    "MeanRank",
     "Over",
     "Paired",
     "RankCorrelation",
@@ -36,6 +38,7 @@ __all__ = [
     "betting_interval",
     "combine",
     "components",
+    "critical_difference",
     "crossed_interval",
     "crossed_share_interval",
     "crossing",
@@ -46,6 +49,7 @@ __all__ = [
     "mean_bound",
     "mean_interval",
     "mean_p_value",
+    "mean_ranks",
     "next_look",
     "paired_interval",
     "rank_correlation",

@@ -1,0 +1,138 @@
+"""What there is to choose from, as tables: written into `catalogue.json`, so that listing it needs no torch.
+
+python -m samson.cli._catalogue     # after a change of a catalogue; a test says when
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from samson.evaluation import METRICS
+from samson.experiments import (
+    ADDITIONS,
+    BASES,
+    DATA,
+    DEFAULTS,
+    NETWORKS,
+    TASKS,
+    cores,
+    default_settings,
+)
+from samson.noise import NOISES, PRESETS, ChipModel
+
+FILE = Path(__file__).with_name("catalogue.json")
+
+LEVEL = 0.1
+"""The level at which a family of noises is shown."""
+
+Rows = dict[str, list[str]]
+
+
+def catalogue() -> dict[str, dict[str, Any]]:
+    """Every table: its two headings, its rows, and a note below it."""
+    base = BASES["SGD"]
+    note = f"All of them have {_listed(base)} with SGD. Set one with `--set METHOD.PARAM=VALUE`; or MODULE:FUNCTION."
+    own = "Or MODULE:FUNCTION."
+    return {
+        "methods": {"heads": ["Method", "What it is, and its settings"], "rows": _methods(base), "note": note},
+        "data": {
+            "heads": ["Data", "What it is"],
+            "rows": {name: [summary(made)] for name, made in DATA.items()},
+            "note": "Or FILE.npz, FILE.txt, a folder of images, torchvision/NAME, hf/NAME, MODULE:FUNCTION.",
+        },
+        "networks": {
+            "heads": ["Network", "What it is"],
+            "rows": {name: [summary(made)] for name, made in NETWORKS.items()},
+            "note": "Or timm/NAME, torchvision/NAME, MODULE:FUNCTION.",
+        },
+        "tasks": {
+            "heads": ["Task", "What it is"],
+            "rows": {name: [summary(made)] for name, made in TASKS.items()},
+            "note": "Or MODULE:CLASS, in a suite's file.",
+        },
+        "metrics": {
+            "heads": ["Metric", "Its direction"],
+            "rows": {
+                name: ["higher is better" if metric.higher_is_better else "lower is better"]
+                for name, metric in METRICS.items()
+            },
+            "note": "",
+        },
+        "noises": {"heads": ["Noise", f"At level {LEVEL}, and what it is"], "rows": _noises(), "note": own},
+        "chips": {
+            "heads": ["Chip", "Constants, and their source"],
+            "rows": {name: [constants(chip), chip.source] for name, chip in PRESETS.items()},
+            "note": "Or FILE.toml, or MODULE:FUNCTION.",
+        },
+    }
+
+
+def _noises() -> Rows:
+    rows: Rows = {}
+    said: set[str] = set()
+    for name, family in NOISES.items():
+        noise = family(LEVEL)
+        about = summary(noise)
+        rows[name] = [short(noise)] if about in said else [short(noise), about]
+        said.add(about)
+    return rows
+
+
+def _methods(base: Mapping[str, float]) -> Rows:
+    parts = {**cores(), **ADDITIONS}
+    rows = {}
+    for name in dict.fromkeys([*parts, *DEFAULTS]):
+        about = parts[name].about if name in parts else f"{name.replace('+', ' and ')} together."
+        own = {key: value for key, value in default_settings(name).items() if key not in base}
+        rows[name] = [about, _listed(own)]
+    return rows
+
+
+def constants(chip: ChipModel) -> str:
+    """What a chip is made of, in short."""
+    parts = [chip.noise, *([] if chip.periphery is None else [chip.periphery])]
+    return "; ".join(short(part) for part in parts)
+
+
+def short(value: Any) -> str:
+    """A dataclass with the fields that say something; of those within it, only what is not the default.
+
+    Example:
+        >>> from samson.noise import PCM, Mapping
+        >>> short(PCM(mapping=Mapping(per="channel")))
+        'PCM(mapping=(per=channel), g_max_us=25)'
+    """
+    shown = {}
+    for field in dataclasses.fields(value):
+        part = getattr(value, field.name)
+        if dataclasses.is_dataclass(part):
+            inner = {f.name: (getattr(part, f.name), f.default) for f in dataclasses.fields(part)}
+            changed = {name: given for name, (given, default) in inner.items() if given != default}
+            if changed:
+                shown[field.name] = f"({_listed(changed)})"
+        elif part not in (None, False, 0, math.inf, {}, ()):
+            shown[field.name] = part
+    return f"{type(value).__name__}({_listed(shown)})"
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_plain(value)}" for name, value in values.items())
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def summary(thing: Any) -> str:
+    """The first line of a docstring."""
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(catalogue(), indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -1,0 +1,239 @@
+"""`samson compare` and `samson report`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from samson._errors import SetupError, choose, require
+from samson.cli._progress import Bars, Lines
+from samson.cli._showing import console
+
+if TYPE_CHECKING:
+    from samson.experiments import Job, Plan
+
+Suite = Annotated[Path | None, typer.Argument(help="A comparison in a file, `….toml`, instead of the options.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for records, networks, summary and report.")]
+EXECUTORS = ("processes", "ray")
+"""Where runs are computed."""
+
+
+def compare(
+    suite: Suite = None,
+    out: Out = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set: see `samson list data`, or MODULE:FUNCTION; `digits` by default.")
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="See `samson list networks`, or MODULE:FUNCTION; `small-resnet` by default.")
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Separated by commas: see `samson list methods`, or MODULE:FUNCTION; "
+            "sgd,noise,clip,sam,asam,samson,samson+clip by default."
+        ),
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="Base optimizer, of `torch.optim`; SGD by default.")] = None,
+    train: Annotated[str | None, typer.Option(help="MODULE:FUNCTION of one's own that trains a run.")] = None,
+    noise: Annotated[
+        str | None, typer.Option(help="Separated by commas: see `samson list noises` and `chips`; gaussian by default.")
+    ] = None,
+    levels: Annotated[
+        str | None, typer.Option(help="Levels of one noise, separated by commas; by default some that suit it.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Chips per network and kind; 20 by default.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Training seeds; 3 by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split; 30 by default.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="METHOD.PARAM=VALUE", help="A setting.")] = None,
+    data_root: Annotated[
+        str | None, typer.Option(envvar="SAMSON_DATA", help="Folder where files of data are looked for.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Runs side by side; default: one a processor.")] = None,
+    executor: Annotated[str, typer.Option(help=f"Where runs are computed: {', '.join(EXECUTORS)}.")] = "processes",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, and say what would be run and how long.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="One line a run instead of progress bars.")] = False,
+) -> None:
+    """Train by several methods, put every network on the same noisy chips, and write a report.
+
+    A repeated command goes on where an interrupted one stopped.
+    """
+    require(jobs is None or jobs >= 1, "--jobs", "at least 1", jobs, "The default is one a processor.")
+    choose("--executor", executor, EXECUTORS)
+    require(dry_run or out is not None, "--out", "given", None, "Write for example --out runs/digits.")
+    given: dict[str, Any] = {"data": data, "network": network, "methods": methods, "base": base, "train": train}
+    given |= {"noise": noise, "levels": levels, "trials": trials, "seeds": seeds, "epochs": epochs, "set": set_}
+    given = {key: value for key, value in given.items() if value is not None}
+    from samson.experiments import default_jobs, plan_suite, read_suite, run_all
+
+    if suite is not None:
+        wrong = "what a file says is not said by options too"
+        require(not given, f"--{next(iter(given), '')}", f"left out beside SUITE: {wrong}", given, "Write it there.")
+        table = read_suite(suite)
+        words = ["samson", "compare", str(suite)]
+    else:
+        table = _table(given)
+        words = ["samson", "compare", *_words(given)]
+    if data_root is not None:
+        table["data_root"] = data_root
+        words += ["--data-root", data_root]
+    plan = plan_suite(table, shlex.join([*words, "--out", str(out or "runs/comparison")]))
+    processes = jobs or default_jobs()
+    if dry_run:
+        _say_what_would_be_run(plan, processes)
+        return
+    assert out is not None
+    if executor == "ray":
+        from samson.experiments import run_on_ray as runner
+    else:
+        runner = run_all
+    _run(plan, out, processes, quiet=quiet, runner=runner)
+
+
+def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> None:
+    import plotly  # noqa: F401 (the report needs it, after all compute)
+
+    from samson.experiments import WorkerLostError, compare_suite, open_folder
+
+    open_folder(plan.record(), out)  # what is wrong with it is said before any bar is drawn
+    screen = console(stderr=True)
+    total = plan.record().runs
+    watcher = (Lines if quiet else Bars)(screen, total)
+
+    def begin(jobs: list[Job], left: list[Job]) -> None:
+        watcher.begin(len(jobs) - len(left))
+        if left and len(left) < len(jobs):
+            screen.print(f"Going on: {len(jobs) - len(left)} of {len(jobs)} runs are finished.")
+
+    try:
+        with watcher:
+            found = compare_suite(plan, out, processes=processes, watcher=watcher, begin=begin, runner=runner)
+    except KeyboardInterrupt:
+        done = len(list((out / "records").rglob("*.json")))
+        screen.print(f"Stopped with {done} of {total} runs finished. Repeat the command to go on,")
+        screen.print(f"or see these with `samson report {out}`.")
+        raise typer.Exit(130) from None
+    gone = total - len(found.records) - len(found.failures)
+    if gone:
+        raise WorkerLostError(f"Records of {gone} runs are gone from {str(out)!r}: was the folder changed meanwhile?")
+    if found.records:
+        write_report(out)
+    for name, failure in found.failures.items():
+        screen.print(f"FAILED {name}: {failure.reason}")
+    if found.failures:
+        screen.print(f"{len(found.failures)} of {total} runs failed (details: {out / 'failed.txt'}).")
+        screen.print("Finished runs are kept; repeat the command to try these again.")
+        raise typer.Exit(1)
+
+
+def report(folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")]) -> None:
+    """Render summary and report again, from the records alone."""
+    write_report(folder)
+
+
+def write_report(folder: Path) -> None:
+    """Write `summary.csv` and `report.html`, and show the tables."""
+    from samson.cli._tables import accuracy_table, gain_table, rank_table
+    from samson.records import RecordError, load_comparison, replace_file
+    from samson.report import render, summary_csv, views
+
+    try:
+        comparison = load_comparison(folder)
+    except RecordError as error:
+        raise SetupError(f"{error}\nDelete or move that file; `samson compare` then runs what is missing.") from error
+    records = comparison.records
+    mend = "Run `samson compare` first."
+    require(bool(records), "DIR", "a folder with finished runs in `records/`", str(folder), mend)
+    found = views(records)
+    names = [record.method for record in records]
+    require(bool(found), "--methods", "such that a training does not diverge", names, "Try a smaller lr.")
+    replace_file(folder / "summary.csv", summary_csv(found).encode())
+    replace_file(folder / "report.html", render(comparison, found).encode())
+    screen = console()
+    if len(found) > 1:
+        screen.print(rank_table(found))
+    for view in found:
+        screen.print(accuracy_table(view))
+        gains = gain_table(view) if len(found) == 1 else None
+        if gains is not None:
+            screen.print(gains)
+    for record in records:
+        where = f"{record.problem.name}, {record.method}, seed {record.seed}"
+        if record.training.diverged_at is not None:
+            screen.print(f"{where}: diverged at step {record.training.diverged_at}.")
+    screen.print(f"Report: {(folder / 'report.html').resolve()}", soft_wrap=True)
+
+
+def _table(given: dict[str, Any]) -> dict[str, Any]:
+    """The suite that the options stand for."""
+    table: dict[str, Any] = {key: given[key] for key in ("network", "base", "train", "trials", "seeds") if key in given}
+    for key in ("data", "methods"):
+        if key in given:
+            table[key] = given[key].split(",")
+    if "set" in given:
+        table["set"] = dict(_override(one) for one in given["set"])
+    if "epochs" in given:
+        require(given["epochs"] >= 1, "--epochs", "at least 1", given["epochs"], "The default is 30.")
+        table["recipe"] = {"epochs": given["epochs"]}
+    noises = given.get("noise", "gaussian").split(",")
+    chips: list[Any] = noises
+    if "levels" in given:
+        one = "one noise where levels are given"
+        require(len(noises) == 1, "--noise", one, given.get("noise"), "Write a suite's file for several.")
+        from samson.experiments import parse_levels
+
+        chips = [{"noise": noises[0], "levels": parse_levels(given["levels"])}]
+    return {**table, "chips": chips}
+
+
+def _override(text: str) -> tuple[str, str]:
+    target, equals, value = text.partition("=")
+    named = bool(equals and "." in target)
+    require(named, "--set", "METHOD.PARAM=VALUE", text, "Write for example --set samson.rho=0.5.")
+    return target, value
+
+
+def _words(given: dict[str, Any]) -> list[str]:
+    """The options that were given, as they are written."""
+    words = []
+    for key, value in given.items():
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{key}", str(one)]
+    return words
+
+
+def _say_what_would_be_run(plan: Plan, processes: int) -> None:
+    from samson.cli._tables import empty_table
+    from samson.experiments import estimate
+
+    table = empty_table("What would be run")
+    for name in ("Problem", "Method", "Runs", "Training", "Chips"):
+        table.add_column(name, justify="left" if name in ("Problem", "Method") else "right", no_wrap=name != "Problem")
+    found = estimate(plan)
+    searched = {(p.record.name, m.name) for p in plan.problems for m in p.methods if m.candidates}
+    trainings = 0 if plan.search is None else plan.search.trials * plan.search.seeds
+    total = 0.0
+    for one in found:
+        known = one.training or 0.0
+        training = "?" if one.training is None else _time(one.training)
+        table.add_row(one.problem, one.method, str(plan.seeds), training, _time(one.chips))
+        total += plan.seeds * (known + one.chips) + known * trainings * ((one.problem, one.method) in searched)
+    screen = console()
+    screen.print(table)
+    families = ", ".join(f"{family.name} ({len(family.kinds)})" for family in plan.families)
+    screen.print(f"{plan.record().runs} runs, each on {plan.trials} chips of every kind: {families}.")
+    if plan.search is not None:
+        screen.print(
+            f"Before them a search, by {plan.search.chosen_by}: {trainings} trainings for each of {len(searched)} "
+            "methods."
+        )
+    screen.print(f"About {_time(total / processes)} with {processes} side by side, from a few timed steps.")
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,90 @@
+"""`samson train`: one network, by one method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from samson._errors import SetupError
+from samson.cli._showing import console, speaks
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Folder for `model.safetensors`, and what is kept on the way.")],
+    data: Annotated[str, typer.Option(help="Data set: see `samson list data`, or MODULE:FUNCTION.")] = "digits",
+    network: Annotated[str, typer.Option(help="See `samson list networks`, or MODULE:FUNCTION.")] = "small-resnet",
+    method: Annotated[str, typer.Option(help="See `samson list methods`, or MODULE:FUNCTION.")] = "samson",
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    base: Annotated[str | None, typer.Option(help="Base optimizer, of `torch.optim`; SGD by default.")] = None,
+    trainer: Annotated[str | None, typer.Option("--train", help="MODULE:FUNCTION of one's own.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="PARAM=VALUE", help="A method's setting.")] = None,
+    recipe: Annotated[
+        list[str] | None, typer.Option("--recipe", metavar="KEY=VALUE", help="Of the training: see `Recipe`.")
+    ] = None,
+    data_root: Annotated[
+        str | None, typer.Option(envvar="SAMSON_DATA", help="Folder where files of data are looked for.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="For example cuda:0; by default a GPU if there is one.")] = None,
+    parallel: Annotated[str, typer.Option(help="Under torchrun: ddp or fsdp2.")] = "ddp",
+    log: Annotated[bool, typer.Option("--log", help="Write TensorBoard logs to the folder.")] = False,
+) -> None:
+    """Train a network, and save it as DIR/model.safetensors.
+
+    A command that was cut off goes on where it stopped, and ends in the same weights.
+    """
+    import tomllib
+
+    from samson.experiments import find_place, plan_suite, save_trained
+
+    settings: dict[str, Any] = {}
+    for given in recipe or ():
+        key, equals, value = given.partition("=")
+        try:
+            settings |= tomllib.loads(f"{key} = {value}") if equals else {given: None}
+        except tomllib.TOMLDecodeError:
+            settings[key.strip()] = value.strip()
+    if epochs is not None:
+        settings["epochs"] = epochs
+    table: dict[str, Any] = {"data": data, "network": network, "methods": [method], "recipe": settings}
+    table |= {key: value for key, value in (("base", base), ("train", trainer)) if value is not None}
+    name = method.partition(":")[2] or method
+    overrides = [one if "." in one.partition("=")[0] else f"{name}.{one}" for one in set_ or ()]
+    table["set"] = dict(one.split("=", 1) for one in overrides if "=" in one)
+    for one in overrides:
+        if "=" not in one:
+            raise SetupError(f"--set must be PARAM=VALUE, got {one!r}.\nWrite for example --set rho=0.5.")
+    if data_root is not None:
+        table["data_root"] = data_root
+    plan = plan_suite(table)
+    with find_place(device, parallel) as place, _bar() as progress:
+        training = save_trained(plan, seed, out, place, progress, log=log)
+    if not speaks():
+        return
+    if training.diverged_at is not None:
+        raise SetupError(f"The training diverged at step {training.diverged_at}.\nTry a smaller lr or perturbation.")
+    screen, moved = console(), training.perturbation
+    problem = plan.problems[0].record
+    if training.validation is not None:
+        screen.print(f"Validation {problem.metric}: {training.validation:.4f}, in {training.seconds:.1f} s.")
+    if moved is not None:
+        losses = [f"{loss:.4f}" if loss is not None else "–" for loss in (moved.clean_loss, moved.perturbed_loss)]
+        norm = "" if moved.epsilon_norm is None else f", ‖ε‖ {moved.epsilon_norm:.3g}"
+        screen.print(f"The last perturbation: loss {losses[0]} at the weights, {losses[1]} perturbed{norm}.")
+    screen.print(f"Network: {(out / 'model.safetensors').resolve()}", soft_wrap=True)
+
+
+def _bar() -> Any:
+    from contextlib import contextmanager
+
+    from rich.progress import Progress
+
+    @contextmanager
+    def bar() -> Any:
+        with Progress(console=console(stderr=True), transient=True) as bars:
+            task = bars.add_task("training", total=None)
+            yield lambda stage, done, total: bars.update(task, description=stage, completed=done, total=total)
+
+    return bar()

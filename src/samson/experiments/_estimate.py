@@ -1,0 +1,83 @@
+"""How long a comparison would take, from a few timed steps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+
+from samson.evaluation import clean_value
+from samson.experiments._networks import make_network
+from samson.experiments._planning import Plan, PlannedProblem, load_data_set, make_task
+from samson.experiments._runs import one_thread
+from samson.experiments._training import Run, Session
+from samson.experiments.data import Pair, Splits, length
+
+TIMED = 3
+"""Steps that are timed, after a first one."""
+EXAMPLES = 256
+"""Test examples that are timed."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one run would take, in seconds on one processor.
+
+    Args:
+        problem: What is trained on.
+        method: The method.
+        training: Seconds of its training; None for a trainer of one's own, which cannot be timed in part.
+        chips: Seconds on all chips.
+    """
+
+    problem: str
+    method: str
+    training: float | None
+    chips: float
+
+
+def estimate(plan: Plan) -> list[Estimate]:
+    """Time a few steps of each method on each problem, and a few test examples."""
+    found = []
+    kinds = sum(len(family.kinds) for family in plan.families)
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        for problem in plan.problems:
+            splits = load_data_set(problem.record.data, plan.data_root)
+            chips = _pass_s(problem, splits) * (1 + kinds * plan.trials)
+            for method in problem.methods:
+                run = Run(
+                    data=splits,
+                    task=make_task(problem.record.task),
+                    network=lambda p=problem, s=splits: make_network(p.record.network, s.shape, s.outputs, 0),  # type: ignore[misc]
+                    method=method.with_settings(method.grid()[0]),
+                    recipe=problem.recipe,
+                    seed=0,
+                )
+                own = problem.record.trainer != "samson"
+                found.append(Estimate(problem.record.name, method.name, None if own else _training_s(run), chips))
+    return found
+
+
+def _training_s(run: Run) -> float:
+    session = Session(run)
+    batches = session.batches()
+    session.advance(*next(batches))
+    started, steps = time.monotonic(), 0
+    for batch in islice(batches, TIMED):
+        session.advance(*batch)
+        steps += 1
+    return session.total * (time.monotonic() - started) / max(steps, 1)
+
+
+def _pass_s(problem: PlannedProblem, splits: Splits) -> float:
+    """Seconds of one pass over the test split."""
+    model = make_network(problem.record.network, splits.shape, splits.outputs, 0)
+    found = splits.examples("test", EXAMPLES)
+    some: Pair = (found[0][:EXAMPLES], found[1][:EXAMPLES]) if isinstance(found, tuple) else next(iter(found))
+    metric = make_task(problem.record.task).metric
+    clean_value(model, some, metric)
+    started = time.monotonic()
+    clean_value(model, some, metric)
+    return (time.monotonic() - started) * length(splits.test) / len(some[1])

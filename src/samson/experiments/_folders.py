@@ -1,0 +1,143 @@
+"""The folder of a comparison: its plan, records, networks, and what was searched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from samson._errors import SetupError, require
+from samson.experiments._runs import Job
+from samson.records import (
+    PLAN,
+    ChipFamily,
+    Configuration,
+    Problem,
+    RecordError,
+    RunRecord,
+    Settings,
+    load_comparison,
+    read_json,
+    run_name,
+    write_json,
+)
+
+OWN = {
+    *(PLAN, "records", "networks", "unfinished", "search", "failed.txt"),
+    *("summary.csv", "report.html", "sharpness"),
+}
+"""What a comparison keeps in its folder."""
+
+Key = tuple[str, str, str]
+"""A problem, a method, and what is said of it; empty where it is of the whole comparison."""
+
+ANOTHER = "Choose another folder with --out, or delete this one."
+
+
+def open_folder(plan: Configuration, folder: Path) -> None:
+    """Open the folder of a comparison, new or begun earlier.
+
+    One that is there may have been for fewer problems, methods or seeds than are asked for now.
+
+    Raises:
+        SetupError: If it holds something else or another comparison, its plan is damaged, or it cannot be written.
+    """
+    require(not folder.exists() or folder.is_dir(), "--out", "a folder", str(folder), ANOTHER)
+    there = {item.name for item in folder.iterdir() if item.suffix != ".partial"} if folder.exists() else set()
+    require(there <= OWN, "--out", "a new folder or one of this comparison", str(folder), ANOTHER)
+    path = folder / PLAN
+    if path.exists():
+        try:
+            before = read_json(path, Configuration)
+        except RecordError as error:
+            raise SetupError(f"--out: {error}\n{ANOTHER}") from error
+        refuse_other(_settings(before), _settings(plan), folder)
+    if plan.search is None:  # else what was chosen has to be known first: see `finished`
+        found = {key: value for record in read_records(folder) for key, value in _found(record)}
+        refuse_other(found, _settings(plan), folder)
+    try:
+        write_json(path, plan)
+    except OSError as error:
+        raise SetupError(
+            f"--out: {str(folder)!r} cannot be written: {error.strerror}.\nChoose another folder."
+        ) from error
+
+
+def refuse_other(before: Mapping[Key, object], now: Mapping[Key, object], folder: Path) -> None:
+    """Refuse a folder that was for something else.
+
+    Args:
+        before: What its runs were made with, by problem, method and what it says.
+        now: The same for what is asked for.
+        folder: The folder.
+
+    Raises:
+        SetupError: If something that is there is not asked for, or is asked for differently.
+    """
+    other = [key for key, value in before.items() if key not in now or now[key] != value]
+    if other:
+        words = ", ".join(dict.fromkeys(word for _, _, word in other))
+        problem, method, _ = other[0]
+        run = f" (first in {problem}, {method})" if method else ""
+        raise SetupError(
+            f"--out: {str(folder)!r} belongs to another configuration; different: {words}{run}.\n{ANOTHER}"
+        )
+
+
+def _settings(plan: Configuration) -> dict[Key, object]:
+    """Each thing that decides runs; a setting that is searched has no value yet."""
+    found: dict[Key, object] = dict(_common(plan.families, plan.trials, plan.chip_seed))
+    for planned in plan.problems:
+        for method, settings in planned.methods.items():
+            searched = planned.candidates.get(method, {})
+            found |= _of_run(planned.problem, method, {k: v for k, v in settings.items() if k not in searched})
+    return found
+
+
+def _found(record: RunRecord) -> Iterable[tuple[Key, object]]:
+    yield from _common(record.families, record.trials, record.chip_seed)
+    yield from _of_run(record.problem, record.method, record.settings).items()
+
+
+def _common(families: Sequence[ChipFamily], trials: int, chip_seed: int) -> Iterable[tuple[Key, object]]:
+    for word, value in (("chips", tuple(families)), ("trials", trials), ("chip_seed", chip_seed)):
+        yield ("", "", word), value
+
+
+def _of_run(problem: Problem, method: str, settings: Settings) -> dict[Key, object]:
+    found: dict[Key, object] = {(problem.name, method, word): value for word, value in vars(problem).items()}
+    return found | {(problem.name, method, f"{method}.{key}"): value for key, value in settings.items()}
+
+
+def finished(jobs: Sequence[Job], folder: Path) -> list[RunRecord]:
+    """The records in a comparison's folder, each of which must be of one of its jobs.
+
+    Raises:
+        SetupError: If one is damaged, or of another comparison.
+    """
+    now: dict[Key, object] = {}
+    for job in jobs:
+        families = [family.record() for family in job.families]
+        now |= dict(_common(families, job.trials, job.chip_seed))
+        now |= _of_run(job.problem.record, job.method.name, job.method.record())
+    records = read_records(folder)
+    refuse_other({key: value for record in records for key, value in _found(record)}, now, folder)
+    done = {job.name for job in jobs}
+    return [record for record in records if run_name(record.problem.name, record.method, record.seed) in done]
+
+
+def read_records(folder: Path) -> list[RunRecord]:
+    """Read every record in a comparison's folder, in the order of its plan.
+
+    Raises:
+        SetupError: If one is damaged or belongs elsewhere.
+    """
+    try:
+        return list(load_comparison(folder).records)
+    except RecordError as error:
+        raise SetupError(f"{error}\nDelete or move that file; `samson compare` then runs what is missing.") from error
+
+
+def missing(jobs: Sequence[Job], records: Sequence[RunRecord]) -> list[Job]:
+    """The jobs without a record."""
+    done = {run_name(record.problem.name, record.method, record.seed) for record in records}
+    return [job for job in jobs if job.name not in done]

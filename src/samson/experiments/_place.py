@@ -1,0 +1,104 @@
+"""Where a training runs: one device, or several processes that torchrun started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from samson._errors import choose
+
+PARALLEL = ("ddp", "fsdp2")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device, and this process's part in the work.
+
+    Args:
+        device: Where tensors lie.
+        rank: Number of this process, from 0.
+        world: Number of processes.
+        parallel: How they share a network: "ddp" (each has all of it) or "fsdp2" (each has a shard).
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    rank: int = 0
+    world: int = 1
+    parallel: str = "ddp"
+
+    @property
+    def fast_bfloat16(self) -> bool:
+        """Whether bfloat16 is much faster than float32 here: on GPUs that have it, and on processors with AMX."""
+        if self.device.type == "cuda":
+            return bool(torch.cuda.is_bf16_supported())
+        supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+        return self.device.type == "cpu" and supported is not None and bool(supported())
+
+    def shard(self, model: nn.Module) -> None:
+        """Split a network over the processes, in place, if that was asked for; before its optimizer is made."""
+        if self.world > 1 and self.parallel == "fsdp2":
+            for layer in model.children():
+                fully_shard(layer)
+            fully_shard(model)
+
+    def replicated(self, model: nn.Module) -> nn.Module:
+        """A network whose gradients are averaged over the processes."""
+        if self.world == 1 or self.parallel == "fsdp2":
+            return model
+        return DistributedDataParallel(model)
+
+    def part(self, batch: Tensor) -> Tensor:
+        """This process's examples of a batch."""
+        return batch[self.rank :: self.world]
+
+    def mean(self, loss: Tensor) -> Tensor:
+        """The mean of a number over the processes."""
+        if self.world > 1:
+            distributed.all_reduce(loss)
+            loss = loss / self.world
+        return loss
+
+    def whole_state(self, model: nn.Module) -> dict[str, Tensor]:
+        """The state dict of a network without shards; every process must ask."""
+        if isinstance(model, FSDPModule):
+            from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+            options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+            return cast("dict[str, Tensor]", get_model_state_dict(model, options=options))
+        return model.state_dict()
+
+
+@contextmanager
+def find_place(device: str | None = None, parallel: str = "ddp") -> Iterator[Place]:
+    """The place of this process; under torchrun it joins the others until the block ends.
+
+    Args:
+        device: For example "cuda:1"; None takes a GPU if there is one.
+        parallel: How several processes share a network.
+
+    Raises:
+        SetupError: If `parallel` is unknown.
+    """
+    choose("--parallel", parallel, PARALLEL)
+    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    if device is None:
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+    if world == 1:
+        yield Place(torch.device(device))
+        return
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield Place(torch.device(device), rank, world, parallel)
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,117 @@
+"""Runs of a comparison spread over a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter, deque
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from samson._errors import SetupError
+from samson.experiments._runs import Job, run
+from samson.experiments._suite import Failure, Watcher, WorkerLostError, attempted
+from samson.records import RunRecord, read_json, record_path, replace_file
+
+ATTEMPTS = 3
+"""How often a run is started before it counts as what kills its workers."""
+
+Files = dict[str, bytes]
+
+
+def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Watcher) -> dict[str, Failure]:
+    """As `run_all`, on the Ray that `RAY_ADDRESS` names, or on one that is started on this machine.
+
+    Each run is a task that asks for one CPU. Its files come back to the folder here, so nodes need share no disk; data
+    that are read from files must lie at the same place on every node. When a worker or a node is lost, its run starts
+    again elsewhere.
+
+    Args:
+        jobs: What is run, in order.
+        folder: The comparison's folder.
+        processes: Tasks that wait or run at a time, ≥ 1; Ray runs as many of them as it has CPUs.
+        watcher: Told when runs end.
+
+    Raises:
+        SetupError: If Ray is not installed.
+        WorkerLostError: If a run was lost with its worker several times.
+    """
+    ray, started = _connected()
+    task = ray.remote(num_cpus=1, max_retries=0)(_far_run)
+    here, failures = str(Path.cwd()), dict[str, Failure]()
+    waiting, running, lost = deque(jobs), dict[Any, Job](), Counter[str]()
+    room = max(processes, int(ray.cluster_resources().get("CPU", 1)))
+    try:
+        while waiting or running:
+            while waiting and len(running) < room:
+                job = waiting.popleft()
+                running[task.remote(job, here)] = job
+            ready = ray.wait(list(running))[0][0]
+            job = running.pop(ready)
+            try:
+                found = ray.get(ready)
+            except (
+                ray.exceptions.WorkerCrashedError,
+                ray.exceptions.RayActorError,
+                ray.exceptions.NodeDiedError,
+                ray.exceptions.ObjectLostError,
+                ray.exceptions.OutOfMemoryError,
+            ) as error:
+                lost[job.name] += 1
+                if lost[job.name] == ATTEMPTS:
+                    raise WorkerLostError(f"The run {job.name} was lost with its worker {ATTEMPTS} times.") from error
+                waiting.appendleft(job)
+                continue
+            if isinstance(found, Failure):
+                failures[job.name] = found
+                watcher.failed(job.name, found.reason)
+            else:
+                watcher.finished(job.name, _written(found, job, folder))
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+        if started:
+            ray.shutdown()
+    return failures
+
+
+def _far_run(job: Job, here: str) -> Files | Failure:
+    """Run a job in a folder of its own, and give the files that it wrote."""
+    if here not in sys.path and Path(here).is_dir():
+        sys.path.insert(0, here)  # modules of the user's own
+    with TemporaryDirectory() as own:
+        folder = Path(own)
+        failed = attempted(lambda: run(job, folder, lambda stage, done, total: None))
+        if isinstance(failed, Failure):
+            return failed
+        return {
+            str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+        }
+
+
+def _written(files: Files, job: Job, folder: Path) -> RunRecord:
+    """Put the files of a run in place, its record last."""
+    record = record_path(folder, job.name)
+    for name, content in sorted(files.items(), key=lambda item: (folder / item[0]) == record):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        replace_file(folder / name, content)
+    return read_json(record, RunRecord)
+
+
+def _connected() -> tuple[Any, bool]:
+    """Ray, and whether it was connected to here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise SetupError("--executor ray needs a package: pip install 'samson-torch[ray]'") from error
+    if ray.is_initialized():
+        return ray, False
+    address = os.environ.get("RAY_ADDRESS")
+    if address is None:
+        ray.init(address="local", include_dashboard=False)
+    else:
+        ray.init(address=address)
+    return ray, True

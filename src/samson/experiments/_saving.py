@@ -1,0 +1,135 @@
+"""A training that can go on where it was cut off: one file, replaced in one step, with nothing in it to unpickle."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from samson._errors import SetupError
+from samson.records import replace_file
+
+SHARE = 0.05
+"""Share of the time that saving may take at most."""
+LEAST_S = 1.0
+"""Seconds between two savings at least."""
+
+State = Mapping[str, Any]
+
+
+class Saver:
+    """Keeps the state of a training in a file, not more often than it is worth.
+
+    Args:
+        path: The file, `….safetensors`; None keeps nothing.
+        identity: What the state belongs to; another one is not read.
+    """
+
+    def __init__(self, path: Path | None, identity: str) -> None:
+        self._path, self._identity = path, identity
+        self._took, self._last = 0.0, time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        waited = time.monotonic() - self._last
+        return self._path is not None and waited > max(LEAST_S, self._took / SHARE)
+
+    def save(self, state: State) -> None:
+        """Write numbers, texts, lists, tables and tensors; the old file is there until the new one is whole.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        if self._path is None:
+            return
+        started = time.monotonic()
+        tensors: dict[str, Tensor] = {}
+        text = json.dumps(_packed(state, "", tensors))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(self._path, save(tensors, {"state": text, "identity": self._identity}))
+        self._last = time.monotonic()
+        self._took = self._last - started
+
+    def load(self) -> State | None:
+        """What was saved last; None if there is nothing.
+
+        Raises:
+            SetupError: If the file is damaged, or belongs to something else.
+        """
+        if self._path is None or not self._path.exists():
+            return None
+        try:
+            with safe_open(self._path, "pt") as file:
+                about = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            if about.get("identity") != self._identity:
+                raise SetupError(f"`{self._path}` belongs to another training.\nDelete it, or take another folder.")
+            found: State = _unpacked(json.loads(about["state"]), tensors)
+        except (SafetensorError, KeyError, ValueError) as error:
+            if isinstance(error, SetupError):
+                raise
+            raise SetupError(f"`{self._path}` is damaged: {error}.\nDelete it to train from the start.") from error
+        return found
+
+    def remove(self) -> None:
+        """Delete what was saved."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+def training_state(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+    """The state of a network and its optimizer."""
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+
+
+def restore(state: State, model: nn.Module, optimizer: Optimizer) -> None:
+    """Put a state back, bit for bit."""
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+
+
+def _packed(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """JSON for a value, with its tensors put aside by their path."""
+    if isinstance(value, Tensor):
+        tensors[path] = value.detach().cpu().contiguous().clone()
+        return {"tensor": path}
+    if isinstance(value, Mapping):
+        return {"table": [[_key(key), _packed(inner, f"{path}/{key}", tensors)] for key, inner in value.items()]}
+    if isinstance(value, (list, tuple)):
+        inner = [_packed(one, f"{path}/{number}", tensors) for number, one in enumerate(value)]
+        return {"list" if isinstance(value, list) else "tuple": inner}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"A training with {path[1:]!r} of type {type(value).__name__} cannot be saved.")
+
+
+def _key(key: Any) -> Any:
+    if not isinstance(key, (str, int)):
+        raise TypeError(f"A training with the key {key!r} cannot be saved.")
+    return key
+
+
+def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    [(kind, inner)] = value.items()
+    match kind:
+        case "tensor":
+            return tensors[inner]
+        case "table":
+            return {key: _unpacked(one, tensors) for key, one in inner}
+        case "float":
+            return float(inner)
+        case _:
+            found = [_unpacked(one, tensors) for one in inner]
+            return found if kind == "list" else tuple(found)

@@ -1,0 +1,255 @@
+"""Choosing settings on the validation split, with the same effort for each method."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samson._errors import SetupError
+from samson.evaluation import as_metric
+from samson.experiments._environment import environment
+from samson.experiments._methods import Method
+from samson.experiments._planning import Plan, PlannedProblem, load_data_set, make_task
+from samson.experiments._runs import Job, OnProgress, one_thread, sweep, trained
+from samson.experiments._suite import Failure, attempted, map_jobs
+from samson.records import RecordError, Search, SearchRecord, Tried, finite, read_json, write_json
+
+FIRST_SEED = 1000
+"""The first training seed of a search; none of the runs has it."""
+CHIP_SEED = 1000
+"""What is added to a comparison's chip seed for the chips of an informed search."""
+
+Choice = dict[str, float | str]
+
+
+def search_settings(
+    plan: Plan,
+    folder: Path,
+    *,
+    processes: int,
+    progress: Callable[[str, str, int, int], None],
+) -> Plan:
+    """Choose the settings that a plan leaves open; what was tried is kept, and a repetition goes on from there.
+
+    Optuna draws the choices and keeps them in `search/optuna.log`. Each method's record is in `search/`.
+
+    Args:
+        plan: A comparison.
+        folder: Its folder.
+        processes: Trainings side by side, ≥ 1.
+        progress: Called as work goes on, with a name first.
+
+    Returns:
+        The plan with nothing left to choose.
+
+    Raises:
+        SetupError: If Optuna is not installed, a record of the search is of another one, or every choice of a method
+            diverged.
+    """
+    if plan.search is None:
+        return plan
+    searches = [
+        _MethodSearch(plan, problem, method, folder)
+        for problem in plan.problems
+        for method in problem.methods
+        if method.candidates
+    ]
+    at_once = plan.search.trials if plan.search.sampler != "tpe" else 1
+    while waiting := [(search, *asked) for search in searches for asked in search.ask(at_once)]:
+        work = {
+            f"{search.name} {number + 1}/{plan.search.trials}": (
+                search,
+                number,
+                _Score(search.job(choice, folder), plan),
+            )
+            for search, number, choice in waiting
+        }
+        map_jobs(
+            [(name, score) for name, (_, _, score) in work.items()],
+            processes=processes,
+            progress=progress,
+            finished=lambda name, values, work=work: work[name][0].tell(work[name][1], values),  # type: ignore[misc]
+        )
+    chosen = {(search.problem.record.name, search.method.name): search.chosen() for search in searches}
+    return dataclasses.replace(
+        plan,
+        problems=tuple(
+            dataclasses.replace(
+                problem,
+                methods=tuple(chosen.get((problem.record.name, m.name), m) for m in problem.methods),
+            )
+            for problem in plan.problems
+        ),
+    )
+
+
+class _MethodSearch:
+    """The search for one method on one problem, kept in Optuna's storage."""
+
+    def __init__(self, plan: Plan, problem: PlannedProblem, method: Method, folder: Path) -> None:
+        optuna = _optuna()
+        self.plan, self.problem, self.method = plan, problem, method
+        self.name = f"{problem.record.name}/{method.name}"
+        self.path = folder / "search" / f"{self.name}.json"
+        self.search: Search = plan.search  # type: ignore[assignment]
+        metric = as_metric(make_task(problem.record.task).metric)
+        self.sign = 1.0 if metric.higher_is_better else -1.0
+        space = {name: list(values) for name, values in method.candidates.items()}
+        seed = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4])
+        samplers = {
+            "grid": lambda: optuna.samplers.GridSampler(space, seed=seed),
+            "random": lambda: optuna.samplers.GridSampler(space, seed=seed),  # draws without repetition
+            "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
+        }
+        self.distributions = {
+            name: optuna.distributions.CategoricalDistribution(values) for name, values in space.items()
+        }
+        (folder / "search").mkdir(parents=True, exist_ok=True)
+        log = optuna.storages.journal.JournalFileBackend(str(folder / "search" / "optuna.log"))
+        identity = json.dumps(
+            [dataclasses.asdict(problem.record), method.record(), space, dataclasses.asdict(self.search)]
+        )
+        self.study: Any = optuna.create_study(
+            storage=optuna.storages.JournalStorage(log),
+            study_name=f"{self.name} {hashlib.sha256(identity.encode()).hexdigest()[:12]}",
+            load_if_exists=True,
+            direction="maximize",
+            sampler=samplers[self.search.sampler](),
+        )
+        for trial in self.study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # of a search that was cut off
+            self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+
+    def told(self) -> list[Any]:
+        """The trials that have a result."""
+        complete = _optuna().trial.TrialState.COMPLETE
+        return list(self.study.get_trials(states=(complete,)))
+
+    def ask(self, at_once: int) -> list[tuple[int, Choice]]:
+        """Choices that are to be tried next, with their numbers."""
+        left = self.search.trials - len(self.told())
+        asked = [self.study.ask(self.distributions) for _ in range(min(left, at_once))]
+        return [(trial.number, dict(trial.params)) for trial in asked]
+
+    def tell(self, number: int, values: tuple[float | None, ...] | Failure) -> None:
+        """Keep what came of a choice."""
+        if isinstance(values, Failure):
+            raise SetupError(f"The search for {self.name} failed: {values.reason}\n{values.details}")
+        known = [value for value in values if value is not None]
+        score = self.sign * float(np.mean(known)) if len(known) == len(values) else -math.inf
+        self.study._storage.set_trial_user_attr(self.study.get_trials()[number]._trial_id, "values", list(values))
+        self.study.tell(number, score if math.isfinite(score) else -1e300)
+
+    def job(self, choice: Choice, folder: Path) -> _Trial:
+        """The trainings that a choice is judged by."""
+        digest = hashlib.sha256(json.dumps(choice, sort_keys=True).encode()).hexdigest()[:12]
+        kept = folder / "unfinished" / "search" / self.name / digest
+        families = tuple(family for family in self.plan.families if family.name == self.search.chosen_by)
+        seeds = range(FIRST_SEED, FIRST_SEED + self.search.seeds)
+        method = self.method.with_settings(choice)
+        jobs = tuple(
+            Job(
+                self.problem,
+                method,
+                seed,
+                families,
+                self.plan.trials,
+                self.plan.chip_seed + CHIP_SEED,
+                self.plan.data_root,
+            )
+            for seed in seeds
+        )
+        return _Trial(jobs, kept)
+
+    def chosen(self) -> Method:
+        """The method with the best choice, of which a record is written.
+
+        Raises:
+            SetupError: If every choice diverged.
+        """
+        told = sorted(self.told(), key=lambda trial: trial.number)[: self.search.trials]
+        best = max(told, key=lambda trial: trial.value)
+        if best.value <= -1e300:
+            raise SetupError(f"--methods {self.name}: training diverged with every choice.\nTry a smaller lr.")
+        record = SearchRecord(
+            problem=self.problem.record,
+            method=self.method.name,
+            search=self.search,
+            candidates=self.method.candidates_record(),
+            tried=tuple(Tried(_recorded(t.params), tuple(t.user_attrs["values"])) for t in told),
+            chosen=_recorded(best.params),
+            environment=environment(),
+        )
+        if not self.path.exists() or _other(self.path, record):
+            write_json(self.path, record)
+        return self.method.with_settings(best.params)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """A choice's trainings, one a seed, and where they are kept on the way."""
+
+    jobs: tuple[Job, ...]
+    kept: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class _Score:
+    """What a choice is worth on the validation split, by seed."""
+
+    trial: _Trial
+    plan: Plan
+
+    def __call__(self, progress: OnProgress) -> tuple[float | None, ...] | Failure:
+        return attempted(
+            lambda: tuple(validated(job, self.trial.kept / str(job.seed), progress) for job in self.trial.jobs)
+        )
+
+
+def validated(job: Job, kept: Path | None, progress: OnProgress) -> float | None:
+    """Train, and measure on the validation split: without noise, or, if the job has families, on their chips.
+
+    Returns:
+        The metric, its mean over kinds and chips; None if the training diverged.
+    """
+    splits = load_data_set(job.problem.record.data, job.data_root)
+    with one_thread():
+        model, training = trained(job.problem, job.method, job.seed, splits, kept, progress)
+        if model is None or not job.families:
+            return training.validation
+        metric = make_task(job.problem.record.task).metric
+        found = sweep(model, splits.examples("validation"), metric, job, progress)
+    return float(np.mean([value for family in found for kind in family for value in kind]))
+
+
+def _recorded(choice: Choice) -> dict[str, float | str]:
+    return {key: finite(value) if isinstance(value, float) else value for key, value in choice.items()}
+
+
+def _other(path: Path, record: SearchRecord) -> bool:
+    try:
+        return read_json(path, SearchRecord) != dataclasses.replace(
+            record, environment=read_json(path, SearchRecord).environment
+        )
+    except RecordError:
+        return True
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise SetupError("Searching settings needs a package: pip install 'samson-torch[search]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def seeds_of(search: Search) -> Sequence[int]:
+    """The training seeds of a search."""
+    return range(FIRST_SEED, FIRST_SEED + search.seeds)

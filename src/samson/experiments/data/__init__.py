@@ -1,0 +1,26 @@
+"""Data sets by name, from files, folders and hubs, each split once and for all into train, validation and test."""
+
+from samson.experiments.data._augment import AUGMENTATIONS
+from samson.experiments.data._catalogue import DATA, digits
+from samson.experiments.data._dividing import SPLIT_SEED
+from samson.experiments.data._forms import load_splits
+from samson.experiments.data._found import splits_from
+from samson.experiments.data._loading import AugmentingDataset, Pair
+from samson.experiments.data._splits import SPLITS, Split, Splits, length
+from samson.experiments.data._text import text_splits
+
+__all__ = [
+    "AUGMENTATIONS",
+    "DATA",
+    "SPLITS",
+    "SPLIT_SEED",
+    "AugmentingDataset",
+    "Pair",
+    "Split",
+    "Splits",
+    "digits",
+    "length",
+    "load_splits",
+    "splits_from",
+    "text_splits",
+]

@@ -1,0 +1,83 @@
+"""Where the files of a data set lie, what is said where they do not, and packages that only some sets need."""
+
+from __future__ import annotations
+
+import tarfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from samson._errors import SetupError
+
+
+def find(data: str, root: Path, folders: Sequence[str], names: Sequence[str], page: str) -> Path:
+    """The first file or folder there is of some names in some folders.
+
+    Args:
+        data: What the data set is called in the error.
+        root: The folder that the others are in.
+        folders: Where to look, in this order; "" is the root itself.
+        names: What to look for in each, in this order.
+        page: Where to get it.
+
+    Raises:
+        SetupError: If there is none.
+    """
+    places = [root / folder for folder in folders]
+    for place in places:
+        for name in names:
+            if (place / name).exists():
+                return place / name
+    raise SetupError(
+        f"--data {data!r} needs one of these files, and found none: {', '.join(names)}.\n"
+        f"Looked in {', '.join(map(str, places))}.\nGet it from {page}, or set another folder with --data-root."
+    )
+
+
+@contextmanager
+def reading(path: Path, mend: str) -> Iterator[None]:
+    """Turn what goes wrong inside the block into an error that names the file."""
+    try:
+        yield
+    except (OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError) as error:
+        if isinstance(error, SetupError):
+            raise
+        raise SetupError(f"--data: {str(path)!r} cannot be read: {error}.\n{mend}") from error
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of an `.npz` file; one with Python objects, which could run code, is refused.
+
+    Raises:
+        SetupError: If it cannot be read.
+    """
+    mend = "Write it with numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)."
+    with reading(path, mend), np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def channels_first(images: Tensor) -> Tensor:
+    """Images (n, channels, height, width) from ones (n, height, width) or with channels last, which are 1, 3 or 4."""
+    if images.ndim == 3:
+        return images.unsqueeze(1)
+    last = images.ndim == 4 and images.shape[3] in (1, 3, 4) and images.shape[1] not in (1, 3, 4)
+    return images.permute(0, 3, 1, 2).contiguous() if last else images
+
+
+def package(name: str, what: str, extra: str = "data") -> Any:
+    """Import a module that is installed with an extra only.
+
+    Raises:
+        ImportError: If it is not there, with the way to install it.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        top = name.partition(".")[0]
+        raise ImportError(f"{what} needs {top}: pip install 'samson-torch[{extra}]'.") from error

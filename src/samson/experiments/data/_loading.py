@@ -1,0 +1,122 @@
+"""Batches of a data set that is too large for the memory, loaded by worker processes."""
+
+from __future__ import annotations
+
+import os
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from samson.noise import generator_for
+
+Pair = tuple[Tensor, Tensor]
+
+WORKERS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+"""Worker processes that load examples, if not said otherwise."""
+
+
+class AugmentingDataset(Dataset[Any], ABC):
+    """A data set that knows augmentations of its own, which the worker processes carry out.
+
+    Attributes:
+        own: Their names, of those in `AUGMENTATIONS`.
+    """
+
+    own: tuple[str, ...]
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of examples."""
+
+    @abstractmethod
+    def augmented(self, names: Sequence[str], seed: int, epoch: int) -> Self:
+        """The set with augmentations, whose draws depend on nothing but seed, epoch and the number of the example."""
+
+    @abstractmethod
+    def part(self, numbers: Tensor) -> Self:
+        """The set of the examples of these numbers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seeded(Dataset[Any]):
+    """A user's data set, whose random transforms draw from torch's and Python's global state.
+
+    That state is seeded for each example from seed, epoch and its number, and is as before afterwards.
+    """
+
+    dataset: Dataset[Any]
+    seed: int
+    epoch: int
+
+    def __getitem__(self, number: int) -> Any:
+        drawn = generator_for(self.seed, "example", self.epoch, number).initial_seed()
+        before, before_python = torch.get_rng_state(), random.getstate()
+        try:
+            torch.default_generator.manual_seed(drawn)
+            random.seed(drawn)
+            return self.dataset[number]
+        finally:
+            torch.set_rng_state(before)
+            random.setstate(before_python)
+
+
+def training_view(dataset: Dataset[Any], names: Sequence[str], seed: int, epoch: int) -> Dataset[Any]:
+    """A data set as it is in one epoch of training."""
+    if isinstance(dataset, AugmentingDataset):
+        return dataset.augmented([name for name in names if name in dataset.own], seed, epoch)
+    return Seeded(dataset, seed, epoch)
+
+
+def first_example(dataset: Dataset[Any]) -> Any:
+    """What a data set gives for its first example; global random state stays as it is."""
+    return training_view(dataset, (), seed=0, epoch=0)[0]
+
+
+def loaded(dataset: Dataset[Any], batches: Sequence[Tensor], workers: int, *, pin: bool = False) -> Iterator[Pair]:
+    """Load batches of the examples of given numbers, in order.
+
+    Args:
+        dataset: Gives (input, target) by number.
+        batches: The numbers of each batch's examples, of shape (n,).
+        workers: Worker processes, ≥ 0.
+        pin: Whether the batches come in pinned memory, for a GPU.
+
+    Yields:
+        Inputs as the data set gives them, and targets, int64 or float32.
+    """
+    generator = Generator()  # so that the loader draws nothing from the global state
+    numbers = [batch.tolist() for batch in batches]
+    loader = DataLoader(dataset, batch_sampler=numbers, num_workers=workers, generator=generator, pin_memory=pin)
+    for inputs, targets in loader:
+        yield inputs, targets.to(torch.float32 if targets.is_floating_point() else torch.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """All batches of a data set in its own order, which can be run through again and again.
+
+    Args:
+        dataset: Gives (input, target) by number.
+        length: Its number of examples.
+        batch_size: Examples in a batch; the last may be smaller.
+        prepared: Applied to the inputs of each batch.
+    """
+
+    dataset: Dataset[Any]
+    length: int
+    batch_size: int
+    prepared: Callable[[Tensor], Tensor]
+
+    def __len__(self) -> int:
+        return (self.length + self.batch_size - 1) // self.batch_size
+
+    def __iter__(self) -> Iterator[Pair]:
+        numbers = torch.split(torch.arange(self.length), self.batch_size)
+        for inputs, targets in loaded(training_view(self.dataset, (), seed=0, epoch=0), numbers, WORKERS):
+            yield self.prepared(inputs), targets

@@ -1,0 +1,171 @@
+"""A data set in three parts, and its batches as a network sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from samson._errors import choose, require
+from samson.experiments.data._augment import AUGMENTATIONS
+from samson.experiments.data._loading import (
+    WORKERS,
+    AugmentingDataset,
+    Batches,
+    Pair,
+    first_example,
+    loaded,
+    training_view,
+)
+from samson.noise import generator_for
+
+Split = Pair | Dataset[Any]
+SPLITS = ("train", "validation", "test")
+TASKS = ("classification", "language", "regression")
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """A data set, in memory as pairs of tensors, or read from elsewhere as data sets of torch with a length.
+
+    Inputs are images (n, channels, height, width), uint8 or float32; series (n, steps, channels), float32; or tokens
+    (n, length), int64. Targets are class numbers (n,) or next tokens (n, length), int64; or values, float32.
+
+    Args:
+        train: What networks learn from.
+        validation: Chooses hyper-parameters.
+        test: Is only ever reported.
+        outputs: Classes, size of the vocabulary, or predicted values, ≥ 1.
+        task: "classification", "language" or "regression".
+        mean: Of each channel, of inputs scaled to 0..1; for uint8 inputs. () leaves them at 0..1.
+        std: The same for the standard deviation, > 0.
+        augment: Names in `AUGMENTATIONS` that training uses by default.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    outputs: int
+    task: str = "classification"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    augment: tuple[str, ...] = ()
+    _examples: dict[str, Pair] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example's input."""
+        return tuple(self.train[0].shape[1:] if isinstance(self.train, tuple) else first_example(self.train)[0].shape)
+
+    def prepared(self, inputs: Tensor) -> Tensor:
+        """A batch as the network sees it: uint8 becomes float32, (inputs / 255 - mean) / std; anything else stays."""
+        if inputs.dtype != torch.uint8:
+            return inputs
+        scaled = inputs.to(torch.float32).div_(255)
+        if self.mean:
+            mean, std = (_moved(torch.tensor(each), inputs.device).view(-1, 1, 1) for each in (self.mean, self.std))
+            scaled.sub_(mean).div_(std)
+        return scaled
+
+    def examples(self, split: str, batch_size: int = 256) -> Pair | Batches:
+        """All examples of a split, prepared and in a fixed order.
+
+        Args:
+            split: "train", "validation" or "test".
+            batch_size: Of a split that is not in memory, ≥ 1.
+
+        Returns:
+            The pair of a split in memory, which is kept; otherwise batches that can be run through again and again.
+        """
+        data: Split = getattr(self, choose("--split", split, SPLITS))
+        if isinstance(data, Dataset):
+            return Batches(data, length(data), batch_size, self.prepared)
+        if split not in self._examples:
+            self._examples[split] = self.prepared(data[0]), data[1]
+        return self._examples[split]
+
+    def steps(self, batch_size: int) -> int:
+        """Whole batches in one epoch of training.
+
+        Raises:
+            SetupError: If there is none.
+        """
+        size = length(self.train)
+        require(1 <= batch_size <= size, "--batch-size", f"from 1 to {size} for these data", batch_size, "Change it.")
+        return size // batch_size
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        device: torch.device | str,
+        augment: Sequence[str],
+        workers: int = WORKERS,
+        start: int = 0,
+    ) -> Iterator[Pair]:
+        """The batches of one epoch of training, augmented and prepared.
+
+        A batch is a pure function of seed, epoch, its number and `batch_size`; global random state is neither seen nor
+        changed. (numpy's, which a user's own data set may draw from, is not looked after.)
+
+        Args:
+            batch_size: Examples in a batch, ≥ 1; a smaller last one is left out.
+            seed: Seed of order and augmentation, ≥ 0.
+            epoch: Number of the epoch, from 0.
+            device: Where the batches are wanted.
+            augment: Names in `AUGMENTATIONS`, carried out in this order.
+            workers: Processes that load a split that is not in memory; 0 loads in this one.
+            start: Batches at the beginning that are skipped and cost nothing; the others are as without it.
+
+        Raises:
+            SetupError: If there is no whole batch, no augmentation of that name, or the inputs are no images.
+        """
+        steps = self.steps(batch_size)
+        for name in augment:
+            choose("--augment", name, AUGMENTATIONS)
+        images = not augment or len(self.shape) == 3
+        require(images, "--augment", "left out unless inputs are images", ",".join(augment), "Leave it out.")
+        order = torch.randperm(length(self.train), generator=generator_for(seed, "order", epoch))
+        numbers = order[: steps * batch_size].view(steps, batch_size)[start:]
+        return self._batches(numbers, seed, epoch, torch.device(device), augment, workers, start)
+
+    def _batches(
+        self,
+        numbers: Tensor,
+        seed: int,
+        epoch: int,
+        device: torch.device,
+        augment: Sequence[str],
+        workers: int,
+        start: int,
+    ) -> Iterator[Pair]:
+        done: tuple[str, ...] = ()
+        raw: Iterator[Pair]
+        if isinstance(self.train, tuple):
+            held = self.train
+            raw = ((held[0][each], held[1][each]) for each in numbers)
+        else:
+            done = self.train.own if isinstance(self.train, AugmentingDataset) else done
+            view = training_view(self.train, augment, seed, epoch)
+            raw = loaded(view, list(numbers), workers, pin=device.type == "cuda")
+        for number, batch in enumerate(raw, start):
+            inputs, targets = (_moved(part, device) for part in batch)
+            for name in augment:
+                if name not in done:
+                    inputs = AUGMENTATIONS[name](inputs, generator_for(seed, "augment", epoch, number, name))
+            yield self.prepared(inputs), targets
+
+
+def length(split: Split) -> int:
+    """The number of examples."""
+    return len(split[1]) if isinstance(split, tuple) else len(split)  # type: ignore[arg-type]
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.to(device, non_blocking=device.type == "cuda")  # waits for nothing that the GPU still computes

@@ -1,0 +1,44 @@
+"""Kinds of chips as records hold them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from samson._checks import require
+
+
+@dataclass(frozen=True)
+class ChipKind:
+    """One kind of chip, read at one time.
+
+    Args:
+        label: What is shown for it: the level, the time, or the chip's name.
+        noise: The noise with its constants.
+        level: The noise's level or the time in seconds, if there is one.
+        time_s: When the chips are read, in seconds since the reference read; None is the noise's own time.
+        periphery: What surrounds the weights, with its constants; None computes exactly with them.
+    """
+
+    label: str
+    noise: str
+    level: float | None = None
+    time_s: float | None = None
+    periphery: str | None = None
+
+
+@dataclass(frozen=True)
+class ChipFamily:
+    """Kinds of chips that differ in one thing: a level of noise, a time, or a number of bits.
+
+    Args:
+        name: What it is called, once in a comparison.
+        unit: What kinds differ in: "level", "bit error rate", "s" (an age), or "" where each has a name of its own.
+        kinds: The kinds, from little noise to much.
+    """
+
+    name: str
+    unit: str
+    kinds: tuple[ChipKind, ...]
+
+    def __post_init__(self) -> None:
+        require(bool(self.kinds), "kinds", "be at least one", self.kinds)

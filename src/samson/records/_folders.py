@@ -1,0 +1,82 @@
+"""The records in the folder of a comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from samson.records._codec import RecordError, read_json
+from samson.records._run import Configuration, RunRecord
+from samson.records._search import SearchRecord
+
+PLAN = "configuration.json"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that the folder of a comparison has to show.
+
+    Args:
+        records: The runs that are finished: problems and methods in the order of the plan, then by seed.
+        planned: The number of runs; None if the plan is not there.
+        command: The command that runs it again; "" if it is not known.
+        searches: How settings were chosen.
+    """
+
+    records: tuple[RunRecord, ...]
+    planned: int | None = None
+    command: str = ""
+    searches: tuple[SearchRecord, ...] = ()
+
+
+def run_name(problem: str, method: str, seed: int) -> str:
+    """The name of a run's files within the folders of a comparison, without ending."""
+    return f"{problem}/{method}-seed{seed}"
+
+
+def record_path(folder: Path, name: str) -> Path:
+    """Where a run's record lies in the folder of its comparison."""
+    return folder / "records" / f"{name}.json"
+
+
+def load_records(folder: Path) -> list[RunRecord]:
+    """Every run's record in a folder.
+
+    Raises:
+        RecordError: If one is damaged, or does not lie where it belongs.
+    """
+    found = []
+    for path in sorted((folder / "records").rglob("*.json")):
+        record = read_json(path, RunRecord)
+        if path != record_path(folder, run_name(record.problem.name, record.method, record.seed)):
+            raise RecordError(f"`{path}` belongs to another comparison or run.")
+        found.append(record)
+    return found
+
+
+def load_comparison(folder: Path) -> Comparison:
+    """What is in the folder of a comparison.
+
+    Raises:
+        RecordError: If a record is damaged, or does not lie where it belongs.
+    """
+    records = load_records(folder)
+    try:
+        plan = read_json(folder / PLAN, Configuration)
+    except RecordError:
+        plan = None
+    order: list[tuple[str, str]] = []
+    if plan is not None:
+        order = [(planned.problem.name, method) for planned in plan.problems for method in planned.methods]
+    places = {pair: place for place, pair in enumerate(order)}
+
+    def place(record: RunRecord) -> tuple[int, str, str, int]:
+        name, method = record.problem.name, record.method
+        return places.get((name, method), len(places)), name, method, record.seed
+
+    return Comparison(
+        records=tuple(sorted(records, key=place)),
+        planned=None if plan is None else plan.runs,
+        command="" if plan is None else plan.command,
+        searches=tuple(read_json(path, SearchRecord) for path in sorted((folder / "search").rglob("*.json"))),
+    )

@@ -1,0 +1,53 @@
+"""The record of how a method's settings were chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from samson._checks import require
+from samson.records._run import VERSION, Candidates, Environment, Problem, Search, Settings
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One choice of settings, and what came of it.
+
+    Args:
+        settings: The settings that were searched.
+        values: The metric on the validation split by seed; None where the training diverged or failed.
+    """
+
+    settings: Settings
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """How a method's settings were chosen on a problem.
+
+    Args:
+        problem: What was trained on.
+        method: The method.
+        search: How settings were drawn and compared.
+        candidates: The values of each setting.
+        tried: The choices, in the order of the search.
+        chosen: The best of them.
+        environment: What it ran on.
+        split: The split that was measured.
+        version: Version of this layout.
+    """
+
+    problem: Problem
+    method: str
+    search: Search
+    candidates: Candidates
+    tried: tuple[Tried, ...]
+    chosen: Settings
+    environment: Environment
+    split: str = "validation"
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        known = self.chosen in [one.settings for one in self.tried]
+        require(known, "chosen", "be one of those that were tried", self.chosen)
+        require(self.split == "validation", "split", "be 'validation', which alone may choose", self.split)

@@ -1,0 +1,143 @@
+"""Which method is best over all problems and families of chips: mean ranks, wins and losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import plotly.graph_objects as go
+
+from samson.records import CLEAN
+from samson.report._figures import LAYOUT, colours, transparent
+from samson.report._html import html_table
+from samson.report._summary import View
+from samson.report._tables import sign
+from samson.statistics import MeanRank, critical_difference, mean_ranks
+
+EVERYTHING = "all"
+
+
+def ranks(found: Sequence[View]) -> dict[str, dict[str, MeanRank]]:
+    """Mean ranks over problems: without noise, on each family of chips, and on all of them together.
+
+    A family's rank in a problem is by the mean over its kinds, which all have a say of the same size. All of them
+    together is by the mean of a method's ranks in the families, so that no family counts more than another.
+
+    Returns:
+        By "clean", each family's name and "all"; then by method.
+    """
+    by_column: dict[str, list[dict[str, list[float]]]] = {}
+    for view in found:
+        direction = 1 if view.problem.higher_is_better else -1
+        noisy, clean = {}, {}
+        for method, of_method in view.table.items():
+            of_kinds = [row.by_seed for kind, row in of_method.items() if kind != CLEAN]
+            noisy[method] = [direction * sum(k[seed] for k in of_kinds) / len(of_kinds) for seed in of_kinds[0]]
+            clean[method] = [direction * value for value in of_method[CLEAN].by_seed.values()]
+        by_column.setdefault(view.family.name, []).append(noisy)
+        if view.family == view.records[0].families[0]:
+            by_column.setdefault(CLEAN, []).append(clean)
+    columns = {name: mean_ranks(by_column[name]) for name in [CLEAN, *(n for n in by_column if n != CLEAN)]}
+    every = [block for name, blocks in by_column.items() if name != CLEAN for block in blocks]
+    return {**columns, EVERYTHING: mean_ranks(every)}
+
+
+def ranked(found: Sequence[View]) -> list[tuple[str, MeanRank]]:
+    """The methods by their mean rank over all problems and families, the best first."""
+    return sorted(ranks(found)[EVERYTHING].items(), key=lambda item: item[1].interval.mean)
+
+
+def overview_headline(found: Sequence[View]) -> str:
+    """What the ranks say, in a sentence."""
+    (best, rank), *others = ranked(found)
+    surely = [name for name, other in others if other.interval.low > rank.interval.high]
+    sentence = (
+        f"<b>{escape(best)}</b> has the best mean rank, {_rank(rank)}, over {rank.blocks} pairs of a problem and a "
+        "family of chips"
+    )
+    return f"{sentence}; its interval lies apart from those of {len(surely)} of the other {len(others)} methods."
+
+
+def rank_table(found: Sequence[View]) -> str:
+    """Mean ranks with their intervals over seeds, and wins, ties and losses against the baseline."""
+    columns = ranks(found)
+    lines = []
+    for method, _ in ranked(found):
+        cells = []
+        for of_column in columns.values():
+            rank = of_column.get(method)
+            best = min(other.interval.mean for other in of_column.values())
+            share = 0.0 if rank is None else 1 - (rank.interval.mean - 1) / max(len(of_column) - 1, 1)
+            shown = (
+                ""
+                if rank is None
+                else f"{rank.interval.mean:.2f}<small>{_ends(rank)}<br>first {rank.wins} of {rank.blocks}</small>"
+            )
+            mark = " class=best" if rank is not None and rank.interval.mean == best else ""
+            cells.append(f"<td style='--shade:{share:.3f}'{mark}>{shown}</td>")
+        won, tied, lost = against_baseline(found, method)
+        cells.append(f"<td style='--shade:0'>{'' if won + tied + lost == 0 else f'{won} / {tied} / {lost}'}</td>")
+        lines.append(f"<tr><th scope='row'>{escape(method)}</th>{''.join(cells)}</tr>")
+    return html_table(["Method", *columns, f"wins / ties / losses against {found[0].baseline}"], lines, "heat")
+
+
+def against_baseline(found: Sequence[View], method: str) -> tuple[int, int, int]:
+    """On how many kinds of chips, over all problems, a method is surely better, not told apart, or surely worse."""
+    signs = [
+        sign(row)
+        for view in found
+        for row in view.table.get(method, {}).values()
+        if row.kind != CLEAN and row.gain is not None
+    ]
+    return signs.count("up"), signs.count(""), signs.count("down")
+
+
+def rank_figure(found: Sequence[View]) -> go.Figure:
+    """Mean ranks with their intervals over seeds; a band as wide as the critical difference, from the best."""
+    order = ranked(found)
+    names = [name for name, _ in order]
+    palette = colours(names, found[0].baseline)
+    figure = go.Figure()
+    means = [rank.interval.mean for _, rank in order]
+    figure.add_scatter(
+        x=means,
+        y=names,
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [rank.interval.high - rank.interval.mean for _, rank in order],
+            "arrayminus": [rank.interval.mean - rank.interval.low for _, rank in order],
+        },
+        mode="markers",
+        marker={"size": 11, "color": [palette[name] for name in names]},
+        hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+    )
+    problems = len({view.problem.name for view in found})
+    if problems > 1:
+        width = critical_difference(len(order), problems)
+        band = {"x0": means[0], "x1": min(means[0] + width, len(order)), "line_width": 0, "layer": "below"}
+        figure.add_vrect(**band, fillcolor=transparent("#6b7280", 0.15))
+    figure.update_layout(**LAYOUT | {"height": 150 + 34 * len(order), "showlegend": False})
+    figure.update_xaxes(title="Mean rank, 1 is best", zeroline=False)
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure
+
+
+def band_text(found: Sequence[View]) -> str:
+    """What the band of the figure says."""
+    problems = len({view.problem.name for view in found})
+    if problems < 2:
+        return "With one problem there is no telling about others."
+    width = critical_difference(len(ranked(found)), problems)
+    return (
+        f"The grey band is as wide as the critical difference, {width:.2f}, for {problems} problems: outside of it, a "
+        "method is worse than the best on other problems too (Nemenyi, 95 %). With few problems it is wide."
+    )
+
+
+def _rank(rank: MeanRank) -> str:
+    return f"{rank.interval.mean:.2f} [{rank.interval.low:.2f}, {rank.interval.high:.2f}]"
+
+
+def _ends(rank: MeanRank) -> str:
+    return f"[{rank.interval.low:.2f}, {rank.interval.high:.2f}]"

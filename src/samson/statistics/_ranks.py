@@ -1,0 +1,109 @@
+"""Ranks of methods over several data sets, and how far apart they must be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samson._checks import require
+from samson.records import Interval
+
+RESAMPLES = 2000
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class MeanRank:
+    """A method's mean rank over blocks; 1 is best.
+
+    Args:
+        interval: The mean, with an interval over training seeds: what other networks, trained alike, would give.
+        wins: Blocks in which it is first, alone or with others.
+        blocks: Number of blocks.
+    """
+
+    interval: Interval
+    wins: int
+    blocks: int
+
+
+def mean_ranks(
+    blocks: Sequence[Mapping[str, Sequence[float]]], *, seed: int = 0, confidence: float = 0.95
+) -> dict[str, MeanRank]:
+    """Rank methods in each block by their means over seeds, and average the ranks; ties share theirs.
+
+    The interval is from percentiles of ranks after the seeds were drawn anew, with replacement, within each block and
+    method. It does not speak of other data sets: `critical_difference` does.
+
+    Args:
+        blocks: For each block, such as a data set, the value of each method's networks, one a training seed; larger is
+            better. Only methods that every block has are ranked.
+        seed: Of the resampling.
+        confidence: Of the intervals.
+
+    Raises:
+        ValueError: If there is no block.
+
+    Example:
+        >>> found = mean_ranks([{"a": [0.9], "b": [0.8]}, {"a": [0.5], "b": [0.7]}])
+        >>> found["a"].interval.mean, found["a"].wins
+        (1.5, 1)
+    """
+    require(len(blocks) > 0, "blocks", "be at least one", blocks)
+    methods = [name for name in blocks[0] if all(block.get(name) for block in blocks)]
+    means = np.array([[np.mean(block[name]) for name in methods] for block in blocks])
+    generator = np.random.default_rng(seed)
+    drawn = np.zeros((RESAMPLES, len(methods)))
+    for block in blocks:
+        columns = []
+        for name in methods:
+            values = np.asarray(block[name], dtype=np.float64)
+            columns.append(values[generator.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1))
+        drawn += _ranks(np.stack(columns, axis=1))
+    ranks = _ranks(means)
+    ends = np.quantile(drawn / len(blocks), [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return {
+        name: MeanRank(
+            Interval(float(mean), float(min(low, mean)), float(max(high, mean))),
+            int((means[:, place] == means.max(axis=1)).sum()),
+            len(blocks),
+        )
+        for place, (name, mean, low, high) in enumerate(zip(methods, ranks.mean(axis=0), *ends, strict=True))
+    }
+
+
+def critical_difference(methods: int, blocks: int) -> float:
+    """The difference of two mean ranks beyond which methods differ on other data sets too (Nemenyi, at .05).
+
+    CD = q·√(k(k + 1) / (6N)), with q the upper .05 point of the studentised range of k groups over √2.
+
+    Args:
+        methods: k ≥ 2.
+        blocks: N ≥ 2 data sets, independent of one another.
+
+    Raises:
+        ValueError: If a number is too small.
+
+    Example:
+        >>> round(critical_difference(4, 14), 2)
+        1.25
+
+    Reference: Demšar 2006, Journal of Machine Learning Research 7, section 3.2.2.
+    """
+    from scipy.stats import studentized_range  # slow to import
+
+    require(methods >= 2, "methods", "be at least 2", methods)
+    require(blocks >= 2, "blocks", "be at least 2", blocks)
+    q = float(studentized_range.ppf(1 - LEVEL, methods, math.inf)) / math.sqrt(2)
+    return q * math.sqrt(methods * (methods + 1) / (6 * blocks))
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks within rows, 1 for the largest; ties have the mean of theirs."""
+    larger = (values[:, None, :] > values[:, :, None]).sum(axis=2)
+    equal = (values[:, None, :] == values[:, :, None]).sum(axis=2)
+    return np.asarray(1 + larger + (equal - 1) / 2, dtype=np.float64)
