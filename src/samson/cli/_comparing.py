@@ -46,11 +46,17 @@ def compare(
         str | None, typer.Option(help="Levels of one noise, separated by commas; by default some that suit it.")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Chips per network and kind; 20 by default.")] = None,
+    examples: Annotated[
+        int | None, typer.Option(help="Test examples that are put on the chips; all by default.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option(help="Training seeds; 3 by default.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split; 30 by default.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="METHOD.PARAM=VALUE", help="A setting.")] = None,
     data_root: Annotated[
         str | None, typer.Option(envvar="SAMSON_DATA", help="Folder where files of data are looked for.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where networks are trained, such as cuda; cpu by default.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(help="Runs side by side; default: one a processor.")] = None,
     executor: Annotated[str, typer.Option(help=f"Where runs are computed: {', '.join(EXECUTORS)}.")] = "processes",
@@ -65,7 +71,8 @@ def compare(
     choose("--executor", executor, EXECUTORS)
     require(dry_run or out is not None, "--out", "given", None, "Write for example --out runs/digits.")
     given: dict[str, Any] = {"data": data, "network": network, "methods": methods, "base": base, "train": train}
-    given |= {"noise": noise, "levels": levels, "trials": trials, "seeds": seeds, "epochs": epochs, "set": set_}
+    given |= {"noise": noise, "levels": levels, "trials": trials, "examples": examples}
+    given |= {"seeds": seeds, "epochs": epochs, "set": set_}
     given = {key: value for key, value in given.items() if value is not None}
     from samson.experiments import default_jobs, plan_suite, read_suite, run_all
 
@@ -80,6 +87,9 @@ def compare(
     if data_root is not None:
         table["data_root"] = data_root
         words += ["--data-root", data_root]
+    if device is not None:
+        table["device"] = device
+        words += ["--device", device]
     plan = plan_suite(table, shlex.join([*words, "--out", str(out or "runs/comparison")]))
     processes = jobs or default_jobs()
     if dry_run:
@@ -169,7 +179,9 @@ def write_report(folder: Path) -> None:
 
 def _table(given: dict[str, Any]) -> dict[str, Any]:
     """The suite that the options stand for."""
-    table: dict[str, Any] = {key: given[key] for key in ("network", "base", "train", "trials", "seeds") if key in given}
+    table: dict[str, Any] = {
+        key: given[key] for key in ("network", "base", "train", "trials", "examples", "seeds") if key in given
+    }
     for key in ("data", "methods"):
         if key in given:
             table[key] = given[key].split(",")

@@ -10,6 +10,7 @@ import torch
 
 from samson.evaluation import clean_value
 from samson.experiments._networks import make_network
+from samson.experiments._place import Place
 from samson.experiments._planning import Plan, PlannedProblem, load_data_set, make_task
 from samson.experiments._runs import one_thread
 from samson.experiments._training import Run, Session
@@ -45,7 +46,8 @@ def estimate(plan: Plan) -> list[Estimate]:
     with one_thread(), torch.random.fork_rng(devices=[]):
         for problem in plan.problems:
             splits = load_data_set(problem.record.data, plan.data_root)
-            chips = _pass_s(problem, splits) * (1 + kinds * plan.trials)
+            size = min(plan.examples or length(splits.test), length(splits.test))
+            chips = _pass_s(problem, splits, torch.device(plan.device), size) * (1 + kinds * plan.trials)
             for method in problem.methods:
                 run = Run(
                     data=splits,
@@ -54,6 +56,7 @@ def estimate(plan: Plan) -> list[Estimate]:
                     method=method.with_settings(method.grid()[0]),
                     recipe=problem.recipe,
                     seed=0,
+                    place=Place(torch.device(plan.device)),
                 )
                 own = problem.record.trainer != "samson"
                 found.append(Estimate(problem.record.name, method.name, None if own else _training_s(run), chips))
@@ -71,13 +74,13 @@ def _training_s(run: Run) -> float:
     return session.total * (time.monotonic() - started) / max(steps, 1)
 
 
-def _pass_s(problem: PlannedProblem, splits: Splits) -> float:
-    """Seconds of one pass over the test split."""
-    model = make_network(problem.record.network, splits.shape, splits.outputs, 0)
+def _pass_s(problem: PlannedProblem, splits: Splits, device: torch.device, size: int) -> float:
+    """Seconds of one pass over so many examples of the test split."""
+    model = make_network(problem.record.network, splits.shape, splits.outputs, 0).to(device)
     found = splits.examples("test", EXAMPLES)
     some: Pair = (found[0][:EXAMPLES], found[1][:EXAMPLES]) if isinstance(found, tuple) else next(iter(found))
     metric = make_task(problem.record.task).metric
     clean_value(model, some, metric)
     started = time.monotonic()
     clean_value(model, some, metric)
-    return (time.monotonic() - started) * length(splits.test) / len(some[1])
+    return (time.monotonic() - started) * size / len(some[1])

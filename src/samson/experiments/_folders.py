@@ -85,7 +85,7 @@ def refuse_other(before: Mapping[Key, object], now: Mapping[Key, object], folder
 
 def _settings(plan: Configuration) -> dict[Key, object]:
     """Each thing that decides runs; a setting that is searched has no value yet."""
-    found: dict[Key, object] = dict(_common(plan.families, plan.trials, plan.chip_seed))
+    found: dict[Key, object] = dict(_common(plan.families, plan.trials, plan.chip_seed, plan.device))
     for planned in plan.problems:
         for method, settings in planned.methods.items():
             searched = planned.candidates.get(method, {})
@@ -94,12 +94,14 @@ def _settings(plan: Configuration) -> dict[Key, object]:
 
 
 def _found(record: RunRecord) -> Iterable[tuple[Key, object]]:
-    yield from _common(record.families, record.trials, record.chip_seed)
+    yield from _common(record.families, record.trials, record.chip_seed, record.environment.device)
     yield from _of_run(record.problem, record.method, record.settings).items()
 
 
-def _common(families: Sequence[ChipFamily], trials: int, chip_seed: int) -> Iterable[tuple[Key, object]]:
-    for word, value in (("chips", tuple(families)), ("trials", trials), ("chip_seed", chip_seed)):
+def _common(families: Sequence[ChipFamily], trials: int, chip_seed: int, device: str) -> Iterable[tuple[Key, object]]:
+    kind = device.partition(":")[0]  # chips of another kind of device are other chips
+    pairs = (("chips", tuple(families)), ("trials", trials), ("chip_seed", chip_seed), ("device", kind))
+    for word, value in pairs:
         yield ("", "", word), value
 
 
@@ -117,7 +119,7 @@ def finished(jobs: Sequence[Job], folder: Path) -> list[RunRecord]:
     now: dict[Key, object] = {}
     for job in jobs:
         families = [family.record() for family in job.families]
-        now |= dict(_common(families, job.trials, job.chip_seed))
+        now |= dict(_common(families, job.trials, job.chip_seed, job.device))
         now |= _of_run(job.problem.record, job.method.name, job.method.record())
     records = read_records(folder)
     refuse_other({key: value for record in records for key, value in _found(record)}, now, folder)

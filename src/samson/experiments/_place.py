@@ -36,11 +36,13 @@ class Place:
 
     @property
     def fast_bfloat16(self) -> bool:
-        """Whether bfloat16 is much faster than float32 here: on GPUs that have it, and on processors with AMX."""
+        """Whether bfloat16 is much faster than float32 here: on GPUs and processors that multiply in it."""
         if self.device.type == "cuda":
             return bool(torch.cuda.is_bf16_supported())
-        supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-        return self.device.type == "cpu" and supported is not None and bool(supported())
+        if self.device.type != "cpu":
+            return False
+        asked = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
+        return any(supported() for supported in asked if supported is not None)
 
     def shard(self, model: nn.Module) -> None:
         """Split a network over the processes, in place, if that was asked for; before its optimizer is made."""

@@ -26,7 +26,7 @@ from samson.records import Configuration, Planned, Problem, Search
 METHODS = ("sgd", "noise", "clip", "sam", "asam", "samson", "samson+clip")
 SAMPLERS = ("grid", "random", "tpe")
 OF_A_PROBLEM = ("name", "data", "network", "methods", "base", "train", "task", "recipe", "set")
-OF_ALL = ("chips", "seeds", "trials", "chip_seed", "data_root", "search", "problems")
+OF_ALL = ("chips", "seeds", "trials", "examples", "chip_seed", "device", "data_root", "search", "problems")
 BLIND = "blind"
 
 Table = Mapping[str, Any]
@@ -49,8 +49,10 @@ class Plan:
         problems: Data sets with their networks and methods.
         families: Families of chips on which every network is put.
         trials: Chips of each kind.
+        examples: Test examples that are put on the chips, drawn once for all; None takes all.
         seeds: Training seeds.
         chip_seed: Seed of the set of chips.
+        device: Where networks are trained and put on chips, such as "cuda".
         data_root: Where files of data are looked for.
         search: How settings are chosen; None takes them as they are.
         command: The command that runs it again.
@@ -59,8 +61,10 @@ class Plan:
     problems: tuple[PlannedProblem, ...]
     families: tuple[Chips, ...]
     trials: int = 20
+    examples: int | None = None
     seeds: int = 3
     chip_seed: int = 0
+    device: str = "cpu"
     data_root: Path = Path("data")
     search: Search | None = None
     command: str = ""
@@ -78,8 +82,10 @@ class Plan:
             ),
             families=tuple(family.record() for family in self.families),
             trials=self.trials,
+            examples=self.examples,
             seeds=self.seeds,
             chip_seed=self.chip_seed,
+            device=self.device,
             search=self.search,
             command=self.command,
         )
@@ -107,8 +113,9 @@ def plan_suite(table: Table, command: str = "") -> Plan:
 
     Args:
         table: Keys of a problem (`data`, `network`, `methods`, `base`, `train`, `task`, `recipe`, `set`), each also in
-            tables of `problems`, which go before those beside them; and `chips`, `seeds`, `trials`, `chip_seed`,
-            `data_root` and `search`. From Python, a function may stand where a file has `MODULE:FUNCTION`.
+            tables of `problems`, which go before those beside them; and `chips`, `seeds`, `trials`, `examples`,
+            `chip_seed`, `device`, `data_root` and `search`. From Python, a function may stand where a file has
+            `MODULE:FUNCTION`.
         command: The command that runs it again.
 
     Raises:
@@ -133,8 +140,10 @@ def plan_suite(table: Table, command: str = "") -> Plan:
         problems=problems,
         families=families,
         trials=_whole(table, "trials", 20, 2),
+        examples=_whole(table, "examples", 0, 1) if "examples" in table else None,
         seeds=_whole(table, "seeds", 3, 1),
         chip_seed=_whole(table, "chip_seed", 0, 0),
+        device=_device(table),
         data_root=_root(table),
         search=None if search is None else _search(search, families),
         command=command,
@@ -349,6 +358,17 @@ def _root(table: Table) -> Path:
     root = table.get("data_root", "data")
     require(isinstance(root, (str, Path)), "data_root", "a folder", root, 'Write data_root = "…".')
     return Path(root)
+
+
+def _device(table: Table) -> str:
+    device = table.get("device", "cpu")
+    try:
+        kind = torch.device(device).type
+    except (RuntimeError, TypeError) as error:
+        raise SetupError(f"--device must be a device of torch, got {device!r}.\nWrite for example cuda.") from error
+    there = kind == "cpu" or (kind == "cuda" and torch.cuda.is_available())
+    require(there, "--device", "there", device, "Leave it out for the processor.")
+    return str(device)
 
 
 def _once(key: str, names: Sequence[str]) -> None:

@@ -42,7 +42,9 @@ class Job:
         seed: Seed of initial weights, order of examples, augmentation and injected noise.
         families: Families of chips on which the network is put.
         trials: Chips of each kind.
+        examples: Test examples that are put on the chips; None takes all.
         chip_seed: Seed of the set of chips.
+        device: Where the network is trained and put on chips.
         data_root: Where files of data are looked for.
     """
 
@@ -51,8 +53,15 @@ class Job:
     seed: int
     families: tuple[Chips, ...]
     trials: int
+    examples: int | None
     chip_seed: int
+    device: str
     data_root: Path
+
+    @property
+    def place(self) -> Place:
+        """Where the run is computed."""
+        return Place(torch.device(self.device))
 
     @property
     def name(self) -> str:
@@ -68,7 +77,17 @@ def scratch(folder: Path, name: str) -> Path:
 def jobs_of(plan: Plan) -> list[Job]:
     """Every run of a plan: all methods of a problem with one seed come before the next seed."""
     return [
-        Job(problem, method, seed, plan.families, plan.trials, plan.chip_seed, plan.data_root)
+        Job(
+            problem,
+            method,
+            seed,
+            plan.families,
+            plan.trials,
+            plan.examples,
+            plan.chip_seed,
+            plan.device,
+            plan.data_root,
+        )
         for seed in range(plan.seeds)
         for problem in plan.problems
         for method in problem.methods
@@ -150,12 +169,13 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
     with one_thread():
         splits = load_data_set(problem.data, job.data_root)
         kept = scratch(folder, job.name)
-        model, training = trained(job.problem, job.method, job.seed, splits, kept, progress)
+        model, training = trained(job.problem, job.method, job.seed, splits, kept, progress, job.place)
         clean, measured = None, tuple[tuple[tuple[float, ...], ...], ...]()
         if model is not None:
             metric = make_task(problem.task).metric
-            clean = clean_value(model, splits.examples("test"), metric)
-            measured = sweep(model, splits.examples("test"), metric, job, progress)
+            examples = on_device(splits.some("test", job.examples), job.place.device)
+            clean = clean_value(model, examples, metric)
+            measured = sweep(model, examples, metric, job, progress)
         record = RunRecord(
             problem=problem,
             method=job.method.name,
@@ -166,10 +186,10 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
             chip_seed=job.chip_seed,
             training=training,
             split="test",
-            examples=length(splits.test),
+            examples=min(job.examples or length(splits.test), length(splits.test)),
             clean=clean,
             measured=measured,
-            environment=environment(),
+            environment=environment(job.place.device.type),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
     if model is not None:
@@ -222,6 +242,11 @@ def _tensorboard(folder: Path) -> Any:
     except ImportError as error:
         raise SetupError("--log needs a package: pip install tensorboard") from error
     return SummaryWriter(str(folder / "logs"))
+
+
+def on_device(data: Examples, device: torch.device) -> Examples:
+    """A pair of tensors on a device, once for all chips; anything else as it is."""
+    return (data[0].to(device), data[1].to(device)) if isinstance(data, tuple) else data
 
 
 def sweep(

@@ -17,7 +17,7 @@ from samson.evaluation import as_metric
 from samson.experiments._environment import environment
 from samson.experiments._methods import Method
 from samson.experiments._planning import Plan, PlannedProblem, load_data_set, make_task
-from samson.experiments._runs import Job, OnProgress, one_thread, sweep, trained
+from samson.experiments._runs import Job, OnProgress, on_device, one_thread, sweep, trained
 from samson.experiments._suite import Failure, attempted, map_jobs
 from samson.records import RecordError, Search, SearchRecord, Tried, finite, read_json, write_json
 
@@ -160,7 +160,9 @@ class _MethodSearch:
                 seed,
                 families,
                 self.plan.trials,
+                self.plan.examples,
                 self.plan.chip_seed + CHIP_SEED,
+                self.plan.device,
                 self.plan.data_root,
             )
             for seed in seeds
@@ -184,7 +186,7 @@ class _MethodSearch:
             candidates=self.method.candidates_record(),
             tried=tuple(Tried(_recorded(t.params), tuple(t.user_attrs["values"])) for t in told),
             chosen=_recorded(best.params),
-            environment=environment(),
+            environment=environment(self.plan.device.partition(":")[0]),
         )
         if not self.path.exists() or _other(self.path, record):
             write_json(self.path, record)
@@ -220,11 +222,12 @@ def validated(job: Job, kept: Path | None, progress: OnProgress) -> float | None
     """
     splits = load_data_set(job.problem.record.data, job.data_root)
     with one_thread():
-        model, training = trained(job.problem, job.method, job.seed, splits, kept, progress)
+        model, training = trained(job.problem, job.method, job.seed, splits, kept, progress, job.place)
         if model is None or not job.families:
             return training.validation
         metric = make_task(job.problem.record.task).metric
-        found = sweep(model, splits.examples("validation"), metric, job, progress)
+        examples = on_device(splits.some("validation", job.examples), job.place.device)
+        found = sweep(model, examples, metric, job, progress)
     return float(np.mean([value for family in found for kind in family for value in kind]))
 
 

@@ -88,6 +88,8 @@ class Configuration:
         trials: Chips per network and kind.
         seeds: Number of training seeds, 0 to seeds − 1.
         chip_seed: Seed of the set of chips.
+        examples: Test examples that are put on the chips; None takes all.
+        device: Where networks are trained and put on chips.
         search: How settings are chosen; None takes them as they are.
         command: The command that runs it again.
         version: Version of this layout.
@@ -98,6 +100,8 @@ class Configuration:
     trials: int
     seeds: int
     chip_seed: int = 0
+    examples: int | None = None
+    device: str = "cpu"
     search: Search | None = None
     command: str = ""
     version: int = VERSION

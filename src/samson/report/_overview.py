@@ -8,7 +8,7 @@ from html import escape
 import plotly.graph_objects as go
 
 from samson.records import CLEAN
-from samson.report._figures import LAYOUT, colours, transparent
+from samson.report._figures import BASELINE_COLOUR, LAYOUT, colours, transparent
 from samson.report._html import html_table
 from samson.report._summary import View
 from samson.report._tables import sign
@@ -78,7 +78,7 @@ def rank_table(found: Sequence[View]) -> str:
         won, tied, lost = against_baseline(found, method)
         cells.append(f"<td style='--shade:0'>{'' if won + tied + lost == 0 else f'{won} / {tied} / {lost}'}</td>")
         lines.append(f"<tr><th scope='row'>{escape(method)}</th>{''.join(cells)}</tr>")
-    return html_table(["Method", *columns, f"wins / ties / losses against {found[0].baseline}"], lines, "heat")
+    return html_table(["Method", *columns, f"+ / = / − {found[0].baseline}"], lines, "heat")
 
 
 def against_baseline(found: Sequence[View], method: str) -> tuple[int, int, int]:
@@ -96,7 +96,7 @@ def rank_figure(found: Sequence[View]) -> go.Figure:
     """Mean ranks with their intervals over seeds; a band as wide as the critical difference, from the best."""
     order = ranked(found)
     names = [name for name, _ in order]
-    palette = colours(names, found[0].baseline)
+    palette = colours(list(found[0].table), found[0].baseline)
     figure = go.Figure()
     means = [rank.interval.mean for _, rank in order]
     figure.add_scatter(
@@ -109,14 +109,14 @@ def rank_figure(found: Sequence[View]) -> go.Figure:
             "arrayminus": [rank.interval.mean - rank.interval.low for _, rank in order],
         },
         mode="markers",
-        marker={"size": 11, "color": [palette[name] for name in names]},
+        marker={"size": 11, "color": [palette.get(name, BASELINE_COLOUR) for name in names]},
         hovertemplate="%{y}: %{x:.2f}<extra></extra>",
     )
     problems = len({view.problem.name for view in found})
     if problems > 1:
         width = critical_difference(len(order), problems)
         band = {"x0": means[0], "x1": min(means[0] + width, len(order)), "line_width": 0, "layer": "below"}
-        figure.add_vrect(**band, fillcolor=transparent("#6b7280", 0.15))
+        figure.add_vrect(**band, fillcolor=transparent(BASELINE_COLOUR, 0.15))
     figure.update_layout(**LAYOUT | {"height": 150 + 34 * len(order), "showlegend": False})
     figure.update_xaxes(title="Mean rank, 1 is best", zeroline=False)
     figure.update_yaxes(autorange="reversed", automargin=True)

@@ -151,7 +151,7 @@ def _view(view: View, place: int, *, hidden: bool) -> str:
         problem=escape(view.problem.name),
         family=escape(view.family.name),
         headline=headline(view),
-        metric=escape(view.problem.metric),
+        metric=escape(view.problem.metric.capitalize()),
         better="higher" if view.problem.higher_is_better else "lower",
         percent=" in percent" if view.problem.is_fraction else "",
         robustness=figure_div(robustness_figure(view), f"robustness-{place}"),

@@ -21,14 +21,14 @@ def crop(images: Tensor, generator: Generator) -> Tensor:
     Reference: He et al. 2016 (arXiv 1512.03385), section 4.2.
     """
     n, _, height, width = images.shape
-    down, right = torch.randint(2 * PADDING + 1, (2, n), generator=generator).to(images.device)
+    down, right = torch.randint(2 * PADDING + 1, (2, n), generator=generator).to(images.device, non_blocking=True)
     windows = functional.pad(images, (PADDING,) * 4).unfold(2, height, 1).unfold(3, width, 1)
     return windows[torch.arange(n, device=images.device), :, down, right]
 
 
 def flip(images: Tensor, generator: Generator) -> Tensor:
     """Each image mirrored left to right with probability 1/2."""
-    mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+    mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device, non_blocking=True)
     return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
 
 
@@ -41,8 +41,8 @@ def cutout(images: Tensor, generator: Generator) -> Tensor:
     Reference: DeVries and Taylor 2017 (arXiv 1708.04552).
     """
     n, channels, height, width = images.shape
-    rows = _half(height, torch.randint(height, (n,), generator=generator)).to(images.device)
-    columns = _half(width, torch.randint(width, (n,), generator=generator)).to(images.device)
+    rows = _half(height, torch.randint(height, (n,), generator=generator)).to(images.device, non_blocking=True)
+    columns = _half(width, torch.randint(width, (n,), generator=generator)).to(images.device, non_blocking=True)
     fill = images.new_zeros(channels)
     if not images.is_floating_point():
         count = n * height * width

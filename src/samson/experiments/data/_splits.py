@@ -88,6 +88,22 @@ class Splits:
             self._examples[split] = self.prepared(data[0]), data[1]
         return self._examples[split]
 
+    def some(self, split: str, count: int | None) -> Pair | Batches:
+        """So many examples of a split, always the same ones; all of them for None, or if there are no more.
+
+        Raises:
+            SetupError: If the split is not in memory.
+        """
+        found = self.examples(split)
+        if count is None:
+            return found
+        require(
+            isinstance(found, tuple), "--examples", "left out for data that are not in memory", count, "Leave it out."
+        )
+        inputs, targets = found
+        chosen = torch.randperm(len(targets), generator=generator_for(0, "some", split))[:count]
+        return inputs[chosen], targets[chosen]
+
     def steps(self, batch_size: int) -> int:
         """Whole batches in one epoch of training.
 
