@@ -1,7 +1,9 @@
 """The Python examples of the pages run as they stand, those of one page one after the other."""
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ PAGES = {
     "CONTRIBUTING.md": 2,
     "docs/trainers.md": 3,
     "docs/chips.md": 14,
+    "docs/comparing.md": 1,
     "docs/evaluating.md": 3,
     "docs/sharpness.md": 3,
 }
@@ -50,15 +53,20 @@ def surroundings() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_examples_run(page: str) -> None:
+def test_examples_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if page == "docs/trainers.md":
         for package in ("lightning", "transformers", "accelerate"):
             pytest.importorskip(package)
-    names = surroundings()
+    module = ModuleType("page")  # what a page defines is at the top of a module, as in a script
+    monkeypatch.setitem(sys.modules, "page", module)
+    names = vars(module)
+    names.update(surroundings())
     assert len(examples(page)) == PAGES[page]
     before = {key: value.clone() for key, value in names["model"].state_dict().items()}
     for number, source in enumerate(examples(page)):
         exec(compile(source, f"{page}-{number}", "exec"), names)
+    if page == "docs/comparing.md":
+        assert [record.method for record in names["found"].records] == ["sgd", "samson"]
     if page == "README.md":
         assert not torch.equal(names["model"].state_dict()["0.weight"], before["0.weight"])
         assert len(names["result"].trials) == 50
