@@ -1,6 +1,7 @@
 """Sensitivity of layers: known truths, both directions of a metric, and suggestions that are confirmed."""
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -112,6 +113,10 @@ def test_a_suggestion_is_confirmed_on_other_chips() -> None:
     assert suggestion.confirmed.mean != suggestion.chosen.drop.mean
     assert [state.done for state in seen] == [*range(1, 31)] * 3  # ranked, chosen, confirmed
     assert "confirm it on others" in str(found)
+    assert "keep digital: large (25.0%" in str(found)
+    limit = suggestion.confirmed.high
+    assert replace(suggestion, max_drop=limit).holds  # the limit itself is allowed
+    assert not replace(suggestion, max_drop=math.nextafter(limit, 0)).holds
     assert ranked(trials=30).suggestion is None
 
 

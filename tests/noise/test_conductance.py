@@ -72,6 +72,7 @@ def test_slices_are_the_digits(pair: bool) -> None:
     w = weights(4, 500)
     mapping = Mapping(levels=4, slices=3, pair=pair)
     assert mapping.factors == (1.0, 4.0, 16.0)
+    assert Mapping(levels=4, significance=(1.0, 0.5)).factors == (1.0, 0.5)  # one slice keeps what it was given
     held = mapping.conductances(w, G_MAX)
     digits = held["conductance_us"] / (G_MAX / 3)
     assert torch.allclose(digits, digits.round(), atol=1e-9)

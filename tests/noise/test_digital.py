@@ -178,6 +178,25 @@ def test_compose_is_one_after_the_other() -> None:
     assert torch.equal(reading, PCM().read(alone, DAY, generator(1)))
 
 
+def test_factors_of_compensation_multiply() -> None:
+    """A device that is read as the weights of another: both compensate, and the noise of outputs grows with both."""
+    w = weights(5, 6)
+    first, second = (PCM(compensation="global", time_s=t) for t in (DAY, 100 * DAY))
+    both = Compose(first, second)
+    state = both.program(w, generator())
+    weight, factor = both.reading(state, DAY, generator(1))
+    of_first = first.reading(first.program(w, generator()), DAY, generator(1))[1]
+    assert factor is not None
+    assert of_first is not None
+    seed = state["seeds"].tolist()[0]
+    after = generator(1)
+    read, own = first.reading(both._part(state, 0), DAY, after)
+    expected = second.reading(second.program(read, torch.Generator().manual_seed(seed)), DAY, after)[1]
+    assert torch.allclose(factor, own * expected)
+    assert not torch.allclose(factor, own)
+    assert weight.shape == w.shape
+
+
 def test_what_follows_a_device_is_the_same_at_every_time() -> None:
     w, chip = torch.ones(20, 30), Compose(PCM(time_s=0.0), DeadLines(rows=0.3), Quantize(8))
     assert chip.default_time_s == 0.0

@@ -223,15 +223,22 @@ def test_hooks_for_states_run_with_the_wrapper() -> None:
     def note(name: str, result: Any = None) -> Callable[..., Any]:
         return lambda given, *state: (seen.append((name, given is optimizer)), result and result(*state))[1]
 
+    def halved(state: dict[str, Any]) -> dict[str, Any]:
+        groups = [group | {"lr": group["lr"] / 2} for group in state["param_groups"]]
+        return {"state": state["state"], "param_groups": groups}
+
+    rate = optimizer.param_groups[0]["lr"]
     optimizer.register_state_dict_pre_hook(note("save"))
     optimizer.register_state_dict_post_hook(note("saved", lambda state: state | {"mark": 1}))
-    optimizer.register_load_state_dict_pre_hook(note("load", lambda state: {k: state[k] for k in state if k != "mark"}))
+    optimizer.register_load_state_dict_pre_hook(note("load", halved))
+    optimizer.register_load_state_dict_pre_hook(lambda *_: None)  # one that changes nothing
     optimizer.register_load_state_dict_post_hook(note("loaded"))
     state = optimizer.state_dict()
     assert state["mark"] == 1
     optimizer.load_state_dict(state)
     assert seen == [(name, True) for name in ("save", "saved", "load", "loaded")]
     assert state["mark"] == 1  # the hooks see a copy
+    assert optimizer.param_groups[0]["lr"] == rate / 2  # what a hook returns is loaded
 
 
 def test_modes_of_the_base_are_reached() -> None:

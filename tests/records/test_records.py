@@ -25,7 +25,7 @@ from tests.builders import PLAN, SUBJECT, records
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "run.json"
+    path = tmp_path / "deep" / "down" / "run.json"
     write_json(path, records()[2])
     assert read_json(path, RunRecord) == records()[2]
     assert [p.name for p in path.parent.iterdir()] == ["run.json"]  # nothing partial is left

@@ -125,3 +125,10 @@ def test_equal_values_have_no_interval_of_width_0() -> None:
     assert crossed_interval(np.full((3, 4), 0.5), resolution=0.1).half_width == pytest.approx(half)
     assert spread(np.ones((3, 4)), np.ones((3, 4)), shared=(0, 1)).interval(0.95, 0.1).high == pytest.approx(half)
     assert spread(np.ones((3, 4)), np.ones((3, 4)), shared=(0, 1)).p_value(0.1) == 1.0
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 1.5, 9.0])
+def test_a_confidence_lies_between_zero_and_one(confidence: float) -> None:
+    for interval, values in ((crossed_interval, np.eye(3)), (crossed_share_interval, np.eye(3, dtype=bool))):
+        with pytest.raises(ValueError, match="`confidence` must lie between 0 and 1"):
+            interval(values, confidence)

@@ -9,6 +9,7 @@ import os
 import queue
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -18,9 +19,13 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from samson.experiments._runs import Job, OnProgress, run
+from samson.experiments._training import StoppedError
 from samson.records import RunRecord
 
 T = TypeVar("T")
+
+GRACE_S = 10.0
+"""Seconds that a training has to save itself when its command is gone."""
 
 
 class Watcher(Protocol):
@@ -197,10 +202,12 @@ def _start_worker(news: Any, stop: multiprocessing.synchronize.Event) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, however that ended."""
+    """End this process when the one that started it is gone, however that ended; a training is saved first."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_S)
         os._exit(1)
 
 
@@ -213,7 +220,10 @@ def _work(name: str, each: Callable[[OnProgress], T]) -> T:
             raise _Stopped
         news.put((name, stage, done, total))
 
-    return each(progress)
+    try:
+        return each(progress)
+    except StoppedError:  # a notice to end: the training is saved, and nobody waits for what comes of it
+        os._exit(143)
 
 
 @contextmanager

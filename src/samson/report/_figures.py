@@ -15,8 +15,10 @@ BASELINE_COLOUR = "#6b7280"
 PALETTE = ("#e69f00", "#009e73", "#56b4e9", "#cc79a7", "#d55e00", "#0072b2", "#7a5195", "#a6761d", "#1b9e77")
 """Okabe and Ito's colours, which colour-blind readers tell apart, and a few more; the baseline is grey."""
 
+AXIS = {"gridcolor": "#e8edf4", "zerolinecolor": "#e8edf4", "automargin": True}
+
 LAYOUT: dict[str, Any] = {
-    "template": "plotly_white",
+    "template": {"layout": {"plot_bgcolor": "#fff", "xaxis": AXIS, "yaxis": AXIS}},  # plotly's own are large
     "font": {"family": "system-ui, -apple-system, 'Segoe UI', sans-serif", "size": 14, "color": "#1f2937"},
     "margin": {"l": 64, "r": 16, "t": 16, "b": 56},
     "height": 460,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ from samson.experiments.data._loading import (
 from samson.noise import generator_for
 
 Split = Pair | Dataset[Any]
+RESIDENT_BYTES = 2**31
+"""Training splits up to this size are kept on the device."""
+
 SPLITS = ("train", "validation", "test")
 TASKS = ("classification", "language", "regression")
 
@@ -151,6 +154,16 @@ class Splits:
         numbers = order[: steps * batch_size].view(steps, batch_size)[start:]
         return self._batches(numbers, seed, epoch, torch.device(device), augment, workers, start)
 
+    def _resident(self, device: torch.device) -> Pair:
+        """The training split in memory of a device, raw; there it is moved once, if it is small enough."""
+        inputs, targets = cast("Pair", self.train)
+        if device.type == "cpu" or inputs.nbytes > RESIDENT_BYTES:
+            return inputs, targets
+        key = str(device)
+        if key not in self._examples:
+            self._examples[key] = inputs.to(device), targets.to(device)
+        return self._examples[key]
+
     def _batches(
         self,
         numbers: Tensor,
@@ -164,8 +177,8 @@ class Splits:
         done: tuple[str, ...] = ()
         raw: Iterator[Pair]
         if isinstance(self.train, tuple):
-            held = self.train
-            raw = ((held[0][each], held[1][each]) for each in numbers)
+            held = self._resident(device)
+            raw = ((held[0][each], held[1][each]) for each in numbers.to(held[0].device))
         else:
             done = self.train.own if isinstance(self.train, AugmentingDataset) else done
             view = training_view(self.train, augment, seed, epoch)
