@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samson.evaluation import Progress, Sensitivity, evaluate, layers_on_chip, sensitivity
+from samson.evaluation import Interval, Progress, Sensitivity, evaluate, layers_on_chip, sensitivity
 from samson.noise import Gaussian
 from samson.statistics import mean_interval
 
@@ -93,6 +93,9 @@ def test_higher_is_better_has_drops_of_the_same_sign() -> None:
         assert row.drop.mean > 0
         assert row.drop.mean == pytest.approx(1 - np.mean(row.alone))
         assert row.gain.mean == pytest.approx(np.mean(row.others) - np.mean(found.noisy))
+    all_digital = sensitivity(model, (x, model(x).argmax(1)), Gaussian(0.3), trials=5, max_drop=1e-9).suggestion
+    assert len(all_digital.digital) == 2
+    assert all_digital.chosen.drop == all_digital.confirmed == Interval(0.0, 0.0, 0.0)  # no noise is left
 
 
 def measured(digital: set[str], trials: int) -> list[float]:

@@ -1,6 +1,7 @@
 """Quantised weights, faulty bits, broken devices and lines, shared variation, and noises one after the other."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from samson.noise import (
     PRESETS,
     BitErrors,
     Compose,
+    CustomPCM,
     DeadLines,
     Gaussian,
     Mapping,
@@ -260,3 +262,14 @@ def test_a_tile_has_the_inputs_that_it_says(size: int) -> None:
     held = Mapping(per="tile", tile_inputs=size).conductances(mapped, 25.0)
     largest = [min(start + size, 12) for start in starts for _ in range(size)][:12]
     assert held["scale"].flatten().tolist() == pytest.approx([25.0 / v for v in largest])
+
+
+def test_read_noise_grows_as_the_devices_age_against_the_length_of_a_reading() -> None:
+    """σ ∝ √log((t + t0 + t_r) / 2t_r): a reading as long as the devices are old tells the sum from a difference."""
+    own, none = CustomPCM().constants, PRESETS["pcm-joshi2020"].noise.constants.drift_mean
+    slow = replace(own, programming=(0.0,), drift_mean=none, drift_deviation=none, read_s=10.0)
+    noise, w = CustomPCM(constants=slow), torch.ones(300, 300, dtype=torch.float64)
+    state = noise.program(w, generator())
+    near, far = (noise.read(state, t, generator(i)).std().item() for i, t in enumerate((5.0, 2000.0)))
+    expected = math.sqrt(math.log(35 / 20) / math.log(2030 / 20))
+    assert near / far == pytest.approx(expected, rel=5 * math.sqrt(2 / (2 * w.numel())))

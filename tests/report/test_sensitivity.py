@@ -43,6 +43,14 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
         replace(record, suggestion=replace(record.suggestion, digital=("absent",)))
 
 
+def test_a_drop_at_the_limit_is_within_it() -> None:
+    suggestion = made().suggestion
+    assert suggestion is not None
+    limit = suggestion.confirmed.high
+    assert replace(suggestion, max_drop=limit).holds
+    assert not replace(suggestion, max_drop=limit - 1e-9).holds
+
+
 def test_the_figure_holds_the_numbers() -> None:
     record = made()
     drops, gains = sensitivity_figure(record).data

@@ -68,7 +68,7 @@ def render(comparison: Comparison, found: Sequence[View] | None = None) -> str:
         if several
         else "",
         choice=_choice(problems, families) if several else "",
-        views="".join(_view(view, place, hidden=place > 0) for place, view in enumerate(found)),
+        views="".join(_view(view, place, several=several) for place, view in enumerate(found)),
         searches=_searches(comparison.searches),
         command=escape(comparison.command or "samson compare … (the plan is not in the folder)"),
         versions=_versions(records),
@@ -142,15 +142,15 @@ def gain_table(view: View) -> str:
     return html_table(["Method", *view.kinds], lines, "gain")
 
 
-def _view(view: View, place: int, *, hidden: bool) -> str:
+def _view(view: View, place: int, *, several: bool) -> str:
     paired = any(row.gain for row in view.rows)
     first = view.records[0]
     return _section(
         "view.html",
-        hidden="hidden" if hidden else "",
+        hidden="hidden" if place else "",
         problem=escape(view.problem.name),
         family=escape(view.family.name),
-        headline=headline(view),
+        headline=f"<p>{headline(view)}</p>" if several else "",
         metric=escape(view.problem.metric.capitalize()),
         better="higher" if view.problem.higher_is_better else "lower",
         percent=" in percent" if view.problem.is_fraction else "",
