@@ -243,3 +243,29 @@ def test_working_memory_is_that_of_the_weights_at_hand() -> None:
         optimizer.step(closure_for(model, optimizer, (torch.ones(4, 3, dtype=dtype), torch.ones(4, dtype=torch.int64))))
         seen = {copy.dtype for space in optimizer._workspaces.values() for copy in space.copies}
         assert seen == {dtype}
+
+
+class Marked(Tensor):
+    """A tensor of a type of one's own, which is no shard of anything."""
+
+
+def test_a_type_of_tensor_of_ones_own_climbs_like_any_other() -> None:
+    import torch.distributed.tensor  # with it there, a subclass might be taken for a shard
+
+    def stepped(kind: type[Tensor]) -> Tensor:
+        values = torch.linspace(-1, 2, 5, dtype=torch.float64)
+        model = nn.Module()
+        model.weight = nn.Parameter(values.as_subclass(kind) if kind is Marked else values)
+        optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAM(rho=0.5), model=model)
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = (model.weight**4).sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        assert isinstance(model.weight, kind)
+        return model.weight.detach().as_subclass(Tensor)
+
+    assert torch.equal(stepped(Marked), stepped(Tensor))
