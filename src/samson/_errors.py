@@ -18,9 +18,9 @@ def choose(parameter: str, value: str, available: Iterable[str]) -> str:
         SetupError: Otherwise, with the nearest name as a suggestion.
     """
     names = list(available)
-    if value in names:
+    if isinstance(value, str) and value in names:
         return value
-    raise SetupError(f"{parameter}: {value!r} is unknown.\n{suggestion(value, names)}")
+    raise SetupError(f"{parameter}: {value!r} is unknown.\n{suggestion(str(value), names)}")
 
 
 def require(holds: bool, parameter: str, rule: str, value: object, mend: str) -> None:

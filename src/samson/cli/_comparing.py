@@ -148,7 +148,7 @@ def write_report(folder: Path) -> None:
     """Write `summary.csv` and `report.html`, and show the tables."""
     from samson.cli._tables import accuracy_table, gain_table, rank_table
     from samson.records import RecordError, load_comparison, replace_file
-    from samson.report import render, summary_csv, views
+    from samson.report import comparable, render, summary_csv, views
 
     try:
         comparison = load_comparison(folder)
@@ -163,7 +163,7 @@ def write_report(folder: Path) -> None:
     replace_file(folder / "summary.csv", summary_csv(found).encode())
     replace_file(folder / "report.html", render(comparison, found).encode())
     screen = console()
-    if len(found) > 1:
+    if comparable(found):
         screen.print(rank_table(found))
     for view in found:
         screen.print(accuracy_table(view))

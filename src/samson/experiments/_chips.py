@@ -10,7 +10,7 @@ from typing import Any
 
 from samson._errors import SetupError, choose, require
 from samson.evaluation import Noise
-from samson.experiments._factories import call_factory, find_factory, guarded
+from samson.experiments._factories import call_factory, find_factory, guarded, spec_of
 from samson.noise import NOISES, PRESETS, ChipModel, WeightNoise, load_chip_model
 from samson.records import ChipFamily, ChipKind
 
@@ -120,7 +120,7 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
     asked: Sequence[Any] = LEVELS[unit] if levels is None else levels
     numbers: list[float] = []
     for level in asked:
-        number = parse_times(level)[level] if isinstance(level, str) and unit == "s" else level
+        number = _time(level) if isinstance(level, str) and unit == "s" else level
         known = isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number < math.inf
         require(known, "--levels", "≥ 0 and finite", level, "Write for example --levels 0,.1,.2.")
         numbers.append(float(number))
@@ -134,7 +134,16 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
     noisy = sorted(level for level in numbers if level)
     require(bool(noisy), "--levels", "at least one level above 0", list(asked), "Write for example --levels 0,.1,.2.")
     kinds = tuple(Kind(age(level) if unit == "s" else f"{level:g}", make(level), level) for level in noisy)
+    labels = [kind.label for kind in kinds]
+    mend = "They would have one name: take levels that differ in six digits."
+    require(len(set(labels)) == len(labels), "--levels", "such that they look different", list(asked), mend)
     return Chips(name or noise.rpartition(":")[2], unit, kinds)
+
+
+def _time(word: str) -> float:
+    found = list(parse_times(word).values())
+    require(len(found) == 1, "--levels", "a time each", word, 'Write a list: ["1h", "1d"].')
+    return found[0]
 
 
 def chip_family(chips: Sequence[str], times: Mapping[str, float] | None = None, name: str | None = None) -> Chips:
@@ -147,6 +156,10 @@ def chip_family(chips: Sequence[str], times: Mapping[str, float] | None = None, 
     """
     require(bool(chips), "--chip", "at least one chip", list(chips), "Write for example pcm.")
     found = {chip: find_chip(chip) for chip in chips}
+    require(len(found) == len(chips), "chip", "without repetition", list(chips), "Remove the repeated one.")
+    if times is not None:
+        ages = list(times.values())
+        require(len(set(ages)) == len(ages), "times", "without repetition", list(times), "Remove the repeated one.")
     title = name or ", ".join(Path(chip).stem if chip.endswith(".toml") else chip.rpartition(":")[2] for chip in found)
     if times is None:
         return Chips(title, "", tuple(Kind(chip, model) for chip, model in found.items()))
@@ -168,6 +181,7 @@ def family_of(asked: str | Mapping[str, Any]) -> Chips:
     Raises:
         SetupError: If it says something wrong.
     """
+    require(isinstance(asked, (str, Mapping)), "chips", "texts or tables", asked, 'Write {noise = "gaussian"}.')
     if isinstance(asked, str):
         is_chip = asked.endswith(".toml") or (asked in PRESETS and asked not in NOISES)
         return chip_family([asked]) if is_chip else noise_family(asked)
@@ -177,15 +191,34 @@ def family_of(asked: str | Mapping[str, Any]) -> Chips:
     for key in asked:
         choose("chips", key, keys)
     name = asked.get("name")
+    plain = name is None or (isinstance(name, str) and name not in ("", *RESERVED))
+    require(plain, "name of chips", f"a text, and not {', '.join(RESERVED)}", name, "Take another one.")
     if kind == "noise":
         levels = asked.get("levels")
         return noise_family(
-            asked["noise"], levels if levels is None or isinstance(levels, (list, tuple)) else [levels], name
+            _spec(asked["noise"], "noise"),
+            levels if levels is None or isinstance(levels, (list, tuple)) else [levels],
+            name,
         )
-    chips = [asked["chip"]] if isinstance(asked["chip"], str) else list(asked["chip"])
+    several = isinstance(asked["chip"], (list, tuple))
+    chips = [_spec(one, "chip") for one in (asked["chip"] if several else [asked["chip"]])]
     times = asked.get("times")
-    words = ",".join(times) if isinstance(times, (list, tuple)) else times
+    given = times if isinstance(times, (list, tuple)) else [] if times is None else [times]
+    known = all(isinstance(one, str) for one in given)
+    require(known, "times", "texts such as 1h", times, 'Write for example times = ["1h", "1d"].')
+    words = None if times is None else ",".join(given)
     return chip_family(chips, None if words is None else parse_times(words), name)
+
+
+RESERVED = ("clean", "all", "blind")
+"""Names of columns in a report, and of a criterion of a search."""
+
+
+def _spec(asked: Any, key: str) -> str:
+    """A text, or what names a function of Python."""
+    known = isinstance(asked, str) or callable(asked)
+    require(known, f"`{key}` of chips", "a text", asked, f'Write for example {{{key} = "pcm"}}.')
+    return spec_of(asked, key)
 
 
 def age(seconds: float) -> str:

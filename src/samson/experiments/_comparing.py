@@ -11,7 +11,7 @@ from samson.experiments._planning import Plan, Table, plan_suite
 from samson.experiments._runs import Job, jobs_of
 from samson.experiments._search import search_settings
 from samson.experiments._suite import Failure, Silent, Watcher, run_all
-from samson.records import RunRecord
+from samson.records import PLAN, RunRecord, write_json
 
 Runner = Callable[..., dict[str, Failure]]
 """Runs jobs: `run_all`, or what does the same elsewhere."""
@@ -65,10 +65,12 @@ def compare_suite(
     """
     plan = suite if isinstance(suite, Plan) else plan_suite(suite)
     folder, watcher = Path(out), watcher or Silent()
-    open_folder(plan.record(), folder)
+    whole = plan.record()
+    open_folder(whole, folder)
     plan = search_settings(plan, folder, processes=processes, progress=watcher.progress)
     jobs = jobs_of(plan)
     left = missing(jobs, finished(jobs, folder))
+    write_json(folder / PLAN, whole)
     begin(jobs, left)
     failures = runner(left, folder, processes=processes, watcher=watcher)
     note = folder / "failed.txt"

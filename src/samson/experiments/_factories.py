@@ -55,6 +55,11 @@ def find_factory(spec: str, parameter: str = "MODEL") -> Callable[..., Any]:
     return function
 
 
+def is_plain(name: Any) -> bool:
+    """Whether a name is fit for files and folders."""
+    return isinstance(name, str) and bool(name) and all(c.isalnum() or c in "-_.+" for c in name) and name[0] != "."
+
+
 def takes(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
     """Whether a function can be called with so many arguments; true where that cannot be seen, as for a class of C."""
     try:

@@ -54,6 +54,8 @@ def open_folder(plan: Configuration, folder: Path) -> None:
     if plan.search is None:  # else what was chosen has to be known first: see `finished`
         found = {key: value for record in read_records(folder) for key, value in _found(record)}
         refuse_other(found, _settings(plan), folder)
+    if plan.search is not None and path.exists():
+        return  # `compare_suite` writes it when what was chosen is known
     try:
         write_json(path, plan)
     except OSError as error:
@@ -75,8 +77,16 @@ def refuse_other(before: Mapping[Key, object], now: Mapping[Key, object], folder
     """
     other = [key for key, value in before.items() if key not in now or now[key] != value]
     if other:
-        words = ", ".join(dict.fromkeys(word for _, _, word in other))
         problem, method, _ = other[0]
+        asked = {(of_problem, of_method) for of_problem, of_method, _ in now}
+        problems = {of_problem for of_problem, _ in asked}
+        words = ", ".join(
+            dict.fromkeys(
+                word if key[:2] in asked else "methods" if key[0] in problems else "problems"
+                for key in other
+                for word in key[2:]
+            )
+        )
         run = f" (first in {problem}, {method})" if method else ""
         raise SetupError(
             f"--out: {str(folder)!r} belongs to another configuration; different: {words}{run}.\n{ANOTHER}"
@@ -86,6 +96,7 @@ def refuse_other(before: Mapping[Key, object], now: Mapping[Key, object], folder
 def _settings(plan: Configuration) -> dict[Key, object]:
     """Each thing that decides runs; a setting that is searched has no value yet."""
     found: dict[Key, object] = dict(_common(plan.families, plan.trials, plan.chip_seed, plan.device))
+    found["", "", "examples"] = plan.examples
     for planned in plan.problems:
         for method, settings in planned.methods.items():
             searched = planned.candidates.get(method, {})

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from samson._errors import SetupError, choose, require
 from samson.experiments._defaults import BASES, DEFAULTS
-from samson.experiments._factories import find_factory
+from samson.experiments._factories import find_factory, is_plain, spec_of
 from samson.noise import Gaussian
 from samson.optim import RULES, NoiseInjection, SharpnessAware, WeightClipping, param_groups
 from samson.records import Candidates, Settings, finite
@@ -156,8 +156,10 @@ def _part(name: str) -> Part:
 
 def _own(spec: str, model: nn.Module, settings: Mapping[str, Any], seed: int) -> Any:
     function = find_factory(spec, "--methods")
-    more = {"seed": seed} if "seed" in inspect.signature(function).parameters else {}
-    return function(model, **settings, **more)
+    defaults = {name: p.default for name, p in inspect.signature(function).parameters.items()}
+    kinds = {name: type(value) for name, value in defaults.items() if isinstance(value, int)}  # also true and false
+    given = {name: kinds[name](value) if name in kinds else value for name, value in settings.items()}
+    return function(model, **given, **({"seed": seed} if "seed" in defaults else {}))
 
 
 def base_settings(base: str) -> dict[str, float]:
@@ -170,10 +172,10 @@ def base_settings(base: str) -> dict[str, float]:
         >>> base_settings("SGD")
         {'lr': 0.1, 'momentum': 0.9, 'weight_decay': 0.0005}
     """
-    if base in BASES:
+    if isinstance(base, str) and base in BASES:
         return dict(BASES[base])
     known = [n for n, c in vars(torch.optim).items() if isinstance(c, type) and issubclass(c, Optimizer)]
-    known = [name for name in known if name not in ("Optimizer", "LBFGS", "SparseAdam")]
+    known = [name for name in known if name not in ("Optimizer", "LBFGS", "Muon", "SparseAdam")]
     parameters = inspect.signature(getattr(torch.optim, choose("--base", base, known))).parameters
     return {
         name: float(p.default)
@@ -211,13 +213,15 @@ def parse_methods(
         said = one if isinstance(one, str) else method.name
         require(method.name not in parsed, "--methods", "without repetition", said, "Remove the second one.")
         parsed[method.name] = method
-    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_split, overrides)
+    pairs = _pairs(overrides)
     for target, value in pairs:
         name, _, parameter = target.strip().rpartition(".")
         name = choose("--set", name, parsed)
         parsed[name] = _set(parsed[name], parameter, value, f"--set {target}")
     require(bool(parsed), "--methods", "at least one method", "", f"Take some of: {', '.join((*cores(), *ADDITIONS))}.")
     for method in parsed.values():
+        if ":" in method.made_of:
+            continue  # one's own may look at the network that it is for
         for choice in method.grid():
             try:
                 method.with_settings(choice).build(nn.Linear(2, 2, device="meta"))
@@ -230,6 +234,22 @@ def parse_methods(
     return list(parsed.values())
 
 
+def _pairs(overrides: Iterable[str] | Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Settings by METHOD.PARAM; in a file a method's may stand in a table of its own."""
+    if isinstance(overrides, str) or not isinstance(overrides, Iterable):
+        raise SetupError(f"set must be a table, got {overrides!r}.\nWrite for example set = {{'samson.rho' = 0.5}}.")
+    if not isinstance(overrides, Mapping):
+        yield from map(_split, overrides)
+        return
+    for target, value in overrides.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{target}.{parameter}", inner) for parameter, inner in value.items())
+        else:
+            mend = "Write for example set = {'samson.rho' = 0.5}."
+            require("." in target, "--set", "METHOD.PARAM = VALUE", target, mend)
+            yield target, value
+
+
 def _parse(one: str | Given, base: str) -> Method:
     if isinstance(one, str):
         made_of, name, settings = one, None, {}
@@ -239,6 +259,11 @@ def _parse(one: str | Given, base: str) -> Method:
         )
         settings = {key: value for key, value in one.items() if key not in (METHOD, "name")}
         made_of, name = one[METHOD], one.get("name")
+        known = isinstance(made_of, str) or callable(made_of)
+        require(known, "`method` of a method", "a text", made_of, 'Write {method = "samson", rho = 0.5}.')
+        made_of = spec_of(made_of, "--methods")
+        mend = "It names files."
+        require(name is None or is_plain(name), "`name` of a method", "letters, digits and any of -_.+", name, mend)
     if ":" in made_of:
         method = Method(name or made_of.partition(":")[2], made_of, base, _settings_of_own(made_of))
     else:
@@ -291,7 +316,7 @@ def _own_settings(part: str, made_of: str) -> dict[str, float | str]:
 
 
 def _split(override: str) -> tuple[str, str]:
-    target, equals, text = override.partition("=")
+    target, equals, text = str(override).partition("=")
     require(
         bool(equals and "." in target),
         "--set",

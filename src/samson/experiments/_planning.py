@@ -15,12 +15,13 @@ import torch
 from samson._errors import SetupError, choose, require
 from samson.evaluation import as_metric
 from samson.experiments._chips import Chips, family_of
-from samson.experiments._factories import find_factory, guarded, spec_of, takes
+from samson.experiments._factories import find_factory, guarded, is_plain, spec_of, takes
 from samson.experiments._methods import Method, parse_methods
 from samson.experiments._networks import make_network
 from samson.experiments._recipes import FIELDS, RECIPES, Recipe
 from samson.experiments._tasks import TASKS, Task
 from samson.experiments.data import Splits, load_splits
+from samson.noise import deploy
 from samson.records import Configuration, Planned, Problem, Search
 
 METHODS = ("sgd", "noise", "clip", "sam", "asam", "samson", "samson+clip")
@@ -101,7 +102,7 @@ def read_suite(path: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SetupError(f"SUITE must be a TOML file, got {str(path)!r}: {error.strerror}.\nCheck the path.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SetupError(f"SUITE must be a TOML file, got {str(path)!r}: {error}.\nMend that line.") from error
     if isinstance(table.get("data_root"), str):
         table["data_root"] = str(path.parent / table["data_root"])
@@ -126,14 +127,18 @@ def plan_suite(table: Table, command: str = "") -> Plan:
         >>> plan.problems[0].record.name, plan.record().runs
         ('digits-small-resnet', 4)
     """
+    load_data_set.cache_clear()  # functions and files may be other ones since the last comparison of this process
     for key in table:
         choose("SUITE", key, (*OF_A_PROBLEM, *OF_ALL))
     chips = _listed(table, "chips", "gaussian")
     families = tuple(family_of(one) for one in chips)
     _once("chips", [family.name for family in families])
     search = table.get("search")
+    asked = table.get("problems", [{}])
+    known = isinstance(asked, Sequence) and not isinstance(asked, str) and len(asked) > 0
+    require(known, "problems", "tables, one at least", asked, "Write [[problems]] and its keys below.")
     problems = tuple(
-        problem for one in table.get("problems", [{}]) for problem in _problems({**_shared(table), **_own(one)}, table)
+        problem for one in asked for problem in _problems({**_shared(table), **_own(one)}, table, families)
     )
     _once("problems", [problem.record.name for problem in problems])
     plan = Plan(
@@ -162,32 +167,31 @@ def _own(table: Any) -> dict[str, Any]:
     return dict(table)
 
 
-def _problems(asked: Table, suite: Table) -> Iterable[PlannedProblem]:
+def _problems(asked: Table, suite: Table, families: Sequence[Chips]) -> Iterable[PlannedProblem]:
     """The problems of a table: each of its data sets with each of its networks."""
     pairs = list(itertools.product(_listed(asked, "data", "digits"), _listed(asked, "network", "small-resnet")))
     for data, network in pairs:
         yield _problem(
-            asked, spec_of(data, "--data"), spec_of(network, "--network"), _root(suite), alone=len(pairs) == 1
+            asked, spec_of(data, "--data"), spec_of(network, "--network"), _root(suite), families, alone=len(pairs) == 1
         )
 
 
-def _problem(asked: Table, data: str, network: str, root: Path, *, alone: bool) -> PlannedProblem:
+def _problem(
+    asked: Table, data: str, network: str, root: Path, families: Sequence[Chips], *, alone: bool
+) -> PlannedProblem:
     splits = load_data_set(data, root)
     task_name = spec_of(asked.get("task", splits.task), "task")
     metric = as_metric(make_task(task_name).metric)
     base = asked.get("base", "AdamW" if task_name == "language" else "SGD")
     trainer = spec_of(asked.get("train", "samson"), "--train")
     if trainer != "samson":
-        find_factory(trainer, "--train")
+        find_trainer(trainer)
     recipe = _recipe(asked.get("recipe", {}), data, splits)
-    methods = parse_methods(
-        [{"method": spec_of(one, "--methods")} if callable(one) else one for one in _listed(asked, "methods", METHODS)],
-        asked.get("set", {}),
-        base,
-    )
+    default = METHODS if base == "SGD" else ("plain", *METHODS[1:])
+    given = [{"method": one} if callable(one) else one for one in _listed(asked, "methods", default)]
+    methods = parse_methods(given, asked.get("set", {}), base)
     name = asked["name"] if alone and "name" in asked else f"{_label(data)}-{_label(network)}"
-    plain = isinstance(name, str) and bool(name) and all(c.isalnum() or c in "-_.+" for c in name) and name[0] != "."
-    require(plain, "`name` of a problem", "letters, digits and any of -_.+", name, "It names a folder.")
+    require(is_plain(name), "`name` of a problem", "letters, digits and any of -_.+", name, "It names a folder.")
     problem = PlannedProblem(
         Problem(
             name=name,
@@ -204,11 +208,11 @@ def _problem(asked: Table, data: str, network: str, root: Path, *, alone: bool) 
         recipe,
         tuple(methods),
     )
-    _try(problem, splits)
+    _try(problem, splits, families)
     return problem
 
 
-def _try(problem: PlannedProblem, splits: Splits) -> None:
+def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> None:
     """Put two examples through the network, and make every optimizer, as a training would."""
     record = problem.record
     model = make_network(record.network, splits.shape, splits.outputs, seed=0)
@@ -226,8 +230,24 @@ def _try(problem: PlannedProblem, splits: Splits) -> None:
         for choice in method.grid():
             try:
                 method.with_settings(choice).build(model)
-            except (ValueError, TypeError) as error:
-                raise SetupError(f"--methods {method.name} with the network {record.network!r}: {error}") from error
+            except SetupError:
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                raise SetupError(
+                    f"--methods {method.name} with the network {record.network!r} raised {reason}\n"
+                    "Mend it, or its settings."
+                ) from error
+    for family in families:
+        for kind in family.kinds:
+            try:
+                with torch.no_grad(), deploy(model, kind.noise).at(kind.time_s):
+                    model(inputs)
+            except (ValueError, RuntimeError) as error:
+                raise SetupError(
+                    f"chips: {kind.label} cannot carry the network {record.network!r}: {str(error).splitlines()[0]}\n"
+                    "Take other chips, or other times."
+                ) from error
 
 
 def _two(splits: Splits) -> tuple[torch.Tensor, torch.Tensor]:
@@ -303,10 +323,10 @@ def _search(asked: Any, families: Sequence[Chips]) -> Search:
     for key in asked:
         choose("search", key, ("trials", "sampler", "chosen_by", "seeds"))
     return Search(
-        trials=_whole(asked, "trials", 0, 0),
+        trials=_whole(asked, "trials", 0, 0, "search.trials"),
         sampler=choose("search.sampler", asked.get("sampler", "grid"), SAMPLERS),
         chosen_by=choose("search.chosen_by", asked.get("chosen_by", BLIND), (BLIND, *(f.name for f in families))),
-        seeds=_whole(asked, "seeds", 1, 1),
+        seeds=_whole(asked, "seeds", 1, 1, "search.seeds"),
     )
 
 
@@ -347,10 +367,10 @@ def _listed(table: Table, key: str, default: Any) -> list[Any]:
     return found
 
 
-def _whole(table: Table, key: str, default: int, least: int) -> int:
+def _whole(table: Table, key: str, default: int, least: int, said: str | None = None) -> int:
     value = table.get(key, default)
     known = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    require(known, f"--{key.replace('_', '-')}", f"at least {least}", value, f"The default is {default}.")
+    require(known, said or f"--{key.replace('_', '-')}", f"at least {least}", value, f"The default is {default}.")
     return int(value)
 
 

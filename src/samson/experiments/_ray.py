@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -47,7 +48,7 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
         while waiting or running:
             while waiting and len(running) < room:
                 job = waiting.popleft()
-                running[task.remote(job, here)] = job
+                running[task.remote(ray.cloudpickle.dumps(job), here)] = job
             ready = ray.wait(list(running))[0][0]
             job = running.pop(ready)
             try:
@@ -77,10 +78,13 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
     return failures
 
 
-def _far_run(job: Job, here: str) -> Files | Failure:
+def _far_run(packed: bytes, here: str) -> Files | Failure:
     """Run a job in a folder of its own, and give the files that it wrote."""
-    if here not in sys.path and Path(here).is_dir():
-        sys.path.insert(0, here)  # modules of the user's own
+    if Path(here).is_dir():
+        os.chdir(here)  # paths are as they were given
+        if here not in sys.path:
+            sys.path.insert(0, here)  # modules of the user's own, of which the job may hold objects
+    job: Job = pickle.loads(packed)
     with TemporaryDirectory() as own:
         folder = Path(own)
         failed = attempted(lambda: run(job, folder, lambda stage, done, total: None))

@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import math
+import random
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ import numpy as np
 from samson._errors import SetupError
 from samson.evaluation import as_metric
 from samson.experiments._environment import environment
+from samson.experiments._folders import finished
 from samson.experiments._methods import Method
 from samson.experiments._planning import Plan, PlannedProblem, load_data_set, make_task
-from samson.experiments._runs import Job, OnProgress, on_device, one_thread, sweep, trained
+from samson.experiments._runs import Job, OnProgress, jobs_of, on_device, one_thread, sweep, trained
 from samson.experiments._suite import Failure, attempted, map_jobs
 from samson.records import RecordError, Search, SearchRecord, Tried, finite, read_json, write_json
 
@@ -61,12 +64,11 @@ def search_settings(
         for method in problem.methods
         if method.candidates
     ]
-    at_once = plan.search.trials if plan.search.sampler != "tpe" else 1
-    while waiting := [(search, *asked) for search in searches for asked in search.ask(at_once)]:
+    while waiting := [(search, *asked) for search in searches for asked in search.ask()]:
         work = {
             f"{search.name} {number + 1}/{plan.search.trials}": (
                 search,
-                number,
+                choice,
                 _Score(search.job(choice, folder), plan),
             )
             for search, number, choice in waiting
@@ -77,8 +79,12 @@ def search_settings(
             progress=progress,
             finished=lambda name, values, work=work: work[name][0].tell(work[name][1], values),  # type: ignore[misc]
         )
-    chosen = {(search.problem.record.name, search.method.name): search.chosen() for search in searches}
-    return dataclasses.replace(
+    records = [search.record() for search in searches]
+    chosen = {
+        (search.problem.record.name, search.method.name): search.chosen(record)
+        for search, record in zip(searches, records, strict=True)
+    }
+    found = dataclasses.replace(
         plan,
         problems=tuple(
             dataclasses.replace(
@@ -88,6 +94,12 @@ def search_settings(
             for problem in plan.problems
         ),
     )
+    finished(jobs_of(found), folder)  # refuses other settings than those of runs that are there
+    for search, record in zip(searches, records, strict=True):
+        if not search.path.exists() or _other(search.path, record):
+            write_json(search.path, record)
+    shutil.rmtree(folder / "unfinished" / "search", ignore_errors=True)
+    return found
 
 
 class _MethodSearch:
@@ -103,11 +115,9 @@ class _MethodSearch:
         self.sign = 1.0 if metric.higher_is_better else -1.0
         space = {name: list(values) for name, values in method.candidates.items()}
         seed = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4])
-        samplers = {
-            "grid": lambda: optuna.samplers.GridSampler(space, seed=seed),
-            "random": lambda: optuna.samplers.GridSampler(space, seed=seed),  # draws without repetition
-            "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
-        }
+        self.seed, self.order = seed, method.grid()
+        if self.search.sampler == "random":
+            self.order = random.Random(seed).sample(self.order, self.search.trials)
         self.distributions = {
             name: optuna.distributions.CategoricalDistribution(values) for name, values in space.items()
         }
@@ -121,30 +131,47 @@ class _MethodSearch:
             study_name=f"{self.name} {hashlib.sha256(identity.encode()).hexdigest()[:12]}",
             load_if_exists=True,
             direction="maximize",
-            sampler=samplers[self.search.sampler](),
         )
-        for trial in self.study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # of a search that was cut off
-            self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
     def told(self) -> list[Any]:
-        """The trials that have a result."""
+        """The trials that have a result, in the order of the search."""
         complete = _optuna().trial.TrialState.COMPLETE
-        return list(self.study.get_trials(states=(complete,)))
+        found = sorted(self.study.get_trials(states=(complete,)), key=lambda trial: trial.number)
+        if self.search.sampler == "tpe":
+            return found
+        return sorted(found, key=lambda trial: self.order.index(trial.params))
 
-    def ask(self, at_once: int) -> list[tuple[int, Choice]]:
-        """Choices that are to be tried next, with their numbers."""
-        left = self.search.trials - len(self.told())
-        asked = [self.study.ask(self.distributions) for _ in range(min(left, at_once))]
-        return [(trial.number, dict(trial.params)) for trial in asked]
+    def ask(self) -> list[tuple[int, Choice]]:
+        """Choices that are to be tried next, with their numbers; none that was tried."""
+        tried = [trial.params for trial in self.told()]
+        if self.search.sampler != "tpe":
+            return [(number, choice) for number, choice in enumerate(self.order) if choice not in tried]
+        return [(len(tried), self._suggested(tried))] if len(tried) < self.search.trials else []
 
-    def tell(self, number: int, values: tuple[float | None, ...] | Failure) -> None:
+    def _suggested(self, tried: list[Choice]) -> Choice:
+        """What TPE takes to be promising, from what was tried alone, so that an interruption changes nothing."""
+        optuna = _optuna()
+        self.study.sampler = optuna.samplers.TPESampler(seed=self.seed + len(tried))
+        for _ in range(100):
+            trial = self.study.ask(self.distributions)
+            self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # only results are kept as trials
+            if trial.params not in tried:
+                return dict(trial.params)
+        return next(choice for choice in self.order if choice not in tried)
+
+    def tell(self, choice: Choice, values: tuple[float | None, ...] | Failure) -> None:
         """Keep what came of a choice."""
         if isinstance(values, Failure):
-            raise SetupError(f"The search for {self.name} failed: {values.reason}\n{values.details}")
+            raise SetupError(f"The search for {self.name} failed with {choice}: {values.reason}\nMend it, and repeat.")
         known = [value for value in values if value is not None]
         score = self.sign * float(np.mean(known)) if len(known) == len(values) else -math.inf
-        self.study._storage.set_trial_user_attr(self.study.get_trials()[number]._trial_id, "values", list(values))
-        self.study.tell(number, score if math.isfinite(score) else -1e300)
+        trial = _optuna().trial.create_trial(
+            params=choice,
+            distributions=self.distributions,
+            value=score if math.isfinite(score) else -1e300,
+            user_attrs={"values": list(values)},
+        )
+        self.study.add_trial(trial)
 
     def job(self, choice: Choice, folder: Path) -> _Trial:
         """The trainings that a choice is judged by."""
@@ -169,17 +196,22 @@ class _MethodSearch:
         )
         return _Trial(jobs, kept)
 
-    def chosen(self) -> Method:
-        """The method with the best choice, of which a record is written.
+    def chosen(self, record: SearchRecord) -> Method:
+        """The method with the best choice."""
+        [best] = [trial.params for trial in self.told() if _recorded(trial.params) == record.chosen]
+        return self.method.with_settings(best)
+
+    def record(self) -> SearchRecord:
+        """What was tried, and the best choice.
 
         Raises:
             SetupError: If every choice diverged.
         """
-        told = sorted(self.told(), key=lambda trial: trial.number)[: self.search.trials]
+        told = self.told()
         best = max(told, key=lambda trial: trial.value)
         if best.value <= -1e300:
             raise SetupError(f"--methods {self.name}: training diverged with every choice.\nTry a smaller lr.")
-        record = SearchRecord(
+        return SearchRecord(
             problem=self.problem.record,
             method=self.method.name,
             search=self.search,
@@ -188,9 +220,6 @@ class _MethodSearch:
             chosen=_recorded(best.params),
             environment=environment(self.plan.device.partition(":")[0]),
         )
-        if not self.path.exists() or _other(self.path, record):
-            write_json(self.path, record)
-        return self.method.with_settings(best.params)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import multiprocessing.synchronize
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -160,7 +161,7 @@ def map_jobs(
     context = multiprocessing.get_context("spawn")
     news: multiprocessing.Queue[tuple[str, str, int, int]] = context.Queue()
     stop = context.Event()
-    with ProcessPoolExecutor(processes, context, _start_worker, (news, stop)) as pool:
+    with ProcessPoolExecutor(processes, context, _start_worker, (news, stop, str(Path.cwd()))) as pool:
         try:
             with _interrupts_ignored():  # the processes started here inherit it: Ctrl-C is for this one alone
                 pending = {pool.submit(_work, name, each): name for name, each in work}
@@ -195,9 +196,11 @@ class _Stopped(Exception):  # noqa: N818 (no error: the user asked for it)
 _channel: tuple[Any, multiprocessing.synchronize.Event]
 
 
-def _start_worker(news: Any, stop: multiprocessing.synchronize.Event) -> None:
+def _start_worker(news: Any, stop: multiprocessing.synchronize.Event, here: str) -> None:
     global _channel  # noqa: PLW0603 (a worker process has one channel for its life)
     _channel = (news, stop)
+    if here not in sys.path:
+        sys.path.insert(0, here)  # modules of the user's own: work may hold objects of their classes
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -42,6 +42,12 @@ def ranks(found: Sequence[View]) -> dict[str, dict[str, MeanRank]]:
     return {**columns, EVERYTHING: mean_ranks(every)}
 
 
+def comparable(found: Sequence[View]) -> bool:
+    """Whether there is something to rank: several views, all of which have the same two methods at least."""
+    common = set.intersection(*(set(view.table) for view in found)) if found else set()
+    return len(found) > 1 and len(common) > 1
+
+
 def ranked(found: Sequence[View]) -> list[tuple[str, MeanRank]]:
     """The methods by their mean rank over all problems and families, the best first."""
     return sorted(ranks(found)[EVERYTHING].items(), key=lambda item: item[1].interval.mean)

@@ -11,7 +11,7 @@ from typing import Any
 from samson.records import CLEAN, Comparison, Interval, RunRecord, SearchRecord
 from samson.report._figures import chips_figure, gain_figure, robustness_figure
 from samson.report._html import figure_div, html_row, html_table, page
-from samson.report._overview import band_text, overview_headline, rank_figure, rank_table
+from samson.report._overview import band_text, comparable, overview_headline, rank_figure, rank_table
 from samson.report._summary import View, views
 from samson.report._tables import (
     clean_value,
@@ -44,7 +44,7 @@ def render(comparison: Comparison, found: Sequence[View] | None = None) -> str:
     found = views(records) if found is None else found
     if not found:
         raise ValueError("`records` must hold a run that did not diverge. Take a smaller learning rate.")
-    several = len(found) > 1
+    several, ranked = len(found) > 1, comparable(found)
     problems = list(dict.fromkeys(view.problem.name for view in found))
     families = list(dict.fromkeys(view.family.name for view in found))
     only = found[0]
@@ -57,7 +57,7 @@ def render(comparison: Comparison, found: Sequence[View] | None = None) -> str:
         "comparison.html",
         kind="accuracy on noisy chips",
         title=escape(title),
-        headline=overview_headline(found) if several else headline(only),
+        headline=overview_headline(found) if ranked else headline(only),
         unfinished=_notes(comparison),
         overview=_section(
             "overview.html",
@@ -65,7 +65,7 @@ def render(comparison: Comparison, found: Sequence[View] | None = None) -> str:
             table=rank_table(found),
             band=band_text(found),
         )
-        if several
+        if ranked
         else "",
         choice=_choice(problems, families) if several else "",
         views="".join(_view(view, place, several=several) for place, view in enumerate(found)),

@@ -1,0 +1,368 @@
+"""Searched settings: the validation split alone chooses, methods have the same effort, and nothing is tried twice."""
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from samson.evaluation import evaluate
+from samson.experiments import (
+    Plan,
+    SetupError,
+    compare_suite,
+    jobs_of,
+    load_data_set,
+    plan_suite,
+    search_settings,
+    validated,
+)
+from samson.noise import Gaussian
+from samson.records import SearchRecord, load_comparison
+from tests.experiments.test_suites import content, forget, no_runs, samson, working_in
+
+pytest.importorskip("optuna")
+
+MINE = '''
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from samson.experiments import DivergedError
+
+
+def data():
+    """The class is the sign of the first number; the third is always zero. Some files give a split other labels."""
+    x = torch.randn(360, 3, generator=torch.Generator().manual_seed(5))
+    x[:, 2] = 0
+    parts = dict(zip(("train", "validation", "test"), x.split([40, 160, 160])))
+    number = {name: int(Path(f"{name}.other").exists()) for name in parts}
+    return {name: (part, (part[:, number[name]] > 0).long()) for name, part in parts.items()}
+
+
+def line():
+    return {name: (x, x[:, :1] * 2) for name, (x, _) in data().items()}
+
+
+def network(outputs):
+    return nn.Linear(3, outputs, bias=False)
+
+
+def shaped(model, shape="exact"):
+    return torch.optim.SGD(model.parameters(), lr=1.0)
+
+
+def leaning(model, lean=0.0, outlier=0.0):
+    return torch.optim.SGD(model.parameters(), lr=1.0)
+
+
+SHAPES = {"poor": [1, 2, 0], "exact": [1, 0, 60], "robust": [1, 0.3, 0]}
+
+
+def train(run):
+    """Weights by hand: (1, lean, outlier). A lean costs accuracy; noise is as large as the largest weight."""
+    settings = run.method.settings
+    with Path("trained.txt").open("a") as file:
+        file.write(f"{run.method.name} {list(settings.values())[0]} {run.seed}\\n")
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / "kept.txt").touch()
+    if Path("breaks").exists() and settings.get("lean") == 2:
+        raise RuntimeError("no lean\\nof two")
+    if settings.get("lean", 0) < 0:
+        raise DivergedError(3)
+    row = torch.tensor(SHAPES[settings["shape"]] if "shape" in settings else [1, settings["lean"], settings["outlier"]])
+    row = row + torch.tensor([0, 0.02, 0]) * (run.seed % 1000)
+    model = run.network()
+    with torch.no_grad():
+        model.weight.copy_(2 * row if model.out_features == 1 else torch.stack([-row, row]))
+    run.progress(1, 1)
+    return model
+'''
+
+SUITE: dict[str, Any] = {
+    "data": "mine:data",
+    "network": "mine:network",
+    "train": "mine:train",
+    "methods": [
+        {"method": "mine:shaped", "shape": ["poor", "exact", "robust"]},
+        {"method": "mine:leaning", "lean": [0.5, 0.0, 2]},
+        {"method": "mine:leaning", "name": "fixed"},
+    ],
+    "chips": [{"noise": "gaussian", "levels": [0.1, 0.2]}, {"noise": "gaussian", "levels": [0.01], "name": "weak"}],
+    "seeds": 2,
+    "trials": 4,
+    "chip_seed": 3,
+    "recipe": {"batch_size": 8},
+    "search": {"seeds": 2},
+}
+EIGHT: dict[str, Any] = {**SUITE, "methods": [{"method": "mine:leaning", "lean": [2, 0, 1, 0.5, 4, 3, 0.25, 0.125]}]}
+"""One method with many choices, of which the second is the best."""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    with working_in(tmp_path, MINE):
+        yield tmp_path
+
+
+def searched(suite: dict[str, Any], folder: str = "out", **changes: Any) -> Plan:
+    """A plan with its settings chosen."""
+    plan = plan_suite({**suite, "search": {**suite["search"], **changes}})
+    return search_settings(plan, Path(folder), processes=1, progress=lambda *_: None)
+
+
+def records(folder: str = "out") -> dict[str, SearchRecord]:
+    return {record.method: record for record in load_comparison(Path(folder)).searches}
+
+
+def chosen(plan: Plan) -> dict[str, Any]:
+    return {method.name: next(iter(method.settings.values())) for method in plan.problems[0].methods}
+
+
+def trainings() -> list[list[str]]:
+    """Method, setting and seed of each training that was begun."""
+    path = Path("trained.txt")
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def by_hand(shape: list[float], seed: int, noise: list[Gaussian]) -> float:
+    """The accuracy on the validation split of the weights that the trainer makes, written again."""
+    x = torch.randn(360, 3, generator=torch.Generator().manual_seed(5))[40:200]
+    x[:, 2] = 0
+    y = (x[:, 0] > 0).long()
+    row = torch.tensor(shape) + torch.tensor([0, 0.02, 0]) * (seed % 1000)
+    if not noise:
+        return float(((x.numpy() @ row.numpy() > 0) == y.numpy()).mean())
+    model = nn.Linear(3, 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.stack([-row, row]))
+    return float(np.mean([evaluate(model, (x, y), one, trials=4, seed=1003).trials for one in noise]))
+
+
+SHAPES = {"poor": [1, 2, 0], "exact": [1, 0, 60], "robust": [1, 0.3, 0]}
+CRITERIA = {"blind": [], "gaussian": [Gaussian(0.1), Gaussian(0.2)], "weak": [Gaussian(0.01)]}
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_the_best_on_the_validation_split_is_chosen(place: Path, criterion: str) -> None:
+    plan = searched(SUITE, chosen_by=criterion)
+    found = records()
+    assert list(found) == ["leaning", "shaped"]
+    for record in found.values():
+        assert (record.search.chosen_by, record.search.sampler, record.split) == (criterion, "grid", "validation")
+        assert len(record.tried) == record.search.trials == 3, "each method has the same effort"
+        means = [np.mean(one.values) for one in record.tried]
+        assert record.chosen == record.tried[int(np.argmax(means))].settings
+    again = {shape: [by_hand(row, seed, CRITERIA[criterion]) for seed in (1000, 1001)] for shape, row in SHAPES.items()}
+    for one in found["shaped"].tried:
+        assert one.values == pytest.approx(again[one.settings["shape"]])
+    best = max(again, key=lambda shape: np.mean(again[shape]))
+    assert chosen(plan) == {"shaped": best, "leaning": 0.0, "fixed": 0.0}
+    assert not any(method.candidates for method in plan.problems[0].methods)
+    assert plan.problems[0].methods[2] == plan_suite(SUITE).problems[0].methods[2]
+
+
+def test_chips_change_what_is_chosen(place: Path) -> None:
+    """Noise is as large as the largest weight, which is good for nothing: it drowns the others if it is strong."""
+    assert {name: chosen(searched(SUITE, name, chosen_by=name))["shaped"] for name in CRITERIA} == {
+        "blind": "exact",
+        "gaussian": "robust",
+        "weak": "exact",
+    }
+
+
+@pytest.mark.parametrize("criterion", ["blind", "gaussian"])
+def test_a_value_is_what_a_training_of_its_own_gives(place: Path, criterion: str) -> None:
+    plan = searched(SUITE, chosen_by=criterion)
+    [job] = [job for job in jobs_of(plan) if job.name.endswith("/leaning-seed0")]
+    families = tuple(family for family in plan.families if family.name == criterion)
+    for one in records()["leaning"].tried:
+        method = job.method.with_settings(one.settings)
+        jobs = [replace(job, method=method, seed=seed, families=families, chip_seed=1003) for seed in (1000, 1001)]
+        assert one.values == tuple(validated(each, place / "kept", lambda *_: None) for each in jobs)
+
+
+@pytest.mark.parametrize("criterion", ["blind", "gaussian"])
+def test_the_test_split_chooses_nothing(place: Path, criterion: str) -> None:
+    def found(folder: str) -> tuple[dict[str, Any], list[Any]]:
+        load_data_set.cache_clear()
+        plan = searched(SUITE, folder, chosen_by=criterion)
+        return chosen(plan), [(one.settings, one.values) for record in records(folder).values() for one in record.tried]
+
+    before = found("before")
+    Path("test.other").touch()
+    assert found("test") == before
+    Path("test.other").unlink()
+    Path("validation.other").touch()
+    after = found("validation")
+    assert after[0] == {"shaped": "poor", "leaning": 2.0, "fixed": 0.0}
+    assert after != before, "the check can fail"
+
+
+def test_the_lowest_is_best_where_that_is_better(place: Path) -> None:
+    methods = [{"method": "mine:leaning", "lean": [2.0, 0.0, 0.5]}]
+    plan = searched({**SUITE, "data": "mine:line", "methods": methods})
+    [record] = records().values()
+    assert (record.problem.metric, record.problem.higher_is_better) == ("mse", False)
+    values = [np.mean(one.values) for one in record.tried]
+    assert values[0] > values[2] > values[1]
+    assert chosen(plan) == {"leaning": 0.0}
+
+
+def test_seeds_and_chips_of_the_search_are_others_than_those_of_the_runs(place: Path) -> None:
+    found = compare_suite(SUITE, "out")
+    assert not found.failures
+    begun = trainings()
+    searches, runs = begun[:12], begun[12:]
+    assert sorted(searches) == sorted(
+        [name, value, seed]
+        for name, values in (("shaped", ("poor", "exact", "robust")), ("leaning", ("0.5", "0.0", "2.0")))
+        for value in values
+        for seed in ("1000", "1001")
+    )
+    assert runs == [
+        [*run, seed] for seed in ("0", "1") for run in (["shaped", "exact"], ["leaning", "0.0"], ["fixed", "0.0"])
+    ]
+    assert [record.settings.get("shape") for record in found.records if record.method == "shaped"] == ["exact"] * 2
+    assert not (place / "out" / "unfinished").exists(), "what trainings of the search kept goes with it"
+    compare_suite(SUITE, "out", runner=no_runs)
+    assert trainings() == begun
+
+
+SAMPLERS = {"grid": 8, "random": 5, "tpe": 7}
+
+
+def changes(sampler: str) -> dict[str, Any]:
+    return {"sampler": sampler} if sampler == "grid" else {"sampler": sampler, "trials": SAMPLERS[sampler]}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_different_choices_are_drawn_the_same_ones_again(place: Path, sampler: str) -> None:
+    first, again = (searched(EIGHT, folder, **changes(sampler)) for folder in ("one", "two"))
+    tried = [one.settings["lean"] for one in records("one")["leaning"].tried]
+    assert len(set(tried)) == len(tried) == SAMPLERS[sampler]
+    assert set(tried) <= {2, 0, 1, 0.5, 4, 3, 0.25, 0.125}
+    assert records("one") == records("two")
+    assert chosen(first) == chosen(again)
+    assert len(trainings()) == 2 * 2 * SAMPLERS[sampler]
+    methods = [*EIGHT["methods"], {**EIGHT["methods"][0], "name": "other"}]
+    searched({**EIGHT, "methods": methods}, "more", **changes(sampler))
+    found = records("more")
+    assert found["leaning"].tried == records("one")["leaning"].tried, "another method changes nothing"
+    if sampler == "random":
+        assert [one.settings for one in found["other"].tried] != [one.settings for one in found["leaning"].tried]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_after_an_interruption_nothing_is_tried_again(place: Path, sampler: str) -> None:
+    whole = searched(EIGHT, "whole", **changes(sampler))
+    once = trainings()
+    Path("trained.txt").unlink()
+
+    def stop(name: str, *_: object) -> None:
+        if len(trainings()) == 6:  # in the second training of the third choice
+            raise KeyboardInterrupt
+
+    plan = plan_suite({**EIGHT, "search": {**EIGHT["search"], **changes(sampler)}})
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            search_settings(plan, Path("out"), processes=1, progress=stop)
+        assert trainings() == once[:6]
+        assert not list(Path("out").rglob("search/*/*.json"))
+        Path("trained.txt").write_text("\n".join(" ".join(each) for each in once[:4]) + "\n")
+    after = searched(EIGHT, **changes(sampler))
+    assert trainings() == once, "each choice once: the third from its start, and then the others"
+    assert chosen(after) == chosen(whole)
+    assert records() == records("whole")
+
+
+def test_another_search_is_one_of_its_own(place: Path) -> None:
+    """Where it chooses the same, runs go on; else the folder is refused, and says of its runs what it said."""
+
+    def said() -> dict[str, bytes]:
+        held = content(Path("out"))
+        return {name: held[name] for name in held if "optuna" not in name and not name.startswith("unfinished")}
+
+    suite = {**SUITE, "methods": [{"method": "mine:leaning", "lean": [0.5, 0.0, 2]}], "search": {}}
+    compare_suite(suite, "out")
+    begun = trainings()
+    wider = {**suite, "methods": [{"method": "mine:leaning", "lean": [0.5, 0.0, 2, 1]}]}
+    compare_suite(wider, "out", runner=no_runs)
+    assert [each[1] for each in trainings()[len(begun) :]] == ["0.5", "0.0", "2.0", "1.0"]
+    assert len(records()["leaning"].tried) == 4
+    kept = said()
+    other = {**suite, "methods": [{"method": "mine:leaning", "lean": [0.5, 2]}]}
+    with pytest.raises(SetupError, match=r"different: leaning\.lean \(first in data-network, leaning\)"):
+        compare_suite(other, "out", runner=no_runs)
+    assert said() == kept
+    fixed = {key: value for key, value in suite.items() if key != "search"}
+    fixed["methods"] = [{"method": "mine:leaning", "lean": 0.5}]
+    with pytest.raises(SetupError, match="different: leaning.lean"):
+        compare_suite(fixed, "out", runner=no_runs)
+    begun = trainings()
+    compare_suite(suite, "out", runner=no_runs)
+    assert trainings() == begun, "the first search is still known"
+
+
+def test_what_diverges_is_not_chosen(place: Path) -> None:
+    methods = [{"method": "mine:leaning", "lean": [-1, 2, -2]}]
+    plan = searched({**SUITE, "methods": methods})
+    assert chosen(plan) == {"leaning": 2.0}
+    assert [one.values[0] is None for one in records()["leaning"].tried] == [True, False, True]
+    methods = [{"method": "mine:leaning", "lean": [-1, -2]}]
+    with pytest.raises(
+        SetupError, match="data-network/leaning: training diverged with every choice.\nTry a smaller lr"
+    ):
+        searched({**SUITE, "methods": methods}, "other")
+    assert not records("other")
+
+
+def test_what_raises_is_told_in_a_few_words(place: Path) -> None:
+    Path("breaks").touch()
+    with pytest.raises(SetupError) as error:
+        searched(SUITE)
+    said = str(error.value)
+    assert len(said.splitlines()) <= 4
+    for words in ("data-network/leaning", "RuntimeError: no lean", "2"):
+        assert words in said
+    begun = trainings()
+    Path("breaks").unlink()
+    assert chosen(searched(SUITE))["leaning"] == 0.0
+    assert trainings()[len(begun) :] == [["leaning", "2.0", "1000"], ["leaning", "2.0", "1001"]]
+
+
+def test_the_command_searches_and_the_report_says_how(place: Path) -> None:
+    Path("suite.toml").write_text(
+        """
+data = "mine:data"
+network = "mine:network"
+train = "mine:train"
+seeds = 1
+trials = 2
+methods = [{method = "mine:shaped", shape = ["poor", "exact", "robust"]}, "mine:leaning"]
+chips = [{noise = "gaussian", levels = [0.1]}]
+recipe = {batch_size = 8}
+search = {sampler = "random", trials = 3, chosen_by = "gaussian"}
+"""
+    )
+    status, _, err = samson("compare", "suite.toml", "--out", "out", "--jobs", 1, "--quiet")
+    assert status == 0, err
+    page = Path("out", "report.html").read_text()
+    assert "on chips of the family gaussian (informed), in 3 choices for each method, drawn by “random”" in page
+    assert re.search(r"data-network: shaped</th>\s*<td>shape robust</td>\s*<td>3</td>", page)
+    assert "data-network: leaning" not in page
+
+
+def test_a_missing_package_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(SetupError, match=r"pip install 'samson-torch\[search\]'"):
+        searched(SUITE)
+    assert not trainings()
+    forget()

@@ -1,0 +1,933 @@
+"""Comparisons from a file: several problems, families of chips, methods, trainers and networks of one's own."""
+
+import csv
+import importlib
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from samson.cli import main
+from samson.evaluation import evaluate
+from samson.experiments import (
+    Job,
+    Run,
+    SetupError,
+    compare_suite,
+    load_data_set,
+    load_model,
+    load_splits,
+    plan_suite,
+    read_suite,
+)
+from samson.noise import PCM, PRESETS, Gaussian, load_chip_model
+from samson.records import RunRecord, checksum
+
+MINE = """
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from samson.noise import FixedNoise, standard_normal
+
+
+def data():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(96, 1, 6, 6, generator=generator)
+    y = x.flatten(1)[:, :3].argmax(1)
+    return {"train": (x[:64], y[:64]), "test": (x[64:], y[64:])}
+
+
+def net(classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 16), nn.ReLU(), nn.Linear(16, classes))
+
+
+def net_of_three():
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+
+
+def optimizer(model, lr=0.05, seed=0):
+    return torch.optim.RMSprop(model.parameters(), lr=lr)
+
+
+def fails(model, lr=0.05, seed=0):
+    if seed == 1 and not Path("mended").exists():
+        raise RuntimeError("the disk of seed 1 is full")
+    return optimizer(model, lr)
+
+
+def of_the_last_layer(model, lr=0.1):
+    return torch.optim.SGD(model[-1].parameters(), lr=lr)
+
+
+@dataclass(frozen=True)
+class Shaken(FixedNoise):
+    sigma: float
+
+    def noisy(self, weight, generator):
+        return weight + self.sigma * standard_normal(weight, generator)
+
+
+def noise(level):
+    return Shaken(level)
+
+
+def train(run):
+    model = run.network()
+    optimizer = run.optimizer(model)
+    batches = [each for epoch in range(2) for each in run.data.batches(16, seed=run.seed, epoch=epoch, device="cpu",
+                                                                       augment=())]
+    for number, (inputs, targets) in enumerate(batches, 1):
+
+        def closure():
+            optimizer.zero_grad()
+            loss = run.task.loss(model(inputs), targets)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        run.progress(number, len(batches))
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / "kept.txt").write_text(f"seed {run.seed}")
+    return model
+"""
+
+CHIP = 'source = "a test"\nnoise = {family = "gaussian", sigma = 0.15}\n'
+
+SUITE = """
+trials = 2
+seeds = 1
+chip_seed = 7
+chips = [
+  {noise = "gaussian", levels = [0.1, 0.3]},
+  {noise = "pcm", levels = ["1h", "1y"]},
+  {chip = ["int8", "int4"], name = "bits"},
+  "my-chip.toml",
+  {noise = "mine:noise", levels = [0.1]},
+]
+
+[[problems]]
+data = "digits"
+network = "small-resnet"
+methods = ["plain", "samson"]
+recipe = {epochs = 1, batch_size = 64}
+
+[[problems]]
+data = "mine:data"
+network = ["mine:net", "mine:net_of_three"]
+base = "AdamW"
+methods = ["plain", "samson", {method = "mine:optimizer", lr = 0.1}]
+recipe = {epochs = 2, batch_size = 16}
+"""
+
+SMALL: dict[str, Any] = {
+    "data": "mine:data",
+    "network": "mine:net",
+    "methods": ["sgd", {"method": "mine:optimizer"}],
+    "chips": [{"noise": "gaussian", "levels": [0.1]}],
+    "seeds": 1,
+    "trials": 2,
+    "recipe": {"epochs": 1, "batch_size": 16, "precision": "float32"},
+}
+
+FAMILIES = ["gaussian", "pcm", "bits", "my-chip", "noise"]
+PROBLEMS = {
+    "digits-small-resnet": ["plain", "samson"],
+    "data-net": ["plain", "samson", "optimizer"],
+    "data-net_of_three": ["plain", "samson", "optimizer"],
+}
+
+
+@contextmanager
+def working_in(folder: Path, module: str = MINE) -> Iterator[Path]:
+    """Work in a folder with the module `mine`, which nothing of another test is left of."""
+    (folder / "mine.py").write_text(module)
+    (folder / "my-chip.toml").write_text(CHIP)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        forget()
+        yield folder
+        forget()
+
+
+def forget() -> None:
+    """Forget the module `mine` and the data that came from it."""
+    sys.modules.pop("mine", None)
+    load_data_set.cache_clear()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    with working_in(tmp_path):
+        yield tmp_path
+
+
+def samson(*arguments: object) -> tuple[int, str, str]:
+    """Run the command line in this process; gives its status and what it wrote to both streams."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["samson", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+    return int(end.value.code or 0), out.getvalue(), err.getvalue()
+
+
+def measured(folder: Path) -> dict[str, list]:
+    """What every run measured, by its name."""
+    records = folder / "records"
+    return {
+        str(path.relative_to(records).with_suffix("")): [data["clean"], data["measured"]]
+        for path in sorted(records.rglob("*.json"))
+        for data in [json.loads(path.read_text())]
+    }
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def no_runs(jobs: Sequence[Job], *_: object, **__: object) -> dict:
+    return {} if not jobs else pytest.fail("a run is made")
+
+
+# The whole of it
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `suite.toml`, and with it run from Python and by the command, in one process and in two."""
+    with working_in(tmp_path_factory.mktemp("suite")) as folder:
+        (folder / "suite.toml").write_text(SUITE)
+        found = compare_suite(read_suite(Path("suite.toml")), "python", processes=1)
+        assert not found.failures
+        assert len(found.records) == 8
+        forget()
+        status, out, err = samson("compare", "suite.toml", "--out", "command", "--jobs", 2, "--quiet")
+        assert status == 0, err
+        (folder / "out.txt").write_text(out)
+    return folder
+
+
+def test_the_command_gives_the_records_of_python(compared: Path) -> None:
+    found = measured(compared / "command")
+    assert list(found) == sorted(f"{name}/{method}-seed0" for name in PROBLEMS for method in PROBLEMS[name])
+    assert found == measured(compared / "python")
+    assert len({json.dumps(values) for values in found.values()}) == len(found)
+
+
+def test_every_run_is_on_every_family(compared: Path) -> None:
+    for path in (compared / "command" / "records").rglob("*.json"):
+        record = json.loads(path.read_text())
+        kinds = {family["name"]: [kind["label"] for kind in family["kinds"]] for family in record["families"]}
+        assert list(kinds) == FAMILIES
+        assert list(kinds.values()) == [["0.1", "0.3"], ["1 h", "1 y"], ["int8", "int4"], ["my-chip.toml"], ["0.1"]]
+        assert [[len(chips) for chips in family] for family in record["measured"]] == [[2, 2], [2, 2], [2, 2], [2], [2]]
+        assert record["chip_seed"] == 7
+
+
+def test_the_report_has_all_problems_and_families(compared: Path) -> None:
+    page = (compared / "command" / "report.html").read_text()
+    pairs = re.findall(r'data-problem="([^"]*)" data-family="([^"]*)"', page)
+    assert pairs == [(problem, family) for problem in PROBLEMS for family in FAMILIES]
+    assert re.findall(r"<option>([^<]*)</option>", page) == [*PROBLEMS, *FAMILIES]
+    assert "3 problems, 5 families of chips" in page
+    rows = list(csv.DictReader((compared / "command" / "summary.csv").read_text().splitlines()))
+    found = {(row["problem"], row["family"], row["method"]) for row in rows}
+    assert found == {
+        (p, family, method) for p, methods in PROBLEMS.items() for family in FAMILIES for method in methods
+    }
+    said = (compared / "out.txt").read_text()
+    assert all(name in said for name in (*PROBLEMS, *FAMILIES, "optimizer"))
+
+
+def test_what_was_measured_is_what_the_saved_network_gives(compared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chips made here by hand; their seed counts."""
+    monkeypatch.syspath_prepend(compared)
+    with working_in(compared):
+        mine = importlib.import_module("mine")
+
+        chips = [
+            [Gaussian(0.1), Gaussian(0.3)],
+            [PCM(time_s=3600.0, compensation="global"), PCM(time_s=365 * 86_400.0, compensation="global")],
+            [PRESETS["int8"], PRESETS["int4"]],
+            [load_chip_model(Path("my-chip.toml"))],
+            [mine.Shaken(0.1)],
+        ]
+        digits = load_model("python/networks/digits-small-resnet/samson-seed0.safetensors")
+        own = mine.net(3)
+        own.load_state_dict(load_file("python/networks/data-net/optimizer-seed0.safetensors"))
+        splits, raw = load_splits("digits", Path()), mine.data()["test"]
+    for name, model, test in (
+        ("digits-small-resnet/samson-seed0", digits, splits.examples("test")),
+        ("data-net/optimizer-seed0", own.eval(), raw),
+    ):
+        clean, found = measured(compared / "python")[name]
+        assert clean == (model(test[0]).argmax(1) == test[1]).double().mean().item()
+        again = [[list(evaluate(model, test, one, trials=2, seed=7).trials) for one in family] for family in chips]
+        assert found == again
+        assert list(evaluate(model, test, Gaussian(0.3), trials=2, seed=8).trials) != found[0][1]
+
+
+APART = {"no method": ["plain"], "one method": ["samson"]}
+"""The methods of a second problem, by what it has in common with the first."""
+
+
+@pytest.mark.parametrize("common", APART)
+def test_problems_need_not_have_the_same_methods(place: Path, common: str) -> None:
+    """There is nothing to rank then, and all the rest to show."""
+    first = {"name": "first", "methods": ["sgd", "samson"]}
+    second = {"name": "second", "base": "AdamW", "methods": APART[common]}
+    given = {key: SMALL[key] for key in ("data", "network", "recipe", "chips", "seeds", "trials")}
+    assert not compare_suite({**given, "problems": [first, second]}, "out").failures
+    status, out, err = samson("report", "out")
+    assert status == 0, err
+    page = Path("out", "report.html").read_text()
+    assert re.findall(r'data-problem="([^"]*)"', page) == ["first", "second"]
+    assert "Mean rank" not in out + page
+
+
+HELD: list[int] = [0]
+"""Which number of an example tells its class."""
+
+
+def told_by_one() -> dict[str, tuple[Tensor, Tensor]]:
+    x = torch.randn(160, 6, generator=torch.Generator().manual_seed(0))
+    y = (x[:, HELD[0]] > 0).long()
+    return {"train": (x[:128], y[:128]), "test": (x[128:], y[128:])}
+
+
+def linear(outputs: int) -> nn.Module:
+    return nn.Linear(6, outputs)
+
+
+def test_data_may_change_between_two_comparisons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook, where a function is written again."""
+    suite = {**SMALL, "data": told_by_one, "network": linear, "methods": ["sgd"], "recipe": {"batch_size": 16}}
+    first = compare_suite(suite, tmp_path / "first").records[0]
+    monkeypatch.setattr(sys.modules[__name__], "HELD", [1])
+    second = compare_suite(suite, tmp_path / "second").records[0]
+    assert min(first.clean, second.clean) > 0.8
+    assert first.clean != second.clean or first.measured != second.measured
+    model = linear(2)
+    model.load_state_dict(load_file(tmp_path / "second" / "networks" / "told_by_one-linear" / "sgd-seed0.safetensors"))
+    assert model.weight[1].argmax() == 1
+
+
+# Going on
+
+
+def test_more_methods_and_seeds_run_what_is_missing(place: Path) -> None:
+    compare_suite(SMALL, "out")
+    before = content(place / "out" / "records")
+    begun: list[list[str]] = []
+    more = {**SMALL, "seeds": 2, "methods": [*SMALL["methods"], "samson"]}
+    found = compare_suite(more, "out", begin=lambda jobs, left: begun.append([job.name for job in left]))
+    missing = ["data-net/samson-seed0", "data-net/sgd-seed1", "data-net/optimizer-seed1", "data-net/samson-seed1"]
+    assert begun == [missing]
+    assert len(found.records) == 6
+    after = content(place / "out" / "records")
+    assert before == {name: after[name] for name in before}
+    assert compare_suite(more, "out", runner=no_runs).records == found.records
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which SMALL is finished."""
+    with working_in(tmp_path_factory.mktemp("finished")) as folder:
+        compare_suite(SMALL, "out")
+    return folder
+
+
+OTHER: dict[str, tuple[dict[str, Any], str]] = {
+    "recipe": ({"recipe": SMALL["recipe"] | {"epochs": 2}}, "recipe"),
+    "levels": ({"chips": [{"noise": "gaussian", "levels": [0.1, 0.2]}]}, "chips"),
+    "families": ({"chips": [*SMALL["chips"], "int4"]}, "chips"),
+    "trials": ({"trials": 3}, "trials"),
+    "chip seed": ({"chip_seed": 1}, "chip_seed"),
+    "base": ({"base": "Adam", "methods": ["mine:optimizer"]}, "base"),
+    "task": ({"task": "mine:task"}, "task"),
+    "trainer": ({"train": "mine:train"}, "trainer"),
+    "network": ({"network": "mine:net_of_three", "name": "data-net"}, "network"),
+    "setting": ({"set": {"optimizer.lr": 0.2}}, "optimizer.lr"),
+    "method": ({"methods": ["sgd", {"method": "mine:fails", "name": "optimizer"}]}, "optimizer.method"),
+    "fewer methods": ({"methods": ["sgd"]}, "methods"),
+    "candidates": ({"methods": ["sgd", {"method": "mine:optimizer", "lr": [0.1, 0.2]}]}, "optimizer.lr"),
+    "examples": ({"examples": 8}, "examples"),
+}
+"""Changes, and what they are called."""
+
+
+@pytest.mark.parametrize("change", OTHER)
+def test_another_comparison_is_refused(finished: Path, change: str) -> None:
+    changes, word = OTHER[change]
+    with working_in(finished, f"{MINE}\nfrom samson.experiments import Classification as task\n"):
+        before = content(finished / "out")
+        with pytest.raises(SetupError) as error:
+            compare_suite({**SMALL, **changes}, "out", runner=no_runs)
+        assert content(finished / "out") == before
+        compare_suite(SMALL, "out", runner=no_runs)
+    said = str(error.value)
+    assert "--out: 'out' belongs to another configuration; different:" in said
+    assert word in re.split(r"[,.:] |\.\n| \(", said.partition("different: ")[2])
+    assert "Choose another folder" in said
+
+
+def test_a_run_that_raises_is_told_and_tried_again(place: Path) -> None:
+    suite = place / "suite.toml"
+    suite.write_text(
+        'data = "mine:data"\nnetwork = "mine:net"\nmethods = ["sgd", "mine:fails"]\nseeds = 2\ntrials = 2\n'
+        'chips = [{noise = "gaussian", levels = [0.1]}]\nrecipe = {epochs = 1, batch_size = 16}\n'
+    )
+    command = ["compare", suite, "--out", "out", "--jobs", 1, "--quiet"]
+    done = ["data-net/fails-seed0", "data-net/sgd-seed0", "data-net/sgd-seed1"]
+    for attempt in range(2):
+        status, _, err = samson(*command)
+        words = " ".join(err.split())
+        assert (status, list(measured(place / "out"))) == (1, done)
+        assert "FAILED data-net/fails-seed1: RuntimeError: the disk of seed 1 is full" in words
+        assert "1 of 4 runs failed (details: out/failed.txt)" in words
+        assert ("4 runs are finished" in words) == (attempt == 1)
+        assert "Traceback" not in err
+        details = Path("out", "failed.txt").read_text()
+        assert "Traceback" in details
+        assert "mine.py" in details
+        assert Path("out", "report.html").exists()
+    kept = measured(place / "out")
+    Path("mended").touch()
+    status, _, err = samson(*command)
+    assert (status, [line.split()[0] for line in err.splitlines()]) == (0, ["Going", "4/4"])
+    assert not Path("out", "failed.txt").exists()
+    assert {name: measured(place / "out")[name] for name in done} == kept
+    assert len(measured(place / "out")) == 4
+
+
+# Trainers of one's own
+
+
+def test_a_loop_of_ones_own_gives_the_numbers_of_ours(place: Path) -> None:
+    plain = {**SMALL, "methods": ["sgd", "samson", "samson+clip", "noise"], "seeds": 2}
+    plain["recipe"] = {**SMALL["recipe"], "epochs": 2, "schedule": "constant", "channels_last": False}
+    own = compare_suite({**plain, "train": "mine:train"}, "own")
+    compare_suite(plain, "ours")
+    assert not own.failures
+    assert measured(place / "own") == measured(place / "ours")
+    assert [record.problem.trainer for record in own.records] == ["mine:train"] * 8
+    assert {record.training.gradients for record in own.records} == {None}
+    assert all(record.training.validation is not None for record in own.records)
+    assert not (place / "own" / "unfinished").exists(), "what the trainer kept goes with the run"
+    compare_suite({**plain, "recipe": {**plain["recipe"], "epochs": 3}}, "longer")
+    assert measured(place / "longer") != measured(place / "ours"), "the loop must have a say"
+
+
+def test_progress_of_a_loop_of_ones_own_is_told_and_may_stop_it(place: Path) -> None:
+    class Stops:
+        seen: list[tuple[str, str, int, int]] = []  # noqa: RUF012
+
+        def progress(self, *state: Any) -> None:
+            self.seen.append(state)
+            if state[2] == 5:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare_suite({**SMALL, "train": "mine:train"}, "out", watcher=Stops())
+    assert Stops.seen == [("data-net/sgd-seed0", "training", number, 6) for number in range(1, 6)]
+    assert not list((place / "out").rglob("*.safetensors"))
+
+
+def own_data() -> dict[str, tuple[Tensor, Tensor]]:
+    x = torch.randn(96, 6, generator=torch.Generator().manual_seed(0))
+    return {"train": (x[:64], x[:64, :3].argmax(1)), "test": (x[64:], x[64:, :3].argmax(1))}
+
+
+class Net(nn.Module):
+    """As Transformers wants it: it gives its loss where there are labels."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, classes))
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Any:
+        logits = self.layers(x)
+        return logits if labels is None else {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+def sharp(model: nn.Module, lr: float = 0.05) -> Any:
+    from samson import SAMSON, SharpnessAware, param_groups
+
+    return SharpnessAware(torch.optim.SGD(param_groups(model), lr=lr), SAMSON(rho=0.5))
+
+
+def by_transformers(run: Run) -> nn.Module:
+    """Whatever the method's optimizer is: a Trainer's."""
+    from transformers import Trainer, TrainingArguments
+
+    from samson import SharpnessAware
+    from samson.integrations.transformers import SharpnessAwareTrainer
+
+    model = run.network()
+    optimizer = run.optimizer(model)
+    given = {"output_dir": str(run.folder), "num_train_epochs": 2, "per_device_train_batch_size": 16, "seed": run.seed}
+    quiet = {"report_to": [], "save_strategy": "no", "disable_tqdm": True, "use_cpu": True}
+    rows = [{"x": x, "labels": y} for x, y in zip(*run.data.examples("train"), strict=True)]
+    kind = SharpnessAwareTrainer if isinstance(optimizer, SharpnessAware) else Trainer
+    trainer = kind(model, TrainingArguments(**given, **quiet), train_dataset=rows, optimizers=(optimizer, None))
+    trainer.train()
+    run.progress(trainer.state.global_step, trainer.state.max_steps)
+    return model
+
+
+def test_transformers_trains_what_is_compared(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    from accelerate.state import AcceleratorState, GradientState
+
+    (tmp_path / "mine.py").write_text("")
+    suite = {**SMALL, "data": own_data, "network": Net, "train": by_transformers}
+    suite["methods"] = ["sgd", "samson", "clip", {"method": f"{__name__}:sharp", "lr": 0.1}]
+    try:
+        found = compare_suite(suite, tmp_path / "out")
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+    assert not found.failures, found.failures
+    records = {record.method: record for record in found.records}
+    assert list(records) == ["sgd", "samson", "clip", "sharp"]
+    assert {record.problem.trainer for record in found.records} == {f"{__name__}:by_transformers"}
+    assert len({record.measured for record in found.records}) == 4, "each method has a say"
+    ours = compare_suite({**suite, "train": "samson"}, tmp_path / "ours")
+    assert [record.families for record in ours.records] == [record.families for record in found.records]
+    status, _, err = samson("report", tmp_path / "out")
+    assert status == 0, err
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"{__name__}:by_transformers" in page
+    for method, record in records.items():
+        model = Net(3)
+        model.load_state_dict(load_file(tmp_path / "out" / "networks" / "own_data-Net" / f"{method}-seed0.safetensors"))
+        again = evaluate(model.eval(), own_data()["test"], Gaussian(0.1), trials=2)
+        assert again.trials == record.measured[0][0]
+
+
+def test_functions_stand_for_their_names(tmp_path: Path) -> None:
+    named = {"data": f"{__name__}:own_data", "network": f"{__name__}:Net", "methods": [f"{__name__}:sharp"]}
+    functions = {"data": own_data, "network": Net, "methods": [sharp]}
+    plans = [plan_suite({**SMALL, **given}) for given in (named, functions)]
+    tables = {"methods": [{"method": sharp}], "chips": [{"noise": Gaussian, "levels": [0.1]}]}
+    plans.append(plan_suite({**SMALL, **functions, **tables}))
+    assert [plan.problems[0].record for plan in plans] == [plans[0].problems[0].record] * 3
+    assert [plan.problems[0].methods for plan in plans] == [plans[0].problems[0].methods] * 3
+    assert plans[0].problems[0].record.name == "own_data-Net"
+    found = compare_suite({**SMALL, **functions}, tmp_path / "out")
+    assert [record.problem.data for record in found.records] == [f"{__name__}:own_data"]
+
+
+@pytest.mark.parametrize("key", ["data", "network", "methods", "train", "task", "chips"])
+def test_a_function_without_a_name_is_refused(place: Path, key: str) -> None:
+    with pytest.raises(SetupError) as error:
+        plan_suite({**SMALL, key: lambda *_: None})
+    said = str(error.value)
+    assert len(said.splitlines()) <= 4
+    assert key.rstrip("s") in said
+    assert "<lambda>" in said
+
+
+# Before anything is run
+
+
+def test_a_dry_run_says_what_would_be_run_and_writes_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    text = SUITE.replace('{method = "mine:optimizer", lr = 0.1}', '{method = "mine:optimizer", lr = [0.1, 0.2, 0.3]}')
+    text = text.replace("seeds = 1", "seeds = 4") + '\n[[problems]]\nname = "own"\ndata = "mine:data"\n'
+    text += 'network = "mine:net"\ntrain = "mine:train"\nmethods = ["sgd"]\nrecipe = {batch_size = 16}\n'
+    Path("suite.toml").write_text(text + "\n[search]\nseeds = 2\n")
+    before = content(place)
+    status, out, err = samson("compare", "suite.toml", "--dry-run", "--out", "out", "--jobs", 2)
+    assert (status, err) == (0, "")
+    assert {name: held for name, held in content(place).items() if "__pycache__" not in name} == before
+    assert not Path("out").exists()
+    rows = [line.split() for line in out.splitlines()]
+    for problem, methods in {**PROBLEMS, "own": ["sgd"]}.items():
+        for method in methods:
+            [row] = [row for row in rows if row[:2] == [problem, method]]
+            assert row[2] == "4"
+            assert (row[3] == "?") == (problem == "own")
+    said = " ".join(out.split())
+    assert "36 runs, each on 2 chips of every kind: gaussian (2), pcm (2), bits (2), my-chip (1), noise (1)" in said
+    assert "a search, by blind: 6 trainings for each of 2 methods" in said
+    assert re.search(r"About [\d.]+ (s|min|h) with 2 side by side", said)
+    assert samson("compare", "suite.toml", "--dry-run")[0] == 0, "it needs no --out"
+
+
+BAD = """
+import torch
+from torch import nn
+
+def pair(count=40, shape=(1, 6, 6), classes=3, targets=None):
+    return torch.zeros(count, *shape), torch.arange(targets or count) % classes
+
+def no_test(): return {"train": pair()}
+def uneven(): return {"train": pair(targets=39), "test": pair()}
+def outside(): return {"train": pair(), "test": pair(classes=4)}
+def shapes(): return {"train": pair(), "test": pair(shape=(1, 5, 5))}
+def nothing(): return None
+def fails(): raise OSError("no such disk")
+def data(): return {"train": pair(), "test": pair()}
+def net(classes): return nn.Sequential(nn.Flatten(), nn.Linear(36, classes))
+def wide(classes): return nn.Sequential(nn.Flatten(), nn.Linear(35, classes))
+def text(classes): return "a network"
+def no_optimizer(model): return None
+def of_nothing(): return None
+def raises(model, lr=0.1): raise RuntimeError("no such lr")
+def chip(): return 3
+class Task: metric = "accuracy"
+class recurrent(nn.GRU):
+    def __init__(self): super().__init__(6, 3, batch_first=True)
+    def forward(self, x): return super().forward(x.flatten(1, 2))[0][:, -1]
+def norm(classes): return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(36))
+"""
+
+DATA, NETWORK, METHODS = "data = 'mine:data'", "network = 'mine:net'", "methods = ['sgd']"
+GOOD = {"data": DATA, "network": NETWORK, "methods": METHODS, "chips": "chips = [{noise = 'gaussian', levels = [0.1]}]"}
+GOOD |= {"seeds": "seeds = 1", "trials": "trials = 2", "recipe": "recipe = {epochs = 1, batch_size = 16}"}
+SEARCHED = "methods = [{method = 'sgd', lr = [0.1, 0.2]}]"
+
+
+def chips(text: str) -> dict[str, str]:
+    return {"chips": f"chips = [{text}]"}
+
+
+ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
+    # keys that are not known
+    "a key": ({"seeds": "seed = 1"}, "SUITE: 'seed'|Did you mean 'seeds'"),
+    "a key of a problem": ({"x": "[[problems]]\ndat = 'digits'"}, "problems: 'dat'|Did you mean 'data'"),
+    "a key of the suite in a problem": ({"x": "[[problems]]\ntrials = 3"}, "problems: 'trials'|Available: name, data"),
+    "a key of the recipe": ({"recipe": "recipe = {epoch = 1}"}, "recipe: 'epoch'|Did you mean 'epochs'"),
+    "a key of chips": (chips("{noise = 'gaussian', level = [0.1]}"), "chips: 'level'|Did you mean 'levels'"),
+    "a key of a method": ({"methods": "methods = [{method = 'sgd', rl = 1}]"}, "sgd: 'rl'|Did you mean 'lr'"),
+    "a key of a search": (
+        {"methods": SEARCHED, "x": "search = {trial = 2}"},
+        "search: 'trial'|Did you mean 'trials'",
+    ),
+    "a set key": ({"x": "set = {'sgd.rl' = 1}"}, "sgd: 'rl'|Did you mean 'lr'"),
+    "a set method": ({"x": "set = {'sdg.lr' = 1}"}, "'sdg'|Did you mean 'sgd'"),
+    "a set key without a method": ({"x": "set = {lr = 1}"}, "--set|METHOD.PARAM|lr"),
+    # names that are not known
+    "data": ({"data": "data = 'digit'"}, "--data: 'digit'|Did you mean 'digits'"),
+    "a module": ({"data": "data = 'mien:data'"}, "--data: there is no module 'mien'|Did you mean 'mine'"),
+    "a function": ({"data": "data = 'mine:dat'"}, "--data: in 'mine': 'dat'|Did you mean 'data'"),
+    "a network": ({"network": "network = 'small-resnt'"}, "--network: 'small-resnt'|Did you mean 'small-resnet'"),
+    "a method": ({"methods": "methods = ['samsom']"}, "--methods: 'samsom'|Did you mean 'samson'"),
+    "a base": ({"x": "base = 'AdmW'", "methods": "methods = ['plain']"}, "--base: 'AdmW'|Did you mean 'AdamW'"),
+    "a task": ({"x": "task = 'clasification'"}, "task: 'clasification'|Did you mean 'classification'"),
+    "a trainer": ({"x": "train = 'mine:tran'"}, "--train: in 'mine': 'tran'|Available"),
+    "a noise": (chips("'gausian'"), "--noise: 'gausian'|Did you mean 'gaussian'"),
+    "a chip": (chips("{chip = 'int5'}"), "--chip: 'int5'|Did you mean 'int8'"),
+    "a schedule": ({"recipe": "recipe = {schedule = 'cosin', batch_size = 16}"}, "recipe: `schedule`|'cosin'|'cosine'"),
+    "an augmentation": ({"recipe": "recipe = {augment = 'flop', batch_size = 16}"}, "--augment: 'flop'|'flip'"),
+    "a sampler": ({"methods": SEARCHED, "x": "search = {sampler = 'bayes'}"}, "search.sampler: 'bayes'|grid, random"),
+    "chosen_by": (
+        {"methods": SEARCHED, "x": "search = {chosen_by = 'pcm'}"},
+        "search.chosen_by: 'pcm'|blind, gaussian",
+    ),
+    # types
+    "seeds in words": ({"seeds": "seeds = 'three'"}, "--seeds must be |'three'|default is 3"),
+    "half a trial": ({"trials": "trials = 2.5"}, "--trials must be |2.5"),
+    "a true recipe": ({"recipe": "recipe = {epochs = true}"}, "recipe.epochs must be of type int, got True|30"),
+    "no table of a recipe": ({"recipe": "recipe = 'short'"}, "recipe must be a table, got 'short'|[recipe]"),
+    "no table of a search": ({"x": "search = 3"}, "search must be a table, got 3|[search]"),
+    "a data root": ({"x": "data_root = 3"}, "data_root must be a folder, got 3"),
+    "a number of data": ({"data": "data = 3"}, "data must be texts or tables, got 3"),
+    "a number of chips": (chips("3"), "chips must be texts or tables, got 3"),
+    "a number as noise": (chips("{noise = 3}"), "noise|3"),
+    "a number as chip": (chips("{chip = 3}"), "chip|3"),
+    "a number among chips": (chips("{chip = ['int8', 4]}"), "chip|4"),
+    "a number as name of chips": (chips("{chip = 'int8', name = 3}"), "name|3"),
+    "a number as time": (chips("{chip = 'pcm', times = 3600}"), "times|3600"),
+    "a number among times": (chips("{chip = 'pcm', times = [3600]}"), "times|3600"),
+    "a number as method": ({"methods": "methods = [{method = 3}]"}, "method|3"),
+    "a number as name of a method": ({"methods": "methods = [{method = 'sgd', name = 3}]"}, "name|3"),
+    "a number as base": ({"x": "base = 3", "methods": "methods = ['plain']"}, "base|3"),
+    "a list of bases": ({"x": "base = ['Adam']", "methods": "methods = ['plain']"}, "base|['Adam']"),
+    "a number as task": ({"x": "task = 3"}, "task must be |3"),
+    "a number as sampler": ({"methods": SEARCHED, "x": "search = {sampler = 3}"}, "search.sampler|3"),
+    "a number of settings": ({"x": "set = 3"}, "set|3"),
+    "a number of problems": ({"x": "problems = 3"}, "problems|3"),
+    "one table of problems": ({"x": "[problems]\ndata = 'digits'"}, "problems must be tables|[[problems]]"),
+    "a setting in words": ({"x": "set = {'sgd.lr' = 'big'}"}, "--set sgd.lr must be a number, got 'big'"),
+    "a true setting": ({"methods": "methods = [{method = 'sgd', lr = true}]"}, "sgd.lr must be a number, got True"),
+    # lists
+    "no data": ({"data": "data = []"}, "data must be at least one, got []"),
+    "no network": ({"network": "network = []"}, "network must be at least one, got []"),
+    "no methods": ({"methods": "methods = []"}, "methods must be at least one, got []"),
+    "no chips": ({"chips": "chips = []"}, "chips must be at least one, got []"),
+    "no problems": ({"x": "problems = []"}, "problems|[]"),
+    "no levels": (chips("{noise = 'gaussian', levels = []}"), "--levels must be at least one level above 0, got []"),
+    "none of chips": (chips("{chip = []}"), "--chip must be at least one chip, got []"),
+    "no times": (chips("{chip = 'pcm', times = []}"), "--times must be |got ''|for example"),
+    "no candidates": (
+        {"methods": "methods = [{method = 'sgd', lr = []}]"},
+        "sgd.lr must be at least one value, got []",
+    ),
+    # what there may be once
+    "problems twice": (
+        {"x": "[[problems]]\n[[problems]]"},
+        "problems must be without repetition, got ['data-net']|name =",
+    ),
+    "families twice": (chips("'pcm', {noise = 'pcm', levels = ['1h']}"), "chips must be without repetition|pcm|name ="),
+    "methods twice": ({"methods": "methods = ['sgd', {method = 'sgd', lr = 1}]"}, "without repetition, got 'sgd'"),
+    "levels twice": (chips("{noise = 'gaussian', levels = [0.1, 0.1]}"), "--levels must be without repetition|0.1"),
+    "levels that look alike": (chips("{noise = 'gaussian', levels = [0.1, 0.10000001]}"), "--levels must be |0.1"),
+    "ages twice": (chips("{noise = 'pcm', levels = ['1h', '60m']}"), "--levels must be without repetition|60m"),
+    "times twice": (chips("{chip = 'pcm', times = ['1h', '60m']}"), "times|60m"),
+    "a chip twice": (chips("{chip = ['int8', 'int8']}"), "chip|int8"),
+    "candidates twice": (
+        {"methods": "methods = [{method = 'sgd', lr = [1, 1.0]}]"},
+        "sgd.lr must be without repetition",
+    ),
+    # numbers
+    "no seeds": ({"seeds": "seeds = 0"}, "--seeds must be at least 1, got 0|default"),
+    "one trial": ({"trials": "trials = 1"}, "--trials must be at least 2, got 1|default"),
+    "a negative chip seed": ({"x": "chip_seed = -1"}, "--chip-seed must be at least 0, got -1"),
+    "no epochs": ({"recipe": "recipe = {epochs = 0, batch_size = 16}"}, "recipe: `epochs` must be at least 1, got 0"),
+    "a large batch": ({"recipe": "recipe = {batch_size = 37}"}, "batch|from 1 to 36|37"),
+    "a negative level": (chips("{noise = 'gaussian', levels = [-0.1]}"), "--levels must be ≥ 0 and finite, got -0.1"),
+    "a level in words": (chips("{noise = 'gaussian', levels = ['much']}"), "--levels must be |got 'much'"),
+    "a level too large": (chips("{noise = 'bit-errors', levels = [2]}"), "--levels: 2 does not fit|`rate` must be ≤ 1"),
+    "a malformed age": (
+        chips("{noise = 'pcm', levels = ['1 hour']}"),
+        "numbers ≥ 0 with one of s, m, h, d, y|'1 hour'",
+    ),
+    "ages in one text": (chips("{noise = 'pcm', levels = ['1h,1d']}"), "levels|1h,1d"),
+    "a malformed time": (chips("{chip = 'pcm', times = ['h']}"), "--times must be numbers ≥ 0 with one of|got 'h'"),
+    "a time that a chip does not know": (chips("{chip = 'reram-wan2022', times = ['1h']}"), "times|3600"),
+    "a bad setting": ({"x": "set = {'sgd.lr' = -1}"}, "sgd: Invalid learning rate: -1|Change it"),
+    "a bad candidate": ({"methods": "methods = [{method = 'sgd', lr = [1, -2]}]"}, "sgd: Invalid learning rate: -2"),
+    # chips
+    "chips of nothing": (chips("{levels = [0.1]}"), "chips must be tables with `noise` or `chip`|Write"),
+    "noise and chip": (chips("{noise = 'gaussian', chip = 'int8'}"), "chips: 'chip'|Available: noise, levels"),
+    "a chip file that is not there": (chips("'none.toml'"), "--chip must be a TOML file, got 'none.toml'"),
+    "a chip of one's own": (
+        chips("{chip = 'mine:chip'}"),
+        "--chip must be a function that returns a noise or a chip, got 3",
+    ),
+    "a noise of one's own": (chips("{noise = 'mine:net', levels = [1]}"), "--noise|mine:net"),
+    "chips that cannot carry a network": (
+        {"network": "network = 'mine:recurrent'", **chips("'standard-hwa'")},
+        "standard-hwa|'mine:recurrent'|recurrent",
+    ),
+    "a network without weights for a chip": ({"network": "network = 'mine:norm'"}, "'mine:norm'|weight for the chip"),
+    # searches
+    "a search of nothing": (
+        {"x": "search = {sampler = 'grid'}"},
+        "search must be left out where no setting has several",
+    ),
+    "uneven grids": (
+        {"methods": "methods = [{method = 'sgd', lr = [1, 2]}, {method = 'sam', rho = [1, 2, 3]}]"},
+        "candidates must be of the same number|'data-net/sgd': 2, 'data-net/sam': 3|Give each as many",
+    ),
+    "too many draws": (
+        {"methods": SEARCHED, "x": "search = {sampler = 'random', trials = 3}"},
+        "search.trials must be from 1 to 2, got 3|different",
+    ),
+    "no draws": ({"methods": SEARCHED, "x": "search = {sampler = 'tpe'}"}, "search.trials must be from 1 to 2, got 0"),
+    "part of a grid": (
+        {"methods": SEARCHED, "x": "search = {trials = 1}"},
+        "search.trials must be left out for a grid, or 2",
+    ),
+    "negative trials of a search": ({"methods": SEARCHED, "x": "search = {trials = -1}"}, "search.trials|-1"),
+    "no seeds of a search": ({"methods": SEARCHED, "x": "search = {seeds = 0}"}, "search.seeds|got 0"),
+    # names
+    "a name of two words": ({"x": "name = 'my problem'"}, "`name` of a problem must be letters|'my problem'|folder"),
+    "a name with a folder": ({"methods": "methods = [{method = 'sgd', name = '../../sgd'}]"}, "name|'../../sgd'"),
+    "a family called clean": (chips("{chip = 'int8', name = 'clean'}"), "name|'clean'"),
+    "a family called all": (chips("{chip = 'int8', name = 'all'}"), "name|'all'"),
+    "a family called blind": (chips("{chip = 'int8', name = 'blind'}"), "name|'blind'"),
+    # code of one's own
+    "no test": (
+        {"data": "data = 'mine:no_test'"},
+        "--data must be a dictionary with `train` and `test`|['train']|Return",
+    ),
+    "uneven data": (
+        {"data": "data = 'mine:uneven'"},
+        "--data: `train` must have a target for each of 40 inputs, got 39",
+    ),
+    "labels out of range": (
+        {"data": "data = 'mine:outside'"},
+        "--data: `test` must have targets from 0 to 2, got 0 to 3",
+    ),
+    "other shapes": ({"data": "data = 'mine:shapes'"}, "--data: `test` must have inputs of shape (1, 6, 6)|(1, 5, 5)"),
+    "nothing": ({"data": "data = 'mine:nothing'"}, "--data must be a dictionary|NoneType|Return"),
+    "data that fail": (
+        {"data": "data = 'mine:fails'"},
+        "--data 'mine:fails' raised OSError: no such disk|Mend|mine.py, line",
+    ),
+    "a network that does not fit": (
+        {"network": "network = 'mine:wide'"},
+        "--network 'mine:wide' cannot be trained on 'mine:data'|(1, 6, 6)|Take a network",
+    ),
+    "a network for text": ({"network": "network = 'gpt-tiny'"}, "`gpt-tiny`|(1, 6, 6)|Take a network for images"),
+    "no network at all": (
+        {"network": "network = 'mine:text'"},
+        "a function that returns an nn.Module, got 'a network'",
+    ),
+    "no optimizer": (
+        {"methods": "methods = ['mine:no_optimizer']"},
+        "--methods must be a function that returns an optimizer, got None",
+    ),
+    "a method that takes nothing": (
+        {"methods": "methods = ['mine:of_nothing']"},
+        "a function that takes a model|mine:of_nothing",
+    ),
+    "a method that raises": ({"methods": "methods = ['mine:raises']"}, "--methods|raises|no such lr"),
+    "a trainer that takes nothing": ({"x": "train = 'mine:of_nothing'"}, "--train must be a function of one argument"),
+    "no task": ({"x": "task = 'mine:Task'"}, "task must be a class with `metric` and `loss`, got 'mine:Task'"),
+    # the file
+    "no TOML": ("data = [", "SUITE must be a TOML file, got 'suite.toml'|Mend that line"),
+    "no text": ("\udcff", "SUITE must be a TOML file, got 'suite.toml'|Mend"),
+    "deep": ("a = " + "[" * 5000, "SUITE must be a TOML file, got 'suite.toml'"),
+}
+"""What is wrong in a suite, over GOOD, or the whole of its text; and the words of its error."""
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("run_all", "compare_suite"):
+        monkeypatch.setattr(f"samson.experiments.{name}", lambda *_, **__: pytest.fail("something is run"))
+
+
+def refused(folder: Path, *arguments: str) -> str:
+    """The words of an error in a few lines, after which the folder is as before."""
+    before = content(folder)
+    status, out, err = samson("compare", *arguments)
+    assert (status, out) == (2, ""), err
+    assert err.startswith("samson: ")
+    assert len(err.strip().splitlines()) <= 4
+    assert {name: held for name, held in content(folder).items() if "__pycache__" not in name} == {
+        name: held for name, held in before.items() if "__pycache__" not in name
+    }
+    return " ".join(err.split())
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.usefixtures("nothing_runs")
+def test_a_bad_suite_is_refused_in_a_few_words(tmp_path: Path, row: str) -> None:
+    changes, wanted = ROWS[row]
+    with working_in(tmp_path, BAD):
+        text = changes if isinstance(changes, str) else "\n".join({**GOOD, **changes}.values())
+        Path("suite.toml").write_bytes(text.encode(errors="surrogateescape"))
+        said = refused(tmp_path, "suite.toml", "--out", "out", "--jobs", "1")
+    for words in wanted.split("|"):
+        assert words in said
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_a_good_suite_is_not_refused(tmp_path: Path) -> None:
+    """The control of the rows above, and of what the file is called."""
+    with working_in(tmp_path, BAD):
+        Path("suite.toml").write_text("\n".join(GOOD.values()))
+        assert "'none.toml': No such file" in refused(tmp_path, "none.toml", "--out", "out")
+        assert "got '.': Is a directory" in refused(tmp_path, ".", "--out", "out")
+        words = refused(tmp_path, "suite.toml", "--out", "out", "--seeds", "3")
+        assert "--seeds must be left out beside SUITE" in words
+        with pytest.raises(pytest.fail.Exception, match="something is run"):
+            samson("compare", "suite.toml", "--out", "out")
+
+
+def test_settings_may_stand_below_the_name_of_their_method(place: Path) -> None:
+    """TOML reads `samson.rho = 0.3`, without quotes, as a table in a table."""
+    Path("suite.toml").write_text(
+        "data = 'mine:data'\nnetwork = 'mine:net'\nmethods = ['samson', 'samson+clip']\nrecipe = {batch_size = 16}\n"
+        "[set]\nsamson.rho = 0.3\n'samson+clip'.rho = 0.4\n'samson+clip.alpha' = 1.5\n"
+    )
+    one, two = plan_suite(read_suite(Path("suite.toml"))).problems[0].methods
+    assert (one.settings["rho"], two.settings["rho"], two.settings["alpha"]) == (0.3, 0.4, 1.5)
+
+
+def test_the_default_methods_suit_every_base(place: Path) -> None:
+    table = {key: SMALL[key] for key in ("data", "network", "recipe")}
+    for base, first in (("SGD", "sgd"), ("AdamW", "plain")):
+        methods = plan_suite({**table, "base": base}).problems[0].methods
+        assert [method.name for method in methods] == [first, "noise", "clip", "sam", "asam", "samson", "samson+clip"]
+
+
+def test_a_method_may_look_at_the_network_it_is_for(place: Path) -> None:
+    found = compare_suite({**SMALL, "methods": ["sgd", "mine:of_the_last_layer"]}, "out")
+    assert (found.failures, [record.method for record in found.records]) == ({}, ["sgd", "of_the_last_layer"])
+
+
+# Files of a comparison name no code
+
+
+EVIL = """
+from pathlib import Path
+Path("sprung").touch()
+from mine import data, net, optimizer, train, noise
+from samson.experiments import Classification as task
+"""
+
+
+def changed(path: Path, change: Callable[[Any], Any]) -> None:
+    """Change a file of a comparison, with a checksum that fits."""
+    data = json.loads(path.read_text())
+    checked = data.pop("checksum", None) is not None
+    data = change(data)
+    path.write_text(json.dumps(data | {"checksum": checksum(data)} if checked else data))
+
+
+def named_evil(value: Any) -> Any:
+    """The same with the module `evil` in place of `mine`."""
+    return json.loads(json.dumps(value).replace("mine:", "evil:"))
+
+
+def test_no_file_of_a_comparison_names_code_to_run(place: Path) -> None:
+    Path("evil.py").write_text(EVIL)
+    suite = {**SMALL, "train": "mine:train", "task": "mine:task", "chips": [{"noise": "mine:noise", "levels": [0.1]}]}
+    Path("mine.py").write_text(f"{MINE}\nfrom samson.experiments import Classification as task\n")
+    compare_suite(suite, "out")
+    recipe = {"epochs": 1, "batch_size": 512}
+    compare_suite(
+        {**SMALL, "data": "digits", "network": "small-resnet", "methods": ["sgd"], "recipe": recipe}, "digits"
+    )
+    files = [path for folder in ("out", "digits") for path in Path(folder).rglob("*.json")]
+    assert len(files) == 8
+    for path in files:
+        changed(path, named_evil)
+    assert sum("evil:" in path.read_text() for path in files) == 5
+    record = Path("digits", "records", "digits-small-resnet", "sgd-seed0.json")
+    network = Path("digits", "networks", "digits-small-resnet", "sgd-seed0.json")
+    good = json.loads(record.read_text())["problem"]
+    for field in ("data", "network", "trainer", "task"):
+        changed(record, lambda data, field=field: data | {"problem": good | {field: f"evil:{field}"}})
+        samson("report", "digits")
+        samson("sharpness", "digits", "--steps", 1, "--trials", 2)
+    samson("report", "out")
+    samson("sharpness", "out")
+    saved = network.read_text()
+    for field in ("network", "data"):
+        network.write_text(saved)
+        changed(network, lambda data, field=field: data | {field: f"evil:{field}"})
+        samson("evaluate", network.with_suffix(".safetensors"), "--trials", 2, "--levels", ".1")
+    samson("evaluate", "out/networks/data-net/sgd-seed0.safetensors", "--data", "digits")
+    assert not Path("sprung").exists()
+    try:
+        assert samson("evaluate", network.with_suffix(".safetensors"), "--data", "evil:data")[0] == 2
+        assert Path("sprung").exists(), "the command line may name code: the check can fail"
+    finally:
+        sys.modules.pop("evil", None)
+
+
+def test_a_record_is_typed(finished: Path) -> None:
+    with working_in(finished):
+        [one, other] = compare_suite(SMALL, "out", runner=no_runs).records
+    assert isinstance(one, RunRecord)
+    assert (one.method, other.method, other.settings) == ("sgd", "optimizer", {"method": "mine:optimizer", "lr": 0.05})
