@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from samson._errors import SetupError
+from samson.cli._errors import require_writable
 from samson.cli._showing import console, speaks
 
 
@@ -37,8 +38,9 @@ def train(
     """
     import tomllib
 
-    from samson.experiments import find_place, plan_suite, save_trained
+    from samson.experiments import find_place, parse_methods, plan_suite, save_trained
 
+    require_writable("--out", out / "model.safetensors", ())
     settings: dict[str, Any] = {}
     for given in recipe or ():
         key, equals, value = given.partition("=")
@@ -50,7 +52,8 @@ def train(
         settings["epochs"] = epochs
     table: dict[str, Any] = {"data": data, "network": network, "methods": [method], "recipe": settings}
     table |= {key: value for key, value in (("base", base), ("train", trainer)) if value is not None}
-    name = method.partition(":")[2] or method
+    [parsed] = parse_methods([method], base=base or "SGD")
+    name = parsed.name
     overrides = [one if "." in one.partition("=")[0] else f"{name}.{one}" for one in set_ or ()]
     table["set"] = dict(one.split("=", 1) for one in overrides if "=" in one)
     for one in overrides:

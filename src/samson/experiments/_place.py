@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from samson._errors import choose
+from samson._errors import SetupError, choose, require
 
 PARALLEL = ("ddp", "fsdp2")
 
@@ -48,7 +48,9 @@ class Place:
         """Split a network over the processes, in place, if that was asked for; before its optimizer is made."""
         if self.world > 1 and self.parallel == "fsdp2":
             for layer in model.children():
-                fully_shard(layer)
+                lists = isinstance(layer, (nn.ModuleList, nn.ModuleDict))
+                for part in layer.children() if lists else [layer]:
+                    fully_shard(part)
             fully_shard(model)
 
     def replicated(self, model: nn.Module) -> nn.Module:
@@ -63,10 +65,11 @@ class Place:
 
     def mean(self, loss: Tensor) -> Tensor:
         """The mean of a number over the processes."""
-        if self.world > 1:
-            distributed.all_reduce(loss)
-            loss = loss / self.world
-        return loss
+        if self.world == 1:
+            return loss
+        total = loss.clone()
+        distributed.all_reduce(total)
+        return total / self.world
 
     def whole_state(self, model: nn.Module) -> dict[str, Tensor]:
         """The state dict of a network without shards; every process must ask."""
@@ -78,6 +81,21 @@ class Place:
         return model.state_dict()
 
 
+def check_device(device: Any) -> torch.device:
+    """A device of torch that is there.
+
+    Raises:
+        SetupError: If it is none, or not there.
+    """
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise SetupError(f"--device must be a device of torch, got {device!r}.\nWrite for example cuda.") from error
+    there = found.type == "cpu" or (found.type == "cuda" and (found.index or 0) < torch.cuda.device_count())
+    require(there, "--device", "there", device, "Leave it out for the processor.")
+    return found
+
+
 @contextmanager
 def find_place(device: str | None = None, parallel: str = "ddp") -> Iterator[Place]:
     """The place of this process; under torchrun it joins the others until the block ends.
@@ -87,20 +105,21 @@ def find_place(device: str | None = None, parallel: str = "ddp") -> Iterator[Pla
         parallel: How several processes share a network.
 
     Raises:
-        SetupError: If `parallel` is unknown.
+        SetupError: If `parallel` is unknown, or the device is not there.
     """
     choose("--parallel", parallel, PARALLEL)
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if device is None:
         local = int(os.environ.get("LOCAL_RANK", "0"))
         device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+    chosen = check_device(device)
     if world == 1:
-        yield Place(torch.device(device))
+        yield Place(chosen)
         return
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
-        yield Place(torch.device(device), rank, world, parallel)
+        yield Place(chosen, rank, world, parallel)
     finally:
         distributed.destroy_process_group()

@@ -18,6 +18,7 @@ from samson.experiments._chips import Chips, family_of
 from samson.experiments._factories import find_factory, guarded, is_plain, spec_of, takes
 from samson.experiments._methods import Method, parse_methods
 from samson.experiments._networks import make_network
+from samson.experiments._place import check_device
 from samson.experiments._recipes import FIELDS, RECIPES, Recipe
 from samson.experiments._tasks import TASKS, Task
 from samson.experiments.data import Splits, load_splits
@@ -382,12 +383,7 @@ def _root(table: Table) -> Path:
 
 def _device(table: Table) -> str:
     device = table.get("device", "cpu")
-    try:
-        kind = torch.device(device).type
-    except (RuntimeError, TypeError) as error:
-        raise SetupError(f"--device must be a device of torch, got {device!r}.\nWrite for example cuda.") from error
-    there = kind == "cpu" or (kind == "cuda" and torch.cuda.is_available())
-    require(there, "--device", "there", device, "Leave it out for the processor.")
+    check_device(device)
     return str(device)
 
 

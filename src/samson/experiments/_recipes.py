@@ -70,7 +70,7 @@ class Recipe:
         """What the learning rate is multiplied with at a step, from 0, of so many."""
         done = step / steps
         if done < self.warmup:
-            return (step + 1) / max(1, math.ceil(self.warmup * steps))
+            return (step + 1) / math.ceil(self.warmup * steps - ROUNDING)
         match self.schedule:
             case "cosine":
                 rest = (done - self.warmup) / (1 - self.warmup)
@@ -90,6 +90,9 @@ class Recipe:
             for name, value in vars(self).items()
         }
 
+
+ROUNDING = 1e-9
+"""By what a product of a share and a number of steps may be above a whole number."""
 
 FIELDS: dict[str, type] = {name: type(value) for name, value in vars(Recipe()).items()}
 """The recipe's settings with their types."""

@@ -232,7 +232,8 @@ def save_trained(
             record = problem.record
             about = Checkpoint(record.network, splits.shape, splits.outputs, record.data, method.name, seed)
             save_checkpoint(folder / "model.safetensors", state, about)
-            shutil.rmtree(kept, ignore_errors=True)
+    if place.rank == 0:
+        shutil.rmtree(kept, ignore_errors=True)
     return training
 
 

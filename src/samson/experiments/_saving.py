@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -72,8 +73,10 @@ class Saver:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             if about.get("identity") != self._identity:
                 raise SetupError(f"`{self._path}` belongs to another training.\nDelete it, or take another folder.")
-            found: State = _unpacked(json.loads(about["state"]), tensors)
-        except (SafetensorError, KeyError, ValueError) as error:
+            found = _unpacked(json.loads(about["state"]), tensors)
+            if not isinstance(found, Mapping):
+                raise ValueError("it holds no table")
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, SetupError):
                 raise
             raise SetupError(f"`{self._path}` is damaged: {error}.\nDelete it to train from the start.") from error
@@ -97,10 +100,12 @@ def restore(state: State, model: nn.Module, optimizer: Optimizer) -> None:
 
 
 def _packed(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """JSON for a value, with its tensors put aside by their path."""
+    """JSON for a value, with its tensors put aside by a number, and how they lie in memory."""
     if isinstance(value, Tensor):
-        tensors[path] = value.detach().cpu().contiguous().clone()
-        return {"tensor": path}
+        name = str(len(tensors))
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        last = value.ndim == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
+        return {"tensor": [name, last]}
     if isinstance(value, Mapping):
         return {"table": [[_key(key), _packed(inner, f"{path}/{key}", tensors)] for key, inner in value.items()]}
     if isinstance(value, (list, tuple)):
@@ -125,7 +130,8 @@ def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     [(kind, inner)] = value.items()
     match kind:
         case "tensor":
-            return tensors[inner]
+            name, last = inner if isinstance(inner, list) else (inner, False)
+            return tensors[name].contiguous(memory_format=torch.channels_last) if last else tensors[name]
         case "table":
             return {key: _unpacked(one, tensors) for key, one in inner}
         case "float":

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from samson.experiments._methods import Method
 from samson.experiments._place import Place
@@ -136,10 +135,8 @@ class Session:
         self.optimizer = run.optimizer(self.model)
         compiled = torch.compile(self.model) if recipe.compile else self.model
         self.forward = run.place.replicated(cast("nn.Module", compiled))
-        self.average: AveragedModel | None = None
-        if recipe.ema:
-            decayed: Any = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(self.model, multi_avg_fn=decayed, use_buffers=True)
+        self.average: dict[str, Tensor] = {}
+        """Of the floating-point weights and buffers, by name; empty before the first step, and without one."""
         lower = recipe.precision == "bfloat16" or (recipe.precision == "auto" and run.place.fast_bfloat16)
         self.precision = torch.bfloat16 if lower else None
         self.augment = run.data.augment if recipe.augment == "default" else _augmentations(recipe.augment)
@@ -150,13 +147,17 @@ class Session:
         self.seen: list[Tensor] = []
         # What several processes share is not kept on the way: each would have to write its part at the same step.
         alone = run.folder if run.place.world == 1 else None
-        self.saver = Saver(None if alone is None else alone / "training.safetensors", _identity(run))
+        self.saver = Saver(None if alone is None else alone / "training.safetensors", _identity(run, self.model))
         self._load()
+        self.model.train()
 
     @property
     def result(self) -> nn.Module:
-        """The trained network, or the average of it."""
-        return self.model if self.average is None else self.average.module
+        """The trained network, with the average of its weights if there is one."""
+        state = self.model.state_dict()
+        for name, value in self.average.items():
+            state[name].copy_(value)
+        return self.model
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """What is left of the epoch at hand."""
@@ -179,19 +180,30 @@ class Session:
         part = self.run.place.part(inputs)
         if self.channels_last:
             part = part.contiguous(memory_format=torch.channels_last)
-        self.seen.append(self._loss_of_step(part, self.run.place.part(targets)))
+        self.seen.append(self._loss_of_step(part, self.run.place.part(targets), len(inputs)))
         self.step += 1
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        if self.recipe.ema:
+            self._follow()
         ends = self.step % self.steps == 0
         if ends or self.step % CHECKED == 0:
             self._check()
             self.run.progress(self.step, self.total)
         if ends:
             self.run.losses.append(float(torch.stack(self.seen).mean()))
-            self.run.perturbation = _perturbation(self.optimizer)
+            self.run.perturbation = _perturbation(self.optimizer, self.run.place)
             self.seen.clear()
             self._write()
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the average towards the weights; what is no floating-point number stays as the network has it."""
+        for name, value in self.model.state_dict().items():
+            if not value.is_floating_point():
+                continue
+            if name in self.average:
+                self.average[name].lerp_(value, 1 - self.recipe.ema)
+            else:
+                self.average[name] = value.detach().clone()
 
     def _write(self) -> None:
         """Write the epoch's figures to the log."""
@@ -203,21 +215,23 @@ class Session:
             if value is not None:
                 self.run.log.add_scalar(name, value, self.step)
 
-    def _loss_of_step(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        parts = min(self.recipe.accumulate, len(inputs))
-        device, model = self.run.device, self.forward
+    def _loss_of_step(self, inputs: Tensor, targets: Tensor, size: int) -> Tensor:
+        """Make a step with this process's examples of a batch of that size; gives the loss of the whole batch."""
+        count = min(self.recipe.accumulate, len(inputs))
+        parts = list(zip(inputs.chunk(count), targets.chunk(count), strict=True))  # perhaps fewer
+        device, model, world = self.run.device, self.forward, self.run.place.world
 
         def closure() -> Tensor:
             self.run.gradients = (self.run.gradients or 0) + 1
             self.optimizer.zero_grad()
             total = torch.zeros((), device=device)
-            for number, (some, wanted) in enumerate(zip(inputs.chunk(parts), targets.chunk(parts), strict=True), 1):
-                alone = number < parts and hasattr(model, "no_sync")
+            for number, (some, wanted) in enumerate(parts, start=1):
+                alone = number < len(parts) and hasattr(model, "no_sync")
                 with model.no_sync() if alone else nullcontext():  # type: ignore[operator]
                     with torch.autocast(device.type, self.precision) if self.precision else nullcontext():
                         outputs = model(some)
                     loss = self.run.task.loss(outputs.float(), wanted, self.recipe.label_smoothing)
-                    loss = loss * (len(some) / len(inputs))
+                    loss = loss * (len(some) * world / size)  # processes are averaged, and may have fewer examples
                     loss.backward()  # type: ignore[no-untyped-call]
                 total += loss.detach()
             if self.recipe.clip_norm < math.inf:
@@ -238,38 +252,43 @@ class Session:
         self._check()
         run = self.run
         kept = {"step": self.step, "gradients": run.gradients, "losses": run.losses, "seen": self.seen}
-        average = {} if self.average is None else {"average": self.average.state_dict()}
-        self.saver.save({**training_state(self.model, self.optimizer), **kept, **average})
+        moved = None if run.perturbation is None else vars(run.perturbation)
+        own = {**kept, "perturbation": moved, "average": self.average}
+        self.saver.save({**training_state(self.model, self.optimizer), **own})
 
     def _load(self) -> None:
         found = self.saver.load()
         if found is None:
             return
         restore(found, self.model, self.optimizer)
-        if self.average is not None:
-            self.average.load_state_dict(found["average"])
+        self.average = {name: value.to(self.run.device) for name, value in found["average"].items()}
+        moved = found["perturbation"]
+        self.run.perturbation = None if moved is None else Perturbation(**moved)
         self.step, self.run.gradients = found["step"], found["gradients"]
         self.seen = [loss.to(self.run.device) for loss in found["seen"]]
         self.run.losses[:] = found["losses"]
 
 
-def _perturbation(optimizer: Optimizer) -> Perturbation | None:
+def _perturbation(optimizer: Optimizer, place: Place) -> Perturbation | None:
     ascent = getattr(optimizer, "last_ascent", None)
     if ascent is None:
         return None
-    values = (ascent.clean_loss, ascent.perturbed_loss, ascent.epsilon_norm)
-    clean, perturbed, norm = (None if value is None else float(value) for value in values)
-    return Perturbation(clean, perturbed, norm)
+    losses = (ascent.clean_loss, ascent.perturbed_loss)
+    clean, perturbed = (None if loss is None else float(place.mean(loss.detach())) for loss in losses)
+    return Perturbation(clean, perturbed, None if ascent.epsilon_norm is None else float(ascent.epsilon_norm))
 
 
 def _augmentations(joined: str) -> tuple[str, ...]:
     return () if joined == "none" else tuple(joined.split("+"))
 
 
-def _identity(run: Run) -> str:
-    """What decides the final weights, hashed."""
-    said = repr((run.method, run.recipe, run.seed, run.data.shape, run.data.outputs, run.data.steps(1)))
-    return sha256(said.encode()).hexdigest()
+def _identity(run: Run, model: nn.Module) -> str:
+    """What decides the final weights, hashed: settings, network, task, and a look at the data."""
+    inputs, targets = next(run.data.batches(1, seed=0, epoch=0, device="cpu", augment=(), workers=0))
+    shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
+    task = f"{type(run.task).__module__}.{type(run.task).__qualname__}"
+    said = (run.method, run.recipe, run.seed, run.data.steps(1), repr(model), shapes, task)
+    return sha256(repr((*said, inputs.tolist(), targets.tolist())).encode()).hexdigest()
 
 
 def _mixed(seed: int, step: int) -> int:
