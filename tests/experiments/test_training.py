@@ -1,6 +1,7 @@
 """The training loop: against loops written here, cut off at every place, and with disks that fail."""
 
 import errno
+import hashlib
 import itertools
 import json
 import math
@@ -159,6 +160,7 @@ def test_warm_up_is_a_line_and_the_schedule_follows(schedule: str) -> None:
         (0.999, 3),
         (0.07, 100),  # 7.000000000000001 steps
         (0.14, 50),
+        (1e-12, 10),
     ],
 )
 def test_warm_up_ends_at_the_full_rate(warmup: float, steps: int) -> None:
@@ -191,6 +193,11 @@ def test_warm_up_ends_at_the_full_rate(warmup: float, steps: int) -> None:
 def test_bad_settings_are_named(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"`{name}` must be .*got {value!r}"):
         Recipe(**{name: value})
+
+
+def test_a_cycle_has_no_other_warm_up() -> None:
+    with pytest.raises(ValueError, match=r"`warmup` must be 0 with the schedule 'one-cycle'.*got 0.1"):
+        Recipe(schedule="one-cycle", warmup=0.1)
 
 
 def test_an_unknown_schedule_has_a_suggestion() -> None:
@@ -832,9 +839,18 @@ class Bomb:
         return Path.touch, (Path("exploded"),)
 
 
+def held(state: str, tensors: dict[str, Tensor] | None = None) -> bytes:
+    """A file as it is written, with a checksum of its own."""
+    tensors = tensors or {}
+    digest = hashlib.sha256(state.encode() + b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors)))
+    return save(tensors, {"identity": "one", "state": state, "checksum": digest.hexdigest()})
+
+
+GOOD = held('{"table": [["w", {"tensor": "0"}]]}', {"0": torch.ones(50)})
+
+
 def damaged(good: bytes) -> dict[str, bytes]:
     size = 8 + int.from_bytes(good[:8], "little")
-    about = {"identity": "one"}
     return {
         "empty": b"",
         "short": good[:100],
@@ -843,18 +859,17 @@ def damaged(good: bytes) -> dict[str, bytes]:
         "header": good[:20] + b"\xff\xff" + good[22:],
         "longer": good + b"0",
         "no tensors": good[:size],
+        "a flipped bit": good[:-1] + bytes([good[-1] ^ 1]),
         "pickle": pickle.dumps(Bomb()),
-        "no state": save({}, about),
-        "no json": save({}, about | {"state": "{"}),
-        "a missing tensor": save({}, about | {"state": '{"table": [["w", {"tensor": "/w"}]]}'}),
-        "two kinds": save({}, about | {"state": '{"table": [], "list": []}'}),
-        "no table": save({}, about | {"state": "5"}),
-        "no pairs": save({}, about | {"state": '{"table": 5}'}),
-        "no name": save({}, about | {"state": '{"tensor": []}'}),
+        "no state": save({}, {"identity": "one"}),
+        "no checksum": save({}, {"identity": "one", "state": '{"table": []}'}),
+        "no json": held("{"),
+        "a missing tensor": held('{"table": [["w", {"tensor": "0"}]]}'),
+        "two kinds": held('{"table": [], "list": []}'),
+        "no table": held("5"),
+        "no pairs": held('{"table": 5}'),
+        "no name": held('{"tensor": []}'),
     }
-
-
-GOOD = save({"/w": torch.ones(50)}, {"identity": "one", "state": '{"table": [["w", {"tensor": "/w"}]]}'})
 
 
 @pytest.mark.parametrize("kind", damaged(GOOD))
@@ -896,6 +911,37 @@ def wider() -> nn.Module:
 
 def rectified() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 12), nn.ReLU(), nn.Linear(12, 4))
+
+
+class Bent(nn.Module):
+    """A network whose bend is an attribute, and which shows where it lies in memory."""
+
+    def __init__(self, bend: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.bend = bend
+        self.first, self.last = nn.Linear(192, 12), nn.Linear(12, 4)
+
+    def extra_repr(self) -> str:
+        return f"{self.bend} {object()}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.bend(self.first(x.flatten(1))))
+
+
+def test_what_a_network_shows_of_itself_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saving_every(monkeypatch, 1)
+    task = Cut(5)
+    make = partial(Bent, torch.tanh)
+    _, _, beginnings = until_done(lambda: run_of(network=make, asked={"task": task, "folder": tmp_path}))
+    assert beginnings == 2
+
+
+def test_what_the_parts_are_called_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions in attributes are not seen; their networks have other names."""
+    saving_every(monkeypatch, 1)
+    train(run_of(network=partial(Bent, torch.tanh), asked={"folder": tmp_path, "about": "mine:tanh"}))
+    with pytest.raises(SetupError, match="belongs to another training"):
+        train(run_of(network=partial(Bent, torch.relu), asked={"folder": tmp_path, "about": "mine:relu"}))
 
 
 class Doubled(Classification):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from samson._errors import SetupError
+from samson._errors import SetupError, require
 from samson.cli._errors import require_writable
 from samson.cli._showing import console, speaks
 
@@ -34,7 +34,8 @@ def train(
 ) -> None:
     """Train a network, and save it as DIR/model.safetensors.
 
-    A command that was cut off goes on where it stopped, and ends in the same weights.
+    A command that was cut off goes on where it stopped, and ends in the same weights; with several processes it starts
+    again.
     """
     import tomllib
 
@@ -54,11 +55,10 @@ def train(
     table |= {key: value for key, value in (("base", base), ("train", trainer)) if value is not None}
     [parsed] = parse_methods([method], base=base or "SGD")
     name = parsed.name
+    for one in set_ or ():
+        require("=" in one, "--set", "PARAM=VALUE", one, "Write for example --set rho=0.5.")
     overrides = [one if "." in one.partition("=")[0] else f"{name}.{one}" for one in set_ or ()]
-    table["set"] = dict(one.split("=", 1) for one in overrides if "=" in one)
-    for one in overrides:
-        if "=" not in one:
-            raise SetupError(f"--set must be PARAM=VALUE, got {one!r}.\nWrite for example --set rho=0.5.")
+    table["set"] = dict(one.split("=", 1) for one in overrides)
     if data_root is not None:
         table["data_root"] = data_root
     plan = plan_suite(table)

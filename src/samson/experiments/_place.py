@@ -47,10 +47,8 @@ class Place:
     def shard(self, model: nn.Module) -> None:
         """Split a network over the processes, in place, if that was asked for; before its optimizer is made."""
         if self.world > 1 and self.parallel == "fsdp2":
-            for layer in model.children():
-                lists = isinstance(layer, (nn.ModuleList, nn.ModuleDict))
-                for part in layer.children() if lists else [layer]:
-                    fully_shard(part)
+            for layer in _layers(model):
+                fully_shard(layer)
             fully_shard(model)
 
     def replicated(self, model: nn.Module) -> nn.Module:
@@ -60,7 +58,10 @@ class Place:
         return DistributedDataParallel(model)
 
     def part(self, batch: Tensor) -> Tensor:
-        """This process's examples of a batch."""
+        """This process's examples of a batch; ValueError if there are not enough for all."""
+        require(
+            len(batch) >= self.world, "batch_size", f"at least {self.world}, one a process", len(batch), "Raise it."
+        )
         return batch[self.rank :: self.world]
 
     def mean(self, loss: Tensor) -> Tensor:
@@ -72,13 +73,22 @@ class Place:
         return total / self.world
 
     def whole_state(self, model: nn.Module) -> dict[str, Tensor]:
-        """The state dict of a network without shards; every process must ask."""
+        """The state dict of a network without shards, in the first process; every process must ask."""
         if isinstance(model, FSDPModule):
             from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
             options = StateDictOptions(full_state_dict=True, cpu_offload=True)
             return cast("dict[str, Tensor]", get_model_state_dict(model, options=options))
         return model.state_dict()
+
+
+def _layers(model: nn.Module) -> Iterator[nn.Module]:
+    """The layers of a network, also those in lists, which have no forward of their own."""
+    for layer in model.children():
+        if isinstance(layer, (nn.ModuleList, nn.ModuleDict)):
+            yield from _layers(layer)
+        else:
+            yield layer
 
 
 def check_device(device: Any) -> torch.device:
@@ -109,16 +119,15 @@ def find_place(device: str | None = None, parallel: str = "ddp") -> Iterator[Pla
     """
     choose("--parallel", parallel, PARALLEL)
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    if device is None:
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
-    chosen = check_device(device)
+    chosen = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if chosen.type == "cuda" and chosen.index is None:
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
     if world == 1:
         yield Place(chosen)
         return
-    if device.startswith("cuda"):
-        torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield Place(chosen, rank, world, parallel)
     finally:

@@ -65,12 +65,14 @@ class Recipe:
         for name in ("warmup", "label_smoothing", "ema"):
             require(0 <= getattr(self, name) < 1, name, "be ≥ 0 and < 1", getattr(self, name))
         require(self.clip_norm > 0, "clip_norm", "be > 0", self.clip_norm)
+        rises = self.schedule == "one-cycle" and self.warmup > 0
+        require(not rises, "warmup", "be 0 with the schedule 'one-cycle', which rises itself", self.warmup)
 
     def factor(self, step: int, steps: int) -> float:
         """What the learning rate is multiplied with at a step, from 0, of so many."""
         done = step / steps
         if done < self.warmup:
-            return (step + 1) / math.ceil(self.warmup * steps - ROUNDING)
+            return (step + 1) / max(1, math.ceil(self.warmup * steps - ROUNDING))
         match self.schedule:
             case "cosine":
                 rest = (done - self.warmup) / (1 - self.warmup)

@@ -130,6 +130,7 @@ def trained(
         folder=folder,
         progress=lambda done, total: progress("training", done, total),
         log=log,
+        about=f"{problem.record}",
     )
     trainer = train if problem.record.trainer == "samson" else find_trainer(problem.record.trainer)
     started, model, diverged_at = time.monotonic(), None, None

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ class Saver:
         tensors: dict[str, Tensor] = {}
         text = json.dumps(_packed(state, "", tensors))
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(self._path, save(tensors, {"state": text, "identity": self._identity}))
+        about = {"state": text, "identity": self._identity, "checksum": _checksum(text, tensors)}
+        replace_file(self._path, save(tensors, about))
         self._last = time.monotonic()
         self._took = self._last - started
 
@@ -73,6 +75,8 @@ class Saver:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             if about.get("identity") != self._identity:
                 raise SetupError(f"`{self._path}` belongs to another training.\nDelete it, or take another folder.")
+            if about.get("checksum") != _checksum(about["state"], tensors):
+                raise ValueError("its checksum is not that of its content")
             found = _unpacked(json.loads(about["state"]), tensors)
             if not isinstance(found, Mapping):
                 raise ValueError("it holds no table")
@@ -116,6 +120,13 @@ def _packed(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"A training with {path[1:]!r} of type {type(value).__name__} cannot be saved.")
+
+
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    found = sha256(text.encode())
+    for name in sorted(tensors):
+        found.update(tensors[name].flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _key(key: Any) -> Any:

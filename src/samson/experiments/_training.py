@@ -67,6 +67,7 @@ class Run:
         folder: For what the trainer keeps until the run is finished; None keeps nothing.
         progress: Called with steps done and steps in all; may raise to stop.
         log: A writer with TensorBoard's `add_scalar`; None writes nothing.
+        about: What the parts are called; an interrupted training goes on only if that is the same.
         losses: To be filled by the trainer, if it likes: each epoch's mean loss.
         gradients: To be counted by the trainer, if it likes: gradients of a mini-batch that it computed.
         perturbation: To be set by the trainer, if it likes: what the last perturbation did.
@@ -82,6 +83,7 @@ class Run:
     folder: Path | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
     log: Any = None
+    about: str = ""
     losses: list[float] = field(default_factory=list)
     gradients: int | None = None
     perturbation: Perturbation | None = None
@@ -147,7 +149,8 @@ class Session:
         self.seen: list[Tensor] = []
         # What several processes share is not kept on the way: each would have to write its part at the same step.
         alone = run.folder if run.place.world == 1 else None
-        self.saver = Saver(None if alone is None else alone / "training.safetensors", _identity(run, self.model))
+        path = None if alone is None else alone / "training.safetensors"
+        self.saver = Saver(path, "" if path is None else _identity(run, self.model))
         self._load()
         self.model.train()
 
@@ -176,7 +179,7 @@ class Session:
         factor = self.recipe.factor(self.step, self.total)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        _seed(_mixed(self.run.seed, self.step))  # what dropout draws is the same after an interruption
+        _seed(_mixed(self.run.seed, self.step), self.run.device)  # what dropout draws is the same after an interruption
         part = self.run.place.part(inputs)
         if self.channels_last:
             part = part.contiguous(memory_format=torch.channels_last)
@@ -197,13 +200,11 @@ class Session:
     @torch.no_grad()
     def _follow(self) -> None:
         """Move the average towards the weights; what is no floating-point number stays as the network has it."""
-        for name, value in self.model.state_dict().items():
-            if not value.is_floating_point():
-                continue
-            if name in self.average:
-                self.average[name].lerp_(value, 1 - self.recipe.ema)
-            else:
-                self.average[name] = value.detach().clone()
+        now = {name: value for name, value in self.model.state_dict().items() if value.is_floating_point()}
+        if self.average:
+            torch._foreach_lerp_(list(self.average.values()), list(now.values()), 1 - self.recipe.ema)
+        else:
+            self.average = {name: value.detach().clone() for name, value in now.items()}
 
     def _write(self) -> None:
         """Write the epoch's figures to the log."""
@@ -283,23 +284,29 @@ def _augmentations(joined: str) -> tuple[str, ...]:
 
 
 def _identity(run: Run, model: nn.Module) -> str:
-    """What decides the final weights, hashed: settings, network, task, and a look at the data."""
+    """What decides the final weights, hashed: settings, names, the initial weights, and a look at the data."""
     inputs, targets = next(run.data.batches(1, seed=0, epoch=0, device="cpu", augment=(), workers=0))
-    shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
+    kind = type(model)
+    said = (run.about, run.method, run.recipe, run.seed, run.data.steps(1), kind.__module__, kind.__qualname__)
     task = f"{type(run.task).__module__}.{type(run.task).__qualname__}"
-    said = (run.method, run.recipe, run.seed, run.data.steps(1), repr(model), shapes, task)
-    return sha256(repr((*said, inputs.tolist(), targets.tolist())).encode()).hexdigest()
+    layers = [(name, type(layer).__qualname__) for name, layer in model.named_modules()]
+    found = sha256(repr((*said, task, layers, inputs.tolist(), targets.tolist())).encode())
+    for name, value in model.state_dict().items():
+        found.update(f"{name} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _mixed(seed: int, step: int) -> int:
     return int.from_bytes(sha256(f"step {seed} {step}".encode()).digest()[:8]) >> 1
 
 
-def _seed(seed: int) -> None:
+def _seed(seed: int, device: torch.device) -> None:
     """Seed the generators that a network draws from; `torch.manual_seed` takes half a millisecond."""
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.manual_seed(seed)
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
 
 
 @contextmanager
