@@ -1,5 +1,6 @@
 """Single-line changes of the code that decides results, and whether the tests catch them.
 
+    pip install -c constraints.txt pytest-cov
     python -m benchmarks.mutants --most 50     # the next fifty changes; goes on where it stopped
     python -m benchmarks.mutants --page        # the survivors, from the record
 

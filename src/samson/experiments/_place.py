@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from samson._errors import SetupError, choose, require
@@ -47,6 +46,8 @@ class Place:
     def shard(self, model: nn.Module) -> None:
         """Split a network over the processes, in place, if that was asked for; before its optimizer is made."""
         if self.world > 1 and self.parallel == "fsdp2":
+            from torch.distributed.fsdp import fully_shard  # slow to import
+
             for layer in _layers(model):
                 fully_shard(layer)
             fully_shard(model)
@@ -74,7 +75,7 @@ class Place:
 
     def whole_state(self, model: nn.Module) -> dict[str, Tensor]:
         """The state dict of a network without shards, in the first process; every process must ask."""
-        if isinstance(model, FSDPModule):
+        if self.world > 1 and self.parallel == "fsdp2":
             from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
             options = StateDictOptions(full_state_dict=True, cpu_offload=True)
