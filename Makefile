@@ -5,7 +5,7 @@ EXTRAS ?= .venv-extras
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test test-extras lint clean
+.PHONY: demo test test-extras lint environments clean
 
 demo: $(VENV)/.demo
 	$(BIN)/samson compare --data digits --methods sgd,noise,clip,sam,asam,samson,samson+clip --noise gaussian --seeds 3 --out runs/digits
@@ -21,6 +21,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Both environments of the tests, side by side with `make -j2`.
+environments: $(VENV)/.dev $(EXTRAS)/.extras
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "samson needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
