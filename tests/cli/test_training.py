@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samson.experiments import Saver, Session, Splits, load_checkpoint, load_model
+from samson.experiments import Loop, Saver, Splits, load_checkpoint, load_model
 
 # A small problem
 
@@ -49,11 +49,11 @@ from pathlib import Path
 
 import samson.cli, samson.cli._app, samson.experiments, sklearn.datasets, torch, torch._dynamo
 from samson.experiments import _saving as saving
-from samson.experiments import Session
+from samson.experiments import Loop
 
 folder, command = Path(sys.argv[1]), sys.argv[2:]
 delays = random.Random(5)
-advance = Session.advance
+advance = Loop.advance
 
 
 def start(out, least_s=0.0, seed=0, limit=None):
@@ -68,16 +68,16 @@ def start(out, least_s=0.0, seed=0, limit=None):
     os.close(on)
     done = 0
 
-    def telling(session, inputs, targets):
+    def telling(loop, inputs, targets):
         nonlocal done
-        advance(session, inputs, targets)
+        advance(loop, inputs, targets)
         done += 1
         os.write(told, b'.')
         if done == limit:
             os.read(waits, 1)
 
     torch.set_num_threads(1)
-    Session.advance = telling
+    Loop.advance = telling
     saving.LEAST_S, saving.SHARE = least_s, float('inf')
     sys.argv = ['samson', *command, '--seed', str(seed), '--out', str(out)]
     status = 1
@@ -206,14 +206,14 @@ def test_a_disk_that_fails_is_told_shortly(samson, tmp_path: Path, monkeypatch: 
 def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:
     """Let Ctrl-C come when so many steps are saved."""
     patch.setattr(Saver, "due", lambda _: True)
-    advance = Session.advance
+    advance = Loop.advance
 
-    def advancing(session: Session, inputs: Tensor, targets: Tensor) -> None:
-        if session.step == steps:
+    def advancing(loop: Loop, inputs: Tensor, targets: Tensor) -> None:
+        if loop.step == steps:
             raise KeyboardInterrupt
-        advance(session, inputs, targets)
+        advance(loop, inputs, targets)
 
-    patch.setattr(Session, "advance", advancing)
+    patch.setattr(Loop, "advance", advancing)
 
 
 def test_ctrl_c_ends_with_its_status_and_keeps_what_was_saved(samson, tmp_path: Path) -> None:
@@ -382,14 +382,14 @@ def test_a_setting_of_a_method_in_another_order(samson, tmp_path: Path, method: 
 def test_a_folder_that_is_a_file_is_refused_before_training(
     samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Session, "advance", lambda *_: pytest.fail("training has started"))
+    monkeypatch.setattr(Loop, "advance", lambda *_: pytest.fail("training has started"))
     (tmp_path / "thesis.tex").write_text("precious")
     status, _, message = samson(*OWN, "--out", tmp_path / "thesis.tex")
     refused(status, message, "--out", "thesis.tex")
 
 
 def test_logs_need_a_package(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Session, "advance", lambda *_: pytest.fail("training has started"))
+    monkeypatch.setattr(Loop, "advance", lambda *_: pytest.fail("training has started"))
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     status, _, message = samson(*OWN, "--out", tmp_path, "--log")

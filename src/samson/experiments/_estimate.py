@@ -13,7 +13,7 @@ from samson.experiments._networks import make_network
 from samson.experiments._place import Place
 from samson.experiments._planning import Plan, PlannedProblem, load_data_set, make_task
 from samson.experiments._runs import one_thread
-from samson.experiments._training import Run, Session
+from samson.experiments._training import Loop, Run
 from samson.experiments.data import Pair, Splits, length
 
 TIMED = 3
@@ -64,14 +64,14 @@ def estimate(plan: Plan) -> list[Estimate]:
 
 
 def _training_s(run: Run) -> float:
-    session = Session(run)
-    batches = session.batches()
-    session.advance(*next(batches))
+    loop = Loop(run)
+    batches = loop.batches()
+    loop.advance(*next(batches))
     started, steps = time.monotonic(), 0
     for batch in islice(batches, TIMED):
-        session.advance(*batch)
+        loop.advance(*batch)
         steps += 1
-    return session.total * (time.monotonic() - started) / max(steps, 1)
+    return loop.total * (time.monotonic() - started) / max(steps, 1)
 
 
 def _pass_s(problem: PlannedProblem, splits: Splits, device: torch.device, size: int) -> float:

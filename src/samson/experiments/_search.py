@@ -8,7 +8,7 @@ import json
 import math
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -280,8 +280,3 @@ def _optuna() -> Any:
         raise SetupError("Searching settings needs a package: pip install 'samson-torch[search]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
-
-
-def seeds_of(search: Search) -> Sequence[int]:
-    """The training seeds of a search."""
-    return range(FIRST_SEED, FIRST_SEED + search.seeds)

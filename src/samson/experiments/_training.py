@@ -111,7 +111,7 @@ def train(run: Run) -> nn.Module:
         StoppedError: If a notice to end came; the training is saved.
         OSError: If it cannot be saved; what was saved before is there.
     """
-    training = Session(run)
+    training = Loop(run)
     with _notices() as ended:
         while training.step < training.total:
             for inputs, targets in training.batches():
@@ -123,7 +123,7 @@ def train(run: Run) -> nn.Module:
     return training.result.eval()
 
 
-class Session:
+class Loop:
     """A training that is going on."""
 
     def __init__(self, run: Run) -> None:
