@@ -28,15 +28,8 @@ from samson.experiments._methods import ADDITIONS, PLAIN, Method, base_settings,
 from samson.experiments._models import load_model
 from samson.experiments._networks import make_network
 from samson.experiments._place import Place, find_place
-from samson.experiments._planning import (
-    METHODS,
-    Plan,
-    PlannedProblem,
-    load_data_set,
-    make_task,
-    plan_suite,
-    read_suite,
-)
+from samson.experiments._planning import Plan, plan_suite, read_suite
+from samson.experiments._problems import METHODS, PlannedProblem, load_data_set, make_task
 from samson.experiments._ray import run_on_ray
 from samson.experiments._recipes import RECIPES, Recipe
 from samson.experiments._requests import Request, load_data

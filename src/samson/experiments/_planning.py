@@ -5,42 +5,21 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from samson._errors import SetupError, choose, require
-from samson.evaluation import as_metric
 from samson.experiments._chips import Chips, family_of
-from samson.experiments._factories import find_factory, guarded, is_plain, spec_of, takes
-from samson.experiments._methods import Method, parse_methods
-from samson.experiments._networks import make_network
+from samson.experiments._factories import spec_of
 from samson.experiments._place import check_device
-from samson.experiments._recipes import FIELDS, RECIPES, Recipe
-from samson.experiments._tasks import TASKS, Task
-from samson.experiments.data import Splits, load_splits
-from samson.noise import deploy
-from samson.records import Configuration, Planned, Problem, Search
+from samson.experiments._problems import PlannedProblem, Table, listed, load_data_set, plan_problem
+from samson.records import Configuration, Planned, Search
 
-METHODS = ("sgd", "noise", "clip", "sam", "asam", "samson", "samson+clip")
 SAMPLERS = ("grid", "random", "tpe")
 OF_A_PROBLEM = ("name", "data", "network", "methods", "base", "train", "task", "recipe", "set")
 OF_ALL = ("chips", "seeds", "trials", "examples", "chip_seed", "device", "data_root", "search", "problems")
 BLIND = "blind"
-
-Table = Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class PlannedProblem:
-    """A problem, with the methods that are compared on it."""
-
-    record: Problem
-    recipe: Recipe
-    methods: tuple[Method, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +110,7 @@ def plan_suite(table: Table, command: str = "") -> Plan:
     load_data_set.cache_clear()  # functions and files may be other ones since the last comparison of this process
     for key in table:
         choose("SUITE", key, (*OF_A_PROBLEM, *OF_ALL))
-    chips = _listed(table, "chips", "gaussian")
+    chips = listed(table, "chips", "gaussian")
     families = tuple(family_of(one) for one in chips)
     _once("chips", [family.name for family in families])
     search = table.get("search")
@@ -170,153 +149,11 @@ def _own(table: Any) -> dict[str, Any]:
 
 def _problems(asked: Table, suite: Table, families: Sequence[Chips]) -> Iterable[PlannedProblem]:
     """The problems of a table: each of its data sets with each of its networks."""
-    pairs = list(itertools.product(_listed(asked, "data", "digits"), _listed(asked, "network", "small-resnet")))
+    pairs = list(itertools.product(listed(asked, "data", "digits"), listed(asked, "network", "small-resnet")))
     for data, network in pairs:
-        yield _problem(
+        yield plan_problem(
             asked, spec_of(data, "--data"), spec_of(network, "--network"), _root(suite), families, alone=len(pairs) == 1
         )
-
-
-def _problem(
-    asked: Table, data: str, network: str, root: Path, families: Sequence[Chips], *, alone: bool
-) -> PlannedProblem:
-    splits = load_data_set(data, root)
-    task_name = spec_of(asked.get("task", splits.task), "task")
-    metric = as_metric(make_task(task_name).metric)
-    base = asked.get("base", "AdamW" if task_name == "language" else "SGD")
-    trainer = spec_of(asked.get("train", "samson"), "--train")
-    if trainer != "samson":
-        find_trainer(trainer)
-    recipe = _recipe(asked.get("recipe", {}), data, splits)
-    default = METHODS if base == "SGD" else ("plain", *METHODS[1:])
-    given = [{"method": one} if callable(one) else one for one in _listed(asked, "methods", default)]
-    methods = parse_methods(given, asked.get("set", {}), base)
-    name = asked["name"] if alone and "name" in asked else f"{_label(data)}-{_label(network)}"
-    require(is_plain(name), "`name` of a problem", "letters, digits and any of -_.+", name, "It names a folder.")
-    problem = PlannedProblem(
-        Problem(
-            name=name,
-            data=data,
-            network=network,
-            task=task_name,
-            metric=metric.name,
-            higher_is_better=metric.higher_is_better,
-            is_fraction=metric.bounds == (0, 1),
-            base=base,
-            trainer=trainer,
-            recipe=recipe.record(),
-        ),
-        recipe,
-        tuple(methods),
-    )
-    _try(problem, splits, families)
-    return problem
-
-
-def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> None:
-    """Put two examples through the network, and make every optimizer, as a training would."""
-    record = problem.record
-    model = make_network(record.network, splits.shape, splits.outputs, seed=0)
-    inputs, targets = _two(splits)
-    try:
-        with torch.no_grad():
-            make_task(record.task).loss(model.eval()(inputs), targets)
-    except Exception as error:
-        raise SetupError(
-            f"--network {record.network!r} cannot be trained on {record.data!r}, whose examples are of shape "
-            f"{splits.shape}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\n"
-            "Take a network, or a task, for such data."
-        ) from error
-    for method in problem.methods:
-        for choice in method.grid():
-            try:
-                method.with_settings(choice).build(model)
-            except SetupError:
-                raise
-            except Exception as error:
-                reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-                raise SetupError(
-                    f"--methods {method.name} with the network {record.network!r} raised {reason}\n"
-                    "Mend it, or its settings."
-                ) from error
-    for family in families:
-        for kind in family.kinds:
-            try:
-                with torch.no_grad(), deploy(model, kind.noise).at(kind.time_s):
-                    model(inputs)
-            except (ValueError, RuntimeError) as error:
-                raise SetupError(
-                    f"chips: {kind.label} cannot carry the network {record.network!r}: {str(error).splitlines()[0]}\n"
-                    "Take other chips, or other times."
-                ) from error
-
-
-def _two(splits: Splits) -> tuple[torch.Tensor, torch.Tensor]:
-    """A training example, twice: a network may want more than one."""
-    (inputs, targets) = next(splits.batches(1, seed=0, epoch=0, device="cpu", augment=(), workers=0))
-    return torch.cat([inputs, inputs]), torch.cat([targets, targets])
-
-
-def _recipe(asked: Any, data: str, splits: Splits) -> Recipe:
-    require(isinstance(asked, Mapping), "recipe", "a table", asked, "Write [recipe] and its keys below.")
-    start = RECIPES.get(data, Recipe())
-    values: dict[str, Any] = {}
-    for key, value in asked.items():
-        kind = FIELDS[choose("recipe", key, FIELDS)]
-        fits = type(value) is kind or (kind is float and type(value) is int)
-        require(fits, f"recipe.{key}", f"of type {kind.__name__}", value, f"The default is {getattr(start, key)!r}.")
-        values[key] = kind(value)
-    try:
-        recipe = dataclasses.replace(start, **values)
-    except ValueError as error:
-        raise SetupError(f"recipe: {error}") from error
-    splits.steps(recipe.batch_size)
-    if recipe.augment not in ("default", "none"):
-        next(iter(splits.batches(1, seed=0, epoch=0, device="cpu", augment=tuple(recipe.augment.split("+")))))
-    return recipe
-
-
-@lru_cache(maxsize=4)
-def load_data_set(data: str, root: Path) -> Splits:
-    """A data set, kept for the next run of this process.
-
-    Raises:
-        SetupError: If it is not to be had.
-    """
-    try:
-        return load_splits(data, root)
-    except ImportError as error:
-        raise SetupError(f"--data: {data!r} cannot be loaded.\n{error}") from error
-
-
-def make_task(name: str) -> Task:
-    """A task by name, or a class of one's own.
-
-    Raises:
-        SetupError: If there is none.
-    """
-    if ":" not in name:
-        return TASKS[choose("task", name, (*TASKS, "MODULE:CLASS"))]()
-    made = find_factory(name, "task")
-    task = guarded(made, name, "task")
-    there = all(hasattr(task, part) for part in ("metric", "loss"))
-    require(there, "task", "a class with `metric` and `loss`", name, "See samson.experiments.Task.")
-    try:
-        as_metric(task.metric)
-    except (ValueError, TypeError) as error:
-        raise SetupError(f"task {name!r}: {error}") from error
-    return task  # type: ignore[no-any-return]
-
-
-def find_trainer(name: str) -> Callable[[Any], torch.nn.Module]:
-    """A trainer of one's own.
-
-    Raises:
-        SetupError: If there is no such function, or it does not take a run.
-    """
-    function = find_factory(name, "--train")
-    require(takes(function, (None,)), "--train", "a function of one argument, the run", name, "It returns the network.")
-    return function
 
 
 def _search(asked: Any, families: Sequence[Chips]) -> Search:
@@ -356,18 +193,6 @@ def _checked_search(plan: Plan) -> Search | None:
     return search
 
 
-def _listed(table: Table, key: str, default: Any) -> list[Any]:
-    """What stands under a key: one, or a list of several."""
-    value = table.get(key, default)
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    found = list(value) if several else [value]
-    require(bool(found), key, "at least one", value, "Leave it out for the default.")
-    for one in found:
-        known = isinstance(one, (str, Mapping)) or callable(one)
-        require(known, key, "texts or tables", one, f'Write for example {key} = ["…"].')
-    return found
-
-
 def _whole(table: Table, key: str, default: int, least: int, said: str | None = None) -> int:
     value = table.get(key, default)
     known = isinstance(value, int) and not isinstance(value, bool) and value >= least
@@ -390,15 +215,3 @@ def _device(table: Table) -> str:
 def _once(key: str, names: Sequence[str]) -> None:
     twice = [name for name in names if names.count(name) > 1]
     require(not twice, key, "without repetition", twice[:1], 'Give one of them another `name = "…"`.')
-
-
-def _label(spec: str) -> str:
-    """A short name for something that was asked for, fit for a folder's name."""
-    last = (
-        spec.rpartition(":")[2]
-        if ":" in spec
-        else Path(spec).stem
-        if "." in spec
-        else spec.rstrip("/").rpartition("/")[2]
-    )
-    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in last) or "data"

@@ -15,7 +15,7 @@ from samson._errors import SetupError, choose, require
 from samson.experiments._checkpoints import Checkpoint
 from samson.experiments._factories import call_factory
 from samson.experiments._models import load_model
-from samson.experiments._planning import load_data_set
+from samson.experiments._problems import load_data_set
 from samson.experiments.data import DATA, SPLITS
 from samson.records import RecordError, read_json
 

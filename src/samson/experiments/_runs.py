@@ -23,7 +23,8 @@ from samson.experiments._environment import environment
 from samson.experiments._methods import Method
 from samson.experiments._networks import make_network
 from samson.experiments._place import Place
-from samson.experiments._planning import Plan, PlannedProblem, find_trainer, load_data_set, make_task
+from samson.experiments._planning import Plan
+from samson.experiments._problems import PlannedProblem, find_trainer, load_data_set, make_task
 from samson.experiments._training import DivergedError, Run, train
 from samson.experiments.data import Splits, length
 from samson.records import RunRecord, Training, record_path, run_name, write_json
