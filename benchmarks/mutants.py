@@ -66,6 +66,8 @@ EQUIVALENT: dict[str, str] = {
     "evaluation/executors/_exchange.py:25:False→True@50": "an array of numbers is never pickled",
     "noise/_faults.py:114:Lt→LtE@30": "differs only where a uniform draw equals the share to the last bit",
     "noise/_forward.py:105:1→10@32": "how many rows the probe of an embedding has",
+    "experiments/networks/_gpt.py:44:Add→Sub@17": "learned positions are drawn symmetric about zero: their sign is free",
+    "experiments/_place.py:LINE:True→False@73": "where gathered weights lie before they are saved",
     "records/_codec.py:32:False→True@97": "the checksum, computed first, refuses such numbers too",
     "records/_codec.py:32:False→True@80": "escapes in JSON read as the letters that they stand for",
     "records/_codec.py:32:1→10@64": "how far lines are indented",

@@ -547,6 +547,9 @@ def test_texts_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(part[1]) for part in (splits.train, splits.validation, splits.test)] == [20, 4, 7]
     without = hub(monkeypatch, train=rows[:20], validation=rows[20:])
     assert [len(part[1]) for part in (without.train, without.validation, without.test)] == [18, 2, 10]
+    for row in ({"words": "ab", "label": 1}, {"text": "ab", "class": 1}):  # one of the two columns is not enough
+        with pytest.raises(SetupError, match="columns `image`, `img` or `text`, and `label`"):
+            hub(monkeypatch, train=[row] * 3, test=[row] * 3)
     for parts, message in (
         ({"train": rows}, "a set with `train` and `test`"),
         ({"train": [{"a": 1}], "test": [{"a": 1}]}, "columns"),

@@ -469,6 +469,11 @@ def test_images_and_weights_lie_channels_last_if_asked(last: bool) -> None:
     assert seen == {(last, last)}
 
 
+def test_one_process_alone_shares_nothing() -> None:
+    """Whatever it would do beside others."""
+    assert equal(weights(run_of(asked={"place": Place(parallel="fsdp2")})), weights(run_of()))
+
+
 def test_what_is_no_image_lies_as_it_is() -> None:
     held = torch.randn(32, 6, 2), torch.arange(32) % 4
     series = Splits(held, held, held, outputs=4)
