@@ -482,6 +482,8 @@ def test_boxes_are_of_any_area_and_aspect_ratio_and_lie_inside() -> None:
     small = areas < 0.5  # which fit whatever their aspect ratio is
     assert abs((aspects[small] > 1).mean() - 0.5) < 4 * 0.5 / np.sqrt(small.sum())
     assert data._pictures._random_box(1000, 1, generator()) == data._pictures._middle(1000, 1)  # none fits
+    tiny = [data._pictures._random_box(2, 2, generator(seed)) for seed in range(50)]
+    assert {right - left for left, _, right, _ in tiny} == {1, 2}  # one pixel is a box too
 
 
 @pytest.mark.needs("PIL")

@@ -160,6 +160,14 @@ def test_a_repetition_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyte
     assert measure_one(tmp_path) == rest
 
 
+def test_one_run_alone_is_measured(tmp_path: Path) -> None:
+    make(tmp_path, METHODS[:1])
+    record_path(tmp_path, run_name(PROBLEM.name, "sgd", 1)).unlink()
+    found = measure_one(tmp_path)
+    assert [(network.method, network.seed) for network in found.networks] == [("sgd", 0)]
+    assert found.networks[0].accuracies == pytest.approx((0.9, (0.89 + 0.9 + 0.9) / 3, 0.1))
+
+
 def counted(loaded: list[str]) -> Callable[[Path], object]:
     def load(path: Path) -> object:
         loaded.append(path.stem)
