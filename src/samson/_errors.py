@@ -27,3 +27,13 @@ def require(holds: bool, parameter: str, rule: str, value: object, mend: str) ->
     """Raise a SetupError unless the condition holds."""
     if not holds:
         raise SetupError(f"{parameter} must be {rule}, got {value!r}.\n{mend}")
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in a line.
+
+    Example:
+        >>> reason(KeyError("name"))
+        "KeyError: 'name'"
+    """
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

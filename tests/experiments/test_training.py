@@ -851,7 +851,7 @@ def held(state: str, tensors: dict[str, Tensor] | None = None) -> bytes:
     return save(tensors, {"identity": "one", "state": state, "checksum": digest.hexdigest()})
 
 
-GOOD = held('{"table": [["w", {"tensor": "0"}]]}', {"0": torch.ones(50)})
+GOOD = held('{"table": [["w", {"tensor": ["0", false]}]]}', {"0": torch.ones(50)})
 
 
 def damaged(good: bytes) -> dict[str, bytes]:
@@ -869,7 +869,7 @@ def damaged(good: bytes) -> dict[str, bytes]:
         "no state": save({}, {"identity": "one"}),
         "no checksum": save({}, {"identity": "one", "state": '{"table": []}'}),
         "no json": held("{"),
-        "a missing tensor": held('{"table": [["w", {"tensor": "0"}]]}'),
+        "a missing tensor": held('{"table": [["w", {"tensor": ["0", false]}]]}'),
         "two kinds": held('{"table": [], "list": []}'),
         "no table": held("5"),
         "no pairs": held('{"table": 5}'),

@@ -180,13 +180,11 @@ def write_report(folder: Path) -> None:
 def _table(given: dict[str, Any]) -> dict[str, Any]:
     """The suite that the options stand for."""
     table: dict[str, Any] = {
-        key: given[key] for key in ("network", "base", "train", "trials", "examples", "seeds") if key in given
+        key: given[key] for key in ("network", "base", "train", "trials", "examples", "seeds", "set") if key in given
     }
     for key in ("data", "methods"):
         if key in given:
             table[key] = given[key].split(",")
-    if "set" in given:
-        table["set"] = dict(_override(one) for one in given["set"])
     if "epochs" in given:
         require(given["epochs"] >= 1, "--epochs", "at least 1", given["epochs"], "The default is 30.")
         table["recipe"] = {"epochs": given["epochs"]}
@@ -199,13 +197,6 @@ def _table(given: dict[str, Any]) -> dict[str, Any]:
 
         chips = [{"noise": noises[0], "levels": parse_levels(given["levels"])}]
     return {**table, "chips": chips}
-
-
-def _override(text: str) -> tuple[str, str]:
-    target, equals, value = text.partition("=")
-    named = bool(equals and "." in target)
-    require(named, "--set", "METHOD.PARAM=VALUE", text, "Write for example --set samson.rho=0.5.")
-    return target, value
 
 
 def _words(given: dict[str, Any]) -> list[str]:

@@ -57,8 +57,7 @@ def train(
     name = parsed.name
     for one in set_ or ():
         require("=" in one, "--set", "PARAM=VALUE", one, "Write for example --set rho=0.5.")
-    overrides = [one if "." in one.partition("=")[0] else f"{name}.{one}" for one in set_ or ()]
-    table["set"] = dict(one.split("=", 1) for one in overrides)
+    table["set"] = [one if "." in one.partition("=")[0] else f"{name}.{one}" for one in set_ or ()]
     if data_root is not None:
         table["data_root"] = data_root
     plan = plan_suite(table)

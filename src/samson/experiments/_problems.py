@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from samson._errors import SetupError, choose, require
+from samson._errors import SetupError, choose, reason, require
 from samson.evaluation import as_metric
 from samson.experiments._chips import Chips
 from samson.experiments._factories import find_factory, guarded, is_plain, spec_of, takes
@@ -23,7 +23,6 @@ from samson.noise import deploy
 from samson.records import Problem
 
 METHODS = ("sgd", "noise", "clip", "sam", "asam", "samson", "samson+clip")
-
 
 Table = Mapping[str, Any]
 
@@ -40,6 +39,19 @@ class PlannedProblem:
 def plan_problem(
     asked: Table, data: str, network: str, root: Path, families: Sequence[Chips], *, alone: bool
 ) -> PlannedProblem:
+    """Check a problem as a file has it, and try its parts together.
+
+    Args:
+        asked: Its keys.
+        data: The data set.
+        network: The network.
+        root: Where files of data are looked for.
+        families: Families of chips that must carry the network.
+        alone: Whether it is the only one of these keys, so that its `name` holds.
+
+    Raises:
+        SetupError: Names the parameter, the value, the rule and the mend.
+    """
     splits = load_data_set(data, root)
     task_name = spec_of(asked.get("task", splits.task), "task")
     metric = as_metric(make_task(task_name).metric)
@@ -84,7 +96,7 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
     except Exception as error:
         raise SetupError(
             f"--network {record.network!r} cannot be trained on {record.data!r}, whose examples are of shape "
-            f"{splits.shape}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\n"
+            f"{splits.shape}: {reason(error)}\n"
             "Take a network, or a task, for such data."
         ) from error
     for method in problem.methods:
@@ -94,9 +106,8 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
             except SetupError:
                 raise
             except Exception as error:
-                reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
                 raise SetupError(
-                    f"--methods {method.name} with the network {record.network!r} raised {reason}\n"
+                    f"--methods {method.name} with the network {record.network!r} raised {reason(error)}\n"
                     "Mend it, or its settings."
                 ) from error
     for family in families:

@@ -141,7 +141,7 @@ def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     [(kind, inner)] = value.items()
     match kind:
         case "tensor":
-            name, last = inner if isinstance(inner, list) else (inner, False)
+            name, last = inner
             return tensors[name].contiguous(memory_format=torch.channels_last) if last else tensors[name]
         case "table":
             return {key: _unpacked(one, tensors) for key, one in inner}

@@ -70,7 +70,7 @@ def search_settings(
             f"{search.name} {number + 1}/{plan.search.trials}": (
                 search,
                 choice,
-                _Score(search.job(choice, folder), plan),
+                _Score(search.job(choice, folder)),
             )
             for search, number, choice in waiting
         }
@@ -236,7 +236,6 @@ class _Score:
     """What a choice is worth on the validation split, by seed."""
 
     trial: _Trial
-    plan: Plan
 
     def __call__(self, progress: OnProgress) -> tuple[float | None, ...] | Failure:
         return attempted(
@@ -266,12 +265,12 @@ def _recorded(choice: Choice) -> dict[str, float | str]:
 
 
 def _other(path: Path, record: SearchRecord) -> bool:
+    """Whether a file holds another record, or none that can be read; where it was made does not matter."""
     try:
-        return read_json(path, SearchRecord) != dataclasses.replace(
-            record, environment=read_json(path, SearchRecord).environment
-        )
+        found = read_json(path, SearchRecord)
     except RecordError:
         return True
+    return dataclasses.replace(found, environment=record.environment) != record
 
 
 def _optuna() -> Any:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from samson._errors import reason
 from samson.experiments._runs import Job, OnProgress, run
 from samson.experiments._training import StoppedError
 from samson.records import RunRecord
@@ -131,8 +132,7 @@ def attempted(work: Callable[[], T]) -> T | Failure:
     except _Stopped:
         raise
     except Exception as error:  # whatever a user's own code raises ends this run alone
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        return Failure(reason, traceback.format_exc())
+        return Failure(reason(error), traceback.format_exc())
 
 
 def map_jobs(
