@@ -1,7 +1,7 @@
 """One thread for every test, and a small model whose parameters are of every kind that a rule tells apart."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -53,6 +53,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _seeded() -> None:
     """Every test draws the same numbers in any order of tests."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _forgets_modules(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A module that a test wrote into a folder of its own is not found, loaded, by another test that writes one so."""
+    yield
+    folders = str(request.getfixturevalue("tmp_path_factory").getbasetemp())
+    for name, module in [*sys.modules.items()]:
+        if (getattr(module, "__file__", None) or "").startswith(folders):
+            del sys.modules[name]
 
 
 def make_model(dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Sequential:
