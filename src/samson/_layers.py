@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 DIGITAL = (nn.Embedding, nn.EmbeddingBag)
@@ -32,6 +32,24 @@ class LayerWeight:
     def name(self) -> str:
         """The attribute's name, and that of the part."""
         return f"{self.attribute}.{self.part}" if self.part else self.attribute
+
+    def within(self, tensor: Tensor) -> Tensor:
+        """This matrix's part of the attribute's tensor, a view."""
+        return tensor if self.rows is None else tensor[self.rows]
+
+    def output_first(self, matrix: Tensor) -> Tensor:
+        """The matrix with its output channels along the first axis.
+
+        Transposed convolutions are stored as (in, out / groups, …) and come as (out, in / groups, …).
+        """
+        if not self.groups:
+            return matrix
+        split = matrix.reshape(self.groups, -1, *matrix.shape[1:])
+        return split.transpose(1, 2).flatten(0, 1)
+
+    def stored(self, matrix: Tensor) -> Tensor:
+        """The inverse of `output_first`."""
+        return self.output_first(matrix)  # both swap the two axes within each group
 
 
 def weights_of(layer: nn.Module) -> list[LayerWeight]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samson import ASAM, SAM, SAMSON
+from samson import ASAM, SAM, SAMSON, RangeSAM
 from samson.optim import Rule
 from tests.conftest import Batch, make_model
 
@@ -38,6 +38,15 @@ def samson(eta: float, p: float) -> Callable[[np.ndarray], np.ndarray | float]:
     return formula
 
 
+def of_matrices(formula: Callable[[np.ndarray], np.ndarray | float]) -> Scale:
+    """What lies on the chip, here by shape; the rest is left where it is."""
+    return lambda name, w: formula(w) if w.ndim >= 2 else 0.0
+
+
+def largest_of_channels(w: np.ndarray) -> np.ndarray:
+    return np.abs(w).max(axis=tuple(range(1, w.ndim)), keepdims=True)
+
+
 CASES = {
     "sam": Case(SAM(rho=0.1), lambda name, w: 1.0),
     "asam": Case(ASAM(rho=0.5), by_name(lambda w: np.abs(w) + 0.01)),
@@ -49,6 +58,8 @@ CASES = {
     "samson-matrices": Case(
         SAMSON(rho=0.3, policy="matrices"), lambda name, w: samson(0.01, math.inf)(w) if w.ndim >= 2 else 1.0
     ),
+    "rangesam": Case(RangeSAM(rho=0.5), of_matrices(lambda w: np.abs(w).max())),
+    "rangesam-channel": Case(RangeSAM(rho=0.5, per="channel"), of_matrices(largest_of_channels)),
 }
 
 

@@ -11,10 +11,13 @@ from torch import nn
 
 from samson import SAM, SAMSON, Lookbehind, NoiseInjection, SharpnessAware, norm_layers, param_groups
 from samson.noise import Gaussian
+from samson.optim import chip_weights
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 from tests.optim.reference import CASES, DECAY, LR, MOMENTUM, Case, Loop, Switching, Values, apart, mixed, product
 
-every_rule = pytest.mark.parametrize("case", [CASES[name] for name in ("sam", "asam", "samson", "samson-p2")])
+every_rule = pytest.mark.parametrize(
+    "case", [CASES[name] for name in ("sam", "asam", "samson", "samson-p2", "rangesam")]
+)
 
 
 def run(rule: object, steps: int = 8, explicit: bool = False, **modes: object) -> tuple[Values, SharpnessAware]:
@@ -128,7 +131,8 @@ def test_random_perturbation_mixed_with_the_clean_gradient(explicit: bool) -> No
         batch = make_batch(seed=i)
         noisy = dict(zip(loop.names, loop.w, strict=True))
         drawn = {n: v.clone() for n, v in noisy.items() if v.ndim >= 2}
-        rule.displace(dict.fromkeys(drawn.values(), 1.0), step=i)
+        values = list(drawn.values())
+        rule.displace(chip_weights(values, [], "noise"), dict.fromkeys(values, 1.0), step=i)
         at = [drawn.get(n, v) for n, v in noisy.items()]
         loop.descend(mixed(0.4, loop.gradient(at, batch), loop.gradient(loop.w, batch)))
     assert agrees(run(rule, mix=0.4, explicit=explicit)[0], loop.w, *others(rule))

@@ -1,5 +1,6 @@
 """Simulated hardware: what a noisy chip does to the weights of any PyTorch model, without converting it."""
 
+from samson._select import Select, plain_name
 from samson.noise._attachment import hooked_layers
 from samson.noise._base import FixedNoise, State, WeightNoise
 from samson.noise._batch_norm import Moments, moments, reestimated_norms
@@ -25,7 +26,7 @@ from samson.noise._presets import PRESETS, ChipModel, preset
 from samson.noise._quantisation import Quantize
 from samson.noise._random import generator_for, standard_normal
 from samson.noise._reram import WAN2022, ReRAM, ReRAMConstants
-from samson.noise._selection import ChipTensor, Select, on_chip, plain_name
+from samson.noise._selection import ChipTensor, on_chip
 from samson.noise._storage import load_chip, save_chip
 from samson.noise._variation import Variation
 from samson.noise._voltage import RATES, bit_error_rate, voltage_at

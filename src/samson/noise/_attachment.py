@@ -15,11 +15,12 @@ from torch import Generator, Tensor, nn
 from samson._batches import Batch, Examples, batches_of, evaluation_mode
 from samson._interrupts import interruptible, uninterrupted
 from samson._names import suggestion
+from samson._select import plain_name
 from samson.noise._forward import computes_as_torch
 from samson.noise._operations import Operation, operation_of
 from samson.noise._periphery import Periphery
 from samson.noise._random import exactly
-from samson.noise._selection import ChipTensor, plain_name
+from samson.noise._selection import ChipTensor
 
 
 def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, nn.Module]:

@@ -13,9 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from samson._batches import Examples
 from samson._interrupts import uninterrupted
+from samson._select import plain_name
 from samson.noise._attachment import require_numbers, watch
 from samson.noise._random import working_dtype
-from samson.noise._selection import plain_name
 
 
 @uninterrupted

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from samson._batches import Examples
 from samson._checks import require
+from samson._select import Select
 from samson.noise._attachment import hooked_layers, operations_of, require_names, require_numbers, watch
 from samson.noise._periphery import Periphery
 from samson.noise._random import generator_for, working_dtype
-from samson.noise._selection import Select, on_chip
+from samson.noise._selection import on_chip
 from samson.noise._types import require_type
 
 

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from samson._checks import require, require_non_negative
 from samson._interrupts import interruptible, uninterrupted
+from samson._select import Select
 from samson.noise._attachment import attached, hooked_layers, operations_of, require_names
 from samson.noise._base import State, WeightNoise, program_weight, read_weight
 from samson.noise._periphery import Periphery
 from samson.noise._places import Place
 from samson.noise._presets import ChipModel
 from samson.noise._random import generator_for
-from samson.noise._selection import ChipTensor, Select, on_chip
+from samson.noise._selection import ChipTensor, on_chip
 from samson.noise._types import require_type
 
 _OCCUPIED: WeakSet[nn.Module] = WeakSet()

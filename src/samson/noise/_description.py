@@ -9,9 +9,10 @@ from torch import nn
 
 from samson._checks import require
 from samson._layers import DIGITAL, unknown_weights_of, weights_of
+from samson._select import Select, plain_name
 from samson.noise._base import WeightNoise
 from samson.noise._presets import ChipModel
-from samson.noise._selection import Select, on_chip, plain_name
+from samson.noise._selection import on_chip
 from samson.noise._types import require_type
 
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from samson._layers import DIGITAL, LayerWeight, unknown_weights_of, weights_of
+from samson._layers import LayerWeight, weights_of
 from samson._names import suggestion
+from samson._select import Select, candidates, is_named, plain_name, selected
 from samson.noise._forward import computes_with
 from samson.noise._places import Alone, Computed, Masked, Place, Stored
-
-_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module)\.")
-
-Select = type[nn.Module] | str | Callable[[str, nn.Module], bool] | Sequence[type[nn.Module] | str] | None
-"""Which layers lie on the chip: a type, a pattern for names, several of these, or a function of name and layer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,22 +35,15 @@ class ChipTensor:
     @property
     def weight(self) -> Tensor:
         """The weight as it is now, detached, in the layer's own layout."""
-        weight = self.place.weight
-        return weight if self.matrix.rows is None else weight[self.matrix.rows]
+        return self.matrix.within(self.place.weight)
 
     def output_first(self, tensor: Tensor) -> Tensor:
-        """The tensor with its output channels along the first axis, as noises expect it.
-
-        Transposed convolutions are stored as (in, out / groups, …) and come as (out, in / groups, …).
-        """
-        if not self.matrix.groups:
-            return tensor
-        split = tensor.reshape(self.matrix.groups, -1, *tensor.shape[1:])
-        return split.transpose(1, 2).flatten(0, 1)
+        """The tensor with its output channels along the first axis, as noises expect it."""
+        return self.matrix.output_first(tensor)
 
     def stored(self, tensor: Tensor) -> Tensor:
         """The inverse of `output_first`."""
-        return self.output_first(tensor)  # both swap the two axes within each group
+        return self.matrix.stored(tensor)
 
 
 def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
@@ -89,23 +76,23 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
         ['1.weight_hh_l0']
     """
     _require_plain(model, select)
-    candidates = list(_candidates(model))
-    wanted = [c for c in candidates if _selected(select, *c)]
+    every = list(candidates(model))
+    wanted = [c for c in every if selected(select, c)]
     for entry in select if isinstance(select, Sequence) and not isinstance(select, str) else ():
-        if wanted and not any(_selected(entry, *c) for c in candidates):
+        if wanted and not any(selected(entry, c) for c in every):
             raise ValueError(
                 f"`select` must have entries that each select a weight, but {entry!r} selects none. "
-                f"{suggestion(str(entry), [name for name, *_ in candidates if name][:20])}"
+                f"{suggestion(str(entry), [c.name for c in every if c.name][:20])}"
             )
     if not wanted:
-        candidates = [candidate for candidate in candidates if candidate[-1]]
-        names = ", ".join(f"`{name}`" for name, *_ in candidates[:5])
+        every = [candidate for candidate in every if candidate.known]
+        names = ", ".join(f"`{c.name}`" for c in every[:5])
         raise ValueError(
             f"`select` must leave a weight for the chip, got {select!r} for a {type(model).__name__} with "
-            f"{f'{len(candidates)} weights to choose from: {names}' if candidates else 'none'}"
-            f"{', …' if len(candidates) > 5 else ''}. An evaluation would be without noise."
+            f"{f'{len(every)} weights to choose from: {names}' if every else 'none'}"
+            f"{', …' if len(every) > 5 else ''}. An evaluation would be without noise."
         )
-    chosen = {(module, matrix.attribute) for _, _, module, _, matrix, _ in wanted}
+    chosen = {(one.module, one.matrix.attribute) for one in wanted}
     owners = _owners(model)
     places: dict[object, Place] = {}
     found: dict[tuple[int, str], ChipTensor] = {}
@@ -114,7 +101,7 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
         memory = (module, matrix.attribute) if parameter is None else owners[id(parameter)][0]
         if memory not in places:
             places[memory] = _place(layer, module, matrix.attribute, owners, chosen)
-            if known and not _named(select, name, layer, module) and not computes_with(module, matrix.attribute):
+            if known and not is_named(select, name, layer, module) and not computes_with(module, matrix.attribute):
                 raise ValueError(
                     "`select` must leave out layers that change their weight before they compute, but "
                     f"`{layer or name}`, a {type(module).__name__}, has a `forward` of its own that standardises, "
@@ -125,54 +112,6 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
         place = places[memory]
         found.setdefault((id(place), matrix.part), ChipTensor(name, module, place, matrix))
     return list(found.values())
-
-
-def plain_name(name: str) -> str:
-    """A tensor's name without the prefixes of wrappers."""
-    return _WRAPPERS.sub("", name.lstrip("."))
-
-
-_Candidate = tuple[str, str, nn.Module, nn.Module | None, LayerWeight, bool]
-"""Names of a tensor and its layer, the layer, the attention layer whose projection it is, the matrix, and whether the
-type of the layer is known."""
-
-
-def _candidates(model: nn.Module) -> Iterator[_Candidate]:
-    parents = {id(m.out_proj): m for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
-    taken: set[str] = set()
-    for path, module in model.named_modules():
-        known = weights_of(module)
-        for matrix in known or unknown_weights_of(module):
-            full = f"{path}.{matrix.name}".lstrip(".")
-            name = plain_name(full)
-            name = full if name in taken else name
-            taken.add(name)
-            yield name, name.removesuffix(matrix.name).rstrip("."), module, parents.get(id(module)), matrix, bool(known)
-
-
-def _selected(
-    select: Select, name: str, layer: str, module: nn.Module, parent: nn.Module | None, matrix: LayerWeight, known: bool
-) -> bool:
-    if not known and not isinstance(select, (list, tuple)):
-        return _named(select, name, name, module)
-    if select is None:
-        return not isinstance(module, DIGITAL)
-    if isinstance(select, type):
-        return isinstance(module, select) or isinstance(parent, select)
-    if isinstance(select, str):
-        return fnmatchcase(layer, select) or fnmatchcase(name, select)
-    if isinstance(select, Sequence):
-        return any(_selected(one, name, layer, module, parent, matrix, known) for one in select)
-    if not callable(select):
-        raise TypeError(f"`select` must be a type, a pattern, a list of these or a function, got {select!r}.")
-    return bool(select(layer, module))
-
-
-def _named(select: Select, name: str, layer: str, module: nn.Module) -> bool:
-    """Whether an entry is the very name of the tensor or its layer, or the layer's very type."""
-    if isinstance(select, (list, tuple)):
-        return any(_named(one, name, layer, module) for one in select)
-    return select in (name, layer, type(module), parametrize.type_before_parametrizations(module))
 
 
 def _require_plain(model: nn.Module, select: Select) -> None:

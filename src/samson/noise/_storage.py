@@ -15,10 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from samson._select import Select
 from samson.noise._base import State, WeightNoise
 from samson.noise._chip import LOCK, Chip, require_free
 from samson.noise._periphery import Periphery
-from samson.noise._selection import ChipTensor, Select, on_chip
+from samson.noise._selection import ChipTensor, on_chip
 
 VERSION = 3
 

@@ -1,7 +1,8 @@
 """Sharpness-aware training as an ordinary PyTorch optimizer: rules, the wrappers, noise injection, clipping."""
 
 from samson.optim._ascent import Ascent, Part, climb
-from samson.optim._clipping import WeightClipping
+from samson.optim._chip import ChipWeight, chip_weights
+from samson.optim._clipping import FixedClipping, LearnedRange, WeightClipping
 from samson.optim._compiled import compiled_climb
 from samson.optim._groups import norm_layers, param_groups, scales
 from samson.optim._lookbehind import Lookbehind
@@ -9,7 +10,7 @@ from samson.optim._memory import Copies, Workspace
 from samson.optim._schedules import RhoSchedule
 from samson.optim._sharding import is_sharded, local, process_groups, reshard
 from samson.optim._wrapper import SharpnessAware
-from samson.optim.rules import ASAM, RULES, SAM, SAMSON, AscentRule, NoiseInjection, Rule, ScalingRule
+from samson.optim.rules import ASAM, RULES, SAM, SAMSON, AscentRule, NoiseInjection, RangeSAM, Rule, ScalingRule
 
 __all__ = [
     "ASAM",
@@ -19,8 +20,11 @@ __all__ = [
     "Ascent",
     "AscentRule",
     "Copies",
+    "FixedClipping",
+    "LearnedRange",
     "Lookbehind",
     "NoiseInjection",
+    "RangeSAM",
     "RhoSchedule",
     "Rule",
     "ScalingRule",

@@ -50,6 +50,7 @@ class Part:
             weights' dtype, or of at least float32, in which half precision is not lost.
         workspace: Memory for copies of the weights, which the climb makes first, and for T.
         split_over: The process groups over which each weight is split.
+        sources: For each weight the parameter, and how the weight is seen in this process's part of it.
     """
 
     rule: AscentRule
@@ -59,6 +60,7 @@ class Part:
     directions: list[Tensor]
     workspace: Workspace
     split_over: ProcessGroups = ()
+    sources: Sequence[tuple[Tensor, Callable[[Tensor], Tensor]]] = ()
 
 
 def norms(tensors: Sequence[Tensor], p: float) -> list[Tensor]:

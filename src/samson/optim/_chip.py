@@ -1,44 +1,168 @@
-"""Which parameters lie on a chip: the weight matrices of layers, known by the layers' types."""
+"""Which parameters lie on a chip: the weight matrices of layers, known by the layers' types or selected."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from samson._layers import DIGITAL, weights_of
+from samson._layers import LayerWeight
+from samson._select import Select, candidates, selected
+from samson.optim._sharding import from_whole, is_sharded, local, rows_here, whole
+
+PLAIN = LayerWeight("weight")
+"""A parameter of no known layer as one matrix."""
 
 
-def chip_weights(parameters: Iterable[Tensor], models: Iterable[nn.Module | None], what: str) -> list[Tensor]:
-    """Pick the weight matrices of linear, convolution, attention, recurrent and bilinear layers.
+class ChipWeight(NamedTuple):
+    """A weight matrix on a chip, as an optimizer holds it.
 
-    Embeddings, scales and biases stay digital, and so does what a layer of another type owns. A parameter that none
-    of the models owns is a matrix if it has two axes or more with more than one element.
+    Args:
+        parameter: The parameter that is the matrix, or holds it beside others.
+        matrix: Its part of the parameter, and its layout.
+        layer: The layer that it belongs to; None if no model is known.
+    """
+
+    parameter: Tensor
+    matrix: LayerWeight
+    layer: nn.Module | None
+
+
+def chip_weights(
+    parameters: Iterable[Tensor], models: Iterable[nn.Module | None], what: str, select: Select = None
+) -> list[ChipWeight]:
+    """Pick the weight matrices that lie on a chip, by the same notion as `samson.noise.on_chip`.
+
+    By default that is the weights of linear, convolution, attention, recurrent and bilinear layers. Embeddings,
+    scales and biases stay digital, and so does what a layer of another type owns. A parameter that none of the models
+    owns is a matrix if it has two axes or more with more than one element.
 
     Args:
         parameters: Any parameters; those that are not real floating-point numbers lie on no chip.
         models: The models that own them; None is none.
         what: What is about to change the weights, for the error.
+        select: Which layers, as for `on_chip`.
 
     Raises:
-        ValueError: If the weight of a layer is computed from some of the parameters.
+        ValueError: If the weight of a layer is computed from some of the parameters, or a selection finds no model.
     """
     real = [p for p in parameters if p.is_floating_point()]
-    wanted, owned, matrices = set(real), set[Tensor | None](), set[Tensor]()
-    for path, module in ((path, m) for model in models if model is not None for path, m in model.named_modules()):
-        owned.update(module._parameters.values())
-        for matrix in () if isinstance(module, DIGITAL) else weights_of(module):
-            weight = module._parameters.get(matrix.attribute)
-            if weight is not None:
-                matrices.add(weight)
-            elif not wanted.isdisjoint(_sources(module, matrix.attribute)):
-                raise ValueError(
-                    f"`{f'{path}.{matrix.attribute}'.lstrip('.')}` must be a parameter for {what}, got a weight that a "
-                    "parametrization, weight norm or pruning computes. Make it one by "
-                    "`torch.nn.utils.parametrize.remove_parametrizations` or `torch.nn.utils.prune.remove`, or leave "
-                    "the layer's parameters out of the optimizer."
-                )
-    return [p for p in real if p in matrices or (p not in owned and _looks_like_a_matrix(p))]
+    known = [model for model in models if model is not None]
+    if select is not None and not known:
+        raise ValueError(
+            f"`select` needs the model, got {select!r} for parameters without one. Make the base optimizer with "
+            "`samson.param_groups(model)`, or pass `model=` to the wrapper."
+        )
+    wanted, found = set(real), dict[tuple[Tensor, str], ChipWeight]()
+    for candidate in (c for model in known for c in candidates(model) if selected(select, c)):
+        _, path, module, _, matrix, _ = candidate
+        weight = module._parameters.get(matrix.attribute)
+        if weight is not None and weight in wanted:
+            found.setdefault((weight, matrix.part), ChipWeight(weight, matrix, module))
+        elif weight is None and not wanted.isdisjoint(_sources(module, matrix.attribute)):
+            raise ValueError(
+                f"`{f'{path}.{matrix.attribute}'.lstrip('.')}` must be a parameter for {what}, got a weight that a "
+                "parametrization, weight norm or pruning computes. Make it one by "
+                "`torch.nn.utils.parametrize.remove_parametrizations` or `torch.nn.utils.prune.remove`, or leave "
+                "the layer's parameters out of the optimizer."
+            )
+    owned = {p for model in known for p in model.parameters()}
+    order = {p: number for number, p in enumerate(real)}
+    loose = [ChipWeight(p, PLAIN, None) for p in real if p not in owned and _looks_like_a_matrix(p)]
+    return sorted((*found.values(), *loose), key=lambda weight: order[weight.parameter])
+
+
+class Finder:
+    """Finds the weights that lie on a chip, and looks again only where something changed.
+
+    Args:
+        what: As for `chip_weights`.
+        select: As for `chip_weights`.
+    """
+
+    def __init__(self, what: str, select: Select = None) -> None:
+        self._what, self._select = what, select
+        self._asked: list[object] = []
+        self._found: list[ChipWeight] = []
+
+    def __call__(self, parameters: Sequence[Tensor], models: Iterable[nn.Module | None]) -> list[ChipWeight]:
+        """The weights on the chip among some parameters."""
+        asked = [*parameters, *(model for model in models if model is not None)]
+        same = len(asked) == len(self._asked) and all(map(operator.is_, asked, self._asked))
+        if not same or not all(
+            w.layer is None or w.layer._parameters.get(w.matrix.attribute) is w.parameter for w in self._found
+        ):
+            self._found = chip_weights(parameters, models, self._what, self._select)
+            self._asked = asked
+        return self._found
+
+
+@torch.no_grad()
+def change_matrices(weights: Iterable[ChipWeight], change: Callable[[ChipWeight, Tensor], Tensor]) -> None:
+    """Replace weight matrices, also sharded ones: every process computes the whole and keeps its part.
+
+    Args:
+        weights: The weights; those of one parameter in a row.
+        change: Gives the new matrix from a weight and its matrix, both with the outputs along the first axis.
+    """
+    at_hand: Tensor | None = None
+    full = torch.empty(0)
+    for weight in (*weights, None):
+        parameter = None if weight is None else weight.parameter
+        if parameter is not at_hand:
+            if at_hand is not None and is_sharded(at_hand):
+                local(at_hand).copy_(from_whole(full, at_hand))
+            at_hand, full = parameter, full if parameter is None else whole(parameter)
+        if weight is not None:
+            part = weight.matrix.within(full)
+            part.copy_(weight.matrix.stored(change(weight, weight.matrix.output_first(part))))
+
+
+def views(weight: ChipWeight, by_output: bool) -> list[Callable[[Tensor], Tensor]]:
+    """How to look at a matrix in this process's part of its parameter, or of the parameter's gradient.
+
+    Args:
+        weight: The weight.
+        by_output: Whether outputs must lie along the first axis, whole: then a grouped transposed convolution is one
+            view a group.
+
+    Raises:
+        ValueError: If a sharded weight cannot be looked at so.
+    """
+    parameter, matrix, _ = weight
+    rows = matrix.rows
+    if is_sharded(parameter) and (by_output or rows is not None):
+        here = rows_here(parameter)
+        if here is None or (by_output and matrix.groups):
+            raise ValueError(
+                f"A sharded weight must be split along its first axis alone, with outputs along it, for ranges by part "
+                f"or channel, got `{matrix.name}` of shape {tuple(parameter.shape)}. Take per='layer', or leave it out "
+                "with `select`."
+            )
+        rows = _overlap(rows, here)
+
+    def within(tensor: Tensor) -> Tensor:
+        return tensor if rows is None else tensor.detach()[rows]
+
+    if not by_output or not matrix.groups:
+        return [within]
+    return [
+        lambda tensor, group=group: within(tensor).detach().chunk(matrix.groups)[group].transpose(0, 1)  # type: ignore[misc]
+        for group in range(matrix.groups)
+    ]
+
+
+def _overlap(rows: slice | int | None, here: range) -> slice | int | None:
+    """Rows of a whole tensor, counted in the part of it that is here; none where they are elsewhere."""
+    if rows is None:
+        return None
+    if isinstance(rows, int):
+        return here.index(rows) if rows in here else slice(0)
+    start, stop = (min(max(row - here.start, 0), len(here)) for row in (rows.start, rows.stop))
+    return slice(start, stop)
 
 
 def _sources(layer: nn.Module, attribute: str) -> list[Tensor]:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from samson.optim._ascent import Ascent, Climb, Part, climb
 from samson.optim._buffers import held_buffers
+from samson.optim._chip import ChipWeight, Finder, views
 from samson.optim._delegation import OptimizerWrapper
 from samson.optim._groups import check_policy, linked_models, names_by_parameter
 from samson.optim._memory import Workspace, exclusive
@@ -29,8 +30,28 @@ RULE = "rule"
 Direction = Callable[[Tensor], Tensor | None]
 """Gives what a parameter climbs along, to be used up; None leaves it where it is."""
 
-Plan = list[tuple[Tensor, bool, ProcessGroups]]
-"""A group's parameters, each with whether it is scaled, and the process groups over which it is split."""
+View = Callable[[Tensor], Tensor]
+"""How a weight is seen in a parameter, or in this process's part of it."""
+
+
+class Source(NamedTuple):
+    """Where a weight that is perturbed comes from.
+
+    Args:
+        parameter: The parameter that is the weight or holds it.
+        scaled: Whether the rule's T applies.
+        split_over: The process groups over which it is split.
+        view: How the weight is seen in the parameter.
+    """
+
+    parameter: Tensor
+    scaled: bool
+    split_over: ProcessGroups
+    view: View
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 class Climber(OptimizerWrapper):
@@ -84,9 +105,13 @@ class Climber(OptimizerWrapper):
 
     def _read_groups(self) -> None:
         groups = self.base.param_groups
-        self._plans: dict[int, tuple[AscentRule, list[Tensor], Plan]] = {}
+        self._plans: dict[int, tuple[AscentRule, list[Tensor], list[Source]]] = {}
+        self._find = Finder(type(self.rule).__name__, getattr(self.rule, "select", None))
+        self._on_chip: list[ChipWeight] = []
         self._read_parameters()
         check_policy(self.rule, [self._settings(group) for group in groups], self._names)
+        if self.rule.on_chip:
+            self._require_chip_weights()
         for group in groups:
             self._keep_settings(group, self.rule.group_settings() | {RULE: type(self.rule).__name__})
         if any(
@@ -95,6 +120,14 @@ class Climber(OptimizerWrapper):
             self._warn_once(
                 "half-precision weights absorb most of a small perturbation. Keep the weights in float32 and use "
                 "`torch.autocast`."
+            )
+
+    def _require_chip_weights(self) -> None:
+        perturbed = [p for group in self._perturbed_groups() for p in group["params"]]
+        if not self._find(perturbed, [self.model]):
+            raise ValueError(
+                f"`{type(self.rule).__name__}` needs a weight that lies on a chip, got {len(perturbed)} parameters "
+                "without one. Give it a model with linear, convolution or recurrent layers, or take another rule."
             )
 
     def _read_parameters(self) -> None:
@@ -185,56 +218,82 @@ class Climber(OptimizerWrapper):
         if self._sharded:
             reshard(model)
 
+    def _chip_weights(self, model: nn.Module | None) -> list[ChipWeight]:
+        """What the rule perturbs, if that is only what lies on a chip."""
+        perturbed = [p for group in self._perturbed_groups() for p in group["params"]]
+        return self._find(perturbed, dict.fromkeys((self.model, model)))
+
     @_disable_dynamo  # bookkeeping, not tensor work; torch.compiler.disable would import the compiler at once
-    def _parts(self, rule: AscentRule, direction: Direction, of_objective: bool = False) -> list[Part]:
-        """The parameters that have a direction, sorted into parts.
+    def _parts(
+        self, rule: AscentRule, direction: Direction, model: nn.Module | None, of_objective: bool = False
+    ) -> list[Part]:
+        """The weights that have a direction, sorted into parts.
 
         Args:
             rule: The rule.
             direction: Gives the directions.
+            model: A model that the perturbed weights may belong to, beside the known one.
             of_objective: Whether they are of what the base minimises, also where a group has `maximize=True`, and not
                 of the loss as `backward` saw it.
         """
         parts: list[Part] = []
         spaces: dict[tuple[Any, ...], Workspace] = {}
+        if rule.on_chip:
+            on_chip = self._chip_weights(model)
+            if on_chip is not self._on_chip:
+                self._on_chip, self._plans = on_chip, {}
         for number, group in enumerate(self._perturbed_groups()):
             settings = self._settings(group)
             of_group, rho = rule.within(settings), rule.radius(settings)
             if group.get("maximize") and not of_objective:
                 rho = -rho
-            found: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor]]] = {}
-            for p, scaled, split_over in self._plan(number, of_group, group["params"]):
+            found: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor], list[tuple[Tensor, View]]]] = {}
+            for p, scaled, split_over, view in self._plan(number, of_group, group["params"]):
                 along = direction(p)
                 if along is not None:
-                    weight = local(p)
+                    weight = view(local(p))
                     kind = (scaled, weight.dtype, weight.device, split_over)
-                    weights, directions = found.get(kind) or found.setdefault(kind, ([], []))
+                    weights, directions, sources = found.get(kind) or found.setdefault(kind, ([], [], []))
                     weights.append(weight)
-                    directions.append(local(along))
-            for kind, (weights, directions) in found.items():
+                    directions.append(view(local(along)))
+                    sources.append((p, view))
+            for kind, (weights, directions, sources) in found.items():
                 space = self._workspaces.get((number, *kind))
                 if space is None or not space.fits(weights):
                     space = Workspace(weights, scaled=kind[0] and not self.compiled)
                 spaces[number, *kind] = space
                 wide = torch.promote_types(kind[1], torch.float32)
                 steps = [along if along.dtype == wide else along.to(wide) for along in directions]
-                parts.append(Part(of_group, rho, kind[0], weights, steps, space, kind[3]))
+                parts.append(Part(of_group, rho, kind[0], weights, steps, space, kind[3], sources))
         self._workspaces = spaces  # without those of weights that are elsewhere now, or in another dtype
         alone = iter(exclusive([along for part in parts for along in part.directions]))
         for part in parts:
             part.directions = [next(alone) for _ in part.directions]
         return parts
 
-    def _plan(self, number: int, rule: AscentRule, parameters: list[Tensor]) -> Plan:
+    def _plan(self, number: int, rule: AscentRule, parameters: list[Tensor]) -> list[Source]:
         """What is the same in every step, made anew where the rule's settings or the parameters changed."""
         known = self._plans.get(number)
         if known is None or len(known[1]) != len(parameters) or not all(map(operator.is_, known[1], parameters)):
             self._read_parameters()  # Accelerate puts sharded parameters in the place of those the group was made with
             known = None
         if known is None or known[0] != rule:
-            plan = [(p, rule.scales_tensor(self._names.get(p, ""), p), process_groups(p)) for p in parameters]
-            known = self._plans[number] = rule, list(parameters), plan
+            known = self._plans[number] = rule, list(parameters), self._sources(rule, parameters)
         return known[2]
+
+    def _sources(self, rule: AscentRule, parameters: list[Tensor]) -> list[Source]:
+        if not rule.on_chip:
+            return [
+                Source(p, rule.scales_tensor(self._names.get(p, ""), p), process_groups(p), _as_it_is)
+                for p in parameters
+            ]
+        own = set(parameters)
+        return [
+            Source(weight.parameter, True, process_groups(weight.parameter), view)
+            for weight in self._on_chip
+            if weight.parameter in own
+            for view in views(weight, by_output=getattr(rule, "per", "layer") == "channel")
+        ]
 
     def _held(self, model: nn.Module | None) -> AbstractContextManager[None]:
         """A block in which the buffers of this model and of the known one are held still."""

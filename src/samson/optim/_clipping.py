@@ -1,54 +1,199 @@
-"""Weight clipping: a small range leaves less room for noise that grows with it."""
+"""Weight clipping: a small range leaves less room for noise that grows with it. The range is given, or learned."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from samson._checks import require
-from samson.optim._chip import chip_weights
+from samson._select import Select
+from samson.optim._chip import ChipWeight, Finder, change_matrices
 from samson.optim._groups import linked_models
+from samson.optim._sharding import whole
+
+PER = ("layer", "channel")
+"""What is clipped to a range of its own."""
+
+RANGES = "ranges"
+"""Key in a parameter's optimizer state under which learned ranges are kept."""
 
 
 @dataclass(frozen=True)
-class WeightClipping:
-    """A step hook that clamps each weight that lies on a chip to ±α times its standard deviation.
+class Clipping:
+    """A step hook that clamps each weight that lies on a chip to a range.
 
     That is the weight matrices of linear, convolution, attention, recurrent and bilinear layers, if the model is
     known (see `param_groups`), else what has two axes or more with more than one element. Scales, biases, embeddings,
-    frozen weights and such that are no real numbers are left alone, and so is a tensor whose entries are all equal.
+    frozen weights and such that are no real numbers are left alone.
+
+    Args:
+        select: Which layers lie on the chip, as for `samson.noise.on_chip`; needs the model.
+    """
+
+    select: Select = field(default=None, kw_only=True)
+    _find: Finder = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_find", Finder("clipping", self.select))
+
+    @torch.no_grad()
+    def __call__(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Clamp the optimizer's weights in place; the signature is that of torch's step hooks."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad and p.numel()]
+        weights = self._find(parameters, [getattr(optimizer, "model", None), *linked_models(parameters)])
+        self.clip(optimizer, weights)
+
+    def clip(self, optimizer: Optimizer, weights: Sequence[ChipWeight]) -> None:
+        """Clamp these weights."""
+        change_matrices(weights, self.clipped)
+
+    def clipped(self, weight: ChipWeight, matrix: Tensor) -> Tensor:
+        """A matrix, with its outputs along the first axis, within its range."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class WeightClipping(Clipping):
+    """Clamp each weight that lies on a chip to ±α times its standard deviation, after each step.
+
+    Register it as a step hook. A tensor or channel whose entries are all equal is left alone.
 
     Args:
         alpha: α > 0; 1.5 to 2.5 are usual.
+        per: Whether the deviation is that of the whole "layer" or of each output "channel".
+        select: Which layers lie on the chip, as for `samson.noise.on_chip`; needs the model.
 
     Raises:
-        ValueError: If `alpha` is not a positive finite number; after the first step, if the weight of a layer is
-            computed (weight norm, pruning, other parametrizations).
+        ValueError: If `alpha` is not a positive finite number or `per` is unknown; after the first step, if the weight
+            of a layer is computed (weight norm, pruning, other parametrizations).
 
     Example:
         >>> layer = torch.nn.Linear(8, 8)
         >>> optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
         >>> handle = optimizer.register_step_post_hook(WeightClipping(alpha=2.0))
 
-    Reference: Joshi et al. 2020, Nature Communications 11, 2473, who clip after every step; the standard deviation
-    is that of the tensor at that moment, over all its entries (divided by n).
+    Reference: Joshi et al. 2020, Nature Communications 11, 2473, who clip after every step; per channel as in
+    aihwkit-lightning 2.1.0. The deviation is that of the entries at that moment (divided by n).
     """
 
     alpha: float = 2.0
+    per: str = "layer"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 < self.alpha < math.inf, "alpha", "be > 0 and finite", self.alpha)
+        require(self.per in PER, "per", f"be one of {', '.join(PER)}", self.per)
 
-    @torch.no_grad()
-    def __call__(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Clamp the optimizer's weights in place; the signature is that of torch's step hooks."""
-        weights = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad and p.numel()]
-        models = [getattr(optimizer, "model", None), *linked_models(weights)]
-        for weight in chip_weights(weights, models, "clipping"):
-            deviation = weight.std(correction=0)
-            bound = torch.where(deviation > 0, self.alpha * deviation, math.inf)
-            weight.clamp_(-bound, bound)
+    def clipped(self, weight: ChipWeight, matrix: Tensor) -> Tensor:
+        """The matrix within ±α·std."""
+        bound = self.alpha * deviations(matrix, self.per)
+        bound = bound.where(bound > 0, math.inf)
+        return matrix.clamp(-bound, bound)
+
+
+@dataclass(frozen=True)
+class FixedClipping(Clipping):
+    """Clamp each weight that lies on a chip to ±w_max after each step. Register it as a step hook.
+
+    Args:
+        w_max: Largest |w|, > 0; 0.1 to 0.2 are usual for networks with norm layers.
+        select: Which layers lie on the chip, as for `samson.noise.on_chip`; needs the model.
+
+    Raises:
+        ValueError: If `w_max` is not a positive finite number.
+
+    Reference: Stutz et al. 2021, arXiv 2006.13977.
+    """
+
+    w_max: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.w_max < math.inf, "w_max", "be > 0 and finite", self.w_max)
+
+    def clipped(self, weight: ChipWeight, matrix: Tensor) -> Tensor:
+        """The matrix within ±w_max."""
+        return matrix.clamp(-self.w_max, self.w_max)
+
+
+@dataclass(frozen=True)
+class LearnedRange(Clipping):
+    """Clamp each weight that lies on a chip to ±r after each step, with a range r that is learned along.
+
+        r ← r − lr·(∂L/∂r / √n + penalty·r),    ∂L/∂r = Σ_{|w| ≥ r} min(0, sign(w)·∂L/∂w)
+
+    with n weights in the range and lr the learning rate of the parameter's group. The gradient is that of a clamp,
+    summed over the weights that want beyond their range; one that wants back inside is free to go and not counted. So
+    the loss widens ranges where that helps, and the penalty narrows them. The ranges are kept in the optimizer's state.
+
+    Args:
+        start: The first range in standard deviations, > 0.
+        penalty: Strength ≥ 0 of what narrows the ranges.
+        per: Whether the whole "layer" has one range, or each output "channel" its own.
+        select: Which layers lie on the chip, as for `samson.noise.on_chip`; needs the model.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+
+    Example:
+        >>> layer = torch.nn.Linear(8, 8)
+        >>> optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+        >>> handle = optimizer.register_step_post_hook(LearnedRange(start=2.0, penalty=0.01))
+
+    Reference: Esser et al. 2020 (LSQ), arXiv 1902.08153, equation 3 and section 2.2 for the gradient and its scale,
+    there through a rounding, and with latent weights beyond the range where here the weights themselves are clamped.
+    """
+
+    start: float = 2.0
+    penalty: float = 0.01
+    per: str = "layer"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.start < math.inf, "start", "be > 0 and finite", self.start)
+        require(0 <= self.penalty < math.inf, "penalty", "be ≥ 0 and finite", self.penalty)
+        require(self.per in PER, "per", f"be one of {', '.join(PER)}", self.per)
+
+    def clip(self, optimizer: Optimizer, weights: Sequence[ChipWeight]) -> None:
+        """Move the ranges, then clamp the weights to them."""
+        rates = {p: group.get("lr", 0.0) for group in optimizer.param_groups for p in group["params"]}
+        gradients = {w.parameter: None if w.parameter.grad is None else whole(w.parameter.grad) for w in weights}
+        ranges: dict[Tensor, list[Tensor]] = {}
+
+        def clipped(weight: ChipWeight, matrix: Tensor) -> Tensor:
+            parameter, layout = weight.parameter, weight.matrix
+            known = optimizer.state[parameter].get(RANGES)
+            before = sum(r.numel() for r in ranges.get(parameter, ()))
+            deviation = deviations(matrix, self.per)
+            if known is None:
+                bound = self.start * deviation
+                bound = bound.where(bound > 0, matrix.abs().amax())
+            else:
+                bound = known[before : before + deviation.numel()].view_as(deviation).to(matrix.dtype)
+            gradient = gradients[parameter]
+            if gradient is not None:
+                along = layout.output_first(layout.within(gradient)) * matrix.sign()
+                beyond = along.clamp(max=0).where(matrix.abs() >= bound, 0)
+                axes = tuple(range(0 if self.per == "layer" else 1, matrix.ndim))
+                slope = beyond.sum(axes, keepdim=True) / math.sqrt(matrix.numel() / bound.numel())
+                bound = (bound - rates[parameter] * (slope + self.penalty * bound)).clamp(min=0)
+            ranges.setdefault(parameter, []).append(bound)
+            return matrix.clamp(-bound, bound)
+
+        change_matrices(weights, clipped)
+        for parameter, found in ranges.items():
+            if gradients[parameter] is None:
+                continue  # and perhaps no state of the base yet, which takes an empty one for its sign to begin
+            optimizer.state[parameter][RANGES] = torch.cat([r.flatten() for r in found])
+
+
+def deviations(matrix: Tensor, per: str) -> Tensor:
+    """The standard deviation of the whole matrix or of each row, with as many axes."""
+    axes = tuple(range(0 if per == "layer" else 1, matrix.ndim))
+    return matrix.std(axes, correction=0, keepdim=True) if axes else torch.zeros_like(matrix)

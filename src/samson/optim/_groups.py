@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from samson.optim._ascent import norms
+from samson.optim._chip import chip_weights
 from samson.optim.rules import NAMELESS, Rule, ScalingRule, require_ascent
 
 _MODELS = WeakTensorKeyDictionary()
@@ -109,12 +110,14 @@ def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tenso
 
 
 @torch.no_grad()
-def scales(rule: Rule, named_weights: Iterable[tuple[str, Tensor]]) -> list[Tensor]:
+def scales(rule: Rule, named_weights: Iterable[tuple[str, Tensor]], model: nn.Module | None = None) -> list[Tensor]:
     """The elementwise scale T of a rule's ball ‖T⁻¹ε‖₂ ≤ ρ, for each weight; 1 where its policy leaves T alone.
 
     Args:
         rule: An ascent rule.
         named_weights: Whole weights with their names, as `model.named_parameters()` gives them.
+        model: The model with parameters of these names, by whose layers a rule that moves what lies on a chip knows
+            that; without it, by the weights' shapes.
 
     Returns:
         One real tensor for each weight, of its shape.
@@ -131,6 +134,16 @@ def scales(rule: Rule, named_weights: Iterable[tuple[str, Tensor]]) -> list[Tens
     """
     ascent, named = require_ascent(rule), list(named_weights)
     check_policy(ascent, [{"params": [w for _, w in named]}], {w: name for name, w in named})
-    return [
-        ascent.scale([w], norms)[0] if ascent.scales_tensor(name, w) else torch.ones_like(w.abs()) for name, w in named
-    ]
+    if not ascent.on_chip:
+        return [
+            ascent.scale([w], norms)[0] if ascent.scales_tensor(name, w) else torch.ones_like(w.abs())
+            for name, w in named
+        ]
+    owned = {} if model is None else dict(model.named_parameters())
+    at = {owned.get(name, w): number for number, (name, w) in enumerate(named)}
+    found = [torch.zeros_like(w) for _, w in named]
+    for weight in chip_weights(at, [model], type(rule).__name__, getattr(rule, "select", None)):
+        number, matrix = at[weight.parameter], weight.matrix
+        own = matrix.output_first(matrix.within(named[number][1]))
+        matrix.within(found[number]).copy_(matrix.stored(ascent.scale([own], norms)[0]))
+    return found

@@ -67,6 +67,8 @@ class Lookbehind(Climber):
         compiled: bool = False,
     ) -> None:
         require_ascent(rule)
+        if getattr(rule, "through_range", False):
+            raise ValueError("`through_range` must be False in Lookbehind, which climbs several times. Leave it out.")
         if not isinstance(k, int) or k < 1:
             raise ValueError(f"`k` must be a whole number ≥ 1, got {k!r}.")
         if alpha != ADAPTIVE and not (isinstance(alpha, (int, float)) and 0 <= alpha <= 1):
@@ -128,7 +130,7 @@ class Lookbehind(Climber):
         fast = first = slow
         loss = None
         for i in range(self.k):
-            parts = self._parts(require_ascent(self.rule), gradient)
+            parts = self._parts(require_ascent(self.rule), gradient, self.model)
             if not parts:
                 raise RuntimeError("No perturbed parameter has a gradient: the closure must call `loss.backward()`.")
             self._ascend(parts, self.model)

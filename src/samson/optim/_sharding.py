@@ -67,15 +67,27 @@ def over_all(norms: Tensor, p: float, groups: ProcessGroups) -> Tensor:
     return total if largest else total.pow_(1 / p).to(norms.dtype)
 
 
-def draw_whole(noise: Any, weight: Tensor, generator: torch.Generator) -> Tensor:
-    """This process's part of a noisy copy that is drawn for the whole weight, the same in every process."""
-    if not is_sharded(weight):
-        noisy: Tensor = noise(weight, generator)
-        return noisy
+def whole(tensor: Tensor) -> Tensor:
+    """The whole tensor, without a gradient: its own memory if it is not sharded, else a copy in every process."""
+    return tensor.detach().full_tensor() if is_sharded(tensor) else tensor.detach()  # type: ignore[attr-defined]
+
+
+def from_whole(full: Tensor, like: Tensor) -> Tensor:
+    """This process's part of a whole tensor that is to be split like another."""
     from torch.distributed.tensor import distribute_tensor
 
-    whole = noise(weight.full_tensor(), generator)  # type: ignore[attr-defined]
-    return local(distribute_tensor(whole, weight.device_mesh, weight.placements))  # type: ignore[attr-defined]
+    return local(distribute_tensor(full, like.device_mesh, like.placements))  # type: ignore[attr-defined]
+
+
+def rows_here(tensor: Tensor) -> range | None:
+    """Which rows of a sharded tensor this process has; None if it is split otherwise than along its first axis."""
+    split = [(i, p) for i, p in enumerate(tensor.placements) if not p.is_replicate()]  # type: ignore[attr-defined]
+    if len(split) != 1 or not split[0][1].is_shard(0):
+        return None
+    mesh, axis = tensor.device_mesh, split[0][0]  # type: ignore[attr-defined]
+    size = -(-tensor.shape[0] // mesh.size(axis))
+    start = min(mesh.get_local_rank(axis) * size, tensor.shape[0])
+    return range(start, min(start + size, tensor.shape[0]))
 
 
 def reshard(model: nn.Module | None) -> None:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from samson.optim import _reuse as reuse
-from samson.optim._ascent import Ascent
-from samson.optim._chip import chip_weights
+from samson.optim._ascent import Ascent, Part
 from samson.optim._climber import Climber
 from samson.optim._directions import DIRECTIONS, remember_gradients, require_momentum
 from samson.optim._memory import Copies
 from samson.optim._modes import Modes
+from samson.optim._range_gradient import add_range_gradients
 from samson.optim._sharding import local, reshard
 from samson.optim.rules import NoiseInjection, Rule, require_ascent
 
@@ -49,7 +49,7 @@ class SharpnessAware(Climber):
 
     Args:
         base: The optimizer that makes the step.
-        rule: An ascent rule (`SAM`, `ASAM`, `SAMSON`) or `NoiseInjection`.
+        rule: An ascent rule (`SAM`, `ASAM`, `SAMSON`, `RangeSAM`) or `NoiseInjection`.
         model: Needed only if `base` was not made from `param_groups(model)`: gives the parameters' names and the
             buffers to hold still. It may be wrapped or compiled.
         hold: Which of the model's buffers keep the state that the first pass left, by a pattern for their names as in
@@ -68,8 +68,8 @@ class SharpnessAware(Climber):
     Raises:
         TypeError: If `base` is no optimizer, or one that needs a closure itself.
         ValueError: If a setting is out of its range, if a rule that scales by name has no names or would scale no
-            tensor, or if the base optimizer has a `rho` of its own; if `NoiseInjection` finds no weight that lies on a
-            chip, or one that a layer computes.
+            tensor, or if the base optimizer has a `rho` of its own; if `NoiseInjection` or `RangeSAM` finds no weight
+            that lies on a chip, or one that a layer computes.
 
     Example:
         >>> from samson import SAMSON, param_groups
@@ -109,6 +109,11 @@ class SharpnessAware(Climber):
         super().__init__(base, rule, model, hold=hold, measure=measure, compiled=compiled)
         if ascent == "momentum":
             require_momentum(base)
+        if own_ascent and getattr(rule, "through_range", False):
+            raise ValueError(
+                "`own_ascent` must be False with through_range=True, whose gradient looks at the perturbation: each "
+                "process would step with another. Leave one out."
+            )
         if own_ascent and not hasattr(self.model, "no_sync"):
             raise ValueError(
                 "`own_ascent=True` needs the model as DistributedDataParallel wraps it: pass `model=ddp`, got "
@@ -126,13 +131,6 @@ class SharpnessAware(Climber):
 
     def _read_groups(self) -> None:
         super()._read_groups()
-        if self.modes.injects:
-            perturbed = [p for group in self._perturbed_groups() for p in group["params"]]
-            if not chip_weights(perturbed, [self.model], "NoiseInjection"):
-                raise ValueError(
-                    f"`NoiseInjection` needs a weight that lies on a chip, got {len(perturbed)} parameters without "
-                    "one. Give it a model with linear, convolution or recurrent layers, or take another rule."
-                )
         if self.modes.every > 1:
             for group in self.base.param_groups:
                 group.setdefault(STEPS, 0)
@@ -251,12 +249,13 @@ class SharpnessAware(Climber):
         model, rule = self.model if model is None else model, self.rule
         clean = self._clean_gradients()
         moved = self._injected(rule, model) if isinstance(rule, NoiseInjection) else self._climbed(rule, model)
-        with moved, self._held(model) if self.needs_first_pass else nullcontext():
+        with moved as parts, self._held(model) if self.needs_first_pass else nullcontext():
             self._inside = True
             try:
                 if self.needs_first_pass:
                     self.base.zero_grad()
                 yield
+                add_range_gradients(parts)
                 self._use_clean_gradients(clean)
                 self._perturbed_since_step, self._awaits_step = True, self._has_gradient()
                 self._scaler_steps = self._groups_read = False  # a scaler has yet to unscale the new gradients
@@ -264,9 +263,9 @@ class SharpnessAware(Climber):
                 self._inside = False
 
     @contextmanager
-    def _climbed(self, rule: Rule, model: nn.Module | None) -> Iterator[None]:
+    def _climbed(self, rule: Rule, model: nn.Module | None) -> Iterator[list[Part]]:
         ascent = self.modes.ascent
-        parts = self._parts(require_ascent(rule), DIRECTIONS[ascent](self.base), of_objective=ascent == "momentum")
+        parts = self._parts(require_ascent(rule), DIRECTIONS[ascent](self.base), model, ascent == "momentum")
         if not parts and not self.modes.one_pass:
             raise RuntimeError(
                 "No perturbed parameter has a gradient. Call `loss.backward()` before `perturbed`; a closure must call "
@@ -277,24 +276,24 @@ class SharpnessAware(Climber):
                 self._ascend(parts, model)
             else:  # the first step along a direction that is yet to come
                 self.last_ascent = Ascent()
-            yield
+            yield parts
         finally:
             for part in parts:
                 part.workspace.restore(part.weights)
             self._weights_changed(model)
 
     @contextmanager
-    def _injected(self, rule: NoiseInjection, model: nn.Module | None) -> Iterator[None]:
-        radii = {p: rule.radius(group) for group in self._perturbed_groups() for p in group["params"]}
-        shares = {p: radii[p] for p in chip_weights(radii, dict.fromkeys((self.model, model)), "NoiseInjection")}
-        self._copies.take([local(p) for p in shares])
+    def _injected(self, rule: NoiseInjection, model: nn.Module | None) -> Iterator[list[Part]]:
+        weights = self._chip_weights(model)
+        shares = {p: rule.radius(group) for group in self._perturbed_groups() for p in group["params"]}
+        self._copies.take([local(p) for p in dict.fromkeys(weight.parameter for weight in weights)])
         try:
-            rule.displace(shares, step=self.base.param_groups[0]["injections"])
+            rule.displace(weights, shares, step=self.base.param_groups[0]["injections"])
             for group in self.base.param_groups:
                 group["injections"] += 1
             self.last_ascent = Ascent()
             self._weights_changed(model)
-            yield
+            yield []
         finally:
             self._copies.put_back()
             self._weights_changed(model)

@@ -176,7 +176,7 @@ class Ball:
         Raises:
             ValueError: If the rule scales, and would scale no tensor.
         """
-        return cls(rule.rho, scales(rule, zip(surface.names, surface.weights, strict=True)))
+        return cls(rule.rho, scales(rule, zip(surface.names, surface.weights, strict=True), surface.model))
 
     def climbed(self, position: Sequence[Tensor], gradient: Sequence[Tensor]) -> list[Tensor]:
         """The position after a step of length ρ along the gradient, brought back into the ball."""

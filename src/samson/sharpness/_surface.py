@@ -32,12 +32,12 @@ class Surface:
         self.names = list(found)
         self.parameters: list[Tensor] = list(found.values())
         self.weights = [wide(p.detach()) for p in self.parameters]
-        self._model, self._batches, self._loss, self._channels_last = model, batches, loss, channels_last
+        self.model, self._batches, self._loss, self._channels_last = model, batches, loss, channels_last
 
     def loss(self, displacement: Displacement | None = None) -> float:
         """The loss at w + displacement."""
         self._move(displacement)
-        return value_of(scores(self._model, self._batches, self._loss, channels_last=self._channels_last))
+        return value_of(scores(self.model, self._batches, self._loss, channels_last=self._channels_last))
 
     def loss_and_gradient(self, displacement: Displacement | None = None) -> tuple[float, list[Tensor]]:
         """The loss at w + displacement and its gradient, summed over batches in float64; `.grad` is not touched."""
@@ -47,7 +47,7 @@ class Surface:
         for batch in with_targets(self._batches):
             moved = batch.to(self.parameters[0].device, channels_last=self._channels_last)
             with torch.enable_grad():
-                of_batch = self._loss.score(self._model(*moved.inputs, **moved.keywords), moved.targets)
+                of_batch = self._loss.score(self.model(*moved.inputs, **moved.keywords), moved.targets)
             if of_batch.shape != (len(batch),) or not of_batch.requires_grad:
                 raise ValueError(
                     f"`loss` {self._loss.name!r} must give one differentiable value for each example. "

@@ -12,10 +12,11 @@ from samson.optim.rules._base import (
 )
 from samson.optim.rules._noise_injection import NoiseInjection
 from samson.optim.rules._policies import NAMELESS
+from samson.optim.rules._range import RangeSAM, sizes_of
 from samson.optim.rules._sam import SAM
 from samson.optim.rules._samson import SAMSON
 
-RULES: dict[str, type[Rule]] = {"sam": SAM, "asam": ASAM, "samson": SAMSON}
+RULES: dict[str, type[Rule]] = {"sam": SAM, "asam": ASAM, "samson": SAMSON, "rangesam": RangeSAM}
 """The ascent rules by name: one that joins them joins the contract tests and the command line."""
 
 __all__ = [
@@ -28,8 +29,10 @@ __all__ = [
     "FastScale",
     "NoiseInjection",
     "Norms",
+    "RangeSAM",
     "Rule",
     "ScalingRule",
     "fast_scale",
     "require_ascent",
+    "sizes_of",
 ]

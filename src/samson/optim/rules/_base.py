@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ class Rule:
     Raises:
         ValueError: If `rho` is negative or not finite.
     """
+
+    on_chip: ClassVar[bool] = False
+    """Whether only what lies on a chip is perturbed, which the rule's `select` says; the rest is not counted either."""
 
     rho: float = field(kw_only=True)
 

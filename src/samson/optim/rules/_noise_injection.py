@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -11,7 +11,8 @@ import torch
 from torch import Generator, Tensor
 
 from samson._checks import require
-from samson.optim._sharding import draw_whole, local
+from samson._select import Select
+from samson.optim._chip import ChipWeight, change_matrices
 from samson.optim.rules._base import Rule
 
 
@@ -29,6 +30,7 @@ class NoiseInjection(Rule):
         noise: Gives a noisy copy of a weight from `(weight, generator)`; any noise of `samson.noise` does.
         seed: Seed of the draws, ≥ 0.
         rho: Share ρ ≥ 0 of the noise that is added.
+        select: Which layers lie on the chip, as for `samson.noise.on_chip`; needs the model.
 
     Raises:
         TypeError: If `noise` cannot be called.
@@ -43,6 +45,9 @@ class NoiseInjection(Rule):
     noise: Callable[[Tensor, Generator], Tensor]
     seed: int = 0
     rho: float = field(default=1.0, kw_only=True)
+    select: Select = field(default=None, kw_only=True)
+
+    on_chip = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,14 +59,21 @@ class NoiseInjection(Rule):
         """The share of the noise, and how many draws a parameter group has seen, which a checkpoint then holds."""
         return super().group_settings() | {"injections": 0}
 
-    @torch.no_grad()
-    def displace(self, strengths: Mapping[Tensor, float | Tensor], step: int) -> None:
-        """Overwrite each weight with its noisy copy of this step; on one device the order of weights is the draw's."""
+    def displace(self, weights: Sequence[ChipWeight], shares: Mapping[Tensor, float | Tensor], step: int) -> None:
+        """Overwrite each weight with its noisy copy of this step; on one device the order of weights is the draw's.
+
+        Args:
+            weights: What lies on the chip.
+            shares: The share of the noise for each parameter.
+            step: Number of the draw.
+        """
         key = blake2b(f"{self.seed}/{step}".encode(), digest_size=8).digest()
         generators: dict[torch.device, Generator] = {}
-        for weight, strength in strengths.items():
-            if weight.device not in generators:
-                generators[weight.device] = Generator(weight.device).manual_seed(int.from_bytes(key) >> 1)
-            noisy = draw_whole(self.noise, weight, generators[weight.device])
-            part = local(weight)
-            part.copy_(noisy if isinstance(strength, (int, float)) and strength == 1 else part.lerp(noisy, strength))
+
+        def drawn(weight: ChipWeight, matrix: Tensor) -> Tensor:
+            if matrix.device not in generators:
+                generators[matrix.device] = Generator(matrix.device).manual_seed(int.from_bytes(key) >> 1)
+            noisy, share = self.noise(matrix, generators[matrix.device]), shares[weight.parameter]
+            return noisy if isinstance(share, (int, float)) and share == 1 else matrix.lerp(noisy, share)
+
+        change_matrices(weights, drawn)
