@@ -11,6 +11,9 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 DIGITAL = (nn.Embedding, nn.EmbeddingBag)
 """Layers whose weights stay digital unless they are asked for: a look-up is no product."""
 
+INPUT_RANGE = "input_range"
+"""Name of the parameter under which a layer that is trained through a chip holds the range of its inputs."""
+
 
 @dataclass(frozen=True)
 class LayerWeight:
@@ -75,7 +78,7 @@ def weights_of(layer: nn.Module) -> list[LayerWeight]:
             found = [LayerWeight("weight", groups=1)]
         case nn.Linear() | _ConvNd() | nn.Bilinear():
             found = [LayerWeight("weight")]
-        case _ if _is_conv1d_of_transformers(layer):
+        case _ if is_conv1d_of_transformers(layer):
             found = [LayerWeight("weight", groups=1)]
         case _:
             found = _experts_of(layer)
@@ -99,6 +102,6 @@ def _has_axes(parameter: nn.Parameter | None, number: int) -> TypeGuard[nn.Param
     return parameter is not None and not nn.parameter.is_lazy(parameter) and parameter.ndim == number
 
 
-def _is_conv1d_of_transformers(layer: nn.Module) -> bool:
+def is_conv1d_of_transformers(layer: nn.Module) -> bool:
     """Whether it is the linear layer of GPT-2, which stores its weight as (in, out)."""
     return type(layer).__name__ == "Conv1D" and type(layer).__module__ == "transformers.pytorch_utils"

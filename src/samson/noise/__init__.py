@@ -28,6 +28,7 @@ from samson.noise._random import generator_for, standard_normal
 from samson.noise._reram import WAN2022, ReRAM, ReRAMConstants
 from samson.noise._selection import ChipTensor, on_chip
 from samson.noise._storage import load_chip, save_chip
+from samson.noise._training import ThroughChip
 from samson.noise._variation import Variation
 from samson.noise._voltage import RATES, bit_error_rate, voltage_at
 
@@ -66,6 +67,7 @@ __all__ = [
     "State",
     "StuckDevices",
     "TensorDescription",
+    "ThroughChip",
     "Variation",
     "WeightNoise",
     "bit_error_rate",

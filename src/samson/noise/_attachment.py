@@ -111,11 +111,16 @@ def attached(
 
     def compute(name: str, layer: nn.Module, args: Any, keywords: dict[str, Tensor], output: Tensor) -> Tensor:
         counts[name] += 1
+        if len(args) + len(keywords) != 1:
+            raise RuntimeError(
+                f"`{name}`, a {type(layer).__name__} with a periphery, must be called with its input alone. Set "
+                "the size of its output by `output_padding` when it is made."
+            )
         inputs, weight, bias = _layer_input(args, keywords), cast("Tensor", layer.weight), layer.bias
         with exactly(inputs.device):
             result = periphery(operations[name], inputs, weight, generators[name], columns[name])
         if bias is not None:
-            result = result + cast("Tensor", bias).view(-1, *(1,) * len(operations[name].kernel))
+            result = result + operations[name].along_outputs(cast("Tensor", bias))
         return result.to(output.dtype)
 
     with ExitStack() as stack:
@@ -133,15 +138,37 @@ def attached(
 
 @torch.no_grad()
 def watch(
-    model: nn.Module, layers: Mapping[str, nn.Module], data: Examples, look: Callable[[str, Tensor], None]
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    data: Examples,
+    look: Callable[[str, Tensor], None],
+    *,
+    training: bool = False,
 ) -> None:
     """Run a model over data, and give `look` the name and the input of each of the layers before it runs.
 
-    The model runs on its device, in evaluation mode and without gradients. Modes and the CPU's random state come back.
+    The model runs on its device, in evaluation or training mode and without gradients. Modes, buffers and the CPU's
+    random state come back.
     """
     device = next(chain(model.parameters(), model.buffers())).device
-    with evaluation_mode(model), _looking(layers, look), torch.random.fork_rng(devices=[]):  # DataLoaders draw seeds
+    mode = _training_mode(model) if training else evaluation_mode(model)
+    with mode, _looking(layers, look), torch.random.fork_rng(devices=[]):  # DataLoaders draw seeds
         _run(model, data, device)
+
+
+@uninterrupted
+def _training_mode(model: nn.Module) -> Iterator[None]:
+    """Training mode inside the block; modes and buffers are as before afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    model.train()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for buffer, before in buffers:
+            buffer.copy_(before)
 
 
 @interruptible

@@ -153,7 +153,7 @@ class Chip:
             generator = self._generator("read", reading, t.name, device=device)
             weight, factor = read_weight(self.noise, state, time_s, generator)
             if factor is not None:
-                factors.update(dict.fromkeys(t.place.modules, factor.expand(weight.shape)))
+                factors.update(dict.fromkeys(t.place.modules, t.stored(factor.expand(weight.shape))))
             value = t.stored(weight)
             if t.matrix.rows is None:
                 values[t.place] = value

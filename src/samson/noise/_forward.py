@@ -13,6 +13,8 @@ from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from samson._layers import is_conv1d_of_transformers
+
 KNOWN = (
     *(nn.Linear, _ConvNd, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention),
     *(nn.Embedding, nn.EmbeddingBag),
@@ -28,7 +30,9 @@ _CASTS = {"to", "float", "half", "bfloat16", "double", "type", "type_as", "conti
 
 
 def computes_as_torch(layer: nn.Module) -> bool:
-    """Whether a layer's output is that of torch's own class."""
+    """Whether a layer's output is that of torch's own class, or of the linear layer of GPT-2."""
+    if is_conv1d_of_transformers(layer):
+        return True
     base = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("torch.nn.modules"))
     same = all(getattr(type(layer), name, None) is getattr(base, name, None) for name in _METHODS)
     return same and not any(name in vars(layer) for name in _METHODS)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from samson._layers import is_conv1d_of_transformers
+
 
 @dataclass(frozen=True)
 class Operation:
     """What a layer computes from its input and its weight, apart from the bias.
+
+    A transposed convolution is a convolution of stride 1 with the kernel turned round, over inputs that are spread out
+    by zeros between them.
 
     Args:
         kernel: Size of the kernel along each spatial axis; empty for a linear layer.
@@ -20,6 +26,8 @@ class Operation:
         padding: Two numbers an axis, from the last axis to the first, as `torch.nn.functional.pad` takes them.
         padding_mode: "constant" or as `torch.nn.functional.pad` names it.
         groups: Number of groups of channels.
+        spread: For a transposed convolution the distance of its inputs along each axis; else empty.
+        inputs_first: Whether the weight of each group is stored with its inputs before its outputs.
         input_range: The largest |input| that is passed on, > 0; None scales each input vector by its own.
         adc_bound: The largest |output| of a tile that is passed on, > 0, on the scale of `Periphery.adc_bound`; None is
             that one.
@@ -31,6 +39,8 @@ class Operation:
     padding: tuple[int, ...] = ()
     padding_mode: str = "constant"
     groups: int = 1
+    spread: tuple[int, ...] = ()
+    inputs_first: bool = False
     input_range: float | None = None
     adc_bound: float | None = None
 
@@ -40,7 +50,8 @@ class Operation:
             return inputs.unsqueeze(-2)
         axes = len(self.kernel)
         batched = inputs if inputs.ndim == axes + 2 else inputs.unsqueeze(0)
-        windows = F.pad(batched, self.padding, self.padding_mode) if any(self.padding) else batched
+        windows = self._spread(batched) if self.spread else batched
+        windows = F.pad(windows, self.padding, self.padding_mode) if any(self.padding) else windows
         for axis, (size, step, gap) in enumerate(zip(self.kernel, self.stride, self.dilation, strict=True), start=2):
             windows = windows.unfold(axis, gap * (size - 1) + 1, step)[..., ::gap]
         windows = windows.reshape(len(windows), self.groups, -1, *windows.shape[2:])  # …, channels, positions, kernel
@@ -48,24 +59,63 @@ class Operation:
         vectors: Tensor = windows.permute(order).flatten(2 + axes)
         return vectors if batched is inputs else vectors.squeeze(0)
 
+    def _spread(self, inputs: Tensor) -> Tensor:
+        sizes = [(size - 1) * gap + 1 for size, gap in zip(inputs.shape[2:], self.spread, strict=True)]
+        found = inputs.new_zeros(*inputs.shape[:2], *sizes)
+        places: tuple[Any, ...] = (..., *[slice(None, None, gap) for gap in self.spread])
+        found[places] = inputs
+        return found
+
     def matrices(self, weight: Tensor) -> Tensor:
         """The weight as (groups, outputs, inputs of a product)."""
-        return weight.reshape(self.groups, weight.shape[0] // self.groups, -1)
+        if not self.inputs_first:
+            return weight.reshape(self.groups, weight.shape[0] // self.groups, -1)
+        turned = weight.flip(tuple(range(2, weight.ndim))) if self.kernel else weight
+        split = turned.reshape(self.groups, weight.shape[0] // self.groups, *weight.shape[1:])
+        return split.transpose(1, 2).flatten(2)
+
+    def stored(self, matrices: Tensor, weight: Tensor) -> Tensor:
+        """The inverse of `matrices`, in the shape of the weight."""
+        if not self.inputs_first:
+            return matrices.reshape(weight.shape)
+        split = matrices.reshape(*matrices.shape[:2], weight.shape[0] // self.groups, *weight.shape[2:])
+        turned = split.transpose(1, 2).reshape(weight.shape)
+        return turned.flip(tuple(range(2, weight.ndim))) if self.kernel else turned
 
     def outputs(self, products: Tensor) -> Tensor:
         """The layer's output from products of shape (…, groups, outputs)."""
         flat = products.flatten(-2)
         return flat if not self.kernel else flat.movedim(-1, -1 - len(self.kernel))
 
+    def along_outputs(self, values: Tensor) -> Tensor:
+        """One number for each of (groups, outputs), in a shape that goes with the layer's output."""
+        return values.reshape(-1, *(1,) * len(self.kernel))
+
 
 def operation_of(
     layer: nn.Module, input_range: float | None = None, adc_bound: float | None = None
 ) -> Operation | None:
-    """The operation of a linear or convolution layer; None for any other, also for transposed convolutions."""
-    if isinstance(layer, nn.Linear):
-        return Operation(input_range=input_range, adc_bound=adc_bound)
-    if not isinstance(layer, _ConvNd) or isinstance(layer, _ConvTransposeNd):
+    """The operation of a linear or convolution layer; None for any other."""
+    if isinstance(layer, nn.Linear) or is_conv1d_of_transformers(layer):
+        turned = not isinstance(layer, nn.Linear)
+        return Operation(inputs_first=turned, input_range=input_range, adc_bound=adc_bound)
+    if not isinstance(layer, _ConvNd):
         return None
+    if isinstance(layer, _ConvTransposeNd):
+        cuts: Any = layer.padding  # never a word here
+        sizes = zip(layer.kernel_size, layer.dilation, cuts, layer.output_padding, strict=True)
+        ends = [(gap * (size - 1) - cut, gap * (size - 1) - cut + more) for size, gap, cut, more in sizes]
+        return Operation(
+            layer.kernel_size,
+            (1,) * len(ends),
+            layer.dilation,
+            tuple(number for pair in reversed(ends) for number in pair),
+            groups=layer.groups,
+            spread=layer.stride,
+            inputs_first=True,
+            input_range=input_range,
+            adc_bound=adc_bound,
+        )
     return Operation(
         layer.kernel_size,
         layer.stride,
@@ -73,6 +123,19 @@ def operation_of(
         tuple(layer._reversed_padding_repeated_twice),
         "constant" if layer.padding_mode == "zeros" else layer.padding_mode,
         layer.groups,
-        input_range,
-        adc_bound,
+        input_range=input_range,
+        adc_bound=adc_bound,
     )
+
+
+def product(layer: nn.Module, inputs: Tensor, weight: Tensor) -> Tensor:
+    """What a layer computes with another weight and without its bias, by torch's own kernels."""
+    if isinstance(layer, nn.Linear):
+        return F.linear(inputs, weight)
+    if isinstance(layer, _ConvTransposeNd):
+        transposed = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(layer.kernel_size) - 1]
+        settings = (layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation)
+        return transposed(inputs, weight, None, *settings)  # type: ignore[arg-type]
+    if isinstance(layer, _ConvNd):
+        return cast("Any", layer)._conv_forward(inputs, weight, None)  # type: ignore[no-any-return]
+    return inputs @ weight

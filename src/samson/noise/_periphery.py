@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from samson._checks import require, require_non_negative, require_positive
 from samson.noise._operations import Operation
 from samson.noise._random import standard_normal, working_dtype
+from samson.noise._rounding import convert
 from samson.noise._types import require_types
 
 _NON_NEGATIVE = ("input_noise", "output_noise", "weight_noise", "ir_drop")
@@ -112,17 +113,22 @@ class Periphery:
                 tiles, outputs). None takes the weight as it was to be programmed (see `columns`).
 
         Returns:
-            The layer's output without bias, of the input's dtype; computed in at least float32. No gradient passes a
-            rounding.
+            The layer's output without bias, of the input's dtype; computed in at least float32. Gradients
+            pass roundings straight through and stop where a converter saturates.
         """
         y, column, scale = self.analog(operation, inputs, weight, generator, column)
-        y = _convert(y, self.adc_bound if operation.adc_bound is None else operation.adc_bound, self.adc_steps)
+        y = convert(y, self.adc_bound if operation.adc_bound is None else operation.adc_bound, self.adc_steps)
         return operation.outputs((y * column * scale).sum(dim=-2)).to(inputs.dtype)
 
     def analog(
-        self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator, column: Tensor | None = None
+        self,
+        operation: Operation,
+        inputs: Tensor,
+        weight: Tensor,
+        generator: Generator | None,
+        column: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | float]:
-        """What the ADCs convert, steps 1 to 5, from the arguments of a call.
+        """What the ADCs convert, steps 1 to 5, from the arguments of a call; no generator draws from global state.
 
         Returns:
             The outputs of each tile, (…, groups, tiles, outputs), on the scale of `adc_bound`, and the columns' scales
@@ -136,16 +142,18 @@ class Periphery:
         column = self.columns(operation, weight) if column is None else column
         w = w / column.unsqueeze(-1)
         scale = _or_one(x.abs().amax(dim=-1, keepdim=True)) if operation.input_range is None else operation.input_range
-        x = _convert(x / scale, 1.0, self.dac_steps)
+        x = convert(x / scale, 1.0, self.dac_steps)
         if self.input_noise:
             x = x + self.input_noise * standard_normal(x, generator) * present
         y = torch.einsum("...gtn,gton->...gto", x, w)
         if self.ir_drop:
             y = y - self.ir_drop * self._drop(x, w, present)
         if self.weight_noise:
-            variance = w.abs() if self.weight_noise_grows else torch.ones_like(w)
-            power = torch.einsum("...gtn,gton->...gto", x**2, variance)
-            y = y + self.weight_noise * power.sqrt() * standard_normal(y, generator)
+            with torch.no_grad():  # noise is what a gradient takes as given
+                variance = w.abs() if self.weight_noise_grows else torch.ones_like(w)
+                power = torch.einsum("...gtn,gton->...gto", x**2, variance)
+                noise = self.weight_noise * power.sqrt() * standard_normal(y, generator)
+            y = y + noise
         if self.output_noise:
             y = y + self.output_noise * standard_normal(y, generator)
         return y, column, scale
@@ -189,12 +197,6 @@ STANDARD_HWA = Periphery(
     dac_steps=254, adc_steps=254, adc_bound=10.0, output_noise=0.04, weight_noise=0.0175, ir_drop=1.0, tile_inputs=512
 )
 """The standard model for hardware-aware training of Rasch et al. 2023, without its weights' programming and drift."""
-
-
-def _convert(values: Tensor, bound: float, steps: int | None) -> Tensor:
-    """Saturate at ± bound, and round to steps + 1 levels between."""
-    clamped = values.clamp(-bound, bound)
-    return clamped if steps is None else (clamped * (steps / 2 / bound)).round() * (2 * bound / steps)
 
 
 def _or_one(largest: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def exactly(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, enabled=False)
 
 
-def standard_normal(like: Tensor, generator: Generator) -> Tensor:
+def standard_normal(like: Tensor, generator: Generator | None) -> Tensor:
     """Independent N(0, 1) numbers in the shape of a tensor, in the precision for computing with it.
 
     The draw is float32 and in logical order, whatever the tensor's memory format or dtype, so that a chip is the

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from samson._layers import INPUT_RANGE
 from samson.optim._ascent import norms
 from samson.optim._chip import chip_weights
 from samson.optim.rules import NAMELESS, Rule, ScalingRule, require_ascent
@@ -39,7 +40,8 @@ def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] 
             The others form a second group with `perturb=False`.
 
     Returns:
-        A list of one or two groups of `params` and `param_names`.
+        A list of one or two groups of `params` and `param_names`, and one of input ranges where the model is trained
+        through a chip (`samson.noise.ThroughChip`): not perturbed, without weight decay.
 
     Raises:
         ValueError: If the model has no parameter, or none is to be perturbed.
@@ -50,10 +52,11 @@ def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] 
         ['weight', 'bias']
     """
     owners = {p: module for module in model.modules() for p in module.parameters(recurse=False)}
-    chosen: dict[bool, dict[str, Any]] = {True: {"params": [], "param_names": []}}
+    chosen: dict[bool | str, dict[str, Any]] = {True: {"params": [], "param_names": []}}
     for name, parameter in model.named_parameters():
-        perturbed = perturb is None or perturb(owners[parameter], name)
-        group = chosen.setdefault(perturbed, {"params": [], "param_names": [], "perturb": False})
+        kind: bool | str = perturb is None or perturb(owners[parameter], name)
+        kind = INPUT_RANGE if name.rpartition(".")[2] == INPUT_RANGE else kind
+        group = chosen.setdefault(kind, {"params": [], "param_names": [], "perturb": False})
         group["params"].append(parameter)
         group["param_names"].append(name)
         _MODELS[parameter] = weakref.ref(model)
@@ -62,6 +65,8 @@ def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] 
             "at least one parameter" if perturb is None or False not in chosen else "a parameter that `perturb` picks"
         )
         raise ValueError(f"`model` must have {rule}, got {type(model).__name__} with none.")
+    if INPUT_RANGE in chosen:
+        chosen[INPUT_RANGE]["weight_decay"] = 0.0
     return list(chosen.values())
 
 

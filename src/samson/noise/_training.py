@@ -1,0 +1,216 @@
+"""Training through a chip: a model in training mode computes as a periphery does, and learns its input ranges."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from samson._batches import Examples
+from samson._checks import require_non_negative, require_positive
+from samson._layers import INPUT_RANGE
+from samson._select import Select
+from samson.noise._attachment import hooked_layers, operations_of, require_names, require_numbers, watch
+from samson.noise._operations import Operation, product
+from samson.noise._periphery import Periphery
+from samson.noise._random import working_dtype
+from samson.noise._rounding import convert, convert_inputs, range_of
+from samson.noise._selection import on_chip
+from samson.noise._types import require_type
+
+
+class ThroughChip:
+    """A model whose linear and convolution layers compute as a periphery does while they are in training mode.
+
+    As with dropout, evaluation mode leaves the model as it is. Converters round with gradients straight through, and
+    stop them where they saturate. Each layer's input range is a parameter `input_range` of the layer: it comes from
+    data first, then follows its own gradient (see `convert_inputs`). Make the optimizer afterwards, from
+    `param_groups(model)`, which puts the ranges in a group of their own, without perturbation and weight decay. Every
+    rule, `NoiseInjection` (for what happens to the weights) and clipping go with it, and so do autocast, accumulation,
+    DistributedDataParallel and `torch.compile`, both around the model that this was put on. Noise is drawn from torch's
+    global state, as dropout's is.
+
+    Args:
+        model: The model, which is not converted.
+        periphery: What surrounds the weights. If it has input ranges, learning starts from those.
+        batches: Else training data, in any form that an evaluation takes; a few batches do. The model runs over them
+            in training mode, and its buffers come back as they were.
+        select: Which layers lie on the chip, as for `deploy`.
+        deviations: The first range in standard deviations of the inputs, the mean over batches; > 0.
+        decay: Strength ≥ 0 of what narrows a range while more than 95 % of its inputs lie inside.
+
+    Raises:
+        ValueError: If a setting is out of its range, there are neither ranges nor batches, a layer is out of reach, or
+            the model is compiled or wrapped already.
+        RuntimeError: If the model is trained through a chip already.
+
+    Example:
+        >>> from samson import SAMSON, SharpnessAware, param_groups
+        >>> model, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), torch.randn(16, 4)
+        >>> through = ThroughChip(model, Periphery(dac_steps=254, adc_steps=254, adc_bound=12.0), [x])
+        >>> optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), SAMSON(rho=0.5))
+        >>> def closure():
+        ...     optimizer.zero_grad()
+        ...     loss = model(x).square().mean()
+        ...     loss.backward()
+        ...     return loss
+        >>> loss = optimizer.step(closure)
+        >>> periphery = through.remove()  # with the ranges that were learned, for `deploy`
+        >>> sorted(periphery.input_ranges)
+        ['0', '2']
+
+    Reference: Rasch et al. 2023, Nature Communications 14, 5282 (hardware-aware training); aihwkit-lightning 2.1.0 and
+    arXiv 2505.09663 for learned ranges, there from 3 or 18 deviations, bound 14, decay 0.001 or 0.01.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        periphery: Periphery,
+        batches: Examples | None = None,
+        select: Select = None,
+        *,
+        deviations: float = 3.0,
+        decay: float = 0.001,
+    ) -> None:
+        require_type("periphery", periphery, Periphery)
+        require_positive(deviations=deviations)
+        require_non_negative(decay=decay)
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            raise ValueError(
+                "`model` must not be wrapped in DistributedDataParallel yet. Pass the module, then wrap it."
+            )
+        self.layers = hooked_layers(model, on_chip(model, select))
+        require_names(model, self.layers, periphery)
+        taken = next((name for name, layer in self.layers.items() if hasattr(layer, INPUT_RANGE)), None)
+        if taken is not None:
+            raise RuntimeError(f"`{taken}` is trained through a chip already, or has an `{INPUT_RANGE}` of its own.")
+        ranges = periphery.input_ranges or _first_ranges(model, self.layers, batches, deviations)
+        self._around = periphery
+        self._hooks = []
+        for name, operation in operations_of(self.layers, periphery).items():
+            layer, through = self.layers[name], _Through(operation, periphery, decay)
+            weight = cast("Tensor", layer.weight)
+            first = torch.full((1,), ranges[name], dtype=working_dtype(weight), device=weight.device)
+            layer.register_parameter(INPUT_RANGE, nn.Parameter(first))
+            self._hooks += [
+                layer.register_forward_pre_hook(through.inputs, with_kwargs=True),
+                layer.register_forward_hook(through.outputs, prepend=True, with_kwargs=True),
+            ]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    @property
+    def ranges(self) -> dict[str, float]:
+        """The range of each layer's inputs as it is now."""
+        return {name: float(range_of(_limit(layer))) for name, layer in self.layers.items()}
+
+    @property
+    def periphery(self) -> Periphery:
+        """The periphery with the ranges as they are now, for `deploy`."""
+        return replace(self._around, input_ranges=self.ranges) if self._hooks else self._around
+
+    def remove(self) -> Periphery:
+        """Leave the model as it was; gives the periphery with the ranges that were learned."""
+        self._around = self.periphery
+        for hook in self._hooks:
+            hook.remove()
+        for layer in self.layers.values() if self._hooks else ():
+            delattr(layer, INPUT_RANGE)
+        self._hooks = []
+        return self._around
+
+
+@dataclass(frozen=True)
+class _Through:
+    """How one layer is trained; holds no model, so that a copy of the model takes its hooks along."""
+
+    operation: Operation
+    periphery: Periphery
+    decay: float
+
+    def inputs(self, layer: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, Any] | None:
+        """The layer's input as its converters pass it on."""
+        if not layer.training:
+            return None
+        if len(args) + len(keywords) != 1:
+            raise RuntimeError(
+                f"A {type(layer).__name__} that is trained through a chip must be called with its input alone. Set the "
+                "size of its output by `output_padding` when it is made."
+            )
+        [values] = args or keywords.values()
+        found = convert_inputs(values, _limit(layer), self.periphery.dac_steps, self.decay)
+        if self.periphery.input_noise:
+            size = self.periphery.input_noise * range_of(_limit(layer))
+            found = found + size.to(found.dtype) * torch.randn_like(found)
+        return (found,), {}
+
+    def outputs(self, layer: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any], output: Tensor) -> Tensor:
+        """The layer's output as the chip gives it, for the converted input."""
+        if not layer.training:
+            return output
+        around, operation = self.periphery, self.operation
+        weight, bias = cast("Tensor", layer.weight), cast("Tensor | None", layer.bias)
+        limit = range_of(_limit(layer))
+        column = around.columns(operation, weight.detach())  # groups, tiles, outputs
+        offset = None if bias is None else operation.along_outputs(bias)
+        if around.ir_drop or around.weight_noise:
+            rest = replace(around, dac_steps=None, input_noise=0.0, input_ranges={})
+            y, _, _ = rest.analog(replace(operation, input_range=1.0), args[0] / limit, weight, None, column)
+            total = operation.outputs((convert(y, self._bound, around.adc_steps) * column * limit).sum(dim=-2))
+        elif column.shape[1] == 1:
+            return self._read(output, column[:, 0] * limit, offset)
+        else:
+            matrices = operation.matrices(weight)
+            tile = torch.arange(matrices.shape[-1], device=weight.device) // cast("int", around.tile_inputs)
+            parts = [operation.stored(matrices * (tile == number), weight) for number in range(column.shape[1])]
+            reads = [self._read(product(layer, args[0], p), column[:, i] * limit) for i, p in enumerate(parts)]
+            total = torch.stack(reads).sum(dim=0)
+        return (total if offset is None else total + offset).to(output.dtype)
+
+    @property
+    def _bound(self) -> float:
+        own = self.operation.adc_bound
+        return self.periphery.adc_bound if own is None else own
+
+    def _read(self, y: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
+        """What is read from a tile, where an output of 1 stands for the scale."""
+        scale = self.operation.along_outputs(scale).to(y.dtype)
+        if self.periphery.output_noise:
+            y = y + self.periphery.output_noise * scale * torch.randn_like(y)
+        if self._bound == math.inf:
+            return y
+        return convert(y, scale * self._bound, self.periphery.adc_steps, None if offset is None else offset.to(y.dtype))
+
+
+def _limit(layer: nn.Module) -> Tensor:
+    return cast("Tensor", getattr(layer, INPUT_RANGE))
+
+
+def _first_ranges(
+    model: nn.Module, layers: dict[str, nn.Module], batches: Examples | None, deviations: float
+) -> dict[str, float]:
+    """The mean over batches of a number of standard deviations of each layer's inputs."""
+    if batches is None:
+        raise ValueError(
+            "`batches` must be training data from which the first input ranges are taken, got None. Or give a "
+            "periphery with `input_ranges`, as `calibrate` finds them."
+        )
+    found: dict[str, list[float]] = {name: [] for name in layers}
+
+    def look(name: str, inputs: Tensor) -> None:
+        require_numbers(name, inputs)
+        found[name].append(deviations * float(inputs.float().std(correction=0)))
+
+    watch(model, layers, batches, look, training=True)
+    missed = [name for name, sizes in found.items() if not sizes]
+    if missed:
+        raise ValueError(f"`batches` must run every layer on the chip, but `{missed[0]}` had no input.")
+    return {name: sum(sizes) / len(sizes) or 1.0 for name, sizes in found.items()}
