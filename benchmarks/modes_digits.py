@@ -52,7 +52,7 @@ from samson import (
     norm_layers,
     param_groups,
 )
-from samson.experiments import BASES, build_network, environment, load_data_set, one_thread
+from samson.experiments import BASES, Built, build_network, environment, load_data_set, one_thread
 from samson.noise import Gaussian
 
 RECORD = Path(__file__).parent / "records" / "modes-digits.json"
@@ -164,11 +164,23 @@ SAME_NUMBERS = {"SAMSON, compiled": "SAMSON"}
 Job = tuple[str, float, int]
 
 
+@dataclass(frozen=True)
+class Made:
+    """A method from a function of the network and the number of steps."""
+
+    make: Callable[[nn.Module, int], Optimizer]
+    distils: bool = False
+
+    def build(self, model: nn.Module, seed: int, steps: int, data: object) -> Built:
+        """Make the optimizer."""
+        return Built(self.make(model, steps))
+
+
 def score(job: Job) -> float:
     """Train one candidate with one seed; its mean validation accuracy over the levels."""
     name, value, seed = job
     mode = MODES[name]
-    return float(np.mean(validated(lambda model, steps: mode.make(model, value, steps), seed)))
+    return float(np.mean(validated(Made(lambda model, steps: mode.make(model, value, steps)), seed)))
 
 
 def choose(name: str, pool: multiprocessing.pool.Pool) -> dict[str, Any]:

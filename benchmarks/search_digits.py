@@ -7,9 +7,10 @@ method and is not searched: learning rate .1, momentum .9, weight decay 5e-4, as
 for later work (see `samson/experiments/_defaults.py`). Plain SGD has no parameter of its own; its twelve candidates are
 learning rate x weight decay, recorded to show what tuning these for SGD alone would bring, and not used.
 
-    python -m benchmarks.search_digits       # about 30 minutes on two cores
+    python -m benchmarks.search_digits [METHOD …]       # about 100 minutes on two cores for all
 
-writes `benchmarks/records/search-digits.json`. The winners stand in `samson/experiments/_defaults.py`; a test holds
+writes `benchmarks/records/search-digits.json` after each method; without a name those that the record lacks. The
+winners stand in `samson/experiments/_defaults.py`; a test holds
 the two together. The test split is never looked at.
 """
 
@@ -18,28 +19,23 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
+import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from torch import nn
-from torch.optim import Optimizer
 
 from samson.evaluation import Layout, accuracy, evaluate
 from samson.experiments import (
     BASES,
-    RECIPES,
-    Classification,
-    Run,
-    build_network,
+    Method,
     environment,
     load_data_set,
     one_thread,
     parse_methods,
-    train,
+    plan_suite,
+    trained,
 )
 from samson.noise import Gaussian
 
@@ -51,43 +47,50 @@ EPOCHS, BATCH_SIZE = 30, 64
 NETWORK = "small-resnet"
 LEVELS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 
-RADII = {
+RADII: dict[str, tuple[float, ...]] = {
     "sam": (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0),
     "asam": (0.2, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0),
     "samson": (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
+    "rangesam": (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
 }
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "sgd": {"lr": (0.05, 0.1, 0.2, 0.4), "weight_decay": (5e-4, 1e-3, 2e-3)},  # recorded, not used
     "noise": {"sigma": (0.02, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5)},
+    "rwp": {"sigma": (0.05, 0.1, 0.2, 0.3, 0.4, 0.6), "mix": (0.5, 1.0)},
     "clip": {"alpha": (0.8, 1.0, 1.2, 1.4, 1.5, 1.6, 1.8, 2.0, 2.25, 2.5, 3.0, 4.0)},
     **{rule: {"rho": radii} for rule, radii in RADII.items()},
+    "channel-clip": {"alpha": (0.8, 1.0, 1.2, 1.4, 1.5, 1.6, 1.8, 2.0, 2.25, 2.5, 3.0, 4.0)},
+    "fixed-clip": {"w_max": (0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)},
+    "learned-range": {"penalty": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0), "start": (1.2, 2.0)},
     "noise+clip": {"sigma": (0.05, 0.1, 0.2, 0.3), "alpha": (1.2, 1.5, 2.0)},
     "sam+clip": {"rho": (0.05, 0.1, 0.2, 0.4), "alpha": (1.2, 1.5, 2.0)},
     "asam+clip": {"rho": (0.5, 1.0, 2.0, 4.0), "alpha": (1.2, 1.5, 2.0)},
     "samson+clip": {"rho": (0.3, 0.7, 1.5, 3.0), "alpha": (1.2, 1.5, 2.0)},
+    "rwp+clip": {"sigma": (0.1, 0.2, 0.3, 0.4), "alpha": (1.2, 1.5, 2.0)},
+    "rangesam+clip": {"rho": (0.25, 0.5, 1.0, 2.0), "alpha": (1.2, 1.5, 2.0)},
+    "rangesam+channel-clip": {"rho": (0.25, 0.5, 1.0, 2.0), "alpha": (1.2, 1.5, 2.0)},
+    "rangesam+learned-range": {"rho": (0.25, 0.5, 1.0, 2.0), "penalty": (0.01, 0.1, 0.3)},
+    "hwa": {"sigma": (0.03, 0.1, 0.2, 0.3), "alpha": (1.2, 1.5, 2.5)},
+    "samson+hwa": {"rho": (0.3, 0.7, 1.5, 3.0), "alpha": (1.2, 1.5, 2.5)},
+    "rangesam+hwa": {"rho": (0.25, 0.5, 1.0, 2.0), "alpha": (1.2, 1.5, 2.5)},
 }
 
 Job = tuple[str, dict[str, float], int]
 
 
-def validated(make: Callable[[nn.Module, int], Optimizer], seed: int) -> list[float]:
+def validated(method: Method, seed: int) -> list[float]:
     """Train a network and put it on the validation chips; its mean accuracy at each level.
 
     Args:
-        make: Makes the optimizer from the network and the number of steps.
+        method: The method, with its settings.
         seed: Training seed.
     """
     with one_thread():
         splits = load_data_set("digits", Path())
-        run = Run(
-            data=splits,
-            task=Classification(),
-            network=lambda: build_network(NETWORK, splits.shape, splits.outputs, seed),
-            method=Made(make, EPOCHS * splits.steps(BATCH_SIZE)),
-            recipe=RECIPES["digits"],
-            seed=seed,
-        )
-        model = train(run)
+        problem = plan_suite({"data": "digits", "network": NETWORK}).problems[0]
+        model, _ = trained(problem, method, seed, splits, None, lambda *_: None)
+        if model is None:
+            return [1 / splits.outputs] * len(LEVELS)
         found = [accuracy(model, splits.validation)]
         for level in LEVELS[1:]:
             chips = {"trials": CHIPS, "seed": CHIP_SEED, "layout": Layout()}
@@ -95,23 +98,11 @@ def validated(make: Callable[[nn.Module, int], Optimizer], seed: int) -> list[fl
         return found
 
 
-@dataclass(frozen=True)
-class Made:
-    """A method from a function of the network and the number of steps."""
-
-    make: Callable[[nn.Module, int], Optimizer]
-    steps: int
-
-    def build(self, model: nn.Module, seed: int) -> Optimizer:
-        """Make the optimizer."""
-        return self.make(model, self.steps)
-
-
 def score(job: Job) -> list[float]:
     """Train one candidate with one seed; its mean validation accuracy at each level."""
     name, settings, seed = job
     [method] = parse_methods([name], [f"{name}.{key}={value}" for key, value in settings.items()])
-    return validated(lambda model, steps: method.build(model, seed), seed)
+    return validated(method, seed)
 
 
 def search(name: str, pool: multiprocessing.pool.Pool) -> dict[str, object]:
@@ -125,6 +116,8 @@ def search(name: str, pool: multiprocessing.pool.Pool) -> dict[str, object]:
     print(f"{name:12} {candidates[best]} {scores[best]:.4f}", file=sys.stderr, flush=True)
     return {
         "best": candidates[best],
+        "environment": vars(environment()),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "candidates": [
             {"settings": candidate, "score": round(float(total), 6), "by_seed_and_level": np.round(table, 6).tolist()}
             for candidate, total, table in zip(candidates, scores, levels, strict=True)
@@ -133,9 +126,16 @@ def search(name: str, pool: multiprocessing.pool.Pool) -> dict[str, object]:
 
 
 def main() -> None:
-    """Run the search and write its record."""
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        methods = {name: search(name, pool) for name in GRIDS}
+    """Search what is asked for, or is missing, and write the record after each method."""
+    known = json.loads(RECORD.read_text())["methods"] if RECORD.exists() else {}
+    asked = sys.argv[1:] or [name for name in GRIDS if name not in known]
+    with multiprocessing.get_context("spawn").Pool(int(os.environ.get("JOBS", "2"))) as pool:
+        for name in asked:
+            known[name] = search(name, pool)
+            _write({name: known[name] for name in GRIDS if name in known})
+
+
+def _write(methods: dict[str, object]) -> None:
     record = {
         "criterion": "mean validation accuracy over noise levels, chips and seeds",
         "data": "digits",
@@ -148,8 +148,6 @@ def main() -> None:
         "epochs": EPOCHS,
         "batch_size": BATCH_SIZE,
         "base": BASES["SGD"],
-        "environment": vars(environment()),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "methods": methods,
     }
     RECORD.parent.mkdir(exist_ok=True)

@@ -16,7 +16,7 @@ from tests.conftest import Batch, make_batch, make_model
 from tests.distributed import harness, methods
 from tests.distributed.checkpoints import resume
 from tests.distributed.harness import Checks, bits, contents, distance, everywhere, main
-from tests.distributed.methods import ALL, MODES, make_net, part_of, train
+from tests.distributed.methods import ALL, CLIPPED, MODES, RULES, make_attention, make_net, part_of, train
 from tests.distributed.methods import make_batch as make_net_batch
 from tests.optim.reference import CASES, Loop, mixed
 
@@ -246,9 +246,16 @@ def noise_is_the_same_in_every_process() -> None:
     assert everywhere(distance(other, alone) > 0) == [False, True]  # another draw would be noticed
 
 
-IN_REPLICAS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = MODES | {
-    "own-every": lambda ddp: wrap(ddp, own_ascent=True, every=3),
-}
+RANGES = {name: make for name, make in RULES.items() if name.startswith("rangesam")} | CLIPPED
+"""What looks at ranges."""
+
+IN_REPLICAS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = (
+    MODES
+    | RANGES
+    | {
+        "own-every": lambda ddp: wrap(ddp, own_ascent=True, every=3),
+    }
+)
 
 
 @check.for_each(IN_REPLICAS)
@@ -280,7 +287,22 @@ def modes_equal_a_single_process_with_both_batches(mode: str) -> None:
     assert max(float((p.detach() - ends[0][name]).abs().max()) for name, p in plain.named_parameters()) > 1e-4
 
 
-@check.for_each(["samson", "previous", "reuse"])
+@check.for_each(RANGES)
+def packed_attention_equals_a_single_process_with_both_batches(method: str) -> None:
+    batches = [make_net_batch(seed) for seed in range(10)]
+    ends = []
+    for prepare in (replicate, lambda model: model):
+        model = prepare(make_attention())
+        optimizer = RANGES[method](model)
+        train(model, optimizer, [part_of(b, dist.get_rank()) for b in batches] if prepare is replicate else batches)
+        ends.append({name.removeprefix("module."): value for name, value in contents(model, optimizer).items()})
+    assert distance(*ends) < 1e-10
+    plain = make_attention()
+    train(plain, methods.sgd(plain), batches)
+    assert max(float((p.detach() - ends[0][name]).abs().max()) for name, p in plain.named_parameters()) > 1e-4
+
+
+@check.for_each(["samson", "previous", "reuse", "rangesam-through", "clip-learned-channel"])
 def resuming_through_a_distributed_checkpoint_is_bit_exact(method: str) -> None:
     batches = [part_of(make_net_batch(seed), dist.get_rank()) for seed in range(6)]
     resume(ALL[method], batches, harness.folder / f"replicas-{method}", replicate)

@@ -3,6 +3,7 @@
 import copy
 import math
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from unittest.mock import patch
@@ -12,13 +13,28 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from samson import SAM, SAMSON, NoiseInjection, SharpnessAware
+from samson import SAM, SAMSON, LearnedRange, NoiseInjection, RangeSAM, SharpnessAware, WeightClipping
 from samson.noise import Gaussian
 from samson.optim import local, process_groups, reshard
 from tests.distributed import harness
 from tests.distributed.checkpoints import load, resume, save
 from tests.distributed.harness import Checks, bits, contents, distance, everywhere, main, whole
-from tests.distributed.methods import ALL, MODES, RULES, Batch, Make, loss_of, make_batch, make_net, part_of, sgd, train
+from tests.distributed.methods import (
+    ALL,
+    CLIPPED,
+    MODES,
+    RULES,
+    Batch,
+    Make,
+    clipped,
+    loss_of,
+    make_attention,
+    make_batch,
+    make_net,
+    part_of,
+    sgd,
+    train,
+)
 
 check = Checks()
 BATCHES = [make_batch(seed) for seed in range(20)]
@@ -39,15 +55,15 @@ def own_parts(batches: list[Batch]) -> list[Batch]:
 
 
 @cache
-def single(make: Make, steps: int = 20) -> dict[str, Tensor]:
-    model = make_net()
+def single(make: Make, steps: int = 20, net: Callable[[], nn.Module] = make_net) -> dict[str, Tensor]:
+    model = net()
     optimizer = make(model)
     train(model, optimizer, BATCHES[:steps])
     return contents(model, optimizer)
 
 
-def sharded(make: Make, steps: int = 20) -> dict[str, Tensor]:
-    model = shard(make_net())
+def sharded(make: Make, steps: int = 20, net: Callable[[], nn.Module] = make_net) -> dict[str, Tensor]:
+    model = shard(net())
     optimizer = make(model)
     train(model, optimizer, own_parts(BATCHES[:steps]))
     return contents(model, optimizer)
@@ -86,6 +102,84 @@ def every_mode_equals_a_single_process(mode: str) -> None:
 def norms_of_own_parts_alone_would_be_noticed(rule: str) -> None:
     with patch("torch.distributed.all_reduce", lambda *_: None):
         assert distance(sharded(RULES[rule], 5), single(RULES[rule], 5)) > 1e-6
+
+
+@check.for_each(CLIPPED)
+def clipping_equals_a_single_process(method: str) -> None:
+    expected = single(CLIPPED[method], 8)
+    model = shard(make_net())
+    optimizer = CLIPPED[method](model)
+    train(model, optimizer, own_parts(BATCHES[:8]))
+    assert distance(contents(model, optimizer), expected) < 1e-10
+    assert distance(weights(single(sgd, 8)), weights(expected)) > 1e-4
+    assert any(name.endswith("ranges") for name in expected) == ("learned" in method)
+    assert len(set(everywhere(bits(model, optimizer)))) == 1  # ranges are not sharded, and yet the same everywhere
+
+
+OF_ATTENTION: dict[str, Make] = {
+    f"{name}-{per}": make
+    for per in ("layer", "channel")
+    for name, make in {
+        "rangesam": lambda model, per=per: SharpnessAware(sgd(model), RangeSAM(rho=0.5, per=per)),
+        "through": lambda model, per=per: SharpnessAware(sgd(model), RangeSAM(rho=0.5, per=per, through_range=True)),
+        "clip": clipped(lambda per=per: WeightClipping(alpha=1.2, per=per)),
+    }.items()
+} | {"clip-learned": CLIPPED["clip-learned"], "clip-learned-channel": CLIPPED["clip-learned-channel"]}
+
+
+@check.for_each(OF_ATTENTION)
+def packed_attention_equals_a_single_process(method: str) -> None:
+    """A part of a packed weight lies in one process, in the other, or in both."""
+    expected = single(OF_ATTENTION[method], 8, make_attention)
+    assert distance(sharded(OF_ATTENTION[method], 8, make_attention), expected) < 1e-10
+    assert distance(weights(single(sgd, 8, make_attention)), weights(expected)) > 1e-4
+    other = method.replace("layer", "channel") if "layer" in method else method.replace("-channel", "-layer", 1)
+    if other in OF_ATTENTION and other != method:
+        assert distance(single(OF_ATTENTION[other], 8, make_attention), expected) > 1e-4
+
+
+@check.for_each(["rangesam-layer", "rangesam-channel", "through-layer", "through-channel"])
+def norms_of_own_parts_of_packed_attention_would_be_noticed(method: str) -> None:
+    with patch("torch.distributed.all_reduce", lambda *_: None):
+        found = sharded(OF_ATTENTION[method], 5, make_attention)
+    assert distance(found, single(OF_ATTENTION[method], 5, make_attention)) > 1e-6
+
+
+LEARNED = "clip-learned-channel"
+GATHERED = {name: OF_ATTENTION[name] for name in ("rangesam-layer", "through-channel")} | {
+    "clip-channel": clipped(lambda: WeightClipping(alpha=1.2, per="channel"), RULES["sam"]),
+    "clip-learned": clipped(lambda: LearnedRange(start=1.2, penalty=0.5), RULES["sam"]),
+}
+
+
+@check.for_each(GATHERED)
+def packed_attention_that_stays_gathered_is_dealt_with(method: str) -> None:
+    """The layers then hold gathered weights after backward, and the optimizer sharded ones: both are the same."""
+    model = shard(make_attention())
+    model.set_reshard_after_backward(False)
+    optimizer = GATHERED[method](model)
+    train(model, optimizer, own_parts(BATCHES[:4]))
+    reshard(model)
+    assert distance(contents(model, optimizer), single(GATHERED[method], 4, make_attention)) < 1e-10
+
+
+@check.add
+def shards_without_whole_channels_are_refused_by_channel() -> None:
+    """Outputs of a transposed convolution lie along its second axis, and only its first is split."""
+    for make, message in (
+        (lambda: nn.ConvTranspose1d(4, 6, 2, groups=2), "must be split along its first axis alone, with outputs along"),
+        (lambda: nn.Linear(4, 6), ""),
+    ):
+        for per in ("layer", "channel"):
+            model = shard(nn.Sequential(make()).double())
+            optimizer = SharpnessAware(sgd(model), RangeSAM(rho=0.5, per=per))
+            for p in model.parameters():
+                p.grad = torch.ones_like(p)
+            before = contents(model, optimizer)
+            refused = bool(message) and per == "channel"
+            with raises(ValueError, message) if refused else nullcontext(), optimizer.perturbed(model):
+                assert distance(contents(model, optimizer), before) > 1e-3
+            assert distance(contents(model, optimizer), before) == 0
 
 
 @check.add
@@ -228,13 +322,28 @@ def stack_of(layers: int, last_bias: bool) -> nn.Module:
     return shard(nn.Sequential(*below, nn.Linear(4, 1, bias=last_bias)).double(), whole_at_once=True)
 
 
-@check.for_each(["sam", "asam", "samson-p2", "samson"])
+@check.for_each(["sam", "asam", "samson-p2", "samson", "rangesam", "rangesam-channel"])
 def a_climb_takes_at_most_two_collectives(rule: str) -> None:
     few, many = stack_of(2, last_bias=False), stack_of(29, last_bias=True)
     assert [len(list(model.parameters())) for model in (few, many)] == [5, 60]
-    expected = 2 if "samson" in rule else 1
+    expected = 2 if rule in ("samson-p2", "samson", "rangesam") else 1  # a channel is whole in its process
     for model in (few, many):
         assert collectives(model, RULES[rule](model)) == (expected, expected)
+
+
+@check.add
+def the_part_through_the_range_takes_as_many_collectives_for_many_layers() -> None:
+    found = []
+    for model in (stack_of(2, last_bias=False), stack_of(29, last_bias=True)):
+        optimizer = RULES["rangesam-through"](model)
+        loss_of(model, make_batch(0)).backward()
+        block = optimizer.perturbed(model)
+        block.__enter__()
+        loss_of(model, make_batch(0)).backward()
+        with Collectives() as seen:
+            block.__exit__(None, None, None)
+        found.append(len(seen.seen))
+    assert found[1] == found[0] > 0, found
 
 
 @check.add
@@ -338,18 +447,18 @@ def noise_is_drawn_as_in_a_single_process() -> None:
     expected = drawn(make_net(), noise)
     assert distance(drawn(shard(make_net()), noise), expected) == 0
     assert distance(dict(make_net().named_parameters()), expected) > 0.01
-    with patch(
-        "samson.optim.rules._noise_injection.draw_whole", lambda noise, w, generator: noise(local(w), generator)
-    ):
+    with patch("samson.optim._chip.whole", local), patch("samson.optim._chip.from_whole", lambda part, like: part):
         assert distance(drawn(shard(make_net()), noise), expected) > 0.01  # each part by itself would be noticed
 
 
-@check.for_each(["samson-groups", "previous", "momentum", "every", "reuse", "noise-mix", "lookbehind"])
+@check.for_each(
+    ["samson-groups", "rangesam-through", "previous", "momentum", "every", "reuse", "noise-mix", "lookbehind", LEARNED]
+)
 def resuming_through_a_distributed_checkpoint_is_bit_exact(method: str) -> None:
     resume(ALL[method], own_parts(BATCHES[:6]), harness.folder / f"sharded-{method}", shard)
 
 
-@check.for_each(["previous", "reuse"])
+@check.for_each(["previous", "reuse", "clip-learned"])
 def resuming_from_a_state_dict_is_bit_exact(method: str) -> None:
     straight, resumed = shard(make_net()), shard(make_net(seed=9))
     optimizer, again = ALL[method](straight), ALL[method](resumed)

@@ -5,7 +5,19 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from samson import ASAM, SAM, SAMSON, Lookbehind, NoiseInjection, SharpnessAware, param_groups
+from samson import (
+    ASAM,
+    SAM,
+    SAMSON,
+    FixedClipping,
+    LearnedRange,
+    Lookbehind,
+    NoiseInjection,
+    RangeSAM,
+    SharpnessAware,
+    WeightClipping,
+    param_groups,
+)
 from samson.noise import Gaussian
 
 Batch = tuple[Tensor, Tensor]
@@ -20,6 +32,30 @@ def make_net(seed: int = 0) -> nn.Sequential:
     ).double()
     with torch.no_grad():
         net[3].weight.uniform_(0.5, 1.5)
+    return net
+
+
+class Attention(nn.Module):
+    """Packed queries, keys and values of 4 rows each: of two processes the first has 6 rows, the second 6."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.attention = nn.Linear(4, 12), nn.MultiheadAttention(4, 2, batch_first=True)
+        self.norm, self.head = nn.LayerNorm([3, 4]), nn.Linear(12, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.lift(x).tanh().view(-1, 3, 4)
+        return self.head(self.norm(x + self.attention(x, x, x, need_weights=False)[0]).flatten(1))
+
+
+def make_attention(seed: int = 0) -> Attention:
+    """A norm's scale and the narrow rest of it have two axes, so shapes alone do not say what lies on the chip."""
+    torch.manual_seed(seed)
+    net = Attention().double()
+    with torch.no_grad():
+        net.norm.weight.uniform_(0.5, 1.5)
+        net.norm.bias.uniform_(-0.5, 0.5)
+        net.attention.in_proj_weight.mul_(torch.tensor([1.0, 2.0, 3.0]).repeat_interleave(4).unsqueeze(1))
     return net
 
 
@@ -69,6 +105,9 @@ RULES: dict[str, Make] = {
     "samson": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5)),
     "samson-p3": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5, p=3)),
     "samson-groups": with_groups,
+    "rangesam": lambda model: SharpnessAware(sgd(model), RangeSAM(rho=0.5)),
+    "rangesam-channel": lambda model: SharpnessAware(sgd(model), RangeSAM(rho=0.5, per="channel")),
+    "rangesam-through": lambda model: SharpnessAware(sgd(model), RangeSAM(rho=0.5, through_range=True)),
 }
 """Ascents along the gradient."""
 
@@ -86,4 +125,27 @@ MODES: dict[str, Make] = {
 }
 """Everything else."""
 
-ALL = RULES | MODES
+
+def clipped(clipping: Callable[[], Callable], wrap: Make = sgd) -> Make:
+    """An optimizer with a clipping of its own."""
+
+    def make(model: nn.Module) -> torch.optim.Optimizer:
+        optimizer = wrap(model)
+        optimizer.register_step_post_hook(clipping())
+        return optimizer
+
+    return make
+
+
+CLIPPED: dict[str, Make] = {
+    "clip": clipped(lambda: WeightClipping(alpha=1.2)),
+    "clip-channel": clipped(lambda: WeightClipping(alpha=1.2, per="channel"), RULES["rangesam"]),
+    "clip-fixed": clipped(lambda: FixedClipping(w_max=0.3)),
+    "clip-learned": clipped(lambda: LearnedRange(start=1.2, penalty=0.5)),
+    "clip-learned-channel": clipped(
+        lambda: LearnedRange(start=1.2, penalty=0.5, per="channel"), RULES["rangesam-through"]
+    ),
+}
+"""What is clipped after each step."""
+
+ALL = RULES | MODES | CLIPPED

@@ -12,10 +12,10 @@ if not torch.distributed.is_available():
 
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
-from samson import SAM, SharpnessAware, param_groups
+from samson import SAM, SharpnessAware, WeightClipping, param_groups
 from tests.distributed.checkpoints import load, resume
 from tests.distributed.harness import contents, distance
-from tests.distributed.methods import ALL, make_batch, make_net, train
+from tests.distributed.methods import ALL, Make, clipped, make_batch, make_net, train
 
 BATCHES = [make_batch(seed) for seed in range(6)]
 quiet = pytest.mark.filterwarnings("ignore:torch.distributed is disabled", "ignore::DeprecationWarning")
@@ -56,12 +56,24 @@ def test_reading_the_state_before_the_first_step_changes_nothing(method: str) ->
     assert distance(*ends) == 0
 
 
-def test_reading_the_state_between_steps_changes_nothing() -> None:
+def plain_sgd(model: nn.Module) -> torch.optim.SGD:
+    return torch.optim.SGD(param_groups(model), lr=0.02)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda model: SharpnessAware(plain_sgd(model), SAM(rho=0.2), every=4),
+        clipped(lambda: WeightClipping(alpha=1.2), plain_sgd),
+    ],
+    ids=["every", "clip"],
+)
+def test_reading_the_state_between_steps_changes_nothing(make: Make) -> None:
     """A base without state of its own is prepared anew at each reading, here after a step that does not climb."""
     ends = []
     for read in (False, True):
         model = make_net()
-        optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.02), SAM(rho=0.2), every=4)
+        optimizer = make(model)
         for batch in BATCHES:
             train(model, optimizer, [batch])
             optimizer.zero_grad()

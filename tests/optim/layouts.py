@@ -34,13 +34,22 @@ class Layout:
         seen = w.reshape(self.shape)
         return seen.abs().amax(self.axes(per), keepdim=True).expand(self.shape).reshape(w.shape)
 
-    def each(self, w: np.ndarray, per: str, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """A weight of which the entries of each range by themselves were changed, as a vector."""
+    def rows(self, w: np.ndarray, per: str) -> np.ndarray:
+        """The entries of each range as one row; ranges are in the order of the output channels."""
         axes = self.axes(per)
-        seen = np.moveaxis(w.reshape(self.shape), axes, range(-len(axes), 0))
-        rows = seen.reshape(-1, int(np.prod([self.shape[axis] for axis in axes])))
-        changed = np.stack([change(row) for row in rows]).reshape(seen.shape)
-        return np.moveaxis(changed, range(-len(axes), 0), axes).reshape(w.shape)
+        size = int(np.prod([self.shape[axis] for axis in axes]))
+        return np.moveaxis(w.reshape(self.shape), axes, range(-len(axes), 0)).reshape(-1, size)
+
+    def stored(self, rows: np.ndarray, per: str) -> np.ndarray:
+        """The inverse of `rows`, in the shape of the weight as it is seen."""
+        axes = self.axes(per)
+        others = [size for axis, size in enumerate(self.shape) if axis not in axes]
+        seen = rows.reshape(*others, *(self.shape[axis] for axis in axes))
+        return np.moveaxis(seen, range(-len(axes), 0), axes)
+
+    def each(self, w: np.ndarray, per: str, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """A weight of which the entries of each range were changed by themselves."""
+        return self.stored(np.stack([change(row) for row in self.rows(w, per)]), per).reshape(w.shape)
 
 
 def plain(*shape: int) -> Layout:
@@ -137,9 +146,7 @@ KINDS = {
     "linear": Kind(lambda: nn.Linear(4, 5), (4,), 5, {"weight": plain(5, 4)}),
     "convolution": Kind(lambda: nn.Conv2d(2, 4, 2), (2, 3, 3), 16, {"weight": plain(4, 2, 2, 2)}),
     "grouped": Kind(lambda: nn.Conv2d(4, 6, 2, groups=2), (4, 3, 3), 24, {"weight": plain(6, 2, 2, 2)}),
-    "transposed": Kind(
-        lambda: nn.ConvTranspose2d(4, 6, 2), (4, 2, 2), 54, {"weight": transposed(4, 6, 1, 2, 2)}
-    ),
+    "transposed": Kind(lambda: nn.ConvTranspose2d(4, 6, 2), (4, 2, 2), 54, {"weight": transposed(4, 6, 1, 2, 2)}),
     "transposed-grouped": Kind(
         lambda: nn.ConvTranspose2d(4, 6, 2, groups=2), (4, 2, 2), 54, {"weight": transposed(4, 6, 2, 2, 2)}
     ),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
+from samson import ASAM, SAM, SAMSON, RangeSAM, SharpnessAware, param_groups
 from samson.optim import Part, Rule, Workspace, climb, compiled_climb
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 
@@ -15,7 +15,14 @@ pytestmark = [  # torch's compiler, of itself
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
 ]
 
-RULES = {"sam": SAM(rho=0.3), "asam": ASAM(rho=0.5), "samson": SAMSON(rho=0.3), "p3": SAMSON(rho=0.3, p=3.0)}
+RULES = {
+    "sam": SAM(rho=0.3),
+    "asam": ASAM(rho=0.5),
+    "samson": SAMSON(rho=0.3),
+    "p3": SAMSON(rho=0.3, p=3.0),
+    "rangesam": RangeSAM(rho=0.3),
+    "rangesam-channel": RangeSAM(rho=0.3, per="channel"),
+}
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
 
@@ -99,7 +106,7 @@ def test_climb_and_restore_compile_whole(rule: Rule, fast: bool) -> None:
     assert torch.allclose(norm, other_norm, rtol=1e-12)
     assert all(torch.allclose(a, b, rtol=1e-12) for a, b in zip(there, other_there, strict=True))
     still = [torch.equal(a, b) for a, b in zip(there, before, strict=True)]
-    assert sum(still) == isinstance(rule, SAMSON)  # what is all zeros
+    assert sum(still) == isinstance(rule, (SAMSON, RangeSAM))  # what is all zeros
     for some in (eager, compiled):
         assert all(torch.equal(a, b) for a, b in zip(moved(some), before, strict=True))
 
@@ -142,12 +149,24 @@ def test_another_radius_compiles_nothing_again() -> None:
     assert lengths[1:] == pytest.approx([2 * lengths[0], 4 * lengths[0]], rel=1e-4)
 
 
-def test_training_with_the_compiled_climb() -> None:
+in_training = pytest.mark.parametrize(
+    "rule",
+    [
+        SAMSON(rho=0.3),
+        RangeSAM(rho=0.3, through_range=True),
+        RangeSAM(rho=0.3, per="channel", through_range=True),
+    ],
+    ids=["samson", "rangesam", "rangesam-channel"],
+)
+
+
+@in_training
+def test_training_with_the_compiled_climb(rule: Rule) -> None:
     ends = []
     for settings in ({"compiled": True}, {}, {"compiled": True, "every": 2}):
         model = make_model(torch.float32)
         base = torch.optim.SGD(param_groups(model), lr=0.1, momentum=0.9)
-        optimizer = SharpnessAware(base, SAMSON(rho=0.3), **settings)
+        optimizer = SharpnessAware(base, rule, **settings)
         for seed in range(4):
             optimizer.step(closure_for(model, optimizer, make_batch(torch.float32, seed)))
         ends.append(snapshot(model))
@@ -155,15 +174,16 @@ def test_training_with_the_compiled_climb() -> None:
     assert not all(torch.allclose(ends[2][k].float(), ends[1][k].float(), atol=1e-3) for k in ends[0])
 
 
+@in_training
 @pytest.mark.parametrize("explicit", [False, True])
-def test_a_compiled_training_step_gives_the_eager_weights(explicit: bool) -> None:
+def test_a_compiled_training_step_gives_the_eager_weights(rule: Rule, explicit: bool) -> None:
     """Also while the learning rate and the radius change, which compiles nothing again."""
     ends = []
     for compiled in (True, False):
         model = make_model(torch.float64)
         [group] = param_groups(model)
         group |= {"lr": torch.tensor(0.1, dtype=torch.float64), "rho": torch.tensor(0.3, dtype=torch.float64)}
-        optimizer = SharpnessAware(torch.optim.SGD([group], momentum=0.9), SAMSON())
+        optimizer = SharpnessAware(torch.optim.SGD([group], momentum=0.9), rule)
 
         def run(x: Tensor, y: Tensor, model: nn.Module = model, optimizer: SharpnessAware = optimizer) -> Tensor:
             one_pass = closure_for(model, optimizer, (x, y))

@@ -6,10 +6,16 @@ from torch import nn
 
 from benchmarks.step_memory import AIMS, copies_of, implementations
 from benchmarks.traffic import Traffic, compiled_words, traffic_of
-from samson import ASAM, SAM, SAMSON, SharpnessAware
+from samson import ASAM, SAM, SAMSON, RangeSAM, SharpnessAware
 from samson.optim import Rule
 
-RULES = {"sam": (SAM(), 20, 15), "asam": (ASAM(), 30, 16), "samson": (SAMSON(), 31, 16), "p2": (SAMSON(p=2), 31, 16)}
+RULES = {
+    "sam": (SAM(), 20, 15),
+    "asam": (ASAM(), 30, 16),
+    "samson": (SAMSON(), 31, 16),
+    "p2": (SAMSON(p=2), 31, 16),
+    "rangesam": (RangeSAM(), 29, 16),  # a word less than SAMSON: its T is written without being read
+}
 every_rule = pytest.mark.parametrize(("rule", "limit", "compiled"), RULES.values(), ids=RULES)
 
 
@@ -17,7 +23,9 @@ class Steps:
     """A sharpness-aware step on given gradients, without a model."""
 
     def __init__(self, rule: Rule, tensors: int, size: int, **settings: bool) -> None:
-        self.weights = [nn.Parameter(torch.randn(size)) for _ in range(tensors)]
+        self.weights = [
+            nn.Parameter(torch.randn(size // 8, 8)) for _ in range(tensors)
+        ]  # matrices, for what needs a chip
         named = [(f"weight{i}", w) for i, w in enumerate(self.weights)]
         base = torch.optim.SGD(named, lr=0.1, momentum=0.9, foreach=True)
         self.optimizer = SharpnessAware(base, rule, model=nn.Identity(), **settings)
@@ -74,6 +82,23 @@ def test_words_and_calls_of_a_step(rule: Rule, limit: int, compiled: int) -> Non
     assert few.views == many.views
     slow = traffic_of(lambda: [w.detach().add_(1.0) for w in Steps(rule, 50, 8).weights]).calls
     assert slow["add_"] == 50  # a loop over tensors would be noticed
+
+
+@pytest.mark.parametrize(
+    ("rule", "limit", "calls"),
+    [
+        (RangeSAM(per="channel"), 26, 2),
+        (RangeSAM(through_range=True), 56, 18),
+        (RangeSAM(per="channel", through_range=True), 55, 20),
+    ],
+    ids=["channel", "through", "channel-through"],
+)
+def test_words_and_calls_where_each_layer_is_looked_at(rule: Rule, limit: int, calls: int) -> None:
+    """Ranges by channel, and the gradient through a range, take calls for each layer: few, but not none."""
+    few, many = (Steps(rule, tensors, 4096).counted() for tensors in (50, 600))
+    assert many.words / (600 * 4096) <= limit
+    assert Steps(rule, 600, 64).counted().words / (600 * 64) <= limit
+    assert sum(many.calls.values()) - sum(few.calls.values()) <= calls * 550
 
 
 @every_rule

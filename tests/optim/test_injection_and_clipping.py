@@ -147,13 +147,14 @@ def clip(model: nn.Module, optimizer: torch.optim.Optimizer) -> set[str]:
 
 
 @pytest.mark.parametrize("known", ["groups", "wrapper", "not"])
+@pytest.mark.filterwarnings("ignore:SharpnessAware. no perturbation was made")
 def test_what_lies_on_a_chip_is_clipped(known: str) -> None:
     """Known by the types of layers; without a model by shape."""
     model = many_kinds()
     given = list(model.parameters()) if known == "not" else param_groups(model)
-    optimizer = torch.optim.SGD(given, lr=0.0)
+    optimizer = torch.optim.SGD(given, lr=0.1)
     if known == "wrapper":
-        optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.0), SAMSON(), model=model)
+        optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAMSON(), model=model)
     assert clip(model, optimizer) == (BY_SHAPE if known == "not" else ON_CHIP)
 
 
@@ -179,7 +180,7 @@ def test_clipping_spares_frozen_quantised_and_complex_parameters() -> None:
         model[1].levels = nn.Parameter(torch.randint(0, 200, (8, 8), dtype=torch.uint8), requires_grad=False)
         model[1].mask = nn.Parameter(torch.rand(8, 8) > 0.5, requires_grad=False)
         model[1].waves = nn.Parameter(torch.randn(8, 8, dtype=torch.complex64))
-        assert clip(model, torch.optim.SGD(groups(model), lr=0.0)) == {"1.weight"}
+        assert clip(model, torch.optim.SGD(groups(model), lr=0.1)) == {"1.weight"}
         noisy = SharpnessAware(torch.optim.SGD(groups(model), lr=0.0), NoiseInjection(Gaussian(0.1)))
         before = snapshot(model)
         with noisy.perturbed():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from samson import SAM, SAMSON, Lookbehind, NoiseInjection, SharpnessAware, norm_layers, param_groups
+from samson import SAM, SAMSON, Lookbehind, NoiseInjection, RangeSAM, SharpnessAware, norm_layers, param_groups
 from samson.noise import Gaussian
 from samson.optim import chip_weights
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
@@ -213,6 +213,8 @@ RESUMED = {
     "reuse": sharp(every=3, reuse=0.5),
     "mix": sharp(mix=0.5),
     "noise": sharp(NoiseInjection(Gaussian(0.2), seed=5)),
+    "range": sharp(RangeSAM(rho=0.5, through_range=True)),
+    "range-channel": sharp(RangeSAM(rho=0.5, per="channel", through_range=True), ascent="previous", every=2),
     "lookbehind": lambda base: Lookbehind(base, SAMSON(rho=0.1), k=2),
 }
 

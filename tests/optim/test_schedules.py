@@ -87,7 +87,9 @@ def test_a_group_that_comes_later_has_its_own_ramp(by: str) -> None:
 
 def test_bad_settings_are_named() -> None:
     _, optimizer = optimizer_of()
-    with pytest.raises(ValueError, match="`shape` must be one of constant, linear, quadratic or a function, got 'cos'"):
+    with pytest.raises(
+        ValueError, match="`shape` must be one of constant, linear, quadratic, drawn or a function, got 'cos'"
+    ):
         RhoSchedule(optimizer, "cos", steps=4)
     with pytest.raises(ValueError, match="`steps` must be ≥ 1, got 0"):
         RhoSchedule(optimizer, "linear", steps=0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samson import ASAM, SAM, SAMSON, Lookbehind, NoiseInjection, SharpnessAware, param_groups
+from samson import ASAM, SAM, SAMSON, Lookbehind, NoiseInjection, RangeSAM, SharpnessAware, param_groups
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 from tests.optim.reference import DECAY, LR, MOMENTUM
 
@@ -98,6 +98,7 @@ RULES = {
     "sam": SAM(rho=0.1),
     "asam": ASAM(rho=0.2),
     "samson": SAMSON(rho=0.5),
+    "rangesam": RangeSAM(rho=0.3),
     "noise": NoiseInjection(lambda w, generator: w + 1.0),
 }
 

@@ -16,9 +16,11 @@ from typing import Any
 from samson.evaluation import METRICS
 from samson.experiments import (
     ADDITIONS,
+    ALIASES,
     BASES,
     DATA,
     DEFAULTS,
+    MODES,
     NETWORKS,
     TASKS,
     cores,
@@ -37,7 +39,10 @@ Rows = dict[str, list[str]]
 def catalogue() -> dict[str, dict[str, Any]]:
     """Every table: its two headings, its rows, and a note below it."""
     base = BASES["SGD"]
-    note = f"All of them have {_listed(base)} with SGD. Set one with `--set METHOD.PARAM=VALUE`; or MODULE:FUNCTION."
+    note = (
+        f"All of them have {_listed(base)} with SGD, and those that perturb {_listed(MODES)}. Set one with `--set "
+        "METHOD.PARAM=VALUE`; or MODULE:FUNCTION."
+    )
     own = "Or MODULE:FUNCTION."
     return {
         "methods": {"heads": ["Method", "What it is, and its settings"], "rows": _methods(base), "note": note},
@@ -87,9 +92,11 @@ def _noises() -> Rows:
 def _methods(base: Mapping[str, float]) -> Rows:
     parts = {**cores(), **ADDITIONS}
     rows = {}
-    for name in dict.fromkeys([*parts, *DEFAULTS]):
+    for name in dict.fromkeys([*parts, *ALIASES, *DEFAULTS]):
         about = parts[name].about if name in parts else f"{name.replace('+', ' and ')} together."
-        own = {key: value for key, value in default_settings(name).items() if key not in base}
+        about = ALIASES[name].about if name in ALIASES else about
+        said = {**base, **MODES}
+        own = {key: value for key, value in default_settings(name).items() if said.get(key) != value}
         rows[name] = [about, _listed(own)]
     return rows
 

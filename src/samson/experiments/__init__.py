@@ -24,9 +24,10 @@ from samson.experiments._measurements import (
     sensitivity_record,
     subject_of,
 )
-from samson.experiments._methods import ADDITIONS, PLAIN, Method, base_settings, cores, default_settings, parse_methods
+from samson.experiments._methods import Built, Method, base_settings, default_settings, parse_methods
 from samson.experiments._models import load_model
 from samson.experiments._networks import make_network
+from samson.experiments._parts import ADDITIONS, ALIASES, MODES, PLAIN, cores
 from samson.experiments._place import Place, find_place
 from samson.experiments._planning import Plan, plan_suite, read_suite
 from samson.experiments._problems import METHODS, PlannedProblem, load_data_set, make_task

@@ -11,12 +11,13 @@ BASES: dict[str, dict[str, float]] = {
 """The base optimizers' settings, not searched. SGD's are the set-up that SAMSON's first author published for later work
 (Mordido et al. 2024, arXiv 2307.16704), here with Nesterov momentum; AdamW's are those of the class."""
 
-DEFAULTS: dict[str, dict[str, float]] = {
+DEFAULTS: dict[str, dict[str, float | str]] = {
     "noise": {"sigma": 0.25},
     "clip": {"alpha": 1.2},
     "sam": {"rho": 0.7},
     "asam": {"rho": 3.0},
     "samson": {"rho": 1.5},
+    "hwa": {"sigma": 0.03, "per": "channel", "alpha": 2.5},
     "noise+clip": {"sigma": 0.05, "alpha": 1.2},
     "sam+clip": {"rho": 0.2, "alpha": 1.2},
     "asam+clip": {"rho": 2.0, "alpha": 1.5},

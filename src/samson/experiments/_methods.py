@@ -6,18 +6,20 @@ import dataclasses
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from samson._batches import Examples
 from samson._errors import SetupError, choose, require
 from samson.experiments._defaults import BASES, DEFAULTS
 from samson.experiments._factories import find_factory, is_plain, spec_of
-from samson.noise import Gaussian
-from samson.optim import RULES, NoiseInjection, SharpnessAware, WeightClipping, param_groups
+from samson.experiments._parts import ADDITIONS, ALIASES, CLIPPINGS, DISTIL, MODES, PLAIN, RAMP, Part, cores
+from samson.noise import ThroughChip
+from samson.optim import RhoSchedule, param_groups
 from samson.records import Candidates, Settings, finite
 
 METHOD = "method"
@@ -27,64 +29,18 @@ Given = Mapping[str, Any]
 """A method as a file has it: `method`, perhaps a `name`, and settings; a list of values is searched."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """What a method's name is made of.
+class Built(NamedTuple):
+    """What a method puts on a network.
 
     Args:
-        about: What it is, in a line.
-        settings: Its settings with their defaults.
-        put_on: Gives the optimizer with this part on it, from the optimizer, the part's settings and a seed.
+        optimizer: Its optimizer.
+        schedule: What changes the strength of its perturbation over the training; None if nothing does.
+        through: Through what the network is trained; None if through nothing.
     """
 
-    about: str
-    settings: Mapping[str, float | str]
-    put_on: Callable[[Optimizer, Mapping[str, Any], int], Optimizer]
-
-
-def _summary(thing: Any) -> str:
-    """The first line of a docstring."""
-    return (inspect.getdoc(thing) or "").partition("\n")[0]
-
-
-def _as_it_is(optimizer: Optimizer, settings: Mapping[str, Any], seed: int) -> Optimizer:
-    return optimizer
-
-
-def cores() -> dict[str, Part]:
-    """What makes a method's step, by name; a method has one at most. Every rule of `samson.optim.RULES` is one."""
-    return {
-        "plain": Part("The base optimizer alone.", {}, _as_it_is),
-        "sgd": Part("The base optimizer alone, where that is SGD.", {}, _as_it_is),
-        "noise": Part(
-            _summary(NoiseInjection),
-            {},
-            lambda optimizer, settings, seed: SharpnessAware(optimizer, NoiseInjection(Gaussian(**settings), seed)),
-        ),
-        **{name: _of_rule(rule) for name, rule in RULES.items()},
-    }
-
-
-PLAIN = ("plain", "sgd")
-"""Names of the base optimizer alone, to which other methods are compared."""
-
-
-def _of_rule(rule: Callable[..., Any]) -> Part:
-    fields = dataclasses.fields(rule)  # type: ignore[arg-type]
-    return Part(
-        _summary(rule),
-        {field.name: field.default for field in fields if field.default is not dataclasses.MISSING},
-        lambda optimizer, settings, seed: SharpnessAware(optimizer, rule(**settings), measure=True),
-    )
-
-
-def _clip(optimizer: Optimizer, settings: Mapping[str, Any], seed: int) -> Optimizer:
-    optimizer.register_step_post_hook(WeightClipping(**settings))
-    return optimizer
-
-
-ADDITIONS: dict[str, Part] = {"clip": Part(_summary(WeightClipping), {}, _clip)}
-"""What joins any core by "+"; alone it joins the base optimizer."""
+    optimizer: Optimizer
+    schedule: RhoSchedule | None = None
+    through: ThroughChip | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +63,16 @@ class Method:
 
     def record(self) -> Settings:
         """The settings as a record holds them."""
-        own = {key: finite(value) if isinstance(value, float) else value for key, value in self.settings.items()}
+        own = {
+            key: finite(value) if isinstance(value, float) else value
+            for key, value in self.settings.items()
+            if key not in MODES or value != MODES[key] or key in self.candidates
+        }
         return own if self.made_of == self.name else {METHOD: self.made_of, **own}
+
+    def plain(self) -> Method:
+        """The base optimizer alone, as this method has it."""
+        return Method("plain", "plain", self.base, {key: self.settings[key] for key in base_settings(self.base)})
 
     def candidates_record(self) -> Candidates:
         """The candidates as a record holds them."""
@@ -127,12 +91,19 @@ class Method:
             dict(zip(self.candidates, values, strict=True)) for values in itertools.product(*self.candidates.values())
         ]
 
-    def build(self, model: nn.Module, seed: int = 0) -> Optimizer:
+    @property
+    def distils(self) -> bool:
+        """Whether a teacher takes part."""
+        return DISTIL in self.made_of.split("+")
+
+    def build(self, model: nn.Module, seed: int = 0, steps: int | None = None, data: Examples | None = None) -> Built:
         """Make the optimizer: the base, wrapped and hooked as the method says.
 
         Args:
             model: The network to train.
             seed: Seed of the injected noise.
+            steps: Steps of the whole training, for what changes over it; None changes nothing.
+            data: Training data, for what is put on the network itself; None only checks that.
 
         Raises:
             ValueError: If a setting is out of its range.
@@ -142,15 +113,28 @@ class Method:
             require(
                 isinstance(made, Optimizer), "--methods", "a function that returns an optimizer", made, "Change it."
             )
-            return cast("Optimizer", made)
+            return Built(cast("Optimizer", made))
+        through = None
+        parts = [(_part(name), self._of_part(name)) for name in self.made_of.split("+")]
+        for part, own in parts:
+            part.checked(own)
+            if part.on_model is not None and data is not None:
+                through = part.on_model(model, own, data)
         optimizer = _base(self.base, model, {key: self.settings[key] for key in base_settings(self.base)})
-        for name in self.made_of.split("+"):
-            own = _own_settings(name, self.made_of)
-            optimizer = _part(name).put_on(optimizer, {key: self.settings[key] for key in own}, seed)
-        return optimizer
+        for part, own in parts:
+            optimizer = part.put_on(optimizer, own, seed)
+        shape = self.settings.get(RAMP, MODES[RAMP])
+        schedule = RhoSchedule(optimizer, str(shape), steps or 1, seed=seed) if shape != MODES[RAMP] else None
+        if schedule is not None:
+            optimizer.register_step_post_hook(lambda *_: schedule.step())
+        return Built(optimizer, schedule, through)
+
+    def _of_part(self, name: str) -> dict[str, float | str]:
+        return {key: self.settings[key] for key in _own_settings(name, self.made_of)}
 
 
 def _part(name: str) -> Part:
+    """A core or an addition."""
     return {**cores(), **ADDITIONS}[name]
 
 
@@ -218,7 +202,8 @@ def parse_methods(
         name, _, parameter = target.strip().rpartition(".")
         name = choose("--set", name, parsed)
         parsed[name] = _set(parsed[name], parameter, value, f"--set {target}")
-    require(bool(parsed), "--methods", "at least one method", "", f"Take some of: {', '.join((*cores(), *ADDITIONS))}.")
+    known = ", ".join((*cores(), *ADDITIONS, *ALIASES))
+    require(bool(parsed), "--methods", "at least one method", "", f"Take some of: {known}.")
     for method in parsed.values():
         if ":" in method.made_of:
             continue  # one's own may look at the network that it is for
@@ -267,8 +252,8 @@ def _parse(one: str | Given, base: str) -> Method:
     if ":" in made_of:
         method = Method(name or made_of.partition(":")[2], made_of, base, _settings_of_own(made_of))
     else:
-        made_of = _parse_name(made_of, base)
-        method = Method(name or made_of, made_of, base, default_settings(made_of, base))
+        called, made_of = _parse_name(made_of, base)
+        method = Method(name or called, made_of, base, default_settings(called, base))
     for key, value in settings.items():
         method = _set(method, key, value, f"--methods {method.name}.{key}")
     return method
@@ -285,34 +270,43 @@ def _settings_of_own(spec: str) -> dict[str, float | str]:
     }
 
 
-def _parse_name(asked: str, base: str) -> str:
-    """The name of a method as records have it: its core first, if that is not the base optimizer alone."""
+def _parse_name(asked: str, base: str) -> tuple[str, str]:
+    """The name of a method as records have it, its core first, and its parts, which differ for a recipe."""
     known = cores()
-    parts = [choose("--methods", part, (*known, *ADDITIONS)) for part in asked.strip().split("+")]
+    parts = [choose("--methods", part, (*known, *ADDITIONS, *ALIASES)) for part in asked.strip().split("+")]
     own = [part for part in parts if part in known]
+    recipe = next((part for part in parts if part in ALIASES), None)
+    _, core, more = ALIASES[recipe] if recipe else ("", "", ())
+    every = [*parts, *more]
     require(
-        len(own) <= 1 and len(parts) == len(set(parts)),
+        len(own) <= 1 and len(every) == len(set(every)) and sum(part in CLIPPINGS for part in every) <= 1,
         "--methods",
-        f"one of {', '.join(known)}, alone or with {' or '.join(f'`+{name}`' for name in ADDITIONS)}",
+        f"one of {', '.join(known)}, alone or with {', '.join(f'`+{name}`' for name in (*ADDITIONS, *ALIASES))}, and "
+        "one way to clip at most",
         asked,
         "Split it into several methods, separated by commas.",
     )
     require("sgd" not in own or base == "SGD", "--methods", f"`plain` for the base {base} alone", asked, "Change it.")
     added = [name for name in ADDITIONS if name in parts]
-    return "+".join([*(name for name in own if name not in PLAIN or not added), *added])
+    cored = [name for name in own if name not in PLAIN or not (added or recipe)]
+    called = [*cored, *added, *([recipe] if recipe else [])]
+    if recipe is None:
+        return "+".join(called), "+".join(called)
+    return "+".join(called), "+".join([*(own or [core]), *(name for name in ADDITIONS if name in every)])
 
 
-def default_settings(made_of: str, base: str = "SGD") -> dict[str, float | str]:
+def default_settings(name: str, base: str = "SGD") -> dict[str, float | str]:
     """The base optimizer's settings and those of a method's parts: the classes' defaults, then the tuned ones."""
-    parts = made_of.split("+")
-    return {**base_settings(base), **{k: v for part in parts for k, v in _own_settings(part, made_of).items()}}
+    _, made_of = _parse_name(name, base)
+    own = {k: v for part in made_of.split("+") for k, v in _own_settings(part, made_of).items()}
+    recipe = {k: v for alias in ALIASES if alias in name.split("+") for k, v in DEFAULTS[alias].items() if k in own}
+    return {**base_settings(base), **own, **recipe, **{k: v for k, v in DEFAULTS.get(name, {}).items() if k in own}}
 
 
 def _own_settings(part: str, made_of: str) -> dict[str, float | str]:
     """The settings of one part of a method: the class's defaults, then those tuned for it, alone or in this method."""
-    tuned = DEFAULTS.get(part, {})
-    whole = {key: value for key, value in DEFAULTS.get(made_of, {}).items() if key in tuned}
-    return {**_part(part).settings, **tuned, **whole}
+    settings = {**_part(part).settings, **DEFAULTS.get(part, {})}
+    return {**settings, **{key: value for key, value in DEFAULTS.get(made_of, {}).items() if key in settings}}
 
 
 def _split(override: str) -> tuple[str, str]:

@@ -100,9 +100,17 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
             "Take a network, or a task, for such data."
         ) from error
     for method in problem.methods:
+        if method.distils:
+            suits = record.trainer == "samson" and record.task in ("classification", "language")
+            mend = "Leave it out, or write a trainer of your own that distils."
+            require(
+                suits, "--methods", "without distillation but for classes, in our own training loop", method.name, mend
+            )
         for choice in method.grid():
             try:
-                method.with_settings(choice).build(model)
+                built = method.with_settings(choice).build(model, data=[(inputs,)])
+                if built.through is not None:
+                    built.through.remove()
             except SetupError:
                 raise
             except Exception as error:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from samson._batches import Examples
 from samson._errors import SetupError, require
-from samson.evaluation import Layout, clean_value, evaluate
+from samson.evaluation import Layout, Noise, clean_value, evaluate
 from samson.experiments._checkpoints import Checkpoint, save_checkpoint
 from samson.experiments._chips import Chips
 from samson.experiments._environment import environment
@@ -25,8 +26,9 @@ from samson.experiments._networks import make_network
 from samson.experiments._place import Place
 from samson.experiments._planning import Plan
 from samson.experiments._problems import PlannedProblem, find_trainer, load_data_set, make_task
-from samson.experiments._training import DivergedError, Run, train
+from samson.experiments._training import LOOKED_AT, DivergedError, Run, train
 from samson.experiments.data import Splits, length
+from samson.noise import ChipModel, calibrate
 from samson.records import RunRecord, Training, record_path, run_name, write_json
 
 OnProgress = Callable[[str, int, int], None]
@@ -134,10 +136,12 @@ def trained(
         about=f"{problem.record}",
     )
     trainer = train if problem.record.trainer == "samson" else find_trainer(problem.record.trainer)
-    started, model, diverged_at = time.monotonic(), None, None
+    started, model, diverged_at, spent = time.monotonic(), None, None, 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
+            if method.distils:
+                own.teacher, spent = _teacher(own)
             model = trainer(own)
             mend = "It must return the trained network."
             require(isinstance(model, nn.Module), "--train", "a function that returns an nn.Module", model, mend)
@@ -148,15 +152,38 @@ def trained(
         model.eval()
         if own.place.world == 1:
             validation = clean_value(model, splits.examples("validation"), own.task.metric)
+    through = None if own.built is None else own.built.through
     return model, Training(
         loss=tuple(own.losses),
         validation=validation,
         parameters=0 if model is None else sum(p.numel() for p in model.parameters()),
         seconds=time.monotonic() - started,
-        gradients=own.gradients,
+        gradients=None if own.gradients is None else own.gradients + spent,
         diverged_at=diverged_at,
         perturbation=own.perturbation,
+        input_ranges={} if through is None else dict(through.remove().input_ranges),
     )
+
+
+def _teacher(run: Run) -> tuple[nn.Module, int]:
+    """The network that the base optimizer alone trains with the run's seed, and the gradients that it took."""
+    folder = None if run.folder is None else run.folder / "teacher"
+    plain = Run(
+        run.data,
+        run.task,
+        run.network,
+        run.method.plain(),
+        run.recipe,
+        run.seed,
+        run.place,
+        folder,
+        run.progress,
+        about=f"teacher of {run.about}",
+    )
+    model = train(plain)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return model.requires_grad_(False).eval(), plain.gradients or 0
 
 
 def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
@@ -177,7 +204,8 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
             metric = make_task(problem.task).metric
             examples = on_device(splits.some("test", job.examples), job.place.device)
             clean = clean_value(model, examples, metric)
-            measured = sweep(model, examples, metric, job, progress)
+            ranges = ranges_of(model, training, job, splits)
+            measured = sweep(model, examples, metric, job, progress, ranges)
         record = RunRecord(
             problem=problem,
             method=job.method.name,
@@ -252,10 +280,30 @@ def on_device(data: Examples, device: torch.device) -> Examples:
     return (data[0].to(device), data[1].to(device)) if isinstance(data, tuple) else data
 
 
+def ranges_of(model: nn.Module, training: Training, job: Job, splits: Splits) -> Mapping[str, float]:
+    """Input ranges that were learned; else from training data, if a chip of the job has converters without any."""
+    if training.input_ranges:
+        return training.input_ranges
+    around = [k.noise.periphery for f in job.families for k in f.kinds if isinstance(k.noise, ChipModel)]
+    if not any(periphery is not None and not periphery.input_ranges for periphery in around):
+        return {}
+    batches = splits.batches(job.problem.recipe.batch_size, seed=0, epoch=0, device="cpu", augment=(), workers=0)
+    return calibrate(model, [(inputs,) for inputs, _ in islice(batches, LOOKED_AT)])
+
+
 def sweep(
-    model: nn.Module, data: Examples, metric: object, job: Job, progress: OnProgress
+    model: nn.Module, data: Examples, metric: object, job: Job, progress: OnProgress, ranges: Mapping[str, float]
 ) -> tuple[tuple[tuple[float, ...], ...], ...]:
-    """Put a network on all the chips of a job: the metric by family, kind and chip."""
+    """Put a network on all the chips of a job: the metric by family, kind and chip.
+
+    Args:
+        model: The network.
+        data: Test examples.
+        metric: As for `evaluate`.
+        job: Says which chips.
+        progress: Called after each chip.
+        ranges: The input range of each layer, for chips with converters and no ranges of their own.
+    """
     total = job.trials * sum(len(family.kinds) for family in job.families)
     done = 0
 
@@ -269,7 +317,7 @@ def sweep(
             evaluate(
                 model,
                 data,
-                kind.noise,
+                _with_ranges(kind.noise, ranges),
                 trials=job.trials,
                 seed=job.chip_seed,
                 time_s=kind.time_s,
@@ -281,6 +329,13 @@ def sweep(
         )
         for family in job.families
     )
+
+
+def _with_ranges(noise: Noise, ranges: Mapping[str, float]) -> Noise:
+    around = noise.periphery if isinstance(noise, ChipModel) else None
+    if around is None or around.input_ranges or not ranges:
+        return noise
+    return replace(cast("ChipModel", noise), periphery=replace(around, input_ranges=ranges))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from samson.experiments._folders import finished
 from samson.experiments._methods import Method
 from samson.experiments._planning import Plan
 from samson.experiments._problems import PlannedProblem, load_data_set, make_task
-from samson.experiments._runs import Job, OnProgress, jobs_of, on_device, one_thread, sweep, trained
+from samson.experiments._runs import Job, OnProgress, jobs_of, on_device, one_thread, ranges_of, sweep, trained
 from samson.experiments._suite import Failure, attempted, map_jobs
 from samson.records import RecordError, Search, SearchRecord, Tried, finite, read_json, write_json
 
@@ -256,7 +256,7 @@ def validated(job: Job, kept: Path | None, progress: OnProgress) -> float | None
             return training.validation
         metric = make_task(job.problem.record.task).metric
         examples = on_device(splits.some("validation", job.examples), job.place.device)
-        found = sweep(model, examples, metric, job, progress)
+        found = sweep(model, examples, metric, job, progress, ranges_of(model, training, job, splits))
     return float(np.mean([value for family in found for kind in family for value in kind]))
 
 

@@ -13,21 +13,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from samson.experiments._methods import Method
+from samson._batches import Examples
+from samson.experiments._methods import Built, Method
 from samson.experiments._place import Place
 from samson.experiments._recipes import Recipe
 from samson.experiments._saving import Saver, restore, training_state
 from samson.experiments._tasks import Task
 from samson.experiments.data import Splits
 from samson.records import Perturbation
+
+LOOKED_AT = 8
+"""Batches from which first input ranges are taken."""
 
 CHECKED = 16
 """Steps after which losses are looked at: on a GPU, each look waits for it."""
@@ -71,6 +77,8 @@ class Run:
         losses: To be filled by the trainer, if it likes: each epoch's mean loss.
         gradients: To be counted by the trainer, if it likes: gradients of a mini-batch that it computed.
         perturbation: To be set by the trainer, if it likes: what the last perturbation did.
+        teacher: What a method that distils learns from, in evaluation mode.
+        built: What `optimizer` put on the network.
     """
 
     data: Splits
@@ -87,6 +95,8 @@ class Run:
     losses: list[float] = field(default_factory=list)
     gradients: int | None = None
     perturbation: Perturbation | None = None
+    teacher: nn.Module | None = None
+    built: Built | None = None
 
     @property
     def device(self) -> torch.device:
@@ -94,8 +104,21 @@ class Run:
         return self.place.device
 
     def optimizer(self, model: nn.Module) -> Optimizer:
-        """The method's optimizer for a network; its `step` takes a closure."""
-        return self.method.build(model, self.seed)
+        """The method's optimizer for a network; its `step` takes a closure.
+
+        What changes over the training goes by the recipe's number of steps. What the method puts on the network itself,
+        such as converters, is taken off when the training is over.
+        """
+        steps = self.recipe.epochs * self.data.steps(self.recipe.batch_size)
+        self.built = self.method.build(model, self.seed, steps, self._some_batches())
+        return self.built.optimizer
+
+    def _some_batches(self) -> Examples:
+        """A few training batches, from which input ranges are taken."""
+        batches = self.data.batches(
+            self.recipe.batch_size, seed=self.seed, epoch=0, device="cpu", augment=(), workers=0
+        )
+        return [(inputs,) for inputs, _ in islice(batches, LOOKED_AT)]
 
 
 def train(run: Run) -> nn.Module:
@@ -220,7 +243,11 @@ class Loop:
         """Make a step with this process's examples of a batch of that size; gives the loss of the whole batch."""
         count = min(self.recipe.accumulate, len(inputs))
         parts = list(zip(inputs.chunk(count), targets.chunk(count), strict=True))  # perhaps fewer
-        device, model, world = self.run.device, self.forward, self.run.place.world
+        given = self.run.method.settings
+        shares = (
+            (float(given["temperature"]), float(given["teacher_weight"])) if self.run.teacher is not None else (1, 0)
+        )
+        device, model, world, teacher = self.run.device, self.forward, self.run.place.world, self.run.teacher
 
         def closure() -> Tensor:
             self.run.gradients = (self.run.gradients or 0) + 1
@@ -231,7 +258,10 @@ class Loop:
                 with model.no_sync() if alone else nullcontext():  # type: ignore[operator]
                     with torch.autocast(device.type, self.precision) if self.precision else nullcontext():
                         outputs = model(some)
+                        taught = None if teacher is None else _answers(teacher, some)
                     loss = self.run.task.loss(outputs.float(), wanted, self.recipe.label_smoothing)
+                    if taught is not None:
+                        loss = loss + distillation(outputs.float(), taught.float(), *shares)
                     loss = loss * (len(some) * world / size)  # processes are averaged, and may have fewer examples
                     loss.backward()  # type: ignore[no-untyped-call]
                 total += loss.detach()
@@ -266,6 +296,9 @@ class Loop:
         moved = found["perturbation"]
         self.run.perturbation = None if moved is None else Perturbation(**moved)
         self.step, self.run.gradients = found["step"], found["gradients"]
+        schedule = None if self.run.built is None else self.run.built.schedule
+        if schedule is not None:
+            schedule.load_state_dict({**schedule.state_dict(), "done": self.step})
         self.seen = [loss.to(self.run.device) for loss in found["seen"]]
         self.run.losses[:] = found["losses"]
 
@@ -277,6 +310,22 @@ def _perturbation(optimizer: Optimizer, place: Place) -> Perturbation | None:
     losses = (ascent.clean_loss, ascent.perturbed_loss)
     clean, perturbed = (None if loss is None else float(place.mean(loss.detach())) for loss in losses)
     return Perturbation(clean, perturbed, None if ascent.epsilon_norm is None else float(ascent.epsilon_norm))
+
+
+@torch.no_grad()
+def _answers(teacher: nn.Module, inputs: Tensor) -> Tensor:
+    answers: Tensor = teacher(inputs)
+    return answers
+
+
+def distillation(outputs: Tensor, taught: Tensor, temperature: float, weight: float) -> Tensor:
+    """weight·t²·KL(teacher ‖ network) of the softmax of logits over t along the last axis, the mean over the rest.
+
+    Reference: Hinton et al. 2015, arXiv 1503.02531, section 2.
+    """
+    own, theirs = (functional.log_softmax(logits / temperature, dim=-1).flatten(0, -2) for logits in (outputs, taught))
+    apart = functional.kl_div(own, theirs, reduction="batchmean", log_target=True)
+    return weight * temperature**2 * apart
 
 
 def _augmentations(joined: str) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from samson.noise._presets import PRESETS, ChipModel, preset
 from samson.noise._quantisation import Quantize
 from samson.noise._random import generator_for, standard_normal
 from samson.noise._reram import WAN2022, ReRAM, ReRAMConstants
+from samson.noise._rescale import rescale
 from samson.noise._selection import ChipTensor, on_chip
 from samson.noise._storage import load_chip, save_chip
 from samson.noise._training import ThroughChip
@@ -84,6 +85,7 @@ __all__ = [
     "plain_name",
     "preset",
     "reestimated_norms",
+    "rescale",
     "save_chip",
     "standard_normal",
     "voltage_at",

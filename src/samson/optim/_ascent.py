@@ -50,6 +50,7 @@ class Part:
             weights' dtype, or of at least float32, in which half precision is not lost.
         workspace: Memory for copies of the weights, which the climb makes first, and for T.
         split_over: The process groups over which each weight is split.
+        budget: Largest rise of the loss to first order, > 0; ρ is smaller where it would be more.
         sources: For each weight the parameter, and how the weight is seen in this process's part of it.
     """
 
@@ -60,7 +61,15 @@ class Part:
     directions: list[Tensor]
     workspace: Workspace
     split_over: ProcessGroups = ()
+    budget: float = math.inf
     sources: Sequence[tuple[Tensor, Callable[[Tensor], Tensor]]] = ()
+
+    def radius(self, norm: Tensor) -> float | Tensor:
+        """The part's ρ, or less where the rise ρ·‖T∘g‖₂ would be more than the budget."""
+        if self.budget == math.inf:
+            return self.rho
+        most = self.budget / (norm + SMALLEST)
+        return torch.clamp(torch.as_tensor(self.rho, dtype=norm.dtype, device=norm.device), -most, most)
 
 
 def norms(tensors: Sequence[Tensor], p: float) -> list[Tensor]:
@@ -110,7 +119,7 @@ def climb(parts: Sequence[Part], measure: bool = False) -> tuple[Tensor, Tensor 
         if scales[i]:
             torch._foreach_mul_(part.directions, scales[i])
             lengths[i] = torch.stack(norms(part.directions, 2)) if measure else lengths[i]
-        factor = part.rho / (norm + SMALLEST)
+        factor = part.radius(norm) / (norm + SMALLEST)
         lengths[i] = lengths[i] * factor.to(lengths[i].device)
         _add(part, factor.to(part.weights[0].device), norm.isfinite())
     return norm, torch.where(norm.isfinite(), norm_over_all(lengths, splits), 0.0) if measure else None

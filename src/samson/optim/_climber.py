@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import warnings
 from collections.abc import Callable
@@ -62,6 +63,9 @@ class Climber(OptimizerWrapper):
 
     skipped_ascents: Tensor | None
     """How often the gradient norm was not finite, so that ε was 0: a tensor without axes; None before the first."""
+
+    budget: float = math.inf
+    """Largest rise of the loss to first order; see `SharpnessAware`."""
 
     def __init__(
         self, base: Optimizer, rule: Rule, model: nn.Module | None, *, hold: str, measure: bool, compiled: bool
@@ -264,7 +268,7 @@ class Climber(OptimizerWrapper):
                 spaces[number, *kind] = space
                 wide = torch.promote_types(kind[1], torch.float32)
                 steps = [along if along.dtype == wide else along.to(wide) for along in directions]
-                parts.append(Part(of_group, rho, kind[0], weights, steps, space, kind[3], sources))
+                parts.append(Part(of_group, rho, kind[0], weights, steps, space, kind[3], self.budget, sources))
         self._workspaces = spaces  # without those of weights that are elsewhere now, or in another dtype
         alone = iter(exclusive([along for part in parts for along in part.directions]))
         for part in parts:

@@ -99,7 +99,9 @@ class WeightClipping(Clipping):
 
 @dataclass(frozen=True)
 class FixedClipping(Clipping):
-    """Clamp each weight that lies on a chip to ±w_max after each step. Register it as a step hook.
+    """Clamp each weight that lies on a chip to ±w_max, after each step.
+
+    Register it as a step hook.
 
     Args:
         w_max: Largest |w|, > 0; 0.1 to 0.2 are usual for networks with norm layers.
@@ -124,7 +126,7 @@ class FixedClipping(Clipping):
 
 @dataclass(frozen=True)
 class LearnedRange(Clipping):
-    """Clamp each weight that lies on a chip to ±r after each step, with a range r that is learned along.
+    """Clamp each weight that lies on a chip to ±r, a range that is learned along, after each step.
 
         r ← r − lr·(∂L/∂r / √n + penalty·r),    ∂L/∂r = Σ_{|w| ≥ r} min(0, sign(w)·∂L/∂w)
 

@@ -28,9 +28,12 @@ def compiled_climb() -> Climb:
             return climb(parts, measure)
         device = parts[0].weights[0].device
         entries = [list(zip(p.weights, p.directions, p.workspace.copies, strict=True)) for p in parts]
-        radii = [torch.as_tensor(part.rho, dtype=torch.float64, device=device) for part in parts]
+        radii, budgets = (
+            [torch.as_tensor(value, dtype=torch.float64, device=device) for value in values]
+            for values in ([part.rho for part in parts], [part.budget for part in parts])
+        )
         with torch.no_grad():
-            found: tuple[Tensor, Tensor | None] = fused(entries, forms, radii, measure)
+            found: tuple[Tensor, Tensor | None] = fused(entries, forms, radii, budgets, measure)
         for part in parts:
             part.workspace.saved = True  # only now: where compiling fails, nothing was copied
         return found
@@ -42,23 +45,25 @@ def _fused(
     entries: list[list[tuple[Tensor, Tensor, Tensor]]],
     forms: list[FastScale | None],
     radii: list[Tensor],
+    budgets: list[Tensor],
     measure: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """The climb over (weight, direction, copy) of each part."""
     flat = [
-        (*entry, form, rho, _factor(entry[0], form))
-        for of_part, form, rho in zip(entries, forms, radii, strict=True)
+        (*entry, form, rho, budget, _factor(entry[0], form))
+        for of_part, form, rho, budget in zip(entries, forms, radii, budgets, strict=True)
         for entry in of_part
     ]
     squares = []
-    for w, g, _, form, _, c in flat:
+    for w, g, _, form, _, _, c in flat:
         square = (_numerator(w, form) * g.to(precise(w))).square().sum()
         squares.append(square if c is None else square * c * c)
     norm = torch.stack(squares).sum().sqrt()
     finite = norm.isfinite()
     lengths = []
-    for w, g, copy, form, rho, c in flat:
-        step = rho.to(norm.dtype) / (norm + SMALLEST)
+    for w, g, copy, form, rho, budget, c in flat:
+        most = budget.to(norm.dtype) / (norm + SMALLEST)
+        step = rho.to(norm.dtype).clamp(-most, most) / (norm + SMALLEST)
         step = step if c is None else step * c * c
         step = torch.where(step.isfinite(), step, 0.0).to(precise(w))
         epsilon = torch.where(finite, _numerator(w, form).square() * g.to(precise(w)) * step, 0.0)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from samson._checks import require
+
+DRAWN = "drawn"
+"""The ramp that is a draw, uniform between 0 and 1, for each step."""
 
 SHAPES: dict[str, Callable[[float], float]] = {
     "constant": lambda t: 1.0,
@@ -21,14 +25,16 @@ SHAPES: dict[str, Callable[[float], float]] = {
 class RhoSchedule:
     """Set each parameter group's `rho` to its full value times a ramp over the training.
 
-    Works for every rule and for `NoiseInjection`, whose `rho` is the share of the noise. Call `step()` once after
-    each optimizer step, as with torch's schedulers. A `rho` that is a tensor is filled in place.
+    Works for every rule and for `NoiseInjection`, whose `rho` is the share of the noise. With "drawn" the strength is
+    drawn anew for each step, from (seed, step), so that training sees every size up to the full one. Call `step()`
+    once after each optimizer step, as with torch's schedulers. A `rho` that is a tensor is filled in place.
 
     Args:
         optimizer: A `SharpnessAware` or `Lookbehind` optimizer (or its base).
-        shape: "constant", "linear", "quadratic", or any function from the share of the training that is done (0 to
-            1) to the share of the full radius.
-        steps: Number of optimizer steps of the training, ≥ 1; afterwards ρ keeps its last value.
+        shape: "constant", "linear", "quadratic", "drawn", or any function from the share of the training that is
+            done (0 to 1) to the share of the full radius.
+        steps: Number of optimizer steps of the training, ≥ 1; afterwards a ramp keeps its last value.
+        seed: Seed of the draws.
 
     Raises:
         ValueError: If a setting is out of its range, or a group has no `rho`.
@@ -45,16 +51,19 @@ class RhoSchedule:
 
     Reference: Incorruptible Neural Networks, arXiv 2602.07320: a perturbation that is ramped up over the training
     beats a constant one; the quadratic form σ_max·(t/T)² is inferred from its figures, not seen in its text.
+    "drawn": variance-aware training, arXiv 2503.16183, where a strength that varies beats a fixed one.
     """
 
-    def __init__(self, optimizer: Optimizer, shape: str | Callable[[float], float], steps: int) -> None:
-        if isinstance(shape, str) and shape not in SHAPES:
-            raise ValueError(f"`shape` must be one of {', '.join(SHAPES)} or a function, got {shape!r}.")
+    def __init__(
+        self, optimizer: Optimizer, shape: str | Callable[[float], float], steps: int, *, seed: int = 0
+    ) -> None:
+        if isinstance(shape, str) and shape not in (*SHAPES, DRAWN):
+            raise ValueError(f"`shape` must be one of {', '.join((*SHAPES, DRAWN))} or a function, got {shape!r}.")
         require(steps >= 1, "steps", "be ≥ 1", steps)
         if not all("rho" in group for group in optimizer.param_groups):
             raise ValueError("`optimizer` must have a `rho` in each group: make SharpnessAware first.")
-        self.optimizer, self.steps = optimizer, steps
-        self._ramp = SHAPES[shape] if isinstance(shape, str) else shape
+        self.optimizer, self.steps, self._seed = optimizer, steps, seed
+        self._ramp = SHAPES.get(shape) if isinstance(shape, str) else shape
         self._done = 0
         self._full = [float(group["rho"]) for group in optimizer.param_groups]
         self._set()
@@ -73,8 +82,12 @@ class RhoSchedule:
         self._done, self._full = state_dict["done"], list(state_dict["full"])
         self._set()
 
+    def _drawn(self) -> float:
+        digest = blake2b(f"{self._seed}/{self._done}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest) / 2**64
+
     def _set(self) -> None:
-        share = self._ramp(min(self._done / self.steps, 1.0))
+        share = self._drawn() if self._ramp is None else self._ramp(min(self._done / self.steps, 1.0))
         if not share >= 0:
             raise ValueError(f"`shape` must give values ≥ 0, got {share!r} after {self._done} of {self.steps} steps.")
         groups = self.optimizer.param_groups

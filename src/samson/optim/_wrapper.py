@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from samson._checks import require
 from samson.optim import _reuse as reuse
 from samson.optim._ascent import Ascent, Part
 from samson.optim._climber import Climber
@@ -62,6 +64,8 @@ class SharpnessAware(Climber):
             in the closure form, with `model` wrapped in DistributedDataParallel. In the explicit form, run forward
             and backward of the first pass under the model's `no_sync()`, and leave `mix` and `reuse` alone: they
             would step with a gradient that each process has for itself.
+        budget: Largest rise of the loss to first order, ρ·‖T∘g‖₂ ≤ budget, in units of the loss that `backward` saw
+            (with a GradScaler, the scaled one): where the gradient is steep, ρ is smaller. The host waits for nothing.
         measure: Whether ‖ε‖ is measured for `last_ascent`; costs a pass over the scaled weights.
         compiled: Whether the climb is compiled, which takes a while at the first step and then moves fewer bytes.
 
@@ -85,7 +89,8 @@ class SharpnessAware(Climber):
         >>> loss = optimizer.step(closure)
 
     Reference: Foret et al. 2021, arXiv 2010.01412, algorithm 1. `reuse`: Liu et al. 2022 (LookSAM), arXiv 2203.02714,
-    with one norm over the whole network. `mix` with `NoiseInjection`: Li et al. 2024, arXiv 2404.00357 [from memory].
+    with one norm over the whole network. `budget`: Wang et al. 2026 (LE-SAM), arXiv 2605.10183, with ρ as the largest
+    radius. `mix` with `NoiseInjection`: Li et al. 2024, arXiv 2404.00357 [from memory].
     """
 
     def __init__(
@@ -100,12 +105,16 @@ class SharpnessAware(Climber):
         reuse: float = 0.0,
         mix: float = 1.0,
         own_ascent: bool = False,
+        budget: float = math.inf,
         measure: bool = False,
         compiled: bool = False,
     ) -> None:
         if not isinstance(rule, Rule):
             raise TypeError(f"`rule` must be a rule such as SAMSON(rho=0.5), got {rule!r}.")
         self.modes = Modes(isinstance(rule, NoiseInjection), ascent, every, reuse, mix, own_ascent)
+        require(budget > 0, "budget", "be > 0", budget)
+        require(budget == math.inf or not self.modes.injects, "budget", "be left out with NoiseInjection", budget)
+        self.budget = budget
         super().__init__(base, rule, model, hold=hold, measure=measure, compiled=compiled)
         if ascent == "momentum":
             require_momentum(base)
@@ -121,7 +130,7 @@ class SharpnessAware(Climber):
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"modes": self.modes}
+        return super().__getstate__() | {"modes": self.modes, "budget": self.budget}
 
     def _start(self) -> None:
         self._inside = self._perturbed_since_step = self._awaits_step = False

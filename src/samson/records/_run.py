@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from samson._checks import require
 from samson.records._chips import ChipFamily
@@ -142,6 +143,7 @@ class Training:
         gradients: Gradients of a mini-batch that were computed; None if a trainer of one's own does not say.
         diverged_at: The step, from 1, at which the loss was no finite number, so that training stopped; None if none.
         perturbation: What the perturbation did at the end; None if there was none.
+        input_ranges: The ranges of inputs that were learned along, by layer; empty if there were no converters.
     """
 
     loss: tuple[float, ...]
@@ -151,6 +153,7 @@ class Training:
     gradients: int | None = None
     diverged_at: int | None = None
     perturbation: Perturbation | None = None
+    input_ranges: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,706 @@
+"""Clipping to a share of the spread, to a fixed and to a learned range, against references written out in float64."""
+
+import copy
+import gc
+import math
+import pickle
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils import prune
+
+from samson import (
+    SAMSON,
+    FixedClipping,
+    LearnedRange,
+    NoiseInjection,
+    SharpnessAware,
+    WeightClipping,
+    param_groups,
+)
+from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
+from tests.optim.layouts import KINDS, Kind, every_kind, every_per
+
+Arrays = dict[str, np.ndarray]
+Clipping = WeightClipping | FixedClipping | LearnedRange
+LR, MOMENTUM = 0.1, 0.9
+CLIPPINGS: dict[str, Clipping] = {
+    "std": WeightClipping(alpha=0.5),
+    "std-channel": WeightClipping(alpha=0.5, per="channel"),
+    "fixed": FixedClipping(w_max=0.05),
+    "learned": LearnedRange(start=0.5),
+    "learned-channel": LearnedRange(start=0.5, per="channel"),
+}
+"""Each so narrow that it changes whatever it reaches."""
+
+
+without_perturbation = pytest.mark.filterwarnings("ignore:SharpnessAware. no perturbation was made")
+"""For a step that only clips."""
+
+
+@pytest.fixture(params=CLIPPINGS)
+def clipping(request: pytest.FixtureRequest) -> Clipping:
+    """Each of them, not used before."""
+    return replace(CLIPPINGS[request.param])
+
+
+def arrays(model: nn.Module) -> Arrays:
+    return {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
+
+
+def apart(one: Arrays, other: Arrays) -> float:
+    assert one.keys() == other.keys()
+    return max(float(np.abs(one[name] - other[name]).max()) for name in one)
+
+
+def clip(model: nn.Module, clipping: Clipping, optimizer: torch.optim.Optimizer | None = None) -> set[str]:
+    """Clip after a step that itself changes nothing; gives the names of the parameters that clipping changes."""
+    before = snapshot(model)
+    optimizer = torch.optim.SGD(param_groups(model), lr=LR) if optimizer is None else optimizer
+    handle = optimizer.register_step_post_hook(clipping)
+    optimizer.step()
+    handle.remove()
+    return {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+
+
+# The range that is given
+
+
+def within_spread(alpha: float) -> Callable[[np.ndarray], np.ndarray]:
+    def clamped(row: np.ndarray) -> np.ndarray:
+        bound = alpha * math.sqrt(((row - row.mean()) ** 2).mean())
+        return row.clip(-bound, bound) if bound else row
+
+    return clamped
+
+
+def expected(kind: Kind, per: str, change: Callable[[np.ndarray], np.ndarray]) -> Arrays:
+    start = arrays(kind.net())
+    return start | {name: layout.each(start[name], per, change) for name, layout in kind.on_chip.items()}
+
+
+@every_kind
+@every_per
+def test_clipping_to_the_spread_in_every_layout(kind: Kind, per: str) -> None:
+    """The packed queries, keys and values each by themselves; outputs of transposed convolutions within their group."""
+    model = kind.net()
+    clip(model, WeightClipping(alpha=1.1, per=per))
+    assert apart(arrays(model), expected(kind, per, within_spread(1.1))) < 1e-15
+    assert apart(arrays(model), expected(kind, "channel" if per == "layer" else "layer", within_spread(1.1))) > 1e-3
+    assert all(
+        (value != arrays(kind.net())[name]).any() for name, value in arrays(model).items() if name in kind.on_chip
+    )
+
+
+@every_kind
+def test_clipping_to_a_fixed_range_in_every_layout(kind: Kind) -> None:
+    model = kind.net()
+    clip(model, FixedClipping(w_max=0.1))
+    assert apart(arrays(model), expected(kind, "layer", lambda row: row.clip(-0.1, 0.1))) == 0
+    assert apart(arrays(model), arrays(kind.net())) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["attention", "transposed-grouped", "experts-transposed"])
+def test_another_reading_of_a_layout_would_be_noticed(name: str) -> None:
+    """One spread for all that is packed, and channels along the first axis as it is stored."""
+    model = KINDS[name].net()
+    [first, *_] = KINDS[name].on_chip
+    start = arrays(model)[first]
+    clip(model, WeightClipping(alpha=1.1, per="layer"))
+    differs = np.abs(arrays(model)[first] - within_spread(1.1)(start)).max() > 1e-3
+    assert differs == (name != "transposed-grouped")  # which is one range by itself
+    model = KINDS[name].net()
+    clip(model, WeightClipping(alpha=1.1, per="channel"))
+    by_first = np.stack([within_spread(1.1)(row) for row in start.reshape(len(start), -1)]).reshape(start.shape)
+    assert (np.abs(arrays(model)[first] - by_first).max() > 1e-3) == (name != "attention")
+
+
+def test_channels_without_spread_are_left_alone() -> None:
+    for clipping in (WeightClipping(alpha=0.5, per="channel"), LearnedRange(start=0.5, per="channel")):
+        layer = nn.Linear(4, 3, bias=False).double()
+        with torch.no_grad():
+            layer.weight[0], layer.weight[1] = -0.3, 0.0
+            layer.weight[2] = torch.tensor([1.0, -2.0, 0.5, 0.1])
+        before = layer.weight.detach().clone()
+        clip(layer, clipping)
+        assert torch.equal(layer.weight[:2], before[:2])
+        clamped = torch.from_numpy(within_spread(0.5)(before[2].numpy()))
+        assert torch.allclose(layer.weight[2], clamped, rtol=1e-14)
+
+
+def test_clipping_comes_after_the_step() -> None:
+    model, other = make_model(), make_model()
+    optimizer = torch.optim.SGD(param_groups(model), lr=LR)
+    optimizer.register_step_post_hook(FixedClipping(w_max=0.2))
+    plain = torch.optim.SGD(other.parameters(), lr=LR)
+    for one, of_one in ((model, optimizer), (other, plain)):
+        closure_for(one, of_one, make_batch())()
+        of_one.step()
+    for name, p in other.named_parameters():
+        value = p.detach().clamp(-0.2, 0.2) if name in ("0.weight", "4.weight") else p
+        assert torch.equal(model.get_parameter(name), value)
+
+
+# The range that is learned
+
+
+@dataclass
+class ByHand:
+    """Training with learned ranges: gradients by autograd, all else in numpy.
+
+    Args:
+        kind: The network.
+        clipping: Gives the settings.
+        lr: The learning rate.
+        adam: Whether the steps are Adam's, else those of SGD with momentum.
+        there: Where the gradient is taken, from the weights and the gradient there.
+        root: Whether the slope is divided by √n.
+    """
+
+    kind: Kind
+    clipping: LearnedRange
+    lr: float = LR
+    adam: bool = False
+    there: Callable[[Arrays, Callable[[Arrays], Arrays]], Arrays] = lambda at, gradient: at
+    root: bool = True
+    at: Arrays = field(init=False)
+    ranges: Arrays = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.model = self.kind.net()
+        self.at, self.ranges, self.steps = arrays(self.model), {}, 0
+        self.speed, self.squares = ({n: np.zeros_like(w) for n, w in self.at.items()} for _ in range(2))
+
+    def train(self, steps: int) -> "ByHand":
+        for seed in range(steps):
+            batch = self.kind.batch(seed)
+            g = self.gradient(self.there(self.at, lambda at, batch=batch: self.gradient(at, batch)), batch)
+            self.steps += 1
+            for name, w in self.at.items():
+                self.at[name] = self.stepped(name, w, g[name])
+                if name in self.kind.on_chip:
+                    self.at[name] = self.clipped(name, self.at[name], g[name])
+        return self
+
+    def gradient(self, at: Arrays, batch: tuple[Tensor, Tensor]) -> Arrays:
+        leaves = {name: torch.from_numpy(w.copy()).requires_grad_() for name, w in at.items()}
+        loss = nn.functional.cross_entropy(torch.func.functional_call(self.model, leaves, batch[0]), batch[1])
+        found = torch.autograd.grad(loss, list(leaves.values()))
+        return {name: g.numpy() for name, g in zip(leaves, found, strict=True)}
+
+    def stepped(self, name: str, w: np.ndarray, g: np.ndarray) -> np.ndarray:
+        if not self.adam:
+            self.speed[name] = MOMENTUM * self.speed[name] + g
+            return w - self.lr * self.speed[name]
+        self.speed[name] = 0.9 * self.speed[name] + 0.1 * g
+        self.squares[name] = 0.999 * self.squares[name] + 0.001 * g**2
+        mean, square = self.speed[name] / (1 - 0.9**self.steps), self.squares[name] / (1 - 0.999**self.steps)
+        return w - self.lr * mean / (np.sqrt(square) + 1e-8)
+
+    def clipped(self, name: str, w: np.ndarray, g: np.ndarray) -> np.ndarray:
+        layout, per = self.kind.on_chip[name], self.clipping.per
+        rows, slopes = layout.rows(w, per), layout.rows(g, per)
+        found = []
+        for i, (row, slope) in enumerate(zip(rows, slopes, strict=True)):
+            r = self.ranges[name][i] if name in self.ranges else self.clipping.start * row.std()
+            wanted = sum(min(0.0, math.copysign(1, x) * s) for x, s in zip(row, slope, strict=True) if abs(x) >= r)
+            size = math.sqrt(len(row)) if self.root else 1
+            found.append(max(0.0, r - self.lr * (wanted / size + self.clipping.penalty * r)))
+        self.ranges[name] = np.array(found)
+        return layout.stored(rows.clip(-self.ranges[name][:, None], self.ranges[name][:, None]), per).reshape(w.shape)
+
+
+Make = Callable[[list], torch.optim.Optimizer]
+
+
+def sgd(groups: list) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=LR, momentum=MOMENTUM)
+
+
+def train(
+    kind: Kind, clipping: Clipping | None, steps: int, make: Make = sgd
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = kind.net()
+    optimizer = make(param_groups(model))
+    if clipping is not None:
+        optimizer.register_step_post_hook(clipping)
+    for seed in range(steps):
+        optimizer.step(closure_for(model, optimizer, kind.batch(seed)))
+    return model, optimizer
+
+
+def ranges_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> Arrays:
+    return {
+        name: optimizer.state[p]["ranges"].numpy()
+        for name, p in model.named_parameters()
+        if "ranges" in optimizer.state.get(p, {})
+    }
+
+
+def agrees(found: tuple[nn.Module, torch.optim.Optimizer], by_hand: ByHand, without: str = "") -> bool:
+    weights = [{n: w for n, w in of_one.items() if n != without} for of_one in (arrays(found[0]), by_hand.at)]
+    return apart(*weights) < 1e-12 and apart(ranges_of(*found), by_hand.ranges) < 1e-12
+
+
+@every_kind
+@every_per
+@pytest.mark.parametrize("penalty", [0.0, 0.3])
+def test_learned_ranges_equal_the_reference(kind: Kind, per: str, penalty: float) -> None:
+    clipping = LearnedRange(start=1.2, penalty=penalty, per=per)
+    found = train(kind, clipping, 5)
+    assert agrees(found, ByHand(kind, clipping).train(5))
+    free = train(kind, None, 5)[0]
+    spread = train(kind, WeightClipping(alpha=1.2, per=per), 5)[0]
+    for other in (free, spread):
+        assert apart(arrays(found[0]), arrays(other)) > 1e-4
+    others = {
+        "penalty": LearnedRange(start=1.2, penalty=penalty + 0.1, per=per),
+        "per": LearnedRange(start=1.2, penalty=penalty, per="channel" if per == "layer" else "layer"),
+        "start": LearnedRange(start=1.3, penalty=penalty, per=per),
+    }
+    assert not any(apart(arrays(found[0]), ByHand(kind, other).train(5).at) < 1e-6 for other in others.values())
+    assert apart(ranges_of(*found), ByHand(kind, clipping, root=False).train(5).ranges) > 1e-6
+
+
+@every_per
+def test_learned_ranges_under_adam(per: str) -> None:
+    """The ranges themselves move by plain descent. No loss depends on the bias of keys, so Adam moves it by rounding."""
+    clipping = LearnedRange(start=1.2, penalty=0.3, per=per)
+    for name in ("attention", "transposed-grouped"):
+        found = train(KINDS[name], clipping, 5, lambda groups: torch.optim.Adam(groups, lr=0.02))
+        assert agrees(found, ByHand(KINDS[name], clipping, 0.02, adam=True).train(5), without="layer.in_proj_bias")
+        assert not agrees(found, ByHand(KINDS[name], clipping, 0.02).train(5), without="layer.in_proj_bias")
+
+
+def samson(at: Arrays, gradient: Callable[[Arrays], Arrays]) -> Arrays:
+    """w + ε by the authors' policy, with ρ = .3."""
+    g = gradient(at)
+    t = {n: (np.abs(w) + 0.01) / np.abs(w).max() if "weight" in n else np.ones_like(w) for n, w in at.items()}
+    norm = math.sqrt(sum(((t[n] * g[n]) ** 2).sum() for n in at))
+    return {n: w + 0.3 * t[n] ** 2 * g[n] / norm for n, w in at.items()}
+
+
+@every_per
+def test_learned_ranges_under_samson(per: str) -> None:
+    """What moves them is the gradient at w + ε."""
+    clipping, kind = LearnedRange(start=1.2, penalty=0.3, per=per), KINDS["attention"]
+    found = train(kind, clipping, 5, lambda groups: SharpnessAware(sgd(groups), SAMSON(rho=0.3)))
+    assert agrees(found, ByHand(kind, clipping, there=samson).train(5))
+    assert not agrees(found, ByHand(kind, clipping).train(5))
+    [hook] = found[1]._optimizer_step_post_hooks.values()
+    assert hook is clipping
+
+
+@every_per
+def test_learned_ranges_under_injected_noise(per: str) -> None:
+    """The noise is none that is drawn: each weight of the chip is moved by a tenth of its range."""
+    kind = KINDS["attention"]
+
+    def noisy(at: Arrays, _: Callable[[Arrays], Arrays]) -> Arrays:
+        moved = {
+            n: layout.each(at[n], "layer", lambda row: row + 0.1 * np.abs(row).max())
+            for n, layout in kind.on_chip.items()
+        }
+        return at | moved
+
+    clipping = LearnedRange(start=1.2, penalty=0.3, per=per)
+    rule = NoiseInjection(lambda w, generator: w + 0.1 * w.abs().max())
+    found = train(kind, clipping, 5, lambda groups: SharpnessAware(sgd(groups), rule))
+    assert agrees(found, ByHand(kind, clipping, there=noisy).train(5))
+    assert not agrees(found, ByHand(kind, clipping).train(5))
+
+
+def pulled(gradient: float, clipping: LearnedRange, steps: int, **settings: object) -> list[float]:
+    """The range of a layer whose weights are all pulled outwards (a negative gradient) or inwards, step by step."""
+    layer = nn.Linear(4, 4, bias=False).double()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=LR, **settings)
+    optimizer.register_step_post_hook(clipping)
+    found = []
+    for _ in range(steps):
+        layer.weight.grad = gradient * layer.weight.detach().sign()
+        optimizer.step()
+        found.append(float(optimizer.state[layer.weight]["ranges"]))
+        assert float(layer.weight.detach().abs().max()) <= found[-1]
+    return found
+
+
+def test_the_loss_widens_a_range_and_the_penalty_narrows_it() -> None:
+    assert np.diff(pulled(-1.0, LearnedRange(start=1.0, penalty=0.0), 20)).min() > 0
+    narrowing = pulled(0.1, LearnedRange(start=1.0, penalty=0.5), 20)
+    assert np.allclose(np.divide(narrowing[1:], narrowing[:-1]), 1 - LR * 0.5, rtol=1e-12)
+    still = pulled(0.1, LearnedRange(start=1.0, penalty=0.0), 20)  # a weight that wants back inside does not count
+    assert len(set(still)) == 1
+
+
+def test_a_range_of_nothing_can_open_again() -> None:
+    """A penalty beyond 1 / lr closes it at once, not below zero; then the loss opens it."""
+    layer = nn.Linear(4, 4, bias=False).double()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=LR)
+    optimizer.register_step_post_hook(LearnedRange(penalty=100.0))
+    layer.weight.grad = torch.zeros(4, 4).double()
+    optimizer.step()
+    assert float(optimizer.state[layer.weight]["ranges"]) == 0
+    assert not layer.weight.any()
+    layer.weight.grad = -torch.ones(4, 4).double()
+    optimizer.step()
+    assert float(optimizer.state[layer.weight]["ranges"]) == pytest.approx(LR * 16 / 4)
+    assert (layer.weight == LR).all()
+
+
+def test_under_maximize_a_range_moves_as_for_the_negated_loss() -> None:
+    clipping = LearnedRange(start=1.0, penalty=0.1)
+    found = []
+    for gradient, settings in ((-1.0, {}), (1.0, {"maximize": True})):
+        torch.manual_seed(0)
+        found.append(pulled(gradient, clipping, 10, **settings))
+    assert found[1] == pytest.approx(found[0], rel=1e-12)
+
+
+def test_each_group_has_its_own_learning_rate() -> None:
+    """Also one that is a tensor, as compiled training has it."""
+    layers = nn.ModuleList([nn.Linear(4, 4, bias=False).double() for _ in range(2)])
+    groups = [{"params": layers[0].weight, "lr": 0.1}, {"params": layers[1].weight, "lr": torch.tensor(0.4)}]
+    optimizer = torch.optim.SGD(groups, foreach=False)
+    optimizer.register_step_post_hook(LearnedRange(penalty=0.5))
+    found = []
+    for _ in range(2):
+        for layer in layers:
+            layer.weight.grad = 1e-9 * layer.weight.detach().sign()
+        optimizer.step()
+        found.append([float(optimizer.state[layer.weight]["ranges"]) for layer in layers])
+    assert np.divide(found[1], found[0]).tolist() == pytest.approx([1 - 0.1 * 0.5, 1 - 0.4 * 0.5], rel=1e-7)
+
+
+def test_a_weight_without_a_gradient_has_no_state_yet() -> None:
+    """Some optimizers begin theirs only where there is none."""
+    layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(2)])
+    optimizer = torch.optim.Adam(param_groups(layers), lr=LR)
+    optimizer.register_step_post_hook(LearnedRange(start=1.0))
+    layers[0](torch.randn(8, 4)).sum().backward()
+    optimizer.step()
+    assert {*optimizer.state} == {*layers[0].parameters()}
+
+
+def test_a_range_narrows_in_half_precision_too() -> None:
+    """A thousandth a step is less than bfloat16 can tell, so the range itself must be kept in more."""
+    layer = nn.Linear(16, 16, bias=False).bfloat16()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=LR)
+    optimizer.register_step_post_hook(LearnedRange(start=1.0, penalty=0.01))
+    layer.weight.grad = torch.zeros_like(layer.weight)
+    found = []
+    for _ in range(101):
+        optimizer.step()
+        found.append(float(optimizer.state[layer.weight]["ranges"]))
+    assert found[-1] / found[0] == pytest.approx((1 - LR * 0.01) ** 100, rel=1e-2)
+
+
+def test_a_layer_that_has_its_first_gradient_later() -> None:
+    """Adam makes its own state when the gradient comes, though a range was looked for before."""
+    for make, keys in ((torch.optim.Adam, {"step", "exp_avg", "exp_avg_sq"}), (torch.optim.SGD, set())):
+        layers = nn.ModuleList([nn.Linear(4, 4).double() for _ in range(2)])
+        optimizer = make(param_groups(layers), lr=LR)
+        optimizer.register_step_post_hook(LearnedRange(start=1.0, penalty=0.5))
+        seen: list[list[float | None]] = []
+        for used in (1, 2, 2, 1):
+            optimizer.zero_grad()
+            x = torch.randn(8, 4, dtype=torch.float64)
+            sum(layer(x).square().sum() for layer in layers[:used]).backward()
+            optimizer.step()
+            ranges = [optimizer.state.get(layer.weight, {}).get("ranges") for layer in layers]
+            seen.append([None if r is None else float(r) for r in ranges])
+        first, second = zip(*seen, strict=True)
+        assert len(set(first)) == 4  # another after each step
+        assert second[0] is None
+        assert second[1] != second[2] == second[3]  # it moves only with a gradient
+        for layer in layers:
+            state = optimizer.state[layer.weight]
+            assert {key for key, value in state.items() if value is not None} == keys | {"ranges"}
+
+
+# States
+
+
+BASES: dict[str, Make] = {
+    "sgd": lambda groups: torch.optim.SGD(groups, lr=LR),
+    "momentum": sgd,
+    "adamw": lambda groups: torch.optim.AdamW(groups, lr=0.02),
+    "samson": lambda groups: SharpnessAware(sgd(groups), SAMSON(rho=0.3)),
+}
+
+
+@pytest.mark.parametrize("base", BASES.values(), ids=BASES)
+@every_per
+def test_resuming_is_bit_exact(base: Make, per: str) -> None:
+    kind = KINDS["attention"]
+
+    def make(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        model = kind.net().float()
+        torch.manual_seed(seed)
+        for p in model.parameters() if seed else ():
+            nn.init.normal_(p)
+        optimizer = base(param_groups(model))
+        optimizer.register_step_post_hook(LearnedRange(start=1.2, penalty=0.3, per=per))
+        return model, optimizer
+
+    def run(model: nn.Module, optimizer: torch.optim.Optimizer, seeds: range) -> dict[str, Tensor]:
+        for seed in seeds:
+            x, y = kind.batch(seed)
+            optimizer.step(closure_for(model, optimizer, (x.float(), y)))
+        return snapshot(model) | {n: torch.from_numpy(r) for n, r in ranges_of(model, optimizer).items()}
+
+    model, optimizer = make(0)
+    run(model, optimizer, range(3))
+    weights, state = snapshot(model), copy.deepcopy(optimizer.state_dict())
+    end = run(model, optimizer, range(3, 6))
+    for forget in (False, True):
+        other, again = make(5)
+        run(other, again, range(1))  # ranges of its own, to be replaced
+        other.load_state_dict(weights)
+        again.load_state_dict(copy.deepcopy(state))
+        for of_parameter in again.state.values() if forget else ():
+            of_parameter.pop("ranges", None)
+        assert equal(run(other, again, range(3, 6)), end) != forget
+
+
+def test_there_is_one_range_for_each_part_and_channel() -> None:
+    expected_sizes = {
+        "attention": {"layer": 3, "channel": 12},
+        "transposed-grouped": {"layer": 1, "channel": 6},
+        "experts-transposed": {"layer": 4, "channel": 20},
+    }
+    for name, sizes in expected_sizes.items():
+        for per, size in sizes.items():
+            model, optimizer = train(KINDS[name], LearnedRange(per=per), 1)
+            found = ranges_of(model, optimizer)
+            assert found.keys() == KINDS[name].on_chip.keys()
+            assert len(found[next(iter(found))]) == size
+
+
+# What is reached
+
+
+class Scale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.mix = nn.Parameter(torch.rand(4, 1, 1) + 0.5), nn.Parameter(torch.randn(4, 4))
+
+
+def everything() -> nn.ModuleDict:
+    model = nn.ModuleDict(
+        {
+            "linear": nn.Linear(4, 5),
+            "frozen": nn.Linear(4, 5),
+            "attention": nn.MultiheadAttention(4, 2),
+            "up": nn.ConvTranspose2d(4, 6, 2, groups=2),
+            "embedding": nn.Embedding(6, 4),
+            "norm": nn.LayerNorm([4, 5]),
+            "batch": nn.BatchNorm1d(4),
+            "scale": Scale(),
+        }
+    )
+    with torch.no_grad():
+        for name in ("norm", "batch"):
+            model[name].weight.uniform_(0.5, 1.5)
+            model[name].bias.uniform_(-0.5, 0.5)
+    model["frozen"].requires_grad_(False)
+    model["linear"].levels = nn.Parameter(torch.randint(0, 200, (8, 8), dtype=torch.uint8), requires_grad=False)
+    model["linear"].waves = nn.Parameter(torch.randn(8, 8, dtype=torch.complex64))
+    model["linear"].empty = nn.Parameter(torch.zeros(0, 4))
+    return model
+
+
+ON_CHIP = {"linear.weight", "attention.in_proj_weight", "attention.out_proj.weight", "up.weight"}
+
+
+def with_gradients(model: nn.Module) -> torch.optim.Optimizer:
+    """One whose step itself changes nothing, with a gradient for all that may have one."""
+    for p in model.parameters():
+        if p.requires_grad:
+            p.grad = torch.zeros_like(p)
+    return torch.optim.SGD(param_groups(model), lr=LR)
+
+
+def test_what_is_digital_frozen_quantised_or_complex_is_left_alone(clipping: Clipping) -> None:
+    model = everything()
+    optimizer = with_gradients(model)
+    assert clip(model, clipping, optimizer) == ON_CHIP
+    learned = {name for name, p in model.named_parameters() if "ranges" in optimizer.state.get(p, {})}
+    assert learned == (ON_CHIP if isinstance(clipping, LearnedRange) else set())
+
+
+@without_perturbation
+def test_without_a_model_it_goes_by_shape(clipping: Clipping) -> None:
+    model = everything()
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+    assert clip(model, clipping, optimizer) == ON_CHIP | {"embedding.weight", "norm.weight", "norm.bias", "scale.mix"}
+    model = everything()
+    wrapper = SharpnessAware(torch.optim.SGD(model.parameters(), lr=LR), SAMSON(), model=model)
+    assert clip(model, clipping, wrapper) == ON_CHIP
+
+
+KIND_OF = {"std": WeightClipping, "fixed": FixedClipping, "learned": LearnedRange}
+NARROW = {"std": {"alpha": 0.5}, "fixed": {"w_max": 0.05}, "learned": {"start": 0.5}}
+each_of_three = pytest.mark.parametrize("which", KIND_OF)
+
+
+@each_of_three
+@pytest.mark.parametrize(
+    ("select", "reached"),
+    [
+        (nn.Linear, {"linear.weight", "attention.out_proj.weight"}),
+        (nn.MultiheadAttention, {"attention.in_proj_weight", "attention.out_proj.weight"}),
+        ("up", {"up.weight"}),
+        ("attention*", {"attention.in_proj_weight", "attention.out_proj.weight"}),
+        (
+            [nn.ConvTranspose2d, "linear", nn.Embedding, "scale.mix"],
+            {*("up.weight", "linear.weight", "embedding.weight", "scale.mix")},
+        ),
+        (lambda name, layer: name.startswith("lin"), {"linear.weight"}),
+    ],
+    ids=["type", "type-with-parts", "name", "pattern", "list", "function"],
+)
+def test_a_selection_says_what_is_clipped(which: str, select: object, reached: set[str]) -> None:
+    model = everything()
+    assert clip(model, KIND_OF[which](**NARROW[which], select=select), with_gradients(model)) == reached
+
+
+@each_of_three
+def test_a_part_of_a_packed_weight_may_be_selected(which: str) -> None:
+    model = everything()
+    before = model["attention"].in_proj_weight.detach().clone()
+    clipping = KIND_OF[which](**NARROW[which], select="attention.in_proj_weight.k")
+    optimizer = with_gradients(model)
+    assert clip(model, clipping, optimizer) == {"attention.in_proj_weight"}
+    changed = (model["attention"].in_proj_weight != before).view(3, -1).any(1)
+    assert changed.tolist() == [False, True, False]
+    if which == "learned":
+        assert optimizer.state[model["attention"].in_proj_weight]["ranges"].shape == (1,)
+
+
+@each_of_three
+def test_a_selection_needs_the_model(which: str) -> None:
+    model = everything()
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+    with pytest.raises(ValueError, match="`select` needs the model, got 'up'.*param_groups"):
+        clip(model, KIND_OF[which](select="up"), optimizer)
+
+
+@pytest.mark.parametrize("kind", ["weight norm", "pruned"])
+def test_computed_weights_are_refused(clipping: Clipping, kind: str) -> None:
+    """Also where a layer is pruned after clipping has begun."""
+    match = "`0.weight` must be a parameter for clipping, got .* computes.*remove_parametrizations"
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    optimizer = with_gradients(model)
+    assert clip(model, clipping, optimizer) == {"0.weight", "1.weight"}
+    if kind == "pruned":
+        prune.l1_unstructured(model[0], "weight", 4)
+    else:
+        nn.utils.parametrizations.weight_norm(model[0])
+        optimizer = with_gradients(model)
+    with pytest.raises(ValueError, match=match):
+        clip(model, clipping, optimizer)
+    free = WeightClipping(alpha=0.5, select="1")
+    assert clip(model, free, with_gradients(model)) == {"1.weight"}
+
+
+def test_one_object_may_serve_several_optimizers(clipping: Clipping) -> None:
+    models = [make_model(seed=seed) for seed in range(2)]
+    optimizers = [with_gradients(model) for model in models]
+    alone = make_model(seed=1)
+    clip(alone, replace(clipping), with_gradients(alone))
+    for model, optimizer in zip(models, optimizers, strict=True):
+        assert clip(model, clipping, optimizer) == {"0.weight", "4.weight"}
+    assert equal(snapshot(models[1]), snapshot(alone))
+    with torch.no_grad():
+        models[0][4].weight.fill_(1.0).view(-1)[0] = 9.0
+    assert clip(models[0], clipping, optimizers[0]) >= {"4.weight"}
+
+
+def test_it_copies_as_its_settings_alone(clipping: Clipping) -> None:
+    """What it found in the last step belongs to a model, which a copy shall not take along, also not to a worker."""
+    fresh = len(pickle.dumps(clipping))
+    model = nn.Sequential(nn.Linear(100, 100))
+    clip(model, clipping)
+    assert len(pickle.dumps(clipping)) < 2 * fresh
+    again = pickle.loads(pickle.dumps(clipping))
+    assert again == clipping == copy.deepcopy(clipping)
+    others = [make_model(), make_model()]
+    for other, one in zip(others, (clipping, again), strict=True):
+        clip(other, one, with_gradients(other))
+    assert equal(snapshot(others[0]), snapshot(others[1]))
+
+
+def test_it_keeps_no_model_alive(clipping: Clipping) -> None:
+    def used(one: Clipping) -> weakref.ref[nn.Module]:
+        model = make_model()
+        clip(model, one, with_gradients(model))
+        return weakref.ref(model)
+
+    of_one_that_is_gone, of_one_that_stays = used(replace(clipping)), used(clipping)
+    gc.collect()
+    assert of_one_that_is_gone() is None
+    assert of_one_that_stays() is None
+
+
+@without_perturbation
+def test_a_group_that_is_not_perturbed_is_clipped_too(clipping: Clipping) -> None:
+    model = make_model()
+    groups = [{"params": [model[0].weight]}, {"params": [model[4].weight], "perturb": False}]
+    wrapper = SharpnessAware(torch.optim.SGD(groups, lr=LR), SAMSON(), model=model)
+    assert clip(model, clipping, wrapper) == {"0.weight", "4.weight"}
+
+
+def test_clipping_never_waits_for_the_device(clipping: Clipping) -> None:
+    with FakeTensorMode():
+        model = nn.ModuleList([nn.MultiheadAttention(4, 2), nn.ConvTranspose2d(4, 6, 2, groups=2), nn.Linear(3, 3)])
+        optimizer = torch.optim.SGD(param_groups(model), lr=0.1)
+        optimizer.register_step_post_hook(clipping)
+        for _ in range(2):
+            for p in model.parameters():
+                p.grad = torch.randn(p.shape)
+            optimizer.step()
+        with pytest.raises(Exception, match="_local_scalar_dense"):  # it would be noticed
+            model[2].weight.sum().item()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: WeightClipping(alpha=0.0), "`alpha` must be > 0 and finite, got 0.0"),
+        (lambda: WeightClipping(alpha=-1.0), "`alpha` must be > 0 and finite, got -1.0"),
+        (lambda: WeightClipping(alpha=math.inf), "`alpha` must be > 0 and finite, got inf"),
+        (lambda: WeightClipping(alpha=math.nan), "`alpha` must be > 0 and finite, got nan"),
+        (lambda: WeightClipping(per="row"), "`per` must be one of layer, channel, got 'row'"),
+        (lambda: FixedClipping(w_max=0.0), "`w_max` must be > 0 and finite, got 0.0"),
+        (lambda: FixedClipping(w_max=math.inf), "`w_max` must be > 0 and finite, got inf"),
+        (lambda: LearnedRange(start=0.0), "`start` must be > 0 and finite, got 0.0"),
+        (lambda: LearnedRange(start=math.nan), "`start` must be > 0 and finite, got nan"),
+        (lambda: LearnedRange(penalty=-0.1), "`penalty` must be ≥ 0 and finite, got -0.1"),
+        (lambda: LearnedRange(penalty=math.inf), "`penalty` must be ≥ 0 and finite, got inf"),
+        (lambda: LearnedRange(per="tensor"), "`per` must be one of layer, channel, got 'tensor'"),
+    ],
+)
+def test_bad_settings_are_named(make: Callable[[], Clipping], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@each_of_three
+def test_a_selection_that_finds_nothing_is_an_error(which: str) -> None:
+    """A mistyped name would leave every weight as it is, in silence."""
+    model = make_model()
+    with pytest.raises(ValueError, match="'tpyo'"):
+        clip(model, KIND_OF[which](select="tpyo"), with_gradients(model))
+
+
+@each_of_three
+def test_a_selection_of_another_kind_is_named(which: str) -> None:
+    model = make_model()
+    with pytest.raises(TypeError, match="`select` must be a type, a pattern, a list of these or a function, got 3"):
+        clip(model, KIND_OF[which](select=3), with_gradients(model))
