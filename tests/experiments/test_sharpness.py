@@ -114,13 +114,13 @@ def test_everything_is_measured_on_the_training_split(measured: tuple[Path, Shar
     assert last.accuracies == pytest.approx((0.4, 0.4, 0.105))
     assert found.measures == (
         *("loss", "sam one step", "sam worst", "asam one step", "asam worst", "samson one step", "samson worst"),
-        "noise",
+        *("rangesam one step", "rangesam worst", "noise"),
     )
 
 
 def test_correlations_are_of_what_was_measured(measured: tuple[Path, SharpnessRecord]) -> None:
     _, found = measured
-    assert len(found.correlations) == 8 * 3
+    assert len(found.correlations) == 10 * 3
     row = next(r for r in found.correlations if (r.measure, r.kind) == ("asam worst", "0.1"))
     sharp = {m: [n.measures["asam worst"].mean for n in found.networks if n.method == m] for m in METHODS}
     accurate = {m: [n.accuracies[1] for n in found.networks if n.method == m] for m in METHODS}
@@ -189,7 +189,7 @@ def test_curvature_is_added_to_what_is_there(
     after = measure_one(folder, curvature=True)
     assert after.measures == (*before.measures, "hessian top", "hessian trace")
     assert [n.measures["noise"] for n in after.networks] == [n.measures["noise"] for n in before.networks]
-    assert len(after.correlations) == 9 * 3  # "hessian top" is the same for all: no correlation
+    assert len(after.correlations) == 11 * 3  # "hessian top" is the same for all: no correlation
     assert measure_one(folder) == after  # without --curvature it is kept
 
 

@@ -93,9 +93,7 @@ def test_clipping_to_the_spread_in_every_layout(kind: Kind, per: str) -> None:
     clip(model, WeightClipping(alpha=1.1, per=per))
     assert apart(arrays(model), expected(kind, per, within_spread(1.1))) < 1e-15
     assert apart(arrays(model), expected(kind, "channel" if per == "layer" else "layer", within_spread(1.1))) > 1e-3
-    assert all(
-        (value != arrays(kind.net())[name]).any() for name, value in arrays(model).items() if name in kind.on_chip
-    )
+    assert all((arrays(model)[name] != arrays(kind.net())[name]).any() for name in kind.on_chip)
 
 
 @every_kind
@@ -270,7 +268,7 @@ def test_learned_ranges_equal_the_reference(kind: Kind, per: str, penalty: float
 
 @every_per
 def test_learned_ranges_under_adam(per: str) -> None:
-    """The ranges themselves move by plain descent. No loss depends on the bias of keys, so Adam moves it by rounding."""
+    """The ranges move by plain descent. No loss depends on the bias of keys, so Adam moves that by rounding alone."""
     clipping = LearnedRange(start=1.2, penalty=0.3, per=per)
     for name in ("attention", "transposed-grouped"):
         found = train(KINDS[name], clipping, 5, lambda groups: torch.optim.Adam(groups, lr=0.02))

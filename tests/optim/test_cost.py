@@ -23,9 +23,7 @@ class Steps:
     """A sharpness-aware step on given gradients, without a model."""
 
     def __init__(self, rule: Rule, tensors: int, size: int, **settings: bool) -> None:
-        self.weights = [
-            nn.Parameter(torch.randn(size // 8, 8)) for _ in range(tensors)
-        ]  # matrices, for what needs a chip
+        self.weights = [nn.Parameter(torch.randn(size // 8, 8)) for _ in range(tensors)]  # as a chip has them
         named = [(f"weight{i}", w) for i, w in enumerate(self.weights)]
         base = torch.optim.SGD(named, lr=0.1, momentum=0.9, foreach=True)
         self.optimizer = SharpnessAware(base, rule, model=nn.Identity(), **settings)
