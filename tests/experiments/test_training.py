@@ -539,6 +539,10 @@ ALL: dict[str, dict[str, Any]] = {
     "adamw": {"method": "plain", "base": "AdamW"},
     "samson-adamw": {"method": "samson", "base": "AdamW"},
     "own": {"method": f"{__name__}:remembering"},
+    "rwp": {"method": "rwp"},
+    "drawn": {"method": "rangesam", "settings": ["rangesam.ramp=drawn", "rangesam.through_range=1"]},
+    "learned-range": {"method": "samson+learned-range"},
+    "converters": {"method": "noise+channel-clip+converters"},
 }
 EVERYTHING: dict[str, Any] = {"network": convolutions, "ema": 0.9, "accumulate": 2, "clip_norm": 1.0, "warmup": 0.2}
 """Dropout, running statistics, an average, and augmentation by the data."""

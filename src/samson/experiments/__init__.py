@@ -40,6 +40,6 @@ from samson.experiments._search import search_settings, validated
 from samson.experiments._sharpness import STEPS, correlations, measure_folder, sharpness_path
 from samson.experiments._suite import Failure, Silent, Watcher, WorkerLostError, default_jobs, run_all
 from samson.experiments._tasks import TASKS, Classification, LanguageModelling, Regression, Task
-from samson.experiments._training import DivergedError, Loop, Run, StoppedError, train
+from samson.experiments._training import DivergedError, Loop, Run, StoppedError, distillation, train
 from samson.experiments.data import DATA, SPLITS, Pair, Splits, load_splits
 from samson.experiments.networks import NETWORKS, build_network

@@ -288,7 +288,7 @@ def _parse_name(asked: str, base: str) -> tuple[str, str]:
     )
     require("sgd" not in own or base == "SGD", "--methods", f"`plain` for the base {base} alone", asked, "Change it.")
     added = [name for name in ADDITIONS if name in parts]
-    cored = [name for name in own if name not in PLAIN or not (added or recipe)]
+    cored = [name for name in own if name not in PLAIN or recipe or not added]
     called = [*cored, *added, *([recipe] if recipe else [])]
     if recipe is None:
         return "+".join(called), "+".join(called)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from samson._batches import Examples
+from samson._checks import require
 from samson.noise import Gaussian, Periphery, ThroughChip
 from samson.optim import (
     RULES,
@@ -140,6 +141,11 @@ def _converters(model: nn.Module, settings: Values, batches: Examples) -> Throug
     return ThroughChip(model, _periphery(settings), batches, decay=settings["decay"])
 
 
+def _taught(settings: Values) -> None:
+    require(0 < settings["temperature"] < math.inf, "temperature", "be > 0 and finite", settings["temperature"])
+    require(0 <= settings["teacher_weight"] < math.inf, "teacher_weight", "be ≥ 0", settings["teacher_weight"])
+
+
 CLIPPINGS: dict[str, Part] = {
     "clip": _of_clipping(WeightClipping),
     "channel-clip": _of_clipping(WeightClipping, per="channel"),
@@ -162,6 +168,7 @@ ADDITIONS: dict[str, Part] = {
     DISTIL: Part(
         "Distillation from the plain network of the same seed, which is trained first.",
         {"temperature": 1.0, "teacher_weight": 1.0},
+        checked=_taught,
     ),
 }
 """What joins any core by "+"; alone it joins the base optimizer."""

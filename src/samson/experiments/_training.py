@@ -23,7 +23,6 @@ from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from samson._batches import Examples
 from samson.experiments._methods import Built, Method
 from samson.experiments._place import Place
 from samson.experiments._recipes import Recipe
@@ -113,12 +112,11 @@ class Run:
         self.built = self.method.build(model, self.seed, steps, self._some_batches())
         return self.built.optimizer
 
-    def _some_batches(self) -> Examples:
-        """A few training batches, from which input ranges are taken."""
-        batches = self.data.batches(
-            self.recipe.batch_size, seed=self.seed, epoch=0, device="cpu", augment=(), workers=0
-        )
-        return [(inputs,) for inputs, _ in islice(batches, LOOKED_AT)]
+    def _some_batches(self) -> Iterator[tuple[Tensor]]:
+        """A few training batches, from which input ranges are taken; none is loaded unless they are."""
+        size = self.recipe.batch_size
+        batches = self.data.batches(size, seed=self.seed, epoch=0, device=self.device, augment=(), workers=0)
+        yield from ((inputs,) for inputs, _ in islice(batches, LOOKED_AT))
 
 
 def train(run: Run) -> nn.Module:

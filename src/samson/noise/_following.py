@@ -57,34 +57,6 @@ class Scaled:
         """The channels' axis of an input or output, from the end."""
         return self.axis if self.axis < 0 else self.axis - tensor.ndim
 
-    def columns(self) -> Tensor:
-        """The largest |w| of each input channel."""
-        return self._split().abs().amax(dim=(1, 3)).flatten()
-
-    def scale_inputs(self, factor: Tensor) -> None:
-        """Multiply the weights of each input channel."""
-        self._scale(factor, (1, -1, 1))
-
-    def scale_outputs(self, factor: Tensor) -> None:
-        """Multiply the weights of each output channel, and its bias."""
-        if self.operation is None:
-            self.weight.copy_(self.weight * factor.to(self.weight.device))
-        else:
-            self._scale(factor, (-1, 1, 1))
-        if self.bias is not None:
-            self.bias.copy_(self.bias * factor.to(self.bias.device))
-
-    def _scale(self, factor: Tensor, shape: tuple[int, ...]) -> None:
-        assert self.operation is not None
-        scaled = self._split() * factor.to(self.weight.device).view(self.operation.groups, *shape)
-        self.weight.copy_(self.operation.stored(scaled.flatten(2), self.weight))
-
-    def _split(self) -> Tensor:
-        """The weight as (groups, outputs, inputs, kernel)."""
-        assert self.operation is not None
-        matrices = self.operation.matrices(self.weight.to(working_dtype(self.weight)))
-        return matrices.reshape(*matrices.shape[:2], -1, math.prod(self.operation.kernel))
-
 
 class Following(TorchFunctionMode):
     """Follow outputs, as objects, through the functions of torch while a model runs; use inside `hooked`.
@@ -189,8 +161,8 @@ def _axis_after(name: str, one: Tensor, result: Any, axis: int) -> int | None:
         return None
     if name in _ELEMENTWISE or -axis > _POOLS.get(name, math.inf) or (name in _RESHAPES and result.shape == one.shape):
         return axis
-    [channels, *after] = one.shape[axis:]
-    kept = name in _RESHAPES and math.prod(after) == 1 and result.shape[-1] == channels
+    channels = one.shape[axis:]
+    kept = name in _RESHAPES and channels.numel() == channels[0] and result.shape[-1:] == channels[:1]
     return -1 if kept else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import chain
@@ -18,7 +19,8 @@ from samson._layers import INPUT_RANGE
 from samson._select import Select
 from samson.noise._chip import require_free
 from samson.noise._following import Following, Scaled
-from samson.noise._random import exactly
+from samson.noise._operations import Operation
+from samson.noise._random import exactly, working_dtype
 from samson.noise._selection import on_chip
 from samson.noise._types import require_type
 
@@ -61,7 +63,8 @@ def rescale(model: nn.Module, batches: Examples, select: Select = None, *, stren
         ValueError: If `strength` is out of range, there are no outputs to compare, inputs are not finite, or there is
             no owner.
         RuntimeError: If the model lies on a chip or is trained through one, or an output changes by more than √ε of its
-            largest (3e-4 in float32). After any error and Ctrl-C the weights are as they were, bit for bit.
+            largest: 3e-4 in float32, 0.03 where a GPU may compute in TF32. After an error, and Ctrl-C before it is
+            done, the weights are as they were, bit for bit.
 
     Example:
         >>> model = nn.Sequential(nn.LayerNorm(2), nn.Linear(2, 1))
@@ -78,7 +81,7 @@ def rescale(model: nn.Module, batches: Examples, select: Select = None, *, stren
     require(0 <= strength <= 1, "strength", "be in [0, 1]", strength)
     tensors = on_chip(model, select)
     require_free(tensors)
-    taken = next((path for path, module in model.named_modules() if hasattr(module, INPUT_RANGE)), None)
+    taken = next((path for path, module in model.named_modules() if INPUT_RANGE in module._parameters), None)
     if taken is not None:
         raise RuntimeError(
             f"`{taken}` is trained through a chip, whose input ranges would not fit. `remove()` it first."
@@ -96,27 +99,50 @@ def rescale(model: nn.Module, batches: Examples, select: Select = None, *, stren
     factors = {owner: _factors(following.largest[owner], layers, strength) for owner, layers in readers.items()}
     with _kept(chain(factors, *readers.values())):
         for owner, factor in factors.items():
-            owner.scale_outputs(1 / factor)
+            _scale(owner, outputs=1 / factor)
             for reader in readers[owner]:
-                reader.scale_inputs(factor)
+                _scale(reader, inputs=factor)
         _require_same(before, _outputs(model, data), list(factors))
     return {owner.name: float(factor.max() / factor.min()) for owner, factor in factors.items()}
 
 
 def _factors(inputs: Tensor, readers: Iterable[Scaled], strength: float) -> Tensor:
     """The factor of each channel from its largest |x| and the weights of the layers that read it."""
-    weights = torch.stack([reader.columns().to(inputs) for reader in readers]).amax(dim=0)
+    columns = [_split(one.weight, one.operation).abs().amax(dim=(1, 3)).flatten() for one in readers if one.operation]
+    weights = torch.stack([each.to(inputs) for each in columns]).amax(dim=0)
     live = (inputs > _DEAD * inputs.max()) & (weights > _DEAD * weights.max())
     logarithms = strength * inputs.log() - (1 - strength) * weights.log()
     return torch.where(live, (logarithms - logarithms[live].mean()).exp(), 1.0)
+
+
+def _split(weight: Tensor, operation: Operation) -> Tensor:
+    """A layer's weight as (groups, outputs, inputs, kernel)."""
+    matrices = operation.matrices(weight.to(working_dtype(weight)))
+    return matrices.reshape(*matrices.shape[:2], -1, math.prod(operation.kernel))
+
+
+def _scale(layer: Scaled, *, inputs: Tensor | None = None, outputs: Tensor | None = None) -> None:
+    """Multiply the weights of each input channel, or those of each output channel and its bias."""
+    weight, bias, operation = layer.weight, layer.bias, layer.operation
+    factor, shape = (outputs, (-1, 1, 1)) if inputs is None else (inputs, (1, -1, 1))
+    assert factor is not None
+    factor = factor.to(weight.device)
+    if operation is None:
+        weight.copy_(weight * factor)
+    else:
+        scaled = _split(weight, operation) * factor.view(operation.groups, *shape)
+        weight.copy_(operation.stored(scaled.flatten(2), weight))
+    if bias is not None and inputs is None:
+        bias.copy_(bias * factor)
 
 
 def _outputs(model: nn.Module, data: Iterable[Any], following: Following | None = None) -> list[Tensor]:
     """All numbers that a model gives for data, batch after batch."""
     device = next(chain(model.parameters(), model.buffers())).device
     found = []
-    eager = torch.compiler.set_stance("force_eager")  # within what is compiled no function would be seen
-    with evaluation_mode(model), exactly(device), eager, following.hooked() if following else nullcontext():
+    hooked = following.hooked() if following else nullcontext()
+    # Within what is compiled no function would be seen.
+    with evaluation_mode(model), exactly(device), hooked, torch.compiler.set_stance("force_eager"):
         for raw in data:
             batch = Batch.of(raw).to(device)
             with following or nullcontext():
@@ -155,7 +181,7 @@ def _require_same(before: Sequence[Tensor], after: Sequence[Tensor], owners: Seq
         largest = float(old[old.isfinite()].abs().max()) if old.isfinite().any() else 0.0
         if not old.isclose(new, rtol=0.0, atol=rounding**0.5 * largest, equal_nan=True).all():
             worst = float((new - old).abs().max()) / (largest or 1.0)
-            names = ", ".join(f"`{owner.name}`" for owner in owners)
+            names = ", ".join(f"`{owner.name}`" for owner in owners[:3]) + ", …" * (len(owners) > 3)
             raise RuntimeError(
                 f"`model` must compute the same after it is rescaled, but an output changes by {worst:.1e} of the "
                 f"largest, more than {rounding**0.5:.0e}: it uses an output of {names} where torch does not show it, "

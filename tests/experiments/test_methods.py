@@ -1,0 +1,347 @@
+"""What methods are made of, and what a training does for them: ramps, ranges, converters, a teacher."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from samson import RhoSchedule, SharpnessAware
+from samson._layers import INPUT_RANGE
+from samson.experiments import (
+    MODES,
+    Method,
+    Run,
+    SetupError,
+    Splits,
+    compare_suite,
+    distillation,
+    parse_methods,
+    plan_suite,
+    run,
+    train,
+    trained,
+)
+from samson.noise import calibrate
+from samson.optim import NoiseInjection, RangeSAM
+from tests.conftest import equal
+
+
+def data(count: int = 48) -> Splits:
+    generator = torch.Generator().manual_seed(5)
+    inputs = torch.randn(count + 24, 1, 6, 6, generator=generator)
+    targets = (inputs.mean((1, 2, 3)) > 0).long()
+    test, validation = (inputs[count : count + 12], targets[count : count + 12]), (inputs[-12:], targets[-12:])
+    return Splits((inputs[:count], targets[:count]), validation, test, outputs=2)
+
+
+def own_data() -> Splits:
+    return data()
+
+
+def net(outputs: int = 2) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, outputs))
+
+
+def recurrent(outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(2), nn.Flatten(0, 1), nn.Unflatten(0, (-1, 1)), Gru(outputs))
+
+
+class Gru(nn.Module):
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.gru, self.head = nn.GRU(36, 4, batch_first=True), nn.Linear(4, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gru(x)[0][:, -1])
+
+
+TABLE: dict[str, Any] = {
+    "data": f"{__name__}:own_data",
+    "network": f"{__name__}:net",
+    "recipe": {"epochs": 2, "batch_size": 12, "precision": "float32", "channels_last": False},
+}
+
+
+def method(name: str, *settings: str) -> Method:
+    [found] = parse_methods([name], settings)
+    return found
+
+
+# Names and settings
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "parts"),
+    [
+        ("hwa", "hwa", "noise+channel-clip+converters+distil"),
+        ("hwa+samson", "samson+hwa", "samson+channel-clip+converters+distil"),
+        ("rangesam+hwa", "rangesam+hwa", "rangesam+channel-clip+converters+distil"),
+        ("plain+hwa", "plain+hwa", "plain+channel-clip+converters+distil"),
+        ("learned-range+sam", "sam+learned-range", "sam+learned-range"),
+        ("distil+converters+noise", "noise+converters+distil", "noise+converters+distil"),
+        ("channel-clip", "channel-clip", "channel-clip"),
+    ],
+)
+def test_parts_are_ordered_and_recipes_are_opened(asked: str, name: str, parts: str) -> None:
+    found = method(asked)
+    assert (found.name, found.made_of) == (name, parts)
+    assert found.record().get("method", name) == parts
+
+
+@pytest.mark.parametrize("asked", ["clip+channel-clip", "hwa+clip", "noise+rwp", "hwa+distil", "hwa+hwa", "clip+clip"])
+def test_what_does_not_go_together_is_refused(asked: str) -> None:
+    with pytest.raises(SetupError, match="one way to clip at most"):
+        method(asked)
+
+
+def test_a_recipe_has_its_published_settings() -> None:
+    """Per-channel noise .03, clipping at 2.5 std, 254 steps, bound 14, temperature 1, weight 1, decay .001."""
+    settings = method("hwa").settings
+    for key, value in {
+        "per": "channel", "steps": 254, "out_bound": 14, "temperature": 1, "teacher_weight": 1, "decay": 0.001,
+    }.items():  # fmt: skip
+        assert settings[key] == value
+    assert isinstance(method("hwa").build(net()).optimizer.rule, NoiseInjection)
+
+
+def test_modes_are_recorded_only_where_they_change_something() -> None:
+    assert not set(method("samson").record()) & set(MODES)
+    found = method("samson", "samson.ramp=quadratic", "samson.every=2", "samson.budget=0.5").record()
+    assert {key: found[key] for key in MODES if key in found} == {"ramp": "quadratic", "every": 2.0, "budget": 0.5}
+    assert method("rwp").record()["mix"] == 0.5
+
+
+def test_modes_reach_the_optimizer() -> None:
+    settings = ["rangesam.every=3", "rangesam.mix=0.5", "rangesam.ascent=previous", "rangesam.budget=0.2"]
+    built = method("rangesam", *settings, "rangesam.through_range=1", "rangesam.per=channel").build(net())
+    optimizer = built.optimizer
+    assert isinstance(optimizer, SharpnessAware)
+    assert optimizer.rule == RangeSAM(rho=optimizer.rule.rho, per="channel", through_range=True)
+    assert (optimizer.modes.every, optimizer.modes.mix, optimizer.modes.ascent) == (3, 0.5, "previous")
+    assert (optimizer.budget, built.schedule, built.through) == (0.2, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "words"),
+    [
+        ("samson", "ramp=cubic", "`shape` must be one of constant, linear, quadratic, drawn"),
+        ("converters", "steps=7", "`dac_steps` must be even"),
+        ("learned-range", "penalty=-1", "`penalty` must be ≥ 0"),
+        ("fixed-clip", "w_max=0", "`w_max` must be > 0"),
+        ("rangesam", "per=tensor", "`per` must be one of layer, channel"),
+        ("sam", "budget=0", "`budget` must be > 0"),
+        ("rwp", "mix=2", "`mix` must be between 0 and 1"),
+        ("distil", "temperature=0", "`temperature` must be > 0"),
+        ("distil", "teacher_weight=-1", "`teacher_weight` must be ≥ 0"),
+    ],
+)
+def test_settings_out_of_range_are_named_before_any_training(name: str, setting: str, words: str) -> None:
+    with pytest.raises(SetupError, match=words):
+        method(name, f"{name}.{setting}")
+
+
+# What changes over a training
+
+
+@pytest.mark.parametrize(("shape", "power"), [("linear", 1), ("quadratic", 2)])
+def test_a_ramp_goes_by_the_steps_of_the_training(shape: str, power: int) -> None:
+    strengths: list[float] = []
+
+    class Watching(Run):
+        def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+            optimizer = super().optimizer(model)
+            optimizer.base.register_step_pre_hook(lambda *_: strengths.append(optimizer.param_groups[0]["rho"]))
+            return optimizer
+
+    task = plan_suite(TABLE).problems[0]
+    run = Watching(data(), Task(), net, method("samson", "samson.rho=0.8", f"samson.ramp={shape}"), task.recipe, 0)
+    train(run)
+    steps = 2 * 4
+    assert strengths == pytest.approx([0.8 * (step / steps) ** power for step in range(steps)])
+
+
+class Task:
+    metric = "accuracy"
+
+    def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets)
+
+
+def test_without_a_number_of_steps_nothing_is_ramped() -> None:
+    assert method("samson").build(net(), steps=10).schedule is None
+    assert isinstance(method("rwp").build(net(), steps=10).schedule, RhoSchedule)
+
+
+# Converters
+
+
+def one_run(name: str, *settings: str, table: dict[str, Any] = TABLE, folder: Path | None = None) -> tuple[Any, Any]:
+    plan = plan_suite({**table, "methods": [name], "set": dict(s.split("=") for s in settings)})
+    [problem] = plan.problems
+    return trained(problem, problem.methods[0], 0, data(), folder, lambda *_: None)
+
+
+def test_converters_are_taken_off_and_their_ranges_are_recorded() -> None:
+    model, training = one_run("converters")
+    assert set(training.input_ranges) == {"0", "4"}
+    assert all(value > 0 for value in training.input_ranges.values())
+    assert not any(INPUT_RANGE in name for name in model.state_dict())
+    plain, of_plain = one_run("plain")
+    assert of_plain.input_ranges == {}
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    assert not equal(model.state_dict(), plain.state_dict())
+
+
+def test_a_network_is_judged_with_its_own_ranges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Learned ones where it has them, else from training data; never each vector's own."""
+    monkeypatch.chdir(tmp_path)
+    Path("chip.toml").write_text(CHIP)
+    seen: list[dict[str, float]] = []
+
+    def watched(model: nn.Module, examples: Any, chip: Any, **more: Any) -> Any:
+        seen.append(dict(chip.periphery.input_ranges))
+        return real(model, examples, chip, **more)
+
+    from samson.experiments import _runs
+
+    real = _runs.evaluate
+    monkeypatch.setattr(_runs, "evaluate", watched)
+    suite = {**TABLE, "methods": ["plain", "converters"], "seeds": 1, "trials": 2, "chips": ["chip.toml"]}
+    plain, learned = compare_suite(suite, "out", runner=one_by_one).records
+    assert seen[1] == dict(learned.training.input_ranges)
+    assert seen[0].keys() == seen[1].keys()
+    assert seen[0] != seen[1]
+    batches = [(inputs,) for inputs, _ in data().batches(12, seed=0, epoch=0, device="cpu", augment=(), workers=0)]
+    from samson.experiments import load_checkpoint
+
+    model, _ = load_checkpoint_of(load_checkpoint, plain)
+    assert seen[0] == pytest.approx(calibrate(model, batches))
+
+
+def one_by_one(jobs: Any, folder: Path, *_: Any, **__: Any) -> dict[str, Any]:
+    for job in jobs:
+        run(job, folder, lambda *_: None)
+    return {}
+
+
+CHIP = """
+source = "a test"
+
+[noise]
+family = "gaussian"
+sigma = 0.05
+
+[periphery]
+dac_steps = 30
+adc_steps = 30
+adc_bound = 4.0
+"""
+
+
+def load_checkpoint_of(load: Callable[..., Any], record: Any) -> tuple[nn.Module, None]:
+    """The network of a record, built by its function here."""
+    from safetensors.torch import load_file
+
+    model = net()
+    model.load_state_dict(load_file(f"out/networks/{record.problem.name}/{record.method}-seed0.safetensors"))
+    return model.eval(), None
+
+
+def test_converters_on_what_hooks_do_not_reach_are_refused_before_training() -> None:
+    with pytest.raises(SetupError, match="--methods converters with the network .* raised .*`periphery` must go on"):
+        plan_suite({**TABLE, "network": f"{__name__}:recurrent", "methods": ["converters"]})
+
+
+# A teacher
+
+
+@pytest.mark.parametrize("axes", [(5,), (2, 3)])
+def test_distillation_is_the_divergence_from_the_teacher(axes: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    own, theirs = (torch.randn(*axes, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    temperature, weight = 2.0, 0.7
+    p, q = (np.exp(z.numpy() / temperature) for z in (theirs, own))
+    p, q = p / p.sum(-1, keepdims=True), q / q.sum(-1, keepdims=True)
+    expected = weight * temperature**2 * (p * np.log(p / q)).sum(-1).mean()
+    assert float(distillation(own, theirs, temperature, weight)) == pytest.approx(expected, rel=1e-12)
+    assert float(distillation(theirs, theirs, temperature, weight)) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_teacher_is_the_plain_network_and_its_training_counts(tmp_path: Path) -> None:
+    teachers: list[nn.Module] = []
+
+    class Watching(Run):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "teacher" and value is not None:
+                teachers.append(value)
+            super().__setattr__(name, value)
+
+    from samson.experiments import _runs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_runs, "Run", Watching)
+        model, training = one_run("samson+distil", folder=tmp_path / "run")
+    plain, of_plain = one_run("plain")
+    [teacher] = teachers
+    assert equal(teacher.state_dict(), plain.state_dict())
+    assert not teacher.training
+    _, alone = one_run("samson")
+    assert training.gradients == alone.gradients + of_plain.gradients
+    assert not equal(model.state_dict(), plain.state_dict())
+
+
+def test_a_teacher_changes_the_loss_as_its_formula_says() -> None:
+    """A few plain steps by hand, with and without the teacher's part."""
+    model, _ = one_run("distil", "distil.temperature=2", "distil.teacher_weight=3")
+    teacher, _ = one_run("plain")
+    [problem] = plan_suite({**TABLE, "methods": ["plain"]}).problems
+
+    def by_hand(weight: float) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        run = Run(data(), Task(), net, problem.methods[0], problem.recipe, 0)
+        from samson.experiments import make_network
+
+        student = make_network(problem.record.network, (1, 6, 6), 2, 0).train()
+        optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+        for step in range(8):
+            epoch, place = divmod(step, 4)
+            x, y = list(run.data.batches(12, seed=0, epoch=epoch, device="cpu", augment=()))[place]
+            optimizer.param_groups[0]["lr"] = 0.1 * (1 + math.cos(math.pi * step / 8)) / 2
+            optimizer.zero_grad()
+            out = student(x)
+            loss = nn.functional.cross_entropy(out, y)
+            loss = loss + distillation(out, teacher(x).detach(), 2.0, weight)
+            loss.backward()
+            optimizer.step()
+        return student.state_dict()
+
+    def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+        return max(float((one[k].double() - other[k].double()).abs().max()) for k in one)
+
+    assert apart(model.state_dict(), by_hand(3.0)) < 1e-5
+    assert apart(model.state_dict(), by_hand(0.0)) > 1e-2
+
+
+def trainer(run: Run) -> nn.Module:
+    return net()
+
+
+OTHERS: dict[str, dict[str, str]] = {
+    "own trainer": {"train": f"{__name__}:trainer"},
+    "regression": {"task": "regression", "network": f"{__name__}:one_number"},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_distillation_is_for_classes_in_our_own_loop(kind: str) -> None:
+    with pytest.raises(SetupError, match="without distillation but for classes, in our own training loop, got 'hwa'"):
+        plan_suite({**TABLE, "methods": ["hwa"], **OTHERS[kind]})
+
+
+def one_number(outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 1), nn.Flatten(0))
