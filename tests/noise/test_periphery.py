@@ -22,6 +22,7 @@ from samson.noise import (
     Operation,
     Periphery,
     Variation,
+    calibrate,
     deploy,
     describe,
     generator_for,
@@ -196,7 +197,7 @@ def transposed_loop(layer: nn.Module, x: Tensor, p: Periphery, given: float | No
 
 @every_transposed
 @pytest.mark.parametrize("name", EXACT)
-@pytest.mark.parametrize("given", [None, 1.5])
+@pytest.mark.parametrize("given", [None, 0.8])
 def test_a_transposed_convolution_is_the_loop(kind: str, name: str, given: float | None) -> None:
     """A tile takes inputs in the order of the weight's own axes, as it does for the noise of weights."""
     p = replace(EXACT[name], input_ranges={} if given is None else {"": given})
@@ -245,7 +246,6 @@ def test_a_linear_layer_of_transformers_is_the_loop(name: str, given: float | No
     plain = layer(x).detach()
     with deploy(layer, CLEAN, periphery=p).at(), torch.no_grad():
         output = layer(x)
-        assert torch.equal(layer(x=x), output)
     hand = [product(p, row.tolist(), layer.weight.T.tolist(), given) for row in x.view(8, 11)]
     expected = torch.tensor(hand, dtype=torch.float64).view(2, 4, 3) + layer.bias.detach()
     torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-12)
@@ -253,6 +253,14 @@ def test_a_linear_layer_of_transformers_is_the_loop(name: str, given: float | No
         torch.testing.assert_close(output, plain)
     else:  # the check can fail
         assert (plain - output).abs().max() > 1e-4
+
+
+@pytest.mark.needs("transformers")
+def test_a_linear_layer_of_transformers_may_be_called_by_its_own_keyword() -> None:
+    layer, x = gpt2_layer(), data(4, 11)
+    assert calibrate(layer, [{"x": x}]) == {"": x.abs().max().item()}
+    with deploy(layer, CLEAN, periphery=EXACT["all"]).at(), torch.no_grad():
+        assert torch.equal(layer(x=x), layer(x))
 
 
 @pytest.mark.needs("transformers")
@@ -266,9 +274,8 @@ def test_gpt2_goes_on_a_chip_whole() -> None:
     chip = deploy(model, CLEAN, periphery=Periphery(tile_inputs=5))
     with chip.at():
         torch.testing.assert_close(model(tokens).logits, plain)
-    names = [
-        f"transformer.h.{i}.{n}" for i in range(2) for n in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
-    ]
+    layers = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    names = [f"transformer.h.{number}.{layer}" for number in range(2) for layer in layers]
     assert chip.reached == dict.fromkeys([*names, "lm_head"], 1)
     with deploy(model, CLEAN, periphery=Periphery(adc_steps=14, adc_bound=2.0)).at():
         assert not torch.allclose(model(tokens).logits, plain)
@@ -436,6 +443,7 @@ def test_an_aged_layer_is_the_loop_with_columns_as_programmed(mapping: Mapping, 
     )
 
 
+MAPPINGS = [Mapping(), Mapping(per="channel"), *(Mapping(per="tile", tile_inputs=n) for n in (4, 6))]
 AGED_LAYERS = {
     "transposed": (lambda: nn.ConvTranspose1d(8, 6, 3, stride=2, padding=1, groups=2, bias=False), (2, 8, 5)),
     "two axes": (lambda: nn.ConvTranspose2d(2, 3, (3, 2), stride=(1, 2), bias=False), (1, 2, 3, 2)),
@@ -447,10 +455,7 @@ AGED_LAYERS = {
     "kind", [pytest.param(k, marks=[pytest.mark.needs(k)] if k == "transformers" else []) for k in AGED_LAYERS]
 )
 @pytest.mark.parametrize("compensation", ["global", "column"])
-@pytest.mark.parametrize(
-    "mapping",
-    [Mapping(), Mapping(per="channel"), Mapping(per="tile", tile_inputs=4), Mapping(per="tile", tile_inputs=6)],
-)
+@pytest.mark.parametrize("mapping", MAPPINGS, ids=[f"{m.per}{m.tile_inputs or ''}" for m in MAPPINGS])
 def test_an_aged_layer_with_its_inputs_first_is_the_loop(kind: str, compensation: str, mapping: Mapping) -> None:
     """Drift compensation multiplies the digital output of each column of each tile, with columns as programmed."""
     make, shape = AGED_LAYERS[kind]
@@ -463,15 +468,14 @@ def test_an_aged_layer_with_its_inputs_first_is_the_loop(kind: str, compensation
         with deploy(layer, PCM(YEAR, mapping, own), periphery=p).at(), torch.no_grad():
             weights.append(layer.weight.clone())
             outputs.append(layer(x))
-    axes = len(shape) - (2 if hasattr(layer, "kernel_size") else 1)
-    products = Products(layer, shape[-axes - 1 :] if axes else shape[-1:]) if hasattr(layer, "kernel_size") else None
-    products = products or Products(layer, shape[-1:])
-    factors = products.matrices(weights[0] / weights[1])  # groups, outputs, inputs: one number for each tile's column
+    products = Products(layer, shape[1:])
+    sizes = [products.matrices(weight.abs()).split(p.tile_inputs, dim=-1) for weight in weights]
+    factors = torch.stack([one.sum(dim=-1) / other.sum(dim=-1) for one, other in zip(*sizes, strict=True)])
     target = products.matrices(clean).tolist()
     total = torch.zeros(len(x), len(products.inputs), products.groups, products.outputs, dtype=torch.float64)
     for key, inputs, drifted in rows(products, x, weights[1]):
         for k, (i, y, scale) in enumerate(conversions(p, inputs, drifted, None, target[key[2]])):
-            alpha = factors[key[2], i, (k // products.outputs) * p.tile_inputs]
+            alpha = factors[k // products.outputs, key[2], i]  # of this tile's column
             total[(*key, i)] += rounded(y, p.adc_bound, p.adc_steps) * scale * alpha
     expected = products.output(total, x, getattr(layer, "bias", None))
     torch.testing.assert_close(outputs[0], expected.detach(), rtol=1e-9, atol=1e-9)

@@ -414,6 +414,19 @@ def test_groups_have_settings_of_their_own() -> None:
         assert torch.allclose(model.get_parameter(name).grad, g, rtol=1e-11, atol=1e-15)
 
 
+def test_a_group_may_take_ranges_by_channel_in_any_layout() -> None:
+    kind = KINDS["transposed-grouped"]
+    ends = []
+    for rule, group in ((RangeSAM(per="channel"), {}), (RangeSAM(), {"per": "channel"}), (RangeSAM(), {})):
+        model = kind.net()
+        groups = [one | group for one in param_groups(model)]
+        optimizer = SharpnessAware(torch.optim.SGD(groups, lr=LR), rule)
+        closure_for(model, optimizer, kind.batch())()
+        ends.append(moved(optimizer, model))
+    assert farthest(ends[1], ends[0]) == 0
+    assert farthest(ends[2], ends[0]) > 1e-3
+
+
 @every_per
 def test_a_weight_of_zeros_stays_where_it_is(per: str) -> None:
     model, batch = make_model(), make_batch()
@@ -755,6 +768,16 @@ def test_a_head_that_shares_its_weight_with_an_embedding_moves() -> None:
     model["head"] = nn.Identity()
     with pytest.raises(ValueError, match="needs a weight that lies on a chip"):
         wrapped(model, RangeSAM())
+
+
+def test_a_weight_that_is_shared_with_a_head_later_moves_from_then_on() -> None:
+    model = nn.ModuleDict({"embedding": nn.Embedding(7, 4), "body": nn.Linear(4, 4), "head": nn.Linear(4, 7)})
+    optimizer = wrapped(model, RangeSAM(rho=0.5))
+    fill(model)
+    assert moved(optimizer, model).keys() == {"body.weight", "head.weight"}
+    model["head"].weight = model["embedding"].weight
+    fill(model)
+    assert moved(optimizer, model).keys() == {"body.weight", "embedding.weight"}
 
 
 # States and copies

@@ -34,7 +34,7 @@ from samson.experiments._problems import METHODS, PlannedProblem, load_data_set,
 from samson.experiments._ray import run_on_ray
 from samson.experiments._recipes import RECIPES, Recipe
 from samson.experiments._requests import Request, load_data
-from samson.experiments._runs import Job, jobs_of, one_thread, run, save_trained, sweep, trained
+from samson.experiments._runs import Job, jobs_of, one_thread, ranges_of, run, save_trained, sweep, trained
 from samson.experiments._saving import Saver
 from samson.experiments._search import search_settings, validated
 from samson.experiments._sharpness import STEPS, correlations, measure_folder, sharpness_path

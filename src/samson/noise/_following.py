@@ -107,17 +107,17 @@ class Following(TorchFunctionMode):
                 stack.enter_context(module.register_forward_hook(self._leave, with_kwargs=True))
             yield
 
-    def returned(self, outputs: Sequence[Any]) -> None:
+    def returned(self, outputs: Sequence[Tensor]) -> None:
         """Tensors that leave the model."""
-        self._lost |= {self._made[one][0] for one in outputs if isinstance(one, Tensor) and one in self._made}
+        self._lost |= {self._made[one][0] for one in outputs if one in self._made}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        name, made = getattr(func, "__name__", ""), any(isinstance(one, Tensor) for one in tree_leaves(result))
-        if not self._within and (made or name not in _QUESTIONS):
-            taken = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+        name = getattr(func, "__name__", "")
+        if not self._within and (name not in _QUESTIONS or tensors_in(result)):
+            taken = tensors_in((args, kwargs))
             for one in taken:
                 self._take(name, one, result, alone=len({id(other) for other in taken}) == 1)
         return result
@@ -146,13 +146,18 @@ class Following(TorchFunctionMode):
         if not reads:
             self._lost.add(source)
         elif source is not None and inputs.numel():
-            require_numbers(layer.name, inputs)
+            require_numbers(layer.name.removesuffix(".weight"), inputs)
             largest = inputs.abs().movedim(axis, 0).flatten(1).amax(dim=1).to(working_dtype(inputs))
             self.largest[source] = torch.maximum(largest, self.largest.get(source, largest))
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any], output: Tensor) -> None:
         self._within, layer = False, self.layers[module]
         self._made[output] = layer, layer.axis_of(output)
+
+
+def tensors_in(values: Any) -> list[Tensor]:
+    """The tensors in tuples, lists and dicts of anything."""
+    return [one for one in tree_leaves(values) if isinstance(one, Tensor)]
 
 
 def _axis_after(name: str, one: Tensor, result: Any, axis: int) -> int | None:
@@ -162,7 +167,7 @@ def _axis_after(name: str, one: Tensor, result: Any, axis: int) -> int | None:
     if name in _ELEMENTWISE or -axis > _POOLS.get(name, math.inf) or (name in _RESHAPES and result.shape == one.shape):
         return axis
     channels = one.shape[axis:]
-    kept = name in _RESHAPES and channels.numel() == channels[0] and result.shape[-1:] == channels[:1]
+    kept = name in _RESHAPES and channels.numel() == channels[0]
     return -1 if kept else None
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from samson._batches import Batch, Examples, batches_of, evaluation_mode
 from samson._checks import require
@@ -18,7 +17,7 @@ from samson._interrupts import uninterrupted
 from samson._layers import INPUT_RANGE
 from samson._select import Select
 from samson.noise._chip import require_free
-from samson.noise._following import Following, Scaled
+from samson.noise._following import Following, Scaled, tensors_in
 from samson.noise._operations import Operation
 from samson.noise._random import exactly, working_dtype
 from samson.noise._selection import on_chip
@@ -145,17 +144,24 @@ def _outputs(model: nn.Module, data: Iterable[Any], following: Following | None 
     with evaluation_mode(model), exactly(device), hooked, torch.compiler.set_stance("force_eager"):
         for raw in data:
             batch = Batch.of(raw).to(device)
-            with following or nullcontext():
-                leaves = tree_leaves(model(*batch.inputs, **batch.keywords))
-            if following:
-                following.returned(leaves)
-            found += [one.clone() for one in leaves if isinstance(one, Tensor) and one.is_floating_point()]
+            with _followed(model, batch, following) as outputs:
+                found += [one.clone() for one in outputs if one.is_floating_point()]
     if not found:
         raise ValueError(
             "`batches` and `model` must give outputs to compare, tensors of floating-point numbers in tuples, lists or "
             "dicts, but there were none."
         )
     return found
+
+
+@uninterrupted
+def _followed(model: nn.Module, batch: Batch, following: Following | None) -> Iterator[list[Tensor]]:
+    """What a model gives for a batch. Ctrl-C waits for it: within a function of torch it would leave a mode behind."""
+    with following or nullcontext():
+        outputs = tensors_in(model(*batch.inputs, **batch.keywords))
+    if following:
+        following.returned(outputs)
+    yield outputs
 
 
 @uninterrupted

@@ -1,0 +1,170 @@
+"""Every method with its chosen settings on the digits: how it holds on several kinds of chips, and what a step costs.
+
+The settings are the winners of `search_digits.py` by two criteria: "informed" (the mean over noise levels on validation
+chips of the Gaussian kind) and "blind" (without noise alone, what can be had without knowing any chip; ties go to the
+stronger perturbation or the tighter bound, so to the last candidate). Each is trained with three seeds that took no
+part in the search, and put on chips of the validation split. Costs are measured apart: steps of all methods in turn,
+in one process with one thread, as the ratio to the plain step of the same round (median and quartiles); a teacher's
+training is not in them.
+
+    python -m benchmarks.methods_digits       # about 30 minutes on one core
+
+keeps what is done in `runs/methods-digits.json`, so that a repeated command goes on from there, and writes
+`benchmarks/records/methods-digits.json`, from which `benchmarks/methods_page.py` makes `docs/which-method.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.search_digits import GRIDS, NETWORK
+from benchmarks.search_digits import RECORD as SEARCHED
+from samson.evaluation import clean_value
+from samson.experiments import (
+    Method,
+    build_network,
+    environment,
+    jobs_of,
+    load_data_set,
+    make_task,
+    one_thread,
+    parse_methods,
+    plan_suite,
+    ranges_of,
+    sweep,
+    trained,
+)
+
+RECORD = Path(__file__).parent / "records" / "methods-digits.json"
+DONE = Path(__file__).parent.parent / "runs" / "methods-digits.json"
+SEEDS = (200, 201, 202)
+TRIALS = 10
+ROUNDS = 30
+CHIPS: list[dict[str, Any]] = [
+    {"noise": "gaussian", "levels": [0.05, 0.1, 0.2]},
+    {"noise": "pcm", "levels": ["1y"]},
+    {"noise": "bit-errors", "levels": [0.01]},
+    {"chip": ["int4"]},
+    {"noise": "lognormal", "levels": [0.3]},
+    {"chip": ["standard-hwa"], "times": ["1d"]},
+]
+
+
+def winners() -> dict[str, tuple[str, dict[str, float]]]:
+    """By a name with its criterion: the method and its settings."""
+    found: dict[str, tuple[str, dict[str, float]]] = {"sgd": ("sgd", {})}
+    for name, search in json.loads(SEARCHED.read_text())["methods"].items():
+        if name == "sgd":
+            continue
+        found[f"{name} informed"] = name, search["best"]
+        clean = [np.mean([levels[0] for levels in c["by_seed_and_level"]]) for c in search["candidates"]]
+        last = max(index for index, value in enumerate(clean) if value == max(clean))
+        found[f"{name} blind"] = name, search["candidates"][last]["settings"]
+    return found
+
+
+def method_of(name: str, settings: dict[str, float]) -> Method:
+    """A method with settings."""
+    return parse_methods([name], [f"{name}.{key}={value}" for key, value in settings.items()])[0]
+
+
+def measure(name: str, settings: dict[str, float], seed: int) -> dict[str, Any]:
+    """Train a network, and put it on validation chips: its accuracy without noise and on each kind of chip."""
+    plan = plan_suite({"data": "digits", "network": NETWORK, "methods": ["sgd"], "chips": CHIPS, "trials": TRIALS})
+    job = replace(jobs_of(plan)[0], method=method_of(name, settings), seed=seed, chip_seed=2)
+    splits = load_data_set("digits", Path())
+    with one_thread():
+        model, training = trained(job.problem, job.method, seed, splits, None, lambda *_: None)
+        if model is None:
+            return {"diverged": True}
+        metric = make_task(job.problem.record.task).metric
+        data = splits.some("validation", None)
+        found = sweep(model, data, metric, job, lambda *_: None, ranges_of(model, training, job, splits))
+        return {
+            "clean": clean_value(model, data, metric),
+            "chips": {
+                f"{family.name} {kind.label}": round(float(np.mean(values)), 6)
+                for family, kinds in zip(job.families, found, strict=True)
+                for kind, values in zip(family.kinds, kinds, strict=True)
+            },
+            "gradients": training.gradients,
+        }
+
+
+def step_of(method: Method, images: Tensor, targets: Tensor) -> Callable[[], Any]:
+    """A step on one mini-batch, without a teacher."""
+    model = build_network(NETWORK, (1, 8, 8), 10, 0).train()
+    optimizer = method.build(model, 0, 10_000, [images]).optimizer
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(images), targets)
+        loss.backward()
+        return loss
+
+    return lambda: optimizer.step(closure)
+
+
+def costs() -> dict[str, list[float]]:
+    """Median and quartiles of each method's step over the plain step of the same round."""
+    torch.manual_seed(0)
+    images, targets = torch.rand(64, 1, 8, 8), torch.randint(10, (64,))
+    with one_thread():
+        steps = {name: step_of(parse_methods([name])[0], images, targets) for name in GRIDS}
+        seconds: dict[str, list[float]] = {name: [] for name in steps}
+        for _ in range(ROUNDS + 3):
+            for name, step in steps.items():
+                started = time.perf_counter()
+                step()
+                seconds[name].append(time.perf_counter() - started)
+    plain = seconds["sgd"][3:]
+    return {
+        name: [round(float(q), 3) for q in np.quantile(np.divide(values[3:], plain), (0.5, 0.25, 0.75))]
+        for name, values in seconds.items()
+    }
+
+
+def main() -> None:
+    """Measure what is left, and write the record."""
+    done: dict[str, Any] = json.loads(DONE.read_text()) if DONE.exists() else {}
+    asked = winners()
+    for seed in SEEDS:
+        for label, (name, settings) in asked.items():
+            key = json.dumps([label, settings, seed])
+            if key not in done:
+                done[key] = measure(name, settings, seed)
+                DONE.parent.mkdir(exist_ok=True)
+                DONE.write_text(json.dumps(done))
+                sys.stderr.write(f"{key} {done[key].get('clean')}\n")
+    record = {
+        "split": "validation",
+        "seeds": SEEDS,
+        "trials": TRIALS,
+        "methods": {
+            label: {
+                "method": name,
+                "settings": settings,
+                "runs": [done[json.dumps([label, settings, seed])] for seed in SEEDS],
+            }
+            for label, (name, settings) in asked.items()
+        },
+        "costs": costs(),
+        "environment": vars(environment()),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
