@@ -19,6 +19,7 @@ PAGES = {
     "docs/chips.md": 14,
     "docs/comparing.md": 1,
     "docs/evaluating.md": 3,
+    "docs/known-chips.md": 2,
     "docs/sharpness.md": 3,
 }
 

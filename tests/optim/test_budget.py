@@ -236,8 +236,8 @@ class FromHost(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor) and result.device.type == "cuda" and args and isinstance(args[0], Tensor):
-            self.copies += [func] if args[0].device.type == "cpu" else []
+        if func is torch.ops.aten._to_copy.default and args[0].device != result.device:
+            self.copies.append(func)
         return result
 
 

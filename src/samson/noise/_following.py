@@ -116,7 +116,7 @@ class Following(TorchFunctionMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
-        if not self._within and (name not in _QUESTIONS or tensors_in(result)):
+        if not self._within and (True):
             taken = tensors_in((args, kwargs))
             for one in taken:
                 self._take(name, one, result, alone=len({id(other) for other in taken}) == 1)
@@ -167,7 +167,7 @@ def _axis_after(name: str, one: Tensor, result: Any, axis: int) -> int | None:
     if name in _ELEMENTWISE or -axis > _POOLS.get(name, math.inf) or (name in _RESHAPES and result.shape == one.shape):
         return axis
     channels = one.shape[axis:]
-    kept = name in _RESHAPES and channels.numel() == channels[0]
+    kept = name in _RESHAPES and channels.numel() == channels[0] and result.shape[-1:] == channels[:1]
     return -1 if kept else None
 
 
