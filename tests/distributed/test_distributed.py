@@ -15,13 +15,14 @@ fcntl = pytest.importorskip("fcntl")
 if not (torch.distributed.is_available() and torch.distributed.is_gloo_available()):
     pytest.skip("this torch has no torch.distributed with gloo", allow_module_level=True)
 
-from tests.distributed import ddp_checks, evaluate_checks, fsdp_checks  # noqa: E402
+from tests.distributed import ddp_checks, evaluate_checks, fsdp_checks, through_chip_checks  # noqa: E402
 from tests.distributed.harness import PROCESSES, outcome  # noqa: E402
 
 SCRIPTS = {
     "ddp_checks": ddp_checks.check,
     "evaluate_checks": evaluate_checks.check,
     "fsdp_checks": fsdp_checks.check,
+    "through_chip_checks": through_chip_checks.check,
 }
 ROOT = Path(__file__).parents[2]
 LOOPBACK = {

@@ -82,7 +82,7 @@ class Twice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(x)
-        x = x + torch.sigmoid(self.query(h)) * self.key(h.view(-1, 6)).view_as(x) + self.query(torch.relu(h))
+        x = x + torch.sigmoid(self.query(h)) * self.key(h.view(-1, h.shape[-1])).view_as(x) + self.query(torch.relu(h))
         for _ in range(2):
             x = x + self.again(self.rms(x))
         return x
@@ -152,17 +152,27 @@ def test_the_function_is_the_same_up_to_rounding(name: str, dtype: torch.dtype, 
     assert apart(model, x, before) > min(most, 1e-3)
 
 
+class TwoReaders(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.owner, self.one, self.two = nn.Linear(5, 4), nn.Linear(4, 3), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.relu(self.owner(x))
+        return self.one(h), self.two(h)
+
+
 @pytest.mark.parametrize("strength", [0, 0.5, 0.8, 1.0])
 def test_factors_are_the_formula(strength: float) -> None:
-    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)).double()
-    x = data(50, 5)
-    w1, b1, w2, b2 = (p.detach().numpy().copy() for p in model.parameters())
+    model, x = TwoReaders().double(), data(50, 5)
+    w1, b1, w2, b2, w3, b3 = (p.detach().numpy().copy() for p in model.parameters())
     largest = np.maximum(x.numpy() @ w1.T + b1, 0).max(axis=0)
-    s = largest**strength / np.abs(w2).max(axis=0) ** (1 - strength)
+    s = largest**strength / np.abs(np.concatenate([w2, w3])).max(axis=0) ** (1 - strength)
     s /= np.exp(np.log(s).mean())
-    assert rescale(model, [x], strength=strength) == {"0.weight": pytest.approx(s.max() / s.min())}
-    for found, expected in zip(model.parameters(), (w1 / s[:, None], b1 / s, w2 * s, b2), strict=True):
-        np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-12)
+    found = rescale(model, [x[:20], x[20:]], strength=strength)
+    assert found == {"owner.weight": pytest.approx(s.max() / s.min())}
+    for now, expected in zip(model.parameters(), (w1 / s[:, None], b1 / s, w2 * s, b2, w3 * s, b3), strict=True):
+        np.testing.assert_allclose(now.detach().numpy(), expected, rtol=1e-12)
 
 
 def spread(values: Tensor) -> float:
@@ -303,6 +313,24 @@ def plain(m: Any, x: Tensor) -> Tensor:
     return torch.tanh(m.one(m.norm(x)))
 
 
+def beside_a_norm(m: Any, x: Tensor) -> Tensor:
+    h = m.norm(x)
+    return torch.tanh(m.one(h)) + m.other(h).tanh()
+
+
+def channels_and_places(m: Any, x: Tensor) -> Tensor:
+    """Reads channels and places mixed, as many as there are channels."""
+    return torch.tanh(m.one(m.norm(x.transpose(1, 2)).reshape(-1, 6))).view_as(x)
+
+
+def channels_first(m: Any) -> None:
+    m.norm = nn.BatchNorm1d(6).eval()
+
+
+def two_axes(m: Any) -> None:
+    m.norm = nn.LayerNorm((3, 6))
+
+
 def wrong_axis(m: Any) -> None:
     m.one = nn.Conv1d(3, 3, 1)
 
@@ -331,9 +359,9 @@ UNTOUCHED: dict[str, Callable[[], nn.Module]] = {
     "channels apart": partial(case, lambda m, x: torch.tanh(m.one(m.norm(x).unflatten(-1, (2, 3)).flatten(-2)))),
     "channels mixed": partial(case, lambda m, x: torch.tanh(m.one(m.norm(x).flip(-1)))),
     "pooled channels": partial(case, lambda m, x: torch.tanh(m.one(F.max_pool1d(m.norm(x), 3, 1, 1)))),
-    "whole numbers": partial(case, lambda m, x: torch.tanh(m.one(m.norm(x).long().double()))),
+    "whole numbers": partial(case, lambda m, x: torch.tanh(m.one(m.norm(x).to(torch.int64).to(x.dtype)))),
     "compared": partial(case, lambda m, x: torch.tanh(m.one(m.norm(x))) * (m.norm(x) > 0.5)),
-    "squared scale": partial(case, lambda m, x: torch.tanh(m.one(x * (m.norm.weight * m.norm.weight)))),
+    "squared scale": partial(case, lambda m, x: torch.tanh(m.one(m.norm.weight * m.norm.weight)) + x.tanh()),
     "shifted scale": partial(case, lambda m, x: torch.tanh(m.one(x * (1.0 + m.norm.weight)))),
     "in place": partial(case, in_place),
     "in a list": partial(case, in_a_list),
@@ -342,6 +370,10 @@ UNTOUCHED: dict[str, Callable[[], nn.Module]] = {
     "a number": partial(case, of_the_numbers),
     "an array": partial(case, as_an_array),
     "data": partial(case, lambda m, x: torch.tanh(m.one(m.norm(x).data))),
+    "its type": partial(case, lambda m, x: torch.tanh(m.one(x.to(m.norm(x))))),
+    "read by a norm too": partial(case, beside_a_norm),
+    "channels and places": partial(case, channels_and_places, channels_first),
+    "norm of two axes": partial(case, plain, two_axes),
     "norm of a norm": partial(case, lambda m, x: m.other(m.norm(x)).tanh()),
     "tied": partial(case, lambda m, x: torch.tanh(m.one(m.norm(x))) + m.two(x), tied),
     "same memory": partial(case, plain, buffered),
@@ -501,6 +533,26 @@ def test_data_come_in_any_form_and_global_state_is_left_alone(form: str) -> None
     assert all(module.training for module in model.modules())
     for (name, one), other in zip(model.named_parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=0, msg=name)
+
+
+def test_autocast_is_no_matter() -> None:
+    x, models = data(20, 3, 6).float(), [uneven(Case()) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    rescale(models[0], [x])
+    with torch.autocast("cpu", torch.bfloat16):
+        rescale(models[1], [x])
+    assert equal(*map(snapshot, models))
+
+
+def test_rounding_is_that_of_the_weights() -> None:
+    class Cast(Case):
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x.bfloat16()).float()
+
+    model, x = uneven(Cast()).bfloat16(), data(50, 3, 6).float()
+    out = model(x).detach()
+    rescale(model, [x])
+    assert 4e-4 < apart(model, x, out) < 0.09  # more than the rounding of outputs
 
 
 def test_compiled_and_wrapped_models_are_rescaled_too() -> None:

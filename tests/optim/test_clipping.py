@@ -336,6 +336,28 @@ def test_the_loss_widens_a_range_and_the_penalty_narrows_it() -> None:
     assert len(set(still)) == 1
 
 
+class Still(torch.optim.SGD):
+    """Leaves the weights where they are, as momentum may that points the other way."""
+
+    def step(self, closure: None = None) -> None:
+        pass
+
+
+def test_weights_at_the_very_range_count() -> None:
+    layer = nn.Linear(4, 4, bias=False).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([1.0, -1.0, 0.1, 0.1]).expand(4, 4))
+    optimizer = Still(layer.parameters(), lr=LR)
+    optimizer.register_step_post_hook(LearnedRange(start=1.0, penalty=0.0))
+    found = []
+    for gradient in (0.0, -1.0):
+        layer.weight.grad = gradient * layer.weight.detach().sign()
+        optimizer.step()
+        found.append(float(optimizer.state[layer.weight]["ranges"]))
+    assert found[0] == float(layer.weight.detach().abs().max()) < 1  # eight of them were clamped to it
+    assert found[1] - found[0] == pytest.approx(LR * 8 / 4)
+
+
 def test_a_range_of_nothing_can_open_again() -> None:
     """A penalty beyond 1 / lr closes it at once, not below zero; then the loss opens it."""
     layer = nn.Linear(4, 4, bias=False).double()

@@ -1,5 +1,7 @@
 """The radius over a training."""
 
+import math
+
 import pytest
 import torch
 
@@ -59,6 +61,110 @@ def test_injected_noise_ramps_too() -> None:
         with optimizer.perturbed(model):
             assert torch.allclose(model[4].weight, weight + share, rtol=1e-12)
         schedule.step()
+
+
+def shares(count: int, seed: int = 0, steps: int = 10, start: int = 0) -> list[float]:
+    """The drawn shares of the full radius, step after step."""
+    _, optimizer = optimizer_of()
+    schedule = RhoSchedule(optimizer, "drawn", steps=steps, seed=seed)
+    schedule.load_state_dict({"done": start, "full": [0.4]})
+    found = []
+    for _ in range(count):
+        found.append(optimizer.param_groups[0]["rho"] / 0.4)
+        schedule.step()
+    return found
+
+
+def test_a_drawn_strength_depends_on_seed_and_step_alone() -> None:
+    """Not on the training's length, on what went before, or on global random state, which stays as it is."""
+    one = shares(30)
+    assert shares(30) == shares(30, steps=3) == one
+    assert shares(10, start=20) == one[20:]
+    _, optimizer = optimizer_of()
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    schedule = RhoSchedule(optimizer, "drawn", steps=10)
+    schedule.step()
+    assert optimizer.param_groups[0]["rho"] / 0.4 == one[1]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len({*one}) == 30  # another for each step, also behind the last
+    assert not {*one} & {*shares(30, seed=1)}
+    assert not {*shares(30, seed=1)} & {*shares(30, seed=11)}  # seed and step are not written into one number
+
+
+def test_drawn_strengths_are_uniform() -> None:
+    """Moments within 5 standard errors, and none of neighbouring steps or seeds tells of the other."""
+    n = 20_000
+
+    def uniform(found: list[float]) -> bool:
+        u = torch.tensor(found, dtype=torch.float64)
+        assert ((u >= 0) & (u < 1)).all()
+        close = True
+        for power in (1, 2, 3, 4):  # E u^k = 1/(k + 1)
+            error = math.sqrt((1 / (2 * power + 1) - 1 / (power + 1) ** 2) / n)
+            close &= abs(float((u**power).mean()) - 1 / (power + 1)) < 5 * error
+        cells = torch.histc(u, 10, 0.0, 1.0)
+        return close and bool(((cells - n / 10).abs() < 5 * math.sqrt(n * 0.09)).all())
+
+    one, other = shares(n), shares(n, seed=1)
+    assert uniform(one)
+    assert uniform(other)
+    u, v = (torch.tensor(found, dtype=torch.float64) - 0.5 for found in (one, other))
+    for a, b in ((u[1:], u[:-1]), (u, v), (u[1:], v[:-1]), (u[:-1], v[1:])):
+        assert abs(float((a * b).mean())) * 12 < 5 / math.sqrt(n)
+    assert not uniform([share**1.05 for share in one])  # the checks can fail
+    assert abs(float((u * (u + 0.1 * v)).mean())) * 12 > 5 / math.sqrt(n)
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_a_drawn_strength_is_that_of_the_step_in_every_group(as_tensor: bool) -> None:
+    model = make_model()
+    full = [torch.tensor(r, dtype=torch.float64) if as_tensor else r for r in (0.4, 0.1)]
+    groups = [
+        {"params": [model[0].weight], "rho": full[0]},
+        {"params": [model[4].weight], "rho": full[1]},
+    ]
+    optimizer = SharpnessAware(torch.optim.SGD(groups, lr=0.1), SAM(), model=model)
+    schedule = RhoSchedule(optimizer, "drawn", steps=4, seed=3)
+    for share in shares(6, seed=3):
+        rho = [float(group["rho"]) for group in optimizer.param_groups]
+        assert rho == pytest.approx([0.4 * share, 0.1 * share], rel=1e-12)
+        assert (optimizer.param_groups[0]["rho"] is full[0]) == as_tensor
+        closure_for(model, optimizer, make_batch())()
+        before = model[4].weight.detach().clone()
+        g = [model[i].weight.grad.clone() for i in (0, 4)]
+        norm = sum(one.square().sum() for one in g).sqrt()
+        with optimizer.perturbed(model):
+            step = model[4].weight.detach() - before
+        assert torch.allclose(step, 0.1 * share * g[1] / norm, rtol=1e-9, atol=1e-14)
+        optimizer.zero_grad()
+        schedule.step()
+
+
+def test_injected_noise_has_a_drawn_strength() -> None:
+    model, optimizer = optimizer_of(NoiseInjection(lambda w, generator: w + 1.0))
+    schedule = RhoSchedule(optimizer, "drawn", steps=2, seed=5)
+    weight = model[4].weight.detach().clone()
+    for share in shares(4, seed=5):
+        with optimizer.perturbed(model):
+            assert torch.allclose(model[4].weight, weight + share, rtol=1e-12)
+        schedule.step()
+
+
+def test_resuming_draws_what_would_have_come() -> None:
+    _, optimizer = optimizer_of()
+    schedule = RhoSchedule(optimizer, "drawn", steps=10, seed=2)
+    for _ in range(4):
+        schedule.step()
+    state, saved = schedule.state_dict(), optimizer.state_dict()
+    _, other = optimizer_of()
+    again = RhoSchedule(other, "drawn", steps=10, seed=2)
+    other.load_state_dict(saved)
+    again.load_state_dict(state)
+    for share in shares(5, seed=2, start=4):
+        for one, its in ((schedule, optimizer), (again, other)):
+            assert its.param_groups[0]["rho"] == pytest.approx(0.4 * share, rel=1e-12)
+            one.step()
 
 
 def test_resuming_goes_on() -> None:

@@ -1,6 +1,7 @@
 """Simulated hardware: what a noisy chip does to the weights of any PyTorch model, without converting it."""
 
 from samson._select import Select, plain_name
+from samson.noise._aihwkit import aihwkit_source
 from samson.noise._attachment import hooked_layers
 from samson.noise._base import FixedNoise, State, WeightNoise
 from samson.noise._batch_norm import Moments, moments, reestimated_norms
@@ -71,6 +72,7 @@ __all__ = [
     "ThroughChip",
     "Variation",
     "WeightNoise",
+    "aihwkit_source",
     "bit_error_rate",
     "calibrate",
     "calibrate_adc",

@@ -191,7 +191,7 @@ def _looking(layers: Mapping[str, nn.Module], look: Callable[[str, Tensor], None
 
 def _layer_input(args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> Tensor:
     """The input of a layer with one input, however it was called."""
-    return args[0] if args else keywords["input"]
+    return args[0] if args else next(iter(keywords.values()))
 
 
 def require_numbers(name: str, inputs: Tensor) -> None:

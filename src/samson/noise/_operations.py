@@ -54,6 +54,8 @@ class Operation:
         windows = F.pad(windows, self.padding, self.padding_mode) if any(self.padding) else windows
         for axis, (size, step, gap) in enumerate(zip(self.kernel, self.stride, self.dilation, strict=True), start=2):
             windows = windows.unfold(axis, gap * (size - 1) + 1, step)[..., ::gap]
+        if self.spread:  # a kernel turned round, with the weight as it is stored
+            windows = windows.flip(tuple(range(-axes, 0)))
         windows = windows.reshape(len(windows), self.groups, -1, *windows.shape[2:])  # …, channels, positions, kernel
         order = (0, *range(3, 3 + axes), 1, 2, *range(3 + axes, 3 + 2 * axes))
         vectors: Tensor = windows.permute(order).flatten(2 + axes)
@@ -70,8 +72,7 @@ class Operation:
         """The weight as (groups, outputs, inputs of a product)."""
         if not self.inputs_first:
             return weight.reshape(self.groups, weight.shape[0] // self.groups, -1)
-        turned = weight.flip(tuple(range(2, weight.ndim))) if self.kernel else weight
-        split = turned.reshape(self.groups, weight.shape[0] // self.groups, *weight.shape[1:])
+        split = weight.reshape(self.groups, weight.shape[0] // self.groups, *weight.shape[1:])
         return split.transpose(1, 2).flatten(2)
 
     def stored(self, matrices: Tensor, weight: Tensor) -> Tensor:
@@ -79,8 +80,7 @@ class Operation:
         if not self.inputs_first:
             return matrices.reshape(weight.shape)
         split = matrices.reshape(*matrices.shape[:2], weight.shape[0] // self.groups, *weight.shape[2:])
-        turned = split.transpose(1, 2).reshape(weight.shape)
-        return turned.flip(tuple(range(2, weight.ndim))) if self.kernel else turned
+        return split.transpose(1, 2).reshape(weight.shape)
 
     def outputs(self, products: Tensor) -> Tensor:
         """The layer's output from products of shape (…, groups, outputs)."""

@@ -127,6 +127,8 @@ class Periphery:
         weight: Tensor,
         generator: Generator | None,
         column: Tensor | None = None,
+        *,
+        converted: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor | float]:
         """What the ADCs convert, steps 1 to 5, from the arguments of a call; no generator draws from global state.
 
@@ -141,10 +143,15 @@ class Periphery:
         present = self._tiles(x.new_ones(matrices.shape[-1]))  # 0 for what fills the last tile up: tiles, inputs
         column = self.columns(operation, weight) if column is None else column
         w = w / column.unsqueeze(-1)
-        scale = _or_one(x.abs().amax(dim=-1, keepdim=True)) if operation.input_range is None else operation.input_range
-        x = convert(x / scale, 1.0, self.dac_steps)
-        if self.input_noise:
-            x = x + self.input_noise * standard_normal(x, generator) * present
+        scale: Tensor | float = 1.0
+        if not converted:
+            if operation.input_range is None:
+                scale = _or_one(x.abs().amax(dim=-1, keepdim=True))
+            else:
+                scale = operation.input_range
+            x = convert(x / scale, 1.0, self.dac_steps)
+            if self.input_noise:
+                x = x + self.input_noise * standard_normal(x, generator) * present
         y = torch.einsum("...gtn,gton->...gto", x, w)
         if self.ir_drop:
             y = y - self.ir_drop * self._drop(x, w, present)

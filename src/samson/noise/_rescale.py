@@ -19,7 +19,7 @@ from samson._select import Select
 from samson.noise._chip import require_free
 from samson.noise._following import Following, Scaled, tensors_in
 from samson.noise._operations import Operation
-from samson.noise._random import exactly, working_dtype
+from samson.noise._random import exactly
 from samson.noise._selection import on_chip
 from samson.noise._types import require_type
 
@@ -116,7 +116,7 @@ def _factors(inputs: Tensor, readers: Iterable[Scaled], strength: float) -> Tens
 
 def _split(weight: Tensor, operation: Operation) -> Tensor:
     """A layer's weight as (groups, outputs, inputs, kernel)."""
-    matrices = operation.matrices(weight.to(working_dtype(weight)))
+    matrices = operation.matrices(weight)
     return matrices.reshape(*matrices.shape[:2], -1, math.prod(operation.kernel))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-INSIDE = 0.95
+OUTSIDE = 0.05
 """Share of inputs within a range above which the range decays."""
 
 
@@ -53,10 +53,10 @@ def range_of(limit: Tensor) -> Tensor:
 def _converted(values: Tensor, bound: Tensor | float, steps: int | None) -> tuple[Tensor, Tensor]:
     """The values saturated and rounded, and on the scale of the converter, where the bound is half of its steps."""
     half = _half(steps)
-    scaled = values * (half / bound)
+    share = values / bound  # ± 1 exactly at the bound
     if steps is None:
-        return values.clamp(-bound, bound), scaled  # type: ignore[arg-type]
-    return scaled.round().clamp_(-half, half).mul_(bound / half), scaled
+        return values.clamp(-bound, bound), share  # type: ignore[arg-type]
+    return (share * half).round_().clamp_(-half, half).mul_(bound / half), share
 
 
 def _half(steps: int | None) -> float:
@@ -65,7 +65,7 @@ def _half(steps: int | None) -> float:
 
 def _passed(gradient: Tensor, scaled: Tensor, steps: int | None) -> Tensor:
     """The gradient where nothing saturated, else 0; comparisons and masks would take several times as long on a CPU."""
-    passed: Tensor = torch.ops.aten.hardtanh_backward(gradient, scaled, -_half(steps), _half(steps))
+    passed: Tensor = torch.ops.aten.hardtanh_backward(gradient, scaled, -1.0, 1.0)
     return passed
 
 
@@ -103,5 +103,5 @@ class _ConvertInputs(torch.autograd.Function):
         stopped = gradient - passed
         # Σ min(0, sign(x)·g) over what saturated, where x was converted to ± r
         outward = ((stopped * converted).sum(dtype=sign.dtype) / size - stopped.abs().sum(dtype=sign.dtype)) / 2
-        beyond = scaled.abs().div_(_half(ctx.steps)).clamp_(max=1).floor_().mean(dtype=sign.dtype)
-        return passed, sign * size * (outward + ctx.decay * (beyond < 1 - INSIDE)), None, None
+        beyond = scaled.abs().clamp_(max=1).floor_().mean(dtype=sign.dtype)
+        return passed, sign * size * (outward + ctx.decay * (beyond < OUTSIDE).to(sign.dtype)), None, None

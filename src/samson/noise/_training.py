@@ -31,7 +31,8 @@ class ThroughChip:
     `param_groups(model)`, which puts the ranges in a group of their own, without perturbation and weight decay. Every
     rule, `NoiseInjection` (for what happens to the weights) and clipping go with it, and so do autocast, accumulation,
     DistributedDataParallel and `torch.compile`, both around the model that this was put on. Noise is drawn from torch's
-    global state, as dropout's is.
+    global state, as dropout's is; that of inputs once an input, where a chip draws it for each product. Columns are
+    scaled to the weights of the pass at hand, also while a rule or injected noise moves them.
 
     Args:
         model: The model, which is not converted.
@@ -83,7 +84,9 @@ class ThroughChip:
             raise ValueError(
                 "`model` must not be wrapped in DistributedDataParallel yet. Pass the module, then wrap it."
             )
-        self.layers = hooked_layers(model, on_chip(model, select))
+        tensors = on_chip(model, select)
+        weights = {module: t.weight for t in tensors for module in t.place.modules}
+        self.layers = hooked_layers(model, tensors)
         require_names(model, self.layers, periphery)
         taken = next((name for name, layer in self.layers.items() if hasattr(layer, INPUT_RANGE)), None)
         if taken is not None:
@@ -93,7 +96,7 @@ class ThroughChip:
         self._hooks = []
         for name, operation in operations_of(self.layers, periphery).items():
             layer, through = self.layers[name], _Through(operation, periphery, decay)
-            weight = cast("Tensor", layer.weight)
+            weight = weights[layer]
             first = torch.full((1,), ranges[name], dtype=working_dtype(weight), device=weight.device)
             layer.register_parameter(INPUT_RANGE, nn.Parameter(first))
             self._hooks += [
@@ -109,7 +112,9 @@ class ThroughChip:
 
     @property
     def ranges(self) -> dict[str, float]:
-        """The range of each layer's inputs as it is now."""
+        """The range of each layer's inputs as it is now; after `remove`, as it was learned."""
+        if not self._hooks:
+            return dict(self._around.input_ranges)
         return {name: float(range_of(_limit(layer))) for name, layer in self.layers.items()}
 
     @property
@@ -162,8 +167,7 @@ class _Through:
         column = around.columns(operation, weight.detach())  # groups, tiles, outputs
         offset = None if bias is None else operation.along_outputs(bias)
         if around.ir_drop or around.weight_noise:
-            rest = replace(around, dac_steps=None, input_noise=0.0, input_ranges={})
-            y, _, _ = rest.analog(replace(operation, input_range=1.0), args[0] / limit, weight, None, column)
+            y, _, _ = around.analog(operation, args[0] / limit, weight, None, column, converted=True)
             total = operation.outputs((convert(y, self._bound, around.adc_steps) * column * limit).sum(dim=-2))
         elif column.shape[1] == 1:
             return self._read(output, column[:, 0] * limit, offset)

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,8 +69,9 @@ class Part:
         """The part's ρ, or less where the rise ρ·‖T∘g‖₂ would be more than the budget."""
         if self.budget == math.inf:
             return self.rho
+        size: Any = abs(self.rho)
         most = self.budget / (norm + SMALLEST)
-        return torch.clamp(torch.as_tensor(self.rho, dtype=norm.dtype, device=norm.device), -most, most)
+        return self.rho * (most / size).clamp(max=1)  # no number of the host is copied, which would wait
 
 
 def norms(tensors: Sequence[Tensor], p: float) -> list[Tensor]:

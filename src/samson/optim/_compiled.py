@@ -29,7 +29,7 @@ def compiled_climb() -> Climb:
         device = parts[0].weights[0].device
         entries = [list(zip(p.weights, p.directions, p.workspace.copies, strict=True)) for p in parts]
         radii, budgets = (
-            [torch.as_tensor(value, dtype=torch.float64, device=device) for value in values]
+            [_number(value, device) for value in values]
             for values in ([part.rho for part in parts], [part.budget for part in parts])
         )
         with torch.no_grad():
@@ -39,6 +39,13 @@ def compiled_climb() -> Climb:
         return found
 
     return run
+
+
+def _number(value: float | Tensor, device: torch.device) -> Tensor:
+    """A number as a tensor on a device; one that the host holds is filled in there, so that nothing waits."""
+    if isinstance(value, Tensor):
+        return value.to(device, torch.float64)
+    return torch.full((), value, dtype=torch.float64, device=device)
 
 
 def _fused(

@@ -75,11 +75,12 @@ class RhoSchedule:
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs to go on."""
-        return {"done": self._done, "full": list(self._full)}
+        return {"done": self._done, "full": list(self._full), "seed": self._seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self._done, self._full = state_dict["done"], list(state_dict["full"])
+        self._seed = state_dict.get("seed", self._seed)
         self._set()
 
     def _drawn(self) -> float:
