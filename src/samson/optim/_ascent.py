@@ -71,7 +71,8 @@ class Part:
             return self.rho
         size: Any = abs(self.rho)
         most = self.budget / (norm + SMALLEST)
-        return self.rho * (most / size).clamp(max=1)  # no number of the host is copied, which would wait
+        radius: Tensor = self.rho * (most / size).clamp(max=1)  # no number of the host is copied, which would wait
+        return radius
 
 
 def norms(tensors: Sequence[Tensor], p: float) -> list[Tensor]:
