@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.search_digits import GRIDS, NETWORK
+from benchmarks.search_digits import GRIDS, NETWORK, method_of
 from benchmarks.search_digits import RECORD as SEARCHED
 from samson.evaluation import clean_value
 from samson.experiments import (
@@ -72,11 +72,6 @@ def winners() -> dict[str, tuple[str, dict[str, float]]]:
         last = max(index for index, value in enumerate(clean) if value == max(clean))
         found[f"{name} blind"] = name, search["candidates"][last]["settings"]
     return found
-
-
-def method_of(name: str, settings: dict[str, float]) -> Method:
-    """A method with settings."""
-    return parse_methods([name], [f"{name}.{key}={value}" for key, value in settings.items()])[0]
 
 
 def measure(name: str, settings: dict[str, float], seed: int) -> dict[str, Any]:

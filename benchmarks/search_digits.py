@@ -56,7 +56,7 @@ RADII: dict[str, tuple[float, ...]] = {
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "sgd": {"lr": (0.05, 0.1, 0.2, 0.4), "weight_decay": (5e-4, 1e-3, 2e-3)},  # recorded, not used
     "noise": {"sigma": (0.02, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5)},
-    "rwp": {"sigma": (0.05, 0.1, 0.2, 0.3, 0.4, 0.6), "mix": (0.5, 1.0)},
+    "rwp": {"sigma": (0.2, 0.4, 0.6, 0.8, 1.0, 1.5), "mix": (0.5, 1.0)},
     "clip": {"alpha": (0.8, 1.0, 1.2, 1.4, 1.5, 1.6, 1.8, 2.0, 2.25, 2.5, 3.0, 4.0)},
     **{rule: {"rho": radii} for rule, radii in RADII.items()},
     "channel-clip": {"alpha": (0.8, 1.0, 1.2, 1.4, 1.5, 1.6, 1.8, 2.0, 2.25, 2.5, 3.0, 4.0)},
@@ -101,8 +101,12 @@ def validated(method: Method, seed: int) -> list[float]:
 def score(job: Job) -> list[float]:
     """Train one candidate with one seed; its mean validation accuracy at each level."""
     name, settings, seed = job
-    [method] = parse_methods([name], [f"{name}.{key}={value}" for key, value in settings.items()])
-    return validated(method, seed)
+    return validated(method_of(name, settings), seed)
+
+
+def method_of(name: str, settings: dict[str, float]) -> Method:
+    """A method with settings."""
+    return parse_methods([name], [f"{name}.{key}={value}" for key, value in settings.items()])[0]
 
 
 def search(name: str, pool: multiprocessing.pool.Pool) -> dict[str, object]:

@@ -1,0 +1,100 @@
+"""A learned range: weights clamped in place against a parametrisation with latent weights, as LSQ has it.
+
+`LearnedRange` keeps the weights themselves within their range and moves it by what wants beyond. LSQ (arXiv 1902.08153)
+keeps latent weights that may lie beyond, clamps them in the forward pass, and gives the range the whole gradient of the
+clamp. Both have the same candidates here (first range and penalty), and are scored as in `search_digits.py`: digits,
+validation split, two seeds, mean over Gaussian noise levels.
+
+    python -m benchmarks.learned_range       # about 10 minutes on one core
+
+Writes `benchmarks/records/learned-range.json`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from benchmarks.search_digits import SEEDS, method_of, validated
+from samson.experiments import Built, environment
+from samson.noise import on_chip
+
+RECORD = Path(__file__).parent / "records" / "learned-range.json"
+GRID = {"penalty": (0.01, 0.1, 0.3), "start": (1.2, 2.0)}
+
+
+class _Clamp(torch.autograd.Function):
+    """A clamp whose range gets LSQ's gradient, scaled by 1/√n."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, limit: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, limit)
+        return weight.clamp(-limit, limit)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        weight, limit = ctx.saved_tensors
+        beyond = weight.abs() >= limit
+        of_limit = (gradient * weight.sign())[beyond].sum() / weight.numel() ** 0.5
+        return gradient.masked_fill(beyond, 0), of_limit
+
+
+class Clamped(nn.Module):
+    """A weight within a learned range."""
+
+    def __init__(self, limit: Tensor) -> None:
+        super().__init__()
+        self.limit = nn.Parameter(limit)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The clamped weight."""
+        return _Clamp.apply(weight, self.limit.clamp_min(1e-6))
+
+
+@dataclass(frozen=True)
+class Latent:
+    """The parametrised form as a method."""
+
+    penalty: float
+    start: float
+    distils: bool = False
+
+    def build(self, model: nn.Module, seed: int, steps: int, data: object) -> Built:
+        """SGD on latent weights and ranges; the penalty is the ranges' weight decay."""
+        for tensor in on_chip(model):
+            [layer] = tensor.place.modules
+            parametrize.register_parametrization(layer, "weight", Clamped(self.start * tensor.weight.std(correction=0)))
+        ranges = [p for name, p in model.named_parameters() if name.endswith(".limit")]
+        others = [p for name, p in model.named_parameters() if not name.endswith(".limit")]
+        settings = {"lr": 0.1, "momentum": 0.9, "nesterov": True}
+        groups = [{"params": others, "weight_decay": 5e-4}, {"params": ranges, "weight_decay": self.penalty}]
+        return Built(torch.optim.SGD(groups, **settings))
+
+
+def main() -> None:
+    """Score both forms and write the record."""
+    found: dict[str, list[dict[str, Any]]] = {"in place": [], "parametrised": []}
+    for values in itertools.product(*GRID.values()):
+        settings = dict(zip(GRID, values, strict=True))
+        for form, method in (("in place", method_of("learned-range", settings)), ("parametrised", Latent(**settings))):
+            table = [validated(method, seed) for seed in SEEDS]
+            found[form].append({"settings": settings, "by_seed_and_level": np.round(table, 6).tolist()})
+            sys.stderr.write(f"{form} {settings} {np.mean(table):.4f}\n")
+    record = {"forms": found, "seeds": SEEDS, "environment": vars(environment())}
+    RECORD.write_text(
+        json.dumps(record | {"finished": datetime.now(UTC).isoformat(timespec="seconds")}, indent=1) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
