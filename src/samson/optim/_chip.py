@@ -71,7 +71,8 @@ def chip_weights(
             )
     owned = {p for model in known for p in model.parameters()}
     order = {p: number for number, p in enumerate(real)}
-    loose = [ChipWeight(p, PLAIN, None) for p in real if p not in owned and _looks_like_a_matrix(p)]
+    free = [p for p in real if p not in owned] if select is None else []
+    loose = [ChipWeight(p, PLAIN, None) for p in free if _looks_like_a_matrix(p)]
     return sorted((*found.values(), *loose), key=lambda weight: order[weight.parameter])
 
 

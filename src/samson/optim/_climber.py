@@ -196,6 +196,11 @@ class Climber(OptimizerWrapper):
         for group, values in zip(self.param_groups, present, strict=True):
             self._keep_settings(group, values)
 
+    def _goes_through_range(self) -> bool:
+        """Whether the gradient of any group looks at the perturbation."""
+        rules = [self.rule.within(self._settings(group)) for group in self._perturbed_groups()]
+        return any(getattr(rule, "through_range", False) for rule in rules)
+
     def _perturbed_groups(self) -> list[dict[str, Any]]:
         return [group for group in self.base.param_groups if group.get("perturb", True)]
 
@@ -224,6 +229,8 @@ class Climber(OptimizerWrapper):
 
     def _chip_weights(self, model: nn.Module | None) -> list[ChipWeight]:
         """What the rule perturbs, if that is only what lies on a chip."""
+        if self._sharded:
+            reshard(model)  # or layers may hold gathered weights, which are not those of the groups
         perturbed = [p for group in self._perturbed_groups() for p in group["params"]]
         return self._find(perturbed, dict.fromkeys((self.model, model)))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 
 from samson._checks import require
 from samson._select import Select
+from samson.optim._ascent import precise
 from samson.optim._chip import ChipWeight, Finder, change_matrices
 from samson.optim._groups import linked_models
 from samson.optim._sharding import whole
@@ -37,17 +39,34 @@ class Clipping:
     """
 
     select: Select = field(default=None, kw_only=True)
-    _find: Finder = field(init=False, repr=False, compare=False)
+    _finders: WeakKeyDictionary[Optimizer, Finder] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_find", Finder("clipping", self.select))
+        object.__setattr__(self, "_finders", WeakKeyDictionary())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in (state | {"_finders": WeakKeyDictionary()}).items():
+            object.__setattr__(self, name, value)
 
     @torch.no_grad()
     def __call__(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Clamp the optimizer's weights in place; the signature is that of torch's step hooks."""
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad and p.numel()]
-        weights = self._find(parameters, [getattr(optimizer, "model", None), *linked_models(parameters)])
-        self.clip(optimizer, weights)
+        find = self._finders.setdefault(optimizer, Finder("clipping", self.select))
+        weights = find(parameters, [getattr(optimizer, "model", None), *linked_models(parameters)])
+        if self.select is not None and not weights:
+            raise ValueError(f"`select` must pick a weight that lies on the chip, got {self.select!r}, which has none.")
+        rates = [group.get("lr", 1.0) for group in optimizer.param_groups]
+        if any(isinstance(lr, Tensor) and lr.device.type != "cpu" for lr in rates) or any(map(float, rates)):
+            self.clip(optimizer, weights)
+        else:  # distributed checkpointing makes the state by such a step
+            self.prepare(optimizer, weights)
+
+    def prepare(self, optimizer: Optimizer, weights: Sequence[ChipWeight]) -> None:
+        """Make the state into which a checkpoint may be loaded, and leave the weights as they are."""
 
     def clip(self, optimizer: Optimizer, weights: Sequence[ChipWeight]) -> None:
         """Clamp these weights."""
@@ -165,27 +184,30 @@ class LearnedRange(Clipping):
     def clip(self, optimizer: Optimizer, weights: Sequence[ChipWeight]) -> None:
         """Move the ranges, then clamp the weights to them."""
         rates = {p: group.get("lr", 0.0) for group in optimizer.param_groups for p in group["params"]}
+        uphill = {p for group in optimizer.param_groups if group.get("maximize") for p in group["params"]}
         gradients = {w.parameter: None if w.parameter.grad is None else whole(w.parameter.grad) for w in weights}
         ranges: dict[Tensor, list[Tensor]] = {}
 
         def clipped(weight: ChipWeight, matrix: Tensor) -> Tensor:
             parameter, layout = weight.parameter, weight.matrix
-            known = optimizer.state[parameter].get(RANGES)
+            known = optimizer.state.get(parameter, {}).get(RANGES)
             before = sum(r.numel() for r in ranges.get(parameter, ()))
             deviation = deviations(matrix, self.per)
-            if known is None:
-                bound = self.start * deviation
-                bound = bound.where(bound > 0, matrix.abs().amax())
-            else:
-                bound = known[before : before + deviation.numel()].view_as(deviation).to(matrix.dtype)
+            bound = self.start * deviation
+            bound = bound.where(bound > 0, matrix.abs().amax()).to(precise(matrix))
+            if known is not None:
+                own = known[before : before + deviation.numel()].view_as(deviation).to(bound.dtype)
+                bound = own.where(own.isfinite(), bound)
             gradient = gradients[parameter]
             if gradient is not None:
                 along = layout.output_first(layout.within(gradient)) * matrix.sign()
-                beyond = along.clamp(max=0).where(matrix.abs() >= bound, 0)
+                along = -along if parameter in uphill else along
+                beyond = along.clamp(max=0).where(matrix.abs() >= bound.to(matrix.dtype), 0)
                 axes = tuple(range(0 if self.per == "layer" else 1, matrix.ndim))
                 slope = beyond.sum(axes, keepdim=True) / math.sqrt(matrix.numel() / bound.numel())
                 bound = (bound - rates[parameter] * (slope + self.penalty * bound)).clamp(min=0)
             ranges.setdefault(parameter, []).append(bound)
+            bound = bound.to(matrix.dtype)
             return matrix.clamp(-bound, bound)
 
         change_matrices(weights, clipped)
@@ -193,6 +215,16 @@ class LearnedRange(Clipping):
             if gradients[parameter] is None:
                 continue  # and perhaps no state of the base yet, which takes an empty one for its sign to begin
             optimizer.state[parameter][RANGES] = torch.cat([r.flatten() for r in found])
+
+    def prepare(self, optimizer: Optimizer, weights: Sequence[ChipWeight]) -> None:
+        """Ranges that are yet to begin, as infinity."""
+        found: dict[Tensor, int] = {}
+        for parameter, matrix, _ in weights:
+            if parameter.grad is not None and RANGES not in optimizer.state.get(parameter, {}):
+                outputs = len(matrix.output_first(matrix.within(whole(parameter)))) if self.per == "channel" else 1
+                found[parameter] = found.get(parameter, 0) + outputs
+        for p, size in found.items():
+            optimizer.state[p][RANGES] = torch.full((size,), math.inf, dtype=precise(p), device=p.device)
 
 
 def deviations(matrix: Tensor, per: str) -> Tensor:

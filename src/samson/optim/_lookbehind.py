@@ -67,14 +67,14 @@ class Lookbehind(Climber):
         compiled: bool = False,
     ) -> None:
         require_ascent(rule)
-        if getattr(rule, "through_range", False):
-            raise ValueError("`through_range` must be False in Lookbehind, which climbs several times. Leave it out.")
         if not isinstance(k, int) or k < 1:
             raise ValueError(f"`k` must be a whole number ≥ 1, got {k!r}.")
         if alpha != ADAPTIVE and not (isinstance(alpha, (int, float)) and 0 <= alpha <= 1):
             raise ValueError(f"`alpha` must be between 0 and 1, or {ADAPTIVE!r}, got {alpha!r}.")
         self.k, self.alpha = k, alpha
         super().__init__(base, rule, model, hold=hold, measure=measure, compiled=compiled)
+        if self._goes_through_range():
+            raise ValueError("`through_range` must be False in Lookbehind, which climbs several times. Leave it out.")
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"k": self.k, "alpha": self.alpha}

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from samson.optim._ascent import Part
-from samson.optim._sharding import local, over_all
+from samson.optim._sharding import ProcessGroups, local, over_all
 from samson.optim.rules import RangeSAM, sizes_of
+
+
+class Moved(NamedTuple):
+    """A weight that was perturbed: its gradient there, where it is, where it was, and the axes of a range."""
+
+    gradient: Tensor
+    weight: Tensor
+    clean: Tensor
+    per: str
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes over which a range goes."""
+        return tuple(range(0 if self.per == "layer" else 1, self.weight.ndim))
 
 
 @torch.no_grad()
@@ -18,23 +34,36 @@ def add_range_gradients(parts: Sequence[Part]) -> None:
 
         sign(w)·⟨∇L(w + ε), ε_l⟩ / (n·max|w_l|)     for the n largest |w|
 
-    Call it while the weights are perturbed. Sums are over all shards.
+    Call it while the weights are perturbed. Sums are over all shards: two collectives for each way of sharding.
 
     Args:
         parts: What was perturbed, with copies of the weights in their workspaces.
     """
+    alike: dict[tuple[Any, ...], list[Moved]] = {}
     for part in parts:
         if not isinstance(part.rule, RangeSAM) or not part.rule.through_range:
             continue
         per = part.rule.per
+        groups = part.split_over if per == "layer" else ()
         for (parameter, view), weight, clean in zip(part.sources, part.weights, part.workspace.copies, strict=True):
-            if parameter.grad is None:
-                continue
-            gradient = view(local(parameter.grad))
-            axes = tuple(range(0 if per == "layer" else 1, weight.ndim))
-            groups = part.split_over if per == "layer" else ()
-            largest = over_all(sizes_of(clean.abs(), per), math.inf, groups)
-            at = clean.abs() == largest
-            count = over_all(at.sum(axes, keepdim=True).to(largest.dtype), 1, groups)
-            rise = over_all((gradient * (weight - clean)).sum(axes, keepdim=True), 1, groups)
-            gradient.add_(torch.where(at & (largest > 0), clean.sign() * (rise / (count * largest)), 0.0))
+            if parameter.grad is not None:
+                kind = (groups, weight.device, weight.dtype)
+                alike.setdefault(kind, []).append(Moved(view(local(parameter.grad)), weight, clean, per))
+    for (groups, *_), found in alike.items():
+        largest = _over_all([sizes_of(m.clean.abs(), m.per) for m in found], math.inf, groups)
+        at = [m.clean.abs() == size for m, size in zip(found, largest, strict=True)]
+        counts = [a.sum(m.axes, keepdim=True).to(m.clean.dtype) for m, a in zip(found, at, strict=True)]
+        rises = [(m.gradient * (m.weight - m.clean)).sum(m.axes, keepdim=True) for m in found]
+        sums = _over_all([*counts, *rises], 1, groups)
+        for m, a, size, n, rise in zip(found, at, largest, sums[: len(found)], sums[len(found) :], strict=True):
+            m.gradient.add_(torch.where(a & (size > 0), m.clean.sign() * (rise / (n * size)), 0.0))
+
+
+def _over_all(values: Sequence[Tensor], p: float, groups: ProcessGroups) -> list[Tensor]:
+    """Each of the values over all processes, by one collective."""
+    if not groups:
+        return [*values]
+    flat = over_all(torch.cat([value.flatten() for value in values]), p, groups)
+    return [
+        one.view_as(value) for one, value in zip(torch.split(flat, [v.numel() for v in values]), values, strict=True)
+    ]

@@ -118,7 +118,7 @@ class SharpnessAware(Climber):
         super().__init__(base, rule, model, hold=hold, measure=measure, compiled=compiled)
         if ascent == "momentum":
             require_momentum(base)
-        if own_ascent and getattr(rule, "through_range", False):
+        if own_ascent and self._goes_through_range():
             raise ValueError(
                 "`own_ascent` must be False with through_range=True, whose gradient looks at the perturbation: each "
                 "process would step with another. Leave one out."
