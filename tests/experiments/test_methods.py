@@ -207,10 +207,10 @@ def test_a_network_is_judged_with_its_own_ranges(monkeypatch: pytest.MonkeyPatch
         seen.append(dict(chip.periphery.input_ranges))
         return real(model, examples, chip, **more)
 
-    from samson.experiments import _runs
+    from samson.experiments import _sweeps
 
-    real = _runs.evaluate
-    monkeypatch.setattr(_runs, "evaluate", watched)
+    real = _sweeps.evaluate
+    monkeypatch.setattr(_sweeps, "evaluate", watched)
     suite = {**TABLE, "methods": ["plain", "converters"], "seeds": 1, "trials": 2, "chips": ["chip.toml"]}
     plain, learned = compare_suite(suite, "out", runner=one_by_one).records
     assert seen[1] == dict(learned.training.input_ranges)
@@ -281,10 +281,10 @@ def test_the_teacher_is_the_plain_network_and_its_training_counts(tmp_path: Path
                 teachers.append(value)
             super().__setattr__(name, value)
 
-    from samson.experiments import _runs
+    from samson.experiments import _trained
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_runs, "Run", Watching)
+        patch.setattr(_trained, "Run", Watching)
         model, training = one_run("samson+distil", folder=tmp_path / "run")
     plain, of_plain = one_run("plain")
     [teacher] = teachers

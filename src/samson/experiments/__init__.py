@@ -18,6 +18,7 @@ from samson.experiments._defaults import BASES, DEFAULTS
 from samson.experiments._environment import commit, environment
 from samson.experiments._estimate import Estimate, estimate
 from samson.experiments._folders import finished, missing, open_folder, read_records
+from samson.experiments._jobs import Job, jobs_of, one_thread
 from samson.experiments._measurements import (
     budget_record,
     evaluation_record,
@@ -34,12 +35,14 @@ from samson.experiments._problems import METHODS, PlannedProblem, load_data_set,
 from samson.experiments._ray import run_on_ray
 from samson.experiments._recipes import RECIPES, Recipe
 from samson.experiments._requests import Request, load_data
-from samson.experiments._runs import Job, jobs_of, one_thread, ranges_of, run, save_trained, sweep, trained
+from samson.experiments._runs import run
 from samson.experiments._saving import Saver
 from samson.experiments._search import search_settings, validated
 from samson.experiments._sharpness import STEPS, correlations, measure_folder, sharpness_path
 from samson.experiments._suite import Failure, Silent, Watcher, WorkerLostError, default_jobs, run_all
+from samson.experiments._sweeps import ranges_of, sweep
 from samson.experiments._tasks import TASKS, Classification, LanguageModelling, Regression, Task
-from samson.experiments._training import DivergedError, Loop, Run, StoppedError, distillation, train
+from samson.experiments._trained import save_trained, trained
+from samson.experiments._training import DivergedError, Loop, Run, StoppedError, train
 from samson.experiments.data import DATA, SPLITS, Pair, Splits, load_splits
 from samson.experiments.networks import NETWORKS, build_network

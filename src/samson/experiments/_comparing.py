@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samson.experiments._folders import finished, missing, open_folder
+from samson.experiments._jobs import Job, jobs_of
 from samson.experiments._planning import Plan, plan_suite
 from samson.experiments._problems import Table
-from samson.experiments._runs import Job, jobs_of
 from samson.experiments._search import search_settings
 from samson.experiments._suite import Failure, Silent, Watcher, run_all
 from samson.records import PLAN, RunRecord, write_json

@@ -9,11 +9,12 @@ from itertools import islice
 import torch
 
 from samson.evaluation import clean_value
+from samson.experiments._jobs import one_thread
+from samson.experiments._methods import Method
 from samson.experiments._networks import make_network
 from samson.experiments._place import Place
 from samson.experiments._planning import Plan
 from samson.experiments._problems import PlannedProblem, load_data_set, make_task
-from samson.experiments._runs import one_thread
 from samson.experiments._training import Loop, Run
 from samson.experiments.data import Pair, Splits, length
 
@@ -50,21 +51,23 @@ def estimate(plan: Plan) -> list[Estimate]:
             size = min(plan.examples or length(splits.test), length(splits.test))
             chips = _pass_s(problem, splits, torch.device(plan.device), size) * (1 + kinds * plan.trials)
             for method in problem.methods:
-                run = Run(
-                    data=splits,
-                    task=make_task(problem.record.task),
-                    network=lambda p=problem, s=splits: make_network(p.record.network, s.shape, s.outputs, 0),  # type: ignore[misc]
-                    method=method.with_settings(method.grid()[0]),
-                    recipe=problem.recipe,
-                    seed=0,
-                    place=Place(torch.device(plan.device)),
-                )
+                parts = [method.with_settings(method.grid()[0]), *([method.plain()] if method.distils else [])]
                 own = problem.record.trainer != "samson"
-                found.append(Estimate(problem.record.name, method.name, None if own else _training_s(run), chips))
+                training = None if own else sum(_training_s(problem, splits, part, plan.device) for part in parts)
+                found.append(Estimate(problem.record.name, method.name, training, chips))
     return found
 
 
-def _training_s(run: Run) -> float:
+def _training_s(problem: PlannedProblem, splits: Splits, method: Method, device: str) -> float:
+    run = Run(
+        data=splits,
+        task=make_task(problem.record.task),
+        network=lambda: make_network(problem.record.network, splits.shape, splits.outputs, 0),
+        method=method,
+        recipe=problem.recipe,
+        seed=0,
+        place=Place(torch.device(device)),
+    )
     loop = Loop(run)
     batches = loop.batches()
     loop.advance(*next(batches))

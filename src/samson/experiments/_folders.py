@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from samson._errors import SetupError, require
-from samson.experiments._runs import Job
+from samson.experiments._jobs import Job
 from samson.records import (
     PLAN,
     ChipFamily,

@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from samson._errors import SetupError
-from samson.experiments._runs import Job, run
+from samson.experiments._jobs import Job
+from samson.experiments._runs import run
 from samson.experiments._suite import Failure, Watcher, WorkerLostError, attempted
 from samson.records import RunRecord, read_json, record_path, replace_file
 

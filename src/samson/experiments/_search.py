@@ -18,11 +18,13 @@ from samson._errors import SetupError
 from samson.evaluation import as_metric
 from samson.experiments._environment import environment
 from samson.experiments._folders import finished
+from samson.experiments._jobs import Job, OnProgress, jobs_of, one_thread
 from samson.experiments._methods import Method
 from samson.experiments._planning import Plan
 from samson.experiments._problems import PlannedProblem, load_data_set, make_task
-from samson.experiments._runs import Job, OnProgress, jobs_of, on_device, one_thread, ranges_of, sweep, trained
 from samson.experiments._suite import Failure, attempted, map_jobs
+from samson.experiments._sweeps import on_device, ranges_of, sweep
+from samson.experiments._trained import trained
 from samson.records import RecordError, Search, SearchRecord, Tried, finite, read_json, write_json
 
 FIRST_SEED = 1000

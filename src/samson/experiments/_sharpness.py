@@ -16,8 +16,8 @@ from samson.evaluation import TRIALS, Layout
 from samson.experiments._checkpoints import load_checkpoint
 from samson.experiments._environment import environment
 from samson.experiments._folders import read_records
+from samson.experiments._jobs import one_thread
 from samson.experiments._problems import load_data_set
-from samson.experiments._runs import one_thread
 from samson.experiments.data import DATA, length
 from samson.noise import NOISES, WeightNoise
 from samson.optim import RULES, Rule

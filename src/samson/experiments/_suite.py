@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from samson._errors import reason
-from samson.experiments._runs import Job, OnProgress, run
+from samson.experiments._jobs import Job, OnProgress
+from samson.experiments._runs import run
 from samson.experiments._training import StoppedError
 from samson.records import RunRecord
 

@@ -19,10 +19,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from samson.experiments._distillation import answers, distillation
 from samson.experiments._methods import Built, Method
 from samson.experiments._place import Place
 from samson.experiments._recipes import Recipe
@@ -256,7 +256,7 @@ class Loop:
                 with model.no_sync() if alone else nullcontext():  # type: ignore[operator]
                     with torch.autocast(device.type, self.precision) if self.precision else nullcontext():
                         outputs = model(some)
-                        taught = None if teacher is None else _answers(teacher, some)
+                        taught = None if teacher is None else answers(teacher, some)
                     loss = self.run.task.loss(outputs.float(), wanted, self.recipe.label_smoothing)
                     if taught is not None:
                         loss = loss + distillation(outputs.float(), taught.float(), *shares)
@@ -308,22 +308,6 @@ def _perturbation(optimizer: Optimizer, place: Place) -> Perturbation | None:
     losses = (ascent.clean_loss, ascent.perturbed_loss)
     clean, perturbed = (None if loss is None else float(place.mean(loss.detach())) for loss in losses)
     return Perturbation(clean, perturbed, None if ascent.epsilon_norm is None else float(ascent.epsilon_norm))
-
-
-@torch.no_grad()
-def _answers(teacher: nn.Module, inputs: Tensor) -> Tensor:
-    answers: Tensor = teacher(inputs)
-    return answers
-
-
-def distillation(outputs: Tensor, taught: Tensor, temperature: float, weight: float) -> Tensor:
-    """weight·t²·KL(teacher ‖ network) of the softmax of logits over t along the last axis, the mean over the rest.
-
-    Reference: Hinton et al. 2015, arXiv 1503.02531, section 2.
-    """
-    own, theirs = (functional.log_softmax(logits / temperature, dim=-1).flatten(0, -2) for logits in (outputs, taught))
-    apart = functional.kl_div(own, theirs, reduction="batchmean", log_target=True)
-    return weight * temperature**2 * apart
 
 
 def _augmentations(joined: str) -> tuple[str, ...]:

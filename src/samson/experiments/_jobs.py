@@ -1,0 +1,93 @@
+"""Runs of a comparison before they are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from samson.experiments._chips import Chips
+from samson.experiments._methods import Method
+from samson.experiments._place import Place
+from samson.experiments._planning import Plan
+from samson.experiments._problems import PlannedProblem
+from samson.records import run_name
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with (stage, done, total) as work goes on; may raise to stop it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a comparison.
+
+    Args:
+        problem: What is trained on.
+        method: One of the problem's methods, with its settings as they are used.
+        seed: Seed of initial weights, order of examples, augmentation and injected noise.
+        families: Families of chips on which the network is put.
+        trials: Chips of each kind.
+        examples: Test examples that are put on the chips; None takes all.
+        chip_seed: Seed of the set of chips.
+        device: Where the network is trained and put on chips.
+        data_root: Where files of data are looked for.
+    """
+
+    problem: PlannedProblem
+    method: Method
+    seed: int
+    families: tuple[Chips, ...]
+    trials: int
+    examples: int | None
+    chip_seed: int
+    device: str
+    data_root: Path
+
+    @property
+    def place(self) -> Place:
+        """Where the run is computed."""
+        return Place(torch.device(self.device))
+
+    @property
+    def name(self) -> str:
+        """What the run is called: the problem, the method and the seed."""
+        return run_name(self.problem.record.name, self.method.name, self.seed)
+
+
+def scratch(folder: Path, name: str) -> Path:
+    """Where a run keeps what it needs to go on after an interruption."""
+    return folder / "unfinished" / name
+
+
+def jobs_of(plan: Plan) -> list[Job]:
+    """Every run of a plan: all methods of a problem with one seed come before the next seed."""
+    return [
+        Job(
+            problem,
+            method,
+            seed,
+            plan.families,
+            plan.trials,
+            plan.examples,
+            plan.chip_seed,
+            plan.device,
+            plan.data_root,
+        )
+        for seed in range(plan.seeds)
+        for problem in plan.problems
+        for method in problem.methods
+    ]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run with one thread inside the block, so that numbers do not depend on how many runs go side by side."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

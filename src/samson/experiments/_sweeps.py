@@ -1,0 +1,82 @@
+"""A network on all the chips of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import cast
+
+import torch
+from torch import nn
+
+from samson._batches import Examples
+from samson.evaluation import Layout, Noise, evaluate
+from samson.experiments._jobs import Job, OnProgress
+from samson.experiments._training import LOOKED_AT
+from samson.experiments.data import Splits
+from samson.noise import ChipModel, calibrate
+from samson.records import Training
+
+
+def sweep(
+    model: nn.Module, data: Examples, metric: object, job: Job, progress: OnProgress, ranges: Mapping[str, float]
+) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    """Put a network on all the chips of a job: the metric by family, kind and chip.
+
+    Args:
+        model: The network.
+        data: Test examples.
+        metric: As for `evaluate`.
+        job: Says which chips.
+        progress: Called after each chip.
+        ranges: The input range of each layer, for chips with converters and no ranges of their own.
+    """
+    total = job.trials * sum(len(family.kinds) for family in job.families)
+    done = 0
+
+    def count(_: object) -> None:
+        nonlocal done
+        done += 1
+        progress("chips", done, total)
+
+    return tuple(
+        tuple(
+            evaluate(
+                model,
+                data,
+                _with_ranges(kind.noise, ranges),
+                trials=job.trials,
+                seed=job.chip_seed,
+                time_s=kind.time_s,
+                metric=metric,
+                layout=Layout(),
+                progress=count,
+            ).trials
+            for kind in family.kinds
+        )
+        for family in job.families
+    )
+
+
+def ranges_of(model: nn.Module, training: Training, job: Job, splits: Splits) -> Mapping[str, float]:
+    """Input ranges that were learned; else from training data, if a chip of the job has converters without any."""
+    if training.input_ranges:
+        return training.input_ranges
+    around = [k.noise.periphery for f in job.families for k in f.kinds if isinstance(k.noise, ChipModel)]
+    if not any(periphery is not None and not periphery.input_ranges for periphery in around):
+        return {}
+    batches = splits.batches(job.problem.recipe.batch_size, seed=0, epoch=0, device="cpu", augment=(), workers=0)
+    return calibrate(model, [(inputs,) for inputs, _ in islice(batches, LOOKED_AT)])
+
+
+def _with_ranges(noise: Noise, ranges: Mapping[str, float]) -> Noise:
+    around = noise.periphery if isinstance(noise, ChipModel) else None
+    if around is None or around.input_ranges or not ranges:
+        return noise
+    return replace(cast("ChipModel", noise), periphery=replace(around, input_ranges=ranges))
+
+
+def on_device(data: Examples, device: torch.device) -> Examples:
+    """A pair of tensors on a device, once for all chips; anything else as it is."""
+    return (data[0].to(device), data[1].to(device)) if isinstance(data, tuple) else data

@@ -1,0 +1,155 @@
+"""Training a network as a problem asks: by its trainer, with what its method needs, and what is written down of it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from samson._errors import SetupError, require
+from samson.evaluation import clean_value
+from samson.experiments._checkpoints import Checkpoint, save_checkpoint
+from samson.experiments._jobs import OnProgress
+from samson.experiments._methods import Method
+from samson.experiments._networks import make_network
+from samson.experiments._place import Place
+from samson.experiments._planning import Plan
+from samson.experiments._problems import PlannedProblem, find_trainer, load_data_set, make_task
+from samson.experiments._training import DivergedError, Run, train
+from samson.experiments.data import Splits
+from samson.records import Training
+
+
+def trained(
+    problem: PlannedProblem,
+    method: Method,
+    seed: int,
+    splits: Splits,
+    folder: Path | None,
+    progress: OnProgress,
+    place: Place | None = None,
+    log: Any = None,
+) -> tuple[nn.Module | None, Training]:
+    """Train a network by a problem's trainer.
+
+    Args:
+        problem: What is trained on.
+        method: One of its methods.
+        seed: Of everything random.
+        splits: The problem's data.
+        folder: For what must outlive an interruption.
+        progress: Called as work goes on, with the stage "training".
+        place: Device and processes; the processor alone by default.
+        log: A writer with TensorBoard's `add_scalar`; None writes nothing.
+
+    Returns:
+        The network, None if the training diverged; and how it went.
+    """
+    own = Run(
+        data=splits,
+        task=make_task(problem.record.task),
+        network=lambda: make_network(problem.record.network, splits.shape, splits.outputs, seed),
+        method=method,
+        recipe=problem.recipe,
+        seed=seed,
+        place=place or Place(),
+        folder=folder,
+        progress=lambda done, total: progress("training", done, total),
+        log=log,
+        about=f"{problem.record}",
+    )
+    trainer = train if problem.record.trainer == "samson" else find_trainer(problem.record.trainer)
+    started, model, diverged_at, spent = time.monotonic(), None, None, 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            if method.distils:
+                own.teacher, spent = _teacher(own)
+            model = trainer(own)
+            mend = "It must return the trained network."
+            require(isinstance(model, nn.Module), "--train", "a function that returns an nn.Module", model, mend)
+        except DivergedError as error:
+            diverged_at = error.step
+    validation = None
+    if model is not None:
+        model.eval()
+        if own.place.world == 1:
+            validation = clean_value(model, splits.examples("validation"), own.task.metric)
+    through = None if own.built is None else own.built.through
+    return model, Training(
+        loss=tuple(own.losses),
+        validation=validation,
+        parameters=0 if model is None else sum(p.numel() for p in model.parameters()),
+        seconds=time.monotonic() - started,
+        gradients=None if own.gradients is None else own.gradients + spent,
+        diverged_at=diverged_at,
+        perturbation=own.perturbation,
+        input_ranges={} if through is None else dict(through.remove().input_ranges),
+    )
+
+
+def _teacher(run: Run) -> tuple[nn.Module, int]:
+    """The network that the base optimizer alone trains with the run's seed, and the gradients that it took."""
+    folder = None if run.folder is None else run.folder / "teacher"
+    plain = Run(
+        run.data,
+        run.task,
+        run.network,
+        run.method.plain(),
+        run.recipe,
+        run.seed,
+        run.place,
+        folder,
+        run.progress,
+        about=f"teacher of {run.about}",
+    )
+    model = train(plain)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return model.requires_grad_(False).eval(), plain.gradients or 0
+
+
+def save_trained(
+    plan: Plan, seed: int, folder: Path, place: Place, progress: OnProgress, *, log: bool = False
+) -> Training:
+    """Train the network of a plan's first problem by its first method, and save it as `model.safetensors`.
+
+    Args:
+        plan: A plan with one problem and method.
+        seed: Training seed.
+        folder: Where the network is saved, and what must outlive an interruption is kept.
+        place: Device and processes.
+        progress: Called as work goes on.
+        log: Whether TensorBoard logs are written to the folder.
+
+    Raises:
+        SetupError: If the logs need a package that is not installed.
+    """
+    [problem], [method] = plan.problems, plan.problems[0].methods
+    splits = load_data_set(problem.record.data, plan.data_root)
+    writer = _tensorboard(folder) if log and place.rank == 0 else None
+    kept = folder / "unfinished"
+    model, training = trained(problem, method, seed, splits, kept, progress, place, writer)
+    if writer is not None:
+        writer.close()
+    if model is not None:
+        state = place.whole_state(model)
+        if place.rank == 0:
+            record = problem.record
+            about = Checkpoint(record.network, splits.shape, splits.outputs, record.data, method.name, seed)
+            save_checkpoint(folder / "model.safetensors", state, about)
+    if place.rank == 0:
+        shutil.rmtree(kept, ignore_errors=True)
+    return training
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise SetupError("--log needs a package: pip install tensorboard") from error
+    return SummaryWriter(str(folder / "logs"))
