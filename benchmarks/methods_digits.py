@@ -7,9 +7,9 @@ part in the search, and put on chips of the validation split. Costs are measured
 in one process with one thread, as the ratio to the plain step of the same round (median and quartiles); a teacher's
 training is not in them.
 
-    python -m benchmarks.methods_digits       # about 30 minutes on one core
+    python -m benchmarks.methods_digits [SEED …]       # about 30 minutes on one core for all
 
-keeps what is done in `runs/methods-digits.json`, so that a repeated command goes on from there, and writes
+keeps what is done in `runs/methods-digits.jsonl`, so that a repeated command goes on from there, and writes
 `benchmarks/records/methods-digits.json`, from which `benchmarks/methods_page.py` makes `docs/which-method.md`.
 """
 
@@ -47,7 +47,7 @@ from samson.experiments import (
 )
 
 RECORD = Path(__file__).parent / "records" / "methods-digits.json"
-DONE = Path(__file__).parent.parent / "runs" / "methods-digits.json"
+DONE = Path(__file__).parent.parent / "runs" / "methods-digits.jsonl"
 SEEDS = (200, 201, 202)
 TRIALS = 10
 ROUNDS = 30
@@ -130,18 +130,30 @@ def costs() -> dict[str, list[float]]:
     }
 
 
+def done() -> dict[str, dict[str, Any]]:
+    """What was measured, by method, settings and seed."""
+    lines = DONE.read_text().splitlines() if DONE.exists() else []
+    return {json.dumps(line["key"]): line["found"] for line in map(json.loads, lines)}
+
+
 def main() -> None:
-    """Measure what is left, and write the record."""
-    done: dict[str, Any] = json.loads(DONE.read_text()) if DONE.exists() else {}
+    """Measure what is left, and write the record once nothing is."""
     asked = winners()
-    for seed in SEEDS:
+    for seed in map(int, sys.argv[1:] or SEEDS):
         for label, (name, settings) in asked.items():
-            key = json.dumps([label, settings, seed])
-            if key not in done:
-                done[key] = measure(name, settings, seed)
+            key = [label, settings, seed]
+            if json.dumps(key) not in done():
+                found = measure(name, settings, seed)
                 DONE.parent.mkdir(exist_ok=True)
-                DONE.write_text(json.dumps(done))
-                sys.stderr.write(f"{key} {done[key].get('clean')}\n")
+                with DONE.open("a") as file:
+                    file.write(json.dumps({"key": key, "found": found}) + "\n")
+                sys.stderr.write(f"{key} {found.get('clean')}\n")
+    known = done()
+    if all(json.dumps([label, settings, seed]) in known for seed in SEEDS for label, (_, settings) in asked.items()):
+        _write(asked, known)
+
+
+def _write(asked: dict[str, tuple[str, dict[str, float]]], known: dict[str, dict[str, Any]]) -> None:
     record = {
         "split": "validation",
         "seeds": SEEDS,
@@ -150,7 +162,7 @@ def main() -> None:
             label: {
                 "method": name,
                 "settings": settings,
-                "runs": [done[json.dumps([label, settings, seed])] for seed in SEEDS],
+                "runs": [known[json.dumps([label, settings, seed])] for seed in SEEDS],
             }
             for label, (name, settings) in asked.items()
         },

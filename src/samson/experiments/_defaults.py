@@ -17,7 +17,6 @@ DEFAULTS: dict[str, dict[str, float | str]] = {
     "sam": {"rho": 0.7},
     "asam": {"rho": 3.0},
     "samson": {"rho": 1.5},
-    "hwa": {"sigma": 0.03, "per": "channel", "alpha": 2.5},
     "noise+clip": {"sigma": 0.05, "alpha": 1.2},
     "sam+clip": {"rho": 0.2, "alpha": 1.2},
     "asam+clip": {"rho": 2.0, "alpha": 1.5},

@@ -276,7 +276,7 @@ def _parse_name(asked: str, base: str) -> tuple[str, str]:
     parts = [choose("--methods", part, (*known, *ADDITIONS, *ALIASES)) for part in asked.strip().split("+")]
     own = [part for part in parts if part in known]
     recipe = next((part for part in parts if part in ALIASES), None)
-    _, core, more = ALIASES[recipe] if recipe else ("", "", ())
+    core, more = (ALIASES[recipe].core, ALIASES[recipe].additions) if recipe else ("", ())
     every = [*parts, *more]
     require(
         len(own) <= 1 and len(every) == len(set(every)) and sum(part in CLIPPINGS for part in every) <= 1,
@@ -299,8 +299,10 @@ def default_settings(name: str, base: str = "SGD") -> dict[str, float | str]:
     """The base optimizer's settings and those of a method's parts: the classes' defaults, then the tuned ones."""
     _, made_of = _parse_name(name, base)
     own = {k: v for part in made_of.split("+") for k, v in _own_settings(part, made_of).items()}
-    recipe = {k: v for alias in ALIASES if alias in name.split("+") for k, v in DEFAULTS[alias].items() if k in own}
-    return {**base_settings(base), **own, **recipe, **{k: v for k, v in DEFAULTS.get(name, {}).items() if k in own}}
+    recipes = [ALIASES[part].settings for part in name.split("+") if part in ALIASES]
+    for settings in (*recipes, DEFAULTS.get(name, {})):
+        own |= {key: value for key, value in settings.items() if key in own}
+    return {**base_settings(base), **own}
 
 
 def _own_settings(part: str, made_of: str) -> dict[str, float | str]:

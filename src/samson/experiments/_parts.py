@@ -71,12 +71,16 @@ def _made(kind: Any, settings: Values) -> Any:
     """A dataclass from its settings, those of modes left out."""
     own = {field.name: field.default for field in dataclasses.fields(kind)}
     switches = {name for name, default in own.items() if isinstance(default, bool)}
+    for name in switches & settings.keys():
+        require(settings[name] in (0, 1), name, "be 0 or 1", settings[name])
     return kind(**{name: bool(value) if name in switches else value for name, value in settings.items() if name in own})
 
 
 def _wrapped(optimizer: Optimizer, rule: Rule, settings: Values, *, measure: bool = False) -> Optimizer:
     modes = {name: settings.get(name, default) for name, default in MODES.items() if name != RAMP}
-    return SharpnessAware(optimizer, rule, measure=measure, **{**modes, "every": int(modes["every"])})
+    every = modes["every"]
+    whole = int(every) if every == int(every) else every  # the optimizer says what is wrong with others
+    return SharpnessAware(optimizer, rule, measure=measure, **{**modes, "every": whole})
 
 
 def _of_rule(kind: type[Rule]) -> Part:
@@ -181,11 +185,13 @@ class Recipe(NamedTuple):
         about: What it is, in a line.
         core: The core that it has alone.
         additions: Its additions, which another core may take.
+        settings: Its own settings, as published.
     """
 
     about: str
     core: str
     additions: tuple[str, ...]
+    settings: Mapping[str, float | str]
 
 
 ALIASES: dict[str, Recipe] = {
@@ -193,6 +199,7 @@ ALIASES: dict[str, Recipe] = {
         "Hardware-aware training as in industry: noise (or another core), channel-clip, converters and distil.",
         "noise",
         ("channel-clip", "converters", DISTIL),
+        {"sigma": 0.03, "per": "channel", "alpha": 2.5},
     )
 }
 """Methods by one name for several parts. `hwa` is the recipe of aihwkit-lightning 2.1.0 and arXiv 2505.09663 (IBM)."""
