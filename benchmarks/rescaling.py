@@ -10,7 +10,7 @@ Two controls. The same networks with outliers put in, two channels of each norm 
 divided by it, compute the same, and rescaling must take that back. And weights with noise, without converters, on the
 same chips, show what the weights pay for it.
 
-    SAMSON_DATA=... python -m benchmarks.rescaling       # about 10 minutes on one core
+    SAMSON_DATA=... python -m benchmarks.rescaling       # about 5 minutes on one core
 
 writes `benchmarks/records/rescaling.json` and prints its findings.
 """
@@ -59,6 +59,8 @@ QUANTILES = (1.0, 0.999, 0.99)
 CALIBRATION = VALIDATION = 128
 BATCH = 64
 OUTLIERS, FACTOR = (5, 40), 30.0
+WORTH = 0.005
+"""Bits per token from which on a difference matters."""
 NOISE, CHIPS = Gaussian(0.05, per="channel"), 5
 
 Bits = NDArray[np.float64]
@@ -220,18 +222,33 @@ def verdict(difference: list[float]) -> str:
     return "{}, {:+.4f} [{:+.4f}, {:+.4f}]".format(word, *difference)
 
 
-def findings(record: dict[str, Any]) -> list[str]:
-    """What the record shows, in sentences."""
-    said = []
+def findings(results: dict[str, Any]) -> list[str]:
+    """What the results show, in sentences."""
+    said, clean = [], np.mean(results["clean"])
     for name, subject in (("trained", "as trained"), ("outliers", "with outliers put in")):
-        steps = "; ".join(f"{steps} steps: {verdict(own['difference'])}" for steps, own in record[name].items())
-        said.append(f"Networks {subject}, bits per token by rescaling: {steps}.")
-    noise = "; ".join(
+        uneven = np.mean(results["unevenness"][f"{name}, strength None"])
+        steps = []
+        for number, own in results[name].items():
+            cost = np.mean(own["bits"], axis=0)[0] - clean
+            fewer = sum(one[2] < 0 for one in own["differences"]), sum(one[1] > 0 for one in own["differences"])
+            steps.append(
+                f"{number} steps, which cost {cost:.4f} bits: {verdict(own['difference'])}, alone clear for better in "
+                f"{fewer[0]} and for worse in {fewer[1]} of {len(own['differences'])} networks"
+            )
+        said.append(f"Networks {subject}, largest channel {uneven:.1f} times the median: {'; '.join(steps)}.")
+    noise = (
         f"strength {strength}: {verdict(own['difference'])}"
-        for strength, own in record["weight_noise"].items()
+        for strength, own in results["weight_noise"].items()
         if "difference" in own
     )
-    return [*said, f"With noise of the weights and no converters: {noise}."]
+    said.append(f"With noise of the weights and no converters: {'; '.join(noise)}.")
+    largest = max(abs(own["difference"][0]) for own in results["trained"].values())
+    if largest < WORTH:
+        said.append(
+            f"Rescaling does not help these networks in any way that matters, by {largest:.4f} bits at most: their "
+            "inputs are even already. It takes back what outliers cost, where there are some."
+        )
+    return said
 
 
 def main() -> None:

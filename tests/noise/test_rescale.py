@@ -1,6 +1,7 @@
 """Scale that moves between layers: the same function, inputs that are even, and nothing else touched."""
 
 import copy
+import json
 import math
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.rescaling import RECORD, findings
 from samson.experiments import build_network
 from samson.noise import Gaussian, Periphery, ThroughChip, calibrate, deploy, rescale
 from tests.conftest import equal, snapshot
@@ -584,3 +586,12 @@ def test_what_does_not_fit_is_refused_before_anything_changes() -> None:
     with pytest.raises(TypeError, match="`model` must be an nn.Module"):
         rescale(torch.ones(2), [x])  # type: ignore[arg-type]
     assert equal(snapshot(model), before)
+
+
+def test_the_findings_of_the_measurement_are_those_of_its_results() -> None:
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    assert findings(record["results"]) == record["findings"]
+    for own in record["results"]["outliers"].values():
+        assert own["difference"][2] < 0
+    record["results"]["trained"]["14"]["difference"][0] += 0.1
+    assert findings(record["results"]) != record["findings"]  # the check can fail

@@ -15,6 +15,7 @@ from samson.experiments._chips import (
 )
 from samson.experiments._comparing import Comparing, compare_suite
 from samson.experiments._defaults import BASES, DEFAULTS
+from samson.experiments._distillation import distillation
 from samson.experiments._environment import commit, environment
 from samson.experiments._estimate import Estimate, estimate
 from samson.experiments._folders import finished, missing, open_folder, read_records

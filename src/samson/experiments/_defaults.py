@@ -13,13 +13,24 @@ BASES: dict[str, dict[str, float]] = {
 
 DEFAULTS: dict[str, dict[str, float | str]] = {
     "noise": {"sigma": 0.25},
+    "rwp": {"sigma": 0.8, "mix": 0.5},
     "clip": {"alpha": 1.2},
     "sam": {"rho": 0.7},
     "asam": {"rho": 3.0},
     "samson": {"rho": 1.5},
+    "rangesam": {"rho": 2.0},
+    "channel-clip": {"alpha": 1.6},
+    "fixed-clip": {"w_max": 0.02},
+    "learned-range": {"penalty": 3.0, "start": 2.0},
     "noise+clip": {"sigma": 0.05, "alpha": 1.2},
     "sam+clip": {"rho": 0.2, "alpha": 1.2},
     "asam+clip": {"rho": 2.0, "alpha": 1.5},
     "samson+clip": {"rho": 0.3, "alpha": 1.2},
+    "rwp+clip": {"sigma": 0.2, "alpha": 1.2},
+    "rangesam+clip": {"rho": 2.0, "alpha": 1.5},
+    "rangesam+channel-clip": {"rho": 2.0, "alpha": 2.0},
+    "rangesam+learned-range": {"rho": 2.0, "penalty": 1.0},
+    "samson+hwa": {"rho": 0.3, "alpha": 1.5},
+    "rangesam+hwa": {"rho": 1.0, "alpha": 1.5},
 }
 """Settings by method, over the defaults of the classes."""

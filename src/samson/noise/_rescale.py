@@ -44,6 +44,9 @@ def rescale(model: nn.Module, batches: Examples, select: Select = None, *, stren
     and changes of shape that leave channels whole. What is added to a shortcut, returned, read by torch's attention,
     shared, parametrised, pruned or hooked stays as it is. What the data do not reach is not looked at.
 
+    That brings much where channels are outliers, as in large language models, and nothing where inputs are even already
+    (`benchmarks/records/rescaling.json`).
+
     Rescale after training and calibrate afterwards: ranges from before do not fit, nor do states of optimizers.
 
     Args:
