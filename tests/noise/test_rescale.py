@@ -2,11 +2,14 @@
 
 import copy
 import json
+import linecache
 import math
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
 from threading import Thread
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -476,6 +479,14 @@ def test_an_error_in_the_second_run_brings_all_back(error: type[BaseException]) 
     assert all(module.training for module in model.modules())
 
 
+class AsPythonInterrupts(Interruption):
+    """Not between the end of a block and its exit, where only tracing stops."""
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        return self if event == "line" and line.startswith("with ") else super().__call__(frame, event, argument)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Ctrl-C as Python ends a generator
 def test_ctrl_c_anywhere_leaves_the_weights_as_they_were() -> None:
     x, model = data(4, 3, 6).float(), uneven(Case())
@@ -483,10 +494,10 @@ def test_ctrl_c_anywhere_leaves_the_weights_as_they_were() -> None:
     rescale(model, [x])
     done = snapshot(model)
 
-    def interrupted(number: int) -> tuple[bool, int]:
-        """Whether the model is rescaled although Ctrl-C was raised, and the number of events."""
+    def interrupted(number: int) -> tuple[bool, bool, int]:
+        """Whether Ctrl-C was raised, whether the model is rescaled all the same, and the number of events."""
         model.load_state_dict(start)
-        interruption, error = Interruption(number), None
+        interruption, error = AsPythonInterrupts(number), None
         try:
             sys.settrace(interruption)
             rescale(model, [x])
@@ -497,15 +508,15 @@ def test_ctrl_c_anywhere_leaves_the_weights_as_they_were() -> None:
         now = snapshot(model)
         assert equal(now, done) or (equal(now, start) and error)
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert not _get_current_function_mode_stack()
-        return error is not None and equal(now, done), interruption.seen
+        return error is not None, equal(now, done), interruption.seen
 
-    _, events = interrupted(0)
-    results = [(number, *interrupted(number)) for number in range(1, events + 1, max(1, events // 300))]
-    late = [changed for number, changed, seen in results if seen >= number]
-    assert events > 1000
-    assert late == sorted(late)  # only once all is done and compared
-    assert sum(late) <= 0.05 * len(late)
+    *_, events = interrupted(0)
+    results = [interrupted(number) for number in range(1, events + 1, max(1, events // 300))]
+    late = [changed for raised, changed, _ in results if raised]
+    assert len(late) > 290
+    assert not any(late[: round(0.95 * len(late))])  # only once all is done and compared
 
 
 def loader(x: Tensor) -> DataLoader:
