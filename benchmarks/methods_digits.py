@@ -10,7 +10,8 @@ training is not in them.
     python -m benchmarks.methods_digits [SEED …]       # about 30 minutes on one core for all
 
 keeps what is done in `runs/methods-digits.jsonl`, so that a repeated command goes on from there, and writes
-`benchmarks/records/methods-digits.json`, from which `benchmarks/methods_page.py` makes `docs/which-method.md`.
+`benchmarks/records/methods-digits.json`. `docs/which-method.md` takes the costs from here, and its accuracies from the
+search alone.
 """
 
 from __future__ import annotations
