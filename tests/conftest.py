@@ -58,10 +58,11 @@ def _seeded() -> None:
 @pytest.fixture(autouse=True)
 def _forgets_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A module that a test wrote into a folder of its own is not found, loaded, by another test that writes one so."""
+    before = set(sys.modules)
     yield
     folders = str(tmp_path_factory.getbasetemp())
-    for name, module in [*sys.modules.items()]:
-        if (getattr(module, "__file__", None) or "").startswith(folders):
+    for name in sys.modules.keys() - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(folders):
             del sys.modules[name]
 
 

@@ -19,7 +19,7 @@ PAGES = {
     "docs/chips.md": 14,
     "docs/comparing.md": 1,
     "docs/evaluating.md": 3,
-    "docs/known-chips.md": 2,
+    "docs/known-chips.md": 3,
     "docs/sharpness.md": 3,
 }
 

@@ -21,7 +21,6 @@ RULES = {
     "samson": SAMSON(rho=0.3),
     "p3": SAMSON(rho=0.3, p=3.0),
     "rangesam": RangeSAM(rho=0.3),
-    "rangesam-channel": RangeSAM(rho=0.3, per="channel"),
 }
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
