@@ -5,7 +5,7 @@ EXTRAS ?= .venv-extras
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test test-extras lint environments clean
+.PHONY: demo test test-extras test-slow lint environments clean
 
 demo: $(VENV)/.demo
 	$(BIN)/samson compare --data digits --methods sgd,noise,clip,sam,asam,samson,samson+clip --noise gaussian --seeds 3 --out runs/digits
@@ -16,6 +16,10 @@ test: $(VENV)/.dev
 # What needs packages that are large, or hard to install beside others, in an environment of its own.
 test-extras: $(EXTRAS)/.extras
 	$(EXTRAS)/bin/python -m pytest -n 2 -m needs --no-skips tests
+
+# What `make test` leaves out.
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -35,6 +35,9 @@ def _import_torchvision() -> torch.library.Library | None:
     return None
 
 
+with_transformers = pytest.mark.skipif(find_spec("transformers") is None, reason="transformers, of `dev`, is missing")
+"""For what needs it in the environment of `make test`."""
+
 _OPERATORS = _import_torchvision() if find_spec("torchvision") else None
 
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from samson.experiments import plan_suite, read_suite
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -18,6 +20,7 @@ def gpu_script(*arguments: object, python: object = sys.executable) -> subproces
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_each_part_runs_and_leaves_a_record(tmp_path: Path) -> None:
     done = gpu_script("--tiny", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stdout

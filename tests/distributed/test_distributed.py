@@ -66,7 +66,14 @@ def results_of(script: str, shared: Path) -> Path:
     return results
 
 
-@pytest.mark.parametrize(("script", "check"), [(script, check) for script in SCRIPTS for check in SCRIPTS[script]])
+@pytest.mark.parametrize(
+    ("script", "check"),
+    [
+        pytest.param(script, check, marks=[pytest.mark.slow] if script == "through_chip_checks" else [])
+        for script in SCRIPTS
+        for check in SCRIPTS[script]
+    ],
+)
 def test_in_two_processes(script: str, check: str, shared: Path) -> None:
     results = results_of(script, shared)
     wrong = outcome(results, check)

@@ -43,6 +43,8 @@ PLAN = {"recipe": {"epochs": 2, "batch_size": 16, "precision": "float32"}}
 LIMIT_S = 200
 U = torch.finfo(torch.float32).eps / 2
 
+pytestmark = pytest.mark.slow
+
 
 def data() -> Splits:
     """Points in three classes; 5 batches of 16."""

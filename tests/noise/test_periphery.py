@@ -28,7 +28,7 @@ from samson.noise import (
     generator_for,
     preset,
 )
-from tests.conftest import equal, make_model, snapshot
+from tests.conftest import equal, make_model, snapshot, with_transformers
 from tests.noise.products import Products, rows
 
 Draw = Callable[[], float]
@@ -237,7 +237,7 @@ def gpt2_layer() -> nn.Module:
     return layer
 
 
-@pytest.mark.needs("transformers")
+@with_transformers
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize("given", [None, 1.5])
 def test_a_linear_layer_of_transformers_is_the_loop(name: str, given: float | None) -> None:
@@ -255,7 +255,7 @@ def test_a_linear_layer_of_transformers_is_the_loop(name: str, given: float | No
         assert (plain - output).abs().max() > 1e-4
 
 
-@pytest.mark.needs("transformers")
+@with_transformers
 def test_a_linear_layer_of_transformers_may_be_called_by_its_own_keyword() -> None:
     layer, x = gpt2_layer(), data(4, 11)
     assert calibrate(layer, [{"x": x}]) == {"": x.abs().max().item()}
@@ -263,7 +263,7 @@ def test_a_linear_layer_of_transformers_may_be_called_by_its_own_keyword() -> No
         assert torch.equal(layer(x=x), layer(x))
 
 
-@pytest.mark.needs("transformers")
+@with_transformers
 def test_gpt2_goes_on_a_chip_whole() -> None:
     """Every linear layer is reached, and without errors nothing changes."""
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -318,9 +318,7 @@ RANDOM = {
 
 
 @pytest.mark.parametrize("name", RANDOM)
-@pytest.mark.parametrize(
-    "kind", ["groups", "cut", pytest.param("transformers", marks=pytest.mark.needs("transformers"))]
-)
+@pytest.mark.parametrize("kind", ["groups", "cut", pytest.param("transformers", marks=with_transformers)])
 @pytest.mark.parametrize("tile", [None, 3])
 def test_noise_of_layers_with_their_inputs_first_has_its_closed_form(name: str, kind: str, tile: int | None) -> None:
     """Mean and variance of every output within 5 standard errors; what lies between spread inputs has noise too."""

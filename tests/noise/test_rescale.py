@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmarks.rescaling import RECORD, findings
 from samson.experiments import build_network
 from samson.noise import Gaussian, Periphery, ThroughChip, calibrate, deploy, rescale
-from tests.conftest import equal, snapshot
+from tests.conftest import equal, snapshot, with_transformers
 from tests.noise.test_interrupts import Interruption
 
 
@@ -124,7 +124,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Tensor, list[str]]] = {
     "twice": (Twice, data(4, 3, 6), ["norm.weight", "rms.weight"]),
     "conv1d": (Conv1DNet, data(4, 3, 6), ["norm.weight", "wide.weight"]),
 }
-CASES = [pytest.param(k, marks=[pytest.mark.needs("transformers")] if k == "conv1d" else []) for k in MODELS]
+CASES = [pytest.param(k, marks=[with_transformers] if k == "conv1d" else []) for k in MODELS]
 
 
 def made(name: str, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Tensor, list[str]]:

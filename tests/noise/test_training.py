@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from samson.noise import STANDARD_HWA, Gaussian, Periphery, ThroughChip, deploy
-from tests.conftest import equal, make_model, snapshot
+from tests.conftest import equal, make_model, snapshot, with_transformers
 from tests.noise.products import Products, range_gradient, through
 
 CLEAN = Gaussian(0.0)
@@ -64,7 +64,7 @@ EXACT = {
 }
 EXACT["ir drop in tiles"] = replace(EXACT["tiles"], ir_drop=1.0, wire_ratio=6.0)
 every_layer = pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=[pytest.mark.needs("transformers")] if "transformers" in k else []) for k in LAYERS]
+    "kind", [pytest.param(k, marks=[with_transformers] if "transformers" in k else []) for k in LAYERS]
 )
 every_chip = pytest.mark.parametrize("name", EXACT)
 even_kernels = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")

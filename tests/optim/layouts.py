@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.conftest import with_transformers
+
 Axes = tuple[int, ...]
 Call = Callable[[nn.Module, Tensor], Tensor]
 
@@ -189,7 +191,7 @@ KINDS = {
 every_kind = pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(kind, id=name, marks=[pytest.mark.needs("transformers")] if "transformers" in name else [])
+        pytest.param(kind, id=name, marks=[with_transformers] if "transformers" in name else [])
         for name, kind in KINDS.items()
     ],
 )
