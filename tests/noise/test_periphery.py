@@ -450,7 +450,7 @@ AGED_LAYERS = {
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=[pytest.mark.needs(k)] if k == "transformers" else []) for k in AGED_LAYERS]
+    "kind", [pytest.param(k, marks=[with_transformers] if k == "transformers" else []) for k in AGED_LAYERS]
 )
 @pytest.mark.parametrize("compensation", ["global", "column"])
 @pytest.mark.parametrize("mapping", MAPPINGS, ids=[f"{m.per}{m.tile_inputs or ''}" for m in MAPPINGS])
