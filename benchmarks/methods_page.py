@@ -16,6 +16,7 @@ import matplotlib
 import numpy as np
 
 from benchmarks.methods_digits import costs
+from benchmarks.modes_page import DOCS, save
 from benchmarks.search_digits import RECORD as SEARCHED
 from samson.experiments import environment
 
@@ -23,7 +24,6 @@ matplotlib.use("svg")
 from matplotlib import pyplot as plt
 
 COSTS = Path(__file__).parent / "records" / "method-costs.json"
-DOCS = Path(__file__).parent.parent / "docs"
 BUDGET = 1.35
 
 TEXT = """# Which method
@@ -136,10 +136,7 @@ def picture(record: dict[str, Any], prices: dict[str, list[float]]) -> None:
     axes.set_xlabel("time of a step, as a ratio to plain SGD's")
     axes.set_ylabel("accuracy on chips (%), mean over noisy levels; hollow: settings chosen blind")
     axes.margins(x=0.18)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(DOCS / "which-method.svg", metadata={"Date": None})
+    save(figure, axes, "which-method.svg")
 
 
 def page(record: dict[str, Any], prices: dict[str, list[float]]) -> str:

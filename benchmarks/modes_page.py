@@ -14,6 +14,8 @@ import matplotlib
 
 matplotlib.use("svg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 RECORD = Path(__file__).parent / "records" / "modes-digits.json"
 DOCS = Path(__file__).parent.parent / "docs"
@@ -109,10 +111,15 @@ def picture(record: dict[str, Any]) -> None:
     axes.set_xlabel("time of a step, as a ratio to SGD's")
     axes.set_ylabel("accuracy on chips (%), mean over noise levels")
     axes.margins(x=0.2)
+    save(figure, axes, "which-mode.svg")
+
+
+def save(figure: Figure, axes: Axes, name: str) -> None:
+    """Put a picture beside the pages."""
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    figure.savefig(DOCS / "which-mode.svg", metadata={"Date": None})
+    figure.savefig(DOCS / name, metadata={"Date": None})
 
 
 def page(record: dict[str, Any]) -> str:

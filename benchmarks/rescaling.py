@@ -180,7 +180,8 @@ def summary(networks: list[list[dict[str, Any]]]) -> dict[str, Any]:
 def measure(data: Splits) -> dict[str, Any]:
     """Train and measure; the record without its surroundings."""
     [method] = parse_methods(["plain"], base="AdamW")
-    clean, on_chip = [], {"trained": [], "outliers": []}  # type: ignore[var-annotated]
+    clean: list[float] = []
+    on_chip: dict[str, list[Any]] = {"trained": [], "outliers": []}
     noisy: dict[str, list[Bits]] = {}
     uneven: dict[str, list[float]] = {}
     for seed in SEEDS:

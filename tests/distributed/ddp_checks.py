@@ -272,34 +272,29 @@ def replicas_are_bit_equal_in_every_mode(mode: str) -> None:
     assert not same_everywhere(*end(synchronised=False))
 
 
-@check.for_each(["lookbehind", "lookbehind-adaptive", "reuse", "mix", "noise"])
-def modes_equal_a_single_process_with_both_batches(mode: str) -> None:
+def require_a_single_process_with_both_batches(make: Callable[[], nn.Module], method: methods.Make) -> None:
+    """Replicas end where one process does that sees all examples; plain SGD ends elsewhere."""
     batches = [make_net_batch(seed) for seed in range(10)]
     ends = []
     for prepare in (replicate, lambda model: model):
-        model = prepare(make_net())
-        optimizer = ALL[mode](model)
+        model = prepare(make())
+        optimizer = method(model)
         train(model, optimizer, [part_of(b, dist.get_rank()) for b in batches] if prepare is replicate else batches)
         ends.append({name.removeprefix("module."): value for name, value in contents(model, optimizer).items()})
     assert distance(*ends) < 1e-10
-    plain = make_net()
+    plain = make()
     train(plain, methods.sgd(plain), batches)
     assert max(float((p.detach() - ends[0][name]).abs().max()) for name, p in plain.named_parameters()) > 1e-4
+
+
+@check.for_each(["lookbehind", "lookbehind-adaptive", "reuse", "mix", "noise"])
+def modes_equal_a_single_process_with_both_batches(mode: str) -> None:
+    require_a_single_process_with_both_batches(make_net, ALL[mode])
 
 
 @check.for_each(RANGES)
 def packed_attention_equals_a_single_process_with_both_batches(method: str) -> None:
-    batches = [make_net_batch(seed) for seed in range(10)]
-    ends = []
-    for prepare in (replicate, lambda model: model):
-        model = prepare(make_attention())
-        optimizer = RANGES[method](model)
-        train(model, optimizer, [part_of(b, dist.get_rank()) for b in batches] if prepare is replicate else batches)
-        ends.append({name.removeprefix("module."): value for name, value in contents(model, optimizer).items()})
-    assert distance(*ends) < 1e-10
-    plain = make_attention()
-    train(plain, methods.sgd(plain), batches)
-    assert max(float((p.detach() - ends[0][name]).abs().max()) for name, p in plain.named_parameters()) > 1e-4
+    require_a_single_process_with_both_batches(make_attention, RANGES[method])
 
 
 @check.for_each(["samson", "previous", "reuse", "rangesam-through", "clip-learned-channel"])

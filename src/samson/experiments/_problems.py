@@ -93,7 +93,7 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
     try:
         with torch.no_grad():
             make_task(record.task).loss(model.eval()(inputs), targets)
-    except Exception as error:
+    except Exception as error:  # whatever a network, or a task of one's own, may raise
         raise SetupError(
             f"--network {record.network!r} cannot be trained on {record.data!r}, whose examples are of shape "
             f"{splits.shape}: {reason(error)}\n"
@@ -113,7 +113,7 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
                     built.through.remove()
             except SetupError:
                 raise
-            except Exception as error:
+            except Exception as error:  # whatever a method of one's own may raise
                 raise SetupError(
                     f"--methods {method.name} with the network {record.network!r} raised {reason(error)}\n"
                     "Mend it, or its settings."

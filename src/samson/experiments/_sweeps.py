@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import islice
 from typing import cast
 
 import torch
@@ -13,7 +12,6 @@ from torch import nn
 from samson._batches import Examples
 from samson.evaluation import Layout, Noise, evaluate
 from samson.experiments._jobs import Job, OnProgress
-from samson.experiments._training import LOOKED_AT
 from samson.experiments.data import Splits
 from samson.noise import ChipModel, calibrate
 from samson.records import Training
@@ -66,8 +64,7 @@ def ranges_of(model: nn.Module, training: Training, job: Job, splits: Splits) ->
     around = [k.noise.periphery for f in job.families for k in f.kinds if isinstance(k.noise, ChipModel)]
     if not any(periphery is not None and not periphery.input_ranges for periphery in around):
         return {}
-    batches = splits.batches(job.problem.recipe.batch_size, seed=0, epoch=0, device="cpu", augment=(), workers=0)
-    return calibrate(model, [(inputs,) for inputs, _ in islice(batches, LOOKED_AT)])
+    return calibrate(model, splits.few_inputs(job.problem.recipe.batch_size))
 
 
 def _with_ranges(noise: Noise, ranges: Mapping[str, float]) -> Noise:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,9 +29,6 @@ from samson.experiments._saving import Saver, restore, training_state
 from samson.experiments._tasks import Task
 from samson.experiments.data import Splits
 from samson.records import Perturbation
-
-LOOKED_AT = 8
-"""Batches from which first input ranges are taken."""
 
 CHECKED = 16
 """Steps after which losses are looked at: on a GPU, each look waits for it."""
@@ -109,14 +105,9 @@ class Run:
         such as converters, is taken off when the training is over.
         """
         steps = self.recipe.epochs * self.data.steps(self.recipe.batch_size)
-        self.built = self.method.build(model, self.seed, steps, self._some_batches())
+        some = self.data.few_inputs(self.recipe.batch_size, seed=self.seed, device=self.device)
+        self.built = self.method.build(model, self.seed, steps, some)
         return self.built.optimizer
-
-    def _some_batches(self) -> Iterator[tuple[Tensor]]:
-        """A few training batches, from which input ranges are taken; none is loaded unless they are."""
-        size = self.recipe.batch_size
-        batches = self.data.batches(size, seed=self.seed, epoch=0, device=self.device, augment=(), workers=0)
-        yield from ((inputs,) for inputs, _ in islice(batches, LOOKED_AT))
 
 
 def train(run: Run) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
@@ -111,12 +111,8 @@ def attached(
 
     def compute(name: str, layer: nn.Module, args: Any, keywords: dict[str, Tensor], output: Tensor) -> Tensor:
         counts[name] += 1
-        if len(args) + len(keywords) != 1:
-            raise RuntimeError(
-                f"`{name}`, a {type(layer).__name__} with a periphery, must be called with its input alone. Set "
-                "the size of its output by `output_padding` when it is made."
-            )
-        inputs, weight, bias = _layer_input(args, keywords), cast("Tensor", layer.weight), layer.bias
+        inputs = input_alone(f"`{name}`, a {type(layer).__name__} with a periphery,", args, keywords)
+        weight, bias = cast("Tensor", layer.weight), layer.bias
         with exactly(inputs.device):
             result = periphery(operations[name], inputs, weight, generators[name], columns[name])
         if bias is not None:
@@ -189,9 +185,34 @@ def _looking(layers: Mapping[str, nn.Module], look: Callable[[str, Tensor], None
         yield
 
 
-def _layer_input(args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> Tensor:
+def _layer_input(args: tuple[Tensor, ...], keywords: Mapping[str, Tensor]) -> Tensor:
     """The input of a layer with one input, however it was called."""
     return args[0] if args else next(iter(keywords.values()))
+
+
+def input_alone(what: str, args: tuple[Tensor, ...], keywords: Mapping[str, Tensor]) -> Tensor:
+    """The input of a layer that must be given nothing else.
+
+    Raises:
+        RuntimeError: If it is given more.
+    """
+    if len(args) + len(keywords) != 1:
+        raise RuntimeError(
+            f"{what} must be called with its input alone. Set the size of its output by `output_padding` when it is "
+            "made."
+        )
+    return _layer_input(args, keywords)
+
+
+def require_reached(layers: Iterable[str], reached: Container[str]) -> None:
+    """Refuse data that did not run every layer.
+
+    Raises:
+        ValueError: If they left one out.
+    """
+    missed = [name for name in layers if name not in reached]
+    if missed:
+        raise ValueError(f"`batches` must run every layer on the chip, but `{missed[0]}` had no input.")
 
 
 def require_numbers(name: str, inputs: Tensor) -> None:

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from samson._batches import Examples
 from samson._checks import require
 from samson._select import Select
-from samson.noise._attachment import hooked_layers, operations_of, require_names, require_numbers, watch
+from samson.noise._attachment import (
+    hooked_layers,
+    operations_of,
+    require_names,
+    require_numbers,
+    require_reached,
+    watch,
+)
 from samson.noise._periphery import Periphery
 from samson.noise._random import generator_for, working_dtype
 from samson.noise._selection import on_chip
@@ -123,7 +130,5 @@ def _largest(
             largest[name] = max(largest.get(name, 0.0), float(quantile_of_batch))
 
     watch(model, layers, batches, look)
-    missed = [name for name in layers if name not in largest]
-    if missed:
-        raise ValueError(f"`batches` must run every layer on the chip, but `{missed[0]}` had no input.")
+    require_reached(layers, largest)
     return {name: value or 1.0 for name, value in largest.items()}

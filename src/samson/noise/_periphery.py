@@ -117,7 +117,7 @@ class Periphery:
             pass roundings straight through and stop where a converter saturates.
         """
         y, column, scale = self.analog(operation, inputs, weight, generator, column)
-        y = convert(y, self.adc_bound if operation.adc_bound is None else operation.adc_bound, self.adc_steps)
+        y = convert(y, self.bound_of(operation), self.adc_steps)
         return operation.outputs((y * column * scale).sum(dim=-2)).to(inputs.dtype)
 
     def analog(
@@ -164,6 +164,10 @@ class Periphery:
         if self.output_noise:
             y = y + self.output_noise * standard_normal(y, generator)
         return y, column, scale
+
+    def bound_of(self, operation: Operation) -> float:
+        """The bound of a layer's ADCs: its own, or that of all."""
+        return self.adc_bound if operation.adc_bound is None else operation.adc_bound
 
     def columns(self, operation: Operation, weight: Tensor) -> Tensor:
         """The largest |w| of each column of each tile, (groups, tiles, outputs)."""

@@ -13,7 +13,15 @@ from samson._batches import Examples
 from samson._checks import require_non_negative, require_positive
 from samson._layers import INPUT_RANGE
 from samson._select import Select
-from samson.noise._attachment import hooked_layers, operations_of, require_names, require_numbers, watch
+from samson.noise._attachment import (
+    hooked_layers,
+    input_alone,
+    operations_of,
+    require_names,
+    require_numbers,
+    require_reached,
+    watch,
+)
 from samson.noise._operations import Operation, product
 from samson.noise._periphery import Periphery
 from samson.noise._random import working_dtype
@@ -145,12 +153,7 @@ class _Through:
         """The layer's input as its converters pass it on."""
         if not layer.training:
             return None
-        if len(args) + len(keywords) != 1:
-            raise RuntimeError(
-                f"A {type(layer).__name__} that is trained through a chip must be called with its input alone. Set the "
-                "size of its output by `output_padding` when it is made."
-            )
-        [values] = args or keywords.values()
+        values = input_alone(f"A {type(layer).__name__} that is trained through a chip", args, keywords)
         found = convert_inputs(values, _limit(layer), self.periphery.dac_steps, self.decay)
         if self.periphery.input_noise:
             size = self.periphery.input_noise * range_of(_limit(layer))
@@ -168,7 +171,8 @@ class _Through:
         offset = None if bias is None else operation.along_outputs(bias)
         if around.ir_drop or around.weight_noise:
             y, _, _ = around.analog(operation, args[0] / limit, weight, None, column, converted=True)
-            total = operation.outputs((convert(y, self._bound, around.adc_steps) * column * limit).sum(dim=-2))
+            y = convert(y, around.bound_of(operation), around.adc_steps)
+            total = operation.outputs((y * column * limit).sum(dim=-2))
         elif column.shape[1] == 1:
             return self._read(output, column[:, 0] * limit, offset)
         else:
@@ -179,19 +183,15 @@ class _Through:
             total = torch.stack(reads).sum(dim=0)
         return (total if offset is None else total + offset).to(output.dtype)
 
-    @property
-    def _bound(self) -> float:
-        own = self.operation.adc_bound
-        return self.periphery.adc_bound if own is None else own
-
     def _read(self, y: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
         """What is read from a tile, where an output of 1 stands for the scale."""
         scale = self.operation.along_outputs(scale).to(y.dtype)
         if self.periphery.output_noise:
             y = y + self.periphery.output_noise * scale * torch.randn_like(y)
-        if self._bound == math.inf:
+        bound = self.periphery.bound_of(self.operation)
+        if bound == math.inf:
             return y
-        return convert(y, scale * self._bound, self.periphery.adc_steps, None if offset is None else offset.to(y.dtype))
+        return convert(y, scale * bound, self.periphery.adc_steps, None if offset is None else offset.to(y.dtype))
 
 
 def _limit(layer: nn.Module) -> Tensor:
@@ -207,14 +207,12 @@ def _first_ranges(
             "`batches` must be training data from which the first input ranges are taken, got None. Or give a "
             "periphery with `input_ranges`, as `calibrate` finds them."
         )
-    found: dict[str, list[float]] = {name: [] for name in layers}
+    found: dict[str, list[float]] = {}
 
     def look(name: str, inputs: Tensor) -> None:
         require_numbers(name, inputs)
-        found[name].append(deviations * float(inputs.float().std(correction=0)))
+        found.setdefault(name, []).append(deviations * float(inputs.float().std(correction=0)))
 
     watch(model, layers, batches, look, training=True)
-    missed = [name for name, sizes in found.items() if not sizes]
-    if missed:
-        raise ValueError(f"`batches` must run every layer on the chip, but `{missed[0]}` had no input.")
+    require_reached(layers, found)
     return {name: sum(sizes) / len(sizes) or 1.0 for name, sizes in found.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from samson._layers import LayerWeight
 from samson._select import Select, candidates, selected
 from samson.optim._sharding import from_whole, is_sharded, local, rows_here, whole
+
+PER = ("layer", "channel")
+"""What has a range of its own: a whole weight, or each of its channels along the first axis."""
 
 PLAIN = LayerWeight("weight")
 """A parameter of no known layer as one matrix."""
@@ -109,17 +113,19 @@ def change_matrices(weights: Iterable[ChipWeight], change: Callable[[ChipWeight,
         weights: The weights; those of one parameter in a row.
         change: Gives the new matrix from a weight and its matrix, both with the outputs along the first axis.
     """
-    at_hand: Tensor | None = None
-    full = torch.empty(0)
-    for weight in (*weights, None):
-        parameter = None if weight is None else weight.parameter
-        if parameter is not at_hand:
-            if at_hand is not None and is_sharded(at_hand):
-                local(at_hand).copy_(from_whole(full, at_hand))
-            at_hand, full = parameter, full if parameter is None else whole(parameter)
-        if weight is not None:
+    for _, some in groupby(weights, key=lambda weight: id(weight.parameter)):
+        own = list(some)
+        parameter, full = own[0].parameter, whole(own[0].parameter)
+        for weight in own:
             part = weight.matrix.within(full)
             part.copy_(weight.matrix.stored(change(weight, weight.matrix.output_first(part))))
+        if is_sharded(parameter):
+            local(parameter).copy_(from_whole(full, parameter))
+
+
+def axes_of(weight: Tensor, per: str) -> tuple[int, ...]:
+    """The axes over which a range goes."""
+    return tuple(range(0 if per == "layer" else 1, weight.ndim))
 
 
 def views(weight: ChipWeight, by_output: bool) -> list[Callable[[Tensor], Tensor]]:

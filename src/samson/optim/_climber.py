@@ -127,7 +127,7 @@ class Climber(OptimizerWrapper):
             )
 
     def _require_chip_weights(self) -> None:
-        perturbed = [p for group in self._perturbed_groups() for p in group["params"]]
+        perturbed = self._perturbed()
         if not self._find(perturbed, [self.model]):
             raise ValueError(
                 f"`{type(self.rule).__name__}` needs a weight that lies on a chip, got {len(perturbed)} parameters "
@@ -204,6 +204,9 @@ class Climber(OptimizerWrapper):
     def _perturbed_groups(self) -> list[dict[str, Any]]:
         return [group for group in self.base.param_groups if group.get("perturb", True)]
 
+    def _perturbed(self) -> list[Tensor]:
+        return [p for group in self._perturbed_groups() for p in group["params"]]
+
     def _refuse_what_cannot_work(self) -> None:
         self._catch_up()
         if parametrize._cache_enabled:
@@ -231,8 +234,7 @@ class Climber(OptimizerWrapper):
         """What the rule perturbs, if that is only what lies on a chip."""
         if self._sharded:
             reshard(model)  # or layers may hold gathered weights, which are not those of the groups
-        perturbed = [p for group in self._perturbed_groups() for p in group["params"]]
-        return self._find(perturbed, dict.fromkeys((self.model, model)))
+        return self._find(self._perturbed(), dict.fromkeys((self.model, model)))
 
     @_disable_dynamo  # bookkeeping, not tensor work; torch.compiler.disable would import the compiler at once
     def _parts(
@@ -314,12 +316,6 @@ class Climber(OptimizerWrapper):
                 f"optimizer with `samson.param_groups(model)`, or pass `model=` to {type(self).__name__}."
             )
         return held_buffers(dict.fromkeys((self.model, model)), self.hold)
-
-    def _rates_are_zero(self) -> bool:
-        """Distributed checkpointing makes the state by a step with learning rates of 0, which is none to count."""
-        rates = [group.get("lr", 1.0) for group in self.base.param_groups]
-        waits = any(isinstance(lr, Tensor) and lr.device.type != "cpu" for lr in rates)  # to read one would
-        return not waits and all(float(lr) == 0 for lr in rates)
 
     def _note_losses(self, clean: Any, perturbed: Any) -> None:
         """Put the losses of both passes in `last_ascent`."""

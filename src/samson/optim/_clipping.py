@@ -15,12 +15,9 @@ from torch.optim import Optimizer
 from samson._checks import require
 from samson._select import Select
 from samson.optim._ascent import precise
-from samson.optim._chip import ChipWeight, Finder, change_matrices
-from samson.optim._groups import linked_models
+from samson.optim._chip import PER, ChipWeight, Finder, axes_of, change_matrices
+from samson.optim._groups import linked_models, rates_are_zero
 from samson.optim._sharding import whole
-
-PER = ("layer", "channel")
-"""What is clipped to a range of its own."""
 
 RANGES = "ranges"
 """Key in a parameter's optimizer state under which learned ranges are kept."""
@@ -59,11 +56,10 @@ class Clipping:
         weights = find(parameters, [getattr(optimizer, "model", None), *linked_models(parameters)])
         if self.select is not None and not weights:
             raise ValueError(f"`select` must pick a weight that lies on the chip, got {self.select!r}, which has none.")
-        rates = [group.get("lr", 1.0) for group in optimizer.param_groups]
-        if any(isinstance(lr, Tensor) and lr.device.type != "cpu" for lr in rates) or any(map(float, rates)):
-            self.clip(optimizer, weights)
-        else:  # distributed checkpointing makes the state by such a step
+        if rates_are_zero(optimizer):
             self.prepare(optimizer, weights)
+        else:
+            self.clip(optimizer, weights)
 
     def prepare(self, optimizer: Optimizer, weights: Sequence[ChipWeight]) -> None:
         """Make the state into which a checkpoint may be loaded, and leave the weights as they are."""
@@ -203,8 +199,7 @@ class LearnedRange(Clipping):
                 along = layout.output_first(layout.within(gradient)) * matrix.sign()
                 along = -along if parameter in uphill else along
                 beyond = along.clamp(max=0).where(matrix.abs() >= bound.to(matrix.dtype), 0)
-                axes = tuple(range(0 if self.per == "layer" else 1, matrix.ndim))
-                slope = beyond.sum(axes, keepdim=True) / math.sqrt(matrix.numel() / bound.numel())
+                slope = beyond.sum(axes_of(matrix, self.per), keepdim=True) / math.sqrt(matrix.numel() / bound.numel())
                 bound = (bound - rates[parameter] * (slope + self.penalty * bound)).clamp(min=0)
             ranges.setdefault(parameter, []).append(bound)
             bound = bound.to(matrix.dtype)
@@ -229,5 +224,5 @@ class LearnedRange(Clipping):
 
 def deviations(matrix: Tensor, per: str) -> Tensor:
     """The standard deviation of the whole matrix or of each row, with as many axes."""
-    axes = tuple(range(0 if per == "layer" else 1, matrix.ndim))
+    axes = axes_of(matrix, per)
     return matrix.std(axes, correction=0, keepdim=True) if axes else torch.zeros_like(matrix)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from samson._layers import INPUT_RANGE
@@ -86,6 +87,13 @@ def names_by_parameter(groups: Iterable[dict[str, Any]], model: nn.Module | None
         if len(given) != len(group["params"]):  # some came later
             names |= {p: of_model[p] for p in group["params"] if p in of_model}
     return names
+
+
+def rates_are_zero(optimizer: Optimizer) -> bool:
+    """Whether a step is none to count: distributed checkpointing makes the state by one with learning rates of 0."""
+    rates = [group.get("lr", 1.0) for group in optimizer.param_groups]
+    waits = any(isinstance(lr, Tensor) and lr.device.type != "cpu" for lr in rates)  # to read one would
+    return not waits and all(float(lr) == 0 for lr in rates)
 
 
 def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tensor, str]) -> None:

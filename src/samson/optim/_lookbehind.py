@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from samson.optim._climber import Climber, gradient
+from samson.optim._groups import rates_are_zero
 from samson.optim._memory import Copies
 from samson.optim._sharding import ProcessGroups, local, over_all, process_groups
 from samson.optim.rules import AscentRule, require_ascent
@@ -100,7 +101,7 @@ class Lookbehind(Climber):
         """
         self._refuse_scaled_gradients(closure)
         if closure is None:
-            if not self._rates_are_zero():
+            if not rates_are_zero(self.base):
                 raise RuntimeError("Lookbehind needs several passes: call `step(closure)`.")
             self.base.step()
             return None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from samson.optim._ascent import Part
+from samson.optim._chip import axes_of
 from samson.optim._sharding import ProcessGroups, local, over_all
 from samson.optim.rules import RangeSAM, sizes_of
 
@@ -25,7 +26,7 @@ class Moved(NamedTuple):
     @property
     def axes(self) -> tuple[int, ...]:
         """The axes over which a range goes."""
-        return tuple(range(0 if self.per == "layer" else 1, self.weight.ndim))
+        return axes_of(self.weight, self.per)
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from samson.optim import _reuse as reuse
 from samson.optim._ascent import Ascent, Part
 from samson.optim._climber import Climber
 from samson.optim._directions import DIRECTIONS, remember_gradients, require_momentum
+from samson.optim._groups import rates_are_zero
 from samson.optim._memory import Copies
 from samson.optim._modes import Modes
 from samson.optim._range_gradient import add_range_gradients
@@ -175,7 +176,7 @@ class SharpnessAware(Climber):
         loss, counts = None, True
         if closure is None:
             self._catch_up()
-            counts = self._perturbed_since_step or not self._rates_are_zero()
+            counts = self._perturbed_since_step or not rates_are_zero(self.base)
             self._warn_if_plain()
             if self._perturbed_since_step and not self._has_gradient():
                 raise RuntimeError(
@@ -328,5 +329,5 @@ class SharpnessAware(Climber):
                     p.grad = rest if p.grad is None else p.grad.add_(rest)
 
     def _warn_if_plain(self) -> None:
-        if not (self._perturbed_since_step or not self.climbs or self._rates_are_zero()):
+        if not (self._perturbed_since_step or not self.climbs or rates_are_zero(self.base)):
             self._warn_once("no perturbation was made: pass a closure or use `perturbed`.")

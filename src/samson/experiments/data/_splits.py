@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -24,6 +25,9 @@ from samson.experiments.data._loading import (
 from samson.noise import generator_for
 
 Split = Pair | Dataset[Any]
+FEW = 8
+"""Batches from which input ranges are taken."""
+
 RESIDENT_BYTES = 2**31
 """Training splits up to this size are kept on the device."""
 
@@ -106,6 +110,13 @@ class Splits:
         inputs, targets = found
         chosen = torch.randperm(len(targets), generator=generator_for(0, "some", split))[:count]
         return inputs[chosen], targets[chosen]
+
+    def few_inputs(
+        self, batch_size: int, *, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> Iterator[tuple[Tensor]]:
+        """The inputs of a few training batches, from which input ranges are taken; none is loaded unless they are."""
+        batches = self.batches(batch_size, seed=seed, epoch=0, device=device, augment=(), workers=0)
+        yield from ((inputs,) for inputs, _ in islice(batches, FEW))
 
     def steps(self, batch_size: int) -> int:
         """Whole batches in one epoch of training.

@@ -10,10 +10,8 @@ from torch import Tensor
 
 from samson._checks import require
 from samson._select import Select
+from samson.optim._chip import PER, axes_of
 from samson.optim.rules._base import AscentRule, FastScale, Norms
-
-PER = ("layer", "channel")
-"""What has a range of its own."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class RangeSAM(AscentRule):
 
 def sizes_of(magnitudes: Tensor, per: str) -> Tensor:
     """The largest |w|, for the layer or each channel along the first axis, with as many axes as the weight."""
-    axes = tuple(range(0 if per == "layer" else 1, magnitudes.ndim))
+    axes = axes_of(magnitudes, per)
     if not magnitudes.numel() or not axes:
         return magnitudes.sum(dim=axes, keepdim=True) if axes else magnitudes
     return magnitudes.amax(dim=axes, keepdim=True)
