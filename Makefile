@@ -3,19 +3,20 @@ PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= .venv-extras
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --no-compile --disable-pip-version-check -q -c constraints.txt
 
 .PHONY: demo test test-extras test-slow lint environments clean
 
 demo: $(VENV)/.demo
 	$(BIN)/samson compare --data digits --methods sgd,noise,clip,sam,asam,samson,samson+clip --noise gaussian --seeds 3 --out runs/digits
 
+# Three workers: on two cores, those that wait for a process of their own leave a third of the time idle.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 # What needs packages that are large, or hard to install beside others, in an environment of its own.
 test-extras: $(EXTRAS)/.extras
-	$(EXTRAS)/bin/python -m pytest -n 2 -m needs --no-skips tests
+	$(EXTRAS)/bin/python -m pytest -n 2 -m needs --no-skips $$(grep -rl --include='*.py' 'needs(' tests)
 
 # What `make test` leaves out.
 test-slow: $(VENV)/.dev
@@ -45,8 +46,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 # only a file is needed.
 $(EXTRAS)/.extras: pyproject.toml constraints.txt
 	$(MAKE) VENV=$(EXTRAS) $(EXTRAS)/bin/python
-	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[cli,docs,ray,search,curvature,vision]" pillow pytest pytest-timeout pytest-xdist
-	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-deps aihwkit aihwkit-lightning aeon
+	$(EXTRAS)/bin/python -m pip install --no-compile --disable-pip-version-check -q -c constraints.txt -e ".[cli,docs,ray,search,curvature,vision]" pillow pytest pytest-timeout pytest-xdist
+	$(EXTRAS)/bin/python -m pip install --no-compile --disable-pip-version-check -q -c constraints.txt --no-deps aihwkit aihwkit-lightning aeon
 	@touch $@
 
 clean:

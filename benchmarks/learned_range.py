@@ -15,7 +15,6 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.optim import Optimizer
 
-from benchmarks.search_digits import SEEDS, method_of, validated
-from samson.experiments import Built, environment
+from benchmarks.search_digits import SEEDS, validated
+from samson.experiments import environment, parse_methods
 from samson.noise import on_chip
 
 RECORD = Path(__file__).parent / "records" / "learned-range.json"
@@ -61,33 +61,27 @@ class Clamped(nn.Module):
         return _Clamp.apply(weight, self.limit.clamp_min(1e-6))
 
 
-@dataclass(frozen=True)
-class Latent:
-    """The parametrised form as a method."""
+def latent(model: nn.Module, penalty: float = 0.01, start: float = 2.0) -> Optimizer:
+    """SGD on latent weights and ranges; the penalty is the ranges' weight decay."""
+    for tensor in on_chip(model):
+        [layer] = tensor.place.modules
+        parametrize.register_parametrization(layer, "weight", Clamped(start * tensor.weight.std(correction=0)))
+    ranges = [p for name, p in model.named_parameters() if name.endswith(".limit")]
+    others = [p for name, p in model.named_parameters() if not name.endswith(".limit")]
+    groups = [{"params": others, "weight_decay": 5e-4}, {"params": ranges, "weight_decay": penalty}]
+    return torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
 
-    penalty: float
-    start: float
-    distils: bool = False
 
-    def build(self, model: nn.Module, seed: int, steps: int, data: object) -> Built:
-        """SGD on latent weights and ranges; the penalty is the ranges' weight decay."""
-        for tensor in on_chip(model):
-            [layer] = tensor.place.modules
-            parametrize.register_parametrization(layer, "weight", Clamped(self.start * tensor.weight.std(correction=0)))
-        ranges = [p for name, p in model.named_parameters() if name.endswith(".limit")]
-        others = [p for name, p in model.named_parameters() if not name.endswith(".limit")]
-        settings = {"lr": 0.1, "momentum": 0.9, "nesterov": True}
-        groups = [{"params": others, "weight_decay": 5e-4}, {"params": ranges, "weight_decay": self.penalty}]
-        return Built(torch.optim.SGD(groups, **settings))
+FORMS = {"in place": "learned-range", "parametrised": "benchmarks.learned_range:latent"}
 
 
 def main() -> None:
     """Score both forms and write the record."""
-    found: dict[str, list[dict[str, Any]]] = {"in place": [], "parametrised": []}
+    found: dict[str, list[dict[str, Any]]] = {form: [] for form in FORMS}
     for values in itertools.product(*GRID.values()):
         settings = dict(zip(GRID, values, strict=True))
-        for form, method in (("in place", method_of("learned-range", settings)), ("parametrised", Latent(**settings))):
-            table = [validated(method, seed) for seed in SEEDS]
+        for form, name in FORMS.items():
+            table = [validated(parse_methods([{"method": name, **settings}])[0], seed) for seed in SEEDS]
             found[form].append({"settings": settings, "by_seed_and_level": np.round(table, 6).tolist()})
             sys.stderr.write(f"{form} {settings} {np.mean(table):.4f}\n")
     record = {"forms": found, "seeds": SEEDS, "environment": vars(environment())}

@@ -93,9 +93,9 @@ def eight_steps_equal_a_single_process(rule: str) -> None:
 
 @check.for_each(MODES)
 def every_mode_equals_a_single_process(mode: str) -> None:
-    expected = single(MODES[mode], 8)
-    assert distance(sharded(MODES[mode], 8), expected) < 1e-10
-    assert distance(weights(single(sgd, 8)), weights(expected)) > 1e-4
+    expected = single(MODES[mode], 4)
+    assert distance(sharded(MODES[mode], 4), expected) < 1e-10
+    assert distance(weights(single(sgd, 4)), weights(expected)) > 1e-4
 
 
 @check.for_each(RULES)
@@ -106,12 +106,12 @@ def norms_of_own_parts_alone_would_be_noticed(rule: str) -> None:
 
 @check.for_each(CLIPPED)
 def clipping_equals_a_single_process(method: str) -> None:
-    expected = single(CLIPPED[method], 8)
+    expected = single(CLIPPED[method], 4)
     model = shard(make_net())
     optimizer = CLIPPED[method](model)
-    train(model, optimizer, own_parts(BATCHES[:8]))
+    train(model, optimizer, own_parts(BATCHES[:4]))
     assert distance(contents(model, optimizer), expected) < 1e-10
-    assert distance(weights(single(sgd, 8)), weights(expected)) > 1e-4
+    assert distance(weights(single(sgd, 4)), weights(expected)) > 1e-4
     assert any(name.endswith("ranges") for name in expected) == ("learned" in method)
     assert len(set(everywhere(bits(model, optimizer)))) == 1  # ranges are not sharded, and yet the same everywhere
 
@@ -130,12 +130,12 @@ OF_ATTENTION: dict[str, Make] = {
 @check.for_each(OF_ATTENTION)
 def packed_attention_equals_a_single_process(method: str) -> None:
     """A part of a packed weight lies in one process, in the other, or in both."""
-    expected = single(OF_ATTENTION[method], 8, make_attention)
-    assert distance(sharded(OF_ATTENTION[method], 8, make_attention), expected) < 1e-10
-    assert distance(weights(single(sgd, 8, make_attention)), weights(expected)) > 1e-4
+    expected = single(OF_ATTENTION[method], 4, make_attention)
+    assert distance(sharded(OF_ATTENTION[method], 4, make_attention), expected) < 1e-10
+    assert distance(weights(single(sgd, 4, make_attention)), weights(expected)) > 1e-4
     other = method.replace("layer", "channel") if "layer" in method else method.replace("-channel", "-layer", 1)
     if other in OF_ATTENTION and other != method:
-        assert distance(single(OF_ATTENTION[other], 8, make_attention), expected) > 1e-4
+        assert distance(single(OF_ATTENTION[other], 4, make_attention), expected) > 1e-4
 
 
 @check.for_each(["rangesam-layer", "rangesam-channel", "through-layer", "through-channel"])
