@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= .venv-extras
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --no-compile --disable-pip-version-check -q -c constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
 .PHONY: demo test test-extras test-slow lint environments clean
 
@@ -46,8 +46,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 # only a file is needed.
 $(EXTRAS)/.extras: pyproject.toml constraints.txt
 	$(MAKE) VENV=$(EXTRAS) $(EXTRAS)/bin/python
-	$(EXTRAS)/bin/python -m pip install --no-compile --disable-pip-version-check -q -c constraints.txt -e ".[cli,docs,ray,search,curvature,vision]" pillow pytest pytest-timeout pytest-xdist
-	$(EXTRAS)/bin/python -m pip install --no-compile --disable-pip-version-check -q -c constraints.txt --no-deps aihwkit aihwkit-lightning aeon
+	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[cli,docs,ray,search,curvature,vision]" pillow pytest pytest-timeout pytest-xdist
+	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-deps aihwkit aihwkit-lightning aeon
 	@touch $@
 
 clean:
