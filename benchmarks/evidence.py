@@ -4,11 +4,15 @@
     python -m benchmarks.evidence confirm TASK     # the winners with new seeds on the test split; killed, it goes on
     python -m benchmarks.evidence pack TASK        # the confirming run records into one file, to be committed
 
-`search` writes a line for each training to `benchmarks/results/TASK-search.jsonl`: accuracy (or bits) without noise and
-on Gaussian validation chips. Two winners come out of the same trainings: "blind" by the value without noise alone, as a
-method that knows no chip must be tuned, and "informed" by the mean over chips. Ties go to the later candidate, which
-perturbs more. `confirm` trains both winners of every method with seeds that the search did not use, and puts each
-network on all chips of `CHIPS`. `benchmarks/hypotheses.md` was written before any confirming run.
+`search` writes a line for each training to `benchmarks/results/TASK-search.jsonl`: the value without noise, and on
+Gaussian validation chips. It has three rounds. First the base optimizer alone: its learning rate and weight decay, by
+the value without noise; every method has the winner's. Then six candidates for each method's own settings with a third
+of the epochs; the better half by either criterion go on. Then these with all epochs. "blind" is the value without noise alone, as a method that knows no chip must be tuned; "informed" is the mean over chips. Ties go
+to the later candidate, which perturbs more.
+
+`confirm` trains both winners of every method with seeds that the search did not use, and puts each network on all chips
+of `CHIPS`; then the methods with two gradients a step once more with half the epochs, so with as many gradients as the
+others. `benchmarks/hypotheses.md` was written before any confirming run.
 
 Data other than those inside packages are read below `SAMSON_DATA`.
 """
@@ -21,7 +25,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -31,7 +34,6 @@ import numpy as np
 
 from samson.evaluation import clean_value
 from samson.experiments import (
-    Job,
     compare_suite,
     jobs_of,
     load_data_set,
@@ -44,10 +46,15 @@ from samson.experiments import (
 )
 from samson.noise import Quantize
 
+Settings = dict[str, float]
+Key = tuple[int, str, Settings, int]
+"""Of a training in the search: round, method, settings, seed."""
+
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path(__file__).parent.parent / "runs" / "evidence"
 FIRST_SEED = 100
 """Of the search; confirming seeds count from 0."""
+CRITERIA = ("blind", "informed")
 SEARCH_CHIP_SEED = 1
 
 
@@ -65,6 +72,12 @@ CHIPS: list[dict[str, Any]] = [
 ]
 PERIPHERY: dict[str, Any] = {"chip": "standard-hwa", "times": ["1d"]}
 """For networks whose layers hooks reach."""
+
+
+BASES: dict[str, list[Settings]] = {
+    base: [{"lr": lr, "weight_decay": decay} for lr in rates for decay in decays]
+    for base, rates, decays in (("SGD", (0.05, 0.1, 0.2), (5e-4, 2e-3)), ("AdamW", (1e-3, 3e-3, 1e-2), (0.01, 0.1)))
+}
 
 
 @dataclass(frozen=True)
@@ -89,11 +102,21 @@ class Task:
     examples: int | None = 2000
     trials: int = 10
 
+    @property
+    def epochs(self) -> int:
+        """Of a whole training."""
+        return int(self.problem["recipe"]["epochs"])
+
+    @property
+    def bases(self) -> list[Settings]:
+        """Candidates for the base optimizer."""
+        return BASES[self.problem.get("base", "SGD")]
+
 
 TASKS: dict[str, Task] = {
     "japanese-vowels": Task(
         {"data": "japanese-vowels", "network": "gru", "base": "AdamW", "recipe": {"epochs": 60}},
-        seeds=2,
+        seeds=5,
         confirming=5,
         periphery=False,
         examples=None,
@@ -132,8 +155,6 @@ METHODS: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
 }
 """By the name in the evidence: the method, and six candidates for its own settings."""
 
-Settings = dict[str, float]
-
 
 def candidates(name: str) -> list[Settings]:
     """Every candidate of a method, the weaker perturbation first."""
@@ -157,46 +178,79 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def job_of(task: Task, name: str, settings: Settings, seed: int) -> Job:
-    """One training of the search."""
-    table = {
-        **task.problem,
-        "methods": [{"method": METHODS[name][0], "name": name, **settings}],
-        "chips": [{"noise": "gaussian", "levels": list(task.levels)}],
-        "trials": 6,
-        "chip_seed": SEARCH_CHIP_SEED,
-        "data_root": str(data_root()),
-    }
-    return replace(jobs_of(plan_suite(table))[0], seed=seed)
-
-
 def data_root() -> Path:
     """Where files of data are."""
     return Path(os.environ.get("SAMSON_DATA", "data"))
 
 
 def search(name: str) -> None:
-    """Train every candidate that has no line yet, and write one for each."""
-    task, path = TASKS[name], searched(name)
-    path.parent.mkdir(exist_ok=True)
-    known = {json.dumps([line["method"], line["settings"], line["seed"]]) for line in lines(path)}
-    every = [(m, c, FIRST_SEED + s) for s in range(task.seeds) for m in METHODS for c in candidates(m)]
-    left = [one for one in every if json.dumps(list(one)) not in known]
-    for number, (method, settings, seed) in enumerate(left, start=1):
-        line = {"method": method, "settings": settings, "seed": seed, **measured(task, method, settings, seed)}
-        with path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        sys.stderr.write(f"{number}/{len(left)} {json.dumps(line)}\n")
+    """Train every candidate of every round that has no line yet, and write one for each."""
+    searched(name).parent.mkdir(exist_ok=True)
+    for keys in (of_the_base, short, whole):
+        known = {json.dumps([line["round"], line["method"], line["settings"], line["seed"]]) for line in of(name)}
+        left = [key for key in keys(name) if json.dumps(key) not in known]
+        for number, key in enumerate(left, start=1):
+            line = dict(zip(("round", "method", "settings", "seed"), key, strict=True)) | measured(name, key)
+            with searched(name).open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            sys.stderr.write(f"{keys.__name__} {number}/{len(left)} {json.dumps(line)}\n")
 
 
-def measured(task: Task, name: str, settings: Settings, seed: int) -> dict[str, Any]:
+def of_the_base(name: str) -> list[Key]:
+    """The trainings of the first round."""
+    task = TASKS[name]
+    return [(0, "plain", base, seed) for base in task.bases for seed in seeds(task)]
+
+
+def short(name: str) -> list[Key]:
+    """Those of the second."""
+    every = [(method, settings) for method in METHODS for settings in candidates(method)]
+    return [(1, method, settings, seed) for seed in seeds(TASKS[name]) for method, settings in every]
+
+
+def whole(name: str) -> list[Key]:
+    """Those of the third."""
+    better = {method: kept(name, method) for method in METHODS}
+    return [
+        (2, method, settings, seed) for seed in seeds(TASKS[name]) for method in METHODS for settings in better[method]
+    ]
+
+
+def kept(name: str, method: str) -> list[Settings]:
+    """The better half of a method's candidates in the short trainings, by either criterion."""
+    every = candidates(method)
+    found: set[int] = set()
+    for criterion in CRITERIA:
+        scores = [score(name, 1, method, settings, criterion) for settings in every]
+        found |= set(sorted(range(len(every)), key=lambda index: (-scores[index], -index))[: (len(every) + 1) // 2])
+    return [every[index] for index in sorted(found)]
+
+
+def seeds(task: Task) -> range:
+    """Those of the search."""
+    return range(FIRST_SEED, FIRST_SEED + task.seeds)
+
+
+def measured(name: str, key: Key) -> dict[str, Any]:
     """Train, and measure on the validation split."""
-    job = job_of(task, name, settings, seed)
+    task, (number, method, settings, seed) = TASKS[name], key
+    epochs = max(1, task.epochs // 3) if number == 1 else task.epochs
+    base = {} if number == 0 else base_of(name)
+    table = {
+        **task.problem,
+        "recipe": {**task.problem["recipe"], "epochs": epochs},
+        "methods": [{"method": METHODS[method][0], "name": method, **base, **settings}],
+        "chips": [{"noise": "gaussian", "levels": list(task.levels)}],
+        "trials": 6,
+        "chip_seed": SEARCH_CHIP_SEED,
+        "data_root": str(data_root()),
+    }
+    job = replace(jobs_of(plan_suite(table))[0], seed=seed)
     splits = load_data_set(job.problem.record.data, job.data_root)
-    kept = RUNS / "search" / blake2b(repr((job.name, settings)).encode(), digest_size=8).hexdigest()
+    kept_in = RUNS / "search" / blake2b(repr((name, key)).encode(), digest_size=8).hexdigest()
     with one_thread():
-        model, training = trained(job.problem, job.method, seed, splits, kept, lambda *_: None)
-        shutil.rmtree(kept, ignore_errors=True)
+        model, training = trained(job.problem, job.method, seed, splits, kept_in, lambda *_: None)
+        shutil.rmtree(kept_in, ignore_errors=True)
         if model is None:
             return {"diverged": training.diverged_at}
         metric = make_task(job.problem.record.task).metric
@@ -210,48 +264,67 @@ def measured(task: Task, name: str, settings: Settings, seed: int) -> dict[str, 
         }
 
 
-def winners(name: str) -> dict[str, tuple[str, Settings]]:
-    """Both winners of every method, by a name for the confirmation; one entry where they are the same."""
-    found: dict[str, tuple[str, Settings]] = {}
-    sign = -1 if TASKS[name].problem.get("data") == "tiny-shakespeare" else 1
-    table = lines(searched(name))
-    for method in METHODS:
-        for criterion in ("blind", "informed"):
-            scores = [_score(table, method, settings, criterion, sign) for settings in candidates(method)]
-            best = max(index for index, value in enumerate(scores) if value == max(scores))
-            found[f"{method}-{criterion}" if METHODS[method][1] else method] = method, candidates(method)[best]
-    return found
+def base_of(name: str) -> Settings:
+    """The settings of the base optimizer that every method has: the best of the first round without noise."""
+    return max(TASKS[name].bases, key=lambda settings: score(name, 0, "plain", settings, "blind"))
 
 
-def _score(table: Iterable[dict[str, Any]], method: str, settings: Settings, criterion: str, sign: int) -> float:
-    own = [line for line in table if (line["method"], line["settings"]) == (method, settings)]
+def of(name: str) -> list[dict[str, Any]]:
+    """The lines of a task's search."""
+    return lines(searched(name))
+
+
+def score(name: str, number: int, method: str, settings: Settings, criterion: str) -> float:
+    """The mean over a round's seeds by a criterion, larger is better; −∞ where one diverged or nothing was trained."""
+    own = [line for line in of(name) if (line["round"], line["method"], line["settings"]) == (number, method, settings)]
     if not own or any("diverged" in line for line in own):
         return -np.inf
+    sign = -1 if TASKS[name].problem["data"] == "tiny-shakespeare" else 1
     return float(np.mean([sign * (line["clean"] if criterion == "blind" else np.mean(line["chips"])) for line in own]))
+
+
+def gradients(name: str, method: str) -> int:
+    """How many a whole training took."""
+    return max(line.get("gradients", 0) for line in of(name) if (line["round"], line["method"]) == (2, method))
+
+
+def winners(name: str) -> dict[str, tuple[str, Settings]]:
+    """Both winners of every method, by a name for the confirmation; one entry where it has no settings of its own."""
+    found: dict[str, tuple[str, Settings]] = {}
+    for method in METHODS:
+        for criterion in CRITERIA:
+            every = kept(name, method)
+            scores = [score(name, 2, method, settings, criterion) for settings in every]
+            best = max(index for index, value in enumerate(scores) if value == max(scores))
+            found[f"{method}-{criterion}" if METHODS[method][1] else method] = method, every[best]
+    return found
 
 
 def confirm(name: str) -> None:
     """The winners with new seeds, on the test split and all chips."""
-    task = TASKS[name]
-    table = {
-        **task.problem,
-        "methods": [
-            {"method": METHODS[method][0], "name": label, **settings}
-            for label, (method, settings) in winners(name).items()
-        ],
-        "chips": [*CHIPS, *([PERIPHERY] if task.periphery else [])],
-        "seeds": task.confirming,
-        "trials": task.trials,
-        "examples": task.examples,
-        "data_root": str(data_root()),
-    }
-    compare_suite({key: value for key, value in table.items() if value is not None}, RUNS / name)
-    pack(name)
+    task, base = TASKS[name], base_of(name)
+    for part, epochs in (("whole", task.epochs), ("half", max(1, task.epochs // 2))):
+        table = {
+            **task.problem,
+            "recipe": {**task.problem["recipe"], "epochs": epochs},
+            "methods": [
+                {"method": METHODS[method][0], "name": label, **base, **settings}
+                for label, (method, settings) in winners(name).items()
+                if part == "whole" or gradients(name, method) > gradients(name, "plain")
+            ],
+            "chips": [*CHIPS, *([PERIPHERY] if task.periphery else [])],
+            "seeds": task.confirming,
+            "trials": task.trials,
+            "examples": task.examples,
+            "data_root": str(data_root()),
+        }
+        compare_suite({key: value for key, value in table.items() if value is not None}, RUNS / name / part)
+        pack(name)
 
 
 def pack(name: str) -> None:
     """Put the run records that are there into one file."""
-    records = sorted((RUNS / name / "records").rglob("*.json"))
+    records = sorted((RUNS / name).glob("*/records/**/*.json"))
     data = json.dumps([json.loads(path.read_text()) for path in records])
     (RESULTS / f"{name}.json.gz").write_bytes(gzip.compress(data.encode(), mtime=0))
 

@@ -167,7 +167,6 @@ def _write(asked: dict[str, tuple[str, dict[str, float]]], known: dict[str, dict
             }
             for label, (name, settings) in asked.items()
         },
-        "costs": costs(),
         "environment": vars(environment()),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
