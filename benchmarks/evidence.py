@@ -7,8 +7,9 @@
 `search` writes a line for each training to `benchmarks/results/TASK-search.jsonl`: the value without noise, and on
 Gaussian validation chips. It has three rounds. First the base optimizer alone: its learning rate and weight decay, by
 the value without noise; every method has the winner's. Then six candidates for each method's own settings with a third
-of the epochs; the better half by either criterion go on. Then these with all epochs. "blind" is the value without noise alone, as a method that knows no chip must be tuned; "informed" is the mean over chips. Ties go
-to the later candidate, which perturbs more.
+of the epochs; the better half by either criterion go on. Then these with all epochs. "blind" is the value without noise
+alone, as a method that knows no chip must be tuned; "informed" is the mean over chips. Ties go to the later candidate,
+which perturbs more.
 
 `confirm` trains both winners of every method with seeds that the search did not use, and puts each network on all chips
 of `CHIPS`; then the methods with two gradients a step once more with half the epochs, so with as many gradients as the

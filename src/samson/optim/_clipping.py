@@ -165,6 +165,8 @@ class LearnedRange(Clipping):
 
     Reference: Esser et al. 2020 (LSQ), arXiv 1902.08153, equation 3 and section 2.2 for the gradient and its scale,
     there through a rounding, and with latent weights beyond the range where here the weights themselves are clamped.
+    On the digits that was no worse: .984 of the validation split on noisy chips, and .972 with latent weights, each
+    the best of eight settings and the mean of two seeds (`benchmarks/records/learned-range.json`).
     """
 
     start: float = 2.0
