@@ -1,46 +1,36 @@
-"""Every method with its chosen settings on the digits: how it holds on several kinds of chips, and what a step costs.
+"""Every method with its chosen settings on the digits: how it holds on several kinds of chips.
 
 The settings are the winners of `search_digits.py` by two criteria: "informed" (the mean over noise levels on validation
 chips of the Gaussian kind) and "blind" (without noise alone, what can be had without knowing any chip; ties go to the
 stronger perturbation or the tighter bound, so to the last candidate). Each is trained with three seeds that took no
-part in the search, and put on chips of the validation split. Costs are measured apart: steps of all methods in turn,
-in one process with one thread, as the ratio to the plain step of the same round (median and quartiles); a teacher's
-training is not in them.
+part in the search, and put on chips of the validation split.
 
     python -m benchmarks.methods_digits [SEED …]       # about 30 minutes on one core for all
 
 keeps what is done in `runs/methods-digits.jsonl`, so that a repeated command goes on from there, and writes
-`benchmarks/records/methods-digits.json`. `docs/which-method.md` takes the costs from here, and its accuracies from the
-search alone.
+`benchmarks/records/methods-digits.json`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from benchmarks.search_digits import GRIDS, NETWORK, method_of
+from benchmarks.search_digits import NETWORK, method_of
 from benchmarks.search_digits import RECORD as SEARCHED
 from samson.evaluation import clean_value
 from samson.experiments import (
-    Method,
-    build_network,
     environment,
     jobs_of,
     load_data_set,
     make_task,
     one_thread,
-    parse_methods,
     plan_suite,
     ranges_of,
     sweep,
@@ -51,7 +41,6 @@ RECORD = Path(__file__).parent / "records" / "methods-digits.json"
 DONE = Path(__file__).parent.parent / "runs" / "methods-digits.jsonl"
 SEEDS = (200, 201, 202)
 TRIALS = 10
-ROUNDS = 30
 CHIPS: list[dict[str, Any]] = [
     {"noise": "gaussian", "levels": [0.05, 0.1, 0.2]},
     {"noise": "pcm", "levels": ["1y"]},
@@ -96,39 +85,6 @@ def measure(name: str, settings: dict[str, float], seed: int) -> dict[str, Any]:
             },
             "gradients": training.gradients,
         }
-
-
-def step_of(method: Method, images: Tensor, targets: Tensor) -> Callable[[], Any]:
-    """A step on one mini-batch, without a teacher."""
-    model = build_network(NETWORK, (1, 8, 8), 10, 0).train()
-    optimizer = method.build(model, 0, 10_000, [images]).optimizer
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(images), targets)
-        loss.backward()
-        return loss
-
-    return lambda: optimizer.step(closure)
-
-
-def costs() -> dict[str, list[float]]:
-    """Median and quartiles of each method's step over the plain step of the same round."""
-    torch.manual_seed(0)
-    images, targets = torch.rand(64, 1, 8, 8), torch.randint(10, (64,))
-    with one_thread():
-        steps = {name: step_of(parse_methods([name])[0], images, targets) for name in GRIDS}
-        seconds: dict[str, list[float]] = {name: [] for name in steps}
-        for _ in range(ROUNDS + 3):
-            for name, step in steps.items():
-                started = time.perf_counter()
-                step()
-                seconds[name].append(time.perf_counter() - started)
-    plain = seconds["sgd"][3:]
-    return {
-        name: [round(float(q), 3) for q in np.quantile(np.divide(values[3:], plain), (0.5, 0.25, 0.75))]
-        for name, values in seconds.items()
-    }
 
 
 def done() -> dict[str, dict[str, Any]]:

@@ -1,0 +1,368 @@
+"""Make `docs/evidence.md` from the packed records and the searches in `benchmarks/results/`, and from nothing else.
+
+python -m benchmarks.evidence_page
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau
+
+from benchmarks.evidence import CRITERIA, METHODS, RESULTS, TASKS, base_of, lines, searched, winners
+from samson.statistics import holm, mean_interval, mean_p_value
+
+PAGE = Path(__file__).parent.parent / "docs" / "evidence.md"
+LEVEL = 0.05
+GAUSSIAN = "gaussian"
+NO_NOISE = "no noise"
+
+TEXT = """# Evidence
+
+Which training method holds on noisy chips? Several tasks, every method with equal effort, and the test split once at
+the end. Everything here is derived from `benchmarks/results/` by `python -m benchmarks.evidence_page`.
+
+**State: {state}.** A hypothesis is answered on the tasks that are there; it counts once all are.
+
+## How it was done
+
+The base optimizer's learning rate and weight decay were chosen first, for plain training alone, and every method has
+them. Each method had six candidates for its own settings on the validation split; the better half of short trainings
+went on to whole ones. "Blind" settings were chosen without any chip; "informed" ones on Gaussian validation chips.
+The winners were trained anew, with seeds that the search did not use, and put on the test split and on chips that no
+search saw. Intervals are 95 % over training seeds; a network's value is its mean over chips.
+`benchmarks/hypotheses.md` was written before.
+
+## The hypotheses
+
+Paired by seed, two-sided t-tests, corrected by Holm's method within a hypothesis at {level}.
+
+{hypotheses}
+
+## Wins, ties and losses
+
+Each method against every other of the same criterion, on each task and kind of chip: how often it was better, not
+distinguishable, worse (paired by seed, Holm's method over all comparisons of a method).
+
+{wins}
+
+{tasks}
+## What it does not show
+
+- These are small networks and short trainings, as two CPU cores allow. Larger ones may order methods differently.
+- Chips are simulations with published constants; none was measured for this.
+- With few seeds only large differences can be told from chance, and Holm's correction asks for more the more is
+  compared.
+- Candidates are six a method. A finer search may help a method with two settings more than one with a single one.
+"""
+
+TASK = """## {name}
+
+`{network}` by {base}, {epochs} epochs, {seeds} seeds, {examples} test examples, {trials} chips of each kind; {metric}.
+Settings of the base: {settings}.
+
+{whole}
+
+### As many gradients as plain training
+
+The methods with two gradients a step, with half the epochs.
+
+{half}
+
+"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The confirming runs of a task, of one length of training.
+
+    Args:
+        records: The run records.
+    """
+
+    records: list[dict[str, Any]]
+
+    @property
+    def sign(self) -> int:
+        """1 where larger is better, else −1."""
+        return 1 if self.records[0]["problem"]["higher_is_better"] else -1
+
+    @property
+    def resolution(self) -> float:
+        """The step between possible values of a network."""
+        first = self.records[0]
+        return 1 / first["examples"] if first["problem"]["is_fraction"] else 0.0
+
+    @property
+    def methods(self) -> list[str]:
+        """All names, in their order."""
+        return [name for name in _labels() if name in self.table]
+
+    @property
+    def kinds(self) -> list[str]:
+        """No noise, and every kind of chip."""
+        return list(self.table[self.records[0]["method"]])
+
+    @cached_property
+    def table(self) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """By method and kind: each network's value without noise, or its mean over chips, in the order of seeds."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for record in sorted(self.records, key=lambda record: int(record["seed"])):
+            own = found.setdefault(record["method"], {})
+            own.setdefault(NO_NOISE, []).append(float(record["clean"]))
+            for family, measured in zip(record["families"], record["measured"], strict=True):
+                for kind, chips in zip(family["kinds"], measured, strict=True):
+                    own.setdefault(f"{family['name']} {kind['label']}", []).append(float(np.mean(chips)))
+        return {method: {kind: np.array(values) for kind, values in own.items()} for method, own in found.items()}
+
+    def values(self, method: str, kind: str) -> NDArray[np.float64]:
+        """A value for each training seed."""
+        return self.table[method][kind]
+
+    def gain(self, ours: str, theirs: str, kind: str) -> NDArray[np.float64]:
+        """By how much the first is better, for each training seed."""
+        return self.sign * (self.values(ours, kind) - self.values(theirs, kind))
+
+    def p_value(self, ours: str, theirs: str, kind: str) -> float:
+        """Of no difference."""
+        return mean_p_value(self.gain(ours, theirs, kind).tolist(), resolution=self.resolution)
+
+    def gaussian(self) -> list[str]:
+        """The levels of Gaussian noise."""
+        return [kind for kind in self.kinds if kind.startswith(GAUSSIAN)]
+
+
+def _labels() -> list[str]:
+    return [f"{m}-{c}" if METHODS[m][1] else m for c in CRITERIA for m in METHODS if METHODS[m][1] or c == "blind"]
+
+
+def read(task: str) -> dict[int, Found]:
+    """What is there of a task, by epochs, the whole trainings first; methods without all their seeds are left out."""
+    path = RESULTS / f"{task}.json.gz"
+    records = json.loads(gzip.decompress(path.read_bytes())) if path.exists() else []
+    found: dict[int, list[dict[str, Any]]] = {}
+    for record in records:
+        found.setdefault(int(record["problem"]["recipe"]["epochs"]), []).append(record)
+    return {epochs: Found(found[epochs]) for epochs in sorted(found, reverse=True)}
+
+
+def finished(task: str) -> bool:
+    """Whether every winner was trained with every seed, at both lengths."""
+    found, seeds = read(task), TASKS[task].confirming
+    whole = found.get(TASKS[task].epochs)
+    return (
+        len(found) == 2
+        and whole is not None
+        and set(whole.methods) == set(winners(task))
+        and all(len(part.values(label, NO_NOISE)) == seeds for part in found.values() for label in part.methods)
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison of a hypothesis: by how much ours is better, and its p-value."""
+
+    task: str
+    words: str
+    gain: float
+    p_value: float
+
+
+def compared(
+    found: dict[str, Found], ours: str, theirs: Iterable[str], kinds: Callable[[Found], list[str]]
+) -> list[Comparison]:
+    """Ours against others on every task."""
+    return [
+        Comparison(
+            task, f"{ours} − {other}, {kind}", float(f.gain(ours, other, kind).mean()), f.p_value(ours, other, kind)
+        )
+        for task, f in found.items()
+        for other in theirs
+        for kind in kinds(f)
+    ]
+
+
+def verdict(comparisons: Sequence[Comparison]) -> str:
+    """A sentence on a family of comparisons, by the rule in `hypotheses.md`."""
+    adjusted = holm([one.p_value for one in comparisons])
+    tasks = list(dict.fromkeys(one.task for one in comparisons))
+    better = [one.gain > 0 and p < LEVEL for one, p in zip(comparisons, adjusted, strict=True)]
+    worse = [one.gain < 0 and p < LEVEL for one, p in zip(comparisons, adjusted, strict=True)]
+    holds = {t: all(one.gain > 0 for one in comparisons if one.task == t) for t in tasks}
+    shown = {t: any(b for one, b in zip(comparisons, better, strict=True) if one.task == t) for t in tasks}
+    answer = "Confirmed" if all(holds.values()) and all(shown.values()) else "Not confirmed"
+    least = min(comparisons, key=lambda one: one.gain)
+    points = sum(one.gain > 0 for one in comparisons)
+    return (
+        f"**{answer}** on {', '.join(tasks)}: of {len(comparisons)} comparisons {points} point its way, {sum(better)} "
+        f"are significant, {sum(worse)} are significant the other way. The furthest against it: {least.words} on "
+        f"{least.task}, {least.gain:+.4f}."
+    )
+
+
+def noisy(found: Found) -> list[str]:
+    """Without noise, and each Gaussian level."""
+    return [NO_NOISE, *found.gaussian()]
+
+
+def hypotheses(found: dict[str, Found]) -> str:
+    """The answer to each hypothesis."""
+    against = [name for name in METHODS if "rangesam" not in name]
+    both = ("sam-blind", "asam-blind")
+    clipped = ("sam+clip-blind", "asam+clip-blind")
+    first = [one for ours in ("samson-blind", "samson-p2-blind") for one in compared(found, ours, both, noisy)]
+    second = compared(found, "samson+clip-blind", clipped, noisy)
+    third = compared(found, "rangesam+clip-informed", _informed(against), Found.gaussian)
+    fourth = compared(
+        found, "clip-informed", _informed(("noise", "sam", "asam", "samson")), lambda f: f.gaussian()[-2:]
+    )
+    return "\n".join(
+        [
+            f"1. SAMSON beats SAM and ASAM, without noise and with it. {verdict(first)}",
+            f"2. So it does in composition with clipping. {verdict(second)}",
+            "3. The range ball with clipping beats every published method at every level, at no loss of clean accuracy."
+            f" {verdict(third)} {clean_loss(found, against)}",
+            f"4. Clipping alone beats noise, SAM, ASAM and SAMSON at the two largest levels. {verdict(fourth)}",
+            f"5. Orders carry over from Gaussian noise to other chips. {carried(found)}",
+        ]
+    )
+
+
+def _informed(methods: Iterable[str]) -> list[str]:
+    return [f"{name}-informed" if METHODS[name][1] else name for name in methods]
+
+
+def clean_loss(found: dict[str, Found], against: Sequence[str]) -> str:
+    """Without noise: the largest loss of the range ball with clipping."""
+    losses = {
+        (task, other): -float(f.gain("rangesam+clip-informed", other, NO_NOISE).mean())
+        for task, f in found.items()
+        for other in _informed(against)
+    }
+    (task, other), largest = max(losses.items(), key=lambda item: item[1])
+    return f"Without noise its largest loss is {largest:.4f}, against {other} on {task} (allowed: .005, of bits .02)."
+
+
+def carried(found: dict[str, Found]) -> str:
+    """Kendall's correlation over methods between the mean over Gaussian levels and each other family."""
+    words, smallest = [], np.inf
+    for task, f in found.items():
+        names = _informed(METHODS)
+        mean = {
+            family: _means(f, names, family) for family in dict.fromkeys(kind.split(" ")[0] for kind in f.kinds[1:])
+        }
+        taus = {
+            family: float(kendalltau(mean[GAUSSIAN], values).statistic)
+            for family, values in mean.items()
+            if family != GAUSSIAN
+        }
+        smallest = min(smallest, *taus.values())
+        words.append(f"{task}: " + ", ".join(f"{family} {tau:.2f}" for family, tau in taus.items()))
+    answer = "Confirmed" if smallest > 0.5 else "Not confirmed"
+    return f"**{answer}**; Kendall's correlation over methods with the mean over Gaussian levels: {'; '.join(words)}."
+
+
+def _means(found: Found, names: Sequence[str], family: str) -> NDArray[np.float64]:
+    kinds = [kind for kind in found.kinds[1:] if kind.startswith(f"{family} ")]
+    return np.array([np.mean([found.values(name, kind).mean() for kind in kinds]) for name in names])
+
+
+def wins(found: dict[str, Found]) -> str:
+    """One line for each method."""
+    rows = []
+    for label in _labels():
+        criterion = label.rpartition("-")[2] if "-" in label else CRITERIA[0]
+        others = [o for o in _of(criterion) if o != label]
+        own = [
+            (float(f.gain(label, other, kind).mean()), f.p_value(label, other, kind))
+            for f in found.values()
+            for other in others
+            for kind in f.kinds
+        ]
+        better = [gain > 0 for gain, _ in own]
+        clear = [p < LEVEL for p in holm([p for _, p in own])]
+        won = sum(b and c for b, c in zip(better, clear, strict=True))
+        lost = sum(not b and c for b, c in zip(better, clear, strict=True))
+        rows.append((won - lost, [label, str(won), str(len(own) - won - lost), str(lost)]))
+    rows.sort(key=lambda one: -one[0])
+    return table(["method", "better", "not distinguishable", "worse"], [cells for _, cells in rows])
+
+
+def _of(criterion: str) -> list[str]:
+    return [f"{name}-{criterion}" if METHODS[name][1] else name for name in METHODS]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lines of a table."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def results(task: str, found: Found) -> str:
+    """One line for each method: settings, cost, and its value without noise and on each kind of chip."""
+    own = winners(task)
+    plain = max(line.get("gradients", 0) for line in lines(searched(task)) if line["method"] == "plain")
+    scale, digits = (100, 1) if found.records[0]["problem"]["is_fraction"] else (1, 3)
+    rows = []
+    for label in found.methods:
+        settings = ", ".join(f"{key} {value:g}" for key, value in own[label][1].items())
+        gradients = next(r["training"]["gradients"] for r in found.records if r["method"] == label)
+        cells = [label, settings, f"{gradients / plain:.2g}"]
+        for kind in found.kinds:
+            mean, low, high = (
+                scale * value
+                for value in _ends(mean_interval(found.values(label, kind).tolist(), resolution=found.resolution))
+            )
+            cells.append(f"{mean:.{digits}f} ± {(high - low) / 2:.{digits}f}")
+        rows.append((found.sign * -np.mean([found.values(label, kind).mean() for kind in found.kinds[1:]]), cells))
+    rows.sort(key=lambda one: one[0])
+    return table(["method", "settings", "gradients", *found.kinds], [cells for _, cells in rows])
+
+
+def _ends(interval: Any) -> tuple[float, float, float]:
+    return interval.mean, interval.low, interval.high
+
+
+def section(task: str) -> str:
+    """What was found on a task."""
+    whole, half = read(task).values()
+    first = whole.records[0]
+    problem = first["problem"]
+    return TASK.format(
+        name=task,
+        network=problem["network"],
+        base=problem["base"],
+        epochs=TASKS[task].epochs,
+        seeds=TASKS[task].confirming,
+        examples=first["examples"],
+        trials=first["trials"],
+        metric=f"{problem['metric']} in percent" if problem["is_fraction"] else problem["metric"],
+        settings=", ".join(f"{key} {value:g}" for key, value in base_of(task).items()),
+        whole=results(task, whole),
+        half=results(task, half),
+    )
+
+
+def page() -> str:
+    """The page's text."""
+    done = [task for task in TASKS if finished(task)]
+    left = [task for task in TASKS if task not in done]
+    whole = {task: read(task)[TASKS[task].epochs] for task in done}
+    return TEXT.format(
+        state=f"{', '.join(done)} done" + (f"; {', '.join(left)} to come" if left else ""),
+        level=LEVEL,
+        hypotheses=hypotheses(whole),
+        wins=wins(whole),
+        tasks="".join(section(task) for task in done),
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
