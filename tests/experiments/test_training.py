@@ -455,6 +455,20 @@ def test_the_forward_pass_has_the_precision_that_was_asked_for(precision, place,
     assert all(map(math.isfinite, run.losses))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_compiled_network_trains_as_the_eager_one() -> None:
+    torch._dynamo.reset()
+    graphs = torch._dynamo.utils.counters["stats"]
+    graphs.clear()
+    eager = weights(run_of("samson"))
+    assert not graphs["unique_graphs"]
+    compiled = weights(run_of("samson", compile=True))
+    assert graphs["unique_graphs"]
+    assert list(compiled) == list(eager)  # no prefix of a wrapper
+    assert distance(compiled, eager) < 100 * U
+    assert distance(weights(run_of("samson", compile=True, seed=1)), eager) > 1e-2
+
+
 @pytest.mark.parametrize("last", [True, False])
 def test_images_and_weights_lie_channels_last_if_asked(last: bool) -> None:
     seen = set()
