@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from samson import __version__
 from samson._errors import SetupError
 from samson.cli import _listing as listing
 from samson.cli._budgeting import budget_model
 from samson.cli._comparing import compare, report
+from samson.cli._doctor import doctor
 from samson.cli._evaluating import evaluate_model
 from samson.cli._layering import sensitivity_of_model
 from samson.cli._sharpness import sharpness
 from samson.cli._training import train
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -29,6 +31,22 @@ app.command(name="evaluate")(evaluate_model)
 app.command(name="budget")(budget_model)
 app.command(name="sensitivity")(sensitivity_of_model)
 app.command()(sharpness)
+app.command()(doctor)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"samson {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Options before a command."""
 
 
 def run() -> None:
