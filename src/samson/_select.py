@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -15,7 +15,12 @@ from samson._layers import DIGITAL, LayerWeight, unknown_weights_of, weights_of
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module)\.")
 
 Select = type[nn.Module] | str | Callable[[str, nn.Module], bool] | Sequence[type[nn.Module] | str] | None
-"""Which layers lie on the chip: a type, a pattern for names, several of these, or a function of name and layer."""
+"""Which layers lie on the chip: a type, a pattern for names, several of these, or a function of name and layer.
+
+A pattern after a "!" leaves layers out, and "default" stands for what lies there without any selection.
+"""
+
+DEFAULT = "default"
 
 
 class Candidate(NamedTuple):
@@ -54,28 +59,49 @@ def candidates(model: nn.Module) -> Iterator[Candidate]:
 
 
 def selected(select: Select, candidate: Candidate) -> bool:
-    """Whether a selection picks a weight matrix.
-
-    By default that is every one of a known layer that is no look-up. One of an unknown layer is picked by its very
-    name or type.
+    """Whether a selection picks a weight matrix: one of its entries does, and none with a "!" leaves it out.
 
     Raises:
         TypeError: If the selection is no `Select`.
     """
-    name, layer, module, parent, _, known = candidate
-    if not known and not isinstance(select, (list, tuple)):
-        return is_named(select, name, name, module)
-    if select is None:
-        return not isinstance(module, DIGITAL)
-    if isinstance(select, type):
-        return isinstance(module, select) or isinstance(parent, select)
-    if isinstance(select, str):
-        return fnmatchcase(layer, select) or fnmatchcase(name, select)
-    if isinstance(select, Sequence):
-        return any(selected(one, candidate) for one in select)
-    if not callable(select):
-        raise TypeError(f"`select` must be a type, a pattern, a list of these or a function, got {select!r}.")
-    return bool(select(layer, module))
+    found = entries(select)
+    into = [entry for entry in found if not leaves_out(entry)] or [DEFAULT] * bool(found)
+    return any(picks(entry, candidate) for entry in into) and not any(
+        picks(entry, candidate) for entry in found if leaves_out(entry)
+    )
+
+
+def entries(select: Select) -> list[Any]:
+    """What a selection consists of."""
+    return list(select) if isinstance(select, Sequence) and not isinstance(select, str) else [select]
+
+
+def leaves_out(entry: object) -> bool:
+    """Whether an entry of a selection is a pattern for what is left out."""
+    return isinstance(entry, str) and entry.startswith("!")
+
+
+def picks(entry: Any, candidate: Candidate) -> bool:
+    """Whether one entry of a selection is about a weight matrix.
+
+    The default is every one of a known layer that is no look-up. One of an unknown layer is meant by its layer's very
+    type, its very name, or a pattern that ends in the parameter's own name.
+    """
+    name, layer, module, parent, matrix, known = candidate
+    if entry is None or entry == DEFAULT:
+        return known and not isinstance(module, DIGITAL)
+    if leaves_out(entry):
+        return fnmatchcase(layer, entry[1:]) or fnmatchcase(name, entry[1:])
+    if not known:
+        ends = isinstance(entry, str) and entry.rpartition(".")[2] == matrix.name and fnmatchcase(name, entry)
+        return ends or is_named(entry, name, name, module)
+    if isinstance(entry, type):
+        return isinstance(module, entry) or isinstance(parent, entry)
+    if isinstance(entry, str):
+        return fnmatchcase(layer, entry) or fnmatchcase(name, entry)
+    if not callable(entry):
+        raise TypeError(f"`select` must be a type, a pattern, a list of these or a function, got {entry!r}.")
+    return bool(entry(layer, module))
 
 
 def is_named(select: Select, name: str, layer: str, module: nn.Module) -> bool:

@@ -56,6 +56,11 @@ def test_the_default_selection_and_nothing_else_is_noisy() -> None:
         ("conv.*", {"conv.0.weight", "conv.2.weight"}),
         ("recurrent.weight_hh_*", {RECURRENT[1], RECURRENT[3]}),
         ("*.q", {PACKED[0]}),
+        ("!recurrent", DEFAULT - set(RECURRENT)),
+        (["!attend*", "!conv.?", "!*_ih*"], {"bilinear.weight", "cell.weight_hh", RECURRENT[1], RECURRENT[3]}),
+        (["conv.*", "!conv.2"], {"conv.0.weight"}),
+        (["!*.k", nn.MultiheadAttention], {PACKED[0], PACKED[2], "attend.out_proj.weight"}),
+        (["default", nn.Embedding, "!cell"], (DEFAULT | {"embed.weight"}) - {"cell.weight_ih", "cell.weight_hh"}),
         (lambda name, layer: name == "cell", {"cell.weight_ih", "cell.weight_hh"}),
     ],
 )
@@ -131,10 +136,13 @@ class Own(nn.Module):
 def test_a_layer_of_ones_own_type_goes_on_the_chip_where_it_is_named() -> None:
     model = nn.Sequential(Own(), nn.Linear(3, 2))
     assert [t.name for t in on_chip(model)] == ["1.weight"]
-    assert [t.name for t in on_chip(model, "*")] == ["1.weight"]  # a pattern is no name
+    assert [t.name for t in on_chip(model, "*")] == ["1.weight"]  # a pattern that may mean anything
     for select in (Own, "0.weight", ["0.weight"]):
         assert [t.name for t in on_chip(model, select)] == ["0.weight"]
     assert [t.name for t in on_chip(model, [Own, nn.Linear])] == ["0.weight", "1.weight"]
+    assert [t.name for t in on_chip(model, "?.weight")] == ["0.weight", "1.weight"]  # a pattern with its own name
+    assert [t.name for t in on_chip(model, ["?.weight", "!0*"])] == ["1.weight"]
+    assert [t.name for t in on_chip(model, ["default", "0.weight"])] == ["0.weight", "1.weight"]
     x, before = torch.randn(5, 4), model[0].weight.clone()
     with deploy(model, Gaussian(0.5), select="0.weight").at():
         assert not torch.equal(model[0].weight, before)
@@ -144,10 +152,13 @@ def test_a_layer_of_ones_own_type_goes_on_the_chip_where_it_is_named() -> None:
 
 def test_every_entry_of_a_list_must_select_something() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
-    with pytest.raises(ValueError, match=r"'1.wieght' selects none. Did you mean '1.weight'"):
+    with pytest.raises(ValueError, match=r"'1.wieght' meets none. Did you mean '1.weight'"):
         on_chip(model, ["0", "1.wieght"])
-    with pytest.raises(ValueError, match="Conv1d'> selects none"):
+    with pytest.raises(ValueError, match="Conv1d'> meets none"):
         on_chip(model, [nn.Linear, nn.Conv1d])
+    for select in ("!head*", ["0", "!head*"]):
+        with pytest.raises(ValueError, match=r"'!head\*' meets none"):
+            on_chip(model, select)
 
 
 def test_the_linear_layers_of_gpt2_are_known() -> None:

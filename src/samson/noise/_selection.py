@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from samson._layers import LayerWeight, weights_of
 from samson._names import suggestion
-from samson._select import Select, candidates, is_named, plain_name, selected
+from samson._select import Select, candidates, entries, is_named, picks, plain_name, selected
 from samson.noise._forward import computes_with
 from samson.noise._places import Alone, Computed, Masked, Place, Stored
 
@@ -52,14 +51,16 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
     By default these are the weights of linear, convolution (also transposed), recurrent and bilinear layers and the
     projections of attention. Embeddings stay digital unless they are selected, biases and norm layers always. A
     parameter of any other type of layer with two or more axes, its outputs along the first, goes on the chip where its
-    full name or its layer's very type is given. So does the raw parameter of a layer of torch's type whose own
-    `forward` changes it first (standardises, quantises); otherwise such layers are refused. A weight that several
-    layers share is listed once, under the first one's name.
+    full name, a pattern that ends in its own name (`"*.kernel"`) or its layer's very type is given. So does the raw
+    parameter of a layer of torch's type whose own `forward` changes it first (standardises, quantises); otherwise such
+    layers are refused. A weight that several layers share is listed once, under the first one's name.
 
     Args:
         model: Any model.
         select: Layers by type (`nn.Linear`), by pattern (`"encoder.*"`, compared with the names of layers and of
             tensors, see `fnmatch`), by a list of types and patterns, or by a function of a layer's name and the layer.
+            A pattern after a "!" leaves layers out: `"!head*"` is all but the head, and `["default", nn.Embedding]`
+            what lies there by default, and look-ups too.
 
     Raises:
         ValueError: If nothing is selected, or an entry of a list selects nothing; if a layer computes with a changed
@@ -78,10 +79,10 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
     _require_plain(model, select)
     every = list(candidates(model))
     wanted = [c for c in every if selected(select, c)]
-    for entry in select if isinstance(select, Sequence) and not isinstance(select, str) else ():
-        if wanted and not any(selected(entry, c) for c in every):
+    for entry in entries(select):
+        if wanted and not any(picks(entry, c) for c in every):
             raise ValueError(
-                f"`select` must have entries that each select a weight, but {entry!r} selects none. "
+                f"`select` must have entries that each meet a weight, but {entry!r} meets none. "
                 f"{suggestion(str(entry), [c.name for c in every if c.name][:20])}"
             )
     if not wanted:
