@@ -84,6 +84,20 @@ def test_every_chip_comes_back_with_its_periphery(load) -> None:
     assert load(as_toml(Gaussian(0.1), ranged)).periphery != STANDARD_HWA  # equality tells them apart
 
 
+def test_converters_may_be_given_by_their_bits(load) -> None:
+    """One code of 2^b is left over, so that zero is a level: 8 bits are the 254 steps of the standard chip."""
+    chip = load('source = "x"\n[periphery]\ndac_bits = 8\nadc_bits = 6\nadc_bound = 10')
+    assert chip.periphery == Periphery(dac_steps=STANDARD_HWA.dac_steps, adc_steps=62, adc_bound=10.0)
+    for wrong, message in (
+        ("adc_bits = 6\nadc_steps = 62", "`adc_bits` and `adc_steps` say the same. Remove one"),
+        ("dac_bits = 1", "`dac_bits` must be a whole number, 2 to 24, got 1. Write dac_bits = 8"),
+        ("dac_bits = 6.0", "got 6.0"),
+        ("dac_bits = true", "got True"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            load(f'source = "x"\n[periphery]\n{wrong}')
+
+
 def test_a_chip_may_be_a_periphery_alone_and_then_holds_weights_exactly(load) -> None:
     chip = load('source = "x"\n[periphery]\noutput_noise = 1')
     assert chip.periphery == Periphery(output_noise=1.0)

@@ -24,7 +24,8 @@ def load_chip_model(path: Path | str) -> ChipModel:
 
     The file has a text `source`, and a table `[noise]`, a table `[periphery]` or both. A noise names its `family`; the
     other keys are the arguments of its class, and those that are classes themselves are tables within it
-    (`[noise.mapping]`). Several noises, one after the other, are an array of tables `[[noise]]`, as in `Compose`.
+    (`[noise.mapping]`). Several noises, one after the other, are an array of tables `[[noise]]`, as in `Compose`. A
+    converter may be given by its bits, `dac_bits` and `adc_bits`: b bits are 2^b - 2 steps.
 
         source = "our array, measured in May"
 
@@ -78,8 +79,25 @@ def _chip_model(table: dict[str, Any]) -> ChipModel:
     if len(table) == 1:
         raise TableError("top level: a chip must have a noise or a periphery, got none. Write [noise] or [periphery].")
     noise = _noises(table["noise"]) if "noise" in table else EXACT
-    periphery = decode(table["periphery"], Periphery, "periphery") if "periphery" in table else None
+    periphery = decode(_in_steps(table["periphery"]), Periphery, "periphery") if "periphery" in table else None
     return ChipModel(noise, source, periphery)
+
+
+def _in_steps(table: Any) -> Any:
+    """Converters with their bits as steps: b bits are 2^b - 2 steps, since zero is a level and one code is left."""
+    if not isinstance(table, dict):
+        return table
+    found = dict(table)
+    for bits, steps in (("dac_bits", "dac_steps"), ("adc_bits", "adc_steps")):
+        if bits not in found:
+            continue
+        value = found.pop(bits)
+        if steps in found:
+            raise TableError(f"[periphery]: `{bits}` and `{steps}` say the same. Remove one of them.")
+        if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= 24:
+            raise TableError(f"[periphery]: `{bits}` must be a whole number, 2 to 24, got {value!r}. Write {bits} = 8.")
+        found[steps] = 2**value - 2
+    return found
 
 
 def _noises(part: Any) -> WeightNoise:
