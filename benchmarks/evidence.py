@@ -2,6 +2,7 @@
 
     python -m benchmarks.evidence search TASK      # candidates on the validation split; killed, it goes on
     python -m benchmarks.evidence confirm TASK     # the winners with new seeds on the test split; killed, it goes on
+    python -m benchmarks.evidence sharpness TASK   # how sharp the confirming networks are; killed, it goes on
     python -m benchmarks.evidence pack TASK        # the confirming run records into one file, to be committed
 
 `search` writes a line for each training to `benchmarks/results/TASK-search.jsonl`: the value without noise, and on
@@ -20,13 +21,14 @@ Data other than those inside packages are read below `SAMSON_DATA`.
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import itertools
 import json
 import os
 import shutil
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ from samson.experiments import (
     jobs_of,
     load_data_set,
     make_task,
+    measure_folder,
     one_thread,
     plan_suite,
     ranges_of,
@@ -246,7 +249,7 @@ def measured(name: str, key: Key) -> dict[str, Any]:
         "chip_seed": SEARCH_CHIP_SEED,
         "data_root": str(data_root()),
     }
-    job = replace(jobs_of(plan_suite(table))[0], seed=seed)
+    job = dataclasses.replace(jobs_of(plan_suite(table))[0], seed=seed)
     splits = load_data_set(job.problem.record.data, job.data_root)
     kept_in = RUNS / "search" / blake2b(repr((name, key)).encode(), digest_size=8).hexdigest()
     with one_thread():
@@ -330,5 +333,21 @@ def pack(name: str) -> None:
     (RESULTS / f"{name}.json.gz").write_bytes(gzip.compress(data.encode(), mtime=0))
 
 
+def sharpness(name: str) -> None:
+    """How sharp every network of the whole trainings is, on the training split."""
+    [record] = measure_folder(
+        RUNS / name / "whole",
+        trials=TASKS[name].trials,
+        progress=lambda network, done, total: sys.stderr.write(f"{done}/{total} {network}\n"),
+        data_root=data_root(),
+    )
+    rows = [
+        {"method": n.method, "seed": n.seed, "measures": {key: value.mean for key, value in n.measures.items()}}
+        for n in record.networks
+    ]
+    found = {"settings": dataclasses.asdict(record.settings), "networks": rows}
+    (RESULTS / f"{name}-sharpness.json").write_text(json.dumps(found) + "\n")
+
+
 if __name__ == "__main__":
-    {"search": search, "confirm": confirm, "pack": pack}[sys.argv[1]](sys.argv[2])
+    {"search": search, "confirm": confirm, "sharpness": sharpness, "pack": pack}[sys.argv[1]](sys.argv[2])

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, rankdata
 
 from benchmarks.evidence import CRITERIA, METHODS, RESULTS, TASKS, base_of, lines, searched, winners
-from samson.statistics import holm, mean_interval, mean_p_value
+from samson.statistics import holm, mean_interval, mean_p_value, rank_correlation
 
 PAGE = Path(__file__).parent.parent / "docs" / "evidence.md"
 LEVEL = 0.05
@@ -53,6 +53,15 @@ Each method against every other of the same criterion, on each task and kind of 
 distinguishable, worse (paired by seed, Holm's method over all comparisons of a method).
 
 {wins}
+
+## Sharpness and robustness
+
+Kendall's correlation over networks between the rise of the training loss in a ball and the test value on chips, with
+95 % intervals from resampling whole methods; negative: sharper is worse. "worst" is the largest rise that eight steps
+of ascent find in the rule's ball, "noise" the mean rise under Gaussian noise; radii are the rules' defaults. "Pooled"
+takes ranks within each task first.
+
+{sharpness}
 
 {tasks}
 ## What it does not show
@@ -257,7 +266,9 @@ def carried(found: dict[str, Found]) -> str:
     for task, f in found.items():
         names = _informed(METHODS)
         mean = {
-            family: _means(f, names, family) for family in dict.fromkeys(kind.split(" ")[0] for kind in f.kinds[1:])
+            family: [_of_family(f, name, family).mean() for name in names]
+            for family in families(f)
+            if family != NO_NOISE
         }
         taus = {
             family: float(kendalltau(mean[GAUSSIAN], values).statistic)
@@ -268,11 +279,6 @@ def carried(found: dict[str, Found]) -> str:
         words.append(f"{task}: " + ", ".join(f"{family} {tau:.2f}" for family, tau in taus.items()))
     answer = "Confirmed" if smallest > 0.5 else "Not confirmed"
     return f"**{answer}**; Kendall's correlation over methods with the mean over Gaussian levels: {'; '.join(words)}."
-
-
-def _means(found: Found, names: Sequence[str], family: str) -> NDArray[np.float64]:
-    kinds = [kind for kind in found.kinds[1:] if kind.startswith(f"{family} ")]
-    return np.array([np.mean([found.values(name, kind).mean() for kind in kinds]) for name in names])
 
 
 def wins(found: dict[str, Found]) -> str:
@@ -298,6 +304,55 @@ def wins(found: dict[str, Found]) -> str:
 
 def _of(criterion: str) -> list[str]:
     return [f"{name}-{criterion}" if METHODS[name][1] else name for name in METHODS]
+
+
+def sharpness(found: dict[str, Found]) -> str:
+    """For each task and pooled: measures against families of chips."""
+    pooled: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {}
+    parts = []
+    for task, f in found.items():
+        networks = json.loads((RESULTS / f"{task}-sharpness.json").read_text())["networks"]
+        measures = {
+            name: {m: [n["measures"][name] for n in networks if n["method"] == m] for m in f.methods}
+            for name in networks[0]["measures"]
+        }
+        of_family = {family: {m: list(f.sign * _of_family(f, m, family)) for m in f.methods} for family in families(f)}
+        parts.append(correlations(task, {(m, c): (measures[m], of_family[c]) for m in measures for c in of_family}))
+        for (m, c), pair in {(m, c): (measures[m], of_family[c]) for m in measures for c in of_family}.items():
+            own = pooled.setdefault((m, c), ({}, {}))
+            for side, values in zip(own, pair, strict=True):
+                side |= {f"{task} {name}": of for name, of in _ranks(values).items()}
+    return "\n\n".join([*parts, *([correlations("Pooled", pooled)] if len(found) > 1 else [])])
+
+
+def correlations(name: str, pairs: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    """A table of measures by families."""
+    measures, kinds = (list(dict.fromkeys(key[side] for key in pairs)) for side in (0, 1))
+    rows = []
+    for measure in measures:
+        cells = []
+        for kind in kinds:
+            tau = rank_correlation(*pairs[measure, kind]).kendall
+            cells.append(f"{tau.mean:+.2f} [{tau.low:+.2f}, {tau.high:+.2f}]")
+        rows.append([measure, *cells])
+    return table([name, *kinds], rows)
+
+
+def _ranks(values: dict[str, list[float]]) -> dict[str, list[float]]:
+    every = rankdata([value for of in values.values() for value in of])
+    ends = np.cumsum([len(of) for of in values.values()])[:-1]
+    shares = np.split(every / len(every), ends)
+    return {name: list(of) for name, of in zip(values, shares, strict=True)}
+
+
+def families(found: Found) -> list[str]:
+    """The families of chips, and no noise."""
+    return list(dict.fromkeys(kind if kind == NO_NOISE else kind.partition(" ")[0] for kind in found.kinds))
+
+
+def _of_family(found: Found, method: str, family: str) -> NDArray[np.float64]:
+    kinds = [kind for kind in found.kinds if kind == family or kind.startswith(f"{family} ")]
+    return np.mean([found.values(method, kind) for kind in kinds], axis=0)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -360,6 +415,7 @@ def page() -> str:
         level=LEVEL,
         hypotheses=hypotheses(whole),
         wins=wins(whole),
+        sharpness=sharpness(whole),
         tasks="".join(section(task) for task in done),
     )
 
