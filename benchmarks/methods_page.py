@@ -74,7 +74,7 @@ settings, then the blind ones; the order is that of the mean over kinds.
 
 ## It is known exactly
 
-Train through it: [noise, converters and bounds](known-chips.md). In the table above `noise` and `rwp` inject the very
+Train through it: [noise, converters and bounds](known-chips.md). In the tables above `noise` and `rwp` inject the very
 noise that is measured, which is the most that can be known of it. `hwa` adds converters, which these chips do not have,
 so that it can only lose by them here; it is for chips that do.
 
