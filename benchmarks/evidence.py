@@ -118,6 +118,9 @@ class Task:
 
 
 TASKS: dict[str, Task] = {
+    "digits": Task(
+        {"data": "digits", "network": "small-resnet", "recipe": {"epochs": 30}}, seeds=2, confirming=5, examples=None
+    ),
     "japanese-vowels": Task(
         {"data": "japanese-vowels", "network": "gru", "base": "AdamW", "recipe": {"epochs": 60}},
         seeds=5,
