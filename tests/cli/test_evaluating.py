@@ -82,9 +82,11 @@ def test_data_from_a_file_a_chip_by_name_and_times(samson, tmp_path: Path) -> No
     assert status == 0
     record = read_json(tmp_path / "record.json", EvaluationRecord)
     for row, time_s in zip(record.measured, (0.0, 86_400.0), strict=True):
-        expected = evaluate(names["network"](), (x, y), PCM(time_s=time_s), trials=3)
+        expected = evaluate(names["network"](), (x, y), PCM(time_s=time_s, compensation="global"), trials=3)
         assert (row.trials, row.kind.time_s) == (expected.trials, time_s)
+        assert "compensation='global'" in row.kind.noise
     assert "pcm at 1d" in out
+    assert "compensation=&#x27;global&#x27;" in evaluation_page(record)
 
 
 def test_a_precision_and_a_loss(samson, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from samson.experiments import Kind, Request
     from samson.records import Subject
 
+DRIFT = "Drift of phase-change devices is compensated, but for names in -uncompensated."
+
 Model = Annotated[
     str, typer.Argument(help="`….safetensors` of a comparison, MODULE:FUNCTION, timm/NAME or torchvision/NAME.")
 ]
@@ -59,9 +61,10 @@ Resume = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Write a record with every trial to this file, `.json`.")]
 Page = Annotated[Path | None, typer.Option("--page", help="Write a page with plot and table to this file, `.html`.")]
 ChipName = Annotated[
-    str | None, typer.Option("--chip", help="Instead of --noise, a chip: see `samson list chips`, or FILE.toml.")
+    str | None,
+    typer.Option("--chip", help="Instead of --noise, a chip: see `samson list chips`, or FILE.toml. " + DRIFT),
 ]
-NoiseName = Annotated[str, typer.Option("--noise", help="Family of noises: see `samson list noises`.")]
+NoiseName = Annotated[str, typer.Option("--noise", help="Family of noises: see `samson list noises`. " + DRIFT)]
 
 DataRoot = Annotated[
     Path, typer.Option("--data-root", envvar="SAMSON_DATA", help="Folder where files of data are looked for.")
