@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 
 from samson.evaluation import evaluate, noise_budget, sensitivity
 from samson.experiments import SetupError, parse_times
-from samson.noise import PCM, Gaussian
+from samson.noise import PCM, Gaussian, preset
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
 from samson.report import budget_page, evaluation_page
 from tests.cli.test_compare import heed_interrupts, start
@@ -238,6 +239,65 @@ def test_a_budget_of_pcm_is_in_years(samson, tmp_path: Path) -> None:
     )
     record = read_json(tmp_path / "budget.json", BudgetRecord)
     assert (status, record.unit, record.low, record.high) == (0, "s", 1.0, 10 * 365 * 86_400)
+
+
+def test_a_budget_of_a_chip_is_in_years_and_keeps_its_converters(samson, tmp_path: Path) -> None:
+    """Against the library, whose family is written out here."""
+    status, _, _ = samson(
+        *("budget", "mine:network", "--data", "mine:batches", "--chip", "standard-hwa", "--max-drop", ".5"),
+        *("--trials", 2, "--out", "budget.json"),
+    )
+    record = read_json(tmp_path / "budget.json", BudgetRecord)
+    assert (status, record.family, record.unit, record.high) == (0, "standard-hwa", "s", 10 * 365 * 86_400)
+    hwa, names = preset("standard-hwa"), {}
+    exec(NETWORK, names)
+    for row in record.measured:
+        aged = replace(hwa, noise=replace(hwa.noise, time_s=row.kind.level))
+        assert row.trials == evaluate(names["network"](), names["batches"](), aged, trials=2).trials
+        assert (row.kind.time_s, row.kind.periphery) == (row.kind.level, repr(hwa.periphery))
+    assert "dac_steps=254" in budget_page(record)
+
+
+def test_the_commands_write_the_same_settings(samson, tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(TWO_LAYERS)
+    sys.modules.pop("two", None)
+    call = "two:network", "--data", "two:batches", "--chip", "standard-hwa", "--trials", 2, "--select", "*", "--seed", 3
+    seen = {}
+    for command in ("evaluate", "budget", "sensitivity"):
+        own = ("--max-drop", ".5", "--high", 2) if command == "budget" else ("--times", "1s")
+        assert samson(command, *call, *own, "--out", "record.json", "--page", "page.html")[0] == 0
+        record = json.loads((tmp_path / "record.json").read_text())
+        [kind] = [record["kind"]] if "kind" in record else [record["measured"][0]["kind"]]
+        _, _, what = (tmp_path / "page.html").read_text().partition("<h2>What was")
+        names = [name.partition(":")[0] for name in re.findall(r"<th scope='row'>(.+?)</th>", what)]
+        noise = kind["noise"].replace("time_s=1.0", "time_s=None")  # a level of a budget is the noise's own time
+        seen[command] = record["subject"] | {"finished": ""}, noise, kind["periphery"], kind["time_s"]
+        own_lines = {"Estimate of the crossing", "Without noise"}
+        seen[command] += (sorted(set(names) - own_lines),)
+    assert seen["evaluate"] == seen["sensitivity"] == seen["budget"]
+    assert {"Periphery", "Noise", "Time", "Layers on the chip", "Batch norm"} <= set(seen["evaluate"][-1])
+
+
+def test_a_budget_takes_a_noise_of_ones_own(samson, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(NETWORK + "\nfrom samson.noise import Gaussian as own\n")
+    call = "budget", "mine:network", "--data", "mine:batches", "--trials", 2, "--max-drop", ".1", "--out"
+    for noise in ("mine:own", "gaussian"):
+        assert samson(*call, f"{noise[:4]}.json", "--noise", noise)[0] == 0
+    own, known = (read_json(tmp_path / f"{name}.json", BudgetRecord) for name in ("mine", "gaus"))
+    assert (own.family, own.measured) == ("mine:own", known.measured)
+
+
+def test_the_commands_have_one_list_of_options(samson) -> None:
+    """Each has the same lines of help for the model, the noise and the setting, in one order."""
+    commands = ("evaluate", "budget", "sensitivity")
+    helps = {command: re.split(r"\n +(?=--)", samson(command, "--help")[1]) for command in commands}
+    first, *others = ([" ".join(text.split()) for text in parts] for parts in helps.values())
+    shared = [line for line in first if all(line in other for other in others)]
+    assert all([line for line in other if line in shared] == shared for other in others)
+    names = [line.split()[0] for line in shared]
+    options = "weights pretrained data split metric seed select read-block norms-on autocast executor resume out page"
+    assert {f"--{name}" for name in (*options.split(), "noise", "chip", "data-root")} <= set(names)
+    assert "--levels" not in names  # the check can fail: a budget looks for the level
 
 
 HALTING = """
