@@ -17,7 +17,7 @@ from samson.evaluation import evaluate, noise_budget, sensitivity
 from samson.experiments import SetupError, parse_times
 from samson.noise import PCM, Gaussian, preset
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
-from samson.report import budget_page, evaluation_page
+from samson.report import budget_figure, budget_page, evaluation_page
 from tests.cli.test_compare import heed_interrupts, start
 
 NETWORK = """
@@ -228,17 +228,31 @@ def test_a_sensitivity_is_of_one_time_and_says_all_settings(samson, tmp_path: Pa
     assert (status, record.kind.time_s, record.subject.select) == (0, 10 * 365 * 86_400.0, ("*",))
     assert "dac_steps=254" in record.kind.periphery
     page = (tmp_path / "s.html").read_text()
-    for said in ("dac_steps=254", "3.1536e+08 s", "executor serial"):
+    for said in ("dac_steps=254", "<td>10 years</td>", "executor serial"):
         assert said in page
 
 
 def test_a_budget_of_pcm_is_in_years(samson, tmp_path: Path) -> None:
-    status, _, _ = samson(
+    status, out, _ = samson(
         *("budget", "mine:network", "--data", "mine:batches", "--noise", "pcm", "--max-drop", ".5", "--trials", 2),
         *("--out", "budget.json"),
     )
     record = read_json(tmp_path / "budget.json", BudgetRecord)
     assert (status, record.unit, record.low, record.high) == (0, "s", 1.0, 10 * 365 * 86_400)
+    held = replace(record, holds_up_to=record.high, crossing=(365 * 86_400.0, 3600.0, None))
+    said = budget_page(held)
+    assert "At least up to <b>10 years</b>, the mean drop" in said
+    assert "1 year [1 h, above 10 years], by resampling chips" in said
+    assert "<th scope='row'>1 s</th>" in said
+    axis = budget_figure(held).layout.xaxis
+    assert (axis.type, axis.title.text, axis.ticktext) == (
+        "log",
+        "Age",
+        ("1 s", "1 min", "1 h", "1 day", "30 days", "1 year", "10 years"),
+    )
+    assert axis.tickvals[3] == 86_400
+    assert "1 s" in out
+    assert "e+0" not in out
 
 
 def test_a_budget_of_a_chip_is_in_years_and_keeps_its_converters(samson, tmp_path: Path) -> None:

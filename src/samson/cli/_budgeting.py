@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from samson._times import level_text
 from samson.cli._options import ModelOptions, model_command
 from samson.cli._showing import console, shown, shown_interval, speaks, table_of, write_results
 
@@ -49,7 +50,7 @@ def budget_model(
             criterion=criterion,  # type: ignore[arg-type]
             min_yield=min_yield,
             trials=trials,
-            progress=lambda level, state: run.progress(f"{level:.3g}")(state),
+            progress=lambda level, state: run.progress(level_text(level, usual.unit))(state),
             **run.setting,
         )
     if not speaks():
@@ -61,6 +62,6 @@ def budget_model(
     for level, result in found.evaluations.items():
         held = " held" if found.holds_up_to is not None and level <= found.holds_up_to else ""
         interval, worst = shown_interval(result.interval, metric), shown(result.worst, metric)
-        table.add_row(f"{level:.3g}{held}", interval, worst, str(len(result.trials)))
+        table.add_row(f"{level_text(level, found.unit)}{held}", interval, worst, str(len(result.trials)))
     console().print(table)
     console().print(f"Budget: {found}")
