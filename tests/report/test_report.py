@@ -150,6 +150,10 @@ def test_times_stand_on_a_logarithmic_axis_in_words() -> None:
         assert years - hour == pytest.approx(math.log10(times[1] / times[0]))
         assert hour - clean == pytest.approx(1)
         assert (axis.ticktext, axis.title.text) == (("clean", "1 h", "10 years"), "Age (gaussian)")
+    several = [replace(kind, label=f"{chip} at 1h") for kind, chip in zip(kinds, ("pcm", "cmo"), strict=True)]
+    two = replace(aged, unit="", kinds=tuple(several))
+    axis = robustness_figure(view([replace(run, families=(two,)) for run in records()])).layout.xaxis
+    assert axis.ticktext == ("clean", "pcm at 1h", "cmo at 1h")  # side by side, with their names
     levels = robustness_figure(view(records())).layout.xaxis
     assert (levels.tickvals, levels.ticktext) == ((0.0, 0.1, 0.2), ("clean", "0.1", "0.2"))  # in proportion
 

@@ -25,5 +25,7 @@ def age_axis(low: float, high: float) -> dict[str, Any]:
 
 
 def kind_text(kind: ChipKind) -> str:
-    """What is shown for a kind of chip: its age where that is its level, else its label."""
-    return age_text(kind.level) if kind.level is not None and kind.level == kind.time_s else kind.label
+    """What is shown for a kind of chip: its age where that is all that its label says, else the label."""
+    if kind.level is None or kind.level != kind.time_s or " at " in kind.label:  # as in "pcm at 1y"
+        return kind.label
+    return age_text(kind.level)

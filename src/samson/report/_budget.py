@@ -24,7 +24,11 @@ def budget_page(record: BudgetRecord) -> str:
     return page(
         "budget.html",
         kind="noise budget",
-        title=escape(f"{subject.model}: how much {record.family} noise it stands"),
+        title=escape(
+            f"{subject.model}: how long it stands {record.family}"
+            if record.unit == "s"
+            else f"{subject.model}: how much {record.family} noise it stands"
+        ),
         headline=headline(record),
         figure=figure_div(budget_figure(record), "budget"),
         table=_table(record),
