@@ -82,6 +82,8 @@ def test_chips_come_with_constants_and_source(listed) -> None:
     assert "PCM(mapping=(per=channel), compensation=global, g_max_us=25); Periphery(dac_steps=254" in out
     for chip in PRESETS.values():
         assert chip.source in out
+    for what in ("chips", "noises"):
+        assert "is compensated, but for names in -uncompensated." in flat(listed(what)[1])
 
 
 def test_methods_come_with_their_defaults(listed) -> None:
