@@ -48,9 +48,9 @@ Times = NDArray[np.float64]
 
 
 def noises() -> dict[str, WeightNoise]:
-    """Everything that is measured, by name."""
+    """Everything that is measured, by name; as first read, compensated devices and others cost the same."""
     generic = {name: make(LEVELS[name.split("-")[0]]) for name, make in NOISES.items() if make.unit != "s"}
-    chips = {f"preset {name}": chip.noise for name, chip in PRESETS.items()}
+    chips = {f"preset {name}": chip.noise for name, chip in PRESETS.items() if not name.endswith("-uncompensated")}
     return {
         **generic,
         **chips,

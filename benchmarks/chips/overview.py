@@ -30,5 +30,5 @@ def overview() -> Figure:
     axes.set_xticks([0.1, 0.3, 1, 3, 10, 30], ["0.1", "0.3", "1", "3", "10", "30"])
     axes.set_xlabel("% of the largest weight")
     note(axes, 0.98, 0.2, "as first read", BLUE, ha="right")
-    note(axes, 0.98, 0.08, "a day later, without compensation", ORANGE, ha="right")
+    note(axes, 0.98, 0.08, "a day later", ORANGE, ha="right")
     return figure

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -14,9 +15,9 @@ from safetensors.torch import save_file
 
 from samson.evaluation import evaluate, noise_budget, sensitivity
 from samson.experiments import SetupError, parse_times
-from samson.noise import PCM, Gaussian
+from samson.noise import PCM, Gaussian, preset
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
-from samson.report import budget_page, evaluation_page
+from samson.report import budget_figure, budget_page, evaluation_page
 from tests.cli.test_compare import heed_interrupts, start
 
 NETWORK = """
@@ -82,9 +83,11 @@ def test_data_from_a_file_a_chip_by_name_and_times(samson, tmp_path: Path) -> No
     assert status == 0
     record = read_json(tmp_path / "record.json", EvaluationRecord)
     for row, time_s in zip(record.measured, (0.0, 86_400.0), strict=True):
-        expected = evaluate(names["network"](), (x, y), PCM(time_s=time_s), trials=3)
+        expected = evaluate(names["network"](), (x, y), PCM(time_s=time_s, compensation="global"), trials=3)
         assert (row.trials, row.kind.time_s) == (expected.trials, time_s)
+        assert "compensation='global'" in row.kind.noise
     assert "pcm at 1d" in out
+    assert "compensation=&#x27;global&#x27;" in evaluation_page(record)
 
 
 def test_a_precision_and_a_loss(samson, tmp_path: Path) -> None:
@@ -225,17 +228,90 @@ def test_a_sensitivity_is_of_one_time_and_says_all_settings(samson, tmp_path: Pa
     assert (status, record.kind.time_s, record.subject.select) == (0, 10 * 365 * 86_400.0, ("*",))
     assert "dac_steps=254" in record.kind.periphery
     page = (tmp_path / "s.html").read_text()
-    for said in ("dac_steps=254", "3.1536e+08 s", "executor serial"):
+    for said in ("dac_steps=254", "<td>10 years</td>", "executor serial"):
         assert said in page
 
 
 def test_a_budget_of_pcm_is_in_years(samson, tmp_path: Path) -> None:
-    status, _, _ = samson(
+    status, out, _ = samson(
         *("budget", "mine:network", "--data", "mine:batches", "--noise", "pcm", "--max-drop", ".5", "--trials", 2),
         *("--out", "budget.json"),
     )
     record = read_json(tmp_path / "budget.json", BudgetRecord)
     assert (status, record.unit, record.low, record.high) == (0, "s", 1.0, 10 * 365 * 86_400)
+    held = replace(record, holds_up_to=record.high, crossing=(365 * 86_400.0, 3600.0, None))
+    said = budget_page(held)
+    assert "At least up to <b>10 years</b>, the mean drop" in said
+    assert "1 year [1 h, above 10 years], by resampling chips" in said
+    assert "<th scope='row'>1 s</th>" in said
+    axis = budget_figure(held).layout.xaxis
+    assert (axis.type, axis.title.text, axis.ticktext) == (
+        "log",
+        "Age",
+        ("1 s", "1 min", "1 h", "1 day", "30 days", "1 year", "10 years"),
+    )
+    assert axis.tickvals[3] == 86_400
+    assert "1 s" in out
+    assert "e+0" not in out
+
+
+def test_a_budget_of_a_chip_is_in_years_and_keeps_its_converters(samson, tmp_path: Path) -> None:
+    """Against the library, whose family is written out here."""
+    status, _, _ = samson(
+        *("budget", "mine:network", "--data", "mine:batches", "--chip", "standard-hwa", "--max-drop", ".5"),
+        *("--trials", 2, "--out", "budget.json"),
+    )
+    record = read_json(tmp_path / "budget.json", BudgetRecord)
+    assert (status, record.family, record.unit, record.high) == (0, "standard-hwa", "s", 10 * 365 * 86_400)
+    hwa, names = preset("standard-hwa"), {}
+    exec(NETWORK, names)
+    for row in record.measured:
+        aged = replace(hwa, noise=replace(hwa.noise, time_s=row.kind.level))
+        assert row.trials == evaluate(names["network"](), names["batches"](), aged, trials=2).trials
+        assert (row.kind.time_s, row.kind.periphery) == (row.kind.level, repr(hwa.periphery))
+    assert "dac_steps=254" in budget_page(record)
+
+
+def test_the_commands_write_the_same_settings(samson, tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(TWO_LAYERS)
+    sys.modules.pop("two", None)
+    call = "two:network", "--data", "two:batches", "--chip", "standard-hwa", "--trials", 2, "--select", "*", "--seed", 3
+    seen = {}
+    for command in ("evaluate", "budget", "sensitivity"):
+        own = ("--max-drop", ".5", "--high", 2) if command == "budget" else ("--times", "1s")
+        assert samson(command, *call, *own, "--out", "record.json", "--page", "page.html")[0] == 0
+        record = json.loads((tmp_path / "record.json").read_text())
+        [kind] = [record["kind"]] if "kind" in record else [record["measured"][0]["kind"]]
+        _, _, what = (tmp_path / "page.html").read_text().partition("<h2>What was")
+        names = [name.partition(":")[0] for name in re.findall(r"<th scope='row'>(.+?)</th>", what)]
+        noise = kind["noise"].replace("time_s=1.0", "time_s=None")  # a level of a budget is the noise's own time
+        seen[command] = record["subject"] | {"finished": ""}, noise, kind["periphery"], kind["time_s"]
+        own_lines = {"Estimate of the crossing", "Without noise"}
+        seen[command] += (sorted(set(names) - own_lines),)
+    assert seen["evaluate"] == seen["sensitivity"] == seen["budget"]
+    assert {"Periphery", "Noise", "Time", "Layers on the chip", "Batch norm"} <= set(seen["evaluate"][-1])
+
+
+def test_a_budget_takes_a_noise_of_ones_own(samson, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(NETWORK + "\nfrom samson.noise import Gaussian as own\n")
+    call = "budget", "mine:network", "--data", "mine:batches", "--trials", 2, "--max-drop", ".1", "--out"
+    for noise in ("mine:own", "gaussian"):
+        assert samson(*call, f"{noise[:4]}.json", "--noise", noise)[0] == 0
+    own, known = (read_json(tmp_path / f"{name}.json", BudgetRecord) for name in ("mine", "gaus"))
+    assert (own.family, own.measured) == ("mine:own", known.measured)
+
+
+def test_the_commands_have_one_list_of_options(samson) -> None:
+    """Each has the same lines of help for the model, the noise and the setting, in one order."""
+    commands = ("evaluate", "budget", "sensitivity")
+    helps = {command: re.split(r"\n +(?=--)", samson(command, "--help")[1]) for command in commands}
+    first, *others = ([" ".join(text.split()) for text in parts] for parts in helps.values())
+    shared = [line for line in first if all(line in other for other in others)]
+    assert all([line for line in other if line in shared] == shared for other in others)
+    names = [line.split()[0] for line in shared]
+    options = "weights pretrained data split metric seed select read-block norms-on autocast executor resume out page"
+    assert {f"--{name}" for name in (*options.split(), "noise", "chip", "data-root")} <= set(names)
+    assert "--levels" not in names  # the check can fail: a budget looks for the level
 
 
 HALTING = """

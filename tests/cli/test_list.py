@@ -77,11 +77,13 @@ def test_every_name_of_a_catalogue_is_listed(listed, what: str, names: list[str]
 
 def test_chips_come_with_constants_and_source(listed) -> None:
     out = flat(listed("chips")[1])
-    assert "PCM(g_max_us=25) Joshi et al. 2020" in out
+    assert "PCM(compensation=global, g_max_us=25) Joshi et al. 2020" in out
     assert "CMO(mapping=(g_min_us=9, pair=False), acceptance=0.002, constants=(g_min_us=9, g_max_us=88.2," in out
     assert "PCM(mapping=(per=channel), compensation=global, g_max_us=25); Periphery(dac_steps=254" in out
     for chip in PRESETS.values():
         assert chip.source in out
+    for what in ("chips", "noises"):
+        assert "is compensated, but for names in -uncompensated." in flat(listed(what)[1])
 
 
 def test_methods_come_with_their_defaults(listed) -> None:

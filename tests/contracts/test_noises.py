@@ -179,7 +179,10 @@ def weights() -> Tensor:
 def test_each_noise_of_the_catalogue_has_a_row() -> None:
     assert {name for name, family in NOISES.items() if family.unit != "s"} == set(FAMILIES)
     aged = {name: NOISES[name](DAY) for name in NOISES if name not in FAMILIES}
-    assert aged == {"pcm": CASES["pcm-day-global"]}  # against quadrature in tests/noise/test_devices.py
+    assert aged == {
+        "pcm": CASES["pcm-day-global"],
+        "pcm-uncompensated": PCM(DAY),
+    }  # against quadrature in tests/noise/test_devices.py
 
 
 @pytest.mark.parametrize("name", NOISES)

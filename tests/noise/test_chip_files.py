@@ -13,6 +13,7 @@ import torch
 from samson import noise
 from samson.noise import (
     CLASSES,
+    NOISES,
     PRESETS,
     STANDARD_HWA,
     Compose,
@@ -43,8 +44,9 @@ def inline(value: Any) -> str:
 
 def as_toml(one: WeightNoise, periphery: Periphery | None = None) -> str:
     def family(part: WeightNoise) -> str:
-        [name] = [name for name, kind in CLASSES.items() if kind is type(part)]
-        return inline({"family": name, **{field.name: getattr(part, field.name) for field in dataclasses.fields(part)}})
+        [name, *plain] = [name for name, kind in CLASSES.items() if kind is type(part)]
+        values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+        return inline({"family": plain[0] if plain and values["compensation"] is None else name, **values})
 
     chain = [family(part) for part in one.noises] if isinstance(one, Compose) else None
     lines = ['source = "a test"', f"noise = {family(one) if chain is None else '[' + ', '.join(chain) + ']'}"]
@@ -119,6 +121,20 @@ def test_the_example_file_is_what_it_says() -> None:
     noisy = chip.noise(torch.ones(2, 3), torch.Generator().manual_seed(0))
     assert noisy.isfinite().all()
     assert not torch.equal(noisy, torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("name", ["pcm", "pcm-hermes", "pcm-custom"])
+def test_a_name_says_whether_drift_is_compensated(load, name: str) -> None:
+    """In a file as in the catalogues."""
+    chip = 'source = "x"\n[noise]\nfamily = "{}"\n'
+    for family, compensation in ((name, "global"), (f"{name}-uncompensated", None)):
+        loaded = load(chip.format(family)).noise
+        assert loaded == CLASSES[name](compensation=compensation)
+        assert family not in PRESETS or PRESETS[family].noise == loaded
+        assert family not in NOISES or NOISES[family](60.0) == dataclasses.replace(loaded, time_s=60.0)
+    assert load(chip.format(name) + 'compensation = "column"').noise.compensation == "column"
+    with pytest.raises(ValueError, match=f'Write family = "{name}", or remove the line'):
+        load(chip.format(f"{name}-uncompensated") + 'compensation = "column"')
 
 
 PCM = '[noise]\nfamily = "pcm"\n'

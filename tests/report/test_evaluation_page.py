@@ -1,5 +1,6 @@
 """The page of an evaluation, from a record made by hand."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +40,31 @@ def test_kinds_that_are_no_levels_stand_side_by_side() -> None:
         for row, name in zip(RECORD.measured, ("pcm at 0s", "pcm at 1y"), strict=True)
     )
     assert list(level_figure(replace(RECORD, measured=rows)).data[1].x) == ["pcm at 0s", "pcm at 1y"]
+
+
+def test_times_stand_on_a_logarithmic_axis_in_words() -> None:
+    times = (0.0, 3600.0, 36_000.0, 315_360_000.0)
+    kinds = [ChipKind(f"pcm at {time:g}s", "PCM()", time_s=time) for time in times]
+    aged = replace(RECORD, measured=tuple(replace(RECORD.measured[0], kind=kind) for kind in kinds))
+    figure = level_figure(aged)
+    zero, *others = figure.data[1].x
+    assert others == pytest.approx([math.log10(time) for time in times[1:]])
+    assert zero == pytest.approx(others[0] - 1)
+    axis = figure.layout.xaxis
+    assert (axis.title.text, axis.ticktext) == ("Age", ("0 s", "1 h", "10 h", "10 years"))
+    assert list(axis.tickvals) == [zero, *others]
+    assert "<td>10 years</td>" in evaluation_page(aged)
+    alike = replace(aged, measured=tuple(replace(row, kind=replace(row.kind, time_s=60.0)) for row in aged.measured))
+    assert list(level_figure(alike).data[1].x) == [kind.label for kind in kinds]  # what differs is something else
+    levels = [
+        replace(row, kind=replace(row.kind, label=f"{t:.0f} s", level=t))
+        for row, t in zip(aged.measured, times, strict=True)
+    ]
+    page = evaluation_page(replace(aged, measured=tuple(levels)))
+    assert "<th scope='row'>10 years</th>" in page
+    assert "at 10 years, and" in page
+    named = [replace(row, kind=replace(row.kind, label=f"pcm at {row.kind.label}")) for row in levels]
+    assert "at pcm at 315360000 s, and" in evaluation_page(replace(aged, measured=tuple(named)))  # with its name
 
 
 def test_the_page_says_what_was_measured() -> None:

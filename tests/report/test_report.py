@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -136,6 +137,25 @@ def test_the_headline_says_what_was_measured() -> None:
     said = headline(view(records()))
     assert said.startswith("Within 5 points of the 97.0 % that sgd has without noise: ")
     assert "<b>samson</b> up to <b>noise 0.1</b>; sgd itself up to clean." in said
+
+
+def test_times_stand_on_a_logarithmic_axis_in_words() -> None:
+    times = (3600.0, 315_360_000.0)
+    kinds = tuple(replace(kind, level=time, time_s=time) for kind, time in zip(family().kinds, times, strict=True))
+    aged = replace(family(), unit="s", kinds=kinds)
+    found = view([replace(run, families=(aged,)) for run in records()])
+    for figure in (robustness_figure(found), gain_figure(found)):
+        axis = figure.layout.xaxis
+        clean, hour, years = axis.tickvals
+        assert years - hour == pytest.approx(math.log10(times[1] / times[0]))
+        assert hour - clean == pytest.approx(1)
+        assert (axis.ticktext, axis.title.text) == (("clean", "1 h", "10 years"), "Age (gaussian)")
+    several = [replace(kind, label=f"{chip} at 1h") for kind, chip in zip(kinds, ("pcm", "cmo"), strict=True)]
+    two = replace(aged, unit="", kinds=tuple(several))
+    axis = robustness_figure(view([replace(run, families=(two,)) for run in records()])).layout.xaxis
+    assert axis.ticktext == ("clean", "pcm at 1h", "cmo at 1h")  # side by side, with their names
+    levels = robustness_figure(view(records())).layout.xaxis
+    assert (levels.tickvals, levels.ticktext) == ((0.0, 0.1, 0.2), ("clean", "0.1", "0.2"))  # in proportion
 
 
 def in_bits(run: RunRecord) -> RunRecord:

@@ -6,20 +6,19 @@ from typing import Annotated
 
 import typer
 
-from samson._errors import choose
-from samson.cli._options import ModelOptions, NoiseName, model_command
+from samson._times import level_text
+from samson.cli._options import ModelOptions, model_command
 from samson.cli._showing import console, shown, shown_interval, speaks, table_of, write_results
 
 
 @model_command
 def budget_model(
     options: ModelOptions,
-    noise: NoiseName = "gaussian",
     low: Annotated[
-        float | None, typer.Option(help="The lowest level; by default .001, 1e-5 for bit errors, 1 s for pcm.")
+        float | None, typer.Option(help="The lowest level; by default .001, 1e-5 for bit errors, 1 s for ages.")
     ] = None,
     high: Annotated[
-        float | None, typer.Option(help="The highest level; by default 1, .2 for bit errors, 10 years for pcm.")
+        float | None, typer.Option(help="The highest level; by default 1, .2 for bit errors, 10 years for ages.")
     ] = None,
     max_drop: Annotated[
         float, typer.Option(help="How much worse than without noise is allowed; .01 is a point.")
@@ -31,37 +30,38 @@ def budget_model(
     min_yield: Annotated[float, typer.Option(help="With --criterion yield: the share that must.")] = 0.9,
     trials: Annotated[int, typer.Option(help="Chips.")] = 20,
 ) -> None:
-    """Find the largest noise that costs a model at most so much."""
+    """Find the largest noise that costs a model at most so much; with --chip, the largest age."""
     from samson.evaluation import noise_budget
-    from samson.experiments import budget_record
-    from samson.noise import NOISES
+    from samson.experiments import aging, budget_record, find_noise
     from samson.report import budget_page
 
-    family, metric = NOISES[choose("--noise", noise, NOISES)], options.metric
+    name, metric = options.chip or options.noise, options.metric
+    usual = find_noise(options.noise if options.chip is None else "pcm")
+    family = usual if options.chip is None else aging(options.chip)
     with options.measuring() as run:
         found = noise_budget(
             run.model,
             run.data,
             family,
-            family.low if low is None else low,
-            family.high if high is None else high,
+            usual.low if low is None else low,
+            usual.high if high is None else high,
             max_drop=max_drop,
             relative=relative,
             criterion=criterion,  # type: ignore[arg-type]
             min_yield=min_yield,
             trials=trials,
-            progress=lambda level, state: run.progress(f"{level:.3g}")(state),
+            progress=lambda level, state: run.progress(level_text(level, usual.unit))(state),
             **run.setting,
         )
     if not speaks():
         return
     subject = run.subject(next(iter(found.evaluations.values())))
-    write_results(options.out, options.page, budget_record(subject, noise, family, found), budget_page)
-    table = table_of(f"{options.model}: {metric} on {options.request.data_name} under {noise}", None, metric)
+    write_results(options.out, options.page, budget_record(subject, name, family, found), budget_page)
+    table = table_of(f"{options.model}: {metric} on {options.request.data_name} under {name}", None, metric)
     table.add_row("without noise", shown(found.clean, metric), "", "")
     for level, result in found.evaluations.items():
         held = " held" if found.holds_up_to is not None and level <= found.holds_up_to else ""
         interval, worst = shown_interval(result.interval, metric), shown(result.worst, metric)
-        table.add_row(f"{level:.3g}{held}", interval, worst, str(len(result.trials)))
+        table.add_row(f"{level_text(level, found.unit)}{held}", interval, worst, str(len(result.trials)))
     console().print(table)
     console().print(f"Budget: {found}")

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from samson.cli._options import DRIFT
 from samson.evaluation import METRICS
 from samson.experiments import (
     ADDITIONS,
@@ -43,7 +44,7 @@ def catalogue() -> dict[str, dict[str, Any]]:
         f"All of them have {_listed(base)} with SGD, and those that perturb {_listed(MODES)}. Set one with `--set "
         "METHOD.PARAM=VALUE`; or MODULE:FUNCTION."
     )
-    own = "Or MODULE:FUNCTION."
+    own = f"{DRIFT} Or MODULE:FUNCTION."
     return {
         "methods": {"heads": ["Method", "What it is, and its settings"], "rows": _methods(base), "note": note},
         "data": {
@@ -73,7 +74,7 @@ def catalogue() -> dict[str, dict[str, Any]]:
         "chips": {
             "heads": ["Chip", "Constants, and their source"],
             "rows": {name: [constants(chip), chip.source] for name, chip in PRESETS.items()},
-            "note": "Or FILE.toml, or MODULE:FUNCTION.",
+            "note": f"{DRIFT} Or FILE.toml, or MODULE:FUNCTION.",
         },
     }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samson._errors import SetupError, choose, require
+from samson.cli._options import DRIFT
 from samson.cli._progress import Bars, Lines
 from samson.cli._showing import console
 
@@ -40,7 +41,8 @@ def compare(
     base: Annotated[str | None, typer.Option(help="Base optimizer, of `torch.optim`; SGD by default.")] = None,
     train: Annotated[str | None, typer.Option(help="MODULE:FUNCTION of one's own that trains a run.")] = None,
     noise: Annotated[
-        str | None, typer.Option(help="Separated by commas: see `samson list noises` and `chips`; gaussian by default.")
+        str | None,
+        typer.Option(help=f"Separated by commas: see `samson list noises` and `chips`; gaussian by default. {DRIFT}"),
     ] = None,
     levels: Annotated[
         str | None, typer.Option(help="Levels of one noise, separated by commas; by default some that suit it.")

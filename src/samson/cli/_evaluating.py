@@ -9,19 +9,15 @@ import typer
 
 from samson._errors import require
 from samson.cli._kinds import kinds_of
-from samson.cli._options import ChipName, Levels, ModelOptions, NoiseName, model_command
+from samson.cli._options import Levels, ModelOptions, Times, model_command
 from samson.cli._showing import console, shown, shown_interval, shown_share, speaks, table_of, write_results
 
 
 @model_command
 def evaluate_model(
     options: ModelOptions,
-    noise: NoiseName = "gaussian",
     levels: Levels = None,
-    chip: ChipName = None,
-    times: Annotated[
-        str | None, typer.Option(help="With --chip: when it is read, for example 0s,1h,1d,1y; by default as it says.")
-    ] = None,
+    times: Times = None,
     trials: Annotated[int | None, typer.Option(help="Chips; 20 by default.")] = None,
     precision: Annotated[float | None, typer.Option(help="Instead of --trials: the half-width to reach.")] = None,
     max_trials: Annotated[int, typer.Option(help="With --precision: chips at most.")] = 1280,
@@ -36,7 +32,7 @@ def evaluate_model(
     from samson.report import evaluation_page
 
     require(at_least is None or math.isfinite(at_least), "--at-least", "finite", at_least, "Write for example .9.")
-    kinds, metric = kinds_of(noise, levels, chip, times), options.metric
+    kinds, metric = kinds_of(options, levels, times), options.metric
     with options.measuring() as run:
         found = [
             evaluate(

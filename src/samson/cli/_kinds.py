@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 from samson._errors import require
 
 if TYPE_CHECKING:
+    from samson.cli._options import ModelOptions
     from samson.experiments import Kind
 
 
-def kinds_of(noise: str, levels: str | None, chip: str | None, times: str | None) -> list[Kind]:
+def kinds_of(options: ModelOptions, levels: str | None, times: str | None) -> list[Kind]:
     """The kinds of chips that a user asked for: a noise at several levels, or a chip at several times."""
     from samson.experiments import Kind, chip_family, find_chip, noise_family, parse_levels, parse_times
 
+    noise, chip = options.noise, options.chip
     if chip is None:
         require(times is None, "--times", "given with --chip only", times, "Choose a chip, or leave --times out.")
         return list(noise_family(noise, None if levels is None else parse_levels(levels)).kinds)

@@ -8,17 +8,15 @@ import typer
 
 from samson._errors import require
 from samson.cli._kinds import kinds_of
-from samson.cli._options import ChipName, ModelOptions, NoiseName, model_command
+from samson.cli._options import Levels, ModelOptions, Times, model_command
 from samson.cli._showing import console, speaks, write_results
 
 
 @model_command
 def sensitivity_of_model(
     options: ModelOptions,
-    noise: NoiseName = "gaussian",
-    level: Annotated[float, typer.Option(help="Level of the noise.")] = 0.1,
-    chip: ChipName = None,
-    times: Annotated[str | None, typer.Option("--times", help="With --chip: when it is read, for example 1d.")] = None,
+    levels: Levels = ".1",
+    times: Times = None,
     max_drop: Annotated[
         float | None, typer.Option(help="Suggest layers to keep digital so that the drop is at most this.")
     ] = None,
@@ -29,8 +27,9 @@ def sensitivity_of_model(
     from samson.experiments import sensitivity_record
     from samson.report import sensitivity_page
 
-    [kind, *others] = kinds_of(noise, f"{level:g}", chip, times)
-    require(not others, "--times", "one time for a sensitivity", times, "Repeat the command for each time.")
+    [kind, *others] = kinds_of(options, levels, times)
+    what, given = ("level", levels) if options.chip is None else ("time", times)
+    require(not others, f"--{what}s", f"one {what} for a sensitivity", given, f"Repeat the command for each {what}.")
     with options.measuring() as run:
         found = sensitivity(
             run.model,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from samson.experiments import Kind, Request
     from samson.records import Subject
 
+DRIFT = "Drift of phase-change devices is compensated, but for names in -uncompensated."
+
 Model = Annotated[
     str, typer.Argument(help="`….safetensors` of a comparison, MODULE:FUNCTION, timm/NAME or torchvision/NAME.")
 ]
@@ -59,15 +61,20 @@ Resume = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Write a record with every trial to this file, `.json`.")]
 Page = Annotated[Path | None, typer.Option("--page", help="Write a page with plot and table to this file, `.html`.")]
 ChipName = Annotated[
-    str | None, typer.Option("--chip", help="Instead of --noise, a chip: see `samson list chips`, or FILE.toml.")
+    str | None,
+    typer.Option("--chip", help="Instead of --noise, a chip: see `samson list chips`, or FILE.toml. " + DRIFT),
 ]
-NoiseName = Annotated[str, typer.Option("--noise", help="Family of noises: see `samson list noises`.")]
+NoiseName = Annotated[str, typer.Option("--noise", help="Family of noises: see `samson list noises`. " + DRIFT)]
 
 DataRoot = Annotated[
     Path, typer.Option("--data-root", envvar="SAMSON_DATA", help="Folder where files of data are looked for.")
 ]
 Levels = Annotated[
-    str | None, typer.Option(help="Noise levels, separated by commas; by default some that suit the family.")
+    str | None,
+    typer.Option("--levels", "--level", help="Levels of the noise, separated by commas; by default such as suit it."),
+]
+Times = Annotated[
+    str | None, typer.Option(help="With --chip: when it is read, for example 0s,1h,1d,1y; by default as it says.")
 ]
 
 
@@ -76,6 +83,8 @@ class ModelOptions:
     """The options of every command about one model, in the order of its help."""
 
     model: Model
+    noise: NoiseName = "gaussian"
+    chip: ChipName = None
     weights: Weights = None
     pretrained: Pretrained = False
     data: DataName = None
@@ -165,17 +174,17 @@ class Measuring:
 
 
 def model_command(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a command from a function of `ModelOptions` and keywords of its own, whose options come first."""
+    """Make a command from a function of `ModelOptions` and keywords of its own, which come after those of noise."""
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-    model, *shared = inspect.signature(ModelOptions, eval_str=True).parameters.values()
-    names = [parameter.name for parameter in (model, *shared)]
+    model, noise, chip, *shared = inspect.signature(ModelOptions, eval_str=True).parameters.values()
+    names = [parameter.name for parameter in (model, noise, chip, *shared)]
 
     @wraps(function)
     def command(**values: Any) -> None:
         options = ModelOptions(**{name: values.pop(name) for name in names})
         function(options, **values)
 
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (model, *own, *shared)]
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (model, noise, chip, *own, *shared)]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command

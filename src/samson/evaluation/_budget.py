@@ -19,7 +19,7 @@ from samson.evaluation._result import Evaluation
 from samson.evaluation._scoring import value_of
 from samson.evaluation._setting import Noise, Setting, prepare, repeatable_setting, takes_setting
 from samson.evaluation._trials import TRIALS, Progress, evaluate
-from samson.noise import BitErrors, ChipModel, DeviceNoise, WeightNoise
+from samson.noise import BitErrors, ChipModel, WeightNoise
 from samson.records import Interval
 from samson.statistics import CONFIDENCE, ROUNDING, crossing, fixed_sequence
 
@@ -173,7 +173,7 @@ def _unit(family: Callable[[float], Noise], level: float) -> str:
     noise = noise.noise if isinstance(noise, ChipModel) else noise
     if isinstance(noise, BitErrors):
         return "bit error rate"
-    return "s" if isinstance(noise, DeviceNoise) and noise.default_time_s == level else "level"
+    return "s" if noise.default_time_s == level else "level"
 
 
 def _check(

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from samson._times import age_text, level_text
 from samson.evaluation._result import Evaluation
 from samson.noise import voltage_at
 from samson.records import Interval
@@ -70,15 +71,18 @@ class Budget:
             else f"at least {self.min_yield:.0%} of the chips drop by at most {drop}"
         )
         if self.holds_up_to is None:
-            held = f"none: at {self.unit} {self.low:g} it is not sure that {what}"
+            held = f"none: at {self._named(self.low)} it is not sure that {what}"
         else:
-            held = f"{'at least ' * self.at_least}{self.unit} {self.holds_up_to:g}: up to there {what}"
+            held = f"{'at least ' * self.at_least}{self._named(self.holds_up_to)}: up to there {what}"
         chips = len(next(iter(self.evaluations.values())).trials)
         i = self.interval
-        ends = [_named(value, self.low, self.high) for value in (i.mean, i.low, i.high)]
+        ends = [self._end(value) for value in (i.mean, i.low, i.high)]
         saved = "" if self.voltage is None else f"; V/V_min {self.voltage:.3f}, energy −{self.energy_saved:.0%}"
         return f"{held} ({self.confidence:.0%}, {chips} chips); estimate {ends[0]} [{ends[1]}, {ends[2]}]{saved}"
 
+    def _named(self, level: float) -> str:
+        return age_text(level) if self.unit == "s" else f"{self.unit} {level:g}"
 
-def _named(level: float, low: float, high: float) -> str:
-    return f"< {low:g}" if level == 0 else f"> {high:g}" if math.isinf(level) else f"{level:.3g}"
+    def _end(self, level: float) -> str:
+        low, high = (level_text(end, self.unit) for end in (self.low, self.high))
+        return f"< {low}" if level == 0 else f"> {high}" if math.isinf(level) else level_text(level, self.unit)

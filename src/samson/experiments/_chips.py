@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from samson._errors import SetupError, choose, require
 from samson.evaluation import Noise
 from samson.experiments._factories import call_factory, find_factory, guarded, spec_of
-from samson.noise import NOISES, PRESETS, ChipModel, WeightNoise, load_chip_model
+from samson.noise import NOISES, PRESETS, ChipModel, Compose, DeviceNoise, NoiseFamily, WeightNoise, load_chip_model
 from samson.records import ChipFamily, ChipKind
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "y": 365 * 86_400.0}
@@ -86,15 +86,35 @@ def find_chip(chip: str) -> ChipModel:
         raise SetupError(f"--chip {chip!r}: {error}") from error
 
 
-def find_noise(noise: str) -> tuple[Callable[[float], WeightNoise], str]:
-    """A family of noises by a level, and what a level is: one of `NOISES`, or `MODULE:FUNCTION`, which takes a level.
+def aging(chip: str) -> Callable[[float], ChipModel]:
+    """A chip by its age in seconds.
+
+    Args:
+        chip: As for `find_chip`.
+
+    Raises:
+        SetupError: As for `find_chip`, or if the chip has no devices that age.
+    """
+    model = find_chip(chip)
+    ages = _aged(model.noise, 1.0).default_time_s is not None
+    require(ages, "--chip", "one that ages, for a budget", chip, "Take one of devices, such as pcm, or --noise.")
+    return lambda time_s: replace(model, noise=_aged(model.noise, time_s))
+
+
+def _aged(noise: WeightNoise, time_s: float) -> WeightNoise:
+    if isinstance(noise, Compose):
+        return Compose(*(_aged(part, time_s) for part in noise.noises))
+    return replace(noise, time_s=time_s) if isinstance(noise, DeviceNoise) else noise
+
+
+def find_noise(noise: str) -> NoiseFamily:
+    """A family of noises by a level: one of `NOISES`, or `MODULE:FUNCTION`, which takes a level.
 
     Raises:
         SetupError: If there is none of this name.
     """
     if ":" not in noise:
-        family = NOISES[choose("--noise", noise, (*NOISES, "MODULE:FUNCTION"))]
-        return family.make, family.unit
+        return NOISES[choose("--noise", noise, (*NOISES, "MODULE:FUNCTION"))]
     function = find_factory(noise, "--noise")
 
     def make(level: float) -> WeightNoise:
@@ -102,7 +122,7 @@ def find_noise(noise: str) -> tuple[Callable[[float], WeightNoise], str]:
         require(isinstance(found, WeightNoise), "--noise", "a function that returns a noise", found, "Change it.")
         return found  # type: ignore[no-any-return]
 
-    return make, "level"
+    return NoiseFamily(make)
 
 
 def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | None = None) -> Chips:
@@ -116,7 +136,8 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
     Raises:
         SetupError: If a level is no number, negative, not finite or given twice, or the noise refuses it.
     """
-    make, unit = find_noise(noise)
+    family = find_noise(noise)
+    unit = family.unit
     asked: Sequence[Any] = LEVELS[unit] if levels is None else levels
     numbers: list[float] = []
     for level in asked:
@@ -125,7 +146,7 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
         require(known, "--levels", "≥ 0 and finite", level, "Write for example --levels 0,.1,.2.")
         numbers.append(float(number))
         try:
-            make(float(number))
+            family(float(number))
         except (SetupError, ValueError) as error:
             raise SetupError(f"--levels: {level!r} does not fit the noise {noise!r}.\n{error}") from error
     require(
@@ -133,7 +154,7 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
     )
     noisy = sorted(level for level in numbers if level)
     require(bool(noisy), "--levels", "at least one level above 0", list(asked), "Write for example --levels 0,.1,.2.")
-    kinds = tuple(Kind(age(level) if unit == "s" else f"{level:g}", make(level), level) for level in noisy)
+    kinds = tuple(Kind(age(level) if unit == "s" else f"{level:g}", family(level), level) for level in noisy)
     labels = [kind.label for kind in kinds]
     mend = "They would have one name: take levels that differ in six digits."
     require(len(set(labels)) == len(labels), "--levels", "such that they look different", list(asked), mend)

@@ -44,6 +44,7 @@ class NoiseFamily:
 
 
 _bit_errors = partial(NoiseFamily, unit="bit error rate", low=1e-5, high=0.2)
+_ages = partial(NoiseFamily, unit="s", low=1.0, high=10 * 365 * 86_400.0)
 
 NOISES: dict[str, NoiseFamily] = {
     "gaussian": NoiseFamily(Gaussian),
@@ -60,7 +61,8 @@ NOISES: dict[str, NoiseFamily] = {
     "dead-rows": NoiseFamily(lambda share: DeadLines(rows=share)),
     "dead-columns": NoiseFamily(lambda share: DeadLines(columns=share)),
     "chip-gain": NoiseFamily(lambda sigma: Variation(gain=sigma)),
-    "pcm": NoiseFamily(partial(PCM, compensation="global"), unit="s", low=1.0, high=10 * 365 * 86_400.0),
+    "pcm": _ages(partial(PCM, compensation="global")),
+    "pcm-uncompensated": _ages(PCM),
 }
 """Families by name; a row joins the command line and the contract tests. Chips without a level are in `PRESETS`."""
 
@@ -68,8 +70,11 @@ CLASSES: dict[str, type[WeightNoise]] = {
     "gaussian": Gaussian,
     "lognormal": Lognormal,
     "pcm": PCM,
+    "pcm-uncompensated": PCM,
     "pcm-hermes": PCMHermes,
+    "pcm-hermes-uncompensated": PCMHermes,
     "pcm-custom": CustomPCM,
+    "pcm-custom-uncompensated": CustomPCM,
     "reram": ReRAM,
     "cmo": CMO,
     "quantize": Quantize,
@@ -79,3 +84,8 @@ CLASSES: dict[str, type[WeightNoise]] = {
     "variation": Variation,
 }
 """The weight noises that a chip file may name; a frozen dataclass joins by a row."""
+
+ARGUMENTS: dict[str, dict[str, str]] = {
+    name: {"compensation": "global"} for name in ("pcm", "pcm-hermes", "pcm-custom")
+}
+"""What a name of `CLASSES` sets where a file does not: drift is compensated, as in `PRESETS` and `NOISES`."""

@@ -9,7 +9,7 @@ from typing import Any
 from samson._decoding import TableError, decode
 from samson._names import suggestion
 from samson.noise._base import WeightNoise
-from samson.noise._catalogue import CLASSES
+from samson.noise._catalogue import ARGUMENTS, CLASSES
 from samson.noise._compose import Compose
 from samson.noise._gaussian import Gaussian
 from samson.noise._periphery import Periphery
@@ -26,6 +26,9 @@ def load_chip_model(path: Path | str) -> ChipModel:
     other keys are the arguments of its class, and those that are classes themselves are tables within it
     (`[noise.mapping]`). Several noises, one after the other, are an array of tables `[[noise]]`, as in `Compose`. A
     converter may be given by its bits, `dac_bits` and `adc_bits`: b bits are 2^b - 2 steps.
+
+    The drift of `pcm`, `pcm-hermes` and `pcm-custom` is compensated as on a chip, `compensation = "global"`, unless the
+    file says "column"; with `-uncompensated` after the name it is not.
 
         source = "our array, measured in May"
 
@@ -118,4 +121,10 @@ def _noise(table: Any, where: str) -> WeightNoise:
         hint = suggestion(str(family), CLASSES)
         raise TableError(f"[{where}]: `family` must be a known noise, got {family!r}. {hint}")
     own = {key: value for key, value in table.items() if key != "family"}
-    return decode(own, CLASSES[family], where)
+    compensated = family.removesuffix("-uncompensated")
+    if compensated != family and "compensation" in own:
+        raise TableError(
+            f"[{where}]: `compensation` must be left out with family = {family!r}, got {own['compensation']!r}. "
+            f'Write family = "{compensated}", or remove the line.'
+        )
+    return decode(ARGUMENTS.get(family, {}) | own, CLASSES[family], where)

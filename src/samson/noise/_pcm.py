@@ -74,7 +74,7 @@ class PCM(PhaseChange):
     Args:
         time_s: Time of a reading that names none, in seconds, ≥ 0; None is the programmed state.
         mapping: How weights are laid out on devices.
-        compensation: None, "global" or "column".
+        compensation: None, "global" or "column". The chip and the noise called `pcm` have "global".
         g_max_us: Largest programmed conductance, in µS.
 
     Raises:

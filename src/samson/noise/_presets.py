@@ -42,17 +42,21 @@ class ChipModel:
         require_types(self)
 
 
+_JOSHI = "Joshi et al. 2020, Nature Communications 11, 2473; aihwkit inference/noise/pcm.py"
+_HERMES = (
+    "Hermes chip, one device: Le Gallo et al. 2023, Nature Electronics; Khaddam-Aljameh et al. 2022, JSSC, both as "
+    "named in aihwkit inference/noise/hermes.py"
+)
+
 PRESETS: dict[str, ChipModel] = {
-    "pcm": ChipModel(PCM(), "Joshi et al. 2020, Nature Communications 11, 2473; aihwkit inference/noise/pcm.py"),
+    "pcm": ChipModel(PCM(compensation="global"), _JOSHI),
+    "pcm-uncompensated": ChipModel(PCM(), _JOSHI),
     "pcm-joshi2020": ChipModel(
         CustomPCM(constants=JOSHI2020),
         "Joshi et al. 2020, Nature Communications 11, 2473, figure 3b as fitted in CrossSim; programming errors alone",
     ),
-    "pcm-hermes": ChipModel(
-        PCMHermes(),
-        "Hermes chip, one device: Le Gallo et al. 2023, Nature Electronics; Khaddam-Aljameh et al. 2022, JSSC, both as "
-        "named in aihwkit inference/noise/hermes.py",
-    ),
+    "pcm-hermes": ChipModel(PCMHermes(compensation="global"), _HERMES),
+    "pcm-hermes-uncompensated": ChipModel(PCMHermes(), _HERMES),
     "reram-wan2022": ChipModel(ReRAM(), "Wan et al. 2022, Nature 608, 504; aihwkit inference/noise/reram.py"),
     "cmo-hfox": ChipModel(CMO(), "CMO/HfOx, .2 % acceptance; aihwkit inference/noise/reram.py"),
     "sram-0.80vmin": ChipModel(
@@ -67,6 +71,9 @@ PRESETS: dict[str, ChipModel] = {
     ),
 }
 """The catalogue of chips, by name; `NOISES` holds the families that take a level.
+
+Phase-change devices drift, and a chip multiplies by a factor that makes up for it (`compensation="global"`): so does
+every chip here, but those called `…-uncompensated`.
 
 The standard model for hardware-aware training is phase-change devices, each output channel with a scale of its own,
 inside `STANDARD_HWA`. That periphery holds the short-term read noise of the weights, .0175, as it is drawn anew for

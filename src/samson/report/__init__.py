@@ -1,6 +1,6 @@
 """Reports: tables, plots and one HTML file, from records alone."""
 
-from samson.report._budget import budget_page
+from samson.report._budget import budget_figure, budget_page
 from samson.report._evaluation import evaluation_page, level_figure
 from samson.report._figures import chips_figure, gain_figure, robustness_figure
 from samson.report._overview import against_baseline, comparable, rank_figure, rank_table, ranked, ranks

@@ -6,7 +6,9 @@ from html import escape
 
 import plotly.graph_objects as go
 
+from samson._times import level_text
 from samson.records import BudgetRecord
+from samson.report._ages import age_axis, kind_text
 from samson.report._figures import BASELINE_COLOUR, LAYOUT, PALETTE
 from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._levels import chips_and_means
@@ -22,7 +24,11 @@ def budget_page(record: BudgetRecord) -> str:
     return page(
         "budget.html",
         kind="noise budget",
-        title=escape(f"{subject.model}: how much {record.family} noise it stands"),
+        title=escape(
+            f"{subject.model}: how long it stands {record.family}"
+            if record.unit == "s"
+            else f"{subject.model}: how much {record.family} noise it stands"
+        ),
         headline=headline(record),
         figure=figure_div(budget_figure(record), "budget"),
         table=_table(record),
@@ -42,9 +48,9 @@ def headline(record: BudgetRecord) -> str:
         else f"at least {100 * record.min_yield:g} % of the chips drop by at most {limit}"
     )
     if record.holds_up_to is None:
-        return f"None: already at {record.unit} {record.low:g} it is not sure that {what}."
+        return f"None: already at {_level(record, record.low)} it is not sure that {what}."
     least = "At least up" if record.holds_up_to == record.high else "Up"
-    said = f"{least} to {escape(record.unit)} <b>{record.holds_up_to:.3g}</b>, {what}."
+    said = f"{least} to {_level(record, record.holds_up_to, bold=True)}, {what}."
     if record.voltage is None:
         return said
     energy = (
@@ -75,7 +81,10 @@ def budget_figure(record: BudgetRecord) -> go.Figure:
             x0=record.low, x1=record.holds_up_to, fillcolor=PALETTE[1], opacity=0.12, line_width=0, layer="below"
         )
     figure.update_layout(**LAYOUT | {"legend": {"x": 0.02, "y": 0.05, "yanchor": "bottom"}})
-    figure.update_xaxes(type="log", dtick="D2", title=f"{record.family}: {record.unit}")
+    if record.unit == "s":
+        figure.update_xaxes(age_axis(record.low, record.high))
+    else:
+        figure.update_xaxes(type="log", dtick="D2", title=f"{record.family}: {record.unit}")
     figure.update_yaxes(title=f"{record.subject.metric}{' (%)' if scale == 100 else ''}", zeroline=False)
     return figure
 
@@ -87,8 +96,10 @@ def _table(record: BudgetRecord) -> str:
         level = row.kind.level
         held = record.holds_up_to is not None and level is not None and level <= record.holds_up_to
         mean, worst = interval_text(row.interval, fraction=fraction), value_text(row.worst, fraction=fraction)
-        lines.append(html_row([row.kind.label, mean, worst, "holds" if held else ""]))
-    return html_table([record.unit, record.subject.metric, "worst chip", ""], lines, "gain")
+        lines.append(html_row([kind_text(row.kind), mean, worst, "holds" if held else ""]))
+    return html_table(
+        ["age" if record.unit == "s" else record.unit, record.subject.metric, "worst chip", ""], lines, "gain"
+    )
 
 
 def _what(record: BudgetRecord) -> str:
@@ -103,8 +114,14 @@ def _what(record: BudgetRecord) -> str:
 
 def _named(record: BudgetRecord, level: float | None) -> str:
     if level is None:
-        return f"above {record.high:g}"
-    return f"below {record.low:g}" if level == 0 else f"{level:.3g}"
+        return f"above {level_text(record.high, record.unit)}"
+    return f"below {level_text(record.low, record.unit)}" if level == 0 else level_text(level, record.unit)
+
+
+def _level(record: BudgetRecord, level: float, *, bold: bool = False) -> str:
+    """A level with what it is; a time says that itself."""
+    text = level_text(level, record.unit)
+    return ("" if record.unit == "s" else f"{escape(record.unit)} ") + (f"<b>{text}</b>" if bold else text)
 
 
 def _limit(record: BudgetRecord) -> str:

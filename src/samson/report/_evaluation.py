@@ -7,7 +7,9 @@ from statistics import stdev
 
 import plotly.graph_objects as go
 
+from samson._times import age_text
 from samson.records import ChipKind, EvaluationRecord, Measured
+from samson.report._ages import age_places, kind_text
 from samson.report._figures import BASELINE_COLOUR, LAYOUT
 from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._levels import chips_and_means
@@ -53,11 +55,18 @@ def headline(record: EvaluationRecord) -> str:
 
 
 def level_figure(record: EvaluationRecord) -> go.Figure:
-    """The mean with its interval and every chip, by kind of chip; in proportion where the kinds are noise levels."""
+    """The mean with its interval and every chip, by kind of chip.
+
+    Noise levels stand in proportion, times on a logarithmic axis, and all else side by side.
+    """
     scale = 100 if record.subject.is_fraction else 1
     kinds = [row.kind for row in record.measured]
     in_proportion = all(_is_level(kind) for kind in kinds)
-    places = [kind.level if in_proportion else kind.label for kind in kinds]
+    times = [kind.time_s for kind in kinds if kind.time_s is not None]
+    aged = len(times) == len(kinds) == len(set(times)) > 1 and not in_proportion
+    places: list[float | str | None] = [kind.level if in_proportion else kind.label for kind in kinds]
+    if aged:
+        places = [*age_places(times)]
     figure = chips_and_means(places, record.measured, scale)
     grey = {"color": BASELINE_COLOUR, "width": 1.5, "dash": "dot"}
     figure.add_hline(
@@ -65,7 +74,9 @@ def level_figure(record: EvaluationRecord) -> go.Figure:
     )
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
     figure.update_layout(**LAYOUT | {"legend": legend, "margin": LAYOUT["margin"] | {"t": 56}})
-    figure.update_xaxes(title="Noise level" if in_proportion else "", zeroline=False)
+    figure.update_xaxes(title="Noise level" if in_proportion else "Age" if aged else "", zeroline=False)
+    if aged:
+        figure.update_xaxes(tickvals=places, ticktext=[age_text(time) for time in times])
     figure.update_yaxes(title=f"{record.subject.metric}{' (%)' if scale == 100 else ''}", zeroline=False)
     return figure
 
@@ -77,7 +88,7 @@ def _table(record: EvaluationRecord) -> str:
         spread = 0.0 if len(row.trials) < 2 else stdev(row.trials)
         mean = interval_text(row.interval, fraction=fraction) + " *" * _is_wider(record, row)
         sd, worst = (value_text(value, fraction=fraction) for value in (spread, row.worst))
-        lines.append(html_row([row.kind.label, mean, sd, worst, str(len(row.trials))]))
+        lines.append(html_row([kind_text(row.kind), mean, sd, worst, str(len(row.trials))]))
     table = html_table(["Noise", record.subject.metric, "sd between chips", "worst chip", "chips"], lines, "gain")
     if record.precision is not None:
         table += f"<p class='soft'>Asked for: ±{value_text(record.precision, fraction=fraction)}; * is wider.</p>"
@@ -93,4 +104,4 @@ def _is_level(kind: ChipKind) -> bool:
 
 
 def _named(kind: ChipKind) -> str:
-    return f"noise {kind.label}" if _is_level(kind) else kind.label
+    return f"noise {kind.label}" if _is_level(kind) else kind_text(kind)

@@ -8,6 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from samson.records import Interval
+from samson.report._ages import age_places, kind_text
 from samson.report._summary import View
 from samson.report._tables import digits_of, scale_of, unit_of
 
@@ -108,8 +109,12 @@ def chips_figure(view: View) -> go.Figure:
 
 
 def _places(view: View) -> dict[str, float]:
-    """Where each kind stands on the axis: levels in proportion, all else side by side."""
+    """Where each kind stands on the axis: levels in proportion, times by their power of ten, all else side by side."""
     levels = [kind.level for kind in view.family.kinds]
+    times = [time for kind in view.family.kinds if (time := kind.time_s) is not None]
+    if view.family.unit == "s" and len(times) == len(levels):
+        places = age_places(times)
+        return dict(zip(view.kinds, [min(places) - 1, *places], strict=True))
     if view.family.unit == "level" and None not in levels:
         return dict(zip(view.kinds, [0.0, *(level for level in levels if level is not None)], strict=True))
     return {kind: float(place) for place, kind in enumerate(view.kinds)}
@@ -147,10 +152,11 @@ def _band(figure: go.Figure, view: View, method: str, colour: str, estimates: di
 
 def _axes(figure: go.Figure, view: View, title: str) -> go.Figure:
     places = _places(view)
+    texts = [view.kinds[0], *map(kind_text, view.family.kinds)]
     what = {"level": "Noise level", "bit error rate": "Bit error rate", "s": "Age"}.get(view.family.unit, "Chip")
     figure.update_layout(**LAYOUT, hovermode="x unified")
     figure.update_xaxes(
-        title=f"{what} ({view.family.name})", tickvals=list(places.values()), ticktext=list(places), zeroline=False
+        title=f"{what} ({view.family.name})", tickvals=list(places.values()), ticktext=texts, zeroline=False
     )
     figure.update_yaxes(title=title, zeroline=False)
     return figure

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from samson.records import Measured
+from samson.report._ages import kind_text
 from samson.report._figures import PALETTE
 
 COLOUR = PALETTE[5]
@@ -40,7 +41,7 @@ def chips_and_means(places: Sequence[float | str | None], rows: Sequence[Measure
             "array": [scale * (estimate.high - estimate.mean) for estimate in estimates],
             "arrayminus": [scale * (estimate.mean - estimate.low) for estimate in estimates],
         },
-        customdata=[(row.kind.label, scale * row.interval.low, scale * row.interval.high) for row in rows],
+        customdata=[(kind_text(row.kind), scale * row.interval.low, scale * row.interval.high) for row in rows],
         mode="lines+markers",
         line={"color": COLOUR, "width": 2.5},
         name="mean over chips",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from samson._times import age_text
 from samson.records import ChipKind, Subject
 from samson.report._html import html_row, html_table
 
@@ -40,7 +41,7 @@ def subject_table(
         for value in dict.fromkeys(value for value in values.values() if value is not None):
             labels = [label for label, other in values.items() if other == value]
             where = "" if len(labels) == len(values) else f": {', '.join(labels)}"
-            facts[f"{name}{where}"] = f"{value:g} s" if of == "time_s" else value
+            facts[f"{name}{where}"] = age_text(value) if of == "time_s" else value
     settings, versions = (
         html_table([], (html_row([name, str(value)]) for name, value in of.items()), "facts")
         for of in (facts, vars(subject.environment))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from samson.records import EvaluationRecord
+from samson.report._ages import kind_text
 from samson.report._figures import LAYOUT, PALETTE, transparent
 
 
@@ -40,7 +41,7 @@ def yield_figure(record: EvaluationRecord) -> go.Figure:
             mode="lines+markers",
             marker={"size": 4},
             line={"width": 2.5, "shape": step, "color": colour},
-            name=row.kind.label,
+            name=kind_text(row.kind),
             legendgroup=row.kind.label,
             hovertemplate="%{x:.4g}: %{y:.0f} % of the chips",
         )
