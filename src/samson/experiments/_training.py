@@ -165,10 +165,12 @@ class Loop:
         self.saver = Saver(path, "" if path is None else _identity(run, self.model))
         self._load()
         self.model.train()
+        _switch(self.optimizer, "train")
 
     @property
     def result(self) -> nn.Module:
         """The trained network, with the average of its weights if there is one."""
+        _switch(self.optimizer, "eval")
         state = self.model.state_dict()
         for name, value in self.average.items():
             state[name].copy_(value)
@@ -290,6 +292,12 @@ class Loop:
             schedule.load_state_dict({**schedule.state_dict(), "done": self.step})
         self.seen = [loss.to(self.run.device) for loss in found["seen"]]
         self.run.losses[:] = found["losses"]
+
+
+def _switch(optimizer: Optimizer, mode: str) -> None:
+    """Put an optimizer that has modes (schedule-free ones do) in one of them."""
+    if hasattr(optimizer, mode):
+        getattr(optimizer, mode)()
 
 
 def _perturbation(optimizer: Optimizer, place: Place) -> Perturbation | None:
