@@ -207,7 +207,7 @@ class Loop:
             self.run.progress(self.step, self.total)
         if ends:
             self.run.losses.append(float(torch.stack(self.seen).mean()))
-            self.run.perturbation = _perturbation(self.optimizer, self.run.place)
+            self.run.perturbation = last_perturbation(self.optimizer, self.run.place)
             self.seen.clear()
             self._write()
 
@@ -300,7 +300,8 @@ def _switch(optimizer: Optimizer, mode: str) -> None:
         getattr(optimizer, mode)()
 
 
-def _perturbation(optimizer: Optimizer, place: Place) -> Perturbation | None:
+def last_perturbation(optimizer: Optimizer, place: Place) -> Perturbation | None:
+    """What the last perturbation did, as the mean over all processes; None without one."""
     ascent = getattr(optimizer, "last_ascent", None)
     if ascent is None:
         return None
