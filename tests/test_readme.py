@@ -17,6 +17,7 @@ PAGES = {
     "CONTRIBUTING.md": 2,
     "docs/trainers.md": 3,
     "docs/chips.md": 14,
+    "docs/choosing-rho.md": 1,
     "docs/comparing.md": 1,
     "docs/evaluating.md": 3,
     "docs/known-chips.md": 3,
@@ -71,6 +72,9 @@ def test_examples_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if page == "README.md":
         assert not torch.equal(names["model"].state_dict()["0.weight"], before["0.weight"])
         assert len(names["result"].trials) == 50
+    if page == "docs/choosing-rho.md":
+        assert names["losses"][0][0] == pytest.approx(0.01)
+        assert names["losses"][-1][2] > names["losses"][0][2]
     if page == "docs/chips.md":
         assert names["rate"] == pytest.approx(0.039, abs=5e-4)
         assert len(names["result"].trials) == 10

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from samson.experiments import Loop, Saver, Splits, load_checkpoint, load_model
+from samson.records import RhoRecord, read_json
 
 # A small problem
 
@@ -322,6 +323,18 @@ def test_settings_reach_the_training(samson, tmp_path: Path) -> None:
     assert len(ends) == 7  # two say the same
 
 
+def test_a_range_test_is_shown_and_recorded(samson, tmp_path: Path) -> None:
+    status, shown, _ = samson(*OWN, "--out", tmp_path, "--find-rho")
+    assert status == 0
+    record = read_json(tmp_path / "rho.json", RhoRecord)
+    assert [path.name for path in tmp_path.iterdir()] == ["rho.json"]
+    for point in record.points:
+        assert f"{point.rho:.3g}" in shown
+        assert f"{point.perturbed_loss:.4f}" in shown
+    suggestion = "No rho to suggest" if record.suggested is None else f"--set rho={record.suggested:g}"
+    assert suggestion in shown
+
+
 # Errors
 
 
@@ -361,6 +374,10 @@ def refused(status: int, message: str, *words: str) -> None:
         (["--seed", "-1"], ["'--seed'"]),
         (["--set", "lr=1e30"], ["The training diverged at step", "smaller lr"]),
         (["--device", "gpu"], ["--device", "'gpu'"]),
+        (["--find-rho", "--method", "noise"], ["--find-rho must be for a method with ρ", "'noise'"]),
+        (["--find-rho", "--set", "every=2"], ["--set every must be 1.0 with --find-rho", "2.0"]),
+        (["--find-rho", "--set", "ramp=linear"], ["--set ramp must be constant with --find-rho", "'linear'"]),
+        (["--find-rho", "--log"], ["--log must be left out with --find-rho"]),
         (["--device", "cuda:99"], ["--device", "'cuda:99'"]),
     ],
 )

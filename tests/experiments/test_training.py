@@ -38,6 +38,7 @@ from samson.experiments import (
     trained,
 )
 from tests.conftest import equal
+from tests.integrations.plain import close, schedule_free, schedule_free_weights
 
 U = torch.finfo(torch.float32).eps / 2
 """What rounding to float32 changes a number by at most, as a share of it."""
@@ -545,6 +546,10 @@ def remembering(model: nn.Module, lr: float = 0.1) -> SharpnessAware:
     return SharpnessAware(base, SAMSON(rho=0.5), ascent="previous", every=2)
 
 
+def without_schedule(model: nn.Module) -> SharpnessAware:
+    return schedule_free(model)
+
+
 ALL: dict[str, dict[str, Any]] = {
     "sgd": {"method": "sgd"},
     "samson": {"method": "samson"},
@@ -553,6 +558,7 @@ ALL: dict[str, dict[str, Any]] = {
     "adamw": {"method": "plain", "base": "AdamW"},
     "samson-adamw": {"method": "samson", "base": "AdamW"},
     "own": {"method": f"{__name__}:remembering"},
+    "schedule-free": {"method": f"{__name__}:without_schedule"},
     "rwp": {"method": "rwp"},
     "drawn": {"method": "rangesam", "settings": ["rangesam.ramp=drawn", "rangesam.through_range=1"]},
     "learned-range": {"method": "samson+learned-range"},
@@ -588,6 +594,21 @@ def test_a_training_that_is_cut_off_ends_as_one_that_is_not(
     _, found, beginnings = until_done(lambda: again(seed=1))
     assert beginnings == 2
     assert not equal(found, expected)
+
+
+def test_a_schedule_free_base_trains_at_y_and_gives_x() -> None:
+    run = run_of(f"{__name__}:without_schedule", augment="none", schedule="constant")
+    batches = [
+        batch for epoch in range(2) for batch in run.data.batches(16, seed=0, epoch=epoch, device="cpu", augment=())
+    ]
+
+    def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    x = schedule_free_weights(run.network(), batches, loss_of)
+    found = train(run)
+    assert close(found.state_dict(), x[-1])
+    assert not close(found.state_dict(), x[-2])
 
 
 def test_a_method_may_be_cut_off_in_its_second_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

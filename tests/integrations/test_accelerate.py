@@ -17,7 +17,15 @@ from accelerate.state import AcceleratorState, GradientState
 from samson import SAM, SharpnessAware
 from samson.integrations.accelerate import perturbed, sharpness_aware, step
 from tests.conftest import Batch, closure_for, equal, make_batch, make_model, snapshot
-from tests.integrations.plain import MODES, plain_loop, sgd, sharp
+from tests.integrations.plain import (
+    MODES,
+    close,
+    plain_loop,
+    schedule_free,
+    schedule_free_weights,
+    sgd,
+    sharp,
+)
 from tests.optim.test_settings import Modal
 
 BATCHES = [make_batch(torch.float32, seed) for seed in range(7)]
@@ -207,3 +215,31 @@ def test_a_schedule_free_base_is_put_in_its_modes() -> None:
     assert base.mode == "eval"
     optimizer.train()
     assert base.mode == "train"
+
+
+@pytest.mark.parametrize("mode", ["two passes", "previous gradient", "every second step"])
+def test_a_schedule_free_base_has_its_modes_through_the_prepared_optimizer(mode: str) -> None:
+    accelerator = Accelerator(cpu=True)
+    plain = make_model(torch.float32)
+    model, optimizer = accelerator.prepare(plain, schedule_free(plain, mode))
+    inner = sharpness_aware(optimizer)
+    found = []
+    for batch in BATCHES:
+        optimizer.train()
+        if inner.needs_first_pass or not inner.climbs:
+            accelerator.backward(loss_of(model, batch))
+        if inner.climbs:
+            with perturbed(optimizer, model):
+                accelerator.backward(loss_of(model, batch))
+        optimizer.step()
+        optimizer.zero_grad()
+        y = snapshot(plain)
+        optimizer.eval()
+        found.append(snapshot(plain))
+    expected = schedule_free_weights(make_model(torch.float32), BATCHES, loss_of, mode)
+    names = [name for name, _ in plain.named_parameters()]
+    for one, x in zip(found, expected, strict=True):
+        assert close({name: one[name] for name in names}, {name: x[name] for name in names})
+    assert not close(y, {name: expected[-1][name] for name in names})
+    with pytest.raises(RuntimeError, match="not in training mode"):
+        inner.base.step()

@@ -13,7 +13,12 @@ from torch.utils.data import DataLoader
 pytest.importorskip("lightning")
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import BackboneFinetuning, GradientAccumulationScheduler
+from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
+    GradientAccumulationScheduler,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.plugins import MixedPrecision
 from torchmetrics.classification import MulticlassAccuracy
@@ -21,7 +26,15 @@ from torchmetrics.classification import MulticlassAccuracy
 from samson import SAMSON, Lookbehind, SharpnessAware
 from samson.integrations.lightning import AscentMonitor, ManualAscent, SharpnessAwareModule
 from tests.conftest import Batch, closure_for, equal, make_batch, make_model, snapshot
-from tests.integrations.plain import MODES, plain_loop, sgd, sharp
+from tests.integrations.plain import (
+    MODES,
+    close,
+    plain_loop,
+    schedule_free,
+    schedule_free_weights,
+    sgd,
+    sharp,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers"),
@@ -425,3 +438,104 @@ def test_a_backbone_that_is_unfrozen_later_is_trained_and_perturbed() -> None:
     weight = net.model[0].weight.detach().clone()
     with optimizer.perturbed():
         assert not torch.equal(net.model[0].weight, weight)
+
+
+class Validated(Net):
+    """Keeps the loss on the first batch at each validation, and the weights that it sees."""
+
+    def __init__(self, factory: Factory = sgd) -> None:
+        super().__init__(factory)
+        self.seen: list[dict[str, Tensor]] = []
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.seen.append(snapshot(self.model))
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(BATCHES[:1], batch_size=None)
+
+
+SCHEDULE_FREE = pytest.mark.parametrize("mode", ["two passes", "previous gradient", "every second step"])
+WEIGHTS = [name for name, _ in make_model(torch.float32).named_parameters()]
+
+
+def of_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: state[name] for name in WEIGHTS}
+
+
+@SCHEDULE_FREE
+@pytest.mark.parametrize("trainer", [SharpnessAwareModule, ManualAscent], ids=["automatic", "manual"])
+@pytest.mark.filterwarnings("ignore:The 'val_dataloader' does not have many workers")
+def test_a_schedule_free_base_trains_at_y_and_is_validated_at_x(trainer: Any, mode: str, tmp_path: Path) -> None:
+    net = type("Both", (trainer, Validated), {})(lambda model: schedule_free(model, mode))
+    keeps = ModelCheckpoint(tmp_path, save_top_k=-1, filename="{epoch}", save_on_train_epoch_end=True)
+    fit(net, max_epochs=2, val_check_interval=3, enable_checkpointing=True, callbacks=[keeps])
+    reference = make_model(torch.float32)
+    x = schedule_free_weights(reference, 2 * BATCHES, loss_of, mode)
+    validated = [x[step - 1] for step in (3, 6, 10, 13)]
+    assert all(close(of_weights(s), of_weights(e)) for s, e in zip(net.seen[-4:], validated, strict=True))
+    assert close(of_weights(snapshot(net.model)), of_weights(x[-1]))
+    kept = torch.load(tmp_path / "epoch=1.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(kept["model.0.weight"], net.model[0].weight)
+    net.optimizers().optimizer.train()
+    assert not close(of_weights(snapshot(net.model)), of_weights(x[-1]))  # y is another point
+
+
+@pytest.mark.parametrize("kind", [Sharp, manual(1)], ids=["automatic", "manual"])
+def test_resuming_a_schedule_free_base(kind: type[Net], tmp_path: Path) -> None:
+    whole, half, rest = (kind(schedule_free) for _ in range(3))
+    fit(whole, max_epochs=2)
+    fit(half)
+    half.trainer.save_checkpoint(tmp_path / "half.ckpt")
+    fit(rest, tmp_path / "half.ckpt", max_epochs=2)
+    assert close(snapshot(whole.model), snapshot(rest.model))
+    assert not close(snapshot(half.model), snapshot(rest.model))
+
+
+@pytest.mark.parametrize("kind", [Sharp, manual(1)], ids=["automatic", "manual"])
+@pytest.mark.filterwarnings("ignore:.*SWA|.*`lr_scheduler.step")
+def test_stochastic_weight_averaging(kind: type[Net]) -> None:
+    """The weights are the mean of those at the end of three epochs; statistics are made anew at the mean."""
+    net = kind(sharp)
+    swa = StochasticWeightAveraging(swa_lrs=0.05, swa_epoch_start=2, annealing_epochs=1)
+    fit(net, max_epochs=4, callbacks=[swa])
+    model = make_model(torch.float32)
+    optimizer, ends = sharp(model), []
+    for _ in range(4):
+        plain_loop(model, optimizer, BATCHES, loss_of)
+        ends.append(snapshot(model))
+    mean = {name: torch.stack([end[name] for end in ends[:3]]).mean(0) for name in WEIGHTS}
+    assert close(of_weights(snapshot(net.model)), mean)
+    assert not close(of_weights(snapshot(net.model)), of_weights(ends[-1]))
+    norm = net.model[1]
+    with torch.no_grad():
+        hidden = [net.model[0](x) for x, _ in BATCHES]
+    assert torch.allclose(norm.running_mean, torch.stack([h.mean((0, 2)) for h in hidden]).mean(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Sharp, manual(1)], ids=["automatic", "manual"])
+@pytest.mark.parametrize(
+    ("name", "interval"),
+    [("OneCycleLR", "step"), ("CosineAnnealingLR", "step"), ("CosineAnnealingLR", "epoch"), ("LambdaLR", "epoch")],
+)
+def test_learning_rate_schedulers_equal_the_plain_loop(name: str, interval: str, kind: type[Net]) -> None:
+    steps = 2 * len(BATCHES) if interval == "step" else 2
+
+    def schedule(optimizer: Any) -> Any:
+        given = {"OneCycleLR": {"max_lr": 0.1, "total_steps": steps + 1}, "CosineAnnealingLR": {"T_max": steps}}
+        return getattr(torch.optim.lr_scheduler, name)(optimizer, **given.get(name, {"lr_lambda": lambda n: 0.7**n}))
+
+    def factory(model: nn.Module) -> dict[str, Any]:
+        optimizer = sharp(model)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule(optimizer), "interval": interval}}
+
+    net, model = kind(factory), make_model(torch.float32)
+    fit(net, max_epochs=2)
+    optimizer = sharp(model)
+    by_hand = schedule(optimizer)
+    for batch in 2 * BATCHES if interval == "step" else (BATCHES, BATCHES):
+        plain_loop(model, optimizer, [batch] if interval == "step" else batch, loss_of)
+        by_hand.step()
+    assert equal(snapshot(net.model), snapshot(model))
+    constant = Sharp(sharp)
+    fit(constant, max_epochs=2)
+    assert not equal(snapshot(net.model), snapshot(constant.model))

@@ -23,7 +23,15 @@ from transformers import (
 from samson import SAM, SAMSON, Lookbehind, SharpnessAware
 from samson.integrations.transformers import SharpnessAwareTrainer
 from tests.conftest import equal, make_batch, make_model, snapshot
-from tests.integrations.plain import MODES, plain_step, sgd, sharp
+from tests.integrations.plain import (
+    MODES,
+    close,
+    plain_step,
+    schedule_free,
+    schedule_free_weights,
+    sgd,
+    sharp,
+)
 
 Factory = Callable[[nn.Module], Any]
 
@@ -84,6 +92,7 @@ class Losses(TrainerCallback):
 
     def __init__(self) -> None:
         self.logged: list[float] = []
+        self.rows: list[dict[str, float]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         Losses.begun += 1
@@ -91,6 +100,7 @@ class Losses(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
         if "loss" in logs:
             self.logged.append(logs["loss"])
+            self.rows.append(logs)
 
 
 def train(
@@ -103,7 +113,7 @@ def train(
     **settings: Any,
 ) -> Losses:
     losses = Losses()
-    extra = {name: settings.pop(name) for name in ("rule", "compute_loss_func") if name in settings}
+    extra = {name: settings.pop(name) for name in ("rule", "compute_loss_func", "eval_dataset") if name in settings}
     quiet = {
         "use_cpu": True,
         "per_device_train_batch_size": 4,
@@ -225,6 +235,8 @@ def test_the_logged_loss_is_the_clean_one(accumulate: int, tmp_path: Path) -> No
         passes = passes[2 * size :]
     assert losses.logged == pytest.approx(clean, abs=1e-6)
     assert losses.logged != pytest.approx(perturbed, abs=1e-6)
+    assert [row["ascent/clean_loss"] for row in losses.rows] == pytest.approx(clean, abs=1e-6)
+    assert [row["ascent/perturbed_loss"] for row in losses.rows] == pytest.approx(perturbed, abs=1e-6)
 
 
 def test_a_mode_with_one_pass_logs_each_steps_loss(tmp_path: Path) -> None:
@@ -236,6 +248,41 @@ def test_a_mode_with_one_pass_logs_each_steps_loss(tmp_path: Path) -> None:
         logs.append(train(model, tmp_path, factory(model), kind, gradient_accumulation_steps=3).logged)
     assert logs[0] == logs[1]
     assert len(logs[0]) == 3
+
+
+def test_the_last_ascent_is_logged_with_each_loss(tmp_path: Path) -> None:
+    """As Lightning's AscentMonitor does; a step that does not climb has the values of the one before."""
+    model, reference, expected = llama(), llama(), []
+    optimizer = sharp(reference, "every second step", measure=True)
+    for batch in batches(llama):
+
+        def run(batch: dict[str, Tensor] = batch) -> None:
+            reference(**batch, num_items_in_batch=tokens_in([batch])).loss.backward()
+
+        plain_step(optimizer, run)
+        expected.append([float(optimizer.last_ascent.gradient_norm), float(optimizer.last_ascent.epsilon_norm), 0.0])
+    rows = train(model, tmp_path, sharp(model, "every second step", measure=True)).rows
+    found = [[row[f"ascent/{name}"] for name in ("gradient_norm", "epsilon_norm", "skipped")] for row in rows]
+    assert found == expected
+    assert len({tuple(row) for row in found}) == 4  # 7 steps, each second one plain
+    assert "ascent/epsilon_norm" not in train(model, tmp_path, sharp(model)).rows[0]
+
+
+@pytest.mark.parametrize("mode", ["two passes", "previous gradient", "every second step"])
+@pytest.mark.parametrize("evaluate", [False, True], ids=["training alone", "evaluated on the way"])
+def test_a_schedule_free_base_trains_at_y_and_ends_at_x(evaluate: bool, mode: str, tmp_path: Path) -> None:
+    """An evaluation switches to x; the next pass, also one that starts perturbed, is at y again."""
+    model = llama()
+    asked = {"eval_strategy": "steps", "eval_steps": 2, "eval_dataset": data(llama)[:4]} if evaluate else {}
+    train(model, tmp_path, schedule_free(model, mode, rho=0.05), **asked)
+
+    def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        loss: Tensor = network(**batch, num_items_in_batch=tokens_in([batch])).loss
+        return loss
+
+    x = schedule_free_weights(llama(), batches(llama), loss_of, mode, rho=0.05)
+    assert close(snapshot(model), x[-1])
+    assert not close(snapshot(model), x[-2])
 
 
 def test_a_rule_wraps_the_trainers_own_optimizer(tmp_path: Path) -> None:

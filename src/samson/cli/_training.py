@@ -10,6 +10,8 @@ import typer
 from samson._errors import SetupError, require
 from samson.cli._errors import require_writable
 from samson.cli._showing import console, speaks
+from samson.cli._tables import empty_table
+from samson.records import RhoRecord, write_json
 
 
 def train(
@@ -31,6 +33,9 @@ def train(
     device: Annotated[str | None, typer.Option(help="For example cuda:0; by default a GPU if there is one.")] = None,
     parallel: Annotated[str, typer.Option(help="Under torchrun: ddp or fsdp2.")] = "ddp",
     log: Annotated[bool, typer.Option("--log", help="Write TensorBoard logs to the folder.")] = False,
+    range_test: Annotated[
+        bool, typer.Option("--find-rho", help="Save no network: raise ρ step by step, suggest one, write `rho.json`.")
+    ] = False,
 ) -> None:
     """Train a network, and save it as DIR/model.safetensors.
 
@@ -39,9 +44,9 @@ def train(
     """
     import tomllib
 
-    from samson.experiments import find_place, parse_methods, plan_suite, save_trained
+    from samson.experiments import find_place, find_rho, parse_methods, plan_suite, save_trained
 
-    require_writable("--out", out / "model.safetensors", ())
+    require_writable("--out", out / ("rho.json" if range_test else "model.safetensors"), ())
     settings: dict[str, Any] = {}
     for given in recipe or ():
         key, equals, value = given.partition("=")
@@ -61,6 +66,12 @@ def train(
     if data_root is not None:
         table["data_root"] = data_root
     plan = plan_suite(table)
+    if range_test:
+        require(not log, "--log", "left out with --find-rho", log, "Leave one out.")
+        with find_place(device, parallel) as place, _bar() as progress:
+            found = find_rho(plan, seed, place, progress)
+        _show_rho(found, out / "rho.json")
+        return
     with find_place(device, parallel) as place, _bar() as progress:
         training = save_trained(plan, seed, out, place, progress, log=log)
     if not speaks():
@@ -76,6 +87,24 @@ def train(
         norm = "" if moved.epsilon_norm is None else f", ‖ε‖ {moved.epsilon_norm:.3g}"
         screen.print(f"The last perturbation: loss {losses[0]} at the weights, {losses[1]} perturbed{norm}.")
     screen.print(f"Network: {(out / 'model.safetensors').resolve()}", soft_wrap=True)
+
+
+def _show_rho(found: RhoRecord, path: Path) -> None:
+    if not speaks():
+        return
+    write_json(path, found)
+    table = empty_table(f"Range test of {found.method}")
+    for name in ("rho", "Loss", "Perturbed loss"):
+        table.add_column(name, justify="right")
+    for point in found.points:
+        table.add_row(f"{point.rho:.3g}", f"{point.clean_loss:.4f}", f"{point.perturbed_loss:.4f}")
+    screen = console()
+    screen.print(table)
+    if found.suggested is None:
+        screen.print("No rho to suggest: the perturbed loss did not fall and rise again. Try more --epochs.")
+    else:
+        screen.print(f"Suggested: --set rho={found.suggested:g}, and look at a third and three times of it.")
+    screen.print(f"Record: {path.resolve()}", soft_wrap=True)
 
 
 def _bar() -> Any:

@@ -38,6 +38,7 @@ from samson.experiments._problems import METHODS, PlannedProblem, load_data_set,
 from samson.experiments._ray import run_on_ray
 from samson.experiments._recipes import RECIPES, Recipe
 from samson.experiments._requests import Request, load_data
+from samson.experiments._rho import find_rho, suggest_rho
 from samson.experiments._runs import run
 from samson.experiments._saving import Saver
 from samson.experiments._search import search_settings, validated

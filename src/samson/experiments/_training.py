@@ -165,10 +165,12 @@ class Loop:
         self.saver = Saver(path, "" if path is None else _identity(run, self.model))
         self._load()
         self.model.train()
+        _switch(self.optimizer, "train")
 
     @property
     def result(self) -> nn.Module:
         """The trained network, with the average of its weights if there is one."""
+        _switch(self.optimizer, "eval")
         state = self.model.state_dict()
         for name, value in self.average.items():
             state[name].copy_(value)
@@ -205,7 +207,7 @@ class Loop:
             self.run.progress(self.step, self.total)
         if ends:
             self.run.losses.append(float(torch.stack(self.seen).mean()))
-            self.run.perturbation = _perturbation(self.optimizer, self.run.place)
+            self.run.perturbation = last_perturbation(self.optimizer, self.run.place)
             self.seen.clear()
             self._write()
 
@@ -292,7 +294,14 @@ class Loop:
         self.run.losses[:] = found["losses"]
 
 
-def _perturbation(optimizer: Optimizer, place: Place) -> Perturbation | None:
+def _switch(optimizer: Optimizer, mode: str) -> None:
+    """Put an optimizer that has modes (schedule-free ones do) in one of them."""
+    if hasattr(optimizer, mode):
+        getattr(optimizer, mode)()
+
+
+def last_perturbation(optimizer: Optimizer, place: Place) -> Perturbation | None:
+    """What the last perturbation did, as the mean over all processes; None without one."""
     ascent = getattr(optimizer, "last_ascent", None)
     if ascent is None:
         return None

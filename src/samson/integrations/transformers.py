@@ -14,6 +14,7 @@ from samson.optim import Rule, SharpnessAware
 try:
     from transformers import Trainer
 
+    from samson.integrations._ascent import ascent_values
     from samson.integrations.accelerate import sharpness_aware
 except ImportError as error:
     raise missing("transformers") from error
@@ -24,7 +25,9 @@ class SharpnessAwareTrainer(Trainer):
 
     The Trainer's own clipping, mixed precision and scheduler then act on the second gradient; the logged loss is the
     clean one. Also a mixin for other trainers: `class Mine(SharpnessAwareTrainer, Seq2SeqTrainer)`. A mode with one
-    pass runs the micro-batches once, perturbed, at the last of them, and logs that loss.
+    pass runs the micro-batches once, perturbed, at the last of them, and logs that loss. With each loss the last
+    perturbation is logged: `ascent/gradient_norm`, `ascent/clean_loss`, `ascent/perturbed_loss`, `ascent/skipped`, and
+    `ascent/epsilon_norm` if the optimizer was made with `measure=True`.
 
     Args:
         *args: As for the Trainer.
@@ -50,6 +53,7 @@ class SharpnessAwareTrainer(Trainer):
             )
         self._rule = rule
         self._micro_batches: list[Any] = []
+        self._clean: list[Tensor] = []
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
         """Make the optimizer, if none was passed, and make it sharpness-aware by the rule, if one was given."""
@@ -60,8 +64,16 @@ class SharpnessAwareTrainer(Trainer):
         sharpness_aware(made)
         return made
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, and leave the weights that a base with modes (schedule-free) has for evaluation."""
+        output = super().train(*args, **kwargs)
+        if not self.args.load_best_model_at_end:  # those were saved after an evaluation
+            sharpness_aware(self.optimizer).eval()
+        return output
+
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Tensor | int | None]:
         """Fetch the micro-batches of one optimizer step, and keep them for the second pass."""
+        self._clean = []
         self._micro_batches, items = super().get_batch_samples(*args, **kwargs)
         return self._micro_batches, items
 
@@ -75,14 +87,30 @@ class SharpnessAwareTrainer(Trainer):
             at the others.
         """
         optimizer = sharpness_aware(self.optimizer)
+        optimizer.train()  # not first inside the block, where it would move perturbed weights
         loss = torch.zeros((), device=self.args.device)
         two_passes = optimizer.needs_first_pass
         if two_passes or not optimizer.climbs:
             loss = super().training_step(model, inputs, num_items_in_batch)
+            self._clean.append(loss)
         if self.accelerator.sync_gradients and optimizer.climbs:
             with optimizer.perturbed(model):
                 model.zero_grad()  # also what the optimizer does not hold, which clipping would count
-                for again in self._micro_batches:
-                    repeated = super().training_step(model, again, num_items_in_batch)
-                    loss = loss if two_passes else loss + repeated
+                repeated = [
+                    super(SharpnessAwareTrainer, self).training_step(model, again, num_items_in_batch)
+                    for again in self._micro_batches
+                ]
+            perturbed = torch.stack(repeated).sum()
+            ascent = optimizer.last_ascent
+            assert ascent is not None
+            ascent.clean_loss = torch.stack(self._clean).sum() if two_passes else None
+            ascent.perturbed_loss = perturbed
+            loss = loss if two_passes else perturbed
         return loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log as the Trainer does, with the last perturbation beside each training loss."""
+        if "loss" in logs:
+            values = ascent_values(sharpness_aware(self.optimizer))
+            logs = {**logs, **{f"ascent/{name}": float(value) for name, value in values.items()}}
+        super().log(logs, *args, **kwargs)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from lightning.pytorch import Callback
 from lightning.pytorch.loops.optimization.automatic import Closure
 from torch.optim import Optimizer
 
 from samson.integrations.lightning._passes import RepeatedPasses
-from samson.integrations.lightning._settings import SettingsCheck, only_climbs
+from samson.integrations.lightning._settings import only_climbs
 
 
 class SharpnessAwareModule(RepeatedPasses):
@@ -44,11 +43,6 @@ class SharpnessAwareModule(RepeatedPasses):
 
     _clips = True
 
-    def configure_callbacks(self) -> Sequence[Callback] | Callback:
-        """Add the check of the trainer's settings, made when the fit starts."""
-        others = super().configure_callbacks()
-        return [SettingsCheck(), *([others] if isinstance(others, Callback) else others)]
-
     def optimizer_step(
         self,
         epoch: int,
@@ -59,6 +53,9 @@ class SharpnessAwareModule(RepeatedPasses):
         """Let the optimizer run the closure; every run after the first leaves no trace in logs and outputs."""
         if not isinstance(optimizer_closure, Closure):
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            return
+        if self.trainer.fit_loop._skip_backward:  # StochasticWeightAveraging's last epoch, for norm statistics alone
+            optimizer_closure()
             return
 
         def first() -> Any:

@@ -76,6 +76,8 @@ class ManualAscent(RepeatedPasses):
         Returns:
             What the module's own `training_step` returned; None while batches wait in a mode with one pass.
         """
+        if self.trainer.fit_loop._skip_backward:  # StochasticWeightAveraging's last epoch, for norm statistics alone
+            return super().training_step(batch, batch_idx)
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         output: STEP_OUTPUT = None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from samson.integrations._ascent import ascent_values
 from samson.integrations.lightning._passes import RepeatedPasses
 from samson.integrations.lightning._settings import SettingsCheck, sharp_optimizers
 
@@ -51,16 +51,5 @@ class AscentMonitor(SettingsCheck):
     ) -> None:
         """Hand the values to the log."""
         (optimizer,) = sharp_optimizers(trainer)
-        ascent = optimizer.last_ascent
-        if ascent is None:
-            return
-        values = {
-            "gradient_norm": ascent.gradient_norm,
-            "epsilon_norm": ascent.epsilon_norm,
-            "clean_loss": ascent.clean_loss,
-            "perturbed_loss": ascent.perturbed_loss,
-            "skipped": optimizer.skipped_ascents,
-        }
-        for name, value in values.items():
-            if isinstance(value, torch.Tensor):
-                pl_module.log(self.prefix + name, value.float(), on_step=True, on_epoch=False)
+        for name, value in ascent_values(optimizer).items():
+            pl_module.log(self.prefix + name, value.float(), on_step=True, on_epoch=False)

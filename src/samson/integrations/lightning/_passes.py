@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from torchmetrics import Metric, MetricCollection
+
+from samson.integrations.lightning._settings import SettingsCheck
 
 
 class RepeatedPasses(LightningModule):
@@ -16,6 +18,11 @@ class RepeatedPasses(LightningModule):
     repeats = False
     """Whether the pass at hand repeats a batch that is logged already. `self.log` and the module's torchmetrics heed
     it; a `training_step` with other side effects can ask for it."""
+
+    def configure_callbacks(self) -> Sequence[Callback] | Callback:
+        """Add the check of the trainer's settings, which also switches the modes of the base."""
+        others = super().configure_callbacks()
+        return [SettingsCheck(), *([others] if isinstance(others, Callback) else others)]
 
     def log(self, *args: Any, **kwargs: Any) -> None:
         """Log a value as Lightning does, except in a repeated pass."""

@@ -69,10 +69,26 @@ def refuse_accumulation(trainer: Trainer) -> None:
 
 
 class SettingsCheck(Callback):
-    """Refuses, when the fit starts, settings that cannot work in automatic optimisation."""
+    """Refuses, when the fit starts, settings that cannot work in automatic optimisation; switches the base's modes.
+
+    A base with modes (schedule-free) is in evaluation mode for validation, at the end of an epoch, when checkpoints are
+    saved, and at the end of the fit.
+    """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check precision and accumulation."""
         if pl_module.automatic_optimization:
             refuse_scaler(trainer)
             refuse_accumulation(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Put bases that have modes in training mode."""
+        for optimizer in sharp_optimizers(trainer):
+            optimizer.train()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put bases that have modes in evaluation mode."""
+        for optimizer in sharp_optimizers(trainer):
+            optimizer.eval()
+
+    on_train_epoch_end = on_train_end = on_validation_start

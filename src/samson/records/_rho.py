@@ -1,0 +1,49 @@
+"""The record of a range test: one short training whose ρ rises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from samson.records._run import VERSION, Environment, Problem, Settings
+
+
+@dataclass(frozen=True)
+class RhoPoint:
+    """Some steps, one after another, of a range test.
+
+    Args:
+        rho: Their ρ, the geometric mean.
+        clean_loss: Their mean loss at the weights.
+        perturbed_loss: Their mean loss at the perturbed weights.
+    """
+
+    rho: float
+    clean_loss: float
+    perturbed_loss: float
+
+
+@dataclass(frozen=True)
+class RhoRecord:
+    """What a range test found.
+
+    Args:
+        problem: What was trained on.
+        method: The method.
+        settings: Its settings; their ρ plays no part.
+        seed: Training seed.
+        start_loss: The loss of the first step.
+        points: Losses against ρ, which rises.
+        suggested: The suggested ρ; None if the perturbed loss gives none.
+        environment: What it ran on.
+        version: Version of this layout.
+    """
+
+    problem: Problem
+    method: str
+    settings: Settings
+    seed: int
+    start_loss: float
+    points: tuple[RhoPoint, ...]
+    suggested: float | None
+    environment: Environment
+    version: int = VERSION
