@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from samson._shown import Shown
 from samson.evaluation._result import Evaluation
 from samson.noise import voltage_at
 from samson.records import Interval
@@ -13,8 +14,8 @@ from samson.records import Interval
 Criterion = Literal["mean", "yield"]
 
 
-@dataclass(frozen=True, eq=False)
-class Budget:
+@dataclass(frozen=True, eq=False, repr=False)
+class Budget(Shown):
     """How much noise a network stands.
 
     Args:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samson._shown import Shown
 from samson.evaluation._layout import Layout
 from samson.evaluation._metrics import METRICS, Metric
 from samson.records import Interval
@@ -35,7 +36,7 @@ class ScoreTable:
         examples: Number of examples.
     """
 
-    packed: NDArray[Any]
+    packed: NDArray[Any] = field(repr=False)
     examples: int
 
     @classmethod
@@ -68,8 +69,8 @@ class ScoreTable:
         return np.unpackbits(bits, axis=1, count=self.examples).astype(np.bool_)
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Shown):
     """What a metric is on simulated chips.
 
     Args:

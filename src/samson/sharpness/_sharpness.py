@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from samson._batches import Examples, repeatable
 from samson._checks import require_whole
+from samson._shown import Shown
 from samson.evaluation import (
     TRIALS,
     Evaluation,
@@ -33,8 +34,8 @@ SMALLEST = 1e-16
 """Added to a gradient norm, as in training."""
 
 
-@dataclass(frozen=True)
-class WorstCase:
+@dataclass(frozen=True, repr=False)
+class WorstCase(Shown):
     """The loss along an ascent within a rule's ball.
 
     Args:
@@ -56,6 +57,12 @@ class WorstCase:
     def one_step(self) -> float:
         """The loss at the rule's own w + ε minus the clean loss, which is what training by it sees."""
         return self.losses[0] - self.clean
+
+    def __str__(self) -> str:
+        return (
+            f"the loss rises by {self.rise:.4g} from {self.clean:.4g} in {len(self.losses)} steps within the ball of "
+            f"{type(self.rule).__name__}(rho={self.rule.rho:g})"
+        )
 
 
 def worst_case_rise(
