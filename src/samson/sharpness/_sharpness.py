@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samson._batches import Examples, repeatable
+from samson._batches import Examples
 from samson._checks import require_whole
 from samson._shown import Shown
 from samson.evaluation import (
@@ -22,8 +22,6 @@ from samson.evaluation import (
     ScoreTable,
     Setting,
     evaluate,
-    prepare,
-    repeatable_setting,
     takes_setting,
 )
 from samson.noise import WeightNoise
@@ -152,16 +150,20 @@ def average_rise(
         >>> len(rise.trials), rise.metric.name
         (5, 'rise of cross-entropy')
     """
-    setting = repeatable_setting(setting)
     metric = setting["metric"] = differentiable(setting.get("metric", "cross-entropy"))
-    data = repeatable(data)
-    prepared = prepare(model, data, noise, **setting)
     found = evaluate(model, data, noise, trials=trials, **setting)
     assert found.examples is not None
-    clean = np.asarray(prepared.task.clean(), dtype=np.float64)
-    rises = found.examples.values - clean
+    assert found.clean_scores is not None
+    rises = found.examples.values - found.clean_scores.astype(np.float64)
     named = replace(metric, name=f"rise of {metric.name}", bounds=None)
-    return replace(found, trials=tuple(rises.mean(axis=1).tolist()), examples=ScoreTable.of(list(rises)), metric=named)
+    return replace(
+        found,
+        trials=tuple(rises.mean(axis=1).tolist()),
+        examples=ScoreTable.of(list(rises)),
+        metric=named,
+        clean=None,
+        clean_scores=None,
+    )
 
 
 @dataclass(frozen=True, eq=False)
