@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "statistics": {"records"},
     "optim": set(),
     "noise": set(),
-    "evaluation": {"noise", "optim", "statistics", "records"},
+    "evaluation": {"report", "noise", "optim", "statistics", "records"},
     "sharpness": {"evaluation", "noise", "optim", "statistics", "records"},
     "integrations": {"optim", "evaluation"},
     "report": {"statistics", "records"},

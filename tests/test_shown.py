@@ -45,7 +45,7 @@ RESULTS: dict[str, Callable[[nn.Module, object], object]] = {
     "Suggestion": lambda model, data: sensitivity(model, data, Gaussian(0.1), trials=3, max_drop=0.9).suggestion,
     "LayerRow": lambda model, data: sensitivity(model, data, Gaussian(0.1), trials=3).rows[0],
     "Attempt": lambda model, data: sensitivity(model, data, Gaussian(0.1), trials=3, max_drop=0.9).suggestion.chosen,
-    "Paired": _paired,
+    "Compared": _paired,
     "Difference": lambda model, data: _paired(model, data).difference(f"{NAME}0", f"{NAME}1"),
     "Family": lambda model, data: family({str(i): _paired(model, data) for i in range(2)}, f"{NAME}0"),
     "Trials": lambda model, data: Trials([0.5] * 500),
@@ -70,7 +70,7 @@ def test_a_result_shows_itself(name: str, deep: nn.Module, data: object) -> None
     assert (f"{len(everything) - 9} more lines" in lines[-1]) == (len(everything) > 10)
 
 
-@pytest.mark.parametrize("name", ["Paired", "Difference", "Evaluation"])
+@pytest.mark.parametrize("name", ["Compared", "Difference", "Evaluation"])
 def test_a_notebook_shows_the_same_text_and_runs_no_code(name: str, deep: nn.Module, data: object) -> None:
     found = RESULTS[name](deep, data)
     tags: list[str] = []
