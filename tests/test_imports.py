@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "sharpness": {"evaluation", "noise", "optim", "statistics", "records"},
     "integrations": {"optim", "evaluation"},
     "report": {"statistics", "records"},
-    "experiments": {"sharpness", "integrations", "evaluation", "noise", "optim", "statistics", "records"},
+    "experiments": {"report", "sharpness", "integrations", "evaluation", "noise", "optim", "statistics", "records"},
     "cli": {
         "experiments",
         "report",
