@@ -16,11 +16,11 @@ MAY_IMPORT = {
     "statistics": {"records"},
     "optim": set(),
     "noise": set(),
-    "evaluation": {"noise", "optim", "statistics", "records"},
+    "evaluation": {"report", "noise", "optim", "statistics", "records"},
     "sharpness": {"evaluation", "noise", "optim", "statistics", "records"},
     "integrations": {"optim", "evaluation"},
     "report": {"statistics", "records"},
-    "experiments": {"sharpness", "integrations", "evaluation", "noise", "optim", "statistics", "records"},
+    "experiments": {"report", "sharpness", "integrations", "evaluation", "noise", "optim", "statistics", "records"},
     "cli": {
         "experiments",
         "report",

@@ -55,7 +55,8 @@ def surroundings() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_examples_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     if page == "docs/trainers.md":
         for package in ("lightning", "transformers", "accelerate"):
             pytest.importorskip(package)

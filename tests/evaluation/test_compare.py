@@ -1,15 +1,20 @@
 """Methods on the same chips."""
 
 import copy
+import json
+import re
+from html import escape
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from samson.evaluation import compare, evaluate
+from samson.evaluation import Compared, compare, evaluate
 from samson.noise import Gaussian, Periphery
-from samson.statistics import paired_interval
+from samson.records import PairedRecord, RecordError, read_json
+from samson.statistics import family, paired_interval
 from tests.conftest import make_batch, make_model
 
 DATA = make_batch(size=64)
@@ -95,3 +100,64 @@ def test_bad_input_is_named_before_compute(models: dict, setting: dict[str, int]
     finally:
         hook.remove()
     assert not runs
+
+
+NAMES = ["<b>plain</b>", "b", "c"]
+SEEDS = [0, 4, 5]
+
+
+def _compared() -> Compared:
+    models = {name: make_model(seed=seed) for name, seed in zip(NAMES, SEEDS, strict=True)}
+    return compare(models, DATA, NOISE, trials=6, seed=2)
+
+
+def test_a_comparison_gives_its_rows() -> None:
+    found = _compared()
+    rows = found.table()
+    assert [row["name"] for row in rows] == NAMES
+    together = family({"": found}, NAMES[0]).rows
+    for row, seed in zip(rows, SEEDS, strict=True):
+        alone = evaluate(make_model(seed=seed), DATA, NOISE, trials=6, seed=2)
+        assert (row["chips"], row["networks"], row["clean"]) == (6, 1, (alone.clean,))
+        assert row["mean"]["mean"] == pytest.approx(alone.mean)
+        if row["name"] != NAMES[0]:
+            gain = together["", row["name"]]
+            assert (row["gain"]["low"], row["p_value"]) == (gain.low, gain.p_value)
+    assert rows[0]["gain"] is None
+    other = found.table("b")
+    assert other[1]["gain"] is None
+    assert other[0]["gain"]["mean"] == pytest.approx(-rows[1]["gain"]["mean"])
+    with pytest.raises(ValueError, match=r"`baseline` must be .* Available: <b>plain</b>, b, c"):
+        found.table("sgd")
+
+
+def test_a_comparison_is_saved_with_every_trial(tmp_path: Path) -> None:
+    found, path = _compared(), tmp_path / "compared.json"
+    found.save(path)
+    record = read_json(path, PairedRecord)
+    assert record == found.record()
+    assert {method.name: method.trials for method in record.methods} == {
+        name: tuple(e.trials for e in of) for name, of in found.models.items()
+    }
+    assert (record.kind.noise, record.chip_seed, record.metric) == (repr(NOISE), 2, "accuracy")
+    changed = json.loads(path.read_text()) | {"chip_seed": 3}
+    path.write_text(json.dumps(changed))
+    with pytest.raises(RecordError, match="changed after it was written"):
+        read_json(path, PairedRecord)
+
+
+def test_a_comparison_has_a_page_and_a_plot(tmp_path: Path) -> None:
+    found, path = _compared(), tmp_path / "compared.html"
+    figure = found.plot()
+    dots = {trace.name: list(trace.y) for trace in figure.data if trace.type == "box"}
+    assert dots == {name: [100 * value for value in e.trials] for name, e in found.evaluations.items()}
+    means = {trace.name: trace.y[0] for trace in figure.data if trace.type == "scatter"}
+    assert means == pytest.approx({name: 100 * found.mean(name).mean for name in NAMES})
+    found.page(path)
+    page = path.read_text("utf-8")
+    _, sections = page.split("<main>")
+    assert "<b>plain</b>" not in re.sub(r"<script.*?</script>", "", sections, flags=re.S)  # a name is no code
+    assert "&lt;b&gt;plain&lt;/b&gt;" in sections
+    assert not re.search(r"(src|href)\s*=", sections)  # it asks the network for nothing
+    best = max(NAMES, key=lambda name: found.mean(name).mean)
+    assert f"{escape(best)} has the best mean: {100 * found.mean(best).mean:.1f}" in sections

@@ -3,7 +3,8 @@
 import copy
 import pickle
 from collections.abc import Callable
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from samson.evaluation import (
     sensitivity,
 )
 from samson.noise import Gaussian
+from samson.statistics import About, mean_interval
 
 
 def test_tables_hold_every_answer_as_a_bit() -> None:
@@ -65,6 +67,45 @@ def test_results_print_as_a_sentence() -> None:
     table = ScoreTable.of([np.array([True, False]), np.array([True, True])])
     text = str(Evaluation((0.5, 1.0), examples=table))
     assert text.startswith("accuracy 0.7500 [0.0000, 1.0000] (95%, 2 chips, about the test set), worst 0.5")
+    assert "without noise" not in text  # nothing is known of it
+    text = str(Evaluation((0.5, 1.0), examples=table, clean=1.0))
+    assert text.splitlines()[1] == "1.0000 without noise: a drop of 0.2500 [0.0000, 1.0000]"
+
+
+@pytest.mark.parametrize(
+    ("metric", "about"), [*product(["accuracy", "cross-entropy"], get_args(About)), ("perplexity", "test_set")]
+)
+def test_the_drop_is_what_noise_costs(metric: str, about: About) -> None:
+    model, (x, y) = nn.Linear(8, 3), (torch.randn(400, 8), torch.randint(3, (400,)))
+    with torch.no_grad():
+        y[:350] = model(x[:350]).argmax(dim=1)  # noise costs something, by either direction of the metric
+        model.weight *= 5
+    found = evaluate(model, (x, y), Gaussian(0.3), metric=metric, about=about, trials=8)
+    by_hand = {
+        "accuracy": lambda: (model(x).argmax(dim=1) == y).double().mean(),
+        "cross-entropy": lambda: nn.functional.cross_entropy(model(x), y),
+        "perplexity": lambda: nn.functional.cross_entropy(model(x).double(), y).exp(),
+    }[metric]
+    with torch.no_grad():
+        assert found.clean == pytest.approx(float(by_hand()), rel=1e-5)
+    assert found.drop is not None
+    sign = 1 if metric == "accuracy" else -1
+    assert found.drop.mean == pytest.approx(sign * (found.clean - found.mean))
+    assert found.drop.mean > 0
+    assert found.drop.low < found.drop.mean < found.drop.high
+
+
+def test_the_drop_of_a_population_is_taken_example_by_example() -> None:
+    model, (x, y) = nn.Linear(8, 3), (torch.randn(400, 8), torch.randint(3, (400,)))  # half of the answers are wrong
+    fixed, other = (evaluate(model, (x, y), Gaussian(0.02), about=about, trials=8) for about in get_args(About))
+    assert fixed.drop is not None
+    assert other.drop is not None
+    assert fixed.drop.half_width == pytest.approx(fixed.interval.half_width)
+    assert fixed.drop.half_width < other.drop.half_width < other.interval.half_width / 2
+    drops = (other.clean_scores * 1.0 - other.scores).mean(
+        axis=0
+    )  # other examples alone: what any number of chips leaves
+    assert other.drop.half_width > 0.9 * mean_interval(drops.tolist()).half_width
 
 
 ASKED: dict[str, Callable[..., Any]] = {

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from samson.cli import main
 from samson.evaluation import evaluate
 from samson.experiments import (
+    Comparing,
     Job,
     Run,
     SetupError,
@@ -205,6 +206,31 @@ def no_runs(jobs: Sequence[Job], *_: object, **__: object) -> dict:
 # The whole of it
 
 
+def check_what_it_shows(found: Comparing, path: Path) -> None:
+    """Its table, plot and page, which write nothing into its folder."""
+    before = content(found.folder)
+    record = found.records[0]
+    rows = {(row["problem"], row["family"], row["method"], row["kind"]): row for row in found.table()}
+    for name in {r.problem.name for r in found.records}:
+        assert {key[1] for key in rows if key[0] == name} == set(FAMILIES)
+    last = record.families[0].kinds[-1].label
+    row = rows[record.problem.name, record.families[0].name, record.method, last]
+    scale = 100 if record.problem.is_fraction else 1
+    assert row["value"]["mean"] == pytest.approx(sum(record.measured[0][-1]) / len(record.measured[0][-1]))
+    lines = repr(found).splitlines()
+    assert lines[0] == "Comparing: 8 runs, 0 failed, in python"
+    assert len(lines) == 10
+    assert lines[-1].startswith("… ")
+    line = next(trace for trace in found.plot(record.problem.name).data if trace.name == record.method)
+    assert line.y[-1] == pytest.approx(scale * row["value"]["mean"])
+    with pytest.raises(ValueError, match=r"`problem` and `family` must be .* got 'x' and None. Available: "):
+        found.plot("x")
+    found.page(path)
+    assert record.problem.name in path.read_text("utf-8")
+    path.unlink()
+    assert content(found.folder) == before
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `suite.toml`, and with it run from Python and by the command, in one process and in two."""
@@ -213,6 +239,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         found = compare_suite(read_suite(Path("suite.toml")), "python", processes=1)
         assert not found.failures
         assert len(found.records) == 8
+        check_what_it_shows(found, folder / "page.html")
         forget()
         status, out, err = samson("compare", "suite.toml", "--out", "command", "--jobs", 2, "--quiet")
         assert status == 0, err

@@ -27,7 +27,7 @@ def evaluate_model(
     at_least: Annotated[float | None, typer.Option(help="Show the share of chips that are at least this good.")] = None,
 ) -> None:
     """Put a model on noisy chips and show what it is worth there, with intervals."""
-    from samson.evaluation import evaluate, prepare, value_of
+    from samson.evaluation import evaluate
     from samson.experiments import evaluation_record
     from samson.report import evaluation_page
 
@@ -48,9 +48,10 @@ def evaluate_model(
             )
             for kind in kinds
         ]
-        clean = value_of(prepare(run.model, run.data, kinds[0].noise, **run.setting).task.clean())
     if not speaks():
         return
+    clean = found[0].clean
+    assert clean is not None
     pairs = [(kind.record(), result) for kind, result in zip(kinds, found, strict=True)]
     record = evaluation_record(run.subject(found[0]), clean, pairs, precision)
     write_results(options.out, options.page, record, evaluation_page)

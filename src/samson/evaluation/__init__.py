@@ -2,6 +2,7 @@
 
 from samson.evaluation._budget import noise_budget
 from samson.evaluation._budget_result import Budget
+from samson.evaluation._compared import Compared
 from samson.evaluation._layers import Layer, layers_on_chip
 from samson.evaluation._layout import Layout, find_layout
 from samson.evaluation._metrics import METRICS, DataSetMetric, ExampleMetric, MeanThen, NotFiniteError, as_metric
@@ -33,6 +34,7 @@ __all__ = [
     "TRIALS",
     "Attempt",
     "Budget",
+    "Compared",
     "DataSetMetric",
     "Difference",
     "Evaluation",

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from samson._shown import Shown
 from samson._times import age_text, level_text
 from samson.evaluation._result import Evaluation
 from samson.noise import voltage_at
@@ -14,8 +15,8 @@ from samson.records import Interval
 Criterion = Literal["mean", "yield"]
 
 
-@dataclass(frozen=True, eq=False)
-class Budget:
+@dataclass(frozen=True, eq=False, repr=False)
+class Budget(Shown):
     """How much noise a network stands.
 
     Args:

@@ -9,12 +9,14 @@ from typing import Any, Unpack
 from torch import nn
 
 from samson._batches import Examples, repeatable
+from samson.evaluation._compared import Compared
 from samson.evaluation._result import Evaluation
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
 from samson.evaluation._trials import TRIALS, Progress, check_question, evaluate
 from samson.evaluation.executors import Serial
 from samson.noise import on_chip
-from samson.statistics import About, Paired
+from samson.records import ChipKind
+from samson.statistics import About
 
 
 @takes_setting
@@ -27,7 +29,7 @@ def compare(
     about: About = "test_set",
     progress: Callable[[str, Progress], None] | None = None,
     **setting: Unpack[Setting],
-) -> Paired:
+) -> Compared:
     """Evaluate methods on the same chips, for paired differences.
 
     Args:
@@ -40,8 +42,9 @@ def compare(
         setting: As for `evaluate` (see `Setting`).
 
     Returns:
-        Evaluations and differences. Where models put tensors of different names or shapes on a chip, their chips
-        cannot be common: the difference then says so and counts the chips of each by themselves.
+        Evaluations and differences, with `table()`, `plot()`, `save()` and `page()` (see `Compared`). Where models put
+        tensors of different names or shapes on a chip, their chips cannot be common: the difference then says so and
+        counts the chips of each by themselves.
 
     Raises:
         ValueError: If there are fewer than two methods, a method has no model, a model is there twice, or models of one
@@ -80,7 +83,11 @@ def compare(
             setting["executor"] = executor.named(f"{name}-{number}")
             found = evaluate(model, data, noise, trials=trials, about=about, progress=named, **setting)
             results[name] = (*results.get(name, ()), found)
-    return Paired(results, shapes, about)
+    task = prepared[0].task
+    when = task.noise.default_time_s if task.time_s is None else task.time_s
+    around = None if task.periphery is None else repr(task.periphery)
+    kind = ChipKind(type(task.noise).__name__, repr(task.noise), time_s=when, periphery=around)
+    return Compared(results, shapes, about, kind=kind, chip_seed=task.seed)
 
 
 def _networks(models: Any) -> dict[str, list[nn.Module]]:

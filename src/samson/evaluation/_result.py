@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samson._shown import Shown
 from samson.evaluation._layout import Layout
 from samson.evaluation._metrics import METRICS, Metric
 from samson.records import Interval
@@ -35,7 +36,7 @@ class ScoreTable:
         examples: Number of examples.
     """
 
-    packed: NDArray[Any]
+    packed: NDArray[Any] = field(repr=False)
     examples: int
 
     @classmethod
@@ -68,8 +69,8 @@ class ScoreTable:
         return np.unpackbits(bits, axis=1, count=self.examples).astype(np.bool_)
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Shown):
     """What a metric is on simulated chips.
 
     Args:
@@ -84,6 +85,8 @@ class Evaluation:
         precision: The half-width that was asked for, if one was.
         layout: How the examples were put through the model.
         coverage: The share of the model's weights that lie on the chip, embeddings aside; None if unknown.
+        clean: The value without noise, in the same layout and precision; None if unknown.
+        clean_scores: Every example's score without noise, if the metric has one for each.
     """
 
     trials: tuple[float, ...]
@@ -96,6 +99,8 @@ class Evaluation:
     precision: float | None = None
     layout: Layout = field(default_factory=Layout)
     coverage: float | None = None
+    clean: float | None = None
+    clean_scores: NDArray[Any] | None = None
 
     @property
     def bounds(self) -> tuple[float, float] | None:
@@ -132,6 +137,22 @@ class Evaluation:
         if self.stopping == "betting" and self.metric.bounds is not None:
             return betting_interval(self.trials, self.confidence, self.metric.bounds)
         return mean_interval(self.trials, self.level, resolution=self.resolution)
+
+    @property
+    def drop(self) -> Interval | None:
+        """By how much chips are worse than without noise, in the mean, with its interval; None without `clean`.
+
+        "test_set": that of `interval`, since the value without noise is a number. "population": `crossed_interval` of
+        each example's difference, so that what it is without noise counts too.
+        """
+        if self.clean is None:
+            return None
+        sign = 1 if self.metric.higher_is_better else -1
+        if self.about == "population" and self.examples is not None and self.clean_scores is not None:
+            drops = sign * (self.clean_scores.astype(np.float64) - self.examples.values)
+            return crossed_interval(drops, self.level, resolution=self.resolution)
+        ends = [sign * (self.clean - end) for end in (self.interval.mean, self.interval.low, self.interval.high)]
+        return Interval(ends[0], *sorted(ends[1:]))
 
     @property
     def resolution(self) -> float:
@@ -177,4 +198,9 @@ class Evaluation:
             f"{self.metric.name} {i.mean:.4f} [{i.low:.4f}, {i.high:.4f}] ({self.confidence:.0%}, "
             f"{len(self.trials)} chips, about the {self.about.replace('_', ' ')}), worst {self.worst:.4f}"
             + (f", {self.coverage:.0%} of the weights on the chip" if (self.coverage or 1) < 0.5 else "")
+            + ("" if (d := self.drop) is None else f"\n{self.clean:.4f} without noise: a drop of {_ends(d)}")
         )
+
+
+def _ends(drop: Interval) -> str:
+    return f"{drop.mean:z.4f} [{drop.low:z.4f}, {drop.high:z.4f}]"

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from samson._shown import Shown
 from samson.evaluation._layers import Layer
 from samson.evaluation._layout import Layout
 from samson.evaluation._metrics import Metric
 from samson.records import Interval
 
 
-@dataclass(frozen=True)
-class LayerRow:
+@dataclass(frozen=True, repr=False)
+class LayerRow(Shown):
     """What noise on one layer costs, and what keeping it digital brings back.
 
     Args:
@@ -35,9 +36,15 @@ class LayerRow:
         """The layer's name."""
         return self.layer.name
 
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: a drop of {_shown(self.drop)} with noise on it alone, a gain of {_shown(self.gain)} if it "
+            "alone is digital"
+        )
 
-@dataclass(frozen=True)
-class Attempt:
+
+@dataclass(frozen=True, repr=False)
+class Attempt(Shown):
     """A set of layers that was digital, with noise on the others.
 
     Args:
@@ -53,9 +60,12 @@ class Attempt:
         """Number of weights that were digital."""
         return sum(layer.weights for layer in self.digital)
 
+    def __str__(self) -> str:
+        return f"{len(self.digital)} layers ({self.weights:,} weights) digital, a drop of {_shown(self.drop)}"
 
-@dataclass(frozen=True)
-class Suggestion:
+
+@dataclass(frozen=True, repr=False)
+class Suggestion(Shown):
     """Layers to keep digital, for a drop that is allowed.
 
     Args:
@@ -98,8 +108,8 @@ class Suggestion:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Sensitivity:
+@dataclass(frozen=True, eq=False, repr=False)
+class Sensitivity(Shown):
     """What noise on each layer costs, for other chips and these examples.
 
     Args:

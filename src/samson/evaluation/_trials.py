@@ -69,7 +69,8 @@ def evaluate(
     """Measure a model on simulated chips.
 
     The model is not converted and comes back bitwise as it was, and so does the CPU's global random state; data that
-    are shuffled from it come in the same order for every chip.
+    are shuffled from it come in the same order for every chip. Last comes a pass without noise, for `result.clean` and
+    `result.drop`.
 
     Args:
         model: Any model whose output the metric can look at.
@@ -134,7 +135,8 @@ def evaluate(
                 progress(Progress(len(rows), look.size, largest, shown))
         result = _result(start, rows, look.level)
         if precision is None or result.reached or look.size == largest or _floor(result) > precision:
-            return result
+            clean = task.clean()
+            return replace(result, clean=value_of(clean), clean_scores=None if isinstance(clean, float) else clean)
         if stopping == "betting":
             look = replace(look, size=min(look.size + FIRST_LOOK, largest))
         else:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from samson._shown import Shown, table_text
 from samson.experiments._folders import finished, missing, open_folder
 from samson.experiments._jobs import Job, jobs_of
 from samson.experiments._planning import Plan, plan_suite
 from samson.experiments._problems import Table
 from samson.experiments._search import search_settings
 from samson.experiments._suite import Failure, Silent, Watcher, run_all
-from samson.records import PLAN, RunRecord, write_json
+from samson.records import PLAN, RunRecord, load_comparison, replace_file, write_json
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 Runner = Callable[..., dict[str, Failure]]
 """Runs jobs: `run_all`, or what does the same elsewhere."""
 
 
-@dataclass(frozen=True)
-class Comparing:
-    """What came of a comparison.
+@dataclass(frozen=True, repr=False)
+class Comparing(Shown):
+    """What came of a comparison; its records are saved in its folder.
 
     Args:
         records: Of every run that is finished.
@@ -31,6 +36,55 @@ class Comparing:
     records: tuple[RunRecord, ...]
     failures: dict[str, Failure]
     folder: Path
+
+    def __str__(self) -> str:
+        from samson.report import estimate_text, views
+
+        rows = [
+            [view.problem.name, view.family.name, method, *(estimate_text(row.value, view) for row in (first, last))]
+            for view in views(self.records)
+            for method, (first, *_, last) in ((name, tuple(of.values())) for name, of in view.table.items())
+        ]
+        header = ["problem", "chips", "method", "without noise", "with the most"]
+        counted = f"{len(self.records)} runs, {len(self.failures)} failed, in {self.folder}"
+        return f"{counted}\n{table_text(header, rows)}" if rows else counted
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a problem, family of chips, method and kind of chip, for example for `pandas.DataFrame`."""
+        from samson.report import views
+
+        return [
+            {"problem": view.problem.name, "family": view.family.name} | asdict(row)
+            for view in views(self.records)
+            for row in view.rows
+        ]
+
+    def plot(self, problem: str | None = None, family: str | None = None) -> go.Figure:
+        """Every method by kind of chip, as a figure of plotly.
+
+        Args:
+            problem: Name of the problem; None is the first.
+            family: Name of the family of chips; None is the first.
+
+        Raises:
+            ValueError: If there is no such, or no run that did not diverge.
+        """
+        from samson.report import robustness_figure, views
+
+        found = {(view.problem.name, view.family.name): view for view in views(self.records)}
+        for names, view in found.items():
+            if problem in (None, names[0]) and family in (None, names[1]):
+                return robustness_figure(view)
+        raise ValueError(
+            f"`problem` and `family` must be those of a run that did not diverge, got {problem!r} and {family!r}. "
+            f"Available: {', '.join(map(repr, found)) or 'none'}."
+        )
+
+    def page(self, path: Path | str) -> None:
+        """Write the report of the folder in one HTML file, which opens offline."""
+        from samson.report import render
+
+        replace_file(Path(path), render(load_comparison(self.folder)).encode())
 
 
 def compare_suite(

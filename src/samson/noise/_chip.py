@@ -70,6 +70,9 @@ class Chip:
             for name, operation in operations_of(self._layers, periphery).items():
                 self._columns[name] = periphery.columns(operation, weights[self._layers[name]])
 
+    def __repr__(self) -> str:
+        return f"Chip: number {self.trial} of seed {self.seed}, {len(self.tensors)} weight matrices, {self.noise!r}"
+
     @uninterrupted
     def at(self, time_s: float | None = None, *, reading: int | None = None) -> Iterator[nn.Module]:
         """Run the model as this chip reads at a time.

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import fields
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -86,6 +87,16 @@ class Climber(OptimizerWrapper):
         for group in base.param_groups:
             self._forget_other_rule(group)  # one that wrapped this base before
         self._start()
+
+    def __repr__(self) -> str:
+        groups = self.base.param_groups
+        values = {key: dict.fromkeys(f"{float(g[key]):g}" for g in groups if key in g) for key in ("lr", "rho")}
+        shown = "; ".join(f"{key} {', '.join(islice(found, 8))}" for key, found in values.items() if found)
+        count = sum(p.numel() for group in groups for p in group["params"])
+        return (
+            f"{type(self).__name__}({type(self.base).__name__}, {self.rule!r})\n"
+            f"{count:,} weights in {len(groups)} groups: {shown}"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("base", "rule", "model", "hold", "measure", "compiled")}

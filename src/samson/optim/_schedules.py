@@ -68,6 +68,10 @@ class RhoSchedule:
         self._full = [float(group["rho"]) for group in optimizer.param_groups]
         self._set()
 
+    def __repr__(self) -> str:
+        rho = ", ".join(dict.fromkeys(f"{float(group['rho']):g}" for group in self.optimizer.param_groups[:8]))
+        return f"RhoSchedule: {self._done} of {self.steps} steps done, rho {rho}"
+
     def step(self) -> None:
         """One more optimizer step is done."""
         self._done += 1

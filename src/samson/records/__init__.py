@@ -5,6 +5,7 @@ from samson.records._codec import RecordError, checksum, read_json, replace_file
 from samson.records._evaluation import BudgetRecord, EvaluationRecord, Measured, Subject
 from samson.records._folders import PLAN, Comparison, load_comparison, load_records, record_path, run_name
 from samson.records._interval import Interval
+from samson.records._pairs import PairedMethod, PairedRecord
 from samson.records._rho import RhoPoint, RhoRecord
 from samson.records._run import (
     Candidates,
@@ -39,6 +40,8 @@ __all__ = [
     "LayerRecord",
     "Measured",
     "NetworkSharpness",
+    "PairedMethod",
+    "PairedRecord",
     "Perturbation",
     "Planned",
     "Problem",

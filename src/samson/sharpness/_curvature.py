@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from samson._batches import Batch, Examples
 from samson._checks import require_between, require_whole
+from samson._shown import Shown
 from samson.evaluation import ExampleMetric, Layout, with_targets
 from samson.noise import generator_for
 from samson.sharpness._surface import differentiable, movable, undisturbed
@@ -24,8 +25,8 @@ from samson.statistics import Interval, mean_interval
 PROBES = 30
 
 
-@dataclass(frozen=True)
-class Trace:
+@dataclass(frozen=True, repr=False)
+class Trace(Shown):
     """An estimate of a trace.
 
     Args:
@@ -43,6 +44,10 @@ class Trace:
     def interval(self) -> Interval:
         """The estimate with the interval of `mean_interval` over probes."""
         return mean_interval(self.probes)
+
+    def __str__(self) -> str:
+        i = self.interval
+        return f"{i.mean:.4g} [{i.low:.4g}, {i.high:.4g}] (95%, {len(self.probes)} probes)"
 
 
 def hessian_top(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from samson._batches import Examples
 from samson._checks import require_whole
+from samson._shown import Shown
 from samson.evaluation import ExampleMetric, Layout
 from samson.noise import generator_for, standard_normal
 from samson.optim import Rule
@@ -22,8 +23,8 @@ from samson.sharpness._surface import Surface, loss_surface
 Unit = Literal["filter", "layer"]
 
 
-@dataclass(frozen=True, eq=False)
-class Landscape:
+@dataclass(frozen=True, eq=False, repr=False)
+class Landscape(Shown):
     """The loss along lines through the weights.
 
     Args:
@@ -37,6 +38,12 @@ class Landscape:
     radii: NDArray[np.float64]
     losses: NDArray[np.float64]
     clean: float
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.losses)} lines ({self.direction}), {len(self.radii)} radii from {self.radii.min():g} to "
+            f"{self.radii.max():g}; loss {self.clean:.4g} at the weights, {self.losses.max():.4g} at most"
+        )
 
 
 def random_landscape(

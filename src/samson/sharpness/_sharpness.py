@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from samson._batches import Examples, repeatable
+from samson._batches import Examples
 from samson._checks import require_whole
+from samson._shown import Shown
 from samson.evaluation import (
     TRIALS,
     Evaluation,
@@ -21,8 +22,6 @@ from samson.evaluation import (
     ScoreTable,
     Setting,
     evaluate,
-    prepare,
-    repeatable_setting,
     takes_setting,
 )
 from samson.noise import WeightNoise
@@ -33,8 +32,8 @@ SMALLEST = 1e-16
 """Added to a gradient norm, as in training."""
 
 
-@dataclass(frozen=True)
-class WorstCase:
+@dataclass(frozen=True, repr=False)
+class WorstCase(Shown):
     """The loss along an ascent within a rule's ball.
 
     Args:
@@ -56,6 +55,12 @@ class WorstCase:
     def one_step(self) -> float:
         """The loss at the rule's own w + ε minus the clean loss, which is what training by it sees."""
         return self.losses[0] - self.clean
+
+    def __str__(self) -> str:
+        return (
+            f"the loss rises by {self.rise:.4g} from {self.clean:.4g} in {len(self.losses)} steps within the ball of "
+            f"{type(self.rule).__name__}(rho={self.rule.rho:g})"
+        )
 
 
 def worst_case_rise(
@@ -145,16 +150,20 @@ def average_rise(
         >>> len(rise.trials), rise.metric.name
         (5, 'rise of cross-entropy')
     """
-    setting = repeatable_setting(setting)
     metric = setting["metric"] = differentiable(setting.get("metric", "cross-entropy"))
-    data = repeatable(data)
-    prepared = prepare(model, data, noise, **setting)
     found = evaluate(model, data, noise, trials=trials, **setting)
     assert found.examples is not None
-    clean = np.asarray(prepared.task.clean(), dtype=np.float64)
-    rises = found.examples.values - clean
+    assert found.clean_scores is not None
+    rises = found.examples.values - found.clean_scores.astype(np.float64)
     named = replace(metric, name=f"rise of {metric.name}", bounds=None)
-    return replace(found, trials=tuple(rises.mean(axis=1).tolist()), examples=ScoreTable.of(list(rises)), metric=named)
+    return replace(
+        found,
+        trials=tuple(rises.mean(axis=1).tolist()),
+        examples=ScoreTable.of(list(rises)),
+        metric=named,
+        clean=None,
+        clean_scores=None,
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samson._checks import require_between, require_whole
+from samson._shown import Shown
 from samson.records import Interval
 from samson.statistics._means import CONFIDENCE
 
@@ -19,8 +20,8 @@ Values = Mapping[str, Sequence[float]]
 """One value for each training seed, by method."""
 
 
-@dataclass(frozen=True)
-class RankCorrelation:
+@dataclass(frozen=True, repr=False)
+class RankCorrelation(Shown):
     """Rank correlations between two quantities.
 
     Args:

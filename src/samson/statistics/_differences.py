@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ class Spread:
     """
 
     mean: float
-    values: tuple[float, ...] = ()
+    values: tuple[float, ...] = field(default=(), repr=False)
     variance: float = 0.0
     degrees: float = math.inf
 

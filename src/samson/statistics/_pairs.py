@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samson._checks import require_between
+from samson._shown import Shown, table_text
 from samson.records import Interval
 from samson.statistics._crossed import crossed_interval, crossed_share_interval
 from samson.statistics._differences import Spread, holm, spread, variance_ratio
@@ -43,8 +44,8 @@ class Measurement(Protocol):
         """The smallest and largest possible value, if there are such."""
 
 
-@dataclass(frozen=True, eq=False)
-class Trials:
+@dataclass(frozen=True, eq=False, repr=False)
+class Trials(Shown):
     """One value a chip, of one network, as records hold them.
 
     Args:
@@ -58,9 +59,12 @@ class Trials:
     bounds: tuple[float, float] | None = None
     scores: None = None
 
+    def __str__(self) -> str:
+        return f"{np.mean(self.trials):.4g} over {len(self.trials)} chips"
 
-@dataclass(frozen=True)
-class Difference:
+
+@dataclass(frozen=True, repr=False)
+class Difference(Shown):
     """What is between two methods on the same examples, positive where the first has the larger value.
 
     Args:
@@ -113,8 +117,8 @@ class Difference:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Paired:
+@dataclass(frozen=True, eq=False, repr=False)
+class Paired(Shown):
     """Measurements of several methods, each with one network or several.
 
     Args:
@@ -233,9 +237,18 @@ class Paired:
             return np.stack([network.scores for network in networks if network.scores is not None])
         return np.array([network.trials for network in networks])
 
+    def __str__(self) -> str:
+        baseline = next(iter(self.models))
+        rows = []
+        for name, networks in self.models.items():
+            gain = "" if name == baseline else _ends(self.difference(name, baseline), "+")
+            rows.append([name, str(len(networks)), str(len(networks[0].trials)), _ends(self.mean(name)), gain])
+        header = ["method", "networks", "chips", f"mean [{CONFIDENCE:.0%}]", f"− {baseline}"]
+        return f"{len(rows)} methods, about the {self.about.replace('_', ' ')}\n{table_text(header, rows)}"
 
-@dataclass(frozen=True)
-class Family:
+
+@dataclass(frozen=True, repr=False)
+class Family(Shown):
     """Differences that are shown together, allowing for how many they are.
 
     Args:
@@ -244,6 +257,12 @@ class Family:
     """
 
     rows: dict[tuple[str, str], Difference]
+
+    def __str__(self) -> str:
+        rows = [
+            [f"{at}: {d.name} − {d.baseline}", _ends(d, "+"), f"{d.p_value:.2g}"] for (at, _), d in self.rows.items()
+        ]
+        return f"{len(rows)} that hold together\n{table_text(['difference', 'mean and interval', 'p (Holm)'], rows)}"
 
 
 def family(
@@ -268,6 +287,10 @@ def family(
     rows = {(label, name): comparisons[label].difference(name, baseline, each, over=over) for label, name in names}
     adjusted = holm([row.p_value for row in rows.values()])
     return Family({key: replace(row, p_value=p) for (key, row), p in zip(rows.items(), adjusted, strict=True)})
+
+
+def _ends(found: Interval | Difference, sign: str = "") -> str:
+    return f"{found.mean:{sign}.4f} [{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
 
 
 def _within(interval: Interval, bounds: tuple[float, float] | None) -> Interval:

@@ -1,0 +1,97 @@
+"""The result of a comparison of models: its table, plot, record and page."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samson.records import ChipKind, PairedMethod, PairedRecord, replace_file, write_json
+from samson.statistics import CONFIDENCE, Paired, family
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Compared(Paired):
+    """Methods that were put on the same chips (see `Paired`), and what to show of them.
+
+    Args:
+        kind: The kind of chip.
+        chip_seed: Seed of the set of chips.
+
+    Example:
+        >>> from torch import nn, randint, randn
+        >>> from samson.evaluation import compare
+        >>> from samson.noise import Gaussian
+        >>> data = randn(64, 4), randint(3, (64,))
+        >>> found = compare({"a": nn.Linear(4, 3), "b": nn.Linear(4, 3)}, data, Gaussian(0.1), trials=5)
+        >>> [row["name"] for row in found.table()]
+        ['a', 'b']
+    """
+
+    kind: ChipKind
+    chip_seed: int
+
+    def record(self, baseline: str | None = None) -> PairedRecord:
+        """Every trial, and what follows from them.
+
+        Args:
+            baseline: The method to which the others are compared; None is the first.
+
+        Raises:
+            ValueError: If the baseline is unknown.
+        """
+        baseline = next(iter(self.models)) if baseline is None else baseline
+        rows = {name: row for (_, name), row in family({"": self}, baseline).rows.items()}
+        metric = self.models[baseline][0].metric
+        methods = []
+        for name, networks in self.models.items():
+            row = rows.get(name)
+            methods.append(
+                PairedMethod(
+                    name=name,
+                    trials=tuple(network.trials for network in networks),
+                    clean=tuple(network.clean for network in networks),
+                    mean=self.mean(name),
+                    gain=None if row is None else row.interval,
+                    p_value=None if row is None else row.p_value,
+                    unit="" if row is None else row.unit,
+                    common_chips=row is None or row.common_chips,
+                )
+            )
+        return PairedRecord(
+            self.kind,
+            self.chip_seed,
+            metric.name,
+            metric.higher_is_better,
+            metric.bounds == (0, 1),
+            self.about,
+            CONFIDENCE,
+            baseline,
+            tuple(methods),
+        )
+
+    def table(self, baseline: str | None = None) -> list[dict[str, Any]]:
+        """One row a method, for example for `pandas.DataFrame`; `print` shows them as text."""
+        rows = [asdict(method) for method in self.record(baseline).methods]
+        for row in rows:
+            row["networks"], row["chips"] = len(row["trials"]), len(row.pop("trials")[0])
+        return rows
+
+    def plot(self, baseline: str | None = None) -> go.Figure:
+        """Every chip and the means with their intervals, as a figure of plotly."""
+        from samson.report import paired_figure
+
+        return paired_figure(self.record(baseline))
+
+    def save(self, path: Path | str, baseline: str | None = None) -> None:
+        """Write the record as JSON, which `samson.records.read_json(path, PairedRecord)` reads."""
+        write_json(Path(path), self.record(baseline))
+
+    def page(self, path: Path | str, baseline: str | None = None) -> None:
+        """Write a page with table and plot in one HTML file, which opens offline."""
+        from samson.report import paired_page
+
+        replace_file(Path(path), paired_page(self.record(baseline)).encode())

@@ -1,0 +1,67 @@
+"""Records of several methods on the same chips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from samson._checks import require
+from samson.records._chips import ChipKind
+from samson.records._interval import Interval
+
+
+@dataclass(frozen=True)
+class PairedMethod:
+    """One method on the chips.
+
+    Args:
+        name: The method.
+        trials: One value a chip, for each of its networks.
+        clean: The value without noise, of each network.
+        mean: Over networks and chips, with its interval.
+        gain: How much larger that is than the baseline's, with an interval that holds together with those of the other
+            methods (Bonferroni); None for the baseline.
+        p_value: Of no difference, adjusted by Holm; None for the baseline.
+        unit: What the gain's interval speaks of (see `samson.statistics.Difference`).
+        common_chips: Whether the chips are those of the baseline.
+    """
+
+    name: str
+    trials: tuple[tuple[float, ...], ...]
+    clean: tuple[float | None, ...]
+    mean: Interval
+    gain: Interval | None
+    p_value: float | None
+    unit: str
+    common_chips: bool
+
+
+@dataclass(frozen=True)
+class PairedRecord:
+    """Several methods on chips of one kind.
+
+    Args:
+        kind: The kind of chip.
+        chip_seed: Seed of the set of chips.
+        metric: Name of the metric.
+        higher_is_better: Its direction.
+        is_fraction: Whether it lies between 0 and 1, and is shown in percent.
+        about: What intervals speak of: "test_set" or "population".
+        confidence: Of intervals.
+        baseline: The method to which the others are compared.
+        methods: What was measured of each.
+        version: Version of this layout.
+    """
+
+    kind: ChipKind
+    chip_seed: int
+    metric: str
+    higher_is_better: bool
+    is_fraction: bool
+    about: str
+    confidence: float
+    baseline: str
+    methods: tuple[PairedMethod, ...]
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.version == 1, "version", "be 1, the only one that this release reads", self.version)

@@ -1,0 +1,74 @@
+"""The page of several methods on the same chips."""
+
+from __future__ import annotations
+
+from html import escape
+
+import plotly.graph_objects as go
+
+from samson.records import PairedRecord
+from samson.report._figures import LAYOUT, colours
+from samson.report._html import figure_div, html_row, html_table, page
+from samson.report._values import interval_text, value_text
+
+
+def paired_figure(record: PairedRecord) -> go.Figure:
+    """Every chip as a dot, and the mean with its interval, method by method."""
+    scale = 100 if record.is_fraction else 1
+    palette = colours([method.name for method in record.methods], record.baseline)
+    figure = go.Figure()
+    for method in record.methods:
+        values = [scale * value for of_network in method.trials for value in of_network]
+        figure.add_box(
+            y=values,
+            name=method.name,
+            boxpoints="all",
+            pointpos=0,
+            jitter=0.6,
+            marker={"color": palette[method.name], "size": 5, "opacity": 0.4},
+            line={"width": 0},
+            fillcolor="rgba(0,0,0,0)",
+            hovertemplate="%{y:.4g}",
+        )
+        mean, low, high = (scale * end for end in (method.mean.mean, method.mean.low, method.mean.high))
+        error = {"type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low]}
+        figure.add_scatter(
+            x=[method.name],
+            y=[mean],
+            error_y=error,
+            mode="markers",
+            marker={"color": palette[method.name], "size": 10},
+            name=method.name,
+            hovertemplate=f"{mean:.4g} [{low:.4g}, {high:.4g}]",
+        )
+    figure.update_layout(**LAYOUT | {"showlegend": False})
+    figure.update_yaxes(title=f"{record.metric}{' (%)' if record.is_fraction else ''}", zeroline=False)
+    return figure
+
+
+def paired_page(record: PairedRecord) -> str:
+    """Make the page's HTML; it opens offline."""
+    fraction = record.is_fraction
+    lines = []
+    for method in record.methods:
+        gain = "" if method.gain is None else interval_text(method.gain, fraction=fraction, signed=True)
+        clean = ", ".join("" if value is None else value_text(value, fraction=fraction) for value in method.clean)
+        p_value = "" if method.p_value is None else f"{method.p_value:.2g}"
+        where = "" if method.gain is None else f"{method.unit}, {'the same' if method.common_chips else 'other'} chips"
+        mean = interval_text(method.mean, fraction=fraction)
+        lines.append(html_row([method.name, clean, mean, gain, p_value, where]))
+    header = ["Method", "without noise", f"{record.metric} on chips", f"− {record.baseline}", "p (Holm)", "counts"]
+    best = (max if record.higher_is_better else min)(record.methods, key=lambda method: method.mean.mean)
+    noise = [record.kind.noise, *([] if record.kind.periphery is None else [record.kind.periphery])]
+    return page(
+        "paired.html",
+        kind="methods on the same chips",
+        title=escape(f"{len(record.methods)} methods on {record.kind.label} chips"),
+        headline=escape(f"{best.name} has the best mean: {interval_text(best.mean, fraction=fraction)}."),
+        figure=figure_div(paired_figure(record), "methods"),
+        table=html_table(header, lines, "gain"),
+        noise="<br>".join(escape(part) for part in noise),
+        seed=record.chip_seed,
+        confidence=f"{100 * record.confidence:g} %",
+        about="these examples" if record.about == "test_set" else "other examples of the same kind",
+    )
