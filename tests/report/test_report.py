@@ -74,6 +74,15 @@ def test_figures_hold_the_numbers() -> None:
     assert [box.visible for box in boxes] == [True, True, False, False]
 
 
+def test_bands_end_where_a_fraction_ends() -> None:
+    runs = [record(m, 0, [[1.0], [1.0, 0.99, 0.4], [0.0, 0.01, 0.7]]) for m in ("sgd", "samson")]
+    found = view(runs)
+    bands = [t for t in robustness_figure(found).data if t.fill == "toself"]
+    assert {(max(t.y), min(t.y)) for t in bands} == {(100.0, 0.0)}
+    free = [t for t in robustness_figure(view([in_bits(r) for r in runs])).data if t.fill == "toself"]
+    assert min(t.y[3] for t in free) < 1  # without bounds the same interval goes on beyond 2 − 1
+
+
 class Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -121,6 +130,14 @@ def test_a_page_without_the_baseline_says_so() -> None:
     assert "no run of another method" in render(comparison(records()[2:]))
     with pytest.raises(ValueError, match="at least one run"):
         render(comparison([]))
+
+
+def test_gains_over_each_method_are_in_the_page() -> None:
+    page = render(comparison(records()))
+    for number, name in enumerate(("sgd", "samson")):
+        assert f"<option value='{number}'>{name}</option>" in page
+        assert f"data-plot='gain-0-{number}'" in page
+    assert page.index("+28.3 ±") < page.index("-28.3 ±")
 
 
 def test_what_comes_from_records_is_escaped() -> None:

@@ -139,12 +139,17 @@ def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> 
         raise typer.Exit(1)
 
 
-def report(folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")],
+    baseline: Annotated[
+        str | None, typer.Option(help="Method to which the others are compared; by default plain, sgd or the first.")
+    ] = None,
+) -> None:
     """Render summary and report again, from the records alone."""
-    write_report(folder)
+    write_report(folder, baseline)
 
 
-def write_report(folder: Path) -> None:
+def write_report(folder: Path, baseline: str | None = None) -> None:
     """Write `summary.csv` and `report.html`, and show the tables."""
     from samson.cli._tables import accuracy_table, gain_table, rank_table
     from samson.records import RecordError, load_comparison, replace_file
@@ -157,7 +162,7 @@ def write_report(folder: Path) -> None:
     records = comparison.records
     mend = "Run `samson compare` first."
     require(bool(records), "DIR", "a folder with finished runs in `records/`", str(folder), mend)
-    found = views(records)
+    found = views(records, baseline)
     names = [record.method for record in records]
     require(bool(found), "--methods", "such that a training does not diverge", names, "Try a smaller lr.")
     replace_file(folder / "summary.csv", summary_csv(found).encode())

@@ -12,7 +12,7 @@ from samson.records import CLEAN, Comparison, Interval, RunRecord, SearchRecord
 from samson.report._figures import chips_figure, gain_figure, robustness_figure
 from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._overview import band_text, comparable, overview_headline, rank_figure, rank_table
-from samson.report._summary import View, views
+from samson.report._summary import View, against_each, views
 from samson.report._tables import (
     clean_value,
     estimate_text,
@@ -142,8 +142,25 @@ def gain_table(view: View) -> str:
     return html_table(["Method", *view.kinds], lines, "gain")
 
 
+def _gains(view: View, place: int) -> str:
+    """A menu of methods to compare with, and for each the gains over it."""
+    methods = list(view.table)
+    if len(methods) < 2:
+        return "<p>There is no run of another method to compare with.</p>"
+    each = against_each(view)
+    options = "".join(f"<option value='{number}'>{escape(one.baseline)}</option>" for number, one in enumerate(each))
+    parts = [
+        f"<div data-value='{number}'{' hidden' if number else ''}>"
+        f"{figure_div(gain_figure(one), f'gain-{place}-{number}')}{gain_table(one)}</div>"
+        for number, one in enumerate(each)
+    ]
+    return (
+        f"<label>Compared to <select data-shows='gains-{place}'>{options}</select></label>"
+        f"<div id='gains-{place}'>{''.join(parts)}</div>"
+    )
+
+
 def _view(view: View, place: int, *, several: bool) -> str:
-    paired = any(row.gain for row in view.rows)
     first = view.records[0]
     return _section(
         "view.html",
@@ -156,8 +173,7 @@ def _view(view: View, place: int, *, several: bool) -> str:
         percent=" in percent" if view.problem.is_fraction else "",
         robustness=figure_div(robustness_figure(view), f"robustness-{place}"),
         table=accuracy_table(view),
-        gain=figure_div(gain_figure(view), f"gain-{place}") if paired else "",
-        gain_table=gain_table(view) if paired else "<p>There is no run of another method to compare with.</p>",
+        gains=_gains(view, place),
         baseline=escape(view.baseline),
         chips=figure_div(chips_figure(view), f"chips-{place}"),
         what=_what(view),
