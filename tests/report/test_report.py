@@ -103,6 +103,7 @@ def test_the_page_is_one_file_that_opens_offline() -> None:
     for text in ("digits under gaussian noise", "83.3 ±", "+28.3 ±", "360", "samson compare"):
         assert text in page
     assert "runs are finished" not in page
+    assert len(page.encode()) < 1_000_000
     assert "3 of 4 runs are finished" in render(comparison(records()[:3]))
 
 

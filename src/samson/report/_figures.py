@@ -81,6 +81,7 @@ def chips_figure(view: View) -> go.Figure:
                 y=[scale * value for of_run in runs.values() for value in of_run],
                 text=[f"seed {seed}, chip {chip}" for seed, of_run in runs.items() for chip in range(len(of_run))],
                 name=method,
+                meta=kinds[number],
                 boxpoints="all",
                 pointpos=0,
                 jitter=0.6,

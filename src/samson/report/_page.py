@@ -194,7 +194,8 @@ def _choice(problems: Sequence[str], families: Sequence[str]) -> str:
     menus = []
     for name, words, values in (("problem", "Problem", problems), ("family", "Chips", families)):
         options = "".join(f"<option>{escape(value)}</option>" for value in values)
-        menus.append(f"<label>{words} <select data-choice='{name}'>{options}</select></label>")
+        only = " disabled" if len(values) == 1 else ""
+        menus.append(f"<label>{words} <select data-choice='{name}'{only}>{options}</select></label>")
     return f"<nav>{' '.join(menus)}</nav>"
 
 
