@@ -113,14 +113,15 @@ def test_each_control_changes_a_plot_without_an_error(page: str, tmp_path: Path,
 
 
 def test_the_data_of_a_plot_are_its_records(page: str, tmp_path: Path) -> None:
-    untouched = page.replace("<select", "<span").replace("select[data", "span[data")
-    tables = [list(csv.DictReader(io.StringIO(text))) for text in opened(untouched, tmp_path, 1200)["texts"]]
-    [clean, first, _] = [row for row in tables[1] if row["series"] == "samson"]
+    tables = [list(csv.DictReader(io.StringIO(text))) for text in opened(page, tmp_path, 1200)["texts"]]
+    ranks, levels, *_, every_chip, _training = tables
+    [clean, first, _] = [row for row in levels if row["series"] == "samson"]
     assert (clean["x"], first["x"]) == ("clean", "0.1")
     values = [v for run in runs() if run.method == "samson" for v in run.measured[0][0]]
     assert float(first["y"]) == pytest.approx(100 * sum(values) / len(values))
     assert float(first["low"]) < float(first["y"]) < float(first["high"])
-    chips = [float(row["y"]) for row in tables[-1] if (row["series"], row["x"]) == ("samson", "0.1")]
+    assert {row["y"] for row in ranks} == set(METHODS)
+    chips = [float(row["y"]) for row in every_chip if (row["series"], row["x"]) == ("samson", "0.1")]
     assert chips == pytest.approx([100 * v for v in values])
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from samson.records import Interval, RunRecord
 from samson.report import (
+    accuracy_table,
     against_baseline,
     chips_figure,
     estimate_text,
@@ -23,6 +24,7 @@ from samson.report import (
     render,
     robustness_figure,
     summary_csv,
+    training_figure,
     view,
     views,
 )
@@ -81,6 +83,29 @@ def test_bands_end_where_a_fraction_ends() -> None:
     assert {(max(t.y), min(t.y)) for t in bands} == {(100.0, 0.0)}
     free = [t for t in robustness_figure(view([in_bits(r) for r in runs])).data if t.fill == "toself"]
     assert min(t.y[3] for t in free) < 1  # without bounds the same interval goes on beyond 2 − 1
+
+
+def trained(run: RunRecord, seconds: float, gradients: int | None, loss: tuple[float, ...] = (1.0,)) -> RunRecord:
+    return replace(run, training=replace(run.training, seconds=seconds, gradients=gradients, loss=loss))
+
+
+def test_the_best_method_is_first_with_what_it_costs() -> None:
+    costs = {"sgd": (2.0, 100), "samson": (5.0, 200)}
+    table = accuracy_table(view([trained(r, *costs[r.method]) for r in records()]))
+    assert re.findall(r"<th scope='row'>(.*?)</th>", table) == ["samson", "sgd"]
+    assert re.findall(r"'>([^<]* s)<small>(.*?) × gradients", table) == [("5 s", "2"), ("2 s", "1")]
+    turned = {"sgd": "samson", "samson": "sgd"}
+    other = accuracy_table(view([replace(r, method=turned[r.method]) for r in records()]))
+    assert re.findall(r"<th scope='row'>(.*?)</th>", other) == ["sgd", "samson"]
+    assert "gradients" not in accuracy_table(view([trained(r, 2.0, None) for r in records()]))
+
+
+def test_training_curves_are_the_records_losses() -> None:
+    runs = [trained(r, 2.0, 100, (1.0, 0.5 + r.seed / 10)) for r in records()]
+    diverged = replace(runs[0], seed=2, measured=(), clean=None, training=replace(runs[0].training, diverged_at=3))
+    lines = [t for t in training_figure(view([*runs, diverged])).data if t.name == "sgd"]
+    assert [list(t.y) for t in lines] == [[1.0, 0.55], [1.0, 0.5], [1.0, 0.6]]
+    assert list(lines[0].x) == [1, 2]
 
 
 class Links(HTMLParser):

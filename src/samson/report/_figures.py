@@ -108,6 +108,31 @@ def chips_figure(view: View) -> go.Figure:
     return figure
 
 
+def training_figure(view: View) -> go.Figure:
+    """The training loss of every epoch: the mean over a method's networks, and a thin line for each of them."""
+    figure = go.Figure()
+    palette = colours(list(view.table), view.baseline)
+    for method in view.table:
+        losses = [r.training.loss for r in view.records if r.method == method and r.measured]
+        means = [sum(of_epoch) / len(of_epoch) for of_epoch in zip(*losses, strict=True)]
+        for number, line in enumerate([means, *losses]):
+            figure.add_scatter(
+                x=list(range(1, len(line) + 1)),
+                y=[float(f"{loss:.5g}") for loss in line],
+                name=method,
+                mode="lines",
+                line={"color": palette[method], "width": 0.8 if number else 2.5},
+                opacity=0.45 if number else 1,
+                legendgroup=method,
+                showlegend=number == 0,
+                **{"hoverinfo": "skip"} if number else {"hovertemplate": "%{y:.4g}"},
+            )
+    figure.update_layout(**LAYOUT, hovermode="x unified")
+    figure.update_xaxes(title="Epoch", zeroline=False)
+    figure.update_yaxes(title="Training loss", zeroline=False)
+    return figure
+
+
 def _places(view: View) -> dict[str, float]:
     """Where each kind stands on the axis: levels in proportion, all else side by side."""
     levels = [kind.level for kind in view.family.kinds]
