@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from samson.records import RunRecord
-from samson.report import render
+from samson.report import evaluation_page, render, render_sharpness, sensitivity_page
 from tests.builders import comparison, family, record, with_plan
 from tests.conftest import BROWSER
+from tests.report import test_evaluation_page, test_sensitivity, test_sharpness_report
 
 pytestmark = pytest.mark.needs_browser
 
@@ -38,7 +39,7 @@ addEventListener("load", async () => {
   const root = document.documentElement;
   const overflow = root.scrollWidth - root.clientWidth, width = innerWidth;
   const names = [...document.querySelectorAll(".controls span")].filter(seen).map((name) => name.textContent);
-  const ticks = [...document.querySelector("#robustness-0").querySelectorAll(".xtick text")].map((t) => t.textContent);
+  const ticks = [...document.querySelectorAll("#robustness-0 .xtick text")].map((t) => t.textContent);
   const plots = () => [...document.querySelectorAll(".plot")].filter(seen)
     .map((plot) => plot.id + plot.querySelector(".main-svg")?.innerHTML).join();
   const still = [];
@@ -110,6 +111,22 @@ def test_each_control_changes_a_plot_without_an_error(page: str, tmp_path: Path,
     assert found["overflow"] <= 0
     assert set(METHODS) <= set(found["names"])
     assert found["ticks"] == ["clean", "0.1", "0.2"]
+
+
+@pytest.mark.parametrize(
+    ("other", "rows"),
+    [
+        (evaluation_page(test_evaluation_page.RECORD), "every chip,"),
+        (sensitivity_page(test_sensitivity.made()), "drop with noise on this layer alone,"),
+        (render_sharpness(test_sharpness_report.made()), "sgd,"),
+    ],
+    ids=["evaluation", "sensitivity", "sharpness"],
+)
+def test_pages_of_networks_open_as_well(other: str, rows: str, tmp_path: Path) -> None:
+    found = opened(other, tmp_path, 360)
+    assert (found["complaints"], found["still"]) == ([], [])
+    assert found["overflow"] <= 0
+    assert any(line.startswith(rows) for text in found["texts"] for line in text.splitlines())
 
 
 def test_the_data_of_a_plot_are_its_records(page: str, tmp_path: Path) -> None:
