@@ -4,12 +4,16 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
+from shutil import which
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 torch.set_num_threads(1)
+
+BROWSER = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), None)
+"""A browser that draws pages without a screen."""
 
 Batch = tuple[Tensor, Tensor]
 
@@ -50,6 +54,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if find_spec(mark.args[0]) is None:
             outcome = pytest.fail if item.config.getoption("--no-skips") else pytest.skip
             outcome(f"{mark.args[0]} is not installed: see `make test-extras`.")
+    if item.get_closest_marker("needs_browser") and BROWSER is None:
+        outcome = pytest.fail if item.config.getoption("--no-skips") else pytest.skip
+        outcome("Chromium or Chrome is not installed.")
 
 
 @pytest.fixture(autouse=True)

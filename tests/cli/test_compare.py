@@ -98,6 +98,8 @@ def test_the_report_renders_from_records_alone(compared: tuple[Path, str, str], 
     samson("report", alone)
     for name in ("summary.csv", "report.html"):
         assert (alone / name).read_bytes() == (folder / name).read_bytes()
+    shown, _ = samson("report", alone, "--baseline", "samson+clip")
+    assert "Points over samson+clip" in shown
 
 
 def test_a_saved_network_gives_its_records_trials(compared: tuple[Path, str, str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from samson.records import Interval, RunRecord
 from samson.report import (
+    accuracy_table,
     against_baseline,
     chips_figure,
     estimate_text,
@@ -24,6 +25,7 @@ from samson.report import (
     render,
     robustness_figure,
     summary_csv,
+    training_figure,
     view,
     views,
 )
@@ -75,6 +77,38 @@ def test_figures_hold_the_numbers() -> None:
     assert [box.visible for box in boxes] == [True, True, False, False]
 
 
+def test_bands_end_where_a_fraction_ends() -> None:
+    runs = [record(m, 0, [[1.0], [1.0, 0.99, 0.4], [0.0, 0.01, 0.7]]) for m in ("sgd", "samson")]
+    found = view(runs)
+    bands = [t for t in robustness_figure(found).data if t.fill == "toself"]
+    assert {(max(t.y), min(t.y)) for t in bands} == {(100.0, 0.0)}
+    free = [t for t in robustness_figure(view([in_bits(r) for r in runs])).data if t.fill == "toself"]
+    assert min(t.y[3] for t in free) < 1  # without bounds the same interval goes on beyond 2 − 1
+
+
+def trained(run: RunRecord, seconds: float, gradients: int | None, loss: tuple[float, ...] = (1.0,)) -> RunRecord:
+    return replace(run, training=replace(run.training, seconds=seconds, gradients=gradients, loss=loss))
+
+
+def test_the_best_method_is_first_with_what_it_costs() -> None:
+    costs = {"sgd": (2.0, 100), "samson": (5.0, 200)}
+    table = accuracy_table(view([trained(r, *costs[r.method]) for r in records()]))
+    assert re.findall(r"<th scope='row'>(.*?)</th>", table) == ["samson", "sgd"]
+    assert re.findall(r"'>([^<]* s)<small>(.*?) × gradients", table) == [("5 s", "2"), ("2 s", "1")]
+    turned = {"sgd": "samson", "samson": "sgd"}
+    other = accuracy_table(view([replace(r, method=turned[r.method]) for r in records()]))
+    assert re.findall(r"<th scope='row'>(.*?)</th>", other) == ["sgd", "samson"]
+    assert "gradients" not in accuracy_table(view([trained(r, 2.0, None) for r in records()]))
+
+
+def test_training_curves_are_the_records_losses() -> None:
+    runs = [trained(r, 2.0, 100, (1.0, 0.5 + r.seed / 10)) for r in records()]
+    diverged = replace(runs[0], seed=2, measured=(), clean=None, training=replace(runs[0].training, diverged_at=3))
+    lines = [t for t in training_figure(view([*runs, diverged])).data if t.name == "sgd"]
+    assert [list(t.y) for t in lines] == [[1.0, 0.55], [1.0, 0.5], [1.0, 0.6]]
+    assert list(lines[0].x) == [1, 2]
+
+
 class Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -95,6 +129,7 @@ def test_the_page_is_one_file_that_opens_offline() -> None:
     for text in ("digits under gaussian noise", "83.3 ±", "+28.3 ±", "360", "samson compare"):
         assert text in page
     assert "runs are finished" not in page
+    assert len(page.encode()) < 1_000_000
     assert "3 of 4 runs are finished" in render(comparison(records()[:3]))
 
 
@@ -122,6 +157,14 @@ def test_a_page_without_the_baseline_says_so() -> None:
     assert "no run of another method" in render(comparison(records()[2:]))
     with pytest.raises(ValueError, match="at least one run"):
         render(comparison([]))
+
+
+def test_gains_over_each_method_are_in_the_page() -> None:
+    page = render(comparison(records()))
+    for number, name in enumerate(("sgd", "samson")):
+        assert f"<option value='{number}'>{name}</option>" in page
+        assert f"data-plot='gain-0-{number}'" in page
+    assert page.index("+28.3 ±") < page.index("-28.3 ±")
 
 
 def test_what_comes_from_records_is_escaped() -> None:

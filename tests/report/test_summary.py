@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from samson.records import CLEAN
-from samson.report import view, views
+from samson.report import against_each, view, views
+from samson.statistics import Paired, Trials
 from tests.builders import record, records, with_plan
 
 
@@ -120,3 +121,56 @@ def test_records_of_different_comparisons_are_refused() -> None:
     other = record("sgd", 0, [[0.9], [0.9] * 3, [0.9] * 3], with_plan(problem={"recipe": {"epochs": 2.0}}))
     with pytest.raises(ValueError, match="one comparison"):
         summarise([*records(), other])
+
+
+def three() -> list:
+    """A third method, as good as `samson` but for noise of its own."""
+    plan = with_plan(methods={"sgd": {}, "samson": {}, "clip": {}})
+    levels = {
+        ("sgd", 0): [[0.98], [0.90, 0.92, 0.94], [0.5, 0.6, 0.7]],
+        ("sgd", 1): [[0.96], [0.92, 0.90, 0.88], [0.5, 0.4, 0.6]],
+        ("samson", 0): [[0.99], [0.96, 0.97, 0.98], [0.8, 0.9, 0.9]],
+        ("samson", 1): [[0.97], [0.94, 0.95, 0.96], [0.8, 0.7, 0.9]],
+        ("clip", 0): [[0.98], [0.95, 0.97, 0.97], [0.8, 0.7, 0.9]],
+        ("clip", 1): [[0.98], [0.96, 0.94, 0.96], [0.7, 0.8, 0.9]],
+    }
+    return [record(method, seed, values, plan) for (method, seed), values in levels.items()]
+
+
+def test_any_method_can_be_the_baseline() -> None:
+    found = view(three(), baseline="clip")
+    assert found.baseline == "clip"
+    assert {r.method for r in found.rows if r.gain is not None} == {"sgd", "samson"}
+    differences = np.array([0.8, 0.8, 0.9]) - np.array([0.75, 0.75, 0.9])
+    gain = row(list(found.rows), "samson", 0.2).gain
+    assert gain.mean == pytest.approx(differences.mean())
+    assert gain.high - gain.mean == pytest.approx(half_width(differences), rel=1e-8)
+    with pytest.raises(ValueError, match="baseline: 'clop' is unknown"):
+        views(three(), baseline="clop")
+
+
+def test_each_pair_is_tested_and_those_chosen_after_the_fact_allow_for_all() -> None:
+    own, *others = against_each(view(three()))
+    assert [own.baseline, *(v.baseline for v in others)] == ["sgd", "samson", "clip"]
+    assert own == view(three())
+    samson, clip = (list(v.rows) for v in others)
+    one, other = row(samson, "clip", 0.2), row(clip, "samson", 0.2)
+    assert astuple(one.gain) == pytest.approx((-other.gain.mean, -other.gain.high, -other.gain.low))
+    assert astuple(one.gain) == pytest.approx(
+        astuple(row(list(view(three(), baseline="samson").rows), "clip", 0.2).gain)
+    )
+    assert one.p_value == other.p_value
+
+    raw = {}
+    for pair in (("sgd", "samson"), ("sgd", "clip"), ("samson", "clip")):
+        for place, level in enumerate(("0.1", "0.2")):
+            chips = {m: [Trials(r.measured[0][place], 1 / 360, (0, 1)) for r in three() if r.method == m] for m in pair}
+            raw[frozenset(pair), level] = Paired(chips, {}).difference(*pair, over="chips").p_value
+    smallest = min(raw, key=raw.get)
+    found = {(frozenset((v.baseline, r.method)), r.kind): r.p_value for v in others for r in v.rows if r.p_value}
+    assert found.keys() == raw.keys()
+    assert found[smallest] == pytest.approx(6 * raw[smallest])  # Holm, for six differences
+    assert max(found.values()) <= 1
+    assert all(found[key] >= raw[key] for key in raw)
+    planned = row(list(own.rows), "samson", 0.2).p_value
+    assert planned <= found[frozenset(("sgd", "samson")), "0.2"]

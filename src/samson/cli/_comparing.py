@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,16 +143,29 @@ def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> 
         raise typer.Exit(1)
 
 
-def report(folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")],
+    baseline: Annotated[
+        str | None, typer.Option(help="Method to which the others are compared; by default plain, sgd or the first.")
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="html for the report, svg or png for a picture of each plot of methods.")
+    ] = "html",
+) -> None:
     """Render summary and report again, from the records alone."""
-    write_report(folder)
+    from samson.report import FORMATS
+
+    choose("--format", format_, ("html", *FORMATS))
+    missing = format_ in FORMATS and find_spec("matplotlib") is None
+    require(not missing, "--format", "html without matplotlib", format_, "Run `pip install 'samson-torch[docs]'`.")
+    write_report(folder, baseline, format_)
 
 
-def write_report(folder: Path) -> None:
-    """Write `summary.csv` and `report.html`, and show the tables."""
+def write_report(folder: Path, baseline: str | None = None, form: str = "html") -> None:
+    """Write `summary.csv` and `report.html`, or a picture of each view, and show the tables."""
     from samson.cli._tables import accuracy_table, gain_table, rank_table
     from samson.records import RecordError, load_comparison, replace_file
-    from samson.report import comparable, render, summary_csv, views
+    from samson.report import comparable, picture, render, summary_csv, views
 
     try:
         comparison = load_comparison(folder)
@@ -159,11 +174,17 @@ def write_report(folder: Path) -> None:
     records = comparison.records
     mend = "Run `samson compare` first."
     require(bool(records), "DIR", "a folder with finished runs in `records/`", str(folder), mend)
-    found = views(records)
+    found = views(records, baseline)
     names = [record.method for record in records]
     require(bool(found), "--methods", "such that a training does not diverge", names, "Try a smaller lr.")
     replace_file(folder / "summary.csv", summary_csv(found).encode())
-    replace_file(folder / "report.html", render(comparison, found).encode())
+    if form == "html":
+        files = {"report.html": render(comparison, found).encode()}
+    else:
+        names = [re.sub(r"[^\w.+-]+", "-", f"{view.problem.name}-{view.family.name}") for view in found]
+        files = {f"{name}.{form}": picture(view, form) for name, view in zip(names, found, strict=True)}
+    for name, content in files.items():
+        replace_file(folder / name, content)
     screen = console()
     if comparable(found):
         screen.print(rank_table(found))
@@ -176,7 +197,8 @@ def write_report(folder: Path) -> None:
         where = f"{record.problem.name}, {record.method}, seed {record.seed}"
         if record.training.diverged_at is not None:
             screen.print(f"{where}: diverged at step {record.training.diverged_at}.")
-    screen.print(f"Report: {(folder / 'report.html').resolve()}", soft_wrap=True)
+    for name in files:
+        screen.print(f"Report: {(folder / name).resolve()}", soft_wrap=True)
 
 
 def _table(given: dict[str, Any]) -> dict[str, Any]:

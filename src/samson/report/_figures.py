@@ -37,13 +37,13 @@ def colours(methods: Sequence[str], baseline: str) -> dict[str, str]:
 def robustness_figure(view: View) -> go.Figure:
     """The metric against the kind of chip: a line and a 95 % band for each method, a thin line for each seed."""
     figure = go.Figure()
-    palette, scale, places = colours(list(view.table), view.baseline), scale_of(view), _places(view)
+    palette, scale, of_kind = colours(list(view.table), view.baseline), scale_of(view), places(view)
     for method, of_method in view.table.items():
         _band(figure, view, method, palette[method], {kind: row.value for kind, row in of_method.items()})
         for seed in sorted({seed for row in of_method.values() for seed in row.by_seed}):
             seen = {kind: row.by_seed[seed] for kind, row in of_method.items() if seed in row.by_seed}
             figure.add_scatter(
-                x=[places[kind] for kind in seen],
+                x=[of_kind[kind] for kind in seen],
                 y=[scale * value for value in seen.values()],
                 mode="lines",
                 line={"color": palette[method], "width": 0.8},
@@ -64,7 +64,7 @@ def gain_figure(view: View) -> go.Figure:
         if gains:
             _band(figure, view, method, palette[method], gains)
     figure.add_hline(y=0, line={"color": BASELINE_COLOUR, "width": 2, "dash": "dot"})
-    return _axes(figure, view, f"{'Points' if view.problem.is_fraction else 'Gain'} over {view.baseline}")
+    return _axes(figure, view, gain_title(view))
 
 
 def chips_figure(view: View) -> go.Figure:
@@ -82,6 +82,7 @@ def chips_figure(view: View) -> go.Figure:
                 y=[scale * value for of_run in runs.values() for value in of_run],
                 text=[f"seed {seed}, chip {chip}" for seed, of_run in runs.items() for chip in range(len(of_run))],
                 name=method,
+                meta=kinds[number],
                 boxpoints="all",
                 pointpos=0,
                 jitter=0.6,
@@ -108,7 +109,43 @@ def chips_figure(view: View) -> go.Figure:
     return figure
 
 
-def _places(view: View) -> dict[str, float]:
+def training_figure(view: View) -> go.Figure:
+    """The training loss of every epoch: the mean over a method's networks, and a thin line for each of them."""
+    figure = go.Figure()
+    palette = colours(list(view.table), view.baseline)
+    for method in view.table:
+        losses = [r.training.loss for r in view.records if r.method == method and r.measured]
+        means = [sum(of_epoch) / len(of_epoch) for of_epoch in zip(*losses, strict=True)]
+        for number, line in enumerate([means, *losses]):
+            figure.add_scatter(
+                x=list(range(1, len(line) + 1)),
+                y=[float(f"{loss:.5g}") for loss in line],
+                name=method,
+                mode="lines",
+                line={"color": palette[method], "width": 0.8 if number else 2.5},
+                opacity=0.45 if number else 1,
+                legendgroup=method,
+                showlegend=number == 0,
+                **{"hoverinfo": "skip"} if number else {"hovertemplate": "%{y:.4g}"},
+            )
+    figure.update_layout(**LAYOUT, hovermode="x unified")
+    figure.update_xaxes(title="Epoch", zeroline=False)
+    figure.update_yaxes(title="Training loss", zeroline=False)
+    return figure
+
+
+def gain_title(view: View) -> str:
+    """What a gain is, as an axis says it."""
+    return f"{'Points' if view.problem.is_fraction else 'Gain'} over {view.baseline}"
+
+
+def axis_title(view: View) -> str:
+    """What the kinds are, as an axis says it."""
+    what = {"level": "Noise level", "bit error rate": "Bit error rate", "s": "Age"}.get(view.family.unit, "Chip")
+    return f"{what} ({view.family.name})"
+
+
+def places(view: View) -> dict[str, float]:
     """Where each kind stands on the axis: levels in proportion, times by their power of ten, all else side by side."""
     levels = [kind.level for kind in view.family.kinds]
     times = [time for kind in view.family.kinds if (time := kind.time_s) is not None]
@@ -121,8 +158,8 @@ def _places(view: View) -> dict[str, float]:
 
 
 def _band(figure: go.Figure, view: View, method: str, colour: str, estimates: dict[str, Interval]) -> None:
-    places, scale = _places(view), scale_of(view)
-    x = [places[kind] for kind in estimates]
+    of_kind, scale = places(view), scale_of(view)
+    x = [of_kind[kind] for kind in estimates]
     low = [scale * estimate.low for estimate in estimates.values()]
     high = [scale * estimate.high for estimate in estimates.values()]
     figure.add_scatter(
@@ -151,13 +188,10 @@ def _band(figure: go.Figure, view: View, method: str, colour: str, estimates: di
 
 
 def _axes(figure: go.Figure, view: View, title: str) -> go.Figure:
-    places = _places(view)
+    of_kind = places(view)
     texts = [view.kinds[0], *map(kind_text, view.family.kinds)]
-    what = {"level": "Noise level", "bit error rate": "Bit error rate", "s": "Age"}.get(view.family.unit, "Chip")
     figure.update_layout(**LAYOUT, hovermode="x unified")
-    figure.update_xaxes(
-        title=f"{what} ({view.family.name})", tickvals=list(places.values()), ticktext=texts, zeroline=False
-    )
+    figure.update_xaxes(title=axis_title(view), tickvals=list(of_kind.values()), ticktext=texts, zeroline=False)
     figure.update_yaxes(title=title, zeroline=False)
     return figure
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
@@ -9,18 +11,21 @@ from string import Template
 from typing import Any
 
 import plotly.io
-from plotly.offline import get_plotlyjs
 
 
 def page(sections: str, kind: str, title: str, headline: str, **parts: object) -> str:
-    """A page with sections from a template of this package, with style and plotly inside; it opens offline."""
+    """A page with sections from a template of this package, with style and plotly inside; it opens offline.
+
+    What is inside is plotly's bundle of cartesian plots, `plotly.js-cartesian-dist-min` of npm, packed by gzip.
+    """
     folder = files("samson.report")
-    frame, body, style = (
-        folder.joinpath(name).read_text(encoding="utf-8") for name in ("frame.html", sections, "style.css")
+    frame, body, style, plots = (
+        folder.joinpath(name).read_text(encoding="utf-8") for name in ("frame.html", sections, "style.css", "plots.js")
     )
+    bundle = b64encode(folder.joinpath("plotly-cartesian.min.js.gz").read_bytes()).decode()
     body = Template(body).substitute(parts)
     return Template(frame).substitute(
-        style=style, plotly=get_plotlyjs(), kind=kind, title=title, headline=headline, body=body
+        style=style, plotly=bundle, plots=plots, kind=kind, title=title, headline=headline, body=body
     )
 
 
@@ -35,10 +40,11 @@ def html_table(header: Sequence[str], lines: Iterable[str], kind: str) -> str:
     head = (
         "<thead><tr>" + "".join(f"<th scope='col'>{escape(h)}</th>" for h in header) + "</tr></thead>" if header else ""
     )
-    return f"<div class='scroll'><table class='{kind}'>{head}<tbody>{''.join(lines)}</tbody></table></div>"
+    return f"<div class='scroll' tabindex='0'><table class='{kind}'>{head}<tbody>{''.join(lines)}</tbody></table></div>"
 
 
 def figure_div(figure: Any, name: str) -> str:
-    """A figure of plotly, drawn when it is first seen; the script that draws it stands in the page's frame."""
-    text = plotly.io.to_json(figure).replace("</", "<\\/")
+    """A figure of plotly, with numbers of seven digits, drawn by `plots.js` when it is first seen."""
+    short = json.loads(plotly.io.to_json(figure), parse_float=lambda digits: float(f"{float(digits):.7g}"))
+    text = json.dumps(short, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     return f"<div class='plot' id='{name}'></div><script type='application/json' data-plot='{name}'>{text}</script>"

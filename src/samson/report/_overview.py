@@ -109,6 +109,7 @@ def rank_figure(found: Sequence[View]) -> go.Figure:
         x=means,
         y=names,
         error_x={
+            "color": BASELINE_COLOUR,
             "type": "data",
             "symmetric": False,
             "array": [rank.interval.high - rank.interval.mean for _, rank in order],
@@ -124,7 +125,7 @@ def rank_figure(found: Sequence[View]) -> go.Figure:
         band = {"x0": means[0], "x1": min(means[0] + width, len(order)), "line_width": 0, "layer": "below"}
         figure.add_vrect(**band, fillcolor=transparent(BASELINE_COLOUR, 0.15))
     figure.update_layout(**LAYOUT | {"height": 150 + 34 * len(order), "showlegend": False})
-    figure.update_xaxes(title="Mean rank, 1 is best", zeroline=False)
+    figure.update_xaxes(title="Mean rank", zeroline=False)
     figure.update_yaxes(autorange="reversed", automargin=True)
     return figure
 

@@ -9,10 +9,10 @@ from string import Template
 from typing import Any
 
 from samson.records import CLEAN, Comparison, Interval, RunRecord, SearchRecord
-from samson.report._figures import chips_figure, gain_figure, robustness_figure
+from samson.report._figures import chips_figure, gain_figure, robustness_figure, training_figure
 from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._overview import band_text, comparable, overview_headline, rank_figure, rank_table
-from samson.report._summary import View, views
+from samson.report._summary import SummaryRow, View, against_each, views
 from samson.report._tables import (
     clean_value,
     estimate_text,
@@ -101,12 +101,15 @@ def _named(view: View, kind: str) -> str:
 
 
 def accuracy_table(view: View) -> str:
-    """The metric with its 95 % interval, and that over training seeds, method by kind, shaded from worst to best."""
+    """The metric with its 95 % interval, and that over training seeds, method by kind, shaded from worst to best.
+
+    The methods stand in the order of their mean over the noisy kinds, each with what its training costs.
+    """
     lines = []
     better = max if view.problem.higher_is_better else min
     means = [row.value.mean for row in view.rows]
     low, high = (0.0, 1.0) if view.problem.is_fraction else (max(means), min(means))
-    for method, of_method in view.table.items():
+    for method, of_method in _best_first(view):
         cells = [f"<th scope='row'>{escape(method)}</th>"]
         for kind in view.kinds:
             row = of_method[kind]
@@ -118,8 +121,24 @@ def accuracy_table(view: View) -> str:
                 f"{deviation}'{' class=best' if row.value.mean == best else ''}>{estimate_text(row.value, view)}"
                 f"<small>worst {worst}<br>sd {deviation}{_seeds(row.over_seeds, view)}</small></td>"
             )
-        lines.append("<tr>" + "".join(cells) + "</tr>")
-    return html_table(["Method", *view.kinds], lines, "heat")
+        lines.append("<tr>" + "".join(cells) + f"<td style='--shade:0'>{_cost(view, method)}</td></tr>")
+    return html_table(["Method", *view.kinds, "Training"], lines, "heat")
+
+
+def _best_first(view: View) -> list[tuple[str, dict[str, SummaryRow]]]:
+    def over_kinds(item: tuple[str, dict[str, SummaryRow]]) -> float:
+        return sum(row.value.mean for kind, row in item[1].items() if kind != CLEAN)
+
+    return sorted(view.table.items(), key=over_kinds, reverse=view.problem.higher_is_better)
+
+
+def _cost(view: View, method: str) -> str:
+    """Seconds of a training run, and gradients as a multiple of the baseline's."""
+    runs = {name: [r.training for r in view.records if r.method == name] for name in (method, view.baseline)}
+    seconds = sum(training.seconds for training in runs[method]) / len(runs[method])
+    own, reference = (of[0].gradients for of in runs.values()) if len(runs) > 1 else [runs[method][0].gradients] * 2
+    times = f"<small>{own / reference:.3g} × gradients</small>" if own and reference else ""
+    return f"{seconds:.3g} s{times}"
 
 
 def gain_table(view: View) -> str:
@@ -142,8 +161,25 @@ def gain_table(view: View) -> str:
     return html_table(["Method", *view.kinds], lines, "gain")
 
 
+def _gains(view: View, place: int) -> str:
+    """A menu of methods to compare with, and for each the gains over it."""
+    methods = list(view.table)
+    if len(methods) < 2:
+        return "<p>There is no run of another method to compare with.</p>"
+    each = against_each(view)
+    options = "".join(f"<option value='{number}'>{escape(one.baseline)}</option>" for number, one in enumerate(each))
+    parts = [
+        f"<div data-value='{number}'{' hidden' if number else ''}>"
+        f"{figure_div(gain_figure(one), f'gain-{place}-{number}')}{gain_table(one)}</div>"
+        for number, one in enumerate(each)
+    ]
+    return (
+        f"<label>Compared to <select data-shows='gains-{place}'>{options}</select></label>"
+        f"<div id='gains-{place}'>{''.join(parts)}</div>"
+    )
+
+
 def _view(view: View, place: int, *, several: bool) -> str:
-    paired = any(row.gain for row in view.rows)
     first = view.records[0]
     return _section(
         "view.html",
@@ -156,10 +192,10 @@ def _view(view: View, place: int, *, several: bool) -> str:
         percent=" in percent" if view.problem.is_fraction else "",
         robustness=figure_div(robustness_figure(view), f"robustness-{place}"),
         table=accuracy_table(view),
-        gain=figure_div(gain_figure(view), f"gain-{place}") if paired else "",
-        gain_table=gain_table(view) if paired else "<p>There is no run of another method to compare with.</p>",
+        gains=_gains(view, place),
         baseline=escape(view.baseline),
         chips=figure_div(chips_figure(view), f"chips-{place}"),
+        training=figure_div(training_figure(view), f"training-{place}"),
         what=_what(view),
         settings=_settings(view),
         networks=", ".join(sorted({str(row.seeds) for row in view.rows})),
@@ -178,7 +214,8 @@ def _choice(problems: Sequence[str], families: Sequence[str]) -> str:
     menus = []
     for name, words, values in (("problem", "Problem", problems), ("family", "Chips", families)):
         options = "".join(f"<option>{escape(value)}</option>" for value in values)
-        menus.append(f"<label>{words} <select data-choice='{name}'>{options}</select></label>")
+        only = " disabled" if len(values) == 1 else ""
+        menus.append(f"<label>{words} <select data-choice='{name}'{only}>{options}</select></label>")
     return f"<nav>{' '.join(menus)}</nav>"
 
 

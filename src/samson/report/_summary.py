@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
+from samson._errors import choose
 from samson.records import CLEAN, ChipFamily, Interval, Problem, RunRecord
-from samson.statistics import Paired, Trials, family
+from samson.statistics import Paired, Trials, holm
 
 BASELINES = ("plain", "sgd")
 """Methods to which the others are compared, if one is there; else it is the first method."""
@@ -80,24 +82,24 @@ class View:
         return found
 
 
-def views(records: Sequence[RunRecord]) -> list[View]:
+def views(records: Sequence[RunRecord], baseline: str | None = None) -> list[View]:
     """Every problem of a comparison on each of its families of chips.
 
     Raises:
-        ValueError: If records of one problem do not belong together.
+        ValueError: If records of one problem do not belong together, or a problem has no such baseline.
     """
     by_problem: dict[str, list[RunRecord]] = {}
     for record in records:
         by_problem.setdefault(record.problem.name, []).append(record)
     return [
-        view(of_problem, number)
+        view(of_problem, number, baseline)
         for of_problem in by_problem.values()
         for number in range(len(of_problem[0].families))
         if any(record.measured for record in of_problem)
     ]
 
 
-def view(records: Sequence[RunRecord], number: int = 0) -> View:
+def view(records: Sequence[RunRecord], number: int = 0, baseline: str | None = None) -> View:
     """The runs of one problem on one family of chips.
 
     For these networks the unit is the chip: its value is averaged over the networks of all training seeds. The
@@ -107,9 +109,10 @@ def view(records: Sequence[RunRecord], number: int = 0) -> View:
     Args:
         records: Records of one problem, at least one; not all need be there.
         number: Of the family of chips.
+        baseline: The method to which the others are compared; None is one of `BASELINES`, or the first.
 
     Raises:
-        ValueError: If the records do not belong together.
+        ValueError: If the records do not belong together, or have no such baseline.
     """
     first = records[0]
     for record in records:
@@ -117,39 +120,67 @@ def view(records: Sequence[RunRecord], number: int = 0) -> View:
         if same != (first.problem, first.families, first.trials, first.chip_seed):
             raise ValueError("`records` must belong to one comparison, got several configurations.")
     methods = list(dict.fromkeys(record.method for record in records if record.measured))
-    baseline = next((name for name in BASELINES if name in methods), next(iter(methods), ""))
-    chips = first.families[number]
-    empty = View(first.problem, chips, tuple(records), (), baseline)
-    return replace(empty, rows=tuple(_rows(empty, number, methods)))
+    if baseline is None:
+        baseline = next((name for name in BASELINES if name in methods), next(iter(methods), ""))
+    else:
+        choose("baseline", baseline, methods)
+    empty = View(first.problem, first.families[number], tuple(records), (), baseline)
+    values = _values(empty, methods)
+    gains = _gains(empty, values, [(method, baseline) for method in methods if method != baseline])
+    return _with_gains(replace(empty, rows=tuple(_rows(empty, values))), gains, baseline)
 
 
-def _rows(view: View, number: int, methods: Sequence[str]) -> Iterable[SummaryRow]:
-    problem, baseline = view.problem, view.baseline
-    bounds = (0.0, 1.0) if problem.is_fraction else None
-    step = 1 / view.records[0].examples if problem.is_fraction else 0.0
-    values = {
+def against_each(view: View) -> list[View]:
+    """The view with each method as the baseline, its own first.
+
+    The others are looked at after the fact: their p-values are after Holm for all pairs of methods and noisy kinds.
+    """
+    methods = list(view.table)
+    others = [method for method in methods if method != view.baseline]
+    gains = _gains(view, _values(view, methods), list(combinations(methods, 2)))
+    gains |= {(other, method, kind): gain.turned for (method, other, kind), gain in gains.items()}
+    return [view, *(_with_gains(view, gains, baseline) for baseline in others)]
+
+
+@dataclass(frozen=True)
+class _Gain:
+    value: Interval | None
+    over_seeds: Interval | None
+    p_value: float | None
+
+    @property
+    def turned(self) -> _Gain:
+        return _Gain(_turned(self.value), _turned(self.over_seeds), self.p_value)
+
+
+def _turned(interval: Interval | None) -> Interval | None:
+    return interval and Interval(-interval.mean, -interval.high, -interval.low)
+
+
+_Values = Mapping[tuple[str, str], dict[int, tuple[float, ...]]]
+_Gains = Mapping[tuple[str, str, str], _Gain]
+
+
+def _values(view: View, methods: Sequence[str]) -> _Values:
+    number = view.records[0].families.index(view.family)
+    return {
         (method, kind): _trials(view.records, method, number, place)
         for method in methods
         for place, kind in enumerate(view.kinds)
     }
-    pairs: dict[tuple[str, str], Paired] = {}
+
+
+def _measured(view: View, of_seeds: Iterable[tuple[float, ...]]) -> list[Trials]:
+    fraction = view.problem.is_fraction
+    step = 1 / view.records[0].examples if fraction else 0.0
+    return [Trials(of_seed, step, (0.0, 1.0) if fraction else None) for of_seed in of_seeds]
+
+
+def _rows(view: View, values: _Values) -> Iterable[SummaryRow]:
+    worst = min if view.problem.higher_is_better else max
     for (method, kind), own in values.items():
-        reference = values[baseline, kind]
-        common = [seed for seed in own if seed in reference]
-        if common and method != baseline:
-            both = {method: own, baseline: reference}
-            found = {name: [Trials(of[seed], step, bounds) for seed in common] for name, of in both.items()}
-            pairs[method, kind] = Paired(found, {})
-    noisy = {f"{method}\n{kind}": paired for (method, kind), paired in pairs.items() if kind != CLEAN}
-    p_values = {label: row.p_value for (label, _), row in family(noisy, baseline, over="chips").rows.items()}
-    for (method, kind), own in values.items():
-        if not own:
-            continue
-        alone = Paired({method: [Trials(of_seed, step, bounds) for of_seed in own.values()]}, {})
+        alone = Paired({method: _measured(view, own.values())}, {})
         chips = np.mean(list(own.values()), axis=0)
-        paired = pairs.get((method, kind))
-        order = (method, baseline) if problem.higher_is_better else (baseline, method)
-        worst = min if problem.higher_is_better else max
         yield SummaryRow(
             method=method,
             kind=kind,
@@ -160,12 +191,35 @@ def _rows(view: View, number: int, methods: Sequence[str]) -> Iterable[SummaryRo
             trials=len(chips),
             seeds=len(own),
             by_seed={seed: float(np.mean(of_seed)) for seed, of_seed in own.items()},
-            gain=None if paired is None else paired.difference(*order, over="chips").interval,
-            gain_over_seeds=None
-            if paired is None or len(paired.models[method]) < 2
-            else paired.difference(*order, over="seeds").interval,
-            p_value=p_values.get(f"{method}\n{kind}"),
+            gain=None,
+            gain_over_seeds=None,
+            p_value=None,
         )
+
+
+def _gains(view: View, values: _Values, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str, str], _Gain]:
+    """How much better the first of each pair is, by kind; Holm allows for all of them."""
+    found: dict[tuple[str, str, str], _Gain] = {}
+    for pair in pairs:
+        order = pair if view.problem.higher_is_better else pair[::-1]
+        for kind in view.kinds:
+            common = [seed for seed in values[pair[0], kind] if seed in values[pair[1], kind]]
+            if common:
+                both = {name: _measured(view, (values[name, kind][seed] for seed in common)) for name in pair}
+                paired = Paired(both, {})
+                chips = paired.difference(*order, over="chips")
+                over_seeds = paired.difference(*order, over="seeds").interval if len(common) > 1 else None
+                found[*pair, kind] = _Gain(chips.interval, over_seeds, chips.p_value)
+    adjusted = iter(holm([gain.p_value or 0.0 for (*_, kind), gain in found.items() if kind != CLEAN]))
+    return {key: replace(gain, p_value=None if key[-1] == CLEAN else next(adjusted)) for key, gain in found.items()}
+
+
+def _with_gains(view: View, gains: _Gains, baseline: str) -> View:
+    def of(row: SummaryRow) -> SummaryRow:
+        gain = gains.get((row.method, baseline, row.kind), _Gain(None, None, None))
+        return replace(row, gain=gain.value, gain_over_seeds=gain.over_seeds, p_value=gain.p_value)
+
+    return replace(view, rows=tuple(map(of, view.rows)), baseline=baseline)
 
 
 def _trials(records: Iterable[RunRecord], method: str, number: int, place: int) -> dict[int, tuple[float, ...]]:

@@ -1,0 +1,125 @@
+// Draws the figures of a page, each with its own controls: a menu, names that hide lines, and buttons for its data.
+
+const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+function colours(ink, rule, paper) {
+  return {"font.color": ink, "hoverlabel.bgcolor": paper, "hoverlabel.font.color": ink, "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)", "modebar.bgcolor": "rgba(0,0,0,0)", "xaxis.gridcolor": rule, "yaxis.gridcolor": rule};
+}
+
+const screenColours = () => colours(style("--ink"), style("--rule"), style("--paper"));
+const paperColours = () => colours("#1f2937", "#e5e7eb", "#fff");
+
+function element(kind, text, parent) {
+  const made = document.createElement(kind);
+  made.textContent = text;
+  parent.append(made);
+  return made;
+}
+
+function addMenu(place, bar, menu) {
+  const select = element("select", "", element("label", "Chips ", bar));
+  menu.buttons.forEach((button) => element("option", button.label, select));
+  select.selectedIndex = menu.active;
+  select.addEventListener("change", () => {
+    const button = menu.buttons[select.selectedIndex];
+    Plotly[button.method](place, ...structuredClone(button.args));
+  });
+}
+
+function addNames(place, bar, named) {
+  for (const trace of named) {
+    const label = element("label", "", bar), box = element("input", "", label), group = trace.legendgroup ?? trace.name;
+    box.type = "checkbox";
+    box.checked = true;
+    element("i", "", label).style.background = trace.line?.color ?? trace.marker?.color;
+    element("span", trace.name, label);
+    box.addEventListener("change", () => {
+      const own = place.data.flatMap((other, i) => ((other.legendgroup ?? other.name) === group ? [i] : []));
+      Plotly.restyle(place, {visible: box.checked}, own);
+    });
+  }
+}
+
+function dataOf(figure) {
+  const {tickvals = [], ticktext = []} = figure.layout.xaxis ?? {};
+  const rows = [["series", "x", "y", "low", "high", "note"]];
+  for (const trace of figure.data.filter((one) => one.hoverinfo !== "skip")) {
+    trace.y.forEach((y, i) => {
+      const x = trace.x ? trace.x[i] : trace.meta, error = trace.error_x ?? trace.error_y;
+      const value = trace.error_x ? x : y;
+      const ends = error ? [value - error.arrayminus[i], value + error.array[i]] : (trace.customdata?.[i] ?? []).slice(-2);
+      rows.push([trace.name, ticktext[tickvals.indexOf(x)] ?? x, y, ends[0], ends[1], trace.text?.[i]]);
+    });
+  }
+  return rows.map((row) => row.map((cell) => {
+    const text = String(cell ?? "");
+    return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  }).join(",") + "\n").join("");
+}
+
+function save(name, text) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], {type: "text/csv"}));
+  link.download = `${name}.csv`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+async function addSaving(place, bar, figure, showlegend) {
+  const word = (text, act) => element("button", text, bar).addEventListener("click", act);
+  word("CSV", () => save(place.id, dataOf(figure)));
+  for (const format of ["svg", "png"]) {
+    word(format.toUpperCase(), async () => {
+      const copy = {data: place.data, layout: structuredClone(place.layout)};
+      Object.assign(copy.layout, {showlegend, width: 1000, font: {...copy.layout.font, color: "#1f2937"},
+        paper_bgcolor: "#fff", plot_bgcolor: "#fff"});
+      Plotly.downloadImage(copy, {format, width: 1000, height: copy.layout.height, filename: place.id});
+    });
+  }
+}
+
+function draw(place, figure) {
+  const {updatemenus = [], showlegend = true, ...layout} = figure.layout;
+  const before = document.createElement("div"), after = document.createElement("div");
+  before.className = after.className = "controls";
+  place.before(before);
+  place.after(after);
+  updatemenus.forEach((menu) => addMenu(place, before, menu));
+  if (updatemenus.length) layout.margin.t = layout.title ? 48 : 16;
+  const named = showlegend ? figure.data.filter((trace) => trace.name && trace.showlegend !== false) : [];
+  if (named.length > 1) addNames(place, after, named);
+  addSaving(place, after, figure, named.length > 1);
+  const narrow = place.clientWidth < 600;
+  if (narrow) Object.assign(layout, {margin: {...layout.margin, l: 8, r: 8}, font: {...layout.font, size: 12}});
+  Plotly.newPlot(place, figure.data, {...layout, showlegend: false},
+    {responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover", modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]]})
+    .then(() => Plotly.relayout(place, screenColours()));
+}
+
+function drawFigures() {
+  if (!window.Plotly) return;
+  for (const data of document.querySelectorAll("script[data-plot]")) {
+    const place = document.getElementById(data.dataset.plot);
+    if (place.offsetParent === null || place.dataset.drawn) continue;
+    place.dataset.drawn = "yes";
+    draw(place, JSON.parse(data.textContent));
+  }
+}
+
+function recolour(found) {
+  for (const place of document.querySelectorAll("[data-drawn]")) Plotly.relayout(place, found());
+}
+
+async function start() {
+  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (sign) => sign.charCodeAt(0));
+  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const script = document.createElement("script");
+  script.textContent = await new Response(unpacked).text();
+  document.head.append(script);
+  drawFigures();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => recolour(screenColours));
+  addEventListener("beforeprint", () => recolour(paperColours));
+  addEventListener("afterprint", () => recolour(screenColours));
+}
+addEventListener("DOMContentLoaded", start);

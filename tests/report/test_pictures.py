@@ -1,0 +1,55 @@
+"""Pictures of a view, and what is said where the package that draws them is missing."""
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from samson.cli import main
+from samson.records import load_records, record_path, run_name, write_json
+from samson.report import picture, view
+from tests.builders import records
+
+
+def report(folder: Path, patch: pytest.MonkeyPatch, *options: str) -> int:
+    """Write the records, and give the status of `samson report`."""
+    for run in records():
+        write_json(record_path(folder, run_name(run.problem.name, run.method, run.seed)), run)
+    patch.setattr(sys, "argv", ["samson", "report", str(folder), *options])
+    try:
+        main()
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+@pytest.mark.needs("matplotlib")
+def test_a_picture_shows_every_method_and_kind() -> None:
+    found = view(records())
+    drawn = picture(found, "svg").decode()
+    for text in ("sgd", "samson", "clean", "0.1", "0.2", "Test accuracy (%)", "Points over sgd"):
+        assert f"<!-- {text} -->" in drawn
+    assert picture(found, "svg").decode() == drawn
+    less = replace(found, rows=tuple(r for r in found.rows if r.method == "sgd"))
+    assert "<!-- samson -->" not in picture(less, "svg").decode()
+    assert picture(found, "png").startswith(b"\x89PNG")
+
+
+@pytest.mark.needs("matplotlib")
+def test_the_command_writes_a_picture_of_each_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert report(tmp_path, monkeypatch, "--format", "png") == 0
+    assert (tmp_path / "digits-small-resnet-gaussian.png").read_bytes() == picture(view(load_records(tmp_path)), "png")
+
+
+@pytest.mark.parametrize(
+    ("form", "words"), [("svg", "samson-torch[docs]"), ("pdf", "--format: 'pdf' is unknown"), ("svgg", "svg")]
+)
+def test_what_is_missing_or_unknown_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, form: str, words: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert report(tmp_path, monkeypatch, "--format", form) != 0
+    assert words in re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert {one.name for one in tmp_path.iterdir()} == {"records"}
