@@ -46,5 +46,5 @@ def html_table(header: Sequence[str], lines: Iterable[str], kind: str) -> str:
 def figure_div(figure: Any, name: str) -> str:
     """A figure of plotly, with numbers of seven digits, drawn by `plots.js` when it is first seen."""
     short = json.loads(plotly.io.to_json(figure), parse_float=lambda digits: float(f"{float(digits):.7g}"))
-    text = json.dumps(short, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+    text = json.dumps(short, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return f"<div class='plot' id='{name}'></div><script type='application/json' data-plot='{name}'>{text}</script>"
