@@ -97,7 +97,7 @@ class Task:
 
     def clean(self) -> Scores:
         """The scores without noise or periphery, in the same layout and precision: a drop compares like with like."""
-        return self._scores()
+        return replace(self, model=unwrapped(self.model))._scores()
 
     def _scores(self, **how: Any) -> Scores:
         return scores(
