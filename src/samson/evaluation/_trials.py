@@ -135,7 +135,7 @@ def evaluate(
                 progress(Progress(len(rows), look.size, largest, shown))
         result = _result(start, rows, look.level)
         if precision is None or result.reached or look.size == largest or _floor(result) > precision:
-            clean = task.clean()
+            clean = prepared.executor.broadcast(task.clean)
             return replace(result, clean=value_of(clean), clean_scores=None if isinstance(clean, float) else clean)
         if stopping == "betting":
             look = replace(look, size=min(look.size + FIRST_LOOK, largest))

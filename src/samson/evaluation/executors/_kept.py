@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from hashlib import sha256
@@ -109,6 +109,10 @@ class Kept(Executor):
     def name(self) -> str:
         """That of where trials run."""
         return self.executor.name
+
+    def broadcast(self, compute: Callable[[], T]) -> T:
+        """As the executor that runs the trials does."""
+        return self.executor.broadcast(compute)
 
     def named(self, name: str) -> Self:
         """The folder of this name within this one."""
