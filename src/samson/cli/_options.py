@@ -42,7 +42,10 @@ DataName = Annotated[
 Split = Annotated[str, typer.Option(help="Of a data set by name: test, validation, train.")]
 Metric = Annotated[str, typer.Option(help="See `samson list metrics`.")]
 Seed = Annotated[int, typer.Option(help="Seed of the set of chips.")]
-Select = Annotated[list[str] | None, typer.Option(help="Pattern of layers on the chip; may be repeated.")]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(help='Pattern of layers on the chip, "!PATTERN" of layers off it, or "default"; may be repeated.'),
+]
 ReadBlock = Annotated[int | None, typer.Option(help="Examples of one reading of a chip; by default all.")]
 NormsOn = Annotated[
     str | None,
