@@ -71,7 +71,7 @@ CHIPS: list[dict[str, Any]] = [
     {"noise": "gaussian", "levels": [0.05, 0.1, 0.15, 0.2, 0.3]},
     {"noise": "pcm", "levels": ["1h", "1d", "1y", "10y"]},
     {"noise": "bit-errors", "levels": [1e-3, 5e-3, 0.01]},
-    {"chip": ["int4", f"{__name__}:three_bits"], "name": "few bits"},
+    {"chip": ["int4", "benchmarks.evidence:three_bits"], "name": "few bits"},
     {"noise": "lognormal", "levels": [0.3]},
 ]
 PERIPHERY: dict[str, Any] = {"chip": "standard-hwa", "times": ["1d"]}

@@ -30,7 +30,8 @@ TEXT = """# Evidence
 Which training method holds on noisy chips? Several tasks, every method with equal effort, and the test split once at
 the end. Everything here is derived from `benchmarks/results/` by `python -m benchmarks.evidence_page`.
 
-**State: {state}.** A hypothesis is answered on the tasks that are there; it counts once all are.
+**State: {state}.**
+A hypothesis is answered on the tasks that are there; it counts once all are.
 
 ## How it was done
 
@@ -129,7 +130,9 @@ class Found:
             own.setdefault(NO_NOISE, []).append(float(record["clean"]))
             for family, measured in zip(record["families"], record["measured"], strict=True):
                 for kind, chips in zip(family["kinds"], measured, strict=True):
-                    own.setdefault(f"{family['name']} {kind['label']}", []).append(float(np.mean(chips)))
+                    own.setdefault(f"{family['name']} {kind['label'].rpartition(':')[2]}", []).append(
+                        float(np.mean(chips))
+                    )
         return {method: {kind: np.array(values) for kind, values in own.items()} for method, own in found.items()}
 
     def values(self, method: str, kind: str) -> NDArray[np.float64]:
@@ -309,6 +312,9 @@ def _of(criterion: str) -> list[str]:
 def sharpness(found: dict[str, Found]) -> str:
     """For each task and pooled: measures against families of chips."""
     pooled: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {}
+    found = {task: f for task, f in found.items() if (RESULTS / f"{task}-sharpness.json").exists()}
+    if not found:
+        return "Not measured yet."
     parts = []
     for task, f in found.items():
         networks = json.loads((RESULTS / f"{task}-sharpness.json").read_text())["networks"]

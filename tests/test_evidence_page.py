@@ -1,0 +1,145 @@
+"""The page of evidence is what the committed records say: every figure of its tables is derived again here."""
+
+import gzip
+import json
+import re
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks import evidence, evidence_page
+from benchmarks.evidence_page import PAGE, finished, page
+
+TEXT = PAGE.read_text(encoding="utf-8")
+DONE = [task for task in evidence.TASKS if finished(task)]
+Networks = dict[tuple[str, int], dict[str, float]]
+
+
+def networks(task: str) -> dict[str, Networks]:
+    """By part of the training, method and seed: each network's mean on each kind of chip."""
+    records: list[dict[str, Any]] = json.loads(gzip.decompress((evidence.RESULTS / f"{task}.json.gz").read_bytes()))
+    longest = max(record["problem"]["recipe"]["epochs"] for record in records)
+    found: dict[str, Networks] = {"whole": {}, "half": {}}
+    for record in records:
+        own = {"no noise": record["clean"]}
+        for family, kinds in zip(record["families"], record["measured"], strict=True):
+            for kind, chips in zip(family["kinds"], kinds, strict=True):
+                own[f"{family['name']} {kind['label'].rpartition(':')[2]}"] = sum(chips) / len(chips)
+        part = "whole" if record["problem"]["recipe"]["epochs"] == longest else "half"
+        found[part][record["method"], record["seed"]] = own
+    return found
+
+
+def of_method(some: Networks, method: str, kind: str) -> np.ndarray:
+    return np.array([own[kind] for (name, _), own in sorted(some.items()) if name == method])
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of the first table of a text."""
+    table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert table is not None
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[0].splitlines()]
+    return [lines[0], *lines[2:]]
+
+
+def first_record(task: str) -> dict[str, Any]:
+    return json.loads(gzip.decompress((evidence.RESULTS / f"{task}.json.gz").read_bytes()))[0]
+
+
+def p_value(gains: np.ndarray, resolution: float) -> float:
+    """Student's t-test of a mean of 0, with no less deviation than rounding alone gives."""
+    deviation = max(gains.std(ddof=1), resolution / np.sqrt(12))
+    if not deviation:
+        return float(gains.mean() == 0)
+    return float(2 * stats.t.sf(abs(gains.mean()) / deviation * np.sqrt(len(gains)), len(gains) - 1))
+
+
+def test_the_page_is_made_from_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert DONE
+    assert page() == TEXT
+    real = evidence_page.read
+
+    def other(task: str) -> Any:
+        found = real(task)
+        if found:
+            found[evidence.TASKS[task].epochs].records[0]["clean"] += 0.3
+        return found
+
+    monkeypatch.setattr(evidence_page, "read", other)
+    assert page() != TEXT  # the check can fail
+
+
+@pytest.mark.parametrize("task", DONE)
+@pytest.mark.parametrize("part", ["whole", "half"])
+def test_each_figure_of_the_tables(task: str, part: str) -> None:
+    record = first_record(task)
+    scale, digits = (100, 1) if record["problem"]["is_fraction"] else (1, 3)
+    resolution = 1 / record["examples"] if record["problem"]["is_fraction"] else 0.0
+    own = TEXT.partition(f"\n## {task}\n")[2].partition("\n## ")[0]
+    head, *lines = rows(own if part == "whole" else own.partition("### As many gradients")[2])
+    some = networks(task)[part]
+    assert {line[0] for line in lines} == {method for method, _ in some}
+    for line in lines:
+        for kind, cell in zip(head[3:], line[3:], strict=True):
+            values = of_method(some, line[0], kind)
+            assert len(values) == evidence.TASKS[task].confirming
+            deviation = max(values.std(ddof=1), resolution / np.sqrt(12))
+            half = stats.t.ppf(0.975, len(values) - 1) * deviation / np.sqrt(len(values))
+            shown = [float(text) for text in cell.split(" ± ")]
+            assert shown == pytest.approx([scale * values.mean(), scale * half], abs=0.5001 * 10**-digits)
+
+
+def test_the_answer_to_the_first_hypothesis() -> None:
+    gains, p_values = [], []
+    for task in DONE:
+        record, some = first_record(task), networks(task)["whole"]
+        sign = 1 if record["problem"]["higher_is_better"] else -1
+        resolution = 1 / record["examples"] if record["problem"]["is_fraction"] else 0.0
+        kinds = [kind for kind in next(iter(some.values())) if kind == "no noise" or kind.startswith("gaussian ")]
+        assert len(kinds) == 6
+        for ours in ("samson-blind", "samson-p2-blind"):
+            for theirs in ("sam-blind", "asam-blind"):
+                for kind in kinds:
+                    gain = sign * (of_method(some, ours, kind) - of_method(some, theirs, kind))
+                    gains.append(gain.mean())
+                    p_values.append(p_value(gain, resolution))
+    order = np.argsort(p_values)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.sort(p_values) * np.arange(len(p_values), 0, -1)))
+    better = sum((adjusted < 0.05) & (np.array(gains) > 0))
+    worse = sum((adjusted < 0.05) & (np.array(gains) < 0))
+    assert (
+        f"of {len(gains)} comparisons {sum(g > 0 for g in gains)} point its way, {better} are significant, {worse} are "
+        "significant the other way" in TEXT.partition("1. SAMSON beats SAM and ASAM")[2].partition("\n2. ")[0]
+    )
+
+
+@pytest.mark.parametrize("task", DONE)
+def test_confirming_seeds_took_no_part_in_the_search(task: str) -> None:
+    searched = {line["seed"] for line in evidence.lines(evidence.searched(task))}
+    confirming = {seed for part in networks(task).values() for _, seed in part}
+    assert searched
+    assert not searched & confirming
+    assert first_record(task)["split"] == "test"
+
+
+@pytest.mark.parametrize("task", DONE)
+def test_winners_are_the_best_of_the_search(task: str) -> None:
+    """By the criterion, among the candidates that were trained to the end."""
+    own = TEXT.partition(f"\n## {task}\n")[2].partition("\n## ")[0]
+    shown = {line[0]: line[1] for line in rows(own)[1:]}
+    sign = 1 if first_record(task)["problem"]["higher_is_better"] else -1
+    scores: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for line in evidence.lines(evidence.searched(task)):
+        if line["round"] == 2:
+            settings = ", ".join(f"{key} {value:g}" for key, value in line["settings"].items())
+            for criterion in ("blind", "informed"):
+                value = line.get("clean", -np.inf) if criterion == "blind" else np.mean(line.get("chips", -np.inf))
+                scores[line["method"], criterion][settings].append(sign * value)
+    for (method, criterion), by_settings in scores.items():
+        label = f"{method}-{criterion}" if evidence.METHODS[method][1] else method
+        means = {settings: np.mean(values) for settings, values in by_settings.items()}
+        assert means[shown[label]] == pytest.approx(max(means.values()), abs=1e-12)
