@@ -36,7 +36,7 @@ app.command()(doctor)
 
 def _show_version(asked: bool) -> None:
     if asked:
-        print(f"samson {__version__}")  # noqa: T201
+        typer.echo(f"samson {__version__}")
         raise typer.Exit
 
 

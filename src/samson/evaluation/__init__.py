@@ -13,7 +13,7 @@ from samson.evaluation._sensitivity import sensitivity
 from samson.evaluation._sensitivity_result import Attempt, LayerRow, Sensitivity, Suggestion
 from samson.evaluation._setting import PRECISIONS, Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
 from samson.evaluation._task import Task
-from samson.evaluation._trials import MAX_TRIALS, TRIALS, Progress, evaluate
+from samson.evaluation._trials import MAX_TRIALS, TRIALS, Progress, chips_alone, evaluate
 from samson.evaluation.executors import (
     EXECUTORS,
     Executor,
@@ -64,6 +64,7 @@ __all__ = [
     "Torchrun",
     "accuracy",
     "as_metric",
+    "chips_alone",
     "clean_value",
     "compare",
     "device_of",

@@ -18,7 +18,7 @@ from samson.evaluation._metrics import NotFiniteError, require_possible
 from samson.evaluation._result import Evaluation
 from samson.evaluation._scoring import value_of
 from samson.evaluation._setting import Noise, Setting, prepare, repeatable_setting, takes_setting
-from samson.evaluation._trials import TRIALS, Progress, evaluate
+from samson.evaluation._trials import TRIALS, Progress, chips_alone, with_clean
 from samson.noise import BitErrors, ChipModel, WeightNoise
 from samson.records import Interval
 from samson.statistics import CONFIDENCE, ROUNDING, crossing, fixed_sequence
@@ -100,7 +100,8 @@ def noise_budget(
     prepared = prepare(model, data, family(low), **setting)
     metric, executor = prepared.task.metric, prepared.executor
     require_possible(max_drop, metric, relative=relative)
-    clean = value_of(prepared.task.clean())
+    without_noise = prepared.clean()
+    clean = value_of(without_noise)
     if relative and clean == 0:
         raise ValueError(
             f"`relative` must be False where the value without noise is 0, got {clean!r}: a fraction of it is no drop. "
@@ -116,12 +117,13 @@ def noise_budget(
             setting["executor"] = executor.named(repr(level))
             of_level = None if progress is None else partial(progress, level)
             try:
-                found[level] = evaluate(model, data, family(level), trials=trials, progress=of_level, **setting)
+                result = chips_alone(model, data, family(level), trials=trials, progress=of_level, **setting)
             except NotFiniteError as error:
                 raise NotFiniteError(
                     f"`high` must leave outputs finite at each level that is measured, but at {level:g}: {error} Or "
                     "give a lower `high`."
                 ) from error
+            found[level] = with_clean(result, without_noise)
         drops = sign * (clean - np.asarray(found[level].trials))
         return drops if criterion == "mean" else drops > max_drop + ROUNDING
 

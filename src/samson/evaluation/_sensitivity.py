@@ -85,7 +85,7 @@ def sensitivity(
             f"`select` must leave at least 2 layers on the chip to rank, got only `{layers[0].name}`: with that one "
             "digital there is no noise. Its drop is what `evaluate` measures."
         )
-    analysis = _Analysis(prepared, layers, prepared.task.clean(), trials, progress)
+    analysis = _Analysis(prepared, layers, prepared.clean(), trials, progress)
     values = analysis.values(LayersTask(**vars(prepared.task), layers=layers), "layers", range(trials))
     noisy, *parts = (tuple(column) for column in zip(*values, strict=True))
     level = 1 - (1 - confidence) / (2 * len(layers) + 1)

@@ -18,6 +18,7 @@ from samson._checks import is_number, require, require_whole
 from samson._names import suggestion
 from samson.evaluation._layout import Layout
 from samson.evaluation._metrics import Metric, as_metric
+from samson.evaluation._scoring import Scores
 from samson.evaluation._task import Task
 from samson.evaluation.executors import Executor, Serial
 from samson.noise import ChipModel, Periphery, Select, WeightNoise, coverage
@@ -76,6 +77,10 @@ class Prepared:
     task: Task
     executor: Executor
     coverage: float
+
+    def clean(self) -> Scores:
+        """The scores without noise, computed once for all processes."""
+        return self.executor.broadcast(self.task.clean)
 
 
 def prepare(

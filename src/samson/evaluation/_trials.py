@@ -17,7 +17,7 @@ from samson._checks import is_number, require, require_between, require_whole
 from samson.evaluation._metrics import DataSetMetric, Metric, as_metric
 from samson.evaluation._result import Evaluation, ScoreTable
 from samson.evaluation._scoring import Scores, value_of
-from samson.evaluation._setting import Noise, Setting, prepare, takes_setting
+from samson.evaluation._setting import Noise, Prepared, Setting, prepare, takes_setting
 from samson.records import Interval
 from samson.statistics import (
     CONFIDENCE,
@@ -102,8 +102,36 @@ def evaluate(
         >>> len(result.trials)
         5
     """
-    metric = check_question(data, setting, trials, precision, max_trials, stopping, about, confidence)
+    check_question(data, setting, trials, precision, max_trials, stopping, about, confidence)
     prepared = prepare(model, data, noise, **setting)
+    found = _drawn(prepared, trials, precision, max_trials, stopping, about, confidence, progress)
+    return with_clean(found, prepared.clean())
+
+
+def chips_alone(
+    model: nn.Module,
+    data: Examples,
+    noise: Noise,
+    *,
+    trials: int,
+    progress: Callable[[Progress], None] | None = None,
+    **setting: Unpack[Setting],
+) -> Evaluation:
+    """What `evaluate` gives for a number of chips, but for the pass without noise."""
+    check_question(data, setting, trials)
+    return _drawn(prepare(model, data, noise, **setting), trials, progress=progress)
+
+
+def _drawn(
+    prepared: Prepared,
+    trials: int | None,
+    precision: float | None = None,
+    max_trials: int = MAX_TRIALS,
+    stopping: Stopping = "looks",
+    about: About = "test_set",
+    confidence: float = CONFIDENCE,
+    progress: Callable[[Progress], None] | None = None,
+) -> Evaluation:
     task = prepared.task
     task.watch.ordered = about == "population"
     largest = trials or TRIALS if precision is None else max_trials
@@ -112,7 +140,7 @@ def evaluate(
         look = replace(look, level=confidence)
     start = Evaluation(
         (),
-        metric,
+        task.metric,
         about,
         None,
         confidence,
@@ -135,12 +163,16 @@ def evaluate(
                 progress(Progress(len(rows), look.size, largest, shown))
         result = _result(start, rows, look.level)
         if precision is None or result.reached or look.size == largest or _floor(result) > precision:
-            clean = prepared.executor.broadcast(task.clean)
-            return replace(result, clean=value_of(clean), clean_scores=None if isinstance(clean, float) else clean)
+            return result
         if stopping == "betting":
             look = replace(look, size=min(look.size + FIRST_LOOK, largest))
         else:
             look = next_look(look, result.interval.half_width, precision, largest, confidence)
+
+
+def with_clean(found: Evaluation, clean: Scores) -> Evaluation:
+    """The evaluation with its scores without noise."""
+    return replace(found, clean=value_of(clean), clean_scores=None if isinstance(clean, float) else clean)
 
 
 def _result(start: Evaluation, rows: Sequence[Scores], level: float) -> Evaluation:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from samson._batches import Examples
-from samson.evaluation import Layout, Noise, evaluate
+from samson.evaluation import Layout, Noise, chips_alone
 from samson.experiments._jobs import Job, OnProgress
 from samson.experiments.data import Splits
 from samson.noise import ChipModel, calibrate
@@ -40,7 +40,7 @@ def sweep(
 
     return tuple(
         tuple(
-            evaluate(
+            chips_alone(
                 model,
                 data,
                 _with_ranges(kind.noise, ranges),
