@@ -53,6 +53,8 @@ from samson.noise import Quantize
 Settings = dict[str, float]
 Key = tuple[int, str, Settings, int]
 """Of a training in the search: round, method, settings, seed."""
+Lines = list[dict[str, Any]]
+"""What a search wrote."""
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path(__file__).parent.parent / "runs" / "evidence"
@@ -174,7 +176,7 @@ def searched(task: str) -> Path:
     return RESULTS / f"{task}-search.jsonl"
 
 
-def lines(path: Path) -> list[dict[str, Any]]:
+def lines(path: Path) -> Lines:
     """The lines of a file; one that was cut off in the middle is left out."""
     found = []
     for line in path.read_text().splitlines() if path.exists() else ():
@@ -217,18 +219,19 @@ def short(name: str) -> list[Key]:
 
 def whole(name: str) -> list[Key]:
     """Those of the third."""
-    better = {method: kept(name, method) for method in METHODS}
+    table = of(name)
+    better = {method: kept(name, method, table) for method in METHODS}
     return [
         (2, method, settings, seed) for seed in seeds(TASKS[name]) for method in METHODS for settings in better[method]
     ]
 
 
-def kept(name: str, method: str) -> list[Settings]:
+def kept(name: str, method: str, table: Lines) -> list[Settings]:
     """The better half of a method's candidates in the short trainings, by either criterion."""
     every = candidates(method)
     found: set[int] = set()
     for criterion in CRITERIA:
-        scores = [score(name, 1, method, settings, criterion) for settings in every]
+        scores = [score(name, 1, method, settings, criterion, table) for settings in every]
         found |= set(sorted(range(len(every)), key=lambda index: (-scores[index], -index))[: (len(every) + 1) // 2])
     return [every[index] for index in sorted(found)]
 
@@ -273,15 +276,16 @@ def measured(name: str, key: Key) -> dict[str, Any]:
 
 def base_of(name: str) -> Settings:
     """The settings of the base optimizer that every method has: the best of the first round without noise."""
-    return max(TASKS[name].bases, key=lambda settings: score(name, 0, "plain", settings, "blind"))
+    table = of(name)
+    return max(TASKS[name].bases, key=lambda settings: score(name, 0, "plain", settings, "blind", table))
 
 
-def of(name: str) -> list[dict[str, Any]]:
+def of(name: str) -> Lines:
     """The lines of a task's search."""
     return lines(searched(name))
 
 
-def score(name: str, number: int, method: str, settings: Settings, criterion: str) -> float:
+def score(name: str, number: int, method: str, settings: Settings, criterion: str, table: Lines) -> float:
     """The mean over a round's seeds by a criterion, larger is better; −∞ where one diverged or nothing was trained."""
     own = [line for line in of(name) if (line["round"], line["method"], line["settings"]) == (number, method, settings)]
     if not own or any("diverged" in line for line in own):
@@ -298,10 +302,11 @@ def gradients(name: str, method: str) -> int:
 def winners(name: str) -> dict[str, tuple[str, Settings]]:
     """Both winners of every method, by a name for the confirmation; one entry where it has no settings of its own."""
     found: dict[str, tuple[str, Settings]] = {}
+    table = of(name)
     for method in METHODS:
+        every = kept(name, method, table)
         for criterion in CRITERIA:
-            every = kept(name, method)
-            scores = [score(name, 2, method, settings, criterion) for settings in every]
+            scores = [score(name, 2, method, settings, criterion, table) for settings in every]
             best = max(index for index, value in enumerate(scores) if value == max(scores))
             found[f"{method}-{criterion}" if METHODS[method][1] else method] = method, every[best]
     return found

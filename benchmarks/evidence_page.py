@@ -90,6 +90,11 @@ The methods with two gradients a step, with half the epochs.
 """
 
 
+def named(family: dict[str, Any], kind: dict[str, Any]) -> str:
+    """A kind of chip by its family and label, without the module of a function."""
+    return f"{family['name']} {kind['label'].rpartition(':')[2]}"
+
+
 @dataclass(frozen=True)
 class Found:
     """The confirming runs of a task, of one length of training.
@@ -121,6 +126,14 @@ class Found:
         """No noise, and every kind of chip."""
         return list(self.table[self.records[0]["method"]])
 
+    @property
+    def families(self) -> dict[str, list[str]]:
+        """No noise, and the kinds of each family of chips, by its name."""
+        found = {NO_NOISE: [NO_NOISE]}
+        for family in self.records[0]["families"]:
+            found[family["name"]] = [named(family, kind) for kind in family["kinds"]]
+        return found
+
     @cached_property
     def table(self) -> dict[str, dict[str, NDArray[np.float64]]]:
         """By method and kind: each network's value without noise, or its mean over chips, in the order of seeds."""
@@ -130,9 +143,7 @@ class Found:
             own.setdefault(NO_NOISE, []).append(float(record["clean"]))
             for family, measured in zip(record["families"], record["measured"], strict=True):
                 for kind, chips in zip(family["kinds"], measured, strict=True):
-                    own.setdefault(f"{family['name']} {kind['label'].rpartition(':')[2]}", []).append(
-                        float(np.mean(chips))
-                    )
+                    own.setdefault(named(family, kind), []).append(float(np.mean(chips)))
         return {method: {kind: np.array(values) for kind, values in own.items()} for method, own in found.items()}
 
     def values(self, method: str, kind: str) -> NDArray[np.float64]:
@@ -149,7 +160,7 @@ class Found:
 
     def gaussian(self) -> list[str]:
         """The levels of Gaussian noise."""
-        return [kind for kind in self.kinds if kind.startswith(GAUSSIAN)]
+        return self.families[GAUSSIAN]
 
 
 def _labels() -> list[str]:
@@ -270,7 +281,7 @@ def carried(found: dict[str, Found]) -> str:
         names = _informed(METHODS)
         mean = {
             family: [_of_family(f, name, family).mean() for name in names]
-            for family in families(f)
+            for family in f.families
             if family != NO_NOISE
         }
         taus = {
@@ -322,7 +333,7 @@ def sharpness(found: dict[str, Found]) -> str:
             name: {m: [n["measures"][name] for n in networks if n["method"] == m] for m in f.methods}
             for name in networks[0]["measures"]
         }
-        of_family = {family: {m: list(f.sign * _of_family(f, m, family)) for m in f.methods} for family in families(f)}
+        of_family = {family: {m: list(f.sign * _of_family(f, m, family)) for m in f.methods} for family in f.families}
         parts.append(correlations(task, {(m, c): (measures[m], of_family[c]) for m in measures for c in of_family}))
         for (m, c), pair in {(m, c): (measures[m], of_family[c]) for m in measures for c in of_family}.items():
             own = pooled.setdefault((m, c), ({}, {}))
@@ -351,14 +362,8 @@ def _ranks(values: dict[str, list[float]]) -> dict[str, list[float]]:
     return {name: list(of) for name, of in zip(values, shares, strict=True)}
 
 
-def families(found: Found) -> list[str]:
-    """The families of chips, and no noise."""
-    return list(dict.fromkeys(kind if kind == NO_NOISE else kind.partition(" ")[0] for kind in found.kinds))
-
-
 def _of_family(found: Found, method: str, family: str) -> NDArray[np.float64]:
-    kinds = [kind for kind in found.kinds if kind == family or kind.startswith(f"{family} ")]
-    return np.mean([found.values(method, kind) for kind in kinds], axis=0)
+    return np.mean([found.values(method, kind) for kind in found.families[family]], axis=0)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
