@@ -287,7 +287,7 @@ def of(name: str) -> Lines:
 
 def score(name: str, number: int, method: str, settings: Settings, criterion: str, table: Lines) -> float:
     """The mean over a round's seeds by a criterion, larger is better; −∞ where one diverged or nothing was trained."""
-    own = [line for line in of(name) if (line["round"], line["method"], line["settings"]) == (number, method, settings)]
+    own = [line for line in table if (line["round"], line["method"], line["settings"]) == (number, method, settings)]
     if not own or any("diverged" in line for line in own):
         return -np.inf
     sign = -1 if TASKS[name].problem["data"] == "tiny-shakespeare" else 1

@@ -355,15 +355,21 @@ def test_manual_optimisation_steps_the_schedulers() -> None:
         assert nets[1].trainer.global_step == 2 * len(BATCHES)
 
 
-@pytest.mark.parametrize("kind", [Sharp, manual(3)], ids=["automatic", "accumulating"])
-def test_resuming_gives_the_same_weights(kind: type[Net], tmp_path: Path) -> None:
-    whole, half, rest = (kind(lambda model: sharp(model, "every second step")) for _ in range(3))
+def ends_of_resuming(kind: type[Net], factory: Factory, folder: Path) -> list[dict[str, Tensor]]:
+    """Where two epochs end, one, and two with a checkpoint in between."""
+    whole, half, rest = (kind(factory) for _ in range(3))
     fit(whole, max_epochs=2)
     fit(half)
-    half.trainer.save_checkpoint(tmp_path / "half.ckpt")
-    fit(rest, tmp_path / "half.ckpt", max_epochs=2)
-    assert equal(snapshot(whole.model), snapshot(rest.model))
-    assert not equal(snapshot(half.model), snapshot(rest.model))
+    half.trainer.save_checkpoint(folder / "half.ckpt")
+    fit(rest, folder / "half.ckpt", max_epochs=2)
+    return [snapshot(net.model) for net in (whole, half, rest)]
+
+
+@pytest.mark.parametrize("kind", [Sharp, manual(3)], ids=["automatic", "accumulating"])
+def test_resuming_gives_the_same_weights(kind: type[Net], tmp_path: Path) -> None:
+    whole, half, rest = ends_of_resuming(kind, lambda model: sharp(model, "every second step"), tmp_path)
+    assert equal(whole, rest)
+    assert not equal(half, rest)
 
 
 def test_a_limited_epoch_ends_with_a_step() -> None:
@@ -482,13 +488,9 @@ def test_a_schedule_free_base_trains_at_y_and_is_validated_at_x(trainer: Any, mo
 
 @pytest.mark.parametrize("kind", [Sharp, manual(1)], ids=["automatic", "manual"])
 def test_resuming_a_schedule_free_base(kind: type[Net], tmp_path: Path) -> None:
-    whole, half, rest = (kind(schedule_free) for _ in range(3))
-    fit(whole, max_epochs=2)
-    fit(half)
-    half.trainer.save_checkpoint(tmp_path / "half.ckpt")
-    fit(rest, tmp_path / "half.ckpt", max_epochs=2)
-    assert close(snapshot(whole.model), snapshot(rest.model))
-    assert not close(snapshot(half.model), snapshot(rest.model))
+    whole, half, rest = ends_of_resuming(kind, schedule_free, tmp_path)
+    assert close(whole, rest)
+    assert not close(half, rest)
 
 
 @pytest.mark.parametrize("kind", [Sharp, manual(1)], ids=["automatic", "manual"])

@@ -81,8 +81,8 @@ def training() -> str:
     model = torch.nn.Linear(64, 64, bias=False)
     rule = SAMSON(rho=0.5)
     optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), rule, model=model)
-    model(torch.randn(8, 64)).square().sum().backward()
-    before, gradient = model.weight.detach().clone(), model.weight.grad.detach().double()  # type: ignore[union-attr]
+    [model.weight.grad] = torch.autograd.grad(model(torch.randn(8, 64)).square().sum(), model.weight)
+    before, gradient = model.weight.detach().clone(), model.weight.grad.double()
     scale = (before.double().abs() + rule.eta) / before.double().abs().max()
     expected = rule.rho * scale**2 * gradient / (scale * gradient).norm()
     with optimizer.perturbed(model):

@@ -34,6 +34,17 @@ def colours(methods: Sequence[str], baseline: str) -> dict[str, str]:
     return {baseline: BASELINE_COLOUR} | {method: PALETTE[i % len(PALETTE)] for i, method in enumerate(others)}
 
 
+def error_bars(found: Sequence[Interval], scale: float = 1.0, **style: Any) -> dict[str, Any]:
+    """What plotly calls errors: from each mean to the ends of its interval, all multiplied by `scale`."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [scale * (interval.high - interval.mean) for interval in found],
+        "arrayminus": [scale * (interval.mean - interval.low) for interval in found],
+        **style,
+    }
+
+
 def robustness_figure(view: View) -> go.Figure:
     """The metric against the kind of chip: a line and a 95 % band for each method, a thin line for each seed."""
     figure = go.Figure()

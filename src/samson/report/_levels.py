@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from samson.records import Measured
 from samson.report._ages import kind_text
-from samson.report._figures import PALETTE
+from samson.report._figures import PALETTE, error_bars
 
 COLOUR = PALETTE[5]
 
@@ -35,12 +35,7 @@ def chips_and_means(places: Sequence[float | str | None], rows: Sequence[Measure
     figure.add_scatter(
         x=places,
         y=[scale * estimate.mean for estimate in estimates],
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [scale * (estimate.high - estimate.mean) for estimate in estimates],
-            "arrayminus": [scale * (estimate.mean - estimate.low) for estimate in estimates],
-        },
+        error_y=error_bars(estimates, scale),
         customdata=[(kind_text(row.kind), scale * row.interval.low, scale * row.interval.high) for row in rows],
         mode="lines+markers",
         line={"color": COLOUR, "width": 2.5},

@@ -8,7 +8,7 @@ from html import escape
 import plotly.graph_objects as go
 
 from samson.records import CLEAN
-from samson.report._figures import BASELINE_COLOUR, LAYOUT, colours, transparent
+from samson.report._figures import BASELINE_COLOUR, LAYOUT, colours, error_bars, transparent
 from samson.report._html import html_table
 from samson.report._summary import View
 from samson.report._tables import sign
@@ -104,17 +104,11 @@ def rank_figure(found: Sequence[View]) -> go.Figure:
     names = [name for name, _ in order]
     palette = colours(list(found[0].table), found[0].baseline)
     figure = go.Figure()
-    means = [rank.interval.mean for _, rank in order]
+    intervals = [rank.interval for _, rank in order]
     figure.add_scatter(
-        x=means,
+        x=[interval.mean for interval in intervals],
         y=names,
-        error_x={
-            "color": BASELINE_COLOUR,
-            "type": "data",
-            "symmetric": False,
-            "array": [rank.interval.high - rank.interval.mean for _, rank in order],
-            "arrayminus": [rank.interval.mean - rank.interval.low for _, rank in order],
-        },
+        error_x=error_bars(intervals, color=BASELINE_COLOUR),
         mode="markers",
         marker={"size": 11, "color": [palette.get(name, BASELINE_COLOUR) for name in names]},
         hovertemplate="%{y}: %{x:.2f}<extra></extra>",
@@ -122,7 +116,8 @@ def rank_figure(found: Sequence[View]) -> go.Figure:
     problems = len({view.problem.name for view in found})
     if problems > 1:
         width = critical_difference(len(order), problems)
-        band = {"x0": means[0], "x1": min(means[0] + width, len(order)), "line_width": 0, "layer": "below"}
+        best = intervals[0].mean
+        band = {"x0": best, "x1": min(best + width, len(order)), "line_width": 0, "layer": "below"}
         figure.add_vrect(**band, fillcolor=transparent(BASELINE_COLOUR, 0.15))
     figure.update_layout(**LAYOUT | {"height": 150 + 34 * len(order), "showlegend": False})
     figure.update_xaxes(title="Mean rank", zeroline=False)

@@ -7,7 +7,7 @@ from html import escape
 import plotly.graph_objects as go
 
 from samson.records import PairedRecord
-from samson.report._figures import LAYOUT, colours
+from samson.report._figures import LAYOUT, colours, error_bars
 from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._values import interval_text, value_text
 
@@ -31,11 +31,10 @@ def paired_figure(record: PairedRecord) -> go.Figure:
             hovertemplate="%{y:.4g}",
         )
         mean, low, high = (scale * end for end in (method.mean.mean, method.mean.low, method.mean.high))
-        error = {"type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low]}
         figure.add_scatter(
             x=[method.name],
             y=[mean],
-            error_y=error,
+            error_y=error_bars([method.mean], scale),
             mode="markers",
             marker={"color": palette[method.name], "size": 10},
             name=method.name,

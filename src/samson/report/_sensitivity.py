@@ -7,7 +7,7 @@ from html import escape
 import plotly.graph_objects as go
 
 from samson.records import Interval, SensitivityRecord
-from samson.report._figures import BASELINE_COLOUR, LAYOUT, PALETTE
+from samson.report._figures import BASELINE_COLOUR, LAYOUT, PALETTE, error_bars
 from samson.report._html import figure_div, html_table, page
 from samson.report._subject import subject_table
 from samson.report._values import interval_text, value_text
@@ -66,13 +66,7 @@ def sensitivity_figure(record: SensitivityRecord) -> go.Figure:
             x=[scale * estimate.mean for estimate in estimates],
             y=[place + shift for place in range(len(names))],
             text=names,
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [scale * (estimate.high - estimate.mean) for estimate in estimates],
-                "arrayminus": [scale * (estimate.mean - estimate.low) for estimate in estimates],
-                "thickness": 1.5,
-            },
+            error_x=error_bars(estimates, scale, thickness=1.5),
             customdata=[(scale * estimate.low, scale * estimate.high) for estimate in estimates],
             name=name,
             mode="markers",
