@@ -209,8 +209,8 @@ def test_a_network_is_judged_with_its_own_ranges(monkeypatch: pytest.MonkeyPatch
 
     from samson.experiments import _sweeps
 
-    real = _sweeps.evaluate
-    monkeypatch.setattr(_sweeps, "evaluate", watched)
+    real = _sweeps.chips_alone
+    monkeypatch.setattr(_sweeps, "chips_alone", watched)
     suite = {**TABLE, "methods": ["plain", "converters"], "seeds": 1, "trials": 2, "chips": ["chip.toml"]}
     plain, learned = compare_suite(suite, "out", runner=one_by_one).records
     assert seen[1] == dict(learned.training.input_ranges)
