@@ -70,7 +70,6 @@ EQUIVALENT: dict[str, str] = {
     "experiments/_place.py:81:True→False@73": "where gathered weights lie before they are saved",
     "experiments/networks/_gpt.py:44:Add→Sub@17": "learned positions may have either sign",
     "experiments/_estimate.py:59:0→1@25": "which initial weights the timed steps have",
-    "experiments/_factories.py:98:1→10@96": "only the nearest of the names is shown",
     "experiments/_problems.py:127:0→1@52": "which example a network is tried with",
     "records/_run.py:220:1→10@76": "how many wrong values a message shows",
     "experiments/networks/_mobilenet.py:37:Add→Sub@15": "the norm before it may have a scale of either sign",

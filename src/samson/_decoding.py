@@ -10,6 +10,7 @@ import types
 import typing
 from typing import Any, TypeVar
 
+from samson._errors import SetupError
 from samson._names import suggestion
 
 T = TypeVar("T")
@@ -23,7 +24,7 @@ SCALARS: dict[type, tuple[str, str]] = {
 """What each type is called, and an example of it."""
 
 
-class TableError(ValueError):
+class TableError(SetupError):
     """A table that says something wrong: names table, key, value, rule and mend."""
 
 
@@ -87,6 +88,7 @@ def _value(value: Any, kind: Any, where: str, key: str) -> Any:
         place = f"{where}.{key}"
         _expect(isinstance(value, dict), place, f"must be a table, got {value!r}. Write [{place}] and its keys below.")
         return {name: _value(item, arguments[1], place, name) for name, item in value.items()}
+    _expect(kind in SCALARS, where, f"`{key}` has no form in a file. Leave it out.")
     given = value
     if kind is float and type(value) is int:
         value = float(value) if abs(value) <= sys.float_info.max else math.nan

@@ -153,11 +153,17 @@ def test_a_file_never_names_code_to_run(samson, tmp_path: Path, monkeypatch: pyt
     changed(network.with_suffix(".json"), network="evil:net", data="digits")
     assert samson("evaluate", network)[0] == 2
     assert samson("compare", "--methods", "sgd", "--jobs", 1, *SMALL, "--out", "out")[0] == 0
+    Path("evil.toml").write_text('source = "x"\n[noise]\nfamily = "evil:net"')
+    configuration = Path("out", "configuration.json")
+    kind = {"label": "evil.toml", "noise": "evil.toml", "level": 0.1}
+    changed(configuration, families=[{"name": "evil.toml", "unit": "level", "kinds": [kind]}])
+    for command in ("report", "sharpness"):
+        assert samson(command, "out")[0] in (0, 2)
     record = Path("out", "records", "digits-small-resnet", "sgd-seed0.json")
     problem = json.loads(record.read_text())["problem"]
     for field in ("data", "network", "trainer", "task"):
         changed(record, problem=problem | {field: "evil:data"})
-        Path("out", "configuration.json").unlink(missing_ok=True)
+        configuration.unlink(missing_ok=True)
         for command in ("report", "sharpness"):
             assert samson(command, "out")[0] in (0, 2)
     assert not Path("sprung").exists()
@@ -165,6 +171,10 @@ def test_a_file_never_names_code_to_run(samson, tmp_path: Path, monkeypatch: pyt
     assert not Path("sprung").exists(), "the network is refused first"
     samson("evaluate", "evil:net", "--data", "digits")
     assert Path("sprung").exists(), "the command line may name code: the check can fail"
+    Path("sprung").unlink()
+    sys.modules.pop("evil")
+    assert samson("evaluate", "torch.nn:Identity", "--data", "digits", "--chip", "evil.toml")[0] == 2
+    assert Path("sprung").exists(), "and so may a chip file that it gives"
 
 
 def running(pid: int) -> bool:

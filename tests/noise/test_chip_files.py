@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import sys
 from collections.abc import Mapping as Table
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,61 @@ def test_a_name_says_whether_drift_is_compensated(load, name: str) -> None:
     assert load(chip.format(name) + 'compensation = "column"').noise.compensation == "column"
     with pytest.raises(ValueError, match=f'Write family = "{name}", or remove the line'):
         load(chip.format(f"{name}-uncompensated") + 'compensation = "column"')
+
+
+OWN = """
+from dataclasses import dataclass
+from samson.noise import FixedNoise, Mapping
+
+@dataclass(frozen=True)
+class Shrunk(FixedNoise):
+    factor: float
+    mapping: Mapping = Mapping()
+    def __post_init__(self):
+        if self.factor <= 0:
+            raise ValueError("`factor` must be > 0")
+        if self.factor > 1:
+            raise RuntimeError("it grows")
+    def noisy(self, weight, generator):
+        return self.factor * weight
+
+class Plain(Shrunk.__base__): pass
+
+@dataclass(frozen=True)
+class Callable(FixedNoise):
+    function: type = int
+
+@dataclass(frozen=True)
+class Abstract(FixedNoise): pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "own_chips.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_chips", raising=False)
+
+
+@pytest.mark.usefixtures("own")
+def test_a_family_may_be_a_class_of_ones_own(load) -> None:
+    text = 'source = "x"\n[[noise]]\nfamily = "own_chips:Shrunk"\nfactor = {}\nmapping.levels = 5\n'
+    one = load(text.format(0.5) + '[[noise]]\nfamily = "gaussian"\nsigma = 0.0').noise
+    assert (type(one.noises[0]).__module__, one.noises[0].mapping.levels) == ("own_chips", 5)
+    assert torch.equal(one(torch.ones(2, 2), torch.Generator()), torch.full((2, 2), 0.5))
+    for family, key, words in (
+        ("Shrink", "", "`family`: in 'own_chips': 'Shrink' is unknown"),
+        ("Shrunk", "", "`factor` is missing"),
+        ("Shrunk", "factor = -1", "[noise]: `factor` must be > 0 Ranges and units: `pydoc own_chips.Shrunk`"),
+        ("Shrunk", "factor = 2", "`family` 'own_chips:Shrunk' raised RuntimeError: it grows"),
+        ("Plain", "", "`family` must be a class of WeightNoise that is a dataclass, got 'own_chips:Plain'"),
+        ("Mapping", "", "`family` must be a class of WeightNoise that is a dataclass, got 'own_chips:Mapping'"),
+        ("Abstract", "", "raised TypeError: Can't instantiate abstract class Abstract"),
+        ("Callable", "function = 1", "`function` has no form in a file"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)) as caught:
+            load(f'source = "x"\n[noise]\nfamily = "own_chips:{family}"\n{key}')
+        assert "chip.toml" in str(caught.value)
 
 
 PCM = '[noise]\nfamily = "pcm"\n'

@@ -65,9 +65,13 @@ Out = Annotated[Path | None, typer.Option(help="Write a record with every trial 
 Page = Annotated[Path | None, typer.Option("--page", help="Write a page with plot and table to this file, `.html`.")]
 ChipName = Annotated[
     str | None,
-    typer.Option("--chip", help="Instead of --noise, a chip: see `samson list chips`, or FILE.toml. " + DRIFT),
+    typer.Option(
+        "--chip", help="Instead of --noise, a chip: see `samson list chips`, FILE.toml or MODULE:CLASS. " + DRIFT
+    ),
 ]
-NoiseName = Annotated[str, typer.Option("--noise", help="Family of noises: see `samson list noises`. " + DRIFT)]
+NoiseName = Annotated[
+    str, typer.Option("--noise", help="Family of noises: see `samson list noises`, or MODULE:CLASS. " + DRIFT)
+]
 
 DataRoot = Annotated[
     Path, typer.Option("--data-root", envvar="SAMSON_DATA", help="Folder where files of data are looked for.")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from samson._errors import SetupError, choose, require
+from samson._factories import call_factory, find_factory, guarded, spec_of
 from samson.evaluation import Noise
-from samson.experiments._factories import call_factory, find_factory, guarded, spec_of
 from samson.noise import NOISES, PRESETS, ChipModel, Compose, DeviceNoise, NoiseFamily, WeightNoise, load_chip_model
 from samson.records import ChipFamily, ChipKind
 

@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 
 from samson._batches import Examples
 from samson._errors import SetupError, choose, require
+from samson._factories import find_factory, is_plain, spec_of
 from samson.experiments._defaults import BASES, DEFAULTS
-from samson.experiments._factories import find_factory, is_plain, spec_of
 from samson.experiments._parts import ADDITIONS, ALIASES, CLIPPINGS, DISTIL, MODES, PLAIN, RAMP, Part, cores
 from samson.noise import ThroughChip
 from samson.optim import RhoSchedule, param_groups

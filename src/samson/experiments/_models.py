@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from samson._errors import SetupError, choose, require
+from samson._factories import call_factory
 from samson.experiments._checkpoints import load_checkpoint
-from samson.experiments._factories import call_factory
 from samson.experiments._networks import LIBRARIES
 from samson.experiments._weights import load_weights
 

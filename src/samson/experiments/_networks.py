@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from samson._errors import SetupError, choose, require
-from samson.experiments._factories import find_factory, guarded, takes
+from samson._factories import find_factory, guarded, takes
 from samson.experiments.networks import NETWORKS, Shape
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from samson._errors import SetupError, choose, require
+from samson._factories import spec_of
 from samson.experiments._chips import Chips, family_of
-from samson.experiments._factories import spec_of
 from samson.experiments._place import check_device
 from samson.experiments._problems import PlannedProblem, Table, listed, load_data_set, plan_problem
 from samson.records import Configuration, Planned, Search

@@ -12,8 +12,8 @@ from torch import nn
 
 from samson._batches import Examples, repeatable
 from samson._errors import SetupError, choose, require
+from samson._factories import call_factory
 from samson.experiments._checkpoints import Checkpoint
-from samson.experiments._factories import call_factory
 from samson.experiments._models import load_model
 from samson.experiments._problems import load_data_set
 from samson.experiments.data import DATA, SPLITS

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from samson._decoding import TableError, decode
+from samson._errors import SetupError, require
+from samson._factories import find_factory, guarded
 from samson._names import suggestion
 from samson.noise._base import WeightNoise
 from samson.noise._catalogue import ARGUMENTS, CLASSES
@@ -26,6 +29,9 @@ def load_chip_model(path: Path | str) -> ChipModel:
     other keys are the arguments of its class, and those that are classes themselves are tables within it
     (`[noise.mapping]`). Several noises, one after the other, are an array of tables `[[noise]]`, as in `Compose`. A
     converter may be given by its bits, `dac_bits` and `adc_bits`: b bits are 2^b - 2 steps.
+
+    A family of one's own is `MODULE:CLASS`, a `WeightNoise` that is a dataclass, from the current folder or installed.
+    Its module is run: read a file that comes from others before you use it.
 
     The drift of `pcm`, `pcm-hermes` and `pcm-custom` is compensated as on a chip, `compensation = "global"`, unless the
     file says "column"; with `-uncompensated` after the name it is not.
@@ -65,7 +71,7 @@ def load_chip_model(path: Path | str) -> ChipModel:
         raise ValueError(f"`path` must be a TOML file, got {str(path)!r}: {error}.") from error
     try:
         return _chip_model(table)
-    except TableError as error:
+    except SetupError as error:
         raise TableError(f"`{path}`, {error}") from None
 
 
@@ -117,10 +123,14 @@ def _noise(table: Any, where: str) -> WeightNoise:
     if not isinstance(table, dict):
         raise TableError(f"[{where}]: must be a table, got {table!r}. Write [noise] and its keys below.")
     family = table.get("family")
-    if not isinstance(family, str) or family not in CLASSES:
-        hint = suggestion(str(family), CLASSES)
-        raise TableError(f"[{where}]: `family` must be a known noise, got {family!r}. {hint}")
     own = {key: value for key, value in table.items() if key != "family"}
+    if isinstance(family, str) and ":" in family:
+        kind = _own_class(family, f"[{where}]: `family`")
+        made: WeightNoise = guarded(lambda: decode(own, kind, where), family, f"[{where}]: `family`")
+        return made
+    if not isinstance(family, str) or family not in CLASSES:
+        hint = suggestion(str(family), (*CLASSES, "MODULE:CLASS"))
+        raise TableError(f"[{where}]: `family` must be a known noise, got {family!r}. {hint}")
     compensated = family.removesuffix("-uncompensated")
     if compensated != family and "compensation" in own:
         raise TableError(
@@ -128,3 +138,10 @@ def _noise(table: Any, where: str) -> WeightNoise:
             f'Write family = "{compensated}", or remove the line.'
         )
     return decode(ARGUMENTS.get(family, {}) | own, CLASSES[family], where)
+
+
+def _own_class(family: str, parameter: str) -> type[WeightNoise]:
+    kind = cast("type[WeightNoise]", find_factory(family, parameter))
+    noise = isinstance(kind, type) and issubclass(kind, WeightNoise) and dataclasses.is_dataclass(kind)
+    require(noise, parameter, "a class of WeightNoise that is a dataclass", family, "Write @dataclass above the class.")
+    return kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from samson._errors import SetupError, choose, require
-from samson.experiments._factories import call_factory
+from samson._factories import call_factory
 from samson.experiments.data._catalogue import DATA
 from samson.experiments.data._dividing import SPLIT_SEED
 from samson.experiments.data._files import read_arrays
