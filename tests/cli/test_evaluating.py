@@ -104,6 +104,54 @@ def test_a_precision_and_a_loss(samson, tmp_path: Path) -> None:
     assert f"{expected.mean:.4g} [" in out
 
 
+METRIC = """
+from samson.evaluation import ExampleMetric
+
+def of_class(cls):
+    def score(output, targets):
+        return (output.argmax(1) == targets).double() * (targets == cls)
+    return ExampleMetric(f"class {cls}", score, higher_is_better=True, bounds=(0.0, 1.0))
+
+second = of_class(1)
+def third(): return of_class(2)
+class Top:
+    higher_is_better = True
+    def reset(self): self.right, self.all = 0, 0
+    def update(self, outputs, targets):
+        self.right, self.all = self.right + (outputs.argmax(1) == targets).sum(), self.all + len(targets)
+    def compute(self): return self.right / self.all
+def bare(output, targets): return output
+def broken(): raise KeyError("class")
+def deeper(): return nn.Sequential(network(), nn.Linear(3, 3))
+"""
+
+
+def test_a_metric_of_ones_own(samson, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(NETWORK + METRIC)
+    call = "--data", "mine:batches", "--trials", 3, "--out", "record.json", "--page", "page.html"
+    names: dict[str, object] = {}
+    exec(NETWORK + METRIC, names)
+    values = {}
+    for metric, same in (("second", names["second"]), ("third", names["third"]()), ("Top", "accuracy")):
+        status, out, _ = samson("evaluate", "mine:network", *call, "--levels", ".3", "--metric", f"mine:{metric}")
+        record = read_json(tmp_path / "record.json", EvaluationRecord)
+        values[record.subject.metric] = record.measured[0].trials
+        assert (status, record.subject.metric in out) == (0, True)
+        assert record.measured[0].trials == pytest.approx(by_hand(Gaussian(0.3), trials=3, metric=same).trials)
+    assert len(set(values.values())) == len(values) == 3, "they are told apart"
+    for command, kind in (("budget", BudgetRecord), ("sensitivity", SensitivityRecord)):
+        assert samson(command, "mine:deeper", *call, "--metric", "mine:third")[0] == 0
+        assert read_json(tmp_path / "record.json", kind).subject.metric == "class 2"
+    for metric, words in (
+        ("thrid", "--metric: in 'mine': 'thrid' is unknown.\nDid you mean 'third'?"),
+        ("bare", "A function becomes one by ExampleMetric(name, function, higher_is_better=…)"),
+        ("number", "--metric 'mine:number': `metric` must be a name, an ExampleMetric"),
+        ("broken", "--metric 'mine:broken' raised KeyError: 'class'"),
+    ):
+        status, _, err = samson("evaluate", "mine:network", *call, "--metric", f"mine:{metric}")
+        assert (status, words in err) == (2, True), err
+
+
 def test_a_budget_is_the_librarys(samson, tmp_path: Path) -> None:
     status, out, _ = samson(
         *("budget", "mine:network", "--data", "mine:batches", "--low", ".01", "--high", 1, "--max-drop", ".1"),

@@ -35,7 +35,7 @@ def budget_model(
     from samson.experiments import aging, budget_record, find_noise
     from samson.report import budget_page
 
-    name, metric = options.chip or options.noise, options.metric
+    name = options.chip or options.noise
     usual = find_noise(options.noise if options.chip is None else "pcm")
     family = usual if options.chip is None else aging(options.chip)
     with options.measuring() as run:
@@ -55,9 +55,10 @@ def budget_model(
         )
     if not speaks():
         return
+    metric = run.metric
     subject = run.subject(next(iter(found.evaluations.values())))
     write_results(options.out, options.page, budget_record(subject, name, family, found), budget_page)
-    table = table_of(f"{options.model}: {metric} on {options.request.data_name} under {name}", None, metric)
+    table = table_of(f"{options.model}: {metric.name} on {options.request.data_name} under {name}", None, metric)
     table.add_row("without noise", shown(found.clean, metric), "", "")
     for level, result in found.evaluations.items():
         held = " held" if found.holds_up_to is not None and level <= found.holds_up_to else ""

@@ -68,7 +68,7 @@ def catalogue() -> dict[str, dict[str, Any]]:
                 name: ["higher is better" if metric.higher_is_better else "lower is better"]
                 for name, metric in METRICS.items()
             },
-            "note": "",
+            "note": "Or MODULE:NAME, a metric or a function that makes one.",
         },
         "noises": {"heads": ["Noise", f"At level {LEVEL}, and what it is"], "rows": _noises(), "note": own},
         "chips": {

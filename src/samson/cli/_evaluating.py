@@ -32,7 +32,7 @@ def evaluate_model(
     from samson.report import evaluation_page
 
     require(at_least is None or math.isfinite(at_least), "--at-least", "finite", at_least, "Write for example .9.")
-    kinds, metric = kinds_of(options, levels, times), options.metric
+    kinds = kinds_of(options, levels, times)
     with options.measuring() as run:
         found = [
             evaluate(
@@ -50,12 +50,12 @@ def evaluate_model(
         ]
     if not speaks():
         return
-    clean = found[0].clean
+    clean, metric = found[0].clean, run.metric
     assert clean is not None
     pairs = [(kind.record(), result) for kind, result in zip(kinds, found, strict=True)]
     record = evaluation_record(run.subject(found[0]), clean, pairs, precision)
     write_results(options.out, options.page, record, evaluation_page)
-    table = table_of(f"{options.model}: {metric} on {options.request.data_name}", at_least, metric)
+    table = table_of(f"{options.model}: {metric.name} on {options.request.data_name}", at_least, metric)
     table.add_row("without noise", shown(clean, metric), "", *([""] if at_least is not None else []), "")
     for kind, result in zip(kinds, found, strict=True):
         table.add_row(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from samson._batches import Examples
-    from samson.evaluation import Evaluation, Executor, Progress, Sensitivity, Setting
+    from samson.evaluation import DataSetMetric, Evaluation, ExampleMetric, Executor, Progress, Sensitivity, Setting
     from samson.experiments import Kind, Request
     from samson.records import Subject
 
@@ -40,7 +40,7 @@ DataName = Annotated[
     ),
 ]
 Split = Annotated[str, typer.Option(help="Of a data set by name: test, validation, train.")]
-Metric = Annotated[str, typer.Option(help="See `samson list metrics`.")]
+Metric = Annotated[str, typer.Option(help="See `samson list metrics`, or MODULE:NAME.")]
 Seed = Annotated[int, typer.Option(help="Seed of the set of chips.")]
 Select = Annotated[
     list[str] | None,
@@ -66,7 +66,7 @@ Page = Annotated[Path | None, typer.Option("--page", help="Write a page with plo
 ChipName = Annotated[
     str | None,
     typer.Option(
-        "--chip", help="Instead of --noise, a chip: see `samson list chips`, FILE.toml or MODULE:CLASS. " + DRIFT
+        "--chip", help="A chip instead of a noise: see `samson list chips`, FILE.toml or MODULE:CLASS. " + DRIFT
     ),
 ]
 NoiseName = Annotated[
@@ -121,12 +121,12 @@ class ModelOptions:
         Raises:
             SetupError: If an option is wrong.
         """
-        from samson.evaluation import METRICS, PRECISIONS, Kept
+        from samson.evaluation import PRECISIONS, Kept
+        from samson.experiments import find_metric
 
-        choose("--metric", self.metric, METRICS)
         executor = _executor(self.executor)
         return {
-            "metric": self.metric,
+            "metric": find_metric(self.metric),
             "seed": self.seed,
             "select": self.select or None,
             "read_block": self.read_block,
@@ -145,7 +145,7 @@ class ModelOptions:
         model, data = self.request.load()
         setting = self.setting()
         with explained(self.model, self.resume), chip_bar() as bar:
-            yield Measuring(self, model, data, setting, lambda label: bar(label, self.metric))
+            yield Measuring(self, model, data, setting, bar)
 
 
 @dataclass(frozen=True)
@@ -157,14 +157,23 @@ class Measuring:
         model: The model.
         data: Its data.
         setting: How trials are run.
-        progress: Gives what is called after each chip, from what is measured.
+        bar: A progress bar.
     """
 
     options: ModelOptions
     model: nn.Module
     data: Examples
     setting: Setting
-    progress: Callable[[str], Callable[[Progress], None]]
+    bar: Callable[[str, ExampleMetric | DataSetMetric], Callable[[Progress], None]]
+
+    @property
+    def metric(self) -> ExampleMetric | DataSetMetric:
+        """What is measured."""
+        return cast("ExampleMetric | DataSetMetric", self.setting["metric"])
+
+    def progress(self, label: str) -> Callable[[Progress], None]:
+        """What is called after each chip, from what is measured."""
+        return self.bar(label, self.metric)
 
     def of_kind(self, kind: Kind) -> Setting:
         """The setting for one kind of chip."""

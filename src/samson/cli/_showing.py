@@ -16,8 +16,10 @@ from samson.cli._tables import empty_table
 from samson.records import Interval, replace_file, write_json
 
 if TYPE_CHECKING:
-    from samson.evaluation import Evaluation
+    from samson.evaluation import DataSetMetric, Evaluation, ExampleMetric
     from samson.evaluation import Progress as State
+
+    Metric = ExampleMetric | DataSetMetric
 
 T = TypeVar("T")
 
@@ -36,12 +38,10 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def table_of(title: str, at_least: float | None, metric: str = "accuracy") -> Table:
+def table_of(title: str, at_least: float | None, metric: Metric) -> Table:
     """An empty table of kinds of chips, with a column for a yield if one is asked for."""
-    from samson.evaluation import METRICS
-
     table = empty_table(title)
-    sign = "≥" if METRICS[metric].higher_is_better else "≤"
+    sign = "≥" if metric.higher_is_better else "≤"
     names = [
         "Noise",
         "Mean over chips [95 %]",
@@ -54,14 +54,12 @@ def table_of(title: str, at_least: float | None, metric: str = "accuracy") -> Ta
     return table
 
 
-def shown(value: float, metric: str) -> str:
+def shown(value: float, metric: Metric) -> str:
     """Accuracies in percent, anything else as it is."""
-    from samson.evaluation import METRICS
-
-    return f"{100 * value:z.1f} %" if METRICS[metric].bounds == (0.0, 1.0) else f"{value:z.4g}"
+    return f"{100 * value:z.1f} %" if metric.bounds == (0.0, 1.0) else f"{value:z.4g}"
 
 
-def shown_interval(found: Interval, metric: str) -> str:
+def shown_interval(found: Interval, metric: Metric) -> str:
     """A mean with the ends of its interval."""
     return f"{shown(found.mean, metric)} [{shown(found.low, metric)}, {shown(found.high, metric)}]"
 
@@ -82,7 +80,7 @@ def write_results(out: Path | None, page: Path | None, record: T, render: Callab
 
 
 @contextmanager
-def chip_bar() -> Iterator[Callable[[str, str], Callable[[State], None]]]:
+def chip_bar() -> Iterator[Callable[[str, Metric], Callable[[State], None]]]:
     """A progress bar that also shows the interval of the chips so far."""
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -94,7 +92,7 @@ def chip_bar() -> Iterator[Callable[[str, str], Callable[[State], None]]]:
     with Progress(*columns, console=console(stderr=True), transient=True) as bars:
         task = bars.add_task("chips", total=None, so_far="")
 
-        def show(label: str, metric: str) -> Callable[[State], None]:
+        def show(label: str, metric: Metric) -> Callable[[State], None]:
             def update(state: State) -> None:
                 i = state.interval
                 so_far = "" if i is None else shown_interval(i, metric)

@@ -37,7 +37,7 @@ from samson.experiments._planning import Plan, plan_suite, read_suite
 from samson.experiments._problems import METHODS, PlannedProblem, load_data_set, make_task
 from samson.experiments._ray import run_on_ray
 from samson.experiments._recipes import RECIPES, Recipe
-from samson.experiments._requests import Request, load_data
+from samson.experiments._requests import Request, find_metric, load_data
 from samson.experiments._rho import find_rho, suggest_rho
 from samson.experiments._runs import run
 from samson.experiments._saving import Saver

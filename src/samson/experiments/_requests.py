@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from torch import nn
 
 from samson._batches import Examples, repeatable
 from samson._errors import SetupError, choose, require
-from samson._factories import call_factory
+from samson._factories import call_factory, find_factory, takes
+from samson.evaluation import METRICS, DataSetMetric, ExampleMetric, as_metric
 from samson.experiments._checkpoints import Checkpoint
 from samson.experiments._models import load_model
 from samson.experiments._problems import load_data_set
@@ -105,6 +107,30 @@ def load_data(spec: str, split: str = "test", root: Path = Path("data")) -> Exam
         return tensors["inputs"], tensors["targets"]
     choose("--data", spec, (*DATA, "MODULE:FUNCTION", "FILE.safetensors"))
     return load_data_set(spec, root).examples(split)
+
+
+def find_metric(spec: str) -> ExampleMetric | DataSetMetric:
+    """A metric by name, or one of one's own.
+
+    Args:
+        spec: A name of `METRICS`, or `MODULE:NAME`: a metric as `as_metric` takes it, or what makes one without
+            arguments, a function or a class.
+
+    Raises:
+        SetupError: If there is no such metric.
+
+    Example:
+        >>> find_metric("accuracy").bounds
+        (0.0, 1.0)
+    """
+    if ":" not in spec:
+        return METRICS[choose("--metric", spec, (*METRICS, "MODULE:NAME"))]
+    found = find_factory(spec, "--metric")
+    makes = inspect.isroutine(found) or inspect.isclass(found)
+    try:
+        return as_metric(call_factory(spec, "--metric") if makes and takes(found, ()) else found)
+    except (TypeError, ValueError) as error:
+        raise SetupError(f"--metric {spec!r}: {error}") from error
 
 
 def _data_of(model: str) -> str:
