@@ -38,6 +38,7 @@ E = "evaluate mine:network"
 D = f"{E} --data mine:batches"
 B = "budget mine:network --data mine:batches"
 S = "sensitivity mine:two --data mine:batches"
+K = "calibrate mine:network --data mine:batches --out k.toml"
 C = "compare --out out --methods sgd --seeds 1 --epochs 1 --trials 2 --jobs 1"
 
 ROWS = {
@@ -99,9 +100,23 @@ ROWS = {
     f"{D} --chip broken.toml": "--chip 'broken.toml'|must be a TOML file",
     f"{D} --chip binary.toml": "--chip 'binary.toml'|must be a TOML file",
     f"{D} --chip deep.toml": "--chip 'deep.toml'|recursion",
-    f"{D} --chip code.toml": "--chip 'code.toml'|`family` must be a known noise, got 'mine:network'",
+    f"{D} --chip code.toml": "--chip 'code.toml'|a class of WeightNoise that is a dataclass, got 'mine:network'",
     f"{D} --chip dir.toml": "--chip must be a TOML file, got 'dir.toml': Is a directory",
     f"{D} --chip none.toml": "--chip must be a TOML file, got 'none.toml': No such file",
+    f"{D} --calibration ranges.toml": "--calibration must be given with a chip that has a periphery|standard-hwa",
+    f"{D} --chip pcm --calibration ranges.toml": "--calibration must be given with a chip that has a periphery",
+    f"{D} --chip standard-hwa --calibration none.toml": "--calibration 'none.toml': No such file",
+    f"{D} --chip standard-hwa --calibration broken.toml": "--calibration 'broken.toml': `path` must be a TOML file",
+    f"{D} --chip standard-hwa --calibration ranges.toml": "must name linear and convolution layers of the model",
+    f"{B} --chip pcm --calibration ranges.toml": "--calibration must be given with a chip that has a periphery",
+    "calibrate mine:network --data mine:batches": "Missing option '--out'",
+    f"{K} --quantile 0": "--quantile must be above 0, and 1 at most, got 0.0",
+    f"{K} --adc-quantile nan": "--adc-quantile must be above 0, and 1 at most, got nan",
+    f"{K} --split test": "--split must be train or validation, got 'test'",
+    f"{K} --chip pcm": "--chip must be one that has a periphery, got 'pcm'",
+    f"{K} --select zzz": "--select must leave a weight for the chip, got ['zzz']",
+    "calibrate mine:network --data mine:empty --out k.toml": "--data must run every layer on the chip, but `` had no",
+    "calibrate mine:network --data mine:batches --out mine.py/k": "--out: 'mine.py/k' cannot be written",
     f"{D} --chip pcm --times 1": "--times must be numbers ≥ 0 with one of s, m, h, d, y|got '1'",
     f"{D} --chip pcm --times -1s": "got '-1s'",
     f"{D} --chip pcm --times 1e999y": "got '1e999y'",
@@ -190,6 +205,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("broken.toml", b"a = ["),
         ("binary.toml", b"\xff\xfe\x00"),
         ("deep.toml", b"a = " + b"[" * 5000),
+        ("ranges.toml", b"[input_ranges]\nx = 1.0"),
         ("code.toml", b'source = "x"\n[noise]\nfamily = "mine:network"'),
         ("broken.safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}"),
     ):

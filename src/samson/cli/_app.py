@@ -11,6 +11,7 @@ from samson import __version__
 from samson._errors import SetupError
 from samson.cli import _listing as listing
 from samson.cli._budgeting import budget_model
+from samson.cli._calibrating import calibrate_model
 from samson.cli._comparing import compare, report
 from samson.cli._doctor import doctor
 from samson.cli._evaluating import evaluate_model
@@ -30,6 +31,7 @@ for function in (compare, train, report):
 app.command(name="evaluate")(evaluate_model)
 app.command(name="budget")(budget_model)
 app.command(name="sensitivity")(sensitivity_of_model)
+app.command(name="calibrate")(calibrate_model)
 app.command()(sharpness)
 app.command()(doctor)
 

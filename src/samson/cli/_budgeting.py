@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from samson._times import level_text
 from samson.cli._options import ModelOptions, model_command
 from samson.cli._showing import console, shown, shown_interval, speaks, table_of, write_results
+
+if TYPE_CHECKING:
+    from samson.evaluation import Noise
 
 
 @model_command
@@ -37,7 +40,12 @@ def budget_model(
 
     name = options.chip or options.noise
     usual = find_noise(options.noise if options.chip is None else "pcm")
-    family = usual if options.chip is None else aging(options.chip)
+    make = usual if options.chip is None else aging(options.chip)
+    options.calibrated(make(usual.low))
+
+    def family(level: float) -> Noise:
+        return options.calibrated(make(level))
+
     with options.measuring() as run:
         found = noise_budget(
             run.model,

@@ -60,7 +60,13 @@ def _is_below(path: object, folder: Path) -> bool:
     return isinstance(path, str) and Path(path).absolute().is_relative_to(folder.absolute())
 
 
-IN_OPTIONS = {"executor=None": "--executor serial", "`folder`": "--resume", "`time_s`": "--times", "`model`": "MODEL"}
+IN_OPTIONS = {
+    "executor=None": "--executor serial",
+    "`folder`": "--resume",
+    "`time_s`": "--times",
+    "`model`": "MODEL",
+    "`batches`": "--data",
+}
 """Words of the library by those of the command line."""
 OPTIONS = (
     *("data", "metric", "seed", "select", "read_block", "autocast", "executor", "trials", "precision", "max_trials"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from samson._errors import require
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 def kinds_of(options: ModelOptions, levels: str | None, times: str | None) -> list[Kind]:
     """The kinds of chips that a user asked for: a noise at several levels, or a chip at several times."""
+    return [replace(kind, noise=options.calibrated(kind.noise)) for kind in _uncalibrated(options, levels, times)]
+
+
+def _uncalibrated(options: ModelOptions, levels: str | None, times: str | None) -> list[Kind]:
     from samson.experiments import Kind, chip_family, find_chip, noise_family, parse_levels, parse_times
 
     noise, chip = options.noise, options.chip

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from torch import nn
 
     from samson._batches import Examples
-    from samson.evaluation import DataSetMetric, Evaluation, ExampleMetric, Executor, Progress, Sensitivity, Setting
+    from samson.evaluation import (
+        DataSetMetric,
+        Evaluation,
+        ExampleMetric,
+        Executor,
+        Noise,
+        Progress,
+        Sensitivity,
+        Setting,
+    )
     from samson.experiments import Kind, Request
     from samson.records import Subject
 
@@ -69,6 +78,10 @@ ChipName = Annotated[
         "--chip", help="A chip instead of a noise: see `samson list chips`, FILE.toml or MODULE:CLASS. " + DRIFT
     ),
 ]
+CalibrationFile = Annotated[
+    Path | None,
+    typer.Option("--calibration", help="With --chip: input ranges and ADC bounds that `samson calibrate` measured."),
+]
 NoiseName = Annotated[
     str, typer.Option("--noise", help="Family of noises: see `samson list noises`, or MODULE:CLASS. " + DRIFT)
 ]
@@ -92,6 +105,7 @@ class ModelOptions:
     model: Model
     noise: NoiseName = "gaussian"
     chip: ChipName = None
+    calibration: CalibrationFile = None
     weights: Weights = None
     pretrained: Pretrained = False
     data: DataName = None
@@ -114,6 +128,16 @@ class ModelOptions:
         from samson.experiments import Request
 
         return Request(self.model, self.weights, self.pretrained, self.data, self.split, self.norms_on, self.data_root)
+
+    def calibrated(self, noise: Noise) -> Noise:
+        """The chip with the calibration that was given, if one was.
+
+        Raises:
+            SetupError: If it does not go with it.
+        """
+        from samson.experiments import calibrated
+
+        return noise if self.calibration is None else calibrated(noise, self.calibration)
 
     def setting(self) -> Setting:
         """How trials are run.
@@ -138,8 +162,7 @@ class ModelOptions:
     @contextmanager
     def measuring(self) -> Iterator[Measuring]:
         """Model, data and setting, with a progress bar until the block ends; the library's errors are explained."""
-        read = [Path(one) for one in (self.model, self.weights, self.data) if one]
-        read += [path.with_suffix(".json") for path in read if path.suffix == ".safetensors"]
+        read = files_read(self.model, self.weights, self.data, self.calibration)
         for parameter, path in (("--out", self.out), ("--page", self.page)):
             require_writable(parameter, path, read)
         model, data = self.request.load()
@@ -187,6 +210,12 @@ class Measuring:
         from samson.experiments import subject_of
 
         return subject_of(self.options.request, self.model, self.setting, found)
+
+
+def files_read(*given: str | Path | None) -> list[Path]:
+    """The files that a command reads, with those beside them."""
+    read = [Path(one) for one in given if one]
+    return read + [path.with_suffix(".json") for path in read if path.suffix == ".safetensors"]
 
 
 def model_command(function: Callable[..., None]) -> Callable[..., None]:

@@ -7,6 +7,7 @@ from samson.experiments._chips import (
     Chips,
     Kind,
     aging,
+    calibrated,
     chip_family,
     family_of,
     find_chip,

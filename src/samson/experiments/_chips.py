@@ -11,7 +11,17 @@ from typing import Any
 from samson._errors import SetupError, choose, require
 from samson._factories import call_factory, find_factory, guarded, spec_of
 from samson.evaluation import Noise
-from samson.noise import NOISES, PRESETS, ChipModel, Compose, DeviceNoise, NoiseFamily, WeightNoise, load_chip_model
+from samson.noise import (
+    NOISES,
+    PRESETS,
+    ChipModel,
+    Compose,
+    DeviceNoise,
+    NoiseFamily,
+    WeightNoise,
+    load_calibration,
+    load_chip_model,
+)
 from samson.records import ChipFamily, ChipKind
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "y": 365 * 86_400.0}
@@ -84,6 +94,24 @@ def find_chip(chip: str) -> ChipModel:
         raise SetupError(f"--chip must be a TOML file, got {chip!r}: {error.strerror}.\nCheck the path.") from error
     except (ValueError, RecursionError) as error:
         raise SetupError(f"--chip {chip!r}: {error}") from error
+
+
+def calibrated(chip: Noise, path: Path) -> ChipModel:
+    """A chip with the input ranges and ADC bounds of a file of `samson calibrate`.
+
+    Raises:
+        SetupError: If nothing around the chip has these, or the file cannot be read or says something wrong.
+    """
+    if not isinstance(chip, ChipModel) or chip.periphery is None:
+        raise SetupError(
+            f"--calibration must be given with a chip that has a periphery, got {str(path)!r}.\n"
+            "Choose one, such as --chip standard-hwa."
+        )
+    try:
+        return replace(chip, periphery=load_calibration(path).around(chip.periphery))
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise SetupError(f"--calibration {str(path)!r}: {said}\nCheck the path, or calibrate again.") from error
 
 
 def aging(chip: str) -> Callable[[float], ChipModel]:

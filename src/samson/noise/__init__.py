@@ -7,6 +7,7 @@ from samson.noise._base import FixedNoise, State, WeightNoise
 from samson.noise._batch_norm import Moments, moments, reestimated_norms
 from samson.noise._bit_errors import BitErrors
 from samson.noise._calibration import calibrate, calibrate_adc
+from samson.noise._calibration_files import Calibration, load_calibration
 from samson.noise._catalogue import CLASSES, NOISES, NoiseFamily
 from samson.noise._chip import Chip, deploy
 from samson.noise._chip_files import load_chip_model
@@ -43,6 +44,7 @@ __all__ = [
     "STANDARD_HWA",
     "BitErrors",
     "CMOConstants",
+    "Calibration",
     "Chip",
     "ChipModel",
     "ChipTensor",
@@ -81,6 +83,7 @@ __all__ = [
     "describe",
     "generator_for",
     "hooked_layers",
+    "load_calibration",
     "load_chip",
     "load_chip_model",
     "on_chip",

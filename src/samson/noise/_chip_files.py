@@ -12,6 +12,7 @@ from samson._errors import SetupError, require
 from samson._factories import find_factory, guarded
 from samson._names import suggestion
 from samson.noise._base import WeightNoise
+from samson.noise._calibration_files import load_calibration
 from samson.noise._catalogue import ARGUMENTS, CLASSES
 from samson.noise._compose import Compose
 from samson.noise._gaussian import Gaussian
@@ -28,7 +29,8 @@ def load_chip_model(path: Path | str) -> ChipModel:
     The file has a text `source`, and a table `[noise]`, a table `[periphery]` or both. A noise names its `family`; the
     other keys are the arguments of its class, and those that are classes themselves are tables within it
     (`[noise.mapping]`). Several noises, one after the other, are an array of tables `[[noise]]`, as in `Compose`. A
-    converter may be given by its bits, `dac_bits` and `adc_bits`: b bits are 2^b - 2 steps.
+    converter may be given by its bits, `dac_bits` and `adc_bits`: b bits are 2^b - 2 steps. Input ranges and ADC bounds
+    may be those of a file of `samson calibrate`, `calibration = "FILE.toml"`, looked for beside this one.
 
     A family of one's own is `MODULE:CLASS`, a `WeightNoise` that is a dataclass, from the current folder or installed.
     Its module is run: read a file that comes from others before you use it.
@@ -70,12 +72,12 @@ def load_chip_model(path: Path | str) -> ChipModel:
     except ValueError as error:
         raise ValueError(f"`path` must be a TOML file, got {str(path)!r}: {error}.") from error
     try:
-        return _chip_model(table)
+        return _chip_model(table, path.parent)
     except SetupError as error:
         raise TableError(f"`{path}`, {error}") from None
 
 
-def _chip_model(table: dict[str, Any]) -> ChipModel:
+def _chip_model(table: dict[str, Any], folder: Path) -> ChipModel:
     parts = ("source", "noise", "periphery")
     for key in table:
         if key not in parts:
@@ -88,14 +90,30 @@ def _chip_model(table: dict[str, Any]) -> ChipModel:
     if len(table) == 1:
         raise TableError("top level: a chip must have a noise or a periphery, got none. Write [noise] or [periphery].")
     noise = _noises(table["noise"]) if "noise" in table else EXACT
-    periphery = decode(_in_steps(table["periphery"]), Periphery, "periphery") if "periphery" in table else None
+    periphery = _periphery(table["periphery"], folder) if "periphery" in table else None
     return ChipModel(noise, source, periphery)
 
 
-def _in_steps(table: Any) -> Any:
-    """Converters with their bits as steps: b bits are 2^b - 2 steps, since zero is a level and one code is left."""
+def _periphery(table: Any, folder: Path) -> Periphery:
     if not isinstance(table, dict):
-        return table
+        return decode(table, Periphery, "periphery")
+    found = _in_steps(table)
+    file = found.pop("calibration", None)
+    if file is not None:
+        known = isinstance(file, str) and not {"input_ranges", "adc_bounds"} & set(found)
+        rule = "a file of `samson calibrate`, without `input_ranges` and `adc_bounds` beside it"
+        require(known, "[periphery]: `calibration`", rule, file, "Leave them out, or it.")
+        try:
+            found |= {name: dict(values) for name, values in vars(load_calibration(folder / file)).items() if values}
+        except OSError as error:
+            raise TableError(
+                f"[periphery]: `calibration` must be a file, got {file!r}: {error.strerror}.\nCheck the path."
+            ) from error
+    return decode(found, Periphery, "periphery")
+
+
+def _in_steps(table: dict[str, Any]) -> dict[str, Any]:
+    """Converters with their bits as steps: b bits are 2^b - 2 steps, since zero is a level and one code is left."""
     found = dict(table)
     for bits, steps in (("dac_bits", "dac_steps"), ("adc_bits", "adc_steps")):
         if bits not in found:

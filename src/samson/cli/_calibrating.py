@@ -1,0 +1,70 @@
+"""`samson calibrate`: input ranges and ADC bounds of a model's layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samson._errors import require
+from samson.cli._errors import explained, require_writable
+from samson.cli._options import ChipName, DataName, DataRoot, Model, Pretrained, Seed, Select, Weights, files_read
+from samson.cli._showing import console
+from samson.cli._tables import empty_table
+
+Split = Annotated[str, typer.Option(help="Of a data set by name: train, validation.")]
+Quantile = Annotated[float, typer.Option(help="Share of a batch's inputs, by size, that a range covers.")]
+AdcQuantile = Annotated[float, typer.Option(help="Share of a batch's conversions that a bound covers.")]
+Out = Annotated[Path, typer.Option(help="Write them to this file, `.toml`.")]
+
+
+def calibrate_model(
+    *,
+    model: Model,
+    out: Out,
+    chip: ChipName = None,
+    weights: Weights = None,
+    pretrained: Pretrained = False,
+    data: DataName = None,
+    split: Split = "train",
+    select: Select = None,
+    quantile: Quantile = 1.0,
+    adc_quantile: AdcQuantile = 1.0,
+    seed: Seed = 0,
+    data_root: DataRoot = Path("data"),
+) -> None:
+    """Measure input ranges and, for a chip with ADCs, their bounds: for --calibration, and for chip files."""
+    from samson.experiments import Request, find_chip
+    from samson.noise import Calibration, Periphery, calibrate, calibrate_adc
+    from samson.records import replace_file
+
+    for parameter, value in (("--quantile", quantile), ("--adc-quantile", adc_quantile)):
+        require(0 < value <= 1, parameter, "above 0, and 1 at most", value, "Write for example .999.")
+    require(
+        split in ("train", "validation"), "--split", "train or validation", split, "The test split chooses nothing."
+    )
+    require_writable("--out", out, files_read(model, weights, data))
+    periphery = Periphery() if chip is None else find_chip(chip).periphery
+    require(periphery is not None, "--chip", "one that has a periphery", chip, "Choose one, such as standard-hwa.")
+    assert periphery is not None
+    request = Request(model, weights, pretrained, data, split, data_root=data_root)
+    network, examples = request.load()
+    with explained(model):
+        found = Calibration(calibrate(network, examples, select, quantile=quantile))
+        if periphery.adc_steps is not None:
+            around = found.around(periphery)
+            bounds = calibrate_adc(network, examples, around, select, quantile=adc_quantile, seed=seed)
+            found = replace(found, adc_bounds=bounds)
+    measured = f"{model} on {request.data_name}" + (f" for {chip}" if found.adc_bounds else "")
+    quantiles = f"quantile {quantile:g}" + (f", of conversions {adc_quantile:g}" if found.adc_bounds else "")
+    replace_file(out, found.text(f"Measured by `samson calibrate`: {measured}, {quantiles}.").encode())
+    table = empty_table(f"Calibration of {measured}")
+    table.add_column("Layer")
+    for name in ("Input range", *(["ADC bound"] if found.adc_bounds else [])):
+        table.add_column(name, justify="right")
+    for layer, value in found.input_ranges.items():
+        table.add_row(layer, f"{value:.4g}", *([f"{found.adc_bounds[layer]:.4g}"] if found.adc_bounds else []))
+    console().print(table)
+    console().print(f"Calibration: {out.resolve()}", soft_wrap=True)

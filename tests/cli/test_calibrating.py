@@ -1,0 +1,62 @@
+"""`samson calibrate`, and what the commands about a model make of its file, against the library called by hand."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from samson.evaluation import evaluate
+from samson.noise import PRESETS, calibrate, calibrate_adc, load_calibration
+from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
+
+MINE = """
+import torch
+from torch import nn
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+
+def batches():
+    x = torch.randn(60, 6, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return [(x, network()(x).argmax(1))]
+"""
+KIND = PRESETS["standard-hwa"]
+
+
+def test_a_calibration_is_the_librarys_and_the_commands_take_it(
+    samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    names: dict[str, object] = {}
+    exec(MINE, names)
+    model, batches = names["network"](), names["batches"]()
+    call = "mine:network", "--data", "mine:batches"
+    assert samson("calibrate", *call, "--out", "ranges.toml", "--quantile", 0.9)[0] == 0
+    assert vars(load_calibration("ranges.toml")) == {
+        "input_ranges": calibrate(model, batches, quantile=0.9),
+        "adc_bounds": {},
+    }
+    status, out, _ = samson("calibrate", *call, "--chip", "standard-hwa", "--adc-quantile", 0.8, "--out", "all.toml")
+    found = load_calibration("all.toml")
+    ranges = calibrate(model, batches)
+    around = replace(KIND.periphery, input_ranges=ranges)
+    assert vars(found) == {
+        "input_ranges": ranges,
+        "adc_bounds": calibrate_adc(model, batches, around, quantile=0.8),
+    }
+    assert (status, f"{found.adc_bounds['2']:.4g}" in out) == (0, True)
+    call = *call, "--chip", "standard-hwa", "--calibration", "all.toml", "--trials", 3, "--out", "record.json"
+    for command, kind in (("evaluate", EvaluationRecord), ("budget", BudgetRecord), ("sensitivity", SensitivityRecord)):
+        assert samson(command, *call, *(("--high", 100) if command == "budget" else ()))[0] == 0
+        record = read_json(tmp_path / "record.json", kind)
+        kinds = [record.kind] if command == "sensitivity" else [row.kind for row in record.measured]
+        assert {one.periphery for one in kinds} == {repr(found.around(KIND.periphery))}
+        if command == "evaluate":
+            [row] = record.measured
+            expected = evaluate(model, batches, replace(KIND, periphery=found.around(KIND.periphery)), trials=3)
+            assert row.trials == expected.trials != evaluate(model, batches, KIND, trials=3).trials
