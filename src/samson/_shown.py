@@ -24,6 +24,17 @@ class Shown(ABC):
         return f"<pre>{escape(repr(self))}</pre>"
 
 
+def coverage_text(weights: float, multiply_adds: float | None) -> str:
+    """How much of a model lies on a chip, from the shares of its weights and of its multiply-adds, if that is known.
+
+    Example:
+        >>> coverage_text(1.0, 0.9876)
+        '100% of the weights, 98.76% of the multiply-adds'
+    """
+    products = "" if multiply_adds is None else f", {100 * multiply_adds:.4g}% of the multiply-adds"
+    return f"{100 * weights:.4g}% of the weights{products}"
+
+
 def table_text(header: list[str], rows: list[list[str]]) -> str:
     """A table in plain text: the first column to the left, the others to the right.
 

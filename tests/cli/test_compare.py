@@ -81,6 +81,10 @@ def test_everything_is_written(compared: tuple[Path, str, str]) -> None:
     record = json.loads((folder / "records" / "digits-small-resnet" / "samson+clip-seed1.json").read_text())
     assert [[len(chips) for chips in family] for family in record["measured"]] == [[2, 2]]
     assert record["settings"]["policy"] == "authors"
+    covered = f"100% of the weights, {100 * record['multiply_adds']:.4g}% of the multiply-adds"
+    assert (record["coverage"], 0.99 < record["multiply_adds"] <= 1) == (1.0, True)
+    assert f"On the chips: {covered}" in " ".join(out.split())
+    assert covered in (folder / "report.html").read_text()
 
 
 def test_one_process_gives_the_same_trials(compared: tuple[Path, str, str], tmp_path: Path) -> None:

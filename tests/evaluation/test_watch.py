@@ -1,5 +1,6 @@
 """What goes unnoticed elsewhere: noise that does not reach the outputs, and data that change from chip to chip."""
 
+import copy
 import random
 import warnings
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
 from samson.evaluation import compare, evaluate, noise_budget, sensitivity
-from samson.noise import BitErrors, Gaussian, coverage
+from samson.noise import BitErrors, Coverage, Gaussian, coverage
+from samson.report import paired_page
 from samson.sharpness import average_rise
 from tests.evaluation.cases import DATA, NOISE, Counting, passes
 
@@ -118,7 +120,7 @@ def test_outputs_that_hardly_change_are_no_error() -> None:
 def test_a_process_looks_once_at_one_batch() -> None:
     passes()
     evaluate(Counting(), [DATA, DATA], NOISE, trials=5)
-    assert passes() == 5 * 2 + 2 + 2  # two of the look, and two without noise
+    assert passes() == 5 * 2 + 2 + 2 + 1  # two of the look, two without noise, and one in which products are counted
 
 
 class Experts(nn.Module):
@@ -136,11 +138,19 @@ class Experts(nn.Module):
 def test_the_share_of_the_weights_on_the_chip_is_said() -> None:
     with pytest.warns(UserWarning, match="Only 25% of the model's weights lie on the chip"):
         found = evaluate(Experts(), (X, Y), NOISE, trials=3)
-    assert found.coverage == 18 / (18 + 54)
-    assert str(found).splitlines()[0].endswith("25% of the weights on the chip")
+    assert found.coverage == Coverage(18, 18 + 54, multiply_adds=0.25)
+    assert str(found).endswith("On the chip: 25% of the weights, 25% of the multiply-adds")
     meant = evaluate(Experts(), (X, Y), NOISE, trials=3, select=["gate", "experts"])
-    assert meant.coverage == 1.0
-    assert evaluate(Experts(), (X, Y), NOISE, trials=3, select="gate").coverage == 0.25  # meant, so no warning
+    assert (meant.coverage.share, meant.coverage.multiply_adds) == (1.0, 1.0)
+    assert evaluate(Experts(), (X, Y), NOISE, trials=3, select="gate").coverage.share == 0.25  # meant, so no warning
+    for covered, network in (("25%", Experts()), ("100%", nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3)))):
+        select = "gate" if covered == "25%" else None
+        line = f"On the chip: {covered} of the weights, {covered} of the multiply-adds"
+        budget = noise_budget(network, (X, Y), Gaussian, 0.01, 1.0, max_drop=0.1, trials=2, select=select)
+        same = compare({"a": network, "b": copy.deepcopy(network)}, (X, Y), NOISE, trials=2, select=select)
+        results = [budget, same] if select else [budget, same, sensitivity(network, (X, Y), NOISE, trials=2)]
+        assert [str(one).splitlines()[-1] for one in results] == [line] * len(results)
+        assert line.removeprefix("On the chip: ") in paired_page(same.record())
     half = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 4))
     assert (coverage(half).share, coverage(half, "1").share) == (1.0, 0.5)
     tied = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9, bias=False))

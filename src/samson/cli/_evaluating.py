@@ -66,5 +66,6 @@ def evaluate_model(
             str(len(result.trials)),
         )
     console().print(table)
+    console().print(f"On the chip: {found[0].coverage}")
     if any(not result.reached for result in found):
         console().print(f"* wider than ±{precision:g}, even with the chips at hand")

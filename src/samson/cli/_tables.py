@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 def accuracy_table(view: View) -> Table:
     """The metric with its 95 % interval, method by kind of chip."""
-    from samson.report import estimate_text
+    from samson.report import coverage_of, estimate_text
 
     unit = " (%)" if view.problem.is_fraction else ""
     title = f"Test {view.problem.metric}{unit} on {view.problem.name} by {view.family.name}, 95 % intervals over chips"
     table = kind_table(title, "Method", view.kinds)
+    covered = coverage_of(view)
+    table.caption, table.caption_justify = f"On the chips: {covered}" if covered else None, "left"
     for method, of_method in view.table.items():
         table.add_row(method, *(estimate_text(row.value, view) for row in of_method.values()))
     return table

@@ -101,7 +101,7 @@ def noise_budget(
     metric, executor = prepared.task.metric, prepared.executor
     require_possible(max_drop, metric, relative=relative)
     without_noise = prepared.clean()
-    clean = value_of(without_noise)
+    clean = value_of(without_noise.scores)
     if relative and clean == 0:
         raise ValueError(
             f"`relative` must be False where the value without noise is 0, got {clean!r}: a fraction of it is no drop. "

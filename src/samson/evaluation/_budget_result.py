@@ -75,11 +75,12 @@ class Budget(Shown):
             held = f"none: at {self._named(self.low)} it is not sure that {what}"
         else:
             held = f"{'at least ' * self.at_least}{self._named(self.holds_up_to)}: up to there {what}"
-        chips = len(next(iter(self.evaluations.values())).trials)
-        i = self.interval
-        ends = [self._end(value) for value in (i.mean, i.low, i.high)]
+        one = next(iter(self.evaluations.values()))
+        chips, covered = len(one.trials), "" if one.coverage is None else f"\nOn the chip: {one.coverage}"
+        ends = [self._end(value) for value in (self.interval.mean, self.interval.low, self.interval.high)]
+        i = f"{ends[0]} [{ends[1]}, {ends[2]}]"
         saved = "" if self.voltage is None else f"; V/V_min {self.voltage:.3f}, energy −{self.energy_saved:.0%}"
-        return f"{held} ({self.confidence:.0%}, {chips} chips); estimate {ends[0]} [{ends[1]}, {ends[2]}]{saved}"
+        return f"{held} ({self.confidence:.0%}, {chips} chips); estimate {i}{saved}{covered}"
 
     def _named(self, level: float) -> str:
         return age_text(level) if self.unit == "s" else f"{self.unit} {level:g}"

@@ -34,6 +34,12 @@ class Compared(Paired):
     kind: ChipKind
     chip_seed: int
 
+    def __str__(self) -> str:
+        covered = {name: str(networks[0].coverage) for name, networks in self.models.items()}
+        same = len(set(covered.values())) == 1
+        lines = covered.values() if same else (f"{name} {text}" for name, text in covered.items())
+        return f"{super().__str__()}\nOn the chip: {'; '.join(dict.fromkeys(lines))}"
+
     def record(self, baseline: str | None = None) -> PairedRecord:
         """Every trial, and what follows from them.
 
@@ -48,7 +54,7 @@ class Compared(Paired):
         metric = self.models[baseline][0].metric
         methods = []
         for name, networks in self.models.items():
-            row = rows.get(name)
+            row, covered = rows.get(name), networks[0].coverage
             methods.append(
                 PairedMethod(
                     name=name,
@@ -59,6 +65,8 @@ class Compared(Paired):
                     p_value=None if row is None else row.p_value,
                     unit="" if row is None else row.unit,
                     common_chips=row is None or row.common_chips,
+                    coverage=None if covered is None else covered.share,
+                    multiply_adds=None if covered is None else covered.multiply_adds,
                 )
             )
         return PairedRecord(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from samson._shown import Shown
 from samson.evaluation._layout import Layout
 from samson.evaluation._metrics import METRICS, Metric
+from samson.noise import Coverage
 from samson.records import Interval
 from samson.statistics import (
     CONFIDENCE,
@@ -84,7 +85,7 @@ class Evaluation(Shown):
         stopping: "betting" takes the interval that holds for any distribution.
         precision: The half-width that was asked for, if one was.
         layout: How the examples were put through the model.
-        coverage: The share of the model's weights that lie on the chip, embeddings aside; None if unknown.
+        coverage: How much of the model lies on the chip; None if unknown.
         clean: The value without noise, in the same layout and precision; None if unknown.
         clean_scores: Every example's score without noise, if the metric has one for each.
     """
@@ -98,7 +99,7 @@ class Evaluation(Shown):
     stopping: Stopping = "looks"
     precision: float | None = None
     layout: Layout = field(default_factory=Layout)
-    coverage: float | None = None
+    coverage: Coverage | None = None
     clean: float | None = None
     clean_scores: NDArray[Any] | None = None
 
@@ -197,8 +198,8 @@ class Evaluation(Shown):
         return (
             f"{self.metric.name} {i.mean:.4f} [{i.low:.4f}, {i.high:.4f}] ({self.confidence:.0%}, "
             f"{len(self.trials)} chips, about the {self.about.replace('_', ' ')}), worst {self.worst:.4f}"
-            + (f", {self.coverage:.0%} of the weights on the chip" if (self.coverage or 1) < 0.5 else "")
             + ("" if (d := self.drop) is None else f"\n{self.clean:.4f} without noise: a drop of {_ends(d)}")
+            + ("" if self.coverage is None else f"\nOn the chip: {self.coverage}")
         )
 
 

@@ -85,7 +85,8 @@ def sensitivity(
             f"`select` must leave at least 2 layers on the chip to rank, got only `{layers[0].name}`: with that one "
             "digital there is no noise. Its drop is what `evaluate` measures."
         )
-    analysis = _Analysis(prepared, layers, prepared.clean(), trials, progress)
+    clean, covered = prepared.clean()
+    analysis = _Analysis(prepared, layers, clean, trials, progress)
     values = analysis.values(LayersTask(**vars(prepared.task), layers=layers), "layers", range(trials))
     noisy, *parts = (tuple(column) for column in zip(*values, strict=True))
     level = 1 - (1 - confidence) / (2 * len(layers) + 1)
@@ -94,7 +95,6 @@ def sensitivity(
         for layer, alone, others in zip(layers, parts[: len(layers)], parts[len(layers) :], strict=True)
     ]
     ranked = tuple(sorted(rows, key=lambda row: -row.drop.mean))
-    clean = analysis.clean
     return Sensitivity(
         ranked,
         value_of(clean),
@@ -104,6 +104,7 @@ def sensitivity(
         confidence,
         prepared.task.metric,
         prepared.task.layout,
+        covered,
         None if max_drop is None else _suggest(analysis, ranked, noisy, max_drop, confidence),
     )
 

@@ -10,6 +10,7 @@ from samson._shown import Shown
 from samson.evaluation._layers import Layer
 from samson.evaluation._layout import Layout
 from samson.evaluation._metrics import Metric
+from samson.noise import Coverage
 from samson.records import Interval
 
 
@@ -121,6 +122,7 @@ class Sensitivity(Shown):
         confidence: That all intervals hold together, between 0 and 1.
         metric: What was measured.
         layout: How the examples were put through the model.
+        coverage: How much of the model lies on the chip.
         suggestion: Which layers to keep digital, if `max_drop` was given.
     """
 
@@ -132,6 +134,7 @@ class Sensitivity(Shown):
     confidence: float
     metric: Metric
     layout: Layout
+    coverage: Coverage
     suggestion: Suggestion | None = None
 
     @property
@@ -152,6 +155,7 @@ class Sensitivity(Shown):
             ),
             f"{len(self.noisy)} chips, the same for every row; the {self.intervals} intervals hold together with "
             f"{self.confidence:.0%} (Bonferroni), for other chips and these examples",
+            f"On the chip: {self.coverage}",
             *([] if self.suggestion is None else [str(self.suggestion)]),
         ]
         return "\n".join(line.rstrip() for line in lines)

@@ -6,9 +6,9 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
-from typing import Any, ParamSpec, TypedDict, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ from samson.evaluation._metrics import Metric, as_metric
 from samson.evaluation._scoring import Scores
 from samson.evaluation._task import Task
 from samson.evaluation.executors import Executor, Serial
-from samson.noise import ChipModel, Periphery, Select, WeightNoise, coverage
+from samson.noise import ChipModel, Coverage, Periphery, Select, WeightNoise, coverage
 
 Noise = WeightNoise | ChipModel
 PRECISIONS = ("bfloat16", "float16")
@@ -72,15 +72,23 @@ def repeatable_setting(setting: Setting) -> Setting:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A task that has been checked, with where it runs and the share of the model's weights that lie on the chip."""
+    """A task that has been checked, with where it runs and how much of the model lies on the chip."""
 
     task: Task
     executor: Executor
-    coverage: float
+    coverage: Coverage
 
-    def clean(self) -> Scores:
-        """The scores without noise, computed once for all processes."""
-        return self.executor.broadcast(self.task.clean)
+    def clean(self) -> WithoutNoise:
+        """What a pass without noise says, computed once for all processes."""
+        scores, multiply_adds = self.executor.broadcast(self.task.clean)
+        return WithoutNoise(scores, replace(self.coverage, multiply_adds=multiply_adds))
+
+
+class WithoutNoise(NamedTuple):
+    """What a pass without noise says: its scores, and how much of the model lies on the chip."""
+
+    scores: Scores
+    coverage: Coverage
 
 
 def prepare(
@@ -125,11 +133,12 @@ def prepare(
         periphery, noise = periphery or noise.periphery, noise.noise
     known = as_metric(metric)
     _require_weights(model)
-    share = coverage(model, select).share
-    if select is None and share < 0.5:
+    covered = coverage(model, select)
+    if select is None and covered.share < 0.5:
         warnings.warn(
-            f"Only {share:.0%} of the model's weights lie on the chip: the result says little about a chip that holds "
-            "them all. `describe(model)` lists them; `select` puts others on it, or says that these are meant.",
+            f"Only {covered.share:.0%} of the model's weights lie on the chip: the result says little about a chip "
+            "that holds them all. `describe(model)` lists them; `select` puts others on it, or says that these are "
+            "meant.",
             stacklevel=4,
         )
     layout = layout or Layout.of(model, data)
@@ -147,7 +156,7 @@ def prepare(
         None if norm_data is None else batches_of(norm_data, name="norm_data"),
         autocast,
     )
-    return Prepared(task, executor or Serial(), share)
+    return Prepared(task, executor or Serial(), covered)
 
 
 def _require_weights(model: nn.Module) -> None:

@@ -19,7 +19,7 @@ from samson.evaluation._layout import Layout
 from samson.evaluation._metrics import Metric
 from samson.evaluation._scoring import Scores, device_of, scores, with_targets
 from samson.evaluation._watch import Watch
-from samson.noise import Chip, Periphery, Select, WeightNoise, deploy, reestimated_norms
+from samson.noise import Chip, Periphery, Select, WeightNoise, deploy, multiply_adds, reestimated_norms
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +95,19 @@ class Task:
     def _look(self, chip: Chip, batch: Batch) -> None:
         self.watch.look(batch, chip, self.time_s, self.select, self._run)
 
-    def clean(self) -> Scores:
-        """The scores without noise or periphery, in the same layout and precision: a drop compares like with like."""
-        return replace(self, model=unwrapped(self.model))._scores()
+    def clean(self) -> tuple[Scores, float | None]:
+        """The scores without noise or periphery, in the same layout and precision: a drop compares like with like.
+
+        Returns:
+            The scores, and the share of multiply-adds on the chip (see `multiply_adds`).
+        """
+        alone = replace(self, model=unwrapped(self.model))
+        shares: list[float | None] = []
+
+        def count(batch: Batch) -> None:
+            shares.append(multiply_adds(alone.model, [batch], self.select, forward=alone._run))
+
+        return alone._scores(before=count), shares[0]
 
     def _scores(self, **how: Any) -> Scores:
         return scores(

@@ -17,7 +17,7 @@ from samson._checks import is_number, require, require_between, require_whole
 from samson.evaluation._metrics import DataSetMetric, Metric, as_metric
 from samson.evaluation._result import Evaluation, ScoreTable
 from samson.evaluation._scoring import Scores, value_of
-from samson.evaluation._setting import Noise, Prepared, Setting, prepare, takes_setting
+from samson.evaluation._setting import Noise, Prepared, Setting, WithoutNoise, prepare, takes_setting
 from samson.records import Interval
 from samson.statistics import (
     CONFIDENCE,
@@ -170,9 +170,15 @@ def _drawn(
             look = next_look(look, result.interval.half_width, precision, largest, confidence)
 
 
-def with_clean(found: Evaluation, clean: Scores) -> Evaluation:
-    """The evaluation with its scores without noise."""
-    return replace(found, clean=value_of(clean), clean_scores=None if isinstance(clean, float) else clean)
+def with_clean(found: Evaluation, clean: WithoutNoise) -> Evaluation:
+    """The evaluation with what a pass without noise says."""
+    scores = clean.scores
+    return replace(
+        found,
+        coverage=clean.coverage,
+        clean=value_of(scores),
+        clean_scores=None if isinstance(scores, float) else scores,
+    )
 
 
 def _result(start: Evaluation, rows: Sequence[Scores], level: float) -> Evaluation:

@@ -12,7 +12,6 @@ from samson.evaluation import Budget, Evaluation, Noise, ScoreTable, Sensitivity
 from samson.experiments._chips import Kind
 from samson.experiments._environment import environment
 from samson.experiments._requests import Request
-from samson.noise import coverage
 from samson.records import (
     BudgetRecord,
     ChipKind,
@@ -34,7 +33,7 @@ def subject_of(request: Request, model: nn.Module, setting: Setting, found: Eval
         setting: How its trials were run.
         found: What came out.
     """
-    select = setting.get("select")
+    select, covered = setting.get("select"), found.coverage
     examples = found.examples.examples if isinstance(found.examples, ScoreTable) else found.examples
     return Subject(
         model=request.model,
@@ -56,7 +55,8 @@ def subject_of(request: Request, model: nn.Module, setting: Setting, found: Eval
         executor=(setting.get("executor") or Serial()).name,
         environment=environment(device_of(model).type),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        coverage=coverage(model, select).share,
+        coverage=None if covered is None else covered.share,
+        multiply_adds=None if covered is None else covered.multiply_adds,
     )
 
 

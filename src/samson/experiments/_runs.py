@@ -15,6 +15,7 @@ from samson.experiments._problems import load_data_set, make_task
 from samson.experiments._sweeps import on_device, ranges_of, sweep
 from samson.experiments._trained import trained
 from samson.experiments.data import length
+from samson.noise import coverage, multiply_adds
 from samson.records import RunRecord, record_path, write_json
 
 
@@ -31,11 +32,13 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
         splits = load_data_set(problem.data, job.data_root)
         kept = scratch(folder, job.name)
         model, training = trained(job.problem, job.method, job.seed, splits, kept, progress, job.place)
-        clean, measured = None, tuple[tuple[tuple[float, ...], ...], ...]()
+        clean, covered, products = None, None, None
+        measured = tuple[tuple[tuple[float, ...], ...], ...]()
         if model is not None:
             metric = make_task(problem.task).metric
             examples = on_device(splits.some("test", job.examples), job.place.device)
             clean = clean_value(model, examples, metric)
+            covered, products = coverage(model).share, multiply_adds(model, examples)
             ranges = ranges_of(model, training, job, splits)
             measured = sweep(model, examples, metric, job, progress, ranges)
         record = RunRecord(
@@ -53,6 +56,8 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
             measured=measured,
             environment=environment(job.place.device.type),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            coverage=covered,
+            multiply_adds=products,
         )
     if model is not None:
         about = Checkpoint(problem.network, splits.shape, splits.outputs, problem.data, job.method.name, job.seed)

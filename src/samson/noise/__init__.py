@@ -20,6 +20,7 @@ from samson.noise._device import DeviceNoise
 from samson.noise._faults import DeadLines, StuckDevices
 from samson.noise._gaussian import Gaussian
 from samson.noise._lognormal import Lognormal
+from samson.noise._multiply_adds import multiply_adds
 from samson.noise._operations import Operation
 from samson.noise._pcm import GENERIC, HERMES, PCM, CustomPCM, PCMHermes
 from samson.noise._periphery import STANDARD_HWA, WIRES, Periphery
@@ -86,6 +87,7 @@ __all__ = [
     "load_calibration",
     "load_chip",
     "load_chip_model",
+    "multiply_adds",
     "on_chip",
     "plain_name",
     "preset",

@@ -10,6 +10,7 @@ from torch import nn
 from samson._checks import require
 from samson._layers import DIGITAL, unknown_weights_of, weights_of
 from samson._select import Select, plain_name
+from samson._shown import coverage_text
 from samson.noise._base import WeightNoise
 from samson.noise._presets import ChipModel
 from samson.noise._selection import on_chip
@@ -119,15 +120,20 @@ class Coverage:
     Args:
         on_chip: Number of weights on the chip.
         weights: Number of weights in matrices, on the chip or digital.
+        multiply_adds: The share of products with weights on the chip (see `multiply_adds`); None if unknown.
     """
 
     on_chip: int
     weights: int
+    multiply_adds: float | None = None
 
     @property
     def share(self) -> float:
         """The fraction on the chip, from 0 to 1."""
         return self.on_chip / self.weights
+
+    def __str__(self) -> str:
+        return coverage_text(self.share, self.multiply_adds)
 
 
 def coverage(model: nn.Module, select: Select = None) -> Coverage:

@@ -35,6 +35,7 @@ class Subject:
         environment: What it ran on.
         finished: When, in UTC, ISO 8601.
         coverage: The share of the model's weights that lie on the chip, embeddings aside; None if unknown.
+        multiply_adds: The share of its products that are with these weights; None if unknown.
     """
 
     model: str
@@ -57,6 +58,7 @@ class Subject:
     environment: Environment
     finished: str
     coverage: float | None = None
+    multiply_adds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ class PairedMethod:
         p_value: Of no difference, adjusted by Holm; None for the baseline.
         unit: What the gain's interval speaks of (see `samson.statistics.Difference`).
         common_chips: Whether the chips are those of the baseline.
+        coverage: The share of its weights that lie on the chip; None if unknown.
+        multiply_adds: The share of its products that are with these weights; None if unknown.
     """
 
     name: str
@@ -33,6 +35,8 @@ class PairedMethod:
     p_value: float | None
     unit: str
     common_chips: bool
+    coverage: float | None = None
+    multiply_adds: float | None = None
 
 
 @dataclass(frozen=True)

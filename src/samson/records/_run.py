@@ -189,6 +189,8 @@ class RunRecord:
         measured: The metric by family, kind and chip; none if the training diverged.
         environment: What the run ran on.
         finished: When, in UTC, ISO 8601.
+        coverage: The share of the network's weights that lie on the chips; None if unknown.
+        multiply_adds: The share of its products that are with these weights; None if unknown.
         version: Version of this layout.
     """
 
@@ -206,6 +208,8 @@ class RunRecord:
     measured: tuple[tuple[tuple[float, ...], ...], ...]
     environment: Environment
     finished: str
+    coverage: float | None = None
+    multiply_adds: float | None = None
     version: int = VERSION
 
     def __post_init__(self) -> None:

@@ -10,5 +10,5 @@ from samson.report._pictures import FORMATS, picture
 from samson.report._sensitivity import sensitivity_figure, sensitivity_page, sensitivity_table
 from samson.report._sharpness import correlation, render_sharpness, sharpness_figure
 from samson.report._summary import SummaryRow, View, against_each, view, views
-from samson.report._tables import estimate_text, gain_text, last_kind_within, summary_csv
+from samson.report._tables import coverage_of, estimate_text, gain_text, last_kind_within, summary_csv
 from samson.report._yields import half_width, shares_at, yield_figure

@@ -15,6 +15,7 @@ from samson.report._overview import band_text, comparable, overview_headline, ra
 from samson.report._summary import SummaryRow, View, against_each, views
 from samson.report._tables import (
     clean_value,
+    coverage_of,
     estimate_text,
     gain_text,
     half_width,
@@ -240,6 +241,7 @@ def _what(view: View) -> str:
         "Recipe": ", ".join(changed),
         "Seeds": f"{len(seeds)} training seeds, {seeds[0]} to {seeds[-1]}",
         "Chips": f"{first.trials} per network and kind, the same for every method (seed {first.chip_seed})",
+        "On the chips": coverage_of(view) or "unknown",
         "Kinds": "; ".join(f"{kind.label}: {kind.noise}" for kind in view.family.kinds),
     }
     return html_table([], (html_row(item) for item in facts.items()), "facts")

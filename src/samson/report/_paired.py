@@ -6,6 +6,7 @@ from html import escape
 
 import plotly.graph_objects as go
 
+from samson._shown import coverage_text
 from samson.records import PairedRecord
 from samson.report._figures import LAYOUT, colours, error_bars
 from samson.report._html import figure_div, html_row, html_table, page
@@ -55,8 +56,10 @@ def paired_page(record: PairedRecord) -> str:
         p_value = "" if method.p_value is None else f"{method.p_value:.2g}"
         where = "" if method.gain is None else f"{method.unit}, {'the same' if method.common_chips else 'other'} chips"
         mean = interval_text(method.mean, fraction=fraction)
-        lines.append(html_row([method.name, clean, mean, gain, p_value, where]))
+        covered = "" if method.coverage is None else coverage_text(method.coverage, method.multiply_adds)
+        lines.append(html_row([method.name, clean, mean, gain, p_value, where, covered]))
     header = ["Method", "without noise", f"{record.metric} on chips", f"− {record.baseline}", "p (Holm)", "counts"]
+    header.append("on the chip")
     best = (max if record.higher_is_better else min)(record.methods, key=lambda method: method.mean.mean)
     noise = [record.kind.noise, *([] if record.kind.periphery is None else [record.kind.periphery])]
     return page(

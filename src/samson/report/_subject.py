@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from samson._shown import coverage_text
 from samson._times import age_text
 from samson.records import ChipKind, Subject
 from samson.report._html import html_row, html_table
@@ -27,7 +28,7 @@ def subject_table(
         "Metric": f"{subject.metric}, {'higher' if subject.higher_is_better else 'lower'} is better",
         "Chips": f"{chips} (seed {subject.chip_seed})",
         "Layers on the chip": (", ".join(subject.select) or "all that are by default")
-        + ("" if subject.coverage is None else f", {subject.coverage:.0%} of the weights"),
+        + ("" if subject.coverage is None else f": {coverage_text(subject.coverage, subject.multiply_adds)}"),
         "Batch norm": "the model's own" if subject.norms_on is None else f"estimated anew from {subject.norms_on}",
         "Readings": "one a chip" if subject.read_block is None else f"one for each {subject.read_block} examples",
         "Forward": "the model as it is" if subject.autocast is None else f"in {subject.autocast}",

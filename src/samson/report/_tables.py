@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from samson._shown import coverage_text
 from samson.records import CLEAN, Interval
 from samson.report._summary import SummaryRow, View
 from samson.statistics import CONFIDENCE
@@ -24,6 +25,12 @@ def summary_csv(found: Sequence[View]) -> str:
             start = [view.problem.name, view.family.name, row.method, row.kind]
             writer.writerow([*start, *numbers, row.trials, row.seeds, f"{row.worst:.6f}"])
     return text.getvalue()
+
+
+def coverage_of(view: View) -> str:
+    """How much of the networks lies on the chips, or what there is where they differ; empty if no record says so."""
+    known = [(r.coverage, r.multiply_adds) for r in view.records if r.coverage is not None]
+    return " or ".join(coverage_text(*one) for one in dict.fromkeys(known))
 
 
 def scale_of(view: View) -> float:

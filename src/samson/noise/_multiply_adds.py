@@ -1,0 +1,114 @@
+"""How much of a model's computing lies on a chip: multiply-adds, counted while a batch runs through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from samson._batches import Batch, Examples, batches_of, evaluation_mode
+from samson._select import Select
+from samson.noise._chip import deploy
+from samson.noise._gaussian import Gaussian
+
+_ATEN = torch.ops.aten
+_COPIES = (_ATEN._to_copy, _ATEN.clone)
+_SAME = {_ATEN._scaled_dot_product_flash_attention_for_cpu: _ATEN._scaled_dot_product_flash_attention}
+_RECURRENT: dict[Any, Callable[[Any], list[Tensor]]] = {
+    _ATEN.mkldnn_rnn_layer: lambda args: list(args[1:3]),
+    _ATEN._cudnn_rnn: lambda args: [weight for weight in args[1] if weight.ndim == 2],
+}
+"""Recurrent layers in one operation, and their matrices, each of which is used once a step."""
+
+
+@torch.no_grad()
+def multiply_adds(
+    model: nn.Module, batches: Examples, select: Select = None, *, forward: Callable[..., Any] | None = None
+) -> float | None:
+    """The share of a model's multiply-adds that are products with weights on the chip.
+
+    Products of matrices, convolutions and attention count; sums, look-ups and what is done to single numbers do not.
+
+    Args:
+        model: Any model; it runs once, in evaluation mode, and comes back as it was.
+        batches: Data, of which the first batch is run; targets are left out.
+        select: Which layers lie on the chip (see `on_chip`).
+        forward: What is called instead of the model.
+
+    Returns:
+        A fraction; None for a model that is compiled or sharded, in which products are not seen, or makes none.
+
+    Raises:
+        ValueError: If nothing would lie on the chip (see `on_chip`).
+
+    Example:
+        >>> multiply_adds(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 6)), [torch.ones(4, 2)], "0")
+        0.25
+    """
+    compiled = any("_orig_mod" in m._modules or m._compiled_call_impl is not None for m in model.modules())
+    if compiled or any(hasattr(parameter, "_local_tensor") for parameter in model.parameters()):
+        return None
+    device = next(chain(model.parameters(), model.buffers())).device
+    batch = Batch.of(next(iter(batches_of(batches)))).to(device)
+    chip = deploy(model, Gaussian(0.0), select=select)
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # its products are not seen
+    try:
+        with evaluation_mode(model), chip.at():
+            shares: dict[int, float] = {}
+            for t in chip.tensors:
+                whole, key = t.place.weight, _storage(t.place.weight)
+                shares[key] = shares.get(key, 0.0) + t.weight.numel() / whole.numel()
+            counting = _Counting(shares)
+            with counting:
+                (forward or model)(*batch.inputs, **batch.keywords)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    return counting.on_chip / counting.all if counting.all else None
+
+
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts multiply-adds.
+
+    Args:
+        shares: Of each storage that holds weights, the share of them that lies on the chip.
+    """
+
+    def __init__(self, shares: dict[int, float]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.shares, self.on_chip, self.all = shares, 0.0, 0.0
+        self._copies: list[Tensor] = []  # another tensor could be laid where one was freed
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Compute, and count."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        operation = _SAME.get(func._overloadpacket, func._overloadpacket)
+        if operation in _RECURRENT:
+            vectors = args[0].shape[:-1].numel()
+            for matrix in _RECURRENT[operation](args):
+                self._add(vectors * matrix.numel(), [matrix])
+        elif operation in flop_registry:
+            self._add(flop_registry[operation](*args, **kwargs, out_val=out) / 2, tree_leaves(args))
+        elif operation in _COPIES and (share := self._share(args[0])):
+            self.shares[_storage(out)] = share
+            self._copies.append(out)
+        return out
+
+    def _add(self, products: float, tensors: list[Any]) -> None:
+        self.all += products
+        self.on_chip += products * max(map(self._share, tensors))
+
+    def _share(self, leaf: Any) -> float:
+        strided = isinstance(leaf, Tensor) and leaf.layout is torch.strided
+        return self.shares.get(_storage(leaf), 0.0) if strided else 0.0
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

@@ -1,0 +1,92 @@
+"""The share of multiply-adds on a chip, against counts by hand."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from samson.noise import multiply_adds
+from tests.conftest import equal, snapshot
+
+LINEAR = nn.Linear(6, 4), torch.randn(5, 6)
+
+
+class Tied(nn.Module):
+    """An embedding of 9 words and a head with its weight, after a digital product of 4 x 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head, self.mixer = nn.Embedding(9, 4), nn.Linear(4, 9, bias=False), nn.Linear(4, 4)
+        self.head.weight = self.words.weight
+
+    def forward(self, words: Tensor) -> Tensor:
+        return self.head(self.mixer(self.words(words)))
+
+
+class Halved(nn.Module):
+    """A layer that computes in half the precision, which casts its weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(6, 4), nn.Linear(4, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.other(self.one(x))
+
+
+torch.manual_seed(0)
+CONVOLUTIONS = nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, padding=1), nn.Conv2d(6, 6, 3, groups=3))
+# 4 x 4 places of 6 · 4 · 9 products, then 2 x 2 places of 6 · 2 · 9
+FIRST, SECOND = 16 * 216, 4 * 108
+ATTENTION = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+# of 5 tokens: q, k, v and the projection, 5 x 5 products of 8 twice, and the two layers
+PROJECTED, BETWEEN, FED = 5 * 4 * 64, 2 * 25 * 8, 2 * 5 * 8 * 16
+WORDS = torch.randint(9, (2, 3))
+STEPS = torch.randn(7, 2, 4)
+
+CASES = {
+    "one layer": (*LINEAR, None, 1.0),
+    "convolutions": (CONVOLUTIONS, torch.randn(3, 4, 8, 8), "0", FIRST / (FIRST + SECOND)),
+    "grouped": (CONVOLUTIONS, torch.randn(3, 4, 8, 8), "1", SECOND / (FIRST + SECOND)),
+    "transposed": (
+        nn.Sequential(nn.ConvTranspose2d(2, 3, 3), nn.Flatten(), nn.Linear(48, 2)),
+        torch.randn(3, 2, 2, 2),
+        "0",
+        4 * 54 / (4 * 54 + 96),
+    ),
+    "attention": (ATTENTION, torch.randn(3, 5, 8), None, (PROJECTED + FED) / (PROJECTED + FED + BETWEEN)),
+    "queries": (
+        nn.MultiheadAttention(8, 2, batch_first=True),
+        (torch.randn(3, 5, 8),) * 3,
+        "in_proj_weight.q",
+        5 * 64 / (PROJECTED + BETWEEN),
+    ),
+    "LSTM": (nn.LSTM(4, 3), STEPS, "weight_ih_l0", 4 / (4 + 3)),
+    "GRU": (nn.GRU(4, 3, num_layers=2), STEPS, "weight_ih_l0", 4 / (4 + 3 + 3 + 3)),
+    "tied": (Tied(), WORDS, "head", 36 / (36 + 16)),
+    "computed": (
+        nn.Sequential(parametrizations.weight_norm(nn.Linear(6, 4)), nn.Linear(4, 6)), LINEAR[1], "0", 0.5
+    ),
+    "lower precision": (Halved(), LINEAR[1], "one", 0.5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_share_is_the_count_by_hand(name: str) -> None:
+    model, inputs, select, expected = CASES[name]
+    model = copy.deepcopy(model).train()
+    before, state = snapshot(model), torch.get_rng_state()
+    batch = (*inputs, torch.zeros(3)) if isinstance(inputs, tuple) else (inputs,)
+    assert multiply_adds(model, [batch], select) == pytest.approx(expected, rel=1e-9)
+    assert equal(snapshot(model), before)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_what_cannot_be_counted_is_unknown() -> None:
+    assert multiply_adds(torch.compile(LINEAR[0], backend="eager"), [LINEAR[1]]) is None
+    assert multiply_adds(nn.Sequential(nn.Linear(3, 2)), [torch.ones(0, 3)]) is None
