@@ -139,7 +139,7 @@ ROWS = {
     f"{D} --page mine.py/x.html": "--page: 'mine.py/x.html' cannot be written",
     f"{D} --weights p.pt": "--weights 'p.pt'|state dict",
     f"{D} --weights dir": "--weights must be a file, got 'dir'",
-    f"{D} --weights mine.py": "--weights must be a .safetensors, .pt, .pth file, got 'mine.py'",
+    f"{D} --weights mine.py": "--weights must be a .safetensors, .pt, .pth, .ckpt file, got 'mine.py'",
     f"{D} --weights net.safetensors": "--weights 'net.safetensors' must fit the Linear|missing: weight, bias",
     f"{D} --pretrained": "--pretrained must be left out for a function of one's own",
     "evaluate net.safetensors --weights p.pt": "--weights must be left out for 'net.safetensors'",

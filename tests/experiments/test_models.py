@@ -1,6 +1,8 @@
 """Models by name, with weights from files; bad names and files are errors that say the mend, and nothing is run."""
 
+import re
 import sys
+import warnings
 from pathlib import Path
 from urllib.error import URLError
 
@@ -150,7 +152,7 @@ def test_weights_that_do_not_fit(folder: Path) -> None:
     ("name", "content", "words"),
     [
         ("none.pt", None, ["--weights must be a file"]),
-        ("weights.bin", b"x", ["a .safetensors, .pt, .pth file"]),
+        ("weights.bin", b"x", ["a .safetensors, .pt, .pth, .ckpt file"]),
         ("cut.safetensors", b"x" * 30, ["is damaged"]),
         ("cut.pt", b"PK\x03\x04 and no more", ["is damaged"]),
         ("text.pt", b"hello", ["is damaged"]),
@@ -163,6 +165,43 @@ def test_a_damaged_file_of_weights(folder: Path, name: str, content: bytes | Non
     said = message("my_nets:make", folder / name)
     for word in words:
         assert word in said
+
+
+def test_programs_are_told_apart_and_give_their_weights_as_is_said(folder: Path) -> None:
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's: this way will go
+        torch.jit.save(torch.jit.script(model), folder / "scripted.pt")
+    torch.export.save(torch.export.export(model, (torch.ones(2, 4),)), folder / "exported.pt2")
+    for name in ("scripted.pt", "exported.pt2"):
+        path = folder / name
+        for said in (message("my_nets:make", path), message(str(path))):
+            assert f"a program that was {path.stem}: noise does not reach its layers" in said
+            [way] = re.findall(r"torch\.save\(.*'weights\.pt'\)", said)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exec(way, {"torch": torch, "path": path})
+        assert equal(snapshot(load_model("my_nets:make", folder / "weights.pt")), snapshot(model))
+        (folder / "weights.pt").unlink()
+
+
+def test_the_weights_of_a_part_of_a_model(folder: Path) -> None:
+    torch.manual_seed(5)
+    model, path = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), folder / "whole.ckpt"
+    whole = {f"net.{name}": value for name, value in model.state_dict().items()}
+    other = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3)).state_dict()
+    more = {f"of_another_shape.{name}": value for name, value in other.items()} | {
+        "loss.weight": torch.ones(3),
+        "teacher.0.weight": torch.zeros(3, 4),
+    }
+    torch.save({"state_dict": whole | more, "hyper_parameters": {"lr": 0.1}}, path)
+    assert equal(snapshot(load_model("my_nets:make", path)), snapshot(model))
+    twice = whole | {f"ema.{name}": value + 1 for name, value in model.state_dict().items()}
+    torch.save({"state_dict": twice}, path)
+    assert "must hold such a network once, got it as net., ema." in message("my_nets:make", path)
+    torch.save({"state_dict": dict(list(whole.items())[1:])}, path)
+    assert "missing: 0.weight" in message("my_nets:make", path)
 
 
 def test_a_file_without_a_state_dict(folder: Path) -> None:

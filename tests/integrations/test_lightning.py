@@ -24,6 +24,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from torchmetrics.classification import MulticlassAccuracy
 
 from samson import SAMSON, Lookbehind, SharpnessAware
+from samson.experiments import load_model
 from samson.integrations.lightning import AscentMonitor, ManualAscent, SharpnessAwareModule
 from tests.conftest import Batch, closure_for, equal, make_batch, make_model, snapshot
 from tests.integrations.plain import (
@@ -113,6 +114,21 @@ def fit(net: pl.LightningModule, path: str | Path | None = None, **settings: Any
     }
     pl.Trainer(**quiet | settings).fit(net, DataLoader(BATCHES, batch_size=None), ckpt_path=path)
     return memory
+
+
+def network() -> nn.Module:
+    """What `Net` trains, with other weights."""
+    return make_model(torch.float32, seed=9)
+
+
+def test_a_network_comes_out_of_a_checkpoint(tmp_path: Path) -> None:
+    """With its optimizer, metrics, loops and callbacks in the same file."""
+    net = Sharp(sharp)
+    callback = ModelCheckpoint(tmp_path, filename="end")
+    fit(net, enable_checkpointing=True, callbacks=[callback])
+    loaded = load_model(f"{__name__}:network", tmp_path / "end.ckpt")
+    assert equal(snapshot(loaded), snapshot(net.model))
+    assert not equal(snapshot(network()), snapshot(net.model))
 
 
 def loss_of(model: nn.Module, batch: Batch) -> Tensor:

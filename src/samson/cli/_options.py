@@ -38,7 +38,7 @@ DRIFT = "Drift of phase-change devices is compensated, but for names in -uncompe
 Model = Annotated[
     str, typer.Argument(help="`….safetensors` of a comparison, MODULE:FUNCTION, timm/NAME or torchvision/NAME.")
 ]
-Weights = Annotated[Path | None, typer.Option(help="Weights: `.safetensors`, `.pt` or `.pth`.")]
+Weights = Annotated[Path | None, typer.Option(help="Weights: `.safetensors`, `.pt`, `.pth` or Lightning's `.ckpt`.")]
 Pretrained = Annotated[bool, typer.Option("--pretrained", help="Download what timm or torchvision publish.")]
 DataName = Annotated[
     str | None,

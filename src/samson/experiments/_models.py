@@ -11,7 +11,7 @@ from samson._errors import SetupError, choose, require
 from samson._factories import call_factory
 from samson.experiments._checkpoints import load_checkpoint
 from samson.experiments._networks import LIBRARIES
-from samson.experiments._weights import load_weights
+from samson.experiments._weights import load_weights, refuse_program
 
 FORMS = "`….safetensors` of a comparison, MODULE:FUNCTION, timm/NAME or torchvision/NAME"
 
@@ -37,7 +37,8 @@ def load_model(spec: str, weights: Path | None = None, *, pretrained: bool = Fal
         >>> model.training
         False
     """
-    if spec.endswith((".pt", ".pth")):
+    if spec.endswith((".pt", ".pth", ".pt2", ".ckpt")):
+        refuse_program("MODEL", Path(spec))
         raise SetupError(f"MODEL must be {FORMS}, got {spec!r}, which holds weights alone.\nGive it with --weights.")
     if spec.endswith(".safetensors"):
         require(weights is None, "--weights", f"left out for {spec!r}", str(weights), "It has its own weights.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from samson._errors import SetupError, require
 from samson.noise import plain_name
 
+KINDS = (".safetensors", ".pt", ".pth", ".ckpt")
+"""How files of weights end; `.ckpt` are Lightning's."""
 WITHIN = ("state_dict", "model")
 """Where checkpoints keep the state dict."""
 SHOWN = 3
@@ -23,20 +26,23 @@ SHOWN = 3
 def load_weights(model: nn.Module, path: Path) -> None:
     """Put the weights of a file into a model.
 
-    Names may carry the prefixes of wrappers (DDP, compiled models). Nothing is unpickled: `.pt` and `.pth` are read by
+    Names may carry the prefixes of wrappers (DDP, compiled models), or be those of a whole that the model is part of,
+    as in Lightning's checkpoints. Nothing is unpickled: all but `.safetensors` are read by
     `torch.load(weights_only=True)`.
 
     Args:
         model: Changed in place, or not at all.
-        path: `….safetensors`, `….pt` or `….pth`: a state dict, or a dict that holds one as "state_dict" or "model".
+        path: A file of `KINDS`: a state dict, or a dict that holds one as "state_dict" or "model".
 
     Raises:
-        SetupError: If the file is missing, damaged, holds no weights or other code, or does not fit the model.
+        SetupError: If the file is missing, damaged, holds no weights, other code or a program, or does not fit the
+            model, or several parts of it do.
     """
     state = _state_dict(_content(path), path)
     own = model.state_dict()
     if not set(state) <= set(own):
         state = {plain_name(name): value for name, value in state.items()}
+        state = _of_part(state, own, path)
     problems = {
         "missing": [name for name in own if name not in state],
         "unexpected": [name for name in state if name not in own],
@@ -53,10 +59,49 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(state)
 
 
+def refuse_program(parameter: str, path: Path) -> None:
+    """Refuse a file of torch that holds a program, scripted or exported, instead of tensors.
+
+    Raises:
+        SetupError: If it does, with how to get its weights.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        parts = {name.split("/")[1] for name in archive.namelist() if "/" in name}
+    for part, what, state in (
+        ("code", "scripted", "torch.jit.load(path).state_dict()"),
+        ("archive_format", "exported", "torch.export.load(path).state_dict"),
+    ):
+        if part in parts:
+            raise SetupError(
+                f"{parameter} must be layers or weights, got {str(path)!r}, a program that was {what}: noise does not "
+                "reach its layers.\nGive the function that makes the model as MODEL, and with --weights what "
+                f"torch.save({state}, 'weights.pt') saves."
+            )
+
+
+def _of_part(state: dict[str, Tensor], own: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The tensors of the one part of a whole that is like a model; all tensors, if there is none."""
+
+    def is_like(prefix: str) -> bool:
+        inner = {name: state.get(f"{prefix}{name}") for name in own}
+        return all(found is not None and found.shape == own[name].shape for name, found in inner.items())
+
+    first = next(iter(own), "")
+    found = [prefix for name in state if name.endswith(f".{first}") and is_like(prefix := name.removesuffix(first))]
+    if len(found) > 1:
+        raise SetupError(
+            f"--weights {str(path)!r} must hold such a network once, got it as {_first(found)}.\n"
+            "Save the one that you mean: torch.save(model.state_dict(), path)."
+        )
+    return {name: state[f"{found[0]}{name}"] for name in own} if found else state
+
+
 def _content(path: Path) -> Any:
     require(path.is_file(), "--weights", "a file", str(path), "Check the path.")
-    kinds = (".safetensors", ".pt", ".pth")
-    require(path.suffix in kinds, "--weights", f"a {', '.join(kinds)} file", str(path), "Save it as one of these.")
+    refuse_program("--weights", path)
+    require(path.suffix in KINDS, "--weights", f"a {', '.join(KINDS)} file", str(path), "Save it as one of these.")
     try:
         if path.suffix == ".safetensors":
             return load(path.read_bytes())
@@ -64,7 +109,7 @@ def _content(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise SetupError(
             f"--weights {str(path)!r} is damaged, or holds more than tensors, which is not loaded: it could run code.\n"
-            "Save the weights alone: torch.save(model.state_dict(), path)."
+            "Save the weights alone, in a program that may run it: torch.save(model.state_dict(), path)."
         ) from error
     except Exception as error:  # torch raises whatever its reader stumbles over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

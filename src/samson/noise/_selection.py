@@ -233,5 +233,6 @@ def _require_numbers(layer: str, name: str, parameter: nn.Parameter) -> None:
         raise ValueError(
             f"`{name}` of layer `{layer}` must hold real floating-point numbers in a plain tensor, got "
             f"{type(parameter.data).__name__} of {parameter.dtype}: no chip holds quantised, sharded or complex "
-            "weights. Use the model before it was changed so, or leave the layer out with `select`."
+            "weights. Use the model of before (the noise `Quantize` rounds it on the chip), or leave the layer out "
+            "with `select`."
         )
