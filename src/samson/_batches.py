@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, Dataset
 
 from samson._interrupts import uninterrupted
@@ -28,7 +28,8 @@ class Batch:
 
     Args:
         inputs: Positional arguments of the model.
-        targets: What the outputs are compared with; its first axis counts the examples. None if there are none.
+        targets: What the outputs are compared with: a tensor whose first axis counts the examples, several of these in
+            a mapping or a sequence, or a sequence with an entry for each example. None if there are none.
         keywords: Keyword arguments of the model.
     """
 
@@ -70,12 +71,33 @@ class Batch:
         )
 
     def __len__(self) -> int:
-        return len(self.targets)
+        rows = self._rows_of_parts
+        return len(self.targets) if rows is None else rows
+
+    @property
+    def _rows_of_parts(self) -> int | None:
+        """The common length of targets of several parts; None where targets have a row, or an entry, an example."""
+        parts, several = self.targets, isinstance(self.targets, Mapping)
+        if not several and not (isinstance(parts, tuple | list) and all(isinstance(part, Tensor) for part in parts)):
+            return None
+        found, others = _lengths(parts), _lengths((self.inputs, self.keywords))
+        rows = found if len(found) == 1 else found & others
+        if not several and (len(rows) != 1 or (len(parts) in others and not rows <= others)):
+            return None
+        if len(rows) != 1:
+            raise ValueError(
+                "A batch of `data` must have targets with a row for each of its examples, got tensors of "
+                f"{sorted(found)} rows under {', '.join(map(repr, parts))}. Leave out what has none."
+            )
+        return next(iter(rows))
 
     def part(self, start: int, end: int) -> Batch:
-        """The examples from `start` to `end`: every tensor with one row an example is cut, anything else is kept."""
+        """The examples from `start` to `end`: what has one row or entry an example is cut, anything else is kept."""
         size = len(self)
-        return self._mapped(lambda t: t[start:end] if t.ndim and len(t) == size else t)
+        cut = self._mapped(lambda t: t[start:end] if t.ndim and len(t) == size else t)
+        if isinstance(self.targets, tuple | list) and self._rows_of_parts is None:
+            return Batch(cut.inputs, self.targets[start:end], cut.keywords)
+        return cut
 
     def to(self, device: torch.device, *, channels_last: bool = False) -> Batch:
         """A copy on a device, which a model may write into, with 4-d inputs in channels-last order if asked."""
@@ -93,6 +115,11 @@ class Batch:
             (self.inputs, self.targets, self.keywords),
         )
         return Batch(*parts)
+
+
+def _lengths(value: Any) -> set[int]:
+    """Of the first axes of all tensors in a value."""
+    return {len(leaf) for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and leaf.ndim}
 
 
 def batches_of(data: Examples, batch_size: int = BATCH_SIZE, *, name: str = "data") -> Iterable[Any]:

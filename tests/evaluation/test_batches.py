@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from samson._batches import Batch, batches_of, evaluation_mode, repeatable
-from samson.evaluation import Layout, evaluate
-from samson.noise import Gaussian
+from samson.evaluation import ExampleMetric, Layout, evaluate
+from samson.noise import Gaussian, calibrate
 from tests.conftest import make_batch, make_model
 
 X, Y = make_batch(size=300)
@@ -96,6 +96,87 @@ def test_a_batch_is_what_the_model_is_called_with() -> None:
     moved = Batch((torch.ones(1, 2, 3, 3), x), y).to(torch.device("cpu"), channels_last=True)
     assert moved.inputs[0].is_contiguous(memory_format=torch.channels_last)
     assert moved.inputs[1].data_ptr() != x.data_ptr()  # a copy that a model may write into
+
+
+TWO = {"class": Y, "size": X.flatten(1).sum(1)}
+
+
+def correct_and_close(output: Tensor, targets: Any) -> Tensor:
+    """A metric of two targets, a class and a number."""
+    right, size = targets.values() if isinstance(targets, dict) else targets
+    return (output.argmax(1) == right) * (output.sum(1) - size).abs().clamp(max=1)
+
+
+class Several(Dataset[tuple[Tensor, Any]]):
+    """Examples with two targets each."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+
+    def __len__(self) -> int:
+        return len(X)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        parts = {name: value[index] for name, value in TWO.items()}
+        return X[index], parts if self.kind is dict else tuple(parts.values())
+
+
+SEVERAL: dict[str, Callable[[], Any]] = {
+    "a data set of dicts": lambda: Several(dict),
+    "a data set of tuples": lambda: DataLoader(Several(tuple), batch_size=100),
+    "a batch as long as it has targets": lambda: DataLoader(Several(tuple), batch_size=2),
+    "a dict under its key": lambda: [{"input": X, "labels": TWO}],
+}
+
+
+@pytest.mark.parametrize("form", SEVERAL)
+def test_targets_of_several_parts(form: str) -> None:
+    metric = ExampleMetric("both", correct_and_close, higher_is_better=True)
+    setting = {"trials": 2, "metric": metric, "about": "population"}
+    expected = evaluate(make_model(), [(X, TWO)], Gaussian(0.3), **setting)
+    found = evaluate(make_model(), SEVERAL[form](), Gaussian(0.3), **setting)
+    assert found.scores.shape == (2, 300)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-9)
+    assert found.scores.std() > 0
+    blocks = evaluate(make_model(), SEVERAL[form](), Gaussian(0.3), **setting, read_block=77)
+    np.testing.assert_allclose(blocks.scores, found.scores, rtol=1e-9)  # this noise is the same in each reading
+    with pytest.raises(TypeError, match="must be a tensor for this metric, got (dict|list).*metric of your own"):
+        evaluate(make_model(), SEVERAL[form](), Gaussian(0.3), trials=2)
+
+
+def test_a_sequence_with_an_entry_an_example_is_cut_as_such() -> None:
+    x, boxes = torch.ones(3, 4), [torch.zeros(2, 4), torch.ones(2, 4), torch.full((2, 4), 2.0)]
+    for targets in (boxes, tuple(boxes), ["a", "b", "c"], [{"box": box} for box in boxes]):
+        batch = Batch((x,), targets)
+        assert len(batch) == 3
+        part = batch.part(1, 3)
+        assert (len(part), len(part.inputs[0]), list(part.targets)) == (2, 2, list(targets[1:]))
+    assert [len(Batch((x,), {"y": torch.ones(3), "weights": torch.ones(7)}).part(0, n)) for n in (1, 2)] == [1, 2]
+    with pytest.raises(ValueError, match=r"tensors of \[2, 7\] rows under 'y', 'z'. Leave out"):
+        len(Batch((x,), {"y": torch.ones(2), "z": torch.ones(7)}))
+
+
+class Translation(nn.Module):
+    """An encoder and a decoder, as torch has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.head = nn.Embedding(9, 8), nn.Linear(8, 9)
+        self.both = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        return self.head(self.both(self.words(source), self.words(target)))
+
+
+def test_an_encoder_with_a_decoder() -> None:
+    source, target, following = torch.randint(9, (3, 20, 7))
+    forms = [(source, target, following)], [{"source": source, "target": target, "labels": following}]
+    results = [evaluate(Translation(), form, Gaussian(0.3), trials=2, metric="perplexity") for form in forms]
+    layer = "both.decoder.layers.0.multihead_attn.*"
+    part = evaluate(Translation(), forms[0], Gaussian(0.3), trials=2, metric="perplexity", select=layer)
+    assert results[0].trials == results[1].trials != part.trials
+    assert calibrate(Translation(), forms[0], "head") == calibrate(Translation(), forms[1], "head")
 
 
 @pytest.mark.parametrize(

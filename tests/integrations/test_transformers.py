@@ -15,13 +15,17 @@ from accelerate.state import AcceleratorState, GradientState
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
     Trainer,
     TrainerCallback,
     TrainingArguments,
 )
 
 from samson import SAM, SAMSON, Lookbehind, SharpnessAware
+from samson.evaluation import evaluate, sensitivity
 from samson.integrations.transformers import SharpnessAwareTrainer
+from samson.noise import Gaussian
 from tests.conftest import equal, make_batch, make_model, snapshot
 from tests.integrations.plain import (
     MODES,
@@ -334,3 +338,18 @@ def test_what_cannot_work_is_refused_before_training(tmp_path: Path) -> None:
     model = llama()
     with pytest.raises(ValueError, match="`rule` is for the Trainer's own optimizer"):
         train(model, tmp_path, sharp(model), rule=SAM())
+
+
+def test_an_encoder_with_a_decoder_is_evaluated() -> None:
+    torch.manual_seed(0)
+    sizes = {"d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    model = T5ForConditionalGeneration(T5Config(vocab_size=9, decoder_start_token_id=0, **sizes)).eval()
+    words, labels = torch.randint(1, 9, (2, 20, 7))
+    batch = {"input_ids": words, "labels": labels, "decoder_input_ids": model._shift_right(labels)}
+    found = evaluate(model, [batch], Gaussian(0.2), trials=2, metric="perplexity")
+    with torch.no_grad():
+        assert found.clean == pytest.approx(model(**batch).loss.exp().item(), rel=1e-5)
+    del batch["decoder_input_ids"]
+    for ask in (evaluate, sensitivity):
+        with pytest.raises(ValueError, match="must have `decoder_input_ids` .* got the keys input_ids. DataCollator"):
+            ask(model, [batch], Gaussian(0.2), trials=2, metric="perplexity")

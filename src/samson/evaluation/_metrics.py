@@ -306,7 +306,10 @@ def _classes_second(output: Any, targets: Tensor) -> Tensor:
 
 def _require_tensor(targets: Any) -> None:
     if not isinstance(targets, Tensor):
-        raise TypeError(f"Targets must be a tensor for this metric, got {type(targets).__name__}. Use torch.as_tensor.")
+        raise TypeError(
+            f"Targets must be a tensor for this metric, got {type(targets).__name__}. Use torch.as_tensor, or, for "
+            "several targets, a metric of your own."
+        )
 
 
 def _check_classes(logits: Tensor, targets: Tensor) -> None:

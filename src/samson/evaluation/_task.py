@@ -93,6 +93,7 @@ class Task:
                 alone._look(alone.chip(0), batch)
 
     def _look(self, chip: Chip, batch: Batch) -> None:
+        _require_decoder_inputs(self.model, batch)
         self.watch.look(batch, chip, self.time_s, self.select, self._run)
 
     def clean(self) -> tuple[Scores, float | None]:
@@ -105,6 +106,7 @@ class Task:
         shares: list[float | None] = []
 
         def count(batch: Batch) -> None:
+            _require_decoder_inputs(alone.model, batch)
             shares.append(multiply_adds(alone.model, [batch], self.select, forward=alone._run))
 
         return alone._scores(before=count), shares[0]
@@ -138,6 +140,16 @@ class Task:
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside DistributedDataParallel, if that is outermost."""
     return cast("nn.Module", model.module) if isinstance(model, DistributedDataParallel) else model
+
+
+def _require_decoder_inputs(model: nn.Module, batch: Batch) -> None:
+    """Refuse a batch from which an encoder-decoder model of Transformers would have to make its decoder's inputs."""
+    decodes = getattr(getattr(unwrapped(model), "config", None), "is_encoder_decoder", False)
+    if decodes and batch.keywords and not any(name.startswith("decoder_input") for name in batch.keywords):
+        raise ValueError(
+            "A batch of `data` must have `decoder_input_ids` for an encoder-decoder model, got the keys "
+            f"{', '.join(batch.keywords)}. DataCollatorForSeq2Seq(tokenizer, model=model) makes them from the labels."
+        )
 
 
 def _raised(leaf: Any) -> Any:
