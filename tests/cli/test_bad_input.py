@@ -3,8 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
+
+from samson.cli._app import app
+from samson.cli._errors import OPTIONS, as_options
+from samson.experiments import SetupError, plan_suite
 
 COMPARE = ["compare", "--methods", "sgd", "--seeds", "1", "--epochs", "1", "--trials", "2", "--jobs", "1"]
 
@@ -119,3 +125,18 @@ def test_a_damaged_network_is_refused(samson, tmp_path: Path) -> None:
     network.write_bytes(network.read_bytes()[:100])
     status, message = samson("evaluate", network)
     assert (status, "damaged" in message) == (2, True)
+
+
+def test_python_speaks_of_parameters_and_the_command_line_of_its_options(samson, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"^`methods`: 'samsom' is unknown"):
+        plan_suite({"methods": ["samsom"]})
+    message = samson(*COMPARE, "--out", tmp_path / "out", "--methods", "samsom")[1]
+    assert message.startswith("samson: --methods: 'samsom' is unknown")
+
+    def options(command: Any) -> set[str]:
+        below = [options(inner) for inner in getattr(command, "commands", {}).values()]
+        return {option for parameter in command.params for option in parameter.opts}.union(*below)
+
+    known = options(get_command(app))
+    assert {as_options(f"`{name}` must") for name in OPTIONS} <= {f"{option} must" for option in known}
+    assert as_options("`batch_size` for `seed`: `seed` stays") == "`batch_size` for --seed: `seed` stays"

@@ -90,7 +90,7 @@ def test_examples_of_a_split_in_memory_are_kept() -> None:
     assert inputs.equal(splits.prepared(splits.validation[0]))
     assert targets is splits.validation[1]
     assert splits.shape == (3, 8, 8)
-    with pytest.raises(SetupError, match="--split: 'valid' is unknown"):
+    with pytest.raises(SetupError, match="`split`: 'valid' is unknown"):
         splits.examples("valid")
 
 
@@ -132,11 +132,11 @@ def test_augmentations_differ_from_batch_to_batch_and_epoch_to_epoch() -> None:
 
 def test_what_cannot_be_trained_on_is_refused_at_once() -> None:
     splits = in_memory(6)
-    with pytest.raises(SetupError, match="--batch-size must be from 1 to 6 for these data, got 7"):
+    with pytest.raises(SetupError, match="`batch_size` must be from 1 to 6 for these data, got 7"):
         splits.batches(7, seed=0, epoch=0, device="cpu", augment=())
-    with pytest.raises(SetupError, match=r"--augment: 'flop' is unknown.\nDid you mean 'flip'"):
+    with pytest.raises(SetupError, match=r"`augment`: 'flop' is unknown.\nDid you mean 'flip'"):
         splits.batches(2, seed=0, epoch=0, device="cpu", augment=("flop",))
-    with pytest.raises(SetupError, match="--augment must be left out unless inputs are images"):
+    with pytest.raises(SetupError, match="`augment` must be left out unless inputs are images"):
         data.text_splits("abc" * 100, 4).batches(2, seed=0, epoch=0, device="cpu", augment=("flip",))
 
 
@@ -553,7 +553,7 @@ def test_texts_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(SetupError, match="columns `image`, `img` or `text`, and `label`"):
             hub(monkeypatch, train=[row] * 3, test=[row] * 3)
     for parts, message in (
-        ({"train": rows}, "a set with `train` and `test`"),
+        ({"train": rows}, "a set with train and test"),
         ({"train": [{"a": 1}], "test": [{"a": 1}]}, "columns"),
     ):
         with pytest.raises(SetupError, match=message):
@@ -636,10 +636,10 @@ def test_missing_files_are_named_with_the_places_and_the_way_to_get_them(name: s
     with pytest.raises(SetupError) as caught:
         data.load_splits(name, tmp_path)
     message = str(caught.value)
-    assert f"--data {name!r} needs one of these files" in message
+    assert f"`data` {name!r} needs one of these files" in message
     assert f"{tmp_path}," in message.replace("\n", ",").replace(".,", ",")
     assert "https://" in message
-    assert "set another folder with --data-root" in message
+    assert "set another folder with `data_root`" in message
     assert len(message.splitlines()) <= 4
 
 
@@ -759,12 +759,12 @@ def test_what_is_not_said_of_the_data_is_found() -> None:
 def test_data_that_break_a_rule(change: dict[str, Any], message: str) -> None:
     with pytest.raises(SetupError, match=message) as caught:
         data.splits_from(GOOD | change)
-    assert "--data" in str(caught.value)
+    assert "`data`" in str(caught.value)
 
 
 @pytest.mark.parametrize("found", [None, (X, Y), {"train": (X, Y)}])
 def test_what_is_no_data_at_all(found: object) -> None:
-    with pytest.raises(SetupError, match="--data must be a dictionary with `train` and `test`, or a Splits"):
+    with pytest.raises(SetupError, match="`data` must be a dictionary with train and test, or a Splits"):
         data.splits_from(found)
     with pytest.raises(SetupError, match="`train` must be a pair or a data set"):
         data.splits_from(data.Splits([X, Y], (X, Y), (X, Y), 4))  # type: ignore[arg-type]

@@ -253,7 +253,7 @@ def load_checkpoint_of(load: Callable[..., Any], record: Any) -> tuple[nn.Module
 
 
 def test_converters_on_what_hooks_do_not_reach_are_refused_before_training() -> None:
-    with pytest.raises(SetupError, match="--methods converters with the network .* raised .*`periphery` must go on"):
+    with pytest.raises(SetupError, match="`methods` converters with the network .* raised .*`periphery` must go on"):
         plan_suite({**TABLE, "network": f"{__name__}:recurrent", "methods": ["converters"]})
 
 

@@ -60,7 +60,7 @@ def test_a_saved_network_comes_back(folder: Path) -> None:
     assert equal(snapshot(loaded), snapshot(model))
     assert not equal(snapshot(loaded), snapshot(build_network("small-resnet", (1, 8, 8), 10, seed=4)))
     assert not loaded.training
-    assert "--weights must be left out" in message(str(path), path)
+    assert "`weights` must be left out" in message(str(path), path)
     assert "which is not there" in message("none.safetensors")
 
 
@@ -89,7 +89,7 @@ def test_a_function_of_the_current_folder(name: str) -> None:
         ("my_nets:broken", ["ZeroDivisionError", "my_nets.py, line 18"]),
         ("my_typo:f", ["SyntaxError", "my_typo.py, line 1"]),
         ("my_needs:f", ["ModuleNotFoundError", "no_such_package", "my_needs.py, line 1"]),
-        ("my_nets.pt", ["holds weights alone", "--weights"]),
+        ("my_nets.pt", ["holds weights alone", "`weights`"]),
         ("tim/resnet18", ["'tim' is unknown", "Did you mean 'timm'?"]),
     ],
 )
@@ -151,7 +151,7 @@ def test_weights_that_do_not_fit(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("none.pt", None, ["--weights must be a file"]),
+        ("none.pt", None, ["`weights` must be a file"]),
         ("weights.bin", b"x", ["a .safetensors, .pt, .pth, .ckpt file"]),
         ("cut.safetensors", b"x" * 30, ["is damaged"]),
         ("cut.pt", b"PK\x03\x04 and no more", ["is damaged"]),
@@ -246,7 +246,7 @@ def test_models_of_a_library(folder: Path, library: str) -> None:
     said = message(f"{library}/resnet81")
     assert f"Did you mean {library}/resnet" in said
     assert "list_models()` lists all" in said
-    assert "--pretrained must be without --weights" in message(
+    assert "`pretrained` must be without `weights`" in message(
         f"{library}/resnet18", folder / "weights.pth", pretrained=True
     )
 
@@ -275,9 +275,9 @@ def test_pretrained_weights_are_fetched_without_unpickling(folder: Path, monkeyp
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     said = message("torchvision/squeezenet1_1", pretrained=True)
     assert "could not be fetched: <urlopen error no network>" in said
-    assert "give it with --weights" in said
+    assert "give it with `weights`" in said
 
 
 def test_pretrained_is_for_libraries_alone() -> None:
-    assert "--pretrained must be left out" in message("my_nets:make", pretrained=True)
-    assert "--pretrained must be left out" in message("a.safetensors", pretrained=True)
+    assert "`pretrained` must be left out" in message("my_nets:make", pretrained=True)
+    assert "`pretrained` must be left out" in message("a.safetensors", pretrained=True)

@@ -406,7 +406,7 @@ def test_another_comparison_is_refused(finished: Path, change: str) -> None:
         assert content(finished / "out") == before
         compare_suite(SMALL, "out", runner=no_runs)
     said = str(error.value)
-    assert "--out: 'out' belongs to another configuration; different:" in said
+    assert "`out`: 'out' belongs to another configuration; different:" in said
     assert word in re.split(r"[,.:] |\.\n| \(", said.partition("different: ")[2])
     assert "Choose another folder" in said
 
@@ -660,7 +660,7 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "a noise": (chips("'gausian'"), "--noise: 'gausian'|Did you mean 'gaussian'"),
     "a chip": (chips("{chip = 'int5'}"), "--chip: 'int5'|Did you mean 'int8'"),
     "a schedule": ({"recipe": "recipe = {schedule = 'cosin', batch_size = 16}"}, "recipe: `schedule`|'cosin'|'cosine'"),
-    "an augmentation": ({"recipe": "recipe = {augment = 'flop', batch_size = 16}"}, "--augment: 'flop'|'flip'"),
+    "an augmentation": ({"recipe": "recipe = {augment = 'flop', batch_size = 16}"}, "`augment`: 'flop'|'flip'"),
     "a sampler": ({"methods": SEARCHED, "x": "search = {sampler = 'bayes'}"}, "search.sampler: 'bayes'|grid, random"),
     "chosen_by": (
         {"methods": SEARCHED, "x": "search = {chosen_by = 'pcm'}"},
@@ -724,7 +724,7 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     # numbers
     "no seeds": ({"seeds": "seeds = 0"}, "--seeds must be at least 1, got 0|default"),
     "one trial": ({"trials": "trials = 1"}, "--trials must be at least 2, got 1|default"),
-    "a negative chip seed": ({"x": "chip_seed = -1"}, "--chip-seed must be at least 0, got -1"),
+    "a negative chip seed": ({"x": "chip_seed = -1"}, "`chip_seed` must be at least 0, got -1"),
     "no epochs": ({"recipe": "recipe = {epochs = 0, batch_size = 16}"}, "recipe: `epochs` must be at least 1, got 0"),
     "a large batch": ({"recipe": "recipe = {batch_size = 37}"}, "batch|from 1 to 36|37"),
     "a negative level": (chips("{noise = 'gaussian', levels = [-0.1]}"), "--levels must be ≥ 0 and finite, got -0.1"),
@@ -740,7 +740,7 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "a bad setting": ({"x": "set = {'sgd.lr' = -1}"}, "sgd: Invalid learning rate: -1|Change it"),
     "a bad candidate": ({"methods": "methods = [{method = 'sgd', lr = [1, -2]}]"}, "sgd: Invalid learning rate: -2"),
     # chips
-    "chips of nothing": (chips("{levels = [0.1]}"), "chips must be tables with `noise` or `chip`|Write"),
+    "chips of nothing": (chips("{levels = [0.1]}"), "chips must be tables with a noise or a chip|Write"),
     "noise and chip": (chips("{noise = 'gaussian', chip = 'int8'}"), "chips: 'chip'|Available: noise, levels"),
     "a chip file that is not there": (chips("'none.toml'"), "--chip must be a TOML file, got 'none.toml'"),
     "a chip of one's own": (
@@ -782,7 +782,7 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     # code of one's own
     "no test": (
         {"data": "data = 'mine:no_test'"},
-        "--data must be a dictionary with `train` and `test`|['train']|Return",
+        "--data must be a dictionary with train and test|['train']|Return",
     ),
     "uneven data": (
         {"data": "data = 'mine:uneven'"},
@@ -817,7 +817,7 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     ),
     "a method that raises": ({"methods": "methods = ['mine:raises']"}, "--methods|raises|no such lr"),
     "a trainer that takes nothing": ({"x": "train = 'mine:of_nothing'"}, "--train must be a function of one argument"),
-    "no task": ({"x": "task = 'mine:Task'"}, "task must be a class with `metric` and `loss`, got 'mine:Task'"),
+    "no task": ({"x": "task = 'mine:Task'"}, "task must be a class with a metric and a loss, got 'mine:Task'"),
     # the file
     "no TOML": ("data = [", "SUITE must be a TOML file, got 'suite.toml'|Mend that line"),
     "no text": ("\udcff", "SUITE must be a TOML file, got 'suite.toml'|Mend"),

@@ -1114,6 +1114,6 @@ def test_a_planned_training_that_diverges_has_no_network(tmp_path: Path) -> None
 
 def test_a_trainer_of_ones_own_must_return_a_network() -> None:
     [problem] = planned(train=no_network).problems
-    with pytest.raises(SetupError, match="--train must be a function that returns an nn.Module, got 'trained'"):
+    with pytest.raises(SetupError, match="`train` must be a function that returns an nn.Module, got 'trained'"):
         trained(problem, problem.methods[0], 0, images(), None, lambda *_: None)
     assert make_task(problem.record.task).metric == "accuracy"

@@ -41,10 +41,10 @@ def explained(model: str, resume: Path | None = None) -> Iterator[None]:
             console(stderr=True).print("Stopped: finished chips are saved. Repeat the command to go on.")
         raise
     except (ValueError, TypeError) as error:
-        raise SetupError(as_options(str(error))) from error
+        raise SetupError(str(error)) from error
     except RuntimeError as error:
         if str(error).startswith("`"):
-            raise SetupError(as_options(str(error))) from error
+            raise SetupError(str(error)) from error
         raise SetupError(
             f"MODEL {model!r} raised {type(error).__name__}: {str(error).strip()}\nGive data that it can take."
         ) from error
@@ -70,13 +70,15 @@ IN_OPTIONS = {
 """Words of the library by those of the command line."""
 OPTIONS = (
     *("data", "metric", "seed", "select", "read_block", "autocast", "executor", "trials", "precision", "max_trials"),
-    *("about", "low", "high", "max_drop", "relative", "criterion", "min_yield", "weights"),
+    *("about", "low", "high", "max_drop", "relative", "criterion", "min_yield", "weights", "pretrained", "split"),
+    *("data_root", "norms_on", "noise", "levels", "chip", "times", "calibration", "methods", "set", "base", "network"),
+    *("train", "examples", "seeds", "steps", "find_rho", "out", "log", "device", "parallel"),
 )
 """Arguments of the library that are options by the same names."""
 
 
 def as_options(message: str) -> str:
-    """An error of the library in the words of the command line.
+    """An error of the library in the words of the command line; a name after a colon is of something else, and stays.
 
     Example:
         >>> as_options("`max_trials` must be at least 2, got 1.")
@@ -84,4 +86,4 @@ def as_options(message: str) -> str:
     """
     for word, other in IN_OPTIONS.items():
         message = message.replace(word, other)
-    return re.sub(rf"`({'|'.join(OPTIONS)})`", lambda found: "--" + found[1].replace("_", "-"), message)
+    return re.sub(rf"(?<!: )`({'|'.join(OPTIONS)})`", lambda found: "--" + found[1].replace("_", "-"), message)

@@ -62,7 +62,7 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
     try:
         about = read_json(path.with_suffix(".json"), Checkpoint)
         # A file never names code to run: only the command line does.
-        where, name = f"`network` in {path.with_suffix('.json')}", about.network
+        where, name = f"the network in {path.with_suffix('.json')}", about.network
         if name.partition("/")[0] not in ("timm", "torchvision") or ":" in name:
             choose(where, name, NETWORKS)
         model = make_network(name, about.shape, about.outputs, seed=0)

@@ -79,21 +79,21 @@ def find_chip(chip: str) -> ChipModel:
         Quantize(bits=8, scheme='symmetric', per='channel')
     """
     if ":" in chip:
-        found = call_factory(chip, "--chip")
+        found = call_factory(chip, "`chip`")
         if isinstance(found, WeightNoise):
             return ChipModel(found, source=chip)
         require(
-            isinstance(found, ChipModel), "--chip", "a function that returns a noise or a chip", found, "Change it."
+            isinstance(found, ChipModel), "`chip`", "a function that returns a noise or a chip", found, "Change it."
         )
         return found  # type: ignore[no-any-return]
     if not chip.endswith(".toml"):
-        return PRESETS[choose("--chip", chip, (*PRESETS, "FILE.toml", "MODULE:FUNCTION"))]
+        return PRESETS[choose("`chip`", chip, (*PRESETS, "FILE.toml", "MODULE:FUNCTION"))]
     try:
         return load_chip_model(Path(chip))
     except OSError as error:
-        raise SetupError(f"--chip must be a TOML file, got {chip!r}: {error.strerror}.\nCheck the path.") from error
+        raise SetupError(f"`chip` must be a TOML file, got {chip!r}: {error.strerror}.\nCheck the path.") from error
     except (ValueError, RecursionError) as error:
-        raise SetupError(f"--chip {chip!r}: {error}") from error
+        raise SetupError(f"`chip` {chip!r}: {error}") from error
 
 
 def calibrated(chip: Noise, path: Path) -> ChipModel:
@@ -104,14 +104,14 @@ def calibrated(chip: Noise, path: Path) -> ChipModel:
     """
     if not isinstance(chip, ChipModel) or chip.periphery is None:
         raise SetupError(
-            f"--calibration must be given with a chip that has a periphery, got {str(path)!r}.\n"
-            "Choose one, such as --chip standard-hwa."
+            f"`calibration` must be given with a chip that has a periphery, got {str(path)!r}.\n"
+            "Choose one, such as standard-hwa."
         )
     try:
         return replace(chip, periphery=load_calibration(path).around(chip.periphery))
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else error
-        raise SetupError(f"--calibration {str(path)!r}: {said}\nCheck the path, or calibrate again.") from error
+        raise SetupError(f"`calibration` {str(path)!r}: {said}\nCheck the path, or calibrate again.") from error
 
 
 def aging(chip: str) -> Callable[[float], ChipModel]:
@@ -125,7 +125,7 @@ def aging(chip: str) -> Callable[[float], ChipModel]:
     """
     model = find_chip(chip)
     ages = _aged(model.noise, 1.0).default_time_s is not None
-    require(ages, "--chip", "one that ages, for a budget", chip, "Take one of devices, such as pcm, or --noise.")
+    require(ages, "`chip`", "one that ages, for a budget", chip, "Take one of devices, such as pcm, or `noise`.")
     return lambda time_s: replace(model, noise=_aged(model.noise, time_s))
 
 
@@ -142,12 +142,12 @@ def find_noise(noise: str) -> NoiseFamily:
         SetupError: If there is none of this name.
     """
     if ":" not in noise:
-        return NOISES[choose("--noise", noise, (*NOISES, "MODULE:FUNCTION"))]
-    function = find_factory(noise, "--noise")
+        return NOISES[choose("`noise`", noise, (*NOISES, "MODULE:FUNCTION"))]
+    function = find_factory(noise, "`noise`")
 
     def make(level: float) -> WeightNoise:
-        found = guarded(lambda: function(level), noise, "--noise")
-        require(isinstance(found, WeightNoise), "--noise", "a function that returns a noise", found, "Change it.")
+        found = guarded(lambda: function(level), noise, "`noise`")
+        require(isinstance(found, WeightNoise), "`noise`", "a function that returns a noise", found, "Change it.")
         return found  # type: ignore[no-any-return]
 
     return NoiseFamily(make)
@@ -171,27 +171,27 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
     for level in asked:
         number = _time(level) if isinstance(level, str) and unit == "s" else level
         known = isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number < math.inf
-        require(known, "--levels", "≥ 0 and finite", level, "Write for example --levels 0,.1,.2.")
+        require(known, "`levels`", "≥ 0 and finite", level, "Write for example 0,.1,.2.")
         numbers.append(float(number))
         try:
             family(float(number))
         except (SetupError, ValueError) as error:
-            raise SetupError(f"--levels: {level!r} does not fit the noise {noise!r}.\n{error}") from error
+            raise SetupError(f"`levels`: {level!r} does not fit the noise {noise!r}.\n{error}") from error
     require(
-        len(set(numbers)) == len(numbers), "--levels", "without repetition", list(asked), "Remove the repeated one."
+        len(set(numbers)) == len(numbers), "`levels`", "without repetition", list(asked), "Remove the repeated one."
     )
     noisy = sorted(level for level in numbers if level)
-    require(bool(noisy), "--levels", "at least one level above 0", list(asked), "Write for example --levels 0,.1,.2.")
+    require(bool(noisy), "`levels`", "at least one level above 0", list(asked), "Write for example 0,.1,.2.")
     kinds = tuple(Kind(age(level) if unit == "s" else f"{level:g}", family(level), level) for level in noisy)
     labels = [kind.label for kind in kinds]
     mend = "They would have one name: take levels that differ in six digits."
-    require(len(set(labels)) == len(labels), "--levels", "such that they look different", list(asked), mend)
+    require(len(set(labels)) == len(labels), "`levels`", "such that they look different", list(asked), mend)
     return Chips(name or noise.rpartition(":")[2], unit, kinds)
 
 
 def _time(word: str) -> float:
     found = list(parse_times(word).values())
-    require(len(found) == 1, "--levels", "a time each", word, 'Write a list: ["1h", "1d"].')
+    require(len(found) == 1, "`levels`", "a time each", word, 'Write a list: ["1h", "1d"].')
     return found[0]
 
 
@@ -203,7 +203,7 @@ def chip_family(chips: Sequence[str], times: Mapping[str, float] | None = None, 
         times: Times in seconds by what they are called; None takes each chip's own.
         name: What the family is called; by default as its chips.
     """
-    require(bool(chips), "--chip", "at least one chip", list(chips), "Write for example pcm.")
+    require(bool(chips), "`chip`", "at least one chip", list(chips), "Write for example pcm.")
     found = {chip: find_chip(chip) for chip in chips}
     require(len(found) == len(chips), "chip", "without repetition", list(chips), "Remove the repeated one.")
     if times is not None:
@@ -236,7 +236,7 @@ def family_of(asked: str | Mapping[str, Any]) -> Chips:
         return chip_family([asked]) if is_chip else noise_family(asked)
     kind = next((key for key in ("noise", "chip") if key in asked), None)
     keys = ("noise", "levels", "name") if kind == "noise" else ("chip", "times", "name")
-    require(kind is not None, "chips", "tables with `noise` or `chip`", dict(asked), 'Write {noise = "gaussian"}.')
+    require(kind is not None, "chips", "tables with a noise or a chip", dict(asked), 'Write {noise = "gaussian"}.')
     for key in asked:
         choose("chips", key, keys)
     name = asked.get("name")
@@ -293,7 +293,7 @@ def parse_levels(text: str) -> list[float]:
         return [float(word) for word in text.split(",")]
     except ValueError:
         raise SetupError(
-            f"--levels must be numbers separated by commas, got {text!r}.\nWrite for example 0,.1,.2."
+            f"`levels` must be numbers separated by commas, got {text!r}.\nWrite for example 0,.1,.2."
         ) from None
 
 
@@ -315,7 +315,7 @@ def parse_times(text: str) -> dict[str, float]:
                 raise ValueError
         except (ValueError, KeyError):
             raise SetupError(
-                f"--times must be numbers ≥ 0 with one of {', '.join(UNITS)}, separated by commas, got {text!r}.\n"
+                f"`times` must be numbers ≥ 0 with one of {', '.join(UNITS)}, separated by commas, got {text!r}.\n"
                 "Write for example 0s,1h,1d,1y."
             ) from None
     return found

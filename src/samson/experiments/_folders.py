@@ -30,7 +30,7 @@ OWN = {
 Key = tuple[str, str, str]
 """A problem, a method, and what is said of it; empty where it is of the whole comparison."""
 
-ANOTHER = "Choose another folder with --out, or delete this one."
+ANOTHER = "Choose another folder with `out`, or delete this one."
 
 
 def open_folder(plan: Configuration, folder: Path) -> None:
@@ -41,15 +41,15 @@ def open_folder(plan: Configuration, folder: Path) -> None:
     Raises:
         SetupError: If it holds something else or another comparison, its plan is damaged, or it cannot be written.
     """
-    require(not folder.exists() or folder.is_dir(), "--out", "a folder", str(folder), ANOTHER)
+    require(not folder.exists() or folder.is_dir(), "`out`", "a folder", str(folder), ANOTHER)
     there = {item.name for item in folder.iterdir() if item.suffix != ".partial"} if folder.exists() else set()
-    require(there <= OWN, "--out", "a new folder or one of this comparison", str(folder), ANOTHER)
+    require(there <= OWN, "`out`", "a new folder or one of this comparison", str(folder), ANOTHER)
     path = folder / PLAN
     if path.exists():
         try:
             before = read_json(path, Configuration)
         except RecordError as error:
-            raise SetupError(f"--out: {error}\n{ANOTHER}") from error
+            raise SetupError(f"`out`: {error}\n{ANOTHER}") from error
         refuse_other(_settings(before), _settings(plan), folder)
     if plan.search is None:  # else what was chosen has to be known first: see `finished`
         found = {key: value for record in read_records(folder) for key, value in _found(record)}
@@ -60,7 +60,7 @@ def open_folder(plan: Configuration, folder: Path) -> None:
         write_json(path, plan)
     except OSError as error:
         raise SetupError(
-            f"--out: {str(folder)!r} cannot be written: {error.strerror}.\nChoose another folder."
+            f"`out`: {str(folder)!r} cannot be written: {error.strerror}.\nChoose another folder."
         ) from error
 
 
@@ -89,7 +89,7 @@ def refuse_other(before: Mapping[Key, object], now: Mapping[Key, object], folder
         )
         run = f" (first in {problem}, {method})" if method else ""
         raise SetupError(
-            f"--out: {str(folder)!r} belongs to another configuration; different: {words}{run}.\n{ANOTHER}"
+            f"`out`: {str(folder)!r} belongs to another configuration; different: {words}{run}.\n{ANOTHER}"
         )
 
 

@@ -111,7 +111,7 @@ class Method:
         if ":" in self.made_of:
             made = _own(self.made_of, model, self.settings, seed)
             require(
-                isinstance(made, Optimizer), "--methods", "a function that returns an optimizer", made, "Change it."
+                isinstance(made, Optimizer), "`methods`", "a function that returns an optimizer", made, "Change it."
             )
             return Built(cast("Optimizer", made))
         through = None
@@ -139,7 +139,7 @@ def _part(name: str) -> Part:
 
 
 def _own(spec: str, model: nn.Module, settings: Mapping[str, Any], seed: int) -> Any:
-    function = find_factory(spec, "--methods")
+    function = find_factory(spec, "`methods`")
     defaults = {name: p.default for name, p in inspect.signature(function).parameters.items()}
     kinds = {name: type(value) for name, value in defaults.items() if isinstance(value, int)}  # also true and false
     given = {name: kinds[name](value) if name in kinds else value for name, value in settings.items()}
@@ -160,7 +160,7 @@ def base_settings(base: str) -> dict[str, float]:
         return dict(BASES[base])
     known = [n for n, c in vars(torch.optim).items() if isinstance(c, type) and issubclass(c, Optimizer)]
     known = [name for name in known if name not in ("Optimizer", "LBFGS", "Muon", "SparseAdam")]
-    parameters = inspect.signature(getattr(torch.optim, choose("--base", base, known))).parameters
+    parameters = inspect.signature(getattr(torch.optim, choose("`base`", base, known))).parameters
     return {
         name: float(p.default)
         for name, p in parameters.items()
@@ -195,15 +195,15 @@ def parse_methods(
     for one in asked:
         method = _parse(one, base)
         said = one if isinstance(one, str) else method.name
-        require(method.name not in parsed, "--methods", "without repetition", said, "Remove the second one.")
+        require(method.name not in parsed, "`methods`", "without repetition", said, "Remove the second one.")
         parsed[method.name] = method
     pairs = _pairs(overrides)
     for target, value in pairs:
         name, _, parameter = target.strip().rpartition(".")
-        name = choose("--set", name, parsed)
-        parsed[name] = _set(parsed[name], parameter, value, f"--set {target}")
+        name = choose("`set`", name, parsed)
+        parsed[name] = _set(parsed[name], parameter, value, f"`set` {target}")
     known = ", ".join((*cores(), *ADDITIONS, *ALIASES))
-    require(bool(parsed), "--methods", "at least one method", "", f"Take some of: {known}.")
+    require(bool(parsed), "`methods`", "at least one method", "", f"Take some of: {known}.")
     for method in parsed.values():
         if ":" in method.made_of:
             continue  # one's own may look at the network that it is for
@@ -214,7 +214,7 @@ def parse_methods(
                 raise
             except (ValueError, TypeError) as error:
                 raise SetupError(
-                    f"--set {method.name}: {error}\nChange it with `--set {method.name}.PARAM=VALUE`."
+                    f"`set` {method.name}: {error}\nChange it with `set` {method.name}.PARAM=VALUE."
                 ) from error
     return list(parsed.values())
 
@@ -231,7 +231,7 @@ def _pairs(overrides: Iterable[str] | Mapping[str, Any]) -> Iterable[tuple[str, 
             yield from ((f"{target}.{parameter}", inner) for parameter, inner in value.items())
         else:
             mend = "Write for example set = {'samson.rho' = 0.5}."
-            require("." in target, "--set", "METHOD.PARAM = VALUE", target, mend)
+            require("." in target, "`set`", "METHOD.PARAM = VALUE", target, mend)
             yield target, value
 
 
@@ -240,13 +240,13 @@ def _parse(one: str | Given, base: str) -> Method:
         made_of, name, settings = one, None, {}
     else:
         require(
-            METHOD in one, "--methods", "tables with a `method`", dict(one), 'Write {method = "samson", rho = 0.5}.'
+            METHOD in one, "`methods`", "tables with a `method`", dict(one), 'Write {method = "samson", rho = 0.5}.'
         )
         settings = {key: value for key, value in one.items() if key not in (METHOD, "name")}
         made_of, name = one[METHOD], one.get("name")
         known = isinstance(made_of, str) or callable(made_of)
         require(known, "`method` of a method", "a text", made_of, 'Write {method = "samson", rho = 0.5}.')
-        made_of = spec_of(made_of, "--methods")
+        made_of = spec_of(made_of, "`methods`")
         mend = "It names files."
         require(name is None or is_plain(name), "`name` of a method", "letters, digits and any of -_.+", name, mend)
     if ":" in made_of:
@@ -255,14 +255,14 @@ def _parse(one: str | Given, base: str) -> Method:
         called, made_of = _parse_name(made_of, base)
         method = Method(name or called, made_of, base, default_settings(called, base))
     for key, value in settings.items():
-        method = _set(method, key, value, f"--methods {method.name}.{key}")
+        method = _set(method, key, value, f"`methods` {method.name}.{key}")
     return method
 
 
 def _settings_of_own(spec: str) -> dict[str, float | str]:
     """The settings of a function of one's own: its arguments with a number or a text as default."""
-    parameters = list(inspect.signature(find_factory(spec, "--methods")).parameters.values())
-    require(bool(parameters), "--methods", "a function that takes a model", spec, "It returns an optimizer for it.")
+    parameters = list(inspect.signature(find_factory(spec, "`methods`")).parameters.values())
+    require(bool(parameters), "`methods`", "a function that takes a model", spec, "It returns an optimizer for it.")
     return {
         p.name: float(p.default) if isinstance(p.default, (int, float)) else p.default
         for p in parameters[1:]
@@ -273,20 +273,20 @@ def _settings_of_own(spec: str) -> dict[str, float | str]:
 def _parse_name(asked: str, base: str) -> tuple[str, str]:
     """The name of a method as records have it, its core first, and its parts, which differ for a recipe."""
     known = cores()
-    parts = [choose("--methods", part, (*known, *ADDITIONS, *ALIASES)) for part in asked.strip().split("+")]
+    parts = [choose("`methods`", part, (*known, *ADDITIONS, *ALIASES)) for part in asked.strip().split("+")]
     own = [part for part in parts if part in known]
     recipe = next((part for part in parts if part in ALIASES), None)
     core, more = (ALIASES[recipe].core, ALIASES[recipe].additions) if recipe else ("", ())
     every = [*parts, *more]
     require(
         len(own) <= 1 and len(every) == len(set(every)) and sum(part in CLIPPINGS for part in every) <= 1,
-        "--methods",
+        "`methods`",
         f"one of {', '.join(known)}, alone or with {', '.join(f'`+{name}`' for name in (*ADDITIONS, *ALIASES))}, and "
         "one way to clip at most",
         asked,
         "Split it into several methods, separated by commas.",
     )
-    require("sgd" not in own or base == "SGD", "--methods", f"`plain` for the base {base} alone", asked, "Change it.")
+    require("sgd" not in own or base == "SGD", "`methods`", f"`plain` for the base {base} alone", asked, "Change it.")
     added = [name for name in ADDITIONS if name in parts]
     cored = [name for name in own if name not in PLAIN or recipe or not added]
     called = [*cored, *added, *([recipe] if recipe else [])]
@@ -315,10 +315,10 @@ def _split(override: str) -> tuple[str, str]:
     target, equals, text = str(override).partition("=")
     require(
         bool(equals and "." in target),
-        "--set",
+        "`set`",
         "METHOD.PARAM=VALUE",
         override,
-        "Write for example --set samson.rho=0.5.",
+        "Write for example `set` samson.rho=0.5.",
     )
     return target, text
 

@@ -39,18 +39,18 @@ def load_model(spec: str, weights: Path | None = None, *, pretrained: bool = Fal
     """
     if spec.endswith((".pt", ".pth", ".pt2", ".ckpt")):
         refuse_program("MODEL", Path(spec))
-        raise SetupError(f"MODEL must be {FORMS}, got {spec!r}, which holds weights alone.\nGive it with --weights.")
+        raise SetupError(f"MODEL must be {FORMS}, got {spec!r}, which holds weights alone.\nGive it with `weights`.")
     if spec.endswith(".safetensors"):
-        require(weights is None, "--weights", f"left out for {spec!r}", str(weights), "It has its own weights.")
-        require(not pretrained, "--pretrained", "left out for a saved network", spec, "It has its own weights.")
+        require(weights is None, "`weights`", f"left out for {spec!r}", str(weights), "It has its own weights.")
+        require(not pretrained, "`pretrained`", "left out for a saved network", spec, "It has its own weights.")
         return load_checkpoint(Path(spec))[0]
     library, slash, name = spec.partition("/")
     if ":" in spec:
-        require(not pretrained, "--pretrained", "left out for a function of one's own", spec, "Use --weights.")
+        require(not pretrained, "`pretrained`", "left out for a function of one's own", spec, "Use `weights`.")
     else:
         require(bool(slash), "MODEL", FORMS, spec, "Write for example torchvision/resnet18.")
         choose("MODEL", library, LIBRARIES)
-        require(not (pretrained and weights), "--pretrained", "without --weights", str(weights), "Leave one out.")
+        require(not (pretrained and weights), "`pretrained`", "without `weights`", str(weights), "Leave one out.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model: nn.Module = call_factory(spec) if ":" in spec else LIBRARIES[library](name, pretrained)

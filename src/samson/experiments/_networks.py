@@ -32,20 +32,20 @@ def make_network(spec: str, shape: Shape, outputs: int, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if ":" in spec:
-            function = find_factory(spec, "--network")
+            function = find_factory(spec, "`network`")
             arguments = (outputs,) if takes(function, (outputs,)) else ()
-            model = guarded(lambda: function(*arguments), spec, "--network")
+            model = guarded(lambda: function(*arguments), spec, "`network`")
             mend = "It takes the number of outputs, or nothing."
-            require(isinstance(model, nn.Module), "--network", "a function that returns an nn.Module", model, mend)
+            require(isinstance(model, nn.Module), "`network`", "a function that returns an nn.Module", model, mend)
             return cast("nn.Module", model)
         if slash:
-            maker = LIBRARIES[choose("--network", library, LIBRARIES)]
+            maker = LIBRARIES[choose("`network`", library, LIBRARIES)]
             return maker(name, False, outputs=outputs, channels=shape[0])
         forms = (*NETWORKS, "timm/NAME", "torchvision/NAME", "MODULE:FUNCTION")
         try:
-            return NETWORKS[choose("--network", spec, forms)](shape, outputs)
+            return NETWORKS[choose("`network`", spec, forms)](shape, outputs)
         except ValueError as error:
-            raise error if isinstance(error, SetupError) else SetupError(f"--network: {error}") from error
+            raise error if isinstance(error, SetupError) else SetupError(f"`network`: {error}") from error
 
 
 def _timm(name: str, pretrained: bool, outputs: int | None = None, channels: int = 3) -> nn.Module:
@@ -63,7 +63,7 @@ def _torchvision(name: str, pretrained: bool, outputs: int | None = None, channe
     _known(name, "torchvision", models.list_models())
     if outputs is not None:
         mend = "Take one of timm, or write a network of your own."
-        require(channels == 3, "--network", "for images of 3 channels, from torchvision", channels, mend)
+        require(channels == 3, "`network`", "for images of 3 channels, from torchvision", channels, mend)
         return cast("nn.Module", models.get_model(name, weights=None, num_classes=outputs))
     model = cast("nn.Module", models.get_model(name, weights=None))
     if pretrained:
@@ -109,6 +109,6 @@ def _downloading(fetch: Callable[[], Any], name: str) -> Any:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SetupError(
-            f"--pretrained: the weights of {name!r} could not be fetched: {reason}\n"
-            "Download a file of them by hand, and give it with --weights."
+            f"`pretrained`: the weights of {name!r} could not be fetched: {reason}\n"
+            "Download a file of them by hand, and give it with `weights`."
         ) from error

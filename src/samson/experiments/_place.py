@@ -101,9 +101,9 @@ def check_device(device: Any) -> torch.device:
     try:
         found = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise SetupError(f"--device must be a device of torch, got {device!r}.\nWrite for example cuda.") from error
+        raise SetupError(f"`device` must be a device of torch, got {device!r}.\nWrite for example cuda.") from error
     there = found.type == "cpu" or (found.type == "cuda" and (found.index or 0) < torch.cuda.device_count())
-    require(there, "--device", "there", device, "Leave it out for the processor.")
+    require(there, "`device`", "there", device, "Leave it out for the processor.")
     return found
 
 
@@ -118,7 +118,7 @@ def find_place(device: str | None = None, parallel: str = "ddp") -> Iterator[Pla
     Raises:
         SetupError: If `parallel` is unknown, or the device is not there.
     """
-    choose("--parallel", parallel, PARALLEL)
+    choose("`parallel`", parallel, PARALLEL)
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     chosen = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if chosen.type == "cuda" and chosen.index is None:

@@ -152,7 +152,7 @@ def _problems(asked: Table, suite: Table, families: Sequence[Chips]) -> Iterable
     pairs = list(itertools.product(listed(asked, "data", "digits"), listed(asked, "network", "small-resnet")))
     for data, network in pairs:
         yield plan_problem(
-            asked, spec_of(data, "--data"), spec_of(network, "--network"), _root(suite), families, alone=len(pairs) == 1
+            asked, spec_of(data, "`data`"), spec_of(network, "`network`"), _root(suite), families, alone=len(pairs) == 1
         )
 
 
@@ -196,7 +196,7 @@ def _checked_search(plan: Plan) -> Search | None:
 def _whole(table: Table, key: str, default: int, least: int, said: str | None = None) -> int:
     value = table.get(key, default)
     known = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    require(known, said or f"--{key.replace('_', '-')}", f"at least {least}", value, f"The default is {default}.")
+    require(known, said or f"`{key}`", f"at least {least}", value, f"The default is {default}.")
     return int(value)
 
 

@@ -56,7 +56,7 @@ def plan_problem(
     task_name = spec_of(asked.get("task", splits.task), "task")
     metric = as_metric(make_task(task_name).metric)
     base = asked.get("base", "AdamW" if task_name == "language" else "SGD")
-    trainer = spec_of(asked.get("train", "samson"), "--train")
+    trainer = spec_of(asked.get("train", "samson"), "`train`")
     if trainer != "samson":
         find_trainer(trainer)
     recipe = _recipe(asked.get("recipe", {}), data, splits)
@@ -95,7 +95,7 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
             make_task(record.task).loss(model.eval()(inputs), targets)
     except Exception as error:  # whatever a network, or a task of one's own, may raise
         raise SetupError(
-            f"--network {record.network!r} cannot be trained on {record.data!r}, whose examples are of shape "
+            f"`network` {record.network!r} cannot be trained on {record.data!r}, whose examples are of shape "
             f"{splits.shape}: {reason(error)}\n"
             "Take a network, or a task, for such data."
         ) from error
@@ -104,7 +104,7 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
             suits = record.trainer == "samson" and record.task in ("classification", "language")
             mend = "Leave it out, or write a trainer of your own that distils."
             require(
-                suits, "--methods", "without distillation but for classes, in our own training loop", method.name, mend
+                suits, "`methods`", "without distillation but for classes, in our own training loop", method.name, mend
             )
         for choice in method.grid():
             try:
@@ -115,7 +115,7 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
                 raise
             except Exception as error:  # whatever a method of one's own may raise
                 raise SetupError(
-                    f"--methods {method.name} with the network {record.network!r} raised {reason(error)}\n"
+                    f"`methods` {method.name} with the network {record.network!r} raised {reason(error)}\n"
                     "Mend it, or its settings."
                 ) from error
     for family in families:
@@ -165,7 +165,7 @@ def load_data_set(data: str, root: Path) -> Splits:
     try:
         return load_splits(data, root)
     except ImportError as error:
-        raise SetupError(f"--data: {data!r} cannot be loaded.\n{error}") from error
+        raise SetupError(f"`data`: {data!r} cannot be loaded.\n{error}") from error
 
 
 def make_task(name: str) -> Task:
@@ -179,7 +179,7 @@ def make_task(name: str) -> Task:
     made = find_factory(name, "task")
     task = guarded(made, name, "task")
     there = all(hasattr(task, part) for part in ("metric", "loss"))
-    require(there, "task", "a class with `metric` and `loss`", name, "See samson.experiments.Task.")
+    require(there, "task", "a class with a metric and a loss", name, "See samson.experiments.Task.")
     try:
         as_metric(task.metric)
     except (ValueError, TypeError) as error:
@@ -193,8 +193,8 @@ def find_trainer(name: str) -> Callable[[Any], torch.nn.Module]:
     Raises:
         SetupError: If there is no such function, or it does not take a run.
     """
-    function = find_factory(name, "--train")
-    require(takes(function, (None,)), "--train", "a function of one argument, the run", name, "It returns the network.")
+    function = find_factory(name, "`train`")
+    require(takes(function, (None,)), "`train`", "a function of one argument, the run", name, "It returns the network.")
     return function
 
 

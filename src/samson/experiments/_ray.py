@@ -111,7 +111,7 @@ def _connected() -> tuple[Any, bool]:
     try:
         import ray
     except ImportError as error:
-        raise SetupError("--executor ray needs a package: pip install 'samson-torch[ray]'") from error
+        raise SetupError("`executor` ray needs a package: pip install 'samson-torch[ray]'") from error
     if ray.is_initialized():
         return ray, False
     address = os.environ.get("RAY_ADDRESS")

@@ -62,7 +62,7 @@ class Request:
         Raises:
             SetupError: If either is not to be had.
         """
-        choose("--split", self.split, SPLITS)
+        choose("`split`", self.split, SPLITS)
         model = load_model(self.model, self.weights, pretrained=self.pretrained)
         return model, load_data(self.data or _data_of(self.model), self.split, self.data_root)
 
@@ -77,7 +77,7 @@ class Request:
         name, _, split = self.norms_on.partition("/")
         if name not in DATA:
             return load_data(self.norms_on)
-        split = choose("--norms-on", split, ("train", "validation"))  # the test split chooses nothing
+        split = choose("`norms_on`", split, ("train", "validation"))  # the test split chooses nothing
         return load_data(name, split, self.data_root)
 
 
@@ -94,18 +94,18 @@ def load_data(spec: str, split: str = "test", root: Path = Path("data")) -> Exam
         SetupError: If there are no such data.
     """
     if ":" in spec:
-        found = call_factory(spec, "--data")
-        require(isinstance(found, Iterable), "--data", "a function that returns batches", found, f"Change {spec!r}.")
+        found = call_factory(spec, "`data`")
+        require(isinstance(found, Iterable), "`data`", "a function that returns batches", found, f"Change {spec!r}.")
         return repeatable(found)
     if spec.endswith(".safetensors"):
         try:
             tensors = load_file(spec)
         except (OSError, SafetensorError) as error:
-            raise SetupError(f"--data {spec!r} cannot be read: {error}.\nCheck the path.") from error
+            raise SetupError(f"`data` {spec!r} cannot be read: {error}.\nCheck the path.") from error
         missing = [name for name in ("inputs", "targets") if name not in tensors]
-        require(not missing, "--data", "a file with `inputs` and `targets`", sorted(tensors), f"Add {missing}.")
+        require(not missing, "`data`", "a file with `inputs` and `targets`", sorted(tensors), f"Add {missing}.")
         return tensors["inputs"], tensors["targets"]
-    choose("--data", spec, (*DATA, "MODULE:FUNCTION", "FILE.safetensors"))
+    choose("`data`", spec, (*DATA, "MODULE:FUNCTION", "FILE.safetensors"))
     return load_data_set(spec, root).examples(split)
 
 
@@ -124,22 +124,22 @@ def find_metric(spec: str) -> ExampleMetric | DataSetMetric:
         (0.0, 1.0)
     """
     if ":" not in spec:
-        return METRICS[choose("--metric", spec, (*METRICS, "MODULE:NAME"))]
-    found = find_factory(spec, "--metric")
+        return METRICS[choose("`metric`", spec, (*METRICS, "MODULE:NAME"))]
+    found = find_factory(spec, "`metric`")
     makes = inspect.isroutine(found) or inspect.isclass(found)
     try:
-        return as_metric(call_factory(spec, "--metric") if makes and takes(found, ()) else found)
+        return as_metric(call_factory(spec, "`metric`") if makes and takes(found, ()) else found)
     except (TypeError, ValueError) as error:
-        raise SetupError(f"--metric {spec!r}: {error}") from error
+        raise SetupError(f"`metric` {spec!r}: {error}") from error
 
 
 def _data_of(model: str) -> str:
     """The data set of a saved network."""
-    require(model.endswith(".safetensors"), "--data", FORMS, None, "Only a saved network knows its data.")
+    require(model.endswith(".safetensors"), "`data`", FORMS, None, "Only a saved network knows its data.")
     try:
         data = read_json(Path(model).with_suffix(".json"), Checkpoint).data
     except RecordError as error:
         raise SetupError(f"{error}\nA checkpoint needs its `.json` file beside it.") from error
     # A file never names code to run, and no other file: only the command line does.
-    require(data in DATA, "--data", "given for this network", data, f"Its file names no data set of {', '.join(DATA)}.")
+    require(data in DATA, "`data`", "given for this network", data, f"Its file names no data set of {', '.join(DATA)}.")
     return data

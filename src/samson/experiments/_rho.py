@@ -46,14 +46,14 @@ def find_rho(plan: Plan, seed: int, place: Place, progress: OnProgress) -> RhoRe
             trainer of one's own.
     """
     [problem], [method] = plan.problems, plan.problems[0].methods
-    mend = "Take for example --method samson."
-    require(problem.record.trainer == "samson", "--train", "left out with --find-rho", problem.record.trainer, mend)
+    mend = "Take for example the method samson."
+    require(problem.record.trainer == "samson", "`train`", "left out with `find_rho`", problem.record.trainer, mend)
     require(
-        "rho" in method.settings and ":" not in method.made_of, "--find-rho", "for a method with ρ", method.name, mend
+        "rho" in method.settings and ":" not in method.made_of, "`find_rho`", "for a method with ρ", method.name, mend
     )
     for name in ("ramp", "every", "ascent", "mix"):
         value = method.settings[name]
-        require(value == MODES[name], f"--set {name}", f"{MODES[name]} with --find-rho", value, "Leave it out.")
+        require(value == MODES[name], f"`set` {name}", f"{MODES[name]} with `find_rho`", value, "Leave it out.")
     splits = load_data_set(problem.record.data, plan.data_root)
     run = Run(
         data=splits,

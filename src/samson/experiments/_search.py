@@ -213,7 +213,7 @@ class _MethodSearch:
         told = self.told()
         best = max(told, key=lambda trial: trial.value)
         if best.value <= -1e300:
-            raise SetupError(f"--methods {self.name}: training diverged with every choice.\nTry a smaller lr.")
+            raise SetupError(f"`methods` {self.name}: training diverged with every choice.\nTry a smaller lr.")
         return SearchRecord(
             problem=self.problem.record,
             method=self.method.name,

@@ -90,8 +90,8 @@ def measure_folder(
             other settings or is damaged.
         ImportError: If `curvature` needs a package that is not installed.
     """
-    require(steps >= 1, "--steps", "at least 1", steps, f"The default is {STEPS}.")
-    require(trials >= 2, "--trials", "at least 2 chips, for an interval", trials, f"The default is {TRIALS}.")
+    require(steps >= 1, "`steps`", "at least 1", steps, f"The default is {STEPS}.")
+    require(trials >= 2, "`trials`", "at least 2 chips, for an interval", trials, f"The default is {TRIALS}.")
     if curvature:
         require_curvlinops()
     records = [record for record in read_records(folder) if record.measured]  # a network that diverged has none
@@ -122,7 +122,7 @@ def _measure_problem(
     data_root: Path,
 ) -> SharpnessRecord:
     first = records[0]
-    choose("`data` of the comparison", first.problem.data, DATA)  # a file never names code to run
+    choose("the data of the comparison", first.problem.data, DATA)  # a file never names code to run
     splits = load_data_set(first.problem.data, data_root)
     data = splits.examples("train")
     rules = {name: rule() for name, rule in RULES.items()}  # type: ignore[call-arg]

@@ -71,7 +71,7 @@ def trained(
                 own.teacher, spent = _teacher(own)
             model = trainer(own)
             mend = "It must return the trained network."
-            require(isinstance(model, nn.Module), "--train", "a function that returns an nn.Module", model, mend)
+            require(isinstance(model, nn.Module), "`train`", "a function that returns an nn.Module", model, mend)
         except DivergedError as error:
             diverged_at = error.step
     validation = None
@@ -151,5 +151,5 @@ def _tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise SetupError("--log needs a package: pip install tensorboard") from error
+        raise SetupError("`log` needs a package: pip install tensorboard") from error
     return SummaryWriter(str(folder / "logs"))

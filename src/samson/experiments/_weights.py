@@ -53,7 +53,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         ],
     }
     found = "; ".join(f"{len(names)} {what}: {_first(names)}" for what, names in problems.items() if names)
-    fit = f"--weights {str(path)!r} must fit the {type(model).__name__}"
+    fit = f"`weights` {str(path)!r} must fit the {type(model).__name__}"
     if found:
         raise SetupError(f"{fit}, but of its tensors there are {found}.\nTake the model that they were saved from.")
     model.load_state_dict(state)
@@ -76,7 +76,7 @@ def refuse_program(parameter: str, path: Path) -> None:
         if part in parts:
             raise SetupError(
                 f"{parameter} must be layers or weights, got {str(path)!r}, a program that was {what}: noise does not "
-                "reach its layers.\nGive the function that makes the model as MODEL, and with --weights what "
+                "reach its layers.\nGive the function that makes the model as MODEL, and with `weights` what "
                 f"torch.save({state}, 'weights.pt') saves."
             )
 
@@ -92,28 +92,28 @@ def _of_part(state: dict[str, Tensor], own: Mapping[str, Any], path: Path) -> di
     found = [prefix for name in state if name.endswith(f".{first}") and is_like(prefix := name.removesuffix(first))]
     if len(found) > 1:
         raise SetupError(
-            f"--weights {str(path)!r} must hold such a network once, got it as {_first(found)}.\n"
+            f"`weights` {str(path)!r} must hold such a network once, got it as {_first(found)}.\n"
             "Save the one that you mean: torch.save(model.state_dict(), path)."
         )
     return {name: state[f"{found[0]}{name}"] for name in own} if found else state
 
 
 def _content(path: Path) -> Any:
-    require(path.is_file(), "--weights", "a file", str(path), "Check the path.")
-    refuse_program("--weights", path)
-    require(path.suffix in KINDS, "--weights", f"a {', '.join(KINDS)} file", str(path), "Save it as one of these.")
+    require(path.is_file(), "`weights`", "a file", str(path), "Check the path.")
+    refuse_program("`weights`", path)
+    require(path.suffix in KINDS, "`weights`", f"a {', '.join(KINDS)} file", str(path), "Save it as one of these.")
     try:
         if path.suffix == ".safetensors":
             return load(path.read_bytes())
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise SetupError(
-            f"--weights {str(path)!r} is damaged, or holds more than tensors, which is not loaded: it could run code.\n"
+            f"`weights` {str(path)!r} is damaged, or holds more than tensors, which is not loaded: it could run code.\n"
             "Save the weights alone, in a program that may run it: torch.save(model.state_dict(), path)."
         ) from error
     except Exception as error:  # torch raises whatever its reader stumbles over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SetupError(f"--weights {str(path)!r} is damaged: {reason}\nSave or download it again.") from error
+        raise SetupError(f"`weights` {str(path)!r} is damaged: {reason}\nSave or download it again.") from error
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
@@ -123,7 +123,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
             return dict(inner)
     held = ", ".join(map(str, list(content)[:SHOWN])) if isinstance(content, Mapping) else type(content).__name__
     raise SetupError(
-        f"--weights {str(path)!r} must hold a state dict, alone or as {' or '.join(map(repr, WITHIN))}, got {held}.\n"
+        f"`weights` {str(path)!r} must hold a state dict, alone or as {' or '.join(map(repr, WITHIN))}, got {held}.\n"
         "Save it with torch.save(model.state_dict(), path)."
     )
 

@@ -132,7 +132,7 @@ def _python_archive(path: Path, edition: Edition) -> tuple[Pair, Pair]:
     content = path.read_bytes()
     require(
         md5(content, usedforsecurity=False).hexdigest() == PYTHON_MD5[edition.classes],
-        "--data",
+        "`data`",
         "the official archive, since another one of this form could run code",
         str(path),
         f"Get cifar-{edition.classes}-binary.tar.gz from {PAGE}, which holds no code.",

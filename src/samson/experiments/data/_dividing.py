@@ -28,7 +28,7 @@ def split_off(train: Split, seed: int = SPLIT_SEED, share: int = 10) -> tuple[Sp
         SetupError: If there are fewer than two.
     """
     count = length(train)
-    require(count >= 2, "--data", "a set of two training examples at least", count, "Give a `validation` split too.")
+    require(count >= 2, "`data`", "a set of two training examples at least", count, "Give a `validation` split too.")
     first, second = (_part(train, numbers) for numbers in divide(count, max(1, round(count / share)), seed))
     return first, second
 

@@ -35,8 +35,8 @@ def find(data: str, root: Path, folders: Sequence[str], names: Sequence[str], pa
             if (place / name).exists():
                 return place / name
     raise SetupError(
-        f"--data {data!r} needs one of these files, and found none: {', '.join(names)}.\n"
-        f"Looked in {', '.join(map(str, places))}.\nGet it from {page}, or set another folder with --data-root."
+        f"`data` {data!r} needs one of these files, and found none: {', '.join(names)}.\n"
+        f"Looked in {', '.join(map(str, places))}.\nGet it from {page}, or set another folder with `data_root`."
     )
 
 
@@ -48,7 +48,7 @@ def reading(path: Path, mend: str) -> Iterator[None]:
     except (OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError) as error:
         if isinstance(error, SetupError):
             raise
-        raise SetupError(f"--data: {str(path)!r} cannot be read: {error}.\n{mend}") from error
+        raise SetupError(f"`data`: {str(path)!r} cannot be read: {error}.\n{mend}") from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:

@@ -1,4 +1,4 @@
-"""From what a user writes for `--data` to the splits."""
+"""From what a user writes for the data to the splits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def load_splits(spec: str, root: Path, seed_of_split: int = SPLIT_SEED) -> Split
     if hub == "hf" and name:
         return splits_from(from_hub(name), seed_of_split)
     if ":" in spec:
-        return splits_from(call_factory(spec, "--data"), seed_of_split)
+        return splits_from(call_factory(spec, "`data`"), seed_of_split)
     return checked(_of_path(spec, root, seed_of_split))
 
 
@@ -50,10 +50,10 @@ def _of_path(spec: str, root: Path, seed_of_split: int) -> Splits:
     if path.is_dir():
         return folder_splits(path, seed_of_split)
     if path.suffix not in (".npz", ".txt"):
-        choose("--data", spec, (*DATA, *FORMS))
+        choose("`data`", spec, (*DATA, *FORMS))
     if not path.exists():
-        mend = "Check the path, or set another folder with --data-root."
-        raise SetupError(f"--data: there is no file {spec!r}, neither from here nor in {str(root)!r}.\n{mend}")
+        mend = "Check the path, or set another folder with `data_root`."
+        raise SetupError(f"`data`: there is no file {spec!r}, neither from here nor in {str(root)!r}.\n{mend}")
     return splits_from(_of_arrays(path), seed_of_split) if path.suffix == ".npz" else text_splits(read_text(path))
 
 
@@ -66,5 +66,5 @@ def _of_arrays(path: Path) -> dict[str, object]:
     parts = [part for part in SPLITS if part != "validation" or {"x_validation", "y_validation"} & set(arrays)]
     missing = [name for part in parts for name in (f"x_{part}", f"y_{part}") if name not in arrays]
     rule = "an .npz file with x_train, y_train, x_test and y_test"
-    require(not missing, "--data", rule, sorted(arrays), f"Add {', '.join(missing)}.")
+    require(not missing, "`data`", rule, sorted(arrays), f"Add {', '.join(missing)}.")
     return {part: (arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in parts}

@@ -17,7 +17,7 @@ from samson.experiments.data._files import channels_first
 from samson.experiments.data._loading import Pair, first_example
 from samson.experiments.data._splits import SPLITS, TASKS, Split, Splits, length
 
-FORM = "a dictionary with `train` and `test`, or a Splits"
+FORM = "a dictionary with train and test, or a Splits"
 MEND = "Return {'train': (inputs, targets), 'test': (inputs, targets)}."
 KEYS = (*SPLITS, "outputs", "classes", "task", "mean", "std", "augment")
 
@@ -38,11 +38,11 @@ def splits_from(found: object, seed_of_split: int = SPLIT_SEED) -> Splits:
     if isinstance(found, Splits):
         return checked(found)
     if not isinstance(found, Mapping):
-        raise SetupError(f"--data must be {FORM}, got {type(found).__name__}.\n{MEND}")
-    require({"train", "test"} <= set(found), "--data", FORM, list(found), MEND)
-    given = {choose("--data: in the dictionary", str(key), KEYS): value for key, value in found.items()}
+        raise SetupError(f"`data` must be {FORM}, got {type(found).__name__}.\n{MEND}")
+    require({"train", "test"} <= set(found), "`data`", FORM, list(found), MEND)
+    given = {choose("`data`: in the dictionary", str(key), KEYS): value for key, value in found.items()}
     parts = {name: _split(given[name], name) for name in SPLITS if given.get(name) is not None}
-    task = choose("--data: the task", given.get("task") or _task(parts["train"]), TASKS)
+    task = choose("`data`: the task", given.get("task") or _task(parts["train"]), TASKS)
     outputs = given.get("outputs") or given.get("classes") or _outputs(parts["train"], task)
     if "validation" not in parts:
         parts["train"], parts["validation"] = split_off(parts["train"], seed_of_split)
@@ -57,7 +57,7 @@ def checked(splits: Splits) -> Splits:
         SetupError: Otherwise.
     """
     for name in splits.augment:
-        choose("--data: the augmentation", name, AUGMENTATIONS)
+        choose("`data`: the augmentation", name, AUGMENTATIONS)
     counted = isinstance(splits.outputs, int) and splits.outputs > 0
     _require(counted, "outputs", "be a whole number, at least 1", splits.outputs)
     for name in SPLITS:
@@ -119,7 +119,7 @@ def _check_numbers(numbers: Tensor, name: str, what: str, top: int) -> None:
 
 def _require(holds: bool, name: str, rule: str, value: object) -> None:
     if not holds:
-        raise SetupError(f"--data: `{name}` must {rule}, got {value}.\nMend the data, or what is said of them.")
+        raise SetupError(f"`data`: `{name}` must {rule}, got {value}.\nMend the data, or what is said of them.")
 
 
 def _split(part: Any, name: str) -> Split:
@@ -139,7 +139,7 @@ def _split(part: Any, name: str) -> Split:
     try:
         inputs, targets = (_plain(torch.as_tensor(each).detach().cpu()) for each in part)
     except (TypeError, ValueError) as error:
-        raise SetupError(f"--data: `{name}` cannot become tensors: {error}.\nGive tensors or arrays.") from error
+        raise SetupError(f"`data`: `{name}` cannot become tensors: {error}.\nGive tensors or arrays.") from error
     _check_counts(inputs, targets, name)
     if not targets.is_floating_point() and targets.shape[1:] == (1,):
         targets = targets.flatten()
@@ -162,7 +162,7 @@ def _task(train: Split) -> str:
 
 def _outputs(train: Split, task: str) -> int:
     if isinstance(train, Dataset):
-        raise SetupError("--data: a data set of torch must come with its number of outputs.\nAdd 'outputs': NUMBER.")
+        raise SetupError("`data`: a data set of torch must come with its number of outputs.\nAdd 'outputs': NUMBER.")
     inputs, targets = train
     if task == "regression":
         return targets[0].numel()

@@ -34,7 +34,7 @@ def from_torchvision(name: str, root: Path) -> dict[str, Any]:
         SetupError: If there is no such class, or its files are not there.
     """
     sets = package("torchvision.datasets", f"torchvision/{name}", extra="vision")
-    make = getattr(sets, choose("--data: in torchvision.datasets", name, sets.__all__))
+    make = getattr(sets, choose("`data`: in torchvision.datasets", name, sets.__all__))
     trains = "train" in inspect.signature(make).parameters
     try:
         parts = {
@@ -42,8 +42,8 @@ def from_torchvision(name: str, root: Path) -> dict[str, Any]:
             for p in ("train", "test")
         }
     except (RuntimeError, ValueError, TypeError, OSError) as error:
-        mend = f"Get it with torchvision.datasets.{name}(ROOT, download=True), or set another folder with --data-root."
-        raise SetupError(f"--data 'torchvision/{name}' is not in {str(root)!r}: {error}\n{mend}") from error
+        mend = f"Get it with torchvision.datasets.{name}(ROOT, download=True), or set another folder with `data_root`."
+        raise SetupError(f"`data` 'torchvision/{name}' is not in {str(root)!r}: {error}\n{mend}") from error
     return _of_pictures(parts, len(getattr(parts["train"], "classes", ())))
 
 
@@ -57,13 +57,13 @@ def from_hub(name: str) -> dict[str, Any]:
     """
     found = package("datasets", f"hf/{name}", extra="data").load_dataset(name)
     parts = {"train": found.get("train"), "test": found.get("test") or found.get("validation")}
-    require(None not in parts.values(), "--data", "a set with `train` and `test`", list(found), "Take another set.")
+    require(None not in parts.values(), "`data`", "a set with train and test", list(found), "Take another set.")
     if "test" in found and "validation" in found:
         parts["validation"] = found["validation"]
     columns = parts["train"].column_names
     column = next((each for each in ("image", "img", "text") if each in columns), None)
     rule = "a set with columns `image`, `img` or `text`, and `label`"
-    require(column is not None and "label" in columns, "--data", rule, columns, "Take another set.")
+    require(column is not None and "label" in columns, "`data`", rule, columns, "Take another set.")
     if column == "text":
         return {key: _of_texts(part["text"], part["label"]) for key, part in parts.items()}
     rows = {key: _Rows(part, str(column)) for key, part in parts.items()}
@@ -106,5 +106,5 @@ def _of_pictures(parts: Mapping[str, Rows], classes: int) -> dict[str, Any]:
 def _in_memory(rows: Rows, mode: str) -> Pair:
     pairs = [rows[number] for number in range(len(rows))]
     images = [np.array(picture.convert(mode)) for picture, _ in pairs]
-    require(len({i.shape for i in images}) == 1, "--data", "a set of pictures of one size", "several", "Resize them.")
+    require(len({i.shape for i in images}) == 1, "`data`", "a set of pictures of one size", "several", "Resize them.")
     return channels_first(torch.from_numpy(np.stack(images))), torch.tensor([label for _, label in pairs])

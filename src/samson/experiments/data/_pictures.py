@@ -120,7 +120,7 @@ def folder_splits(folder: Path, seed: int) -> Splits:
     classes = _classes(folder / "train")
     parts = {name: _pictures(folder / name, classes) for name in ("train", "val", "test") if _classes(folder / name)}
     layout, mend = "a folder with train/CLASS/*.jpg and val/CLASS/*.jpg", "Make a folder of each class in both."
-    require("train" in parts and len(parts) > 1, "--data", layout, str(folder), mend)
+    require("train" in parts and len(parts) > 1, "`data`", layout, str(folder), mend)
     train: Split = parts["train"]
     validation: Split | None = parts.get("val") if "test" in parts else None
     if validation is None:
@@ -136,8 +136,8 @@ def _classes(folder: Path) -> list[str]:
 def _pictures(folder: Path, classes: list[str]) -> Pictures:
     rows = []
     for name in _classes(folder):
-        label = classes.index(choose(f"--data: in {str(folder)!r} the class", name, classes))
+        label = classes.index(choose(f"`data`: in {str(folder)!r} the class", name, classes))
         found = sorted(str(path) for path in (folder / name).iterdir() if path.suffix.lower() in ENDINGS)
         rows += [(path, label) for path in found]
-    require(bool(rows), "--data", f"folders of pictures ({', '.join(ENDINGS)})", str(folder), "Put some there.")
+    require(bool(rows), "`data`", f"folders of pictures ({', '.join(ENDINGS)})", str(folder), "Put some there.")
     return Pictures(rows)

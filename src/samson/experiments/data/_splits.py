@@ -88,7 +88,7 @@ class Splits:
         Returns:
             The pair of a split in memory, which is kept; otherwise batches that can be run through again and again.
         """
-        data: Split = getattr(self, choose("--split", split, SPLITS))
+        data: Split = getattr(self, choose("`split`", split, SPLITS))
         if isinstance(data, Dataset):
             return Batches(data, length(data), batch_size, self.prepared)
         if split not in self._examples:
@@ -105,7 +105,7 @@ class Splits:
         if count is None:
             return found
         require(
-            isinstance(found, tuple), "--examples", "left out for data that are not in memory", count, "Leave it out."
+            isinstance(found, tuple), "`examples`", "left out for data that are not in memory", count, "Leave it out."
         )
         inputs, targets = found
         chosen = torch.randperm(len(targets), generator=generator_for(0, "some", split))[:count]
@@ -125,7 +125,7 @@ class Splits:
             SetupError: If there is none.
         """
         size = length(self.train)
-        require(1 <= batch_size <= size, "--batch-size", f"from 1 to {size} for these data", batch_size, "Change it.")
+        require(1 <= batch_size <= size, "`batch_size`", f"from 1 to {size} for these data", batch_size, "Change it.")
         return size // batch_size
 
     def batches(
@@ -158,9 +158,9 @@ class Splits:
         """
         steps = self.steps(batch_size)
         for name in augment:
-            choose("--augment", name, AUGMENTATIONS)
+            choose("`augment`", name, AUGMENTATIONS)
         images = not augment or len(self.shape) == 3
-        require(images, "--augment", "left out unless inputs are images", ",".join(augment), "Leave it out.")
+        require(images, "`augment`", "left out unless inputs are images", ",".join(augment), "Leave it out.")
         order = torch.randperm(length(self.train), generator=generator_for(seed, "order", epoch))
         numbers = order[: steps * batch_size].view(steps, batch_size)[start:]
         return self._batches(numbers, seed, epoch, torch.device(device), augment, workers, start)

@@ -60,7 +60,7 @@ def text_splits(text: str, length: int = LENGTH) -> Splits:
     parts = tokens[: last * 9 // 10], tokens[last * 9 // 10 : last], tokens[last:]
     shortest = min(map(len, parts))
     mend = "Give a longer text."
-    require(shortest > length, "--data", f"a text whose parts have more than {length} characters", shortest, mend)
+    require(shortest > length, "`data`", f"a text whose parts have more than {length} characters", shortest, mend)
     train, validation, test = (_blocks(part, length) for part in parts)
     return Splits(train, validation, test, outputs=len(number), task="language")
 
