@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c co
 .PHONY: demo test test-extras test-slow lint environments clean
 
 demo: $(VENV)/.demo
-	$(BIN)/samson compare --data digits --methods sgd,noise,clip,sam,asam,samson,samson+clip --noise gaussian --seeds 3 --out runs/digits
+	$(BIN)/samson compare --data digits --methods sgd,noise,clip,sam,asam,samson,samson+clip,rangesam+clip --noise gaussian,pcm,bit-errors --seeds 3 --out runs/digits
 
 # Three workers: on two cores, those that wait for a process of their own leave a third of the time idle.
 test: $(VENV)/.dev
