@@ -9,7 +9,7 @@ from typing import Any
 from samson._decoding import TableError, decode
 from samson._names import suggestion
 from samson.noise._base import WeightNoise
-from samson.noise._catalogue import ARGUMENTS, CLASSES
+from samson.noise._catalogue import CLASSES, UNCOMPENSATED
 from samson.noise._compose import Compose
 from samson.noise._gaussian import Gaussian
 from samson.noise._periphery import Periphery
@@ -121,10 +121,10 @@ def _noise(table: Any, where: str) -> WeightNoise:
         hint = suggestion(str(family), CLASSES)
         raise TableError(f"[{where}]: `family` must be a known noise, got {family!r}. {hint}")
     own = {key: value for key, value in table.items() if key != "family"}
-    compensated = family.removesuffix("-uncompensated")
+    compensated = family.removesuffix(UNCOMPENSATED)
     if compensated != family and "compensation" in own:
         raise TableError(
             f"[{where}]: `compensation` must be left out with family = {family!r}, got {own['compensation']!r}. "
             f'Write family = "{compensated}", or remove the line.'
         )
-    return decode(ARGUMENTS.get(family, {}) | own, CLASSES[family], where)
+    return decode(own | ({} if compensated == family else {"compensation": None}), CLASSES[family], where)
