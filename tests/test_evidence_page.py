@@ -68,6 +68,28 @@ def test_the_page_is_made_from_the_records(monkeypatch: pytest.MonkeyPatch) -> N
     assert evidence_page.results(DONE[0], other) not in TEXT  # the check can fail
 
 
+@pytest.mark.parametrize("task", DONE)
+def test_the_picture_shows_gains_over_plain_training(task: str) -> None:
+    """It is made from the records; its dots are where the means are, on the scale of its ticks."""
+    text = (PAGE.parent / "evidence" / f"{task}.svg").read_text(encoding="utf-8")
+    assert text == evidence_page.drawn(task)
+    record, some = first_record(task), networks(task)["whole"]
+    scale = (100 if record["problem"]["is_fraction"] else 1) * (1 if record["problem"]["higher_is_better"] else -1)
+    panel = text.partition(">Gaussian, ")[2].partition(">other chips, ")[0]
+    labels = re.findall(r'text-anchor="end">([^<]*)<', text)
+    ticks = [
+        (float(x), float(value))
+        for x, value in re.findall(r'x="([\d.]+)" y="\d+" text-anchor="middle">([^<]*)<', panel)
+    ]
+    (x0, v0), (x1, v1) = ticks[0], ticks[-1]
+    shown = [v0 + (float(x) - x0) * (v1 - v0) / (x1 - x0) for x in re.findall(r'<circle cx="([\d.]+)"', panel)]
+    kinds = [kind for kind in next(iter(some.values())) if kind.startswith("gaussian ")]
+    for label, gain in zip(labels, shown, strict=True):
+        means = [of_method(some, name, kind).mean() for kind in kinds for name in (label, "plain")]
+        expected = scale * (np.mean(means[::2]) - np.mean(means[1::2]))
+        assert gain == pytest.approx(expected, abs=0.1 * abs(v1 - v0) / (x1 - x0))
+
+
 def test_equal_winners_are_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its records are then those of both; a name with records of its own keeps them."""
     twins = evidence.twins(DONE[0])
