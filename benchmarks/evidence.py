@@ -268,10 +268,16 @@ def measured(name: str, key: Key) -> dict[str, Any]:
     task, (number, method, settings, seed) = TASKS[name], key
     epochs = max(1, task.epochs // (2 if task.large else 3)) if number == 1 else task.epochs
     base = {} if number == 0 else base_of(name)
+    return tried(name, METHODS[method][0], {**base, **settings}, epochs, seed)
+
+
+def tried(name: str, method: str, settings: dict[str, Any], epochs: int, seed: int) -> dict[str, Any]:
+    """Train a network of a task, and measure it on the validation split."""
+    task = TASKS[name]
     table = {
         **task.problem,
         "recipe": {**task.problem["recipe"], "epochs": epochs},
-        "methods": [{"method": METHODS[method][0], "name": method, **base, **settings}],
+        "methods": [{"method": method, "name": "tried", **settings}],
         "chips": [{"noise": "gaussian", "levels": list(task.levels)}],
         "trials": 6,
         "chip_seed": SEARCH_CHIP_SEED,
@@ -279,7 +285,9 @@ def measured(name: str, key: Key) -> dict[str, Any]:
     }
     job = dataclasses.replace(jobs_of(plan_suite(table))[0], seed=seed)
     splits = load_data_set(job.problem.record.data, job.data_root)
-    kept_in = RUNS / "search" / blake2b(repr((name, key)).encode(), digest_size=8).hexdigest()
+    kept_in = (
+        RUNS / "search" / blake2b(repr((name, method, settings, epochs, seed)).encode(), digest_size=8).hexdigest()
+    )
     with one_thread():
         model, training = trained(job.problem, job.method, seed, splits, kept_in, lambda *_: None)
         shutil.rmtree(kept_in, ignore_errors=True)
