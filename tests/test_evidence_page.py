@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import evidence, evidence_page
+from benchmarks import evidence, evidence_page, recipe
 from benchmarks.evidence_page import PAGE, finished, page
 
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -88,6 +88,25 @@ def test_the_picture_shows_gains_over_plain_training(task: str) -> None:
         means = [of_method(some, name, kind).mean() for kind in kinds for name in (label, "plain")]
         expected = scale * (np.mean(means[::2]) - np.mean(means[1::2]))
         assert gain == pytest.approx(expected, abs=0.1 * abs(v1 - v0) / (x1 - x0))
+
+
+@pytest.mark.parametrize("task", [task for task in evidence.TASKS if recipe.logged(task).exists()])
+def test_the_log_of_recipes_shows_all_that_was_tried(task: str) -> None:
+    found = evidence.lines(recipe.logged(task))
+    shown = rows(TEXT[TEXT.index(f"| {task} | half the radius") :])
+    assert [line[0] for line in shown[1:]] == list(recipe.VARIATIONS)
+    digits = 3 if task == "tiny-shakespeare" else 1
+    for variation, *cells, _ in shown[1:]:
+        for cell, settings in zip(cells, recipe.candidates(task, variation), strict=True):
+            own = [one for one in found if (one["variation"], one["settings"]) == (variation, settings)]
+            assert len(own) == evidence.TASKS[task].seeds
+            if any("diverged" in one for one in own):
+                assert "nan" in cell
+                continue
+            expected = [np.mean([np.mean(one["chips"]) for one in own]), np.mean([one["clean"] for one in own])]
+            scale = 1 if digits == 3 else 100
+            values = [float(text) for text in cell.split(" / ")]
+            assert values == pytest.approx([scale * value for value in expected], abs=0.5001 * 10**-digits)
 
 
 def test_equal_winners_are_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
