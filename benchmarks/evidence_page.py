@@ -26,6 +26,10 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "evidence.md"
 LEVEL = 0.05
 RESAMPLES = 2000
+README = DOCS.parent / "README.md"
+MARKS = "<!-- made by benchmarks/evidence_page.py -->\n", "<!-- end -->\n"
+FIRST = ("plain", "noise", "clip", "sam", "asam", "samson", "samson+clip", "rangesam+clip")
+"""The methods on README's first screen."""
 GAUSSIAN = "gaussian"
 NO_NOISE = "no noise"
 
@@ -440,6 +444,22 @@ def drawn(task: str) -> str:
     return picture(f"{task}: better than plain training by", unit, {label: gains[label] for label in order})
 
 
+def first_screen(tasks: Sequence[str]) -> str:
+    """The table of README: some methods on every task, without noise, and the mean over levels and kinds of chips."""
+    found = {task: read(task)[TASKS[task].epochs] for task in tasks}
+    rows = []
+    for label in _informed(FIRST):
+        cells = [label.removesuffix("-informed")]
+        for task, f in found.items():
+            others = [kind for kind in f.kinds if kind != NO_NOISE and kind not in f.gaussian()]
+            for kinds in ([NO_NOISE], f.gaussian(), others):
+                interval = mean_interval(np.mean([f.values(label, kind) for kind in kinds], axis=0).tolist())
+                cells.append(f"{shown(task, interval.mean)} ± {shown(task, interval.half_width)}")
+        rows.append(cells)
+    head = [f"{task}, {name}" for task in tasks for name in (NO_NOISE, "Gaussian", "other chips")]
+    return table(["method", *head], rows)
+
+
 def section(task: str) -> str:
     """What was found on a task."""
     whole, half = read(task).values()
@@ -510,5 +530,9 @@ def page() -> str:
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
     (DOCS / "evidence").mkdir(exist_ok=True)
+    before, mark, rest = README.read_text(encoding="utf-8").partition(MARKS[0])
+    after = rest.partition(MARKS[1])[1:]
+    text = first_screen([task for task in TASKS if finished(task)])
+    README.write_text("".join([before, mark, "\n", text, "\n\n", *after]), encoding="utf-8")
     for task in filter(finished, TASKS):
         (DOCS / "evidence" / f"{task}.svg").write_text(drawn(task), encoding="utf-8")

@@ -90,6 +90,26 @@ def test_the_picture_shows_gains_over_plain_training(task: str) -> None:
         assert gain == pytest.approx(expected, abs=0.1 * abs(v1 - v0) / (x1 - x0))
 
 
+def test_the_first_screen_of_the_readme() -> None:
+    head, *lines = rows(evidence_page.README.read_text(encoding="utf-8").partition(evidence_page.MARKS[0])[2])
+    assert [line[0] for line in lines] == list(evidence_page.FIRST)
+    for line in lines:
+        label = line[0] if line[0] == "plain" else f"{line[0]}-informed"
+        for place, cell in zip(head[1:], line[1:], strict=True):
+            task, _, kind = place.partition(", ")
+            some = networks(task)["whole"]
+            kinds = [
+                one
+                for one in next(iter(some.values()))
+                if kind == ("no noise" if one == "no noise" else "Gaussian" if "gaussian " in one else "other chips")
+            ]
+            values = np.mean([of_method(some, label, one) for one in kinds], axis=0)
+            half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+            digits, scale = (3, 1) if task == "tiny-shakespeare" else (1, 100)
+            shown = [float(text) for text in cell.split(" ± ")]
+            assert shown == pytest.approx([scale * values.mean(), scale * half], abs=0.5001 * 10**-digits)
+
+
 @pytest.mark.parametrize("task", [task for task in evidence.TASKS if recipe.logged(task).exists()])
 def test_the_log_of_recipes_shows_all_that_was_tried(task: str) -> None:
     found = evidence.lines(recipe.logged(task))
