@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = {
     "README.md": 3,
     "CONTRIBUTING.md": 2,
+    "docs/index.md": 3,
     "docs/trainers.md": 3,
     "docs/chips.md": 14,
     "docs/choosing-rho.md": 1,
@@ -73,6 +74,8 @@ def test_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     if page == "README.md":
         assert not torch.equal(names["model"].state_dict()["0.weight"], before["0.weight"])
         assert len(names["result"].trials) == 50
+    if page == "docs/index.md":
+        assert names["paired"].difference("robust", "plain").interval.low > 0
     if page == "docs/choosing-rho.md":
         assert names["losses"][0][0] == pytest.approx(0.01)
         assert names["losses"][-1][2] > names["losses"][0][2]
