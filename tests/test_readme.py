@@ -23,6 +23,7 @@ PAGES = {
     "docs/evaluating.md": 3,
     "docs/known-chips.md": 3,
     "docs/sharpness.md": 3,
+    "docs/theory.md": 1,
 }
 
 
@@ -76,6 +77,8 @@ def test_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert len(names["result"].trials) == 50
     if page == "docs/index.md":
         assert names["paired"].difference("robust", "plain").interval.low > 0
+    if page == "docs/theory.md":
+        torch.testing.assert_close(names["moved"], torch.tensor([[2.7, 0.6]]))
     if page == "docs/choosing-rho.md":
         assert names["losses"][0][0] == pytest.approx(0.01)
         assert names["losses"][-1][2] > names["losses"][0][2]
