@@ -18,7 +18,7 @@ Accuracy in percent on the {split} split of the digits ({examples} images), for 
 {seed_list}; {clean} without noise) on the same {chips} phase-change chips in every row. Each cell is a network's mean with
 half its 95 % interval over chips; the last column is the chip-by-chip difference from the first row, averaged over the
 networks, with its 95 % interval. It speaks of other chips, not of other images (one is {image:.2f} points) or training seeds.
-`benchmarks/compensation.py` writes the record, `benchmarks/records/compensation.json`, and from it this page.
+`benchmarks/compensation.py` writes [the record](../benchmarks/records/compensation.json), and from it this page.
 
 ## Drift compensation and batch norms
 
