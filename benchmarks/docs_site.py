@@ -91,7 +91,7 @@ def build(folder: Path) -> None:
     said = done.stdout + done.stderr
     sys.stdout.write(said)
     if done.returncode or "griffe:" in said:  # which Zensical passes on, but does not count as a warning
-        sys.exit("The site has warnings.")
+        sys.exit("The site was not built, or has warnings: see above.")
 
 
 if __name__ == "__main__":
