@@ -26,7 +26,7 @@ PAGES = {
     "docs/coming-from.md": 4,
     "docs/error-bars.md": 6,
     "docs/known-chips.md": 3,
-    "docs/own-chip.md": 5,
+    "docs/own-chip.md": 6,
     "docs/own-model.md": 5,
     "docs/scale-out.md": 2,
     "docs/sharpness.md": 3,
@@ -80,7 +80,9 @@ SAYS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "docs/error-bars.md": lambda names: names["half"] == pytest.approx(0.056, abs=5e-4),
     "docs/own-chip.md": lambda names: (
         names["coefficients"] == pytest.approx([0.4, 0.7, -0.4])
-        and 0.95 * names["expected"] < names["error"] < names["expected"]
+        and names["factor"] == pytest.approx(0.0048, abs=5e-5)
+        and 0.95 * names["expected"] < names["programmed"] < names["expected"]
+        and 0.95 * names["expected_read"] < names["read"] < names["expected_read"]
     ),
     "docs/own-model.md": lambda names: names["without_head"].coverage == pytest.approx(128 / 176),
     "docs/theory.md": lambda names: names["moved"].tolist() == [pytest.approx([2.7, 0.6])],
