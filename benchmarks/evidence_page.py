@@ -49,7 +49,7 @@ went on to whole ones. Tasks whose trainings take minutes have twelve of the met
 trainings of half the length decide. "Blind" settings were chosen without any chip; "informed" ones on Gaussian
 validation chips. The winners were trained anew, with seeds that the search did not use, and put on the test split and
 on chips that no search saw. Intervals are 95 % over training seeds; a network's value is its mean over chips.
-`benchmarks/hypotheses.md` was written before.
+[The hypotheses](../benchmarks/hypotheses.md) were written before.
 
 ## The hypotheses
 

@@ -13,3 +13,27 @@ from samson.report._sharpness import correlation, render_sharpness, sharpness_fi
 from samson.report._summary import SummaryRow, View, against_each, view, views
 from samson.report._tables import estimate_text, gain_text, last_kind_within, summary_csv
 from samson.report._yields import half_width, shares_at, yield_figure
+
+__all__ = [
+    "SummaryRow",
+    "View",
+    "advice",
+    "budget_figure",
+    "budget_page",
+    "chips_figure",
+    "evaluation_page",
+    "gain_figure",
+    "level_figure",
+    "paired_figure",
+    "paired_page",
+    "picture",
+    "render",
+    "render_sharpness",
+    "robustness_figure",
+    "sensitivity_figure",
+    "sensitivity_page",
+    "sharpness_figure",
+    "summary_csv",
+    "training_figure",
+    "views",
+]
