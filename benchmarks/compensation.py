@@ -168,7 +168,7 @@ def by_size(model: nn.Module, data: Splits) -> dict[str, Any]:
         rows = []
         for trial in range(SIZES_CHIPS):
             with (
-                deploy(model, PCM(), seed=CHIP_SEED, trial=trial).at(TIMES[AGE], reading=0),
+                deploy(model, PCM(compensation=None), seed=CHIP_SEED, trial=trial).at(TIMES[AGE], reading=0),
                 reestimated_norms(model, list(data.train[0].split(size))) as seconds,
             ):
                 rows.append((*deviation(model, data.train[0]), accuracy(model, [data.test]), seconds))
@@ -254,7 +254,7 @@ def main() -> None:
             "seeds": SEEDS,
             "chips": CHIPS,
             "chip_seed": CHIP_SEED,
-            "noise": repr(PCM()),
+            "noise": repr(PCM(compensation=None)),
             "times_s": TIMES,
             "periphery": repr(STANDARD_HWA),
             "periphery_age": AGE,

@@ -14,11 +14,15 @@ PAGE = Path(__file__).parent.parent / "docs" / "compensation.md"
 
 TEXT = """# What compensation brings
 
+The devices of a phase-change chip lose conductance with time: they drift. A chip can measure by how much and multiply its
+outputs by a factor, one for all ("global") or one for each column. The statistics of batch norms can be estimated anew on
+the chip. And converters need to know how large their inputs are. This page measures each, on and off.
+
 Accuracy in percent on the {split} split of the digits ({examples} images), for {seeds} networks (`{network}` by `{method}`, seeds
 {seed_list}; {clean} without noise) on the same {chips} phase-change chips in every row. Each cell is a network's mean with
 half its 95 % interval over chips; the last column is the chip-by-chip difference from the first row, averaged over the
 networks, with its 95 % interval. It speaks of other chips, not of other images (one is {image:.2f} points) or training seeds.
-`benchmarks/compensation.py` writes the record, `benchmarks/records/compensation.json`, and from it this page.
+`benchmarks/compensation.py` writes [the record](../benchmarks/records/compensation.json), and from it this page.
 
 ## Drift compensation and batch norms
 

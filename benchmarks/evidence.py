@@ -10,11 +10,12 @@ Gaussian validation chips. It has three rounds. First the base optimizer alone: 
 the value without noise; every method has the winner's. Then six candidates for each method's own settings with a third
 of the epochs; the better half by either criterion go on. Then these with all epochs. "blind" is the value without noise
 alone, as a method that knows no chip must be tuned; "informed" is the mean over chips. Ties go to the later candidate,
-which perturbs more.
+which perturbs more. Large tasks, whose trainings take minutes, have fewer methods, the inner four candidates, and two
+rounds: the second has half of the epochs, and decides.
 
-`confirm` trains both winners of every method with seeds that the search did not use, and puts each network on all chips
-of `CHIPS`; then the methods with two gradients a step once more with half the epochs, so with as many gradients as the
-others. `benchmarks/hypotheses.md` was written before any confirming run.
+`confirm` trains both winners of every method with seeds that the search did not use, once where they are the same, and
+puts each network on all chips of `CHIPS`; then the methods with two gradients a step once more with half the epochs, so
+with as many gradients as the others. `benchmarks/hypotheses.md` was written before any confirming run.
 
 Data other than those inside packages are read below `SAMSON_DATA`.
 """
@@ -98,6 +99,7 @@ class Task:
         periphery: Whether the standard periphery is among the chips.
         examples: Test examples on chips; None takes all.
         trials: Chips of each kind.
+        large: Whether a training takes minutes.
     """
 
     problem: dict[str, Any]
@@ -107,6 +109,17 @@ class Task:
     periphery: bool = True
     examples: int | None = 2000
     trials: int = 10
+    large: bool = False
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Which are compared."""
+        return LARGE if self.large else tuple(METHODS)
+
+    @property
+    def last_round(self) -> int:
+        """The round of the search that decides."""
+        return 1 if self.large else 2
 
     @property
     def epochs(self) -> int:
@@ -130,13 +143,16 @@ TASKS: dict[str, Task] = {
         periphery=False,
         examples=None,
     ),
-    "fashion-mnist": Task({"data": "fashion-mnist", "network": "vgg13-narrow", "recipe": {"epochs": 6}}),
+    "fashion-mnist": Task({"data": "fashion-mnist", "network": "vgg13-narrow", "recipe": {"epochs": 4}}, large=True),
     "tiny-shakespeare": Task(
-        {"data": "tiny-shakespeare", "network": "gpt-tiny", "base": "AdamW", "recipe": {"epochs": 5}},
+        {"data": "tiny-shakespeare", "network": "gpt-tiny", "base": "AdamW", "recipe": {"epochs": 4}},
         levels=(0.02, 0.05, 0.1),
+        large=True,
     ),
-    "cifar10-resnet20": Task({"data": "cifar10", "network": "resnet20", "recipe": {"epochs": 15}}),
-    "cifar10-mobilenetv2": Task({"data": "cifar10", "network": "mobilenetv2-narrow", "recipe": {"epochs": 10}}),
+    "cifar10-resnet20": Task({"data": "cifar10", "network": "resnet20", "recipe": {"epochs": 8}}, large=True),
+    "cifar10-mobilenetv2": Task(
+        {"data": "cifar10", "network": "mobilenetv2-narrow", "recipe": {"epochs": 6}}, large=True
+    ),
 }
 
 SIGMAS, RADII = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4), (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -164,11 +180,17 @@ METHODS: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
 }
 """By the name in the evidence: the method, and six candidates for its own settings."""
 
+LARGE = tuple(
+    name for name in METHODS if name not in ("rwp", "channel-clip", "noise+clip", "rwp+clip", "samson-p2+clip")
+)
+"""The methods of large tasks."""
 
-def candidates(name: str) -> list[Settings]:
-    """Every candidate of a method, the weaker perturbation first."""
-    grid = METHODS[name][1]
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+def candidates(name: str, method: str) -> list[Settings]:
+    """Every candidate of a method on a task, the weaker perturbation first."""
+    grid = METHODS[method][1]
+    every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    return every[1:-1] if TASKS[name].large and grid else every
 
 
 def searched(task: str) -> Path:
@@ -213,22 +235,22 @@ def of_the_base(name: str) -> list[Key]:
 
 def short(name: str) -> list[Key]:
     """Those of the second."""
-    every = [(method, settings) for method in METHODS for settings in candidates(method)]
+    every = [(method, settings) for method in TASKS[name].methods for settings in candidates(name, method)]
     return [(1, method, settings, seed) for seed in seeds(TASKS[name]) for method, settings in every]
 
 
 def whole(name: str) -> list[Key]:
-    """Those of the third."""
-    table = of(name)
-    better = {method: kept(name, method, table) for method in METHODS}
-    return [
-        (2, method, settings, seed) for seed in seeds(TASKS[name]) for method in METHODS for settings in better[method]
-    ]
+    """Those of the third, if there is one."""
+    task, table = TASKS[name], of(name)
+    better = {method: finalists(name, method, table) for method in task.methods} if task.last_round == 2 else {}
+    return [(2, method, settings, seed) for seed in seeds(task) for method in better for settings in better[method]]
 
 
-def kept(name: str, method: str, table: Lines) -> list[Settings]:
-    """The better half of a method's candidates in the short trainings, by either criterion."""
-    every = candidates(method)
+def finalists(name: str, method: str, table: Lines) -> list[Settings]:
+    """The better half of a method's candidates in the short trainings, by either criterion; all where these decide."""
+    every = candidates(name, method)
+    if TASKS[name].last_round == 1:
+        return every
     found: set[int] = set()
     for criterion in CRITERIA:
         scores = [score(name, 1, method, settings, criterion, table) for settings in every]
@@ -244,12 +266,18 @@ def seeds(task: Task) -> range:
 def measured(name: str, key: Key) -> dict[str, Any]:
     """Train, and measure on the validation split."""
     task, (number, method, settings, seed) = TASKS[name], key
-    epochs = max(1, task.epochs // 3) if number == 1 else task.epochs
+    epochs = max(1, task.epochs // (2 if task.large else 3)) if number == 1 else task.epochs
     base = {} if number == 0 else base_of(name)
+    return tried(name, METHODS[method][0], {**base, **settings}, epochs, seed)
+
+
+def tried(name: str, method: str, settings: dict[str, Any], epochs: int, seed: int) -> dict[str, Any]:
+    """Train a network of a task, and measure it on the validation split."""
+    task = TASKS[name]
     table = {
         **task.problem,
         "recipe": {**task.problem["recipe"], "epochs": epochs},
-        "methods": [{"method": METHODS[method][0], "name": method, **base, **settings}],
+        "methods": [{"method": method, "name": "tried", **settings}],
         "chips": [{"noise": "gaussian", "levels": list(task.levels)}],
         "trials": 6,
         "chip_seed": SEARCH_CHIP_SEED,
@@ -257,7 +285,9 @@ def measured(name: str, key: Key) -> dict[str, Any]:
     }
     job = dataclasses.replace(jobs_of(plan_suite(table))[0], seed=seed)
     splits = load_data_set(job.problem.record.data, job.data_root)
-    kept_in = RUNS / "search" / blake2b(repr((name, key)).encode(), digest_size=8).hexdigest()
+    kept_in = (
+        RUNS / "search" / blake2b(repr((name, method, settings, epochs, seed)).encode(), digest_size=8).hexdigest()
+    )
     with one_thread():
         model, training = trained(job.problem, job.method, seed, splits, kept_in, lambda *_: None)
         shutil.rmtree(kept_in, ignore_errors=True)
@@ -295,26 +325,33 @@ def score(name: str, number: int, method: str, settings: Settings, criterion: st
 
 
 def gradients(name: str, method: str) -> int:
-    """How many a whole training took."""
-    return max(line.get("gradients", 0) for line in of(name) if (line["round"], line["method"]) == (2, method))
+    """How many a training of the last round took."""
+    number = TASKS[name].last_round
+    return max(line.get("gradients", 0) for line in of(name) if (line["round"], line["method"]) == (number, method))
 
 
 def winners(name: str) -> dict[str, tuple[str, Settings]]:
     """Both winners of every method, by a name for the confirmation; one entry where it has no settings of its own."""
     found: dict[str, tuple[str, Settings]] = {}
-    table = of(name)
-    for method in METHODS:
-        every = kept(name, method, table)
+    task, table = TASKS[name], of(name)
+    for method in task.methods:
+        every = finalists(name, method, table)
         for criterion in CRITERIA:
-            scores = [score(name, 2, method, settings, criterion, table) for settings in every]
+            scores = [score(name, task.last_round, method, settings, criterion, table) for settings in every]
             best = max(index for index, value in enumerate(scores) if value == max(scores))
             found[f"{method}-{criterion}" if METHODS[method][1] else method] = method, every[best]
     return found
 
 
+def twins(name: str) -> dict[str, str]:
+    """By which name each winner is trained: its own, or that of the blind one where both are the same."""
+    own = winners(name)
+    return {label: next(other for other in own if own[other] == own[label]) for label in own}
+
+
 def confirm(name: str) -> None:
     """The winners with new seeds, on the test split and all chips."""
-    task, base = TASKS[name], base_of(name)
+    task, base, trained_as = TASKS[name], base_of(name), set(twins(name).values())
     for part, epochs in (("whole", task.epochs), ("half", max(1, task.epochs // 2))):
         table = {
             **task.problem,
@@ -322,6 +359,7 @@ def confirm(name: str) -> None:
             "methods": [
                 {"method": METHODS[method][0], "name": label, **base, **settings}
                 for label, (method, settings) in winners(name).items()
+                if label in trained_as
                 if part == "whole" or gradients(name, method) > gradients(name, "plain")
             ],
             "chips": [*CHIPS, *([PERIPHERY] if task.periphery else [])],

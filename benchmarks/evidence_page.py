@@ -17,11 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, rankdata
 
-from benchmarks.evidence import CRITERIA, METHODS, RESULTS, TASKS, base_of, lines, searched, winners
+from benchmarks.evidence import CRITERIA, METHODS, RESULTS, TASKS, base_of, gradients, lines, searched, twins, winners
+from benchmarks.evidence_picture import picture
+from benchmarks.recipe import VARIATIONS, logged
 from samson.statistics import holm, mean_interval, mean_p_value, rank_correlation
 
-PAGE = Path(__file__).parent.parent / "docs" / "evidence.md"
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "evidence.md"
 LEVEL = 0.05
+RESAMPLES = 2000
+README = DOCS.parent / "README.md"
+MARKS = "<!-- made by benchmarks/evidence_page.py -->\n", "<!-- end -->\n"
+FIRST = ("plain", "noise", "clip", "sam", "asam", "samson", "samson+clip", "rangesam+clip")
+"""The methods on README's first screen."""
 GAUSSIAN = "gaussian"
 NO_NOISE = "no noise"
 
@@ -37,10 +45,11 @@ A hypothesis is answered on the tasks that are there; it counts once all are.
 
 The base optimizer's learning rate and weight decay were chosen first, for plain training alone, and every method has
 them. Each method had six candidates for its own settings on the validation split; the better half of short trainings
-went on to whole ones. "Blind" settings were chosen without any chip; "informed" ones on Gaussian validation chips.
-The winners were trained anew, with seeds that the search did not use, and put on the test split and on chips that no
-search saw. Intervals are 95 % over training seeds; a network's value is its mean over chips.
-`benchmarks/hypotheses.md` was written before.
+went on to whole ones. Tasks whose trainings take minutes have twelve of the methods, four candidates for each, and
+trainings of half the length decide. "Blind" settings were chosen without any chip; "informed" ones on Gaussian
+validation chips. The winners were trained anew, with seeds that the search did not use, and put on the test split and
+on chips that no search saw. Intervals are 95 % over training seeds; a network's value is its mean over chips.
+[The hypotheses](../benchmarks/hypotheses.md) were written before.
 
 ## The hypotheses
 
@@ -65,19 +74,31 @@ takes ranks within each task first.
 {sharpness}
 
 {tasks}
+## Can the best recipe be made better?
+
+Variations of the range ball with clipping on the validation split, each with half of the winner's radius, that itself,
+and twice it: the mean over Gaussian levels / without noise, over the seeds of the search. This is the log of all that
+was tried; nothing here is confirmed on other seeds.
+
+{recipes}
+
 ## What it does not show
 
 - These are small networks and short trainings, as two CPU cores allow. Larger ones may order methods differently.
 - Chips are simulations with published constants; none was measured for this.
 - With few seeds only large differences can be told from chance, and Holm's correction asks for more the more is
   compared.
-- Candidates are six a method. A finer search may help a method with two settings more than one with a single one.
+- Candidates are six a method, or four. A finer search may help a method with two settings more than one with one.
 """
 
 TASK = """## {name}
 
 `{network}` by {base}, {epochs} epochs, {seeds} seeds, {examples} test examples, {trials} chips of each kind; {metric}.
 Settings of the base: {settings}.
+
+![How much better than plain training each method is on {name}](evidence/{name}.svg)
+
+"Informed" settings, 95 % intervals over seeds, paired; on chips the mean over their kinds.
 
 {whole}
 
@@ -168,12 +189,16 @@ def _labels() -> list[str]:
 
 
 def read(task: str) -> dict[int, Found]:
-    """What is there of a task, by epochs, the whole trainings first; methods without all their seeds are left out."""
+    """What is there of a task, by epochs, the whole trainings first; of equal winners one was trained, and is both."""
     path = RESULTS / f"{task}.json.gz"
     records = json.loads(gzip.decompress(path.read_bytes())) if path.exists() else []
+    trained = {record["method"] for record in records}
+    also = [(label, twin) for label, twin in (twins(task) if records else {}).items() if label not in trained]
     found: dict[int, list[dict[str, Any]]] = {}
     for record in records:
-        found.setdefault(int(record["problem"]["recipe"]["epochs"]), []).append(record)
+        labels = [record["method"], *(label for label, twin in also if twin == record["method"])]
+        own = found.setdefault(int(record["problem"]["recipe"]["epochs"]), [])
+        own += [{**record, "method": label} for label in labels]
     return {epochs: Found(found[epochs]) for epochs in sorted(found, reverse=True)}
 
 
@@ -209,6 +234,7 @@ def compared(
         )
         for task, f in found.items()
         for other in theirs
+        if other in f.table
         for kind in kinds(f)
     ]
 
@@ -269,6 +295,7 @@ def clean_loss(found: dict[str, Found], against: Sequence[str]) -> str:
         (task, other): -float(f.gain("rangesam+clip-informed", other, NO_NOISE).mean())
         for task, f in found.items()
         for other in _informed(against)
+        if other in f.table
     }
     (task, other), largest = max(losses.items(), key=lambda item: item[1])
     return f"Without noise its largest loss is {largest:.4f}, against {other} on {task} (allowed: .005, of bits .02)."
@@ -278,7 +305,7 @@ def carried(found: dict[str, Found]) -> str:
     """Kendall's correlation over methods between the mean over Gaussian levels and each other family."""
     words, smallest = [], np.inf
     for task, f in found.items():
-        names = _informed(METHODS)
+        names = [name for name in _informed(METHODS) if name in f.table]
         mean = {
             family: [_of_family(f, name, family).mean() for name in names]
             for family in f.families
@@ -305,6 +332,7 @@ def wins(found: dict[str, Found]) -> str:
             (float(f.gain(label, other, kind).mean()), f.p_value(label, other, kind))
             for f in found.values()
             for other in others
+            if {label, other} <= set(f.table)
             for kind in f.kinds
         ]
         better = [gain > 0 for gain, _ in own]
@@ -349,7 +377,7 @@ def correlations(name: str, pairs: dict[tuple[str, str], tuple[dict[str, Any], d
     for measure in measures:
         cells = []
         for kind in kinds:
-            tau = rank_correlation(*pairs[measure, kind]).kendall
+            tau = rank_correlation(*pairs[measure, kind], resamples=RESAMPLES).kendall
             cells.append(f"{tau.mean:+.2f} [{tau.low:+.2f}, {tau.high:+.2f}]")
         rows.append([measure, *cells])
     return table([name, *kinds], rows)
@@ -396,6 +424,42 @@ def _ends(interval: Any) -> tuple[float, float, float]:
     return interval.mean, interval.low, interval.high
 
 
+def drawn(task: str) -> str:
+    """The picture of a task: gains over plain training, the method first that is best on all chips."""
+    found = read(task)[TASKS[task].epochs]
+    scale, unit = (100, "points") if found.records[0]["problem"]["is_fraction"] else (1, "bits")
+    others = [kind for kind in found.kinds if kind != NO_NOISE and kind not in found.gaussian()]
+    panels = {"no noise": [NO_NOISE], "Gaussian": found.gaussian(), "other chips": others}
+    gains = {
+        label: {
+            name: scale * np.mean([found.gain(label, "plain", kind) for kind in kinds], axis=0)
+            for name, kinds in panels.items()
+        }
+        for label in _informed(METHODS)
+        if label in found.table and label != "plain"
+    }
+    order = sorted(
+        gains, key=lambda label: -float(gains[label]["Gaussian"].mean() + gains[label]["other chips"].mean())
+    )
+    return picture(f"{task}: better than plain training by", unit, {label: gains[label] for label in order})
+
+
+def first_screen(tasks: Sequence[str]) -> str:
+    """The table of README: some methods on every task, without noise, and the mean over levels and kinds of chips."""
+    found = {task: read(task)[TASKS[task].epochs] for task in tasks}
+    rows = []
+    for label in _informed(FIRST):
+        cells = [label.removesuffix("-informed")]
+        for task, f in found.items():
+            others = [kind for kind in f.kinds if kind != NO_NOISE and kind not in f.gaussian()]
+            for kinds in ([NO_NOISE], f.gaussian(), others):
+                interval = mean_interval(np.mean([f.values(label, kind) for kind in kinds], axis=0).tolist())
+                cells.append(f"{shown(task, interval.mean)} ± {shown(task, interval.half_width)}")
+        rows.append(cells)
+    head = [f"{task}, {name}" for task in tasks for name in (NO_NOISE, "Gaussian", "other chips")]
+    return table(["method", *head], rows)
+
+
 def section(task: str) -> str:
     """What was found on a task."""
     whole, half = read(task).values()
@@ -416,6 +480,37 @@ def section(task: str) -> str:
     )
 
 
+def recipes() -> str:
+    """The log of what was tried on each task; a training that diverged has no value."""
+    parts = []
+    for task in TASKS:
+        if not logged(task).exists():
+            continue
+        found = lines(logged(task))
+        rows = []
+        for variation in VARIATIONS:
+            own = [line for line in found if line["variation"] == variation]
+            cells = []
+            for settings in dict.fromkeys(json.dumps(line["settings"]) for line in own):
+                of = [line for line in own if json.dumps(line["settings"]) == settings]
+                sound = all("clean" in line for line in of)
+                noisy, clean = (
+                    (np.mean([np.mean(line["chips"]) for line in of]), np.mean([line["clean"] for line in of]))
+                    if sound
+                    else (np.nan, np.nan)
+                )
+                cells.append(f"{shown(task, float(noisy))} / {shown(task, float(clean))}")
+            cost = max((line.get("gradients", 0) for line in own), default=0) / gradients(task, "plain")
+            rows.append([variation, *cells, *[""] * (3 - len(cells)), f"{cost:.2g}"])
+        parts.append(table([task, "half the radius", "the radius", "twice the radius", "gradients"], rows))
+    return "\n\n".join(parts) or "Not tried yet."
+
+
+def shown(task: str, value: float) -> str:
+    """A value of a task's metric: a fraction in percent."""
+    return f"{value:.3f}" if task == "tiny-shakespeare" else f"{100 * value:.1f}"
+
+
 def page() -> str:
     """The page's text."""
     done = [task for task in TASKS if finished(task)]
@@ -428,8 +523,16 @@ def page() -> str:
         wins=wins(whole),
         sharpness=sharpness(whole),
         tasks="".join(section(task) for task in done),
+        recipes=recipes(),
     )
 
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    (DOCS / "evidence").mkdir(exist_ok=True)
+    before, mark, rest = README.read_text(encoding="utf-8").partition(MARKS[0])
+    after = rest.partition(MARKS[1])[1:]
+    text = first_screen([task for task in TASKS if finished(task)])
+    README.write_text("".join([before, mark, "\n", text, "\n\n", *after]), encoding="utf-8")
+    for task in filter(finished, TASKS):
+        (DOCS / "evidence" / f"{task}.svg").write_text(drawn(task), encoding="utf-8")

@@ -37,11 +37,11 @@ TEXT = """# Which method
 What to take when the chip is unknown, when its kind is known, and when it is known exactly, with the price in training
 time. The figures are of the digits, a small residual network and the **{split}** split: mean accuracy in percent over
 {seeds} training seeds and {chips} chips a level of Gaussian noise relative to each layer's largest weight
-(`benchmarks/records/search-digits.json`). Every method had twelve candidates for its own settings. A line shows the
-best of the twelve, which is good for choosing and a little too good as a forecast; with {seeds} seeds, a difference of
-a point is none. `sgd`, `noise`, `clip`, `sam`, `asam`, `samson` and those with `+clip`, `rwp` and `rangesam` excepted,
-were searched at an earlier commit, with another order of examples. One small task: [your own problem](comparing.md) is
-one file away, and decides.
+([the record](../benchmarks/records/search-digits.json)). Every method had twelve candidates for its own settings. A
+line shows the best of the twelve, which is good for choosing and a little too good as a forecast. With {seeds} seeds, a
+difference of a point is none. `sgd`, `noise`, `clip`, `sam`, `asam`, `samson` and their forms with `+clip` were
+searched at an earlier commit, with another order of examples. This is one small task. [Your own
+problem](comparing.md) is one file away, and decides.
 
 ![Accuracy on chips against the price of a step](which-method.svg)
 
@@ -64,9 +64,9 @@ one file away, and decides.
 ## Other kinds of chips
 
 The settings above, trained anew with three other seeds and put on {other_trials} chips of each kind
-(`benchmarks/records/methods-digits.json`): mean accuracy in percent over seeds, and its standard error. Only `noise`,
-`rwp` and `hwa` saw Gaussian noise in training, and `hwa` the converters of the last column. First the informed
-settings, then the blind ones; the order is that of the mean over kinds.
+([the record](../benchmarks/records/methods-digits.json)): mean accuracy in percent over seeds, and its standard error.
+Only `noise`, `rwp` and `hwa` saw Gaussian noise in training, and `hwa` the converters of the last column. First the
+informed settings, then the blind ones; the order is that of the mean over kinds.
 
 {other_informed}
 
@@ -81,9 +81,9 @@ so that it can only lose by them here; it is for chips that do.
 ## How to read the price
 
 Price is the time of a step over that of plain SGD in the same round (median; in brackets the quartiles), on one CPU
-thread, for a small network (`benchmarks/records/method-costs.json`). `hwa` and `distil` also train a teacher first: one
-more plain training, which is not in the price of a step. The names are those of `samson compare --methods`;
-`samson list methods` says what each is.
+thread, for a small network ([the record](../benchmarks/records/method-costs.json)). `hwa` and `distil` also train a
+teacher first: one more plain training, which is not in the price of a step. The names are those of
+`samson compare --methods`; `samson list methods` says what each is.
 """
 
 

@@ -23,8 +23,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 TEXT = """# Which mode for which budget
 
 Every mode of the optimizer, on the digits under Gaussian noise: what a training step costs, beside how accurate the
-networks are on chips. The record is `benchmarks/records/modes-digits.json`, written by `benchmarks/modes_digits.py`;
-this page is made from it by `benchmarks/modes_page.py`.
+networks are on chips. [The record](../benchmarks/records/modes-digits.json) was written by
+`benchmarks/modes_digits.py`; this page is made from it by `benchmarks/modes_page.py`.
 
 ![Cost of a step against accuracy on chips](which-mode.svg)
 

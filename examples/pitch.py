@@ -100,7 +100,7 @@ def main() -> None:
     converters = replace(converters, input_ranges=calibrate(model, few))
     converters = replace(converters, adc_bounds=calibrate_adc(model, few, converters))
     rows = [
-        *((f"PCM after {name}", PCM(compensation="global"), {"time_s": seconds}) for name, seconds in TIMES.items()),
+        *((f"PCM after {name}", PCM(), {"time_s": seconds}) for name, seconds in TIMES.items()),
         ("8-bit converters alone", Gaussian(0.0), {"periphery": converters}),
         *((f"SRAM, {rate:.0e} of bits wrong", BitErrors(rate), {}) for rate in (1e-4, 1e-3, 1e-2)),
     ]

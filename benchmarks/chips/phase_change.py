@@ -37,9 +37,9 @@ from benchmarks.chips.style import (
 from samson.noise import PCM, PCMHermes, PhaseChange, logarithm, polynomial
 
 DEVICES: dict[str, tuple[PhaseChange, str]] = {
-    "PCM": (PCM(mapping=SINGLE), BLUE),
-    "Hermes, 1 device": (PCMHermes(mapping=SINGLE), ORANGE),
-    "Hermes, 2 devices": (PCMHermes(mapping=SINGLE, devices=2), GREEN),
+    "PCM": (PCM(mapping=SINGLE, compensation=None), BLUE),
+    "Hermes, 1 device": (PCMHermes(mapping=SINGLE, compensation=None), ORANGE),
+    "Hermes, 2 devices": (PCMHermes(mapping=SINGLE, devices=2, compensation=None), GREEN),
 }
 COMPENSATED = {None: (ORANGE, 1.6, "-"), "global": (BLUE, 2.6, "-"), "column": ("white", 0.8, "--")}
 """Colour, width and dashes of the line."""
@@ -51,7 +51,7 @@ def pcm_programming() -> Figure:
     """Programmed conductance and its error over the target: measured, beside the closed form."""
     figure, (written, errors) = panels("programmed conductance", "programming error")
     g = conductances(25.0)
-    noise = PCM(mapping=SINGLE)
+    noise = PCM(mapping=SINGLE, compensation=None)
     devices = 25 * reading(noise, copies(g / 25, 20_000))
     seen = moments(devices)
     fine = conductances(25.0, 201)
@@ -92,7 +92,7 @@ def pcm_drift() -> Figure:
     )
     times = torch.logspace(0, math.log10(YEAR), 33, dtype=torch.float64)
     targets = torch.tensor([25.0, 12.5, 5.0, 2.5], dtype=torch.float64)
-    noise = PCM(mapping=SINGLE)
+    noise = PCM(mapping=SINGLE, compensation=None)
     state = noise.program(copies(targets / 25, 4), generator("devices", "6"))
     over = torch.stack([25 * noise.read(state, float(t), generator("one reading")) for t in times])
     for row, colour in enumerate(BLUES):
@@ -116,7 +116,7 @@ def pcm_read() -> Figure:
     """Read noise over time, and what is left of the error after compensation."""
     figure, (read, left) = panels("read noise of a device", "error of the weights of a layer")
     times = torch.logspace(0, math.log10(YEAR), 12, dtype=torch.float64)
-    noise = PCM(mapping=SINGLE)
+    noise = PCM(mapping=SINGLE, compensation=None)
     fine = torch.logspace(0, math.log10(YEAR), 60, dtype=torch.float64)
     for target, colour in ((25.0, BLUES[0]), (12.5, BLUES[1]), (5.0, BLUES[2])):
         weight = torch.full((20_000,), target / 25, dtype=torch.float64)

@@ -35,8 +35,8 @@ from samson.noise import (
 def quoted() -> dict[str, str]:
     """Every figure and table of the page, by the name that stands for it in the page's template."""
     sizes = {
-        "pcm": error_size(PCM()),
-        "pcm_day": error_size(PCM(), DAY),
+        "pcm": error_size(PCM(compensation=None)),
+        "pcm_day": error_size(PCM(compensation=None), DAY),
         "pcm_hour_global": error_size(PCM(compensation="global"), HOUR),
         "pcm_day_global": error_size(PCM(compensation="global"), DAY),
         "pcm_year_global": error_size(PCM(compensation="global"), YEAR),
@@ -50,8 +50,8 @@ def quoted() -> dict[str, str]:
         "cmo_day": error_size(CMO(), DAY),
         "int8": error_size(Quantize(8)),
         "int4": error_size(Quantize(4)),
-        "single": error_size(PCM(mapping=LAYOUTS["single device"])),
-        "four": error_size(PCM(mapping=LAYOUTS["pair, four devices each"])),
+        "single": error_size(PCM(mapping=LAYOUTS["single device"], compensation=None)),
+        "four": error_size(PCM(mapping=LAYOUTS["pair, four devices each"], compensation=None)),
         "pcm_year_kept": _kept_after_a_year(),
         "low_voltage_rate": bit_error_rate(0.8),
         "ir_drop": _lost(512),
@@ -153,8 +153,10 @@ def _curve(curve: Logarithmic | InversePower) -> str:
 
 def _kept_after_a_year() -> float:
     """Mean |w| a year after programming, over the programmed one, without compensation."""
-    state = PCM().program(layer_weights(), generator("year"))
-    later, programmed = (PCM().read(state, time_s, generator("year")).abs().mean() for time_s in (YEAR, None))
+    state = PCM(compensation=None).program(layer_weights(), generator("year"))
+    later, programmed = (
+        PCM(compensation=None).read(state, time_s, generator("year")).abs().mean() for time_s in (YEAR, None)
+    )
     return float(later / programmed)
 
 

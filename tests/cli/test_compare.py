@@ -127,8 +127,8 @@ def test_a_saved_network_gives_its_records_trials(compared: tuple[Path, str, str
 def test_ctrl_c_keeps_finished_runs_and_a_repetition_goes_on(tmp_path: Path, processes: int) -> None:
     out = tmp_path / "out"
     command = ["compare", "--methods", "sgd", "--seeds", "4", "--epochs", "3", "--trials", "2", "--levels", ".2"]
-    command += ["--out", str(out), "--jobs", str(processes), "--quiet"]
-    process = start(*command, start_new_session=True, preexec_fn=heed_interrupts)
+    command += ["--out", str(out), "--quiet", "--jobs"]
+    process = start(*command, str(processes), start_new_session=True, preexec_fn=heed_interrupts)
     deadline = time.monotonic() + 120
     while not list((out / "records").rglob("*.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -142,13 +142,13 @@ def test_ctrl_c_keeps_finished_runs_and_a_repetition_goes_on(tmp_path: Path, pro
     assert not list(out.rglob("*.partial"))
     samson("report", out)
     assert f"{len(kept)} of 4 runs are finished" in (out / "report.html").read_text()
-    _, err = samson(*command)
+    _, err = samson(*command, "1")
     assert f"Going on: {len(kept)} of 4 runs are finished." in err
     assert f"{len(kept) + 1}/4" in err  # only what was missing
     assert f"{len(kept)}/4 " not in err
     assert len(trials(out)) == 4
     assert {name: trials(out)[name] for name in kept} == kept
-    _, err = samson(*command)  # nothing left to do
+    _, err = samson(*command, "1")  # nothing left to do
     assert "/4 " not in err
 
 

@@ -126,15 +126,15 @@ MADE_UP_CMO = CMOConstants(4.0, 50.0, (0.01,), ((0.01, 0.002),), -0.05, (0.3, 0.
 CASES: dict[str, WeightNoise] = {
     **{name: NOISES[name](LEVEL) for name in FAMILIES},
     **{name: chip.noise for name, chip in PRESETS.items()},
-    "pcm-0s": PCM(time_s=0.0),
+    "pcm-0s": PCM(time_s=0.0, compensation=None),
     "pcm-day-global": PCM(time_s=DAY, compensation="global"),
     "pcm-day-column": PCM(time_s=DAY, compensation="column"),
     "pcm-tile": PCM(DAY, Mapping(per="tile", tile_inputs=3), compensation="global"),
-    "pcm-levels": PCM(DAY, Mapping(g_min_us=1.0, per="channel", levels=8)),
-    "pcm-slices": PCM(DAY, Mapping(on_off_ratio=20.0, levels=4, slices=3)),
-    "pcm-pairs": PCM(DAY, Mapping(significance=(1.0, 1.0, 0.5))),
+    "pcm-levels": PCM(DAY, Mapping(g_min_us=1.0, per="channel", levels=8), compensation=None),
+    "pcm-slices": PCM(DAY, Mapping(on_off_ratio=20.0, levels=4, slices=3), compensation=None),
+    "pcm-pairs": PCM(DAY, Mapping(significance=(1.0, 1.0, 0.5)), compensation=None),
     "hermes": PCMHermes(time_s=DAY, compensation="global"),
-    "hermes-2": PCMHermes(time_s=DAY, devices=2),
+    "hermes-2": PCMHermes(time_s=DAY, devices=2, compensation=None),
     "pcm-custom": CustomPCM(DAY, compensation="global", constants=MADE_UP_PCM),
     "reram-day": ReRAM(time_s=DAY, g_max_us=25.0),
     "reram-hour": ReRAM(time_s=3600.0, interpolate=True),
@@ -150,7 +150,9 @@ CASES: dict[str, WeightNoise] = {
     "vary-layer": Variation(0.1, 0.1, per="layer"),
     "vary-tile": Variation(0.1, 0.1, 0.01, per="tile", tile_inputs=3),
     "vary-column": Variation(0.1, 0.1, 0.01, per="channel"),
-    "composed": Compose(Quantize(6), PCM(time_s=DAY), Variation(0.1, drift_exponent=0.01), StuckDevices(0.1)),
+    "composed": Compose(
+        Quantize(6), PCM(time_s=DAY, compensation=None), Variation(0.1, drift_exponent=0.01), StuckDevices(0.1)
+    ),
     "composed-bits": Compose(Gaussian(0.1), BitErrors(0.1, bits=4)),
 }
 
@@ -181,7 +183,7 @@ def test_each_noise_of_the_catalogue_has_a_row() -> None:
     aged = {name: NOISES[name](DAY) for name in NOISES if name not in FAMILIES}
     assert aged == {
         "pcm": CASES["pcm-day-global"],
-        "pcm-uncompensated": PCM(DAY),
+        "pcm-uncompensated": PCM(DAY, compensation=None),
     }  # against quadrature in tests/noise/test_devices.py
 
 

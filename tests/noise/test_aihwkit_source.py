@@ -118,7 +118,7 @@ def test_the_program_of_a_chip_without_a_periphery() -> None:
 
 
 def test_the_program_of_inputs_without_ranges() -> None:
-    said = assigned(program(network(), PCM(), Periphery(dac_steps=6, input_ranges={})))
+    said = assigned(program(network(), PCM(compensation=None), Periphery(dac_steps=6, input_ranges={})))
     assert said["config.pre_post.input_range.enable"] is False
     assert said["config.forward.noise_management"] == "NoiseManagementType.ABS_MAX"
     assert said["config.forward.is_perfect"] is False

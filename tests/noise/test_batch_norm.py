@@ -168,7 +168,7 @@ def test_on_a_chip_they_are_the_chips_own() -> None:
     network = nn.Sequential(nn.Linear(6, 4, bias=False), nn.BatchNorm1d(4)).double().eval()
     x = data(500, 6) @ data(6, 6, seed=3) + 1.0
     mean, covariance = x.mean(dim=0).numpy(), np.cov(x.numpy().T)
-    chip = deploy(network, PCM(), seed=7)
+    chip = deploy(network, PCM(compensation=None), seed=7)
     clean = network[0].weight.detach().numpy().copy()
     found = {}
     for time_s in (0.0, 86_400.0):
@@ -213,9 +213,9 @@ def test_a_compiled_model_is_estimated_and_not_compiled_again(kind: str) -> None
     with torch.no_grad():
         own = network(x)
         for trial in range(3):
-            with deploy(plain, PCM(), trial=trial).at(60.0), reestimated_norms(plain, x.split(8)):
+            with deploy(plain, PCM(compensation=None), trial=trial).at(60.0), reestimated_norms(plain, x.split(8)):
                 expected, values = plain(x), list(statistics(plain).values())
-            with deploy(network, PCM(), trial=trial).at(60.0), reestimated_norms(network, x.split(8)):
+            with deploy(network, PCM(compensation=None), trial=trial).at(60.0), reestimated_norms(network, x.split(8)):
                 assert all(map(torch.equal, statistics(network).values(), values))
                 torch.testing.assert_close(network(x), expected)
             assert torch.equal(network(x), own)

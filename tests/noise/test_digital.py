@@ -172,12 +172,12 @@ def test_variation_is_the_formula_and_off_by_default() -> None:
 
 def test_compose_is_one_after_the_other() -> None:
     w = weights(5, 6)
-    state = Compose(Quantize(3), PCM(time_s=DAY)).program(w, generator())
-    alone = PCM().program(Quantize(3)(w, generator()), generator())
+    state = Compose(Quantize(3), PCM(time_s=DAY, compensation=None)).program(w, generator())
+    alone = PCM(compensation=None).program(Quantize(3)(w, generator()), generator())
     assert torch.equal(state["1.conductance_us"], alone["conductance_us"])
-    assert not torch.equal(state["1.conductance_us"], PCM().program(w, generator())["conductance_us"])
-    reading = Compose(Quantize(3), PCM(time_s=DAY)).read(state, None, generator(1))
-    assert torch.equal(reading, PCM().read(alone, DAY, generator(1)))
+    assert not torch.equal(state["1.conductance_us"], PCM(compensation=None).program(w, generator())["conductance_us"])
+    reading = Compose(Quantize(3), PCM(time_s=DAY, compensation=None)).read(state, None, generator(1))
+    assert torch.equal(reading, PCM(compensation=None).read(alone, DAY, generator(1)))
 
 
 def test_factors_of_compensation_multiply() -> None:
@@ -200,7 +200,7 @@ def test_factors_of_compensation_multiply() -> None:
 
 
 def test_what_follows_a_device_is_the_same_at_every_time() -> None:
-    w, chip = torch.ones(20, 30), Compose(PCM(time_s=0.0), DeadLines(rows=0.3), Quantize(8))
+    w, chip = torch.ones(20, 30), Compose(PCM(time_s=0.0, compensation=None), DeadLines(rows=0.3), Quantize(8))
     assert chip.default_time_s == 0.0
     state = chip.program(w, generator())
     now, year = (chip.read(state, t, generator(i)) for i, t in enumerate((None, 365 * DAY)))
@@ -268,7 +268,7 @@ def test_read_noise_grows_as_the_devices_age_against_the_length_of_a_reading() -
     """σ ∝ √log((t + t0 + t_r) / 2t_r): a reading as long as the devices are old tells the sum from a difference."""
     own, none = CustomPCM().constants, PRESETS["pcm-joshi2020"].noise.constants.drift_mean
     slow = replace(own, programming=(0.0,), drift_mean=none, drift_deviation=none, read_s=10.0)
-    noise, w = CustomPCM(constants=slow), torch.ones(300, 300, dtype=torch.float64)
+    noise, w = CustomPCM(constants=slow, compensation=None), torch.ones(300, 300, dtype=torch.float64)
     state = noise.program(w, generator())
     near, far = (noise.read(state, t, generator(i)).std().item() for i, t in enumerate((5.0, 2000.0)))
     expected = math.sqrt(math.log(35 / 20) / math.log(2030 / 20))

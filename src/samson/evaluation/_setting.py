@@ -24,6 +24,7 @@ from samson.evaluation.executors import Executor, Serial
 from samson.noise import ChipModel, Coverage, Periphery, Select, WeightNoise, coverage
 
 Noise = WeightNoise | ChipModel
+"""What a model can be put on: noise of its weights, or a whole chip."""
 PRECISIONS = ("bfloat16", "float16")
 """Lower precisions in which a model can be run."""
 

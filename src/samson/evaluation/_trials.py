@@ -31,7 +31,9 @@ from samson.statistics import (
 )
 
 TRIALS = 20
+"""Chips, where none are asked for."""
 MAX_TRIALS = 1280
+"""Chips at which a wanted precision is given up, where no other limit is asked for."""
 
 
 @dataclass(frozen=True)

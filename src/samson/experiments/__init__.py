@@ -51,3 +51,35 @@ from samson.experiments._trained import save_trained, trained
 from samson.experiments._training import DivergedError, Loop, Run, StoppedError, train
 from samson.experiments.data import DATA, SPLITS, Pair, Splits, load_splits
 from samson.experiments.networks import NETWORKS, build_network
+
+__all__ = [
+    "BASES",
+    "DATA",
+    "DEFAULTS",
+    "METHODS",
+    "NETWORKS",
+    "TASKS",
+    "Built",
+    "Classification",
+    "Comparing",
+    "DivergedError",
+    "Failure",
+    "LanguageModelling",
+    "Method",
+    "Pair",
+    "Plan",
+    "Regression",
+    "Run",
+    "SetupError",
+    "Splits",
+    "Task",
+    "build_network",
+    "calibrated",
+    "compare_suite",
+    "find_metric",
+    "load_model",
+    "load_splits",
+    "parse_methods",
+    "plan_suite",
+    "train",
+]

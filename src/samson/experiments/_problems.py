@@ -23,6 +23,7 @@ from samson.noise import deploy
 from samson.records import Problem
 
 METHODS = ("sgd", "noise", "clip", "sam", "asam", "samson", "samson+clip")
+"""The methods of a comparison that names none."""
 
 Table = Mapping[str, Any]
 

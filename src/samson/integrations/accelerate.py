@@ -19,6 +19,9 @@ except ImportError as error:
     raise missing("accelerate") from error
 
 
+__all__ = ["perturbed", "sharpness_aware", "step"]
+
+
 def sharpness_aware(optimizer: Optimizer | None) -> SharpnessAware:
     """The `SharpnessAware` inside an optimizer that Accelerate may have wrapped.
 

@@ -20,6 +20,9 @@ except ImportError as error:
     raise missing("transformers") from error
 
 
+__all__ = ["SharpnessAwareTrainer"]
+
+
 class SharpnessAwareTrainer(Trainer):
     """A `Trainer` that climbs on a step's accumulated gradient and repeats the step's micro-batches perturbed.
 

@@ -83,7 +83,7 @@ def aihwkit_source(chip: Chip) -> str:
     Example:
         >>> from samson.noise import deploy
         >>> periphery = Periphery(dac_steps=254, output_noise=0.04, input_ranges={"": 3.0})
-        >>> day = PCM(86_400.0, Mapping(per="channel"), compensation="global")
+        >>> day = PCM(86_400.0, Mapping(per="channel"))
         >>> program = aihwkit_source(deploy(nn.Linear(8, 2), day, periphery=periphery))
         >>> [line for line in program.splitlines() if "config.forward.inp_res" in line]
         ['config.forward.inp_res = 254']

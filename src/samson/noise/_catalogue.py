@@ -61,8 +61,8 @@ NOISES: dict[str, NoiseFamily] = {
     "dead-rows": NoiseFamily(lambda share: DeadLines(rows=share)),
     "dead-columns": NoiseFamily(lambda share: DeadLines(columns=share)),
     "chip-gain": NoiseFamily(lambda sigma: Variation(gain=sigma)),
-    "pcm": _ages(partial(PCM, compensation="global")),
-    "pcm-uncompensated": _ages(PCM),
+    "pcm": _ages(PCM),
+    "pcm-uncompensated": _ages(partial(PCM, compensation=None)),
 }
 """Families by name; a row joins the command line and the contract tests. Chips without a level are in `PRESETS`."""
 
@@ -85,7 +85,5 @@ CLASSES: dict[str, type[WeightNoise]] = {
 }
 """The weight noises that a chip file may name; a frozen dataclass joins by a row."""
 
-ARGUMENTS: dict[str, dict[str, str]] = {
-    name: {"compensation": "global"} for name in ("pcm", "pcm-hermes", "pcm-custom")
-}
-"""What a name of `CLASSES` sets where a file does not: drift is compensated, as in `PRESETS` and `NOISES`."""
+UNCOMPENSATED = "-uncompensated"
+"""How the names in `CLASSES` end whose drift is not compensated."""

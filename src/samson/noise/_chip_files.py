@@ -13,7 +13,7 @@ from samson._factories import find_factory, guarded
 from samson._names import suggestion
 from samson.noise._base import WeightNoise
 from samson.noise._calibration_files import load_calibration
-from samson.noise._catalogue import ARGUMENTS, CLASSES
+from samson.noise._catalogue import CLASSES, UNCOMPENSATED
 from samson.noise._compose import Compose
 from samson.noise._gaussian import Gaussian
 from samson.noise._periphery import Periphery
@@ -149,13 +149,13 @@ def _noise(table: Any, where: str) -> WeightNoise:
     if not isinstance(family, str) or family not in CLASSES:
         hint = suggestion(str(family), (*CLASSES, "MODULE:CLASS"))
         raise TableError(f"[{where}]: `family` must be a known noise, got {family!r}. {hint}")
-    compensated = family.removesuffix("-uncompensated")
+    compensated = family.removesuffix(UNCOMPENSATED)
     if compensated != family and "compensation" in own:
         raise TableError(
             f"[{where}]: `compensation` must be left out with family = {family!r}, got {own['compensation']!r}. "
             f'Write family = "{compensated}", or remove the line.'
         )
-    return decode(ARGUMENTS.get(family, {}) | own, CLASSES[family], where)
+    return decode(own | ({} if compensated == family else {"compensation": None}), CLASSES[family], where)
 
 
 def _own_class(family: str, parameter: str) -> type[WeightNoise]:

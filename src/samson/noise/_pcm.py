@@ -74,7 +74,7 @@ class PCM(PhaseChange):
     Args:
         time_s: Time of a reading that names none, in seconds, ≥ 0; None is the programmed state.
         mapping: How weights are laid out on devices.
-        compensation: None, "global" or "column". The chip and the noise called `pcm` have "global".
+        compensation: "global", "column" or None.
         g_max_us: Largest programmed conductance, in µS.
 
     Raises:
@@ -82,7 +82,7 @@ class PCM(PhaseChange):
 
     Example:
         >>> import torch
-        >>> day = PCM(time_s=86_400, compensation="global")
+        >>> day = PCM(time_s=86_400)
         >>> day(torch.ones(2, 3), torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3])
 
@@ -118,7 +118,7 @@ class PCMHermes(PhaseChange):
     Args:
         time_s: Time of a reading that names none, in seconds, ≥ 0; None is the programmed state.
         mapping: How weights are laid out on devices.
-        compensation: None, "global" or "column".
+        compensation: "global", "column" or None.
         devices: Devices to a conductance, 1 or 2.
 
     Raises:
@@ -157,7 +157,7 @@ class CustomPCM(PhaseChange):
     Args:
         time_s: Time of a reading that names none, in seconds, ≥ 0; None is the programmed state.
         mapping: How weights are laid out on devices.
-        compensation: None, "global" or "column".
+        compensation: "global", "column" or None.
         constants: Of the device; by default `GENERIC`.
 
     Raises:

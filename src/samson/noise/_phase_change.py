@@ -75,7 +75,7 @@ class PhaseChange(DeviceNoise):
     multiplies its outputs by α digitally, so a `Periphery` computes with w(t), and its noise grows with α.
     """
 
-    compensation: str | None = None
+    compensation: str | None = "global"
 
     @property
     @abstractmethod

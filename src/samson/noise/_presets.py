@@ -49,14 +49,14 @@ _HERMES = (
 )
 
 PRESETS: dict[str, ChipModel] = {
-    "pcm": ChipModel(PCM(compensation="global"), _JOSHI),
-    "pcm-uncompensated": ChipModel(PCM(), _JOSHI),
+    "pcm": ChipModel(PCM(), _JOSHI),
+    "pcm-uncompensated": ChipModel(PCM(compensation=None), _JOSHI),
     "pcm-joshi2020": ChipModel(
         CustomPCM(constants=JOSHI2020),
         "Joshi et al. 2020, Nature Communications 11, 2473, figure 3b as fitted in CrossSim; programming errors alone",
     ),
-    "pcm-hermes": ChipModel(PCMHermes(compensation="global"), _HERMES),
-    "pcm-hermes-uncompensated": ChipModel(PCMHermes(), _HERMES),
+    "pcm-hermes": ChipModel(PCMHermes(), _HERMES),
+    "pcm-hermes-uncompensated": ChipModel(PCMHermes(compensation=None), _HERMES),
     "reram-wan2022": ChipModel(ReRAM(), "Wan et al. 2022, Nature 608, 504; aihwkit inference/noise/reram.py"),
     "cmo-hfox": ChipModel(CMO(), "CMO/HfOx, .2 % acceptance; aihwkit inference/noise/reram.py"),
     "sram-0.80vmin": ChipModel(
@@ -65,15 +65,15 @@ PRESETS: dict[str, ChipModel] = {
     "int8": ChipModel(Quantize(8, per="channel"), "symmetric signed, per channel; no constants"),
     "int4": ChipModel(Quantize(4, per="channel"), "symmetric signed, per channel; no constants"),
     "standard-hwa": ChipModel(
-        PCM(mapping=Mapping(per="channel"), compensation="global"),
+        PCM(mapping=Mapping(per="channel")),
         "Rasch et al. 2023, Nature Communications 14, 5282; aihwkit presets/inference.py",
         STANDARD_HWA,
     ),
 }
 """The catalogue of chips, by name; `NOISES` holds the families that take a level.
 
-Phase-change devices drift, and a chip multiplies by a factor that makes up for it (`compensation="global"`): so does
-every chip here, but those called `…-uncompensated`.
+Phase-change devices drift, and a chip multiplies by a factor that makes up for it: so does every chip here, but those
+called `…-uncompensated`.
 
 The standard model for hardware-aware training is phase-change devices, each output channel with a scale of its own,
 inside `STANDARD_HWA`. That periphery holds the short-term read noise of the weights, .0175, as it is drawn anew for

@@ -10,6 +10,7 @@ from samson.records._run import Configuration, RunRecord
 from samson.records._search import SearchRecord
 
 PLAN = "configuration.json"
+"""The file in which the folder of a comparison has its plan."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Reports: tables, plots and one HTML file, from records alone."""
 
+from samson.report._advice import advice
 from samson.report._budget import budget_figure, budget_page
 from samson.report._evaluation import evaluation_page, level_figure
 from samson.report._figures import chips_figure, gain_figure, robustness_figure, training_figure
@@ -12,3 +13,28 @@ from samson.report._sharpness import correlation, render_sharpness, sharpness_fi
 from samson.report._summary import SummaryRow, View, against_each, view, views
 from samson.report._tables import coverage_of, estimate_text, gain_text, last_kind_within, summary_csv
 from samson.report._yields import half_width, shares_at, yield_figure
+
+__all__ = [
+    "SummaryRow",
+    "View",
+    "advice",
+    "budget_figure",
+    "budget_page",
+    "chips_figure",
+    "coverage_of",
+    "evaluation_page",
+    "gain_figure",
+    "level_figure",
+    "paired_figure",
+    "paired_page",
+    "picture",
+    "render",
+    "render_sharpness",
+    "robustness_figure",
+    "sensitivity_figure",
+    "sensitivity_page",
+    "sharpness_figure",
+    "summary_csv",
+    "training_figure",
+    "views",
+]

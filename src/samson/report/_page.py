@@ -9,6 +9,7 @@ from string import Template
 from typing import Any
 
 from samson.records import CLEAN, Comparison, Interval, RunRecord, SearchRecord
+from samson.report._advice import advice
 from samson.report._figures import chips_figure, gain_figure, robustness_figure, training_figure
 from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._overview import band_text, comparable, overview_headline, rank_figure, rank_table
@@ -58,7 +59,7 @@ def render(comparison: Comparison, found: Sequence[View] | None = None) -> str:
         "comparison.html",
         kind="accuracy on noisy chips",
         title=escape(title),
-        headline=overview_headline(found) if ranked else headline(only),
+        headline=advice(found) if len(problems) == 1 else overview_headline(found) if ranked else "",
         unfinished=_notes(comparison),
         overview=_section(
             "overview.html",
@@ -187,7 +188,7 @@ def _view(view: View, place: int, *, several: bool) -> str:
         hidden="hidden" if place else "",
         problem=escape(view.problem.name),
         family=escape(view.family.name),
-        headline=f"<p>{headline(view)}</p>" if several else "",
+        headline=f"<p>{headline(view)}</p>",
         metric=escape(view.problem.metric.capitalize()),
         better="higher" if view.problem.higher_is_better else "lower",
         percent=" in percent" if view.problem.is_fraction else "",

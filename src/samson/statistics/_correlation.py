@@ -14,6 +14,7 @@ from samson.records import Interval
 from samson.statistics._means import CONFIDENCE
 
 LEAST_METHODS = 6
+"""Methods below which a rank correlation is refused."""
 RESAMPLES = 10_000
 
 Values = Mapping[str, Sequence[float]]

@@ -13,6 +13,7 @@ from samson._checks import require_between, require_non_negative, require_whole
 from samson.records import Interval
 
 CONFIDENCE = 0.95
+"""The share of intervals that hold the truth, where none is asked for."""
 SKEWNESS_FROM = 10
 """Values from which on their skewness is estimated."""
 

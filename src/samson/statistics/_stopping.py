@@ -15,7 +15,9 @@ from samson.records import Interval
 from samson.statistics._means import numbers
 
 FIRST_LOOK = 10
+"""Chips before the first look."""
 Stopping = Literal["looks", "betting"]
+"""How an evaluation until a precision knows when to stop: by looks that are spaced out, or by betting at any time."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from samson.noise import generator_for
 
 Pair = tuple[Tensor, Tensor]
+"""Examples and what is right for them."""
 
 WORKERS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 """Worker processes that load examples, if not said otherwise."""

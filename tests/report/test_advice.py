@@ -1,0 +1,77 @@
+"""Which method a report says to take."""
+
+from dataclasses import replace
+
+import pytest
+
+from samson.records import RunRecord
+from samson.report import advice, render, views
+from tests.builders import comparison, family, record, with_plan
+
+PLAN = with_plan(methods={"sgd": {}, "clip": {}, "samson": {}}, seeds=3)
+GRADIENTS = {"sgd": 100, "clip": 100, "samson": 200}
+
+
+def runs(**means: list[float]) -> list[RunRecord]:
+    """By method, the mean over chips of each seed's network: .1 lower at the second level."""
+    found = [
+        record(method, seed, [[0.99], [mean + 0.05] * 3, [mean - 0.05] * 3], PLAN)
+        for method, of_seeds in means.items()
+        for seed, mean in enumerate(of_seeds)
+    ]
+    return [replace(r, training=replace(r.training, gradients=GRADIENTS[r.method])) for r in found]
+
+
+SGD, CLIP = [0.60, 0.62, 0.64], [0.80, 0.82, 0.85]
+
+
+def test_what_is_surely_best_is_taken() -> None:
+    said = advice(views(runs(sgd=SGD, clip=CLIP, samson=[0.90, 0.92, 0.95])))
+    assert said.startswith("Take <b>samson</b>: its mean accuracy on noisy chips is 92.3 %, better by 30.3 ±1.4 points")
+    assert "than that of sgd, for 2 × the gradients; without noise it is 99.0 %" in said
+    assert "chance" not in said
+
+
+def test_what_takes_fewer_gradients_is_taken_where_the_best_may_be_so_by_chance() -> None:
+    said = advice(views(runs(sgd=SGD, clip=CLIP, samson=[0.86, 0.80, 0.86])))
+    assert said.startswith(
+        "Take <b>clip</b>: its mean accuracy on noisy chips is 82.3 %, better by 20.3 ±1.4 points than"
+    )
+    assert "for as many gradients" in said
+    assert "<b>samson</b> is better by another 1.7 ±10.0 points, which may be chance, for 2 × the gradients." in said
+
+
+def test_plain_training_is_taken_where_nothing_is_surely_better() -> None:
+    said = advice(views(runs(sgd=[0.80, 0.62, 0.64], samson=[0.79, 0.72, 0.64])))
+    assert said.startswith("Take <b>sgd</b>: no method is surely better on noisy chips. <b>samson</b> is better by")
+
+
+def test_one_seed_decides_nothing() -> None:
+    said = advice(views(runs(sgd=SGD[:1], samson=[0.9])))
+    assert said.startswith("<b>samson</b> is ahead: its mean accuracy on noisy chips is 90.0 %, better by 30.0 points")
+    assert "One training seed can't tell" in said
+
+
+def test_every_family_of_chips_has_a_say_of_the_same_size() -> None:
+    """Clip leads on one family of two kinds, samson by more on one of a single kind."""
+    first = runs(sgd=SGD, clip=CLIP, samson=[0.75, 0.77, 0.79])
+    other = family((0.1,), name="other")
+    of_other = {"sgd": 0.5, "clip": 0.6, "samson": 0.7}
+    both = [
+        replace(r, families=(*r.families, other), measured=(*r.measured, ((of_other[r.method],) * 3,))) for r in first
+    ]
+    assert "Take <b>clip</b>" in advice(views(first))
+    assert "Take <b>samson</b>: its mean accuracy on noisy chips is 73.5 %" in advice(views(both))
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_better_may_be_lower_and_the_page_says_it_first(lower: bool) -> None:
+    found = runs(sgd=SGD, samson=[0.90, 0.92, 0.95])
+    if lower:
+        problem = replace(found[0].problem, metric="bits", higher_is_better=False, is_fraction=False)
+        measured = [tuple(tuple(tuple(2 - x for x in c) for c in k) for k in r.measured) for r in found]
+        found = [replace(r, problem=problem, measured=m) for r, m in zip(found, measured, strict=True)]
+    said = advice(views(found))
+    assert said.startswith("Take <b>samson</b>")
+    assert ("is 1.077, better by 0.303 ±0.014 than" if lower else "is 92.3 %, better by 30.3 ±1.4 points than") in said
+    assert f'<p class="lead">{said}</p>' in render(comparison(found, PLAN))
