@@ -90,3 +90,6 @@ def test_the_share_is_the_count_by_hand(name: str) -> None:
 def test_what_cannot_be_counted_is_unknown() -> None:
     assert multiply_adds(torch.compile(LINEAR[0], backend="eager"), [LINEAR[1]]) is None
     assert multiply_adds(nn.Sequential(nn.Linear(3, 2)), [torch.ones(0, 3)]) is None
+    for model, batches, words in ((LINEAR[0], [], "at least one batch"), (nn.ReLU(), [LINEAR[1]], "leave a weight")):
+        with pytest.raises(ValueError, match=words):
+            multiply_adds(model, batches)

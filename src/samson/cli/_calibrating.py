@@ -10,13 +10,18 @@ import typer
 
 from samson._errors import require
 from samson.cli._errors import explained, require_writable
-from samson.cli._options import ChipName, DataName, DataRoot, Model, Pretrained, Seed, Select, Weights, files_read
+from samson.cli._options import DataName, DataRoot, Model, Pretrained, Select, Weights, files_read
 from samson.cli._showing import console
 from samson.cli._tables import empty_table
 
 Split = Annotated[str, typer.Option(help="Of a data set by name: train, validation.")]
 Quantile = Annotated[float, typer.Option(help="Share of a batch's inputs, by size, that a range covers.")]
 AdcQuantile = Annotated[float, typer.Option(help="Share of a batch's conversions that a bound covers.")]
+Chip = Annotated[
+    str | None,
+    typer.Option("--chip", help="Chip whose ADC bounds are measured too: see `samson list chips`, or FILE.toml."),
+]
+Seed = Annotated[int, typer.Option(help="Seed of the noise of its periphery.")]
 Out = Annotated[Path, typer.Option(help="Write them to this file, `.toml`.")]
 
 
@@ -24,7 +29,7 @@ def calibrate_model(
     *,
     model: Model,
     out: Out,
-    chip: ChipName = None,
+    chip: Chip = None,
     weights: Weights = None,
     pretrained: Pretrained = False,
     data: DataName = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
 import torch
@@ -45,7 +44,7 @@ def multiply_adds(
         A fraction; None for a model that is compiled or sharded, in which products are not seen, or makes none.
 
     Raises:
-        ValueError: If nothing would lie on the chip (see `on_chip`).
+        ValueError: If nothing would lie on the chip (see `on_chip`), or there is no batch.
 
     Example:
         >>> multiply_adds(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 6)), [torch.ones(4, 2)], "0")
@@ -54,9 +53,11 @@ def multiply_adds(
     compiled = any("_orig_mod" in m._modules or m._compiled_call_impl is not None for m in model.modules())
     if compiled or any(hasattr(parameter, "_local_tensor") for parameter in model.parameters()):
         return None
-    device = next(chain(model.parameters(), model.buffers())).device
-    batch = Batch.of(next(iter(batches_of(batches)))).to(device)
     chip = deploy(model, Gaussian(0.0), select=select)
+    first = next(iter(batches_of(batches)), None)
+    if first is None:
+        raise ValueError("`batches` must hold at least one batch, got none.")
+    batch = Batch.of(first).to(chip.tensors[0].weight.device)
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its products are not seen
     try:
