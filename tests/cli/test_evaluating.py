@@ -188,7 +188,7 @@ def test_times_have_units() -> None:
         "30d": 2592000.0,
         "1y": 31536000.0,
     }
-    with pytest.raises(SetupError, match="--times must be numbers ≥ 0 with one of s, m, h, d, y"):
+    with pytest.raises(SetupError, match="`times` must be numbers ≥ 0 with one of s, m, h, d, y"):
         parse_times("1 hour")
 
 

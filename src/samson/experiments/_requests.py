@@ -126,9 +126,10 @@ def find_metric(spec: str) -> ExampleMetric | DataSetMetric:
     if ":" not in spec:
         return METRICS[choose("`metric`", spec, (*METRICS, "MODULE:NAME"))]
     found = find_factory(spec, "`metric`")
-    makes = inspect.isroutine(found) or inspect.isclass(found)
+    if (inspect.isroutine(found) or inspect.isclass(found)) and takes(found, ()):
+        found = call_factory(spec, "`metric`")
     try:
-        return as_metric(call_factory(spec, "`metric`") if makes and takes(found, ()) else found)
+        return as_metric(found)
     except (TypeError, ValueError) as error:
         raise SetupError(f"`metric` {spec!r}: {error}") from error
 
