@@ -51,8 +51,8 @@ def decode(table: Any, kind: type[T], where: str) -> T:
     _expect(isinstance(table, dict), where, f"must be a table, got {table!r}. Write [{where}] and its keys below.")
     hints, fields = typing.get_type_hints(kind), dataclasses.fields(kind)  # type: ignore[arg-type]
     names = [field.name for field in fields if field.init]
-    for key in table:
-        _expect(key in names, where, f"`{key}` is unknown. {suggestion(key, names)}")
+    for key in (key for key in table if key not in names):
+        raise TableError(f"[{where}]: `{key}` is unknown. {suggestion(key, names)}")
     for field in fields:
         given = field.name in table or field.default is not dataclasses.MISSING
         given = given or field.default_factory is not dataclasses.MISSING

@@ -108,8 +108,6 @@ def compare(
 
 
 def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> None:
-    import plotly  # noqa: F401 (the report needs it, after all compute)
-
     from samson.experiments import WorkerLostError, compare_suite, open_folder
 
     open_folder(plan.record(), out)  # what is wrong with it is said before any bar is drawn

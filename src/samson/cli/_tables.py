@@ -40,13 +40,13 @@ def gain_table(view: View) -> Table | None:
 
 def rank_table(found: Sequence[View]) -> Table:
     """Mean ranks over problems, and wins, ties and losses against the baseline."""
-    from samson.report import against_baseline, ranked, ranks
+    from samson.report import Overview, against_baseline
 
-    columns = ranks(found)
-    title = f"Mean rank over {len({view.problem.name for view in found})} problems; 1 is best"
-    table = kind_table(title, "Method", [*columns, f"+ / = / − {found[0].baseline}"])
-    for method, _ in ranked(found):
-        cells = [f"{of[method].interval.mean:.2f}" if method in of else "" for of in columns.values()]
+    overview = Overview(found)
+    title = f"Mean rank over {overview.problems} problems; 1 is best"
+    table = kind_table(title, "Method", [*overview.ranks, f"+ / = / − {found[0].baseline}"])
+    for method, _ in overview.order:
+        cells = [f"{of[method].interval.mean:.2f}" if method in of else "" for of in overview.ranks.values()]
         table.add_row(method, *cells, " / ".join(map(str, against_baseline(found, method))))
     return table
 

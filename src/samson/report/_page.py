@@ -11,8 +11,8 @@ from typing import Any
 from samson.records import CLEAN, Comparison, Interval, RunRecord, SearchRecord
 from samson.report._figures import chips_figure, gain_figure, robustness_figure, training_figure
 from samson.report._html import figure_div, html_row, html_table, page
-from samson.report._overview import band_text, comparable, overview_headline, rank_figure, rank_table
-from samson.report._summary import SummaryRow, View, against_each, views
+from samson.report._overview import Overview, band_text, comparable, overview_headline, rank_figure, rank_table
+from samson.report._summary import View, against_each, views
 from samson.report._tables import (
     clean_value,
     estimate_text,
@@ -44,7 +44,7 @@ def render(comparison: Comparison, found: Sequence[View] | None = None) -> str:
     found = views(records) if found is None else found
     if not found:
         raise ValueError("`records` must hold a run that did not diverge. Take a smaller learning rate.")
-    several, ranked = len(found) > 1, comparable(found)
+    several, overview = len(found) > 1, Overview(found) if comparable(found) else None
     problems = list(dict.fromkeys(view.problem.name for view in found))
     families = list(dict.fromkeys(view.family.name for view in found))
     only = found[0]
@@ -57,15 +57,15 @@ def render(comparison: Comparison, found: Sequence[View] | None = None) -> str:
         "comparison.html",
         kind="accuracy on noisy chips",
         title=escape(title),
-        headline=overview_headline(found) if ranked else headline(only),
+        headline=overview_headline(overview) if overview else headline(only),
         unfinished=_notes(comparison),
         overview=_section(
             "overview.html",
-            figure=figure_div(rank_figure(found), "ranks"),
-            table=rank_table(found),
-            band=band_text(found),
+            figure=figure_div(rank_figure(overview), "ranks"),
+            table=rank_table(overview),
+            band=band_text(overview),
         )
-        if ranked
+        if overview
         else "",
         choice=_choice(problems, families) if several else "",
         views="".join(_view(view, place, several=several) for place, view in enumerate(found)),
@@ -103,13 +103,13 @@ def _named(view: View, kind: str) -> str:
 def accuracy_table(view: View) -> str:
     """The metric with its 95 % interval, and that over training seeds, method by kind, shaded from worst to best.
 
-    The methods stand in the order of their mean over the noisy kinds, each with what its training costs.
+    Each method has what its training costs beside it.
     """
     lines = []
     better = max if view.problem.higher_is_better else min
     means = [row.value.mean for row in view.rows]
     low, high = (0.0, 1.0) if view.problem.is_fraction else (max(means), min(means))
-    for method, of_method in _best_first(view):
+    for method, of_method in view.table.items():
         cells = [f"<th scope='row'>{escape(method)}</th>"]
         for kind in view.kinds:
             row = of_method[kind]
@@ -123,13 +123,6 @@ def accuracy_table(view: View) -> str:
             )
         lines.append("<tr>" + "".join(cells) + f"<td style='--shade:0'>{_cost(view, method)}</td></tr>")
     return html_table(["Method", *view.kinds, "Training"], lines, "heat")
-
-
-def _best_first(view: View) -> list[tuple[str, dict[str, SummaryRow]]]:
-    def over_kinds(item: tuple[str, dict[str, SummaryRow]]) -> float:
-        return sum(row.value.mean for kind, row in item[1].items() if kind != CLEAN)
-
-    return sorted(view.table.items(), key=over_kinds, reverse=view.problem.higher_is_better)
 
 
 def _cost(view: View, method: str) -> str:
