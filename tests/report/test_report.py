@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from samson.records import Interval, RunRecord
@@ -131,6 +132,21 @@ def test_the_page_is_one_file_that_opens_offline() -> None:
     assert "runs are finished" not in page
     assert len(page.encode()) < 1_000_000
     assert "3 of 4 runs are finished" in render(comparison(records()[:3]))
+
+
+def test_a_report_of_200_runs_is_small() -> None:
+    """A sixth of it: 7 methods, 5 seeds and 4 families of 20 chips on one of 6 problems."""
+    methods, generator = ("sgd", "noise", "clip", "sam", "asam", "samson", "samson+clip"), np.random.default_rng(0)
+    plan = with_plan(methods={name: {} for name in methods}, seeds=5, trials=20)
+    runs = []
+    for name in methods:
+        for seed in range(5):
+            run = record(name, seed, [[0.9], *generator.uniform(0.5, 0.9, (2, 20)).tolist()], plan)
+            run = trained(run, 60.0, 100, tuple(generator.uniform(0, 2, 60).tolist()))
+            families = tuple(replace(family(), name=f"family {number}") for number in range(4))
+            runs.append(replace(run, families=families, measured=run.measured * 4))
+    small, page = (len(render(comparison(found)).encode()) for found in (records(), runs))
+    assert small + 6 * (page - small) < 5_000_000
 
 
 def test_a_gain_is_marked_where_it_is_sure() -> None:

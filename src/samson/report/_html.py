@@ -43,10 +43,11 @@ def html_table(header: Sequence[str], lines: Iterable[str], kind: str) -> str:
 
 
 def figure_div(plot: Plot, name: str) -> str:
-    """A plot that `plots.js` draws when it is first seen: numbers of seven digits, null for what is not finite."""
+    """A plot that `plots.js` draws when it comes into view: numbers of seven digits, null for what is not finite."""
     short = json.loads(json.dumps(plot), parse_float=_seven_digits, parse_constant=lambda _: None)
     text = json.dumps(short, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    return f"<div class='plot' id='{name}'></div><script type='application/json' data-plot='{name}'>{text}</script>"
+    place = f"<div class='plot' id='{name}' style='min-height:{plot['layout']['height']}px'></div>"
+    return f"{place}<script type='application/json' data-plot='{name}'>{text}</script>"
 
 
 def _seven_digits(digits: str) -> float:
