@@ -17,6 +17,7 @@ from samson.statistics._means import (
 from samson.statistics._pairs import About, Difference, Over, Paired, Trials
 from samson.statistics._ranks import MeanRank, critical_difference, mean_ranks
 from samson.statistics._stopping import FIRST_LOOK, Look, Stopping, betting_interval, first_look, next_look
+from samson.statistics._student import t_below, t_quantile
 
 __all__ = [
     "CONFIDENCE",
