@@ -26,12 +26,12 @@ TOLERANCE = 0.05
 """How much worse than the baseline without noise the headline allows: points of a fraction, a share of the rest."""
 
 
-def render(comparison: Comparison, found: Sequence[View] | None = None) -> str:
+def render(comparison: Comparison, overview: Overview | None = None) -> str:
     """Make the report's HTML; it opens offline.
 
     Args:
         comparison: Records of one comparison.
-        found: Their views, if they are at hand.
+        overview: Of their views, if it is at hand.
 
     Raises:
         ValueError: If no run has a result.
@@ -39,10 +39,11 @@ def render(comparison: Comparison, found: Sequence[View] | None = None) -> str:
     records = comparison.records
     if not records:
         raise ValueError("`records` must hold at least one run, got none.")
-    found = views(records) if found is None else found
+    overview = Overview(views(records)) if overview is None else overview
+    found = overview.views
     if not found:
         raise ValueError("`records` must hold a run that did not diverge. Take a smaller learning rate.")
-    several, overview = len(found) > 1, Overview(found) if comparable(found) else None
+    several, ranked = len(found) > 1, comparable(found)
     problems = list(dict.fromkeys(view.problem.name for view in found))
     families = list(dict.fromkeys(view.family.name for view in found))
     only = found[0]
@@ -55,7 +56,7 @@ def render(comparison: Comparison, found: Sequence[View] | None = None) -> str:
         "comparison.html",
         kind="accuracy on noisy chips",
         title=escape(title),
-        headline=overview_headline(overview) if overview else headline(only),
+        headline=overview_headline(overview) if ranked else headline(only),
         unfinished=_notes(comparison),
         overview=_section(
             "overview.html",
@@ -63,7 +64,7 @@ def render(comparison: Comparison, found: Sequence[View] | None = None) -> str:
             table=rank_table(overview),
             band=band_text(overview),
         )
-        if overview
+        if ranked
         else "",
         choice=_choice(problems, families) if several else "",
         views="".join(_view(view, place, several=several) for place, view in enumerate(found)),

@@ -66,14 +66,17 @@ def mean_ranks(
             columns.append(values[generator.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1))
         drawn += _ranks(np.stack(columns, axis=1))
     ranks = _ranks(means)
-    ends = np.quantile(drawn / len(blocks), [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    ordered = np.sort(drawn / len(blocks), axis=0)
+    tail = int((1 - confidence) / 2 * RESAMPLES)
     return {
         name: MeanRank(
             Interval(float(mean), float(min(low, mean)), float(max(high, mean))),
             int((means[:, place] == means.max(axis=1)).sum()),
             len(blocks),
         )
-        for place, (name, mean, low, high) in enumerate(zip(methods, ranks.mean(axis=0), *ends, strict=True))
+        for place, (name, mean, low, high) in enumerate(
+            zip(methods, ranks.mean(axis=0), ordered[tail], ordered[-1 - tail], strict=True)
+        )
     }
 
 
