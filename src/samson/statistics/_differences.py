@@ -83,17 +83,15 @@ def spread(ours: NDArray[Any], theirs: NDArray[Any], *, shared: Axes, floor: Seq
     own = tuple(axis for axis in range(ours.ndim) if axis not in shared)
     if not ours.ndim:
         return Spread(mean)
+    if shared and ours.ndim == 1:
+        return Spread(mean, tuple((ours.astype(np.float64) - theirs).tolist()))
+    parts: dict[Axes, Component] = {}
     if shared:
         parts = _renamed(components(_margin(ours, own) - _margin(theirs, own)), shared)
-        if ours.ndim == 1:
-            return Spread(mean, tuple((ours.astype(np.float64) - theirs).tolist()))
-    else:
-        parts = {}
-    separate = [
-        {axes: part for axes, part in components(table).items() if set(axes) & set(own)} for table in (ours, theirs)
-    ]
-    merged = {**parts, **{axes: _sum([found[axes] for found in separate]) for axes in separate[0]}}
-    variance, degrees = combine(merged, floor)
+    if own:
+        separate = [components(table) for table in (ours, theirs)]
+        parts |= {axes: _sum([found[axes] for found in separate]) for axes in separate[0] if set(axes) & set(own)}
+    variance, degrees = combine(parts, floor)
     return Spread(mean, (), variance, degrees)
 
 
