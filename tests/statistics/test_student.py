@@ -22,5 +22,6 @@ def test_it_is_that_of_scipy(degrees: float) -> None:
 def test_the_ends_are_reached() -> None:
     assert t_quantile(3, 0.5) == 0
     assert (t_below(3, -1e300), t_below(3, 1e300)) == (0.0, 1.0)
+    assert math.isnan(t_below(3, math.nan))
     assert t_below(3, 1e-300) == t_below(3, 0.0) == 0.5
     assert t_below(1e8, -2.0) == pytest.approx(t_below(math.inf, -2.0), rel=1e-7)

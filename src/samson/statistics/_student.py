@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from itertools import count
 from statistics import NormalDist
 
 NORMAL_FROM = 1e8
@@ -76,7 +75,7 @@ def _fraction(a: float, b: float, x: float) -> float:
     """
     ratio = 1.0
     below = value = 1 / (1 - (a + b) * x / (a + 1))
-    for m in count(1):
+    for m in range(1, 1000):  # a few dozen are enough
         n = a + 2 * m
         for term in (m * (b - m) * x / ((n - 1) * n), -(a + m) * (a + b + m) * x / (n * (n + 1))):
             below, ratio = 1 / (1 + term * below), 1 + term / ratio
