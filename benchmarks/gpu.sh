@@ -50,7 +50,7 @@ part step-cost-compiled 90 "$python" -m benchmarks.step_cost --sets resnet18 --d
 benchmark chips-at-once 50 --images 500 --rounds 2 --device cuda
 benchmark evaluation-cost 60 --device cuda
 benchmark throughput 110 --rounds 3 --device cuda
-needed="import sys, pathlib, plotly; from samson.experiments import load_splits
+needed="import sys, pathlib; from samson.experiments import load_splits
 load_splits('cifar10', pathlib.Path(sys.argv[1]))"
 if why="$("$python" -c "$needed" "$data" 2>&1)"; then
     compare cifar10 240 benchmarks/gpu-cifar10.toml --data-root "$data" --device cuda --jobs 2

@@ -3,12 +3,15 @@
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import samson
+from samson.records import record_path, run_name, write_json
+from tests.builders import records
 
 ROOT = Path(samson.__file__).parent
 MAY_IMPORT = {
@@ -133,9 +136,15 @@ def test_import_loads_nothing_heavy_beyond_torch() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["list"], ["list", "chips"], ["report", "."]])
 def test_what_needs_no_torch_does_not_load_it(arguments: list[str], tmp_path: Path) -> None:
+    """Nor plotly, matplotlib and scipy, which a report does without."""
+    others = [replace(run, problem=replace(run.problem, name="other")) for run in records()]
+    for run in (*records(), *others):
+        write_json(record_path(tmp_path, run_name(run.problem.name, run.method, run.seed)), run)
+    names = ["torch", "plotly", "matplotlib", "scipy", "samson.cli"]
     program = (
         f"import sys; sys.argv = ['samson', *{arguments}]; from samson.cli import main\n"
-        "try: main()\nexcept SystemExit: print('torch' in sys.modules, 'samson.cli' in sys.modules)"
+        f"try: main()\nexcept SystemExit: print(*[name for name in {names} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stdout.splitlines()[-1] == "False True", done.stderr
+    assert done.stdout.splitlines()[-1] == "samson.cli", done.stderr
+    assert (tmp_path / "report.html").exists() == (arguments == ["report", "."])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import functools
 import math
 import sys
 import types
@@ -50,10 +51,10 @@ def decode(table: Any, kind: type[T], where: str) -> T:
         Converter(steps=254, bound=10.0)
     """
     _expect(isinstance(table, dict), where, f"must be a table, got {table!r}. Write [{where}] and its keys below.")
-    hints, fields = typing.get_type_hints(kind), dataclasses.fields(kind)  # type: ignore[arg-type]
+    hints, fields = _hints(kind), dataclasses.fields(kind)  # type: ignore[arg-type]
     names = [field.name for field in fields if field.init]
-    for key in table:
-        _expect(key in names, where, f"`{key}` is unknown. {suggestion(key, names)}")
+    for key in (key for key in table if key not in names):
+        raise TableError(f"[{where}]: `{key}` is unknown. {suggestion(key, names)}")
     for field in fields:
         given = field.name in table or field.default is not dataclasses.MISSING
         given = given or field.default_factory is not dataclasses.MISSING
@@ -65,6 +66,11 @@ def decode(table: Any, kind: type[T], where: str) -> T:
         raise TableError(
             f"[{where}]: {error} Ranges and units: `pydoc {_room_of(kind)}.{kind.__qualname__}`."
         ) from None
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _room_of(kind: type) -> str:
@@ -83,7 +89,11 @@ def _value(value: Any, kind: Any, where: str, key: str) -> Any:
         return decode(value, typing.cast("type[Any]", kind), f"{where}.{key}")
     if origin is tuple:
         _expect(isinstance(value, list), where, f"`{key}` must be a list, got {value!r}. Write {key} = [ … ].")
-        return tuple(_value(item, arguments[0], where, f"{key}[{i}]") for i, item in enumerate(value))
+        # The values of many chips are looked at together.
+        plain = arguments[0] is float and set(map(type, value)) == {float} and not any(map(math.isnan, value))
+        return tuple(
+            value if plain else (_value(item, arguments[0], where, f"{key}[{i}]") for i, item in enumerate(value))
+        )
     if origin in (dict, collections.abc.Mapping):
         place = f"{where}.{key}"
         _expect(isinstance(value, dict), place, f"must be a table, got {value!r}. Write [{place}] and its keys below.")

@@ -152,7 +152,7 @@ def test_ctrl_c_keeps_finished_runs_and_a_repetition_goes_on(tmp_path: Path, pro
     assert "/4 " not in err
 
 
-@pytest.mark.parametrize("package", ["typer", "rich", "plotly"])
+@pytest.mark.parametrize("package", ["typer", "rich"])
 def test_a_missing_extra_is_named(package: str) -> None:
     program = f"import sys; sys.modules[{package!r}] = None; from samson.cli import main; main()"
     command = [sys.executable, "-c", program, "report", "."]

@@ -17,6 +17,7 @@ class Uniform(FixedNoise):
 
 
 MODEL = nn.Linear(1, 1, bias=False, dtype=torch.float64)  # its output is that weight
+nn.init.constant_(MODEL.weight, 0.5)  # without noise it keeps to the metric's bounds too
 VALUE = ExampleMetric("value", lambda output, targets: output[:, 0], higher_is_better=True, bounds=(0.0, 1.0))
 DATA = [(torch.ones(1, 1, dtype=torch.float64), torch.zeros(1))]
 

@@ -3,11 +3,12 @@
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 
+from samson._decoding import TableError, decode
 from samson.records import (
     ChipKind,
     Configuration,
@@ -99,6 +100,7 @@ def damage(data: dict, *keys: object, value: object) -> dict:
         (("seed",), -1, "`seed` must be ≥ 0, got -1"),
         (("version",), 1, "`version` must be 2"),
         (("measured", 0, 1, 0), 1.5, r"`measured` must be between 0 and 1, got \[1.5\]"),
+        (("measured", 0, 1, 0), "0.5", r"`measured\[0\]\[1\]\[0\]` must be a number, got '0.5'"),
         (("clean",), -0.1, r"`measured` must be between 0 and 1, got \[-0.1\]"),
         (("clean",), None, "`clean` must be there unless the training diverged"),
         (("measured", 0, 1), [0.5], r"`measured` must be of \[\[3, 3\]\] chips"),
@@ -138,3 +140,16 @@ def test_numbers_that_json_does_not_have_are_not_written(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="Out of range float"):
         write_json(path, Interval(math.inf, 0.5, 0.5))
     assert not path.exists()
+
+
+def test_a_list_of_numbers_holds_numbers_alone() -> None:
+    """Also where all are floats, which are looked at together; a file of TOML can hold NaN."""
+
+    @dataclass(frozen=True)
+    class Row:
+        values: tuple[float, ...]
+
+    assert decode({"values": [0.5, 1, math.inf]}, Row, "row") == Row((0.5, 1.0, math.inf))
+    for wrong in (math.nan, True, "1"):
+        with pytest.raises(TableError, match=rf"\[row\]: `values\[1\]` must be a number, got {wrong!r}"):
+            decode({"values": [0.5, wrong, 0.5]}, Row, "row")

@@ -1,21 +1,18 @@
-"""The report in a browser: it draws without an error, each control changes its plot, and it fits a phone."""
+"""The report in a browser: it draws without an error, each control changes its plot, and it fits a phone and paper."""
 
 import csv
 import io
-import json
-import re
-import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
-from html import escape, unescape
-from pathlib import Path
+from typing import Any
 
 import pytest
 
 from samson.records import RunRecord
 from samson.report import evaluation_page, render, render_sharpness, sensitivity_page
 from tests.builders import comparison, family, record, with_plan
-from tests.conftest import BROWSER
 from tests.report import test_evaluation_page, test_sensitivity, test_sharpness_report
+from tests.report.browser import Browser
 
 pytestmark = pytest.mark.needs_browser
 
@@ -28,60 +25,64 @@ addEventListener("error", (event) => complaints.push(event.message));
 addEventListener("unhandledrejection", (event) => complaints.push(String(event.reason)));
 URL.createObjectURL = (blob) => (saved.push(blob.text()), "data:,");
 HTMLAnchorElement.prototype.click = () => {};
+const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+const until = async (holds) => { while (!holds()) await wait(20); await wait(100); };
+const seen = (one) => one.offsetParent !== null;
+const places = () => [...document.querySelectorAll(".plot")].filter(seen);
+const drawn = (place) => place.querySelector(".main-svg") !== null;
+const look = async (place) => { place.scrollIntoView(); await until(() => drawn(place)); };
+const plots = () => places().map((plot) => plot.id + plot.querySelector(".main-svg")?.innerHTML).join();
 </script>"""
 
-ACT = """<script>
-addEventListener("load", async () => {
-  const wait = (ms) => new Promise((done) => setTimeout(done, ms));
-  const seen = (one) => one.offsetParent !== null;
-  while (document.querySelectorAll("[data-drawn] .main-svg").length === 0) await wait(50);
-  await wait(1000);
+DRAW = """(async () => {
+  await until(() => places().some(drawn));
+  const first = places().filter(drawn).map((place) => place.id);
+  for (const place of places()) await look(place);
   const root = document.documentElement;
   const overflow = root.scrollWidth - root.clientWidth, width = innerWidth;
   const names = [...document.querySelectorAll(".controls span")].filter(seen).map((name) => name.textContent);
   const ticks = [...document.querySelectorAll("#robustness-0 .xtick text")].map((t) => t.textContent);
-  const plots = () => [...document.querySelectorAll(".plot")].filter(seen)
-    .map((plot) => plot.id + plot.querySelector(".main-svg")?.innerHTML).join();
+  return {complaints, overflow, width, first, names, ticks};
+})()"""
+
+TURN = """(async () => {
   const still = [];
   let controls = 0;
   for (const control of [...document.querySelectorAll("select:enabled, input")].filter(seen)) {
-    const turn = async (part, value) => {
+    const turn = (part, value) => {
       control[part] = value;
       control.dispatchEvent(new Event("change"));
-      await wait(500);
     };
+    control.scrollIntoView();
     const part = control.type === "checkbox" ? "checked" : "selectedIndex", value = control[part], before = plots();
-    await turn(part, value ? 0 : 1);
+    turn(part, value ? 0 : 1);
     controls += 1;
+    for (let i = 0; i < 25 && plots() === before; i += 1) await wait(20);
     if (plots() === before) still.push(control.outerHTML);
-    await turn(part, value);
+    turn(part, value);
   }
+  await wait(100);
+  return {complaints, controls, still};
+})()"""
+
+SAVE = """(() => {
   const buttons = [...document.querySelectorAll("button")].filter(seen);
   buttons.filter((one) => one.textContent === "CSV").forEach((one) => one.click());
-  const texts = await Promise.all(saved);
-  const found = document.createElement("pre");
-  found.id = "found";
-  found.textContent = JSON.stringify({complaints, overflow, width, names, ticks, controls, still, texts});
-  document.body.append(found);
-});
-</script>"""
+  return Promise.all(saved);
+})()"""
 
 
-def opened(page: str, folder: Path, width: int) -> dict:
-    """What a browser of this width found; a frame in a wide page, since no window is as narrow as a phone."""
-    page = page.replace("<head>", "<head>" + LISTEN, 1).replace("</body>", ACT + "</body>")
-    frame = f"<iframe width={width} height=900 style='border:0' srcdoc=\"{escape(page)}\"></iframe>"
-    tell = """<script>const look = () => {
-      const found = document.querySelector("iframe").contentDocument?.getElementById("found");
-      if (found) document.body.replaceChildren(found); else setTimeout(look, 200);
-    };
-    look();</script>"""
-    file = folder / "page.html"
-    file.write_text(f"<!doctype html><meta charset=utf-8><body style='margin:0'>{frame}{tell}</body>")
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
-    command += ["--window-size=1400,1000", "--virtual-time-budget=120000", "--dump-dom", file.as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout
-    return json.loads(unescape(re.search(r'<pre id="found">(.*?)</pre>', shown, re.DOTALL).group(1)))
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    found = Browser(tmp_path_factory.mktemp("browser"))
+    yield found
+    found.close()
+
+
+def opened(browser: Browser, page: str, width: int) -> dict[str, Any]:
+    """What is found in a window of this width once all plots were looked at."""
+    browser.open(page.replace("<head>", "<head>" + LISTEN, 1), width)
+    return browser.run(DRAW)
 
 
 def runs() -> list[RunRecord]:
@@ -102,8 +103,8 @@ def page() -> str:
 
 
 @pytest.mark.parametrize("width", [1200, 360])
-def test_each_control_changes_a_plot_without_an_error(page: str, tmp_path: Path, width: int) -> None:
-    found = opened(page, tmp_path, width)
+def test_each_control_changes_a_plot_without_an_error(browser: Browser, page: str, width: int) -> None:
+    found = opened(browser, page, width) | browser.run(TURN)
     assert found["width"] == width
     assert found["complaints"] == []
     assert found["still"] == []
@@ -118,19 +119,36 @@ def test_each_control_changes_a_plot_without_an_error(page: str, tmp_path: Path,
     [
         (evaluation_page(test_evaluation_page.RECORD), "every chip,"),
         (sensitivity_page(test_sensitivity.made()), "drop with noise on this layer alone,"),
-        (render_sharpness(test_sharpness_report.made()), "sgd,"),
+        (render_sharpness(test_sharpness_report.made()), "<b>asam,"),
     ],
     ids=["evaluation", "sensitivity", "sharpness"],
 )
-def test_pages_of_networks_open_as_well(other: str, rows: str, tmp_path: Path) -> None:
-    found = opened(other, tmp_path, 360)
+def test_pages_of_networks_open_as_well(other: str, rows: str, browser: Browser) -> None:
+    found = opened(browser, other, 360) | browser.run(TURN)
     assert (found["complaints"], found["still"]) == ([], [])
     assert found["overflow"] <= 0
-    assert any(line.startswith(rows) for text in found["texts"] for line in text.splitlines())
+    assert any(line.startswith(rows) for text in browser.run(SAVE) for line in text.splitlines())
 
 
-def test_the_data_of_a_plot_are_its_records(page: str, tmp_path: Path) -> None:
-    tables = [list(csv.DictReader(io.StringIO(text))) for text in opened(page, tmp_path, 1200)["texts"]]
+def test_a_plot_is_drawn_when_it_comes_into_view(browser: Browser, page: str) -> None:
+    """Not at once: a report of 200 runs opens as fast as one of 10. Its place is kept, so that nothing moves then."""
+    found = opened(browser, page, 1200)
+    assert "ranks" in found["first"]
+    assert not {"chips-0", "training-0"} & set(found["first"])
+    assert browser.run("places().map((place) => place.id)") == [
+        "ranks",
+        "robustness-0",
+        "gain-0-0",
+        "chips-0",
+        "training-0",
+    ]
+    heights = browser.run("places().map((place) => [place.style.minHeight, place.clientHeight])")
+    assert all(kept == f"{height}px" for kept, height in heights)
+
+
+def test_the_data_of_a_plot_are_its_records(browser: Browser, page: str) -> None:
+    opened(browser, page, 1200)
+    tables = [list(csv.DictReader(io.StringIO(text))) for text in browser.run(SAVE)]
     ranks, levels, *_, every_chip, _training = tables
     [clean, first, _] = [row for row in levels if row["series"] == "samson"]
     assert (clean["x"], first["x"]) == ("clean", "0.1")
@@ -142,11 +160,69 @@ def test_the_data_of_a_plot_are_its_records(page: str, tmp_path: Path) -> None:
     assert chips == pytest.approx([100 * v for v in values])
 
 
-def test_what_is_wrong_is_seen(page: str, tmp_path: Path) -> None:
+CONTROLS = "[...document.querySelectorAll('select:enabled, input, button:not(.modebar-btn)')].filter(seen)"
+
+
+def test_every_control_is_reached_and_turned_by_keys(browser: Browser, page: str) -> None:
+    """In the order of the page, each with a frame while it has the focus."""
+    opened(browser, page, 1200)
+    browser.run("document.querySelector('h1').tabIndex = -1, document.querySelector('h1').focus()")
+    controls = browser.run(f"{CONTROLS}.map((one) => one.outerHTML)")
+    reached, framed = [], []
+    for _ in range(3 * len(controls)):
+        browser.press("Tab")
+        focus = "document.activeElement"
+        if browser.run(f"{CONTROLS}.includes({focus})"):
+            reached.append(browser.run(f"{focus}.outerHTML"))
+            framed.append(browser.run(f"getComputedStyle({focus}).outlineStyle"))
+        if len(reached) == len(controls):
+            break
+    assert reached == controls
+    assert set(framed) == {"solid"}
+    browser.run(f"document.querySelector('h1').focus(), {CONTROLS}[0].tabIndex = -1")
+    browser.press("Tab")
+    assert browser.run("document.activeElement.outerHTML") == controls[1]  # one that keys don't reach is seen
+    for control, key in (
+        ("[data-choice=family]", "ArrowDown"),
+        ("[data-shows]", "ArrowDown"),
+        ("[type=checkbox]", " "),
+    ):
+        browser.run(f"{CONTROLS}.find((one) => one.matches('{control}')).focus()")
+        before = browser.run("plots()")
+        browser.press(key)
+        browser.run("wait(300)")
+        assert browser.run("plots()") != before, control
+
+
+def test_paper_has_every_plot_in_dark_ink_and_no_menus(browser: Browser, page: str) -> None:
+    """Also from a dark screen, and of a page whose plots nobody looked at; the screen is as before then."""
+    browser.open(page.replace("<head>", "<head>" + LISTEN, 1), 1200, scheme="dark")
+    browser.run("until(() => places().some(drawn))")
+    ink = "[...document.querySelectorAll('.main-svg .xtick text')].map((text) => text.style.fill)"
+    assert set(browser.run(ink)) == {"rgb(229, 231, 235)"}
+    browser.run(f"""addEventListener("beforeprint", () => {{
+      window.paper = {{left: places().filter((place) => !drawn(place)).length, ink: {ink}}};
+    }})""")
+    assert browser.printed().startswith(b"%PDF")
+    assert browser.run("paper.left") == 0
+    assert set(browser.run("paper.ink")) == {"rgb(31, 41, 55)"}
+    assert set(browser.run(ink)) == {"rgb(229, 231, 235)"}
+    browser.media("print", "dark")
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    shown = "[...document.querySelectorAll('nav, select, button')].filter((one) => one.checkVisibility()).length"
+    assert browser.run(shown) == 0
+    assert browser.run("getComputedStyle(document.querySelector('.controls i')).printColorAdjust") == "exact"
+    assert browser.run("complaints") == []
+    browser.media("", "dark")
+    assert browser.run(shown) > 0
+
+
+def test_what_is_wrong_is_seen(browser: Browser) -> None:
     """A control that does nothing, an error, and what is wider than a phone."""
     wide = "<div style='width:900px'>wide</div><select><option>a<option>b</select>"
     wide += "<script>console.error('by hand')</script>"
-    found = opened(page.replace("</main>", wide + "</main>"), tmp_path, 360)
+    page = evaluation_page(test_evaluation_page.RECORD).replace("</main>", wide + "</main>")
+    found = opened(browser, page, 360) | browser.run(TURN)
     assert found["complaints"] == ["by hand"]
     assert found["overflow"] > 0
     assert len(found["still"]) == 1

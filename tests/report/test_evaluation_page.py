@@ -22,16 +22,16 @@ RECORD = EvaluationRecord(
 
 
 def test_the_figures_hold_the_numbers() -> None:
-    dots, line = level_figure(RECORD).data
-    assert list(dots.x) == [0.1] * 3 + [0.2] * 3
-    assert list(dots.y) == pytest.approx([90, 95, 97, 50, 60, 70])
-    assert (list(line.x), list(line.y)) == ([0.1, 0.2], pytest.approx([94, 60]))
-    assert list(line.error_y.array) == pytest.approx([2, 12])
-    assert list(line.error_y.arrayminus) == pytest.approx([2, 10])
-    lines = [trace for trace in yield_figure(RECORD).data if trace.name]
-    assert [trace.name for trace in lines] == ["0.1", "0.2"]
-    assert list(lines[1].x) == pytest.approx([50, 60, 70, 90, 95, 97])
-    assert list(lines[1].y) == pytest.approx([100, 200 / 3, 100 / 3, 0, 0, 0])
+    dots, line = level_figure(RECORD)["data"]
+    assert dots["x"] == [0.1] * 3 + [0.2] * 3
+    assert dots["y"] == pytest.approx([90, 95, 97, 50, 60, 70])
+    assert (line["x"], line["y"]) == ([0.1, 0.2], pytest.approx([94, 60]))
+    assert line["error_y"]["array"] == pytest.approx([2, 12])
+    assert line["error_y"]["arrayminus"] == pytest.approx([2, 10])
+    lines = [trace for trace in yield_figure(RECORD)["data"] if "name" in trace]
+    assert [trace["name"] for trace in lines] == ["0.1", "0.2"]
+    assert lines[1]["x"] == pytest.approx([50, 60, 70, 90, 95, 97])
+    assert lines[1]["y"] == pytest.approx([100, 200 / 3, 100 / 3, 0, 0, 0])
 
 
 def test_kinds_that_are_no_levels_stand_side_by_side() -> None:
@@ -39,7 +39,7 @@ def test_kinds_that_are_no_levels_stand_side_by_side() -> None:
         replace(row, kind=replace(row.kind, label=name))
         for row, name in zip(RECORD.measured, ("pcm at 0s", "pcm at 1y"), strict=True)
     )
-    assert list(level_figure(replace(RECORD, measured=rows)).data[1].x) == ["pcm at 0s", "pcm at 1y"]
+    assert level_figure(replace(RECORD, measured=rows))["data"][1]["x"] == ["pcm at 0s", "pcm at 1y"]
 
 
 def test_times_stand_on_a_logarithmic_axis_in_words() -> None:
@@ -47,15 +47,15 @@ def test_times_stand_on_a_logarithmic_axis_in_words() -> None:
     kinds = [ChipKind(f"pcm at {time:g}s", "PCM()", time_s=time) for time in times]
     aged = replace(RECORD, measured=tuple(replace(RECORD.measured[0], kind=kind) for kind in kinds))
     figure = level_figure(aged)
-    zero, *others = figure.data[1].x
+    zero, *others = figure["data"][1]["x"]
     assert others == pytest.approx([math.log10(time) for time in times[1:]])
     assert zero == pytest.approx(others[0] - 1)
-    axis = figure.layout.xaxis
-    assert (axis.title.text, axis.ticktext) == ("Age", ("0 s", "1 h", "10 h", "10 years"))
-    assert list(axis.tickvals) == [zero, *others]
+    axis = figure["layout"]["xaxis"]
+    assert (axis["title"]["text"], axis["ticktext"]) == ("Age", ["0 s", "1 h", "10 h", "10 years"])
+    assert axis["tickvals"] == [zero, *others]
     assert "<td>10 years</td>" in evaluation_page(aged)
     alike = replace(aged, measured=tuple(replace(row, kind=replace(row.kind, time_s=60.0)) for row in aged.measured))
-    assert list(level_figure(alike).data[1].x) == [kind.label for kind in kinds]  # what differs is something else
+    assert level_figure(alike)["data"][1]["x"] == [kind.label for kind in kinds]  # what differs is something else
     levels = [
         replace(row, kind=replace(row.kind, label=f"{t:.0f} s", level=t))
         for row, t in zip(aged.measured, times, strict=True)

@@ -53,12 +53,12 @@ def test_a_drop_at_the_limit_is_within_it() -> None:
 
 def test_the_figure_holds_the_numbers() -> None:
     record = made()
-    drops, gains = sensitivity_figure(record).data
-    assert list(drops.x) == pytest.approx([100 * row.drop.mean for row in record.rows])
-    assert list(drops.x) == sorted(drops.x, reverse=True)
-    ends = [x + length for x, length in zip(gains.x, gains.error_x.array, strict=True)]
+    drops, gains = sensitivity_figure(record)["data"]
+    assert drops["x"] == pytest.approx([100 * row.drop.mean for row in record.rows])
+    assert drops["x"] == sorted(drops["x"], reverse=True)
+    ends = [x + length for x, length in zip(gains["x"], gains["error_x"]["array"], strict=True)]
     assert ends == pytest.approx([100 * row.gain.high for row in record.rows])
-    assert sensitivity_figure(made("cross-entropy")).data[0].x[0] < 50  # nats, not percent
+    assert sensitivity_figure(made("cross-entropy"))["data"][0]["x"][0] < 50  # nats, not percent
 
 
 def test_the_page_is_one_file_that_opens_offline() -> None:

@@ -14,6 +14,6 @@ def main() -> None:
 
         run()
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("typer", "rich", "plotly", "sklearn"):
+        if (error.name or "").partition(".")[0] not in ("typer", "rich", "sklearn"):
             raise
         sys.exit(f"samson: the command line needs {error.name!r}. Install it with: pip install 'samson-torch[cli]'")

@@ -108,8 +108,6 @@ def compare(
 
 
 def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> None:
-    import plotly  # noqa: F401 (the report needs it, after all compute)
-
     from samson.experiments import WorkerLostError, compare_suite, open_folder
 
     open_folder(plan.record(), out)  # what is wrong with it is said before any bar is drawn
@@ -165,7 +163,7 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html") 
     """Write `summary.csv` and `report.html`, or a picture of each view, and show the tables."""
     from samson.cli._tables import accuracy_table, gain_table, rank_table
     from samson.records import RecordError, load_comparison, replace_file
-    from samson.report import comparable, picture, render, summary_csv, views
+    from samson.report import Overview, comparable, picture, render, summary_csv, views
 
     try:
         comparison = load_comparison(folder)
@@ -177,9 +175,10 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html") 
     found = views(records, baseline)
     names = [record.method for record in records]
     require(bool(found), "--methods", "such that a training does not diverge", names, "Try a smaller lr.")
+    overview = Overview(found)
     replace_file(folder / "summary.csv", summary_csv(found).encode())
     if form == "html":
-        files = {"report.html": render(comparison, found).encode()}
+        files = {"report.html": render(comparison, overview).encode()}
     else:
         names = [re.sub(r"[^\w.+-]+", "-", f"{view.problem.name}-{view.family.name}") for view in found]
         files = {f"{name}.{form}": picture(view, form) for name, view in zip(names, found, strict=True)}
@@ -187,7 +186,7 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html") 
         replace_file(folder / name, content)
     screen = console()
     if comparable(found):
-        screen.print(rank_table(found))
+        screen.print(rank_table(overview))
     for view in found:
         screen.print(accuracy_table(view))
         gains = gain_table(view) if len(found) == 1 else None

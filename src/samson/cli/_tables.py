@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from samson.report import View
+    from samson.report import Overview, View
 
 
 def accuracy_table(view: View) -> Table:
@@ -40,15 +40,15 @@ def gain_table(view: View) -> Table | None:
     return table if table.rows else None
 
 
-def rank_table(found: Sequence[View]) -> Table:
+def rank_table(overview: Overview) -> Table:
     """Mean ranks over problems, and wins, ties and losses against the baseline."""
-    from samson.report import against_baseline, ranked, ranks
+    from samson.report import against_baseline
 
-    columns = ranks(found)
-    title = f"Mean rank over {len({view.problem.name for view in found})} problems; 1 is best"
-    table = kind_table(title, "Method", [*columns, f"+ / = / − {found[0].baseline}"])
-    for method, _ in ranked(found):
-        cells = [f"{of[method].interval.mean:.2f}" if method in of else "" for of in columns.values()]
+    found = overview.views
+    title = f"Mean rank over {overview.problems} problems; 1 is best"
+    table = kind_table(title, "Method", [*overview.ranks, f"+ / = / − {found[0].baseline}"])
+    for method, _ in overview.order:
+        cells = [f"{of[method].interval.mean:.2f}" if method in of else "" for of in overview.ranks.values()]
         table.add_row(method, *cells, " / ".join(map(str, against_baseline(found, method))))
     return table
 

@@ -10,7 +10,7 @@ from samson.records import ChipKind, PairedMethod, PairedRecord, replace_file, w
 from samson.statistics import CONFIDENCE, Paired, family
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
+    from plotly.graph_objects import Figure
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -88,11 +88,17 @@ class Compared(Paired):
             row["networks"], row["chips"] = len(row["trials"]), len(row.pop("trials")[0])
         return rows
 
-    def plot(self, baseline: str | None = None) -> go.Figure:
-        """Every chip and the means with their intervals, as a figure of plotly."""
+    def plot(self, baseline: str | None = None) -> Figure:
+        """Every chip and the means with their intervals, as a figure of plotly.
+
+        Raises:
+            ModuleNotFoundError: If plotly, of the extra `cli`, is missing.
+        """
+        from plotly.graph_objects import Figure
+
         from samson.report import paired_figure
 
-        return paired_figure(self.record(baseline))
+        return Figure(paired_figure(self.record(baseline)))
 
     def save(self, path: Path | str, baseline: str | None = None) -> None:
         """Write the record as JSON, which `samson.records.read_json(path, PairedRecord)` reads."""

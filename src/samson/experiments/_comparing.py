@@ -17,7 +17,7 @@ from samson.experiments._suite import Failure, Silent, Watcher, run_all
 from samson.records import PLAN, RunRecord, load_comparison, replace_file, write_json
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
+    from plotly.graph_objects import Figure
 
 Runner = Callable[..., dict[str, Failure]]
 """Runs jobs: `run_all`, or what does the same elsewhere."""
@@ -59,7 +59,7 @@ class Comparing(Shown):
             for row in view.rows
         ]
 
-    def plot(self, problem: str | None = None, family: str | None = None) -> go.Figure:
+    def plot(self, problem: str | None = None, family: str | None = None) -> Figure:
         """Every method by kind of chip, as a figure of plotly.
 
         Args:
@@ -68,13 +68,16 @@ class Comparing(Shown):
 
         Raises:
             ValueError: If there is no such, or no run that did not diverge.
+            ModuleNotFoundError: If plotly, of the extra `cli`, is missing.
         """
+        from plotly.graph_objects import Figure
+
         from samson.report import robustness_figure, views
 
         found = {(view.problem.name, view.family.name): view for view in views(self.records)}
         for names, view in found.items():
             if problem in (None, names[0]) and family in (None, names[1]):
-                return robustness_figure(view)
+                return Figure(robustness_figure(view))
         raise ValueError(
             f"`problem` and `family` must be those of a run that did not diverge, got {problem!r} and {family!r}. "
             f"Available: {', '.join(map(repr, found)) or 'none'}."

@@ -4,14 +4,15 @@ from samson.report._advice import advice
 from samson.report._budget import budget_figure, budget_page
 from samson.report._evaluation import evaluation_page, level_figure
 from samson.report._figures import chips_figure, gain_figure, robustness_figure, training_figure
-from samson.report._overview import against_baseline, comparable, rank_figure, rank_table, ranked, ranks
-from samson.report._page import accuracy_table, gain_table, headline, render
+from samson.report._overview import Overview, against_baseline, comparable, rank_figure, rank_table
+from samson.report._page import headline, render
 from samson.report._paired import paired_figure, paired_page
 from samson.report._pictures import FORMATS, picture
 from samson.report._sensitivity import sensitivity_figure, sensitivity_page, sensitivity_table
 from samson.report._sharpness import correlation, render_sharpness, sharpness_figure
 from samson.report._summary import SummaryRow, View, against_each, view, views
 from samson.report._tables import coverage_of, estimate_text, gain_text, last_kind_within, summary_csv
+from samson.report._view_tables import accuracy_table, gain_table
 from samson.report._yields import half_width, shares_at, yield_figure
 
 __all__ = [

@@ -21,7 +21,7 @@ def age_places(seconds: Sequence[float]) -> list[float]:
 def age_axis(low: float, high: float) -> dict[str, Any]:
     """The settings of a logarithmic axis from one time to another: ticks at times that a person knows."""
     ticks = [tick for tick in _TICKS if low <= tick <= high] or [low, high]
-    return {"type": "log", "title": "Age", "tickvals": ticks, "ticktext": [age_text(tick) for tick in ticks]}
+    return {"type": "log", "title": {"text": "Age"}, "tickvals": ticks, "ticktext": [age_text(tick) for tick in ticks]}
 
 
 def kind_text(kind: ChipKind) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from html import escape
 
-import plotly.graph_objects as go
-
 from samson._times import level_text
 from samson.records import BudgetRecord
 from samson.report._ages import age_axis, kind_text
-from samson.report._figures import BASELINE_COLOUR, LAYOUT, PALETTE
 from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._levels import chips_and_means
+from samson.report._plot import GREY_DOTS, PALETTE, Plot, axis, horizontal, plot, stripe, under_line
 from samson.report._subject import subject_table
 from samson.report._values import interval_text, value_text
 
@@ -59,34 +57,27 @@ def headline(record: BudgetRecord) -> str:
     return f"{said} That is {record.voltage:.3f} of the lowest voltage without errors{energy}."
 
 
-def budget_figure(record: BudgetRecord) -> go.Figure:
+def budget_figure(record: BudgetRecord) -> Plot:
     """The mean over chips with its interval and every chip, against the level on a logarithmic axis."""
     scale = 100 if record.subject.is_fraction else 1
     levels = [row.kind.level for row in record.measured if row.kind.level is not None]
-    figure = chips_and_means(levels, record.measured, scale)
-    limit = record.max_drop * (abs(record.clean) if record.relative else 1)
-    bound = record.clean - limit if record.subject.higher_is_better else record.clean + limit
-    grey = {"color": BASELINE_COLOUR, "width": 1.5, "dash": "dot"}
-    figure.add_hline(
-        y=scale * record.clean, line=grey, annotation_text="without noise", annotation_position="bottom left"
-    )
-    figure.add_hline(
-        y=scale * bound,
-        line={"color": LIMIT_COLOUR, "width": 2},
-        annotation_text="limit",
-        annotation_position="bottom left",
-    )
+    allowed = record.max_drop * (abs(record.clean) if record.relative else 1)
+    clean = scale * record.clean
+    limit = clean - scale * allowed if record.subject.higher_is_better else clean + scale * allowed
+    shapes = [horizontal(clean, **GREY_DOTS), horizontal(limit, color=LIMIT_COLOUR, width=2)]
     if record.holds_up_to is not None:
-        figure.add_vrect(
-            x0=record.low, x1=record.holds_up_to, fillcolor=PALETTE[1], opacity=0.12, line_width=0, layer="below"
-        )
-    figure.update_layout(**LAYOUT | {"legend": {"x": 0.02, "y": 0.05, "yanchor": "bottom"}})
+        shapes.append(stripe(record.low, record.holds_up_to, PALETTE[1], 0.12))
+    x = axis(f"{record.family}: {record.unit}", type="log", dtick="D2")
     if record.unit == "s":
-        figure.update_xaxes(age_axis(record.low, record.high))
-    else:
-        figure.update_xaxes(type="log", dtick="D2", title=f"{record.family}: {record.unit}")
-    figure.update_yaxes(title=f"{record.subject.metric}{' (%)' if scale == 100 else ''}", zeroline=False)
-    return figure
+        x = age_axis(record.low, record.high)
+    return plot(
+        chips_and_means(levels, record.measured, scale),
+        x,
+        axis(f"{record.subject.metric}{' (%)' if scale == 100 else ''}"),
+        shapes=shapes,
+        annotations=[under_line(clean, "without noise", "left"), under_line(limit, "limit", "left")],
+        legend={"x": 0.02, "y": 0.05, "yanchor": "bottom"},
+    )
 
 
 def _table(record: BudgetRecord) -> str:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from html import escape
 from statistics import stdev
 
-import plotly.graph_objects as go
-
 from samson._times import age_text
 from samson.records import ChipKind, EvaluationRecord, Measured
 from samson.report._ages import age_places, kind_text
-from samson.report._figures import BASELINE_COLOUR, LAYOUT
 from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._levels import chips_and_means
+from samson.report._plot import GREY_DOTS, Plot, above, axis, horizontal, plot, under_line
 from samson.report._subject import subject_table
 from samson.report._values import interval_text, value_text
 from samson.report._yields import yield_figure
@@ -54,7 +52,7 @@ def headline(record: EvaluationRecord) -> str:
     )
 
 
-def level_figure(record: EvaluationRecord) -> go.Figure:
+def level_figure(record: EvaluationRecord) -> Plot:
     """The mean with its interval and every chip, by kind of chip.
 
     Noise levels stand in proportion, times on a logarithmic axis, and all else side by side.
@@ -67,18 +65,17 @@ def level_figure(record: EvaluationRecord) -> go.Figure:
     places: list[float | str | None] = [kind.level if in_proportion else kind.label for kind in kinds]
     if aged:
         places = [*age_places(times)]
-    figure = chips_and_means(places, record.measured, scale)
-    grey = {"color": BASELINE_COLOUR, "width": 1.5, "dash": "dot"}
-    figure.add_hline(
-        y=scale * record.clean, line=grey, annotation_text="without noise", annotation_position="bottom right"
+    ticks = {"tickvals": places, "ticktext": [age_text(time) for time in times]} if aged else {}
+    clean = scale * record.clean
+    return plot(
+        chips_and_means(places, record.measured, scale),
+        axis("Noise level" if in_proportion else "Age" if aged else "", **ticks),
+        axis(f"{record.subject.metric}{' (%)' if scale == 100 else ''}"),
+        top=56,
+        shapes=[horizontal(clean, **GREY_DOTS)],
+        annotations=[under_line(clean, "without noise", "right")],
+        legend=above(),
     )
-    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
-    figure.update_layout(**LAYOUT | {"legend": legend, "margin": LAYOUT["margin"] | {"t": 56}})
-    figure.update_xaxes(title="Noise level" if in_proportion else "Age" if aged else "", zeroline=False)
-    if aged:
-        figure.update_xaxes(tickvals=places, ticktext=[age_text(time) for time in times])
-    figure.update_yaxes(title=f"{record.subject.metric}{' (%)' if scale == 100 else ''}", zeroline=False)
-    return figure
 
 
 def _table(record: EvaluationRecord) -> str:

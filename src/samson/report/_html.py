@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import Any
 
-import plotly.io
+from samson.report._plot import Plot
 
 
 def page(sections: str, kind: str, title: str, headline: str, **parts: object) -> str:
@@ -43,8 +42,13 @@ def html_table(header: Sequence[str], lines: Iterable[str], kind: str) -> str:
     return f"<div class='scroll' tabindex='0'><table class='{kind}'>{head}<tbody>{''.join(lines)}</tbody></table></div>"
 
 
-def figure_div(figure: Any, name: str) -> str:
-    """A figure of plotly, with numbers of seven digits, drawn by `plots.js` when it is first seen."""
-    short = json.loads(plotly.io.to_json(figure), parse_float=lambda digits: float(f"{float(digits):.7g}"))
+def figure_div(plot: Plot, name: str) -> str:
+    """A plot that `plots.js` draws when it comes into view: numbers of seven digits, null for what is not finite."""
+    short = json.loads(json.dumps(plot), parse_float=_seven_digits, parse_constant=lambda _: None)
     text = json.dumps(short, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    return f"<div class='plot' id='{name}'></div><script type='application/json' data-plot='{name}'>{text}</script>"
+    place = f"<div class='plot' id='{name}' style='min-height:{plot['layout']['height']}px'></div>"
+    return f"{place}<script type='application/json' data-plot='{name}'>{text}</script>"
+
+
+def _seven_digits(digits: str) -> float:
+    return float(f"{float(digits):.7g}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 
-import plotly.graph_objects as go
-
 from samson.records import CLEAN
-from samson.report._figures import BASELINE_COLOUR, LAYOUT, colours, error_bars, transparent
 from samson.report._html import html_table
+from samson.report._plot import BASELINE_COLOUR, Plot, axis, error_bars, plot, stripe
 from samson.report._summary import View
 from samson.report._tables import sign
 from samson.statistics import MeanRank, critical_difference, mean_ranks
@@ -17,29 +17,49 @@ from samson.statistics import MeanRank, critical_difference, mean_ranks
 EVERYTHING = "all"
 
 
-def ranks(found: Sequence[View]) -> dict[str, dict[str, MeanRank]]:
-    """Mean ranks over problems: without noise, on each family of chips, and on all of them together.
+@dataclass(frozen=True)
+class Overview:
+    """What several views say together.
 
-    A family's rank in a problem is by the mean over its kinds, which all have a say of the same size. All of them
-    together is by the mean of a method's ranks in the families, so that no family counts more than another.
-
-    Returns:
-        By "clean", each family's name and "all"; then by method.
+    Args:
+        views: All problems on all families of chips, at least one.
     """
-    by_column: dict[str, list[dict[str, list[float]]]] = {}
-    for view in found:
-        direction = 1 if view.problem.higher_is_better else -1
-        noisy, clean = {}, {}
-        for method, of_method in view.table.items():
-            of_kinds = [row.by_seed for kind, row in of_method.items() if kind != CLEAN]
-            noisy[method] = [direction * sum(k[seed] for k in of_kinds) / len(of_kinds) for seed in of_kinds[0]]
-            clean[method] = [direction * value for value in of_method[CLEAN].by_seed.values()]
-        by_column.setdefault(view.family.name, []).append(noisy)
-        if view.family == view.records[0].families[0]:
-            by_column.setdefault(CLEAN, []).append(clean)
-    columns = {name: mean_ranks(by_column[name]) for name in [CLEAN, *(n for n in by_column if n != CLEAN)]}
-    every = [block for name, blocks in by_column.items() if name != CLEAN for block in blocks]
-    return {**columns, EVERYTHING: mean_ranks(every)}
+
+    views: Sequence[View]
+
+    @cached_property
+    def ranks(self) -> dict[str, dict[str, MeanRank]]:
+        """Mean ranks over problems: without noise, on each family of chips, and on all of them together.
+
+        A family's rank in a problem is by the mean over its kinds, which all have a say of the same size. All of them
+        together is by the mean of a method's ranks in the families, so that no family counts more than another.
+
+        By "clean", each family's name and "all"; then by method.
+        """
+        by_column: dict[str, list[dict[str, list[float]]]] = {}
+        for view in self.views:
+            direction = 1 if view.problem.higher_is_better else -1
+            noisy, clean = {}, {}
+            for method, of_method in view.table.items():
+                of_kinds = [row.by_seed for kind, row in of_method.items() if kind != CLEAN]
+                noisy[method] = [direction * sum(k[seed] for k in of_kinds) / len(of_kinds) for seed in of_kinds[0]]
+                clean[method] = [direction * value for value in of_method[CLEAN].by_seed.values()]
+            by_column.setdefault(view.family.name, []).append(noisy)
+            if view.family == view.records[0].families[0]:
+                by_column.setdefault(CLEAN, []).append(clean)
+        columns = {name: mean_ranks(by_column[name]) for name in [CLEAN, *(n for n in by_column if n != CLEAN)]}
+        every = [block for name, blocks in by_column.items() if name != CLEAN for block in blocks]
+        return {**columns, EVERYTHING: mean_ranks(every)}
+
+    @cached_property
+    def order(self) -> list[tuple[str, MeanRank]]:
+        """The methods by their mean rank over all problems and families, the best first."""
+        return sorted(self.ranks[EVERYTHING].items(), key=lambda item: item[1].interval.mean)
+
+    @property
+    def problems(self) -> int:
+        """Number of problems."""
+        return len({view.problem.name for view in self.views})
 
 
 def comparable(found: Sequence[View]) -> bool:
@@ -48,14 +68,9 @@ def comparable(found: Sequence[View]) -> bool:
     return len(found) > 1 and len(common) > 1
 
 
-def ranked(found: Sequence[View]) -> list[tuple[str, MeanRank]]:
-    """The methods by their mean rank over all problems and families, the best first."""
-    return sorted(ranks(found)[EVERYTHING].items(), key=lambda item: item[1].interval.mean)
-
-
-def overview_headline(found: Sequence[View]) -> str:
+def overview_headline(overview: Overview) -> str:
     """What the ranks say, in a sentence."""
-    (best, rank), *others = ranked(found)
+    (best, rank), *others = overview.order
     surely = [name for name, other in others if other.interval.low > rank.interval.high]
     sentence = (
         f"<b>{escape(best)}</b> has the best mean rank, {_rank(rank)}, over {rank.blocks} pairs of a problem and a "
@@ -64,11 +79,11 @@ def overview_headline(found: Sequence[View]) -> str:
     return f"{sentence}; its interval lies apart from those of {len(surely)} of the other {len(others)} methods."
 
 
-def rank_table(found: Sequence[View]) -> str:
+def rank_table(overview: Overview) -> str:
     """Mean ranks with their intervals over seeds, and wins, ties and losses against the baseline."""
-    columns = ranks(found)
+    columns, found = overview.ranks, overview.views
     lines = []
-    for method, _ in ranked(found):
+    for method, _ in overview.order:
         cells = []
         for of_column in columns.values():
             rank = of_column.get(method)
@@ -98,39 +113,34 @@ def against_baseline(found: Sequence[View], method: str) -> tuple[int, int, int]
     return signs.count("up"), signs.count(""), signs.count("down")
 
 
-def rank_figure(found: Sequence[View]) -> go.Figure:
+def rank_figure(overview: Overview) -> Plot:
     """Mean ranks with their intervals over seeds; a band as wide as the critical difference, from the best."""
-    order = ranked(found)
-    names = [name for name, _ in order]
-    palette = colours(list(found[0].table), found[0].baseline)
-    figure = go.Figure()
-    intervals = [rank.interval for _, rank in order]
-    figure.add_scatter(
-        x=[interval.mean for interval in intervals],
-        y=names,
-        error_x=error_bars(intervals, color=BASELINE_COLOUR),
-        mode="markers",
-        marker={"size": 11, "color": [palette.get(name, BASELINE_COLOUR) for name in names]},
-        hovertemplate="%{y}: %{x:.2f}<extra></extra>",
-    )
-    problems = len({view.problem.name for view in found})
+    order, problems = overview.order, overview.problems
+    palette = overview.views[0].palette
+    names, intervals = [name for name, _ in order], [rank.interval for _, rank in order]
+    dots = {
+        "type": "scatter",
+        "x": [interval.mean for interval in intervals],
+        "y": names,
+        "error_x": error_bars(intervals, color=BASELINE_COLOUR),
+        "mode": "markers",
+        "marker": {"size": 11, "color": [palette.get(name, BASELINE_COLOUR) for name in names]},
+        "hovertemplate": "%{y}: %{x:.2f}<extra></extra>",
+    }
+    shapes = []
     if problems > 1:
-        width = critical_difference(len(order), problems)
-        best = intervals[0].mean
-        band = {"x0": best, "x1": min(best + width, len(order)), "line_width": 0, "layer": "below"}
-        figure.add_vrect(**band, fillcolor=transparent(BASELINE_COLOUR, 0.15))
-    figure.update_layout(**LAYOUT | {"height": 150 + 34 * len(order), "showlegend": False})
-    figure.update_xaxes(title="Mean rank", zeroline=False)
-    figure.update_yaxes(autorange="reversed", automargin=True)
-    return figure
+        best, width = intervals[0].mean, critical_difference(len(order), problems)
+        shapes = [stripe(best, min(best + width, len(order)), BASELINE_COLOUR, 0.15)]
+    y = {"autorange": "reversed", "automargin": True}
+    return plot([dots], axis("Mean rank"), y, height=150 + 34 * len(order), showlegend=False, shapes=shapes)
 
 
-def band_text(found: Sequence[View]) -> str:
+def band_text(overview: Overview) -> str:
     """What the band of the figure says."""
-    problems = len({view.problem.name for view in found})
+    problems = overview.problems
     if problems < 2:
         return "With one problem there is no telling about others."
-    width = critical_difference(len(ranked(found)), problems)
+    width = critical_difference(len(overview.order), problems)
     return (
         f"The grey band is as wide as the critical difference, {width:.2f}, for {problems} problems: outside of it, a "
         "method is worse than the best on other problems too (Nemenyi, 95 %). With few problems it is wide."

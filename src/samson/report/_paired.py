@@ -3,54 +3,53 @@
 from __future__ import annotations
 
 from html import escape
-
-import plotly.graph_objects as go
+from typing import Any
 
 from samson._shown import coverage_text
-from samson.records import PairedRecord
-from samson.report._figures import LAYOUT, colours, error_bars
+from samson.records import PairedMethod, PairedRecord
 from samson.report._html import figure_div, html_row, html_table, page
+from samson.report._plot import Plot, axis, colours, error_bars, plot
 from samson.report._values import interval_text, value_text
 
 
-def paired_figure(record: PairedRecord) -> go.Figure:
+def paired_figure(record: PairedRecord) -> Plot:
     """Every chip as a dot, and the mean with its interval, method by method."""
     scale = 100 if record.is_fraction else 1
     palette = colours([method.name for method in record.methods], record.baseline)
-    figure = go.Figure()
-    for method in record.methods:
-        values = [scale * value for of_network in method.trials for value in of_network]
-        figure.add_box(
-            y=values,
-            name=method.name,
-            boxpoints="all",
-            pointpos=0,
-            jitter=0.6,
-            marker={"color": palette[method.name], "size": 5, "opacity": 0.4},
-            line={"width": 0},
-            fillcolor="rgba(0,0,0,0)",
-            hovertemplate="%{y:.4g}",
-        )
+    data: list[dict[str, Any]] = []
+    for method in _best_first(record):
         mean, low, high = (scale * end for end in (method.mean.mean, method.mean.low, method.mean.high))
-        figure.add_scatter(
-            x=[method.name],
-            y=[mean],
-            error_y=error_bars([method.mean], scale),
-            mode="markers",
-            marker={"color": palette[method.name], "size": 10},
-            name=method.name,
-            hovertemplate=f"{mean:.4g} [{low:.4g}, {high:.4g}]",
-        )
-    figure.update_layout(**LAYOUT | {"showlegend": False})
-    figure.update_yaxes(title=f"{record.metric}{' (%)' if record.is_fraction else ''}", zeroline=False)
-    return figure
+        dots = {
+            "type": "box",
+            "y": [scale * value for of_network in method.trials for value in of_network],
+            "name": method.name,
+            "boxpoints": "all",
+            "pointpos": 0,
+            "jitter": 0.6,
+            "marker": {"color": palette[method.name], "size": 5, "opacity": 0.4},
+            "line": {"width": 0},
+            "fillcolor": "rgba(0,0,0,0)",
+            "hovertemplate": "%{y:.4g}",
+        }
+        estimate = {
+            "type": "scatter",
+            "x": [method.name],
+            "y": [mean],
+            "error_y": error_bars([method.mean], scale),
+            "mode": "markers",
+            "marker": {"color": palette[method.name], "size": 10},
+            "name": method.name,
+            "hovertemplate": f"{mean:.4g} [{low:.4g}, {high:.4g}]",
+        }
+        data += [dots, estimate]
+    return plot(data, {}, axis(f"{record.metric}{' (%)' if record.is_fraction else ''}"), showlegend=False)
 
 
 def paired_page(record: PairedRecord) -> str:
     """Make the page's HTML; it opens offline."""
     fraction = record.is_fraction
     lines = []
-    for method in record.methods:
+    for method in _best_first(record):
         gain = "" if method.gain is None else interval_text(method.gain, fraction=fraction, signed=True)
         clean = ", ".join("" if value is None else value_text(value, fraction=fraction) for value in method.clean)
         p_value = "" if method.p_value is None else f"{method.p_value:.2g}"
@@ -60,7 +59,7 @@ def paired_page(record: PairedRecord) -> str:
         lines.append(html_row([method.name, clean, mean, gain, p_value, where, covered]))
     header = ["Method", "without noise", f"{record.metric} on chips", f"− {record.baseline}", "p (Holm)", "counts"]
     header.append("on the chip")
-    best = (max if record.higher_is_better else min)(record.methods, key=lambda method: method.mean.mean)
+    best = _best_first(record)[0]
     noise = [record.kind.noise, *([] if record.kind.periphery is None else [record.kind.periphery])]
     return page(
         "paired.html",
@@ -74,3 +73,7 @@ def paired_page(record: PairedRecord) -> str:
         confidence=f"{100 * record.confidence:g} %",
         about="these examples" if record.about == "test_set" else "other examples of the same kind",
     )
+
+
+def _best_first(record: PairedRecord) -> list[PairedMethod]:
+    return sorted(record.methods, key=lambda method: method.mean.mean, reverse=record.higher_is_better)

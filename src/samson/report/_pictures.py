@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from samson.records import Interval
-from samson.report._figures import axis_title, colours, gain_title, places
+from samson.report._figures import axis_title, gain_title, places
 from samson.report._summary import View
 from samson.report._tables import scale_of, unit_of
 
@@ -29,7 +29,7 @@ def picture(view: View, form: str) -> bytes:
     with rc_context({"svg.hashsalt": "samson", "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(10, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
-        palette = colours(list(view.table), view.baseline)
+        palette = view.palette
         for method, of_method in view.table.items():
             _line(left, view, method, palette[method], {kind: row.value for kind, row in of_method.items()})
             gains = {kind: row.gain for kind, row in of_method.items() if row.gain is not None}

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-import plotly.graph_objects as go
-
 from samson.records import Interval, SensitivityRecord
-from samson.report._figures import BASELINE_COLOUR, LAYOUT, PALETTE, error_bars
 from samson.report._html import figure_div, html_table, page
+from samson.report._plot import BASELINE_COLOUR, PALETTE, Plot, above, axis, error_bars, plot, vertical
 from samson.report._subject import subject_table
 from samson.report._values import interval_text, value_text
 
@@ -53,50 +51,44 @@ def headline(record: SensitivityRecord) -> str:
     )
 
 
-def sensitivity_figure(record: SensitivityRecord) -> go.Figure:
+def sensitivity_figure(record: SensitivityRecord) -> Plot:
     """Drop and gain of each layer with their intervals, the most sensitive layer on top."""
-    figure = go.Figure()
+    data = []
     names = [row.name for row in record.rows]
     scale = 100 if record.subject.is_fraction else 1
     for name, colour, symbol, shift, estimates in (
         (ALONE, ALONE_COLOUR, "circle", -0.14, [row.drop for row in record.rows]),
         (GAIN, GAIN_COLOUR, "diamond", 0.14, [row.gain for row in record.rows]),
     ):
-        figure.add_scatter(
-            x=[scale * estimate.mean for estimate in estimates],
-            y=[place + shift for place in range(len(names))],
-            text=names,
-            error_x=error_bars(estimates, scale, thickness=1.5),
-            customdata=[(scale * estimate.low, scale * estimate.high) for estimate in estimates],
-            name=name,
-            mode="markers",
-            marker={"color": colour, "size": 9, "symbol": symbol},
-            hovertemplate="%{text}: %{x:.4g} [%{customdata[0]:.4g}, %{customdata[1]:.4g}]",
+        data.append(
+            {
+                "type": "scatter",
+                "x": [scale * estimate.mean for estimate in estimates],
+                "y": [place + shift for place in range(len(names))],
+                "text": names,
+                "error_x": error_bars(estimates, scale, thickness=1.5),
+                "customdata": [(scale * estimate.low, scale * estimate.high) for estimate in estimates],
+                "name": name,
+                "mode": "markers",
+                "marker": {"color": colour, "size": 9, "symbol": symbol},
+                "hovertemplate": "%{text}: %{x:.4g} [%{customdata[0]:.4g}, %{customdata[1]:.4g}]",
+            }
         )
-    figure.add_vline(x=0, line={"color": BASELINE_COLOUR, "width": 1})
-    figure.add_vline(x=scale * record.drop.mean, line={"color": BASELINE_COLOUR, "width": 2, "dash": "dot"})
-    figure.add_annotation(
-        x=scale * record.drop.mean,
-        y=1,
-        yref="paper",
-        yanchor="top",
-        xanchor="left",
-        text="noise on all",
-        showarrow=False,
+    drop = scale * record.drop.mean
+    place = {"x": drop, "xanchor": "left", "yref": "paper", "y": 1, "yanchor": "top"}
+    return plot(
+        data,
+        axis(f"{_unit(record)}, positive: worse with noise, or better if digital"),
+        axis("", tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.9], automargin=True),
+        top=56,
+        height=170 + 36 * len(names),
+        shapes=[
+            vertical(0, color=BASELINE_COLOUR, width=1),
+            vertical(drop, color=BASELINE_COLOUR, width=2, dash="dot"),
+        ],
+        annotations=[{"text": "noise on all", "showarrow": False, **place}],
+        legend=above(),
     )
-    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
-    figure.update_layout(
-        **LAYOUT | {"height": 170 + 36 * len(names), "margin": LAYOUT["margin"] | {"t": 56}, "legend": legend}
-    )
-    figure.update_xaxes(title=f"{_unit(record)}, positive: worse with noise, or better if digital", zeroline=False)
-    figure.update_yaxes(
-        tickvals=list(range(len(names))),
-        ticktext=names,
-        range=[len(names) - 0.4, -0.9],
-        automargin=True,
-        zeroline=False,
-    )
-    return figure
 
 
 def sensitivity_table(record: SensitivityRecord) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from statistics import fmean
 from typing import Any
 
-import plotly.graph_objects as go
-
-from samson.records import CLEAN, CorrelationRow, Interval, SharpnessRecord
-from samson.report._figures import LAYOUT, colours
+from samson.records import CLEAN, CorrelationRow, Interval, NetworkSharpness, SharpnessRecord
 from samson.report._html import figure_div, html_row, html_table, page
+from samson.report._plot import Plot, axis, colours, menu, plot
 
 AXES = {
     "loss": "Loss",
@@ -25,7 +24,7 @@ def correlation(estimate: Interval) -> str:
     return f"{_signed(estimate.mean)} [{_signed(estimate.low)}, {_signed(estimate.high)}]"
 
 
-def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd") -> go.Figure:
+def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd") -> Plot:
     """A measure against the accuracy on chips, one dot a network, with buttons for the noise level.
 
     The title has both rank correlations with their intervals. The axis of a measure that is always above 0 is
@@ -41,57 +40,53 @@ def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd
     """
     if measure not in record.measures:
         raise ValueError(f"`measure` must be one of {', '.join(record.measures)}, got {measure!r}.")
-    methods = list(dict.fromkeys(network.method for network in record.networks))
-    palette = colours(methods, baseline)
+    by_method: dict[str, list[NetworkSharpness]] = {}
+    for network in record.networks:
+        by_method.setdefault(network.method, []).append(network)
+    palette = colours(list(by_method), baseline)
     levels = record.kinds
     shown = max(len(levels) - 2, 0)
-    scale = 100 if record.problem.is_fraction else 1
-    figure = go.Figure()
+    problem = record.problem
+    scale = 100 if problem.is_fraction else 1
+    data = []
     accuracies: list[list[list[float]]] = [[] for _ in levels]
-    for method in methods:
-        of_method = [network for network in record.networks if network.method == method]
+    for method in sorted(by_method, key=lambda name: _robustness(by_method[name]), reverse=problem.higher_is_better):
+        of_method = by_method[method]
         for number in range(len(levels)):
             accuracies[number].append([scale * network.accuracies[number] for network in of_method])
-        figure.add_scatter(
-            x=[network.measures[measure].mean for network in of_method],
-            y=accuracies[shown][-1],
-            text=[f"seed {network.seed}" for network in of_method],
-            name=method,
-            mode="markers",
-            marker={"color": palette[method], "size": 10, "opacity": 0.85},
-            hovertemplate="%{text}: %{x:.3g}, %{y:.4g}<extra>" + method + "</extra>",
+        data.append(
+            {
+                "type": "scatter",
+                "x": [network.measures[measure].mean for network in of_method],
+                "y": accuracies[shown][-1],
+                "text": [f"seed {network.seed}" for network in of_method],
+                "name": method,
+                "mode": "markers",
+                "marker": {"color": palette[method], "size": 10, "opacity": 0.85},
+                "hovertemplate": "%{text}: %{x:.3g}, %{y:.4g}<extra>" + method + "</extra>",
+            }
         )
     titles = [_title(record, measure, level) for level in levels]
-    buttons = [
-        {
-            "label": level,
-            "method": "update",
-            "args": [{"y": accuracies[number]}, {"title.text": titles[number]}],
-        }
-        for number, level in enumerate(levels)
-    ]
-    figure.update_layout(
-        **LAYOUT | {"margin": LAYOUT["margin"] | {"t": 120}},
-        title={"text": titles[shown], "x": 0, "xref": "paper", "y": 0.97, "yanchor": "top", "font": {"size": 14}},
-        xaxis={"title": axis(record, measure), "zeroline": False} | _scale(record, measure),
-        yaxis={"title": _metric(record), "zeroline": False},
-        updatemenus=[
-            {
-                "type": "buttons",
-                "direction": "right",
-                "buttons": buttons,
-                "active": shown,
-                "x": 0,
-                "xanchor": "left",
-                "y": 1.1,
-                "yanchor": "middle",
-            }
-        ],
+    buttons = (
+        (level, [{"y": accuracies[number]}, {"title.text": titles[number]}]) for number, level in enumerate(levels)
     )
-    return figure
+    title = {"text": titles[shown], "x": 0, "xref": "paper", "y": 0.97, "yanchor": "top", "font": {"size": 14}}
+    return plot(
+        data,
+        axis(measure_text(record, measure), **_scale(record, measure)),
+        axis(_metric(record)),
+        top=120,
+        title=title,
+        updatemenus=menu(buttons, shown, 1.1),
+    )
 
 
-def axis(record: SharpnessRecord, measure: str) -> str:
+def _robustness(of_method: Sequence[NetworkSharpness]) -> float:
+    """The mean over networks and over kinds of chips with noise."""
+    return fmean(value for network in of_method for value in network.accuracies[1:])
+
+
+def measure_text(record: SharpnessRecord, measure: str) -> str:
     """What a measure is, in words."""
     if measure == "noise":
         return f"{AXES[measure]} ({record.settings.noise} {record.settings.kind})"

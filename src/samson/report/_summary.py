@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -10,6 +11,7 @@ import numpy as np
 
 from samson._errors import choose
 from samson.records import CLEAN, ChipFamily, Interval, Problem, RunRecord
+from samson.report._plot import colours
 from samson.statistics import Paired, Trials, holm
 
 BASELINES = ("plain", "sgd")
@@ -58,8 +60,10 @@ class View:
         problem: The problem.
         family: The family.
         records: The runs of the problem.
-        rows: Their summary: methods in their order, the noise-free network first for each.
+        rows: Their summary: the method with the best mean over the kinds with noise first, and for each the noise-free
+            network first.
         baseline: The method to which the others are compared.
+        palette: A colour for each method, the same in every plot.
     """
 
     problem: Problem
@@ -67,6 +71,7 @@ class View:
     records: tuple[RunRecord, ...]
     rows: tuple[SummaryRow, ...]
     baseline: str
+    palette: Mapping[str, str]
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -124,10 +129,11 @@ def view(records: Sequence[RunRecord], number: int = 0, baseline: str | None = N
         baseline = next((name for name in BASELINES if name in methods), next(iter(methods), ""))
     else:
         choose("baseline", baseline, methods)
-    empty = View(first.problem, first.families[number], tuple(records), (), baseline)
+    palette = colours(methods, baseline)
+    empty = View(first.problem, first.families[number], tuple(records), (), baseline, palette)
     values = _values(empty, methods)
     gains = _gains(empty, values, [(method, baseline) for method in methods if method != baseline])
-    return _with_gains(replace(empty, rows=tuple(_rows(empty, values))), gains, baseline)
+    return _with_gains(replace(empty, rows=_best_first(empty, list(_rows(empty, values)))), gains, baseline)
 
 
 def against_each(view: View) -> list[View]:
@@ -195,6 +201,13 @@ def _rows(view: View, values: _Values) -> Iterable[SummaryRow]:
             gain_over_seeds=None,
             p_value=None,
         )
+
+
+def _best_first(view: View, rows: Sequence[SummaryRow]) -> tuple[SummaryRow, ...]:
+    over_kinds = defaultdict[str, float](float)
+    for row in rows:
+        over_kinds[row.method] += row.value.mean if row.kind != CLEAN else 0
+    return tuple(sorted(rows, key=lambda row: over_kinds[row.method], reverse=view.problem.higher_is_better))
 
 
 def _gains(view: View, values: _Values, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str, str], _Gain]:

@@ -4,52 +4,54 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-import plotly.graph_objects as go
+from typing import Any
 
 from samson.records import EvaluationRecord
 from samson.report._ages import kind_text
-from samson.report._figures import LAYOUT, PALETTE, transparent
+from samson.report._plot import PALETTE, Plot, axis, plot, transparent
 
 
-def yield_figure(record: EvaluationRecord) -> go.Figure:
+def yield_figure(record: EvaluationRecord) -> Plot:
     """The share of chips that are at least as good as a value, against that value, with a band for the whole line."""
     scale = 100 if record.subject.is_fraction else 1
     higher = record.subject.higher_is_better
     values = sorted({value for row in record.measured for value in row.trials})
     step = "vh" if higher else "hv"  # what lies between two values
-    figure = go.Figure()
+    data: list[dict[str, Any]] = []
     for number, row in enumerate(record.measured):
         colour = PALETTE[(5 + number) % len(PALETTE)]
         shares = shares_at(values, row.trials, higher_is_better=higher)
         half = half_width(len(row.trials), record.subject.confidence)
-        for bound, fill in ((half, None), (-half, "tonexty")):
-            figure.add_scatter(
-                x=[scale * value for value in values],
-                y=[100 * min(1.0, max(0.0, share + bound)) for share in shares],
-                mode="lines",
-                line={"width": 0, "shape": step},
-                fill=fill,
-                fillcolor=transparent(colour, 0.1),
-                legendgroup=row.kind.label,
-                showlegend=False,
-                hoverinfo="skip",
+        for bound, fill in ((half, {}), (-half, {"fill": "tonexty"})):
+            data.append(
+                {
+                    "type": "scatter",
+                    "x": [scale * value for value in values],
+                    "y": [100 * min(1.0, max(0.0, share + bound)) for share in shares],
+                    "mode": "lines",
+                    "line": {"width": 0, "shape": step},
+                    **fill,
+                    "fillcolor": transparent(colour, 0.1),
+                    "legendgroup": row.kind.label,
+                    "showlegend": False,
+                    "hoverinfo": "skip",
+                }
             )
-        figure.add_scatter(
-            x=[scale * value for value in values],
-            y=[100 * share for share in shares],
-            mode="lines+markers",
-            marker={"size": 4},
-            line={"width": 2.5, "shape": step, "color": colour},
-            name=kind_text(row.kind),
-            legendgroup=row.kind.label,
-            hovertemplate="%{x:.4g}: %{y:.0f} % of the chips",
+        data.append(
+            {
+                "type": "scatter",
+                "x": [scale * value for value in values],
+                "y": [100 * share for share in shares],
+                "mode": "lines+markers",
+                "marker": {"size": 4},
+                "line": {"width": 2.5, "shape": step, "color": colour},
+                "name": kind_text(row.kind),
+                "legendgroup": row.kind.label,
+                "hovertemplate": "%{x:.4g}: %{y:.0f} % of the chips",
+            }
         )
-    better = "At least" if higher else "At most"
-    figure.update_layout(**LAYOUT)
-    figure.update_xaxes(title=f"{better} this {record.subject.metric}{' (%)' if scale == 100 else ''}", zeroline=False)
-    figure.update_yaxes(title="Share of chips (%)", range=[-2, 102], zeroline=False)
-    return figure
+    x = axis(f"{'At least' if higher else 'At most'} this {record.subject.metric}{' (%)' if scale == 100 else ''}")
+    return plot(data, x, axis("Share of chips (%)", range=[-2, 102]))
 
 
 def shares_at(values: Sequence[float], trials: Sequence[float], *, higher_is_better: bool) -> list[float]:

@@ -1,4 +1,5 @@
-// Draws the figures of a page, each with its own controls: a menu, names that hide lines, and buttons for its data.
+// Draws each figure when it is about to come into view, with its own controls: a menu, names that hide lines, and buttons
+// for its data.
 
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -9,6 +10,7 @@ function colours(ink, rule, paper) {
 
 const screenColours = () => colours(style("--ink"), style("--rule"), style("--paper"));
 const paperColours = () => colours("#1f2937", "#e5e7eb", "#fff");
+let coloursNow = screenColours;
 
 function element(kind, text, parent) {
   const made = document.createElement(kind);
@@ -94,21 +96,23 @@ function draw(place, figure) {
   if (narrow) Object.assign(layout, {margin: {...layout.margin, l: 8, r: 8}, font: {...layout.font, size: 12}});
   Plotly.newPlot(place, figure.data, {...layout, showlegend: false},
     {responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover", modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]]})
-    .then(() => Plotly.relayout(place, screenColours()));
+    .then(() => Plotly.relayout(place, coloursNow()));
 }
 
-function drawFigures() {
-  if (!window.Plotly) return;
-  for (const data of document.querySelectorAll("script[data-plot]")) {
-    const place = document.getElementById(data.dataset.plot);
-    if (place.offsetParent === null || place.dataset.drawn) continue;
-    place.dataset.drawn = "yes";
-    draw(place, JSON.parse(data.textContent));
-  }
+function show(place) {
+  if (place.dataset.drawn) return;
+  place.dataset.drawn = "yes";
+  draw(place, JSON.parse(document.querySelector(`script[data-plot="${place.id}"]`).textContent));
 }
 
 function recolour(found) {
-  for (const place of document.querySelectorAll("[data-drawn]")) Plotly.relayout(place, found());
+  coloursNow = found;
+  for (const place of document.querySelectorAll("[data-drawn]")) Plotly.relayout(place, coloursNow());
+}
+
+function showOnPaper() {
+  [...document.querySelectorAll(".plot")].filter((place) => place.offsetParent !== null).forEach(show);
+  recolour(paperColours);
 }
 
 async function start() {
@@ -117,9 +121,12 @@ async function start() {
   const script = document.createElement("script");
   script.textContent = await new Response(unpacked).text();
   document.head.append(script);
-  drawFigures();
+  const observer = new IntersectionObserver((found) => {
+    found.filter((one) => one.isIntersecting).forEach((one) => show(one.target));
+  }, {rootMargin: "50%"});
+  document.querySelectorAll(".plot").forEach((place) => observer.observe(place));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => recolour(screenColours));
-  addEventListener("beforeprint", () => recolour(paperColours));
+  addEventListener("beforeprint", showOnPaper);
   addEventListener("afterprint", () => recolour(screenColours));
 }
 addEventListener("DOMContentLoaded", start);

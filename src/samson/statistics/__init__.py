@@ -5,6 +5,7 @@ from samson.statistics._correlation import LEAST_METHODS, RankCorrelation, rank_
 from samson.statistics._crossed import Component, combine, components, crossed_interval, crossed_share_interval
 from samson.statistics._crossing import ROUNDING, crossing, fixed_sequence, upper_limit
 from samson.statistics._differences import Spread, holm, spread, variance_ratio
+from samson.statistics._family import Family, family
 from samson.statistics._means import (
     CONFIDENCE,
     mean_bound,
@@ -13,9 +14,10 @@ from samson.statistics._means import (
     paired_interval,
     share_interval,
 )
-from samson.statistics._pairs import About, Difference, Family, Over, Paired, Trials, family
+from samson.statistics._pairs import About, Difference, Over, Paired, Trials
 from samson.statistics._ranks import MeanRank, critical_difference, mean_ranks
 from samson.statistics._stopping import FIRST_LOOK, Look, Stopping, betting_interval, first_look, next_look
+from samson.statistics._student import t_below, t_quantile
 
 __all__ = [
     "CONFIDENCE",

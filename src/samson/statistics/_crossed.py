@@ -6,15 +6,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
 
 from samson._checks import require_between
 from samson.records import Interval
 from samson.statistics._means import CONFIDENCE, binomial_limits
+from samson.statistics._student import t_quantile
 
 Axes = tuple[int, ...]
 
@@ -98,7 +99,7 @@ def crossed_interval(
     found = components(values)
     variance, degrees = combine(found, floor)
     variance = max(variance, resolution**2 / 12)
-    half = float(stdtrit(degrees, (1 + confidence) / 2)) * math.sqrt(variance)
+    half = t_quantile(degrees, (1 + confidence) / 2) * math.sqrt(variance)
     mean = float(np.mean(values, dtype=np.float64))
     return Interval(mean, mean - half, mean + half)
 
@@ -137,7 +138,7 @@ def crossed_share_interval(
         }
         variance, degrees = combine({**found, **own}, floor)
         tail = (1 - confidence) / 2
-        size = share * (1 - share) / variance * float(ndtri(tail) / stdtrit(degrees, tail)) ** 2
+        size = share * (1 - share) / variance * (NormalDist().inv_cdf(tail) / t_quantile(degrees, tail)) ** 2
     return binomial_limits(share * size, size, confidence)
 
 

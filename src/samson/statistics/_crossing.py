@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, ndtr, stdtrit
 
 from samson._checks import require_between
 from samson.records import Interval
 from samson.statistics._means import mean_bound, numbers
+from samson.statistics._student import t_below, t_quantile
 
 RESAMPLINGS = 2000
 FEW = 20
@@ -48,7 +48,7 @@ def crossing(
     chips = curves.shape[1]
     estimate = float(_read_off(points, curves.mean(axis=1)[:, None], threshold)[0])
     found = _read_off(points, curves @ _resampled(chips, seed) / chips, threshold)
-    tail = float(ndtr(math.sqrt(chips / (chips - 1)) * stdtrit(chips - 1, (1 - confidence) / 2)))
+    tail = t_below(math.inf, math.sqrt(chips / (chips - 1)) * t_quantile(chips - 1, (1 - confidence) / 2))
     low, high = (float(np.quantile(found, p, method="inverted_cdf")) for p in (tail, 1 - tail))
     return Interval(estimate, low, high)
 
@@ -101,6 +101,8 @@ def upper_limit(values: NDArray[Any], confidence: float, resolution: float = 0.0
     require_between(0, 1, confidence=confidence)
     n = len(values)
     if values.dtype == np.bool_:
+        from scipy.special import betaincinv  # slow to import
+
         ones = int(values.sum())
         return float(betaincinv(ones + 1, n - ones, confidence)) if ones < n else 1.0
     probability = confidence if n >= FEW else (1 + confidence) / 2

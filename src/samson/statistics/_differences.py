@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import fdtri, stdtr, stdtrit
 
 from samson._checks import require_between
 from samson.records import Interval
 from samson.statistics._crossed import Axes, Component, combine, components
 from samson.statistics._means import CONFIDENCE, mean_bound, mean_p_value, numbers
+from samson.statistics._student import t_below, t_quantile
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Spread:
         """The end of a one-sided interval."""
         if self.values:
             return mean_bound(self.values, probability, resolution=resolution)
-        return self.mean + self._error(resolution) * float(stdtrit(self.degrees, probability))
+        return self.mean + self._error(resolution) * t_quantile(self.degrees, probability)
 
     def interval(self, confidence: float, resolution: float) -> Interval:
         """The two-sided interval."""
@@ -51,7 +51,7 @@ class Spread:
         if self.values:
             return mean_p_value(self.values, resolution=resolution)
         std = self._error(resolution)
-        return float(2 * stdtr(self.degrees, -abs(self.mean) / std)) if std else float(self.mean == 0)
+        return 2 * t_below(self.degrees, -abs(self.mean) / std) if std else float(self.mean == 0)
 
     def _error(self, resolution: float) -> float:
         """The standard error; 0 where nothing is random."""
@@ -83,17 +83,15 @@ def spread(ours: NDArray[Any], theirs: NDArray[Any], *, shared: Axes, floor: Seq
     own = tuple(axis for axis in range(ours.ndim) if axis not in shared)
     if not ours.ndim:
         return Spread(mean)
+    if shared and ours.ndim == 1:
+        return Spread(mean, tuple((ours.astype(np.float64) - theirs).tolist()))
+    parts: dict[Axes, Component] = {}
     if shared:
         parts = _renamed(components(_margin(ours, own) - _margin(theirs, own)), shared)
-        if ours.ndim == 1:
-            return Spread(mean, tuple((ours.astype(np.float64) - theirs).tolist()))
-    else:
-        parts = {}
-    separate = [
-        {axes: part for axes, part in components(table).items() if set(axes) & set(own)} for table in (ours, theirs)
-    ]
-    merged = {**parts, **{axes: _sum([found[axes] for found in separate]) for axes in separate[0]}}
-    variance, degrees = combine(merged, floor)
+    if own:
+        separate = [components(table) for table in (ours, theirs)]
+        parts |= {axes: _sum([found[axes] for found in separate]) for axes in separate[0] if set(axes) & set(own)}
+    variance, degrees = combine(parts, floor)
     return Spread(mean, (), variance, degrees)
 
 
@@ -109,6 +107,8 @@ def variance_ratio(ours: Sequence[float], theirs: Sequence[float], confidence: f
         ours: One value a chip.
         theirs: The same chips.
         confidence: Between 0 and 1.
+
+    Reference: F of n and n degrees of freedom by t of n: Cacoullos 1965, J. Am. Statist. Assoc. 60, 528.
     """
     require_between(0, 1, confidence=confidence)
     a, b = numbers(ours, "ours"), numbers(theirs, "theirs")
@@ -118,9 +118,10 @@ def variance_ratio(ours: Sequence[float], theirs: Sequence[float], confidence: f
     if not different:
         return Interval(math.inf, 0.5, math.inf)
     tail, degrees = (1 - confidence) / 2, len(a) - 1
-    low, high = (float(fdtri(degrees, degrees, p)) for p in (tail, 1 - tail))
+    shift = t_quantile(degrees, 1 - tail) / math.sqrt(degrees)
+    high = (shift + math.sqrt(1 + shift**2)) ** 2  # the quantile of F, whose other end is its inverse
     ratio = same / different
-    return Interval((1 + ratio) / 2, (1 + ratio / high) / 2, (1 + ratio / low) / 2)
+    return Interval((1 + ratio) / 2, (1 + ratio / high) / 2, (1 + ratio * high) / 2)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

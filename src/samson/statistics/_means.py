@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, stdtr, stdtrit
 
 from samson._checks import require_between, require_non_negative, require_whole
 from samson.records import Interval
+from samson.statistics._student import t_below, t_quantile
 
 CONFIDENCE = 0.95
 """The share of intervals that hold the truth, where none is asked for."""
@@ -72,7 +72,7 @@ def mean_bound(
     """
     n, mean, std, skewness = _moments(values, resolution, skewness_from)
     require_between(0, 1, probability=probability)
-    y = float(stdtrit(n - 1, 1 - probability)) / math.sqrt(n)
+    y = t_quantile(n - 1, 1 - probability) / math.sqrt(n)
     if skewness:
         y = 3 / skewness * (float(np.cbrt(1 + skewness * (y - skewness / (6 * n)))) - 1)
     return mean - std * y
@@ -85,7 +85,7 @@ def mean_p_value(values: Sequence[float], *, resolution: float = 0.0) -> float:
         return float(mean == 0)
     w = mean / std
     t = math.sqrt(n) * (w + skewness * w**2 / 3 + skewness**2 * w**3 / 27 + skewness / (6 * n))
-    return float(2 * stdtr(n - 1, -abs(t)))
+    return 2 * t_below(n - 1, -abs(t))
 
 
 def _moments(
@@ -150,6 +150,8 @@ def share_interval(successes: int, total: int, confidence: float = CONFIDENCE) -
 
 def binomial_limits(successes: float, total: float, confidence: float) -> Interval:
     """The limits of `share_interval`, by the Beta distribution, also for numbers that are not whole."""
+    from scipy.special import betaincinv  # slow to import
+
     tail = (1 - _between(confidence)) / 2
     low = float(betaincinv(successes, total - successes + 1, tail)) if successes else 0.0
     high = float(betaincinv(successes + 1, total - successes, 1 - tail)) if successes < total else 1.0

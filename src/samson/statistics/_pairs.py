@@ -1,10 +1,10 @@
-"""Several methods on the same chips: means, paired differences, and differences that are shown together."""
+"""Several methods on the same chips: means and paired differences."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -14,7 +14,7 @@ from samson._checks import require_between
 from samson._shown import Shown, table_text
 from samson.records import Interval
 from samson.statistics._crossed import crossed_interval, crossed_share_interval
-from samson.statistics._differences import Spread, holm, spread, variance_ratio
+from samson.statistics._differences import Spread, spread, variance_ratio
 from samson.statistics._means import CONFIDENCE, mean_interval
 
 About = Literal["test_set", "population"]
@@ -241,55 +241,14 @@ class Paired(Shown):
         baseline = next(iter(self.models))
         rows = []
         for name, networks in self.models.items():
-            gain = "" if name == baseline else _ends(self.difference(name, baseline), "+")
-            rows.append([name, str(len(networks)), str(len(networks[0].trials)), _ends(self.mean(name)), gain])
+            gain = "" if name == baseline else ends_text(self.difference(name, baseline), "+")
+            rows.append([name, str(len(networks)), str(len(networks[0].trials)), ends_text(self.mean(name)), gain])
         header = ["method", "networks", "chips", f"mean [{CONFIDENCE:.0%}]", f"− {baseline}"]
         return f"{len(rows)} methods, about the {self.about.replace('_', ' ')}\n{table_text(header, rows)}"
 
 
-@dataclass(frozen=True, repr=False)
-class Family(Shown):
-    """Differences that are shown together, allowing for how many they are.
-
-    Args:
-        rows: By the label of the comparison and the method: the difference, its interval simultaneous with the others'
-            (Bonferroni) and its p-value adjusted by Holm.
-    """
-
-    rows: dict[tuple[str, str], Difference]
-
-    def __str__(self) -> str:
-        rows = [
-            [f"{at}: {d.name} − {d.baseline}", _ends(d, "+"), f"{d.p_value:.2g}"] for (at, _), d in self.rows.items()
-        ]
-        return f"{len(rows)} that hold together\n{table_text(['difference', 'mean and interval', 'p (Holm)'], rows)}"
-
-
-def family(
-    comparisons: Mapping[str, Paired], baseline: str, confidence: float = CONFIDENCE, *, over: Over | None = None
-) -> Family:
-    """The differences of every method to a baseline in several comparisons, such as one a noise level.
-
-    Args:
-        comparisons: By a label, for example the noise level.
-        baseline: The method to which the others are compared.
-        confidence: That all intervals hold together, between 0 and 1.
-        over: As for `Paired.difference`.
-    """
-    names = [(label, name) for label, paired in comparisons.items() for name in paired.models if name != baseline]
-    for paired in comparisons.values():
-        if baseline not in paired.models:
-            raise ValueError(
-                f"`baseline` must be a method of every comparison, got {baseline!r}. Available: "
-                f"{', '.join(paired.models)}."
-            )
-    each = 1 - (1 - confidence) / max(len(names), 1)
-    rows = {(label, name): comparisons[label].difference(name, baseline, each, over=over) for label, name in names}
-    adjusted = holm([row.p_value for row in rows.values()])
-    return Family({key: replace(row, p_value=p) for (key, row), p in zip(rows.items(), adjusted, strict=True)})
-
-
-def _ends(found: Interval | Difference, sign: str = "") -> str:
+def ends_text(found: Interval | Difference, sign: str = "") -> str:
+    """A mean with the ends of its interval."""
     return f"{found.mean:{sign}.4f} [{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-from scipy.special import ndtri
 
 from samson._checks import require, require_between
 from samson.records import Interval
@@ -63,7 +63,7 @@ def next_look(look: Look, half_width: float, precision: float, largest: int, con
     """
     number = look.number + 1
     level = 1 - (1 - confidence) / (number * (number + 1))
-    z, before = (float(ndtri((1 + p) / 2)) for p in (level, look.level))
+    z, before = (NormalDist().inv_cdf((1 + p) / 2) for p in (level, look.level))
     enough = math.ceil(1.1 * look.size * (z * half_width / (before * precision)) ** 2)
     return Look(number, min(max(enough, look.size + 1), 2 * look.size, largest), level)
 

@@ -1,0 +1,148 @@
+"""The tables of a comparison's page, as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from samson.records import Interval, RunRecord, SearchRecord
+from samson.report._html import html_row, html_table
+from samson.report._summary import View
+from samson.report._tables import coverage_of, estimate_text, gain_text, half_width, number, scale_of, sign
+
+
+def accuracy_table(view: View) -> str:
+    """The metric with its 95 % interval, and that over training seeds, method by kind, shaded from worst to best.
+
+    Each method has what its training costs beside it.
+    """
+    lines = []
+    better = max if view.problem.higher_is_better else min
+    means = [row.value.mean for row in view.rows]
+    low, high = (0.0, 1.0) if view.problem.is_fraction else (max(means), min(means))
+    for method, of_method in view.table.items():
+        cells = [f"<th scope='row'>{escape(method)}</th>"]
+        for kind in view.kinds:
+            row = of_method[kind]
+            best = better(other[kind].value.mean for other in view.table.values())
+            shade = (row.value.mean - low) / (high - low or 1.0)
+            worst, deviation = number(row.worst, view), number(row.std, view)
+            cells.append(
+                f"<td style='--shade:{max(shade, 0):.3f}' title='worst {worst}, standard deviation between chips "
+                f"{deviation}'{' class=best' if row.value.mean == best else ''}>{estimate_text(row.value, view)}"
+                f"<small>worst {worst}<br>sd {deviation}{_seeds(row.over_seeds, view)}</small></td>"
+            )
+        lines.append("<tr>" + "".join(cells) + f"<td style='--shade:0'>{_cost(view, method)}</td></tr>")
+    return html_table(["Method", *view.kinds, "Training"], lines, "heat")
+
+
+def _cost(view: View, method: str) -> str:
+    """Seconds of a training run, and gradients as a multiple of the baseline's."""
+    runs = {name: [r.training for r in view.records if r.method == name] for name in (method, view.baseline)}
+    seconds = sum(training.seconds for training in runs[method]) / len(runs[method])
+    own, reference = (of[0].gradients for of in runs.values()) if len(runs) > 1 else [runs[method][0].gradients] * 2
+    times = f"<small>{own / reference:.3g} × gradients</small>" if own and reference else ""
+    return f"{seconds:.3g} s{times}"
+
+
+def gain_table(view: View) -> str:
+    """Paired gain over the baseline with its 95 % interval, and that over training seeds.
+
+    Marked where Holm's p-value is below .05 and zero is outside of the interval over seeds.
+    """
+    lines = []
+    for method, of_method in view.table.items():
+        if not any(row.gain for row in of_method.values()):
+            continue
+        cells = [f"<th scope='row'>{escape(method)}</th>"]
+        for row in of_method.values():
+            text = ""
+            if row.gain is not None:
+                text = gain_text(row.gain, view) + f"<small>{_seeds(row.gain_over_seeds, view)}</small>"
+            detail = "" if row.p_value is None else f"p = {row.p_value:.2g} after Holm"
+            cells.append(f"<td class='{sign(row)}' title='{detail}'>{text}</td>")
+        lines.append("<tr>" + "".join(cells) + "</tr>")
+    return html_table(["Method", *view.kinds], lines, "gain")
+
+
+def _seeds(estimate: Interval | None, view: View) -> str:
+    return "" if estimate is None else f"<br>seeds {half_width(estimate, view)}"
+
+
+def what_table(view: View) -> str:
+    """What was run: data, network, training, chips."""
+    first, problem = view.records[0], view.problem
+    seconds = [record.training.seconds for record in view.records]
+    recipe = problem.recipe
+    changed = [
+        f"{name} {_number(value)}" for name, value in recipe.items() if name not in ("epochs", "batch_size") and value
+    ]
+    seeds = sorted({record.seed for record in view.records})
+    facts = {
+        "Data": f"{problem.data}: {first.examples} examples of the {first.split} split",
+        "Network": f"{problem.network}, {max(r.training.parameters for r in view.records):,} parameters",
+        "Training": f"{problem.base}, {_number(recipe['epochs'])} epochs, batch {_number(recipe['batch_size'])}; "
+        f"{min(seconds):.0f}–{max(seconds):.0f} s a run"
+        + ("" if problem.trainer == "samson" else f"; by {problem.trainer}"),
+        "Recipe": ", ".join(changed),
+        "Seeds": f"{len(seeds)} training seeds, {seeds[0]} to {seeds[-1]}",
+        "Chips": f"{first.trials} per network and kind, the same for every method (seed {first.chip_seed})",
+        "On the chips": coverage_of(view) or "unknown",
+        "Kinds": "; ".join(f"{kind.label}: {kind.noise}" for kind in view.family.kinds),
+    }
+    return html_table([], (html_row(item) for item in facts.items()), "facts")
+
+
+def settings_table(view: View) -> str:
+    """The settings of every method, with what its training gave and cost."""
+    records = {record.method: record for record in view.records}
+    names = sorted({name for record in records.values() for name in record.settings})
+    lines = []
+    for method, record in records.items():
+        of_method = [r.training for r in view.records if r.method == method]
+        known = [training.validation for training in of_method if training.validation is not None]
+        validation = number(sum(known) / len(known), view) if known else ""
+        seconds = f"{sum(training.seconds for training in of_method) / len(of_method):.1f}"
+        gradients = of_method[0].gradients
+        values = [_number(record.settings[name]) if name in record.settings else "" for name in names]
+        lines.append(html_row([method, *values, validation, seconds, "" if gradients is None else f"{gradients:,}"]))
+    unit = " (%)" if scale_of(view) == 100 else ""
+    return html_table(["Method", *names, f"validation{unit}", "seconds", "gradients"], lines, "settings")
+
+
+def searches_section(found: Sequence[SearchRecord]) -> str:
+    """How settings were chosen, if they were."""
+    if not found:
+        return ""
+    search = found[0].search
+    how = (
+        "without noise: the chips are unknown (blind)"
+        if search.chosen_by == "blind"
+        else (f"on chips of the family {escape(search.chosen_by)} (informed)")
+    )
+    lines = [
+        html_row(
+            [
+                f"{one.problem.name}: {one.method}",
+                ", ".join(f"{name} {_number(value)}" for name, value in one.chosen.items()),
+                str(len(one.tried)),
+            ]
+        )
+        for one in found
+    ]
+    return (
+        "<h3>How settings were chosen</h3><p>By the validation split, measured "
+        f"{how}, in {search.trials} choices for each method, drawn by “{escape(search.sampler)}”; the test split chose "
+        f"nothing.</p>{html_table(['Method', 'chosen', 'tried'], lines, 'settings')}"
+    )
+
+
+def versions_table(records: Sequence[RunRecord]) -> str:
+    """The versions and machines of the runs, folded up by the page."""
+    found = {name: sorted({str(vars(r.environment)[name]) for r in records}) for name in vars(records[0].environment)}
+    return html_table([], (html_row([name, " and ".join(values)]) for name, values in found.items()), "facts")
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else "∞" if value == "inf" else str(value)

@@ -1,0 +1,149 @@
+"""What all plots have in common: plotly takes them, and methods stand in one order with one colour each."""
+
+import json
+import math
+import re
+from dataclasses import replace
+
+import pytest
+from plotly.graph_objects import Figure
+
+from samson.records import BudgetRecord, ChipKind, Interval, PairedMethod, PairedRecord
+from samson.report import (
+    Overview,
+    accuracy_table,
+    against_each,
+    budget_figure,
+    chips_figure,
+    gain_figure,
+    gain_table,
+    level_figure,
+    paired_figure,
+    paired_page,
+    rank_figure,
+    render,
+    robustness_figure,
+    sensitivity_figure,
+    sharpness_figure,
+    summary_csv,
+    training_figure,
+    view,
+    views,
+    yield_figure,
+)
+from tests.builders import SUBJECT, comparison, records
+from tests.report import test_evaluation_page, test_sensitivity, test_sharpness_report
+from tests.report.test_report import in_bits
+from tests.report.test_summary import three
+
+EVALUATION = test_evaluation_page.RECORD
+BUDGET = BudgetRecord(
+    subject=SUBJECT,
+    family="gaussian",
+    unit="level",
+    low=0.1,
+    high=0.2,
+    max_drop=0.05,
+    relative=False,
+    criterion="mean",
+    min_yield=0.9,
+    clean=0.99,
+    measured=EVALUATION.measured,
+    holds_up_to=0.1,
+    crossing=(0.15, 0.12, None),
+    voltage=None,
+    energy_saved=None,
+)
+PAIRED = PairedRecord(
+    ChipKind("0.1", "Gaussian(0.1)", 0.1),
+    0,
+    "accuracy",
+    True,
+    True,
+    "test_set",
+    0.95,
+    "sgd",
+    tuple(
+        PairedMethod(name, ((mean - 0.1, mean + 0.1),), (0.99,), Interval(mean, mean - 0.05, mean + 0.05), *gain, True)
+        for name, mean, gain in (
+            ("sgd", 0.6, (None, None, "")),
+            ("samson", 0.8, (Interval(0.2, 0.1, 0.3), 0.01, "these two networks")),
+        )
+    ),
+)
+PLOTS = {
+    "robustness": lambda: robustness_figure(view(three())),
+    "gain": lambda: gain_figure(view(three())),
+    "chips": lambda: chips_figure(view(three())),
+    "training": lambda: training_figure(view(three())),
+    "ranks": lambda: rank_figure(Overview(views([*records(), *map(in_bits, records())]))),
+    "levels": lambda: level_figure(EVALUATION),
+    "yields": lambda: yield_figure(EVALUATION),
+    "budget": lambda: budget_figure(BUDGET),
+    "ages": lambda: budget_figure(replace(BUDGET, unit="s")),
+    "paired": lambda: paired_figure(PAIRED),
+    "sensitivity": lambda: sensitivity_figure(test_sensitivity.made()),
+    "sharpness": lambda: sharpness_figure(test_sharpness_report.made(), "sam worst"),
+}
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_plotly_takes_every_plot(name: str) -> None:
+    """It refuses a setting that it does not know, here and below."""
+    plot = PLOTS[name]()
+    figure = Figure(plot)
+    assert len(figure.data) == len(plot["data"]) > 0
+    for wrong in ({"data": [plot["data"][0] | {"colour": 1}]}, {"layout": plot["layout"] | {"colour": 1}}):
+        with pytest.raises(ValueError, match="colour"):
+            Figure(wrong)
+
+
+def order_in(plot: dict) -> list[str]:
+    return list(dict.fromkeys(trace["name"] for trace in plot["data"] if "name" in trace))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_methods_stand_in_the_order_of_their_mean_under_noise(turned: bool) -> None:
+    """The same in every plot and table; for a metric that is better lower it is the other way round on its values."""
+    found = view([in_bits(run) for run in three()] if turned else three())
+    expected = ["samson", "clip", "sgd"]
+    for figure in (robustness_figure, chips_figure, training_figure):
+        assert order_in(figure(found)) == expected
+    assert order_in(gain_figure(found)) == expected[:-1]
+    assert re.findall(r"<th scope='row'>(.*?)</th>", accuracy_table(found)) == expected
+    assert re.findall(r"<th scope='row'>(.*?)</th>", gain_table(found)) == expected[:-1]
+    assert [line.split(",")[2] for line in summary_csv([found]).splitlines()[1::3]] == expected
+    swapped = {"samson": "sgd", "sgd": "samson", "clip": "clip"}
+    other = view([replace(run, method=swapped[run.method]) for run in three()])
+    assert order_in(robustness_figure(other)) == ["sgd", "clip", "samson"]
+    assert order_in(paired_figure(PAIRED)) == ["samson", "sgd"]
+    assert re.findall(r"<th scope='row'>(.*?)</th>", paired_page(PAIRED)) == ["samson", "sgd"]
+    lower = replace(PAIRED, higher_is_better=False)
+    assert order_in(paired_figure(lower)) == ["sgd", "samson"]
+
+
+def test_a_method_has_one_colour_in_all_plots() -> None:
+    found = view(three())
+    plots = [robustness_figure(found), training_figure(found), *map(gain_figure, against_each(found))]
+    colours = {
+        (trace["name"], trace["line"]["color"]) for plot in plots for trace in plot["data"] if "name" in trace
+    } | {(trace["name"], trace["marker"]["color"]) for trace in chips_figure(found)["data"]}
+    assert len(colours) == len({colour for _, colour in colours}) == 3
+    assert ("sgd", "#6b7280") in colours  # grey is the baseline
+
+
+def test_a_number_that_is_not_finite_is_left_out() -> None:
+    """JSON has none; a browser would refuse the plot."""
+    first, *others = records()
+    first = replace(first, training=replace(first.training, loss=(math.inf, 0.123456789)))
+    others = [replace(run, training=replace(run.training, loss=(1.0, 0.5))) for run in others]
+    text = re.search(r"data-plot='training-0'>(.*?)</script>", render(comparison([first, *others]))).group(1)
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    lines = [trace["y"] for trace in json.loads(text, parse_constant=refuse)["data"] if trace["name"] == "sgd"]
+    assert lines[0][0] is None
+    assert lines[1] == [None, 0.12346]
+    with pytest.raises(AssertionError, match="Infinity"):
+        json.loads("[Infinity]", parse_constant=refuse)
