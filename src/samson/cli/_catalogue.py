@@ -114,7 +114,7 @@ def short(value: Any) -> str:
     Example:
         >>> from samson.noise import PCM, Mapping
         >>> short(PCM(mapping=Mapping(per="channel")))
-        'PCM(mapping=(per=channel), g_max_us=25)'
+        'PCM(mapping=(per=channel), compensation=global, g_max_us=25)'
     """
     shown = {}
     for field in dataclasses.fields(value):

@@ -153,7 +153,7 @@ def coverage(model: nn.Module, select: Select = None) -> Coverage:
 
     Example:
         >>> coverage(nn.Sequential(nn.Embedding(10, 3), nn.Linear(3, 30)))
-        Coverage(on_chip=90, weights=90)
+        Coverage(on_chip=90, weights=90, multiply_adds=None)
     """
     rows = [
         row
