@@ -235,6 +235,16 @@ def test_a_sensitivity_is_the_librarys_and_has_a_page(samson, tmp_path: Path) ->
     assert f"{found.rows[0].name}</th>" in page
 
 
+def test_ages_are_given_in_words(samson, tmp_path: Path) -> None:
+    call = "mine:network", "--data", "mine:batches", "--trials", 3, "--out", "record.json"
+    assert samson("evaluate", *call, "--noise", "pcm", "--levels", "60,1h,1d")[0] == 0
+    record = read_json(tmp_path / "record.json", EvaluationRecord)
+    assert [row.kind.level for row in record.measured] == [60.0, 3600.0, 86_400.0]
+    assert samson("budget", *call, "--noise", "pcm", "--low", "1m", "--high", "1d", "--max-drop", ".1")[0] == 0
+    budget = read_json(tmp_path / "record.json", BudgetRecord)
+    assert (budget.low, budget.high) == (60.0, 86_400.0)
+
+
 def test_a_budget_has_a_page(samson, tmp_path: Path) -> None:
     status, out, _ = samson(
         *("budget", "mine:network", "--data", "mine:batches", "--low", ".01", "--high", 1, "--max-drop", ".1"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samson._errors import require
 from samson._times import level_text
 from samson.cli._options import ModelOptions, model_command
 from samson.cli._showing import console, shown, shown_interval, speaks, table_of, write_results
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 def budget_model(
     options: ModelOptions,
     low: Annotated[
-        float | None, typer.Option(help="The lowest level; by default .001, 1e-5 for bit errors, 1 s for ages.")
+        str | None, typer.Option(help="The lowest level; by default .001, 1e-5 for bit errors, 1s for ages.")
     ] = None,
     high: Annotated[
-        float | None, typer.Option(help="The highest level; by default 1, .2 for bit errors, 10 years for ages.")
+        str | None, typer.Option(help="The highest level; by default 1, .2 for bit errors, 10y for ages.")
     ] = None,
     max_drop: Annotated[
         float, typer.Option(help="How much worse than without noise is allowed; .01 is a point.")
@@ -51,8 +52,8 @@ def budget_model(
             run.model,
             run.data,
             family,
-            usual.low if low is None else low,
-            usual.high if high is None else high,
+            usual.low if low is None else _level(low, usual.unit, "`low`"),
+            usual.high if high is None else _level(high, usual.unit, "`high`"),
             max_drop=max_drop,
             relative=relative,
             criterion=criterion,  # type: ignore[arg-type]
@@ -74,3 +75,11 @@ def budget_model(
         table.add_row(f"{level_text(level, found.unit)}{held}", interval, worst, str(len(result.trials)))
     console().print(table)
     console().print(f"Budget: {found}")
+
+
+def _level(text: str, unit: str, parameter: str) -> float:
+    from samson.experiments import parse_levels
+
+    found = parse_levels(text, unit, parameter)
+    require(len(found) == 1, parameter, "one level", text, "Leave the others out.")
+    return found[0]

@@ -18,12 +18,13 @@ def kinds_of(options: ModelOptions, levels: str | None, times: str | None) -> li
 
 
 def _uncalibrated(options: ModelOptions, levels: str | None, times: str | None) -> list[Kind]:
-    from samson.experiments import Kind, chip_family, find_chip, noise_family, parse_levels, parse_times
+    from samson.experiments import Kind, chip_family, find_chip, find_noise, noise_family, parse_levels, parse_times
 
     noise, chip = options.noise, options.chip
     if chip is None:
         require(times is None, "--times", "given with --chip only", times, "Choose a chip, or leave --times out.")
-        return list(noise_family(noise, None if levels is None else parse_levels(levels)).kinds)
+        asked = None if levels is None else parse_levels(levels, find_noise(noise).unit)
+        return list(noise_family(noise, asked).kinds)
     if times is None:
         return [Kind(chip, find_chip(chip))]
     named = {f"{chip} at {word}": seconds for word, seconds in parse_times(times).items()}

@@ -283,17 +283,25 @@ def age(seconds: float) -> str:
     return f"{seconds:g} s"
 
 
-def parse_levels(text: str) -> list[float]:
-    """Read noise levels separated by commas.
+def parse_levels(text: str, unit: str = "level", parameter: str = "`levels`") -> list[float]:
+    """Read noise levels separated by commas; where the unit is "s", each may be an age with s, m, h, d or y.
 
     Raises:
         SetupError: If one is not a number.
+
+    Example:
+        >>> parse_levels("0,.1"), parse_levels("3600,1d", "s")
+        ([0.0, 0.1], [3600.0, 86400.0])
     """
+    ages = UNITS if unit == "s" else {}
     try:
-        return [float(word) for word in text.split(",")]
+        return [float(word[:-1]) * ages[word[-1:]] if word[-1:] in ages else float(word) for word in text.split(",")]
     except ValueError:
+        also, example = (
+            ("numbers", "0,.1,.2") if not ages else (f"numbers, or ages with {', '.join(UNITS)},", "1h,1d,1y")
+        )
         raise SetupError(
-            f"`levels` must be numbers separated by commas, got {text!r}.\nWrite for example 0,.1,.2."
+            f"{parameter} must be {also} separated by commas, got {text!r}.\nWrite for example {example}."
         ) from None
 
 
