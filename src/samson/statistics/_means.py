@@ -92,14 +92,14 @@ def _moments(
     values: Sequence[float], resolution: float, skewness_from: int = SKEWNESS_FROM
 ) -> tuple[int, float, float, float]:
     """Number, mean, standard deviation and skewness, which is 0 where it is not corrected for."""
-    numbers(values)
+    found = numbers(values)
     require_non_negative(resolution=resolution)
-    if len(values) < 2:
-        raise ValueError(f"`values` must hold at least 2 values for an interval, got {len(values)}.")
-    if not np.isfinite(values).all():
+    if len(found) < 2:
+        raise ValueError(f"`values` must hold at least 2 values for an interval, got {len(found)}.")
+    if not np.isfinite(found).all():
         raise ValueError("`values` must be finite, got NaN or infinity among them.")
-    n, mean = len(values), float(np.mean(values))
-    deviations = np.asarray(values) - mean
+    n, mean = len(found), float(found.mean())
+    deviations = found - mean
     own = math.sqrt(float(np.sum(deviations**2)) / (n - 1))
     std = max(own, resolution / math.sqrt(12))
     skewness = n / ((n - 1) * (n - 2)) * float(np.sum(deviations**3)) / std**3 if n >= skewness_from and own else 0.0
