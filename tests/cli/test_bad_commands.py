@@ -95,7 +95,7 @@ ROWS = {
     f"{D} --noise Gaussian": "Did you mean 'gaussian'",
     f"{D} --noise bit-errors --levels 2": "--levels: 2.0 does not fit the noise 'bit-errors'|`rate` must be ≤ 1",
     f"{D} --levels 1h": "--levels must be numbers separated by commas, got '1h'",
-    f"{D} --noise pcm --levels 1w": "--levels must be numbers, or ages with s, m, h, d, y, separated by commas, got '1w'",
+    f"{D} --noise pcm --levels 1w": "--levels must be numbers, or ages with s, m, h, d, y,|got '1w'",
     f"{D} --noise pcm --levels -1": "--levels must be ≥ 0 and finite, got -1.0",
     f"{D} --times 1d": "--times must be given with --chip only",
     f"{D} --chip pmc": "--chip: 'pmc' is unknown|Did you mean 'pcm'",
