@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= .venv-extras
+PACKAGE ?= .venv-package
+LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test test-extras test-slow lint environments clean
+.PHONY: demo test test-extras test-slow lint package package-lowest dist environments clean
 
 demo: $(VENV)/.demo
 	$(BIN)/samson compare --data digits --methods sgd,noise,clip,sam,asam,samson,samson+clip --noise gaussian --seeds 3 --out runs/digits
@@ -26,6 +28,31 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Wheel and source archive, checked; then the wheel where nothing but what it asks for is installed, alone and with the
+# command line.
+package: dist
+	rm -rf $(PACKAGE)
+	$(BIN)/python -m venv --without-pip $(PACKAGE)
+	$(BIN)/python -I tests/linked.py dist/*.whl $(PACKAGE)
+	$(BIN)/python -m pip --python $(PACKAGE) install --disable-pip-version-check -q --no-index dist/*.whl
+	$(PACKAGE)/bin/python -I tests/installed.py
+	$(BIN)/python -I tests/linked.py dist/*.whl $(PACKAGE) cli
+	$(BIN)/python -m pip --python $(PACKAGE) install --disable-pip-version-check -q --no-index "$$(ls dist/*.whl)[cli]"
+	$(PACKAGE)/bin/python -I tests/installed.py cli
+
+# The wheel with the lowest versions that it allows, and all tests but those of the trainers.
+package-lowest: dist
+	rm -rf $(LOWEST)
+	$(BIN)/python -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --disable-pip-version-check -q -c constraints-lowest.txt "$$(ls dist/*.whl)[cli]" hatchling pytest pytest-timeout pytest-xdist
+	$(LOWEST)/bin/python -I tests/installed.py cli
+	$(LOWEST)/bin/python -m pytest -n 2 tests
+
+dist: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
 
 # Both environments of the tests, side by side with `make -j2`.
 environments: $(VENV)/.dev $(EXTRAS)/.extras
@@ -51,4 +78,4 @@ $(EXTRAS)/.extras: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(EXTRAS)
+	rm -rf $(VENV) $(EXTRAS) $(PACKAGE) $(LOWEST) dist

@@ -1,5 +1,10 @@
 """Reports: tables, plots and one HTML file, from records alone."""
 
+try:
+    import plotly
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("`samson.report` needs plotly: pip install 'samson-torch[cli]'", name="plotly") from error
+
 from samson.report._budget import budget_figure, budget_page
 from samson.report._evaluation import evaluation_page, level_figure
 from samson.report._figures import chips_figure, gain_figure, robustness_figure, training_figure
