@@ -41,13 +41,18 @@ package: dist
 	$(BIN)/python -m pip --python $(PACKAGE) install --disable-pip-version-check -q --no-index "$$(ls dist/*.whl)[cli]"
 	$(PACKAGE)/bin/python -I tests/installed.py cli
 
-# The wheel with the lowest versions that it allows, and all tests but those of the trainers.
+# The wheel with the lowest versions that it allows, alone and then with the command line, and the tests of each.
+CORE := contracts evaluation integrations noise optim records sharpness statistics
+LOWEST_PIP = $(LOWEST)/bin/python -m pip install --disable-pip-version-check -q -c constraints-lowest.txt
 package-lowest: dist
 	rm -rf $(LOWEST)
 	$(BIN)/python -m venv $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --disable-pip-version-check -q -c constraints-lowest.txt "$$(ls dist/*.whl)[cli]" hatchling pytest pytest-timeout pytest-xdist
+	$(LOWEST_PIP) dist/*.whl hatchling pytest pytest-timeout pytest-xdist
+	$(LOWEST)/bin/python -I tests/installed.py
+	$(LOWEST)/bin/python -m pytest -n 2 $(CORE:%=tests/%)
+	$(LOWEST_PIP) "$$(ls dist/*.whl)[cli]"
 	$(LOWEST)/bin/python -I tests/installed.py cli
-	$(LOWEST)/bin/python -m pytest -n 2 tests
+	$(LOWEST)/bin/python -m pytest -n 2 tests $(CORE:%=--ignore=tests/%)
 
 dist: $(VENV)/.dev
 	rm -rf dist
