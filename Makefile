@@ -7,7 +7,7 @@ LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test test-extras test-slow lint package package-lowest dist environments clean
+.PHONY: demo test test-extras test-slow lint notebooks package package-lowest dist environments clean
 
 demo: $(VENV)/.demo
 	$(BIN)/samson compare --data digits --methods sgd,noise,clip,sam,asam,samson,samson+clip --noise gaussian --seeds 3 --out runs/digits
@@ -28,6 +28,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Runs the notebooks again and saves what they show: some minutes.
+notebooks: $(VENV)/.dev
+	$(PIP_INSTALL) -e ".[notebooks]"
+	rm -rf notebooks/runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.notebooks
 
 # Wheel and source archive, checked; then the wheel where nothing but what it asks for is installed, alone and with the
 # command line.
