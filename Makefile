@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= .venv-extras
+PACKAGE ?= .venv-package
+LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo docs test test-extras test-slow lint environments clean
+.PHONY: demo docs test test-extras test-slow lint notebooks package package-lowest dist environments clean
 
 demo: $(VENV)/.demo
 	$(BIN)/samson compare --data digits --methods sgd,noise,clip,sam,asam,samson,samson+clip,rangesam+clip --noise gaussian,pcm,bit-errors --seeds 3 --out runs/digits
@@ -31,6 +33,42 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Runs the notebooks again and saves what they show: some minutes.
+notebooks: $(VENV)/.dev
+	$(PIP_INSTALL) -e ".[notebooks]"
+	rm -rf notebooks/runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.notebooks
+
+# Wheel and source archive, checked; then the wheel where nothing but what it asks for is installed, alone and with the
+# command line.
+package: dist
+	rm -rf $(PACKAGE)
+	$(BIN)/python -m venv --without-pip $(PACKAGE)
+	$(BIN)/python -I tests/linked.py dist/*.whl $(PACKAGE)
+	$(BIN)/python -m pip --python $(PACKAGE) install --disable-pip-version-check -q --no-index dist/*.whl
+	$(PACKAGE)/bin/python -I tests/installed.py
+	$(BIN)/python -I tests/linked.py dist/*.whl $(PACKAGE) cli
+	$(BIN)/python -m pip --python $(PACKAGE) install --disable-pip-version-check -q --no-index "$$(ls dist/*.whl)[cli]"
+	$(PACKAGE)/bin/python -I tests/installed.py cli
+
+# The wheel with the lowest versions that it allows, alone and then with the command line, and the tests of each.
+CORE := contracts evaluation integrations noise optim records sharpness statistics
+LOWEST_PIP = $(LOWEST)/bin/python -m pip install --disable-pip-version-check -q -c constraints-lowest.txt
+package-lowest: dist
+	rm -rf $(LOWEST)
+	$(BIN)/python -m venv $(LOWEST)
+	$(LOWEST_PIP) dist/*.whl hatchling pytest pytest-timeout pytest-xdist
+	$(LOWEST)/bin/python -I tests/installed.py
+	$(LOWEST)/bin/python -m pytest -n 2 $(CORE:%=tests/%)
+	$(LOWEST_PIP) "$$(ls dist/*.whl)[cli]"
+	$(LOWEST)/bin/python -I tests/installed.py cli
+	$(LOWEST)/bin/python -m pytest -n 2 tests $(CORE:%=--ignore=tests/%)
+
+dist: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+
 # Both environments of the tests, side by side with `make -j2`.
 environments: $(VENV)/.dev $(EXTRAS)/.extras
 
@@ -55,4 +93,4 @@ $(EXTRAS)/.extras: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(EXTRAS)
+	rm -rf $(VENV) $(EXTRAS) $(PACKAGE) $(LOWEST) dist

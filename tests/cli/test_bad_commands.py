@@ -43,7 +43,7 @@ C = "compare --out out --methods sgd --seeds 1 --epochs 1 --trials 2 --jobs 1"
 
 ROWS = {
     "evaluat": "Did you mean 'evaluate'",
-    "evaluate": "Missing argument 'model'",
+    "evaluate": "Missing argument",
     f"{E} extra": "unexpected extra argument",
     f"{D} --trails 5": "No such option: --trails",
     "evaluate @": "MODEL must be `….safetensors`",

@@ -147,6 +147,7 @@ def test_a_comparison_is_saved_with_every_trial(tmp_path: Path) -> None:
 
 
 def test_a_comparison_has_a_page_and_a_plot(tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
     found, path = _compared(), tmp_path / "compared.html"
     figure = found.plot()
     dots = {trace.name: list(trace.y) for trace in figure.data if trace.type == "box"}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import trapezoid
 from scipy.special import ndtr
 from torch import Generator, Tensor, nn
 
@@ -278,7 +279,7 @@ def mean_distance(pairs: Array, published: Published, time_s: float | None) -> A
 
     known = {g: distribution(g) for g in {float(g) for g in pairs.flatten()}}
     return np.array(
-        [np.trapezoid(known[a] * (1 - known[b]) + known[b] * (1 - known[a]), grid) for a, b in pairs.T.tolist()]
+        [trapezoid(known[a] * (1 - known[b]) + known[b] * (1 - known[a]), grid) for a, b in pairs.T.tolist()]
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sys
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from samson.report import (
     against_each,
     budget_figure,
     chips_figure,
+    figure_of,
     gain_figure,
     gain_table,
     level_figure,
@@ -147,3 +149,9 @@ def test_a_number_that_is_not_finite_is_left_out() -> None:
     assert lines[1] == [None, 0.12346]
     with pytest.raises(AssertionError, match="Infinity"):
         json.loads("[Infinity]", parse_constant=refuse)
+
+
+def test_without_plotly_a_figure_names_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    with pytest.raises(ImportError, match=r"A figure needs plotly: pip install 'samson-torch\[cli\]'"):
+        figure_of(robustness_figure(view(records())))

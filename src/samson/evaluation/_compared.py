@@ -92,13 +92,11 @@ class Compared(Paired):
         """Every chip and the means with their intervals, as a figure of plotly.
 
         Raises:
-            ModuleNotFoundError: If plotly, of the extra `cli`, is missing.
+            ImportError: If plotly, of the extra `cli`, is missing.
         """
-        from plotly.graph_objects import Figure
+        from samson.report import figure_of, paired_figure
 
-        from samson.report import paired_figure
-
-        return Figure(paired_figure(self.record(baseline)))
+        return figure_of(paired_figure(self.record(baseline)))
 
     def save(self, path: Path | str, baseline: str | None = None) -> None:
         """Write the record as JSON, which `samson.records.read_json(path, PairedRecord)` reads."""

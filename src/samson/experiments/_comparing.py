@@ -68,16 +68,14 @@ class Comparing(Shown):
 
         Raises:
             ValueError: If there is no such, or no run that did not diverge.
-            ModuleNotFoundError: If plotly, of the extra `cli`, is missing.
+            ImportError: If plotly, of the extra `cli`, is missing.
         """
-        from plotly.graph_objects import Figure
-
-        from samson.report import robustness_figure, views
+        from samson.report import figure_of, robustness_figure, views
 
         found = {(view.problem.name, view.family.name): view for view in views(self.records)}
         for names, view in found.items():
             if problem in (None, names[0]) and family in (None, names[1]):
-                return Figure(robustness_figure(view))
+                return figure_of(robustness_figure(view))
         raise ValueError(
             f"`problem` and `family` must be those of a run that did not diverge, got {problem!r} and {family!r}. "
             f"Available: {', '.join(map(repr, found)) or 'none'}."

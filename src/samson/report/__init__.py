@@ -8,6 +8,7 @@ from samson.report._overview import Overview, against_baseline, comparable, rank
 from samson.report._page import headline, render
 from samson.report._paired import paired_figure, paired_page
 from samson.report._pictures import FORMATS, picture
+from samson.report._plot import Plot, figure_of
 from samson.report._sensitivity import sensitivity_figure, sensitivity_page, sensitivity_table
 from samson.report._sharpness import correlation, render_sharpness, sharpness_figure
 from samson.report._summary import SummaryRow, View, against_each, view, views
@@ -16,6 +17,7 @@ from samson.report._view_tables import accuracy_table, gain_table
 from samson.report._yields import half_width, shares_at, yield_figure
 
 __all__ = [
+    "Plot",
     "SummaryRow",
     "View",
     "advice",
@@ -24,6 +26,7 @@ __all__ = [
     "chips_figure",
     "coverage_of",
     "evaluation_page",
+    "figure_of",
     "gain_figure",
     "level_figure",
     "paired_figure",

@@ -6,9 +6,12 @@ Plotly's own objects check every value that is set, which takes longer than all 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from samson.records import Interval
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 Plot = dict[str, Any]
 """`data`, a list of traces, and `layout`: what `plotly.graph_objects.Figure(plot)` takes."""
@@ -46,6 +49,19 @@ def plot(
         layout: More of the layout, by plotly's names.
     """
     return {"data": data, "layout": _LAYOUT | {"margin": _MARGIN | {"t": top}, "xaxis": x, "yaxis": y} | layout}
+
+
+def figure_of(plot: Plot) -> Figure:
+    """The plot as plotly's own object.
+
+    Raises:
+        ImportError: If plotly, of the extra `cli`, is missing.
+    """
+    try:
+        from plotly.graph_objects import Figure
+    except ImportError as error:
+        raise ImportError("A figure needs plotly: pip install 'samson-torch[cli]'.") from error
+    return Figure(plot)
 
 
 def axis(title: str, **style: Any) -> dict[str, Any]:
