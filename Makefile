@@ -16,13 +16,12 @@ demo: $(VENV)/.demo
 docs: $(EXTRAS)/.extras
 	$(EXTRAS)/bin/python -m benchmarks.docs_site build
 
-# Three workers: on two cores, those that wait for a process of their own leave a third of the time idle.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 2
 
 # What needs packages that are large, or hard to install beside others, in an environment of its own.
 test-extras: $(EXTRAS)/.extras
-	$(EXTRAS)/bin/python -m pytest -n 2 -m needs --no-skips $$(grep -rl --include='*.py' 'needs(' tests)
+	$(EXTRAS)/bin/python -m pytest -m needs --no-skips $$(grep -rl --include='*.py' 'needs(' tests)
 
 # What `make test` leaves out.
 test-slow: $(VENV)/.dev
