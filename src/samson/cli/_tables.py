@@ -45,7 +45,8 @@ def rank_table(overview: Overview) -> Table:
     from samson.report import against_baseline
 
     found = overview.views
-    title = f"Mean rank over {overview.problems} problems; 1 is best"
+    over = "families of chips" if overview.problems == 1 else f"{overview.problems} problems"
+    title = f"Mean rank over {over}; 1 is best"
     table = kind_table(title, "Method", [*overview.ranks, f"+ / = / − {found[0].baseline}"])
     for method, _ in overview.order:
         cells = [f"{of[method].interval.mean:.2f}" if method in of else "" for of in overview.ranks.values()]

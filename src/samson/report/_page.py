@@ -47,28 +47,32 @@ def render(comparison: Comparison, overview: Overview | None = None) -> str:
     several, ranked = len(found) > 1, comparable(found)
     problems = list(dict.fromkeys(view.problem.name for view in found))
     families = list(dict.fromkeys(view.family.name for view in found))
-    only = found[0]
-    title = f"{only.problem.data} under {only.family.name} noise"
-    if several:
-        title = (
-            f"{len(problems)} {_plural('problem', problems)}, {len(families)} {_plural('family', families)} of chips"
-        )
-    return page(
-        "comparison.html",
-        kind="accuracy on noisy chips",
-        title=escape(title),
-        headline=advice(found) if len(problems) == 1 else overview_headline(overview) if ranked else "",
-        unfinished=_notes(comparison),
-        overview=_section(
+    one = len(problems) == 1
+    title = f"{len(families)} {_plural('family', families)} of chips"
+    title = f"{found[0].problem.data} on {title}" if one else f"{len(problems)} problems, {title}"
+    if not several:
+        title = f"{found[0].problem.data} under {families[0]} noise"
+    ranking = (
+        _section(
             "overview.html",
+            what="all chips" if one else "all problems and chips",
             figure=figure_div(rank_figure(overview), "ranks"),
             table=rank_table(overview),
             band=band_text(overview),
         )
         if ranked
-        else "",
-        choice=_choice(problems, families) if several else "",
-        views="".join(_view(view, place) for place, view in enumerate(found)),
+        else ""
+    )
+    looks = (_choice(problems, families) if several else "") + "".join(
+        _view(view, place) for place, view in enumerate(found)
+    )
+    return page(
+        "comparison.html",
+        kind="accuracy on noisy chips",
+        title=escape(title),
+        headline=advice(found) if one else overview_headline(overview) if ranked else "",
+        unfinished=_notes(comparison),
+        results=looks + ranking if one else ranking + looks,
         searches=searches_section(comparison.searches),
         command=escape(comparison.command or "samson compare … (the plan is not in the folder)"),
         versions=versions_table(records),
