@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Unpack, get_args
 
 import numpy as np
-from scipy.special import stdtrit
 from torch import nn
 from torch.utils.data import DataLoader, SequentialSampler
 
@@ -28,6 +27,7 @@ from samson.statistics import (
     components,
     first_look,
     next_look,
+    t_quantile,
 )
 
 TRIALS = 20
@@ -199,7 +199,7 @@ def _floor(result: Evaluation) -> float:
         return 0.0
     parts = components(result.examples.values)
     alone = max(0.0, parts[(1,)].variance - parts[(0, 1)].variance)  # what is left of S_e with ever more chips
-    return float(stdtrit(parts[(1,)].degrees, (1 + result.confidence) / 2)) * math.sqrt(alone)
+    return t_quantile(parts[(1,)].degrees, (1 + result.confidence) / 2) * math.sqrt(alone)
 
 
 def _own_order(data: Examples) -> bool:
@@ -221,7 +221,7 @@ def _check_examples(rows: Sequence[Scores], precision: float | None, confidence:
     # errors less.
     products = (first - first.mean()) * (second - second.mean())
     least = float(products.mean() - 3 * products.std(ddof=1) / math.sqrt(examples))
-    floor = float(stdtrit(examples - 1, (1 + confidence) / 2)) * math.sqrt(max(0.0, least) / examples)
+    floor = t_quantile(examples - 1, (1 + confidence) / 2) * math.sqrt(max(0.0, least) / examples)
     if floor > precision:
         raise ValueError(
             f"`precision` must be at least {floor:.2g} for a population, got {precision}: by the first two chips, that "

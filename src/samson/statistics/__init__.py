@@ -57,6 +57,8 @@ __all__ = [
     "rank_correlation",
     "share_interval",
     "spread",
+    "t_below",
+    "t_quantile",
     "upper_limit",
     "variance_ratio",
 ]
