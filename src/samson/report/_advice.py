@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from statistics import fmean
 
-import numpy as np
-
-from samson.records import CLEAN
 from samson.report._summary import View
 from samson.report._tables import clean_value, gain_text, number
 from samson.statistics import mean_interval
@@ -73,12 +71,9 @@ def advice(found: Sequence[View]) -> str:
 
 def _by_seed(found: Sequence[View], method: str) -> dict[int, float]:
     """A network's value by its training seed."""
-    by_family = []
-    for view in found:
-        of_kinds = [row.by_seed for kind, row in view.table[method].items() if kind != CLEAN]
-        by_family.append({seed: float(np.mean([kind[seed] for kind in of_kinds])) for seed in of_kinds[0]})
-    return {seed: float(np.mean([of_family[seed] for of_family in by_family])) for seed in by_family[0]}
+    by_family = [view.noisy_by_seed(method) for view in found]
+    return {seed: fmean(of_family[seed] for of_family in by_family) for seed in by_family[0]}
 
 
 def _mean(of_seeds: dict[int, float]) -> float:
-    return float(np.mean(list(of_seeds.values())))
+    return fmean(of_seeds.values())

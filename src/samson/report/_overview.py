@@ -41,8 +41,7 @@ class Overview:
             direction = 1 if view.problem.higher_is_better else -1
             noisy, clean = {}, {}
             for method, of_method in view.table.items():
-                of_kinds = [row.by_seed for kind, row in of_method.items() if kind != CLEAN]
-                noisy[method] = [direction * sum(k[seed] for k in of_kinds) / len(of_kinds) for seed in of_kinds[0]]
+                noisy[method] = [direction * value for value in view.noisy_by_seed(method).values()]
                 clean[method] = [direction * value for value in of_method[CLEAN].by_seed.values()]
             by_column.setdefault(view.family.name, []).append(noisy)
             if view.family == view.records[0].families[0]:

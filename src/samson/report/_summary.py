@@ -86,6 +86,11 @@ class View:
             found.setdefault(row.method, {})[row.kind] = row
         return found
 
+    def noisy_by_seed(self, method: str) -> dict[int, float]:
+        """Each network of a method by its training seed: its mean over the kinds with noise."""
+        of_kinds = [row.by_seed for row in self.rows if row.method == method and row.kind != CLEAN]
+        return {seed: sum(kind[seed] for kind in of_kinds) / len(of_kinds) for seed in of_kinds[0]}
+
 
 def views(records: Sequence[RunRecord], baseline: str | None = None) -> list[View]:
     """Every problem of a comparison on each of its families of chips.
