@@ -7,8 +7,11 @@ import dataclasses
 import functools
 import math
 import sys
+import tomllib
 import types
 import typing
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from samson._errors import SetupError
@@ -66,6 +69,23 @@ def decode(table: Any, kind: type[T], where: str) -> T:
         raise TableError(
             f"[{where}]: {error} Ranges and units: `pydoc {_room_of(kind)}.{kind.__qualname__}`."
         ) from None
+
+
+def read_toml(path: Path, read: Callable[[dict[str, Any]], T]) -> T:
+    """What a function makes of the table in a TOML file.
+
+    Raises:
+        ValueError: Names the file, the table, the key, the value, the rule and the mend.
+        FileNotFoundError: If there is no file.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"`path` must be a TOML file, got {str(path)!r}: {error}.") from error
+    try:
+        return read(table)
+    except SetupError as error:
+        raise TableError(f"`{path}`, {error}") from None
 
 
 @functools.cache

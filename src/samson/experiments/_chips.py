@@ -283,6 +283,11 @@ def age(seconds: float) -> str:
     return f"{seconds:g} s"
 
 
+def _seconds(word: str) -> float:
+    """A number with one of `UNITS`; ValueError or KeyError if it is none."""
+    return float(word[:-1]) * UNITS[word[-1:]]
+
+
 def parse_levels(text: str, unit: str = "level", parameter: str = "`levels`") -> list[float]:
     """Read noise levels separated by commas; where the unit is "s", each may be an age with s, m, h, d or y.
 
@@ -295,7 +300,7 @@ def parse_levels(text: str, unit: str = "level", parameter: str = "`levels`") ->
     """
     ages = UNITS if unit == "s" else {}
     try:
-        return [float(word[:-1]) * ages[word[-1:]] if word[-1:] in ages else float(word) for word in text.split(",")]
+        return [_seconds(word) if word[-1:] in ages else float(word) for word in text.split(",")]
     except ValueError:
         also, example = (
             ("numbers", "0,.1,.2") if not ages else (f"numbers, or ages with {', '.join(UNITS)},", "1h,1d,1y")
@@ -318,7 +323,7 @@ def parse_times(text: str) -> dict[str, float]:
     found = {}
     for word in text.split(","):
         try:
-            found[word] = float(word[:-1]) * UNITS[word[-1:]]
+            found[word] = _seconds(word)
             if not 0 <= found[word] < math.inf:
                 raise ValueError
         except (ValueError, KeyError):

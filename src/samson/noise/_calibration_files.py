@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from samson._decoding import TableError, decode
+from samson._decoding import decode, read_toml
 from samson.noise._periphery import Periphery
 
 
@@ -69,12 +68,7 @@ def load_calibration(path: Path | str) -> Calibration:
         ...     load_calibration(path).around(Periphery(dac_steps=254)).input_ranges
         {'stem': 2.0}
     """
-    try:
-        return decode(tomllib.loads(Path(path).read_text(encoding="utf-8")), Calibration, "calibration")
-    except TableError as error:
-        raise TableError(f"`{path}`, {error}") from None
-    except ValueError as error:
-        raise ValueError(f"`path` must be a TOML file, got {str(path)!r}: {error}.") from error
+    return read_toml(Path(path), lambda table: decode(table, Calibration, "calibration"))
 
 
 def _quoted(name: str) -> str:

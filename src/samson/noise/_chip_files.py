@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from pathlib import Path
 from typing import Any, cast
 
-from samson._decoding import TableError, decode
-from samson._errors import SetupError, require
+from samson._decoding import TableError, decode, read_toml
+from samson._errors import require
 from samson._factories import find_factory, guarded
 from samson._names import suggestion
 from samson.noise._base import WeightNoise
@@ -67,14 +66,7 @@ def load_chip_model(path: Path | str) -> ChipModel:
         Quantize(bits=4, scheme='symmetric', per='tensor')
     """
     path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"`path` must be a TOML file, got {str(path)!r}: {error}.") from error
-    try:
-        return _chip_model(table, path.parent)
-    except SetupError as error:
-        raise TableError(f"`{path}`, {error}") from None
+    return read_toml(path, lambda table: _chip_model(table, path.parent))
 
 
 def _chip_model(table: dict[str, Any], folder: Path) -> ChipModel:
