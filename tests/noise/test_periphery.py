@@ -29,7 +29,7 @@ from samson.noise import (
     preset,
 )
 from tests.conftest import equal, make_model, snapshot, with_transformers
-from tests.noise.products import Products, rows
+from tests.noise.products import Products, rows, through
 
 Draw = Callable[[], float]
 CLEAN = Gaussian(0.0)
@@ -130,6 +130,24 @@ def test_convolutions_without_errors_are_convolutions(layer: nn.Module, shape: t
         with deploy(layer, CLEAN, periphery=p).at():
             output = layer(x)
         torch.testing.assert_close(output, layer(x))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize("tile", [None, 5])
+@pytest.mark.parametrize(("layer", "shape"), CONVOLUTIONS, ids=range(len(CONVOLUTIONS)))
+def test_a_convolution_with_a_fixed_range_is_the_published_formula(
+    layer: nn.Module, shape: tuple[int, ...], tile: int | None
+) -> None:
+    """No input vector is built then, and tiles of five inputs end inside a channel."""
+    p = replace(EXACT["all"], tile_inputs=tile, input_ranges={"": 0.8})
+    layer, x = layer.double(), data(*shape)
+    batch = x.view(-1, *shape[-1 - len(layer.kernel_size) :])
+    with torch.no_grad():
+        with deploy(layer, CLEAN, periphery=p).at():
+            output = layer(x)
+        expected = through(Products(layer, batch.shape[1:]), batch, 0.8, p, layer.weight, layer.bias)
+        torch.testing.assert_close(output.view_as(expected), expected, rtol=1e-9, atol=1e-12)
+        assert (layer(x) - output).abs().max() > 1e-4  # the check can fail
 
 
 def test_a_grouped_convolution_is_the_loop() -> None:

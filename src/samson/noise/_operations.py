@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -50,8 +52,7 @@ class Operation:
             return inputs.unsqueeze(-2)
         axes = len(self.kernel)
         batched = inputs if inputs.ndim == axes + 2 else inputs.unsqueeze(0)
-        windows = self._spread(batched) if self.spread else batched
-        windows = F.pad(windows, self.padding, self.padding_mode) if any(self.padding) else windows
+        windows = self._padded(batched)
         for axis, (size, step, gap) in enumerate(zip(self.kernel, self.stride, self.dilation, strict=True), start=2):
             windows = windows.unfold(axis, gap * (size - 1) + 1, step)[..., ::gap]
         if self.spread:  # a kernel turned round, with the weight as it is stored
@@ -60,6 +61,39 @@ class Operation:
         order = (0, *range(3, 3 + axes), 1, 2, *range(3 + axes, 3 + 2 * axes))
         vectors: Tensor = windows.permute(order).flatten(2 + axes)
         return vectors if batched is inputs else vectors.squeeze(0)
+
+    def products(self, inputs: Tensor, tiles: Tensor) -> Tensor:
+        """What each tile adds up, (…, groups, tiles, outputs), by torch's own kernels; no input vector is built.
+
+        Args:
+            inputs: As the layer takes them.
+            tiles: Any matrices (groups, tiles, outputs, inputs of a tile), the last one filled up with zeros.
+        """
+        if not self.kernel:
+            vectors = F.pad(inputs, (0, tiles.shape[1] * tiles.shape[3] - inputs.shape[-1]))
+            vectors = vectors.reshape(*vectors.shape[:-1], tiles.shape[1], tiles.shape[3])
+            return torch.einsum("...tn,ton->...to", vectors, tiles[0]).unsqueeze(-3)
+        axes, window, size = len(self.kernel), math.prod(self.kernel), tiles.shape[-1]
+        batched = inputs if inputs.ndim == axes + 2 else inputs.unsqueeze(0)
+        padded = self._padded(batched)
+        channels = padded.reshape(len(padded), self.groups, -1, *padded.shape[2:])
+        convolution = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
+        found = []
+        for tile, matrices in enumerate(tiles.unbind(dim=1)):
+            first, last = tile * size // window, min(-(-(tile + 1) * size // window), channels.shape[2])
+            ends = tile * size - first * window, last * window - (tile + 1) * size  # channels that two tiles share
+            kernel = F.pad(matrices, ends).reshape(-1, last - first, *self.kernel)
+            kernel = kernel.flip(tuple(range(2, 2 + axes))) if self.spread else kernel
+            part = channels[:, :, first:last].flatten(1, 2)
+            found.append(convolution(part, kernel, None, self.stride, 0, self.dilation, self.groups))
+        stacked = torch.stack(found, dim=1)  # …, tiles, groups x outputs, positions
+        stacked = stacked.view(*stacked.shape[:2], self.groups, -1, *stacked.shape[3:])
+        sums = stacked.permute(0, *range(4, 4 + axes), 2, 1, 3)
+        return sums if batched is inputs else sums.squeeze(0)
+
+    def _padded(self, inputs: Tensor) -> Tensor:
+        windows = self._spread(inputs) if self.spread else inputs
+        return F.pad(windows, self.padding, self.padding_mode) if any(self.padding) else windows
 
     def _spread(self, inputs: Tensor) -> Tensor:
         sizes = [(size - 1) * gap + 1 for size, gap in zip(inputs.shape[2:], self.spread, strict=True)]

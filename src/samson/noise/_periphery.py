@@ -137,28 +137,32 @@ class Periphery:
             and input ranges that scale them back.
         """
         dtype = working_dtype(inputs)
-        x = self._tiles(operation.vectors(inputs.to(dtype)))  # …, groups, tiles, inputs
-        matrices = operation.matrices(weight.to(dtype))
-        w = self._tiles(matrices).transpose(1, 2)  # groups, tiles, outputs, inputs
-        present = self._tiles(x.new_ones(matrices.shape[-1]))  # 0 for what fills the last tile up: tiles, inputs
         column = self.columns(operation, weight) if column is None else column
-        w = w / column.unsqueeze(-1)
-        scale: Tensor | float = 1.0
-        if not converted:
-            if operation.input_range is None:
-                scale = _or_one(x.abs().amax(dim=-1, keepdim=True))
-            else:
-                scale = operation.input_range
-            x = convert(x / scale, 1.0, self.dac_steps)
-            if self.input_noise:
-                x = x + self.input_noise * standard_normal(x, generator) * present
-        y = torch.einsum("...gtn,gton->...gto", x, w)
+        matrices = operation.matrices(weight.to(dtype))
+        w = self._tiles(matrices).transpose(1, 2) / column.unsqueeze(-1)  # groups, tiles, outputs, inputs
+        sizes = self._sizes(matrices.shape[-1], w)
+        limit = 1.0 if converted else operation.input_range
+        vectors = limit is None or (self.input_noise > 0 and not converted)
+        scale: Tensor | float
+        if vectors or limit is None:
+            x, scale = self._vectors(operation, inputs.to(dtype), sizes, generator)
+        else:
+            x, scale = inputs.to(dtype), limit
+            x = x if converted else convert(x / limit, 1.0, self.dac_steps)
+
+        def product(x: Tensor, w: Tensor) -> Tensor:
+            return torch.einsum("...gtn,gton->...gto", x, w) if vectors else operation.products(x, w)
+
         if self.ir_drop:
-            y = y - self.ir_drop * self._drop(x, w, present)
+            place = 1 - (1 - torch.arange(w.shape[-1], device=w.device) / sizes) ** 2
+            y, slanted = product(x, torch.cat([w, w * place.unsqueeze(-2)], dim=-2)).chunk(2, dim=-1)
+            a = product(x.abs(), w.abs()) * sizes / self.wire_ratio
+            y = y - self.ir_drop * a * (a * (0.05 * a - 0.2) + 0.5) * slanted
+        else:
+            y = product(x, w)
         if self.weight_noise:
             with torch.no_grad():  # noise is what a gradient takes as given
-                variance = w.abs() if self.weight_noise_grows else torch.ones_like(w)
-                power = torch.einsum("...gtn,gton->...gto", x**2, variance)
+                power = product(x**2, w.abs() if self.weight_noise_grows else torch.ones_like(w))
                 noise = self.weight_noise * power.sqrt() * standard_normal(y, generator)
             y = y + noise
         if self.output_noise:
@@ -196,12 +200,21 @@ class Periphery:
         padded = torch.nn.functional.pad(vectors, (0, -vectors.shape[-1] % size))
         return padded.view(*padded.shape[:-1], -1, size)
 
-    def _drop(self, x: Tensor, w: Tensor, present: Tensor) -> Tensor:
-        """Step 3, without its factor; the last tile may have fewer inputs."""
-        n = present.sum(dim=-1, keepdim=True)
-        position = 1 - (1 - torch.arange(x.shape[-1], device=x.device) / n) ** 2
-        a = torch.einsum("...gtn,gton->...gto", x.abs(), w.abs()) * n / self.wire_ratio
-        return a * (a * (0.05 * a - 0.2) + 0.5) * torch.einsum("...gtn,gton->...gto", x * position, w)
+    def _sizes(self, inputs: int, like: Tensor) -> Tensor:
+        """How many inputs of a product lie on each tile, (tiles, 1); on the last one maybe fewer."""
+        return self._tiles(like.new_ones(inputs)).sum(dim=-1, keepdim=True)
+
+    def _vectors(
+        self, operation: Operation, inputs: Tensor, sizes: Tensor, generator: Generator | None
+    ) -> tuple[Tensor, Tensor | float]:
+        """What the DACs give for each input vector, (…, groups, tiles, inputs), and the range that scaled it."""
+        x = self._tiles(operation.vectors(inputs))
+        scale = operation.input_range or _or_one(x.abs().amax(dim=-1, keepdim=True))
+        x = convert(x / scale, 1.0, self.dac_steps)
+        if self.input_noise:
+            present = torch.arange(x.shape[-1], device=x.device) < sizes
+            x = x + self.input_noise * standard_normal(x, generator) * present
+        return x, scale
 
 
 STANDARD_HWA = Periphery(
