@@ -161,10 +161,9 @@ class Periphery:
         else:
             y = product(x, w)
         if self.weight_noise:
-            with torch.no_grad():  # noise is what a gradient takes as given
-                power = product(x**2, w.abs() if self.weight_noise_grows else torch.ones_like(w))
-                noise = self.weight_noise * power.sqrt() * standard_normal(y, generator)
-            y = y + noise
+            w = w.detach()  # noise is what a gradient takes as given
+            power = product(x.detach() ** 2, w.abs() if self.weight_noise_grows else torch.ones_like(w))
+            y = y + self.weight_noise * power.sqrt() * standard_normal(y, generator)
         if self.output_noise:
             y = y + self.output_noise * standard_normal(y, generator)
         return y, column, scale
