@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import save_file
 
 from samson.evaluation import evaluate, noise_budget, sensitivity
-from samson.experiments import SetupError, parse_times
+from samson.experiments import SetupError, parse_time
 from samson.noise import PCM, Gaussian, preset
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
 from samson.report import budget_figure, budget_page, evaluation_page
@@ -86,7 +86,7 @@ def test_data_from_a_file_a_chip_by_name_and_times(samson, tmp_path: Path) -> No
         expected = evaluate(names["network"](), (x, y), PCM(time_s=time_s, compensation="global"), trials=3)
         assert (row.trials, row.kind.time_s) == (expected.trials, time_s)
         assert "compensation='global'" in row.kind.noise
-    assert "pcm at 1d" in out
+    assert "pcm at 1 day" in out
     assert "compensation=&#x27;global&#x27;" in evaluation_page(record)
 
 
@@ -181,15 +181,11 @@ def test_lower_precision_is_the_librarys(samson, tmp_path: Path) -> None:
 
 
 def test_times_have_units() -> None:
-    assert parse_times("0s,2m,1.5h,30d,1y") == {
-        "0s": 0.0,
-        "2m": 120.0,
-        "1.5h": 5400.0,
-        "30d": 2592000.0,
-        "1y": 31536000.0,
-    }
-    with pytest.raises(SetupError, match="`times` must be numbers ≥ 0 with one of s, m, h, d, y"):
-        parse_times("1 hour")
+    times = {"0s": 0.0, "2m": 120.0, "1.5h": 5400.0, "30d": 2592000.0, "1y": 31536000.0}
+    assert {word: parse_time(word) for word in times} == times
+    for wrong in ("1 hour", "1", "", "-1h", "nan s", "infs"):
+        with pytest.raises(SetupError, match="`times` must be numbers ≥ 0 with one of s, m, h, d, y"):
+            parse_time(wrong)
 
 
 def test_a_folder_that_cannot_be_written_is_named(samson, tmp_path: Path) -> None:

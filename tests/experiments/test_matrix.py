@@ -27,7 +27,7 @@ PROBLEMS = {
     ),
 }
 BATCH = {"tiny-shakespeare-gpt-tiny": 8, "digits-small-resnet": 512, "fashion-mnist-vgg13-narrow": 32}
-FAMILIES = {"gaussian": ["0.1"], "pcm": ["1 d"], "bit-errors": ["0.01"], "int4": ["int4"]}
+FAMILIES = {"gaussian": ["0.1"], "pcm": ["1 day"], "bit-errors": ["0.01"], "int4": ["int4"]}
 HEAD = """
 data_root = "data"
 methods = ["plain", "samson", "clip", "samson+clip"]

@@ -259,7 +259,7 @@ def test_every_run_is_on_every_family(compared: Path) -> None:
         record = json.loads(path.read_text())
         kinds = {family["name"]: [kind["label"] for kind in family["kinds"]] for family in record["families"]}
         assert list(kinds) == FAMILIES
-        assert list(kinds.values()) == [["0.1", "0.3"], ["1 h", "1 y"], ["int8", "int4"], ["my-chip.toml"], ["0.1"]]
+        assert list(kinds.values()) == [["0.1", "0.3"], ["1 h", "1 year"], ["int8", "int4"], ["my-chip.toml"], ["0.1"]]
         assert [[len(chips) for chips in family] for family in record["measured"]] == [[2, 2], [2, 2], [2, 2], [2], [2]]
         assert record["chip_seed"] == 7
 
@@ -700,7 +700,7 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "no problems": ({"x": "problems = []"}, "problems|[]"),
     "no levels": (chips("{noise = 'gaussian', levels = []}"), "--levels must be at least one level above 0, got []"),
     "none of chips": (chips("{chip = []}"), "--chip must be at least one chip, got []"),
-    "no times": (chips("{chip = 'pcm', times = []}"), "--times must be |got ''|for example"),
+    "no times": (chips("{chip = 'pcm', times = []}"), "times|at least one time|for example"),
     "no candidates": (
         {"methods": "methods = [{method = 'sgd', lr = []}]"},
         "sgd.lr must be at least one value, got []",
@@ -715,7 +715,7 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "levels twice": (chips("{noise = 'gaussian', levels = [0.1, 0.1]}"), "--levels must be without repetition|0.1"),
     "levels that look alike": (chips("{noise = 'gaussian', levels = [0.1, 0.10000001]}"), "--levels must be |0.1"),
     "ages twice": (chips("{noise = 'pcm', levels = ['1h', '60m']}"), "--levels must be without repetition|60m"),
-    "times twice": (chips("{chip = 'pcm', times = ['1h', '60m']}"), "times|60m"),
+    "times twice": (chips("{chip = 'pcm', times = ['1h', '60m']}"), "times|1 h', '1 h"),
     "a chip twice": (chips("{chip = ['int8', 'int8']}"), "chip|int8"),
     "candidates twice": (
         {"methods": "methods = [{method = 'sgd', lr = [1, 1.0]}]"},

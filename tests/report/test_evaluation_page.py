@@ -56,15 +56,6 @@ def test_times_stand_on_a_logarithmic_axis_in_words() -> None:
     assert "<td>10 years</td>" in evaluation_page(aged)
     alike = replace(aged, measured=tuple(replace(row, kind=replace(row.kind, time_s=60.0)) for row in aged.measured))
     assert level_figure(alike)["data"][1]["x"] == [kind.label for kind in kinds]  # what differs is something else
-    levels = [
-        replace(row, kind=replace(row.kind, label=f"{t:.0f} s", level=t))
-        for row, t in zip(aged.measured, times, strict=True)
-    ]
-    page = evaluation_page(replace(aged, measured=tuple(levels)))
-    assert "<th scope='row'>10 years</th>" in page
-    assert "at 10 years, and" in page
-    named = [replace(row, kind=replace(row.kind, label=f"pcm at {row.kind.label}")) for row in levels]
-    assert "at pcm at 315360000 s, and" in evaluation_page(replace(aged, measured=tuple(named)))  # with its name
 
 
 def test_the_page_says_what_was_measured() -> None:

@@ -200,7 +200,8 @@ def test_the_headline_says_what_was_measured() -> None:
 
 def test_times_stand_on_a_logarithmic_axis_in_words() -> None:
     times = (3600.0, 315_360_000.0)
-    kinds = tuple(replace(kind, level=time, time_s=time) for kind, time in zip(family().kinds, times, strict=True))
+    named = zip(family().kinds, times, ("1 h", "10 years"), strict=True)
+    kinds = tuple(replace(kind, label=label, level=time, time_s=time) for kind, time, label in named)
     aged = replace(family(), unit="s", kinds=kinds)
     found = view([replace(run, families=(aged,)) for run in records()])
     for figure in (robustness_figure(found), gain_figure(found)):

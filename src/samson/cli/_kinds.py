@@ -18,7 +18,7 @@ def kinds_of(options: ModelOptions, levels: str | None, times: str | None) -> li
 
 
 def _uncalibrated(options: ModelOptions, levels: str | None, times: str | None) -> list[Kind]:
-    from samson.experiments import Kind, chip_family, find_chip, find_noise, noise_family, parse_levels, parse_times
+    from samson.experiments import Kind, chip_family, find_chip, find_noise, noise_family, parse_levels, parse_time
 
     noise, chip = options.noise, options.chip
     if chip is None:
@@ -27,5 +27,5 @@ def _uncalibrated(options: ModelOptions, levels: str | None, times: str | None) 
         return list(noise_family(noise, asked).kinds)
     if times is None:
         return [Kind(chip, find_chip(chip))]
-    named = {f"{chip} at {word}": seconds for word, seconds in parse_times(times).items()}
-    return list(chip_family([chip], named).kinds)
+    kinds = chip_family([chip], [parse_time(word) for word in times.split(",")]).kinds
+    return [replace(kind, label=f"{chip} at {kind.label}") for kind in kinds]

@@ -14,7 +14,7 @@ from samson.experiments._chips import (
     find_noise,
     noise_family,
     parse_levels,
-    parse_times,
+    parse_time,
 )
 from samson.experiments._comparing import Comparing, compare_suite
 from samson.experiments._defaults import BASES, DEFAULTS

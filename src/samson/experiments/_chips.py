@@ -10,6 +10,7 @@ from typing import Any
 
 from samson._errors import SetupError, choose, require
 from samson._factories import call_factory, find_factory, guarded, spec_of
+from samson._times import UNITS, age_text, seconds_of
 from samson.evaluation import Noise
 from samson.noise import (
     NOISES,
@@ -23,8 +24,6 @@ from samson.noise import (
     load_chip_model,
 )
 from samson.records import ChipFamily, ChipKind
-
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "y": 365 * 86_400.0}
 
 LEVELS = {
     "level": (0.0, 0.05, 0.1, 0.15, 0.2, 0.3),
@@ -169,7 +168,7 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
     asked: Sequence[Any] = LEVELS[unit] if levels is None else levels
     numbers: list[float] = []
     for level in asked:
-        number = _time(level) if isinstance(level, str) and unit == "s" else level
+        number = parse_time(level, "`levels`") if isinstance(level, str) and unit == "s" else level
         known = isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number < math.inf
         require(known, "`levels`", "≥ 0 and finite", level, "Write for example 0,.1,.2.")
         numbers.append(float(number))
@@ -182,42 +181,39 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
     )
     noisy = sorted(level for level in numbers if level)
     require(bool(noisy), "`levels`", "at least one level above 0", list(asked), "Write for example 0,.1,.2.")
-    kinds = tuple(Kind(age(level) if unit == "s" else f"{level:g}", family(level), level) for level in noisy)
+    kinds = [Kind(age_text(level) if unit == "s" else f"{level:g}", family(level), level) for level in noisy]
+    return Chips(name or noise.rpartition(":")[2], unit, _distinct(kinds, "`levels`"))
+
+
+def _distinct(kinds: Sequence[Kind], parameter: str) -> tuple[Kind, ...]:
     labels = [kind.label for kind in kinds]
-    mend = "They would have one name: take levels that differ in six digits."
-    require(len(set(labels)) == len(labels), "`levels`", "such that they look different", list(asked), mend)
-    return Chips(name or noise.rpartition(":")[2], unit, kinds)
+    mend = "They would have one name: take some that differ more."
+    require(len(set(labels)) == len(labels), parameter, "such that they look different", labels, mend)
+    return tuple(kinds)
 
 
-def _time(word: str) -> float:
-    found = list(parse_times(word).values())
-    require(len(found) == 1, "`levels`", "a time each", word, 'Write a list: ["1h", "1d"].')
-    return found[0]
-
-
-def chip_family(chips: Sequence[str], times: Mapping[str, float] | None = None, name: str | None = None) -> Chips:
+def chip_family(chips: Sequence[str], times: Sequence[float] | None = None, name: str | None = None) -> Chips:
     """Several chips side by side, or one chip at several times.
 
     Args:
         chips: As for `find_chip`, at least one.
-        times: Times in seconds by what they are called; None takes each chip's own.
+        times: In seconds; None takes each chip's own.
         name: What the family is called; by default as its chips.
     """
     require(bool(chips), "`chip`", "at least one chip", list(chips), "Write for example pcm.")
     found = {chip: find_chip(chip) for chip in chips}
     require(len(found) == len(chips), "chip", "without repetition", list(chips), "Remove the repeated one.")
     if times is not None:
-        ages = list(times.values())
-        require(len(set(ages)) == len(ages), "times", "without repetition", list(times), "Remove the repeated one.")
+        require(bool(times), "`times`", "at least one time", list(times), "Write for example 1h,1y.")
     title = name or ", ".join(Path(chip).stem if chip.endswith(".toml") else chip.rpartition(":")[2] for chip in found)
     if times is None:
         return Chips(title, "", tuple(Kind(chip, model) for chip, model in found.items()))
     kinds = [
-        Kind(word if len(found) == 1 else f"{chip} at {word}", model, seconds, seconds)
+        Kind(age_text(seconds) if len(found) == 1 else f"{chip} at {age_text(seconds)}", model, seconds, seconds)
         for chip, model in found.items()
-        for word, seconds in times.items()
+        for seconds in times
     ]
-    return Chips(title, "s" if len(found) == 1 else "", tuple(kinds))
+    return Chips(title, "s" if len(found) == 1 else "", _distinct(kinds, "`times`"))
 
 
 def family_of(asked: str | Mapping[str, Any]) -> Chips:
@@ -225,7 +221,7 @@ def family_of(asked: str | Mapping[str, Any]) -> Chips:
 
     Example:
         >>> [kind.label for kind in family_of({"noise": "pcm", "levels": ["1h", "1d"]}).kinds]
-        ['1 h', '1 d']
+        ['1 h', '1 day']
 
     Raises:
         SetupError: If it says something wrong.
@@ -255,8 +251,7 @@ def family_of(asked: str | Mapping[str, Any]) -> Chips:
     given = times if isinstance(times, (list, tuple)) else [] if times is None else [times]
     known = all(isinstance(one, str) for one in given)
     require(known, "times", "texts such as 1h", times, 'Write for example times = ["1h", "1d"].')
-    words = None if times is None else ",".join(given)
-    return chip_family(chips, None if words is None else parse_times(words), name)
+    return chip_family(chips, None if times is None else [parse_time(word) for word in given], name)
 
 
 RESERVED = ("clean", "all", "blind")
@@ -268,24 +263,6 @@ def _spec(asked: Any, key: str) -> str:
     known = isinstance(asked, str) or callable(asked)
     require(known, f"`{key}` of chips", "a text", asked, f'Write for example {{{key} = "pcm"}}.')
     return spec_of(asked, key)
-
-
-def age(seconds: float) -> str:
-    """A time as a person writes it.
-
-    Example:
-        >>> age(3600), age(315_360_000), age(90)
-        ('1 h', '10 y', '90 s')
-    """
-    for unit, size in reversed(UNITS.items()):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:g} {unit}"
-    return f"{seconds:g} s"
-
-
-def _seconds(word: str) -> float:
-    """A number with one of `UNITS`; ValueError or KeyError if it is none."""
-    return float(word[:-1]) * UNITS[word[-1:]]
 
 
 def parse_levels(text: str, unit: str = "level", parameter: str = "`levels`") -> list[float]:
@@ -300,7 +277,7 @@ def parse_levels(text: str, unit: str = "level", parameter: str = "`levels`") ->
     """
     ages = UNITS if unit == "s" else {}
     try:
-        return [_seconds(word) if word[-1:] in ages else float(word) for word in text.split(",")]
+        return [seconds_of(word) if word[-1:] in ages else float(word) for word in text.split(",")]
     except ValueError:
         also, example = (
             ("numbers", "0,.1,.2") if not ages else (f"numbers, or ages with {', '.join(UNITS)},", "1h,1d,1y")
@@ -310,25 +287,20 @@ def parse_levels(text: str, unit: str = "level", parameter: str = "`levels`") ->
         ) from None
 
 
-def parse_times(text: str) -> dict[str, float]:
-    """Read times separated by commas, each a number with s, m, h, d or y; in seconds, by how they were written.
+def parse_time(word: str, parameter: str = "`times`") -> float:
+    """Read a time, a number with s, m, h, d or y; in seconds.
 
     Raises:
-        SetupError: If one is none.
+        SetupError: If it is none.
 
     Example:
-        >>> parse_times("0s,1.5h,30d")
-        {'0s': 0.0, '1.5h': 5400.0, '30d': 2592000.0}
+        >>> parse_time("1.5h")
+        5400.0
     """
-    found = {}
-    for word in text.split(","):
-        try:
-            found[word] = _seconds(word)
-            if not 0 <= found[word] < math.inf:
-                raise ValueError
-        except (ValueError, KeyError):
-            raise SetupError(
-                f"`times` must be numbers ≥ 0 with one of {', '.join(UNITS)}, separated by commas, got {text!r}.\n"
-                "Write for example 0s,1h,1d,1y."
-            ) from None
+    try:
+        found = seconds_of(word)
+    except ValueError:
+        found = math.nan
+    units = ", ".join(UNITS)
+    require(0 <= found < math.inf, parameter, f"numbers ≥ 0 with one of {units}", word, "Write for example 1h or 10y.")
     return found

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from torch import nn
 
+from samson._times import level_text
 from samson.evaluation import Budget, Evaluation, Noise, ScoreTable, Sensitivity, Serial, Setting, device_of
 from samson.experiments._chips import Kind
 from samson.experiments._environment import environment
@@ -87,7 +88,7 @@ def budget_record(subject: Subject, family: str, make: Callable[[float], Noise],
         min_yield=found.min_yield,
         clean=found.clean,
         measured=tuple(
-            measured(Kind(f"{level:.3g}", make(level), level).record(), result)
+            measured(Kind(level_text(level, found.unit), make(level), level).record(), result)
             for level, result in found.evaluations.items()
         ),
         holds_up_to=found.holds_up_to,

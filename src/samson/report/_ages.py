@@ -1,4 +1,4 @@
-"""Times on a logarithmic axis, and in words."""
+"""Times on a logarithmic axis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from samson._times import age_text
-from samson.records import ChipKind
 
 _TICKS = (1.0, 60.0, 3600.0, 86_400.0, 30 * 86_400.0, 365 * 86_400.0, 10 * 365 * 86_400.0)
 
@@ -22,10 +21,3 @@ def age_axis(low: float, high: float) -> dict[str, Any]:
     """The settings of a logarithmic axis from one time to another: ticks at times that a person knows."""
     ticks = [tick for tick in _TICKS if low <= tick <= high] or [low, high]
     return {"type": "log", "title": {"text": "Age"}, "tickvals": ticks, "ticktext": [age_text(tick) for tick in ticks]}
-
-
-def kind_text(kind: ChipKind) -> str:
-    """What is shown for a kind of chip: its age where that is all that its label says, else the label."""
-    if kind.level is None or kind.level != kind.time_s or " at " in kind.label:  # as in "pcm at 1y"
-        return kind.label
-    return age_text(kind.level)

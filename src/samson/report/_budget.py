@@ -6,7 +6,7 @@ from html import escape
 
 from samson._times import level_text
 from samson.records import BudgetRecord
-from samson.report._ages import age_axis, kind_text
+from samson.report._ages import age_axis
 from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._levels import chips_and_means
 from samson.report._plot import GREY_DOTS, PALETTE, Plot, axis, horizontal, plot, stripe, under_line
@@ -87,7 +87,7 @@ def _table(record: BudgetRecord) -> str:
         level = row.kind.level
         held = record.holds_up_to is not None and level is not None and level <= record.holds_up_to
         mean, worst = interval_text(row.interval, fraction=fraction), value_text(row.worst, fraction=fraction)
-        lines.append(html_row([kind_text(row.kind), mean, worst, "holds" if held else ""]))
+        lines.append(html_row([row.kind.label, mean, worst, "holds" if held else ""]))
     return html_table(
         ["age" if record.unit == "s" else record.unit, record.subject.metric, "worst chip", ""], lines, "gain"
     )

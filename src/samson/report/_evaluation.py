@@ -7,7 +7,7 @@ from statistics import stdev
 
 from samson._times import age_text
 from samson.records import ChipKind, EvaluationRecord, Measured
-from samson.report._ages import age_places, kind_text
+from samson.report._ages import age_places
 from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._levels import chips_and_means
 from samson.report._plot import GREY_DOTS, Plot, above, axis, horizontal, plot, under_line
@@ -85,7 +85,7 @@ def _table(record: EvaluationRecord) -> str:
         spread = 0.0 if len(row.trials) < 2 else stdev(row.trials)
         mean = interval_text(row.interval, fraction=fraction) + " *" * _is_wider(record, row)
         sd, worst = (value_text(value, fraction=fraction) for value in (spread, row.worst))
-        lines.append(html_row([kind_text(row.kind), mean, sd, worst, str(len(row.trials))]))
+        lines.append(html_row([row.kind.label, mean, sd, worst, str(len(row.trials))]))
     table = html_table(["Noise", record.subject.metric, "sd between chips", "worst chip", "chips"], lines, "gain")
     if record.precision is not None:
         table += f"<p class='soft'>Asked for: ±{value_text(record.precision, fraction=fraction)}; * is wider.</p>"
@@ -101,4 +101,4 @@ def _is_level(kind: ChipKind) -> bool:
 
 
 def _named(kind: ChipKind) -> str:
-    return f"noise {kind.label}" if _is_level(kind) else kind_text(kind)
+    return f"noise {kind.label}" if _is_level(kind) else kind.label

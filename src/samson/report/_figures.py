@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from samson.records import Interval
-from samson.report._ages import age_places, kind_text
+from samson.report._ages import age_places
 from samson.report._plot import BASELINE_COLOUR, Plot, axis, horizontal, menu, plot, transparent
 from samson.report._summary import View
 from samson.report._tables import digits_of, scale_of, unit_of
@@ -164,6 +164,6 @@ def _band(view: View, method: str, colour: str, estimates: dict[str, Interval]) 
 
 
 def _by_kind(view: View, data: list[dict[str, Any]], title: str, **layout: Any) -> Plot:
-    texts = [view.kinds[0], *map(kind_text, view.family.kinds)]
+    texts = list(view.kinds)
     x = axis(axis_title(view), tickvals=list(places(view).values()), ticktext=texts)
     return plot(data, x, axis(title), hovermode="x unified", **layout)

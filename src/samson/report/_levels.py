@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from samson.records import Measured
-from samson.report._ages import kind_text
 from samson.report._plot import PALETTE, error_bars
 
 COLOUR = PALETTE[5]
@@ -38,7 +37,7 @@ def chips_and_means(
         "x": places,
         "y": [scale * estimate.mean for estimate in estimates],
         "error_y": error_bars(estimates, scale),
-        "customdata": [(kind_text(row.kind), scale * row.interval.low, scale * row.interval.high) for row in rows],
+        "customdata": [(row.kind.label, scale * row.interval.low, scale * row.interval.high) for row in rows],
         "mode": "lines+markers",
         "line": {"color": COLOUR, "width": 2.5},
         "name": "mean over chips",

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from samson.records import EvaluationRecord
-from samson.report._ages import kind_text
 from samson.report._plot import PALETTE, Plot, axis, plot, transparent
 
 
@@ -45,7 +44,7 @@ def yield_figure(record: EvaluationRecord) -> Plot:
                 "mode": "lines+markers",
                 "marker": {"size": 4},
                 "line": {"width": 2.5, "shape": step, "color": colour},
-                "name": kind_text(row.kind),
+                "name": row.kind.label,
                 "legendgroup": row.kind.label,
                 "hovertemplate": "%{x:.4g}: %{y:.0f} % of the chips",
             }
