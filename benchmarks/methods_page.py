@@ -206,7 +206,7 @@ def costs() -> dict[str, list[float]]:
     torch.manual_seed(0)
     images, targets = torch.rand(64, 1, 8, 8), torch.randint(10, (64,))
     with one_thread():
-        steps = {name: step_of(parse_methods([name])[0], images, targets) for name in GRIDS}
+        steps = {name: step_of(parse_methods([name], data="digits")[0], images, targets) for name in GRIDS}
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         for _ in range(ROUNDS + 3):
             for name, step in steps.items():

@@ -106,7 +106,7 @@ def score(job: Job) -> list[float]:
 
 def method_of(name: str, settings: dict[str, float]) -> Method:
     """A method with settings."""
-    return parse_methods([name], [f"{name}.{key}={value}" for key, value in settings.items()])[0]
+    return parse_methods([name], [f"{name}.{key}={value}" for key, value in settings.items()], data="digits")[0]
 
 
 def search(name: str, pool: multiprocessing.pool.Pool) -> dict[str, object]:

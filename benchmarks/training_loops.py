@@ -12,7 +12,7 @@ from torch.nn import functional
 from samson.experiments import TASKS, Place, Recipe, Run, Splits, make_network, parse_methods, train
 
 ORDERS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
-METHODS = {method.name: method for method in parse_methods(["sgd", "samson"])}
+METHODS = {method.name: method for method in parse_methods(["sgd", "samson"], data="digits")}
 SHAPE, CLASSES, SEED = (3, 32, 32), 10, 0
 
 Loop = Callable[[int], bool]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.search_digits import GRIDS, RECORD
-from samson.experiments import ALIASES, BASES, DEFAULTS, METHODS, plan_suite
+from samson.experiments import ALIASES, BASES, METHODS, TUNED, plan_suite
 
 RECORDED = json.loads(Path(RECORD).read_text())
 METHODS_SEARCHED = RECORDED["methods"]
@@ -40,4 +40,4 @@ def test_the_winner_is_the_default(name: str) -> None:
     assert search["candidates"][int(np.argmax(scores))]["settings"] == search["best"]
     [method] = plan_suite({"methods": [name]}).problems[0].methods
     assert {key: method.settings[key] for key in search["best"]} == search["best"]
-    assert DEFAULTS[name] == search["best"]
+    assert TUNED["digits"][name] == search["best"]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from samson import SharpnessAware, param_groups
-from samson.experiments import DEFAULTS, Place, Splits, find_rho, plan_suite, suggest_rho
+from samson.experiments import TUNED, Place, Splits, find_rho, plan_suite, suggest_rho
 from samson.optim import RULES
 from samson.records import RhoPoint, RhoRecord, read_json, write_json
 
@@ -110,8 +110,8 @@ def test_the_suggestion(perturbed: tuple[float, ...], suggested: float | None) -
 def test_the_page_has_the_defaults() -> None:
     """One table holds the classes' ρ and those tuned on the digits."""
     rows = re.findall(r"\| `(\w+)` \| `(\w+)` \| ([\d.]+) \| ([\d.]+) \|", PAGE.read_text(encoding="utf-8"))
-    ascents = {name: kind for name, kind in RULES.items() if "rho" in DEFAULTS.get(name, {})}
-    assert {name: (kind.__name__, kind().rho, DEFAULTS[name]["rho"]) for name, kind in ascents.items()} == {
+    ascents = {name: kind for name, kind in RULES.items() if "rho" in TUNED["digits"].get(name, {})}
+    assert {name: (kind.__name__, kind().rho, TUNED["digits"][name]["rho"]) for name, kind in ascents.items()} == {
         name: (kind, float(own), float(tuned)) for kind, name, own, tuned in rows
     }
     assert len(rows) >= 4

@@ -20,10 +20,10 @@ from samson.experiments import (
     ALIASES,
     BASES,
     DATA,
-    DEFAULTS,
     MODES,
     NETWORKS,
     TASKS,
+    TUNED,
     cores,
     default_settings,
 )
@@ -93,12 +93,15 @@ def _noises() -> Rows:
 def _methods(base: Mapping[str, float]) -> Rows:
     parts = {**cores(), **ADDITIONS}
     rows = {}
-    for name in dict.fromkeys([*parts, *ALIASES, *DEFAULTS]):
+    for name in dict.fromkeys([*parts, *ALIASES, *(name for tuned in TUNED.values() for name in tuned)]):
         about = parts[name].about if name in parts else f"{name.replace('+', ' and ')} together."
         about = ALIASES[name].about if name in ALIASES else about
         said = {**base, **MODES}
         own = {key: value for key, value in default_settings(name).items() if said.get(key) != value}
-        rows[name] = [about, _listed(own)]
+        tuned = {data: default_settings(name, data=data) for data in TUNED}
+        changed = {data: {key: found[key] for key in own if found[key] != own[key]} for data, found in tuned.items()}
+        notes = [f"on {data} {_listed(settings)}" for data, settings in changed.items() if settings]
+        rows[name] = [about, "; ".join([_listed(own), *notes])]
     return rows
 
 

@@ -17,7 +17,7 @@ from samson.experiments._chips import (
     parse_time,
 )
 from samson.experiments._comparing import Comparing, compare_suite
-from samson.experiments._defaults import BASES, DEFAULTS
+from samson.experiments._defaults import BASES, TUNED
 from samson.experiments._distillation import distillation
 from samson.experiments._environment import commit, environment
 from samson.experiments._estimate import Estimate, estimate
@@ -55,10 +55,10 @@ from samson.experiments.networks import NETWORKS, build_network
 __all__ = [
     "BASES",
     "DATA",
-    "DEFAULTS",
     "METHODS",
     "NETWORKS",
     "TASKS",
+    "TUNED",
     "Built",
     "Classification",
     "Comparing",

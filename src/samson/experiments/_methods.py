@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from samson._batches import Examples
 from samson._errors import SetupError, choose, require
 from samson._factories import find_factory, is_plain, spec_of
-from samson.experiments._defaults import BASES, DEFAULTS
+from samson.experiments._defaults import BASES, TUNED
 from samson.experiments._parts import ADDITIONS, ALIASES, CLIPPINGS, DISTIL, MODES, PLAIN, RAMP, Part, cores
 from samson.noise import ThroughChip
 from samson.optim import RhoSchedule, param_groups
@@ -130,7 +130,7 @@ class Method:
         return Built(optimizer, schedule, through)
 
     def _of_part(self, name: str) -> dict[str, float | str]:
-        return {key: self.settings[key] for key in _own_settings(name, self.made_of)}
+        return {key: self.settings[key] for key in _part(name).settings}
 
 
 def _part(name: str) -> Part:
@@ -176,7 +176,10 @@ def _base(base: str, model: nn.Module, settings: Mapping[str, Any]) -> Optimizer
 
 
 def parse_methods(
-    asked: Iterable[str | Given], overrides: Iterable[str] | Mapping[str, Any] = (), base: str = "SGD"
+    asked: Iterable[str | Given],
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    base: str = "SGD",
+    data: str | None = None,
 ) -> list[Method]:
     """Read methods and their settings.
 
@@ -186,6 +189,7 @@ def parse_methods(
         overrides: For example `["samson.p=2", "samson+clip.alpha=1.5"]`, or the same as a table; the last of two equal
             ones counts.
         base: The base optimizer of all of them.
+        data: The data set; settings that were tuned on it are the defaults (see `TUNED`).
 
     Raises:
         SetupError: For an unknown or repeated method, two cores in one name, an unknown or ill-formed setting, or a
@@ -193,7 +197,7 @@ def parse_methods(
     """
     parsed: dict[str, Method] = {}
     for one in asked:
-        method = _parse(one, base)
+        method = _parse(one, base, data)
         said = one if isinstance(one, str) else method.name
         require(method.name not in parsed, "`methods`", "without repetition", said, "Remove the second one.")
         parsed[method.name] = method
@@ -235,7 +239,7 @@ def _pairs(overrides: Iterable[str] | Mapping[str, Any]) -> Iterable[tuple[str, 
             yield target, value
 
 
-def _parse(one: str | Given, base: str) -> Method:
+def _parse(one: str | Given, base: str, data: str | None) -> Method:
     if isinstance(one, str):
         made_of, name, settings = one, None, {}
     else:
@@ -253,7 +257,7 @@ def _parse(one: str | Given, base: str) -> Method:
         method = Method(name or made_of.partition(":")[2], made_of, base, _settings_of_own(made_of))
     else:
         called, made_of = _parse_name(made_of, base)
-        method = Method(name or called, made_of, base, default_settings(called, base))
+        method = Method(name or called, made_of, base, default_settings(called, base, data))
     for key, value in settings.items():
         method = _set(method, key, value, f"`methods` {method.name}.{key}")
     return method
@@ -295,20 +299,19 @@ def _parse_name(asked: str, base: str) -> tuple[str, str]:
     return "+".join(called), "+".join([*(own or [core]), *(name for name in ADDITIONS if name in every)])
 
 
-def default_settings(name: str, base: str = "SGD") -> dict[str, float | str]:
-    """The base optimizer's settings and those of a method's parts: the classes' defaults, then the tuned ones."""
+def default_settings(name: str, base: str = "SGD", data: str | None = None) -> dict[str, float | str]:
+    """The base optimizer's settings and those of a method's parts: the classes' defaults, then those tuned on the data.
+
+    Tuned ones are those of each part, then those of the whole method.
+    """
+    tuned = TUNED.get(data or "", {})
     _, made_of = _parse_name(name, base)
-    own = {k: v for part in made_of.split("+") for k, v in _own_settings(part, made_of).items()}
+    parts = made_of.split("+")
+    own = {key: value for part in parts for key, value in _part(part).settings.items()}
     recipes = [ALIASES[part].settings for part in name.split("+") if part in ALIASES]
-    for settings in (*recipes, DEFAULTS.get(name, {})):
+    for settings in (*(tuned.get(part, {}) for part in parts), tuned.get(made_of, {}), *recipes, tuned.get(name, {})):
         own |= {key: value for key, value in settings.items() if key in own}
     return {**base_settings(base), **own}
-
-
-def _own_settings(part: str, made_of: str) -> dict[str, float | str]:
-    """The settings of one part of a method: the class's defaults, then those tuned for it, alone or in this method."""
-    settings = {**_part(part).settings, **DEFAULTS.get(part, {})}
-    return {**settings, **{key: value for key, value in DEFAULTS.get(made_of, {}).items() if key in settings}}
 
 
 def _split(override: str) -> tuple[str, str]:

@@ -63,7 +63,7 @@ def plan_problem(
     recipe = _recipe(asked.get("recipe", {}), data, splits)
     default = METHODS if base == "SGD" else ("plain", *METHODS[1:])
     given = [{"method": one} if callable(one) else one for one in listed(asked, "methods", default)]
-    methods = parse_methods(given, asked.get("set", {}), base)
+    methods = parse_methods(given, asked.get("set", {}), base, data)
     name = asked["name"] if alone and "name" in asked else f"{_label(data)}-{_label(network)}"
     require(is_plain(name), "`name` of a problem", "letters, digits and any of -_.+", name, "It names a folder.")
     problem = PlannedProblem(
