@@ -128,7 +128,7 @@ recipe = {epochs = 1, batch_size = 64}
 data = "mine:data"
 network = ["mine:net", "mine:net_of_three"]
 base = "AdamW"
-methods = ["plain", "samson", {method = "mine:optimizer", lr = 0.1}]
+methods = ["plain", {method = "samson", rho = 1.5}, {method = "mine:optimizer", lr = 0.1}]
 recipe = {epochs = 2, batch_size = 16}
 """
 
@@ -521,7 +521,12 @@ def test_transformers_trains_what_is_compared(tmp_path: Path) -> None:
 
     (tmp_path / "mine.py").write_text("")
     suite = {**SMALL, "data": own_data, "network": Net, "train": by_transformers}
-    suite["methods"] = ["sgd", "samson", "clip", {"method": f"{__name__}:sharp", "lr": 0.1}]
+    suite["methods"] = [
+        "sgd",
+        {"method": "samson", "rho": 1.5},
+        {"method": "clip", "alpha": 1.2},
+        {"method": f"{__name__}:sharp", "lr": 0.1},
+    ]
     try:
         found = compare_suite(suite, tmp_path / "out")
     finally:

@@ -240,7 +240,7 @@ def sgd_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: T
 def samson(model: nn.Module) -> torch.optim.Optimizer:
     groups = param_groups(model)
     base = torch.optim.SGD(groups, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    return SharpnessAware(base, SAMSON(rho=1.5))
+    return SharpnessAware(base, SAMSON())
 
 
 def closure_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> Tensor:
