@@ -356,24 +356,30 @@ def confirm(name: str) -> None:
     task, base, trained_as = TASKS[name], base_of(name), set(twins(name).values())
     informed = {twins(name)[label] for label in winners(name) if label.endswith("informed")}
     for part, epochs in (("whole", task.epochs), ("half", max(1, task.epochs // 2))):
-        table = {
-            **task.problem,
-            "recipe": {**task.problem["recipe"], "epochs": epochs},
-            "methods": [
-                {"method": METHODS[method][0], "name": label, **base, **settings}
-                for label, (method, settings) in winners(name).items()
-                if label in trained_as
-                if part == "whole" or gradients(name, method) > gradients(name, "plain")
-                if part == "whole" or not task.large or label in informed
-            ],
-            "chips": [*CHIPS, *([PERIPHERY] if task.periphery else [])],
-            "seeds": task.confirming,
-            "trials": task.trials,
-            "examples": task.examples,
-            "data_root": str(data_root()),
-        }
-        compare_suite({key: value for key, value in table.items() if value is not None}, RUNS / name / part)
+        methods = [
+            {"method": METHODS[method][0], "name": label, **base, **settings}
+            for label, (method, settings) in winners(name).items()
+            if label in trained_as
+            if part == "whole" or gradients(name, method) > gradients(name, "plain")
+            if part == "whole" or not task.large or label in informed
+        ]
+        compare(task, methods, epochs, RUNS / name / part)
         pack(name)
+
+
+def compare(task: Task, methods: list[dict[str, Any]], epochs: int, folder: Path) -> None:
+    """Train with the confirming seeds, and measure on the test split and all chips."""
+    table = {
+        **task.problem,
+        "recipe": {**task.problem["recipe"], "epochs": epochs},
+        "methods": methods,
+        "chips": [*CHIPS, *([PERIPHERY] if task.periphery else [])],
+        "seeds": task.confirming,
+        "trials": task.trials,
+        "examples": task.examples,
+        "data_root": str(data_root()),
+    }
+    compare_suite({key: value for key, value in table.items() if value is not None}, folder)
 
 
 def pack(name: str) -> None:

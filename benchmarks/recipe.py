@@ -1,11 +1,15 @@
 """Can the best recipe be made better? Variations of the range ball with clipping, on the validation split.
 
-    python -m benchmarks.recipe TASK     # killed, it goes on
+    python -m benchmarks.recipe search TASK      # killed, it goes on
+    python -m benchmarks.recipe confirm TASK     # likewise
 
-Each variation changes one thing of the "informed" winner of the search (`benchmarks/evidence.py`) and has three radii:
-half of the winner's, that itself, and twice it. Seeds, chips and split are those of the search, so that a gain here has
-to be confirmed on others. Writes a line for each training to `benchmarks/results/TASK-recipe.jsonl`; the log on
-`docs/evidence.md` shows all of it, what failed too.
+`search`: each variation changes one thing of the "informed" winner of the search (`benchmarks/evidence.py`) and has
+four radii: half of the winner's, that itself, twice and four times it. Seeds, chips and split are those of the search.
+Writes a line for each training to `benchmarks/results/TASK-recipe.jsonl`; the log on `docs/evidence.md` shows all of
+it, what failed too.
+
+`confirm` trains the winner as it is and the three best variations, each with its best radius, with seeds that no search
+used, and puts them on all chips with the test split. Their run records go to `benchmarks/results/TASK-recipe.json.gz`.
 """
 
 from __future__ import annotations
@@ -15,12 +19,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evidence import RESULTS, TASKS, base_of, lines, seeds, tried, winners
+import numpy as np
+
+from benchmarks.evidence import RESULTS, RUNS, TASKS, base_of, compare, lines, pack, seeds, tried, winners
 
 Settings = dict[str, Any]
 
+AS_IT_IS = "as it is"
 VARIATIONS: dict[str, tuple[str, Settings]] = {
-    "as it is": ("rangesam+clip", {}),
+    AS_IT_IS: ("rangesam+clip", {}),
     "the radius ramps up": ("rangesam+clip", {"ramp": "quadratic"}),
     "half of the clean gradient": ("rangesam+clip", {"mix": 0.5}),
     "every second step": ("rangesam+clip", {"every": 2}),
@@ -37,6 +44,9 @@ VARIATIONS: dict[str, tuple[str, Settings]] = {
 }
 """By what is varied: the method, and what it changes in the winner's settings; None takes a setting away."""
 
+FACTORS = (0.5, 1.0, 2.0, 4.0)
+"""Radii over the winner's."""
+FINALISTS = 3
 SIGMA_OF_RADIUS = 0.1
 """Noise has no radius: σ is this times ρ."""
 
@@ -47,11 +57,11 @@ def logged(task: str) -> Path:
 
 
 def candidates(task: str, variation: str) -> list[Settings]:
-    """Three radii of a variation."""
+    """The radii of a variation, from small to large."""
     _, changes = VARIATIONS[variation]
     _, winner = winners(task)["rangesam+clip-informed"]
     found = []
-    for factor in (0.5, 1.0, 2.0):
+    for factor in FACTORS:
         radius = factor * winner["rho"]
         settings = {**winner, "rho": radius, **changes}
         if settings["rho"] is None:
@@ -60,7 +70,41 @@ def candidates(task: str, variation: str) -> list[Settings]:
     return found
 
 
-def main(task: str) -> None:
+def scores(task: str, variation: str) -> list[float]:
+    """For each radius, the mean over seeds and Gaussian levels on the validation split; −∞ where one diverged."""
+    sign = -1 if TASKS[task].problem["data"] == "tiny-shakespeare" else 1
+    found = []
+    for settings in candidates(task, variation):
+        own = [s for s in lines(logged(task)) if (s["variation"], s["settings"]) == (variation, settings)]
+        sound = own and not any("diverged" in line for line in own)
+        found.append(float(np.mean([sign * np.mean(line["chips"]) for line in own])) if sound else -np.inf)
+    return found
+
+
+def finalists(task: str) -> dict[str, Settings]:
+    """The winner of the search as it is, and the best variations with their best radius, the best first."""
+    best = {variation: max(scores(task, variation)) for variation in VARIATIONS if variation != AS_IT_IS}
+    chosen = sorted(best, key=lambda variation: -best[variation])[:FINALISTS]
+    settings = {v: candidates(task, v)[int(np.argmax(scores(task, v)))] for v in chosen}
+    return {AS_IT_IS: winners(task)["rangesam+clip-informed"][1], **settings}
+
+
+def confirm(task: str) -> None:
+    """The finalists with new seeds, on the test split and all chips."""
+    methods = [
+        {
+            "method": VARIATIONS[variation][0],
+            "name": variation.replace(" ", "-").replace(",", ""),
+            **base_of(task),
+            **own,
+        }
+        for variation, own in finalists(task).items()
+    ]
+    compare(TASKS[task], methods, TASKS[task].epochs, RUNS / f"{task}-recipe" / "whole")
+    pack(f"{task}-recipe")
+
+
+def search(task: str) -> None:
     """Train what has no line yet."""
     known = {(line["variation"], json.dumps(line["settings"]), line["seed"]) for line in lines(logged(task))}
     every = [(v, s, seed) for seed in seeds(TASKS[task]) for v in VARIATIONS for s in candidates(task, v)]
@@ -75,4 +119,4 @@ def main(task: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    {"search": search, "confirm": confirm}[sys.argv[1]](sys.argv[2])
