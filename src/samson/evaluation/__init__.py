@@ -5,7 +5,8 @@ from samson.evaluation._budget_result import Budget
 from samson.evaluation._compared import Compared
 from samson.evaluation._layers import Layer, layers_on_chip
 from samson.evaluation._layout import Layout, find_layout
-from samson.evaluation._metrics import METRICS, DataSetMetric, ExampleMetric, MeanThen, NotFiniteError, as_metric
+from samson.evaluation._metric import DataSetMetric, ExampleMetric, NotFiniteError
+from samson.evaluation._metrics import METRICS, MeanThen, as_metric
 from samson.evaluation._pairs import compare
 from samson.evaluation._result import Evaluation, ScoreTable
 from samson.evaluation._scoring import Scores, accuracy, clean_value, device_of, scores, value_of, with_targets

@@ -14,7 +14,7 @@ from torch import nn
 from samson._batches import Examples, repeatable
 from samson._checks import is_number, require, require_between, require_whole
 from samson.evaluation._budget_result import Budget, Criterion
-from samson.evaluation._metrics import NotFiniteError, require_possible
+from samson.evaluation._metric import NotFiniteError, require_possible
 from samson.evaluation._result import Evaluation
 from samson.evaluation._scoring import value_of
 from samson.evaluation._setting import Noise, Setting, prepare, repeatable_setting, takes_setting

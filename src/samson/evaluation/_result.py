@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from samson._shown import Shown
 from samson.evaluation._layout import Layout
-from samson.evaluation._metrics import METRICS, Metric
+from samson.evaluation._metric import Metric
+from samson.evaluation._metrics import METRICS
 from samson.noise import Coverage
 from samson.records import Interval
 from samson.statistics import (

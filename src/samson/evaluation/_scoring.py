@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from samson._batches import TARGET_KEYS, Batch, Examples, batches_of, evaluation_mode
-from samson.evaluation._metrics import DataSetMetric, ExampleMetric, Metric, NotFiniteError, as_metric, prediction
+from samson.evaluation._metric import DataSetMetric, ExampleMetric, Metric, NotFiniteError
+from samson.evaluation._metrics import as_metric, prediction
 
 Scores = NDArray[Any] | float
 """One value for each example (booleans or float64), or one for the data set."""

@@ -13,7 +13,7 @@ from torch import nn
 from samson._batches import Examples
 from samson._checks import is_number, require_between, require_whole
 from samson.evaluation._layers import Layer, LayersTask, PartTask, layers_on_chip
-from samson.evaluation._metrics import require_possible
+from samson.evaluation._metric import require_possible
 from samson.evaluation._scoring import Scores, value_of
 from samson.evaluation._sensitivity_result import Attempt, LayerRow, Sensitivity, Suggestion
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, takes_setting

@@ -9,7 +9,7 @@ import numpy as np
 from samson._shown import Shown
 from samson.evaluation._layers import Layer
 from samson.evaluation._layout import Layout
-from samson.evaluation._metrics import Metric
+from samson.evaluation._metric import Metric
 from samson.noise import Coverage
 from samson.records import Interval
 

@@ -17,7 +17,8 @@ from samson._batches import Examples, batches_of, repeatable, require_module
 from samson._checks import is_number, require, require_whole
 from samson._names import suggestion
 from samson.evaluation._layout import Layout
-from samson.evaluation._metrics import Metric, as_metric
+from samson.evaluation._metric import Metric
+from samson.evaluation._metrics import as_metric
 from samson.evaluation._scoring import Scores
 from samson.evaluation._task import Task
 from samson.evaluation.executors import Executor, Serial

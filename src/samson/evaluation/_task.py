@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from samson._batches import Batch, evaluation_mode
 from samson.evaluation._layout import Layout
-from samson.evaluation._metrics import Metric
+from samson.evaluation._metric import Metric
 from samson.evaluation._scoring import Scores, device_of, scores, with_targets
 from samson.evaluation._watch import Watch
 from samson.noise import Chip, Periphery, Select, WeightNoise, deploy, multiply_adds, reestimated_norms

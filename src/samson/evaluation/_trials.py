@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from samson._batches import Examples
 from samson._checks import is_number, require, require_between, require_whole
-from samson.evaluation._metrics import DataSetMetric, Metric, as_metric
+from samson.evaluation._metric import DataSetMetric, Metric
+from samson.evaluation._metrics import as_metric
 from samson.evaluation._result import Evaluation, ScoreTable
 from samson.evaluation._scoring import Scores, value_of
 from samson.evaluation._setting import Noise, Prepared, Setting, WithoutNoise, prepare, takes_setting
