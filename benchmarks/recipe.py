@@ -89,15 +89,15 @@ def finalists(task: str) -> dict[str, Settings]:
     return {AS_IT_IS: winners(task)["rangesam+clip-informed"][1], **settings}
 
 
+def plain(variation: str) -> str:
+    """The name that a variation has in records."""
+    return variation.replace(" ", "-").replace(",", "")
+
+
 def confirm(task: str) -> None:
     """The finalists with new seeds, on the test split and all chips."""
     methods = [
-        {
-            "method": VARIATIONS[variation][0],
-            "name": variation.replace(" ", "-").replace(",", ""),
-            **base_of(task),
-            **own,
-        }
+        {"method": VARIATIONS[variation][0], "name": plain(variation), **base_of(task), **own}
         for variation, own in finalists(task).items()
     ]
     compare(TASKS[task], methods, TASKS[task].epochs, RUNS / f"{task}-recipe" / "whole")
