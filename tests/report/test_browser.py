@@ -118,7 +118,7 @@ def test_each_control_changes_a_plot_without_an_error(browser: Browser, page: st
     ("other", "rows"),
     [
         (evaluation_page(test_evaluation_page.RECORD), "every chip,"),
-        (sensitivity_page(test_sensitivity.made()), "drop with noise on this layer alone,"),
+        (sensitivity_page(test_sensitivity.made()), "worse with noise on this layer alone,"),
         (render_sharpness(test_sharpness_report.made()), "<b>asam,"),
     ],
     ids=["evaluation", "sensitivity", "sharpness"],

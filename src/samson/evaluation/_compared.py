@@ -38,7 +38,12 @@ class Compared(Paired):
         covered = {name: str(networks[0].coverage) for name, networks in self.models.items()}
         same = len(set(covered.values())) == 1
         lines = covered.values() if same else (f"{name} {text}" for name, text in covered.items())
-        return f"{super().__str__()}\nOn the chip: {'; '.join(dict.fromkeys(lines))}"
+        on_chip = "; ".join(dict.fromkeys(lines))
+        return f"{self.subject.metric} of {super().__str__()}\nChips: {self.kind}\nOn the chip: {on_chip}"
+
+    def _more(self, name: str) -> dict[str, str]:
+        values = [network.clean for network in self.models[name]]
+        return {"without noise": f"{sum(values) / len(values):.4f}"}
 
     def record(self, baseline: str | None = None) -> PairedRecord:
         """Every trial, and what follows from them.
