@@ -31,7 +31,7 @@ MARKS = "<!-- made by benchmarks/evidence_page.py -->\n", "<!-- end -->\n"
 FIRST = ("plain", "noise", "clip", "sam", "asam", "samson", "samson+clip", "rangesam+clip")
 """The methods on README's first screen."""
 GAUSSIAN = "gaussian"
-NO_NOISE = "no noise"
+NO_NOISE = "without noise"
 
 TEXT = """# Evidence
 
@@ -429,7 +429,7 @@ def drawn(task: str) -> str:
     found = read(task)[TASKS[task].epochs]
     scale, unit = (100, "points") if found.records[0]["problem"]["is_fraction"] else (1, "bits")
     others = [kind for kind in found.kinds if kind != NO_NOISE and kind not in found.gaussian()]
-    panels = {"no noise": [NO_NOISE], "Gaussian": found.gaussian(), "other chips": others}
+    panels = {"without noise": [NO_NOISE], "Gaussian": found.gaussian(), "other chips": others}
     gains = {
         label: {
             name: scale * np.mean([found.gain(label, "plain", kind) for kind in kinds], axis=0)

@@ -111,7 +111,7 @@ def test_each_control_changes_a_plot_without_an_error(browser: Browser, page: st
     assert found["controls"] >= 2 * len(METHODS)
     assert found["overflow"] <= 0
     assert set(METHODS) <= set(found["names"])
-    assert found["ticks"] == ["clean", "0.1", "0.2"]
+    assert [text.replace("noise", " noise") for text in found["ticks"]] == ["without noise", "0.1", "0.2"]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_the_data_of_a_plot_are_its_records(browser: Browser, page: str) -> None
     tables = [list(csv.DictReader(io.StringIO(text))) for text in browser.run(SAVE)]
     levels, *_, every_chip, _training, ranks = tables
     [clean, first, _] = [row for row in levels if row["series"] == "samson"]
-    assert (clean["x"], first["x"]) == ("clean", "0.1")
+    assert (clean["x"], first["x"]) == ("without noise", "0.1")
     values = [v for run in runs() if run.method == "samson" for v in run.measured[0][0]]
     assert float(first["y"]) == pytest.approx(100 * sum(values) / len(values))
     assert float(first["low"]) < float(first["y"]) < float(first["high"])
