@@ -2,8 +2,8 @@
 
     python -m benchmarks.report_time          # half a minute; it needs Chromium or Chrome
 
-The comparison is made up: 20 methods with 10 seeds each, on the families of chips of the demo with 20 chips of each kind,
-so 200 records of the size of real ones, with random values. `samson report` writes its page by the same function.
+The comparison is made up: 20 methods with 10 seeds each, on the families of chips of the demo with 20 chips of each
+kind, so 200 records of the size of real ones, with random values. `samson report` writes its page by the same function.
 
 A browser without a screen opens the page as a file, each time in a profile of its own, so that nothing is kept from
 before. Times are the browser's own, from the start of the navigation: to the end of the load event, and to the first

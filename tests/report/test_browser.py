@@ -2,12 +2,15 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from benchmarks.report_time import RECORD, measure
+from benchmarks.report_time import comparison as made_up
 from samson.records import RunRecord
 from samson.report import evaluation_page, render, render_sharpness, sensitivity_page
 from tests.builders import comparison, family, record, with_plan
@@ -144,6 +147,17 @@ def test_a_plot_is_drawn_when_it_comes_into_view(browser: Browser, page: str) ->
     ]
     heights = browser.run("places().map((place) => [place.style.minHeight, place.clientHeight])")
     assert all(kept == f"{height}px" for kept, height in heights)
+
+
+def test_the_time_to_open_a_report_is_measured_to_its_first_plot() -> None:
+    """The benchmark at a tiny size; its record is of 200 runs."""
+    found = measure(made_up(2, 2, 3), openings=1)
+    [load], [plot] = set(found["seconds_to_load"]), set(found["seconds_to_first_plot"])
+    assert 0 < load < plot < 60  # no plot is drawn before the page is there
+    whole = json.loads(RECORD.read_text("utf-8"))
+    assert (whole["runs"], whole["openings"], whole["met"]) == (200, 5, True)
+    assert whole["seconds_to_first_plot"][1] < 3
+    assert found["bytes"] < whole["bytes"] < 10_000_000
 
 
 def test_the_data_of_a_plot_are_its_records(browser: Browser, page: str) -> None:
