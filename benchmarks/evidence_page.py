@@ -39,7 +39,7 @@ KNOWN = {
 FIRST = ("plain", "noise", "clip", "sam", "asam", "samson", "samson+clip", "rangesam+clip")
 """The methods on README's first screen."""
 GAUSSIAN = "gaussian"
-NO_NOISE = "no noise"
+NO_NOISE = "without noise"
 
 TEXT = """# Evidence
 

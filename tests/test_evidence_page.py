@@ -25,7 +25,7 @@ def networks(task: str) -> dict[str, Networks]:
     longest = max(record["problem"]["recipe"]["epochs"] for record in records)
     found: dict[str, Networks] = {"whole": {}, "half": {}}
     for record in records:
-        own = {"no noise": record["clean"]}
+        own = {"without noise": record["clean"]}
         for family, kinds in zip(record["families"], record["measured"], strict=True):
             for kind, chips in zip(family["kinds"], kinds, strict=True):
                 own[f"{family['name']} {kind['label'].rpartition(':')[2]}"] = sum(chips) / len(chips)
@@ -101,7 +101,8 @@ def test_the_first_screen_of_the_readme() -> None:
             kinds = [
                 one
                 for one in next(iter(some.values()))
-                if kind == ("no noise" if one == "no noise" else "Gaussian" if "gaussian " in one else "other chips")
+                if kind
+                == ("without noise" if one == "without noise" else "Gaussian" if "gaussian " in one else "other chips")
             ]
             values = np.mean([of_method(some, label, one) for one in kinds], axis=0)
             half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
@@ -204,7 +205,7 @@ def test_the_answer_to_the_first_hypothesis() -> None:
         record, some = first_record(task), networks(task)["whole"]
         sign = 1 if record["problem"]["higher_is_better"] else -1
         resolution = 1 / record["examples"] if record["problem"]["is_fraction"] else 0.0
-        kinds = [kind for kind in next(iter(some.values())) if kind == "no noise" or kind.startswith("gaussian ")]
+        kinds = [kind for kind in next(iter(some.values())) if kind == "without noise" or kind.startswith("gaussian ")]
         assert len(kinds) == 6
         for ours in ("samson-blind", "samson-p2-blind"):
             for theirs in ("sam-blind", "asam-blind"):

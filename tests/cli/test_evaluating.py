@@ -249,7 +249,7 @@ def test_a_budget_has_a_page(samson, tmp_path: Path) -> None:
     assert status == 0
     assert "Page: " in out
     page, record = (tmp_path / "budget.html").read_text(), read_json(tmp_path / "budget.json", BudgetRecord)
-    assert f"<b>{record.holds_up_to:.3g}</b>, the mean drop is at most 10 points" in page
+    assert f"<b>{record.holds_up_to:.3g}</b>, chips are worse by at most 10 points in the mean" in page
     assert page == budget_page(record)
     for row in record.measured:
         assert f"<th scope='row'>{row.kind.label}</th>" in page
@@ -266,7 +266,7 @@ def test_a_budgets_page_says_the_limit_and_what_is_saved(samson, tmp_path: Path)
     assert record.voltage is not None
     assert record.energy_saved == pytest.approx(1 - record.voltage**2)
     said = budget_page(record)
-    assert "the mean drop is at most 4 % of the value." in said
+    assert "chips are worse by at most 4 % of the value in the mean." in said
     assert f"saves {100 * record.energy_saved:.0f} % of an access's energy." in said
     assert "at most 0.04 points" in budget_page(replace(record, relative=False, max_drop=0.0004))
 
@@ -295,7 +295,7 @@ def test_a_budget_of_pcm_is_in_years(samson, tmp_path: Path) -> None:
     assert (status, record.unit, record.low, record.high) == (0, "s", 1.0, 10 * 365 * 86_400)
     held = replace(record, holds_up_to=record.high, crossing=(365 * 86_400.0, 3600.0, None))
     said = budget_page(held)
-    assert "At least up to <b>10 years</b>, the mean drop" in said
+    assert "At least up to <b>10 years</b>, chips are worse" in said
     assert "1 year [1 h, above 10 years], by resampling chips" in said
     assert "<th scope='row'>1 s</th>" in said
     axis = budget_figure(held)["layout"]["xaxis"]

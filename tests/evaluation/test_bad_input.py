@@ -26,7 +26,7 @@ from samson.evaluation import (
     noise_budget,
     sensitivity,
 )
-from samson.noise import Gaussian
+from samson.noise import PCM, Gaussian
 from samson.sharpness import average_rise, hessian_trace, random_landscape, worst_case_rise
 from samson.statistics import (
     Paired,
@@ -190,6 +190,7 @@ OWN: list[tuple[Callable[[], object], str]] = [
     (lambda: budget(refinements=-1), "`refinements` must be at least 0, got -1"),
     (lambda: budget(refinements=True), "`refinements` must be a whole number, got True"),
     (lambda: budget(family=0.1), "`family` must give a noise from a level.*got 0.1"),
+    (lambda: budget(family=PCM()), r"`family` must give a noise from a level.*got PCM\("),
     (lambda: budget(family=float), "`family` must give a noise from a level.*got <class 'float'>"),
     (lambda: ASK["sensitivity"](max_drop=5), "`max_drop` must be below 1.*got 5"),
     (lambda: ASK["sensitivity"](max_drop=True), "`max_drop` must be > 0 and finite.*got True"),

@@ -92,12 +92,14 @@ def test_the_yield_criterion_counts_chips() -> None:
 def test_below_is_none_and_above_is_at_least() -> None:
     none = noise_budget(Margins(), DATA, Gaussian, 0.5, 1.0, max_drop=0.01, trials=10)
     assert (none.holds_up_to, none.interval.mean) == (None, 0.0)
-    assert str(none).startswith("none: at level 0.5")
+    first, second, *_ = str(none).splitlines()
+    assert first == "accuracy under Gaussian, 1.0000 without noise"
+    assert second.startswith("none: at level 0.5")
     assert "estimate < 0.5" in str(none)
     above = noise_budget(Margins(), DATA, Gaussian, 1e-4, 1e-3, max_drop=0.05, trials=10)
     assert (above.holds_up_to, above.at_least) == (1e-3, True)
     assert above.interval.mean == math.inf
-    assert str(above).startswith("at least level 0.001")
+    assert str(above).splitlines()[1].startswith("at least level 0.001: up to there chips are worse by at most 0.05 in")
 
 
 @pytest.mark.parametrize("refinements", [0, 3])

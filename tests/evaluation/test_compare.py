@@ -3,7 +3,8 @@
 import copy
 import json
 import re
-from html import escape
+from datetime import UTC, datetime, timedelta
+from html import escape, unescape
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from samson.evaluation import Compared, compare, evaluate
-from samson.noise import Gaussian, Periphery
+from samson.evaluation import Compared, Layout, compare, evaluate
+from samson.experiments import environment
+from samson.noise import PCM, Gaussian, Periphery
 from samson.records import PairedRecord, RecordError, read_json
+from samson.report import paired_page
 from samson.statistics import family, paired_interval
 from tests.conftest import make_batch, make_model
 
@@ -139,11 +142,49 @@ def test_a_comparison_is_saved_with_every_trial(tmp_path: Path) -> None:
     assert {method.name: method.trials for method in record.methods} == {
         name: tuple(e.trials for e in of) for name, of in found.models.items()
     }
-    assert (record.kind.noise, record.chip_seed, record.metric) == (repr(NOISE), 2, "accuracy")
-    changed = json.loads(path.read_text()) | {"chip_seed": 3}
-    path.write_text(json.dumps(changed))
-    with pytest.raises(RecordError, match="changed after it was written"):
-        read_json(path, PairedRecord)
+    assert (record.kind.noise, record.subject.chip_seed, record.subject.metric) == (repr(NOISE), 2, "accuracy")
+    saved = json.loads(path.read_text())
+    for change, message in (
+        ({"baseline": "b"}, "changed after it was written"),
+        ({"version": 1, "chip_seed": 2}, "`version` must be 2, the only one that this release reads, got 1"),
+    ):
+        path.write_text(json.dumps(saved | change))
+        with pytest.raises(RecordError, match=message):
+            read_json(path, PairedRecord)
+
+
+SETTINGS = [
+    (
+        {"select": ["default", "!0"], "read_block": 16, "autocast": "bfloat16", "norm_data": [DATA[0].float() + 1]},
+        {"select": ("default", "!0"), "read_block": 16, "autocast": "bfloat16", "norms_on": "list"},
+        ["default, !0", "one for each 16 examples", "in bfloat16", "estimated anew from list"],
+    ),
+    (
+        {"select": nn.Linear, "time_s": 3e7, "layout": Layout(batch_size=32)},
+        {"select": ("Linear",), "read_block": None, "autocast": None, "norms_on": None, "batch_size": 32},
+        ["Linear", "one a chip", "347 days", "of 32 examples"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("setting", "recorded", "shown"), SETTINGS, ids=["patterns", "age"])
+def test_record_and_page_hold_every_setting(
+    setting: dict[str, object], recorded: dict[str, object], shown: list[str]
+) -> None:
+    """The same as those of a single model, with what they ran on and when."""
+    models = {name: make_model(seed=seed).float() for name, seed in zip("ab", (0, 4), strict=True)}
+    data = [DATA[0].float(), DATA[1]]
+    noise = PCM() if "time_s" in setting else NOISE
+    record = compare(models, tuple(data), noise, trials=2, **setting).record()
+    assert {name: getattr(record.subject, name) for name in recorded} == recorded
+    assert record.subject.examples == 64
+    assert record.subject.data == "tensors of 64 x 2 x 5, 64"
+    assert record.subject.environment == environment("cpu")
+    age = datetime.now(UTC) - datetime.fromisoformat(record.subject.finished)
+    assert abs(age) < timedelta(minutes=5)
+    page = unescape(paired_page(record))
+    assert [text for text in shown if f"<td>{text}" not in page] == []
+    assert ("347 days" in page) == ("time_s" in setting)
 
 
 def test_a_comparison_has_a_page_and_a_plot(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from samson.evaluation import (
     noise_budget,
     sensitivity,
 )
-from samson.noise import Gaussian
+from samson.noise import PCM, Gaussian, preset
 from samson.statistics import About, mean_interval
 
 
@@ -69,7 +69,23 @@ def test_results_print_as_a_sentence() -> None:
     assert text.startswith("accuracy 0.7500 [0.0000, 1.0000] (95%, 2 chips, about the test set), worst 0.5")
     assert "without noise" not in text  # nothing is known of it
     text = str(Evaluation((0.5, 1.0), examples=table, clean=1.0))
-    assert text.splitlines()[1] == "1.0000 without noise: a drop of 0.2500 [0.0000, 1.0000]"
+    assert text.splitlines()[1] == "1.0000 without noise; chips are worse by 0.2500 [0.0000, 1.0000]"
+
+
+def test_results_say_on_which_chips_and_what_they_were_without_noise() -> None:
+    model, data = nn.Linear(8, 3), (torch.randn(60, 8), torch.randint(3, (60,)))
+    old = evaluate(model, data, preset("standard-hwa"), trials=2, time_s=86_400.0, metric="perplexity")
+    said = str(old).splitlines()
+    assert said[2] == "Chips: PCM(mapping=Mapping(per='channel')) at 1 day, with a periphery"
+    worse = evaluate(model, data, Gaussian(5.0), trials=2, metric="perplexity")
+    assert worse.mean > worse.clean  # a rise, which is no drop
+    assert f"chips are worse by {worse.mean - worse.clean:.4f} [" in str(worse)
+    other = nn.Linear(8, 3)
+    head, columns, first, _, chips, _ = str(compare({"a": model, "b": other}, data, PCM(), trials=2)).splitlines()
+    assert head == "accuracy of 2 methods, about the test set"
+    assert "without noise" in columns
+    assert f"{evaluate(model, data, PCM(), trials=2).clean:.4f}" in first.split()
+    assert chips == "Chips: PCM"
 
 
 @pytest.mark.parametrize(

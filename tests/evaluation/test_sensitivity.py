@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samson.evaluation import Interval, Progress, Sensitivity, evaluate, layers_on_chip, sensitivity
+from samson.evaluation import Attempt, Interval, Progress, Sensitivity, evaluate, layers_on_chip, sensitivity
 from samson.noise import Gaussian
 from samson.statistics import mean_interval
 
@@ -80,6 +80,7 @@ def test_the_table_says_what_it_shows() -> None:
     text = str(ranked(trials=3))
     assert [line.split()[0] for line in text.splitlines()[2:6]] == ["large", "middle", "small", "nothing"]
     assert "3 chips" in text
+    assert "Chips: Gaussian(sigma=0.3)" in text.splitlines()
     assert "the 9 intervals hold together with 95% (Bonferroni)" in text
 
 
@@ -95,6 +96,8 @@ def test_higher_is_better_has_drops_of_the_same_sign() -> None:
         assert row.gain.mean == pytest.approx(np.mean(row.others) - np.mean(found.noisy))
     all_digital = sensitivity(model, (x, model(x).argmax(1)), Gaussian(0.3), trials=5, max_drop=1e-9).suggestion
     assert len(all_digital.digital) == 2
+    assert "which are all, so that no chip is left" in str(all_digital)
+    assert str(replace(all_digital, chosen=Attempt((), found.drop), share=0.0)).startswith("keep digital: none\n")
     assert all_digital.chosen.drop == all_digital.confirmed == Interval(0.0, 0.0, 0.0)  # no noise is left
 
 
@@ -116,7 +119,7 @@ def test_a_suggestion_is_confirmed_on_other_chips() -> None:
     assert suggestion.confirmed.mean != suggestion.chosen.drop.mean
     assert [state.done for state in seen] == [*range(1, 31)] * 3  # ranked, chosen, confirmed
     assert "confirm it on others" in str(found)
-    assert "keep digital: large (25.0%" in str(found)
+    assert "keep digital: large, which hold 25.0% of the chip's weights" in str(found)
     limit = suggestion.confirmed.high
     assert replace(suggestion, max_drop=limit).holds  # the limit itself is allowed
     assert not replace(suggestion, max_drop=math.nextafter(limit, 0)).holds

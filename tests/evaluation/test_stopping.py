@@ -31,7 +31,7 @@ def test_it_stops_at_the_first_look_that_is_narrow_enough() -> None:
         if found.half_width <= 0.09:
             break
         look = next_look(look, found.half_width, 0.09, 1280, 0.95)
-    assert (len(result.trials), result.level, result.reached) == (look.size, look.level, True)
+    assert (len(result.trials), result.look_confidence, result.reached) == (look.size, look.level, True)
     assert look.number > 1
     assert [state.done for state in states] == list(range(1, len(result.trials) + 1))
     assert states[0].interval is None
@@ -49,7 +49,7 @@ def test_betting_stops_at_a_tenth_chip() -> None:
     intervals = [betting_interval(result.trials[:n], 0.95, (0.0, 1.0)) for n in tens]
     assert [i.half_width <= 0.2 for i in intervals] == [False] * (len(intervals) - 1) + [True]
     assert (result.interval.low, result.interval.high) == (intervals[-1].low, intervals[-1].high)
-    assert result.level == 0.95
+    assert result.look_confidence == 0.95
 
 
 def test_progress_shows_the_interval_of_each_tenth_chip() -> None:

@@ -2,12 +2,15 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from benchmarks.report_time import RECORD, measure
+from benchmarks.report_time import comparison as made_up
 from samson.records import RunRecord
 from samson.report import evaluation_page, render, render_sharpness, sensitivity_page
 from tests.builders import comparison, family, record, with_plan
@@ -111,14 +114,14 @@ def test_each_control_changes_a_plot_without_an_error(browser: Browser, page: st
     assert found["controls"] >= 2 * len(METHODS)
     assert found["overflow"] <= 0
     assert set(METHODS) <= set(found["names"])
-    assert found["ticks"] == ["clean", "0.1", "0.2"]
+    assert [text.replace("noise", " noise") for text in found["ticks"]] == ["without noise", "0.1", "0.2"]
 
 
 @pytest.mark.parametrize(
     ("other", "rows"),
     [
         (evaluation_page(test_evaluation_page.RECORD), "every chip,"),
-        (sensitivity_page(test_sensitivity.made()), "drop with noise on this layer alone,"),
+        (sensitivity_page(test_sensitivity.made()), "worse with noise on this layer alone,"),
         (render_sharpness(test_sharpness_report.made()), "<b>asam,"),
     ],
     ids=["evaluation", "sensitivity", "sharpness"],
@@ -146,12 +149,23 @@ def test_a_plot_is_drawn_when_it_comes_into_view(browser: Browser, page: str) ->
     assert all(kept == f"{height}px" for kept, height in heights)
 
 
+def test_the_time_to_open_a_report_is_measured_to_its_first_plot() -> None:
+    """The benchmark at a tiny size; its record is of 200 runs."""
+    found = measure(made_up(2, 2, 3), openings=1)
+    [load], [plot] = set(found["seconds_to_load"]), set(found["seconds_to_first_plot"])
+    assert 0 < load < plot < 60  # no plot is drawn before the page is there
+    whole = json.loads(RECORD.read_text("utf-8"))
+    assert (whole["runs"], whole["openings"], whole["met"]) == (200, 5, True)
+    assert whole["seconds_to_first_plot"][1] < 3
+    assert found["bytes"] < whole["bytes"] < 10_000_000
+
+
 def test_the_data_of_a_plot_are_its_records(browser: Browser, page: str) -> None:
     opened(browser, page, 1200)
     tables = [list(csv.DictReader(io.StringIO(text))) for text in browser.run(SAVE)]
     levels, *_, every_chip, _training, ranks = tables
     [clean, first, _] = [row for row in levels if row["series"] == "samson"]
-    assert (clean["x"], first["x"]) == ("clean", "0.1")
+    assert (clean["x"], first["x"]) == ("without noise", "0.1")
     values = [v for run in runs() if run.method == "samson" for v in run.measured[0][0]]
     assert float(first["y"]) == pytest.approx(100 * sum(values) / len(values))
     assert float(first["low"]) < float(first["y"]) < float(first["high"])

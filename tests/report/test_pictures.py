@@ -29,7 +29,7 @@ def report(folder: Path, patch: pytest.MonkeyPatch, *options: str) -> int:
 def test_a_picture_shows_every_method_and_kind() -> None:
     found = view(records())
     drawn = picture(found, "svg").decode()
-    for text in ("sgd", "samson", "clean", "0.1", "0.2", "Test accuracy (%)", "Points over sgd"):
+    for text in ("sgd", "samson", "without", "0.1", "0.2", "Test accuracy (%)", "Points over sgd"):
         assert f"<!-- {text} -->" in drawn
     assert picture(found, "svg").decode() == drawn
     less = replace(found, rows=tuple(r for r in found.rows if r.method == "sgd"))

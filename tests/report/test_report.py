@@ -195,7 +195,7 @@ def test_what_comes_from_records_is_escaped() -> None:
 def test_the_headline_says_what_was_measured() -> None:
     said = headline(view(records()))
     assert said.startswith("Within 5 points of the 97.0 % that sgd has without noise: ")
-    assert "<b>samson</b> up to <b>noise 0.1</b>; sgd itself up to clean." in said
+    assert "<b>samson</b> up to <b>noise 0.1</b>; sgd itself only without noise." in said
 
 
 def test_times_stand_on_a_logarithmic_axis_in_words() -> None:
@@ -209,13 +209,16 @@ def test_times_stand_on_a_logarithmic_axis_in_words() -> None:
         clean, hour, years = axis["tickvals"]
         assert years - hour == pytest.approx(math.log10(times[1] / times[0]))
         assert hour - clean == pytest.approx(1)
-        assert (axis["ticktext"], axis["title"]["text"]) == (["clean", "1 h", "10 years"], "Age (gaussian)")
+        assert (axis["ticktext"], axis["title"]["text"]) == (["without<br>noise", "1 h", "10 years"], "Age (gaussian)")
     several = [replace(kind, label=f"{chip} at 1h") for kind, chip in zip(kinds, ("pcm", "cmo"), strict=True)]
     two = replace(aged, unit="", kinds=tuple(several))
     axis = robustness_figure(view([replace(run, families=(two,)) for run in records()]))["layout"]["xaxis"]
-    assert axis["ticktext"] == ["clean", "pcm at 1h", "cmo at 1h"]  # side by side, with their names
+    assert axis["ticktext"] == ["without<br>noise", "pcm at 1h", "cmo at 1h"]  # side by side, with their names
     levels = robustness_figure(view(records()))["layout"]["xaxis"]
-    assert (levels["tickvals"], levels["ticktext"]) == ([0.0, 0.1, 0.2], ["clean", "0.1", "0.2"])  # in proportion
+    assert (levels["tickvals"], levels["ticktext"]) == (
+        [0.0, 0.1, 0.2],
+        ["without<br>noise", "0.1", "0.2"],
+    )  # in proportion
 
 
 def in_bits(run: RunRecord) -> RunRecord:

@@ -88,6 +88,6 @@ def test_the_table_marks_what_is_shown() -> None:
     assert "<td class='up'>+10.0" in lines[1]
     assert ("digital" in lines[0], "digital" in lines[1]) == (True, False)
     assert "not shown to be within" in sensitivity_page(record)
-    assert "for 1 of them, the largest for <b>&lt;b&gt;</b>: 10.0 points" in sensitivity_page(record)
+    assert "for 1 of them, most for <b>&lt;b&gt;</b>: by 10.0 points" in sensitivity_page(record)
     record = replace(record, rows=tuple(replace(row, drop=open_) for row in rows))
-    assert "no layer alone shows a drop" in sensitivity_page(record)
+    assert "no layer alone is shown to make it worse" in sensitivity_page(record)

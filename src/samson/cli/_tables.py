@@ -56,10 +56,12 @@ def rank_table(overview: Overview) -> Table:
 
 def kind_table(title: str, first: str, kinds: Iterable[str]) -> Table:
     """An empty table with a column for each kind of chip."""
+    from samson.report import kind_text
+
     table = empty_table(title)
     table.add_column(first, no_wrap=True)
     for kind in kinds:
-        table.add_column(kind, justify="right")
+        table.add_column(kind_text(kind), justify="right")
     return table
 
 

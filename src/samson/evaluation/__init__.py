@@ -13,6 +13,7 @@ from samson.evaluation._scoring import Scores, accuracy, clean_value, device_of,
 from samson.evaluation._sensitivity import sensitivity
 from samson.evaluation._sensitivity_result import Attempt, LayerRow, Sensitivity, Suggestion
 from samson.evaluation._setting import PRECISIONS, Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
+from samson.evaluation._subject import make_subject
 from samson.evaluation._task import Task
 from samson.evaluation._trials import MAX_TRIALS, TRIALS, Progress, chips_alone, evaluate
 from samson.evaluation.executors import (
@@ -73,6 +74,7 @@ __all__ = [
     "family",
     "find_layout",
     "layers_on_chip",
+    "make_subject",
     "noise_budget",
     "prepare",
     "repeatable_setting",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Unpack, get_args
 
@@ -14,6 +15,7 @@ from torch import nn
 from samson._batches import Examples, repeatable
 from samson._checks import is_number, require, require_between, require_whole
 from samson.evaluation._budget_result import Budget, Criterion
+from samson.evaluation._kinds import kind_of
 from samson.evaluation._metric import NotFiniteError, require_possible
 from samson.evaluation._result import Evaluation
 from samson.evaluation._scoring import value_of
@@ -107,6 +109,7 @@ def noise_budget(
             f"`relative` must be False where the value without noise is 0, got {clean!r}: a fraction of it is no drop. "
             "Give `max_drop` in the metric's unit."
         )
+    named = replace(kind_of(prepared.task), label=type(prepared.task.noise).__name__)
     sign = (1 if metric.higher_is_better else -1) / (abs(clean) if relative else 1)
     threshold = max_drop if criterion == "mean" else 1 - min_yield
     found: dict[float, Evaluation] = {}
@@ -163,11 +166,14 @@ def noise_budget(
         min_yield,
         confidence,
         unit,
+        metric,
+        str(named if unit != "s" else replace(named, time_s=None)),
     )
 
 
 def _unit(family: Callable[[float], Noise], level: float) -> str:
-    noise: Any = family(level) if callable(family) else None
+    made = callable(family) and not isinstance(family, WeightNoise | ChipModel)  # a noise itself takes no level
+    noise: Any = family(level) if made else None
     if not isinstance(noise, WeightNoise | ChipModel):
         raise TypeError(
             f"`family` must give a noise from a level, such as Gaussian or lambda t: PCM(time_s=t), got {family!r:.80}."

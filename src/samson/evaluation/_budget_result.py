@@ -8,6 +8,7 @@ from typing import Literal
 
 from samson._shown import Shown
 from samson._times import age_text, level_text
+from samson.evaluation._metric import Metric
 from samson.evaluation._result import Evaluation
 from samson.noise import voltage_at
 from samson.records import Interval
@@ -34,6 +35,8 @@ class Budget(Shown):
         min_yield: For "yield": the share of chips that must keep to `max_drop`.
         confidence: Of limit and interval.
         unit: What a level is: "level", "bit error rate" or "s".
+        metric: What was measured.
+        family: The family of chips, in words.
     """
 
     holds_up_to: float | None
@@ -48,6 +51,8 @@ class Budget(Shown):
     min_yield: float
     confidence: float
     unit: str
+    metric: Metric
+    family: str
 
     @property
     def at_least(self) -> bool:
@@ -67,9 +72,9 @@ class Budget(Shown):
     def __str__(self) -> str:
         drop = f"{self.max_drop:g}{' of the value' if self.relative else ''}"
         what = (
-            f"the mean drop is at most {drop}"
+            f"chips are worse by at most {drop} in the mean"
             if self.criterion == "mean"
-            else f"at least {self.min_yield:.0%} of the chips drop by at most {drop}"
+            else f"at least {self.min_yield:.0%} of the chips are worse by at most {drop}"
         )
         if self.holds_up_to is None:
             held = f"none: at {self._named(self.low)} it is not sure that {what}"
@@ -80,7 +85,8 @@ class Budget(Shown):
         ends = [self._end(value) for value in (self.interval.mean, self.interval.low, self.interval.high)]
         i = f"{ends[0]} [{ends[1]}, {ends[2]}]"
         saved = "" if self.voltage is None else f"; V/V_min {self.voltage:.3f}, energy −{self.energy_saved:.0%}"
-        return f"{held} ({self.confidence:.0%}, {chips} chips); estimate {i}{saved}{covered}"
+        what = f"{self.metric.name} under {self.family}, {self.clean:.4f} without noise"
+        return f"{what}\n{held} ({self.confidence:.0%}, {chips} chips); estimate {i}{saved}{covered}"
 
     def _named(self, level: float) -> str:
         return age_text(level) if self.unit == "s" else f"{self.unit} {level:g}"

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samson.records import ChipKind, PairedMethod, PairedRecord, replace_file, write_json
-from samson.statistics import CONFIDENCE, Paired, family
+from samson.records import ChipKind, PairedMethod, PairedRecord, Subject, replace_file, write_json
+from samson.statistics import Paired, family
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -19,7 +19,7 @@ class Compared(Paired):
 
     Args:
         kind: The kind of chip.
-        chip_seed: Seed of the set of chips.
+        subject: What was measured, on what, and how.
 
     Example:
         >>> from torch import nn, randint, randn
@@ -32,13 +32,18 @@ class Compared(Paired):
     """
 
     kind: ChipKind
-    chip_seed: int
+    subject: Subject
 
     def __str__(self) -> str:
         covered = {name: str(networks[0].coverage) for name, networks in self.models.items()}
         same = len(set(covered.values())) == 1
         lines = covered.values() if same else (f"{name} {text}" for name, text in covered.items())
-        return f"{super().__str__()}\nOn the chip: {'; '.join(dict.fromkeys(lines))}"
+        on_chip = "; ".join(dict.fromkeys(lines))
+        return f"{self.subject.metric} of {super().__str__()}\nChips: {self.kind}\nOn the chip: {on_chip}"
+
+    def _more(self, name: str) -> dict[str, str]:
+        values = [network.clean for network in self.models[name]]
+        return {"without noise": f"{sum(values) / len(values):.4f}"}
 
     def record(self, baseline: str | None = None) -> PairedRecord:
         """Every trial, and what follows from them.
@@ -51,7 +56,6 @@ class Compared(Paired):
         """
         baseline = next(iter(self.models)) if baseline is None else baseline
         rows = {name: row for (_, name), row in family({"": self}, baseline).rows.items()}
-        metric = self.models[baseline][0].metric
         methods = []
         for name, networks in self.models.items():
             row, covered = rows.get(name), networks[0].coverage
@@ -69,17 +73,7 @@ class Compared(Paired):
                     multiply_adds=None if covered is None else covered.multiply_adds,
                 )
             )
-        return PairedRecord(
-            self.kind,
-            self.chip_seed,
-            metric.name,
-            metric.higher_is_better,
-            metric.bounds == (0, 1),
-            self.about,
-            CONFIDENCE,
-            baseline,
-            tuple(methods),
-        )
+        return PairedRecord(self.subject, self.kind, baseline, tuple(methods))
 
     def table(self, baseline: str | None = None) -> list[dict[str, Any]]:
         """One row a method, for example for `pandas.DataFrame`; `print` shows them as text."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Unpack
 
@@ -10,12 +11,13 @@ from torch import nn
 
 from samson._batches import Examples, repeatable
 from samson.evaluation._compared import Compared
+from samson.evaluation._kinds import kind_of
 from samson.evaluation._result import Evaluation
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
+from samson.evaluation._subject import data_name, make_subject
 from samson.evaluation._trials import TRIALS, Progress, check_question, evaluate
 from samson.evaluation.executors import Serial
 from samson.noise import on_chip
-from samson.records import ChipKind
 from samson.statistics import About
 
 
@@ -62,6 +64,8 @@ def compare(
     networks = _networks(models)
     shapes: dict[str, object] = {}
     prepared: list[Prepared] = []
+    named_data, norms = data_name(data), setting.get("norm_data")
+    named_norms = None if norms is None else data_name(norms)
     data = repeatable(data)
     setting = repeatable_setting(setting)
     for name, of_method in networks.items():
@@ -83,11 +87,17 @@ def compare(
             setting["executor"] = executor.named(f"{name}-{number}")
             found = evaluate(model, data, noise, trials=trials, about=about, progress=named, **setting)
             results[name] = (*results.get(name, ()), found)
-    task = prepared[0].task
-    when = task.noise.default_time_s if task.time_s is None else task.time_s
-    around = None if task.periphery is None else repr(task.periphery)
-    kind = ChipKind(type(task.noise).__name__, repr(task.noise), time_s=when, periphery=around)
-    return Compared(results, shapes, about, kind=kind, chip_seed=task.seed)
+    every = [model for of_method in networks.values() for model in of_method]
+    subject = make_subject(
+        next(iter(results.values()))[0],
+        every[0],
+        {**setting, "executor": executor},
+        name=", ".join(dict.fromkeys(type(model).__name__ for model in every)),
+        data=named_data,
+        norms_on=named_norms,
+    )
+    subject = replace(subject, coverage=None, multiply_adds=None)  # each method has its own
+    return Compared(results, shapes, about, kind=kind_of(prepared[0].task), subject=subject)
 
 
 def _networks(models: Any) -> dict[str, list[nn.Module]]:

@@ -15,7 +15,7 @@ from samson.evaluation._layout import Layout
 from samson.evaluation._metric import Metric
 from samson.evaluation._metrics import METRICS
 from samson.noise import Coverage
-from samson.records import Interval
+from samson.records import ChipKind, Interval
 from samson.statistics import (
     CONFIDENCE,
     About,
@@ -82,13 +82,14 @@ class Evaluation(Shown):
             examples of the same kind ("population").
         examples: Every example's score on every chip, if the metric has one for each.
         confidence: Of the interval, over all looks at it.
-        level: Of the interval as it was taken at the last look; larger than `confidence` after several.
+        look_confidence: Of the interval as it was taken at the last look; larger than `confidence` after several.
         stopping: "betting" takes the interval that holds for any distribution.
         precision: The half-width that was asked for, if one was.
         layout: How the examples were put through the model.
         coverage: How much of the model lies on the chip; None if unknown.
         clean: The value without noise, in the same layout and precision; None if unknown.
         clean_scores: Every example's score without noise, if the metric has one for each.
+        kind: The kind of chip; None if unknown.
     """
 
     trials: tuple[float, ...]
@@ -96,13 +97,14 @@ class Evaluation(Shown):
     about: About = "test_set"
     examples: ScoreTable | None = None
     confidence: float = CONFIDENCE
-    level: float = CONFIDENCE
+    look_confidence: float = CONFIDENCE
     stopping: Stopping = "looks"
     precision: float | None = None
     layout: Layout = field(default_factory=Layout)
     coverage: Coverage | None = None
     clean: float | None = None
     clean_scores: NDArray[Any] | None = None
+    kind: ChipKind | None = None
 
     @property
     def bounds(self) -> tuple[float, float] | None:
@@ -134,11 +136,11 @@ class Evaluation(Shown):
         if self.about == "population" and self.examples is not None:
             values = self.examples.values
             if self.examples.is_binary:
-                return crossed_share_interval(values, self.level)
-            return crossed_interval(values, self.level, resolution=self.resolution)
+                return crossed_share_interval(values, self.look_confidence)
+            return crossed_interval(values, self.look_confidence, resolution=self.resolution)
         if self.stopping == "betting" and self.metric.bounds is not None:
             return betting_interval(self.trials, self.confidence, self.metric.bounds)
-        return mean_interval(self.trials, self.level, resolution=self.resolution)
+        return mean_interval(self.trials, self.look_confidence, resolution=self.resolution)
 
     @property
     def drop(self) -> Interval | None:
@@ -152,7 +154,7 @@ class Evaluation(Shown):
         sign = 1 if self.metric.higher_is_better else -1
         if self.about == "population" and self.examples is not None and self.clean_scores is not None:
             drops = sign * (self.clean_scores.astype(np.float64) - self.examples.values)
-            return crossed_interval(drops, self.level, resolution=self.resolution)
+            return crossed_interval(drops, self.look_confidence, resolution=self.resolution)
         ends = [sign * (self.clean - end) for end in (self.interval.mean, self.interval.low, self.interval.high)]
         return Interval(ends[0], *sorted(ends[1:]))
 
@@ -199,7 +201,8 @@ class Evaluation(Shown):
         return (
             f"{self.metric.name} {i.mean:.4f} [{i.low:.4f}, {i.high:.4f}] ({self.confidence:.0%}, "
             f"{len(self.trials)} chips, about the {self.about.replace('_', ' ')}), worst {self.worst:.4f}"
-            + ("" if (d := self.drop) is None else f"\n{self.clean:.4f} without noise: a drop of {_ends(d)}")
+            + ("" if (d := self.drop) is None else f"\n{self.clean:.4f} without noise; chips are worse by {_ends(d)}")
+            + ("" if self.kind is None else f"\nChips: {self.kind}")
             + ("" if self.coverage is None else f"\nOn the chip: {self.coverage}")
         )
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from samson._batches import Examples
 from samson._checks import is_number, require_between, require_whole
+from samson.evaluation._kinds import kind_of
 from samson.evaluation._layers import Layer, LayersTask, PartTask, layers_on_chip
 from samson.evaluation._metric import require_possible
 from samson.evaluation._scoring import Scores, value_of
@@ -105,6 +106,7 @@ def sensitivity(
         prepared.task.metric,
         prepared.task.layout,
         covered,
+        kind_of(prepared.task),
         None if max_drop is None else _suggest(analysis, ranked, noisy, max_drop, confidence),
     )
 

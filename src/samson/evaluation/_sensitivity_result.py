@@ -11,7 +11,7 @@ from samson.evaluation._layers import Layer
 from samson.evaluation._layout import Layout
 from samson.evaluation._metric import Metric
 from samson.noise import Coverage
-from samson.records import Interval
+from samson.records import ChipKind, Interval
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,7 +39,7 @@ class LayerRow(Shown):
 
     def __str__(self) -> str:
         return (
-            f"{self.name}: a drop of {_shown(self.drop)} with noise on it alone, a gain of {_shown(self.gain)} if it "
+            f"{self.name}: worse by {_shown(self.drop)} with noise on it alone, better by {_shown(self.gain)} if it "
             "alone is digital"
         )
 
@@ -62,7 +62,7 @@ class Attempt(Shown):
         return sum(layer.weights for layer in self.digital)
 
     def __str__(self) -> str:
-        return f"{len(self.digital)} layers ({self.weights:,} weights) digital, a drop of {_shown(self.drop)}"
+        return f"{len(self.digital)} layers ({self.weights:,} weights) digital, worse by {_shown(self.drop)}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,15 +97,25 @@ class Suggestion(Shown):
         """Whether the upper end of the drop's interval is within the limit on the other chips too."""
         return self.confirmed.high <= self.max_drop
 
+    @property
+    def nothing_left(self) -> bool:
+        """Whether all layers are digital, so that there is no chip."""
+        return self.share == 1
+
     def __str__(self) -> str:
-        names = ", ".join(self.digital) or "none"
+        if self.nothing_left:
+            return (
+                f"keep digital: {', '.join(self.digital)}, which are all, so that no chip is left: of "
+                f"{len(self.attempts) - 1} smaller sets none is shown to be within the {self.max_drop:g} allowed"
+            )
+        names = f"{', '.join(self.digital)}, which hold {self.share:.1%} of the chip's weights"
         c = self.confirmed
         return (
-            f"keep digital: {names} ({self.share:.1%} of the weights on the chip)\n"
-            f"drop {c.mean:.4f} [{c.low:.4f}, {c.high:.4f}] ({self.confidence:.0%}) on {self.trials} chips that did "
-            f"not choose, {'within' if self.holds else 'NOT shown to be within'} the {self.max_drop:g} allowed\n"
-            f"chosen among {len(self.attempts)} sets on {self.trials} other chips, where its drop was "
-            f"{self.chosen.drop.mean:.4f}; all on the same examples: confirm it on others"
+            f"keep digital: {names if self.digital else 'none'}\n"
+            f"worse by {c.mean:.4f} [{c.low:.4f}, {c.high:.4f}] ({self.confidence:.0%}) on {self.trials} chips that "
+            f"did not choose, {'within' if self.holds else 'NOT shown to be within'} the {self.max_drop:g} allowed\n"
+            f"chosen among {len(self.attempts)} sets on {self.trials} other chips, where it was worse "
+            f"by {self.chosen.drop.mean:.4f}; all on the same examples: confirm it on others"
         )
 
 
@@ -123,6 +133,7 @@ class Sensitivity(Shown):
         metric: What was measured.
         layout: How the examples were put through the model.
         coverage: How much of the model lies on the chip.
+        kind: The kind of chip.
         suggestion: Which layers to keep digital, if `max_drop` was given.
     """
 
@@ -135,6 +146,7 @@ class Sensitivity(Shown):
     metric: Metric
     layout: Layout
     coverage: Coverage
+    kind: ChipKind
     suggestion: Suggestion | None = None
 
     @property
@@ -143,18 +155,19 @@ class Sensitivity(Shown):
         return 2 * len(self.rows) + 1
 
     def __str__(self) -> str:
-        width = max(len(row.name) for row in self.rows)
-        alone, digital = "drop with noise on it alone", "gain if it alone is digital"
+        width = max(len("layer"), *(len(row.name) for row in self.rows))
+        alone, digital = "worse with noise on it alone", "better if it alone is digital"
         lines = [
             f"{self.metric.name}: {self.clean:.4f} without noise, {np.mean(self.noisy):.4f} with noise on all "
-            f"{len(self.rows)} layers, a drop of {_shown(self.drop)}",
-            f"{'layer':{width}}  {'weights':>9}  {alone:27}  {digital:27}",
+            f"{len(self.rows)} layers, worse by {_shown(self.drop)}",
+            f"{'layer':{width}}  {'weights':>9}  {alone:29}  {digital:29}",
             *(
-                f"{row.name:{width}}  {row.layer.weights:9,}  {_shown(row.drop):27}  {_shown(row.gain):27}"
+                f"{row.name:{width}}  {row.layer.weights:9,}  {_shown(row.drop):29}  {_shown(row.gain):29}"
                 for row in self.rows
             ),
             f"{len(self.noisy)} chips, the same for every row; the {self.intervals} intervals hold together with "
             f"{self.confidence:.0%} (Bonferroni), for other chips and these examples",
+            f"Chips: {self.kind}",
             f"On the chip: {self.coverage}",
             *([] if self.suggestion is None else [str(self.suggestion)]),
         ]

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from samson._batches import Examples
 from samson._checks import is_number, require, require_between, require_whole
+from samson.evaluation._kinds import kind_of
 from samson.evaluation._metric import DataSetMetric, Metric
 from samson.evaluation._metrics import as_metric
 from samson.evaluation._result import Evaluation, ScoreTable
@@ -152,6 +153,7 @@ def _drawn(
         precision=precision,
         layout=task.layout,
         coverage=prepared.coverage,
+        kind=kind_of(task),
     )
     rows: list[Scores] = []
     shown: Interval | None = None
@@ -190,7 +192,7 @@ def _result(start: Evaluation, rows: Sequence[Scores], level: float) -> Evaluati
         start,
         trials=tuple(value_of(row) for row in rows),
         examples=ScoreTable.of(tables) if tables else None,
-        level=level,
+        look_confidence=level,
     )
 
 

@@ -1,5 +1,6 @@
 """Experiments by name: data sets, networks, tasks, training methods, and comparisons of them on simulated chips."""
 
+from samson._environment import commit, environment
 from samson._errors import SetupError, choose, require
 from samson.experiments._checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from samson.experiments._chips import (
@@ -19,7 +20,6 @@ from samson.experiments._chips import (
 from samson.experiments._comparing import Comparing, compare_suite
 from samson.experiments._defaults import BASES, TUNED
 from samson.experiments._distillation import distillation
-from samson.experiments._environment import commit, environment
 from samson.experiments._estimate import Estimate, estimate
 from samson.experiments._folders import finished, missing, open_folder, read_records
 from samson.experiments._jobs import Job, jobs_of, one_thread

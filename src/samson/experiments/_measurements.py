@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from torch import nn
 
 from samson._times import level_text
-from samson.evaluation import Budget, Evaluation, Noise, ScoreTable, Sensitivity, Serial, Setting, device_of
+from samson.evaluation import Budget, Evaluation, Noise, Sensitivity, Setting, make_subject
 from samson.experiments._chips import Kind
-from samson.experiments._environment import environment
 from samson.experiments._requests import Request
 from samson.records import (
     BudgetRecord,
@@ -34,30 +32,14 @@ def subject_of(request: Request, model: nn.Module, setting: Setting, found: Eval
         setting: How its trials were run.
         found: What came out.
     """
-    select, covered = setting.get("select"), found.coverage
-    examples = found.examples.examples if isinstance(found.examples, ScoreTable) else found.examples
-    return Subject(
-        model=request.model,
-        weights=None if request.weights is None else str(request.weights),
+    return make_subject(
+        found,
+        model,
+        setting,
+        name=request.model,
         data=request.data_name,
-        examples=examples,
-        metric=found.metric.name,
-        higher_is_better=found.metric.higher_is_better,
-        is_fraction=found.metric.bounds == (0, 1),
-        about=found.about if isinstance(found, Evaluation) else "test_set",
-        confidence=found.confidence,
-        chip_seed=setting.get("seed", 0),
-        select=tuple(select) if isinstance(select, (list, tuple)) else (),
-        read_block=setting.get("read_block"),
+        weights=None if request.weights is None else str(request.weights),
         norms_on=request.norms_on,
-        batch_size=found.layout.batch_size,
-        channels_last=found.layout.channels_last,
-        autocast=setting.get("autocast"),
-        executor=(setting.get("executor") or Serial()).name,
-        environment=environment(device_of(model).type),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        coverage=None if covered is None else covered.share,
-        multiply_adds=None if covered is None else covered.multiply_adds,
     )
 
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import torch
 
+from samson._environment import environment
 from samson._errors import require
-from samson.experiments._environment import environment
 from samson.experiments._jobs import OnProgress
 from samson.experiments._networks import make_network
 from samson.experiments._parts import MODES

@@ -7,9 +7,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from samson._environment import environment
 from samson.evaluation import clean_value
 from samson.experiments._checkpoints import Checkpoint, save_checkpoint
-from samson.experiments._environment import environment
 from samson.experiments._jobs import Job, OnProgress, one_thread, scratch
 from samson.experiments._problems import load_data_set, make_task
 from samson.experiments._sweeps import on_device, ranges_of, sweep

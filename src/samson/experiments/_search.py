@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from samson._environment import environment
 from samson._errors import SetupError
 from samson.evaluation import as_metric
-from samson.experiments._environment import environment
 from samson.experiments._folders import finished
 from samson.experiments._jobs import Job, OnProgress, jobs_of, one_thread
 from samson.experiments._methods import Method

@@ -11,10 +11,10 @@ import numpy as np
 from torch import nn
 
 from samson._batches import Examples
+from samson._environment import environment
 from samson._errors import SetupError, choose, require
 from samson.evaluation import TRIALS, Layout
 from samson.experiments._checkpoints import load_checkpoint
-from samson.experiments._environment import environment
 from samson.experiments._folders import read_records
 from samson.experiments._jobs import one_thread
 from samson.experiments._problems import load_data_set

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from samson._checks import require
+from samson._times import age_text
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class ChipKind:
     level: float | None = None
     time_s: float | None = None
     periphery: str | None = None
+
+    def __str__(self) -> str:
+        """What results show of it."""
+        at = "" if self.time_s is None else f" at {age_text(self.time_s)}"
+        return f"{self.label}{at}{'' if self.periphery is None else ', with a periphery'}"
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,12 @@ def read_json(path: Path, kind: type[T]) -> T:
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"`{path}` is not readable as a record: {error}.") from error
     found = data.pop(CHECKSUM, None) if isinstance(data, dict) else None
+    version = getattr(kind, "version", None)
+    if isinstance(data, dict) and data.get("version", version) != version:
+        raise RecordError(
+            f"`{path}` is not a valid record: `version` must be {version}, the only one that this release reads, got "
+            f"{data['version']!r}. Write it again with the command that made it."
+        )
     try:
         record = decode(data, kind, "record")
     except (TableError, RecursionError) as error:

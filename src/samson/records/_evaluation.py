@@ -15,9 +15,10 @@ class Subject:
     """What was measured, on what, and how: enough to measure it again.
 
     Args:
-        model: As it was asked for: a file, `MODULE:FUNCTION`, `timm/NAME` or `torchvision/NAME`.
+        model: As it was asked for: a file, `MODULE:FUNCTION`, `timm/NAME` or `torchvision/NAME`; the class of a model
+            that was given in Python.
         weights: The file of its weights, if it had one of its own.
-        data: As it was asked for.
+        data: As it was asked for; its type if it was given in Python.
         examples: Number of examples, if the metric has a value for each.
         metric: Name of the metric.
         higher_is_better: Its direction.

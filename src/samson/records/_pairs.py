@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from samson._checks import require
 from samson.records._chips import ChipKind
+from samson.records._evaluation import Subject, require_version
 from samson.records._interval import Interval
 
 
@@ -44,28 +44,18 @@ class PairedRecord:
     """Several methods on chips of one kind.
 
     Args:
+        subject: What was measured; how much of each network lies on the chip is with its method.
         kind: The kind of chip.
-        chip_seed: Seed of the set of chips.
-        metric: Name of the metric.
-        higher_is_better: Its direction.
-        is_fraction: Whether it lies between 0 and 1, and is shown in percent.
-        about: What intervals speak of: "test_set" or "population".
-        confidence: Of intervals.
         baseline: The method to which the others are compared.
         methods: What was measured of each.
         version: Version of this layout.
     """
 
+    subject: Subject
     kind: ChipKind
-    chip_seed: int
-    metric: str
-    higher_is_better: bool
-    is_fraction: bool
-    about: str
-    confidence: float
     baseline: str
     methods: tuple[PairedMethod, ...]
-    version: int = 1
+    version: int = 2
 
     def __post_init__(self) -> None:
-        require(self.version == 1, "version", "be 1, the only one that this release reads", self.version)
+        require_version(self.version)

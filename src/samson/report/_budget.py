@@ -41,9 +41,9 @@ def headline(record: BudgetRecord) -> str:
     """What the record says in a sentence or two."""
     limit = _limit(record)
     what = (
-        f"the mean drop is at most {limit}"
+        f"chips are worse by at most {limit} in the mean"
         if record.criterion == "mean"
-        else f"at least {100 * record.min_yield:g} % of the chips drop by at most {limit}"
+        else f"at least {100 * record.min_yield:g} % of the chips are worse by at most {limit}"
     )
     if record.holds_up_to is None:
         return f"None: already at {_level(record, record.low)} it is not sure that {what}."
@@ -116,7 +116,7 @@ def _level(record: BudgetRecord, level: float, *, bold: bool = False) -> str:
 
 
 def _limit(record: BudgetRecord) -> str:
-    """The drop that is allowed, with as many digits as it was given with."""
+    """How much worse is allowed, with as many digits as it was given with."""
     if record.relative:
         return f"{100 * record.max_drop:.3g} % of the value"
     return f"{100 * record.max_drop:.3g} points" if record.subject.is_fraction else f"{record.max_drop:.4g}"

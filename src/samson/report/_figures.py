@@ -164,6 +164,6 @@ def _band(view: View, method: str, colour: str, estimates: dict[str, Interval]) 
 
 
 def _by_kind(view: View, data: list[dict[str, Any]], title: str, **layout: Any) -> Plot:
-    texts = list(view.kinds)
+    texts = ["without<br>noise", *view.kinds[1:]]
     x = axis(axis_title(view), tickvals=list(places(view).values()), ticktext=texts)
     return plot(data, x, axis(title), hovermode="x unified", **layout)

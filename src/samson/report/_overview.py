@@ -11,7 +11,7 @@ from samson.records import CLEAN
 from samson.report._html import html_table
 from samson.report._plot import BASELINE_COLOUR, Plot, axis, error_bars, plot, stripe
 from samson.report._summary import View
-from samson.report._tables import sign
+from samson.report._tables import kind_text, sign
 from samson.statistics import MeanRank, critical_difference, mean_ranks
 
 EVERYTHING = "all"
@@ -98,7 +98,7 @@ def rank_table(overview: Overview) -> str:
         won, tied, lost = against_baseline(found, method)
         cells.append(f"<td style='--shade:0'>{'' if won + tied + lost == 0 else f'{won} / {tied} / {lost}'}</td>")
         lines.append(f"<tr><th scope='row'>{escape(method)}</th>{''.join(cells)}</tr>")
-    return html_table(["Method", *columns, f"+ / = / − {found[0].baseline}"], lines, "heat")
+    return html_table(["Method", *map(kind_text, columns), f"+ / = / − {found[0].baseline}"], lines, "heat")
 
 
 def against_baseline(found: Sequence[View], method: str) -> tuple[int, int, int]:

@@ -93,15 +93,17 @@ def headline(view: View) -> str:
     if farthest < 0:
         return f"No method stays {near.lower()} {reference}."
     best = [f"<b>{escape(method)}</b>" for method, place in places.items() if place == farthest]
-    sentence = f"{near} {reference}: {_and(best)} up to <b>{escape(_named(view, view.kinds[farthest]))}</b>"
+    sentence = f"{near} {reference}: {_and(best)} {_up_to(view, view.kinds[farthest])}"
     own = held[name]
     if own is not None and places[name] < farthest:
-        sentence += f"; {escape(name)} itself up to {escape(_named(view, own))}"
+        sentence += f"; {escape(name)} itself {_up_to(view, own)}"
     return sentence + "."
 
 
-def _named(view: View, kind: str) -> str:
-    return f"noise {kind}" if view.family.unit == "level" and kind != CLEAN else kind
+def _up_to(view: View, kind: str) -> str:
+    if kind == CLEAN:
+        return "only without noise"
+    return f"up to <b>{escape(f'noise {kind}' if view.family.unit == 'level' else kind)}</b>"
 
 
 def _gains(view: View, place: int) -> str:

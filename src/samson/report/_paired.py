@@ -9,12 +9,14 @@ from samson._shown import coverage_text
 from samson.records import PairedMethod, PairedRecord
 from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._plot import Plot, axis, colours, error_bars, plot
+from samson.report._subject import subject_table
 from samson.report._values import interval_text, value_text
 
 
 def paired_figure(record: PairedRecord) -> Plot:
     """Every chip as a dot, and the mean with its interval, method by method."""
-    scale = 100 if record.is_fraction else 1
+    subject = record.subject
+    scale = 100 if subject.is_fraction else 1
     palette = colours([method.name for method in record.methods], record.baseline)
     data: list[dict[str, Any]] = []
     for method in _best_first(record):
@@ -42,12 +44,12 @@ def paired_figure(record: PairedRecord) -> Plot:
             "hovertemplate": f"{mean:.4g} [{low:.4g}, {high:.4g}]",
         }
         data += [dots, estimate]
-    return plot(data, {}, axis(f"{record.metric}{' (%)' if record.is_fraction else ''}"), showlegend=False)
+    return plot(data, {}, axis(f"{subject.metric}{' (%)' if scale == 100 else ''}"), showlegend=False)
 
 
 def paired_page(record: PairedRecord) -> str:
     """Make the page's HTML; it opens offline."""
-    fraction = record.is_fraction
+    subject, fraction = record.subject, record.subject.is_fraction
     lines = []
     for method in _best_first(record):
         gain = "" if method.gain is None else interval_text(method.gain, fraction=fraction, signed=True)
@@ -57,23 +59,22 @@ def paired_page(record: PairedRecord) -> str:
         mean = interval_text(method.mean, fraction=fraction)
         covered = "" if method.coverage is None else coverage_text(method.coverage, method.multiply_adds)
         lines.append(html_row([method.name, clean, mean, gain, p_value, where, covered]))
-    header = ["Method", "without noise", f"{record.metric} on chips", f"− {record.baseline}", "p (Holm)", "counts"]
+    header = ["Method", "without noise", f"{subject.metric} on chips", f"− {record.baseline}", "p (Holm)", "counts"]
     header.append("on the chip")
     best = _best_first(record)[0]
-    noise = [record.kind.noise, *([] if record.kind.periphery is None else [record.kind.periphery])]
+    chips = f"{len(best.trials[0])}, the same for every method of the same shape"
     return page(
         "paired.html",
         kind="methods on the same chips",
-        title=escape(f"{len(record.methods)} methods on {record.kind.label} chips"),
+        title=escape(f"{len(record.methods)} methods on the same chips: {record.kind}"),
         headline=escape(f"{best.name} has the best mean: {interval_text(best.mean, fraction=fraction)}."),
         figure=figure_div(paired_figure(record), "methods"),
         table=html_table(header, lines, "gain"),
-        noise="<br>".join(escape(part) for part in noise),
-        seed=record.chip_seed,
-        confidence=f"{100 * record.confidence:g} %",
-        about="these examples" if record.about == "test_set" else "other examples of the same kind",
+        what=subject_table(subject, [record.kind], chips),
+        confidence=f"{100 * subject.confidence:g} %",
+        about="these examples" if subject.about == "test_set" else "other examples of the same kind",
     )
 
 
 def _best_first(record: PairedRecord) -> list[PairedMethod]:
-    return sorted(record.methods, key=lambda method: method.mean.mean, reverse=record.higher_is_better)
+    return sorted(record.methods, key=lambda method: method.mean.mean, reverse=record.subject.higher_is_better)

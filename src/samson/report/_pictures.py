@@ -36,7 +36,7 @@ def picture(view: View, form: str) -> bytes:
             _line(right, view, method, palette[method], gains)
         right.axhline(0, color=palette[view.baseline], linestyle=":")
         for axes, title in ((left, unit_of(view)), (right, gain_title(view))):
-            axes.set_xticks(list(places(view).values()), list(places(view)))
+            axes.set_xticks(list(places(view).values()), ["without\nnoise", *view.kinds[1:]])
             axes.set(xlabel=axis_title(view), ylabel=title)
         figure.legend(*left.get_legend_handles_labels(), loc="outside right center", frameon=False)
         file = io.BytesIO()

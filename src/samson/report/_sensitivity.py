@@ -11,7 +11,7 @@ from samson.report._subject import subject_table
 from samson.report._values import interval_text, value_text
 
 ALONE_COLOUR, GAIN_COLOUR = PALETTE[4], PALETTE[1]
-ALONE, GAIN = "drop with noise on this layer alone", "gain if this layer alone is digital"
+ALONE, GAIN = "worse with noise on this layer alone", "better if this layer alone is digital"
 
 
 def sensitivity_page(record: SensitivityRecord) -> str:
@@ -43,11 +43,11 @@ def headline(record: SensitivityRecord) -> str:
     )
     shown = [row for row in record.rows if row.drop.low > 0]
     if not shown:
-        return sentence + "Noise on no layer alone shows a drop."
+        return sentence + "Noise on no layer alone is shown to make it worse."
     points = " points" if record.subject.is_fraction else ""
     return sentence + (
-        f"Noise on one layer alone shows a drop for {len(shown)} of them, "
-        f"the largest for <b>{escape(shown[0].name)}</b>: {_value(record, shown[0].drop.mean)}{points}."
+        f"Noise on one layer alone is shown to make it worse for {len(shown)} of them, "
+        f"most for <b>{escape(shown[0].name)}</b>: by {_value(record, shown[0].drop.mean)}{points}."
     )
 
 
@@ -109,7 +109,7 @@ def sensitivity_table(record: SensitivityRecord) -> str:
         f"<tr><th scope='row'>all layers</th><td>{total:,}</td><td>{noisy}</td>"
         f"{_cell(record, record.drop, 'down')}<td></td><td></td><td></td></tr>"
     )
-    header = ["Layer", "Weights", "Noise on it", "Drop", "On all others", "Gain", "Keep"]
+    header = ["Layer", "Weights", "Noise on it", "Worse by", "On all others", "Better by", "Keep"]
     return html_table(header, lines, "gain")
 
 
@@ -138,14 +138,20 @@ def _suggestion(record: SensitivityRecord) -> str:
     found = record.suggestion
     if found is None:
         return "<p>No suggestion was asked for.</p>"
-    names = ", ".join(f"<b>{escape(name)}</b>" for name in found.digital) or "<b>none</b>"
+    names = ", ".join(f"<b>{escape(name)}</b>" for name in found.digital)
     limit = _value(record, found.max_drop)
+    if found.share == 1:
+        return (
+            f"<p>Keep digital: {names}, which are all, so that <b>no chip is left</b>: of {found.attempts - 1} smaller "
+            f"sets none is shown to be within the {limit} allowed.</p>"
+        )
+    keep = f"{names}, which hold {100 * found.share:.1f} % of the chip's weights" if names else "<b>none</b>"
     verdict = "within" if found.holds else "<b>not shown to be within</b>"
     return (
-        f"<p>Keep digital: {names}, {100 * found.share:.1f} % of the weights on the chip. On {len(record.noisy)} chips "
-        f"that did not choose, the drop is {_interval(record, found.confirmed)}, {verdict} the {limit} allowed.</p>"
-        f"<p class='soft'>Chosen among {found.attempts} sets on the {len(record.noisy)} chips above, where its drop "
-        f"was {_interval(record, found.chosen)}, which the choice makes look better than it is. Each interval holds "
-        f"by itself with {100 * record.subject.confidence:g} %. Both are on the same {_examples(record)}: confirm it "
-        "on others.</p>"
+        f"<p>Keep digital: {keep}. On {len(record.noisy)} chips that did not choose, it is worse by "
+        f"{_interval(record, found.confirmed)}, {verdict} the {limit} allowed.</p>"
+        f"<p class='soft'>Chosen among {found.attempts} sets on the {len(record.noisy)} chips above, where it was "
+        f"worse by {_interval(record, found.chosen)}, which the choice makes look better than it is. Each interval "
+        f"holds by itself with {100 * record.subject.confidence:g} %. Both are on the same {_examples(record)}: "
+        "confirm it on others.</p>"
     )

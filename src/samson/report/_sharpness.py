@@ -10,6 +10,7 @@ from typing import Any
 from samson.records import CLEAN, CorrelationRow, Interval, NetworkSharpness, SharpnessRecord
 from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._plot import Plot, axis, colours, menu, plot
+from samson.report._tables import kind_text
 
 AXES = {
     "loss": "Loss",
@@ -68,7 +69,8 @@ def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd
         )
     titles = [_title(record, measure, level) for level in levels]
     buttons = (
-        (level, [{"y": accuracies[number]}, {"title.text": titles[number]}]) for number, level in enumerate(levels)
+        (kind_text(level), [{"y": accuracies[number]}, {"title.text": titles[number]}])
+        for number, level in enumerate(levels)
     )
     title = {"text": titles[shown], "x": 0, "xref": "paper", "y": 0.97, "yanchor": "top", "font": {"size": 14}}
     return plot(
@@ -137,7 +139,9 @@ def _metric(record: SharpnessRecord) -> str:
 
 def _title(record: SharpnessRecord, measure: str, kind: str) -> str:
     row = next((r for r in record.correlations if (r.measure, r.kind) == (measure, kind)), None)
-    start = f"{escape(measure)} and {escape(record.problem.metric)}, {escape(record.family.name)} {escape(kind)}"
+    start = (
+        f"{escape(measure)} and {escape(record.problem.metric)}, {escape(record.family.name)} {escape(kind_text(kind))}"
+    )
     if row is None:
         return f"{start}: no correlation with an interval"
     return (
@@ -171,7 +175,7 @@ def _correlations(record: SharpnessRecord, pick: Callable[[CorrelationRow], tupl
     for measure in record.measures:
         cells = (_cell(found.get((measure, kind))) for kind in record.kinds)
         lines.append(f"<tr><th scope='row'>{escape(measure)}</th>{''.join(cells)}</tr>")
-    return html_table(["Measure", *record.kinds], lines, "heat")
+    return html_table(["Measure", *map(kind_text, record.kinds)], lines, "heat")
 
 
 def _cell(found: tuple[Interval, float] | None) -> str:

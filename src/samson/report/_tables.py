@@ -33,6 +33,11 @@ def coverage_of(view: View) -> str:
     return " or ".join(coverage_text(*one) for one in dict.fromkeys(known))
 
 
+def kind_text(kind: str) -> str:
+    """A kind of chip as a reader sees it; records and CSV files write `CLEAN` for the noise-free network."""
+    return "without noise" if kind == CLEAN else kind
+
+
 def scale_of(view: View) -> float:
     """By what values are multiplied where they are shown: 100 for a fraction."""
     return 100.0 if view.problem.is_fraction else 1.0

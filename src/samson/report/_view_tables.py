@@ -9,7 +9,7 @@ from typing import Any
 from samson.records import Interval, RunRecord, SearchRecord
 from samson.report._html import html_row, html_table
 from samson.report._summary import View
-from samson.report._tables import coverage_of, estimate_text, gain_text, half_width, number, scale_of, sign
+from samson.report._tables import coverage_of, estimate_text, gain_text, half_width, kind_text, number, scale_of, sign
 
 
 def accuracy_table(view: View) -> str:
@@ -34,7 +34,7 @@ def accuracy_table(view: View) -> str:
                 f"<small>worst {worst}<br>sd {deviation}{_seeds(row.over_seeds, view)}</small></td>"
             )
         lines.append("<tr>" + "".join(cells) + f"<td style='--shade:0'>{_cost(view, method)}</td></tr>")
-    return html_table(["Method", *view.kinds, "Training"], lines, "heat")
+    return html_table(["Method", *map(kind_text, view.kinds), "Training"], lines, "heat")
 
 
 def _cost(view: View, method: str) -> str:
@@ -63,7 +63,7 @@ def gain_table(view: View) -> str:
             detail = "" if row.p_value is None else f"p = {row.p_value:.2g} after Holm"
             cells.append(f"<td class='{sign(row)}' title='{detail}'>{text}</td>")
         lines.append("<tr>" + "".join(cells) + "</tr>")
-    return html_table(["Method", *view.kinds], lines, "gain")
+    return html_table(["Method", *map(kind_text, view.kinds)], lines, "gain")
 
 
 def _seeds(estimate: Interval | None, view: View) -> str:

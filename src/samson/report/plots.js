@@ -51,7 +51,7 @@ function dataOf(figure) {
       const x = trace.x ? trace.x[i] : trace.meta, error = trace.error_x ?? trace.error_y;
       const value = trace.error_x ? x : y;
       const ends = error ? [value - error.arrayminus[i], value + error.array[i]] : (trace.customdata?.[i] ?? []).slice(-2);
-      rows.push([trace.name, ticktext[tickvals.indexOf(x)] ?? x, y, ends[0], ends[1], trace.text?.[i]]);
+      rows.push([trace.name, ticktext[tickvals.indexOf(x)]?.replace("<br>", " ") ?? x, y, ends[0], ends[1], trace.text?.[i]]);
     });
   }
   return rows.map((row) => row.map((cell) => {

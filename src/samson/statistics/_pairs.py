@@ -242,9 +242,14 @@ class Paired(Shown):
         rows = []
         for name, networks in self.models.items():
             gain = "" if name == baseline else ends_text(self.difference(name, baseline), "+")
-            rows.append([name, str(len(networks)), str(len(networks[0].trials)), ends_text(self.mean(name)), gain])
-        header = ["method", "networks", "chips", f"mean [{CONFIDENCE:.0%}]", f"− {baseline}"]
+            counts = [str(len(networks)), str(len(networks[0].trials))]
+            rows.append([name, *counts, *self._more(name).values(), ends_text(self.mean(name)), gain])
+        header = ["method", "networks", "chips", *self._more(baseline), f"mean [{CONFIDENCE:.0%}]", f"− {baseline}"]
         return f"{len(rows)} methods, about the {self.about.replace('_', ' ')}\n{table_text(header, rows)}"
+
+    def _more(self, name: str) -> dict[str, str]:
+        """More columns of the text, by their heading, with what they say of a method."""
+        return {}
 
 
 def ends_text(found: Interval | Difference, sign: str = "") -> str:
