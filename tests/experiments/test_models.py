@@ -233,7 +233,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, libr
     monkeypatch.setitem(sys.modules, library, None)
     said = message(f"{library}/resnet18")
     assert f"'{library}'" in said
-    assert "pip install 'samson-torch[vision]'" in said
+    assert 'pip install -c constraints.txt ".[vision]"' in said
 
 
 def test_a_torchvision_of_another_torch_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

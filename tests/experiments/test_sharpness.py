@@ -252,7 +252,7 @@ def test_missing_curvature_is_named(
     monkeypatch.setitem(sys.modules, "curvlinops", None)
     status, _, err = samson("sharpness", folder, "--steps", 1, "--trials", 2, "--curvature")
     assert status == 2
-    assert "pip install 'samson-torch[curvature]'" in err
+    assert 'pip install -c constraints.txt ".[curvature]"' in err
 
 
 def test_a_record_of_another_layout_is_refused(folder: Path) -> None:
