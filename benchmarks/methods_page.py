@@ -22,6 +22,7 @@ from torch import Tensor
 from benchmarks.modes_page import DOCS, save
 from benchmarks.search_digits import GRIDS, NETWORK
 from benchmarks.search_digits import RECORD as SEARCHED
+from samson._times import age_text, seconds_of
 from samson.experiments import Method, build_network, environment, one_thread, parse_methods
 
 matplotlib.use("svg")
@@ -39,7 +40,7 @@ time. The figures are of the digits, a small residual network and the **{split}*
 {seeds} training seeds and {chips} chips a level of Gaussian noise relative to each layer's largest weight
 ([the record](../benchmarks/records/search-digits.json)). Every method had twelve candidates for its own settings. A
 line shows the best of the twelve, which is good for choosing and a little too good as a forecast. With {seeds} seeds, a
-difference of a point is none. `sgd`, `noise`, `clip`, `sam`, `asam`, `samson` and their forms with `+clip` were
+difference of a point says nothing. `sgd`, `noise`, `clip`, `sam`, `asam`, `samson` and their forms with `+clip` were
 searched at an earlier commit, with another order of examples. This is one small task. [Your own
 problem](comparing.md) is one file away, and decides.
 
@@ -133,13 +134,21 @@ def others(record: dict[str, Any], criterion: str) -> str:
         name, _, own = label.partition(" ")
         if own in ("", criterion):
             found[name] = 100 * np.array([[run["clean"], *run["chips"].values()] for run in entry["runs"]])
-    kinds = ["no noise", *record["methods"]["sgd"]["runs"][0]["chips"]]
+    kinds = ["no noise", *map(heading, record["methods"]["sgd"]["runs"][0]["chips"])]
     lines = ["| " + " | ".join(["method", *kinds]) + " |", "|" + "---|" * (len(kinds) + 1)]
     for name, values in sorted(found.items(), key=lambda item: -item[1][:, 1:].mean()):
         errors = values.std(axis=0, ddof=1) / np.sqrt(len(values))
         cells = [f"{mean:.1f} ± {error:.1f}" for mean, error in zip(values.mean(axis=0), errors, strict=True)]
         lines.append("| " + " | ".join([name, *cells]) + " |")
     return "\n".join(lines)
+
+
+def heading(label: str) -> str:
+    """A kind of chip as all pages name it: its age in words, and a chip without levels by its name alone."""
+    family, _, level = label.partition(" ")
+    if level == family:
+        return family
+    return f"{family} {age_text(seconds_of(level.replace(' ', '')))}" if level[-1].isalpha() else label
 
 
 def advice(record: dict[str, Any], prices: dict[str, list[float]]) -> str:
