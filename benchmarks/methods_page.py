@@ -22,6 +22,7 @@ from torch import Tensor
 from benchmarks.modes_page import DOCS, save
 from benchmarks.search_digits import GRIDS, NETWORK
 from benchmarks.search_digits import RECORD as SEARCHED
+from samson._times import age_text, seconds_of
 from samson.experiments import Method, build_network, environment, one_thread, parse_methods
 
 matplotlib.use("svg")
@@ -34,16 +35,16 @@ ROUNDS = 30
 
 TEXT = """# Which method
 
-What to take when the chip is unknown, when its kind is known, and when it is known exactly, with the price in training
+What to take when the chip is unknown, when its kind is known, and when it is known exactly, with the cost in training
 time. The figures are of the digits, a small residual network and the **{split}** split: mean accuracy in percent over
 {seeds} training seeds and {chips} chips a level of Gaussian noise relative to each layer's largest weight
 ([the record](../benchmarks/records/search-digits.json)). Every method had twelve candidates for its own settings. A
 line shows the best of the twelve, which is good for choosing and a little too good as a forecast. With {seeds} seeds, a
-difference of a point is none. `sgd`, `noise`, `clip`, `sam`, `asam`, `samson` and their forms with `+clip` were
+difference of a point says nothing. `sgd`, `noise`, `clip`, `sam`, `asam`, `samson` and their forms with `+clip` were
 searched at an earlier commit, with another order of examples. This is one small task. [Your own
 problem](comparing.md) is one file away, and decides.
 
-![Accuracy on chips against the price of a step](which-method.svg)
+![Accuracy on chips against the cost of a step](which-method.svg)
 
 ## In short
 
@@ -78,11 +79,11 @@ Train through it: [noise, converters and bounds](known-chips.md). In the tables 
 noise that is measured, which is the most that can be known of it. `hwa` adds converters, which these chips do not have,
 so that it can only lose by them here; it is for chips that do.
 
-## How to read the price
+## How to read the cost
 
-Price is the time of a step over that of plain SGD in the same round (median; in brackets the quartiles), on one CPU
+Cost is the time of a step over that of plain SGD in the same round (median; in brackets the quartiles), on one CPU
 thread, for a small network ([the record](../benchmarks/records/method-costs.json)). `hwa` and `distil` also train a
-teacher first: one more plain training, which is not in the price of a step. The names are those of
+teacher first: one more plain training, which is not in the cost of a step. The names are those of
 `samson compare --methods`; `samson list methods` says what each is.
 """
 
@@ -116,7 +117,7 @@ def chosen(record: dict[str, Any], criterion: str) -> dict[str, Entry]:
 def table(record: dict[str, Any], prices: dict[str, list[float]], criterion: str) -> str:
     """One line for each method."""
     levels = record["levels"]
-    heads = ["method", "settings", "price", "without noise", *(f"{level:g}" for level in levels[1:])]
+    heads = ["method", "settings", "cost", "without noise", *(f"{level:g}" for level in levels[1:])]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for name, entry in chosen(record, criterion).items():
         settings = "" if name == "sgd" else ", ".join(f"{key} {value:g}" for key, value in entry.settings.items())
@@ -133,13 +134,21 @@ def others(record: dict[str, Any], criterion: str) -> str:
         name, _, own = label.partition(" ")
         if own in ("", criterion):
             found[name] = 100 * np.array([[run["clean"], *run["chips"].values()] for run in entry["runs"]])
-    kinds = ["without noise", *record["methods"]["sgd"]["runs"][0]["chips"]]
+    kinds = ["without noise", *map(heading, record["methods"]["sgd"]["runs"][0]["chips"])]
     lines = ["| " + " | ".join(["method", *kinds]) + " |", "|" + "---|" * (len(kinds) + 1)]
     for name, values in sorted(found.items(), key=lambda item: -item[1][:, 1:].mean()):
         errors = values.std(axis=0, ddof=1) / np.sqrt(len(values))
         cells = [f"{mean:.1f} ± {error:.1f}" for mean, error in zip(values.mean(axis=0), errors, strict=True)]
         lines.append("| " + " | ".join([name, *cells]) + " |")
     return "\n".join(lines)
+
+
+def heading(label: str) -> str:
+    """A kind of chip as all pages name it: its age in words, and a chip without levels by its name alone."""
+    family, _, level = label.partition(" ")
+    if level == family:
+        return family
+    return f"{family} {age_text(seconds_of(level.replace(' ', '')))}" if level[-1].isalpha() else label
 
 
 def advice(record: dict[str, Any], prices: dict[str, list[float]]) -> str:
@@ -149,14 +158,14 @@ def advice(record: dict[str, Any], prices: dict[str, list[float]]) -> str:
         f"- Plain SGD, for comparison: {plain.noisy:.1f} % over the noisy levels, {plain.levels[0]:.1f} % without."
     ]
     for criterion, words in (("blind", "The chip is unknown"), ("informed", "Its kind is known")):
-        for limit, price in ((BUDGET, f"about the price of SGD (up to {BUDGET} x)"), (99.0, "whatever the price")):
+        for limit, cost in ((BUDGET, f"about the cost of SGD (up to {BUDGET} x)"), (99.0, "whatever it costs")):
             name, entry = next((n, e) for n, e in chosen(record, criterion).items() if prices[n][0] <= limit)
-            lines.append(f"- **{words}**, {price}: `{name}`, {entry.noisy:.1f} % and {entry.levels[0]:.1f} %.")
+            lines.append(f"- **{words}**, {cost}: `{name}`, {entry.noisy:.1f} % and {entry.levels[0]:.1f} %.")
     return "\n".join(lines)
 
 
 def picture(record: dict[str, Any], prices: dict[str, list[float]]) -> None:
-    """Price against accuracy on noisy chips; blind settings hollow, informed ones filled."""
+    """Cost against accuracy on noisy chips; blind settings hollow, informed ones filled."""
     plt.rcParams |= {"svg.hashsalt": "samson", "font.size": 9, "font.family": "sans-serif"}
     figure, axes = plt.subplots(figsize=(8.5, 6.5))
     for criterion, fill in (("blind", "none"), ("informed", "full")):

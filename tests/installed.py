@@ -18,11 +18,10 @@ import torch
 from torch import nn
 
 import samson
+from samson._errors import installing
 
 README = Path(__file__).parent.parent / "README.md"
-ABSENT = {
-    f"samson.integrations.{name}": f"'samson-torch[{name}]'" for name in ("accelerate", "lightning", "transformers")
-}
+ABSENT = {f"samson.integrations.{name}": f"{installing(name)}." for name in ("accelerate", "lightning", "transformers")}
 
 
 def rooms() -> dict[str, str]:
@@ -33,7 +32,7 @@ def rooms() -> dict[str, str]:
             try:
                 importlib.import_module(module.name)
             except ImportError as error:
-                absent[module.name] = str(error).rpartition("pip install ")[2]
+                absent[module.name] = "pip install " + str(error).rpartition("pip install ")[2]
     return absent
 
 
@@ -77,7 +76,7 @@ def main() -> None:
         assert rooms() == ABSENT
         refused = command("--version")
         assert refused.returncode == 1
-        assert refused.stderr.endswith("pip install 'samson-torch[cli]'\n"), refused.stderr
+        assert refused.stderr.endswith(f"{installing('cli')}.\n"), refused.stderr
         first_example()
 
 

@@ -67,6 +67,11 @@ def test_no_page_installs_from_the_index(page: str) -> None:
     assert from_the_index(Path(page).read_text(encoding="utf-8")) == []
 
 
+def test_no_message_installs_from_the_index() -> None:
+    texts = {path.name: path.read_text(encoding="utf-8") for path in Path(ROOT, "src").rglob("*.py")}
+    assert {name: found for name, text in texts.items() if (found := from_the_index(text))} == {}
+
+
 def test_the_check_sees_an_install_from_the_index() -> None:
     for command in ("pip install samson", "pip install 'samson-torch[ray]'", 'uv pip install -U "samson-torch"'):
         assert from_the_index(f"text `{command}` text") == [command]

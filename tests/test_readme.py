@@ -1,5 +1,6 @@
 """The Python examples of the pages run as they stand, those of one page one after the other."""
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -88,6 +89,20 @@ SAYS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "docs/theory.md": lambda names: names["moved"].tolist() == [pytest.approx([2.7, 0.6])],
 }
 """What a page says of its examples."""
+
+
+def test_the_cost_of_a_step_is_that_of_the_record() -> None:
+    record = json.loads((ROOT / "benchmarks/records/step-cost.json").read_text())["allocators"]
+    rows = {
+        "600 small tensors": record["default"]["small"],
+        "ResNet-18 size": record["default"]["resnet18"],
+        "ResNet-18 size, the C library keeps freed memory": record["keeps freed memory"]["resnet18"],
+    }
+    for name, entry in rows.items():
+        quartiles = (entry["ratios"][rule]["quartiles"] for rule in ("sam", "asam", "samson"))
+        cells = [f"{middle:.2f} [{low:.2f}, {high:.2f}]" for low, middle, high in quartiles]
+        line = " | ".join(["", name, *cells, ""]).strip().replace("0.", ".")
+        assert f"{line}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_no_page_with_examples_is_left_out() -> None:

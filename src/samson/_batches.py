@@ -126,7 +126,7 @@ def batches_of(data: Examples, batch_size: int = BATCH_SIZE, *, name: str = "dat
     """What gives the same batches each time it is run through, in the user's own form (see `Batch.of`).
 
     Whole tensors and data sets are cut up in order, and an iterator, which could be run through only once, becomes a
-    list. Anything else is left as it is.
+    list. Anything else is left as it is. Inputs or targets, not both, may be several whole tensors in a tuple or dict.
 
     Args:
         data: The examples.
@@ -139,21 +139,24 @@ def batches_of(data: Examples, batch_size: int = BATCH_SIZE, *, name: str = "dat
     """
     if isinstance(data, Tensor):
         return [(part,) for part in torch.split(data, batch_size)]
-    if is_pair(data):
-        inputs, targets = data
-        if len(inputs) != len(targets) or not len(inputs):
+    if _is_whole(data):
+        inputs, targets = (sorted(_lengths(part)) for part in data)
+        if inputs != targets or len(inputs) != 1 or not inputs[0]:
+            counts = (", ".join(map(str, part)) for part in (inputs, targets))
             raise ValueError(
-                f"`{name}` must pair each input with a target, got {len(inputs)} inputs and {len(targets)} targets."
+                f"`{name}` must pair each input with a target, got {next(counts)} inputs and {next(counts)} targets."
             )
-        return list(zip(torch.split(inputs, batch_size), torch.split(targets, batch_size), strict=True))
+        cuts = (slice(start, start + batch_size) for start in range(0, inputs[0], batch_size))
+        return [tree_map(lambda tensor, cut=cut: tensor[cut], data) for cut in cuts]
     if isinstance(data, Dataset):
         return DataLoader(data, batch_size)
     if isinstance(data, Iterator):
         return list(data)
-    if not isinstance(data, Iterable) or isinstance(data, str | bytes):
+    if not isinstance(data, Iterable) or isinstance(data, str | bytes | Mapping):
         raise TypeError(
             f"`{name}` must be a pair of tensors, a data set, a DataLoader or an iterable of batches, got "
-            f"{type(data).__name__}. DataLoader(data, batch_size) makes batches of a data set."
+            f"{type(data).__name__}. DataLoader(data, batch_size) makes batches of a data set; put a single batch in a "
+            "list: [batch]."
         )
     return data
 
@@ -166,6 +169,17 @@ def repeatable(data: Examples) -> Examples:
 def is_pair(data: object) -> TypeGuard[tuple[Tensor, Tensor]]:
     """Whether the data are a tuple of two whole tensors."""
     return isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
+
+
+def _is_whole(data: object) -> TypeGuard[tuple[Any, Any]]:
+    """Whether the data are a tuple of inputs and targets, whole tensors all; one of both may be several.
+
+    Where both are, they are two batches.
+    """
+    if not isinstance(data, tuple) or len(data) != 2 or not any(isinstance(part, Tensor) for part in data):
+        return False
+    parts = [part if isinstance(part, tuple | Mapping) else (part,) for part in data]
+    return all(isinstance(leaf, Tensor) and leaf.ndim for part in parts for leaf in tree_leaves(part))
 
 
 def require_module(model: object) -> None:

@@ -29,6 +29,16 @@ def require(holds: bool, parameter: str, rule: str, value: object, mend: str) ->
         raise SetupError(f"{parameter} must be {rule}, got {value!r}.\n{mend}")
 
 
+def installing(extra: str) -> str:
+    """How to install what an extra brings: from the source, since the package is on no index.
+
+    Example:
+        >>> print(installing("cli"))
+        pip install -c constraints.txt ".[cli]" in the folder of the source
+    """
+    return f'pip install -c constraints.txt ".[{extra}]" in the folder of the source'
+
+
 def reason(error: BaseException) -> str:
     """What an error says, in a line.
 

@@ -58,17 +58,18 @@ def candidates(model: nn.Module) -> Iterator[Candidate]:
             yield Candidate(name, layer, module, parents.get(id(module)), matrix, bool(known))
 
 
-def selected(select: Select, candidate: Candidate) -> bool:
-    """Whether a selection picks a weight matrix: one of its entries does, and none with a "!" leaves it out.
+def selected(select: Select, every: Sequence[Candidate]) -> list[Candidate]:
+    """The weight matrices that a selection picks: one of its entries does, and none with a "!" leaves it out.
 
     Raises:
         TypeError: If the selection is no `Select`.
     """
     found = entries(select)
+    out = [entry for entry in found if leaves_out(entry)]
     into = [entry for entry in found if not leaves_out(entry)] or [DEFAULT] * bool(found)
-    return any(picks(entry, candidate) for entry in into) and not any(
-        picks(entry, candidate) for entry in found if leaves_out(entry)
-    )
+    wanted = {id(one) for entry in into for one in picks(entry, every)}
+    wanted -= {id(one) for entry in out for one in picks(entry, every)}
+    return [one for one in every if id(one) in wanted]
 
 
 def entries(select: Select) -> list[Any]:
@@ -81,27 +82,41 @@ def leaves_out(entry: object) -> bool:
     return isinstance(entry, str) and entry.startswith("!")
 
 
-def picks(entry: Any, candidate: Candidate) -> bool:
-    """Whether one entry of a selection is about a weight matrix.
+def picks(entry: Any, every: Sequence[Candidate]) -> list[Candidate]:
+    """The weight matrices that one entry of a selection is about.
 
     The default is every one of a known layer that is no look-up. One of an unknown layer is meant by its layer's very
-    type, its very name, or a pattern that ends in the parameter's own name.
+    type, its very name, a pattern that ends in the parameter's own name, or a pattern with a letter that meets no
+    weight of a known layer.
     """
-    name, layer, module, parent, matrix, known = candidate
-    if entry is None or entry == DEFAULT:
-        return known and not isinstance(module, DIGITAL)
     if leaves_out(entry):
-        return fnmatchcase(layer, entry[1:]) or fnmatchcase(name, entry[1:])
-    if not known:
-        ends = isinstance(entry, str) and entry.rpartition(".")[2] == matrix.name and fnmatchcase(name, entry)
-        return ends or is_named(entry, name, name, module)
+        return [one for one in every if _matches(entry[1:], one)]
+    found = [one for one in every if one.known and _is_about(entry, one)]
+    if isinstance(entry, str) and entry != DEFAULT:
+        free = not found and bool(entry.strip("*?."))
+        ends = entry.rpartition(".")[2]
+        found += [c for c in every if not c.known and _matches(entry, c) and (free or ends == c.matrix.name)]
+    found += [one for one in every if not one.known and is_named(entry, one.name, one.name, one.module)]
+    return found
+
+
+def _is_about(entry: Any, candidate: Candidate) -> bool:
+    """Whether an entry is about a weight matrix of a known layer."""
+    if entry is None or entry == DEFAULT:
+        return not isinstance(candidate.module, DIGITAL)
     if isinstance(entry, type):
-        return isinstance(module, entry) or isinstance(parent, entry)
+        return isinstance(candidate.module, entry) or isinstance(candidate.parent, entry)
     if isinstance(entry, str):
-        return fnmatchcase(layer, entry) or fnmatchcase(name, entry)
+        return _matches(entry, candidate)
     if not callable(entry):
         raise TypeError(f"`select` must be a type, a pattern, a list of these or a function, got {entry!r}.")
-    return bool(entry(layer, module))
+    return bool(entry(candidate.layer, candidate.module))
+
+
+def _matches(pattern: str, candidate: Candidate) -> bool:
+    """Whether a pattern is one of a layer's name or the tensor's; "*.kernel" also is one of the model's own."""
+    names = [candidate.layer, candidate.name, *([] if candidate.layer else [f".{candidate.name}"])]
+    return any(fnmatchcase(name, pattern) for name in names)
 
 
 def is_named(select: Select, name: str, layer: str, module: nn.Module) -> bool:

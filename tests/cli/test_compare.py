@@ -159,7 +159,7 @@ def test_a_missing_extra_is_named(package: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert f"samson: the command line needs '{package}" in done.stderr
-    assert "pip install 'samson-torch[cli]'" in done.stderr
+    assert 'pip install -c constraints.txt ".[cli]"' in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -170,7 +170,7 @@ def test_missing_data_is_named_before_training(tmp_path: Path) -> None:
         [sys.executable, "-c", program, "compare", "--out", str(out)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 2)
-    assert "pip install 'samson-torch[cli]'" in done.stderr
+    assert 'pip install -c constraints.txt ".[cli]"' in done.stderr
     assert not out.exists()
 
 

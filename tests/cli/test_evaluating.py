@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from samson.evaluation import evaluate, noise_budget, sensitivity
 from samson.experiments import SetupError, parse_time
-from samson.noise import PCM, Gaussian, preset
+from samson.noise import PCM, Gaussian, calibrate, load_calibration, preset
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
 from samson.report import budget_figure, budget_page, evaluation_page
 from tests.cli.test_compare import heed_interrupts, start
@@ -88,6 +88,37 @@ def test_data_from_a_file_a_chip_by_name_and_times(samson, tmp_path: Path) -> No
         assert "compensation='global'" in row.kind.noise
     assert "pcm at 1 day" in out
     assert "compensation=&#x27;global&#x27;" in evaluation_page(record)
+
+
+SPLITS = """
+def data():
+    [(x, y)] = batches()
+    return {"train": (x[:40], y[:40]), "validation": (x[40:45], 1 + 0 * y[40:45]), "test": (x[45:], y[45:])}
+
+def pair():
+    return data()["train"]
+"""
+
+
+def test_data_with_splits(samson, tmp_path: Path) -> None:
+    """What a comparison takes is taken here too; the split of data that have none is refused."""
+    (tmp_path / "mine.py").write_text(NETWORK + SPLITS)
+    names: dict[str, object] = {}
+    exec(NETWORK + SPLITS, names)
+    call = "evaluate", "mine:network", "--levels", ".3", "--trials", 2, "--out", "record.json", "--data"
+    for split in ("test", "validation"):
+        assert samson(*call, "mine:data", *(("--split", split) if split != "test" else ()))[0] == 0
+        record = read_json(tmp_path / "record.json", EvaluationRecord)
+        expected = evaluate(names["network"](), names["data"]()[split], Gaussian(0.3), trials=2)
+        assert (record.measured[0].trials, record.clean) == (expected.trials, expected.clean)
+    assert record.subject.data == "mine:data/validation"
+    for data, split, word in (("mine:pair", "train", "which has no splits"), ("mine:data", "tset", "mean 'test'")):
+        status, _, err = samson(*call, data, "--split", split)
+        assert (status, "--split" in err, word in err) == (2, True, True), err
+    assert samson("calibrate", "mine:network", "--data", "mine:data", "--out", "c.toml")[0] == 0
+    found = load_calibration(tmp_path / "c.toml").input_ranges
+    assert found == pytest.approx(calibrate(names["network"](), names["pair"]()))
+    assert found != pytest.approx(calibrate(names["network"](), names["data"]()["test"]))
 
 
 def test_a_precision_and_a_loss(samson, tmp_path: Path) -> None:

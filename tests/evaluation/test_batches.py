@@ -126,6 +126,8 @@ SEVERAL: dict[str, Callable[[], Any]] = {
     "a data set of tuples": lambda: DataLoader(Several(tuple), batch_size=100),
     "a batch as long as it has targets": lambda: DataLoader(Several(tuple), batch_size=2),
     "a dict under its key": lambda: [{"input": X, "labels": TWO}],
+    "whole tensors in a dict": lambda: (X, TWO),
+    "whole tensors in a tuple": lambda: (X, tuple(TWO.values())),
 }
 
 
@@ -140,8 +142,28 @@ def test_targets_of_several_parts(form: str) -> None:
     assert found.scores.std() > 0
     blocks = evaluate(make_model(), SEVERAL[form](), Gaussian(0.3), **setting, read_block=77)
     np.testing.assert_allclose(blocks.scores, found.scores, rtol=1e-9)  # this noise is the same in each reading
-    with pytest.raises(TypeError, match="must be a tensor for this metric, got (dict|list).*metric of your own"):
+    with pytest.raises(TypeError, match="must be a tensor for this metric, got (dict|list|tuple).*metric of your own"):
         evaluate(make_model(), SEVERAL[form](), Gaussian(0.3), trials=2)
+
+
+class First(nn.Module):
+    """Takes its input out of what holds several."""
+
+    def __init__(self, key: int | str) -> None:
+        super().__init__()
+        self.key, self.inner = key, make_model()
+
+    def forward(self, several: Any) -> Tensor:
+        return self.inner(several[self.key])
+
+
+def test_inputs_of_several_whole_tensors() -> None:
+    """They are cut as a pair is; the model gets the batch as it gets it from a list."""
+    expected = evaluate(First(0), [((x, x + 1), y) for x, y in PARTS], Gaussian(0.3), trials=2)
+    for key, inputs in ((0, (X, X + 1)), ("a", {"b": X + 1, "a": X})):
+        assert evaluate(First(key), (inputs, Y), Gaussian(0.3), trials=2).trials == expected.trials
+    assert [len(Batch.of(raw)) for raw in batches_of(((X, X), Y), 128)] == [128, 128, 44]
+    assert batches_of(two := (PARTS[0], PARTS[1])) is two  # a tuple of batches stays one
 
 
 def test_a_sequence_with_an_entry_an_example_is_cut_as_such() -> None:
@@ -190,7 +212,11 @@ def test_an_encoder_with_a_decoder() -> None:
         (lambda: Batch.of(()), ValueError, "got tuple"),
         (lambda: batches_of((X, Y[:3])), ValueError, "got 300 inputs and 3 targets"),
         (lambda: batches_of((X[:0], Y[:0])), ValueError, "got 0 inputs and 0 targets"),
+        (lambda: batches_of((X, {"a": Y, "b": Y[:3]})), ValueError, "got 300 inputs and 3, 300 targets"),
+        (lambda: batches_of(((X, X[:2]), Y)), ValueError, "got 2, 300 inputs and 300 targets"),
         (lambda: batches_of(3), TypeError, "an iterable of batches, got int"),
+        (lambda: batches_of({"input": X, "labels": Y}), TypeError, r"got dict.*put a single batch in a list: \[batch"),
+        (lambda: evaluate(make_model(), (X, X, Y), Gaussian(0.1)), ValueError, r"a list: \[\(inputs, targets\)\]"),
         (lambda: evaluate(make_model(), X, Gaussian(0.1)), ValueError, "must have targets.*got inputs alone"),
         (lambda: evaluate(make_model(), [{"input": X}], Gaussian(0.1)), ValueError, "got the keys input"),
         (lambda: evaluate(make_model(), [], Gaussian(0.1), layout=Layout(None)), ValueError, "at least one example"),

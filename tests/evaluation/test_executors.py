@@ -61,7 +61,7 @@ def test_executors_have_names() -> None:
 
 def test_what_is_missing_is_named_before_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ImportError, match=r"pip install 'samson-torch\[ray\]'"):
+    with pytest.raises(ImportError, match=r'pip install -c constraints.txt "\.\[ray\]"'):
         EXECUTORS["ray"]()
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)

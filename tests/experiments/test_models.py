@@ -64,6 +64,23 @@ def test_a_saved_network_comes_back(folder: Path) -> None:
     assert "which is not there" in message("none.safetensors")
 
 
+def test_a_saved_network_of_ones_own_is_named_by_its_user(folder: Path) -> None:
+    """The file names no code to run; it tells how many outputs a function is to be given."""
+    torch.manual_seed(5)
+    for name, model in (("sized", nn.Linear(4, 6)), ("make", nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)))):
+        path = folder / f"{name}.safetensors"
+        about = Checkpoint(f"my_nets:{name}", (4,), 6, "my_nets:data", "sgd", 0)
+        save_checkpoint(path, model.state_dict(), about)
+        said = message(str(path))
+        assert "a file names no code to run" in said
+        assert f"my_nets:{name} --weights {path} --data my_nets:data" in said
+        assert "my_nets" not in sys.modules
+        assert equal(snapshot(load_model(f"my_nets:{name}", path)), snapshot(model))
+        sys.modules.pop("my_nets")
+    (folder / "sized.json").unlink()
+    assert "without arguments" in message("my_nets:sized", folder / "sized.safetensors")
+
+
 @pytest.mark.parametrize("name", ["make", "Net"])
 def test_a_function_of_the_current_folder(name: str) -> None:
     state, path = torch.get_rng_state(), list(sys.path)
@@ -216,7 +233,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, libr
     monkeypatch.setitem(sys.modules, library, None)
     said = message(f"{library}/resnet18")
     assert f"'{library}'" in said
-    assert "pip install 'samson-torch[vision]'" in said
+    assert 'pip install -c constraints.txt ".[vision]"' in said
 
 
 def test_a_torchvision_of_another_torch_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from samson.experiments import (
     save_checkpoint,
     sharpness_path,
 )
-from samson.records import PLAN, RecordError, SharpnessRecord, read_json, record_path, run_name, write_json
+from samson.records import PLAN, RecordError, RunRecord, SharpnessRecord, read_json, record_path, run_name, write_json
 from samson.sharpness import Trace, worst_case_rise
 from samson.statistics import rank_correlation
 from tests.builders import PROBLEM, record, with_plan
@@ -238,13 +238,21 @@ def test_bad_input_is_named(folder: Path, tmp_path: Path, samson: Callable[..., 
     assert (status, "sgd-seed0" in err) == (2, True)
 
 
+def test_a_folder_names_no_code_to_run(folder: Path) -> None:
+    for path in (folder / "records").rglob("*.json"):
+        found = read_json(path, RunRecord)
+        write_json(path, dataclasses.replace(found, problem=dataclasses.replace(found.problem, data="mine:data")))
+    with pytest.raises(SetupError, match=r"no code to run, got 'mine:data'.\nMeasure your own in Python: .*load_model"):
+        measure_one(folder)
+
+
 def test_missing_curvature_is_named(
     folder: Path, samson: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "curvlinops", None)
     status, _, err = samson("sharpness", folder, "--steps", 1, "--trials", 2, "--curvature")
     assert status == 2
-    assert "pip install 'samson-torch[curvature]'" in err
+    assert 'pip install -c constraints.txt ".[curvature]"' in err
 
 
 def test_a_record_of_another_layout_is_refused(folder: Path) -> None:

@@ -20,6 +20,7 @@ for extra, package in packages.items():
 def test_an_absent_package_names_its_extra() -> None:
     run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == [
-        f"`samson.integrations.{extra}` needs a package: pip install 'samson-torch[{extra}]'"
+        f"`samson.integrations.{extra}` needs a package: "
+        f'pip install -c constraints.txt ".[{extra}]" in the folder of the source.'
         for extra in ("lightning", "transformers", "accelerate")
     ]

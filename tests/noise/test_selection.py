@@ -105,7 +105,7 @@ def test_a_selection_that_touches_nothing_is_an_error() -> None:
     for select in (nn.BatchNorm1d, "norm", "nothing*", lambda name, layer: False, ()):
         with pytest.raises(ValueError, match=r"`select` must leave a weight.*15 weights to choose from: `attend"):
             deploy(model, Gaussian(0.1), select=select)
-    with pytest.raises(ValueError, match="with none"):
+    with pytest.raises(ValueError, match="ReLU has none"):
         on_chip(nn.ReLU())
     with pytest.raises(TypeError, match="`select` must be a type, a pattern, a list of these or a function, got 3"):
         on_chip(model, 3)
@@ -148,6 +148,45 @@ def test_a_layer_of_ones_own_type_goes_on_the_chip_where_it_is_named() -> None:
         assert not torch.equal(model[0].weight, before)
         assert torch.equal(model[0](x), x @ model[0].weight.T)
     assert torch.equal(model[0].weight, before)
+
+
+class Odd(nn.Module):
+    """A layer of an unknown type with a parameter that has one axis, and one that has two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel, self.scale = nn.Parameter(torch.randn(3, 3)), nn.Parameter(torch.ones(3))
+
+
+class Encoder(nn.Module):
+    """A layer that holds both: a matrix of a known layer, and a table that stays digital."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions, self.linear = nn.Parameter(torch.randn(1, 3)), nn.Linear(3, 3)
+
+
+@pytest.mark.parametrize("select", ["kernel", "*kernel", "*.kernel", "k*", ["default", "*.kernel"], Odd])
+def test_a_model_that_is_an_unknown_layer(select: object) -> None:
+    assert names(Odd(), select) == {"kernel"}
+    for nothing in (None, "*", "?*", ["default", "*"]):
+        with pytest.raises(ValueError, match=r'no layer of a known type, but `kernel`. Name it: select="kernel".') as e:
+            on_chip(Odd(), nothing)
+        assert "None" not in str(e.value)
+
+
+def test_patterns_reach_unknown_layers_where_they_mean_no_known_one() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), Odd(), nn.BatchNorm1d(3), Encoder())
+    known = {"0.weight", "3.linear.weight"}
+    for select in ("1", "1.*", "*kernel", "*.kern*", "*1.k*", Odd):
+        assert names(model, select) == {"1.kernel"}
+    assert names(model) == names(model, "*") == names(model, "*.*") == known
+    assert names(model, ["*", "*.kernel"]) == known | {"1.kernel"}
+    assert names(model, "3*") == {"3.linear.weight"}  # about a known layer, and nothing beside it
+    assert names(model, "*.positions") == {"3.positions"}
+    for digital in ("2", "2.*", "*.bias", "1.scale"):
+        with pytest.raises(ValueError, match="`select` must leave a weight"):
+            on_chip(model, digital)
 
 
 def test_every_entry_of_a_list_must_select_something() -> None:

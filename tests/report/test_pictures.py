@@ -44,7 +44,7 @@ def test_the_command_writes_a_picture_of_each_view(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("form", "words"), [("svg", "samson-torch[docs]"), ("pdf", "--format: 'pdf' is unknown"), ("svgg", "svg")]
+    ("form", "words"), [("svg", '".[docs]"'), ("pdf", "--format: 'pdf' is unknown"), ("svgg", "svg")]
 )
 def test_what_is_missing_or_unknown_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, form: str, words: str

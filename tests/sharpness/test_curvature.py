@@ -71,7 +71,7 @@ def test_the_model_is_left_as_it_was() -> None:
 
 def test_a_missing_package_or_a_bad_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "curvlinops", None)
-    with pytest.raises(ImportError, match=r"pip install 'samson-torch\[curvature\]'"):
+    with pytest.raises(ImportError, match=r'pip install .* "\.\[curvature\]"'):
         hessian_top(make_model(), make_batch())
     with pytest.raises(ValueError, match="`probes` must be at least 2, got 1"):
         hessian_trace(make_model(), make_batch(), probes=1)

@@ -3,6 +3,8 @@
 import io
 import sys
 
+from samson._errors import installing
+
 
 def main() -> None:
     """Run the `samson` command; without the extra that it needs, say which."""
@@ -16,4 +18,4 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("typer", "rich", "sklearn"):
             raise
-        sys.exit(f"samson: the command line needs {error.name!r}. Install it with: pip install 'samson-torch[cli]'")
+        sys.exit(f"samson: the command line needs {error.name!r}. Install it: {installing('cli')}.")

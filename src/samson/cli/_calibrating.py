@@ -14,7 +14,7 @@ from samson.cli._options import DataName, DataRoot, Model, Pretrained, Select, W
 from samson.cli._showing import console
 from samson.cli._tables import empty_table
 
-Split = Annotated[str, typer.Option(help="Of a data set by name: train, validation.")]
+Split = Annotated[str | None, typer.Option(help="Of data that have splits: train, validation; by default train.")]
 Quantile = Annotated[float, typer.Option(help="Share of a batch's inputs, by size, that a range covers.")]
 AdcQuantile = Annotated[float, typer.Option(help="Share of a batch's conversions that a bound covers.")]
 Chip = Annotated[
@@ -33,7 +33,7 @@ def calibrate_model(
     weights: Weights = None,
     pretrained: Pretrained = False,
     data: DataName = None,
-    split: Split = "train",
+    split: Split = None,
     select: Select = None,
     quantile: Quantile = 1.0,
     adc_quantile: AdcQuantile = 1.0,
@@ -47,14 +47,13 @@ def calibrate_model(
 
     for parameter, value in (("--quantile", quantile), ("--adc-quantile", adc_quantile)):
         require(0 < value <= 1, parameter, "above 0, and 1 at most", value, "Write for example .999.")
-    require(
-        split in ("train", "validation"), "--split", "train or validation", split, "The test split chooses nothing."
-    )
+    choosing = split in (None, "train", "validation")
+    require(choosing, "--split", "train or validation", split, "The test split chooses nothing.")
     require_writable("--out", out, files_read(model, weights, data))
     periphery = Periphery() if chip is None else find_chip(chip).periphery
     require(periphery is not None, "--chip", "one that has a periphery", chip, "Choose one, such as standard-hwa.")
     assert periphery is not None
-    request = Request(model, weights, pretrained, data, split, data_root=data_root)
+    request = Request(model, weights, pretrained, data, split, data_root=data_root, usual_split="train")
     network, examples = request.load()
     with explained(model):
         found = Calibration(calibrate(network, examples, select, quantile=quantile))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samson._errors import SetupError, choose, require
+from samson._errors import SetupError, choose, installing, require
 from samson.cli._options import DRIFT
 from samson.cli._progress import Bars, Lines
 from samson.cli._showing import console
@@ -155,7 +155,7 @@ def report(
 
     choose("--format", format_, ("html", *FORMATS))
     missing = format_ in FORMATS and find_spec("matplotlib") is None
-    require(not missing, "--format", "html without matplotlib", format_, "Run `pip install 'samson-torch[docs]'`.")
+    require(not missing, "--format", "html without matplotlib", format_, f"Install it: {installing('docs')}.")
     write_report(folder, baseline, format_)
 
 

@@ -48,7 +48,10 @@ DataName = Annotated[
         "those of a saved network.",
     ),
 ]
-Split = Annotated[str, typer.Option(help="Of a data set by name: test, validation, train.")]
+Split = Annotated[
+    str | None,
+    typer.Option(help="Of data that have splits: test, validation, train; by default test."),
+]
 Metric = Annotated[str, typer.Option(help="See `samson list metrics`, or MODULE:NAME.")]
 Seed = Annotated[int, typer.Option(help="Seed of the set of chips.")]
 Select = Annotated[
@@ -109,7 +112,7 @@ class ModelOptions:
     weights: Weights = None
     pretrained: Pretrained = False
     data: DataName = None
-    split: Split = "test"
+    split: Split = None
     metric: Metric = "accuracy"
     seed: Seed = 0
     select: Select = None

@@ -173,7 +173,8 @@ def with_targets(batches: Iterable[Any]) -> Iterator[Batch]:
             found = f"the keys {', '.join(map(str, batch.keywords))}" if batch.keywords else "inputs alone"
             raise ValueError(
                 f"A batch of `data` must have targets, as (inputs, targets) or under one of {', '.join(TARGET_KEYS)} "
-                f"in a dict, got {found}. Add them, or rename the column."
+                f"in a dict, got {found}. Add them, rename the column, or put a single batch in a list: "
+                "[(inputs, targets)]."
             )
         if not hasattr(batch.targets, "__len__") or (isinstance(batch.targets, Tensor) and not batch.targets.ndim):
             raise ValueError(

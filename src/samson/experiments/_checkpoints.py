@@ -51,6 +51,14 @@ def save_checkpoint(path: Path, state: Mapping[str, Tensor], about: Checkpoint) 
     write_json(path.with_suffix(".json"), about)
 
 
+def outputs_of(path: Path) -> int | None:
+    """The number of outputs that the file beside saved weights tells; None if there is no such file."""
+    try:
+        return read_json(path.with_suffix(".json"), Checkpoint).outputs
+    except RecordError:
+        return None
+
+
 def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
     """Build the network again, in evaluation mode.
 
@@ -61,10 +69,14 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
         raise SetupError(f"CHECKPOINT must be a `.safetensors` file, got {str(path)!r}, which is not there.")
     try:
         about = read_json(path.with_suffix(".json"), Checkpoint)
-        # A file never names code to run: only the command line does.
-        where, name = f"the network in {path.with_suffix('.json')}", about.network
-        if name.partition("/")[0] not in ("timm", "torchvision") or ":" in name:
-            choose(where, name, NETWORKS)
+        name = about.network
+        if ":" in name:  # the user alone names code to run
+            raise SetupError(
+                f"CHECKPOINT {str(path)!r} holds a network of your own code, and a file names no code to run.\n"
+                f"Name it yourself: {name} --weights {path} --data {about.data}, or load_model({name!r}, path)."
+            )
+        if name.partition("/")[0] not in ("timm", "torchvision"):
+            choose(f"the network in {path.with_suffix('.json')}", name, NETWORKS)
         model = make_network(name, about.shape, about.outputs, seed=0)
         model.load_state_dict(load(path.read_bytes()))
     except RecordError as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from samson._errors import SetupError, choose, require
-from samson._factories import call_factory
-from samson.experiments._checkpoints import load_checkpoint
+from samson._factories import call_factory, find_factory, guarded, takes
+from samson.experiments._checkpoints import load_checkpoint, outputs_of
 from samson.experiments._networks import LIBRARIES
 from samson.experiments._weights import load_weights, refuse_program
 
@@ -24,8 +25,8 @@ def load_model(spec: str, weights: Path | None = None, *, pretrained: bool = Fal
 
     Args:
         spec: A network that `samson compare` saved (`….safetensors`, with its JSON file beside it); `MODULE:FUNCTION`,
-            a function (or class) importable from the current folder, called without arguments; `timm/NAME`; or
-            `torchvision/NAME`.
+            a function (or class) importable from the current folder, called without arguments, or with the number of
+            outputs where `weights` are of a network that samson trained; `timm/NAME`; or `torchvision/NAME`.
         weights: A file of weights for it (see `load_weights`); not for a saved network, which has its own.
         pretrained: Whether to download the weights that timm or torchvision publish.
 
@@ -53,8 +54,16 @@ def load_model(spec: str, weights: Path | None = None, *, pretrained: bool = Fal
         require(not (pretrained and weights), "`pretrained`", "without `weights`", str(weights), "Leave one out.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: nn.Module = call_factory(spec) if ":" in spec else LIBRARIES[library](name, pretrained)
+        model: nn.Module = _made(spec, weights) if ":" in spec else LIBRARIES[library](name, pretrained)
     require(isinstance(model, nn.Module), "MODEL", "a function that returns an nn.Module", model, f"Change {spec!r}.")
     if weights is not None:
         load_weights(model, weights)
     return model.eval()
+
+
+def _made(spec: str, weights: Path | None) -> Any:
+    """What a user's function makes; one that takes the number of outputs gets that of trained weights."""
+    function, outputs = find_factory(spec), None if weights is None else outputs_of(weights)
+    if outputs is None or not takes(function, (outputs,)):
+        return call_factory(spec)
+    return guarded(lambda: function(outputs), spec, "MODEL")

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from samson._errors import SetupError, choose, require
+from samson._errors import SetupError, choose, installing, require
 from samson._factories import find_factory, guarded, takes
 from samson.experiments.networks import NETWORKS, Shape
 
@@ -92,9 +92,7 @@ def _package(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         package = (error.name or name).partition(".")[0]
-        raise SetupError(
-            f"MODEL needs the package {package!r}.\nInstall it with: pip install 'samson-torch[vision]'"
-        ) from error
+        raise SetupError(f"MODEL needs the package {package!r}.\nInstall it: {installing('vision')}.") from error
     except (ImportError, RuntimeError) as error:  # a build of torchvision that belongs to another torch
         raise SetupError(
             f"MODEL: {name} cannot be imported: {error}.\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from samson._errors import SetupError
+from samson._errors import SetupError, installing
 from samson.experiments._jobs import Job
 from samson.experiments._runs import run
 from samson.experiments._suite import Failure, Watcher, WorkerLostError, attempted
@@ -111,7 +111,7 @@ def _connected() -> tuple[Any, bool]:
     try:
         import ray
     except ImportError as error:
-        raise SetupError("`executor` ray needs a package: pip install 'samson-torch[ray]'") from error
+        raise SetupError(f"`executor` ray needs a package: {installing('ray')}.") from error
     if ray.is_initialized():
         return ray, False
     address = os.environ.get("RAY_ADDRESS")

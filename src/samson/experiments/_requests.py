@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from samson.evaluation import METRICS, DataSetMetric, ExampleMetric, as_metric
 from samson.experiments._checkpoints import Checkpoint
 from samson.experiments._models import load_model
 from samson.experiments._problems import load_data_set
-from samson.experiments.data import DATA, SPLITS
+from samson.experiments.data import DATA, SPLITS, Splits, splits_from
 from samson.records import RecordError, read_json
 
 FORMS = f"one of {', '.join(DATA)}, MODULE:FUNCTION, or FILE.safetensors with `inputs` and `targets`"
@@ -33,18 +33,20 @@ class Request:
         weights: As for `load_model`.
         pretrained: As for `load_model`.
         data: As for `load_data`; None takes that of a saved network.
-        split: Of a data set by name.
+        split: Of data that have splits; None takes `usual_split`.
         norms_on: Data from which batch-norm statistics are estimated anew on each chip, `SET/SPLIT` or as for `data`.
         data_root: Where files of a data set by name are looked for.
+        usual_split: The split of those that have any, where `split` says nothing.
     """
 
     model: str
     weights: Path | None = None
     pretrained: bool = False
     data: str | None = None
-    split: str = "test"
+    split: str | None = None
     norms_on: str | None = None
     data_root: Path = Path("data")
+    usual_split: str = "test"
 
     @property
     def data_name(self) -> str:
@@ -54,7 +56,7 @@ class Request:
             SetupError: If none were named, and the model does not know its own.
         """
         data = self.data or _data_of(self.model)
-        return f"{data}/{self.split}" if data in DATA else data
+        return f"{data}/{self.split or self.usual_split}" if data in DATA or self.split else data
 
     def load(self) -> tuple[nn.Module, Examples]:
         """The model and its data.
@@ -62,9 +64,10 @@ class Request:
         Raises:
             SetupError: If either is not to be had.
         """
-        choose("`split`", self.split, SPLITS)
+        choose("`split`", self.split or self.usual_split, SPLITS)
         model = load_model(self.model, self.weights, pretrained=self.pretrained)
-        return model, load_data(self.data or _data_of(self.model), self.split, self.data_root)
+        data = self.data or _data_of(self.model)
+        return model, load_data(data, self.split, self.data_root, self.usual_split)
 
     def norm_data(self) -> Examples | None:
         """The data of `norms_on`.
@@ -76,37 +79,38 @@ class Request:
             return None
         name, _, split = self.norms_on.partition("/")
         if name not in DATA:
-            return load_data(self.norms_on)
+            return load_data(self.norms_on, usual_split="train")
         split = choose("`norms_on`", split, ("train", "validation"))  # the test split chooses nothing
         return load_data(name, split, self.data_root)
 
 
-def load_data(spec: str, split: str = "test", root: Path = Path("data")) -> Examples:
+def load_data(spec: str, split: str | None = None, root: Path = Path("data"), usual_split: str = "test") -> Examples:
     """Examples with their targets.
 
     Args:
-        spec: A data set by name; `MODULE:FUNCTION`, a function that returns a pair of tensors, a DataLoader or a list
-            of batches; or a `.safetensors` file with the tensors `inputs` and `targets`.
-        split: Of a data set by name: "test", "validation" or "train".
+        spec: A data set by name; `MODULE:FUNCTION`, a function that returns a pair of tensors, a DataLoader, a list
+            of batches, or a dictionary of splits as for `samson compare`; or a `.safetensors` file with the tensors
+            `inputs` and `targets`.
+        split: Of a data set by name or a dictionary of splits: "test", "validation" or "train". None takes
+            `usual_split`, and is all that data without splits have.
         root: Where files of a data set by name are looked for.
+        usual_split: The split where `split` says nothing.
 
     Raises:
         SetupError: If there are no such data.
     """
+    found: Splits | Examples
     if ":" in spec:
-        found = call_factory(spec, "`data`")
-        require(isinstance(found, Iterable), "`data`", "a function that returns batches", found, f"Change {spec!r}.")
-        return repeatable(found)
-    if spec.endswith(".safetensors"):
-        try:
-            tensors = load_file(spec)
-        except (OSError, SafetensorError) as error:
-            raise SetupError(f"`data` {spec!r} cannot be read: {error}.\nCheck the path.") from error
-        missing = [name for name in ("inputs", "targets") if name not in tensors]
-        require(not missing, "`data`", "a file with `inputs` and `targets`", sorted(tensors), f"Add {missing}.")
-        return tensors["inputs"], tensors["targets"]
-    choose("`data`", spec, (*DATA, "MODULE:FUNCTION", "FILE.safetensors"))
-    return load_data_set(spec, root).examples(split)
+        found = _of_code(spec)
+    elif spec.endswith(".safetensors"):
+        found = _of_file(spec)
+    else:
+        found = load_data_set(choose("`data`", spec, (*DATA, "MODULE:FUNCTION", "FILE.safetensors")), root)
+    if isinstance(found, Splits):
+        return found.examples(split or usual_split)
+    mend = "Leave it out, or return a dictionary with train and test."
+    require(split is None, "`split`", f"left out for {spec!r}, which has no splits", split, mend)
+    return found
 
 
 def find_metric(spec: str) -> ExampleMetric | DataSetMetric:
@@ -144,3 +148,23 @@ def _data_of(model: str) -> str:
     # A file never names code to run, and no other file: only the command line does.
     require(data in DATA, "`data`", "given for this network", data, f"Its file names no data set of {', '.join(DATA)}.")
     return data
+
+
+def _of_code(spec: str) -> Splits | Examples:
+    """What a user's function returns."""
+    found = call_factory(spec, "`data`")
+    if isinstance(found, Splits) or (isinstance(found, Mapping) and set(SPLITS) & set(found)):
+        return splits_from(found)
+    require(isinstance(found, Iterable), "`data`", "a function that returns batches", found, f"Change {spec!r}.")
+    return repeatable(found)
+
+
+def _of_file(path: str) -> Examples:
+    """The tensors of a file."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise SetupError(f"`data` {path!r} cannot be read: {error}.\nCheck the path.") from error
+    missing = [name for name in ("inputs", "targets") if name not in tensors]
+    require(not missing, "`data`", "a file with `inputs` and `targets`", sorted(tensors), f"Add {missing}.")
+    return tensors["inputs"], tensors["targets"]

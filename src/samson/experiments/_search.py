@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from samson._environment import environment
-from samson._errors import SetupError
+from samson._errors import SetupError, installing
 from samson.evaluation import as_metric
 from samson.experiments._folders import finished
 from samson.experiments._jobs import Job, OnProgress, jobs_of, one_thread
@@ -279,6 +279,6 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise SetupError("Searching settings needs a package: pip install 'samson-torch[search]'") from error
+        raise SetupError(f"Searching settings needs a package: {installing('search')}.") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

@@ -122,7 +122,15 @@ def _measure_problem(
     data_root: Path,
 ) -> SharpnessRecord:
     first = records[0]
-    choose("the data of the comparison", first.problem.data, DATA)  # a file never names code to run
+    code = [one for one in (first.problem.data, first.problem.network) if ":" in one]
+    require(
+        not code,
+        "DIR",
+        "a comparison of data and networks by name, since a file names no code to run",
+        ", ".join(code),
+        "Measure your own in Python: samson.sharpness.worst_case_rise(samson.experiments.load_model(…), data, rule).",
+    )
+    choose("the data of the comparison", first.problem.data, DATA)
     splits = load_data_set(first.problem.data, data_root)
     data = splits.examples("train")
     rules = {name: rule() for name, rule in RULES.items()}  # type: ignore[call-arg]

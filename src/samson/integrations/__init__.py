@@ -6,6 +6,8 @@ imports none of them.
 
 from __future__ import annotations
 
+from samson._errors import installing
+
 
 def missing(extra: str) -> ImportError:
     """The error that says how to install what an integration needs.
@@ -14,7 +16,7 @@ def missing(extra: str) -> ImportError:
         extra: Name of the integration, which is also the extra's.
 
     Example:
-        >>> missing("lightning")
-        ImportError("`samson.integrations.lightning` needs a package: pip install 'samson-torch[lightning]'")
+        >>> print(str(missing("lightning")).partition(": ")[0])
+        `samson.integrations.lightning` needs a package
     """
-    return ImportError(f"`samson.integrations.{extra}` needs a package: pip install 'samson-torch[{extra}]'")
+    return ImportError(f"`samson.integrations.{extra}` needs a package: {installing(extra)}.")

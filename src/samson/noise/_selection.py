@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from samson._layers import LayerWeight, weights_of
 from samson._names import suggestion
-from samson._select import Select, candidates, entries, is_named, picks, plain_name, selected
+from samson._select import DEFAULT, Candidate, Select, candidates, entries, is_named, picks, plain_name, selected
 from samson.noise._forward import computes_with
 from samson.noise._places import Alone, Computed, Masked, Place, Stored
 
@@ -51,9 +52,10 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
     By default these are the weights of linear, convolution (also transposed), recurrent and bilinear layers and the
     projections of attention. Embeddings stay digital unless they are selected, biases and norm layers always. A
     parameter of any other type of layer with two or more axes, its outputs along the first, goes on the chip where its
-    full name, a pattern that ends in its own name (`"*.kernel"`) or its layer's very type is given. So does the raw
-    parameter of a layer of torch's type whose own `forward` changes it first (standardises, quantises); otherwise such
-    layers are refused. A weight that several layers share is listed once, under the first one's name.
+    full name, a pattern that ends in its own name (`"*.kernel"`) or its layer's very type is given, and by any other
+    pattern that meets no weight of a known layer (`"1.*"`, but not `"*"`). So does the raw parameter of a layer of
+    torch's type whose own `forward` changes it first (standardises, quantises); otherwise such layers are refused. A
+    weight that several layers share is listed once, under the first one's name.
 
     Args:
         model: Any model.
@@ -78,21 +80,15 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
     """
     _require_plain(model, select)
     every = list(candidates(model))
-    wanted = [c for c in every if selected(select, c)]
+    wanted = selected(select, every)
     for entry in entries(select):
-        if wanted and not any(picks(entry, c) for c in every):
+        if wanted and entry != DEFAULT and not picks(entry, every):
             raise ValueError(
                 f"`select` must have entries that each meet a weight, but {entry!r} meets none. "
                 f"{suggestion(str(entry), [c.name for c in every if c.name][:20])}"
             )
     if not wanted:
-        every = [candidate for candidate in every if candidate.known]
-        names = ", ".join(f"`{c.name}`" for c in every[:5])
-        raise ValueError(
-            f"`select` must leave a weight for the chip, got {select!r} for a {type(model).__name__} with "
-            f"{f'{len(every)} weights to choose from: {names}' if every else 'none'}"
-            f"{', …' if len(every) > 5 else ''}. An evaluation would be without noise."
-        )
+        raise ValueError(_nothing(type(model).__name__, select, every))
     chosen = {(one.module, one.matrix.attribute) for one in wanted}
     owners = _owners(model)
     places: dict[object, Place] = {}
@@ -113,6 +109,21 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
         place = places[memory]
         found.setdefault((id(place), matrix.part), ChipTensor(name, module, place, matrix))
     return list(found.values())
+
+
+def _nothing(kind: str, select: Select, every: Sequence[Candidate]) -> str:
+    """What to say where no weight would lie on the chip."""
+    got = "" if select is None else f", got {select!r}"
+    known = [candidate.name for candidate in every if candidate.known]
+    names = known or [candidate.name for candidate in every]
+    shown = ", ".join(f"`{name}`" for name in names[:5]) + (", …" if len(names) > 5 else "")
+    if known:
+        rule = f"`select` must leave a weight for the chip{got} for {kind} with {len(names)} weights to choose from"
+        return f"{rule}: {shown}. An evaluation would be without noise."
+    if names:
+        rule = f"`select` must name a weight for the chip{got}, as {kind} has no layer of a known type, but {shown}"
+        return f'{rule}. Name it: select="{names[0]}".'
+    return f"`model` must have a weight for the chip, but {kind} has none. An evaluation would be without noise."
 
 
 def _require_plain(model: nn.Module, select: Select) -> None:

@@ -61,7 +61,7 @@ def chip_weights(
             "`samson.param_groups(model)`, or pass `model=` to the wrapper."
         )
     wanted, found = set(real), dict[tuple[Tensor, str], ChipWeight]()
-    for candidate in (c for model in known for c in candidates(model) if selected(select, c)):
+    for candidate in (c for model in known for c in selected(select, list(candidates(model)))):
         _, path, module, _, matrix, _ = candidate
         weight = module._parameters.get(matrix.attribute)
         if weight is not None and weight in wanted:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from samson._errors import installing
 from samson.records import Interval
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def figure_of(plot: Plot) -> Figure:
     try:
         from plotly.graph_objects import Figure
     except ImportError as error:
-        raise ImportError("A figure needs plotly: pip install 'samson-torch[cli]'.") from error
+        raise ImportError(f"A figure needs plotly: {installing('cli')}.") from error
     return Figure(plot)
 
 

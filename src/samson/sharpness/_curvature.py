@@ -1,6 +1,6 @@
 """Curvature: the largest eigenvalue and the trace of the loss's Hessian, by products of the Hessian with vectors.
 
-Needs curvlinops: pip install 'samson-torch[curvature]'.
+Needs curvlinops, which the extra `curvature` brings.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from samson._batches import Batch, Examples
 from samson._checks import require_between, require_whole
+from samson._errors import installing
 from samson._shown import Shown
 from samson.evaluation import ExampleMetric, Layout, with_targets
 from samson.noise import generator_for
@@ -138,7 +139,7 @@ def require_curvlinops() -> Any:
     try:
         from curvlinops import HessianLinearOperator
     except ImportError as error:
-        raise ImportError("Curvature needs curvlinops: pip install 'samson-torch[curvature]'.") from error
+        raise ImportError(f"Curvature needs curvlinops: {installing('curvature')}.") from error
     return HessianLinearOperator
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from samson._checks import require_whole
+from samson._errors import installing
 from samson.evaluation._scoring import Scores
 from samson.evaluation._task import Task
 from samson.evaluation.executors._base import Executor, Finished, on_its_own
@@ -61,7 +62,7 @@ class Ray(Executor):
         if self.workers is not None:
             require_whole(1, workers=self.workers)
         if find_spec("ray") is None:
-            raise ImportError("`executor` Ray needs a package: pip install 'samson-torch[ray]'")
+            raise ImportError(f"`executor` Ray needs a package: {installing('ray')}.")
 
     def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[Finished]:
         """Run them on the cluster."""

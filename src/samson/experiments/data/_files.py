@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from samson._errors import SetupError
+from samson._errors import SetupError, installing
 
 
 def find(data: str, root: Path, folders: Sequence[str], names: Sequence[str], page: str) -> Path:
@@ -80,4 +80,4 @@ def package(name: str, what: str, extra: str = "data") -> Any:
         return import_module(name)
     except ImportError as error:
         top = name.partition(".")[0]
-        raise ImportError(f"{what} needs {top}: pip install 'samson-torch[{extra}]'.") from error
+        raise ImportError(f"{what} needs {top}: {installing(extra)}.") from error
