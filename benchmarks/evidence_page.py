@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from scipy.stats import kendalltau, rankdata
 from benchmarks.evidence import CRITERIA, METHODS, RESULTS, TASKS, base_of, gradients, lines, searched, twins, winners
 from benchmarks.evidence_picture import picture
 from benchmarks.recipe import AS_IT_IS, FACTORS, VARIATIONS, finalists, logged, plain
+from samson._times import age_text
 from samson.statistics import holm, mean_interval, mean_p_value, rank_correlation
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -108,7 +109,8 @@ Settings of the base: {settings}. Without noise plain training reaches {plain}; 
 
 ![How much better than plain training each method is on {name}](evidence/{name}.svg)
 
-"Informed" settings, 95 % intervals over seeds, paired; on chips the mean over their kinds.
+"Informed" settings, 95 % intervals over seeds, paired; on chips the mean over their kinds. In the tables a family of
+chips is the mean over its levels, ages or widths; [each of them](evidence/{name}.md).
 
 {whole}
 
@@ -121,9 +123,24 @@ The methods with two gradients a step, with half the epochs.
 """
 
 
+ALL = """# Evidence: {name}
+
+Each method on each kind of chip; [what it means](../evidence.md).
+
+## As many epochs as plain training
+
+{whole}
+
+## As many gradients as plain training
+
+{half}
+"""
+
+
 def named(family: dict[str, Any], kind: dict[str, Any]) -> str:
     """A kind of chip by its family and label, without the module of a function."""
-    return f"{family['name']} {kind['label'].rpartition(':')[2]}"
+    aged = family["unit"] == "s"
+    return f"{family['name']} {age_text(kind['level']) if aged else kind['label'].rpartition(':')[2]}"
 
 
 @dataclass(frozen=True)
@@ -188,6 +205,11 @@ class Found:
     def p_value(self, ours: str, theirs: str, kind: str) -> float:
         """Of no difference."""
         return mean_p_value(self.gain(ours, theirs, kind).tolist(), resolution=self.resolution)
+
+    @property
+    def each(self) -> dict[str, list[str]]:
+        """Every kind on its own."""
+        return {kind: [kind] for kind in self.kinds}
 
     def gradients(self, method: str) -> int:
         """How many a training of a method took."""
@@ -430,8 +452,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
 
 
-def results(task: str, found: Found) -> str:
-    """One line for each method: settings, cost, and its value without noise and on each kind of chip."""
+def results(task: str, found: Found, columns: Mapping[str, Sequence[str]]) -> str:
+    """One line for each method: settings, cost, and for each column the mean over its kinds of chips."""
     own = winners(task)
     plain = max(line.get("gradients", 0) for line in lines(searched(task)) if line["method"] == "plain")
     scale, digits = (100, 1) if found.records[0]["problem"]["is_fraction"] else (1, 3)
@@ -439,15 +461,15 @@ def results(task: str, found: Found) -> str:
     for label in found.methods:
         settings = ", ".join(f"{key} {value:g}" for key, value in own[label][1].items())
         cells = [label, settings, f"{found.gradients(label) / plain:.2g}"]
-        for kind in found.kinds:
+        for kinds in columns.values():
+            values = np.mean([found.values(label, kind) for kind in kinds], axis=0)
             mean, low, high = (
-                scale * value
-                for value in _ends(mean_interval(found.values(label, kind).tolist(), resolution=found.resolution))
+                scale * value for value in _ends(mean_interval(values.tolist(), resolution=found.resolution))
             )
             cells.append(f"{mean:.{digits}f} ± {(high - low) / 2:.{digits}f}")
         rows.append((found.sign * -np.mean([found.values(label, kind).mean() for kind in found.kinds[1:]]), cells))
     rows.sort(key=lambda one: one[0])
-    return table(["method", "settings", "gradients", *found.kinds], [cells for _, cells in rows])
+    return table(["method", "settings", "gradients", *columns], [cells for _, cells in rows])
 
 
 def _ends(interval: Any) -> tuple[float, float, float]:
@@ -502,9 +524,15 @@ def section(task: str) -> str:
         plain=spread(task, whole.values("plain", NO_NOISE)),
         known=KNOWN[task],
         settings=", ".join(f"{key} {value:g}" for key, value in base_of(task).items()),
-        whole=results(task, whole),
-        half=results(task, half),
+        whole=results(task, whole, whole.families),
+        half=results(task, half, half.families),
     )
+
+
+def everything(task: str) -> str:
+    """The page with each kind of chip."""
+    whole, half = read(task).values()
+    return ALL.format(name=task, whole=results(task, whole, whole.each), half=results(task, half, half.each))
 
 
 def recipes() -> str:
@@ -593,3 +621,4 @@ if __name__ == "__main__":
     README.write_text("".join([before, mark, "\n", text, "\n\n", *after]), encoding="utf-8")
     for task in filter(finished, TASKS):
         (DOCS / "evidence" / f"{task}.svg").write_text(drawn(task), encoding="utf-8")
+        (DOCS / "evidence" / f"{task}.md").write_text(everything(task), encoding="utf-8")

@@ -16,6 +16,7 @@ from benchmarks.evidence_page import PAGE, finished, page
 
 TEXT = PAGE.read_text(encoding="utf-8")
 DONE = [task for task in evidence.TASKS if finished(task)]
+AGES = {3600.0: "1 h", 86_400.0: "1 day", 31_536_000.0: "1 year", 315_360_000.0: "10 years"}
 Networks = dict[tuple[str, int], dict[str, float]]
 
 
@@ -28,7 +29,9 @@ def networks(task: str) -> dict[str, Networks]:
         own = {"without noise": record["clean"]}
         for family, kinds in zip(record["families"], record["measured"], strict=True):
             for kind, chips in zip(family["kinds"], kinds, strict=True):
-                own[f"{family['name']} {kind['label'].rpartition(':')[2]}"] = sum(chips) / len(chips)
+                age = kind["level"] if family["unit"] == "s" else None
+                label = kind["label"].rpartition(":")[2] if age is None else AGES[age]
+                own[f"{family['name']} {label}"] = sum(chips) / len(chips)
         part = "whole" if record["problem"]["recipe"]["epochs"] == longest else "half"
         found[part][record["method"], record["seed"]] = own
     return found
@@ -62,10 +65,10 @@ def test_the_page_is_made_from_the_records(monkeypatch: pytest.MonkeyPatch) -> N
     assert DONE
     assert page() == TEXT
     whole, _ = evidence_page.read(DONE[0]).values()
-    assert evidence_page.results(DONE[0], whole) in TEXT
+    assert evidence_page.results(DONE[0], whole, whole.families) in TEXT
     first, *others = whole.records
     other = evidence_page.Found([{**first, "clean": first["clean"] + 0.3}, *others])
-    assert evidence_page.results(DONE[0], other) not in TEXT  # the check can fail
+    assert evidence_page.results(DONE[0], other, other.families) not in TEXT  # the check can fail
 
 
 @pytest.mark.parametrize("task", DONE)
@@ -181,17 +184,26 @@ def test_equal_winners_are_trained_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("task", DONE)
 @pytest.mark.parametrize("part", ["whole", "half"])
-def test_each_figure_of_the_tables(task: str, part: str) -> None:
+@pytest.mark.parametrize("each", [False, True])
+def test_each_figure_of_the_tables(task: str, part: str, each: bool) -> None:
     record = first_record(task)
     scale, digits = (100, 1) if record["problem"]["is_fraction"] else (1, 3)
     resolution = 1 / record["examples"] if record["problem"]["is_fraction"] else 0.0
-    own = TEXT.partition(f"\n## {task}\n")[2].partition("\n## ")[0]
-    head, *lines = rows(own if part == "whole" else own.partition("### As many gradients")[2])
     some = networks(task)[part]
+    every = list(next(iter(some.values())))
+    if each:
+        own = (PAGE.parent / "evidence" / f"{task}.md").read_text(encoding="utf-8")
+        assert own == evidence_page.everything(task)
+    else:
+        own = TEXT.partition(f"\n## {task}\n")[2].partition("\n## ")[0]
+    head, *lines = rows(own if part == "whole" else own.partition("# As many gradients")[2])
+    if each:
+        assert head[3:] == every
     assert {line[0] for line in lines} == {method for method, _ in some}
     for line in lines:
-        for kind, cell in zip(head[3:], line[3:], strict=True):
-            values = of_method(some, line[0], kind)
+        for column, cell in zip(head[3:], line[3:], strict=True):
+            kinds = [kind for kind in every if kind == column or kind.startswith(f"{column} ")]
+            values = np.mean([of_method(some, line[0], kind) for kind in kinds], axis=0)
             assert len(values) == evidence.TASKS[task].confirming
             deviation = max(values.std(ddof=1), resolution / np.sqrt(12))
             half = stats.t.ppf(0.975, len(values) - 1) * deviation / np.sqrt(len(values))
