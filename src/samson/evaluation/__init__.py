@@ -8,6 +8,7 @@ from samson.evaluation._layout import Layout, find_layout
 from samson.evaluation._metric import DataSetMetric, ExampleMetric, NotFiniteError
 from samson.evaluation._metrics import METRICS, MeanThen, as_metric
 from samson.evaluation._pairs import compare
+from samson.evaluation._question import MAX_TRIALS, TRIALS
 from samson.evaluation._result import Evaluation, ScoreTable
 from samson.evaluation._scoring import Scores, accuracy, clean_value, device_of, scores, value_of, with_targets
 from samson.evaluation._sensitivity import sensitivity
@@ -15,7 +16,7 @@ from samson.evaluation._sensitivity_result import Attempt, LayerRow, Sensitivity
 from samson.evaluation._setting import PRECISIONS, Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
 from samson.evaluation._subject import make_subject
 from samson.evaluation._task import Task
-from samson.evaluation._trials import MAX_TRIALS, TRIALS, Progress, chips_alone, evaluate
+from samson.evaluation._trials import Progress, chips_alone, evaluate
 from samson.evaluation.executors import (
     EXECUTORS,
     Executor,

@@ -17,10 +17,11 @@ from samson._checks import is_number, require, require_between, require_whole
 from samson.evaluation._budget_result import Budget, Criterion
 from samson.evaluation._kinds import kind_of
 from samson.evaluation._metric import NotFiniteError, require_possible
+from samson.evaluation._question import TRIALS
 from samson.evaluation._result import Evaluation
 from samson.evaluation._scoring import value_of
 from samson.evaluation._setting import Noise, Setting, prepare, repeatable_setting, takes_setting
-from samson.evaluation._trials import TRIALS, Progress, chips_alone, with_clean
+from samson.evaluation._trials import Progress, chips_alone, with_clean
 from samson.noise import BitErrors, ChipModel, WeightNoise
 from samson.records import Interval
 from samson.statistics import CONFIDENCE, ROUNDING, crossing, fixed_sequence

@@ -12,10 +12,11 @@ from torch import nn
 from samson._batches import Examples, repeatable
 from samson.evaluation._compared import Compared
 from samson.evaluation._kinds import kind_of
+from samson.evaluation._question import TRIALS, Question
 from samson.evaluation._result import Evaluation
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
 from samson.evaluation._subject import data_name, make_subject
-from samson.evaluation._trials import TRIALS, Progress, check_question, evaluate
+from samson.evaluation._trials import Progress, evaluate
 from samson.evaluation.executors import Serial
 from samson.noise import on_chip
 from samson.statistics import About
@@ -60,7 +61,7 @@ def compare(
         >>> paired.difference("a", "b").unit
         'these two networks'
     """
-    check_question(data, setting, trials, about=about)
+    Question(trials, about=about).metric(data, setting)
     networks = _networks(models)
     shapes: dict[str, object] = {}
     prepared: list[Prepared] = []

@@ -15,11 +15,12 @@ from samson._checks import is_number, require_between, require_whole
 from samson.evaluation._kinds import kind_of
 from samson.evaluation._layers import Layer, LayersTask, PartTask, layers_on_chip
 from samson.evaluation._metric import require_possible
+from samson.evaluation._question import TRIALS
 from samson.evaluation._scoring import Scores, value_of
 from samson.evaluation._sensitivity_result import Attempt, LayerRow, Sensitivity, Suggestion
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, takes_setting
 from samson.evaluation._task import Task
-from samson.evaluation._trials import TRIALS, Progress
+from samson.evaluation._trials import Progress
 from samson.records import Interval
 from samson.statistics import CONFIDENCE, mean_interval
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Unpack, get_args
+from typing import Unpack
 
 import numpy as np
 from torch import nn
-from torch.utils.data import DataLoader, SequentialSampler
 
 from samson._batches import Examples
-from samson._checks import is_number, require, require_between, require_whole
 from samson.evaluation._kinds import kind_of
-from samson.evaluation._metric import DataSetMetric, Metric
-from samson.evaluation._metrics import as_metric
+from samson.evaluation._question import MAX_TRIALS, Question
 from samson.evaluation._result import Evaluation, ScoreTable
 from samson.evaluation._scoring import Scores, value_of
 from samson.evaluation._setting import Noise, Prepared, Setting, WithoutNoise, prepare, takes_setting
@@ -24,18 +21,11 @@ from samson.statistics import (
     CONFIDENCE,
     FIRST_LOOK,
     About,
-    Look,
     Stopping,
     components,
-    first_look,
     next_look,
     t_quantile,
 )
-
-TRIALS = 20
-"""Chips, where none are asked for."""
-MAX_TRIALS = 1280
-"""Chips at which a wanted precision is given up, where no other limit is asked for."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +96,10 @@ def evaluate(
         >>> len(result.trials)
         5
     """
-    check_question(data, setting, trials, precision, max_trials, stopping, about, confidence)
+    question = Question(trials, precision, max_trials, stopping, about, confidence)
+    question.metric(data, setting)
     prepared = prepare(model, data, noise, **setting)
-    found = _drawn(prepared, trials, precision, max_trials, stopping, about, confidence, progress)
+    found = _drawn(prepared, question, progress)
     return with_clean(found, prepared.clean())
 
 
@@ -122,34 +113,23 @@ def chips_alone(
     **setting: Unpack[Setting],
 ) -> Evaluation:
     """What `evaluate` gives for a number of chips, but for the pass without noise."""
-    check_question(data, setting, trials)
-    return _drawn(prepare(model, data, noise, **setting), trials, progress=progress)
+    question = Question(trials)
+    question.metric(data, setting)
+    return _drawn(prepare(model, data, noise, **setting), question, progress)
 
 
-def _drawn(
-    prepared: Prepared,
-    trials: int | None,
-    precision: float | None = None,
-    max_trials: int = MAX_TRIALS,
-    stopping: Stopping = "looks",
-    about: About = "test_set",
-    confidence: float = CONFIDENCE,
-    progress: Callable[[Progress], None] | None = None,
-) -> Evaluation:
-    task = prepared.task
-    task.watch.ordered = about == "population"
-    largest = trials or TRIALS if precision is None else max_trials
-    look = Look(1, largest, confidence) if precision is None else first_look(largest, confidence)
-    if stopping == "betting":
-        look = replace(look, level=confidence)
+def _drawn(prepared: Prepared, asked: Question, progress: Callable[[Progress], None] | None) -> Evaluation:
+    task, precision, largest = prepared.task, asked.precision, asked.largest
+    task.watch.ordered = asked.about == "population"
+    look = asked.first_look()
     start = Evaluation(
         (),
         task.metric,
-        about,
+        asked.about,
         None,
-        confidence,
-        confidence,
-        stopping,
+        asked.confidence,
+        asked.confidence,
+        asked.stopping,
         precision=precision,
         layout=task.layout,
         coverage=prepared.coverage,
@@ -160,8 +140,8 @@ def _drawn(
     while True:
         for row in prepared.executor.run(task, range(len(rows), look.size)):
             rows.append(row)
-            if len(rows) == 2 and about == "population":
-                _check_examples(rows, precision, confidence)
+            if len(rows) == 2 and asked.about == "population":
+                _check_examples(rows, precision, asked.confidence)
             if progress is not None:
                 if len(rows) in (2, 5) or len(rows) % 10 == 0:
                     shown = _result(start, rows, look.level).interval
@@ -169,10 +149,10 @@ def _drawn(
         result = _result(start, rows, look.level)
         if precision is None or result.reached or look.size == largest or _floor(result) > precision:
             return result
-        if stopping == "betting":
+        if asked.stopping == "betting":
             look = replace(look, size=min(look.size + FIRST_LOOK, largest))
         else:
-            look = next_look(look, result.interval.half_width, precision, largest, confidence)
+            look = next_look(look, result.interval.half_width, precision, largest, asked.confidence)
 
 
 def with_clean(found: Evaluation, clean: WithoutNoise) -> Evaluation:
@@ -205,13 +185,6 @@ def _floor(result: Evaluation) -> float:
     return t_quantile(parts[(1,)].degrees, (1 + result.confidence) / 2) * math.sqrt(alone)
 
 
-def _own_order(data: Examples) -> bool:
-    """Whether the data are shuffled from a state that each pass moves on."""
-    if not isinstance(data, DataLoader) or isinstance(data.sampler, SequentialSampler):
-        return False
-    return data.generator is not None or getattr(data.sampler, "generator", None) is not None
-
-
 def _check_examples(rows: Sequence[Scores], precision: float | None, confidence: float) -> None:
     """From two chips: whether examples are enough for an interval, and for its precision with any number of chips."""
     first, second = (np.asarray(row, dtype=np.float64) for row in rows)
@@ -231,52 +204,3 @@ def _check_examples(rows: Sequence[Scores], precision: float | None, confidence:
             f"is what these {examples} examples leave open whatever the number of chips. Use more examples, or "
             "about='test_set'."
         )
-
-
-def check_question(
-    data: Examples,
-    setting: Setting,
-    trials: int | None,
-    precision: float | None = None,
-    max_trials: int = MAX_TRIALS,
-    stopping: Stopping = "looks",
-    about: About = "test_set",
-    confidence: float = CONFIDENCE,
-) -> Metric:
-    """Check the arguments of `evaluate` before compute starts, and give the metric."""
-    _check(trials, precision, max_trials, stopping, about, confidence)
-    metric = as_metric(setting.get("metric", "accuracy"))
-    if about == "population" and isinstance(metric, DataSetMetric):
-        raise ValueError(
-            f"`about` must be 'test_set' for {metric.name!r}, which has no value for each example. "
-            "A population interval needs an ExampleMetric."
-        )
-    if stopping == "betting" and (metric.bounds is None or about == "population"):
-        raise ValueError(
-            "`stopping` must be 'looks' for a metric without bounds or a population: betting needs values between two "
-            f"known numbers, one a chip, got {metric.name!r} about the {about.replace('_', ' ')}."
-        )
-    if about == "population" and _own_order(data):
-        raise ValueError(
-            "`data` must come in the same order for every chip for a population, got a DataLoader that shuffles with a "
-            "generator of its own. Use shuffle=False."
-        )
-    return metric
-
-
-def _check(
-    trials: int | None, precision: float | None, max_trials: int, stopping: str, about: str, confidence: float
-) -> None:
-    if trials is not None:
-        require_whole(2, trials=trials)
-    if trials is not None and precision is not None:
-        raise ValueError(
-            f"`trials` and `precision` exclude each other, got {trials} and {precision}. Use `max_trials` for a bound."
-        )
-    half = precision is None or (is_number(precision) and 0 < precision < math.inf)
-    require(half, "precision", "be a half-width > 0", precision)
-    require_whole(2, max_trials=max_trials)
-    require_between(0, 1, confidence=confidence)
-    for name, value, known in (("stopping", stopping, get_args(Stopping)), ("about", about, get_args(About))):
-        if value not in known:
-            raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, got {value!r}.")
