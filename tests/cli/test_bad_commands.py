@@ -33,6 +33,14 @@ def of_five(): return [(torch.randn(4, 5), torch.zeros(4).long())]
 def norms(): return nn.BatchNorm1d(6)
 def fails(): raise KeyError("x")
 def takes(n): return None
+
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Own:
+    k: float
+
+def raises(level): raise KeyError(level)
 """
 E = "evaluate mine:network"
 D = f"{E} --data mine:batches"
@@ -122,7 +130,13 @@ ROWS = {
     f"{D} --chip pcm --times 1": "--times must be numbers ≥ 0 with one of s, m, h, d, y|got '1'",
     f"{D} --chip pcm --times -1s": "got '-1s'",
     f"{D} --chip pcm --times 1e999y": "got '1e999y'",
-    f"{D} --chip reram-wan2022 --times 1h": "--times must be 1, 86400 or 172800|got 3600.0",
+    f"{D} --chip reram-wan2022 --times 1h": "--times: 1 h does not fit|(1 s, 1 day or 2 days), got 3600.0 (1 h)",
+    f"{D} --chip int8 --times 1y": "--times must be left out for int8, which does not age, got '1 year'",
+    f"{D} --chip pcm --levels .1": "--levels must be left out with --chip, got '.1'",
+    f"{D} --chip pcm --noise pcm": "--noise must be left out with --chip, got 'pcm'",
+    f"{D} --chip gaussian": "--chip: 'gaussian' is a noise.|Give it with --noise.",
+    f"{D} --chip mine:Own": "a function or a class without arguments, got 'mine:Own', which has (k: float)",
+    f"{D} --noise mine:Own": "a function or a class that gives a noise, got Own(k=0.0)|samson.noise.WeightNoise",
     f"{D} --precision 0": "--precision must be a half-width > 0, got 0.0",
     f"{D} --precision nan": "--precision must be a half-width > 0, got nan",
     f"{D} --precision .1 --trials 5": "--trials and --precision exclude each other",
@@ -147,26 +161,32 @@ ROWS = {
     "evaluate net.safetensors --weights p.pt": "--weights must be left out for 'net.safetensors'",
     "evaluate net.safetensors --out net.json": "--out must be no file that is read, got 'net.json'",
     f"{B} --low 1 --high .1": "--low and --high must be levels with 0 < low < high, got 1.0 and 0.1",
-    f"{B} --low 1h": "--low must be numbers separated by commas, got '1h'",
-    f"{B} --chip pcm --high 1h,1d": "--high must be one level, got '1h,1d'",
+    f"{B} --low 1h": "--low must be one number, got '1h'",
+    f"{B} --chip pcm --high 1h,1d": "--high must be one number, or one age with s, m, h, d, y, got '1h,1d'",
     f"{B} --chip pcm --low 1d --high 1h": "--low and --high must be levels with 0 < low < high, got 86400.0 and 3600.0",
-    f"{B} --low nan": "--low and --high must be levels",
-    f"{B} --high inf": "--low and --high must be levels",
+    f"{B} --low nan": "--low: nan does not fit 'gaussian'",
+    f"{B} --high inf": "--high: inf does not fit 'gaussian'",
     f"{B} --max-drop -1": "--max-drop must be ≥ 0, got -1.0",
     f"{B} --criterion median": "--criterion must be 'mean' or 'yield', got 'median'",
     f"{B} --criterion yield --min-yield 1": "--min-yield must lie between 0 and 1, got 1.0",
     f"{B} --criterion yield --trials 3": "--trials must be at least 29|got 3",
-    f"{B} --noise int8": "--noise: 'int8' is unknown",
+    f"{B} --noise int8": "--noise: 'int8' is a chip.|Give it with --chip.",
+    f"{B} --noise mine:network": "--noise must be a function or a class that takes a level, got 'mine:network'",
+    f"{B} --noise mine:raises": "--noise 'mine:raises' raised KeyError|mine.py, line",
     f"{B} --chip int8": "--chip must be one that ages, for a budget, got 'int8'",
-    f"{B} --chip reram-wan2022": "must be 1, 86400 or 172800|got ",
+    f"{B} --chip reram-wan2022": "--chip must be known at every age|'reram-wan2022'|interpolate = true|--high is 2d",
+    f"{B} --chip between.toml": "--high: 10 years does not fit 'between.toml'|1 day or 2 days)|or between them",
+    f"{B} --chip pcm --noise pcm": "--noise must be left out with --chip, got 'pcm'",
+    f"{B} --min-yield .5": "--min-yield must be left out without --criterion yield, got 0.5",
     f"{B} --trials 1": "--trials must be |got 1",
     "sensitivity mine:network --data mine:batches": "--select must leave at least 2 layers",
     f"{S} --max-drop 0": "--max-drop must be > 0|got 0.0",
     f"{S} --level -1": "must be ≥ 0 and finite, got -1.0",
     f"{S} --level nan": "must be ≥ 0 and finite, got nan",
     f"{S} --trials 1": "--trials must be |got 1",
-    f"{S} --levels .1,.2": "--levels must be one level for a sensitivity, got '.1,.2'",
-    f"{S} --chip pcm --times 1s,1d": "--times must be one time for a sensitivity, got '1s,1d'",
+    f"{S} --levels .1,.2": "--level must be one level for a sensitivity, got '.1,.2'",
+    f"{S} --chip pcm --level .1": "--levels must be left out with --chip, got '.1'",
+    f"{S} --chip pcm --times 1s,1d": "--time must be one time for a sensitivity, got '1s,1d'",
     "report none": "DIR must be a folder with finished runs|got 'none'",
     "report mine.py": "DIR must be a folder with finished runs|got 'mine.py'",
     "report hostile": "hostile/records/sgd-seed0.json` is not readable as a record",
@@ -184,6 +204,9 @@ ROWS = {
     f"{C} --methods @": "--methods: '' is unknown",
     f"{C} --seeds nan": "'--seeds'|valid integer",
     f"{C} --levels x": "--levels must be numbers separated by commas, got 'x'",
+    f"{C} --noise standard-hwa --levels 1d": "--levels must be given for a noise, not a chip, got '1d'",
+    f"{C} --noise gausian": "--noise: 'gausian' is unknown.|Did you mean 'gaussian'",
+    "train --out out --find-rho --set rho=.3": "--set rho must be left out with --find-rho, got 'rho=.3'",
     f"{C} --set x": "--set must be METHOD.PARAM=VALUE, got 'x'",
     f"{C} --set sgd.lr=-1": "--set sgd: Invalid learning rate: -1.0|--set sgd.PARAM=VALUE",
     f"{C} --set sgd.lr=nan": "--set sgd.lr must be a number, got 'nan'",
@@ -212,6 +235,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("deep.toml", b"a = " + b"[" * 5000),
         ("ranges.toml", b"[input_ranges]\nx = 1.0"),
         ("code.toml", b'source = "x"\n[noise]\nfamily = "mine:network"'),
+        ("between.toml", b'source = "x"\n[noise]\nfamily = "reram"\ninterpolate = true'),
         ("broken.safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}"),
     ):
         (folder / name).write_bytes(content)

@@ -226,16 +226,21 @@ def test_a_sensitivity_is_the_librarys_and_has_a_page(samson, tmp_path: Path) ->
     assert [(row.name, row.alone) for row in record.rows] == [(row.name, row.alone) for row in found.rows]
     assert (record.subject.examples, record.kind.noise) == (60, repr(Gaussian(0.3)))
     assert record.suggestion is not None
-    assert str(found).rstrip() in out
+    for row in found.rows:
+        ends = (f"{100 * value:z.1f} %" for value in (row.drop.mean, row.drop.low, row.drop.high))
+        assert f"{row.layer.weights}  {'{} [{}, {}]'.format(*ends):>27}" in out
+    assert "two:network: accuracy on two:batches under gaussian at 0.3" in out
+    assert f"Keep digital: {', '.join(found.suggestion.digital)} (" in out
     page = (tmp_path / "layers.html").read_text()
     assert f"{found.rows[0].name}</th>" in page
 
 
 def test_ages_are_given_in_words(samson, tmp_path: Path) -> None:
     call = "mine:network", "--data", "mine:batches", "--trials", 3, "--out", "record.json"
-    assert samson("evaluate", *call, "--noise", "pcm", "--levels", "60,1h,1d")[0] == 0
+    status, out, _ = samson("evaluate", *call, "--noise", "pcm", "--levels", "0s,60,1h,1d")
+    assert (status, "mine:network: accuracy on mine:batches under pcm" in out) == (0, True)
     record = read_json(tmp_path / "record.json", EvaluationRecord)
-    assert [row.kind.level for row in record.measured] == [60.0, 3600.0, 86_400.0]
+    assert [row.kind.level for row in record.measured] == [0.0, 60.0, 3600.0, 86_400.0]
     assert samson("budget", *call, "--noise", "pcm", "--low", "1m", "--high", "1d", "--max-drop", ".1")[0] == 0
     budget = read_json(tmp_path / "record.json", BudgetRecord)
     assert (budget.low, budget.high) == (60.0, 86_400.0)
@@ -271,12 +276,23 @@ def test_a_budgets_page_says_the_limit_and_what_is_saved(samson, tmp_path: Path)
     assert "at most 0.04 points" in budget_page(replace(record, relative=False, max_drop=0.0004))
 
 
+def test_a_sensitivity_has_a_usual_level(samson, tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(TWO_LAYERS)
+    sys.modules.pop("two", None)
+    levels = {}
+    for noise in ("lognormal", "bit-errors", "pcm"):
+        call = "sensitivity", "two:network", "--data", "two:batches", "--trials", 2, "--out", "s.json"
+        assert samson(*call, "--noise", noise)[0] == 0
+        levels[noise] = read_json(tmp_path / "s.json", SensitivityRecord).kind.level
+    assert levels == {"lognormal": 0.1, "bit-errors": 0.01, "pcm": 86_400.0}
+
+
 def test_a_sensitivity_is_of_one_time_and_says_all_settings(samson, tmp_path: Path) -> None:
     (tmp_path / "two.py").write_text(TWO_LAYERS)
     sys.modules.pop("two", None)
     call = "sensitivity", "two:network", "--data", "two:batches", "--chip", "standard-hwa", "--trials", 2
     status, _, err = samson(*call, "--times", "1s,10y")
-    assert (status, "--times must be one time for a sensitivity, got '1s,10y'" in err) == (2, True)
+    assert (status, "--time must be one time for a sensitivity, got '1s,10y'" in err) == (2, True)
     status, _, _ = samson(*call, "--times", "10y", "--select", "*", "--out", "s.json", "--page", "s.html")
     record = read_json(tmp_path / "s.json", SensitivityRecord)
     assert (status, record.kind.time_s, record.subject.select) == (0, 10 * 365 * 86_400.0, ("*",))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -262,7 +263,7 @@ def test_a_network_is_saved_and_shown(samson, tmp_path: Path) -> None:
     status, shown, _ = samson(*OWN, "--out", out, "--method", "samson", "--seed", "2")
     assert status == 0
     validation, moved, place = shown.strip().splitlines()
-    assert validation.startswith("Validation accuracy: ")
+    assert re.match(r"Validation accuracy: \d+\.\d %, in ", validation)
     words = moved.rstrip(".").replace(",", "").split()
     assert moved.startswith("The last perturbation: loss ")
     assert " at the weights, " in moved

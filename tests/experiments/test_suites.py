@@ -745,7 +745,7 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "a chip file that is not there": (chips("'none.toml'"), "--chip must be a TOML file, got 'none.toml'"),
     "a chip of one's own": (
         chips("{chip = 'mine:chip'}"),
-        "--chip must be a function that returns a noise or a chip, got 3",
+        "--chip must be a function or a class that gives a noise or a chip, got 3",
     ),
     "a noise of one's own": (chips("{noise = 'mine:net', levels = [1]}"), "--noise|mine:net"),
     "chips that cannot carry a network": (

@@ -10,7 +10,7 @@ import typer
 
 from samson._errors import require
 from samson.cli._errors import explained, require_writable
-from samson.cli._options import DataName, DataRoot, Model, Pretrained, Select, Weights, files_read
+from samson.cli._options import OWN, DataName, DataRoot, Model, Pretrained, Select, Weights, files_read
 from samson.cli._showing import console
 from samson.cli._tables import empty_table
 
@@ -19,7 +19,9 @@ Quantile = Annotated[float, typer.Option(help="Share of a batch's inputs, by siz
 AdcQuantile = Annotated[float, typer.Option(help="Share of a batch's conversions that a bound covers.")]
 Chip = Annotated[
     str | None,
-    typer.Option("--chip", help="Chip whose ADC bounds are measured too: see `samson list chips`, or FILE.toml."),
+    typer.Option(
+        "--chip", help=f"Chip whose ADC bounds are measured too: see `samson list chips`, FILE.toml or {OWN}."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the noise of its periphery.")]
 Out = Annotated[Path, typer.Option(help="Write them to this file, `.toml`.")]

@@ -216,8 +216,10 @@ def _table(given: dict[str, Any]) -> dict[str, Any]:
     if "levels" in given:
         one = "one noise where levels are given"
         require(len(noises) == 1, "--noise", one, given.get("noise"), "Write a suite's file for several.")
-        from samson.experiments import find_noise, parse_levels
+        from samson.experiments import find_noise, names_chip, parse_levels
 
+        mend = "A suite's file may give a chip `times`."
+        require(not names_chip(noises[0]), "--levels", "given for a noise, not a chip", given["levels"], mend)
         chips = [{"noise": noises[0], "levels": parse_levels(given["levels"], find_noise(noises[0]).unit)}]
     return {**table, "chips": chips}
 

@@ -66,6 +66,7 @@ IN_OPTIONS = {
     "`time_s`": "--times",
     "`model`": "MODEL",
     "`batches`": "--data",
+    "`chips`": "--noise",
 }
 """Words of the library by those of the command line."""
 OPTIONS = (

@@ -55,7 +55,8 @@ def evaluate_model(
     pairs = [(kind.record(), result) for kind, result in zip(kinds, found, strict=True)]
     record = evaluation_record(run.subject(found[0]), clean, pairs, precision)
     write_results(options.out, options.page, record, evaluation_page)
-    table = table_of(f"{options.model}: {metric.name} on {options.request.data_name}", at_least, metric)
+    title = f"{options.model}: {metric.name} on {options.request.data_name} under {options.family}"
+    table = table_of(title, at_least, metric)
     table.add_row("without noise", shown(clean, metric), "", *([""] if at_least is not None else []), "")
     for kind, result in zip(kinds, found, strict=True):
         table.add_row(

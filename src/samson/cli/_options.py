@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from samson._errors import SetupError, choose
+from samson._errors import SetupError, choose, require
 from samson.cli._errors import explained, require_writable
 from samson.cli._showing import chip_bar
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from samson.experiments import Kind, Request
     from samson.records import Subject
 
+OWN = "MODULE:NAME, a function or a class"
 DRIFT = "Drift of phase-change devices is compensated, but for names in -uncompensated."
 
 Model = Annotated[
@@ -74,16 +75,15 @@ Out = Annotated[Path | None, typer.Option(help="Write a record with every trial 
 Page = Annotated[Path | None, typer.Option("--page", help="Write a page with plot and table to this file, `.html`.")]
 ChipName = Annotated[
     str | None,
-    typer.Option(
-        "--chip", help="A chip instead of a noise: see `samson list chips`, FILE.toml or MODULE:CLASS. " + DRIFT
-    ),
+    typer.Option("--chip", help=f"A chip instead of a noise: see `samson list chips`, FILE.toml or {OWN}. {DRIFT}"),
 ]
 CalibrationFile = Annotated[
     Path | None,
     typer.Option("--calibration", help="With --chip: input ranges and ADC bounds that `samson calibrate` measured."),
 ]
 NoiseName = Annotated[
-    str, typer.Option("--noise", help="Family of noises: see `samson list noises`, or MODULE:CLASS. " + DRIFT)
+    str | None,
+    typer.Option("--noise", help=f"Family of noises: see `samson list noises`, or {OWN}; gaussian by default. {DRIFT}"),
 ]
 
 DataRoot = Annotated[
@@ -103,7 +103,7 @@ class ModelOptions:
     """The options of every command about one model, in the order of its help."""
 
     model: Model
-    noise: NoiseName = "gaussian"
+    noise: NoiseName = None
     chip: ChipName = None
     calibration: CalibrationFile = None
     weights: Weights = None
@@ -121,6 +121,17 @@ class ModelOptions:
     out: Out = None
     page: Page = None
     data_root: DataRoot = Path("data")
+
+    def __post_init__(self) -> None:
+        one = self.noise is None or self.chip is None
+        require(one, "--noise", "left out with --chip", self.noise, "Choose one of the two.")
+
+    @property
+    def family(self) -> str:
+        """The noise or the chip that was asked for, by its name."""
+        if self.chip is not None:
+            return self.chip
+        return "gaussian" if self.noise is None else self.noise
 
     @property
     def request(self) -> Request:

@@ -3,7 +3,6 @@
 from samson._errors import SetupError, choose, require
 from samson.experiments._checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from samson.experiments._chips import (
-    LEVELS,
     Chips,
     Kind,
     aging,
@@ -12,9 +11,8 @@ from samson.experiments._chips import (
     family_of,
     find_chip,
     find_noise,
+    names_chip,
     noise_family,
-    parse_levels,
-    parse_time,
 )
 from samson.experiments._comparing import Comparing, compare_suite
 from samson.experiments._defaults import BASES, TUNED
@@ -23,6 +21,7 @@ from samson.experiments._environment import commit, environment
 from samson.experiments._estimate import Estimate, estimate
 from samson.experiments._folders import finished, missing, open_folder, read_records
 from samson.experiments._jobs import Job, jobs_of, one_thread
+from samson.experiments._levels import LEVELS, USUAL, parse_level, parse_levels, parse_time
 from samson.experiments._measurements import (
     budget_record,
     evaluation_record,
