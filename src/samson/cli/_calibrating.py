@@ -52,7 +52,7 @@ def calibrate_model(
     require(
         split in ("train", "validation"), "--split", "train or validation", split, "The test split chooses nothing."
     )
-    require_writable("--out", out, files_read(model, weights, data))
+    require_writable("--out", out, files_read(model, weights, data), ".toml")
     periphery = Periphery() if chip is None else find_chip(chip).periphery
     require(periphery is not None, "--chip", "one that has a periphery", chip, "Choose one, such as standard-hwa.")
     assert periphery is not None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samson._errors import require
+from samson._names import counted
 from samson.cli._kinds import kinds_of
 from samson.cli._options import ModelOptions, model_command
 from samson.cli._showing import console, shown, shown_interval, speaks, write_results
@@ -93,11 +94,10 @@ def _table(title: str, found: Sensitivity) -> Table:
 def _suggested(found: Suggestion, metric: Metric) -> str:
     names = ", ".join(found.digital) or "none"
     held = f"{'within' if found.holds else 'NOT shown to be within'} the {shown(found.max_drop, metric)} allowed"
-    several = "sets" if len(found.attempts) > 1 else "set"
     return (
         f"Keep digital: {names} ({found.share:.1%} of the weights on the chip).\n"
         f"Drop {shown_interval(found.confirmed, metric)} ({found.confidence:.0%}) on {found.trials} chips that did not "
         f"choose, {held}.\n"
-        f"Chosen among {len(found.attempts)} {several} on {found.trials} other chips, where its drop was "
+        f"Chosen among {counted(len(found.attempts), 'set')} on {found.trials} other chips, where its drop was "
         f"{shown(found.chosen.drop.mean, metric)}; all on the same examples: confirm it on others."
     )

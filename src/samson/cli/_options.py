@@ -174,11 +174,11 @@ class ModelOptions:
     def measuring(self) -> Iterator[Measuring]:
         """Model, data and setting, with a progress bar until the block ends; the library's errors are explained."""
         read = files_read(self.model, self.weights, self.data, self.calibration)
-        for parameter, path in (("--out", self.out), ("--page", self.page)):
-            require_writable(parameter, path, read)
+        require_writable("--out", self.out, read, ".json")
+        require_writable("--page", self.page, read, ".html")
         model, data = self.request.load()
         setting = self.setting()
-        with explained(self.model, self.resume), chip_bar() as bar:
+        with explained(self.model, self.resume, self.calibration), chip_bar() as bar:
             yield Measuring(self, model, data, setting, bar)
 
 
@@ -253,4 +253,4 @@ def _executor(name: str) -> Executor:
     try:
         return EXECUTORS[name]()
     except (ImportError, ValueError, RuntimeError) as error:
-        raise SetupError(f"--executor {name}: {error}") from error
+        raise SetupError(str(error)) from error

@@ -268,7 +268,7 @@ def family_of(asked: str | Mapping[str, Any]) -> Chips:
         if names_chip(asked):
             return chip_family([asked])
         if ":" not in asked:
-            choose("`chips`", asked, (*NOISES, *PRESETS, "FILE.toml", OWN))
+            choose("`chips`", asked, dict.fromkeys((*NOISES, *PRESETS, "FILE.toml", OWN)))
         return noise_family(asked)
     kind = next((key for key in ("noise", "chip") if key in asked), None)
     keys = ("noise", "levels", "name") if kind == "noise" else ("chip", "times", "name")
