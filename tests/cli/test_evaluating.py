@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from samson.evaluation import evaluate, noise_budget, sensitivity
@@ -379,9 +380,22 @@ def test_the_commands_have_one_list_of_options(samson) -> None:
     shared = [line for line in first if all(line in other for other in others)]
     assert all([line for line in other if line in shared] == shared for other in others)
     names = [line.split()[0] for line in shared]
-    options = "weights pretrained data split metric seed select read-block norms-on autocast executor resume out page"
+    options = (
+        "weights pretrained data split metric seed select read-block norms-on autocast device executor resume out page"
+    )
     assert {f"--{name}" for name in (*options.split(), "noise", "chip", "data-root")} <= set(names)
     assert "--levels" not in names  # the check can fail: a budget looks for the level
+
+
+@pytest.mark.parametrize("command", ["evaluate", "budget", "sensitivity", "calibrate"])
+def test_the_model_is_put_on_the_device(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """On a device that every machine has, and that holds no values."""
+    (tmp_path / "two.py").write_text(TWO_LAYERS)
+    sys.modules.pop("two", None)
+    call = command, "two:network", "--data", "two:batches", *(["--out", "k.toml"] if command == "calibrate" else [])
+    monkeypatch.setattr("samson.experiments.find_device", torch.device)
+    status, _, err = samson(*call, "--device", "meta")
+    assert (status, "meta" in err) == (2, True), err
 
 
 HALTING = """
@@ -429,7 +443,7 @@ def test_ctrl_c_keeps_finished_chips_and_a_repetition_goes_on(samson, tmp_path: 
     after = saved()
     assert (again.returncode, len(after)) == (0, 16), err
     assert before.items() < after.items(), "nothing is written again"
-    assert samson(*command, "--out", "alone.json")[1] == out
+    assert samson(*command, "--out", "alone.json")[1].replace("alone.json", "resumed.json") == out
     resumed, alone = (read_json(tmp_path / f"{name}.json", EvaluationRecord) for name in ("resumed", "alone"))
     assert resumed.measured == alone.measured
     status, _, err = samson(*command, "--seed", 1, "--resume", "chips")

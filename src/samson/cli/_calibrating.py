@@ -10,7 +10,7 @@ import typer
 
 from samson._errors import require
 from samson.cli._errors import explained, require_writable
-from samson.cli._options import OWN, DataName, DataRoot, Model, Pretrained, Select, Weights, files_read
+from samson.cli._options import OWN, DataName, DataRoot, Device, Model, Pretrained, Select, Weights, files_read
 from samson.cli._showing import console
 from samson.cli._tables import empty_table
 
@@ -40,10 +40,11 @@ def calibrate_model(
     quantile: Quantile = 1.0,
     adc_quantile: AdcQuantile = 1.0,
     seed: Seed = 0,
+    device: Device = "cpu",
     data_root: DataRoot = Path("data"),
 ) -> None:
     """Measure input ranges and, for a chip with ADCs, their bounds: for --calibration, and for chip files."""
-    from samson.experiments import Request, find_chip
+    from samson.experiments import Request, find_chip, find_device
     from samson.noise import Calibration, Periphery, calibrate, calibrate_adc
     from samson.records import replace_file
 
@@ -57,7 +58,9 @@ def calibrate_model(
     require(periphery is not None, "--chip", "one that has a periphery", chip, "Choose one, such as standard-hwa.")
     assert periphery is not None
     request = Request(model, weights, pretrained, data, split, data_root=data_root)
+    place = find_device(device)
     network, examples = request.load()
+    network.to(place)
     with explained(model):
         found = Calibration(calibrate(network, examples, select, quantile=quantile))
         if periphery.adc_steps is not None:

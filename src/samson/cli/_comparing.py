@@ -13,7 +13,7 @@ import typer
 from samson._errors import SetupError, choose, require
 from samson._names import counted
 from samson.cli._errors import FileError
-from samson.cli._options import DRIFT
+from samson.cli._options import DEVICE, DRIFT
 from samson.cli._progress import Bars, Lines
 from samson.cli._showing import console
 
@@ -61,9 +61,7 @@ def compare(
     data_root: Annotated[
         str | None, typer.Option(envvar="SAMSON_DATA", help="Folder where files of data are looked for.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where networks are trained, such as cuda; cpu by default.")
-    ] = None,
+    device: Annotated[str | None, typer.Option(help=f"{DEVICE} By default cpu.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Runs side by side; default: one a processor.")] = None,
     executor: Annotated[str, typer.Option(help=f"Where runs are computed: {', '.join(EXECUTORS)}.")] = "processes",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, and say what would be run and how long.")] = False,

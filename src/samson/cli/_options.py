@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from samson.records import Subject
 
 OWN = "MODULE:NAME, a function or a class"
+DEVICE = "Where it is computed, for example cuda."
 DRIFT = "Drift of phase-change devices is compensated, but for names in -uncompensated."
 
 Model = Annotated[
@@ -71,6 +72,7 @@ Resume = Annotated[
         help="Save each finished chip in this folder, and go on from those that are there.",
     ),
 ]
+Device = Annotated[str, typer.Option(help=DEVICE)]
 Out = Annotated[Path | None, typer.Option(help="Write a record with every trial to this file, `.json`.")]
 Page = Annotated[Path | None, typer.Option("--page", help="Write a page with plot and table to this file, `.html`.")]
 ChipName = Annotated[
@@ -116,6 +118,7 @@ class ModelOptions:
     read_block: ReadBlock = None
     norms_on: NormsOn = None
     autocast: Autocast = None
+    device: Device = "cpu"
     executor: ExecutorName = "serial"
     resume: Resume = None
     out: Out = None
@@ -176,7 +179,11 @@ class ModelOptions:
         read = files_read(self.model, self.weights, self.data, self.calibration)
         require_writable("--out", self.out, read, ".json")
         require_writable("--page", self.page, read, ".html")
+        from samson.experiments import find_device
+
+        device = find_device(self.device)
         model, data = self.request.load()
+        model.to(device)
         setting = self.setting()
         with explained(self.model, self.resume, self.calibration), chip_bar() as bar:
             yield Measuring(self, model, data, setting, bar)

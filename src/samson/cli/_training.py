@@ -9,6 +9,7 @@ import typer
 
 from samson._errors import SetupError, require
 from samson.cli._errors import require_writable
+from samson.cli._options import Device
 from samson.cli._showing import console, speaks
 from samson.cli._tables import empty_table
 from samson.records import RhoRecord, write_json
@@ -30,7 +31,7 @@ def train(
     data_root: Annotated[
         str | None, typer.Option(envvar="SAMSON_DATA", help="Folder where files of data are looked for.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="For example cuda:0; by default a GPU if there is one.")] = None,
+    device: Device = "cpu",
     parallel: Annotated[str, typer.Option(help="Under torchrun: ddp or fsdp2.")] = "ddp",
     log: Annotated[bool, typer.Option("--log", help="Write TensorBoard logs to the folder.")] = False,
     range_test: Annotated[

@@ -32,7 +32,7 @@ from samson.experiments._methods import Built, Method, base_settings, default_se
 from samson.experiments._models import load_model
 from samson.experiments._networks import make_network
 from samson.experiments._parts import ADDITIONS, ALIASES, MODES, PLAIN, cores
-from samson.experiments._place import Place, check_device, find_place
+from samson.experiments._place import Place, check_device, find_device, find_place
 from samson.experiments._planning import Plan, plan_suite, read_suite
 from samson.experiments._problems import METHODS, PlannedProblem, load_data_set, make_task
 from samson.experiments._ray import run_on_ray
