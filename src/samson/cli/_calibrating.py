@@ -16,7 +16,9 @@ from samson.cli._tables import empty_table
 
 Split = Annotated[str, typer.Option(help="Of a data set by name: train, validation.")]
 Quantile = Annotated[float, typer.Option(help="Share of a batch's inputs, by size, that a range covers.")]
-AdcQuantile = Annotated[float, typer.Option(help="Share of a batch's conversions that a bound covers.")]
+AdcQuantile = Annotated[
+    float | None, typer.Option(help="Share of a batch's conversions that a bound covers; 1 by default.")
+]
 Chip = Annotated[
     str | None,
     typer.Option(
@@ -38,7 +40,7 @@ def calibrate_model(
     split: Split = "train",
     select: Select = None,
     quantile: Quantile = 1.0,
-    adc_quantile: AdcQuantile = 1.0,
+    adc_quantile: AdcQuantile = None,
     seed: Seed = 0,
     device: Device = "cpu",
     data_root: DataRoot = Path("data"),
@@ -49,7 +51,7 @@ def calibrate_model(
     from samson.records import replace_file
 
     for parameter, value in (("--quantile", quantile), ("--adc-quantile", adc_quantile)):
-        require(0 < value <= 1, parameter, "above 0, and 1 at most", value, "Write for example .999.")
+        require(value is None or 0 < value <= 1, parameter, "above 0, and 1 at most", value, "Write for example .999.")
     require(
         split in ("train", "validation"), "--split", "train or validation", split, "The test split chooses nothing."
     )
@@ -57,6 +59,9 @@ def calibrate_model(
     periphery = Periphery() if chip is None else find_chip(chip).periphery
     require(periphery is not None, "--chip", "one that has a periphery", chip, "Choose one, such as standard-hwa.")
     assert periphery is not None
+    unused = adc_quantile is not None and periphery.adc_steps is None
+    require(not unused, "--adc-quantile", "left out without a chip that has ADCs", adc_quantile, "Give one by --chip.")
+    adc_quantile = 1.0 if adc_quantile is None else adc_quantile
     request = Request(model, weights, pretrained, data, split, data_root=data_root)
     place = find_device(device)
     network, examples = request.load()

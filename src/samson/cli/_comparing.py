@@ -13,7 +13,7 @@ import typer
 from samson._errors import SetupError, choose, require
 from samson._names import counted
 from samson.cli._errors import FileError
-from samson.cli._options import DEVICE, DRIFT
+from samson.cli._options import DEVICE, DRIFT, OWN
 from samson.cli._progress import Bars, Lines
 from samson.cli._showing import console
 
@@ -46,7 +46,9 @@ def compare(
     train: Annotated[str | None, typer.Option(help="MODULE:FUNCTION of one's own that trains a run.")] = None,
     noise: Annotated[
         str | None,
-        typer.Option(help=f"Separated by commas: see `samson list noises` and `chips`; gaussian by default. {DRIFT}"),
+        typer.Option(
+            help=f"Separated by commas: see `samson list noises` and `chips`, or {OWN}; gaussian by default. {DRIFT}"
+        ),
     ] = None,
     levels: Annotated[
         str | None, typer.Option(help="Levels of one noise, separated by commas; by default some that suit it.")

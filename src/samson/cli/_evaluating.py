@@ -20,18 +20,20 @@ def evaluate_model(
     times: Times = None,
     trials: Annotated[int | None, typer.Option(help="Chips; 20 by default.")] = None,
     precision: Annotated[float | None, typer.Option(help="Instead of --trials: the half-width to reach.")] = None,
-    max_trials: Annotated[int, typer.Option(help="With --precision: chips at most.")] = 1280,
+    max_trials: Annotated[int | None, typer.Option(help="With --precision: chips at most; 1280 by default.")] = None,
     about: Annotated[
         str, typer.Option(help="Intervals about other chips, test_set, or also other examples, population.")
     ] = "test_set",
     at_least: Annotated[float | None, typer.Option(help="Show the share of chips that are at least this good.")] = None,
 ) -> None:
     """Put a model on noisy chips and show what it is worth there, with intervals."""
-    from samson.evaluation import evaluate
+    from samson.evaluation import MAX_TRIALS, evaluate
     from samson.experiments import evaluation_record
     from samson.report import evaluation_page
 
     require(at_least is None or math.isfinite(at_least), "--at-least", "finite", at_least, "Write for example .9.")
+    alone = max_trials is not None and precision is None
+    require(not alone, "--max-trials", "left out without --precision", max_trials, "Give --trials, or both.")
     kinds = kinds_of(options, levels, times)
     with options.measuring() as run:
         found = [
@@ -41,7 +43,7 @@ def evaluate_model(
                 kind.noise,
                 trials=trials,
                 precision=precision,
-                max_trials=max_trials,
+                max_trials=MAX_TRIALS if max_trials is None else max_trials,
                 about=about,  # type: ignore[arg-type]
                 progress=run.progress(kind.label),
                 **run.of_kind(kind),

@@ -68,7 +68,7 @@ def sensitivity_of_model(
     screen.print(_table(title, found))
     clean, noisy = shown(found.clean, run.metric), shown(sum(found.noisy) / len(found.noisy), run.metric)
     screen.print(
-        f"{run.metric.name}: {clean} without noise, {noisy} with noise on all {len(found.rows)} layers, a drop of "
+        f"{run.metric.name}: {clean} without noise, {noisy} with noise on all {len(found.rows)} layers, worse by "
         f"{shown_interval(found.drop, run.metric)}.\n"
         f"{len(found.noisy)} chips, the same for every row; the {found.intervals} intervals hold together with "
         f"{found.confidence:.0%} (Bonferroni), for other chips and these examples.\n"
@@ -83,7 +83,7 @@ def _table(title: str, found: Sensitivity) -> Table:
     """The layers, by what noise on them costs."""
     table = empty_table(title)
     table.add_column("Layer", overflow="fold")
-    for name in ("Weights", "Drop with noise on it alone", "Gain if it alone is digital"):
+    for name in ("Weights", "Worse with noise on it alone", "Better if it alone is digital"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in found.rows:
         drop, gain = (shown_interval(part, found.metric) for part in (row.drop, row.gain))
@@ -92,12 +92,16 @@ def _table(title: str, found: Sensitivity) -> Table:
 
 
 def _suggested(found: Suggestion, metric: Metric) -> str:
-    names = ", ".join(found.digital) or "none"
-    held = f"{'within' if found.holds else 'NOT shown to be within'} the {shown(found.max_drop, metric)} allowed"
+    names, sets = ", ".join(found.digital) or "none", len(found.attempts)
+    allowed = f"the {shown(found.max_drop, metric)} allowed"
+    if found.share == 1:
+        none = f"of {counted(sets - 1, 'smaller set')} none is shown to be within {allowed}"
+        return f"Keep digital: {names}, which are all, so that no chip is left: {none}."
+    held = f"{'within' if found.holds else 'NOT shown to be within'} {allowed}"
     return (
         f"Keep digital: {names} ({found.share:.1%} of the weights on the chip).\n"
-        f"Drop {shown_interval(found.confirmed, metric)} ({found.confidence:.0%}) on {found.trials} chips that did not "
-        f"choose, {held}.\n"
-        f"Chosen among {counted(len(found.attempts), 'set')} on {found.trials} other chips, where its drop was "
+        f"Worse by {shown_interval(found.confirmed, metric)} ({found.confidence:.0%}) on {found.trials} chips that did "
+        f"not choose, {held}.\n"
+        f"Chosen among {counted(sets, 'set')} on {found.trials} other chips, where it was worse by "
         f"{shown(found.chosen.drop.mean, metric)}; all on the same examples: confirm it on others."
     )
