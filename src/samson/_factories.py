@@ -14,6 +14,9 @@ from typing import Any
 
 from samson._errors import SetupError, choose, require
 
+OURS = str(Path(__file__).parent)
+"""The package, whose lines are not the user's."""
+
 
 def call_factory(spec: str, parameter: str = "MODEL") -> Any:
     """Import a module, from the current folder first, and call a function of it without arguments.
@@ -32,8 +35,8 @@ def call_factory(spec: str, parameter: str = "MODEL") -> Any:
     function = find_factory(spec, parameter)
     if not takes(function, ()):
         raise SetupError(
-            f"{parameter} must name a function without arguments, got {spec!r}, which has "
-            f"{inspect.signature(function)}.\nWrite one that passes them."
+            f"{parameter} must name a function or a class without arguments, got {spec!r}, which has "
+            f"{inspect.signature(function)}.\nWrite a function that passes them."
         )
     return guarded(function, spec, parameter)
 
@@ -111,8 +114,7 @@ def guarded(call: Callable[[], Any], spec: str, parameter: str) -> Any:
     except SetupError:
         raise
     except Exception as error:
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
-        place = (error.filename, error.lineno) if isinstance(error, SyntaxError) else frames[-1][:2]
-        raise SetupError(
-            f"{parameter} {spec!r} raised {type(error).__name__}: {error}\nMend {place[0]}, line {place[1]}."
-        ) from error
+        frames = [f[:2] for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(("<", OURS))]
+        places = [(error.filename, error.lineno)] if isinstance(error, SyntaxError) else frames
+        mend = f"Mend {places[-1][0]}, line {places[-1][1]}." if places else f"Mend {spec}."
+        raise SetupError(f"{parameter} {spec!r} raised {type(error).__name__}: {error}\n{mend}") from error

@@ -1,4 +1,4 @@
-"""Names that a user gives: what to say to an unknown one."""
+"""Words for a user: what to say to an unknown name, and how many there are of something."""
 
 from __future__ import annotations
 
@@ -21,3 +21,13 @@ def suggestion(name: str, available: Iterable[str]) -> str:
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return f"{hint}Available: {', '.join(names)}."
+
+
+def counted(number: int, noun: str) -> str:
+    """How many there are of something whose plural ends in s.
+
+    Example:
+        >>> counted(1, "run"), counted(2000, "run")
+        ('1 run', '2,000 runs')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"

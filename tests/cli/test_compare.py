@@ -104,6 +104,8 @@ def test_the_report_renders_from_records_alone(compared: tuple[Path, str, str], 
         assert (alone / name).read_bytes() == (folder / name).read_bytes()
     shown, _ = samson("report", alone, "--baseline", "samson+clip")
     assert "Points over samson+clip" in shown
+    with pytest.raises(AssertionError, match="--baseline: 'nope' is unknown"):
+        samson("report", alone, "--baseline", "nope")
 
 
 def test_a_saved_network_gives_its_records_trials(compared: tuple[Path, str, str]) -> None:

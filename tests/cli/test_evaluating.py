@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from samson.evaluation import evaluate, noise_budget, sensitivity
@@ -257,16 +258,21 @@ def test_a_sensitivity_is_the_librarys_and_has_a_page(samson, tmp_path: Path) ->
     assert [(row.name, row.alone) for row in record.rows] == [(row.name, row.alone) for row in found.rows]
     assert (record.subject.examples, record.kind.noise) == (60, repr(Gaussian(0.3)))
     assert record.suggestion is not None
-    assert str(found).rstrip() in out
+    for row in found.rows:
+        ends = (f"{100 * value:z.1f} %" for value in (row.drop.mean, row.drop.low, row.drop.high))
+        assert f"{row.layer.weights}  {'{} [{}, {}]'.format(*ends):>28}" in out
+    assert "two:network: accuracy on two:batches under gaussian at 0.3" in out
+    assert f"Keep digital: {', '.join(found.suggestion.digital)} (" in out
     page = (tmp_path / "layers.html").read_text()
     assert f"{found.rows[0].name}</th>" in page
 
 
 def test_ages_are_given_in_words(samson, tmp_path: Path) -> None:
     call = "mine:network", "--data", "mine:batches", "--trials", 3, "--out", "record.json"
-    assert samson("evaluate", *call, "--noise", "pcm", "--levels", "60,1h,1d")[0] == 0
+    status, out, _ = samson("evaluate", *call, "--noise", "pcm", "--levels", "0s,60,1h,1d")
+    assert (status, "mine:network: accuracy on mine:batches under pcm" in out) == (0, True)
     record = read_json(tmp_path / "record.json", EvaluationRecord)
-    assert [row.kind.level for row in record.measured] == [60.0, 3600.0, 86_400.0]
+    assert [row.kind.level for row in record.measured] == [0.0, 60.0, 3600.0, 86_400.0]
     assert samson("budget", *call, "--noise", "pcm", "--low", "1m", "--high", "1d", "--max-drop", ".1")[0] == 0
     budget = read_json(tmp_path / "record.json", BudgetRecord)
     assert (budget.low, budget.high) == (60.0, 86_400.0)
@@ -278,7 +284,7 @@ def test_a_budget_has_a_page(samson, tmp_path: Path) -> None:
         *("--trials", 6, "--out", "budget.json", "--page", "budget.html"),
     )
     assert status == 0
-    assert "Page: " in out
+    assert re.findall(r"(?m)^(\w+): .*/(budget\..*)$", out) == [("Record", "budget.json"), ("Page", "budget.html")]
     page, record = (tmp_path / "budget.html").read_text(), read_json(tmp_path / "budget.json", BudgetRecord)
     assert f"<b>{record.holds_up_to:.3g}</b>, chips are worse by at most 10 points in the mean" in page
     assert page == budget_page(record)
@@ -302,12 +308,25 @@ def test_a_budgets_page_says_the_limit_and_what_is_saved(samson, tmp_path: Path)
     assert "at most 0.04 points" in budget_page(replace(record, relative=False, max_drop=0.0004))
 
 
+def test_a_sensitivity_has_a_usual_level(samson, tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(TWO_LAYERS)
+    sys.modules.pop("two", None)
+    levels = {}
+    for noise in ("lognormal", "bit-errors", "pcm"):
+        call = "sensitivity", "two:network", "--data", "two:batches", "--trials", 2, "--out", "s.json"
+        assert samson(*call, "--noise", noise)[0] == 0
+        levels[noise] = read_json(tmp_path / "s.json", SensitivityRecord).kind.level
+    assert levels == {"lognormal": 0.1, "bit-errors": 0.01, "pcm": 86_400.0}
+    out = samson(*call, "--level", 1, "--max-drop", "1e-9")[1]
+    assert "which are all, so that no chip is left: of 2 smaller sets none is shown to be within the 0.0 %" in out
+
+
 def test_a_sensitivity_is_of_one_time_and_says_all_settings(samson, tmp_path: Path) -> None:
     (tmp_path / "two.py").write_text(TWO_LAYERS)
     sys.modules.pop("two", None)
     call = "sensitivity", "two:network", "--data", "two:batches", "--chip", "standard-hwa", "--trials", 2
     status, _, err = samson(*call, "--times", "1s,10y")
-    assert (status, "--times must be one time for a sensitivity, got '1s,10y'" in err) == (2, True)
+    assert (status, "--time must be one time for a sensitivity, got '1s,10y'" in err) == (2, True)
     status, _, _ = samson(*call, "--times", "10y", "--select", "*", "--out", "s.json", "--page", "s.html")
     record = read_json(tmp_path / "s.json", SensitivityRecord)
     assert (status, record.kind.time_s, record.subject.select) == (0, 10 * 365 * 86_400.0, ("*",))
@@ -394,9 +413,22 @@ def test_the_commands_have_one_list_of_options(samson) -> None:
     shared = [line for line in first if all(line in other for other in others)]
     assert all([line for line in other if line in shared] == shared for other in others)
     names = [line.split()[0] for line in shared]
-    options = "weights pretrained data split metric seed select read-block norms-on autocast executor resume out page"
+    options = (
+        "weights pretrained data split metric seed select read-block norms-on autocast device executor resume out page"
+    )
     assert {f"--{name}" for name in (*options.split(), "noise", "chip", "data-root")} <= set(names)
     assert "--levels" not in names  # the check can fail: a budget looks for the level
+
+
+@pytest.mark.parametrize("command", ["evaluate", "budget", "sensitivity", "calibrate"])
+def test_the_model_is_put_on_the_device(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """On a device that every machine has, and that holds no values."""
+    (tmp_path / "two.py").write_text(TWO_LAYERS)
+    sys.modules.pop("two", None)
+    call = command, "two:network", "--data", "two:batches", *(["--out", "k.toml"] if command == "calibrate" else [])
+    monkeypatch.setattr("samson.experiments.find_device", torch.device)
+    status, _, err = samson(*call, "--device", "meta")
+    assert (status, "meta" in err) == (2, True), err
 
 
 HALTING = """
@@ -444,7 +476,7 @@ def test_ctrl_c_keeps_finished_chips_and_a_repetition_goes_on(samson, tmp_path: 
     after = saved()
     assert (again.returncode, len(after)) == (0, 16), err
     assert before.items() < after.items(), "nothing is written again"
-    assert samson(*command, "--out", "alone.json")[1] == out
+    assert samson(*command, "--out", "alone.json")[1].replace("alone.json", "resumed.json") == out
     resumed, alone = (read_json(tmp_path / f"{name}.json", EvaluationRecord) for name in ("resumed", "alone"))
     assert resumed.measured == alone.measured
     status, _, err = samson(*command, "--seed", 1, "--resume", "chips")

@@ -96,7 +96,7 @@ def test_a_folder_that_loses_runs_is_said(samson, tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr("samson.experiments.run_all", losing)
     status, _, err = samson("compare", "--methods", "sgd,sam", "--jobs", 1, *SMALL, "--out", out)
-    assert (status, "Records of 1 runs are gone" in err, "Traceback" in err) == (1, True, False)
+    assert (status, "Of 1 run the record is gone" in err, "Traceback" in err) == (1, True, False)
 
 
 def test_a_full_disk_is_one_line(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,8 +163,8 @@ def test_weights_are_loaded(listed, tmp_path: Path) -> None:
         (["listed_nets:net", "--chip", "pcm-herms"], ["--chip", "Did you mean 'pcm-hermes'?", "FILE.toml"]),
         (["listed_nets:net", "--chip", "none.toml"], ["--chip must be a TOML file", "'none.toml'", "No such file"]),
         (["listed_nets:net", "--chip", "bad.toml"], ["`bad.toml`, [noise]: `sgima` is unknown", "mean 'sigma'?"]),
-        (["listed_nets:net", "--select", "7.*"], ["`select` must leave a weight for the chip", "7.*"]),
-        (["listed_nets:norm"], ["listed_nets:norm", "`select` must leave a weight for the chip"]),
+        (["listed_nets:net", "--select", "7.*"], ["--select must leave a weight for the chip", "7.*"]),
+        (["listed_nets:norm"], ["BatchNorm1d", "--select must leave a weight for the chip"]),
     ],
 )
 def test_bad_input_is_two(listed, tmp_path: Path, arguments: list[str], words: list[str]) -> None:

@@ -101,7 +101,7 @@ def test_a_function_of_the_current_folder(name: str) -> None:
         ("my_nets:", ["MODULE:FUNCTION", "got 'my_nets:'"]),
         (":make", ["MODULE:FUNCTION"]),
         ("my-nets.py:make", ["MODULE:FUNCTION", "networks:resnet"]),
-        ("my_nets:sized", ["without arguments", "(classes)", "Write one that passes them"]),
+        ("my_nets:sized", ["without arguments", "(classes)", "Write a function that passes them"]),
         ("my_nets:number", ["returns an nn.Module", "got 3"]),
         ("my_nets:broken", ["ZeroDivisionError", "my_nets.py, line 18"]),
         ("my_typo:f", ["SyntaxError", "my_typo.py, line 1"]),

@@ -640,7 +640,7 @@ def chips(text: str) -> dict[str, str]:
 
 ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     # keys that are not known
-    "a key": ({"seeds": "seed = 1"}, "SUITE: 'seed'|Did you mean 'seeds'"),
+    "a key": ({"seeds": "seed = 1"}, "keys: 'seed'|Did you mean 'seeds'"),
     "a key of a problem": ({"x": "[[problems]]\ndat = 'digits'"}, "problems: 'dat'|Did you mean 'data'"),
     "a key of the suite in a problem": ({"x": "[[problems]]\ntrials = 3"}, "problems: 'trials'|Available: name, data"),
     "a key of the recipe": ({"recipe": "recipe = {epoch = 1}"}, "recipe: 'epoch'|Did you mean 'epochs'"),
@@ -652,18 +652,18 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     ),
     "a set key": ({"x": "set = {'sgd.rl' = 1}"}, "sgd: 'rl'|Did you mean 'lr'"),
     "a set method": ({"x": "set = {'sdg.lr' = 1}"}, "'sdg'|Did you mean 'sgd'"),
-    "a set key without a method": ({"x": "set = {lr = 1}"}, "--set|METHOD.PARAM|lr"),
+    "a set key without a method": ({"x": "set = {lr = 1}"}, "`set`|METHOD.PARAM|lr"),
     # names that are not known
-    "data": ({"data": "data = 'digit'"}, "--data: 'digit'|Did you mean 'digits'"),
-    "a module": ({"data": "data = 'mien:data'"}, "--data: there is no module 'mien'|Did you mean 'mine'"),
-    "a function": ({"data": "data = 'mine:dat'"}, "--data: in 'mine': 'dat'|Did you mean 'data'"),
-    "a network": ({"network": "network = 'small-resnt'"}, "--network: 'small-resnt'|Did you mean 'small-resnet'"),
-    "a method": ({"methods": "methods = ['samsom']"}, "--methods: 'samsom'|Did you mean 'samson'"),
-    "a base": ({"x": "base = 'AdmW'", "methods": "methods = ['plain']"}, "--base: 'AdmW'|Did you mean 'AdamW'"),
+    "data": ({"data": "data = 'digit'"}, "`data`: 'digit'|Did you mean 'digits'"),
+    "a module": ({"data": "data = 'mien:data'"}, "`data`: there is no module 'mien'|Did you mean 'mine'"),
+    "a function": ({"data": "data = 'mine:dat'"}, "`data`: in 'mine': 'dat'|Did you mean 'data'"),
+    "a network": ({"network": "network = 'small-resnt'"}, "`network`: 'small-resnt'|Did you mean 'small-resnet'"),
+    "a method": ({"methods": "methods = ['samsom']"}, "`methods`: 'samsom'|Did you mean 'samson'"),
+    "a base": ({"x": "base = 'AdmW'", "methods": "methods = ['plain']"}, "`base`: 'AdmW'|Did you mean 'AdamW'"),
     "a task": ({"x": "task = 'clasification'"}, "task: 'clasification'|Did you mean 'classification'"),
-    "a trainer": ({"x": "train = 'mine:tran'"}, "--train: in 'mine': 'tran'|Available"),
-    "a noise": (chips("'gausian'"), "--noise: 'gausian'|Did you mean 'gaussian'"),
-    "a chip": (chips("{chip = 'int5'}"), "--chip: 'int5'|Did you mean 'int8'"),
+    "a trainer": ({"x": "train = 'mine:tran'"}, "`train`: in 'mine': 'tran'|Available"),
+    "a noise": (chips("'gausian'"), "`chips`: 'gausian'|Did you mean 'gaussian'"),
+    "a chip": (chips("{chip = 'int5'}"), "`chip`: 'int5'|Did you mean 'int8'"),
     "a schedule": ({"recipe": "recipe = {schedule = 'cosin', batch_size = 16}"}, "recipe: `schedule`|'cosin'|'cosine'"),
     "an augmentation": ({"recipe": "recipe = {augment = 'flop', batch_size = 16}"}, "`augment`: 'flop'|'flip'"),
     "a sampler": ({"methods": SEARCHED, "x": "search = {sampler = 'bayes'}"}, "search.sampler: 'bayes'|grid, random"),
@@ -672,8 +672,8 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
         "search.chosen_by: 'pcm'|blind, gaussian",
     ),
     # types
-    "seeds in words": ({"seeds": "seeds = 'three'"}, "--seeds must be |'three'|default is 3"),
-    "half a trial": ({"trials": "trials = 2.5"}, "--trials must be |2.5"),
+    "seeds in words": ({"seeds": "seeds = 'three'"}, "`seeds` must be |'three'|default is 3"),
+    "half a trial": ({"trials": "trials = 2.5"}, "`trials` must be |2.5"),
     "a true recipe": ({"recipe": "recipe = {epochs = true}"}, "recipe.epochs must be of type int, got True|30"),
     "no table of a recipe": ({"recipe": "recipe = 'short'"}, "recipe must be a table, got 'short'|[recipe]"),
     "no table of a search": ({"x": "search = 3"}, "search must be a table, got 3|[search]"),
@@ -695,7 +695,7 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "a number of settings": ({"x": "set = 3"}, "set|3"),
     "a number of problems": ({"x": "problems = 3"}, "problems|3"),
     "one table of problems": ({"x": "[problems]\ndata = 'digits'"}, "problems must be tables|[[problems]]"),
-    "a setting in words": ({"x": "set = {'sgd.lr' = 'big'}"}, "--set sgd.lr must be a number, got 'big'"),
+    "a setting in words": ({"x": "set = {'sgd.lr' = 'big'}"}, "`set` sgd.lr must be a number, got 'big'"),
     "a true setting": ({"methods": "methods = [{method = 'sgd', lr = true}]"}, "sgd.lr must be a number, got True"),
     # lists
     "no data": ({"data": "data = []"}, "data must be at least one, got []"),
@@ -703,8 +703,8 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "no methods": ({"methods": "methods = []"}, "methods must be at least one, got []"),
     "no chips": ({"chips": "chips = []"}, "chips must be at least one, got []"),
     "no problems": ({"x": "problems = []"}, "problems|[]"),
-    "no levels": (chips("{noise = 'gaussian', levels = []}"), "--levels must be at least one level above 0, got []"),
-    "none of chips": (chips("{chip = []}"), "--chip must be at least one chip, got []"),
+    "no levels": (chips("{noise = 'gaussian', levels = []}"), "`levels` must be at least one level above 0, got []"),
+    "none of chips": (chips("{chip = []}"), "`chip` must be at least one chip, got []"),
     "no times": (chips("{chip = 'pcm', times = []}"), "times|at least one time|for example"),
     "no candidates": (
         {"methods": "methods = [{method = 'sgd', lr = []}]"},
@@ -717,9 +717,9 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     ),
     "families twice": (chips("'pcm', {noise = 'pcm', levels = ['1h']}"), "chips must be without repetition|pcm|name ="),
     "methods twice": ({"methods": "methods = ['sgd', {method = 'sgd', lr = 1}]"}, "without repetition, got 'sgd'"),
-    "levels twice": (chips("{noise = 'gaussian', levels = [0.1, 0.1]}"), "--levels must be without repetition|0.1"),
-    "levels that look alike": (chips("{noise = 'gaussian', levels = [0.1, 0.10000001]}"), "--levels must be |0.1"),
-    "ages twice": (chips("{noise = 'pcm', levels = ['1h', '60m']}"), "--levels must be without repetition|60m"),
+    "levels twice": (chips("{noise = 'gaussian', levels = [0.1, 0.1]}"), "`levels` must be without repetition|0.1"),
+    "levels that look alike": (chips("{noise = 'gaussian', levels = [0.1, 0.10000001]}"), "`levels` must be |0.1"),
+    "ages twice": (chips("{noise = 'pcm', levels = ['1h', '60m']}"), "`levels` must be without repetition|60m"),
     "times twice": (chips("{chip = 'pcm', times = ['1h', '60m']}"), "times|1 h', '1 h"),
     "a chip twice": (chips("{chip = ['int8', 'int8']}"), "chip|int8"),
     "candidates twice": (
@@ -727,32 +727,33 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
         "sgd.lr must be without repetition",
     ),
     # numbers
-    "no seeds": ({"seeds": "seeds = 0"}, "--seeds must be at least 1, got 0|default"),
-    "one trial": ({"trials": "trials = 1"}, "--trials must be at least 2, got 1|default"),
+    "no seeds": ({"seeds": "seeds = 0"}, "`seeds` must be at least 1, got 0|default"),
+    "no examples": ({"x": "examples = 0"}, "`examples` must be at least 1, got 0|Leave it out"),
+    "one trial": ({"trials": "trials = 1"}, "`trials` must be at least 2, got 1|default"),
     "a negative chip seed": ({"x": "chip_seed = -1"}, "`chip_seed` must be at least 0, got -1"),
     "no epochs": ({"recipe": "recipe = {epochs = 0, batch_size = 16}"}, "recipe: `epochs` must be at least 1, got 0"),
     "a large batch": ({"recipe": "recipe = {batch_size = 37}"}, "batch|from 1 to 36|37"),
-    "a negative level": (chips("{noise = 'gaussian', levels = [-0.1]}"), "--levels must be ≥ 0 and finite, got -0.1"),
-    "a level in words": (chips("{noise = 'gaussian', levels = ['much']}"), "--levels must be |got 'much'"),
-    "a level too large": (chips("{noise = 'bit-errors', levels = [2]}"), "--levels: 2 does not fit|`rate` must be ≤ 1"),
+    "a negative level": (chips("{noise = 'gaussian', levels = [-0.1]}"), "`levels` must be ≥ 0 and finite, got -0.1"),
+    "a level in words": (chips("{noise = 'gaussian', levels = ['much']}"), "`levels` must be |got 'much'"),
+    "a level too large": (chips("{noise = 'bit-errors', levels = [2]}"), "`levels`: 2 does not fit|`rate` must be ≤ 1"),
     "a malformed age": (
         chips("{noise = 'pcm', levels = ['1 hour']}"),
         "numbers ≥ 0 with one of s, m, h, d, y|'1 hour'",
     ),
     "ages in one text": (chips("{noise = 'pcm', levels = ['1h,1d']}"), "levels|1h,1d"),
-    "a malformed time": (chips("{chip = 'pcm', times = ['h']}"), "--times must be numbers ≥ 0 with one of|got 'h'"),
+    "a malformed time": (chips("{chip = 'pcm', times = ['h']}"), "`times` must be numbers ≥ 0 with one of|got 'h'"),
     "a time that a chip does not know": (chips("{chip = 'reram-wan2022', times = ['1h']}"), "times|3600"),
     "a bad setting": ({"x": "set = {'sgd.lr' = -1}"}, "sgd: Invalid learning rate: -1|Change it"),
     "a bad candidate": ({"methods": "methods = [{method = 'sgd', lr = [1, -2]}]"}, "sgd: Invalid learning rate: -2"),
     # chips
     "chips of nothing": (chips("{levels = [0.1]}"), "chips must be tables with a noise or a chip|Write"),
     "noise and chip": (chips("{noise = 'gaussian', chip = 'int8'}"), "chips: 'chip'|Available: noise, levels"),
-    "a chip file that is not there": (chips("'none.toml'"), "--chip must be a TOML file, got 'none.toml'"),
+    "a chip file that is not there": (chips("'none.toml'"), "`chip` must be a TOML file, got 'none.toml'"),
     "a chip of one's own": (
         chips("{chip = 'mine:chip'}"),
-        "--chip must be a function that returns a noise or a chip, got 3",
+        "`chip` must be a function or a class that gives a noise or a chip, got 3",
     ),
-    "a noise of one's own": (chips("{noise = 'mine:net', levels = [1]}"), "--noise|mine:net"),
+    "a noise of one's own": (chips("{noise = 'mine:net', levels = [1]}"), "`noise`|mine:net"),
     "chips that cannot carry a network": (
         {"network": "network = 'mine:recurrent'", **chips("'standard-hwa'")},
         "standard-hwa|'mine:recurrent'|recurrent",
@@ -787,25 +788,25 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     # code of one's own
     "no test": (
         {"data": "data = 'mine:no_test'"},
-        "--data must be a dictionary with train and test|['train']|Return",
+        "`data` must be a dictionary with train and test|['train']|Return",
     ),
     "uneven data": (
         {"data": "data = 'mine:uneven'"},
-        "--data: `train` must have a target for each of 40 inputs, got 39",
+        "`data`: `train` must have a target for each of 40 inputs, got 39",
     ),
     "labels out of range": (
         {"data": "data = 'mine:outside'"},
-        "--data: `test` must have targets from 0 to 2, got 0 to 3",
+        "`data`: `test` must have targets from 0 to 2, got 0 to 3",
     ),
-    "other shapes": ({"data": "data = 'mine:shapes'"}, "--data: `test` must have inputs of shape (1, 6, 6)|(1, 5, 5)"),
-    "nothing": ({"data": "data = 'mine:nothing'"}, "--data must be a dictionary|NoneType|Return"),
+    "other shapes": ({"data": "data = 'mine:shapes'"}, "`data`: `test` must have inputs of shape (1, 6, 6)|(1, 5, 5)"),
+    "nothing": ({"data": "data = 'mine:nothing'"}, "`data` must be a dictionary|NoneType|Return"),
     "data that fail": (
         {"data": "data = 'mine:fails'"},
-        "--data 'mine:fails' raised OSError: no such disk|Mend|mine.py, line",
+        "`data` 'mine:fails' raised OSError: no such disk|Mend|mine.py, line",
     ),
     "a network that does not fit": (
         {"network": "network = 'mine:wide'"},
-        "--network 'mine:wide' cannot be trained on 'mine:data'|(1, 6, 6)|Take a network",
+        "`network` 'mine:wide' cannot be trained on 'mine:data'|(1, 6, 6)|Take a network",
     ),
     "a network for text": ({"network": "network = 'gpt-tiny'"}, "`gpt-tiny`|(1, 6, 6)|Take a network for images"),
     "no network at all": (
@@ -814,14 +815,14 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     ),
     "no optimizer": (
         {"methods": "methods = ['mine:no_optimizer']"},
-        "--methods must be a function that returns an optimizer, got None",
+        "`methods` must be a function that returns an optimizer, got None",
     ),
     "a method that takes nothing": (
         {"methods": "methods = ['mine:of_nothing']"},
         "a function that takes a model|mine:of_nothing",
     ),
-    "a method that raises": ({"methods": "methods = ['mine:raises']"}, "--methods|raises|no such lr"),
-    "a trainer that takes nothing": ({"x": "train = 'mine:of_nothing'"}, "--train must be a function of one argument"),
+    "a method that raises": ({"methods": "methods = ['mine:raises']"}, "`methods`|raises|no such lr"),
+    "a trainer that takes nothing": ({"x": "train = 'mine:of_nothing'"}, "`train` must be a function of one argument"),
     "no task": ({"x": "task = 'mine:Task'"}, "task must be a class with a metric and a loss, got 'mine:Task'"),
     # the file
     "no TOML": ("data = [", "SUITE must be a TOML file, got 'suite.toml'|Mend that line"),
@@ -858,6 +859,8 @@ def test_a_bad_suite_is_refused_in_a_few_words(tmp_path: Path, row: str) -> None
         text = changes if isinstance(changes, str) else "\n".join({**GOOD, **changes}.values())
         Path("suite.toml").write_bytes(text.encode(errors="surrogateescape"))
         said = refused(tmp_path, "suite.toml", "--out", "out", "--jobs", "1")
+    assert said.startswith("samson: suite.toml: ") or "SUITE must be a TOML file" in said
+    assert "--" not in said, "an option could not mend it"
     for words in wanted.split("|"):
         assert words in said
 

@@ -14,7 +14,7 @@ from samson.cli._budgeting import budget_model
 from samson.cli._calibrating import calibrate_model
 from samson.cli._comparing import compare, report
 from samson.cli._doctor import doctor
-from samson.cli._errors import as_options
+from samson.cli._errors import FileError, as_options
 from samson.cli._evaluating import evaluate_model
 from samson.cli._layering import sensitivity_of_model
 from samson.cli._sharpness import sharpness
@@ -57,7 +57,8 @@ def run() -> None:
     try:
         app(standalone_mode=True)
     except SetupError as error:
-        print(f"samson: {as_options(str(error))}", file=sys.stderr)  # noqa: T201
+        said = str(error) if isinstance(error, FileError) else as_options(str(error))
+        print(f"samson: {said}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     except (RuntimeError, OSError) as error:
         # WorkerLostError is looked for by name: where it lives, torch is imported.

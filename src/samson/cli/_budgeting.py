@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samson._errors import require
+from samson._errors import SetupError, require
 from samson._times import level_text
 from samson.cli._options import ModelOptions, model_command
 from samson.cli._showing import console, shown, shown_interval, speaks, table_of, write_results
@@ -31,33 +31,44 @@ def budget_model(
     criterion: Annotated[
         str, typer.Option(help="mean: over chips; yield: the share of chips that keep to it.")
     ] = "mean",
-    min_yield: Annotated[float, typer.Option(help="With --criterion yield: the share that must.")] = 0.9,
+    min_yield: Annotated[
+        float | None, typer.Option(help="With --criterion yield: the share that must; .9 by default.")
+    ] = None,
     trials: Annotated[int, typer.Option(help="Chips.")] = 20,
 ) -> None:
     """Find the largest noise that costs a model at most so much; with --chip, the largest age."""
     from samson.evaluation import noise_budget
-    from samson.experiments import aging, budget_record, find_noise
+    from samson.experiments import aging, budget_record, find_noise, parse_level
     from samson.report import budget_page
 
-    name = options.chip or options.noise
-    usual = find_noise(options.noise if options.chip is None else "pcm")
+    plain = min_yield is None or criterion == "yield"
+    require(plain, "--min-yield", "left out without --criterion yield", min_yield, "Leave it out, or give both.")
+    name = options.family
+    usual = find_noise(name if options.chip is None else "pcm")
     make = usual if options.chip is None else aging(options.chip)
-    options.calibrated(make(usual.low))
+    ends = [
+        default if given is None else parse_level(given, usual.unit, parameter)
+        for parameter, given, default in (("--low", low, usual.low), ("--high", high, usual.high))
+    ]
 
     def family(level: float) -> Noise:
         return options.calibrated(make(level))
 
+    for parameter, level in zip(("--low", "--high"), ends, strict=True):
+        try:
+            family(level)
+        except ValueError as error:
+            raise SetupError(f"{parameter}: {level_text(level, usual.unit)} does not fit {name!r}.\n{error}") from error
     with options.measuring() as run:
         found = noise_budget(
             run.model,
             run.data,
             family,
-            usual.low if low is None else _level(low, usual.unit, "`low`"),
-            usual.high if high is None else _level(high, usual.unit, "`high`"),
+            *ends,
             max_drop=max_drop,
             relative=relative,
             criterion=criterion,  # type: ignore[arg-type]
-            min_yield=min_yield,
+            min_yield=0.9 if min_yield is None else min_yield,
             trials=trials,
             progress=lambda level, state: run.progress(level_text(level, usual.unit))(state),
             **run.setting,
@@ -75,11 +86,3 @@ def budget_model(
         table.add_row(f"{level_text(level, found.unit)}{held}", interval, worst, str(len(result.trials)))
     console().print(table)
     console().print(f"Budget: {found}")
-
-
-def _level(text: str, unit: str, parameter: str) -> float:
-    from samson.experiments import parse_levels
-
-    found = parse_levels(text, unit, parameter)
-    require(len(found) == 1, parameter, "one level", text, "Leave the others out.")
-    return found[0]

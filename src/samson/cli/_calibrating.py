@@ -10,16 +10,20 @@ import typer
 
 from samson._errors import require
 from samson.cli._errors import explained, require_writable
-from samson.cli._options import DataName, DataRoot, Model, Pretrained, Select, Weights, files_read
+from samson.cli._options import OWN, DataName, DataRoot, Device, Model, Pretrained, Select, Weights, files_read
 from samson.cli._showing import console
 from samson.cli._tables import empty_table
 
 Split = Annotated[str | None, typer.Option(help="Of data that have splits: train, validation; by default train.")]
 Quantile = Annotated[float, typer.Option(help="Share of a batch's inputs, by size, that a range covers.")]
-AdcQuantile = Annotated[float, typer.Option(help="Share of a batch's conversions that a bound covers.")]
+AdcQuantile = Annotated[
+    float | None, typer.Option(help="Share of a batch's conversions that a bound covers; 1 by default.")
+]
 Chip = Annotated[
     str | None,
-    typer.Option("--chip", help="Chip whose ADC bounds are measured too: see `samson list chips`, or FILE.toml."),
+    typer.Option(
+        "--chip", help=f"Chip whose ADC bounds are measured too: see `samson list chips`, FILE.toml or {OWN}."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the noise of its periphery.")]
 Out = Annotated[Path, typer.Option(help="Write them to this file, `.toml`.")]
@@ -36,25 +40,31 @@ def calibrate_model(
     split: Split = None,
     select: Select = None,
     quantile: Quantile = 1.0,
-    adc_quantile: AdcQuantile = 1.0,
+    adc_quantile: AdcQuantile = None,
     seed: Seed = 0,
+    device: Device = "cpu",
     data_root: DataRoot = Path("data"),
 ) -> None:
     """Measure input ranges and, for a chip with ADCs, their bounds: for --calibration, and for chip files."""
-    from samson.experiments import Request, find_chip
+    from samson.experiments import Request, find_chip, find_device
     from samson.noise import Calibration, Periphery, calibrate, calibrate_adc
     from samson.records import replace_file
 
     for parameter, value in (("--quantile", quantile), ("--adc-quantile", adc_quantile)):
-        require(0 < value <= 1, parameter, "above 0, and 1 at most", value, "Write for example .999.")
+        require(value is None or 0 < value <= 1, parameter, "above 0, and 1 at most", value, "Write for example .999.")
     choosing = split in (None, "train", "validation")
     require(choosing, "--split", "train or validation", split, "The test split chooses nothing.")
-    require_writable("--out", out, files_read(model, weights, data))
+    require_writable("--out", out, files_read(model, weights, data), ".toml")
     periphery = Periphery() if chip is None else find_chip(chip).periphery
     require(periphery is not None, "--chip", "one that has a periphery", chip, "Choose one, such as standard-hwa.")
     assert periphery is not None
+    unused = adc_quantile is not None and periphery.adc_steps is None
+    require(not unused, "--adc-quantile", "left out without a chip that has ADCs", adc_quantile, "Give one by --chip.")
+    adc_quantile = 1.0 if adc_quantile is None else adc_quantile
     request = Request(model, weights, pretrained, data, split, data_root=data_root, usual_split="train")
+    place = find_device(device)
     network, examples = request.load()
+    network.to(place)
     with explained(model):
         found = Calibration(calibrate(network, examples, select, quantile=quantile))
         if periphery.adc_steps is not None:

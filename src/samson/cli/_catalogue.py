@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from samson.cli._options import DRIFT
+from samson.cli._options import DRIFT, OWN
 from samson.evaluation import METRICS
 from samson.experiments import (
     ADDITIONS,
@@ -24,15 +24,13 @@ from samson.experiments import (
     NETWORKS,
     TASKS,
     TUNED,
+    USUAL,
     cores,
     default_settings,
 )
 from samson.noise import NOISES, PRESETS, ChipModel
 
 FILE = Path(__file__).with_name("catalogue.json")
-
-LEVEL = 0.1
-"""The level at which a family of noises is shown."""
 
 Rows = dict[str, list[str]]
 
@@ -44,7 +42,7 @@ def catalogue() -> dict[str, dict[str, Any]]:
         f"All of them have {_listed(base)} with SGD, and those that perturb {_listed(MODES)}. Set one with `--set "
         "METHOD.PARAM=VALUE`; or MODULE:FUNCTION."
     )
-    own = f"{DRIFT} Or MODULE:FUNCTION."
+    own = f"{DRIFT} Or {OWN}."
     return {
         "methods": {"heads": ["Method", "What it is, and its settings"], "rows": _methods(base), "note": note},
         "data": {
@@ -70,11 +68,11 @@ def catalogue() -> dict[str, dict[str, Any]]:
             },
             "note": "Or MODULE:NAME, a metric or a function that makes one.",
         },
-        "noises": {"heads": ["Noise", f"At level {LEVEL}, and what it is"], "rows": _noises(), "note": own},
+        "noises": {"heads": ["Noise", "At its usual level, and what it is"], "rows": _noises(), "note": own},
         "chips": {
             "heads": ["Chip", "Constants, and their source"],
             "rows": {name: [constants(chip), chip.source] for name, chip in PRESETS.items()},
-            "note": f"{DRIFT} Or FILE.toml, or MODULE:FUNCTION.",
+            "note": f"{DRIFT} Or FILE.toml, or {OWN}.",
         },
     }
 
@@ -83,7 +81,7 @@ def _noises() -> Rows:
     rows: Rows = {}
     said: set[str] = set()
     for name, family in NOISES.items():
-        noise = family(LEVEL)
+        noise = family(USUAL[family.unit])
         about = summary(noise)
         rows[name] = [short(noise)] if about in said else [short(noise), about]
         said.add(about)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samson._errors import SetupError, choose, installing, require
-from samson.cli._options import DRIFT
+from samson._names import counted
+from samson.cli._errors import FileError
+from samson.cli._options import DEVICE, DRIFT, OWN
 from samson.cli._progress import Bars, Lines
 from samson.cli._showing import console
 
@@ -44,7 +46,9 @@ def compare(
     train: Annotated[str | None, typer.Option(help="MODULE:FUNCTION of one's own that trains a run.")] = None,
     noise: Annotated[
         str | None,
-        typer.Option(help=f"Separated by commas: see `samson list noises` and `chips`; gaussian by default. {DRIFT}"),
+        typer.Option(
+            help=f"Separated by commas: see `samson list noises` and `chips`, or {OWN}; gaussian by default. {DRIFT}"
+        ),
     ] = None,
     levels: Annotated[
         str | None, typer.Option(help="Levels of one noise, separated by commas; by default some that suit it.")
@@ -59,9 +63,7 @@ def compare(
     data_root: Annotated[
         str | None, typer.Option(envvar="SAMSON_DATA", help="Folder where files of data are looked for.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where networks are trained, such as cuda; cpu by default.")
-    ] = None,
+    device: Annotated[str | None, typer.Option(help=f"{DEVICE} By default cpu.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Runs side by side; default: one a processor.")] = None,
     executor: Annotated[str, typer.Option(help=f"Where runs are computed: {', '.join(EXECUTORS)}.")] = "processes",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, and say what would be run and how long.")] = False,
@@ -73,12 +75,13 @@ def compare(
     """
     require(jobs is None or jobs >= 1, "--jobs", "at least 1", jobs, "The default is one a processor.")
     choose("--executor", executor, EXECUTORS)
-    require(dry_run or out is not None, "--out", "given", None, "Write for example --out runs/digits.")
+    if out is None and not dry_run:
+        raise SetupError("--out must be given.\nWrite for example --out runs/digits.")
     given: dict[str, Any] = {"data": data, "network": network, "methods": methods, "base": base, "train": train}
     given |= {"noise": noise, "levels": levels, "trials": trials, "examples": examples}
     given |= {"seeds": seeds, "epochs": epochs, "set": set_}
     given = {key: value for key, value in given.items() if value is not None}
-    from samson.experiments import default_jobs, plan_suite, read_suite, run_all
+    from samson.experiments import check_device, default_jobs, plan_suite, read_suite, run_all
 
     if suite is not None:
         wrong = "what a file says is not said by options too"
@@ -92,9 +95,15 @@ def compare(
         table["data_root"] = data_root
         words += ["--data-root", data_root]
     if device is not None:
+        check_device(device)
         table["device"] = device
         words += ["--device", device]
-    plan = plan_suite(table, shlex.join([*words, "--out", str(out or "runs/comparison")]))
+    try:
+        plan = plan_suite(table, shlex.join([*words, "--out", str(out or "runs/comparison")]))
+    except SetupError as error:
+        if suite is None:
+            raise
+        raise FileError(f"{suite}: {error}") from error
     processes = jobs or default_jobs()
     if dry_run:
         _say_what_would_be_run(plan, processes)
@@ -130,7 +139,9 @@ def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> 
         raise typer.Exit(130) from None
     gone = total - len(found.records) - len(found.failures)
     if gone:
-        raise WorkerLostError(f"Records of {gone} runs are gone from {str(out)!r}: was the folder changed meanwhile?")
+        raise WorkerLostError(
+            f"Of {counted(gone, 'run')} the record is gone from {str(out)!r}: was it changed meanwhile?"
+        )
     if found.records:
         write_report(out)
     for name, failure in found.failures.items():
@@ -170,6 +181,8 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html") 
     except RecordError as error:
         raise SetupError(f"{error}\nDelete or move that file; `samson compare` then runs what is missing.") from error
     records = comparison.records
+    if baseline is not None and records:
+        choose("--baseline", baseline, dict.fromkeys(record.method for record in records))
     mend = "Run `samson compare` first."
     require(bool(records), "DIR", "a folder with finished runs in `records/`", str(folder), mend)
     found = views(records, baseline)
@@ -216,8 +229,10 @@ def _table(given: dict[str, Any]) -> dict[str, Any]:
     if "levels" in given:
         one = "one noise where levels are given"
         require(len(noises) == 1, "--noise", one, given.get("noise"), "Write a suite's file for several.")
-        from samson.experiments import find_noise, parse_levels
+        from samson.experiments import find_noise, names_chip, parse_levels
 
+        mend = "A suite's file may give a chip `times`."
+        require(not names_chip(noises[0]), "--levels", "given for a noise, not a chip", given["levels"], mend)
         chips = [{"noise": noises[0], "levels": parse_levels(given["levels"], find_noise(noises[0]).unit)}]
     return {**table, "chips": chips}
 
@@ -250,11 +265,11 @@ def _say_what_would_be_run(plan: Plan, processes: int) -> None:
     screen = console()
     screen.print(table)
     families = ", ".join(f"{family.name} ({len(family.kinds)})" for family in plan.families)
-    screen.print(f"{plan.record().runs} runs, each on {plan.trials} chips of every kind: {families}.")
+    screen.print(f"{counted(plan.record().runs, 'run')}, each on {plan.trials} chips of every kind: {families}.")
     if plan.search is not None:
         screen.print(
-            f"Before them a search, by {plan.search.chosen_by}: {trainings} trainings for each of {len(searched)} "
-            "methods."
+            f"Before them a search, by {plan.search.chosen_by}: {counted(trainings, 'training')} for each of "
+            f"{counted(len(searched), 'method')}."
         )
     screen.print(f"About {_time(total / processes)} with {processes} side by side, from a few timed steps.")
 

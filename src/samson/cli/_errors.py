@@ -12,8 +12,12 @@ from samson._errors import SetupError, require
 from samson.cli._showing import console, speaks
 
 
-def require_writable(parameter: str, path: Path | None, read: Sequence[Path]) -> None:
-    """Refuse a file that cannot be written, or that is read, before anything is computed.
+class FileError(SetupError):
+    """What is wrong in a file, in the words of the file, which are not those of options."""
+
+
+def require_writable(parameter: str, path: Path | None, read: Sequence[Path], suffix: str = "") -> None:
+    """Refuse a file that cannot be written, is read or has another suffix, before anything is computed.
 
     Raises:
         SetupError: If it is so.
@@ -23,6 +27,8 @@ def require_writable(parameter: str, path: Path | None, read: Sequence[Path]) ->
     mend = "Give another file."
     require(path.resolve() not in [one.resolve() for one in read], parameter, "no file that is read", str(path), mend)
     require(not path.is_dir(), parameter, "a file", str(path), mend)
+    named = not suffix or path.suffix == suffix
+    require(named, parameter, f"a {suffix} file", str(path), f"Write {path.with_suffix(suffix)}.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=path.parent):
@@ -32,8 +38,14 @@ def require_writable(parameter: str, path: Path | None, read: Sequence[Path]) ->
 
 
 @contextmanager
-def explained(model: str, resume: Path | None = None) -> Iterator[None]:
-    """What the library or the model refuses is bad input of the user's; after an interruption, say how to go on."""
+def explained(model: str, resume: Path | None = None, calibration: Path | None = None) -> Iterator[None]:
+    """What the library or the model refuses is bad input of the user's; after an interruption, say how to go on.
+
+    Args:
+        model: What a user called the model.
+        resume: The folder that keeps chips.
+        calibration: The file from which ranges and bounds come.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -41,7 +53,10 @@ def explained(model: str, resume: Path | None = None) -> Iterator[None]:
             console(stderr=True).print("Stopped: finished chips are saved. Repeat the command to go on.")
         raise
     except (ValueError, TypeError) as error:
-        raise SetupError(str(error)) from error
+        said = str(error)
+        if calibration is not None and said.startswith(("`input_ranges`", "`adc_bounds`")):
+            said = f"--calibration {str(calibration)!r}: {said}"
+        raise SetupError(said) from error
     except RuntimeError as error:
         if str(error).startswith("`"):
             raise SetupError(str(error)) from error
@@ -66,6 +81,10 @@ IN_OPTIONS = {
     "`time_s`": "--times",
     "`model`": "MODEL",
     "`batches`": "--data",
+    "`chips`": "--noise",
+    "`executor` Torchrun": "--executor torchrun",
+    "`executor` Ray": "--executor ray",
+    "Start the script with: torchrun --nproc-per-node 2 my_script.py": "Write torchrun --nproc-per-node 2 -m samson …",
 }
 """Words of the library by those of the command line."""
 OPTIONS = (

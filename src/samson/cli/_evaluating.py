@@ -20,18 +20,20 @@ def evaluate_model(
     times: Times = None,
     trials: Annotated[int | None, typer.Option(help="Chips; 20 by default.")] = None,
     precision: Annotated[float | None, typer.Option(help="Instead of --trials: the half-width to reach.")] = None,
-    max_trials: Annotated[int, typer.Option(help="With --precision: chips at most.")] = 1280,
+    max_trials: Annotated[int | None, typer.Option(help="With --precision: chips at most; 1280 by default.")] = None,
     about: Annotated[
         str, typer.Option(help="Intervals about other chips, test_set, or also other examples, population.")
     ] = "test_set",
     at_least: Annotated[float | None, typer.Option(help="Show the share of chips that are at least this good.")] = None,
 ) -> None:
     """Put a model on noisy chips and show what it is worth there, with intervals."""
-    from samson.evaluation import evaluate
+    from samson.evaluation import MAX_TRIALS, evaluate
     from samson.experiments import evaluation_record
     from samson.report import evaluation_page
 
     require(at_least is None or math.isfinite(at_least), "--at-least", "finite", at_least, "Write for example .9.")
+    alone = max_trials is not None and precision is None
+    require(not alone, "--max-trials", "left out without --precision", max_trials, "Give --trials, or both.")
     kinds = kinds_of(options, levels, times)
     with options.measuring() as run:
         found = [
@@ -41,7 +43,7 @@ def evaluate_model(
                 kind.noise,
                 trials=trials,
                 precision=precision,
-                max_trials=max_trials,
+                max_trials=MAX_TRIALS if max_trials is None else max_trials,
                 about=about,  # type: ignore[arg-type]
                 progress=run.progress(kind.label),
                 **run.of_kind(kind),
@@ -55,7 +57,8 @@ def evaluate_model(
     pairs = [(kind.record(), result) for kind, result in zip(kinds, found, strict=True)]
     record = evaluation_record(run.subject(found[0]), clean, pairs, precision)
     write_results(options.out, options.page, record, evaluation_page)
-    table = table_of(f"{options.model}: {metric.name} on {options.request.data_name}", at_least, metric)
+    title = f"{options.model}: {metric.name} on {options.request.data_name} under {options.family}"
+    table = table_of(title, at_least, metric)
     table.add_row("without noise", shown(clean, metric), "", *([""] if at_least is not None else []), "")
     for kind, result in zip(kinds, found, strict=True):
         table.add_row(

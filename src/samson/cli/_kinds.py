@@ -12,19 +12,40 @@ if TYPE_CHECKING:
     from samson.experiments import Kind
 
 
-def kinds_of(options: ModelOptions, levels: str | None, times: str | None) -> list[Kind]:
-    """The kinds of chips that a user asked for: a noise at several levels, or a chip at several times."""
-    return [replace(kind, noise=options.calibrated(kind.noise)) for kind in _uncalibrated(options, levels, times)]
+def kinds_of(options: ModelOptions, levels: str | None, times: str | None, *, usual: bool = False) -> list[Kind]:
+    """The kinds of chips that a user asked for: a noise at several levels, or a chip at several times.
+
+    Args:
+        options: With the noise or the chip.
+        levels: Of the noise; None takes such as suit it.
+        times: Of the chip; None takes its own.
+        usual: Whether no levels are one, the usual.
+    """
+    kinds = _uncalibrated(options, levels, times, usual=usual)
+    return [replace(kind, noise=options.calibrated(kind.noise)) for kind in kinds]
 
 
-def _uncalibrated(options: ModelOptions, levels: str | None, times: str | None) -> list[Kind]:
-    from samson.experiments import Kind, chip_family, find_chip, find_noise, noise_family, parse_levels, parse_time
+def _uncalibrated(options: ModelOptions, levels: str | None, times: str | None, *, usual: bool) -> list[Kind]:
+    from samson.experiments import (
+        USUAL,
+        Kind,
+        chip_family,
+        find_chip,
+        find_noise,
+        noise_family,
+        parse_levels,
+        parse_time,
+    )
 
-    noise, chip = options.noise, options.chip
+    chip = options.chip
     if chip is None:
         require(times is None, "--times", "given with --chip only", times, "Choose a chip, or leave --times out.")
-        asked = None if levels is None else parse_levels(levels, find_noise(noise).unit)
-        return list(noise_family(noise, asked).kinds)
+        unit = find_noise(options.family).unit
+        default = [USUAL[unit]] if usual else None
+        asked = default if levels is None else parse_levels(levels, unit)
+        return list(noise_family(options.family, asked).kinds)
+    mend = "A chip has --times; or choose a noise."
+    require(levels is None, "--levels", "left out with --chip", levels, mend)
     if times is None:
         return [Kind(chip, find_chip(chip))]
     kinds = chip_family([chip], [parse_time(word) for word in times.split(",")]).kinds

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from samson._errors import require
+from samson._names import counted
 from samson.cli._kinds import kinds_of
-from samson.cli._options import Levels, ModelOptions, Times, model_command
-from samson.cli._showing import console, speaks, write_results
+from samson.cli._options import ModelOptions, model_command
+from samson.cli._showing import console, shown, shown_interval, speaks, write_results
+from samson.cli._tables import empty_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from samson.cli._showing import Metric
+    from samson.evaluation import Sensitivity, Suggestion
+
+Level = Annotated[
+    str | None,
+    typer.Option("--level", "--levels", help="Level of the noise; by default .1, .01 for bit errors, 1d for ages."),
+]
+Time = Annotated[
+    str | None,
+    typer.Option("--time", "--times", help="With --chip: when it is read, for example 1d; by default as it says."),
+]
 
 
 @model_command
 def sensitivity_of_model(
     options: ModelOptions,
-    levels: Levels = ".1",
-    times: Times = None,
+    level: Level = None,
+    time: Time = None,
     max_drop: Annotated[
         float | None, typer.Option(help="Suggest layers to keep digital so that the drop is at most this.")
     ] = None,
@@ -27,9 +44,9 @@ def sensitivity_of_model(
     from samson.experiments import sensitivity_record
     from samson.report import sensitivity_page
 
-    [kind, *others] = kinds_of(options, levels, times)
-    what, given = ("level", levels) if options.chip is None else ("time", times)
-    require(not others, f"--{what}s", f"one {what} for a sensitivity", given, f"Repeat the command for each {what}.")
+    [kind, *others] = kinds_of(options, level, time, usual=True)
+    what, given = ("level", level) if options.chip is None else ("time", time)
+    require(not others, f"--{what}", f"one {what} for a sensitivity", given, f"Repeat the command for each {what}.")
     with options.measuring() as run:
         found = sensitivity(
             run.model,
@@ -45,4 +62,46 @@ def sensitivity_of_model(
     write_results(
         options.out, options.page, sensitivity_record(run.subject(found), kind.record(), found), sensitivity_page
     )
-    console(width=max(console().width, 100)).print(str(found), soft_wrap=True)
+    under = kind.label if options.chip is not None else f"{options.family} at {kind.label}"
+    title = f"{options.model}: {run.metric.name} on {options.request.data_name} under {under}"
+    screen = console(width=max(console().width, 100))
+    screen.print(_table(title, found))
+    clean, noisy = shown(found.clean, run.metric), shown(sum(found.noisy) / len(found.noisy), run.metric)
+    screen.print(
+        f"{run.metric.name}: {clean} without noise, {noisy} with noise on all {len(found.rows)} layers, worse by "
+        f"{shown_interval(found.drop, run.metric)}.\n"
+        f"{len(found.noisy)} chips, the same for every row; the {found.intervals} intervals hold together with "
+        f"{found.confidence:.0%} (Bonferroni), for other chips and these examples.\n"
+        f"On the chip: {found.coverage}",
+        soft_wrap=True,
+    )
+    if found.suggestion is not None:
+        screen.print(_suggested(found.suggestion, run.metric), soft_wrap=True)
+
+
+def _table(title: str, found: Sensitivity) -> Table:
+    """The layers, by what noise on them costs."""
+    table = empty_table(title)
+    table.add_column("Layer", overflow="fold")
+    for name in ("Weights", "Worse with noise on it alone", "Better if it alone is digital"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in found.rows:
+        drop, gain = (shown_interval(part, found.metric) for part in (row.drop, row.gain))
+        table.add_row(row.name, f"{row.layer.weights:,}", drop, gain)
+    return table
+
+
+def _suggested(found: Suggestion, metric: Metric) -> str:
+    names, sets = ", ".join(found.digital) or "none", len(found.attempts)
+    allowed = f"the {shown(found.max_drop, metric)} allowed"
+    if found.share == 1:
+        none = f"of {counted(sets - 1, 'smaller set')} none is shown to be within {allowed}"
+        return f"Keep digital: {names}, which are all, so that no chip is left: {none}."
+    held = f"{'within' if found.holds else 'NOT shown to be within'} {allowed}"
+    return (
+        f"Keep digital: {names} ({found.share:.1%} of the weights on the chip).\n"
+        f"Worse by {shown_interval(found.confirmed, metric)} ({found.confidence:.0%}) on {found.trials} chips that did "
+        f"not choose, {held}.\n"
+        f"Chosen among {counted(sets, 'set')} on {found.trials} other chips, where it was worse by "
+        f"{shown(found.chosen.drop.mean, metric)}; all on the same examples: confirm it on others."
+    )

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from rich.text import Text
 
-from samson._errors import SetupError
+from samson.cli._errors import explained
 from samson.cli._options import ChipName, Model, Pretrained, Select, Weights
 from samson.cli._showing import console
 from samson.cli._tables import empty_table
@@ -89,10 +89,8 @@ def layers(
     kind = None if chip is None else find_chip(chip)
     noise, periphery = (None, None) if kind is None else (kind.noise, kind.periphery)
     loaded = load_model(model, weights, pretrained=pretrained)
-    try:
+    with explained(model):
         rows = describe(loaded, noise, select, tile_inputs=None if periphery is None else periphery.tile_inputs)
-    except ValueError as error:
-        raise SetupError(f"MODEL {model!r}: {error}") from error
     on, off = ([row for row in rows if row.on_chip is there] for there in (True, False))
     console().print(on_chip_table(on))
     if off:

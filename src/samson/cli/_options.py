@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from samson._errors import SetupError, choose
+from samson._errors import SetupError, choose, require
 from samson.cli._errors import explained, require_writable
 from samson.cli._showing import chip_bar
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from samson.experiments import Kind, Request
     from samson.records import Subject
 
+OWN = "MODULE:NAME, a function or a class"
+DEVICE = "Where it is computed, for example cuda."
 DRIFT = "Drift of phase-change devices is compensated, but for names in -uncompensated."
 
 Model = Annotated[
@@ -73,20 +75,20 @@ Resume = Annotated[
         help="Save each finished chip in this folder, and go on from those that are there.",
     ),
 ]
+Device = Annotated[str, typer.Option(help=DEVICE)]
 Out = Annotated[Path | None, typer.Option(help="Write a record with every trial to this file, `.json`.")]
 Page = Annotated[Path | None, typer.Option("--page", help="Write a page with plot and table to this file, `.html`.")]
 ChipName = Annotated[
     str | None,
-    typer.Option(
-        "--chip", help="A chip instead of a noise: see `samson list chips`, FILE.toml or MODULE:CLASS. " + DRIFT
-    ),
+    typer.Option("--chip", help=f"A chip instead of a noise: see `samson list chips`, FILE.toml or {OWN}. {DRIFT}"),
 ]
 CalibrationFile = Annotated[
     Path | None,
     typer.Option("--calibration", help="With --chip: input ranges and ADC bounds that `samson calibrate` measured."),
 ]
 NoiseName = Annotated[
-    str, typer.Option("--noise", help="Family of noises: see `samson list noises`, or MODULE:CLASS. " + DRIFT)
+    str | None,
+    typer.Option("--noise", help=f"Family of noises: see `samson list noises`, or {OWN}; gaussian by default. {DRIFT}"),
 ]
 
 DataRoot = Annotated[
@@ -106,7 +108,7 @@ class ModelOptions:
     """The options of every command about one model, in the order of its help."""
 
     model: Model
-    noise: NoiseName = "gaussian"
+    noise: NoiseName = None
     chip: ChipName = None
     calibration: CalibrationFile = None
     weights: Weights = None
@@ -119,11 +121,23 @@ class ModelOptions:
     read_block: ReadBlock = None
     norms_on: NormsOn = None
     autocast: Autocast = None
+    device: Device = "cpu"
     executor: ExecutorName = "serial"
     resume: Resume = None
     out: Out = None
     page: Page = None
     data_root: DataRoot = Path("data")
+
+    def __post_init__(self) -> None:
+        one = self.noise is None or self.chip is None
+        require(one, "--noise", "left out with --chip", self.noise, "Choose one of the two.")
+
+    @property
+    def family(self) -> str:
+        """The noise or the chip that was asked for, by its name."""
+        if self.chip is not None:
+            return self.chip
+        return "gaussian" if self.noise is None else self.noise
 
     @property
     def request(self) -> Request:
@@ -166,11 +180,15 @@ class ModelOptions:
     def measuring(self) -> Iterator[Measuring]:
         """Model, data and setting, with a progress bar until the block ends; the library's errors are explained."""
         read = files_read(self.model, self.weights, self.data, self.calibration)
-        for parameter, path in (("--out", self.out), ("--page", self.page)):
-            require_writable(parameter, path, read)
+        require_writable("--out", self.out, read, ".json")
+        require_writable("--page", self.page, read, ".html")
+        from samson.experiments import find_device
+
+        device = find_device(self.device)
         model, data = self.request.load()
+        model.to(device)
         setting = self.setting()
-        with explained(self.model, self.resume), chip_bar() as bar:
+        with explained(self.model, self.resume, self.calibration), chip_bar() as bar:
             yield Measuring(self, model, data, setting, bar)
 
 
@@ -245,4 +263,4 @@ def _executor(name: str) -> Executor:
     try:
         return EXECUTORS[name]()
     except (ImportError, ValueError, RuntimeError) as error:
-        raise SetupError(f"--executor {name}: {error}") from error
+        raise SetupError(str(error)) from error

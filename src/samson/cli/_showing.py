@@ -71,12 +71,14 @@ def shown_share(result: Evaluation, value: float) -> str:
 
 
 def write_results(out: Path | None, page: Path | None, record: T, render: Callable[[T], str]) -> None:
-    """Write the record and the page that were asked for, before anything is shown, and say where the page is."""
+    """Write the record and the page that were asked for, before anything is shown, and say where they are."""
     if out is not None:
         write_json(out, record)
     if page is not None:
         replace_file(page, render(record).encode())
-        console().print(f"Page: {page.resolve()}", soft_wrap=True)
+    for name, path in (("Record", out), ("Page", page)):
+        if path is not None:
+            console().print(f"{name}: {path.resolve()}", soft_wrap=True)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import typer
 
 from samson._errors import SetupError, require
 from samson.cli._errors import require_writable
+from samson.cli._options import Device
 from samson.cli._showing import console, speaks
 from samson.cli._tables import empty_table
 from samson.records import RhoRecord, write_json
@@ -30,7 +31,7 @@ def train(
     data_root: Annotated[
         str | None, typer.Option(envvar="SAMSON_DATA", help="Folder where files of data are looked for.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="For example cuda:0; by default a GPU if there is one.")] = None,
+    device: Device = "cpu",
     parallel: Annotated[str, typer.Option(help="Under torchrun: ddp or fsdp2.")] = "ddp",
     log: Annotated[bool, typer.Option("--log", help="Write TensorBoard logs to the folder.")] = False,
     range_test: Annotated[
@@ -46,7 +47,6 @@ def train(
 
     from samson.experiments import find_place, find_rho, parse_methods, plan_suite, save_trained
 
-    require_writable("--out", out / ("rho.json" if range_test else "model.safetensors"), ())
     settings: dict[str, Any] = {}
     for given in recipe or ():
         key, equals, value = given.partition("=")
@@ -62,10 +62,14 @@ def train(
     name = parsed.name
     for one in set_ or ():
         require("=" in one, "--set", "PARAM=VALUE", one, "Write for example --set rho=0.5.")
+        parameter = one.partition("=")[0].rpartition(".")[2].strip()
+        searched = range_test and parameter == "rho"
+        require(not searched, "--set rho", "left out with --find-rho", one, "It tries many; leave one out.")
     table["set"] = [one if "." in one.partition("=")[0] else f"{name}.{one}" for one in set_ or ()]
     if data_root is not None:
         table["data_root"] = data_root
     plan = plan_suite(table)
+    require_writable("--out", out / ("rho.json" if range_test else "model.safetensors"), ())
     if range_test:
         require(not log, "--log", "left out with --find-rho", log, "Leave one out.")
         with find_place(device, parallel) as place, _bar() as progress:
@@ -81,7 +85,8 @@ def train(
     screen, moved = console(), training.perturbation
     problem = plan.problems[0].record
     if training.validation is not None:
-        screen.print(f"Validation {problem.metric}: {training.validation:.4f}, in {training.seconds:.1f} s.")
+        value = f"{100 * training.validation:.1f} %" if problem.is_fraction else f"{training.validation:.4g}"
+        screen.print(f"Validation {problem.metric}: {value}, in {training.seconds:.1f} s.")
     if moved is not None:
         losses = [f"{loss:.4f}" if loss is not None else "–" for loss in (moved.clean_loss, moved.perturbed_loss)]
         norm = "" if moved.epsilon_norm is None else f", ‖ε‖ {moved.epsilon_norm:.3g}"

@@ -4,7 +4,6 @@ from samson._environment import commit, environment
 from samson._errors import SetupError, choose, require
 from samson.experiments._checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from samson.experiments._chips import (
-    LEVELS,
     Chips,
     Kind,
     aging,
@@ -13,9 +12,8 @@ from samson.experiments._chips import (
     family_of,
     find_chip,
     find_noise,
+    names_chip,
     noise_family,
-    parse_levels,
-    parse_time,
 )
 from samson.experiments._comparing import Comparing, compare_suite
 from samson.experiments._defaults import BASES, TUNED
@@ -23,6 +21,7 @@ from samson.experiments._distillation import distillation
 from samson.experiments._estimate import Estimate, estimate
 from samson.experiments._folders import finished, missing, open_folder, read_records
 from samson.experiments._jobs import Job, jobs_of, one_thread
+from samson.experiments._levels import LEVELS, USUAL, parse_level, parse_levels, parse_time
 from samson.experiments._measurements import (
     budget_record,
     evaluation_record,
@@ -33,7 +32,7 @@ from samson.experiments._methods import Built, Method, base_settings, default_se
 from samson.experiments._models import load_model
 from samson.experiments._networks import make_network
 from samson.experiments._parts import ADDITIONS, ALIASES, MODES, PLAIN, cores
-from samson.experiments._place import Place, find_place
+from samson.experiments._place import Place, check_device, find_device, find_place
 from samson.experiments._planning import Plan, plan_suite, read_suite
 from samson.experiments._problems import METHODS, PlannedProblem, load_data_set, make_task
 from samson.experiments._ray import run_on_ray

@@ -9,28 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from samson._errors import SetupError, choose, require
-from samson._factories import call_factory, find_factory, guarded, spec_of
-from samson._times import UNITS, age_text, seconds_of
+from samson._factories import call_factory, find_factory, guarded, spec_of, takes
+from samson._times import age_text
 from samson.evaluation import Noise
+from samson.experiments._levels import LEVELS, parse_time
 from samson.noise import (
+    CLASSES,
     NOISES,
     PRESETS,
     ChipModel,
     Compose,
     DeviceNoise,
     NoiseFamily,
+    ReRAM,
     WeightNoise,
     load_calibration,
     load_chip_model,
 )
 from samson.records import ChipFamily, ChipKind
 
-LEVELS = {
-    "level": (0.0, 0.05, 0.1, 0.15, 0.2, 0.3),
-    "bit error rate": (0.0, 1e-4, 1e-3, 0.01, 0.05),
-    "s": (0.0, 3600.0, 86_400.0, 31_536_000.0, 315_360_000.0),
-}
-"""Noise levels by default, by what a level of the family is."""
+OWN = "MODULE:NAME"
+"""How a noise or a chip of one's own is named: a function that gives it, or its class."""
+DERIVE = "Derive its class from samson.noise.WeightNoise."
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,17 @@ class Chips:
         return ChipFamily(self.name, self.unit, tuple(kind.record() for kind in self.kinds))
 
 
+def names_chip(name: str) -> bool:
+    """Whether a name is that of a chip and of no noise."""
+    return name.endswith(".toml") or (name in PRESETS and name not in NOISES)
+
+
 def find_chip(chip: str) -> ChipModel:
     """A chip of the catalogue, one from a TOML file, or one of one's own.
 
     Args:
-        chip: A name of `PRESETS`, the path of a file, `….toml`, or `MODULE:FUNCTION`, which returns a noise or a chip.
+        chip: A name of `PRESETS`, the path of a file, `….toml`, or `MODULE:NAME`, a function or a class without
+            arguments that gives a noise or a chip.
 
     Raises:
         SetupError: If there is none of this name, or the file cannot be read or says something wrong.
@@ -82,11 +88,13 @@ def find_chip(chip: str) -> ChipModel:
         if isinstance(found, WeightNoise):
             return ChipModel(found, source=chip)
         require(
-            isinstance(found, ChipModel), "`chip`", "a function that returns a noise or a chip", found, "Change it."
+            isinstance(found, ChipModel), "`chip`", "a function or a class that gives a noise or a chip", found, DERIVE
         )
         return found  # type: ignore[no-any-return]
     if not chip.endswith(".toml"):
-        return PRESETS[choose("`chip`", chip, (*PRESETS, "FILE.toml", "MODULE:FUNCTION"))]
+        if chip in NOISES and chip not in PRESETS:
+            raise SetupError(f"`chip`: {chip!r} is a noise.\nGive it with `noise`.")
+        return PRESETS[choose("`chip`", chip, (*PRESETS, "FILE.toml", OWN))]
     try:
         return load_chip_model(Path(chip))
     except OSError as error:
@@ -120,12 +128,20 @@ def aging(chip: str) -> Callable[[float], ChipModel]:
         chip: As for `find_chip`.
 
     Raises:
-        SetupError: As for `find_chip`, or if the chip has no devices that age.
+        SetupError: As for `find_chip`, or if the chip has no devices that age, or not to any age.
     """
     model = find_chip(chip)
-    ages = _aged(model.noise, 1.0).default_time_s is not None
+    parts = _parts(model.noise)
+    ages = any(isinstance(part, DeviceNoise) for part in parts)
     require(ages, "`chip`", "one that ages, for a budget", chip, "Take one of devices, such as pcm, or `noise`.")
+    between = all(part.interpolate for part in parts if isinstance(part, ReRAM))
+    mend = 'Write a chip file with family = "reram" and interpolate = true; then `high` is 2d at most.'
+    require(between, "`chip`", "known at every age, for a budget", chip, mend)
     return lambda time_s: replace(model, noise=_aged(model.noise, time_s))
+
+
+def _parts(noise: WeightNoise) -> tuple[WeightNoise, ...]:
+    return noise.noises if isinstance(noise, Compose) else (noise,)
 
 
 def _aged(noise: WeightNoise, time_s: float) -> WeightNoise:
@@ -134,26 +150,45 @@ def _aged(noise: WeightNoise, time_s: float) -> WeightNoise:
     return replace(noise, time_s=time_s) if isinstance(noise, DeviceNoise) else noise
 
 
+def _require_ages(chip: str, noise: WeightNoise, times: Sequence[float]) -> None:
+    """Refuse times at which a chip is as at all others, or for which its devices have no model."""
+    ours = tuple(CLASSES.values())
+    ages = any(isinstance(part, DeviceNoise) or not isinstance(part, ours) for part in _parts(noise))
+    require(ages, "`times`", f"left out for {chip}, which does not age", age_text(times[0]), "Take one of devices.")
+    for time_s in times:
+        try:
+            _aged(noise, time_s)
+        except ValueError as error:
+            raise SetupError(f"`times`: {age_text(time_s)} does not fit the chip {chip!r}.\n{error}") from error
+
+
 def find_noise(noise: str) -> NoiseFamily:
-    """A family of noises by a level: one of `NOISES`, or `MODULE:FUNCTION`, which takes a level.
+    """A family of noises by a level.
+
+    Args:
+        noise: One of `NOISES`, or `MODULE:NAME`, a function or a class that takes a level and gives a noise.
 
     Raises:
         SetupError: If there is none of this name.
     """
     if ":" not in noise:
-        return NOISES[choose("`noise`", noise, (*NOISES, "MODULE:FUNCTION"))]
+        if names_chip(noise):
+            raise SetupError(f"`noise`: {noise!r} is a chip.\nGive it with `chip`.")
+        return NOISES[choose("`noise`", noise, (*NOISES, OWN))]
     function = find_factory(noise, "`noise`")
+    mend = "Write for example `def mine(level): return Gaussian(level)`."
+    require(takes(function, (0.1,)), "`noise`", "a function or a class that takes a level", noise, mend)
 
     def make(level: float) -> WeightNoise:
         found = guarded(lambda: function(level), noise, "`noise`")
-        require(isinstance(found, WeightNoise), "`noise`", "a function that returns a noise", found, "Change it.")
+        require(isinstance(found, WeightNoise), "`noise`", "a function or a class that gives a noise", found, DERIVE)
         return found  # type: ignore[no-any-return]
 
     return NoiseFamily(make)
 
 
 def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | None = None) -> Chips:
-    """A noise at several levels above 0.
+    """A noise at several levels above 0; an age may be 0.
 
     Args:
         noise: As for `find_noise`.
@@ -179,7 +214,7 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
     require(
         len(set(numbers)) == len(numbers), "`levels`", "without repetition", list(asked), "Remove the repeated one."
     )
-    noisy = sorted(level for level in numbers if level)
+    noisy = sorted(level for level in numbers if level or unit == "s")
     require(bool(noisy), "`levels`", "at least one level above 0", list(asked), "Write for example 0,.1,.2.")
     kinds = [Kind(age_text(level) if unit == "s" else f"{level:g}", family(level), level) for level in noisy]
     return Chips(name or noise.rpartition(":")[2], unit, _distinct(kinds, "`levels`"))
@@ -205,6 +240,8 @@ def chip_family(chips: Sequence[str], times: Sequence[float] | None = None, name
     require(len(found) == len(chips), "chip", "without repetition", list(chips), "Remove the repeated one.")
     if times is not None:
         require(bool(times), "`times`", "at least one time", list(times), "Write for example 1h,1y.")
+        for chip, model in found.items():
+            _require_ages(chip, model.noise, times)
     title = name or ", ".join(Path(chip).stem if chip.endswith(".toml") else chip.rpartition(":")[2] for chip in found)
     if times is None:
         return Chips(title, "", tuple(Kind(chip, model) for chip, model in found.items()))
@@ -228,8 +265,11 @@ def family_of(asked: str | Mapping[str, Any]) -> Chips:
     """
     require(isinstance(asked, (str, Mapping)), "chips", "texts or tables", asked, 'Write {noise = "gaussian"}.')
     if isinstance(asked, str):
-        is_chip = asked.endswith(".toml") or (asked in PRESETS and asked not in NOISES)
-        return chip_family([asked]) if is_chip else noise_family(asked)
+        if names_chip(asked):
+            return chip_family([asked])
+        if ":" not in asked:
+            choose("`chips`", asked, dict.fromkeys((*NOISES, *PRESETS, "FILE.toml", OWN)))
+        return noise_family(asked)
     kind = next((key for key in ("noise", "chip") if key in asked), None)
     keys = ("noise", "levels", "name") if kind == "noise" else ("chip", "times", "name")
     require(kind is not None, "chips", "tables with a noise or a chip", dict(asked), 'Write {noise = "gaussian"}.')
@@ -263,44 +303,3 @@ def _spec(asked: Any, key: str) -> str:
     known = isinstance(asked, str) or callable(asked)
     require(known, f"`{key}` of chips", "a text", asked, f'Write for example {{{key} = "pcm"}}.')
     return spec_of(asked, key)
-
-
-def parse_levels(text: str, unit: str = "level", parameter: str = "`levels`") -> list[float]:
-    """Read noise levels separated by commas; where the unit is "s", each may be an age with s, m, h, d or y.
-
-    Raises:
-        SetupError: If one is not a number.
-
-    Example:
-        >>> parse_levels("0,.1"), parse_levels("3600,1d", "s")
-        ([0.0, 0.1], [3600.0, 86400.0])
-    """
-    ages = UNITS if unit == "s" else {}
-    try:
-        return [seconds_of(word) if word[-1:] in ages else float(word) for word in text.split(",")]
-    except ValueError:
-        also, example = (
-            ("numbers", "0,.1,.2") if not ages else (f"numbers, or ages with {', '.join(UNITS)},", "1h,1d,1y")
-        )
-        raise SetupError(
-            f"{parameter} must be {also} separated by commas, got {text!r}.\nWrite for example {example}."
-        ) from None
-
-
-def parse_time(word: str, parameter: str = "`times`") -> float:
-    """Read a time, a number with s, m, h, d or y; in seconds.
-
-    Raises:
-        SetupError: If it is none.
-
-    Example:
-        >>> parse_time("1.5h")
-        5400.0
-    """
-    try:
-        found = seconds_of(word)
-    except ValueError:
-        found = math.nan
-    units = ", ".join(UNITS)
-    require(0 <= found < math.inf, parameter, f"numbers ≥ 0 with one of {units}", word, "Write for example 1h or 10y.")
-    return found

@@ -15,6 +15,8 @@ from samson.experiments._networks import LIBRARIES
 from samson.experiments._weights import load_weights, refuse_program
 
 FORMS = "`….safetensors` of a comparison, MODULE:FUNCTION, timm/NAME or torchvision/NAME"
+ALONE = f"MODEL must be {FORMS}, got {{!r}}, which holds weights alone"
+WEIGHTS = "Give it with `weights`, beside a model that it is for."
 
 
 def load_model(spec: str, weights: Path | None = None, *, pretrained: bool = False) -> nn.Module:
@@ -40,10 +42,12 @@ def load_model(spec: str, weights: Path | None = None, *, pretrained: bool = Fal
     """
     if spec.endswith((".pt", ".pth", ".pt2", ".ckpt")):
         refuse_program("MODEL", Path(spec))
-        raise SetupError(f"MODEL must be {FORMS}, got {spec!r}, which holds weights alone.\nGive it with `weights`.")
+        raise SetupError(f"{ALONE.format(spec)}.\n{WEIGHTS}")
     if spec.endswith(".safetensors"):
         require(weights is None, "`weights`", f"left out for {spec!r}", str(weights), "It has its own weights.")
         require(not pretrained, "`pretrained`", "left out for a saved network", spec, "It has its own weights.")
+        if Path(spec).is_file() and not Path(spec).with_suffix(".json").exists():
+            raise SetupError(f"{ALONE.format(spec)}; a checkpoint has its `.json` file beside it.\n{WEIGHTS}")
         return load_checkpoint(Path(spec))[0]
     library, slash, name = spec.partition("/")
     if ":" in spec:

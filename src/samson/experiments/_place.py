@@ -107,12 +107,26 @@ def check_device(device: Any) -> torch.device:
     return found
 
 
+def find_device(device: str = "cpu") -> torch.device:
+    """The device of this process: under torchrun a GPU without a number is that of its rank.
+
+    Raises:
+        SetupError: If it is not there.
+    """
+    found = check_device(device)
+    if found.type == "cuda" and found.index is None:
+        found = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if found.type == "cuda":
+        torch.cuda.set_device(found)
+    return found
+
+
 @contextmanager
-def find_place(device: str | None = None, parallel: str = "ddp") -> Iterator[Place]:
+def find_place(device: str = "cpu", parallel: str = "ddp") -> Iterator[Place]:
     """The place of this process; under torchrun it joins the others until the block ends.
 
     Args:
-        device: For example "cuda:1"; None takes a GPU if there is one.
+        device: For example "cuda"; see `find_device`.
         parallel: How several processes share a network.
 
     Raises:
@@ -120,11 +134,7 @@ def find_place(device: str | None = None, parallel: str = "ddp") -> Iterator[Pla
     """
     choose("`parallel`", parallel, PARALLEL)
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    chosen = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if chosen.type == "cuda" and chosen.index is None:
-        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
+    chosen = find_device(device)
     if world == 1:
         yield Place(chosen)
         return

@@ -109,7 +109,7 @@ def plan_suite(table: Table, command: str = "") -> Plan:
     """
     load_data_set.cache_clear()  # functions and files may be other ones since the last comparison of this process
     for key in table:
-        choose("SUITE", key, (*OF_A_PROBLEM, *OF_ALL))
+        choose("keys", key, (*OF_A_PROBLEM, *OF_ALL))
     chips = listed(table, "chips", "gaussian")
     families = tuple(family_of(one) for one in chips)
     _once("chips", [family.name for family in families])
@@ -125,7 +125,7 @@ def plan_suite(table: Table, command: str = "") -> Plan:
         problems=problems,
         families=families,
         trials=_whole(table, "trials", 20, 2),
-        examples=_whole(table, "examples", 0, 1) if "examples" in table else None,
+        examples=_whole(table, "examples", 0, 1, mend="Leave it out for all.") if "examples" in table else None,
         seeds=_whole(table, "seeds", 3, 1),
         chip_seed=_whole(table, "chip_seed", 0, 0),
         device=_device(table),
@@ -193,10 +193,10 @@ def _checked_search(plan: Plan) -> Search | None:
     return search
 
 
-def _whole(table: Table, key: str, default: int, least: int, said: str | None = None) -> int:
+def _whole(table: Table, key: str, default: int, least: int, said: str | None = None, mend: str = "") -> int:
     value = table.get(key, default)
     known = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    require(known, said or f"`{key}`", f"at least {least}", value, f"The default is {default}.")
+    require(known, said or f"`{key}`", f"at least {least}", value, mend or f"The default is {default}.")
     return int(value)
 
 

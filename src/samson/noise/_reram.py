@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import Generator, Tensor
 
 from samson._checks import require, require_positive
+from samson._times import age_text
 from samson.noise._base import State
 from samson.noise._curves import check_coefficients, polynomial
 from samson.noise._device import DeviceNoise
@@ -122,11 +124,12 @@ class ReRAM(DeviceNoise):
     def _check_time(self, time_s: float) -> None:
         times = self.constants.times_s
         if time_s not in times and not (self.interpolate and times[0] < time_s < times[-1]):
-            *most, last = (f"{time:.15g}" for time in times)
-            known = f"{', '.join(most)} or {last}" if most else last
+            known, ages = (_listed(map(form, times)) for form in ("{:.15g}".format, age_text))
+            also = " or between them" if self.interpolate else ""
+            mend = "" if self.interpolate else " `interpolate` (true, in a chip file) allows times between them."
             raise ValueError(
-                f"`time_s` must be {known} seconds since programming, got {time_s!r}: nothing else was measured. "
-                "`interpolate=True` allows times between them."
+                f"`time_s` must be {known} seconds since programming ({ages}){also}, got {time_s!r} "
+                f"({age_text(time_s)}): nothing else was measured.{mend}"
             )
 
     def _coefficients(self, time_s: float) -> tuple[float, ...]:
@@ -137,3 +140,8 @@ class ReRAM(DeviceNoise):
         share = math.log(time_s / times[after - 1]) / math.log(times[after] / times[after - 1])
         pairs = zip(deviations[after - 1], deviations[after], strict=True)
         return tuple((1 - share) * a + share * b for a, b in pairs)
+
+
+def _listed(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last

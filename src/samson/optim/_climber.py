@@ -17,6 +17,7 @@ from torch._compile import _disable_dynamo
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
+from samson._names import counted
 from samson.optim._ascent import Ascent, Climb, Part, climb
 from samson.optim._buffers import held_buffers
 from samson.optim._chip import ChipWeight, Finder, views
@@ -95,7 +96,7 @@ class Climber(OptimizerWrapper):
         count = sum(p.numel() for group in groups for p in group["params"])
         return (
             f"{type(self).__name__}({type(self.base).__name__}, {self.rule!r})\n"
-            f"{count:,} weights in {len(groups)} groups: {shown}"
+            f"{counted(count, 'weight')} in {counted(len(groups), 'group')}: {shown}"
         )
 
     def __getstate__(self) -> dict[str, Any]:

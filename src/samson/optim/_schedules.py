@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from samson._checks import require
+from samson._names import counted
 
 DRAWN = "drawn"
 """The ramp that is a draw, uniform between 0 and 1, for each step."""
@@ -70,7 +71,7 @@ class RhoSchedule:
 
     def __repr__(self) -> str:
         rho = ", ".join(dict.fromkeys(f"{float(group['rho']):g}" for group in self.optimizer.param_groups[:8]))
-        return f"RhoSchedule: {self._done} of {self.steps} steps done, rho {rho}"
+        return f"RhoSchedule: {self._done} of {counted(self.steps, 'step')} done, rho {rho}"
 
     def step(self) -> None:
         """One more optimizer step is done."""
