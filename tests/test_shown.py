@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -13,8 +14,12 @@ from torch import nn
 from samson import SAM, SAMSON, Lookbehind, NoiseInjection, RhoSchedule, SharpnessAware, param_groups
 from samson.evaluation import compare, evaluate, family, noise_budget, sensitivity
 from samson.noise import PRESETS, Gaussian, deploy
+from samson.records import Comparison, RhoPoint, RhoRecord, RunRecord, Search, SearchRecord, SensitivityRecord, Tried
 from samson.sharpness import random_landscape, worst_case_rise
 from samson.statistics import Trials, rank_correlation
+from tests import builders
+from tests.builders import ENVIRONMENT
+from tests.report import test_evaluation_page, test_plots, test_sensitivity, test_sharpness_report
 
 LAYERS = 30
 NAME = "<script>alert('&')</script>"
@@ -57,9 +62,49 @@ RESULTS: dict[str, Callable[[nn.Module, object], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", RESULTS)
+def _runs(methods: int) -> list[RunRecord]:
+    families = (builders.family(tuple(i / 20 for i in range(1, 20))),) * 12
+    measured = ((((0.5,) * 3,) * 19),) * 12
+    return [
+        replace(run, method=f"method-{number}", families=families, measured=measured)
+        for number in range(methods)
+        for run in builders.records()[:2]
+    ]
+
+
+def _many_rows() -> SensitivityRecord:
+    record = test_sensitivity.made()
+    return replace(record, rows=tuple(replace(record.rows[0], name=f"layer{i}") for i in range(152)), suggestion=None)
+
+
+RECORDS: dict[str, Callable[[], object]] = {
+    "Comparison": lambda: Comparison(tuple(_runs(50)), 100),
+    "RunRecord": lambda: _runs(1)[0],
+    "Configuration": lambda: builders.PLAN,
+    "EvaluationRecord": lambda: test_evaluation_page.RECORD,
+    "BudgetRecord": lambda: replace(test_plots.BUDGET, measured=test_plots.BUDGET.measured * 20),
+    "SensitivityRecord": _many_rows,
+    "PairedRecord": lambda: replace(test_plots.PAIRED, methods=test_plots.PAIRED.methods * 30),
+    "SharpnessRecord": test_sharpness_report.made,
+    "SearchRecord": lambda: SearchRecord(
+        builders.PROBLEM,
+        "sgd",
+        Search(99),
+        {"lr": (0.1,)},
+        (Tried({"lr": 0.1}, (0.9,)),) * 99,
+        {"lr": 0.1},
+        ENVIRONMENT,
+    ),
+    "RhoRecord": lambda: RhoRecord(
+        builders.PROBLEM, "samson", {}, 0, 2.3, (RhoPoint(0.1, 1.0, 2.0),) * 99, 0.2, ENVIRONMENT
+    ),
+}
+"""Records hold every trial; what they show of it is as short as a result."""
+
+
+@pytest.mark.parametrize("name", [*RESULTS, *RECORDS])
 def test_a_result_shows_itself(name: str, deep: nn.Module, data: object) -> None:
-    found = RESULTS[name](deep, data)
+    found = RESULTS[name](deep, data) if name in RESULTS else RECORDS[name]()
     lines = repr(found).splitlines()
     assert len(lines) <= 10
     assert max(map(len, lines)) <= 160

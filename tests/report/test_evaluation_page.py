@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import pytest
@@ -53,9 +54,25 @@ def test_times_stand_on_a_logarithmic_axis_in_words() -> None:
     axis = figure["layout"]["xaxis"]
     assert (axis["title"]["text"], axis["ticktext"]) == ("Age", ["0 s", "1 h", "10 h", "10 years"])
     assert axis["tickvals"] == [zero, *others]
-    assert "<td>10 years</td>" in evaluation_page(aged)
+    assert "<td>0 s, 1 h, 10 h, 10 years</td>" in evaluation_page(aged)
     alike = replace(aged, measured=tuple(replace(row, kind=replace(row.kind, time_s=60.0)) for row in aged.measured))
     assert level_figure(alike)["data"][1]["x"] == [kind.label for kind in kinds]  # what differs is something else
+
+
+def test_a_noise_is_said_once_and_not_for_every_level() -> None:
+    noise = "PCM(time_s={}, mapping=Mapping(g_min_us=0.0), compensation={})"
+    first = RECORD.measured[0]
+
+    def page(*noises: tuple[str, str]) -> str:
+        kinds = [ChipKind(f"level {number}", noise.format(*one)) for number, one in enumerate(noises)]
+        return unescape(evaluation_page(replace(RECORD, measured=tuple(replace(first, kind=kind) for kind in kinds))))
+
+    levels = page(*((f"{10.0**i}", "'global'") for i in range(14)))
+    assert levels.count("PCM(") == 1
+    assert noise.format("…", "'global'") + ", … is level 0, level 1, " in levels
+    assert page(("1.0", "None"), ("1.0", "None")).count("PCM(") == 1
+    both = page(("1.0", "None"), ("2.0", "'global'"))  # two things differ, so that one text would not tell them
+    assert [both.count(noise.format(*one)) for one in (("1.0", "None"), ("2.0", "'global'"))] == [1, 1]
 
 
 def test_the_page_says_what_was_measured() -> None:
@@ -66,7 +83,7 @@ def test_the_page_says_what_was_measured() -> None:
         "±5.0; * is wider",
         "at least what stands below",
         "359",
-        "Gaussian(0.2)",
+        "Gaussian(…), … is 0.1, 0.2",
     ):
         assert text in page
     assert (

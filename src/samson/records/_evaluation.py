@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from samson._checks import require
+from samson._shown import Shown
+from samson._times import level_text
 from samson.records._chips import ChipKind
 from samson.records._interval import Interval
 from samson.records._run import Environment
@@ -79,8 +81,8 @@ class Measured:
     worst: float
 
 
-@dataclass(frozen=True)
-class EvaluationRecord:
+@dataclass(frozen=True, repr=False)
+class EvaluationRecord(Shown):
     """One model on several kinds of chips.
 
     Args:
@@ -100,9 +102,12 @@ class EvaluationRecord:
     def __post_init__(self) -> None:
         require_version(self.version)
 
+    def __str__(self) -> str:
+        return "\n".join([f"{_start(self.subject)} {self.clean:.4f} without noise", *map(_line, self.measured)])
 
-@dataclass(frozen=True)
-class BudgetRecord:
+
+@dataclass(frozen=True, repr=False)
+class BudgetRecord(Shown):
     """How much noise a model stands.
 
     Args:
@@ -143,6 +148,20 @@ class BudgetRecord:
 
     def __post_init__(self) -> None:
         require_version(self.version)
+
+    def __str__(self) -> str:
+        none = self.holds_up_to is None
+        held = "none holds" if none else f"holds up to {level_text(self.holds_up_to or 0.0, self.unit)}"
+        what = f"{_start(self.subject)} {self.clean:.4f} without noise; worse by at most {self.max_drop:g}"
+        return "\n".join([f"{what} under {self.family}: {held}", *map(_line, self.measured)])
+
+
+def _start(subject: Subject) -> str:
+    return f"{subject.model} on {subject.data}: {subject.metric}"
+
+
+def _line(of: Measured) -> str:
+    return f"{of.kind.label}: {of.interval}, worst {of.worst:.4f}, {len(of.trials)} chips"
 
 
 def require_version(version: int) -> None:

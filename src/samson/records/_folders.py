@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from samson._shown import Shown
 from samson.records._codec import RecordError, read_json
 from samson.records._run import Configuration, RunRecord
 from samson.records._search import SearchRecord
@@ -13,8 +14,8 @@ PLAN = "configuration.json"
 """The file in which the folder of a comparison has its plan."""
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """All that the folder of a comparison has to show.
 
     Args:
@@ -28,6 +29,13 @@ class Comparison:
     planned: int | None = None
     command: str = ""
     searches: tuple[SearchRecord, ...] = ()
+
+    def __str__(self) -> str:
+        runs = f"{len(self.records)} runs{'' if self.planned is None else f' of {self.planned} that are planned'}"
+        problems = ", ".join(dict.fromkeys(run.problem.name for run in self.records))
+        methods = ", ".join(dict.fromkeys(run.method for run in self.records))
+        families = ", ".join(dict.fromkeys(family.name for run in self.records for family in run.families))
+        return f"{runs}\nProblems: {problems}\nMethods: {methods}\nChips: {families}"
 
 
 def run_name(problem: str, method: str, seed: int) -> str:

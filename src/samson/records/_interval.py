@@ -18,6 +18,9 @@ class Interval:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.mean:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
     @property
     def half_width(self) -> float:
         """Half of the interval's width."""

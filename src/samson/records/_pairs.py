@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samson._shown import Shown
 from samson.records._chips import ChipKind
 from samson.records._evaluation import Subject, require_version
 from samson.records._interval import Interval
@@ -39,8 +40,8 @@ class PairedMethod:
     multiply_adds: float | None = None
 
 
-@dataclass(frozen=True)
-class PairedRecord:
+@dataclass(frozen=True, repr=False)
+class PairedRecord(Shown):
     """Several methods on chips of one kind.
 
     Args:
@@ -59,3 +60,8 @@ class PairedRecord:
 
     def __post_init__(self) -> None:
         require_version(self.version)
+
+    def __str__(self) -> str:
+        lines = [f"{method.name}: {method.mean}, {len(method.trials[0])} chips" for method in self.methods]
+        what = f"{self.subject.metric} of {len(self.methods)} methods on {self.subject.data}, chips {self.kind}"
+        return "\n".join([what, *lines])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samson._shown import Shown
 from samson.records._run import VERSION, Environment, Problem, Settings
 
 
@@ -22,8 +23,8 @@ class RhoPoint:
     perturbed_loss: float
 
 
-@dataclass(frozen=True)
-class RhoRecord:
+@dataclass(frozen=True, repr=False)
+class RhoRecord(Shown):
     """What a range test found.
 
     Args:
@@ -47,3 +48,7 @@ class RhoRecord:
     suggested: float | None
     environment: Environment
     version: int = VERSION
+
+    def __str__(self) -> str:
+        found = "no rho" if self.suggested is None else f"rho {self.suggested:.3g}"
+        return f"{self.problem.name}, {self.method}: {found} suggested, by {len(self.points)} points of a range test"

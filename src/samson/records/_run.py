@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from samson._checks import require
+from samson._shown import Shown
 from samson.records._chips import ChipFamily
 
 VERSION = 2
@@ -79,8 +81,8 @@ class Planned:
     candidates: dict[str, Candidates]
 
 
-@dataclass(frozen=True)
-class Configuration:
+@dataclass(frozen=True, repr=False)
+class Configuration(Shown):
     """What a comparison runs: problems x methods x seeds, and every network on every family of chips.
 
     Args:
@@ -114,6 +116,11 @@ class Configuration:
     def runs(self) -> int:
         """The number of runs."""
         return self.seeds * sum(len(planned.methods) for planned in self.problems)
+
+    def __str__(self) -> str:
+        lines = [f"{planned.problem.name}: {', '.join(planned.methods)}" for planned in self.problems]
+        families = ", ".join(family.name for family in self.families)
+        return "\n".join([f"{self.runs} runs, each on {self.trials} chips of every kind: {families}", *lines])
 
 
 @dataclass(frozen=True)
@@ -170,8 +177,8 @@ class Environment:
     threads: int
 
 
-@dataclass(frozen=True)
-class RunRecord:
+@dataclass(frozen=True, repr=False)
+class RunRecord(Shown):
     """One trained network and all that was measured on it.
 
     Args:
@@ -225,6 +232,16 @@ class RunRecord:
             values += [] if self.clean is None else [self.clean]
             outside = [value for value in values if not 0 <= value <= 1]
             require(not outside, "measured", "be between 0 and 1", outside[:1])
+
+    def __str__(self) -> str:
+        start = f"{self.problem.name}, {self.method}, seed {self.seed}: "
+        if self.clean is None:
+            return f"{start}the training diverged at step {self.training.diverged_at}"
+        lines = [f"{start}{self.problem.metric} {self.clean:.4f} without noise, on {self.trials} chips of each kind:"]
+        for family, measured in zip(self.families, self.measured, strict=True):
+            means = [f"{kind.label} {fmean(of):.4f}" for kind, of in zip(family.kinds, measured, strict=True)]
+            lines.append(f"{family.name}: {', '.join(means)}")
+        return "\n".join(lines)
 
 
 def _require_version(version: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from samson._checks import require
+from samson._shown import Shown
 from samson.records._run import VERSION, Candidates, Environment, Problem, Search, Settings
 
 
@@ -21,8 +22,8 @@ class Tried:
     values: tuple[float | None, ...]
 
 
-@dataclass(frozen=True)
-class SearchRecord:
+@dataclass(frozen=True, repr=False)
+class SearchRecord(Shown):
     """How a method's settings were chosen on a problem.
 
     Args:
@@ -51,3 +52,7 @@ class SearchRecord:
         known = self.chosen in [one.settings for one in self.tried]
         require(known, "chosen", "be one of those that were tried", self.chosen)
         require(self.split == "validation", "split", "be 'validation', which alone may choose", self.split)
+
+    def __str__(self) -> str:
+        chosen = ", ".join(f"{name} {value}" for name, value in self.chosen.items())
+        return f"{self.problem.name}, {self.method}: {chosen}, of {len(self.tried)} that were tried"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samson._shown import Shown
 from samson.records._chips import ChipKind
 from samson.records._evaluation import Subject, require_version
 from samson.records._interval import Interval
@@ -56,8 +57,8 @@ class SuggestionRecord:
         return self.confirmed.high <= self.max_drop
 
 
-@dataclass(frozen=True)
-class SensitivityRecord:
+@dataclass(frozen=True, repr=False)
+class SensitivityRecord(Shown):
     """What noise on each layer of a network costs.
 
     Args:
@@ -98,3 +99,9 @@ class SensitivityRecord:
     def intervals(self) -> int:
         """How many intervals hold together: two a layer, and that of noise on all."""
         return 2 * len(self.rows) + 1
+
+    def __str__(self) -> str:
+        subject = self.subject
+        lines = [f"{row.name}: worse by {row.drop} with noise on it alone" for row in self.rows]
+        what = f"{subject.model} on {subject.data}: {subject.metric} {self.clean:.4f} without noise, chips {self.kind}"
+        return "\n".join([f"{what}: worse by {self.drop}", *lines])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from samson._checks import require
+from samson._shown import Shown
 from samson.records._chips import ChipFamily
 from samson.records._interval import Interval
 from samson.records._run import VERSION, Environment, Problem, Settings
@@ -80,8 +81,8 @@ class CorrelationRow:
     methods: int
 
 
-@dataclass(frozen=True)
-class SharpnessRecord:
+@dataclass(frozen=True, repr=False)
+class SharpnessRecord(Shown):
     """Sharpness and robustness of the networks of one problem of a comparison.
 
     Args:
@@ -127,3 +128,12 @@ class SharpnessRecord:
         """The measures that every network has, in order."""
         first = self.networks[0].measures if self.networks else {}
         return tuple(name for name in first if all(name in network.measures for network in self.networks))
+
+    def __str__(self) -> str:
+        what = f"{len(self.networks)} networks of {self.problem.name} by {self.family.name}"
+        lines = [
+            f"{row.measure} and {self.problem.metric}, {'without noise' if row.kind == CLEAN else row.kind}: Kendall "
+            f"{row.kendall}"
+            for row in self.correlations
+        ]
+        return "\n".join([f"{what}: {', '.join(self.measures)}", *lines])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from samson._shown import coverage_text
@@ -37,14 +38,42 @@ def subject_table(
         "Computed by": f"executor {subject.executor}",
         "Finished": subject.finished,
     }
-    for name, of in (("Noise", "noise"), ("Periphery", "periphery"), ("Time", "time_s")):
-        values = {kind.label: getattr(kind, of) for kind in kinds}
-        for value in dict.fromkeys(value for value in values.values() if value is not None):
-            labels = [label for label, other in values.items() if other == value]
-            where = "" if len(labels) == len(values) else f": {', '.join(labels)}"
-            facts[f"{name}{where}"] = age_text(value) if of == "time_s" else value
+    for name, values in (
+        ("Noise", {kind.label: kind.noise for kind in kinds}),
+        ("Periphery", {kind.label: kind.periphery for kind in kinds}),
+    ):
+        facts |= {f"{name}{where}": text for where, text in said_once(values).items()}
+    aged = {kind.label: age_text(kind.time_s) for kind in kinds if kind.time_s is not None}
+    if aged:
+        several = len(aged) < len(kinds)
+        facts["Time"] = ", ".join(dict.fromkeys(f"{age} ({label})" if several else age for label, age in aged.items()))
     settings, versions = (
         html_table([], (html_row([name, str(value)]) for name, value in of.items()), "facts")
         for of in (facts, vars(subject.environment))
     )
     return f"{settings}<details><summary>Versions</summary>{versions}</details>"
+
+
+def said_once(values: Mapping[str, str | None]) -> dict[str, str]:
+    """Texts of several kinds of chips by the labels that they are of, ": 0.1, 0.2", or "" for all of them.
+
+    Texts that differ in one value only are one text, with that value left out and the labels beside it.
+
+    Example:
+        >>> said_once({"0.1": "Gaussian(sigma=0.1)", "0.2": "Gaussian(sigma=0.2)"})
+        {'': 'Gaussian(sigma=…), … is 0.1, 0.2'}
+        >>> said_once({"int8": "Quantize(bits=8)", "pcm": "PCM()"})
+        {': int8': 'Quantize(bits=8)', ': pcm': 'PCM()'}
+    """
+    texts = [text for text in dict.fromkeys(values.values()) if text is not None]
+    words = [re.split(r"([\w.+-]+)", text) for text in texts]
+    if len(texts) == len(values) > 1 and len({len(of_text) for of_text in words}) == 1:
+        differ = [place for place, column in enumerate(zip(*words, strict=True)) if len(set(column)) > 1]
+        if len(differ) == 1:
+            words[0][differ[0]] = "…"
+            return {"": f"{''.join(words[0])}, … is {', '.join(values)}"}
+    found = {}
+    for text in texts:
+        labels = [label for label, other in values.items() if other == text]
+        found["" if len(labels) == len(values) else f": {', '.join(labels)}"] = text
+    return found

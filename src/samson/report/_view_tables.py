@@ -8,6 +8,7 @@ from typing import Any
 
 from samson.records import Interval, RunRecord, SearchRecord
 from samson.report._html import html_row, html_table
+from samson.report._subject import said_once
 from samson.report._summary import View
 from samson.report._tables import coverage_of, estimate_text, gain_text, half_width, kind_text, number, scale_of, sign
 
@@ -89,8 +90,9 @@ def what_table(view: View) -> str:
         "Seeds": f"{len(seeds)} training seeds, {seeds[0]} to {seeds[-1]}",
         "Chips": f"{first.trials} per network and kind, the same for every method (seed {first.chip_seed})",
         "On the chips": coverage_of(view) or "unknown",
-        "Kinds": "; ".join(f"{kind.label}: {kind.noise}" for kind in view.family.kinds),
     }
+    noises = said_once({kind.label: kind.noise for kind in view.family.kinds})
+    facts |= {f"Noise{where}": noise for where, noise in noises.items()}
     return html_table([], (html_row(item) for item in facts.items()), "facts")
 
 
