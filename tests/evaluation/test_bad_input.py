@@ -119,7 +119,7 @@ COMMON: list[tuple[dict[str, Any], str]] = [
     ({"model": broken(-math.inf)}, "`model` must have finite weights, got NaN or infinity in `inner.4.weight`"),
     ({"model": Counting().to("meta")}, "`model` must hold its weights, but `inner.0.weight` is on the meta device"),
     ({"model": exported()}, "`model` must be a torch.nn.Module, got.*For an exported"),
-    ({"model": nn.Flatten()}, "`model` must have a weight for the chip, but Flatten has none"),
+    ({"model": nn.Flatten()}, "`select` must leave a weight for the chip, but Flatten has none"),
 ]
 """What every question refuses: keywords, and what the message holds."""
 

@@ -78,7 +78,7 @@ def test_what_noise_cannot_reach_is_an_error() -> None:
     transposed = nn.Sequential(nn.Embedding(3, 3), nn.Linear(3, 3))
     transposed[1].weight = nn.Parameter(transposed[0].weight.data.T)
     cases = {
-        "`model` must have a weight for the chip, but Sequential has none": nn.Sequential(nn.BatchNorm1d(3)),
+        "must leave a weight for the chip, but Sequential has none": nn.Sequential(nn.BatchNorm1d(3)),
         "`weight` of layer `0` is computed by a hook": hooked,
         "`weight` of layer `0` has no shape yet": nn.Sequential(nn.LazyLinear(3)),
         "`0.weight`, `1.weight` share memory in different layouts": transposed,

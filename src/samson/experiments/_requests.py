@@ -146,7 +146,8 @@ def _data_of(model: str) -> str:
     except RecordError as error:
         raise SetupError(f"{error}\nA checkpoint needs its `.json` file beside it.") from error
     # A file never names code to run, and no other file: only the command line does.
-    require(data in DATA, "`data`", "given for this network", data, f"Its file names no data set of {', '.join(DATA)}.")
+    mend = f"Its file names no code to run, and no other file: name it yourself, `data` {data}."
+    require(data in DATA, "`data`", "given for this network", data, mend)
     return data
 
 

@@ -123,7 +123,7 @@ def _nothing(kind: str, select: Select, every: Sequence[Candidate]) -> str:
     if names:
         rule = f"`select` must name a weight for the chip{got}, as {kind} has no layer of a known type, but {shown}"
         return f'{rule}. Name it: select="{names[0]}".'
-    return f"`model` must have a weight for the chip, but {kind} has none. An evaluation would be without noise."
+    return f"`select` must leave a weight for the chip, but {kind} has none. An evaluation would be without noise."
 
 
 def _require_plain(model: nn.Module, select: Select) -> None:
