@@ -140,7 +140,7 @@ def _drawn(
     largest = trials or TRIALS if precision is None else max_trials
     look = Look(1, largest, confidence) if precision is None else first_look(largest, confidence)
     if stopping == "betting":
-        look = replace(look, level=confidence)
+        look = replace(look, confidence=confidence)
     start = Evaluation(
         (),
         task.metric,
@@ -163,9 +163,9 @@ def _drawn(
                 _check_examples(rows, precision, confidence)
             if progress is not None:
                 if len(rows) in (2, 5) or len(rows) % 10 == 0:
-                    shown = _result(start, rows, look.level).interval
+                    shown = _result(start, rows, look.confidence).interval
                 progress(Progress(len(rows), look.size, largest, shown))
-        result = _result(start, rows, look.level)
+        result = _result(start, rows, look.confidence)
         if precision is None or result.reached or look.size == largest or _floor(result) > precision:
             return result
         if stopping == "betting":
@@ -185,13 +185,13 @@ def with_clean(found: Evaluation, clean: WithoutNoise) -> Evaluation:
     )
 
 
-def _result(start: Evaluation, rows: Sequence[Scores], level: float) -> Evaluation:
+def _result(start: Evaluation, rows: Sequence[Scores], confidence: float) -> Evaluation:
     tables = [row for row in rows if isinstance(row, np.ndarray)]
     return replace(
         start,
         trials=tuple(value_of(row) for row in rows),
         examples=ScoreTable.of(tables) if tables else None,
-        look_confidence=level,
+        look_confidence=confidence,
     )
 
 
