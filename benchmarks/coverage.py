@@ -126,7 +126,7 @@ def stopping_rows(repetitions: int) -> Iterator[Row]:
                 x = draw(rng, 1280)
                 look = first_look(1280, 0.95)
                 while True:
-                    i = mean_interval(x[: look.size].tolist(), look.level)
+                    i = mean_interval(x[: look.size].tolist(), look.confidence)
                     if i.half_width <= precision or look.size == 1280:
                         break
                     look = next_look(look, i.half_width, precision, 1280, 0.95)

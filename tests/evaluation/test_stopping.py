@@ -27,11 +27,11 @@ def test_it_stops_at_the_first_look_that_is_narrow_enough() -> None:
     result = evaluate(MODEL, DATA, Uniform(), precision=0.09, metric=VALUE, progress=states.append)
     look = first_look(1280, 0.95)
     while True:  # the same, by hand
-        found = mean_interval(result.trials[: look.size], look.level)
+        found = mean_interval(result.trials[: look.size], look.confidence)
         if found.half_width <= 0.09:
             break
         look = next_look(look, found.half_width, 0.09, 1280, 0.95)
-    assert (len(result.trials), result.look_confidence, result.reached) == (look.size, look.level, True)
+    assert (len(result.trials), result.look_confidence, result.reached) == (look.size, look.confidence, True)
     assert look.number > 1
     assert [state.done for state in states] == list(range(1, len(result.trials) + 1))
     assert states[0].interval is None

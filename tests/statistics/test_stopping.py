@@ -11,10 +11,10 @@ from samson.statistics import Look, betting_interval, first_look, mean_interval,
 
 def test_levels_add_up_and_looks_at_most_double() -> None:
     look, error, sizes = first_look(10_000, 0.95), 0.0, []
-    assert (look.size, look.level) == (10, pytest.approx(0.975))  # half of what may be wrong in all
+    assert (look.size, look.confidence) == (10, pytest.approx(0.975))  # half of what may be wrong in all
     while True:
         sizes.append(look.size)
-        error += 1 - look.level
+        error += 1 - look.confidence
         if look.size == 10_000:
             break
         look = next_look(look, half_width=1.0, precision=1e-6, largest=10_000, confidence=0.95)
@@ -32,7 +32,7 @@ def test_stopping_covers_for_gaussian_chips_and_saves_chips() -> None:
         x = rng.normal(0, 1, 640)
         look = first_look(640, 0.95)
         while True:
-            i = mean_interval(x[: look.size].tolist(), look.level)
+            i = mean_interval(x[: look.size].tolist(), look.confidence)
             if i.half_width <= precision or look.size == 640:
                 break
             look = next_look(look, i.half_width, precision, 640, 0.95)
@@ -87,7 +87,7 @@ def test_the_next_look_is_a_tenth_beyond_what_should_do() -> None:
     z, before = (stats.norm.ppf((1 + p) / 2) for p in (level, 0.99))
     found = next_look(look, half_width=0.0105, precision=0.01, largest=1000, confidence=0.95)
     assert (found.number, found.size) == (4, math.ceil(110 * (z * 1.05 / before) ** 2))
-    assert found.level == pytest.approx(level)
+    assert found.confidence == pytest.approx(level)
     assert 100 < found.size < 200
     assert next_look(look, 0.0001, 0.01, 1000, 0.95).size == 101
     assert next_look(look, 0.0105, 0.01, 120, 0.95).size == 120

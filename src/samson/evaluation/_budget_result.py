@@ -31,7 +31,7 @@ class Budget(Shown):
         evaluations: What was measured, by level, in ascending order.
         max_drop: The drop that is allowed.
         relative: Whether the drop is a fraction of the value without noise.
-        criterion: "mean" limits the mean drop over chips, "yield" the share of chips that drop by more.
+        criterion: "mean" limits the mean drop over chips, "yield" the share of chips that are worse by more.
         min_yield: For "yield": the share of chips that must keep to `max_drop`.
         confidence: Of limit and interval.
         unit: What a level is: "level", "bit error rate" or "s".

@@ -63,7 +63,7 @@ class Question:
         if self.precision is None:
             return Look(1, self.largest, self.confidence)
         look = first_look(self.largest, self.confidence)
-        return replace(look, level=self.confidence) if self.stopping == "betting" else look
+        return replace(look, confidence=self.confidence) if self.stopping == "betting" else look
 
     def metric(self, data: Examples, setting: Setting) -> Metric:
         """The metric, if data, setting and question go together.

@@ -144,9 +144,9 @@ def _drawn(prepared: Prepared, asked: Question, progress: Callable[[Progress], N
                 _check_examples(rows, precision, asked.confidence)
             if progress is not None:
                 if len(rows) in (2, 5) or len(rows) % 10 == 0:
-                    shown = _result(start, rows, look.level).interval
+                    shown = _result(start, rows, look.confidence).interval
                 progress(Progress(len(rows), look.size, largest, shown))
-        result = _result(start, rows, look.level)
+        result = _result(start, rows, look.confidence)
         if precision is None or result.reached or look.size == largest or _floor(result) > precision:
             return result
         if asked.stopping == "betting":
@@ -166,13 +166,13 @@ def with_clean(found: Evaluation, clean: WithoutNoise) -> Evaluation:
     )
 
 
-def _result(start: Evaluation, rows: Sequence[Scores], level: float) -> Evaluation:
+def _result(start: Evaluation, rows: Sequence[Scores], confidence: float) -> Evaluation:
     tables = [row for row in rows if isinstance(row, np.ndarray)]
     return replace(
         start,
         trials=tuple(value_of(row) for row in rows),
         examples=ScoreTable.of(tables) if tables else None,
-        look_confidence=level,
+        look_confidence=confidence,
     )
 
 

@@ -1,4 +1,4 @@
-"""When to stop drawing chips: at looks whose levels allow for looking, or by a bet that is valid at any time."""
+"""When to stop drawing chips: at looks whose confidence allows for looking, or by a bet that is valid at any time."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Look:
     Args:
         number: k, from 1.
         size: Chips at this look.
-        level: Of the interval that is taken.
+        confidence: Of the interval that is taken.
     """
 
     number: int
     size: int
-    level: float
+    confidence: float
 
 
 def first_look(largest: int, confidence: float) -> Look:
@@ -63,7 +63,7 @@ def next_look(look: Look, half_width: float, precision: float, largest: int, con
     """
     number = look.number + 1
     level = 1 - (1 - confidence) / (number * (number + 1))
-    z, before = (NormalDist().inv_cdf((1 + p) / 2) for p in (level, look.level))
+    z, before = (NormalDist().inv_cdf((1 + p) / 2) for p in (level, look.confidence))
     enough = math.ceil(1.1 * look.size * (z * half_width / (before * precision)) ** 2)
     return Look(number, min(max(enough, look.size + 1), 2 * look.size, largest), level)
 
