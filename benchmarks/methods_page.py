@@ -117,7 +117,7 @@ def chosen(record: dict[str, Any], criterion: str) -> dict[str, Entry]:
 def table(record: dict[str, Any], prices: dict[str, list[float]], criterion: str) -> str:
     """One line for each method."""
     levels = record["levels"]
-    heads = ["method", "settings", "cost", "no noise", *(f"{level:g}" for level in levels[1:])]
+    heads = ["method", "settings", "cost", "without noise", *(f"{level:g}" for level in levels[1:])]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for name, entry in chosen(record, criterion).items():
         settings = "" if name == "sgd" else ", ".join(f"{key} {value:g}" for key, value in entry.settings.items())
@@ -134,7 +134,7 @@ def others(record: dict[str, Any], criterion: str) -> str:
         name, _, own = label.partition(" ")
         if own in ("", criterion):
             found[name] = 100 * np.array([[run["clean"], *run["chips"].values()] for run in entry["runs"]])
-    kinds = ["no noise", *map(heading, record["methods"]["sgd"]["runs"][0]["chips"])]
+    kinds = ["without noise", *map(heading, record["methods"]["sgd"]["runs"][0]["chips"])]
     lines = ["| " + " | ".join(["method", *kinds]) + " |", "|" + "---|" * (len(kinds) + 1)]
     for name, values in sorted(found.items(), key=lambda item: -item[1][:, 1:].mean()):
         errors = values.std(axis=0, ddof=1) / np.sqrt(len(values))
