@@ -217,6 +217,16 @@ def test_an_encoder_with_a_decoder() -> None:
         (lambda: batches_of(3), TypeError, "an iterable of batches, got int"),
         (lambda: batches_of({"input": X, "labels": Y}), TypeError, r"got dict.*put a single batch in a list: \[batch"),
         (lambda: evaluate(make_model(), (X, X, Y), Gaussian(0.1)), ValueError, r"a list: \[\(inputs, targets\)\]"),
+        (
+            lambda: evaluate(Translation(), ((X, X), Y), Gaussian(0.1)),
+            TypeError,
+            r"'target'. Several .* as \[\(input, …",
+        ),
+        (
+            lambda: evaluate(make_model(), ({"input": X}, Y), Gaussian(0.1)),
+            TypeError,
+            r"got \(dict,.* Several .*labels",
+        ),
         (lambda: evaluate(make_model(), X, Gaussian(0.1)), ValueError, "must have targets.*got inputs alone"),
         (lambda: evaluate(make_model(), [{"input": X}], Gaussian(0.1)), ValueError, "got the keys input"),
         (lambda: evaluate(make_model(), [], Gaussian(0.1), layout=Layout(None)), ValueError, "at least one example"),

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_map
 
 from samson._batches import Batch, evaluation_mode
+from samson._errors import reason
 from samson.evaluation._layout import Layout
 from samson.evaluation._metric import Metric
 from samson.evaluation._scoring import Scores, device_of, scores, with_targets
@@ -94,7 +95,7 @@ class Task:
 
     def _look(self, chip: Chip, batch: Batch) -> None:
         _require_decoder_inputs(self.model, batch)
-        self.watch.look(batch, chip, self.time_s, self.select, self._run)
+        self.watch.look(batch, chip, self.time_s, self.select, self._first_run)
 
     def clean(self) -> tuple[Scores, float | None]:
         """The scores without noise or periphery, in the same layout and precision: a drop compares like with like.
@@ -107,7 +108,7 @@ class Task:
 
         def count(batch: Batch) -> None:
             _require_decoder_inputs(alone.model, batch)
-            shares.append(multiply_adds(alone.model, [batch], self.select, forward=alone._run))
+            shares.append(multiply_adds(alone.model, [batch], self.select, forward=alone._first_run))
 
         return alone._scores(before=count), shares[0]
 
@@ -124,6 +125,16 @@ class Task:
     @property
     def _run(self) -> Callable[..., Any]:
         return self.model if self.autocast is None else self._lower
+
+    def _first_run(self, *inputs: Any, **keywords: Any) -> Any:
+        """A pass; where the model cannot be called so, the error says what it is called with."""
+        try:
+            return self._run(*inputs, **keywords)
+        except TypeError as error:
+            raise TypeError(
+                f"`model` must take the inputs of a batch of `data`: {reason(error)}. Several inputs are given as "
+                '[(input, …, targets)], keywords as [{"name": …, "labels": …}].'
+            ) from error
 
     def _lower(self, *inputs: Any, **keywords: Any) -> Any:
         """A pass in the precision of `autocast`; its outputs in float32, since a loss would round them again."""

@@ -34,7 +34,8 @@ class Request:
         pretrained: As for `load_model`.
         data: As for `load_data`; None takes that of a saved network.
         split: Of data that have splits; None takes `usual_split`.
-        norms_on: Data from which batch-norm statistics are estimated anew on each chip, `SET/SPLIT` or as for `data`.
+        norms_on: Data from which batch-norm statistics are estimated anew on each chip, `SET/SPLIT` or as for `data`:
+            of a dictionary of splits, `train`.
         data_root: Where files of a data set by name are looked for.
         usual_split: The split of those that have any, where `split` says nothing.
     """
