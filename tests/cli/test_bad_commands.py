@@ -138,7 +138,8 @@ ROWS = {
     f"{D} --chip pcm --noise pcm": "--noise must be left out with --chip, got 'pcm'",
     f"{D} --chip gaussian": "--chip: 'gaussian' is a noise.|Give it with --noise.",
     f"{D} --chip mine:Own": "a function or a class without arguments, got 'mine:Own', which has (k: float)",
-    f"{D} --noise mine:Own": "a function or a class that gives a noise, got Own(k=0.0)|samson.noise.WeightNoise",
+    f"{D} --chip own.toml": "a class of WeightNoise that is a dataclass, got 'mine:Own'|Derive it from",
+    f"{D} --noise mine:Own": "--noise must be a function or a class that gives a noise|samson.noise.WeightNoise",
     f"{D} --precision 0": "--precision must be a half-width > 0, got 0.0",
     f"{D} --precision nan": "--precision must be a half-width > 0, got nan",
     f"{D} --precision .1 --trials 5": "--trials and --precision exclude each other",
@@ -252,6 +253,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("code.toml", b'source = "x"\n[noise]\nfamily = "mine:network"'),
         ("few.toml", b'[input_ranges]\n"0" = 1.0'),
         ("none-compensated.toml", b'source = "x"\n[noise]\nfamily = "pcm"\ncompensation = "none"'),
+        ("own.toml", b'source = "x"\n[noise]\nfamily = "mine:Own"\nk = 0.1'),
         ("between.toml", b'source = "x"\n[noise]\nfamily = "reram"\ninterpolate = true'),
         ("broken.safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}"),
     ):

@@ -209,7 +209,9 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
         numbers.append(float(number))
         try:
             family(float(number))
-        except (SetupError, ValueError) as error:
+        except SetupError:  # it says what is wrong with the noise, at any level
+            raise
+        except ValueError as error:
             raise SetupError(f"`levels`: {level!r} does not fit the noise {noise!r}.\n{error}") from error
     require(
         len(set(numbers)) == len(numbers), "`levels`", "without repetition", list(asked), "Remove the repeated one."

@@ -156,5 +156,6 @@ def _noise(table: Any, where: str) -> WeightNoise:
 def _own_class(family: str, parameter: str) -> type[WeightNoise]:
     kind = cast("type[WeightNoise]", find_factory(family, parameter))
     noise = isinstance(kind, type) and issubclass(kind, WeightNoise) and dataclasses.is_dataclass(kind)
-    require(noise, parameter, "a class of WeightNoise that is a dataclass", family, "Write @dataclass above the class.")
+    mend = "Derive it from samson.noise.WeightNoise, and write @dataclass(frozen=True) above it."
+    require(noise, parameter, "a class of WeightNoise that is a dataclass", family, mend)
     return kind
