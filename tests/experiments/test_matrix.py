@@ -120,7 +120,7 @@ def test_one_report_has_it_all(compared: Path) -> None:
     for method in METHODS:
         assert f"<th scope='row'>{method}</th>" in overview
     heads = re.findall(r"<th[^>]*>([^<]*)</th>", overview[overview.index("<thead") : overview.index("</thead>")])
-    assert heads[:-1] == ["Method", "clean", *FAMILIES, "all"]
+    assert heads[:-1] == ["Method", "without noise", *FAMILIES, "all"]
     assert f"over {4 * len(PROBLEMS)} pairs of a problem and a family of chips" in page
     rows = list(csv.DictReader((compared / "out" / "summary.csv").read_text().splitlines()))
     assert len(rows) == len(PROBLEMS) * 4 * len(METHODS) * 2
