@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from samson._names import counted
 from samson._shown import Shown
 from samson.evaluation._layers import Layer
 from samson.evaluation._layout import Layout
@@ -106,7 +107,7 @@ class Suggestion(Shown):
         if self.nothing_left:
             return (
                 f"keep digital: {', '.join(self.digital)}, which are all, so that no chip is left: of "
-                f"{len(self.attempts) - 1} smaller sets none is shown to be within the {self.max_drop:g} allowed"
+                f"{counted(len(self.attempts) - 1, 'smaller set')} none is shown to be within the {self.max_drop:g} allowed"
             )
         names = f"{', '.join(self.digital)}, which hold {self.share:.1%} of the chip's weights"
         c = self.confirmed
@@ -114,7 +115,7 @@ class Suggestion(Shown):
             f"keep digital: {names if self.digital else 'none'}\n"
             f"worse by {c.mean:.4f} [{c.low:.4f}, {c.high:.4f}] ({self.confidence:.0%}) on {self.trials} chips that "
             f"did not choose, {'within' if self.holds else 'NOT shown to be within'} the {self.max_drop:g} allowed\n"
-            f"chosen among {len(self.attempts)} sets on {self.trials} other chips, where it was worse "
+            f"chosen among {counted(len(self.attempts), 'set')} on {self.trials} other chips, where it was worse "
             f"by {self.chosen.drop.mean:.4f}; all on the same examples: confirm it on others"
         )
 

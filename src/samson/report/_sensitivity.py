@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from samson._names import counted
 from samson.records import Interval, SensitivityRecord
 from samson.report._html import figure_div, html_table, page
 from samson.report._plot import BASELINE_COLOUR, PALETTE, Plot, above, axis, error_bars, plot, vertical
@@ -142,15 +143,15 @@ def _suggestion(record: SensitivityRecord) -> str:
     limit = _value(record, found.max_drop)
     if found.share == 1:
         return (
-            f"<p>Keep digital: {names}, which are all, so that <b>no chip is left</b>: of {found.attempts - 1} smaller "
-            f"sets none is shown to be within the {limit} allowed.</p>"
+            f"<p>Keep digital: {names}, which are all, so that <b>no chip is left</b>: of "
+            f"{counted(found.attempts - 1, 'smaller set')} none is shown to be within the {limit} allowed.</p>"
         )
     keep = f"{names}, which hold {100 * found.share:.1f} % of the chip's weights" if names else "<b>none</b>"
     verdict = "within" if found.holds else "<b>not shown to be within</b>"
     return (
         f"<p>Keep digital: {keep}. On {len(record.noisy)} chips that did not choose, it is worse by "
         f"{_interval(record, found.confirmed)}, {verdict} the {limit} allowed.</p>"
-        f"<p class='soft'>Chosen among {found.attempts} sets on the {len(record.noisy)} chips above, where it was "
+        f"<p class='soft'>Chosen among {counted(found.attempts, 'set')} on the {len(record.noisy)} chips above, where it was "
         f"worse by {_interval(record, found.chosen)}, which the choice makes look better than it is. Each interval "
         f"holds by itself with {100 * record.subject.confidence:g} %. Both are on the same {_examples(record)}: "
         "confirm it on others.</p>"
