@@ -107,7 +107,8 @@ class Suggestion(Shown):
         if self.nothing_left:
             return (
                 f"keep digital: {', '.join(self.digital)}, which are all, so that no chip is left: of "
-                f"{counted(len(self.attempts) - 1, 'smaller set')} none is shown to be within the {self.max_drop:g} allowed"
+                f"{counted(len(self.attempts) - 1, 'smaller set')} none is shown to be within the {self.max_drop:g} "
+                "allowed"
             )
         names = f"{', '.join(self.digital)}, which hold {self.share:.1%} of the chip's weights"
         c = self.confirmed
