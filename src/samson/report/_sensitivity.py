@@ -151,8 +151,9 @@ def _suggestion(record: SensitivityRecord) -> str:
     return (
         f"<p>Keep digital: {keep}. On {len(record.noisy)} chips that did not choose, it is worse by "
         f"{_interval(record, found.confirmed)}, {verdict} the {limit} allowed.</p>"
-        f"<p class='soft'>Chosen among {counted(found.attempts, 'set')} on the {len(record.noisy)} chips above, "
-        f"where it was worse by {_interval(record, found.chosen)}, which the choice makes look better than it is. Each interval "
-        f"holds by itself with {100 * record.subject.confidence:g} %. Both are on the same {_examples(record)}: "
+        f"<p class='soft'>Chosen among {counted(found.attempts, 'set')} on the {len(record.noisy)} chips above, where "
+        f"it was worse by {_interval(record, found.chosen)}, which the choice makes look better than it is. Each "
+        f"interval holds by itself with {100 * record.subject.confidence:g} %. Both are on the same "
+        f"{_examples(record)}: "
         "confirm it on others.</p>"
     )
