@@ -262,7 +262,7 @@ def test_a_sensitivity_is_the_librarys_and_has_a_page(samson, tmp_path: Path) ->
         ends = (f"{100 * value:z.1f} %" for value in (row.drop.mean, row.drop.low, row.drop.high))
         assert f"{row.layer.weights}  {'{} [{}, {}]'.format(*ends):>28}" in out
     assert "two:network: accuracy on two:batches under gaussian at 0.3" in out
-    assert f"Keep digital: {', '.join(found.suggestion.digital)} (" in out
+    assert f"Keep digital: {', '.join(found.suggestion.digital)}, which hold " in out
     page = (tmp_path / "layers.html").read_text()
     assert f"{found.rows[0].name}</th>" in page
 

@@ -92,16 +92,17 @@ def _table(title: str, found: Sensitivity) -> Table:
 
 
 def _suggested(found: Suggestion, metric: Metric) -> str:
-    names, sets = ", ".join(found.digital) or "none", len(found.attempts)
+    names, sets = ", ".join(found.digital), len(found.attempts)
     allowed = f"the {shown(found.max_drop, metric)} allowed"
     if found.share == 1:
         none = f"of {counted(sets - 1, 'smaller set')} none is shown to be within {allowed}"
         return f"Keep digital: {names}, which are all, so that no chip is left: {none}."
-    held = f"{'within' if found.holds else 'NOT shown to be within'} {allowed}"
+    verdict = f"{'within' if found.holds else 'NOT shown to be within'} {allowed}"
+    held_by = f"{names}, which hold {found.share:.1%} of the chip's weights" if names else "none"
     return (
-        f"Keep digital: {names} ({found.share:.1%} of the weights on the chip).\n"
+        f"Keep digital: {held_by}.\n"
         f"Worse by {shown_interval(found.confirmed, metric)} ({found.confidence:.0%}) on {found.trials} chips that did "
-        f"not choose, {held}.\n"
+        f"not choose, {verdict}.\n"
         f"Chosen among {counted(sets, 'set')} on {found.trials} other chips, where it was worse by "
         f"{shown(found.chosen.drop.mean, metric)}; all on the same examples: confirm it on others."
     )
