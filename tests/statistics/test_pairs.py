@@ -89,8 +89,8 @@ def test_the_unit_is_asked_for_by_over() -> None:
         assert both.mean("ours") == both.mean("ours", over="seeds")
         assert chips[2] - chips[0] != pytest.approx(seeds[2] - seeds[0], rel=1e-4)
         of_chips, of_seeds = (both.difference("ours", "theirs", over=over) for over in ("chips", "seeds"))
-        assert ends(of_chips) == pytest.approx(t_limits((ours - theirs).mean(0)), rel=1e-9)
-        assert ends(of_seeds) == pytest.approx(crossed_limits(ours - theirs, floor=True), rel=1e-9)
+        assert ends(of_chips) == pytest.approx(t_limits((ours - theirs).mean(0)), rel=1e-9, abs=1e-11)
+        assert ends(of_seeds) == pytest.approx(crossed_limits(ours - theirs, floor=True), rel=1e-9, abs=1e-11)
         assert of_chips.p_value == pytest.approx(stats.ttest_1samp((ours - theirs).mean(0), 0).pvalue)
         assert both.difference("ours", "theirs") == of_seeds
         assert (of_chips.unit, of_chips.common_seeds) == ("these networks", False)
