@@ -227,7 +227,7 @@ class Found:
     def summary(self, task: str, method: str) -> list[str]:
         """The mean of each group."""
         return [
-            spread(task, np.mean([self.values(method, kind) for kind in kinds], axis=0))
+            spread(task, np.mean([self.values(method, kind) for kind in kinds], axis=0), self.resolution)
             for kinds in self.groups().values()
         ]
 
@@ -521,7 +521,7 @@ def section(task: str) -> str:
         examples=first["examples"],
         trials=first["trials"],
         metric=f"{problem['metric']} in percent" if problem["is_fraction"] else problem["metric"],
-        plain=spread(task, whole.values("plain", NO_NOISE)),
+        plain=spread(task, whole.values("plain", NO_NOISE), whole.resolution),
         known=KNOWN[task],
         settings=", ".join(f"{key} {value:g}" for key, value in base_of(task).items()),
         whole=results(task, whole, whole.families),
@@ -580,14 +580,14 @@ def confirmed(task: str) -> str:
         cells = [variation, ", ".join(f"{key} {value}" for key, value in settings.items()), f"{cost:.2g}"]
         cells += found.summary(task, plain(variation))
         if variation in gains:
-            cells += [spread(task, gains[variation]), f"{p_values[variation]:.2g}"]
+            cells += [spread(task, gains[variation], found.resolution), f"{p_values[variation]:.2g}"]
         rows.append([*cells, *[""] * (8 - len(cells))])
     return table([f"{task}, confirmed", "settings", "gradients", *found.groups(), "better by", "p"], rows)
 
 
-def spread(task: str, values: NDArray[np.float64]) -> str:
+def spread(task: str, values: NDArray[np.float64], resolution: float) -> str:
     """A mean over seeds and half of its interval."""
-    interval = mean_interval(values.tolist())
+    interval = mean_interval(values.tolist(), resolution=resolution)
     return f"{shown(task, interval.mean)} ± {shown(task, interval.half_width)}"
 
 
