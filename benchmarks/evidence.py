@@ -31,6 +31,7 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,7 @@ def gradients(name: str, method: str) -> int:
     return max(line.get("gradients", 0) for line in of(name) if (line["round"], line["method"]) == (number, method))
 
 
+@cache
 def winners(name: str) -> dict[str, tuple[str, Settings]]:
     """Both winners of every method, by a name for the confirmation; one entry where it has no settings of its own."""
     found: dict[str, tuple[str, Settings]] = {}
