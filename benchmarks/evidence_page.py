@@ -21,6 +21,7 @@ from benchmarks.evidence import CRITERIA, METHODS, RESULTS, TASKS, base_of, grad
 from benchmarks.evidence_picture import picture
 from benchmarks.recipe import AS_IT_IS, FACTORS, VARIATIONS, finalists, logged, plain
 from samson._times import age_text
+from samson.records import Interval
 from samson.statistics import holm, mean_interval, mean_p_value, rank_correlation
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -410,30 +411,50 @@ def sharpness(found: dict[str, Found]) -> str:
     parts = []
     for task, f in found.items():
         networks = json.loads((RESULTS / f"{task}-sharpness.json").read_text())["networks"]
+        methods = dict.fromkeys(n["method"] for n in networks)  # equal winners are one
         measures = {
-            name: {m: [n["measures"][name] for n in networks if n["method"] == m] for m in f.methods}
+            name: {m: [n["measures"][name] for n in networks if n["method"] == m] for m in methods}
             for name in networks[0]["measures"]
         }
-        of_family = {family: {m: list(f.sign * _of_family(f, m, family)) for m in f.methods} for family in f.families}
-        parts.append(correlations(task, {(m, c): (measures[m], of_family[c]) for m in measures for c in of_family}))
-        for (m, c), pair in {(m, c): (measures[m], of_family[c]) for m in measures for c in of_family}.items():
-            own = pooled.setdefault((m, c), ({}, {}))
-            for side, values in zip(own, pair, strict=True):
+        of_family = {family: {m: list(f.sign * _of_family(f, m, family)) for m in methods} for family in f.families}
+        pairs = {(m, c): (measures[m], of_family[c]) for m in measures for c in of_family}
+        parts.append(tau_table(task, correlations(pairs)))
+        of_all = [family for family in of_family if all(family in other.families for other in found.values())]
+        for key in (key for key in pairs if key[1] in of_all):
+            own = pooled.setdefault(key, ({}, {}))
+            for side, values in zip(own, pairs[key], strict=True):
                 side |= {f"{task} {name}": of for name, of in _ranks(values).items()}
-    return "\n\n".join([*parts, *([correlations("Pooled", pooled)] if len(found) > 1 else [])])
+    if len(found) < 2:
+        return "\n\n".join(parts)
+    taus = correlations(pooled)
+    return "\n\n".join([predictors(taus), tau_table("Pooled", taus), *parts])
 
 
-def correlations(name: str, pairs: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]]) -> str:
+Taus = dict[tuple[str, str], Interval]
+"""By measure and family of chips."""
+
+
+def correlations(pairs: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]]) -> Taus:
+    """Of each measure with each family."""
+    return {key: rank_correlation(*pair, resamples=RESAMPLES).kendall for key, pair in pairs.items()}
+
+
+def tau_table(name: str, taus: Taus) -> str:
     """A table of measures by families."""
-    measures, kinds = (list(dict.fromkeys(key[side] for key in pairs)) for side in (0, 1))
-    rows = []
-    for measure in measures:
-        cells = []
-        for kind in kinds:
-            tau = rank_correlation(*pairs[measure, kind], resamples=RESAMPLES).kendall
-            cells.append(f"{tau.mean:+.2f} [{tau.low:+.2f}, {tau.high:+.2f}]")
-        rows.append([measure, *cells])
-    return table([name, *kinds], rows)
+    measures, kinds = (list(dict.fromkeys(key[side] for key in taus)) for side in (0, 1))
+    cells = {key: f"{tau.mean:+.2f} [{tau.low:+.2f}, {tau.high:+.2f}]" for key, tau in taus.items()}
+    return table([name, *kinds], [[measure, *(cells[measure, kind] for kind in kinds)] for measure in measures])
+
+
+def predictors(taus: Taus) -> str:
+    """For each family of chips the ball whose sharpness tells most, if any does."""
+    told = []
+    for kind in dict.fromkeys(kind for _, kind in taus if kind != NO_NOISE):
+        balls = {m: tau for (m, k), tau in taus.items() if k == kind and m not in ("loss", "noise")}
+        best = min(balls, key=lambda measure: balls[measure].mean)
+        sure = balls[best].high < 0
+        told.append(f"{kind} {best} ({balls[best].mean:+.2f})" if sure else f"{kind} none for sure")
+    return f"Over all tasks, the ball in which sharpness goes most with a loss on chips: {', '.join(told)}."
 
 
 def _ranks(values: dict[str, list[float]]) -> dict[str, list[float]]:
