@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -107,12 +108,23 @@ def test_data_with_splits(samson, tmp_path: Path) -> None:
     names: dict[str, object] = {}
     exec(NETWORK + SPLITS, names)
     call = "evaluate", "mine:network", "--levels", ".3", "--trials", 2, "--out", "record.json", "--data"
-    for split in ("test", "validation"):
-        assert samson(*call, "mine:data", *(("--split", split) if split != "test" else ()))[0] == 0
+    arrays = {
+        f"{axis}_{split}": part
+        for split, pair in names["data"]().items()
+        for axis, part in zip("xy", pair, strict=True)
+    }
+    np.savez(tmp_path / "own.npz", **arrays)
+    for data, split, called in (
+        ("mine:data", "test", "mine:data"),
+        ("mine:data", "validation", "mine:data/validation"),
+        ("own.npz", "test", "own.npz/test"),
+        ("own.npz", "validation", "own.npz/validation"),
+    ):
+        assert samson(*call, data, *(("--split", split) if split != "test" else ()))[0] == 0
         record = read_json(tmp_path / "record.json", EvaluationRecord)
         expected = evaluate(names["network"](), names["data"]()[split], Gaussian(0.3), trials=2)
         assert (record.measured[0].trials, record.clean) == (expected.trials, expected.clean)
-    assert record.subject.data == "mine:data/validation"
+        assert record.subject.data == called
     for data, split, word in (("mine:pair", "train", "which has no splits"), ("mine:data", "tset", "mean 'test'")):
         status, _, err = samson(*call, data, "--split", split)
         assert (status, "--split" in err, word in err) == (2, True, True), err

@@ -21,7 +21,7 @@ from samson.experiments._problems import load_data_set
 from samson.experiments.data import DATA, SPLITS, Splits, splits_from
 from samson.records import RecordError, read_json
 
-FORMS = f"one of {', '.join(DATA)}, MODULE:FUNCTION, or FILE.safetensors with `inputs` and `targets`"
+FORMS = f"one of {', '.join(DATA)}, MODULE:FUNCTION, FILE.npz, or FILE.safetensors with `inputs` and `targets`"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Request:
             SetupError: If none were named, and the model does not know its own.
         """
         data = self.data or _data_of(self.model)
-        return f"{data}/{self.split or self.usual_split}" if data in DATA or self.split else data
+        alone = ":" in data or data.endswith(".safetensors")  # may have no splits
+        return data if alone and self.split is None else f"{data}/{self.split or self.usual_split}"
 
     def load(self) -> tuple[nn.Module, Examples]:
         """The model and its data.
@@ -89,11 +90,10 @@ def load_data(spec: str, split: str | None = None, root: Path = Path("data"), us
     """Examples with their targets.
 
     Args:
-        spec: A data set by name; `MODULE:FUNCTION`, a function that returns a pair of tensors, a DataLoader, a list
-            of batches, or a dictionary of splits as for `samson compare`; or a `.safetensors` file with the tensors
-            `inputs` and `targets`.
-        split: Of a data set by name or a dictionary of splits: "test", "validation" or "train". None takes
-            `usual_split`, and is all that data without splits have.
+        spec: As for `load_splits`. `MODULE:FUNCTION` may also return a pair of tensors, a DataLoader or a list of
+            batches; and there may be a `.safetensors` file with the tensors `inputs` and `targets`.
+        split: Of data that have splits: "test", "validation" or "train". None takes `usual_split`, and is all that
+            data without splits have.
         root: Where files of a data set by name are looked for.
         usual_split: The split where `split` says nothing.
 
@@ -106,7 +106,7 @@ def load_data(spec: str, split: str | None = None, root: Path = Path("data"), us
     elif spec.endswith(".safetensors"):
         found = _of_file(spec)
     else:
-        found = load_data_set(choose("`data`", spec, (*DATA, "MODULE:FUNCTION", "FILE.safetensors")), root)
+        found = load_data_set(spec, root)
     if isinstance(found, Splits):
         return found.examples(split or usual_split)
     mend = "Leave it out, or return a dictionary with train and test."
