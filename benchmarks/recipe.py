@@ -83,9 +83,9 @@ def scores(task: str, variation: str) -> list[float]:
 
 def finalists(task: str) -> dict[str, Settings]:
     """The winner of the search as it is, and the best variations with their best radius, the best first."""
-    best = {variation: max(scores(task, variation)) for variation in VARIATIONS if variation != AS_IT_IS}
-    chosen = sorted(best, key=lambda variation: -best[variation])[:FINALISTS]
-    settings = {v: candidates(task, v)[int(np.argmax(scores(task, v)))] for v in chosen}
+    found = {variation: scores(task, variation) for variation in VARIATIONS if variation != AS_IT_IS}
+    chosen = sorted(found, key=lambda variation: -max(found[variation]))[:FINALISTS]
+    settings = {variation: candidates(task, variation)[int(np.argmax(found[variation]))] for variation in chosen}
     return {AS_IT_IS: winners(task)["rangesam+clip-informed"][1], **settings}
 
 

@@ -58,12 +58,12 @@ def run() -> None:
         app(standalone_mode=True)
     except SetupError as error:
         said = str(error) if isinstance(error, FileError) else as_options(str(error))
-        print(f"samson: {said}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"samson: {said}\n")
         sys.exit(2)
     except (RuntimeError, OSError) as error:
         # WorkerLostError is looked for by name: where it lives, torch is imported.
         if not isinstance(error, OSError) and type(error).__name__ != "WorkerLostError":
             raise
         where = f"{error.filename!r}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-        print(f"samson: {where}\nFinished runs are kept; repeat the command to go on.", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"samson: {where}\nFinished runs are kept; repeat the command to go on.\n")
         sys.exit(1)

@@ -94,7 +94,7 @@ def _table(title: str, found: Sensitivity) -> Table:
 def _suggested(found: Suggestion, metric: Metric) -> str:
     names, sets = ", ".join(found.digital), len(found.attempts)
     allowed = f"the {shown(found.max_drop, metric)} allowed"
-    if found.share == 1:
+    if found.nothing_left:
         none = f"of {counted(sets - 1, 'smaller set')} none is shown to be within {allowed}"
         return f"Keep digital: {names}, which are all, so that no chip is left: {none}."
     verdict = f"{'within' if found.holds else 'NOT shown to be within'} {allowed}"

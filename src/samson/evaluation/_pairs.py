@@ -61,7 +61,7 @@ def compare(
         >>> paired.difference("a", "b").unit
         'these two networks'
     """
-    Question(trials, about=about).metric(data, setting)
+    Question(trials, about=about).check(data, setting)
     networks = _networks(models)
     shapes: dict[str, object] = {}
     prepared: list[Prepared] = []

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from samson._batches import Examples
 from samson._checks import is_number, require, require_between, require_whole
-from samson.evaluation._metric import DataSetMetric, Metric
+from samson.evaluation._metric import DataSetMetric
 from samson.evaluation._metrics import as_metric
 from samson.evaluation._setting import Setting
 from samson.statistics import CONFIDENCE, About, Look, Stopping, first_look
@@ -65,11 +65,11 @@ class Question:
         look = first_look(self.largest, self.confidence)
         return replace(look, confidence=self.confidence) if self.stopping == "betting" else look
 
-    def metric(self, data: Examples, setting: Setting) -> Metric:
-        """The metric, if data, setting and question go together.
+    def check(self, data: Examples, setting: Setting) -> None:
+        """Refuse data or a metric that the question cannot be asked of.
 
         Raises:
-            ValueError: If they do not.
+            ValueError: If they do not go together.
         """
         metric = as_metric(setting.get("metric", "accuracy"))
         if self.about == "population" and isinstance(metric, DataSetMetric):
@@ -87,7 +87,6 @@ class Question:
                 "`data` must come in the same order for every chip for a population, got a DataLoader that shuffles "
                 "with a generator of its own. Use shuffle=False."
             )
-        return metric
 
 
 def _own_order(data: Examples) -> bool:

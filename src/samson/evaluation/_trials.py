@@ -97,7 +97,7 @@ def evaluate(
         5
     """
     question = Question(trials, precision, max_trials, stopping, about, confidence)
-    question.metric(data, setting)
+    question.check(data, setting)
     prepared = prepare(model, data, noise, **setting)
     found = _drawn(prepared, question, progress)
     return with_clean(found, prepared.clean())
@@ -114,7 +114,7 @@ def chips_alone(
 ) -> Evaluation:
     """What `evaluate` gives for a number of chips, but for the pass without noise."""
     question = Question(trials)
-    question.metric(data, setting)
+    question.check(data, setting)
     return _drawn(prepare(model, data, noise, **setting), question, progress)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -142,17 +142,15 @@ class Periphery:
         w = self._tiles(matrices).transpose(1, 2) / column.unsqueeze(-1)  # groups, tiles, outputs, inputs
         sizes = self._sizes(matrices.shape[-1], w)
         limit = 1.0 if converted else operation.input_range
-        vectors = limit is None or (self.input_noise > 0 and not converted)
         scale: Tensor | float
-        if vectors or limit is None:
+        product: Callable[[Tensor, Tensor], Tensor]
+        if limit is None or (self.input_noise and not converted):
             x, scale = self._vectors(operation, inputs.to(dtype), sizes, generator)
+            product = _of_vectors
         else:
             x, scale = inputs.to(dtype), limit
             x = x if converted else convert(x / limit, 1.0, self.dac_steps)
-
-        def product(x: Tensor, w: Tensor) -> Tensor:
-            return torch.einsum("...gtn,gton->...gto", x, w) if vectors else operation.products(x, w)
-
+            product = operation.products
         if self.ir_drop:
             place = 1 - (1 - torch.arange(w.shape[-1], device=w.device) / sizes) ** 2
             y, slanted = product(x, torch.cat([w, w * place.unsqueeze(-2)], dim=-2)).chunk(2, dim=-1)
@@ -220,6 +218,11 @@ STANDARD_HWA = Periphery(
     dac_steps=254, adc_steps=254, adc_bound=10.0, output_noise=0.04, weight_noise=0.0175, ir_drop=1.0, tile_inputs=512
 )
 """The standard model for hardware-aware training of Rasch et al. 2023, without its weights' programming and drift."""
+
+
+def _of_vectors(x: Tensor, w: Tensor) -> Tensor:
+    """What each tile adds up, as `Operation.products` does, for input vectors."""
+    return torch.einsum("...gtn,gton->...gto", x, w)
 
 
 def _or_one(largest: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from samson._names import counted
 from samson._shown import Shown
 from samson.records._codec import RecordError, read_json
 from samson.records._run import Configuration, RunRecord
@@ -31,7 +32,8 @@ class Comparison(Shown):
     searches: tuple[SearchRecord, ...] = ()
 
     def __str__(self) -> str:
-        runs = f"{len(self.records)} runs{'' if self.planned is None else f' of {self.planned} that are planned'}"
+        runs = counted(len(self.records), "run")
+        runs += "" if self.planned is None else f" of {self.planned} that are planned"
         problems = ", ".join(dict.fromkeys(run.problem.name for run in self.records))
         methods = ", ".join(dict.fromkeys(run.method for run in self.records))
         families = ", ".join(dict.fromkeys(family.name for run in self.records for family in run.families))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from samson._checks import require
+from samson._names import counted
 from samson._shown import Shown
 from samson.records._chips import ChipFamily
 
@@ -120,7 +121,8 @@ class Configuration(Shown):
     def __str__(self) -> str:
         lines = [f"{planned.problem.name}: {', '.join(planned.methods)}" for planned in self.problems]
         families = ", ".join(family.name for family in self.families)
-        return "\n".join([f"{self.runs} runs, each on {self.trials} chips of every kind: {families}", *lines])
+        what = f"{counted(self.runs, 'run')}, each on {self.trials} chips of every kind: {families}"
+        return "\n".join([what, *lines])
 
 
 @dataclass(frozen=True)
