@@ -12,7 +12,8 @@ of the epochs; the better half by either criterion go on. Then these with all ep
 alone, as a method that knows no chip must be tuned; "informed" is the mean over chips. Ties go to the later candidate,
 which perturbs more. Large tasks, whose trainings take minutes, have fewer methods, the inner four candidates, and two
 rounds: the second has half of the epochs, and decides; and of theirs, only the informed winners are trained with half
-of the epochs in the end.
+of the epochs in the end. The largest search their base optimizer alone, with half of the epochs, and take over the
+informed winners of another task.
 
 `confirm` trains both winners of every method with seeds that the search did not use, once where they are the same, and
 puts each network on all chips of `CHIPS`; then the methods with two gradients a step once more with half the epochs, so
@@ -102,6 +103,7 @@ class Task:
         examples: Test examples on chips; None takes all.
         trials: Chips of each kind.
         large: Whether a training takes minutes.
+        winners_of: A large task from which methods have their settings; None searches them.
     """
 
     problem: dict[str, Any]
@@ -112,11 +114,12 @@ class Task:
     examples: int | None = 2000
     trials: int = 10
     large: bool = False
+    winners_of: str | None = None
 
     @property
     def methods(self) -> tuple[str, ...]:
         """Which are compared."""
-        return LARGE if self.large else tuple(METHODS)
+        return LARGEST if self.winners_of else LARGE if self.large else SMALL
 
     @property
     def last_round(self) -> int:
@@ -154,15 +157,25 @@ TASKS: dict[str, Task] = {
         trials=6,
         large=True,
     ),
-    "cifar10-resnet20": Task({"data": "cifar10", "network": "resnet20", "recipe": {"epochs": 8}}, trials=6, large=True),
+    "cifar10-resnet20": Task(
+        {"data": "cifar10", "network": "resnet20", "recipe": {"epochs": 6}},
+        trials=6,
+        large=True,
+        winners_of="fashion-mnist",
+    ),
     "cifar10-mobilenetv2": Task(
-        {"data": "cifar10", "network": "mobilenetv2-narrow", "recipe": {"epochs": 6}}, trials=6, large=True
+        {"data": "cifar10", "network": "mobilenetv2-narrow", "recipe": {"epochs": 6}},
+        trials=6,
+        large=True,
+        winners_of="fashion-mnist",
     ),
 }
 
 SIGMAS, RADII = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4), (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 ALPHAS = (1.2, 1.5, 2.0, 2.5, 3.0, 4.0)
 TIGHT = (1.5, 2.5)
+FOUND = "rangesam+learned-range"
+"""What `benchmarks/recipe.py` found on the digits; with the penalty that was tuned there."""
 
 METHODS: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
     "plain": ("plain", {}),
@@ -182,11 +195,15 @@ METHODS: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
     "samson+clip": ("samson+clip", {"rho": (0.1, 0.2, 0.5), "alpha": TIGHT}),
     "samson-p2+clip": ("samson+clip", {"rho": (1.0, 2.0, 5.0), "p": (2.0,), "alpha": TIGHT}),
     "rangesam+clip": ("rangesam+clip", {"rho": (0.25, 0.5, 1.0), "alpha": TIGHT}),
+    FOUND: ("rangesam+learned-range", {"rho": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0), "penalty": (3.0,)}),
 }
 """By the name in the evidence: the method, and six candidates for its own settings."""
 
-LARGE = ("plain", "noise", "clip", "sam", "asam", "samson", "sam+clip", "asam+clip", "samson+clip", "rangesam+clip")
-"""The methods of large tasks."""
+SMALL = tuple(name for name in METHODS if name != FOUND)
+CLIPPED = ("samson+clip", "rangesam+clip", FOUND)
+LARGE = ("plain", "noise", "clip", "sam", "asam", "samson", "sam+clip", "asam+clip", *CLIPPED)
+LARGEST = ("plain", "clip", "sam", "asam", "samson", *CLIPPED)
+"""The methods of small tasks, of large ones, and of those that search none."""
 
 
 def candidates(name: str, method: str) -> list[Settings]:
@@ -220,7 +237,7 @@ def data_root() -> Path:
 def search(name: str) -> None:
     """Train every candidate of every round that has no line yet, and write one for each."""
     searched(name).parent.mkdir(exist_ok=True)
-    for keys in (of_the_base, short, whole):
+    for keys in (of_the_base,) if TASKS[name].winners_of else (of_the_base, short, whole):
         known = {json.dumps([line["round"], line["method"], line["settings"], line["seed"]]) for line in of(name)}
         left = [key for key in keys(name) if json.dumps(key) not in known]
         for number, key in enumerate(left, start=1):
@@ -269,7 +286,8 @@ def seeds(task: Task) -> range:
 def measured(name: str, key: Key) -> dict[str, Any]:
     """Train, and measure on the validation split."""
     task, (number, method, settings, seed) = TASKS[name], key
-    epochs = max(1, task.epochs // (2 if task.large else 3)) if number == 1 else task.epochs
+    few = number == 1 or task.winners_of is not None
+    epochs = max(1, task.epochs // (2 if task.large else 3)) if few else task.epochs
     base = {} if number == 0 else base_of(name)
     return tried(name, METHODS[method][0], {**base, **settings}, epochs, seed)
 
@@ -328,7 +346,8 @@ def score(name: str, number: int, method: str, settings: Settings, criterion: st
 
 
 def gradients(name: str, method: str) -> int:
-    """How many a training of the last round took."""
+    """How many a training of the last round took, where the task has its winners from."""
+    name = TASKS[name].winners_of or name
     number = TASKS[name].last_round
     return max(line.get("gradients", 0) for line in of(name) if (line["round"], line["method"]) == (number, method))
 
@@ -336,8 +355,11 @@ def gradients(name: str, method: str) -> int:
 @cache
 def winners(name: str) -> dict[str, tuple[str, Settings]]:
     """Both winners of every method, by a name for the confirmation; one entry where it has no settings of its own."""
-    found: dict[str, tuple[str, Settings]] = {}
     task, table = TASKS[name], of(name)
+    if task.winners_of:
+        known = winners(task.winners_of)
+        return {label: known[label.replace("blind", "informed")] for label in known if known[label][0] in task.methods}
+    found: dict[str, tuple[str, Settings]] = {}
     for method in task.methods:
         every = finalists(name, method, table)
         for criterion in CRITERIA:
