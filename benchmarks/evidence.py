@@ -175,7 +175,7 @@ SIGMAS, RADII = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4), (0.05, 0.1, 0.2, 0.5, 1.0, 2.0
 ALPHAS = (1.2, 1.5, 2.0, 2.5, 3.0, 4.0)
 TIGHT = (1.5, 2.5)
 FOUND = "rangesam+learned-range"
-"""What `benchmarks/recipe.py` found on the digits; with the penalty that was tuned there."""
+"""What `benchmarks/recipe.py` found on the digits; with the penalty that it had there."""
 
 METHODS: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
     "plain": ("plain", {}),
@@ -195,7 +195,7 @@ METHODS: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
     "samson+clip": ("samson+clip", {"rho": (0.1, 0.2, 0.5), "alpha": TIGHT}),
     "samson-p2+clip": ("samson+clip", {"rho": (1.0, 2.0, 5.0), "p": (2.0,), "alpha": TIGHT}),
     "rangesam+clip": ("rangesam+clip", {"rho": (0.25, 0.5, 1.0), "alpha": TIGHT}),
-    FOUND: ("rangesam+learned-range", {"rho": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0), "penalty": (3.0,)}),
+    FOUND: ("rangesam+learned-range", {"rho": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0), "penalty": (1.0,)}),
 }
 """By the name in the evidence: the method, and six candidates for its own settings."""
 
