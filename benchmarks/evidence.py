@@ -10,14 +10,17 @@ Gaussian validation chips. It has three rounds. First the base optimizer alone: 
 the value without noise; every method has the winner's. Then six candidates for each method's own settings with a third
 of the epochs; the better half by either criterion go on. Then these with all epochs. "blind" is the value without noise
 alone, as a method that knows no chip must be tuned; "informed" is the mean over chips. Ties go to the later candidate,
-which perturbs more. Large tasks, whose trainings take minutes, have fewer methods, the inner four candidates, and two
-rounds: the second has half of the epochs, and decides; and of theirs, only the informed winners are trained with half
-of the epochs in the end. The largest search their base optimizer alone, with half of the epochs, and take over the
-informed winners of another task.
+which perturbs more, or clips less.
+
+Large tasks, whose trainings take minutes, have fewer methods, five candidates, and two rounds: the second has half of
+the epochs, and decides. Their grids with clipping go further than those of the small tasks, whose winners were at the
+end. Blind winners are trained of those methods alone that a hypothesis compares so; half of the epochs have the
+informed ones. The largest tasks search their base optimizer alone, with half of the epochs, and take over the informed
+winners of another task.
 
 `confirm` trains both winners of every method with seeds that the search did not use, once where they are the same, and
 puts each network on all chips of `CHIPS`; then the methods with two gradients a step once more with half the epochs, so
-with as many gradients as the others. `benchmarks/hypotheses.md` was written before any confirming run.
+with as many gradients as the others. `benchmarks/hypotheses.md` says what was written before which of these runs.
 
 Data other than those inside packages are read below `SAMSON_DATA`.
 """
@@ -122,6 +125,11 @@ class Task:
         return LARGEST if self.winners_of else LARGE if self.large else SMALL
 
     @property
+    def blind(self) -> tuple[str, ...]:
+        """Of which the blind winner is trained too."""
+        return () if self.winners_of else BLIND if self.large else SMALL
+
+    @property
     def last_round(self) -> int:
         """The round of the search that decides."""
         return 1 if self.large else 2
@@ -149,10 +157,14 @@ TASKS: dict[str, Task] = {
         examples=None,
     ),
     "fashion-mnist": Task(
-        {"data": "fashion-mnist", "network": "vgg13-narrow", "recipe": {"epochs": 4}}, trials=6, large=True
+        {"data": "fashion-mnist", "network": "vgg13-narrow", "recipe": {"epochs": 4}},
+        confirming=5,
+        trials=6,
+        large=True,
     ),
     "tiny-shakespeare": Task(
         {"data": "tiny-shakespeare", "network": "gpt-tiny", "base": "AdamW", "recipe": {"epochs": 4}},
+        confirming=5,
         levels=(0.02, 0.05, 0.1),
         trials=6,
         large=True,
@@ -204,13 +216,22 @@ CLIPPED = ("samson+clip", "rangesam+clip", FOUND)
 LARGE = ("plain", "noise", "clip", "sam", "asam", "samson", "sam+clip", "asam+clip", *CLIPPED)
 LARGEST = ("plain", "clip", "sam", "asam", "samson", *CLIPPED)
 """The methods of small tasks, of large ones, and of those that search none."""
+BLIND = ("sam", "asam", "samson", "sam+clip", "asam+clip", "samson+clip")
+FURTHER: dict[str, dict[str, tuple[float, ...]]] = {
+    "sam+clip": {"rho": (0.1, 0.2, 0.4), "alpha": TIGHT},
+    "asam+clip": {"rho": (0.5, 1.0, 2.0), "alpha": TIGHT},
+    "samson+clip": {"rho": (0.2, 0.5, 1.0), "alpha": TIGHT},
+    "rangesam+clip": {"rho": (0.5, 1.0, 2.0), "alpha": TIGHT},
+}
+"""The candidates of large tasks, where they are others."""
 
 
 def candidates(name: str, method: str) -> list[Settings]:
     """Every candidate of a method on a task, the weaker perturbation first."""
-    grid = METHODS[method][1]
+    large, (_, grid) = TASKS[name].large, METHODS[method]
+    grid = FURTHER.get(method, grid) if large else grid
     every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    return every[1:-1] if TASKS[name].large and grid else every
+    return every[:5] if large else every
 
 
 def searched(task: str) -> Path:
@@ -354,18 +375,19 @@ def gradients(name: str, method: str) -> int:
 
 @cache
 def winners(name: str) -> dict[str, tuple[str, Settings]]:
-    """Both winners of every method, by a name for the confirmation; one entry where it has no settings of its own."""
+    """The winners of every method, by a name for the confirmation; one entry where it has no settings of its own."""
     task, table = TASKS[name], of(name)
-    if task.winners_of:
-        known = winners(task.winners_of)
-        return {label: known[label.replace("blind", "informed")] for label in known if known[label][0] in task.methods}
     found: dict[str, tuple[str, Settings]] = {}
-    for method in task.methods:
+    for method, criterion in itertools.product(task.methods, CRITERIA):
+        if criterion == "blind" and method not in task.blind:
+            continue
+        label = f"{method}-{criterion}" if METHODS[method][1] else method
+        if task.winners_of:
+            found[label] = winners(task.winners_of)[label]
+            continue
         every = finalists(name, method, table)
-        for criterion in CRITERIA:
-            scores = [score(name, task.last_round, method, settings, criterion, table) for settings in every]
-            best = max(index for index, value in enumerate(scores) if value == max(scores))
-            found[f"{method}-{criterion}" if METHODS[method][1] else method] = method, every[best]
+        scores = [score(name, task.last_round, method, settings, criterion, table) for settings in every]
+        found[label] = method, every[max(index for index, value in enumerate(scores) if value == max(scores))]
     return found
 
 
@@ -377,18 +399,21 @@ def twins(name: str) -> dict[str, str]:
 
 def confirm(name: str) -> None:
     """The winners with new seeds, on the test split and all chips."""
-    task, base, trained_as = TASKS[name], base_of(name), set(twins(name).values())
-    informed = {twins(name)[label] for label in winners(name) if label.endswith("informed")}
-    for part, epochs in (("whole", task.epochs), ("half", max(1, task.epochs // 2))):
-        methods = [
-            {"method": METHODS[method][0], "name": label, **base, **settings}
-            for label, (method, settings) in winners(name).items()
-            if label in trained_as
-            if part == "whole" or gradients(name, method) > gradients(name, "plain")
-            if part == "whole" or not task.large or label in informed
-        ]
+    task, base, own = TASKS[name], base_of(name), winners(name)
+    for part, (epochs, labels) in parts(name).items():
+        methods = [{"method": METHODS[own[label][0]][0], "name": label, **base, **own[label][1]} for label in labels]
         compare(task, methods, epochs, RUNS / name / part)
         pack(name)
+
+
+def parts(name: str) -> dict[str, tuple[int, list[str]]]:
+    """The epochs of either part of the confirmation, and the winners that are trained for it."""
+    task, own, trained_as = TASKS[name], winners(name), twins(name)
+    whole = list(dict.fromkeys(trained_as.values()))
+    twice = [label for label in whole if gradients(name, own[label][0]) > gradients(name, "plain")]
+    informed = {trained_as[label] for label in own if label.endswith("informed")}
+    half = [label for label in twice if label in informed] if task.large else twice
+    return {"whole": (task.epochs, whole), "half": (max(1, task.epochs // 2), half)}
 
 
 def compare(task: Task, methods: list[dict[str, Any]], epochs: int, folder: Path) -> None:
