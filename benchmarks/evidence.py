@@ -69,6 +69,8 @@ FIRST_SEED = 100
 """Of the search; confirming seeds count from 0."""
 CRITERIA = ("blind", "informed")
 SEARCH_CHIP_SEED = 1
+SHARP = 2000
+"""Training examples of a large task on which sharpness is measured."""
 
 
 def three_bits() -> Quantize:
@@ -443,6 +445,7 @@ def sharpness(name: str) -> None:
     [record] = measure_folder(
         RUNS / name / "whole",
         trials=TASKS[name].trials,
+        examples=SHARP if TASKS[name].large else None,
         progress=lambda network, done, total: sys.stderr.write(f"{done}/{total} {network}\n"),
         data_root=data_root(),
     )

@@ -118,6 +118,22 @@ def test_everything_is_measured_on_the_training_split(measured: tuple[Path, Shar
     )
 
 
+def test_some_examples_can_be_enough(tmp_path: Path) -> None:
+    splits = small_data()
+    make(tmp_path, METHODS[:1])
+    found = measure_one(tmp_path, examples=7)
+    model, _ = load_checkpoint(tmp_path / "networks" / PROBLEM.name / f"{METHODS[0]}-seed0.safetensors")
+    truth = worst_case_rise(model, splits.some("train", 7), SAMSON(), steps=2)
+    every = worst_case_rise(model, splits.some("train", None), SAMSON(), steps=2)
+    assert found.settings.examples == 7
+    assert found.networks[0].measures["samson worst"].mean == pytest.approx(truth.rise, rel=1e-6)
+    assert truth.rise != pytest.approx(every.rise, rel=1e-3)
+    (path_in(tmp_path)).unlink()
+    assert measure_one(tmp_path, examples=1000).settings.examples == 24  # there are no more
+    with pytest.raises(SetupError, match="`examples` must be at least 1, got 0"):
+        measure_one(tmp_path, examples=0)
+
+
 def test_correlations_are_of_what_was_measured(measured: tuple[Path, SharpnessRecord]) -> None:
     _, found = measured
     assert len(found.correlations) == 10 * 3

@@ -22,6 +22,7 @@ def sharpness(
     folder: Annotated[Path, typer.Argument(help="Folder of a comparison, with its records and networks.")],
     steps: Annotated[int, typer.Option(help="Steps of the ascent for the worst case in a ball.")] = 8,
     trials: Annotated[int, typer.Option(help="Chips for the average rise under noise.")] = 20,
+    examples: Annotated[int | None, typer.Option(help="Training examples that are looked at; all by default.")] = None,
     curvature: Annotated[
         bool, typer.Option("--curvature", help="Also the Hessian's largest eigenvalue and trace: slow.")
     ] = False,
@@ -42,6 +43,7 @@ def sharpness(
                 folder,
                 steps=steps,
                 trials=trials,
+                examples=examples,
                 curvature=curvature,
                 data_root=data_root,
                 progress=lambda name, done, total: bars.update(bar, description=name, completed=done, total=total),

@@ -63,6 +63,7 @@ def measure_folder(
     *,
     steps: int = STEPS,
     trials: int = TRIALS,
+    examples: int | None = None,
     curvature: bool = False,
     progress: OnProgress,
     data_root: Path = Path("data"),
@@ -78,6 +79,7 @@ def measure_folder(
         folder: The comparison's folder, with its `records/` and `networks/`.
         steps: Steps of the ascent for "RULE worst", ≥ 1.
         trials: Chips for "noise", ≥ 2.
+        examples: Training examples that are looked at, ≥ 1, always the same ones; None takes all.
         curvature: Whether the Hessian is looked at, which takes longest and needs the extra `curvature`.
         progress: Called before each network and at the end.
         data_root: Where files of data are looked for.
@@ -92,6 +94,7 @@ def measure_folder(
     """
     require(steps >= 1, "`steps`", "at least 1", steps, f"The default is {STEPS}.")
     require(trials >= 2, "`trials`", "at least 2 chips, for an interval", trials, f"The default is {TRIALS}.")
+    require(examples is None or examples >= 1, "`examples`", "at least 1", examples, "Leave it out for all.")
     if curvature:
         require_curvlinops()
     records = [record for record in read_records(folder) if record.measured]  # a network that diverged has none
@@ -106,7 +109,7 @@ def measure_folder(
         def counted(name: str, number: int, start: int = start) -> None:
             progress(name, start + number, len(records))
 
-        found.append(_measure_problem(folder, of_problem, steps, trials, curvature, counted, data_root))
+        found.append(_measure_problem(folder, of_problem, steps, trials, examples, curvature, counted, data_root))
         done += len(of_problem)
     progress("", done, len(records))
     return found
@@ -117,6 +120,7 @@ def _measure_problem(
     records: Sequence[RunRecord],
     steps: int,
     trials: int,
+    examples: int | None,
     curvature: bool,
     progress: Callable[[str, int], None],
     data_root: Path,
@@ -132,7 +136,7 @@ def _measure_problem(
     )
     choose("the data of the comparison", first.problem.data, DATA)
     splits = load_data_set(first.problem.data, data_root)
-    data = splits.examples("train")
+    data = splits.some("train", examples)
     rules = {name: rule() for name, rule in RULES.items()}  # type: ignore[call-arg]
     family = next((family for family in first.families if family.name in NOISES), None)
     if family is None:
@@ -143,7 +147,7 @@ def _measure_problem(
     middle = family.kinds[len(family.kinds) // 2]
     settings = SharpnessSettings(
         split="train",
-        examples=length(splits.train),
+        examples=min(length(splits.train), examples or length(splits.train)),
         rules={name: _settings(rule) for name, rule in rules.items()},
         steps=steps,
         noise=family.name,
