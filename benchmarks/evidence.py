@@ -132,6 +132,11 @@ class Task:
         return () if self.winners_of else BLIND if self.large else SMALL
 
     @property
+    def sign(self) -> int:
+        """1 where larger is better, −1 for bits."""
+        return -1 if self.problem["data"] == "tiny-shakespeare" else 1
+
+    @property
     def last_round(self) -> int:
         """The round of the search that decides."""
         return 1 if self.large else 2
@@ -234,6 +239,11 @@ def candidates(name: str, method: str) -> list[Settings]:
     grid = FURTHER.get(method, grid) if large else grid
     every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     return every[:5] if large else every
+
+
+def label_of(method: str, criterion: str) -> str:
+    """The name of a winner; a method without settings has one."""
+    return f"{method}-{criterion}" if METHODS[method][1] else method
 
 
 def searched(task: str) -> Path:
@@ -364,7 +374,7 @@ def score(name: str, number: int, method: str, settings: Settings, criterion: st
     own = [line for line in table if (line["round"], line["method"], line["settings"]) == (number, method, settings)]
     if not own or any("diverged" in line for line in own):
         return -np.inf
-    sign = -1 if TASKS[name].problem["data"] == "tiny-shakespeare" else 1
+    sign = TASKS[name].sign
     return float(np.mean([sign * (line["clean"] if criterion == "blind" else np.mean(line["chips"])) for line in own]))
 
 
@@ -383,7 +393,7 @@ def winners(name: str) -> dict[str, tuple[str, Settings]]:
     for method, criterion in itertools.product(task.methods, CRITERIA):
         if criterion == "blind" and method not in task.blind:
             continue
-        label = f"{method}-{criterion}" if METHODS[method][1] else method
+        label = label_of(method, criterion)
         if task.winners_of:
             found[label] = winners(task.winners_of)[label]
             continue

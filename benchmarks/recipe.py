@@ -74,8 +74,7 @@ def candidates(task: str, variation: str) -> list[Settings]:
 
 def scores(task: str, variation: str) -> list[float]:
     """For each radius, the mean over seeds and Gaussian levels on the validation split; −∞ where one diverged."""
-    sign = -1 if TASKS[task].problem["data"] == "tiny-shakespeare" else 1
-    found = []
+    sign, found = TASKS[task].sign, []
     for settings in candidates(task, variation):
         own = [s for s in lines(logged(task)) if (s["variation"], s["settings"]) == (variation, settings)]
         sound = own and not any("diverged" in line for line in own)
