@@ -10,7 +10,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c co
 .PHONY: demo docs test test-extras test-slow lint notebooks package package-lowest dist environments clean
 
 demo: $(VENV)/.demo
-	$(BIN)/samson compare --data digits --methods sgd,noise,clip,sam,asam,samson,samson+clip,rangesam+clip --noise gaussian,pcm,bit-errors --seeds 3 --out runs/digits
+	$(BIN)/samson compare --data digits --methods sgd,noise,clip,sam,asam,samson,samson+clip,rangesam+learned-range --noise gaussian,pcm,bit-errors --seeds 3 --out runs/digits
 
 # The site in build/site, with warnings as errors; `python3 -m http.server -d build/site` shows it with its search.
 docs: $(EXTRAS)/.extras

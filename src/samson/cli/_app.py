@@ -12,11 +12,12 @@ from samson._errors import SetupError
 from samson.cli import _listing as listing
 from samson.cli._budgeting import budget_model
 from samson.cli._calibrating import calibrate_model
-from samson.cli._comparing import compare, report
+from samson.cli._comparing import compare
 from samson.cli._doctor import doctor
 from samson.cli._errors import FileError, as_options
 from samson.cli._evaluating import evaluate_model
 from samson.cli._layering import sensitivity_of_model
+from samson.cli._reporting import report
 from samson.cli._sharpness import sharpness
 from samson.cli._training import train
 

@@ -1,20 +1,19 @@
-"""`samson compare` and `samson report`."""
+"""The command `compare`."""
 
 from __future__ import annotations
 
-import re
 import shlex
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samson._errors import SetupError, choose, installing, require
+from samson._errors import SetupError, choose, require
 from samson._names import counted
 from samson.cli._errors import FileError
 from samson.cli._options import DEVICE, DRIFT, OWN
 from samson.cli._progress import Bars, Lines
+from samson.cli._reporting import write_report
 from samson.cli._showing import console
 
 if TYPE_CHECKING:
@@ -150,67 +149,6 @@ def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> 
         screen.print(f"{len(found.failures)} of {total} runs failed (details: {out / 'failed.txt'}).")
         screen.print("Finished runs are kept; repeat the command to try these again.")
         raise typer.Exit(1)
-
-
-def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")],
-    baseline: Annotated[
-        str | None, typer.Option(help="Method to which the others are compared; by default plain, sgd or the first.")
-    ] = None,
-    format_: Annotated[
-        str, typer.Option("--format", help="html for the report, svg or png for a picture of each plot of methods.")
-    ] = "html",
-) -> None:
-    """Render summary and report again, from the records alone."""
-    from samson.report import FORMATS
-
-    choose("--format", format_, ("html", *FORMATS))
-    missing = format_ in FORMATS and find_spec("matplotlib") is None
-    require(not missing, "--format", "html without matplotlib", format_, f"Install it: {installing('docs')}.")
-    write_report(folder, baseline, format_)
-
-
-def write_report(folder: Path, baseline: str | None = None, form: str = "html") -> None:
-    """Write `summary.csv` and `report.html`, or a picture of each view, and show the tables."""
-    from samson.cli._tables import accuracy_table, gain_table, rank_table
-    from samson.records import RecordError, load_comparison, replace_file
-    from samson.report import Overview, comparable, picture, render, summary_csv, views
-
-    try:
-        comparison = load_comparison(folder)
-    except RecordError as error:
-        raise SetupError(f"{error}\nDelete or move that file; `samson compare` then runs what is missing.") from error
-    records = comparison.records
-    if baseline is not None and records:
-        choose("--baseline", baseline, dict.fromkeys(record.method for record in records))
-    mend = "Run `samson compare` first."
-    require(bool(records), "DIR", "a folder with finished runs in `records/`", str(folder), mend)
-    found = views(records, baseline)
-    names = [record.method for record in records]
-    require(bool(found), "--methods", "such that a training does not diverge", names, "Try a smaller lr.")
-    overview = Overview(found)
-    replace_file(folder / "summary.csv", summary_csv(found).encode())
-    if form == "html":
-        files = {"report.html": render(comparison, overview).encode()}
-    else:
-        names = [re.sub(r"[^\w.+-]+", "-", f"{view.problem.name}-{view.family.name}") for view in found]
-        files = {f"{name}.{form}": picture(view, form) for name, view in zip(names, found, strict=True)}
-    for name, content in files.items():
-        replace_file(folder / name, content)
-    screen = console()
-    if comparable(found):
-        screen.print(rank_table(overview))
-    for view in found:
-        screen.print(accuracy_table(view))
-        gains = gain_table(view) if len(found) == 1 else None
-        if gains is not None:
-            screen.print(gains)
-    for record in records:
-        where = f"{record.problem.name}, {record.method}, seed {record.seed}"
-        if record.training.diverged_at is not None:
-            screen.print(f"{where}: diverged at step {record.training.diverged_at}.")
-    for name in files:
-        screen.print(f"Report: {(folder / name).resolve()}", soft_wrap=True)
 
 
 def _table(given: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,8 @@ from samson.experiments._measurements import (
     sensitivity_record,
     subject_of,
 )
-from samson.experiments._methods import Built, Method, base_settings, default_settings, parse_methods
+from samson.experiments._method import Built, Method, base_settings
+from samson.experiments._methods import default_settings, parse_methods
 from samson.experiments._models import load_model
 from samson.experiments._networks import make_network
 from samson.experiments._parts import ADDITIONS, ALIASES, MODES, PLAIN, cores

@@ -10,7 +10,7 @@ import torch
 
 from samson.evaluation import clean_value
 from samson.experiments._jobs import one_thread
-from samson.experiments._methods import Method
+from samson.experiments._method import Method
 from samson.experiments._networks import make_network
 from samson.experiments._place import Place
 from samson.experiments._planning import Plan

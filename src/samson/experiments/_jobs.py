@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from samson.experiments._chips import Chips
-from samson.experiments._methods import Method
+from samson.experiments._method import Method
 from samson.experiments._place import Place
 from samson.experiments._planning import Plan
 from samson.experiments._problems import PlannedProblem

@@ -14,7 +14,8 @@ from samson._errors import SetupError, choose, reason, require
 from samson._factories import find_factory, guarded, is_plain, spec_of, takes
 from samson.evaluation import as_metric
 from samson.experiments._chips import Chips
-from samson.experiments._methods import Method, parse_methods
+from samson.experiments._method import Method
+from samson.experiments._methods import parse_methods
 from samson.experiments._networks import make_network
 from samson.experiments._recipes import FIELDS, RECIPES, Recipe
 from samson.experiments._tasks import TASKS, Task

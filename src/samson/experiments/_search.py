@@ -19,7 +19,7 @@ from samson._errors import SetupError, installing
 from samson.evaluation import as_metric
 from samson.experiments._folders import finished
 from samson.experiments._jobs import Job, OnProgress, jobs_of, one_thread
-from samson.experiments._methods import Method
+from samson.experiments._method import Method
 from samson.experiments._planning import Plan
 from samson.experiments._problems import PlannedProblem, load_data_set, make_task
 from samson.experiments._suite import Failure, attempted, map_jobs

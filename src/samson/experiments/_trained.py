@@ -14,7 +14,7 @@ from samson._errors import SetupError, require
 from samson.evaluation import clean_value
 from samson.experiments._checkpoints import Checkpoint, save_checkpoint
 from samson.experiments._jobs import OnProgress
-from samson.experiments._methods import Method
+from samson.experiments._method import Method
 from samson.experiments._networks import make_network
 from samson.experiments._place import Place
 from samson.experiments._planning import Plan

@@ -22,7 +22,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from samson.experiments._distillation import answers, distillation
-from samson.experiments._methods import Built, Method
+from samson.experiments._method import Built, Method
 from samson.experiments._place import Place
 from samson.experiments._recipes import Recipe
 from samson.experiments._saving import Saver, restore, training_state
