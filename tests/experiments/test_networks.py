@@ -52,6 +52,7 @@ PUBLISHED = [
     ("densenet40", CIFAR, 10, 1.0e6),  # Huang et al. 2017, table 2
     ("mobilenetv2", (3, 224, 224), 1000, 3.4e6),  # Sandler et al. 2018, table 4
     ("mobilenetv2-narrow", (3, 224, 224), 1000, 1.95e6),  # the table beside the authors' code
+    ("mobilenetv2-tiny", (3, 224, 224), 1000, 1.66e6),  # the same
 ]
 
 
@@ -84,6 +85,7 @@ SIZES = [
     ("densenet40", CIFAR, 10, 1_019_722),
     ("mobilenetv2", CIFAR, 10, 3_504_872 - 990 * 1281),  # as for ImageNet, with 990 classes less
     ("mobilenetv2-narrow", CIFAR, 10, 1_968_680 - 990 * 1281),
+    ("mobilenetv2-tiny", CIFAR, 10, 1_667_528 - 990 * 1281),
     ("vit-small-patch4", CIFAR, 10, 6 * (12 * 192**2 + 13 * 192) + (48 + 1 + 1 + 65 + 2) * 192 + 1_930),
     ("mlp", MNIST, 10, 785 * 256 + 257 * 256 + 2_570),
     ("gru", SERIES, 6, 3 * 64 * (9 + 64 + 2) + 390),

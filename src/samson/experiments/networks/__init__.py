@@ -12,7 +12,7 @@ from samson._errors import choose
 from samson.experiments.networks._densenet import densenet40
 from samson.experiments.networks._gpt import gpt_small, gpt_tiny
 from samson.experiments.networks._mlp import mlp
-from samson.experiments.networks._mobilenet import mobilenetv2, mobilenetv2_narrow
+from samson.experiments.networks._mobilenet import mobilenetv2, mobilenetv2_narrow, mobilenetv2_tiny
 from samson.experiments.networks._recurrent import gru, lstm
 from samson.experiments.networks._resnets import resnet8, resnet18, resnet20, resnet34, small_resnet
 from samson.experiments.networks._shapes import Shape
@@ -33,6 +33,7 @@ NETWORKS: dict[str, Callable[[Shape, int], nn.Module]] = {
     "densenet40": densenet40,
     "mobilenetv2": mobilenetv2,
     "mobilenetv2-narrow": mobilenetv2_narrow,
+    "mobilenetv2-tiny": mobilenetv2_tiny,
     "vit-small-patch4": vit_small_patch4,
     "mlp": mlp,
     "gru": gru,
