@@ -3,22 +3,12 @@
 from samson._environment import commit, environment
 from samson._errors import SetupError, choose, require
 from samson.experiments._checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from samson.experiments._chips import (
-    Chips,
-    Kind,
-    aging,
-    calibrated,
-    chip_family,
-    family_of,
-    find_chip,
-    find_noise,
-    names_chip,
-    noise_family,
-)
+from samson.experiments._chips import Chips, Kind, chip_family, family_of, noise_family
 from samson.experiments._comparing import Comparing, compare_suite
 from samson.experiments._defaults import BASES, TUNED
 from samson.experiments._distillation import distillation
 from samson.experiments._estimate import Estimate, estimate
+from samson.experiments._finding import aging, calibrated, find_chip, find_noise, names_chip
 from samson.experiments._folders import finished, missing, open_folder, read_records
 from samson.experiments._jobs import Job, jobs_of, one_thread
 from samson.experiments._levels import LEVELS, USUAL, parse_level, parse_levels, parse_time

@@ -1,36 +1,24 @@
-"""Chips as a user asks for them: noises at several levels, chips at several times, or several chips side by side."""
+"""Kinds of chips as a user asks for them: noises at several levels, chips at several times, or chips side by side."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from samson._errors import SetupError, choose, require
-from samson._factories import call_factory, find_factory, guarded, spec_of, takes
+from samson._factories import spec_of
 from samson._times import age_text
 from samson.evaluation import Noise
+from samson.experiments._finding import OWN, find_chip, find_noise, names_chip, require_ages
 from samson.experiments._levels import LEVELS, parse_time
-from samson.noise import (
-    CLASSES,
-    NOISES,
-    PRESETS,
-    ChipModel,
-    Compose,
-    DeviceNoise,
-    NoiseFamily,
-    ReRAM,
-    WeightNoise,
-    load_calibration,
-    load_chip_model,
-)
+from samson.noise import NOISES, PRESETS, ChipModel
 from samson.records import ChipFamily, ChipKind
 
-OWN = "MODULE:NAME"
-"""How a noise or a chip of one's own is named: a function that gives it, or its class."""
-DERIVE = "Derive its class from samson.noise.WeightNoise."
+RESERVED = ("clean", "all", "blind")
+"""Names of columns in a report, and of a criterion of a search."""
 
 
 @dataclass(frozen=True)
@@ -62,129 +50,6 @@ class Chips:
     def record(self) -> ChipFamily:
         """The family as records hold it."""
         return ChipFamily(self.name, self.unit, tuple(kind.record() for kind in self.kinds))
-
-
-def names_chip(name: str) -> bool:
-    """Whether a name is that of a chip and of no noise."""
-    return name.endswith(".toml") or (name in PRESETS and name not in NOISES)
-
-
-def find_chip(chip: str) -> ChipModel:
-    """A chip of the catalogue, one from a TOML file, or one of one's own.
-
-    Args:
-        chip: A name of `PRESETS`, the path of a file, `….toml`, or `MODULE:NAME`, a function or a class without
-            arguments that gives a noise or a chip.
-
-    Raises:
-        SetupError: If there is none of this name, or the file cannot be read or says something wrong.
-
-    Example:
-        >>> find_chip("int8").noise
-        Quantize(bits=8, scheme='symmetric', per='channel')
-    """
-    if ":" in chip:
-        found = call_factory(chip, "`chip`")
-        if isinstance(found, WeightNoise):
-            return ChipModel(found, source=chip)
-        require(
-            isinstance(found, ChipModel), "`chip`", "a function or a class that gives a noise or a chip", found, DERIVE
-        )
-        return found  # type: ignore[no-any-return]
-    if not chip.endswith(".toml"):
-        if chip in NOISES and chip not in PRESETS:
-            raise SetupError(f"`chip`: {chip!r} is a noise.\nGive it with `noise`.")
-        return PRESETS[choose("`chip`", chip, (*PRESETS, "FILE.toml", OWN))]
-    try:
-        return load_chip_model(Path(chip))
-    except OSError as error:
-        raise SetupError(f"`chip` must be a TOML file, got {chip!r}: {error.strerror}.\nCheck the path.") from error
-    except (ValueError, RecursionError) as error:
-        raise SetupError(f"`chip` {chip!r}: {error}") from error
-
-
-def calibrated(chip: Noise, path: Path) -> ChipModel:
-    """A chip with the input ranges and ADC bounds of a file of `samson calibrate`.
-
-    Raises:
-        SetupError: If nothing around the chip has these, or the file cannot be read or says something wrong.
-    """
-    if not isinstance(chip, ChipModel) or chip.periphery is None:
-        raise SetupError(
-            f"`calibration` must be given with a chip that has a periphery, got {str(path)!r}.\n"
-            "Choose one, such as standard-hwa."
-        )
-    try:
-        return replace(chip, periphery=load_calibration(path).around(chip.periphery))
-    except (OSError, ValueError) as error:
-        said = error.strerror if isinstance(error, OSError) else error
-        raise SetupError(f"`calibration` {str(path)!r}: {said}\nCheck the path, or calibrate again.") from error
-
-
-def aging(chip: str) -> Callable[[float], ChipModel]:
-    """A chip by its age in seconds.
-
-    Args:
-        chip: As for `find_chip`.
-
-    Raises:
-        SetupError: As for `find_chip`, or if the chip has no devices that age, or not to any age.
-    """
-    model = find_chip(chip)
-    parts = _parts(model.noise)
-    ages = any(isinstance(part, DeviceNoise) for part in parts)
-    require(ages, "`chip`", "one that ages, for a budget", chip, "Take one of devices, such as pcm, or `noise`.")
-    between = all(part.interpolate for part in parts if isinstance(part, ReRAM))
-    mend = 'Write a chip file with family = "reram" and interpolate = true; then `high` is 2d at most.'
-    require(between, "`chip`", "known at every age, for a budget", chip, mend)
-    return lambda time_s: replace(model, noise=_aged(model.noise, time_s))
-
-
-def _parts(noise: WeightNoise) -> tuple[WeightNoise, ...]:
-    return noise.noises if isinstance(noise, Compose) else (noise,)
-
-
-def _aged(noise: WeightNoise, time_s: float) -> WeightNoise:
-    if isinstance(noise, Compose):
-        return Compose(*(_aged(part, time_s) for part in noise.noises))
-    return replace(noise, time_s=time_s) if isinstance(noise, DeviceNoise) else noise
-
-
-def _require_ages(chip: str, noise: WeightNoise, times: Sequence[float]) -> None:
-    """Refuse times at which a chip is as at all others, or for which its devices have no model."""
-    ours = tuple(CLASSES.values())
-    ages = any(isinstance(part, DeviceNoise) or not isinstance(part, ours) for part in _parts(noise))
-    require(ages, "`times`", f"left out for {chip}, which does not age", age_text(times[0]), "Take one of devices.")
-    for time_s in times:
-        try:
-            _aged(noise, time_s)
-        except ValueError as error:
-            raise SetupError(f"`times`: {age_text(time_s)} does not fit the chip {chip!r}.\n{error}") from error
-
-
-def find_noise(noise: str) -> NoiseFamily:
-    """A family of noises by a level.
-
-    Args:
-        noise: One of `NOISES`, or `MODULE:NAME`, a function or a class that takes a level and gives a noise.
-
-    Raises:
-        SetupError: If there is none of this name.
-    """
-    if ":" not in noise:
-        if names_chip(noise):
-            raise SetupError(f"`noise`: {noise!r} is a chip.\nGive it with `chip`.")
-        return NOISES[choose("`noise`", noise, (*NOISES, OWN))]
-    function = find_factory(noise, "`noise`")
-    mend = "Write for example `def mine(level): return Gaussian(level)`."
-    require(takes(function, (0.1,)), "`noise`", "a function or a class that takes a level", noise, mend)
-
-    def make(level: float) -> WeightNoise:
-        found = guarded(lambda: function(level), noise, "`noise`")
-        require(isinstance(found, WeightNoise), "`noise`", "a function or a class that gives a noise", found, DERIVE)
-        return found  # type: ignore[no-any-return]
-
-    return NoiseFamily(make)
 
 
 def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | None = None) -> Chips:
@@ -243,7 +108,7 @@ def chip_family(chips: Sequence[str], times: Sequence[float] | None = None, name
     if times is not None:
         require(bool(times), "`times`", "at least one time", list(times), "Write for example 1h,1y.")
         for chip, model in found.items():
-            _require_ages(chip, model.noise, times)
+            require_ages(chip, model.noise, times)
     title = name or ", ".join(Path(chip).stem if chip.endswith(".toml") else chip.rpartition(":")[2] for chip in found)
     if times is None:
         return Chips(title, "", tuple(Kind(chip, model) for chip, model in found.items()))
@@ -294,10 +159,6 @@ def family_of(asked: str | Mapping[str, Any]) -> Chips:
     known = all(isinstance(one, str) for one in given)
     require(known, "times", "texts such as 1h", times, 'Write for example times = ["1h", "1d"].')
     return chip_family(chips, None if times is None else [parse_time(word) for word in given], name)
-
-
-RESERVED = ("clean", "all", "blind")
-"""Names of columns in a report, and of a criterion of a search."""
 
 
 def _spec(asked: Any, key: str) -> str:
