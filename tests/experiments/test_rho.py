@@ -82,7 +82,7 @@ def test_a_record_comes_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("checked", [1, 16])
 def test_it_ends_where_a_loss_is_no_finite_number(checked: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samson.experiments._training.CHECKED", checked)
+    monkeypatch.setattr("samson.experiments._loop.CHECKED", checked)
     record = found_by(set={"samson.lr": 1e18})
     assert 0 < len(record.points) < 16
     assert all(math.isfinite(point.perturbed_loss) for point in record.points)

@@ -12,6 +12,7 @@ from samson.experiments._finding import aging, calibrated, find_chip, find_noise
 from samson.experiments._folders import finished, missing, open_folder, read_records
 from samson.experiments._jobs import Job, jobs_of, one_thread
 from samson.experiments._levels import LEVELS, USUAL, parse_level, parse_levels, parse_time
+from samson.experiments._loop import Loop, train
 from samson.experiments._measurements import (
     budget_record,
     evaluation_record,
@@ -38,7 +39,7 @@ from samson.experiments._suite import Failure, Silent, Watcher, WorkerLostError,
 from samson.experiments._sweeps import ranges_of, sweep
 from samson.experiments._tasks import TASKS, Classification, LanguageModelling, Regression, Task
 from samson.experiments._trained import save_trained, trained
-from samson.experiments._training import DivergedError, Loop, Run, StoppedError, train
+from samson.experiments._training import DivergedError, Run, StoppedError
 from samson.experiments.data import DATA, SPLITS, Pair, Splits, load_splits
 from samson.experiments.networks import NETWORKS, build_network
 

@@ -10,12 +10,13 @@ import torch
 
 from samson.evaluation import clean_value
 from samson.experiments._jobs import one_thread
+from samson.experiments._loop import Loop
 from samson.experiments._method import Method
 from samson.experiments._networks import make_network
 from samson.experiments._place import Place
 from samson.experiments._planning import Plan
 from samson.experiments._problems import PlannedProblem, load_data_set, make_task
-from samson.experiments._training import Loop, Run
+from samson.experiments._training import Run
 from samson.experiments.data import Pair, Splits, length
 
 TIMED = 3

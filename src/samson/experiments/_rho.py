@@ -11,12 +11,13 @@ import torch
 from samson._environment import environment
 from samson._errors import require
 from samson.experiments._jobs import OnProgress
+from samson.experiments._loop import Loop, last_perturbation
 from samson.experiments._networks import make_network
 from samson.experiments._parts import MODES
 from samson.experiments._place import Place
 from samson.experiments._planning import Plan
 from samson.experiments._problems import load_data_set, make_task
-from samson.experiments._training import DivergedError, Loop, Run, last_perturbation
+from samson.experiments._training import DivergedError, Run
 from samson.optim import RhoSchedule
 from samson.records import RhoPoint, RhoRecord
 

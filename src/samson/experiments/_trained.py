@@ -14,12 +14,13 @@ from samson._errors import SetupError, require
 from samson.evaluation import clean_value
 from samson.experiments._checkpoints import Checkpoint, save_checkpoint
 from samson.experiments._jobs import OnProgress
+from samson.experiments._loop import train
 from samson.experiments._method import Method
 from samson.experiments._networks import make_network
 from samson.experiments._place import Place
 from samson.experiments._planning import Plan
 from samson.experiments._problems import PlannedProblem, find_trainer, load_data_set, make_task
-from samson.experiments._training import DivergedError, Run, train
+from samson.experiments._training import DivergedError, Run
 from samson.experiments.data import Splits
 from samson.records import Training
 
