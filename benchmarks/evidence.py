@@ -4,6 +4,7 @@
     python -m benchmarks.evidence confirm TASK     # the winners with new seeds on the test split; killed, it goes on
     python -m benchmarks.evidence sharpness TASK   # how sharp the confirming networks are; killed, it goes on
     python -m benchmarks.evidence pack TASK        # the confirming run records into one file, to be committed
+    python -m benchmarks.evidence unpack TASK      # and out of it, for `samson report runs/evidence/TASK/whole`
 
 `search` writes a line for each training to `benchmarks/results/TASK-search.jsonl`: the value without noise, and on
 Gaussian validation chips. It has three rounds. First the base optimizer alone: its learning rate and weight decay, by
@@ -56,6 +57,7 @@ from samson.experiments import (
     trained,
 )
 from samson.noise import Quantize
+from samson.records import record_path, run_name
 
 Settings = dict[str, float]
 Key = tuple[int, str, Settings, int]
@@ -450,6 +452,16 @@ def pack(name: str) -> None:
     (RESULTS / f"{name}.json.gz").write_bytes(gzip.compress(data.encode(), mtime=0))
 
 
+def unpack(name: str) -> None:
+    """Put the packed run records where they were, but leave those that are there."""
+    for record in json.loads(gzip.decompress((RESULTS / f"{name}.json.gz").read_bytes())):
+        part = "whole" if record["problem"]["recipe"]["epochs"] == TASKS[name].epochs else "half"
+        path = record_path(RUNS / name / part, run_name(record["problem"]["name"], record["method"], record["seed"]))
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def sharpness(name: str) -> None:
     """How sharp every network of the whole trainings is, on the training split."""
     [record] = measure_folder(
@@ -467,5 +479,7 @@ def sharpness(name: str) -> None:
     (RESULTS / f"{name}-sharpness.json").write_text(json.dumps(found) + "\n")
 
 
+COMMANDS = {"search": search, "confirm": confirm, "sharpness": sharpness, "pack": pack, "unpack": unpack}
+
 if __name__ == "__main__":
-    {"search": search, "confirm": confirm, "sharpness": sharpness, "pack": pack}[sys.argv[1]](sys.argv[2])
+    COMMANDS[sys.argv[1]](sys.argv[2])

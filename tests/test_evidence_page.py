@@ -16,6 +16,7 @@ from scipy import stats
 from benchmarks import evidence, evidence_page, recipe
 from benchmarks.evidence_found import Found, finished
 from benchmarks.evidence_page import PAGE
+from samson.records import load_comparison
 
 TEXT = PAGE.read_text(encoding="utf-8")
 DONE = [task for task in evidence.TASKS if finished(task)]
@@ -301,6 +302,20 @@ def test_a_task_is_finished_when_every_winner_was_trained(tmp_path: Path, monkey
         monkeypatch.setattr("benchmarks.evidence_found.parts", lambda _: evidence.parts(DONE[0]))
         (tmp_path / f"{name}.json.gz").write_bytes(gzip.compress(json.dumps(some).encode()))
         assert finished(name) == (number == 0)
+
+
+def test_packed_records_can_be_unpacked_for_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = DONE[0]
+    monkeypatch.setattr(evidence, "RUNS", tmp_path)
+    evidence.unpack(task)
+    found = [record for part in ("whole", "half") for record in load_comparison(tmp_path / task / part).records]
+    assert sorted((r.method, r.seed, r.clean) for r in found) == sorted(
+        (r["method"], r["seed"], r["clean"]) for r in records_of(task)
+    )
+    path = next(tmp_path.rglob("*.json"))
+    path.write_text("kept")
+    evidence.unpack(task)
+    assert path.read_text() == "kept"
 
 
 @pytest.mark.parametrize("task", DONE)
