@@ -14,10 +14,9 @@ alone, as a method that knows no chip must be tuned; "informed" is the mean over
 which perturbs more, or clips less.
 
 Large tasks, whose trainings take minutes, have fewer methods, five candidates, and two rounds: the second has half of
-the epochs, and decides. Their grids with clipping go further than those of the small tasks, whose winners were at the
-end. Blind winners are trained of those methods alone that a hypothesis compares so; half of the epochs have the
-informed ones. The largest tasks search their base optimizer alone, with half of the epochs, and take over the informed
-winners of another task.
+the epochs, and decides. Where a winner is at the end of its grid, the search goes on beyond. Blind winners are trained
+of those methods alone that a hypothesis compares so; half of the epochs have the informed ones. The largest tasks
+search their base optimizer alone, with half of the epochs, and take over the informed winners of another task.
 
 `confirm` trains both winners of every method with seeds that the search did not use, once where they are the same, and
 puts each network on all chips of `CHIPS`; then the methods with two gradients a step once more with half the epochs, so
@@ -226,21 +225,32 @@ LARGE = ("plain", "noise", "clip", "sam", "asam", "samson", "sam+clip", "asam+cl
 LARGEST = ("plain", "clip", "sam", "asam", "samson", *CLIPPED)
 """The methods of small tasks, of large ones, and of those that search none."""
 BLIND = ("sam", "asam", "samson", "sam+clip", "asam+clip", "samson+clip")
-FURTHER: dict[str, dict[str, tuple[float, ...]]] = {
-    "sam+clip": {"rho": (0.1, 0.2, 0.4), "alpha": TIGHT},
-    "asam+clip": {"rho": (0.5, 1.0, 2.0), "alpha": TIGHT},
-    "samson+clip": {"rho": (0.2, 0.5, 1.0), "alpha": TIGHT},
-    "rangesam+clip": {"rho": (0.5, 1.0, 2.0), "alpha": TIGHT},
-}
-"""The candidates of large tasks, where they are others."""
+STEPS = 2
+"""How often a large task goes on beyond the end of a method's grid, by either criterion."""
 
 
 def candidates(name: str, method: str) -> list[Settings]:
-    """Every candidate of a method on a task, the weaker perturbation first."""
-    large, (_, grid) = TASKS[name].large, METHODS[method]
-    grid = FURTHER.get(method, grid) if large else grid
+    """Every candidate of a method on a task, the weaker perturbation first.
+
+    A large task begins with five. When they have lines, and the best by a criterion has the smallest or the largest
+    strength of all, half or twice of it is a candidate too, up to `STEPS` times.
+    """
+    grid, table = METHODS[method][1], of(name)
     every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    return every[:5] if large else every
+    if not (TASKS[name].large and grid):
+        return every
+    found, strength = every[:5], next(iter(grid))
+    done = [line["settings"] for line in table if (line["round"], line["method"]) == (1, method)]
+    for criterion, _ in itertools.product(CRITERIA, range(STEPS)):
+        if any(settings not in done for settings in found):
+            break
+        scores = [score(name, 1, method, settings, criterion, table) for settings in found]
+        best = found[int(np.argmax(scores))]
+        strengths = [settings[strength] for settings in found]
+        for end, factor in ((min(strengths), 0.5), (max(strengths), 2.0)):
+            if best[strength] == end:
+                found.append({**best, strength: round(factor * end, 6)})
+    return sorted(found, key=lambda settings: tuple(settings.values()))
 
 
 def label_of(method: str, criterion: str) -> str:
@@ -273,13 +283,17 @@ def search(name: str) -> None:
     """Train every candidate of every round that has no line yet, and write one for each."""
     searched(name).parent.mkdir(exist_ok=True)
     for keys in (of_the_base,) if TASKS[name].winners_of else (of_the_base, short, whole):
-        known = {json.dumps([line["round"], line["method"], line["settings"], line["seed"]]) for line in of(name)}
-        left = [key for key in keys(name) if json.dumps(key) not in known]
-        for number, key in enumerate(left, start=1):
-            line = dict(zip(("round", "method", "settings", "seed"), key, strict=True)) | measured(name, key)
-            with searched(name).open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            sys.stderr.write(f"{keys.__name__} {number}/{len(left)} {json.dumps(line)}\n")
+        while left := [key for key in keys(name) if json.dumps(key) not in known(name)]:
+            for number, key in enumerate(left, start=1):
+                line = dict(zip(("round", "method", "settings", "seed"), key, strict=True)) | measured(name, key)
+                with searched(name).open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+                sys.stderr.write(f"{keys.__name__} {number}/{len(left)} {json.dumps(line)}\n")
+
+
+def known(name: str) -> set[str]:
+    """What has a line."""
+    return {json.dumps([line["round"], line["method"], line["settings"], line["seed"]]) for line in of(name)}
 
 
 def of_the_base(name: str) -> list[Key]:
