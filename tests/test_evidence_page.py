@@ -485,3 +485,28 @@ def test_winners_are_the_best_of_the_search(task: str) -> None:
 
 def last_round(task: str) -> int:
     return 1 if evidence.TASKS[task].large else 2
+
+
+def test_a_large_search_goes_on_beyond_the_end_of_its_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the best is the smallest or the largest; two steps by either criterion, and not before the grid is done."""
+    table: list[dict[str, Any]] = []
+    monkeypatch.setattr(evidence, "of", lambda _: table)
+
+    def add(clean: float, chips: float) -> list[float]:
+        """Lines for the candidates that have none; gives those."""
+        new = [
+            c["rho"] for c in evidence.candidates("fashion-mnist", "sam") if c not in [one["settings"] for one in table]
+        ]
+        for rho in new:
+            line = {"round": 1, "method": "sam", "settings": {"rho": rho}, "clean": clean * rho, "chips": [chips * rho]}
+            table.append(line)
+        return new
+
+    assert add(clean=-1, chips=1) == [0.02, 0.05, 0.1, 0.2, 0.4]
+    rest = table.pop()
+    assert add(clean=-1, chips=1) == [rest["settings"]["rho"]]
+    assert [add(clean=-1, chips=1) for _ in range(5)] == [[0.01], [0.005], [0.8], [1.6], []]
+    table[:] = table[:5]
+    for line, value in zip(table, (0.1, 0.2, 0.3, 0.2, 0.1), strict=True):
+        line |= {"clean": value, "chips": [value]}
+    assert add(clean=1, chips=1) == []  # the best is in the middle
