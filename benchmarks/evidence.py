@@ -108,6 +108,7 @@ class Task:
         periphery: Whether the standard periphery is among the chips.
         examples: Test examples on chips; None takes all.
         trials: Chips of each kind.
+        sign: 1 where larger is better, −1 where smaller is.
         large: Whether a training takes minutes.
         winners_of: A large task from which methods have their settings; None searches them.
     """
@@ -119,6 +120,7 @@ class Task:
     periphery: bool = True
     examples: int | None = 2000
     trials: int = 10
+    sign: int = 1
     large: bool = False
     winners_of: str | None = None
 
@@ -131,11 +133,6 @@ class Task:
     def blind(self) -> tuple[str, ...]:
         """Of which the blind winner is trained too."""
         return () if self.winners_of else BLIND if self.large else SMALL
-
-    @property
-    def sign(self) -> int:
-        """1 where larger is better, −1 for bits."""
-        return -1 if self.problem["data"] == "tiny-shakespeare" else 1
 
     @property
     def last_round(self) -> int:
@@ -174,6 +171,7 @@ TASKS: dict[str, Task] = {
         {"data": "tiny-shakespeare", "network": "gpt-tiny", "base": "AdamW", "recipe": {"epochs": 4}},
         confirming=5,
         levels=(0.02, 0.05, 0.1),
+        sign=-1,
         trials=6,
         large=True,
     ),
@@ -194,7 +192,7 @@ TASKS: dict[str, Task] = {
 SIGMAS, RADII = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4), (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 ALPHAS = (1.2, 1.5, 2.0, 2.5, 3.0, 4.0)
 TIGHT = (1.5, 2.5)
-FOUND = "rangesam+learned-range"
+LEARNED = "rangesam+learned-range"
 """What `benchmarks/recipe.py` found on the digits; with the penalty that it had there."""
 
 METHODS: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
@@ -215,12 +213,12 @@ METHODS: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
     "samson+clip": ("samson+clip", {"rho": (0.1, 0.2, 0.5), "alpha": TIGHT}),
     "samson-p2+clip": ("samson+clip", {"rho": (1.0, 2.0, 5.0), "p": (2.0,), "alpha": TIGHT}),
     "rangesam+clip": ("rangesam+clip", {"rho": (0.25, 0.5, 1.0), "alpha": TIGHT}),
-    FOUND: ("rangesam+learned-range", {"rho": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0), "penalty": (1.0,)}),
+    LEARNED: ("rangesam+learned-range", {"rho": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0), "penalty": (1.0,)}),
 }
 """By the name in the evidence: the method, and six candidates for its own settings."""
 
-SMALL = tuple(name for name in METHODS if name != FOUND)
-CLIPPED = ("samson+clip", "rangesam+clip", FOUND)
+SMALL = tuple(name for name in METHODS if name != LEARNED)
+CLIPPED = ("samson+clip", "rangesam+clip", LEARNED)
 LARGE = ("plain", "noise", "clip", "sam", "asam", "samson", "sam+clip", "asam+clip", *CLIPPED)
 LARGEST = ("plain", "clip", "sam", "asam", "samson", *CLIPPED)
 """The methods of small tasks, of large ones, and of those that search none."""
@@ -233,7 +231,7 @@ def candidates(name: str, method: str) -> list[Settings]:
     """Every candidate of a method on a task, the weaker perturbation first.
 
     A large task begins with five. When they have lines, and the best by a criterion has the smallest or the largest
-    strength of all, half or twice of it is a candidate too, up to `STEPS` times.
+    strength of those that are else alike, half or twice of it is a candidate too, up to `STEPS` times.
     """
     grid, table = METHODS[method][1], of(name)
     every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
@@ -246,7 +244,7 @@ def candidates(name: str, method: str) -> list[Settings]:
             break
         scores = [score(name, 1, method, settings, criterion, table) for settings in found]
         best = found[int(np.argmax(scores))]
-        strengths = [settings[strength] for settings in found]
+        strengths = [settings[strength] for settings in found if {**settings, strength: best[strength]} == best]
         for end, factor in ((min(strengths), 0.5), (max(strengths), 2.0)):
             if best[strength] == end:
                 found.append({**best, strength: round(factor * end, 6)})

@@ -19,6 +19,8 @@ from samson.statistics import mean_interval, mean_p_value
 GAUSSIAN = "gaussian"
 NO_NOISE = "without noise"
 OTHERS = "other chips"
+DIGITS = 9
+"""Of values whose ranks are looked at: equal ones must not differ by the order in which chips were added."""
 
 Values = NDArray[np.float64]
 """One for each training seed."""
@@ -50,7 +52,8 @@ class Found:
     @property
     def metric(self) -> str:
         """Its name with its unit."""
-        return f"{self.records[0]['problem']['metric']}{' in percent' if self.is_fraction else ''}"
+        name = str(self.records[0]["problem"]["metric"]).replace("-", " ")
+        return f"{name} in percent" if self.is_fraction else f"{name}, less is better"
 
     @property
     def resolution(self) -> float:
@@ -125,7 +128,7 @@ class Found:
 
     def shown(self, value: float) -> str:
         """A value of the metric: a fraction in percent."""
-        return f"{100 * value:.1f}" if self.is_fraction else f"{value:.3f}"
+        return f"{round(100 * value, 1) + 0.0:.1f}" if self.is_fraction else f"{round(value, 3) + 0.0:.3f}"
 
     def spread(self, values: Values) -> str:
         """A mean over seeds, and half of its interval."""

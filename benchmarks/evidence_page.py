@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from benchmarks.evidence import FOUND, METHODS, RESULTS, TASKS, base_of, label_of, lines, twins, winners
-from benchmarks.evidence_answers import LEVEL, RANGE_BALL, hypotheses, in_short, short, wins
-from benchmarks.evidence_found import NO_NOISE, Found, finished, informed, packed, read
+from benchmarks.evidence import LEARNED, METHODS, RESULTS, TASKS, base_of, label_of, lines, twins, winners
+from benchmarks.evidence_answers import LEVEL, RANGE_BALL, bare, hypotheses, in_short, wins
+from benchmarks.evidence_found import DIGITS, NO_NOISE, Found, finished, informed, packed, read
 from benchmarks.evidence_picture import curves, picture
 from benchmarks.recipe import BEST_RADIUS, FACTORS, VARIATIONS, finalists, logged, plain
 from samson.records import Interval
@@ -37,7 +37,7 @@ KNOWN = {
     "cifar10-mobilenetv2": "92.9 % with 700,000 parameters (github.com/chenyaofo/pytorch-cifar-models)",
 }
 """What is known to be reachable, with its source."""
-FIRST = ("plain", "noise", "clip", "sam", "asam", "samson", "samson+clip", RANGE_BALL, FOUND)
+FIRST = ("plain", "noise", "clip", "sam", "asam", "samson", "samson+clip", RANGE_BALL, LEARNED)
 """The methods on README's first screen and of the curves."""
 NUMBERS = {3: "three", 5: "five"}
 
@@ -60,7 +60,7 @@ def results(task: str, part: str, *, each: bool = False) -> str:
     for label in found.in_order([label for label in found.table if twins(task)[label] == label]):
         settings = ", ".join(f"{key} {value:g}" for key, value in own[label][1].items())
         cost = f"{found.gradients(label) / plain_one.gradients('plain'):.2g}"
-        time = f"{step_times().get(METHODS[short(label)][0], 1.0):.2f}"
+        time = f"{step_times()[METHODS[bare(label)][0]]:.2f}"
         cells = [found.spread(found.mean(label, kinds)) for kinds in columns.values()]
         rows.append([name_of(task, label), settings, cost, time, *cells])
     return table(["method", "settings", "gradients", "time", *columns], rows)
@@ -70,13 +70,13 @@ def results(task: str, part: str, *, each: bool = False) -> str:
 def step_times() -> dict[str, float]:
     """What a step takes over one of plain training, by method: medians, measured apart on the digits' network."""
     found: dict[str, list[float]] = json.loads(COSTS.read_text())["costs"]
-    return {method: median for method, (median, *_) in found.items()}
+    return {"plain" if method == "sgd" else method: median for method, (median, *_) in found.items()}
 
 
 def name_of(task: str, label: str) -> str:
     """A winner's name in tables, with the criteria that chose it."""
-    criteria = [one.removeprefix(f"{short(label)}-") for one, twin in twins(task).items() if twin == label]
-    return short(label) if criteria == [label] else f"{short(label)}, {' and '.join(criteria)}"
+    criteria = [one.removeprefix(f"{bare(label)}-") for one, twin in twins(task).items() if twin == label]
+    return bare(label) if criteria == [label] else f"{bare(label)}, {' and '.join(criteria)}"
 
 
 def gains(found: Found, kinds: Sequence[str]) -> dict[str, Interval]:
@@ -84,7 +84,7 @@ def gains(found: Found, kinds: Sequence[str]) -> dict[str, Interval]:
     scale = 100 if found.is_fraction else 1
     methods = [label for label in informed(list(METHODS)) if label in found.table and label != "plain"]
     return {
-        short(label): mean_interval(
+        bare(label): mean_interval(
             (scale * found.gain(label, "plain", list(kinds))).tolist(), resolution=scale * found.resolution
         )
         for label in found.in_order(methods)
@@ -131,17 +131,14 @@ def drawn_over_all(tasks: Sequence[str]) -> str:
 
 
 def first_screen(tasks: Sequence[str]) -> str:
-    """Some methods on every task: the mean over Gaussian levels, and without noise; and what that is."""
+    """Some methods on every task, without noise and in the mean over Gaussian levels; and what that is."""
     found = {task: read(task)["whole"] for task in tasks}
-    rows = []
-    for method in FIRST:
-        label, cells = label_of(method, "informed"), [method]
-        for of in found.values():
-            there = label in of.table
-            cells += [of.spread(of.mean(label, kinds)) if there else "–" for kinds in ([NO_NOISE], of.gaussian)]
-        if any(label in of.table for of in found.values()):
-            rows.append(cells)
-    head = [f"{task}, {what}" for task in found for what in (NO_NOISE, "Gaussian chips")]
+    methods = [m for m in FIRST if any(label_of(m, "informed") in of.table for of in found.values())]
+    rows = [
+        [f"{task}, {what}", *(_cell(of, label_of(method, "informed"), kinds) for method in methods)]
+        for task, of in found.items()
+        for what, kinds in ((NO_NOISE, [NO_NOISE]), ("Gaussian chips", of.gaussian))
+    ]
     seeds = {
         number: [task for task in found if TASKS[task].confirming == number]
         for number in dict.fromkeys(TASKS[task].confirming for task in found)
@@ -151,12 +148,16 @@ def first_screen(tasks: Sequence[str]) -> str:
         for number, own in seeds.items()
     )
     in_bits = [task for task, of in found.items() if not of.is_fraction]
-    bits = f"; bits a character for {', '.join(in_bits)}, where less is better" if in_bits else ""
+    bits = f"; bits per token for {', '.join(in_bits)}, where less is better" if in_bits else ""
     caption = (
         f"Test accuracy in percent{bits}: the mean over {of_seeds}, ± half of the 95 % interval over seeds; on Gaussian"
-        " chips over five levels, up to 30 % of a layer's largest weight. Settings were chosen on validation chips."
+        ' chips over five levels, up to 30 % of a layer\'s largest weight. Settings are the "informed" ones.'
     )
-    return f"{table(['method', *head], rows)}\n\n{caption}"
+    return f"{table(['', *methods], rows)}\n\n{caption}"
+
+
+def _cell(found: Found, label: str, kinds: Sequence[str]) -> str:
+    return found.spread(found.mean(label, list(kinds))) if label in found.table else "–"
 
 
 def task_page(task: str) -> str:
@@ -178,8 +179,11 @@ def task_page(task: str) -> str:
         known=KNOWN[task],
         settings=", ".join(f"{key} {value:g}" for key, value in base_of(task).items()),
         diverged="".join(
-            f"\nA training of {name} diverged; it is left out.\n" for name in (*found.diverged, *half.diverged)
+            f"\nA training of {name} with {epochs} diverged; it is left out.\n"
+            for epochs, part in (("all epochs", found), ("half the epochs", half))
+            for name in part.diverged
         ),
+        of_large="; the informed winners" if TASKS[task].large else "",
         whole=results(task, "whole"),
         half=results(task, "half"),
         each=results(task, "whole", each=True),
@@ -203,7 +207,7 @@ def sharpness_of(task: str) -> dict[tuple[str, str], Pair]:
     networks = json.loads(path.read_text())["networks"]
     methods = [m for m in dict.fromkeys(n["method"] for n in networks) if m in found.table]  # equal winners are one
     of_family = {
-        family: {m: list(TASKS[task].sign * found.mean(m, kinds)) for m in methods}
+        family: {m: list(TASKS[task].sign * found.mean(m, kinds).round(DIGITS)) for m in methods}
         for family, kinds in found.families.items()
     }
     return {
@@ -260,15 +264,16 @@ def tau_table(name: str, taus: Taus) -> str:
 
 
 def predictors(taus: Taus) -> str:
-    """For each family of chips the ball whose sharpness tells most, if any does."""
+    """For each family of chips the measure that tells most, if any does."""
     told = []
     for kind in dict.fromkeys(kind for _, kind in taus if kind != NO_NOISE):
         balls = {measure: tau for (measure, k), tau in taus.items() if k == kind and measure != "loss"}
         best = min(balls, key=lambda measure: balls[measure].mean)
-        told.append(f"{kind} {best} ({balls[best].mean:+.2f})" if balls[best].high < 0 else f"{kind} none for sure")
+        told.append(f"{kind}: {best} ({balls[best].mean:+.2f})" if balls[best].high < 0 else f"{kind}: none for sure")
     return (
-        f"Over all methods and tasks, the ball in which sharpness goes most with a loss on chips: {', '.join(told)}. "
-        "Each is the best of nine, so that its own interval promises a little too much."
+        f"Over all methods and tasks, the measure that goes most with a loss on each family of chips: "
+        f"{'; '.join(told)}. Each is the best of nine, so that its own interval promises a little too much; and the "
+        "rise under noise is on Gaussian chips nearly the same quantity, on the training split."
     )
 
 
@@ -308,7 +313,7 @@ def confirmed(task: str) -> str:
         cells += [found.spread(found.mean(plain(variation), kinds)) for kinds in found.groups.values()]
         better = [found.spread(gain[variation]), f"{p_values[variation]:.2g}"] if variation in gain else ["", ""]
         rows.append([*cells, *better])
-    return table([f"{task}, confirmed", "settings", "gradients", *found.groups, "better by", "p"], rows)
+    return table([f"{task}, confirmed", "settings", "gradients", *found.groups, "difference", "p"], rows)
 
 
 def page() -> str:

@@ -10,6 +10,8 @@ import numpy as np
 from samson.records import Interval
 
 ROW, LEFT, PANEL, GAP, TOP, BOTTOM = 20, 160, 220, 40, 44, 34
+ABREAST = 3
+"""Panels side by side."""
 INK, GRID = "#222", "#ddd"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#777777", "#a05a2c", "#5b3fa0")
 
@@ -18,33 +20,37 @@ Panels = Mapping[str, Mapping[str, Interval]]
 
 
 def picture(title: str, panels: Panels) -> str:
-    """An SVG with a row for each method, in the order of the first panel, and panels beside each other."""
+    """An SVG with a row for each method, in the order of the first panel, and panels beside and below each other."""
     methods = list(dict.fromkeys(method for panel in panels.values() for method in panel))
-    width, height = LEFT + len(panels) * (PANEL + GAP), TOP + ROW * len(methods) + BOTTOM
-    parts = [
-        f'<text x="{LEFT - 8}" y="{_middle(row) + 4}" text-anchor="end">{escape(method)}</text>'
-        for row, method in enumerate(methods)
-    ]
+    down = TOP + ROW * len(methods) + BOTTOM
+    across = min(ABREAST, len(panels))
+    parts: list[str] = []
     for place, (name, found) in enumerate(panels.items()):
-        left, colour = LEFT + place * (PANEL + GAP), COLOURS[place % len(COLOURS)]
+        column, top = place % ABREAST, place // ABREAST * down + TOP
+        left, bottom, colour = LEFT + column * (PANEL + GAP), top + ROW * len(methods), COLOURS[place % len(COLOURS)]
         low, high = min(0.0, *(i.low for i in found.values())), max(0.0, *(i.high for i in found.values()))
         ticks = _ticks(low, high)
         x = _scale(ticks, left, left + PANEL)
-        parts.append(f'<text x="{left}" y="{TOP - 10}" fill="{colour}">{escape(name)}</text>')
+        if not column:
+            parts += [
+                f'<text x="{LEFT - 8}" y="{top + ROW * row + ROW / 2 + 4}" text-anchor="end">{escape(method)}</text>'
+                for row, method in enumerate(methods)
+            ]
+        parts.append(f'<text x="{left}" y="{top - 10}" fill="{colour}">{escape(name)}</text>')
         for tick in ticks:
             stroke = INK if abs(tick) < 1e-9 else GRID
             parts += [
-                f'<line x1="{x(tick):.1f}" y1="{TOP}" x2="{x(tick):.1f}" y2="{height - BOTTOM}" stroke="{stroke}"/>',
-                f'<text x="{x(tick):.1f}" y="{height - BOTTOM + 16}" text-anchor="middle">{tick:+.3g}</text>',
+                f'<line x1="{x(tick):.1f}" y1="{top}" x2="{x(tick):.1f}" y2="{bottom}" stroke="{stroke}"/>',
+                f'<text x="{x(tick):.1f}" y="{bottom + 16}" text-anchor="middle">{tick:+.3g}</text>',
             ]
         for method, interval in found.items():
-            y = _middle(methods.index(method))
+            y = top + ROW * methods.index(method) + ROW / 2
             parts += [
                 f'<line x1="{x(interval.low):.1f}" y1="{y}" x2="{x(interval.high):.1f}" y2="{y}" stroke="{colour}" '
                 'stroke-width="2"/>',
                 f'<circle cx="{x(interval.mean):.1f}" cy="{y}" r="4" fill="{colour}"/>',
             ]
-    return _svg(title, width, height, parts)
+    return _svg(title, LEFT + across * (PANEL + GAP), -(-len(panels) // ABREAST) * down, parts)
 
 
 def curves(title: str, axis: str, levels: Sequence[float], found: Mapping[str, Sequence[Interval]]) -> str:
@@ -92,10 +98,6 @@ def _svg(title: str, width: float, height: float, parts: Sequence[str]) -> str:
             "",
         ]
     )
-
-
-def _middle(row: int) -> float:
-    return TOP + ROW * row + ROW / 2
 
 
 def _scale(ticks: Sequence[float], start: float, end: float) -> Callable[[float], float]:

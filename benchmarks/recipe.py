@@ -5,8 +5,8 @@
 
 `search`: each variation changes one thing of the "informed" winner of the search (`benchmarks/evidence.py`) and has
 four radii: half of the winner's, that itself, twice and four times it. Seeds, chips and split are those of the search.
-Writes a line for each training to `benchmarks/results/TASK-recipe.jsonl`; the log on `docs/evidence.md` shows all of
-it, what failed too.
+Writes a line for each training to `benchmarks/results/TASK-recipe.jsonl`; `docs/evidence/recipe.md` shows all of it,
+what failed too.
 
 `confirm` trains the winner as it is, with its best radius of these four too, and the three best variations, each with
 its best radius, with seeds that no search used, and puts them on all chips with the test split. Their run records go to

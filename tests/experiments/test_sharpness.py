@@ -26,7 +26,17 @@ from samson.experiments import (
     save_checkpoint,
     sharpness_path,
 )
-from samson.records import PLAN, RecordError, RunRecord, SharpnessRecord, read_json, record_path, run_name, write_json
+from samson.records import (
+    PLAN,
+    NetworkSharpness,
+    RecordError,
+    RunRecord,
+    SharpnessRecord,
+    read_json,
+    record_path,
+    run_name,
+    write_json,
+)
 from samson.sharpness import Trace, worst_case_rise
 from samson.statistics import rank_correlation
 from tests.builders import PROBLEM, record, with_plan
@@ -288,3 +298,22 @@ def test_the_recorded_correlations_follow_from_the_recorded_networks() -> None:
     recorded = read_json(Path(next(iter(benchmarks))) / "records" / "sharpness-digits.json", SharpnessRecord)
     assert correlations(recorded) == recorded.correlations
     assert len(recorded.networks) == 21
+
+
+def test_accuracies_are_equal_that_differ_by_the_order_of_a_sum() -> None:
+    """.1 + .2 + .3 is not .3 + .2 + .1 in floating point, and would make an order of two equal networks."""
+    recorded = read_json(Path(next(iter(benchmarks))) / "records" / "sharpness-digits.json", SharpnessRecord)
+
+    def ends(value: float) -> tuple[NetworkSharpness, ...]:
+        """The record's networks, with accuracies that are one of two values; the higher for half of them."""
+        return tuple(
+            dataclasses.replace(network, accuracies=(value if place % 2 else 0.3,) * len(recorded.kinds))
+            for place, network in enumerate(recorded.networks)
+        )
+
+    assert 0.1 + 0.2 + 0.3 != 0.3 + 0.2 + 0.1
+    apart = dataclasses.replace(recorded, networks=ends(0.6))
+    assert correlations(apart)
+    same = dataclasses.replace(recorded, networks=ends(0.3 * (0.1 + 0.2 + 0.3) / (0.3 + 0.2 + 0.1)))
+    assert same.networks[1].accuracies[0] != same.networks[0].accuracies[0]
+    assert correlations(same) == ()

@@ -111,7 +111,7 @@ class Method:
             )
             return Built(cast("Optimizer", made))
         through = None
-        parts = [(part_of(name), self._ofpart_of(name)) for name in self.made_of.split("+")]
+        parts = [(part_of(name), self._of_part(name)) for name in self.made_of.split("+")]
         for part, own in parts:
             part.checked(own)
             if part.on_model is not None and data is not None:
@@ -125,7 +125,7 @@ class Method:
             optimizer.register_step_post_hook(lambda *_: schedule.step())
         return Built(optimizer, schedule, through)
 
-    def _ofpart_of(self, name: str) -> dict[str, float | str]:
+    def _of_part(self, name: str) -> dict[str, float | str]:
         return {key: self.settings[key] for key in part_of(name).settings}
 
 

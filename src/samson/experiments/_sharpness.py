@@ -180,7 +180,8 @@ def _measure_problem(
 def correlations(record: SharpnessRecord) -> tuple[CorrelationRow, ...]:
     """Every measure against the metric on every kind of chip; nothing with fewer than 6 methods.
 
-    A measure or an accuracy that is the same for all networks has no row.
+    A measure or an accuracy that is the same for all networks has no row. Accuracies are equal that differ by nothing
+    but the order in which chips were added.
     """
     methods = dict.fromkeys(network.method for network in record.networks)
     if len(methods) < LEAST_METHODS:
@@ -191,7 +192,9 @@ def correlations(record: SharpnessRecord) -> tuple[CorrelationRow, ...]:
         sharp = {m: [n.measures[measure].mean for n in networks] for m, networks in of_method.items()}
         for number, kind in enumerate(record.kinds):
             sign = 1 if record.problem.higher_is_better else -1
-            accurate = {m: [sign * n.accuracies[number] for n in networks] for m, networks in of_method.items()}
+            accurate = {
+                m: [sign * round(n.accuracies[number], 12) for n in networks] for m, networks in of_method.items()
+            }
             if any(len({value for values in of.values() for value in values}) == 1 for of in (sharp, accurate)):
                 continue
             found = rank_correlation(sharp, accurate, confidence=record.confidence, seed=record.settings.seed)
