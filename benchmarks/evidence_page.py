@@ -26,7 +26,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "evidence.md"
 README = DOCS.parent / "README.md"
 COSTS = Path(__file__).parent / "records" / "method-costs.json"
-RESAMPLES = 1000
+RESAMPLES = 400
 MARKS = "<!-- made by benchmarks/evidence_page.py -->\n", "<!-- end -->\n"
 KNOWN = {
     "digits": "a support-vector machine reaches 97 % on half of these images (scikit-learn's example)",
