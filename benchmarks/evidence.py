@@ -233,11 +233,11 @@ def candidates(name: str, method: str) -> list[Settings]:
     A large task begins with five. When they have lines, and the best by a criterion has the smallest or the largest
     strength of those that are else alike, half or twice of it is a candidate too, up to `STEPS` times.
     """
-    grid, table = METHODS[method][1], of(name)
+    grid = METHODS[method][1]
     every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     if not (TASKS[name].large and grid):
         return every
-    found, strength = every[:5], next(iter(grid))
+    found, strength, table = every[:5], next(iter(grid)), of(name)
     done = [line["settings"] for line in table if (line["round"], line["method"]) == (1, method)]
     for criterion, _ in itertools.product(CRITERIA, range(STEPS)):
         if any(settings not in done for settings in found):

@@ -1,5 +1,6 @@
 """The page of evidence is what the committed records say: its figures are derived again here, by other code."""
 
+import dataclasses
 import gzip
 import json
 import re
@@ -563,3 +564,13 @@ def test_a_large_search_goes_on_beyond_the_end_of_its_grid(monkeypatch: pytest.M
     for line, value in zip(table, (0.1, 0.2, 0.3, 0.2, 0.1), strict=True):
         line |= {"clean": value, "chips": [value]}
     assert add(clean=1, chips=1) == []  # the best is in the middle
+
+
+def test_a_task_may_take_over_the_informed_winners_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, own = DONE[0], evidence.winners(DONE[0])
+    other = dataclasses.replace(evidence.TASKS[task], large=True, winners_of=task)
+    monkeypatch.setitem(evidence.TASKS, "other", other)
+    monkeypatch.setattr(evidence, "LARGEST", ("plain", "clip", "sam"))
+    labels = ["plain", "clip-informed", "sam-informed"]
+    assert evidence.winners("other") == {label: own[label] for label in labels}
+    assert evidence.parts("other") == {"whole": (other.epochs, labels), "half": (other.epochs // 2, labels[2:])}
