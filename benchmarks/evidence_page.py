@@ -149,9 +149,11 @@ def first_screen(tasks: Sequence[str]) -> str:
     )
     in_bits = [task for task, of in found.items() if not of.is_fraction]
     bits = f"; bits per token for {', '.join(in_bits)}, where less is better" if in_bits else ""
+    taken = [(task, TASKS[task].winners_of) for task in found if TASKS[task].winners_of]
     caption = (
         f"Test accuracy in percent{bits}: the mean over {of_seeds}, ± half of the 95 % interval over seeds; on Gaussian"
-        ' chips over five levels, up to 30 % of a layer\'s largest weight. Settings are the "informed" ones.'
+        " chips over five levels, up to 30 % of a layer's largest weight. Settings were chosen on noisy "
+        f"validation chips{''.join(f', {task} has those of {source}' for task, source in taken)}."
     )
     return f"{table(['', *methods], rows)}\n\n{caption}"
 
