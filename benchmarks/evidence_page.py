@@ -234,7 +234,7 @@ def sharpness(tasks: Sequence[str]) -> str:
         return "Not measured yet."
     shared = [key for key in next(iter(of_task.values())) if all(key in found for found in of_task.values())]
     parts: list[str] = []
-    for name, wanted in (("All methods", (True, False)), ("With clipping", (True,)), ("Without", (False,))):
+    for name, wanted in (("All methods", (True, False)), ("With clipping", (True,)), ("Without clipping", (False,))):
         pooled: dict[tuple[str, str], Pair] = {key: ({}, {}) for key in shared}
         for key in shared:
             for task, found in of_task.items():
@@ -273,7 +273,8 @@ def predictors(taus: Taus) -> str:
         best = min(balls, key=lambda measure: balls[measure].mean)
         told.append(f"{kind}: {best} ({balls[best].mean:+.2f})" if balls[best].high < 0 else f"{kind}: none for sure")
     return (
-        f"Over all methods and tasks, the measure that goes most with a loss on each family of chips: "
+        "Over all methods and tasks, the measure (the loss itself aside) that goes most with a loss on each family of "
+        f"chips: "
         f"{'; '.join(told)}. Each is the best of nine, so that its own interval promises a little too much; and the "
         "rise under noise is on Gaussian chips nearly the same quantity, on the training split."
     )

@@ -40,7 +40,8 @@ networks are on chips. [The record](../benchmarks/records/modes-digits.json) was
 
 ## What to take
 
-The highest accuracy within each budget:
+The highest accuracy within each budget, on {seeds} validation seeds; [the evidence](evidence.md) compares methods with
+intervals on the test split:
 
 {advice}
 
@@ -76,7 +77,7 @@ def advice(record: dict[str, Any]) -> str:
     lines = []
     for budget, words in (
         (1.35, "About the cost of SGD (up to 1.35 x)"),
-        (2.0, "Less than twice SGD"),
+        (2.0, "Up to twice SGD"),
         (99.0, "Whatever it costs"),
     ):
         within = {n: m for n, m in record["modes"].items() if m["cost"][1] <= budget and not m["same_networks_as"]}

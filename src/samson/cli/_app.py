@@ -25,7 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Train networks that stay accurate on noisy inference hardware, and prove it.",
+    help="Train networks that stay accurate on noisy inference hardware, and measure how well.",
 )
 app.add_typer(listing.app, name="list")
 for function in (compare, train, report):
