@@ -281,7 +281,7 @@ def search(name: str) -> None:
     """Train every candidate of every round that has no line yet, and write one for each."""
     searched(name).parent.mkdir(exist_ok=True)
     for keys in (of_the_base,) if TASKS[name].winners_of else (of_the_base, short, whole):
-        while left := [key for key in keys(name) if json.dumps(key) not in known(name)]:
+        while left := without_line(name, keys(name)):
             for number, key in enumerate(left, start=1):
                 line = dict(zip(("round", "method", "settings", "seed"), key, strict=True)) | measured(name, key)
                 with searched(name).open("a") as file:
@@ -289,9 +289,10 @@ def search(name: str) -> None:
                 sys.stderr.write(f"{keys.__name__} {number}/{len(left)} {json.dumps(line)}\n")
 
 
-def known(name: str) -> set[str]:
-    """What has a line."""
-    return {json.dumps([line["round"], line["method"], line["settings"], line["seed"]]) for line in of(name)}
+def without_line(name: str, keys: list[Key]) -> list[Key]:
+    """What is still to be trained."""
+    known = {json.dumps([line["round"], line["method"], line["settings"], line["seed"]]) for line in of(name)}
+    return [key for key in keys if json.dumps(key) not in known]
 
 
 def of_the_base(name: str) -> list[Key]:
@@ -464,11 +465,26 @@ def pack(name: str) -> None:
     (RESULTS / f"{name}.json.gz").write_bytes(gzip.compress(data.encode(), mtime=0))
 
 
+def packed(name: str) -> list[dict[str, Any]]:
+    """The run records in that file; none if it is not there."""
+    return _packed(RESULTS / f"{name}.json.gz")
+
+
+@cache
+def _packed(path: Path) -> list[dict[str, Any]]:
+    return json.loads(gzip.decompress(path.read_bytes())) if path.exists() else []
+
+
+def part_of(name: str, record: dict[str, Any]) -> str:
+    """Which part of a task's confirmation a record belongs to."""
+    return "whole" if record["problem"]["recipe"]["epochs"] == TASKS[name].epochs else "half"
+
+
 def unpack(name: str) -> None:
     """Put the packed run records where they were, but leave those that are there."""
-    for record in json.loads(gzip.decompress((RESULTS / f"{name}.json.gz").read_bytes())):
-        part = "whole" if record["problem"]["recipe"]["epochs"] == TASKS[name].epochs else "half"
-        path = record_path(RUNS / name / part, run_name(record["problem"]["name"], record["method"], record["seed"]))
+    for record in packed(name):
+        folder = RUNS / name / part_of(name, record)
+        path = record_path(folder, run_name(record["problem"]["name"], record["method"], record["seed"]))
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

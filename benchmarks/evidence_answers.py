@@ -67,26 +67,31 @@ def verdict(
     deciding = [one for one in comparisons if one.decides]
     if not deciding:
         return "Not measured yet."
-    clear = [p < LEVEL for p in holm([one.p_value for one in deciding])]
-    better = [one for one, sure in zip(deciding, clear, strict=True) if sure and one.gain > 0]
-    worse = [one for one, sure in zip(deciding, clear, strict=True) if sure and one.gain < 0]
+    better, worse = significant([one.gain for one in deciding], [one.p_value for one in deciding])
     decided = list(dict.fromkeys(one.found.task for one in deciding))
-    shown = {one.found.task for one in better} == set(decided)
-    lost = [f"{name} on {task}" for task, found in tasks.items() for name in (*ours, *theirs) if name in found.diverged]
-    also = also and not any(f"{name} on {task}" in lost for name in ours for task in tasks)
+    shown = {one.found.task for one, sure in zip(deciding, better, strict=True) if sure} == set(decided)
+    lost = [(name, task) for task, found in tasks.items() for name in (*ours, *theirs) if name in found.diverged]
+    also = also and not any(name in ours for name, _ in lost)
     answer = "Confirmed" if also and shown and all(one.gain > 0 for one in deciding) else "Not confirmed"
     text = (
         f"**{answer}** on {', '.join(decided)}: {_pointing(deciding)} of {len(deciding)} comparisons point its way; "
-        f"significant {len(better)}, significant the other way {len(worse)}. Least in its favour: "
+        f"significant {sum(better)}, significant the other way {sum(worse)}. Least in its favour: "
         f"{min(deciding, key=lambda one: one.relative)}."
     )
     if lost:
-        text += f" Diverged, and not compared: {', '.join(lost)}."
+        text += f" Diverged, and not compared: {', '.join(f'{name} on {task}' for name, task in lost)}."
     others = [one for one in comparisons if not one.decides]
     for task in dict.fromkeys(one.found.task for one in others):
         own = [one for one in others if one.found.task == task]
         text += f" On {task} {_pointing(own)} of {len(own)} point its way."
     return text
+
+
+def significant(gains: Sequence[float], p_values: Sequence[float]) -> tuple[list[bool], list[bool]]:
+    """Of a family of comparisons, which are better and which are worse, after Holm's correction."""
+    clear = [p < LEVEL for p in holm(list(p_values))]
+    better, worse = ([sure and sign * gain > 0 for sure, gain in zip(clear, gains, strict=True)] for sign in (1, -1))
+    return better, worse
 
 
 def _pointing(comparisons: Iterable[Comparison]) -> int:
@@ -182,9 +187,8 @@ def wins(tasks: Tasks) -> list[list[str]]:
             ]
             if not gains:
                 continue
-            clear = [p < LEVEL for p in holm([found.p_value(gain) for found, gain in gains])]
-            won = sum(bool(sure and gain.mean() > 0) for sure, (_, gain) in zip(clear, gains, strict=True))
-            lost = sum(bool(sure and gain.mean() < 0) for sure, (_, gain) in zip(clear, gains, strict=True))
+            p_values = [found.p_value(gain) for found, gain in gains]
+            won, lost = map(sum, significant([float(gain.mean()) for _, gain in gains], p_values))
             rows.append(((won - lost) / len(gains), [ours, str(won), str(len(gains) - won - lost), str(lost)]))
     return [cells for _, cells in sorted(rows, key=lambda row: -row[0])]
 
@@ -209,7 +213,7 @@ def in_short(found: Found) -> str:
     return (
         f"- **{found.task}** ({found.metric}): plain training {clean} without noise, {on_chips[0]} on Gaussian chips. "
         f"There the best with one gradient a step is `{bare(cheap)}`, {on_chips[1]}; the best with two is "
-        f"`{bare(dear)}`, {on_chips[2]}: {found.spread(gain)} {'points' if found.is_fraction else 'bits'} better "
+        f"`{bare(dear)}`, {on_chips[2]}: {found.spread(gain)} {found.unit} better "
         f"({surely} at {LEVEL}, not corrected for having chosen the best)."
     )
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.evidence import RESULTS, TASKS, label_of, parts, twins
+from benchmarks.evidence import TASKS, label_of, packed, part_of, parts, twins
 from samson._times import age_text
+from samson.records import Interval
 from samson.statistics import mean_interval, mean_p_value
 
 GAUSSIAN = "gaussian"
@@ -126,28 +124,32 @@ class Found:
         sign = TASKS[self.task].sign
         return sorted(methods, key=lambda method: -sign * sum(self.mean(method, kinds).mean() for kinds in groups))
 
+    @property
+    def unit(self) -> str:
+        """Of differences as they are shown."""
+        return "points" if self.is_fraction else "bits"
+
+    def interval(self, values: Values) -> Interval:
+        """The mean over seeds as it is shown: a fraction in percent."""
+        scale = 100 if self.is_fraction else 1
+        return mean_interval((scale * values).tolist(), resolution=scale * self.resolution)
+
     def shown(self, value: float) -> str:
         """A value of the metric: a fraction in percent."""
-        return f"{round(100 * value, 1) + 0.0:.1f}" if self.is_fraction else f"{round(value, 3) + 0.0:.3f}"
+        return self._rounded(100 * value if self.is_fraction else value)
 
     def spread(self, values: Values) -> str:
         """A mean over seeds, and half of its interval."""
-        interval = mean_interval(values.tolist(), resolution=self.resolution)
-        return f"{self.shown(interval.mean)} ± {self.shown(interval.half_width)}"
+        interval = self.interval(values)
+        return f"{self._rounded(interval.mean)} ± {self._rounded(interval.half_width)}"
 
     def in_words(self, gain: float) -> str:
         """A difference with its unit."""
-        return f"{100 * gain:+.1f} points" if self.is_fraction else f"{gain:+.3f} bits"
+        return f"{100 * gain:+.1f} {self.unit}" if self.is_fraction else f"{gain:+.3f} {self.unit}"
 
-
-def packed(name: str) -> list[dict[str, Any]]:
-    """The run records in a file; none if it is not there."""
-    return _unpacked(RESULTS / f"{name}.json.gz")
-
-
-@cache
-def _unpacked(path: Path) -> list[dict[str, Any]]:
-    return json.loads(gzip.decompress(path.read_bytes())) if path.exists() else []
+    def _rounded(self, value: float) -> str:
+        digits = 1 if self.is_fraction else 3
+        return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def read(task: str) -> dict[str, Found]:
@@ -158,8 +160,7 @@ def read(task: str) -> dict[str, Found]:
     found: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         labels = [record["method"], *(label for label, twin in also if twin == record["method"])]
-        part = "whole" if record["problem"]["recipe"]["epochs"] == TASKS[task].epochs else "half"
-        found.setdefault(part, []).extend({**record, "method": label} for label in labels)
+        found.setdefault(part_of(task, record), []).extend({**record, "method": label} for label in labels)
     return {part: Found(task, found[part]) for part in ("whole", "half") if part in found}
 
 

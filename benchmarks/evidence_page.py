@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from benchmarks.evidence import LEARNED, METHODS, RESULTS, TASKS, base_of, label_of, lines, twins, winners
+from benchmarks.evidence import LEARNED, METHODS, RESULTS, TASKS, base_of, label_of, lines, packed, twins, winners
 from benchmarks.evidence_answers import LEVEL, RANGE_BALL, bare, hypotheses, in_short, wins
-from benchmarks.evidence_found import DIGITS, NO_NOISE, Found, finished, informed, packed, read
+from benchmarks.evidence_found import DIGITS, NO_NOISE, Found, finished, informed, read
 from benchmarks.evidence_picture import curves, picture
 from benchmarks.recipe import BEST_RADIUS, FACTORS, VARIATIONS, finalists, logged, plain
 from samson.records import Interval
-from samson.statistics import holm, mean_interval, rank_correlation
+from samson.statistics import holm, rank_correlation
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "evidence.md"
@@ -81,39 +81,24 @@ def name_of(task: str, label: str) -> str:
 
 def gains(found: Found, kinds: Sequence[str]) -> dict[str, Interval]:
     """By how much each informed winner is better than plain training, in points or bits, in the order of chips."""
-    scale = 100 if found.is_fraction else 1
     methods = [label for label in informed(list(METHODS)) if label in found.table and label != "plain"]
-    return {
-        bare(label): mean_interval(
-            (scale * found.gain(label, "plain", list(kinds))).tolist(), resolution=scale * found.resolution
-        )
-        for label in found.in_order(methods)
-    }
-
-
-def unit(found: Found) -> str:
-    """Of gains."""
-    return "points" if found.is_fraction else "bits"
+    return {bare(label): found.interval(found.gain(label, "plain", list(kinds))) for label in found.in_order(methods)}
 
 
 def drawn(task: str) -> str:
     """The picture of a task: gains over plain training."""
     found = read(task)["whole"]
-    panels = {f"{name}, {unit(found)}": gains(found, kinds) for name, kinds in found.groups.items()}
+    panels = {f"{name}, {found.unit}": gains(found, kinds) for name, kinds in found.groups.items()}
     return picture(f"{task}: better than plain training by", panels)
 
 
 def drawn_levels(task: str) -> str:
     """The curves of a task."""
     found = read(task)["whole"]
-    scale = 100 if found.is_fraction else 1
     kinds = [NO_NOISE, *found.gaussian]
     levels = [0.0, *(float(kind.rpartition(" ")[2]) for kind in found.gaussian)]
     of = {
-        method: [
-            mean_interval((scale * found.mean(label, [kind])).tolist(), resolution=scale * found.resolution)
-            for kind in kinds
-        ]
+        method: [found.interval(found.mean(label, [kind])) for kind in kinds]
         for method in FIRST
         for label in [label_of(method, "informed")]
         if label in found.table
@@ -126,7 +111,7 @@ def drawn_levels(task: str) -> str:
 def drawn_over_all(tasks: Sequence[str]) -> str:
     """The picture of the first page: gains on Gaussian chips, a panel for each task."""
     found = {task: read(task)["whole"] for task in tasks}
-    panels = {f"{task}, {unit(of)}": gains(of, of.gaussian) for task, of in found.items()}
+    panels = {f"{task}, {of.unit}": gains(of, of.gaussian) for task, of in found.items()}
     return picture("Gaussian chips: better than plain training by", panels)
 
 
@@ -274,9 +259,8 @@ def predictors(taus: Taus) -> str:
         told.append(f"{kind}: {best} ({balls[best].mean:+.2f})" if balls[best].high < 0 else f"{kind}: none for sure")
     return (
         "Over all methods and tasks, the measure (the loss itself aside) that goes most with a loss on each family of "
-        f"chips: "
-        f"{'; '.join(told)}. Each is the best of nine, so that its own interval promises a little too much; and the "
-        "rise under noise is on Gaussian chips nearly the same quantity, on the training split."
+        f"chips: {'; '.join(told)}. Each is the best of nine, so that its own interval promises a little too much; and "
+        "the rise under noise is on Gaussian chips nearly the same quantity, on the training split."
     )
 
 

@@ -286,7 +286,7 @@ def test_equal_winners_are_trained_once(tmp_path: Path, monkeypatch: pytest.Monk
     once = [record for record in records_of(DONE[0]) if record["method"] != label]
     (tmp_path / f"{DONE[0]}.json.gz").write_bytes(gzip.compress(json.dumps(once).encode()))
     before = evidence_page.read(DONE[0])
-    monkeypatch.setattr("benchmarks.evidence_found.RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.evidence.RESULTS", tmp_path)
     for part, found in evidence_page.read(DONE[0]).items():
         assert set(found.table) == set(before[part].table)
         for kind in found.kinds:
@@ -295,12 +295,12 @@ def test_equal_winners_are_trained_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_task_is_finished_when_every_winner_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    records = records_of(DONE[0])
-    monkeypatch.setattr("benchmarks.evidence_found.RESULTS", tmp_path)
+    records, wanted = records_of(DONE[0]), evidence.parts(DONE[0])
+    monkeypatch.setattr("benchmarks.evidence.RESULTS", tmp_path)
     for number, some in enumerate((records, records[:-1], records[1:])):
         name = f"{DONE[0]}-{number}"
         monkeypatch.setitem(evidence.TASKS, name, evidence.TASKS[DONE[0]])
-        monkeypatch.setattr("benchmarks.evidence_found.parts", lambda _: evidence.parts(DONE[0]))
+        monkeypatch.setattr("benchmarks.evidence_found.parts", lambda _: wanted)
         (tmp_path / f"{name}.json.gz").write_bytes(gzip.compress(json.dumps(some).encode()))
         assert finished(name) == (number == 0)
 

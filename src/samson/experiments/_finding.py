@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from samson._errors import SetupError, choose, require
 from samson._factories import call_factory, find_factory, guarded, takes
@@ -55,7 +56,7 @@ def find_chip(chip: str) -> ChipModel:
         require(
             isinstance(found, ChipModel), "`chip`", "a function or a class that gives a noise or a chip", found, DERIVE
         )
-        return found  # type: ignore[no-any-return]
+        return cast("ChipModel", found)
     if not chip.endswith(".toml"):
         if chip in NOISES and chip not in PRESETS:
             raise SetupError(f"`chip`: {chip!r} is a noise.\nGive it with `noise`.")
@@ -147,6 +148,6 @@ def find_noise(noise: str) -> NoiseFamily:
     def make(level: float) -> WeightNoise:
         found = guarded(lambda: function(level), noise, "`noise`")
         require(isinstance(found, WeightNoise), "`noise`", "a function or a class that gives a noise", found, DERIVE)
-        return found  # type: ignore[no-any-return]
+        return cast("WeightNoise", found)
 
     return NoiseFamily(make)

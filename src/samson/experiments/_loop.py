@@ -63,7 +63,7 @@ class Loop:
         self.model = run.network().to(run.device)
         self.channels_last = recipe.channels_last and len(run.data.shape) == 3
         if self.channels_last:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stub
         run.place.shard(self.model)
         self.optimizer = run.optimizer(self.model)
         compiled = torch.compile(self.model) if recipe.compile else self.model
@@ -165,7 +165,7 @@ class Loop:
             total = torch.zeros((), device=device)
             for number, (some, wanted) in enumerate(parts, start=1):
                 alone = number < len(parts) and hasattr(model, "no_sync")
-                with model.no_sync() if alone else nullcontext():  # type: ignore[operator]
+                with model.no_sync() if alone else nullcontext():  # type: ignore[operator]  # hasattr says so
                     with torch.autocast(device.type, self.precision) if self.precision else nullcontext():
                         outputs = model(some)
                         taught = None if teacher is None else answers(teacher, some)
@@ -173,13 +173,13 @@ class Loop:
                     if taught is not None:
                         loss = loss + distillation(outputs.float(), taught.float(), *shares)
                     loss = loss * (len(some) * world / size)  # processes are averaged, and may have fewer examples
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    loss.backward()  # type: ignore[no-untyped-call]  # torch's has no types
                 total += loss.detach()
             if self.recipe.clip_norm < math.inf:
                 clip_grad_norm_(model.parameters(), self.recipe.clip_norm)
             return total
 
-        loss: Tensor = self.optimizer.step(closure)  # type: ignore[arg-type, assignment]
+        loss: Tensor = self.optimizer.step(closure)  # type: ignore[arg-type, assignment]  # in the stub a float
         return self.run.place.mean(loss.detach())
 
     def _check(self) -> None:
