@@ -182,7 +182,7 @@ TASKS: dict[str, Task] = {
         winners_of="fashion-mnist",
     ),
     "cifar10-mobilenetv2": Task(
-        {"data": "cifar10", "network": "mobilenetv2-tiny", "recipe": {"epochs": 5}},
+        {"data": "cifar10", "network": "mobilenetv2-tiny", "recipe": {"epochs": 6, "precision": "float32"}},
         trials=6,
         large=True,
         winners_of="fashion-mnist",

@@ -130,6 +130,7 @@ def test_images_of_both_usual_sizes_are_taken(name: str, shape: tuple[int, ...])
         ("vgg13", MNIST, (512, 1, 1)),
         ("vgg13", CIFAR, (512, 2, 2)),
         ("mobilenetv2", CIFAR, (1280, 4, 4)),
+        ("mobilenetv2-tiny", CIFAR, (1280, 2, 2)),
         ("densenet40", CIFAR, (448, 8, 8)),
         ("wrn16-4", CIFAR, (256, 8, 8)),
     ],
