@@ -22,9 +22,10 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 TEXT = """# Which mode for which budget
 
-Every mode of the optimizer, on the digits under Gaussian noise: what a training step costs, beside how accurate the
-networks are on chips. [The record](../benchmarks/records/modes-digits.json) was written by
-`benchmarks/modes_digits.py`; this page is made from it by `benchmarks/modes_page.py`.
+Every mode of the optimizer with SAMSON, on the digits under Gaussian noise: what a training step costs, beside how
+accurate the networks are on chips. [Which method](which-method.md) compares methods, with more candidates for each.
+[The record](../benchmarks/records/modes-digits.json) was written by `benchmarks/modes_digits.py`; this page is made
+from it by `benchmarks/modes_page.py`.
 
 ![Cost of a step against accuracy on chips](which-mode.svg)
 
@@ -40,8 +41,7 @@ networks are on chips. [The record](../benchmarks/records/modes-digits.json) was
 
 ## What to take
 
-The highest accuracy within each budget, on {seeds} validation seeds; [the evidence](evidence.md) compares methods with
-intervals on the test split:
+The highest accuracy within each budget:
 
 {advice}
 
@@ -53,10 +53,16 @@ intervals on the test split:
 """
 
 
-def table(record: dict[str, Any]) -> str:
+def modes() -> dict[str, Any]:
+    """Those of SAMSON and Lookbehind, and SGD to compare with; other methods have a page of their own."""
+    every = json.loads(RECORD.read_text())["modes"]
+    return {name: mode for name, mode in every.items() if name.startswith(("SGD", "SAMSON", "Lookbehind"))}
+
+
+def table() -> str:
     """One line for each mode."""
     lines = ["| mode | setting | cost | accuracy | its candidates |", "|---|---|---|---|---|"]
-    for name, mode in record["modes"].items():
+    for name, mode in modes().items():
         low, middle, high = mode["cost"]
         setting = ", ".join(f"{key} {value:g}" for key, value in mode["setting"].items())
         others = ", ".join(
@@ -72,43 +78,37 @@ def best(mode: dict[str, Any]) -> float:
     return 100 * max(mode["scores"])
 
 
-def advice(record: dict[str, Any]) -> str:
-    """The most accurate mode within each budget."""
+def advice() -> str:
+    """The most accurate mode within each budget, without clipping and with it."""
     lines = []
-    for budget, words in (
-        (1.35, "About the cost of SGD (up to 1.35 x)"),
-        (2.0, "Up to twice SGD"),
-        (99.0, "Whatever it costs"),
-    ):
-        within = {n: m for n, m in record["modes"].items() if m["cost"][1] <= budget and not m["same_networks_as"]}
-        for kind, some in (
-            ("", within),
-            (", without clipping", {n: m for n, m in within.items() if "clip" not in n}),
-        ):
-            name = max(some, key=lambda n: best(some[n]))
-            lines.append(f"- **{words}**{kind}: {name}, {best(some[name]):.1f} %.")
+    for budget, words in ((1.35, "About the cost of SGD (up to 1.35 x)"), (99.0, "Whatever it costs")):
+        within = {n: m for n, m in modes().items() if m["cost"][1] <= budget and not m["same_networks_as"]}
+        for kind, clipped in (("", False), (", with clipping", True)):
+            name = max((n for n in within if ("clip" in n) == clipped), key=lambda n: best(within[n]))
+            lines.append(f"- **{words}**{kind}: {name}, {best(within[name]):.1f} %.")
     return "\n".join(lines)
 
 
-def picture(record: dict[str, Any]) -> None:
+def picture() -> None:
     """Cost with its quartiles against accuracy, one dot for each mode."""
     plt.rcParams |= {"svg.hashsalt": "samson", "font.size": 9, "font.family": "sans-serif"}
     figure, axes = plt.subplots(figsize=(8.5, 5.5))
-    for name, mode in record["modes"].items():
+    for name, mode in modes().items():
         if mode["same_networks_as"]:
             continue
-        colour = (
-            "#6b7280"
-            if name == "SGD"
-            else "#d55e00"
-            if "clip" in name
-            else "#0072b2"
-            if "SAMSON" in name
-            else "#009e73"
-        )
+        colour = "#6b7280" if name == "SGD" else "#d55e00" if "clip" in name else "#0072b2"
         low, middle, high = mode["cost"]
         axes.errorbar(middle, best(mode), xerr=[[middle - low], [high - middle]], fmt="o", color=colour, ms=5, lw=1)
-        axes.annotate(name, (middle, best(mode)), (5, 3), textcoords="offset points", color=colour, fontsize=8)
+        left = middle < 1.6 or name == "SAMSON"  # else labels cover each other
+        axes.annotate(
+            name.removeprefix("SAMSON, "),
+            (middle, best(mode)),
+            (-5 if left else 5, 3),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            color=colour,
+            fontsize=8,
+        )
     axes.set_xlabel("time of a step, as a ratio to SGD's")
     axes.set_ylabel("accuracy on chips (%), mean over noise levels")
     axes.margins(x=0.2)
@@ -123,25 +123,24 @@ def save(figure: Figure, axes: Axes, name: str) -> None:
     figure.savefig(DOCS / name, metadata={"Date": None})
 
 
-def page(record: dict[str, Any]) -> str:
+def page() -> str:
     """The page's text."""
+    record = json.loads(RECORD.read_text())
     return TEXT.format(
         split=record["split"],
         levels=", ".join(f"{level:g}" for level in record["levels"]),
         chips=record["chips"],
         seeds=len(record["seeds"]),
-        table=table(record),
-        advice=advice(record),
-        typed="\n".join(f"- {name}: `{mode['typed']}`" for name, mode in record["modes"].items()),
+        table=table(),
+        advice=advice(),
+        typed="\n".join(f"- {name}: `{mode['typed']}`" for name, mode in modes().items()),
     )
 
 
 def main() -> None:
     """Write the page and its picture."""
-    record = json.loads(RECORD.read_text())
-    DOCS.mkdir(exist_ok=True)
-    picture(record)
-    (DOCS / "which-mode.md").write_text(page(record))
+    picture()
+    (DOCS / "which-mode.md").write_text(page())
 
 
 if __name__ == "__main__":
