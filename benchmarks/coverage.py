@@ -4,7 +4,7 @@
     python -m benchmarks.coverage --repetitions 400  # a quick look, not written
 
     python -m benchmarks.coverage --only budget      # the rows of one part again, the others as they are in the record
-    python -m benchmarks.coverage --page             # docs/evaluating.md again, from the record
+    python -m benchmarks.coverage --page             # docs/coverage.md again, from the record
 
 Each row states what was simulated, the share of repetitions whose interval holds the truth with its standard error,
 and beside it what a simpler interval does. Writes `benchmarks/records/coverage.json`.
@@ -40,8 +40,7 @@ from samson.statistics import (
 )
 
 RECORD = Path(__file__).parent / "records" / "coverage.json"
-PAGE = Path(__file__).parent.parent / "docs" / "evaluating.md"
-MARK = "<!-- coverage -->"
+PAGE = Path(__file__).parent.parent / "docs" / "coverage.md"
 SEED = 2211
 Row = dict[str, Any]
 Chips = Callable[[np.random.Generator, int], NDArray[np.float64]]
@@ -321,29 +320,62 @@ def row(what: str, simulated: str, inside: list[Any], beside: dict[str, float], 
     }
 
 
-def page(text: str, record: dict[str, Any]) -> str:
-    """The page with the table of a record at its mark, or in the place of the table that is there."""
-    lines = ["| interval | of | holds the truth | beside it |", "|---|---|---|---|"]
-    for found in record["rows"]:
-        beside = ", ".join(f"{name} {_short(value)}" for name, value in found["beside"].items())
-        if "chips_to_fixed" in found:
-            beside += f"; {found['chips_to_fixed']:.1f} times the chips of a fixed number"
-        if found["interval"] == "fixed_sequence":
-            beside = f"with a level 2 % above the truth, which is not to hold; {beside}"
-        lines.append(f"| {found['interval']} | {found['simulated']} | {_short(found['coverage'])} | {beside} |")
-    before, _, rest = text.partition(MARK)
-    after = rest[rest.index("\n\n", 2) :] if rest.startswith("\n\n|") else rest
-    return f"{before}{MARK}\n\n" + "\n".join(lines) + after
+HEAD = """# How often the intervals hold
+
+Each interval was simulated where the truth is known, to count how often it holds the truth. It promises 95 %. A line is
+{times:,} simulations, one of `noise_budget` {fewer:,}; the standard error of a share is at most {error}, there
+{larger}. "Beta .99, factor .1" are chips of mean accuracy .99 and a deviation of .1·√(.99·.01). From [the
+record](../benchmarks/records/coverage.json) by `benchmarks/coverage.py`. [Accuracy on chips](evaluating.md) says which
+question has which of these intervals.
+"""
+INTERVALS = {
+    "mean_interval": "Of the mean of other chips: Student's t, corrected for skewness.",
+    "share_interval": "Of a yield, by exact limits.",
+    "looks": "Of the mean, with chips drawn until a precision is reached, "
+    "as a ratio to a fixed number of chips for the same precision.",
+    "betting_interval": "Of the mean, looked at as often as one likes, whatever the distribution.",
+    "crossed_interval": "Of the mean of other chips and other examples.",
+    "crossed_share_interval": "The same for a share of right answers, which may lie near 0 or 1.",
+    "difference": "Of the difference of two methods, by training seeds.",
+    "variance_ratio": "Of how much smaller the variance of a difference is because the chips are common.",
+    "noise_budget": "Of the level up to which a loss or a yield is kept.",
+    "fixed_sequence": "The level up to which a loss is kept, with confidence. "
+    "A level of the grid is 2 % above the truth, and must not hold.",
+}
+"""What each is about, in the order of the page."""
 
 
-def _short(share: float) -> str:
-    return (
-        f"{share:.2f}".removeprefix("0")
-        if share < 0.995
-        else "1.0"
-        if share >= 0.9995
-        else f"{share:.3f}".removeprefix("0")
+def page(record: dict[str, Any]) -> str:
+    """The page: a table for each interval."""
+    errors = {name: max(found["standard_error"] for found in of(record, name)) for name in INTERVALS}
+    text = HEAD.format(
+        times=of(record, "mean_interval")[0]["repetitions"],
+        fewer=of(record, "noise_budget")[0]["repetitions"],
+        error=_short(max(error for name, error in errors.items() if name != "noise_budget"), digits=3),
+        larger=_short(errors["noise_budget"], digits=3),
     )
+    for name, about in INTERVALS.items():
+        rows = of(record, name)
+        counted = ["ratio of chips"] if "chips_to_fixed" in rows[0] else []
+        head = ["simulated", "holds the truth", *rows[0]["beside"], *counted]
+        text += f"\n## {name}\n\n{about}\n\n| " + " | ".join(head) + " |\n|" + "---|" * len(head) + "\n"
+        for found in rows:
+            chips = [f"{found['chips_to_fixed']:.1f}"] if counted else []
+            cells = [found["simulated"], _short(found["coverage"]), *map(_short, found["beside"].values()), *chips]
+            text += "| " + " | ".join(cells) + " |\n"
+    return text
+
+
+def of(record: dict[str, Any], interval: str) -> list[Row]:
+    """The rows of an interval."""
+    return [found for found in record["rows"] if found["interval"] == interval]
+
+
+def _short(share: float, digits: int = 2) -> str:
+    """A share without the zero before its point; with a third digit where two would say that it is 1."""
+    if share >= 0.9995:
+        return "1.0"
+    return f"{share:.{3 if share >= 0.995 else digits}f}".removeprefix("0")
 
 
 PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
@@ -375,7 +407,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true")
     arguments = parser.parse_args()
     if arguments.page:
-        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), json.loads(RECORD.read_text(encoding="utf-8"))))
+        PAGE.write_text(page(json.loads(RECORD.read_text(encoding="utf-8"))), encoding="utf-8")
         return
     run: dict[str, Any] = {"environment": vars(environment())}  # before any compute: the commit that is simulated
     rows: list[Row] = []

@@ -3,22 +3,27 @@
 import json
 from pathlib import Path
 
-from benchmarks.coverage import page, renewed
+from benchmarks.coverage import INTERVALS, of, page, renewed
 
 ROOT = Path(__file__).parent.parent
 RECORD = json.loads((ROOT / "benchmarks" / "records" / "coverage.json").read_text(encoding="utf-8"))
-PAGE = (ROOT / "docs" / "evaluating.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "coverage.md").read_text(encoding="utf-8")
 
 
 def rows(interval: str) -> list[dict]:
-    return [row for row in RECORD["rows"] if row["interval"] == interval]
+    return of(RECORD, interval)
 
 
 def test_the_page_shows_the_record() -> None:
-    assert page(PAGE, RECORD) == PAGE
+    assert page(RECORD) == PAGE
     other = json.loads(json.dumps(RECORD))
     other["rows"][0]["coverage"] = 0.5
-    assert page(PAGE, other) != PAGE  # the check can fail
+    assert page(other) != PAGE  # the check can fail
+
+
+def test_every_row_is_on_the_page() -> None:
+    assert {row["interval"] for row in RECORD["rows"]} == set(INTERVALS)
+    assert all(f"| {row['simulated']} |" in PAGE for row in RECORD["rows"])
 
 
 def test_one_part_again_leaves_the_others_and_says_what_it_ran_on() -> None:
