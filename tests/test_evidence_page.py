@@ -18,6 +18,7 @@ from benchmarks import evidence, evidence_page, recipe
 from benchmarks.evidence_found import Found, finished
 from benchmarks.evidence_page import PAGE
 from samson.records import load_comparison
+from samson.statistics import mean_interval
 
 TEXT = PAGE.read_text(encoding="utf-8")
 DONE = [task for task in evidence.TASKS if finished(task)]
@@ -204,6 +205,20 @@ def test_the_first_screen_of_the_readme() -> None:
             shown = [float(text) for text in cell.split(" ± ")]
             expected = [scale * values.mean(), scale * half_width(values, task)]
             assert shown == pytest.approx(expected, abs=0.5001 * 10**-digits)
+
+
+def test_the_example_of_the_error_bars() -> None:
+    """Of three networks with ten chips each."""
+    text = (PAGE.parent / "error-bars.md").read_text(encoding="utf-8")
+    own = [r for r in whole_records("digits") if r["method"] == "noise-informed" and r["seed"] < 3]
+    assert own[0]["families"][0]["kinds"][3]["level"] == 0.2
+    chips = np.array([r["measured"][0][3] for r in sorted(own, key=lambda r: r["seed"])])
+    means = [f"{mean:.3f}".removeprefix("0") for mean in chips.mean(axis=1)]
+    assert "their means were {}, {} and {}".format(*means) in text
+    pooled, seeds = mean_interval(chips.flatten().tolist()), mean_interval(chips.mean(axis=1).tolist())
+    half = [f"± {(one.high - one.low) / 2:.3f}".replace("0.", ".") for one in (pooled, seeds)]
+    assert f"from all {chips.size} would be {half[0]}" in text
+    assert f"# {half[1]}" in text
 
 
 @pytest.mark.parametrize("task", DONE)

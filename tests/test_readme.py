@@ -78,7 +78,7 @@ SAYS: dict[str, Callable[[dict[str, Any]], bool]] = {
         names["losses"][0][0] == pytest.approx(0.01) and names["losses"][-1][2] > names["losses"][0][2]
     ),
     "docs/comparing.md": lambda names: [record.method for record in names["found"].records] == ["sgd", "samson"],
-    "docs/error-bars.md": lambda names: names["half"] == pytest.approx(0.056, abs=5e-4),
+    "docs/error-bars.md": lambda names: names["half"] == pytest.approx(0.102, abs=5e-4),
     "docs/own-chip.md": lambda names: (
         names["coefficients"] == pytest.approx([0.4, 0.7, -0.4])
         and names["factor"] == pytest.approx(0.0048, abs=5e-5)
