@@ -1,7 +1,8 @@
 """The evidence: several tasks, every method with equal effort, new seeds and the test split at the end.
 
     python -m benchmarks.evidence search TASK      # candidates on the validation split; killed, it goes on
-    python -m benchmarks.evidence confirm TASK     # the winners with new seeds on the test split; killed, it goes on
+    python -m benchmarks.evidence suites TASK      # the winners with new seeds on the test split, as files to be run
+    python -m benchmarks.evidence confirm TASK     # the same files run, one after the other; killed, it goes on
     python -m benchmarks.evidence sharpness TASK   # how sharp the confirming networks are; killed, it goes on
     python -m benchmarks.evidence pack TASK        # the confirming run records into one file, to be committed
     python -m benchmarks.evidence unpack TASK      # and out of it, for `samson report runs/evidence/TASK/whole`
@@ -63,6 +64,8 @@ Key = tuple[int, str, Settings, int]
 """Of a training in the search: round, method, settings, seed."""
 Lines = list[dict[str, Any]]
 """What a search wrote."""
+Table = dict[str, Any]
+"""Of a suite."""
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path(__file__).parent.parent / "runs" / "evidence"
@@ -424,13 +427,56 @@ def twins(name: str) -> dict[str, str]:
     return {label: next(other for other in own if own[other] == own[label]) for label in own}
 
 
+def suites(name: str) -> None:
+    """Write the suite of each part of the confirmation, for `samson compare`."""
+    for part in parts(name):
+        head = f"# By `python -m benchmarks.evidence suites {name}`, from the search.\n"
+        lines = [f"{key} = {toml(value)}\n" for key, value in suite(name, part).items()]
+        (RESULTS / f"{name}-{part}.toml").write_text(head + "".join(lines), encoding="utf-8")
+
+
+def toml(value: Any) -> str:
+    """A value in TOML; a list of tables has a line for each."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml(own)}" for key, own in value.items()) + " }"
+    if isinstance(value, list) and isinstance(value[0], dict):
+        return "[\n" + "".join(f"  {toml(own)},\n" for own in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
 def confirm(name: str) -> None:
     """The winners with new seeds, on the test split and all chips."""
-    task, base, own = TASKS[name], base_of(name), winners(name)
-    for part, (epochs, labels) in parts(name).items():
-        methods = [{"method": METHODS[own[label][0]][0], "name": label, **base, **own[label][1]} for label in labels]
-        compare(task, methods, epochs, RUNS / name / part)
+    suites(name)
+    for part in parts(name):
+        run(suite(name, part), RUNS / name / part)
         pack(name)
+
+
+def suite(name: str, part: str) -> Table:
+    """The tables of a part of the confirmation."""
+    base, own = base_of(name), winners(name)
+    epochs, labels = parts(name)[part]
+    methods = [{"method": METHODS[own[label][0]][0], "name": label, **base, **own[label][1]} for label in labels]
+    return confirming(TASKS[name], methods, epochs)
+
+
+def confirming(task: Task, methods: list[Table], epochs: int) -> Table:
+    """The tables for methods with the confirming seeds, on the test split and all chips."""
+    found = {
+        **task.problem,
+        "recipe": {**task.problem["recipe"], "epochs": epochs},
+        "methods": methods,
+        "chips": [*CHIPS, *([PERIPHERY] if task.periphery else [])],
+        "seeds": task.confirming,
+        "trials": task.trials,
+        "examples": task.examples,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def run(tables: Table, folder: Path) -> None:
+    """Train and measure; a repetition goes on."""
+    compare_suite({**tables, "data_root": str(data_root())}, folder)
 
 
 def parts(name: str) -> dict[str, tuple[int, list[str]]]:
@@ -441,21 +487,6 @@ def parts(name: str) -> dict[str, tuple[int, list[str]]]:
     informed = {trained_as[label] for label in own if label.endswith("informed")}
     half = [label for label in twice if label in informed] if task.large else twice
     return {"whole": (task.epochs, whole), "half": (max(1, task.epochs // 2), half)}
-
-
-def compare(task: Task, methods: list[dict[str, Any]], epochs: int, folder: Path) -> None:
-    """Train with the confirming seeds, and measure on the test split and all chips."""
-    table = {
-        **task.problem,
-        "recipe": {**task.problem["recipe"], "epochs": epochs},
-        "methods": methods,
-        "chips": [*CHIPS, *([PERIPHERY] if task.periphery else [])],
-        "seeds": task.confirming,
-        "trials": task.trials,
-        "examples": task.examples,
-        "data_root": str(data_root()),
-    }
-    compare_suite({key: value for key, value in table.items() if value is not None}, folder)
 
 
 def pack(name: str) -> None:
@@ -507,7 +538,14 @@ def sharpness(name: str) -> None:
     (RESULTS / f"{name}-sharpness.json").write_text(json.dumps(found) + "\n")
 
 
-COMMANDS = {"search": search, "confirm": confirm, "sharpness": sharpness, "pack": pack, "unpack": unpack}
+COMMANDS = {
+    "search": search,
+    "suites": suites,
+    "confirm": confirm,
+    "sharpness": sharpness,
+    "pack": pack,
+    "unpack": unpack,
+}
 
 if __name__ == "__main__":
     COMMANDS[sys.argv[1]](sys.argv[2])

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.evidence import RESULTS, RUNS, TASKS, base_of, compare, lines, pack, seeds, tried, winners
+from benchmarks.evidence import RESULTS, RUNS, TASKS, base_of, confirming, lines, pack, run, seeds, tried, winners
 
 Settings = dict[str, Any]
 
@@ -101,7 +101,7 @@ def confirm(task: str) -> None:
         {"method": VARIATIONS.get(variation, VARIATIONS[AS_IT_IS])[0], "name": plain(variation), **base_of(task), **own}
         for variation, own in finalists(task).items()
     ]
-    compare(TASKS[task], methods, TASKS[task].epochs, RUNS / f"{task}-recipe" / "whole")
+    run(confirming(TASKS[task], methods, TASKS[task].epochs), RUNS / f"{task}-recipe" / "whole")
     pack(f"{task}-recipe")
 
 

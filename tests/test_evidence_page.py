@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import json
 import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -17,6 +18,7 @@ from scipy import stats
 from benchmarks import evidence, evidence_page, recipe
 from benchmarks.evidence_found import Found, finished
 from benchmarks.evidence_page import PAGE
+from samson.experiments import jobs_of, plan_suite
 from samson.records import load_comparison
 from samson.statistics import mean_interval
 
@@ -332,6 +334,25 @@ def test_packed_records_can_be_unpacked_for_a_report(tmp_path: Path, monkeypatch
     path.write_text("kept")
     evidence.unpack(task)
     assert path.read_text() == "kept"
+
+
+@pytest.mark.parametrize("task", DONE)
+@pytest.mark.parametrize("part", ["whole", "half"])
+def test_the_committed_suites_are_those_that_were_confirmed(task: str, part: str) -> None:
+    """Each run of a suite has a record with its settings and chips."""
+    tables = tomllib.loads((evidence.RESULTS / f"{task}-{part}.toml").read_text(encoding="utf-8"))
+    assert tables == evidence.suite(task, part)
+    epochs = tables["recipe"]["epochs"]
+    known = {(r["method"], r["seed"]): r for r in records_of(task) if r["problem"]["recipe"]["epochs"] == epochs}
+    jobs = jobs_of(plan_suite(tables))
+    assert len(jobs) == len(tables["methods"]) * tables["seeds"]
+    for job in jobs:
+        record = known[job.method.name, job.seed]
+        assert record["settings"] == job.method.record()
+        assert record["problem"] == json.loads(json.dumps(vars(job.problem.record)))
+        assert (record["trials"], record["chip_seed"]) == (job.trials, job.chip_seed)
+        asked = [[(kind.noise, kind.level, kind.periphery) for kind in own.record().kinds] for own in job.families]
+        assert asked == [[(k["noise"], k["level"], k["periphery"]) for k in own["kinds"]] for own in record["families"]]
 
 
 @pytest.mark.parametrize("task", DONE)
