@@ -18,7 +18,7 @@ from benchmarks.evidence import LEARNED, METHODS, RESULTS, TASKS, base_of, label
 from benchmarks.evidence_answers import LEVEL, RANGE_BALL, bare, hypotheses, in_short, wins
 from benchmarks.evidence_found import DIGITS, NO_NOISE, Found, finished, informed, read
 from benchmarks.evidence_picture import curves, picture
-from benchmarks.recipe import BEST_RADIUS, FACTORS, VARIATIONS, finalists, logged, plain
+from benchmarks.recipe import BEST_RADIUS, FACTORS, finalists, logged, plain, variations
 from samson.records import Interval
 from samson.statistics import holm, rank_correlation
 
@@ -269,7 +269,7 @@ def recipe_page() -> str:
     logs = []
     for task in filter(lambda task: logged(task).exists(), TASKS):
         found, rows, whole = lines(logged(task)), [], read(task)["whole"]
-        for variation in VARIATIONS:
+        for variation in variations(task):
             own = [line for line in found if line["variation"] == variation]
             cells = []
             for settings in dict.fromkeys(json.dumps(line["settings"]) for line in own):

@@ -6,10 +6,11 @@
 `search`: each variation changes one thing of the "informed" winner of the search (`benchmarks/evidence.py`) and has
 four radii: half of the winner's, that itself, twice and four times it. Seeds, chips and split are those of the search.
 Writes a line for each training to `benchmarks/results/TASK-recipe.jsonl`; `docs/evidence/recipe.md` shows all of it,
-what failed too.
+what failed too. A large task has half of the epochs, the first three radii, and the variations that may lose less where
+epochs are few: of the range ball with clipping, and of that with a learned range.
 
-`confirm` trains the winner as it is, with its best radius of these four too, and the three best variations, each with
-its best radius, with seeds that no search used, and puts them on all chips with the test split. Their run records go to
+`confirm` trains the winner as it is, with its best radius too, and the three best variations, each with its best
+radius, with seeds that no search used, and puts them on all chips with the test split. Their run records go to
 `benchmarks/results/TASK-recipe.json.gz`.
 """
 
@@ -22,7 +23,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.evidence import RESULTS, RUNS, TASKS, base_of, confirming, lines, pack, run, seeds, tried, winners
+from benchmarks.evidence import (
+    LEARNED,
+    RESULTS,
+    RUNS,
+    TASKS,
+    base_of,
+    confirming,
+    lines,
+    pack,
+    run,
+    seeds,
+    tried,
+    winners,
+)
 
 Settings = dict[str, Any]
 
@@ -46,8 +60,16 @@ VARIATIONS: dict[str, tuple[str, Settings]] = {
 }
 """By what is varied: the method, and what it changes in the winner's settings; None takes a setting away."""
 
+FOR_FEW_EPOCHS = (
+    AS_IT_IS,
+    "the radius ramps up",
+    "half of the clean gradient",
+    "every second step",
+    "along the last gradient, one pass",
+)
+"""Those of a large task, with clipping and with a learned range."""
 FACTORS = (0.5, 1.0, 2.0, 4.0)
-"""Radii over the winner's."""
+"""Radii over the winner's; a large task has the first three."""
 FINALISTS = 3
 SIGMA_OF_RADIUS = 0.1
 """Noise has no radius: σ is this times ρ."""
@@ -58,17 +80,24 @@ def logged(task: str) -> Path:
     return RESULTS / f"{task}-recipe.jsonl"
 
 
+def variations(task: str) -> dict[str, tuple[str, Settings]]:
+    """By what is varied: the method, and its settings with the radius of the winner that it starts from."""
+    clipped, learned = (winners(task).get(f"{name}-informed", ("", {}))[1] for name in ("rangesam+clip", LEARNED))
+    every = {name: (method, clipped | changes) for name, (method, changes) in VARIATIONS.items()}
+    if not TASKS[task].large:
+        return every
+    first = {name: every[name] for name in FOR_FEW_EPOCHS}
+    return first | {f"a learned range, {name}": (LEARNED, learned | VARIATIONS[name][1]) for name in FOR_FEW_EPOCHS}
+
+
 def candidates(task: str, variation: str) -> list[Settings]:
     """The radii of a variation, from small to large."""
-    _, changes = VARIATIONS[variation]
-    _, winner = winners(task)["rangesam+clip-informed"]
+    _, settings = variations(task)[variation]
+    start = winners(task)["rangesam+clip-informed"][1]["rho"] if settings["rho"] is None else settings["rho"]
     found = []
-    for factor in FACTORS:
-        radius = factor * winner["rho"]
-        settings = {**winner, "rho": radius, **changes}
-        if settings["rho"] is None:
-            settings["sigma"] = SIGMA_OF_RADIUS * radius
-        found.append({key: value for key, value in settings.items() if value is not None})
+    for factor in FACTORS[:3] if TASKS[task].large else FACTORS:
+        radius = {"sigma": SIGMA_OF_RADIUS * factor * start} if settings["rho"] is None else {"rho": factor * start}
+        found.append({key: value for key, value in (settings | radius).items() if value is not None})
     return found
 
 
@@ -84,9 +113,11 @@ def scores(task: str, variation: str) -> list[float]:
 
 def finalists(task: str) -> dict[str, Settings]:
     """The winner as it is and with its best radius, and the best variations with theirs, the best first."""
-    found = {variation: scores(task, variation) for variation in VARIATIONS}
+    found = {variation: scores(task, variation) for variation in variations(task)}
     best = {variation: candidates(task, variation)[int(np.argmax(own))] for variation, own in found.items()}
     every = {AS_IT_IS: winners(task)["rangesam+clip-informed"][1], BEST_RADIUS: best.pop(AS_IT_IS)}
+    if every[AS_IT_IS] == every[BEST_RADIUS]:
+        del every[AS_IT_IS]
     return every | {one: best[one] for one in sorted(best, key=lambda one: -max(found[one]))[:FINALISTS]}
 
 
@@ -97,8 +128,9 @@ def plain(variation: str) -> str:
 
 def confirm(task: str) -> None:
     """The finalists with new seeds, on the test split and all chips."""
+    every = variations(task)
     methods = [
-        {"method": VARIATIONS.get(variation, VARIATIONS[AS_IT_IS])[0], "name": plain(variation), **base_of(task), **own}
+        {"method": every.get(variation, every[AS_IT_IS])[0], "name": plain(variation), **base_of(task), **own}
         for variation, own in finalists(task).items()
     ]
     run(confirming(TASKS[task], methods, TASKS[task].epochs), RUNS / f"{task}-recipe" / "whole")
@@ -108,11 +140,12 @@ def confirm(task: str) -> None:
 def search(task: str) -> None:
     """Train what has no line yet."""
     known = {(line["variation"], json.dumps(line["settings"]), line["seed"]) for line in lines(logged(task))}
-    every = [(v, s, seed) for seed in seeds(TASKS[task]) for v in VARIATIONS for s in candidates(task, v)]
+    methods = {variation: method for variation, (method, _) in variations(task).items()}
+    epochs = TASKS[task].epochs // (2 if TASKS[task].large else 1)
+    every = [(v, s, seed) for seed in seeds(TASKS[task]) for v in methods for s in candidates(task, v)]
     left = [(v, s, seed) for v, s, seed in every if (v, json.dumps(s), seed) not in known]
     for number, (variation, settings, seed) in enumerate(left, start=1):
-        method, _ = VARIATIONS[variation]
-        found = tried(task, method, {**base_of(task), **settings}, TASKS[task].epochs, seed)
+        found = tried(task, methods[variation], {**base_of(task), **settings}, epochs, seed)
         line = {"variation": variation, "settings": settings, "seed": seed, **found}
         with logged(task).open("a") as file:
             file.write(json.dumps(line) + "\n")

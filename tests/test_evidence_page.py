@@ -254,7 +254,7 @@ def test_the_log_of_recipes_shows_all_that_was_tried(task: str) -> None:
     found = evidence.lines(recipe.logged(task))
     text = (PAGE.parent / "evidence" / "recipe.md").read_text(encoding="utf-8")
     shown = rows(text[text.index(f"| {task} | 0.5 x radius") :])
-    assert [line[0] for line in shown[1:]] == list(recipe.VARIATIONS)
+    assert [line[0] for line in shown[1:]] == list(recipe.variations(task))
     scale, digits = shown_in(task)
     for variation, *cells, _ in shown[1:]:
         for cell, settings in zip(cells, recipe.candidates(task, variation), strict=True):
@@ -294,6 +294,34 @@ def test_the_confirmed_recipes_are_what_their_records_say(task: str) -> None:
             found = [float(text) for text in cell.split(" ± ")]
             assert found == pytest.approx([scale * values.mean(), scale * half], abs=0.5001 * 10**-digits)
         assert cells[4] == (f"{corrected[name]:.2g}" if name in gains else "")
+
+
+def test_a_large_task_tries_variations_of_both_winners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each from its own radius; the recipe is confirmed once where its own radius is the best."""
+    task = "tiny-shakespeare"
+    own = {
+        "rangesam+clip-informed": ("rangesam+clip", {"rho": 0.25, "alpha": 2.5}),
+        f"{evidence.LEARNED}-informed": (evidence.LEARNED, {"rho": 1.0, "penalty": 1.0}),
+    }
+    monkeypatch.setattr(recipe, "winners", lambda _: own)
+    monkeypatch.setattr(recipe, "RESULTS", tmp_path)
+    tried = {variation: recipe.candidates(task, variation) for variation in recipe.variations(task)}
+    assert {len(every) for every in tried.values()} == {3}
+    assert tried["half of the clean gradient"][0] == {"rho": 0.125, "alpha": 2.5, "mix": 0.5}
+    assert tried["a learned range, every second step"][2] == {"rho": 2.0, "penalty": 1.0, "every": 2}
+    rows = [
+        {"variation": variation, "settings": settings, "seed": 100, "chips": [3.0 + abs(settings["rho"] - best)]}
+        for best in (0.25, 0.5)
+        for variation, every in tried.items()
+        for settings in every
+    ]
+    for best, is_own in ((0.25, True), (0.5, False)):
+        some = rows[: len(rows) // 2] if is_own else rows[len(rows) // 2 :]
+        recipe.logged(task).write_text("".join(json.dumps(row) + "\n" for row in some))
+        found = recipe.finalists(task)
+        assert (recipe.AS_IT_IS not in found) == is_own
+        assert found[recipe.BEST_RADIUS] == {"rho": best, "alpha": 2.5}
+        assert len(found) == 4 + (not is_own)
 
 
 def test_equal_winners_are_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
