@@ -133,3 +133,22 @@ def model() -> nn.Sequential:
 @pytest.fixture
 def batch() -> Batch:
     return make_batch()
+
+
+class Alike(nn.Module):
+    """Two layers, one behind the other, whose names are the same without prefixes of wrappers."""
+
+    def __init__(self, make: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.own = make()
+        self.module = nn.ModuleDict({"own": make()})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module["own"](self.own(x))
+
+
+def empty_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer, perhaps without weights, which torch warns of when it draws them."""
+    layer = nn.Linear(1, 1)
+    layer.weight, layer.bias = nn.Parameter(torch.empty(outputs, inputs)), nn.Parameter(torch.zeros(outputs))
+    return layer

@@ -46,15 +46,10 @@ class Candidate(NamedTuple):
 def candidates(model: nn.Module) -> Iterator[Candidate]:
     """Every weight matrix of a model, also those of unknown layers, in the order of its modules."""
     parents = {id(m.out_proj): m for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
-    taken: set[str] = set()
-    for path, module in model.named_modules():
+    for layer, module in layer_names(model).items():
         known = weights_of(module)
         for matrix in known or unknown_weights_of(module):
-            full = f"{path}.{matrix.name}".lstrip(".")
-            name = plain_name(full)
-            name = full if name in taken else name
-            taken.add(name)
-            layer = name.removesuffix(matrix.name).rstrip(".")
+            name = f"{layer}.{matrix.name}".lstrip(".")
             yield Candidate(name, layer, module, parents.get(id(module)), matrix, bool(known))
 
 
@@ -124,6 +119,16 @@ def is_named(select: Select, name: str, layer: str, module: nn.Module) -> bool:
     if isinstance(select, (list, tuple)):
         return any(is_named(one, name, layer, module) for one in select)
     return select in (name, layer, type(module), parametrize.type_before_parametrizations(module))
+
+
+def layer_names(model: nn.Module) -> dict[str, nn.Module]:
+    """Every module that holds tensors, by its name without prefixes of wrappers; in full if one has that already."""
+    found: dict[str, nn.Module] = {}
+    for path, module in model.named_modules():
+        if module._parameters or module._buffers or weights_of(module):
+            name = plain_name(f"{path}.").rstrip(".")
+            found[path if name in found else name] = module
+    return found
 
 
 def plain_name(name: str) -> str:

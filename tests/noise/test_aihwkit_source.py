@@ -151,6 +151,7 @@ REFUSED: list[tuple[Callable[[], nn.Module], Any, Periphery | None, str]] = [
     (network, OwnPCM(), None, "`noise` must have a counterpart"),
     (network, PCM(mapping=Mapping(per="tile", tile_inputs=8)), None, "`mapping` must have a counterpart"),
     (network, PCM(mapping=replace(CHANNEL, g_min_us=1.0)), None, "`mapping` must have a counterpart"),
+    (network, PCM(time_s=0.0), None, "`time_s` must have a counterpart in aihwkit, got 0.0: .* Give 0.01, or None"),
     (network, PCM(mapping=Mapping(levels=16)), None, r"`mapping` .* Use Mapping\(per=\"channel\"\)"),
     (network, PCM(), Periphery(output_noise=0.1), "outputs on the scale of the mapping"),
     (network, PCM(), Periphery(adc_bound=1.0), "outputs on the scale of the mapping"),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from samson.noise import (
     calibrate_adc,
     deploy,
     describe,
+    generator_for,
     preset,
     voltage_at,
 )
@@ -190,3 +192,6 @@ def test_numbers_of_numpy_are_numbers() -> None:
     one = deploy(model, Gaussian(np.float32(0.25)), seed=np.int64(3), trial=np.int32(2))
     two = deploy(model, Gaussian(0.25), seed=3, trial=2)
     assert torch.equal(one.states["weight"]["weight"], two.states["weight"]["weight"])
+    for kind in (partial(Quantize, scheme="asymmetric"), partial(BitErrors, 0.01)):
+        weight, generators = torch.linspace(-1, 1, 50), [generator_for(0, "bits") for _ in range(2)]
+        assert torch.equal(kind(bits=np.int8(8))(weight, generators[0]), kind(bits=8)(weight, generators[1]))

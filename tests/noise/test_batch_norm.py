@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
 from samson.noise import PCM, Periphery, Variation, deploy, reestimated_norms
-from tests.conftest import equal, snapshot
+from tests.conftest import Alike, equal, snapshot
 
 
 def data(*shape: int, seed: int = 2) -> Tensor:
@@ -283,3 +283,21 @@ def test_what_cannot_be_estimated_is_named() -> None:
             reestimated_norms(model(), nothing).__enter__()
     with reestimated_norms(model(), batches) as seconds:
         assert 0 < seconds < 60
+
+
+def test_statistics_come_back_where_the_block_moved_the_model() -> None:
+    net = model(torch.float32)
+    before = snapshot(net)
+    with deploy(net, Variation()).at(), reestimated_norms(net, [data(16, 1, 6, 6).float()]):
+        net.double()
+    assert all(torch.equal(tensor, before[name].to(tensor.dtype)) for name, tensor in net.state_dict().items())
+
+
+def test_layers_whose_plain_names_are_alike_are_each_estimated() -> None:
+    net = nn.Sequential(Alike(lambda: nn.BatchNorm1d(3)), nn.Linear(3, 2))
+    x = 3 + data(64, 3).float()
+    with deploy(net, Variation()).at(), reestimated_norms(net, [x]):
+        torch.testing.assert_close(net[0].own.running_mean, x.mean(dim=0))
+        torch.testing.assert_close(net[0].module["own"].running_var, torch.ones(3), atol=1e-3, rtol=0)
+        assert net[0].module["own"].running_mean.abs().max() < 1e-5
+        assert not torch.equal(net[0].module["own"].running_var, torch.ones(3))

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import nn
+from torch import Generator, Tensor, nn
 
 from samson.noise import (
     BitErrors,
     Chip,
     Compose,
+    DeadLines,
+    FixedNoise,
     Gaussian,
     Quantize,
     State,
+    StuckDevices,
     Variation,
     WeightNoise,
     deploy,
@@ -216,3 +219,61 @@ def test_what_a_chip_shares_is_drawn_once_for_all_its_tensors(noise: WeightNoise
         drawn = torch.randn(3, generator=generator_for(0, trial, "program"))[0].double()
         assert gain == pytest.approx(1 + 0.3 * drawn.item())
     assert gains[0] != gains[1]
+
+
+NOISES_WITH_DRAWS = [
+    StuckDevices(low=0.2, high=0.1),
+    DeadLines(rows=0.2, columns=0.2),
+    Variation(gain=0.1),
+    Variation(gain=0.1, per="channel"),
+    Gaussian(0.1),
+]
+
+
+@pytest.mark.parametrize("noise", NOISES_WITH_DRAWS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_of_a_process_changes_no_chip(noise: WeightNoise, dtype: torch.dtype) -> None:
+    weight = torch.linspace(-1, 1, 600, dtype=torch.float32).view(30, 20)
+    expected = noise(weight, generator_for(0, "draw"))
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(dtype)
+        found = noise(weight, generator_for(0, "draw"))
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, weight)
+
+
+def test_the_default_device_of_a_process_plays_no_part() -> None:
+    model = nn.Linear(3, 2)
+    expected = deploy(model, Variation(gain=0.1)).states["weight"]["shared"]
+    with torch.device("meta"):
+        assert torch.equal(deploy(model, Variation(gain=0.1)).states["weight"]["shared"], expected)
+
+
+@dataclass(frozen=True)
+class SharedGain(FixedNoise):
+    """A gain that all tensors of a chip share, settled when it is programmed."""
+
+    def program_chip(self, generator: Generator) -> dict[str, Tensor]:
+        return {"gain": 1 + torch.rand(1, generator=generator)}
+
+    def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
+        return weight
+
+    def read(self, state: dict[str, Tensor], time_s: float | None, generator: Generator) -> Tensor:
+        return state["weight"] * state["gain"]
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [SharedGain(), Compose(SharedGain(), Gaussian(0.0)), Compose(Gaussian(0.0), SharedGain()), Compose(SharedGain())],
+)
+def test_what_a_fixed_noise_shares_reaches_every_tensor(noise: WeightNoise) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    clean = [layer.weight.clone() for layer in model]
+    with deploy(model, noise, seed=3).at():
+        gains = torch.cat([(layer.weight / weight).flatten() for layer, weight in zip(model, clean, strict=True)])
+    assert gains.max() - gains.min() < 1e-5
+    assert gains[0] > 1.01

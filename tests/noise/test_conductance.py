@@ -119,3 +119,18 @@ def test_equal_weights_on_single_devices_have_their_own_size_as_range() -> None:
         extent = 0.5 if w.shape[1] > 1 else 0.4  # the second tensor has a range, though no channel does
         assert torch.allclose(held["scale"], torch.full((2, 1), G_MAX / extent))
         assert torch.equal(Mapping(pair=False).weights(held["conductance_us"], held, G_MAX), w)
+
+
+def test_more_digits_than_float32_tells_apart_are_refused() -> None:
+    most = Mapping(levels=16, slices=6)
+    weight = torch.tensor([1.0, 0.5, -1.0, 0.25, 0.9])
+    state = most.conductances(weight, G_MAX)
+    torch.testing.assert_close(most.weights(state["conductance_us"], state, G_MAX), weight, atol=2e-7, rtol=0)
+    for levels, slices in ((16, 7), (256, 4), (2, 25), (256, 200)):
+        with pytest.raises(ValueError, match=rf"`slices` must give at most 24 bits with levels={levels}.*got {slices}"):
+            Mapping(levels=levels, slices=slices)
+
+
+def test_a_weight_that_is_no_number_makes_all_of_its_part_so() -> None:
+    state = Mapping().conductances(torch.tensor([[1.0, 0.5, float("nan")]]), G_MAX)
+    assert Mapping().weights(state["conductance_us"], state, G_MAX).isnan().all()

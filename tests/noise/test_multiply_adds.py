@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from samson.noise import multiply_adds
-from tests.conftest import equal, snapshot
+from samson.noise import coverage, multiply_adds
+from tests.conftest import empty_linear, equal, snapshot
 
 LINEAR = nn.Linear(6, 4), torch.randn(5, 6)
 
@@ -93,3 +93,11 @@ def test_what_cannot_be_counted_is_unknown() -> None:
     for model, batches, words in ((LINEAR[0], [], "at least one batch"), (nn.ReLU(), [LINEAR[1]], "leave a weight")):
         with pytest.raises(ValueError, match=words):
             multiply_adds(model, batches)
+
+
+def test_layers_without_weights_count_nothing() -> None:
+    empty = [empty_linear(2, 0), empty_linear(0, 3)]
+    model = nn.Sequential(*empty, nn.Linear(3, 2))
+    assert multiply_adds(model, [torch.ones(4, 2)], "2") == 1.0
+    assert multiply_adds(model, [torch.ones(4, 2)]) == 1.0
+    assert coverage(empty[1]).share == 0.0

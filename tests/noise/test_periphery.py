@@ -28,7 +28,7 @@ from samson.noise import (
     generator_for,
     preset,
 )
-from tests.conftest import equal, make_model, snapshot, with_transformers
+from tests.conftest import Alike, empty_linear, equal, make_model, snapshot, with_transformers
 from tests.noise.products import Products, rows, through
 
 Draw = Callable[[], float]
@@ -694,3 +694,48 @@ def test_a_kind_of_chip_brings_its_periphery() -> None:
     with deploy(model, kind.noise).at(), torch.no_grad():
         assert not torch.equal(model(x), found)
     assert describe(model, kind)[0].tiles == 2
+
+
+@pytest.mark.parametrize(("layer", "shape"), [(nn.Linear(4, 2), (0, 4)), (nn.Conv2d(4, 2, 3, groups=2), (0, 4, 5, 5))])
+@pytest.mark.parametrize("p", [Periphery(dac_steps=254, input_noise=0.1), Periphery(dac_steps=254, tile_inputs=3)])
+def test_an_input_without_rows_gives_an_output_without_rows(
+    layer: nn.Module, shape: tuple[int, ...], p: Periphery
+) -> None:
+    model = nn.Sequential(copy.deepcopy(layer))
+    expected = model(torch.empty(shape)).shape
+    with deploy(model, CLEAN, periphery=p).at():
+        assert model(torch.empty(shape)).shape == expected
+
+
+def test_layers_whose_plain_names_are_alike_have_a_periphery_each() -> None:
+    model = Alike(lambda: nn.Linear(4, 4))
+    chip = deploy(model, CLEAN, periphery=Periphery(output_noise=0.1))
+    x, seen = torch.randn(8, 4), []
+    for layer in (model.own, model.module["own"]):
+        layer.register_forward_hook(
+            lambda layer, args, out: seen.append(float((out - plain(layer, args)).detach().abs().max()))
+        )
+    with chip.at():
+        model(x)
+    assert [t.name for t in chip.tensors] == ["own.weight", "module.own.weight"]
+    assert dict(chip.reached) == {"own": 1, "module.own": 1}
+    assert min(seen) > 0.01
+
+
+def plain(layer: nn.Linear, args: tuple[Tensor, ...]) -> Tensor:
+    return F.linear(args[0], layer.weight, layer.bias)
+
+
+def test_a_layer_without_weights_is_named() -> None:
+    model = nn.Sequential(empty_linear(4, 0), empty_linear(0, 2))
+    with pytest.raises(ValueError, match="`periphery` must go on layers with weights, but `0` has none"):
+        deploy(model, CLEAN, periphery=Periphery(dac_steps=254))
+
+
+def test_entering_a_block_leaves_the_vectors_of_a_spectral_norm_alone() -> None:
+    model = nn.Sequential(parametrizations.spectral_norm(nn.Linear(4, 3))).train()
+    chip = deploy(model, CLEAN, periphery=Periphery(dac_steps=254))
+    before = snapshot(model)
+    with pytest.raises(RuntimeError, match="was not reached"), chip.at():
+        pass
+    assert equal(snapshot(model), before)

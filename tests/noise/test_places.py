@@ -396,3 +396,27 @@ def test_a_copy_of_a_model_has_its_own_chip() -> None:
     other = copy.deepcopy(model)
     with deploy(model, NOISE).at(), deploy(other, NOISE).at():
         assert torch.equal(model(x), other(x))
+
+
+@pytest.mark.parametrize("kind", ["stored", "pruned", "tied"])
+@pytest.mark.parametrize("change", [nn.Module.double, lambda m: m.to(memory_format=torch.channels_last)])
+def test_the_weights_come_back_where_the_block_moved_the_model(
+    kind: str, change: Callable[[nn.Module], nn.Module]
+) -> None:
+    def make() -> nn.Module:
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(4, 3))
+        if kind == "pruned":
+            prune.l1_unstructured(model[2], "weight", 0.5)
+        if kind == "tied":
+            model.append(nn.Embedding(3, 4))
+            model[3].weight = model[2].weight
+        return model
+
+    model, expected = make(), change(make()).state_dict()
+    with deploy(model, NOISE, select=["0", "2"]).at():
+        change(model)
+        assert not torch.equal(model.state_dict()["0.weight"], expected["0.weight"])
+    found = model.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert all(found[name].dtype == tensor.dtype for name, tensor in expected.items())

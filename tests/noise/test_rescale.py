@@ -548,6 +548,14 @@ def test_data_come_in_any_form_and_global_state_is_left_alone(form: str) -> None
         torch.testing.assert_close(one, other, rtol=1e-12, atol=0, msg=name)
 
 
+def test_vectors_of_a_spectral_norm_in_training_stay_as_they_are() -> None:
+    model = case(plain, lambda model: parametrizations.spectral_norm(model.two)).train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    rescale(model, [data(4, 3, 6)])
+    assert len(before) == 2
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
 def test_autocast_is_no_matter() -> None:
     x, models = data(20, 3, 6).float(), [uneven(Case()) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())

@@ -22,6 +22,7 @@ from samson.noise import (
     WeightNoise,
     deploy,
     load_chip,
+    preset,
     save_chip,
 )
 from tests.conftest import equal, make_batch, make_model, snapshot
@@ -173,3 +174,15 @@ def test_a_model_that_lies_on_a_chip_is_neither_saved_nor_loaded(tmp_path: Path)
             save_chip(tmp_path / "chip", chip)
         with pytest.raises(RuntimeError, match="lies on a chip already"):
             load_chip(tmp_path / "chip", model, noise)
+
+
+@pytest.mark.parametrize("name", ["int8", "standard-hwa"])
+def test_a_kind_of_chip_is_loaded_as_it_was_deployed(name: str, tmp_path: Path) -> None:
+    model, kind, x = nn.Linear(4, 2), preset(name), torch.ones(3, 4)
+    chip = deploy(model, kind, seed=7)
+    save_chip(tmp_path / "chip.safetensors", chip)
+    loaded = load_chip(tmp_path / "chip.safetensors", model, kind)
+    with chip.at(time_s=60.0):
+        expected = model(x)
+    with loaded.at(time_s=60.0):
+        assert torch.equal(model(x), expected)

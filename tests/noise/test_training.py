@@ -674,3 +674,59 @@ def test_every_kind_of_layer_and_chip_is_there() -> None:
     kinds = {type(make()).__name__ for kind, (make, _) in LAYERS.items() if "transformers" not in kind}
     expected = {"Linear", *(f"Conv{t}{n}d" for t, n in itertools.product(("", "Transpose"), (1, 2, 3)))}
     assert kinds == expected
+
+
+class Routed(nn.Module):
+    """Two experts, each for the rows whose first entry has its sign."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Linear(4, 2) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x.new_empty(len(x), 2)
+        for expert, mine in zip(self.experts, (x[:, 0] > 0, x[:, 0] <= 0), strict=True):
+            out[mine] = expert(x[mine])
+        return out
+
+
+def test_a_batch_without_rows_for_a_layer_says_nothing_about_its_range() -> None:
+    model, x = Routed(), data(12, 4).float()
+    positive = torch.cat([x[:, :1].abs(), x[:, 1:]], dim=1)
+    with ThroughChip(model, Periphery(dac_steps=254), [positive, -positive], deviations=2.0) as through:
+        size = 2.0 * float(positive.double().std(correction=0))
+        assert through.ranges == pytest.approx({"experts.0": size, "experts.1": size}, rel=1e-6)
+    with pytest.raises(ValueError, match="`experts.1` had no input"):
+        ThroughChip(model, Periphery(dac_steps=254), [positive])
+
+
+def test_hooks_are_taken_off_also_where_a_range_is_no_number() -> None:
+    model = nn.Sequential(nn.Linear(4, 2))
+    through = ThroughChip(model, Periphery(dac_steps=254, input_ranges={"0": 1.0}))
+    with torch.no_grad():
+        model[0].input_range.fill_(math.nan)
+    with pytest.raises(ValueError, match=r"`input_ranges` must be > 0 and finite, got nan"):
+        through.remove()
+    assert not model[0]._forward_hooks
+    assert [name for name, _ in model.named_parameters()] == ["0.weight", "0.bias"]
+
+
+class Following(nn.Module):
+    """A layer behind a running mean that a forward pass sets anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean = 0.9 * self.mean + x.mean(dim=0)
+        return self.layer(x - self.mean)
+
+
+def test_a_buffer_that_the_model_sets_anew_is_the_same_one_after_the_look() -> None:
+    model = Following()
+    before = model.mean
+    ThroughChip(model, Periphery(dac_steps=254), [data(8, 4).float()])
+    assert model.mean is before
+    assert not before.any()

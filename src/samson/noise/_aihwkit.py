@@ -101,6 +101,8 @@ def aihwkit_source(chip: Chip) -> str:
     for name in ("weight_noise", "ir_drop"):
         if value := getattr(around, name):
             _refuse(name, value, "its torch tiles have none", f"Deploy with replace(periphery, {name}=0.0)")
+    if noise.time_s == 0:
+        _refuse("time_s", noise.time_s, "its first reading is later", "Give 0.01, or None for the programmed weights")
     layers = [_layer(tensor, around.tile_inputs) for tensor in chip.tensors]
     devices = f"num_devices={noise.devices}, " if isinstance(noise, PCMHermes) else ""
     compensation = "PerColumn" if columns or noise.compensation == "column" else "Global"

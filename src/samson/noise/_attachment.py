@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from samson._batches import Batch, Examples, batches_of, evaluation_mode
 from samson._interrupts import interruptible, uninterrupted
 from samson._names import suggestion
-from samson._select import plain_name
+from samson._select import layer_names, plain_name
 from samson.noise._forward import computes_as_torch
 from samson.noise._operations import Operation, operation_of
 from samson.noise._periphery import Periphery
@@ -27,8 +27,8 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
     """The layers of weights on the chip, by name, if hooks can reach each of them.
 
     Raises:
-        ValueError: If a layer is no linear or convolution layer, computes otherwise than torch's or belongs to
-            attention, or if a part of the model is compiled: there a hook would not fire.
+        ValueError: If a layer is no linear or convolution layer, has no weights, computes otherwise than torch's or
+            belongs to attention, or if a part of the model is compiled: there a hook would not fire.
     """
     for path, module in model.named_modules():
         if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
@@ -37,11 +37,10 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
                 f"`periphery` must go on a model that is not compiled, but {name} is. Deploy the original."
             )
     projections = {id(m.out_proj) for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
-    wanted = {id(module) for t in tensors for module in t.place.modules}
+    weights = {module: t.weight for t in tensors for module in t.place.modules}
     layers = {}
-    for path, module in model.named_modules():
-        if id(module) in wanted:
-            name = plain_name(f"{path}.").rstrip(".")
+    for name, module in layer_names(model).items():
+        if module in weights:
             if operation_of(module) is None or id(module) in projections:
                 raise ValueError(
                     f"`periphery` must go on linear and convolution layers, but `{name}` is a {type(module).__name__}"
@@ -53,6 +52,10 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
                     f"`periphery` must go on layers that compute as torch's do, but `{name}`, a "
                     f"{type(module).__name__}, has a `forward` of its own, which would be lost. Leave it out with "
                     "`select`."
+                )
+            if not weights[module].numel():
+                raise ValueError(
+                    f"`periphery` must go on layers with weights, but `{name}` has none. Leave it out with `select`."
                 )
             layers[name] = module
     return layers
@@ -66,7 +69,7 @@ def require_names(model: nn.Module, layers: Iterable[str], periphery: Periphery)
     Raises:
         ValueError: If a layer is missing or unknown.
     """
-    known = [plain_name(f"{path}.").rstrip(".") for path, layer in model.named_modules() if operation_of(layer)]
+    known = [name for name, layer in layer_names(model).items() if operation_of(layer)]
     for parameter in ("input_ranges", "adc_bounds"):
         values = getattr(periphery, parameter)
         for name in values:
@@ -156,15 +159,20 @@ def watch(
 def _training_mode(model: nn.Module) -> Iterator[None]:
     """Training mode inside the block; modes and buffers are as before afterwards."""
     modes = {module: module.training for module in model.modules()}
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in modes
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
     model.train()
     try:
         yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-        for buffer, before in buffers:
-            buffer.copy_(before)
+        for module, name, buffer, before in buffers:
+            module._buffers[name] = buffer.copy_(before)  # the same one, also where the model has set another
 
 
 @interruptible

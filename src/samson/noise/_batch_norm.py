@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from samson._batches import Examples
 from samson._interrupts import uninterrupted
-from samson._select import plain_name
+from samson._select import layer_names
 from samson.noise._attachment import require_numbers, watch
 from samson.noise._random import working_dtype
 
@@ -65,13 +65,13 @@ def reestimated_norms(model: nn.Module, batches: Examples) -> Iterator[float]:
     mini-batches [MEM]; ours pools, by the formula of Chan, Golub and LeVeque 1983, The American Statistician 37, 242.
     """
     layers = _tracking(model)
-    buffers = [cast("Tensor", b) for layer in layers.values() for b in (layer.running_mean, layer.running_var)]
-    kept = [buffer.clone() for buffer in buffers]
+    kept = [(layer, [buffer.clone() for buffer in _statistics(layer)]) for layer in layers.values()]
     try:
         yield _reestimate(model, layers, batches)
     finally:
-        for buffer, value in zip(buffers, kept, strict=True):
-            buffer.copy_(value)
+        for layer, before in kept:
+            for buffer, value in zip(_statistics(layer), before, strict=True):  # the block may have moved the model
+                buffer.copy_(value)
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def moments(inputs: Tensor) -> Moments:
 def _tracking(model: nn.Module) -> dict[str, _BatchNorm]:
     """The layers with running statistics, by name."""
     found = {
-        plain_name(path): module
-        for path, module in model.named_modules()
+        name: module
+        for name, module in layer_names(model).items()
         if isinstance(module, _BatchNorm) and module.running_mean is not None
     }
     if not found:
@@ -133,7 +133,7 @@ def _reestimate(model: nn.Module, layers: dict[str, _BatchNorm], batches: Exampl
         pooled[name] = pooled[name].pooled(own) if name in pooled else own
         _write(layers[name], own)
 
-    device = cast("Tensor", next(iter(layers.values())).running_mean).device
+    device = _statistics(next(iter(layers.values())))[0].device
     started = _now(device)
     with torch.compiler.set_stance("force_eager"):  # what is compiled does not notice new hooks
         watch(model, layers, batches, normalise)
@@ -148,8 +148,13 @@ def _reestimate(model: nn.Module, layers: dict[str, _BatchNorm], batches: Exampl
 
 
 def _write(layer: _BatchNorm, statistics: Moments) -> None:
-    cast("Tensor", layer.running_mean).copy_(statistics.mean)
-    cast("Tensor", layer.running_var).copy_(statistics.variance)
+    for buffer, value in zip(_statistics(layer), (statistics.mean, statistics.variance), strict=True):
+        buffer.copy_(value)
+
+
+def _statistics(layer: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Running mean and variance of a layer that has them."""
+    return cast("Tensor", layer.running_mean), cast("Tensor", layer.running_var)
 
 
 def _now(device: torch.device) -> float:

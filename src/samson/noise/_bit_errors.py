@@ -108,7 +108,7 @@ class BitErrors(WeightNoise):
         return self.format.decode(codes, state["step"], state["zero"])
 
     def _faulty(self, words: Tensor, generator: Generator) -> Tensor:
-        faulty = bits_at_rate(self.probability, words, generator).bitwise_and_(2**self.bits - 1)
+        faulty = bits_at_rate(self.probability, words, generator).bitwise_and_(2**self.format.bits - 1)
         if self.fault == "flip":
             return words.bitwise_xor(faulty)
         stuck_at = torch.randint(256, words.shape, generator=generator, dtype=torch.uint8, device=words.device)

@@ -20,7 +20,7 @@ from samson.noise._attachment import (
     watch,
 )
 from samson.noise._periphery import Periphery
-from samson.noise._random import generator_for, working_dtype
+from samson.noise._random import exactly, generator_for, working_dtype
 from samson.noise._selection import on_chip
 from samson.noise._types import require_type
 
@@ -104,7 +104,8 @@ def calibrate_adc(
     generators = {name: generator_for(seed, "calibrate", name, device=device) for name, device in devices.items()}
 
     def conversions(name: str, inputs: Tensor) -> Tensor:
-        return analog.analog(found[name], inputs, cast("Tensor", layers[name].weight), generators[name])[0]
+        with exactly(inputs.device):
+            return analog.analog(found[name], inputs, cast("Tensor", layers[name].weight), generators[name])[0]
 
     return _largest(model, layers, batches, quantile, conversions)
 

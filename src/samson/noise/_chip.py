@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import cast
 from weakref import WeakSet
 
 import torch
@@ -125,8 +124,7 @@ class Chip:
     ) -> AbstractContextManager[None]:
         self.reached.clear()
         generators = {
-            name: self._generator("periphery", reading, name, device=cast("Tensor", layer.weight).device)
-            for name, layer in self._layers.items()
+            name: self._generator("periphery", reading, name, device=column.device) for name, column in columns.items()
         }
         return attached(self._layers, periphery, columns, generators, self.reached)
 
@@ -182,6 +180,13 @@ def _occupied(tensors: Sequence[ChipTensor]) -> Iterator[None]:
             _OCCUPIED.difference_update(modules)
 
 
+def parts_of(noise: WeightNoise | ChipModel, periphery: Periphery | None) -> tuple[WeightNoise, Periphery | None]:
+    """The noise and the periphery of a kind of chip; a periphery that is given beside it counts."""
+    require_type("noise", noise, WeightNoise | ChipModel)
+    require_type("periphery", periphery, Periphery | None)
+    return (noise.noise, periphery or noise.periphery) if isinstance(noise, ChipModel) else (noise, periphery)
+
+
 def require_free(tensors: Sequence[ChipTensor]) -> None:
     """Refuse weights that lie on a chip just now, whose values are not their own.
 
@@ -227,13 +232,10 @@ def deploy(
         >>> with chip.at():
         ...     y = model(x)
     """
-    require_type("noise", noise, WeightNoise | ChipModel)
-    require_type("periphery", periphery, Periphery | None)
     require_type("trial", trial, int)
     require(trial >= 0, "trial", "be ≥ 0", trial)
     trial = int(trial)
-    if isinstance(noise, ChipModel):
-        periphery, noise = periphery or noise.periphery, noise.noise
+    noise, periphery = parts_of(noise, periphery)
     states = {}
     shared = noise.program_chip(generator_for(seed, trial, "program"))
     with LOCK, torch.no_grad():

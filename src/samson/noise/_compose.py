@@ -69,7 +69,7 @@ class Compose(WeightNoise):
         }
 
     def program(self, weight: Tensor, generator: Generator) -> State:
-        """Program up to the first noise that is not fixed; draw a seed for each noise behind it."""
+        """Program up to the first noise that is not the same at each reading; draw a seed for each one behind it."""
         for position in range(self._first):
             fixed = self.noises[position]
             weight = fixed.read(fixed.program(weight, generator), None, generator)
@@ -80,7 +80,7 @@ class Compose(WeightNoise):
         return state
 
     def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
-        """Read the first noise that is not fixed, and put the reading through those behind it."""
+        """Read the noise up to which `program` came, and put the reading through those behind it."""
         return self.reading(state, time_s, generator)[0]
 
     def reading(self, state: State, time_s: float | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
@@ -97,13 +97,19 @@ class Compose(WeightNoise):
 
     @property
     def _first(self) -> int:
-        """Position of the first noise that is not fixed, or the last position."""
-        return next((i for i, noise in enumerate(self.noises) if not noise.is_fixed), len(self.noises) - 1)
+        """Position of the first noise that is not fixed, or has draws that the chip's tensors share; or the last."""
+        every = enumerate(self.noises)
+        return next((i for i, noise in every if not noise.is_fixed or _shares(noise)), len(self.noises) - 1)
 
     @staticmethod
     def _part(state: State, position: int) -> State:
         prefix = f"{position}."
         return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _shares(noise: WeightNoise) -> bool:
+    """Whether tensors of a chip have draws in common, which reach it in `read` alone."""
+    return type(noise).program_chip is not WeightNoise.program_chip
 
 
 def _require_one_rounding(before: WeightNoise, noise: BitErrors) -> None:

@@ -79,6 +79,9 @@ class Mapping:
                 f"`slices` must be ≥ 1, and above 1 it needs `levels` and sets the significance itself, got "
                 f"{self.slices!r} with levels={self.levels!r} and significance={self.significance!r}."
             )
+        digits = self.slices * math.log2(self.levels or 1)
+        rule = f"give at most 24 bits with levels={self.levels!r}, as many as float32 tells apart"
+        require(digits <= 24, "slices", rule, self.slices)
 
     @property
     def factors(self) -> tuple[float, ...]:
@@ -113,14 +116,14 @@ class Mapping:
         if self.pair:
             lowest = weight.new_zeros(())
             extent = _extent(lowest, reduce_by(weight.abs(), self.per, "amax", self.tile_inputs))
-            share = weight / extent.where(extent > 0, 1.0)
+            share = weight / extent.where(extent != 0, 1.0)
             shares = torch.stack([share, -share])
         else:
             lowest = reduce_by(weight, self.per, "amin", self.tile_inputs)
             extent = _extent(lowest, reduce_by(weight, self.per, "amax", self.tile_inputs))
-            shares = ((weight - lowest) / extent.where(extent > 0, 1.0)).unsqueeze(0)
+            shares = ((weight - lowest) / extent.where(extent != 0, 1.0)).unsqueeze(0)
         cells = (self._programmable(shares.clamp_(0, 1)) * (g_max_us - g_min)).add_(g_min)
-        scale = ((g_max_us - g_min) / extent).where(extent > 0, 1.0)
+        scale = ((g_max_us - g_min) / extent).where(extent != 0, 1.0)
         return {"conductance_us": cells, "scale": scale, "lowest": lowest}
 
     def weights(self, conductance_us: Tensor, state: State, g_max_us: float) -> Tensor:

@@ -130,7 +130,7 @@ class Coverage:
     @property
     def share(self) -> float:
         """The fraction on the chip, from 0 to 1."""
-        return self.on_chip / self.weights
+        return self.on_chip / self.weights if self.weights else 0.0
 
     def __str__(self) -> str:
         return coverage_text(self.share, self.multiply_adds)

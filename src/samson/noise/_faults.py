@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from samson._checks import require, require_positive
 from samson.noise._base import FixedNoise
 from samson.noise._conductance import ONE_PAIR, Mapping
+from samson.noise._random import uniform
 from samson.noise._types import require_types
 from samson.noise._units import spread_tiles, tile_count, where_ge
 
@@ -63,8 +64,7 @@ class StuckDevices(FixedNoise):
         """Move the stuck devices, and the weights by as much."""
         held = self.mapping.conductances(weight, self.g_max_us)
         devices = held["conductance_us"]
-        drawn = torch.rand(devices.shape, generator=generator, device=devices.device)
-        drawn = drawn.to(devices.dtype)
+        drawn = uniform(devices.shape, generator, devices.device).to(devices.dtype)
         lowest, highest = (devices.new_full((), g) for g in (self.mapping.smallest_us(self.g_max_us), self.g_max_us))
         stuck = where_ge(drawn, 1 - self.high, highest, where_ge(drawn, self.low, devices, lowest))
         base = weight if self.mapping.levels is None else self.mapping.weights(devices, held, self.g_max_us)
@@ -109,7 +109,7 @@ class DeadLines(FixedNoise):
         """Set dead lines to 0."""
         shape = weight.shape if weight.ndim else torch.Size((1,))
         inputs = self.tile_inputs or max(1, shape[1:].numel())
-        row = torch.rand(1, *shape[1:], generator=generator, device=weight.device) < self.rows
-        drawn = torch.rand(shape[0], tile_count(shape, inputs), generator=generator, device=weight.device)
+        row = uniform((1, *shape[1:]), generator, weight.device) < self.rows
+        drawn = uniform((shape[0], tile_count(shape, inputs)), generator, weight.device)
         column = spread_tiles(drawn < self.columns, shape, inputs)
         return weight.masked_fill((row | column).view(weight.shape), 0.0)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -183,7 +184,8 @@ def _scaled(model: nn.Module) -> tuple[dict[nn.Module, Scaled], list[Scaled]]:
     for path, module in model.named_modules():
         own = {name: p for name, p in module._parameters.items() if p is not None and held[_memory(p)] == 1}
         weight, axis = own.get("weight"), _axis_of(module)
-        plain = all(own.get(name) is getattr(module, name, None) for name in ("weight", "bias"))
+        computed = parametrize.is_parametrized(module)  # and to look at a weight would compute it
+        plain = not computed and all(own.get(name) is getattr(module, name, None) for name in ("weight", "bias"))
         hooks = module._forward_hooks or module._forward_pre_hooks
         if weight is not None and axis and plain and not hooks and computes_as_torch(module):
             name = plain_name(f"{path}.weight")

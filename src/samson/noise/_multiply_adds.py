@@ -64,6 +64,8 @@ def multiply_adds(
         with evaluation_mode(model), chip.at():
             shares: dict[int, float] = {}
             for t in chip.tensors:
+                if not t.weight.numel():
+                    continue
                 whole, key = t.place.weight, _storage(t.place.weight)
                 shares[key] = shares.get(key, 0.0) + t.weight.numel() / whole.numel()
             counting = _Counting(shares)

@@ -57,7 +57,8 @@ class Operation:
             windows = windows.unfold(axis, gap * (size - 1) + 1, step)[..., ::gap]
         if self.spread:  # a kernel turned round, with the weight as it is stored
             windows = windows.flip(tuple(range(-axes, 0)))
-        windows = windows.reshape(len(windows), self.groups, -1, *windows.shape[2:])  # …, channels, positions, kernel
+        sizes = (self.groups, windows.shape[1] // self.groups, *windows.shape[2:])  # …, channels, positions, kernel
+        windows = windows.reshape(len(windows), *sizes)
         order = (0, *range(3, 3 + axes), 1, 2, *range(3 + axes, 3 + 2 * axes))
         vectors: Tensor = windows.permute(order).flatten(2 + axes)
         return vectors if batched is inputs else vectors.squeeze(0)

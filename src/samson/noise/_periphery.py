@@ -195,7 +195,7 @@ class Periphery:
         """Cut the last axis into tiles; the last one is filled up with zeros, which add nothing to a sum."""
         size = self.tile_inputs or vectors.shape[-1]
         padded = torch.nn.functional.pad(vectors, (0, -vectors.shape[-1] % size))
-        return padded.view(*padded.shape[:-1], -1, size)
+        return padded.view(*padded.shape[:-1], padded.shape[-1] // size, size)  # there may be no vector
 
     def _sizes(self, inputs: int, like: Tensor) -> Tensor:
         """How many inputs of a product lie on each tile, (tiles, 1); on the last one maybe fewer."""

@@ -52,13 +52,12 @@ class Stored(Place):
     @contextmanager
     def holding(self, value: Tensor) -> Iterator[None]:
         """Write the value, and the parameter's own bits at the end."""
-        parameter = self.weight
-        clean = parameter.clone()
+        clean = self.weight.clone()
         try:
-            parameter.copy_(value)
+            self.weight.copy_(value)
             yield
         finally:
-            parameter.copy_(clean)
+            self.weight.copy_(clean)  # the block may have moved the model
 
 
 class Alone(Place):
@@ -157,7 +156,10 @@ class Masked(Place):
 
 @contextmanager
 def _exchanged(new: Iterable[tuple[nn.Module, str, Tensor]]) -> Iterator[None]:
-    """Give attributes of modules other tensors until the block ends; then they get back the same objects as before."""
+    """Give attributes of modules other tensors until the block ends; then they get back the same objects as before.
+
+    Where the block has moved the model, these are moved as well.
+    """
     new = list(new)
     old = [(module, name, getattr(module, name)) for module, name, _ in new]
     try:
@@ -166,6 +168,9 @@ def _exchanged(new: Iterable[tuple[nn.Module, str, Tensor]]) -> Iterator[None]:
         yield
     finally:
         for module, name, tensor in old:
+            now = getattr(module, name)
+            if (now.device, now.dtype) != (tensor.device, tensor.dtype):
+                tensor.data = tensor.data.to(now)
             setattr(module, name, tensor)
 
 

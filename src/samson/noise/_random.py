@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from hashlib import blake2b
 
@@ -44,14 +45,23 @@ def exactly(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, enabled=False)
 
 
+def uniform(shape: Iterable[int], generator: Generator | None, device: torch.device) -> Tensor:
+    """Independent numbers from 0 up to 1, in float32 and in logical order whatever the defaults of the process."""
+    return torch.rand(tuple(shape), generator=generator, dtype=torch.float32, device=device)
+
+
+def normals(shape: Iterable[int], generator: Generator | None, device: torch.device) -> Tensor:
+    """Independent N(0, 1) numbers, in float32 and in logical order whatever the defaults of the process."""
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device=device)
+
+
 def standard_normal(like: Tensor, generator: Generator | None) -> Tensor:
     """Independent N(0, 1) numbers in the shape of a tensor, in the precision for computing with it.
 
     The draw is float32 and in logical order, whatever the tensor's memory format or dtype, so that a chip is the
     same for a half-precision or channels-last copy of a model; float64 weights get the float32 draw.
     """
-    drawn = torch.randn(like.shape, generator=generator, dtype=torch.float32, device=like.device)
-    return drawn.to(working_dtype(like))
+    return normals(like.shape, generator, like.device).to(working_dtype(like))
 
 
 def normal(mean: Tensor, deviation: Tensor, generator: Generator) -> Tensor:

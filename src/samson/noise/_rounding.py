@@ -63,7 +63,7 @@ def _half(steps: int | None) -> float:
     return 1.0 if steps is None else steps / 2
 
 
-def _passed(gradient: Tensor, scaled: Tensor, steps: int | None) -> Tensor:
+def _passed(gradient: Tensor, scaled: Tensor) -> Tensor:
     """The gradient where nothing saturated, else 0; comparisons and masks would take several times as long on a CPU."""
     passed: Tensor = torch.ops.aten.hardtanh_backward(gradient, scaled, -1.0, 1.0)
     return passed
@@ -73,7 +73,7 @@ class _Convert(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, bound: Tensor | float, steps: int | None, offset: Tensor | None) -> Tensor:
         found, scaled = _converted(values if offset is None else values - offset, bound, steps)
-        ctx.offset, ctx.steps = None if offset is None else offset.shape, steps
+        ctx.offset = None if offset is None else offset.shape
         ctx.save_for_backward(scaled)
         return found if offset is None else found.add_(offset)
 
@@ -81,7 +81,7 @@ class _Convert(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         [scaled] = ctx.saved_tensors
-        passed = _passed(gradient, scaled, ctx.steps)
+        passed = _passed(gradient, scaled)
         around = None if ctx.offset is None else (gradient - passed).sum_to_size(ctx.offset)
         return passed, None, None, around
 
@@ -92,14 +92,14 @@ class _ConvertInputs(torch.autograd.Function):
         size = range_of(limit).to(values.dtype)
         found, scaled = _converted(values, size, steps)
         ctx.save_for_backward(scaled, found, size, limit.sign())
-        ctx.steps, ctx.decay = steps, decay
+        ctx.decay = decay
         return found
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         scaled, converted, size, sign = ctx.saved_tensors
-        passed = _passed(gradient, scaled, ctx.steps)
+        passed = _passed(gradient, scaled)
         stopped = gradient - passed
         # Σ min(0, sign(x)·g) over what saturated, where x was converted to ± r
         outward = ((stopped * converted).sum(dtype=sign.dtype) / size - stopped.abs().sum(dtype=sign.dtype)) / 2

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from samson._select import Select
 from samson.noise._base import State, WeightNoise
-from samson.noise._chip import LOCK, Chip, require_free
+from samson.noise._chip import LOCK, Chip, parts_of, require_free
 from samson.noise._periphery import Periphery
+from samson.noise._presets import ChipModel
 from samson.noise._selection import ChipTensor, on_chip
 
 VERSION = 3
@@ -75,7 +76,7 @@ def save_chip(path: Path | str, chip: Chip) -> None:
 def load_chip(
     path: Path | str,
     model: nn.Module,
-    noise: WeightNoise,
+    noise: WeightNoise | ChipModel,
     *,
     select: Select = None,
     periphery: Periphery | None = None,
@@ -87,7 +88,7 @@ def load_chip(
     Args:
         path: A file that `save_chip` wrote.
         model: The model that was deployed, with the same weights, on the same kind of device.
-        noise: The noise that was deployed.
+        noise: The noise, or the kind of chip, that was deployed.
         select: As for `deploy`.
         periphery: The periphery that was deployed.
 
@@ -95,6 +96,7 @@ def load_chip(
         ValueError: If the file is no chip, or of another version, noise, selection, model or kind of device.
         FileNotFoundError: If there is no file.
     """
+    noise, periphery = parts_of(noise, periphery)
     content = Path(path).read_bytes()
     try:
         length = int.from_bytes(content[:8], "little")

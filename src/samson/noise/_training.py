@@ -132,12 +132,13 @@ class ThroughChip:
 
     def remove(self) -> Periphery:
         """Leave the model as it was; gives the periphery with the ranges that were learned."""
-        self._around = self.periphery
+        ranges = self.ranges
         for hook in self._hooks:
             hook.remove()
         for layer in self.layers.values() if self._hooks else ():
             delattr(layer, INPUT_RANGE)
         self._hooks = []
+        self._around = replace(self._around, input_ranges=ranges)  # raises if one is no number
         return self._around
 
 
@@ -211,7 +212,8 @@ def _first_ranges(
 
     def look(name: str, inputs: Tensor) -> None:
         require_numbers(name, inputs)
-        found.setdefault(name, []).append(deviations * float(inputs.float().std(correction=0)))
+        if inputs.numel():
+            found.setdefault(name, []).append(deviations * float(inputs.float().std(correction=0)))
 
     watch(model, layers, batches, look, training=True)
     require_reached(layers, found)

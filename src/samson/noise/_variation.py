@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from samson._checks import require_non_negative, require_positive
 from samson.noise._base import State, WeightNoise
+from samson.noise._random import normals
 from samson.noise._types import require_types
 from samson.noise._units import reduce_by, require_granularity, spread_tiles, tile_count
 
@@ -65,13 +66,13 @@ class Variation(WeightNoise):
         """The three numbers of the whole chip, if it shares a draw."""
         if self.per != "chip":
             return {}
-        return {"shared": torch.randn(3, generator=generator)}
+        return {"shared": normals((3,), generator, generator.device)}
 
     def program(self, weight: Tensor, generator: Generator) -> State:
         """Draw three numbers for each part."""
         tiles = tile_count(weight.shape, self.tile_inputs) if self.tile_inputs and weight.ndim > 1 else 1
         channels = weight.shape[0] if self.per == "channel" and weight.ndim > 1 else 1
-        drawn = torch.randn(3, channels * tiles, generator=generator, device=weight.device)
+        drawn = normals((3, channels * tiles), generator, weight.device)
         return {"weight": weight, "shared": drawn.squeeze(1) if self.per == "chip" else drawn}
 
     def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
