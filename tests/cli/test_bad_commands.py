@@ -222,6 +222,8 @@ ROWS = {
     f"{C} --levels x": "--levels must be numbers separated by commas, got 'x'",
     f"{C} --noise standard-hwa --levels 1d": "--levels must be given for a noise, not a chip, got '1d'",
     f"{C} --noise gausian": "--noise: 'gausian' is unknown.|Did you mean 'gaussian'",
+    f"{C} --data \udcff.npz": "must be text in UTF-8, as records are, got '\\udcff.npz'",
+    "budget net.safetensors --chip standard-hwa --calibration none.toml": "--calibration 'none.toml': No such file",
     "train --out out --find-rho --set rho=.3": "--set rho must be left out with --find-rho, got 'rho=.3'",
     f"{C} --set x": "--set must be METHOD.PARAM=VALUE, got 'x'",
     f"{C} --set sgd.lr=-1": "--set sgd: Invalid learning rate: -1.0|--set sgd.PARAM=VALUE",

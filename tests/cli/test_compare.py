@@ -13,8 +13,10 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from samson.cli import main
+from samson.cli._progress import Bars
 
 SMALL = ["--methods", "sgd,samson+clip", "--seeds", "2", "--epochs", "1", "--trials", "2", "--levels", ".1,.2"]
 RUNS = [f"digits-small-resnet/{name}" for name in ("samson+clip-seed0", "samson+clip-seed1", "sgd-seed0", "sgd-seed1")]
@@ -163,6 +165,21 @@ def test_a_missing_extra_is_named(package: str) -> None:
     assert f"samson: the command line needs '{package}" in done.stderr
     assert 'pip install -c constraints.txt ".[cli]"' in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_bars_of_a_search_are_gone_when_runs_begin() -> None:
+    bars = Bars(Console(file=io.StringIO()), total=2)
+
+    def shown() -> list[tuple[str, float]]:
+        return [(task.description, task.completed) for task in bars._all.tasks]
+
+    for number in range(3):
+        bars.progress(f"choice {number}", "training", 1, 1)
+    assert shown()[0] == ("all runs", 0)
+    bars.begin(1)
+    assert shown() == [("all runs", 1)]
+    bars.progress("run", "training", 1, 2)
+    assert shown() == [("all runs", 1.4), ("run", 0.4)]
 
 
 def test_missing_data_is_named_before_training(tmp_path: Path) -> None:

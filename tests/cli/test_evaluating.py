@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from samson.evaluation import evaluate, noise_budget, sensitivity
-from samson.experiments import SetupError, parse_time
+from samson.experiments import Request, SetupError, parse_time
 from samson.noise import PCM, Gaussian, calibrate, load_calibration, preset
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
 from samson.report import budget_figure, budget_page, evaluation_page
@@ -125,6 +125,10 @@ def test_data_with_splits(samson, tmp_path: Path) -> None:
         expected = evaluate(names["network"](), names["data"]()[split], Gaussian(0.3), trials=2)
         assert (record.measured[0].trials, record.clean) == (expected.trials, expected.clean)
         assert record.subject.data == called
+    (tmp_path / "root").mkdir()
+    (tmp_path / "own.npz").rename(tmp_path / "root" / "own.npz")
+    norms = Request("mine:network", norms_on="own.npz", data_root=tmp_path / "root").norm_data()
+    assert norms[0].equal(names["data"]()["train"][0])
     for data, split, word in (("mine:pair", "train", "which has no splits"), ("mine:data", "tset", "mean 'test'")):
         status, _, err = samson(*call, data, "--split", split)
         assert (status, "--split" in err, word in err) == (2, True, True), err

@@ -136,6 +136,7 @@ found['told'] = ended(*start(folder / 'told', least_s=1e9))
 """
 DIGITS = ["train", "--data", "digits", "--method", "samson", "--epochs", "3"]
 STEPS = 48
+SAVED = ["model.json", "model.safetensors", "training.json"]
 
 
 @pytest.fixture(scope="module")
@@ -185,9 +186,9 @@ def test_a_notice_to_end_is_heeded_at_once_and_a_repetition_goes_on(cut: Path) -
         assert (cut / "told" / name).read_bytes() == (cut / "whole" / name).read_bytes()
 
 
-def test_nothing_but_the_network_is_left(cut: Path) -> None:
+def test_nothing_but_the_network_and_its_record_is_left(cut: Path) -> None:
     for name in ("whole", "killed", "told"):
-        assert sorted(path.name for path in (cut / name).iterdir()) == ["model.json", "model.safetensors"]
+        assert sorted(path.name for path in (cut / name).iterdir()) == SAVED
     assert "Traceback" not in (cut / "output.txt").read_text()
 
 
@@ -262,7 +263,7 @@ def test_a_network_is_saved_and_shown(samson, tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
     status, shown, _ = samson(*OWN, "--out", out, "--method", "samson", "--seed", "2")
     assert status == 0
-    validation, moved, place = shown.strip().splitlines()
+    validation, moved, place, record = shown.strip().splitlines()
     assert re.match(r"Validation accuracy: \d+\.\d %, in ", validation)
     words = moved.rstrip(".").replace(",", "").split()
     assert moved.startswith("The last perturbation: loss ")
@@ -272,7 +273,8 @@ def test_a_network_is_saved_and_shown(samson, tmp_path: Path) -> None:
     assert perturbed > clean
     assert norm > 0
     assert place == f"Network: {(out / 'model.safetensors').resolve()}"
-    assert sorted(path.name for path in out.iterdir()) == ["model.json", "model.safetensors"]
+    assert record == f"Record: {(out / 'training.json').resolve()}"
+    assert sorted(path.name for path in out.iterdir()) == SAVED
 
 
 def test_a_saved_network_loads_again(samson, tmp_path: Path) -> None:
@@ -378,6 +380,7 @@ def refused(status: int, message: str, *words: str) -> None:
         (["--find-rho", "--method", "noise"], ["--find-rho must be for a method with ρ", "'noise'"]),
         (["--find-rho", "--set", "every=2"], ["--set every must be 1.0 with --find-rho", "2.0"]),
         (["--find-rho", "--set", "ramp=linear"], ["--set ramp must be constant with --find-rho", "'linear'"]),
+        (["--find-rho", "--set", "budget=.5"], ["--set budget must be inf with --find-rho", "0.5"]),
         (["--find-rho", "--log"], ["--log must be left out with --find-rho"]),
         (["--device", "cuda:99"], ["--device", "'cuda:99'"]),
     ],

@@ -14,6 +14,7 @@ from samson import RhoSchedule, SharpnessAware
 from samson._layers import INPUT_RANGE
 from samson.experiments import (
     MODES,
+    Loop,
     Method,
     Run,
     SetupError,
@@ -138,6 +139,9 @@ def test_modes_reach_the_optimizer() -> None:
         ("rwp", "mix=2", "`mix` must be between 0 and 1"),
         ("distil", "temperature=0", "`temperature` must be > 0"),
         ("distil", "teacher_weight=-1", "`teacher_weight` must be ≥ 0"),
+        ("samson", "every=inf", "`every` must be a whole number, got inf"),
+        ("converters", "steps=inf", "`steps` must be a whole number, got inf"),
+        ("converters", "steps=254.9", "`steps` must be a whole number, got 254.9"),
     ],
 )
 def test_settings_out_of_range_are_named_before_any_training(name: str, setting: str, words: str) -> None:
@@ -216,6 +220,7 @@ def test_a_network_is_judged_with_its_own_ranges(monkeypatch: pytest.MonkeyPatch
     assert seen[1] == dict(learned.training.input_ranges)
     assert seen[0].keys() == seen[1].keys()
     assert seen[0] != seen[1]
+    assert (plain.calibrated, learned.calibrated) == (seen[0], {})
     batches = [(inputs,) for inputs, _ in data().batches(12, seed=0, epoch=0, device="cpu", augment=(), workers=0)]
     from samson.experiments import load_checkpoint
 
@@ -293,6 +298,32 @@ def test_the_teacher_is_the_plain_network_and_its_training_counts(tmp_path: Path
     _, alone = one_run("samson")
     assert training.gradients == alone.gradients + of_plain.gradients
     assert not equal(model.state_dict(), plain.state_dict())
+
+
+def test_a_teacher_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its student's training is cut off."""
+    steps: list[str] = []
+    left = 0
+    advance = Loop.advance
+
+    def cut(self: Loop, *batch: Tensor) -> None:
+        steps.append("teacher" if self.run.about.startswith("teacher of") else "")
+        if len(steps) == left:
+            raise KeyboardInterrupt
+        advance(self, *batch)
+
+    monkeypatch.setattr(Loop, "advance", cut)
+    whole, training = one_run("distil", folder=tmp_path / "whole")
+    assert steps == ["teacher"] * 8 + [""] * 8
+    steps.clear()
+    left = 12
+    with pytest.raises(KeyboardInterrupt):
+        one_run("distil", folder=tmp_path / "cut")
+    left = 0
+    model, after = one_run("distil", folder=tmp_path / "cut")
+    assert steps.count("teacher") == 8
+    assert equal(model.state_dict(), whole.state_dict())
+    assert after.gradients == training.gradients
 
 
 def test_a_teacher_changes_the_loss_as_its_formula_says() -> None:

@@ -17,6 +17,7 @@ from samson.experiments import (
     Plan,
     SetupError,
     compare_suite,
+    environment,
     jobs_of,
     load_data_set,
     plan_suite,
@@ -283,6 +284,27 @@ def test_after_an_interruption_nothing_is_tried_again(place: Path, sampler: str)
     assert records() == records("whole")
 
 
+def test_a_choice_that_two_commands_tried_counts_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both asked what to try before either had told what came of it."""
+    from samson.experiments import _search
+
+    ask = _search._MethodSearch.ask
+    suite = {**SUITE, "methods": [{"method": "mine:leaning", "lean": [0.5, 0.0, 2]}]}
+    first = True
+
+    def beaten(search: Any) -> Any:
+        nonlocal first
+        asked = ask(search)
+        if first:
+            first = False
+            searched(suite)
+        return asked
+
+    monkeypatch.setattr(_search._MethodSearch, "ask", beaten)
+    assert chosen(searched(suite)) == {"leaning": 0.0}
+    assert len(trainings()) == 2 * len(records()["leaning"].tried) * 2 == 12
+
+
 def test_another_search_is_one_of_its_own(place: Path) -> None:
     """Where it chooses the same, runs go on; else the folder is refused, and says of its runs what it said."""
 
@@ -338,7 +360,7 @@ def test_what_raises_is_told_in_a_few_words(place: Path) -> None:
     assert trainings()[len(begun) :] == [["leaning", "2.0", "1000"], ["leaning", "2.0", "1001"]]
 
 
-def test_the_command_searches_and_the_report_says_how(place: Path) -> None:
+def test_the_command_searches_and_the_report_says_how(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("suite.toml").write_text(
         """
 data = "mine:data"
@@ -352,8 +374,11 @@ recipe = {batch_size = 8}
 search = {sampler = "random", trials = 3, chosen_by = "gaussian"}
 """
     )
+    before = replace(environment("cpu"), threads=2)  # as the search, which is not in one thread, has it
+    monkeypatch.setattr("samson.experiments._runs.environment", lambda _: before)
     status, _, err = samson("compare", "suite.toml", "--out", "out", "--jobs", 1, "--quiet")
     assert status == 0, err
+    assert {record.environment.threads for record in load_comparison(Path("out")).records} == {1}
     page = Path("out", "report.html").read_text()
     assert "on chips of the family gaussian (informed), in 3 choices for each method, drawn by “random”" in page
     assert re.search(r"data-network: shaped</th>\s*<td>shape robust</td>\s*<td>3</td>", page)

@@ -26,8 +26,11 @@ from samson.experiments import (
     save_checkpoint,
     sharpness_path,
 )
+from samson.noise import Gaussian
 from samson.records import (
     PLAN,
+    ChipFamily,
+    ChipKind,
     NetworkSharpness,
     RecordError,
     RunRecord,
@@ -43,6 +46,7 @@ from tests.builders import PROBLEM, record, with_plan
 
 METHODS = ("sgd", "noise", "clip", "sam", "asam", "samson")
 SMALL = {"steps": 2, "trials": 2}
+KINDS = tuple(ChipKind(f"{level:g}", repr(Gaussian(level)), level, 0.0) for level in (0.1, 0.2))
 
 
 def small_data(root: Path | None = None) -> Splits:
@@ -79,7 +83,8 @@ def folder(measured: tuple[Path, SharpnessRecord], tmp_path: Path) -> Path:
 
 def make(folder: Path, methods: tuple[str, ...]) -> None:
     """Networks with random weights, those of later methods larger, with records of falling accuracies."""
-    plan = with_plan(methods={name: {"lr": 0.1} for name in methods})
+    families = (ChipFamily("gaussian", "level", KINDS),)
+    plan = dataclasses.replace(with_plan(methods={name: {"lr": 0.1} for name in methods}), families=families)
     write_json(folder / PLAN, plan)
     for number, name in enumerate(methods):
         for seed in range(2):
@@ -269,6 +274,17 @@ def test_a_folder_names_no_code_to_run(folder: Path) -> None:
         found = read_json(path, RunRecord)
         write_json(path, dataclasses.replace(found, problem=dataclasses.replace(found.problem, data="mine:data")))
     with pytest.raises(SetupError, match=r"no code to run, got 'mine:data'.\nMeasure your own in Python: .*load_model"):
+        measure_one(folder)
+
+
+def test_a_noise_that_is_called_like_another_is_refused(folder: Path) -> None:
+    """Or Gaussian noise would be measured beside accuracies under lognormal noise."""
+    own = ChipFamily("gaussian", "level", tuple(dataclasses.replace(k, noise="Lognormal(sigma=0.2)") for k in KINDS))
+    for path in (folder / "records").rglob("*.json"):
+        write_json(path, dataclasses.replace(read_json(path, RunRecord), families=(own,)))
+    with pytest.raises(
+        SetupError, match=r"must be Gaussian\(.* in the family 'gaussian'.*got 'Lognormal\(sigma=0.2\)'"
+    ):
         measure_one(folder)
 
 

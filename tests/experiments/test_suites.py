@@ -21,9 +21,11 @@ from samson.evaluation import evaluate
 from samson.experiments import (
     Comparing,
     Job,
+    Loop,
     Run,
     SetupError,
     compare_suite,
+    estimate,
     load_data_set,
     load_model,
     load_splits,
@@ -600,6 +602,45 @@ def test_a_dry_run_says_what_would_be_run_and_writes_nothing(place: Path, monkey
     assert samson("compare", "suite.toml", "--dry-run")[0] == 0, "it needs no --out"
 
 
+@pytest.mark.parametrize(
+    ("line", "option", "expected"),
+    [("", [], "variable"), ('data_root = "file"', [], "file"), ('data_root = "file"', ["--data-root", "o"], "o")],
+)
+def test_a_variable_says_where_data_lie_if_nothing_else_does(
+    place: Path, monkeypatch: pytest.MonkeyPatch, line: str, option: list[str], expected: str
+) -> None:
+    seen: list[str] = []
+
+    def plan(table: dict[str, Any], command: str) -> None:
+        seen.extend((table["data_root"], *re.findall("--data-root (.*) --out", command)))
+        raise SetupError("enough")
+
+    monkeypatch.setattr("samson.experiments.plan_suite", plan)
+    monkeypatch.setenv("SAMSON_DATA", "variable")
+    Path("suite.toml").write_text(line)
+    assert samson("compare", "suite.toml", *option, "--out", "out")[0] == 2
+    assert seen == [expected] * (1 if expected == "file" else 2)
+
+
+@pytest.mark.parametrize(("epochs", "timed"), [(1, 1), (2, 1), (9, 3)])
+def test_an_estimate_times_steps_also_with_one_batch_an_epoch(
+    place: Path, epochs: int, timed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that each step moves by two seconds, the first by five, which counts if it is alone."""
+    now = [0.0]
+    advance = Loop.advance
+
+    def slow(self: Loop, *batch: Tensor) -> None:
+        now[0] += 2 if self.step else 5
+        advance(self, *batch)
+
+    monkeypatch.setattr("samson.experiments._estimate.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(Loop, "advance", slow)
+    [found] = estimate(plan_suite({**SMALL, "methods": ["sgd"], "recipe": {"epochs": epochs, "batch_size": 58}}))
+    assert found.training == (5 if epochs == 1 else 2 * epochs)
+    assert now[0] == 5 + 2 * timed * (epochs > 1)
+
+
 BAD = """
 import torch
 from torch import nn
@@ -696,6 +737,10 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "a number of problems": ({"x": "problems = 3"}, "problems|3"),
     "one table of problems": ({"x": "[problems]\ndata = 'digits'"}, "problems must be tables|[[problems]]"),
     "a setting in words": ({"x": "set = {'sgd.lr' = 'big'}"}, "`set` sgd.lr must be a number, got 'big'"),
+    "a name of several": (
+        {"network": "network = ['mlp', 'linear']", "x": "name = 'one'"},
+        "`name` must be left out with",
+    ),
     "a true setting": ({"methods": "methods = [{method = 'sgd', lr = true}]"}, "sgd.lr must be a number, got True"),
     # lists
     "no data": ({"data": "data = []"}, "data must be at least one, got []"),

@@ -30,6 +30,7 @@ from samson.experiments import (
     SetupError,
     Splits,
     StoppedError,
+    environment,
     make_task,
     parse_methods,
     plan_suite,
@@ -37,6 +38,7 @@ from samson.experiments import (
     train,
     trained,
 )
+from samson.records import TrainingRecord, read_json
 from tests.conftest import equal
 from tests.integrations.plain import close, schedule_free, schedule_free_weights
 
@@ -442,6 +444,7 @@ class Slow(Place):
 )
 def test_the_forward_pass_has_the_precision_that_was_asked_for(precision, place, expected) -> None:
     seen = set()
+    named = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
     def watched() -> nn.Module:
         model = mlp()
@@ -450,6 +453,7 @@ def test_the_forward_pass_has_the_precision_that_was_asked_for(precision, place,
 
     run = run_of("samson", watched, precision=precision, asked={"place": place})
     found = weights(run)
+    assert run.precision == named[expected]
     assert seen == {(expected, torch.float32)}
     assert {tensor.dtype for tensor in found.values()} == {torch.float32}
     assert equal(found, weights(run_of("samson"))) == (expected == torch.float32)
@@ -820,9 +824,6 @@ def test_what_is_saved_comes_back(state: dict, tmp_path: Path) -> None:
     found = saver.load()
     assert found == state
     assert repr(found) == repr(state)  # 1 is not True, nor a list a tuple
-    saver.remove()
-    assert saver.load() is None
-    saver.remove()
 
 
 def test_not_a_number_comes_back(tmp_path: Path) -> None:
@@ -1082,7 +1083,12 @@ def test_a_planned_training_is_saved_and_leaves_nothing_else(tmp_path: Path, mon
     saving_every(monkeypatch, 1)
     stages = []
     training = save_trained(planned(), 0, tmp_path, Place(), lambda *state: stages.append(state))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors", "training.json"]
+    made = read_json(tmp_path / "training.json", TrainingRecord)
+    [problem] = planned().problems
+    assert (made.problem, made.settings, made.training) == (problem.record, problem.methods[0].record(), training)
+    assert (made.method, made.seed, made.environment) == ("samson", 0, environment("cpu"))
+    assert training.precision == "float32"
     assert stages == [("training", 5, 10), ("training", 10, 10)]
     assert training.gradients == 20
     assert training.diverged_at is None
@@ -1109,7 +1115,51 @@ def test_a_planned_training_that_diverges_has_no_network(tmp_path: Path) -> None
     training = save_trained(plan, 0, tmp_path, Place(), lambda *_: None)
     assert training.diverged_at >= 1
     assert training.validation is None
-    assert not (tmp_path / "model.safetensors").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["training.json"]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "figures"),
+    [
+        ("samson+converters", {"lr": 1e12}, False),  # learned ranges are NaN too
+        ("sam", {"lr": 1e-3, "rho": 1e25}, True),  # the last step looks at a loss that is none, and moves to NaN
+    ],
+)
+def test_what_diverges_in_any_way_is_recorded(
+    method: str, settings: dict[str, float], figures: bool, tmp_path: Path
+) -> None:
+    set_ = {f"{method}.{key}": value for key, value in settings.items()}
+    recipe = {"epochs": 1, "batch_size": 80, "precision": "float32"}
+    plan = planned(methods=[method], set=set_, recipe=recipe if figures else {**recipe, "batch_size": 16})
+    training = save_trained(plan, 0, tmp_path, Place(), lambda *_: None)
+    assert read_json(tmp_path / "training.json", TrainingRecord).training == training
+    assert (training.validation, training.input_ranges) == (None, {})
+    assert training.diverged_at == 1 if figures else training.diverged_at > 1
+    if figures:
+        assert math.isfinite(training.perturbation.clean_loss)
+        assert training.perturbation.perturbed_loss is None
+
+
+def test_seconds_before_an_interruption_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that moves by five seconds in an epoch; what was not saved is lost."""
+    now = [0.0]
+    monkeypatch.setattr("samson.experiments._loop.time.monotonic", lambda: now[0])
+    steps = itertools.count(1)
+
+    def progress(*_: object) -> None:
+        now[0] += 5
+        if next(steps) == 2:
+            raise CutError
+
+    saving_every(monkeypatch, 3)
+    [problem] = planned().problems
+
+    def once() -> Any:
+        return trained(problem, problem.methods[0], 0, images(), tmp_path, progress)[1]
+
+    with pytest.raises(CutError):
+        once()
+    assert once().seconds == 5 + 5
 
 
 def test_a_trainer_of_ones_own_must_return_a_network() -> None:

@@ -127,6 +127,13 @@ def test_a_bad_field_is_named(tmp_path: Path, keys: tuple, value: object, messag
     assert str(path) in str(caught.value)
 
 
+def test_a_number_beyond_the_largest_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(text(json.loads(json.dumps(asdict(records()[0])))).replace('"seconds": 2.0', '"seconds": 1e999'))
+    with pytest.raises(RecordError, match=r"run\.json` is not a valid record: Out of range float"):
+        read_json(path, RunRecord)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "{}", '{"a": NaN}', "\x00", "[" * 100_000])
 def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "run.json"

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from samson.cli import main
+from samson.cli._reporting import write_report
+from samson.experiments import SetupError, open_folder
 from samson.records import load_records, record_path, run_name, write_json
 from samson.report import picture, view
-from tests.builders import records
+from tests.builders import PLAN, records
 
 
 def report(folder: Path, patch: pytest.MonkeyPatch, *options: str) -> int:
@@ -41,6 +43,29 @@ def test_a_picture_shows_every_method_and_kind() -> None:
 def test_the_command_writes_a_picture_of_each_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report(tmp_path, monkeypatch, "--format", "png") == 0
     assert (tmp_path / "digits-small-resnet-gaussian.png").read_bytes() == picture(view(load_records(tmp_path)), "png")
+
+
+def test_pictures_of_names_that_differ_by_a_sign_do_not_meet_nor_close_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is there may hold more than what a comparison writes."""
+    [first] = records()[0].families
+    families = tuple(replace(first, name=name) for name in ("a b", "a-b"))
+    for run in records():
+        both = replace(run, families=families, measured=run.measured * 2)
+        write_json(record_path(tmp_path, run_name(run.problem.name, run.method, run.seed)), both)
+    monkeypatch.setattr("samson.report.picture", lambda view, form: view.family.name.encode())
+    monkeypatch.setattr("samson.cli._reporting.find_spec", lambda name: name)
+    write_report(tmp_path, form="svg")
+    assert {path.name: path.read_text() for path in tmp_path.glob("*.svg")} == {
+        "digits-small-resnet-a-b.svg": "a b",
+        "digits-small-resnet-a-b-2.svg": "a-b",
+    }
+    plan = replace(PLAN, families=families)
+    with pytest.raises(SetupError, match="a new folder"):
+        open_folder(plan, tmp_path)
+    write_json(tmp_path / "configuration.json", plan)
+    open_folder(plan, tmp_path)
 
 
 @pytest.mark.parametrize(

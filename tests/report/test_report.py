@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from samson.records import Interval, RunRecord
+from samson.records import Comparison, Interval, RunRecord
 from samson.report import (
     Overview,
     accuracy_table,
@@ -52,6 +52,11 @@ def test_numbers_show_their_interval() -> None:
     assert gain_text(Interval(-0.0001, -0.0011, 0.0009), found) == "+0.0 ±0.1"  # no "-0.0"
     bits = view([in_bits(r) for r in records()])
     assert estimate_text(Interval(1.5, 1.25, 1.75), bits) == "1.500 ±0.250"
+    small = view([in_bits(r, 1e-3) for r in records()])  # the smallest width is 2e-5
+    assert estimate_text(Interval(0.00162, 0.00158, 0.00166), small) == "0.001620 ±0.000040"
+    assert gain_text(Interval(0.00002, 0.00001, 0.00003), small) == "+0.000020 ±0.000010"
+    [first, *_] = csv.DictReader(io.StringIO(summary_csv([small])))
+    assert float(first["mean"]) == pytest.approx(small.rows[0].value.mean, rel=1e-8)
 
 
 def test_holding_needs_every_lower_level() -> None:
@@ -100,6 +105,40 @@ def test_the_best_method_is_first_with_what_it_costs() -> None:
     other = accuracy_table(view([replace(r, method=turned[r.method]) for r in records()]))
     assert re.findall(r"<th scope='row'>(.*?)</th>", other) == ["sgd", "samson"]
     assert "gradients" not in accuracy_table(view([trained(r, 2.0, None) for r in records()]))
+
+
+def test_a_training_that_diverged_costs_nothing_in_the_report() -> None:
+    """It ended early: seed 0 of samson after 2 gradients, and clip with both seeds."""
+    costs = {"sgd": (2.0, 100), "samson": (5.0, 200)}
+    runs = [trained(r, *costs[r.method]) for r in records()]
+
+    def diverged(run: RunRecord, method: str) -> RunRecord:
+        training = replace(run.training, seconds=0.01, gradients=2, diverged_at=1, validation=None)
+        return replace(run, method=method, training=training, clean=None, measured=())
+
+    runs = [diverged(r, "samson") if (r.method, r.seed) == ("samson", 0) else r for r in runs]
+    runs += [diverged(r, "clip") for r in runs if r.method == "sgd"]
+    page = render(Comparison(tuple(runs)))
+    assert ("5 s", "2") in re.findall(r"'>([^<]* s)<small>(.*?) × gradients", page)
+    assert "2–5 s a run" in page
+    settings = page.partition("<table class='settings'>")[2]
+    rows = re.findall(r"<th scope='row'>(\w+)</th>.*?<td>([^<]*)</td><td>([^<]*)</td></tr>", settings)
+    assert rows == [("sgd", "2.0", "100"), ("samson", "5.0", "200"), ("clip", "", "")]
+
+
+def test_a_mixture_of_precisions_is_said() -> None:
+    """Where the device chose it; an older record does not say."""
+
+    def by(recipe: str, *precisions: str | None) -> str:
+        runs = []
+        for run, precision in zip(records(), precisions, strict=True):
+            problem = replace(run.problem, recipe={**run.problem.recipe, "precision": recipe})
+            runs.append(replace(run, problem=problem, training=replace(run.training, precision=precision)))
+        return render(Comparison(tuple(runs)))
+
+    words = "Runs differ in precision: bfloat16 and float32."
+    assert words in by("auto", "float32", None, "bfloat16", "float32")
+    assert words not in by("auto", "float32", None, "float32", "float32")
 
 
 def test_training_curves_are_the_records_losses() -> None:
@@ -221,11 +260,11 @@ def test_times_stand_on_a_logarithmic_axis_in_words() -> None:
     )  # in proportion
 
 
-def in_bits(run: RunRecord) -> RunRecord:
-    """The same run, judged by a metric that is better the lower it is: 2 − the accuracy."""
+def in_bits(run: RunRecord, scale: float = 1.0) -> RunRecord:
+    """The same run, judged by a metric that is better the lower it is: 2 − the accuracy, in another unit."""
     problem = replace(run.problem, name="text", metric="bits-per-token", higher_is_better=False, is_fraction=False)
-    measured = tuple(tuple(tuple(2 - x for x in chips) for chips in kinds) for kinds in run.measured)
-    return replace(run, problem=problem, clean=2 - run.clean, measured=measured)
+    measured = tuple(tuple(tuple(scale * (2 - x) for x in chips) for chips in kinds) for kinds in run.measured)
+    return replace(run, problem=problem, clean=scale * (2 - run.clean), measured=measured)
 
 
 def test_a_metric_that_is_better_lower_turns_gains_and_the_worst_chip_round() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from samson import __version__
-from samson._errors import SetupError
+from samson._errors import SetupError, require
 from samson.cli import _listing as listing
 from samson.cli._budgeting import budget_model
 from samson.cli._calibrating import calibrate_model
@@ -56,6 +56,9 @@ def _everywhere(
 def run() -> None:
     """Run the command line; bad input is exit status 2, an interruption 130."""
     try:
+        for word in sys.argv[1:]:
+            text = not any("\ud800" <= letter <= "\udfff" for letter in word)  # what Python makes of other bytes
+            require(text, "what is given", "text in UTF-8, as records are", word, "Rename the file.")
         app(standalone_mode=True)
     except SetupError as error:
         said = str(error) if isinstance(error, FileError) else as_options(str(error))

@@ -57,6 +57,8 @@ def budget_model(
     for parameter, level in zip(("--low", "--high"), ends, strict=True):
         try:
             family(level)
+        except SetupError:  # it says what is wrong, at any level
+            raise
         except ValueError as error:
             raise SetupError(f"{parameter}: {level_text(level, usual.unit)} does not fit {name!r}.\n{error}") from error
     with options.measuring() as run:

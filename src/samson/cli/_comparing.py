@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,7 +61,10 @@ def compare(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split; 30 by default.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="METHOD.PARAM=VALUE", help="A setting.")] = None,
     data_root: Annotated[
-        str | None, typer.Option(envvar="SAMSON_DATA", help="Folder where files of data are looked for.")
+        str | None,
+        typer.Option(
+            help="Folder where files of data are looked for; by default what SUITE, else the variable SAMSON_DATA says."
+        ),
     ] = None,
     device: Annotated[str | None, typer.Option(help=f"{DEVICE} By default cpu.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Runs side by side; default: one a processor.")] = None,
@@ -90,6 +94,8 @@ def compare(
     else:
         table = _table(given)
         words = ["samson", "compare", *_words(given)]
+    if data_root is None and "data_root" not in table:
+        data_root = os.environ.get("SAMSON_DATA") or None
     if data_root is not None:
         table["data_root"] = data_root
         words += ["--data-root", data_root]

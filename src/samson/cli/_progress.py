@@ -30,7 +30,7 @@ class Bars:
             console=console,
         )
         self._overall = self._all.add_task("all runs", total=total, stage=f"0/{total} runs")
-        self._total, self._finished = total, 0
+        self._total, self._finished, self._begun = total, 0, False
         self._tasks: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}
 
@@ -41,13 +41,13 @@ class Bars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks.values():
-            self._all.remove_task(task)
+        self._take_away()
         self._all.stop()
 
     def begin(self, finished: int) -> None:
-        """Some runs were finished before."""
-        self._finished = finished
+        """Some runs were finished before; what went on until now was a search for settings, which is over."""
+        self._take_away()
+        self._finished, self._begun = finished, True
         self._all.update(self._overall, completed=finished, stage=f"{finished}/{self._total} runs")
 
     def progress(self, name: str, stage: str, done: int, total: int) -> None:
@@ -58,6 +58,8 @@ class Bars:
         share = TRAINING_SHARE * share if stage == "training" else TRAINING_SHARE + (1 - TRAINING_SHARE) * share
         self._shares[name] = share
         self._all.update(self._tasks[name], completed=share, stage=f"{stage} {done}/{total}")
+        if not self._begun:
+            return
         self._all.update(self._overall, completed=self._finished + sum(self._shares.values()))
 
     def finished(self, name: str, record: RunRecord) -> None:
@@ -74,6 +76,12 @@ class Bars:
         if name in self._tasks:
             self._all.remove_task(self._tasks.pop(name))
         self._shares.pop(name, None)
+
+    def _take_away(self) -> None:
+        for task in self._tasks.values():
+            self._all.remove_task(task)
+        self._tasks.clear()
+        self._shares.clear()
 
 
 class Lines:

@@ -55,6 +55,8 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html") 
         files = {"report.html": render(comparison, overview).encode()}
     else:
         names = [re.sub(r"[^\w.+-]+", "-", f"{view.problem.name}-{view.family.name}") for view in found]
+        before = [names[:place].count(name) for place, name in enumerate(names)]  # of names that differ by a sign
+        names = [f"{name}-{count + 1}" if count else name for name, count in zip(names, before, strict=True)]
         files = {f"{name}.{form}": picture(view, form) for name, view in zip(names, found, strict=True)}
     for name, content in files.items():
         replace_file(folder / name, content)

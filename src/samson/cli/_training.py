@@ -16,7 +16,7 @@ from samson.records import RhoRecord, write_json
 
 
 def train(
-    out: Annotated[Path, typer.Option(help="Folder for `model.safetensors`, and what is kept on the way.")],
+    out: Annotated[Path, typer.Option(help="Folder for `model.safetensors`, its record, and what is kept.")],
     data: Annotated[str, typer.Option(help="Data set: see `samson list data`, or MODULE:FUNCTION.")] = "digits",
     network: Annotated[str, typer.Option(help="See `samson list networks`, or MODULE:FUNCTION.")] = "small-resnet",
     method: Annotated[str, typer.Option(help="See `samson list methods`, or MODULE:FUNCTION.")] = "samson",
@@ -38,7 +38,7 @@ def train(
         bool, typer.Option("--find-rho", help="Save no network: raise ρ step by step, suggest one, write `rho.json`.")
     ] = False,
 ) -> None:
-    """Train a network, and save it as DIR/model.safetensors.
+    """Train a network, and save it as DIR/model.safetensors; how it was made is in DIR/training.json.
 
     A command that was cut off goes on where it stopped, and ends in the same weights; with several processes it starts
     again.
@@ -92,6 +92,7 @@ def train(
         norm = "" if moved.epsilon_norm is None else f", ‖ε‖ {moved.epsilon_norm:.3g}"
         screen.print(f"The last perturbation: loss {losses[0]} at the weights, {losses[1]} perturbed{norm}.")
     screen.print(f"Network: {(out / 'model.safetensors').resolve()}", soft_wrap=True)
+    screen.print(f"Record: {(out / 'training.json').resolve()}", soft_wrap=True)
 
 
 def _show_rho(found: RhoRecord, path: Path) -> None:

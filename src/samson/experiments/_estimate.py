@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice, pairwise
+from statistics import fmean
 
 import torch
 
@@ -20,7 +21,7 @@ from samson.experiments._training import Run
 from samson.experiments.data import Pair, Splits, length
 
 TIMED = 3
-"""Steps that are timed, after a first one."""
+"""Steps that are timed, after a first one, which counts only if it is alone."""
 EXAMPLES = 256
 """Test examples that are timed."""
 
@@ -70,13 +71,13 @@ def _training_s(problem: PlannedProblem, splits: Splits, method: Method, device:
         place=Place(torch.device(device)),
     )
     loop = Loop(run)
-    batches = loop.batches()
-    loop.advance(*next(batches))
-    started, steps = time.monotonic(), 0
-    for batch in islice(batches, TIMED):
+    batches = chain.from_iterable(loop.batches() for _ in range(problem.recipe.epochs))
+    times = [time.monotonic()]
+    for batch in islice(batches, 1 + TIMED):
         loop.advance(*batch)
-        steps += 1
-    return loop.total * (time.monotonic() - started) / max(steps, 1)
+        times.append(time.monotonic())
+    took = [after - before for before, after in pairwise(times)]
+    return loop.total * fmean(took[1:] or took)
 
 
 def _pass_s(problem: PlannedProblem, splits: Splits, device: torch.device, size: int) -> float:

@@ -43,8 +43,9 @@ def open_folder(plan: Configuration, folder: Path) -> None:
     """
     require(not folder.exists() or folder.is_dir(), "`out`", "a folder", str(folder), ANOTHER)
     there = {item.name for item in folder.iterdir() if item.suffix != ".partial"} if folder.exists() else set()
-    require(there <= OWN, "`out`", "a new folder or one of this comparison", str(folder), ANOTHER)
     path = folder / PLAN
+    known = path.exists() or there <= OWN  # beside a plan there may be more, such as pictures of the report
+    require(known, "`out`", "a new folder or one of this comparison", str(folder), ANOTHER)
     if path.exists():
         try:
             before = read_json(path, Configuration)

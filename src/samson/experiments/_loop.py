@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, cast
 
@@ -29,16 +31,20 @@ CHECKED = 16
 """Steps after which losses are looked at: on a GPU, each look waits for it."""
 
 
-def train(run: Run) -> nn.Module:
+def train(run: Run, *, keep: bool = False) -> nn.Module:
     """Train a network; cut off at any moment and started again, it ends in the same weights, bit for bit on a CPU.
 
     What is kept in `run.folder` until then is one file.
+
+    Args:
+        run: What is trained.
+        keep: Whether its end is kept there as well, so that a repetition trains nothing.
 
     Returns:
         The network, in evaluation mode.
 
     Raises:
-        DivergedError: If a loss is no finite number.
+        DivergedError: If a loss is no finite number, or a weight at the end.
         StoppedError: If a notice to end came; the training is saved.
         OSError: If it cannot be saved; what was saved before is there.
     """
@@ -51,6 +57,9 @@ def train(run: Run) -> nn.Module:
                     training.save()
                 if ended.is_set():
                     raise StoppedError
+        training.check_weights()
+        if keep:
+            training.save()
     return training.result.eval()
 
 
@@ -70,8 +79,7 @@ class Loop:
         self.forward = run.place.replicated(cast("nn.Module", compiled))
         self.average: dict[str, Tensor] = {}
         """Of the floating-point weights and buffers, by name; empty before the first step, and without one."""
-        lower = recipe.precision == "bfloat16" or (recipe.precision == "auto" and run.place.fast_bfloat16)
-        self.precision = torch.bfloat16 if lower else None
+        self.precision = torch.bfloat16 if run.precision == "bfloat16" else None
         self.augment = run.data.augment if recipe.augment == "default" else _augmentations(recipe.augment)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.steps = run.data.steps(recipe.batch_size)
@@ -82,6 +90,7 @@ class Loop:
         alone = run.folder if run.place.world == 1 else None
         path = None if alone is None else alone / "training.safetensors"
         self.saver = Saver(path, "" if path is None else _identity(run, self.model))
+        self.started, self.earlier_s = time.monotonic(), 0.0
         self._load()
         self.model.train()
         _switch(self.optimizer, "train")
@@ -125,7 +134,10 @@ class Loop:
             self._check()
             self.run.progress(self.step, self.total)
         if ends:
-            self.run.losses.append(float(torch.stack(self.seen).mean()))
+            mean = float(torch.stack(self.seen).mean())
+            if not math.isfinite(mean):  # a sum beyond the largest number
+                raise DivergedError(self.step)
+            self.run.losses.append(mean)
             self.run.perturbation = last_perturbation(self.optimizer, self.run.place)
             self.seen.clear()
             self._write()
@@ -188,13 +200,19 @@ class Loop:
         if bad:
             raise DivergedError(self.step - len(self.seen) + bad[0] + 1)
 
+    def check_weights(self) -> None:
+        """Refuse a result with a weight that is no finite number: no loss after the last step would show it."""
+        if self.run.place.world == 1 and not all(weight.isfinite().all() for weight in self.model.parameters()):
+            raise DivergedError(self.step)
+
     def save(self) -> None:
         """Keep the state, if it is one to go on from."""
         self._check()
         run = self.run
         kept = {"step": self.step, "gradients": run.gradients, "losses": run.losses, "seen": self.seen}
+        seconds = self.earlier_s + time.monotonic() - self.started
         moved = None if run.perturbation is None else vars(run.perturbation)
-        own = {**kept, "perturbation": moved, "average": self.average}
+        own = {**kept, "seconds": seconds, "perturbation": moved, "average": self.average}
         self.saver.save({**training_state(self.model, self.optimizer), **own})
 
     def _load(self) -> None:
@@ -206,6 +224,8 @@ class Loop:
         moved = found["perturbation"]
         self.run.perturbation = None if moved is None else Perturbation(**moved)
         self.step, self.run.gradients = found["step"], found["gradients"]
+        self.earlier_s = found.get("seconds", 0.0)  # an older state has none
+        self.run.earlier_s += self.earlier_s
         schedule = None if self.run.built is None else self.run.built.schedule
         if schedule is not None:
             schedule.load_state_dict({**schedule.state_dict(), "done": self.step})
@@ -220,13 +240,14 @@ def _switch(optimizer: Optimizer, mode: str) -> None:
 
 
 def last_perturbation(optimizer: Optimizer, place: Place) -> Perturbation | None:
-    """What the last perturbation did, as the mean over all processes; None without one."""
+    """What the last perturbation did, as the mean over all processes; None without one, and for no finite number."""
     ascent = getattr(optimizer, "last_ascent", None)
     if ascent is None:
         return None
     losses = (ascent.clean_loss, ascent.perturbed_loss)
-    clean, perturbed = (None if loss is None else float(place.mean(loss.detach())) for loss in losses)
-    return Perturbation(clean, perturbed, None if ascent.epsilon_norm is None else float(ascent.epsilon_norm))
+    found = [None if loss is None else float(place.mean(loss.detach())) for loss in losses]
+    found.append(None if ascent.epsilon_norm is None else float(ascent.epsilon_norm))
+    return Perturbation(*(None if value is None or not math.isfinite(value) else value for value in found))
 
 
 def _augmentations(joined: str) -> tuple[str, ...]:
@@ -237,7 +258,8 @@ def _identity(run: Run, model: nn.Module) -> str:
     """What decides the final weights, hashed: settings, names, the initial weights, and a look at the data."""
     inputs, targets = next(run.data.batches(1, seed=0, epoch=0, device="cpu", augment=(), workers=0))
     kind = type(model)
-    said = (run.about, run.method, run.recipe, run.seed, run.data.steps(1), kind.__module__, kind.__qualname__)
+    recipe = replace(run.recipe, precision=run.precision)
+    said = (run.about, run.method, recipe, run.seed, run.data.steps(1), kind.__module__, kind.__qualname__)
     task = f"{type(run.task).__module__}.{type(run.task).__qualname__}"
     layers = [(name, type(layer).__qualname__) for name, layer in model.named_modules()]
     found = sha256(repr((*said, task, layers, inputs.tolist(), targets.tolist())).encode())

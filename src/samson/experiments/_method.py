@@ -16,7 +16,7 @@ from samson._batches import Examples
 from samson._errors import choose, require
 from samson._factories import find_factory
 from samson.experiments._defaults import BASES
-from samson.experiments._parts import ADDITIONS, DISTIL, MODES, RAMP, Part, cores
+from samson.experiments._parts import ADDITIONS, DISTIL, MODES, RAMP, Part, cores, whole
 from samson.noise import ThroughChip
 from samson.optim import RhoSchedule, param_groups
 from samson.records import Candidates, Settings, finite
@@ -138,7 +138,7 @@ def _own(spec: str, model: nn.Module, settings: Mapping[str, Any], seed: int) ->
     function = find_factory(spec, "`methods`")
     defaults = {name: p.default for name, p in inspect.signature(function).parameters.items()}
     kinds = {name: type(value) for name, value in defaults.items() if isinstance(value, int)}  # also true and false
-    given = {name: kinds[name](value) if name in kinds else value for name, value in settings.items()}
+    given = {name: kinds[name](whole(name, value)) if name in kinds else value for name, value in settings.items()}
     return function(model, **given, **({"seed": seed} if "seed" in defaults else {}))
 
 

@@ -76,11 +76,15 @@ def _made(kind: Any, settings: Values) -> Any:
     return kind(**{name: bool(value) if name in switches else value for name, value in settings.items() if name in own})
 
 
+def whole(name: str, value: float) -> int:
+    """A setting that is a whole number, which is read as any number is; ValueError for another."""
+    require(math.isfinite(value) and value == int(value), name, "be a whole number", value)
+    return int(value)
+
+
 def _wrapped(optimizer: Optimizer, rule: Rule, settings: Values, *, measure: bool = False) -> Optimizer:
     modes = {name: settings.get(name, default) for name, default in MODES.items() if name != RAMP}
-    every = modes["every"]
-    whole = int(every) if every == int(every) else every  # the optimizer says what is wrong with others
-    return SharpnessAware(optimizer, rule, measure=measure, **{**modes, "every": whole})
+    return SharpnessAware(optimizer, rule, measure=measure, **{**modes, "every": whole("every", modes["every"])})
 
 
 def _of_rule(kind: type[Rule]) -> Part:
@@ -135,7 +139,7 @@ def _of_clipping(kind: Any, **fixed: str) -> Part:
 
 
 def _periphery(settings: Values) -> Periphery:
-    steps = int(settings["steps"])
+    steps = whole("steps", settings["steps"])
     return Periphery(
         dac_steps=steps, adc_steps=steps, adc_bound=settings["out_bound"], output_noise=settings["output_noise"]
     )

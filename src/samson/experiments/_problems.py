@@ -49,7 +49,7 @@ def plan_problem(
         network: The network.
         root: Where files of data are looked for.
         families: Families of chips that must carry the network.
-        alone: Whether it is the only one of these keys, so that its `name` holds.
+        alone: Whether it is the only one of these keys, which may have a `name`.
 
     Raises:
         SetupError: Names the parameter, the value, the rule and the mend.
@@ -65,7 +65,11 @@ def plan_problem(
     default = METHODS if base == "SGD" else ("plain", *METHODS[1:])
     given = [{"method": one} if callable(one) else one for one in listed(asked, "methods", default)]
     methods = parse_methods(given, asked.get("set", {}), base, data)
-    name = asked["name"] if alone and "name" in asked else f"{_label(data)}-{_label(network)}"
+    mend = "Give each a table of its own in `problems`."
+    require(
+        alone or "name" not in asked, "`name`", "left out with several data sets or networks", asked.get("name"), mend
+    )
+    name = asked.get("name", f"{_label(data)}-{_label(network)}")
     require(is_plain(name), "`name` of a problem", "letters, digits and any of -_.+", name, "It names a folder.")
     problem = PlannedProblem(
         Problem(

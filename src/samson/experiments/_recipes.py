@@ -105,8 +105,3 @@ RECIPES: dict[str, Recipe] = {
     "tiny-shakespeare": Recipe(epochs=5, batch_size=32, warmup=0.1, clip_norm=1.0),
 }
 """Recipes by data set, where the default would not suit it."""
-
-
-def recipe_of(record: Settings) -> Recipe:
-    """The recipe that a record holds."""
-    return Recipe(**{name: FIELDS[name](value) for name, value in record.items()})

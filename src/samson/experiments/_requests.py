@@ -81,7 +81,7 @@ class Request:
             return None
         name, _, split = self.norms_on.partition("/")
         if name not in DATA:
-            return load_data(self.norms_on, usual_split="train")
+            return load_data(self.norms_on, root=self.data_root, usual_split="train")
         split = choose("`norms_on`", split, ("train", "validation"))  # the test split chooses nothing
         return load_data(name, split, self.data_root)
 

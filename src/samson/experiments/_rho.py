@@ -52,7 +52,7 @@ def find_rho(plan: Plan, seed: int, place: Place, progress: OnProgress) -> RhoRe
     require(
         "rho" in method.settings and ":" not in method.made_of, "`find_rho`", "for a method with ρ", method.name, mend
     )
-    for name in ("ramp", "every", "ascent", "mix"):
+    for name in ("ramp", "every", "ascent", "mix", "budget"):
         value = method.settings[name]
         require(value == MODES[name], f"`set` {name}", f"{MODES[name]} with `find_rho`", value, "Leave it out.")
     splits = load_data_set(problem.record.data, plan.data_root)
@@ -91,7 +91,7 @@ def _losses(run: Run) -> tuple[list[RhoPoint], int]:
                 return found, loop.total
             moved = last_perturbation(loop.optimizer, run.place)
             clean, perturbed = (None, None) if moved is None else (moved.clean_loss, moved.perturbed_loss)
-            if clean is None or perturbed is None or not math.isfinite(clean + perturbed):
+            if clean is None or perturbed is None:
                 return found, loop.total
             found.append(RhoPoint(rho, clean, perturbed))
             schedule.step()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
         splits = load_data_set(problem.data, job.data_root)
         kept = scratch(folder, job.name)
         model, training = trained(job.problem, job.method, job.seed, splits, kept, progress, job.place)
-        clean, covered, products = None, None, None
+        clean, covered, products, calibrated = None, None, None, dict[str, float]()
         measured = tuple[tuple[tuple[float, ...], ...], ...]()
         if model is not None:
             metric = make_task(problem.task).metric
@@ -41,6 +42,7 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
             covered, products = coverage(model).share, multiply_adds(model, examples)
             ranges = ranges_of(model, training, job, splits)
             measured = sweep(model, examples, metric, job, progress, ranges)
+            calibrated = {} if training.input_ranges else dict(ranges)
         record = RunRecord(
             problem=problem,
             method=job.method.name,
@@ -54,10 +56,11 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
             examples=min(job.examples or length(splits.test), length(splits.test)),
             clean=clean,
             measured=measured,
-            environment=environment(job.place.device.type),
+            environment=replace(environment(job.place.device.type), threads=1),  # that is kept from before this block
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             coverage=covered,
             multiply_adds=products,
+            calibrated=calibrated,
         )
     if model is not None:
         about = Checkpoint(problem.network, splits.shape, splits.outputs, problem.data, job.method.name, job.seed)

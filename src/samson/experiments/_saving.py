@@ -86,11 +86,6 @@ class Saver:
             raise SetupError(f"`{self._path}` is damaged: {error}.\nDelete it to train from the start.") from error
         return found
 
-    def remove(self) -> None:
-        """Delete what was saved."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-
 
 def training_state(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
     """The state of a network and its optimizer."""

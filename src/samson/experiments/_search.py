@@ -137,9 +137,15 @@ class _MethodSearch:
         )
 
     def told(self) -> list[Any]:
-        """The trials that have a result, in the order of the search."""
+        """The trials that have a result, in the order of the search; of those with the same settings the first.
+
+        Two commands in one folder may both have tried them.
+        """
         complete = _optuna().trial.TrialState.COMPLETE
-        found = sorted(self.study.get_trials(states=(complete,)), key=lambda trial: trial.number)
+        found: list[Any] = []
+        for trial in sorted(self.study.get_trials(states=(complete,)), key=lambda trial: trial.number):
+            if trial.params not in [other.params for other in found]:
+                found.append(trial)
         if self.search.sampler == "tpe":
             return found
         return sorted(found, key=lambda trial: self.order.index(trial.params))

@@ -145,6 +145,10 @@ def _measure_problem(
             f"{', '.join(family.name for family in first.families)}.\nAdd one to the comparison."
         )
     middle = family.kinds[len(family.kinds) // 2]
+    noise = NOISES[family.name](middle.level or 0.0)
+    mend = "Only noises by name can be made again: add one to the comparison, and give your own another `name`."
+    rule = f"{noise!r} in the family {family.name!r}, as in `samson list noises`"
+    require(repr(noise) == middle.noise, "chips of the comparison", rule, middle.noise, mend)
     settings = SharpnessSettings(
         split="train",
         examples=min(length(splits.train), examples or length(splits.train)),
@@ -160,7 +164,6 @@ def _measure_problem(
     )
     path = sharpness_path(folder, first.problem.name)
     known = _known(path, empty)
-    noise = NOISES[family.name](middle.level or 0.0)
     for done, run in enumerate(records):
         name = run_name(run.problem.name, run.method, run.seed)
         progress(name, done)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from samson._environment import environment
 from samson._errors import SetupError, require
 from samson.evaluation import clean_value
 from samson.experiments._checkpoints import Checkpoint, save_checkpoint
@@ -22,7 +24,7 @@ from samson.experiments._planning import Plan
 from samson.experiments._problems import PlannedProblem, find_trainer, load_data_set, make_task
 from samson.experiments._training import DivergedError, Run
 from samson.experiments.data import Splits
-from samson.records import Training
+from samson.records import Training, TrainingRecord, write_json
 
 
 def trained(
@@ -80,21 +82,38 @@ def trained(
         model.eval()
         if own.place.world == 1:
             validation = clean_value(model, splits.examples("validation"), own.task.metric)
-    through = None if own.built is None else own.built.through
     return model, Training(
         loss=tuple(own.losses),
         validation=validation,
         parameters=0 if model is None else sum(p.numel() for p in model.parameters()),
-        seconds=time.monotonic() - started,
+        seconds=time.monotonic() - started + own.earlier_s,
         gradients=None if own.gradients is None else own.gradients + spent,
         diverged_at=diverged_at,
         perturbation=own.perturbation,
-        input_ranges={} if through is None else dict(through.remove().input_ranges),
+        input_ranges=_learned_ranges(own, diverged_at),
+        precision=own.precision if problem.record.trainer == "samson" else None,
     )
 
 
+def _learned_ranges(run: Run, diverged_at: int | None) -> dict[str, float]:
+    """Take converters off the network; gives the ranges that were learned, none where the training diverged."""
+    through = None if run.built is None else run.built.through
+    if through is None:
+        return {}
+    try:
+        ranges = dict(through.remove().input_ranges)
+    except ValueError:  # a range is no finite number either; the converters are off
+        if diverged_at is None:
+            raise
+        return {}
+    return ranges if diverged_at is None else {}
+
+
 def _teacher(run: Run) -> tuple[nn.Module, int]:
-    """The network that the base optimizer alone trains with the run's seed, and the gradients that it took."""
+    """The network that the base optimizer alone trains with the run's seed, and the gradients that it took.
+
+    It is kept beside the run's own training until the run is finished.
+    """
     folder = None if run.folder is None else run.folder / "teacher"
     plain = Run(
         run.data,
@@ -108,9 +127,8 @@ def _teacher(run: Run) -> tuple[nn.Module, int]:
         run.progress,
         about=f"teacher of {run.about}",
     )
-    model = train(plain)
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+    model = train(plain, keep=True)
+    run.earlier_s += plain.earlier_s
     return model.requires_grad_(False).eval(), plain.gradients or 0
 
 
@@ -118,6 +136,8 @@ def save_trained(
     plan: Plan, seed: int, folder: Path, place: Place, progress: OnProgress, *, log: bool = False
 ) -> Training:
     """Train the network of a plan's first problem by its first method, and save it as `model.safetensors`.
+
+    How it was made is saved in `training.json`, also of a training that diverged.
 
     Args:
         plan: A plan with one problem and method.
@@ -141,9 +161,13 @@ def save_trained(
         state = place.whole_state(model)
         if place.rank == 0:
             record = problem.record
-            about = Checkpoint(record.network, splits.shape, splits.outputs, record.data, method.name, seed)
-            save_checkpoint(folder / "model.safetensors", state, about)
+            saved = Checkpoint(record.network, splits.shape, splits.outputs, record.data, method.name, seed)
+            save_checkpoint(folder / "model.safetensors", state, saved)
     if place.rank == 0:
+        about = environment(place.device.type)
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        made = TrainingRecord(problem.record, method.name, method.record(), seed, training, about, finished)
+        write_json(folder / "training.json", made)
         shutil.rmtree(kept, ignore_errors=True)
     return training
 

@@ -59,6 +59,7 @@ class Run:
         perturbation: To be set by the trainer, if it likes: what the last perturbation did.
         teacher: What a method that distils learns from, in evaluation mode.
         built: What `optimizer` put on the network.
+        earlier_s: To be raised by the trainer, if it goes on from an interruption: the seconds that it took before.
     """
 
     data: Splits
@@ -77,11 +78,19 @@ class Run:
     perturbation: Perturbation | None = None
     teacher: nn.Module | None = None
     built: Built | None = None
+    earlier_s: float = 0.0
 
     @property
     def device(self) -> torch.device:
         """Where the network is trained."""
         return self.place.device
+
+    @property
+    def precision(self) -> str:
+        """What the recipe's precision is on the device: "float32" or "bfloat16"."""
+        if self.recipe.precision != "auto":
+            return self.recipe.precision
+        return "bfloat16" if self.place.fast_bfloat16 else "float32"
 
     def optimizer(self, model: nn.Module) -> Optimizer:
         """The method's optimizer for a network; its `step` takes a closure.

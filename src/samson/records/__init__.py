@@ -18,6 +18,7 @@ from samson.records._run import (
     Search,
     Settings,
     Training,
+    TrainingRecord,
     finite,
 )
 from samson.records._search import SearchRecord, Tried
@@ -58,6 +59,7 @@ __all__ = [
     "Subject",
     "SuggestionRecord",
     "Training",
+    "TrainingRecord",
     "Tried",
     "checksum",
     "finite",

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from samson._decoding import TableError, decode
+from samson._decoding import decode
 
 T = TypeVar("T")
 
@@ -68,13 +68,13 @@ def read_json(path: Path, kind: type[T]) -> T:
             f"{data['version']!r}. Write it again with the command that made it."
         )
     try:
-        record = decode(data, kind, "record")
-    except (TableError, RecursionError) as error:
+        record, own = decode(data, kind, "record"), checksum(data)
+    except (ValueError, RecursionError) as error:  # also a number as large as 1e999, which is infinite
         raise RecordError(f"`{path}` is not a valid record: {error}") from None
-    if found != checksum(data):
+    if found != own:
         raise RecordError(
             f"`{path}` was changed after it was written, or is older than checksums: its own is {found}, that of its "
-            f"content {checksum(data)}. Write it again with the command that made it."
+            f"content {own}. Write it again with the command that made it."
         )
     return record
 

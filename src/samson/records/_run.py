@@ -130,9 +130,9 @@ class Perturbation:
     """What the perturbation of the last epoch's last step did.
 
     Args:
-        clean_loss: The loss at the weights; None in a mode that does not look there.
-        perturbed_loss: The loss at the perturbed weights.
-        epsilon_norm: ‖ε‖₂; None if it was not measured.
+        clean_loss: The loss at the weights; None in a mode that does not look there, or if it was no finite number.
+        perturbed_loss: The loss at the perturbed weights; None likewise.
+        epsilon_norm: ‖ε‖₂; None if it was not measured, or no finite number.
     """
 
     clean_loss: float | None
@@ -148,11 +148,15 @@ class Training:
         loss: Each whole epoch's mean training loss.
         validation: The metric on the validation split without noise; None if the training diverged.
         parameters: Number of parameters.
-        seconds: How long it took.
+        seconds: How long it took, up to an interruption and from there on.
         gradients: Gradients of a mini-batch that were computed; None if a trainer of one's own does not say.
-        diverged_at: The step, from 1, at which the loss was no finite number, so that training stopped; None if none.
+        diverged_at: The step, from 1, at which the loss was no finite number, so that training stopped, or the last one
+            if a weight was none after it; None if none.
         perturbation: What the perturbation did at the end; None if there was none.
-        input_ranges: The ranges of inputs that were learned along, by layer; empty if there were no converters.
+        input_ranges: The ranges of inputs that were learned along, by layer; empty if there were no converters, or the
+            training diverged.
+        precision: In which the network ran, "float32" or "bfloat16"; None in an older record, and by a trainer of one's
+            own.
     """
 
     loss: tuple[float, ...]
@@ -163,6 +167,7 @@ class Training:
     diverged_at: int | None = None
     perturbation: Perturbation | None = None
     input_ranges: Mapping[str, float] = field(default_factory=dict)
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -200,6 +205,8 @@ class RunRecord(Shown):
         finished: When, in UTC, ISO 8601.
         coverage: The share of the network's weights that lie on the chips; None if unknown.
         multiply_adds: The share of its products that are with these weights; None if unknown.
+        calibrated: The input ranges, by layer, that chips with converters were given from training data; empty where
+            they were learned (see `Training`), or no chip needs any.
         version: Version of this layout.
     """
 
@@ -219,6 +226,7 @@ class RunRecord(Shown):
     finished: str
     coverage: float | None = None
     multiply_adds: float | None = None
+    calibrated: Mapping[str, float] = field(default_factory=dict)
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -244,6 +252,42 @@ class RunRecord(Shown):
             means = [f"{kind.label} {fmean(of):.4f}" for kind, of in zip(family.kinds, measured, strict=True)]
             lines.append(f"{family.name}: {', '.join(means)}")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True, repr=False)
+class TrainingRecord(Shown):
+    """How a network was made that `samson train` saved.
+
+    Args:
+        problem: What it was trained on.
+        method: By which method.
+        settings: The method's hyper-parameters.
+        seed: Training seed.
+        training: How the training went.
+        environment: What it ran on.
+        finished: When, in UTC, ISO 8601.
+        version: Version of this layout.
+    """
+
+    problem: Problem
+    method: str
+    settings: Settings
+    seed: int
+    training: Training
+    environment: Environment
+    finished: str
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        _require_version(self.version)
+
+    def __str__(self) -> str:
+        start, training = f"{self.problem.name}, {self.method}, seed {self.seed}: ", self.training
+        if training.diverged_at is not None:
+            return f"{start}the training diverged at step {training.diverged_at}"
+        value, metric = training.validation, self.problem.metric
+        shown = "" if value is None else f"{metric} {value:.4f} on the validation split, "
+        return f"{start}{shown}trained in {training.seconds:.1f} s"
 
 
 def _require_version(version: int) -> None:

@@ -8,7 +8,7 @@ from samson.records import Interval
 from samson.report._ages import age_places
 from samson.report._plot import BASELINE_COLOUR, Plot, axis, horizontal, menu, plot, transparent
 from samson.report._summary import View
-from samson.report._tables import digits_of, scale_of, unit_of
+from samson.report._tables import scale_of, unit_of
 
 
 def robustness_figure(view: View) -> Plot:
@@ -133,7 +133,7 @@ def places(view: View) -> dict[str, float]:
 
 def _band(view: View, method: str, colour: str, estimates: dict[str, Interval]) -> list[dict[str, Any]]:
     """A band from end to end of intervals, and a line through their means."""
-    of_kind, scale, shown = places(view), scale_of(view), f".{digits_of(view)}f"
+    of_kind, scale, shown = places(view), scale_of(view), f".{view.digits}f"
     x = [of_kind[kind] for kind in estimates]
     low, mean, high = ([scale * getattr(e, end) for e in estimates.values()] for end in ("low", "mean", "high"))
     band = {

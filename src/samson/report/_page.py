@@ -175,10 +175,15 @@ def _notes(comparison: Comparison) -> str:
     ]
     if comparison.planned is not None and len(records) < comparison.planned:
         notes.append(f"{len(records)} of {comparison.planned} runs are finished; this report shows those.")
-    for name in ("samson", "torch", "machine", "device", "threads"):
-        found = sorted({str(getattr(run.environment, name)) for run in records})
-        if len(found) > 1:
-            notes.append(f"Runs differ in {name}: {' and '.join(found)}. Their numbers may differ by that too.")
+    names = ("samson", "torch", "machine", "device", "threads")
+    found = {name: {str(getattr(run.environment, name)) for run in records} for name in names}
+    auto = {run.training.precision for run in records if run.problem.recipe.get("precision") == "auto"}
+    found["precision"] = {precision for precision in auto if precision is not None}
+    notes += [
+        f"Runs differ in {name}: {' and '.join(sorted(values))}. Their numbers may differ by that too."
+        for name, values in found.items()
+        if len(values) > 1
+    ]
     return "".join(f"<p class='note'>{escape(note)}</p>" for note in notes)
 
 

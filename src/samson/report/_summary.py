@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -85,6 +87,20 @@ class View:
         for row in self.rows:
             found.setdefault(row.method, {})[row.kind] = row
         return found
+
+    @cached_property
+    def digits(self) -> int:
+        """Decimals that are shown: one for percent, else two digits of the smallest width, and at least three.
+
+        Where there is no width it is the value or the gain itself; what is below 1e-5 of the largest is no matter.
+        """
+        if self.problem.is_fraction:
+            return 1
+        intervals = [one for row in self.rows for one in (row.value, row.over_seeds, row.gain, row.gain_over_seeds)]
+        sizes = [one.half_width or abs(one.mean) for one in intervals if one is not None]
+        least = 1e-5 * max((abs(row.value.mean) for row in self.rows), default=0.0)
+        smallest = min((size for size in sizes if size > least), default=1.0)
+        return max(3, 1 - math.floor(math.log10(smallest)))
 
     def noisy_by_seed(self, method: str) -> dict[int, float]:
         """Each network of a method by its training seed: its mean over the kinds with noise."""

@@ -21,9 +21,9 @@ def summary_csv(found: Sequence[View]) -> str:
     writer.writerow(COLUMNS)
     for view in found:
         for row in view.rows:
-            numbers = [f"{x:.6f}" for x in (row.value.mean, row.value.low, row.value.high)]
+            numbers = [f"{x:.9g}" for x in (row.value.mean, row.value.low, row.value.high, row.worst)]
             start = [view.problem.name, view.family.name, row.method, row.kind]
-            writer.writerow([*start, *numbers, row.trials, row.seeds, f"{row.worst:.6f}"])
+            writer.writerow([*start, *numbers[:3], row.trials, row.seeds, numbers[3]])
     return text.getvalue()
 
 
@@ -48,14 +48,9 @@ def unit_of(view: View) -> str:
     return f"Test {view.problem.metric}{' (%)' if view.problem.is_fraction else ''}"
 
 
-def digits_of(view: View) -> int:
-    """Decimals that are shown: one for percent, else as many as the differences between methods need."""
-    return 1 if view.problem.is_fraction else 3
-
-
 def number(value: float, view: View) -> str:
     """A value as it is shown."""
-    return f"{scale_of(view) * value:.{digits_of(view)}f}"
+    return f"{scale_of(view) * value:.{view.digits}f}"
 
 
 def estimate_text(estimate: Interval, view: View) -> str:
@@ -70,7 +65,7 @@ def half_width(estimate: Interval, view: View) -> str:
 
 def gain_text(estimate: Interval, view: View) -> str:
     """A difference with its interval's half-width, for example "+12.3 ±0.8"."""
-    mean = f"{scale_of(view) * estimate.mean:+z.{digits_of(view)}f}"
+    mean = f"{scale_of(view) * estimate.mean:+z.{view.digits}f}"
     return mean + (f" {half_width(estimate, view)}" if estimate.low < estimate.high else "")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from statistics import fmean
 from typing import Any
 
-from samson.records import Interval, RunRecord, SearchRecord
+from samson.records import Interval, RunRecord, SearchRecord, Training
 from samson.report._html import html_row, html_table
 from samson.report._subject import said_once
 from samson.report._summary import View
@@ -40,11 +41,16 @@ def accuracy_table(view: View) -> str:
 
 def _cost(view: View, method: str) -> str:
     """Seconds of a training run, and gradients as a multiple of the baseline's."""
-    runs = {name: [r.training for r in view.records if r.method == name] for name in (method, view.baseline)}
-    seconds = sum(training.seconds for training in runs[method]) / len(runs[method])
+    runs = {name: _trainings(view, name) for name in (method, view.baseline)}
+    seconds = fmean(training.seconds for training in runs[method])
     own, reference = (of[0].gradients for of in runs.values()) if len(runs) > 1 else [runs[method][0].gradients] * 2
     times = f"<small>{own / reference:.3g} × gradients</small>" if own and reference else ""
     return f"{seconds:.3g} s{times}"
+
+
+def _trainings(view: View, method: str) -> list[Training]:
+    """The trainings of a method that did not diverge; one that did ended early."""
+    return [record.training for record in view.records if record.method == method and record.measured]
 
 
 def gain_table(view: View) -> str:
@@ -74,7 +80,7 @@ def _seeds(estimate: Interval | None, view: View) -> str:
 def what_table(view: View) -> str:
     """What was run: data, network, training, chips."""
     first, problem = view.records[0], view.problem
-    seconds = [record.training.seconds for record in view.records]
+    seconds = [training.seconds for method in view.table for training in _trainings(view, method)]
     recipe = problem.recipe
     changed = [
         f"{name} {_number(value)}" for name, value in recipe.items() if name not in ("epochs", "batch_size") and value
@@ -102,11 +108,11 @@ def settings_table(view: View) -> str:
     names = sorted({name for record in records.values() for name in record.settings})
     lines = []
     for method, record in records.items():
-        of_method = [r.training for r in view.records if r.method == method]
+        of_method = _trainings(view, method)
         known = [training.validation for training in of_method if training.validation is not None]
         validation = number(sum(known) / len(known), view) if known else ""
-        seconds = f"{sum(training.seconds for training in of_method) / len(of_method):.1f}"
-        gradients = of_method[0].gradients
+        seconds = f"{fmean(training.seconds for training in of_method):.1f}" if of_method else ""
+        gradients = of_method[0].gradients if of_method else None
         values = [_number(record.settings[name]) if name in record.settings else "" for name in names]
         lines.append(html_row([method, *values, validation, seconds, "" if gradients is None else f"{gradients:,}"]))
     unit = " (%)" if scale_of(view) == 100 else ""
