@@ -173,7 +173,7 @@ def betting_rows(repetitions: int) -> Iterator[Row]:
 
 
 def crossed_rows(repetitions: int) -> Iterator[Row]:
-    """`crossed_interval` for chips x examples; beside it all answers pooled as if independent."""
+    """`crossed_interval` for chips x examples, and for seeds x chips; beside it all pooled as if independent."""
     truth = float(stats.norm.cdf(1.2 / math.sqrt(0.09 + 1 + 0.49)))
     for chips, examples in ((10, 100), (10, 1000), (30, 300)):
         rng, ours, pooled = np.random.default_rng(SEED), [], []
@@ -185,12 +185,30 @@ def crossed_rows(repetitions: int) -> Iterator[Row]:
             p = right.mean()
             pooled.append(abs(p - truth) <= 1.96 * math.sqrt(p * (1 - p) / right.size))
         yield row("crossed_interval", f"{chips} chips x {examples} examples", ours, {"pooled": float(np.mean(pooled))})
+    for seeds in (2, 3):
+        for part in PARTS_OF_CHIPS:
+            rng, ours, pooled = np.random.default_rng(SEED), [], []
+            for _ in range(repetitions):
+                values = rng.normal(0, math.sqrt(seeds), (seeds, 1)) + rng.normal(0, part * math.sqrt(20), (1, 20))
+                values += rng.normal(0, 0.3, (seeds, 20))
+                i, pool = crossed_interval(values, floor=[(0,)]), mean_interval(values.ravel().tolist())
+                ours.append(i.low <= 0 <= i.high)
+                pooled.append(pool.low <= 0 <= pool.high)
+            about = f"{seeds} seeds x 20 chips, which add {part} of the seeds' deviation"
+            yield row("crossed_interval", about, ours, {"pooled": float(np.mean(pooled))})
     for chips, examples in ((2, 200), (3, 200), (5, 200)):
         for mean in (0.0, 2.4):
             yield _share_row(chips, examples, mean, repetitions)
     for chips, examples in ((10, 100), (10, 1000), (30, 300)):
         for mean in (0.0, 2.4, 3.2, 3.8, 4.4):
             yield _share_row(chips, examples, mean, repetitions)
+    for seeds in (2, 3):
+        for mean in (0.0, 2.4):
+            yield _share_of_seeds_row(seeds, mean, repetitions)
+
+
+PARTS_OF_CHIPS = 0.0, 0.2, 0.5
+"""Deviations of a mean that chips bring, with that which seeds bring as unit."""
 
 
 def _share_row(chips: int, examples: int, mean: float, repetitions: int) -> Row:
@@ -206,9 +224,26 @@ def _share_row(chips: int, examples: int, mean: float, repetitions: int) -> Row:
     return row("crossed_share_interval", about, ours, {"crossed_interval": float(np.mean(plain))})
 
 
+def _share_of_seeds_row(seeds: int, mean: float, repetitions: int) -> Row:
+    """`crossed_share_interval` with seeds as the unit; beside it `crossed_interval`."""
+    truth = float(stats.norm.cdf(mean / math.sqrt(0.09 + 0.01 + 1 + 0.49)))
+    rng, ours, plain = np.random.default_rng(SEED), [], []
+    for _ in range(repetitions):
+        size = rng.normal(0, 0.3, (seeds, 1, 1)) + rng.normal(0, 0.1, (1, 10, 1)) + rng.normal(mean, 1.0, (1, 1, 100))
+        right = size + rng.normal(0, 0.7, (seeds, 10, 100)) > 0
+        for interval, inside in ((crossed_share_interval, ours), (crossed_interval, plain)):
+            found = interval(right, floor=[(0,)])
+            inside.append(found.low <= truth <= found.high)
+    about = f"{seeds} seeds x 10 chips x 100 examples, truth {truth:.4f}"
+    return row("crossed_share_interval", about, ours, {"crossed_interval": float(np.mean(plain))})
+
+
 def pair_rows(repetitions: int) -> Iterator[Row]:
     """Differences with the training seed as the unit; beside it chips and seeds pooled."""
-    for seeds, shared in ((3, True), (3, False), (8, True)):
+    settings = ((2, True, 0.0), (2, False, 0.0), (3, True, 0.0), (3, False, 0.0), (8, True, 0.0))
+    apart = tuple((seeds, True, part) for seeds in (2, 3) for part in PARTS_OF_CHIPS[1:])
+    for seeds, shared, part in settings + apart:
+        own = part * 0.02 * math.sqrt(20 / seeds)  # a chip's deviation that one method has and the other has not
         rng, ours, pooled = np.random.default_rng(SEED), [], []
         for _ in range(repetitions):
             chip = rng.normal(0, 0.01, (1, 20))
@@ -216,12 +251,15 @@ def pair_rows(repetitions: int) -> Iterator[Row]:
                 0.9 + shift + rng.normal(0, 0.02, (seeds, 1)) + chip + rng.normal(0, 0.01, (seeds, 20))
                 for shift in (0.03, 0.0)
             )
+            if part:
+                a, b = (table + rng.normal(0, own, (1, 20)) for table in (a, b))
             i = spread(a, b, shared=(0, 1) if shared else (1,), floor=[(0,)]).interval(0.95, 0.0)
             ours.append(i.low <= 0.03 <= i.high)
             pool = mean_interval((a - b).ravel().tolist())
             pooled.append(pool.low <= 0.03 <= pool.high)
         paired = "paired seeds" if shared else "seeds of their own"
-        yield row("difference", f"{seeds} {paired}, 20 common chips", ours, {"pooled": float(np.mean(pooled))})
+        added = f", whose differences add {part} of the seeds' deviation" if part else ""
+        yield row("difference", f"{seeds} {paired}, 20 common chips{added}", ours, {"pooled": float(np.mean(pooled))})
     for correlation, ratio_of_stds in ((0.0, 1.0), (0.15, 1.0), (0.85, 1.0), (0.15, 2.0)):
         truth = 1 / (1 - 2 * correlation * ratio_of_stds / (1 + ratio_of_stds**2))
         covariance = np.array([[1, correlation * ratio_of_stds], [correlation * ratio_of_stds, ratio_of_stds**2]])

@@ -125,8 +125,9 @@ def _lengths(value: Any) -> set[int]:
 def batches_of(data: Examples, batch_size: int = BATCH_SIZE, *, name: str = "data") -> Iterable[Any]:
     """What gives the same batches each time it is run through, in the user's own form (see `Batch.of`).
 
-    Whole tensors and data sets are cut up in order, and an iterator, which could be run through only once, becomes a
-    list. Anything else is left as it is. Inputs or targets, not both, may be several whole tensors in a tuple or dict.
+    Whole tensors and data sets are cut up in order, an iterator, which could be run through only once, becomes a list,
+    and a DataLoader that draws from generators of its own is `Replayed`. Anything else is left as it is. Inputs or
+    targets, not both, may be several whole tensors in a tuple or dict.
 
     Args:
         data: The examples.
@@ -158,7 +159,38 @@ def batches_of(data: Examples, batch_size: int = BATCH_SIZE, *, name: str = "dat
             f"{type(data).__name__}. DataLoader(data, batch_size) makes batches of a data set; put a single batch in a "
             "list: [batch]."
         )
-    return data
+    own = _generators(data) if isinstance(data, DataLoader) else []
+    return Replayed(data, own) if own else data
+
+
+class Replayed:
+    """A DataLoader whose generators begin each pass as they are now: the same order again. They come back as they were.
+
+    Args:
+        loader: The loader.
+        generators: From which it draws.
+    """
+
+    def __init__(self, loader: Iterable[Any], generators: list[torch.Generator]) -> None:
+        self._loader, self._generators = loader, generators
+        self._states = [generator.get_state() for generator in generators]
+
+    def __iter__(self) -> Iterator[Any]:
+        before = [generator.get_state() for generator in self._generators]
+        try:
+            for generator, state in zip(self._generators, self._states, strict=True):
+                generator.set_state(state)
+            yield from self._loader
+        finally:
+            for generator, state in zip(self._generators, before, strict=True):
+                generator.set_state(state)
+
+
+def _generators(loader: DataLoader[Any]) -> list[torch.Generator]:
+    """The generators of a loader and its samplers."""
+    owners = loader, loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None)
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return list({id(one): one for one in found if isinstance(one, torch.Generator)}.values())
 
 
 def repeatable(data: Examples) -> Examples:

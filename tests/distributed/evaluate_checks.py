@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from unittest.mock import patch
 
@@ -61,6 +62,17 @@ def the_bits_are_those_of_one_process(setting: str) -> None:
     assert len(alone.trials) > 10 or "precision" not in arguments, "more than one look"
     assert [state.done for state in states] == list(range(1, len(alone.trials) + 1))
     assert len(set(everywhere(spread.trials))) == 1
+
+
+if find_spec("torchmetrics") is not None:
+
+    @check.add
+    def a_metric_of_torchmetrics_merges_no_chips_of_other_ranks() -> None:
+        from torchmetrics import F1Score
+
+        metric = F1Score("multiclass", num_classes=3, average="macro")
+        spread, alone = (evaluate(make(), DATA, NOISE, trials=3, metric=metric, executor=e) for e in (Torchrun(), None))
+        assert answers(spread) == answers(alone)
 
 
 @check.add

@@ -149,6 +149,7 @@ def budget(**more: Any) -> object:
 SAME = Counting()
 VALUES = [0.5, 0.6, 0.7]
 PAIR = Paired({"a": [Trials(VALUES)], "b": [Trials(VALUES)]}, {})
+UNEQUAL = Paired({"a": [Trials(VALUES)], "b": [Trials(VALUES[:2]), Trials(VALUES)], "c": [Trials([0.5])]}, {})
 OWN: list[tuple[Callable[[], object], str]] = [
     (lambda: evaluate(Counting(), DATA, "gaussian"), "`noise` must be a noise.*got 'gaussian'"),
     (lambda: evaluate(Counting(), DATA, Gaussian), "`noise` must be a noise.*got <class"),
@@ -256,6 +257,9 @@ OWN: list[tuple[Callable[[], object], str]] = [
     (lambda: PAIR.difference("a", "b", 95), "`confidence` must lie between 0 and 1, got 95"),
     (lambda: PAIR.difference("a", "b", over="networks"), "`over` must be 'chips', 'seeds' or None, got 'networks'"),
     (lambda: PAIR.mean("a", over="seeds"), "`over` must be 'chips' with one network for a method, got 'seeds'"),
+    (lambda: UNEQUAL.mean("b"), "those of 'b' are on 2 and 3. Measure them with the same `trials`"),
+    (lambda: UNEQUAL.difference("a", "c"), "on as many chips each, but 'a' is on 3 and 'c' on 1. Measure both"),
+    (lambda: family({"x": PAIR, "y": PAIR}, "a", -1.0), "`confidence` must lie between 0 and 1, got -1.0"),
     (lambda: family({"x": PAIR}, "c"), "`baseline` must be a method of every comparison, got 'c'"),
     (lambda: rank_correlation({}, {}), "`sharpness` must have at least 6 methods, got 0"),
     (

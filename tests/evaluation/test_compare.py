@@ -3,16 +3,18 @@
 import copy
 import json
 import re
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape, unescape
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from samson.evaluation import Compared, Layout, compare, evaluate
+from samson.evaluation import Compared, Layout, Scores, Serial, Task, compare, evaluate
 from samson.experiments import environment
 from samson.noise import PCM, Gaussian, Periphery
 from samson.records import PairedRecord, RecordError, read_json
@@ -77,6 +79,28 @@ def test_data_that_can_be_run_through_once_serve_every_model() -> None:
     )
     for name in models:
         assert [e.trials for e in once.models[name]] == [e.trials for e in again.models[name]]
+
+
+class Noting(Serial):
+    """Keeps the inputs that networks are measured on."""
+
+    inputs: ClassVar[list[torch.Tensor]] = []
+
+    def run(self, task: Task, numbers: Sequence[int]) -> Iterator[Scores]:
+        self.inputs.append(next(iter(task.batches))[0])
+        return super().run(task, numbers)
+
+
+def test_networks_of_one_layout_share_the_data() -> None:
+    """A copy in channels-last order, where each had one of its own."""
+    Noting.inputs.clear()
+    images = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 2
+    models = {name: nn.Sequential(nn.Conv2d(3, 2, 4), nn.Flatten()) for name in "abc"}
+    compare(models, images, NOISE, trials=2, executor=Noting())
+    places = [x.data_ptr() for x in Noting.inputs]
+    Noting.inputs.clear()
+    assert (len(places), len(set(places))) == (3, 1)
+    assert places[0] != images[0].data_ptr()
 
 
 SAME = flat()

@@ -203,9 +203,12 @@ def test_scores_come_in_order_from_any_number_of_workers(
 
 def test_a_task_is_sent_once_and_data_are_read_once(fake: Callable[..., FakeRay]) -> None:
     cluster, executor, task = fake(), Ray(), make_task()
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*make_batch(torch.float32)), batch_size=4)
-    for each in (task, replace(task, batches=loader)):
-        assert run(executor, each) == run(executor, each)
+    data = torch.utils.data.TensorDataset(*make_batch(torch.float32))
+    loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True)
+    state = torch.get_rng_state()
+    for each in (task, replace(task, batches=loader, norm_batches=loader)):
+        assert run(executor, each) == run(executor, each) == run(Serial(), each)
+        assert torch.equal(torch.get_rng_state(), state)  # from which the loader takes its order
     assert len(cluster.store) == 2
     assert len(cluster.store[1].batches) == 4
 

@@ -4,6 +4,8 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from samson.evaluation import (
     METRICS,
+    DataSetMetric,
     Evaluation,
     Executor,
     Kept,
     Layout,
+    MeanThen,
     Progress,
     Serial,
     Task,
@@ -209,6 +213,30 @@ def test_another_machine_or_setting_is_refused(
     monkeypatch.setattr(where, value)
     with pytest.raises(ValueError, match=rf"different: {name}\."):
         list(Kept(tmp_path).run(make_task(), range(2)))
+
+
+def accumulators() -> Iterator[tuple[Any, Any]]:
+    """Two each that differ by what their `repr` leaves out."""
+    yield MeanThen(METRICS["cross-entropy"].score, torch.exp), MeanThen(METRICS["cross-entropy"].score, torch.log)
+    yield MeanThen(METRICS["cross-entropy"].score, torch.exp), MeanThen(METRICS["accuracy"].score, torch.exp)
+    if find_spec("torchmetrics") is not None:
+        torchmetrics = import_module("torchmetrics")
+        once, twice = (torchmetrics.Accuracy("multiclass", num_classes=3, top_k=k, average="micro") for k in (1, 2))
+        yield once, twice
+        yield once * 1.0, twice * 1.0
+
+
+def test_another_setting_of_an_accumulator_is_another_metric(tmp_path: Path) -> None:
+    for number, pair in enumerate(accumulators()):
+        first, other = (make_task(metric=DataSetMetric("m", one, higher_is_better=True)) for one in pair)
+        kept = Kept(tmp_path / str(number))
+        list(kept.run(first, range(2)))
+        passes()
+        pair[0].update(torch.eye(3), torch.arange(3))  # what it has seen is no setting
+        list(kept.run(first, range(2)))
+        assert not passes()
+        with pytest.raises(ValueError, match=r"different: metric\."):
+            list(kept.run(other, range(2)))
 
 
 def test_a_block_of_autocast_or_another_question_is_refused(tmp_path: Path) -> None:

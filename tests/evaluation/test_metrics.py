@@ -12,7 +12,16 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from samson.evaluation import METRICS, ExampleMetric, NotFiniteError, as_metric, evaluate, scores, value_of
+from samson.evaluation import (
+    METRICS,
+    DataSetMetric,
+    ExampleMetric,
+    NotFiniteError,
+    as_metric,
+    evaluate,
+    scores,
+    value_of,
+)
 from samson.noise import Gaussian, deploy
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -128,11 +137,24 @@ def test_metrics_of_torchmetrics_are_of_the_data_set(about_tokens: bool) -> None
             else:
                 expected = torchmetrics.functional.f1_score(model(X), Y, "multiclass", num_classes=7, average="macro")
         assert value == pytest.approx(expected.item())
-    assert (result.metric.name, result.metric.bounds, result.examples) == (type(metric).__name__, (0.0, 1.0), None)
+    assert (result.metric.name, result.metric.bounds, result.examples) == (type(metric).__name__, None, None)
     assert result.metric.higher_is_better
     assert metric.update_count == 0  # the user's own object is left alone
     with pytest.raises(ValueError, match="`about` must be 'test_set' for 'Multiclass"):
         evaluate(model, batches, Gaussian(0.2), metric=metric, about="population")
+
+
+def test_metrics_of_torchmetrics_merge_nothing_with_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a default group, as under torchrun: a metric, and those within it, would gather from all ranks."""
+    torchmetrics = pytest.importorskip("torchmetrics")
+    f1 = torchmetrics.F1Score("multiclass", num_classes=7, average="macro")
+    alone = scores(linear(), BATCHES, as_metric(f1))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    for metric in (f1, f1 * 1.0):
+        assert scores(linear(), BATCHES, DataSetMetric("f1", metric, higher_is_better=True)) == alone
+    f1.update(linear()(X), Y)
+    with pytest.raises(ValueError, match="process group"):
+        f1.compute()
 
 
 def test_a_shuffled_loader_gives_every_chip_the_same_order_and_touches_no_random_state() -> None:
@@ -148,8 +170,10 @@ def test_a_shuffled_loader_gives_every_chip_the_same_order_and_touches_no_random
     assert columns == sorted(map(tuple, in_order.examples.values.T.tolist()))
     assert found.interval.low == pytest.approx(in_order.interval.low)
     own = DataLoader(TensorDataset(X, labels), batch_size=8, shuffle=True, generator=torch.Generator())
-    with pytest.raises(ValueError, match="shuffles with a generator of its own"):
-        evaluate(model, own, Gaussian(0.3), trials=4, about="population")
+    before = own.generator.get_state()
+    replayed = evaluate(model, own, Gaussian(0.3), trials=4, about="population")
+    assert sorted(map(tuple, replayed.examples.values.T.tolist())) == columns
+    assert torch.equal(own.generator.get_state(), before)
 
 
 def test_outputs_with_as_many_tokens_as_classes_have_classes_last() -> None:
@@ -173,6 +197,17 @@ def broken() -> nn.Linear:
 
 
 WHOLE = ExampleMetric("whole", lambda output, targets: output.mean(), higher_is_better=True)
+
+
+def of_examples(score: Callable[[torch.Tensor], Any]) -> ExampleMetric:
+    return ExampleMetric("own", lambda output, targets: score(output), higher_is_better=True)
+
+
+def of_data(value: Any) -> DataSetMetric:
+    own = SimpleNamespace(reset=lambda: None, update=lambda outputs, targets: None, compute=lambda: value)
+    return DataSetMetric("own", own, higher_is_better=True, bounds=(0.0, 1.0))
+
+
 UNCOUNTED = [{"input_ids": IDS, "labels": torch.full((8, 5), -100)}]
 
 
@@ -182,6 +217,22 @@ UNCOUNTED = [{"input_ids": IDS, "labels": torch.full((8, 5), -100)}]
         (lambda: as_metric("acuracy"), ValueError, "Did you mean 'accuracy'"),
         (lambda: as_metric(lambda output, targets: output), TypeError, "A function becomes one by ExampleMetric"),
         (lambda: as_metric(SimpleNamespace(reset=1, update=1, compute=1)), ValueError, "must state its direction"),
+        (
+            lambda: scores(linear(), BATCHES, of_examples(lambda y: 1.0)),
+            TypeError,
+            "'own' must give a tensor .* got float",
+        ),
+        (
+            lambda: scores(linear(), BATCHES, of_examples(lambda y: y.numpy())),
+            TypeError,
+            "got ndarray.*torch.as_tensor",
+        ),
+        (lambda: scores(linear(), BATCHES, of_data(torch.ones(3))), ValueError, "'own' must give one number .*'macro'"),
+        (
+            lambda: scores(linear(), BATCHES, of_data({"f1": 1.0})),
+            ValueError,
+            "'own' must give one number .* got {'f1'",
+        ),
         (lambda: scores(linear(), BATCHES, WHOLE), ValueError, "must give one value for each of 20 examples"),
         (
             lambda: scores(linear(), [(X, Y[:, None].expand(50, 3))], METRICS["accuracy"]),
@@ -258,6 +309,17 @@ def test_numbers_of_any_dtype_are_classes() -> None:
         assert of("cross-entropy", LOGITS, CLASSES.to(dtype)) == pytest.approx(of("cross-entropy", LOGITS))
 
 
+@pytest.mark.parametrize("name", ["accuracy", "top5", "cross-entropy", "perplexity", "perplexity-causal"])
+def test_labels_of_few_bits_are_not_wrapped(name: str) -> None:
+    """In uint8, 300 classes are 44, and class 156 is −100, which would not count."""
+    logits = torch.randn(2, 3, 300, generator=torch.Generator().manual_seed(3))
+    logits, targets = logits if name == "perplexity-causal" else logits.mT, torch.tensor([[3, 156, 9], [156, 44, 250]])
+    logits[(0, 0, 156) if name == "perplexity-causal" else (0, 156, 1)] += 9
+    expected = of(name, logits, targets)
+    assert np.array_equal(of(name, logits, targets.to(torch.uint8)), expected)
+    assert not np.array_equal(of(name, logits, targets.where(targets != 156, -100)), expected)
+
+
 @pytest.mark.parametrize("name", ["accuracy", "cross-entropy", "perplexity"])
 @pytest.mark.parametrize("shape", [(2, 1), (2,)])
 def test_one_logit_is_no_choice(name: str, shape: tuple[int, ...]) -> None:
@@ -275,6 +337,15 @@ def test_outputs_that_are_no_answer_are_an_error(name: str, bad: float) -> None:
         of(name, output, targets)
     with pytest.raises(NotFiniteError, match="must be finite, got NaN or infinity"):
         evaluate(nn.Linear(6, 7), (X * bad, Y), Gaussian(0.1), trials=2, metric="accuracy")
+
+
+def test_a_rounding_error_beyond_the_bounds_is_cut_off() -> None:
+    assert scores(linear(), BATCHES, of_data(1 + 1e-7)) == 1.0
+    ones = ExampleMetric("own", lambda y, t: torch.full((len(t),), -1e-7), higher_is_better=True, bounds=(0.0, 1.0))
+    bets = evaluate(linear(), BATCHES, Gaussian(0.1), metric=ones, precision=0.5, stopping="betting", max_trials=20)
+    assert set(bets.trials) == {0.0}
+    with pytest.raises(ValueError, match="must stay within its `bounds`"):
+        scores(linear(), BATCHES, of_data(1 + 1e-5))
 
 
 def test_a_class_may_be_ruled_out_and_tokens_that_do_not_count_may_be_anything() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, TensorDataset
 
 from samson.evaluation import compare, evaluate, noise_budget, sensitivity
 from samson.noise import BitErrors, Coverage, Gaussian, coverage
@@ -219,28 +219,43 @@ def with_own_sampler() -> DataLoader[Any]:
     return DataLoader(data, 20, sampler=RandomSampler(data, generator=torch.Generator()))
 
 
+def with_own_batches() -> DataLoader[Any]:
+    data = TensorDataset(X, Y)
+    return DataLoader(data, batch_sampler=BatchSampler(RandomSampler(data, generator=torch.Generator()), 25, True))
+
+
+def norms_of(data: Any) -> Tensor:
+    return torch.cat([x for x, _ in data])
+
+
 def shuffled_again_by(seed: int) -> list[tuple[Tensor, int]]:
     generator = torch.Generator().manual_seed(seed)
     return DataLoader(list(zip(X, Y.tolist(), strict=True)), 20, shuffle=True, generator=generator)
 
 
-@pytest.mark.parametrize("data", [Reordering, with_own_sampler, lambda: shuffled_again_by(0)])
-def test_another_order_is_refused_for_a_population_alone(data: Any) -> None:
+def test_another_order_is_refused_for_a_population_alone() -> None:
     torch.manual_seed(0)
     model = nn.Linear(6, 3)
     expected = evaluate(model, [(X, Y)], NOISE, trials=3)
-    assert evaluate(model, data(), NOISE, trials=3).trials == pytest.approx(expected.trials)
+    assert evaluate(model, Reordering(), NOISE, trials=3).trials == pytest.approx(expected.trials)
     with pytest.raises(ValueError, match="`data` must come in the same order for every chip for a population"):
-        evaluate(model, data(), NOISE, trials=3, about="population")
+        evaluate(model, Reordering(), NOISE, trials=3, about="population")
 
 
-def test_a_sampler_of_its_own_is_refused_before_compute() -> None:
-    data = TensorDataset(*DATA)
-    loader = DataLoader(data, 20, sampler=RandomSampler(data, generator=torch.Generator()))
-    passes()
-    with pytest.raises(ValueError, match="`data` must come in the same order .* shuffles with a generator of its own"):
-        evaluate(Counting(), loader, NOISE, trials=3, about="population")
-    assert not passes()
+@pytest.mark.parametrize("make", [with_own_sampler, with_own_batches, lambda: shuffled_again_by(0)])
+def test_generators_of_a_loader_begin_each_pass_alike(make: Any) -> None:
+    """Also the pass without noise, and the data of norms: chip 3 alone is chip 3 of four."""
+    torch.manual_seed(0)
+    model, before = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)), list(make())
+    norms = make()
+    found = evaluate(model, make(), NOISE, trials=4, about="population", metric="cross-entropy", norm_data=norms)
+    same = evaluate(model, before, NOISE, trials=4, about="population", metric="cross-entropy", norm_data=before)
+    assert np.array_equal(found.scores, same.scores)
+    assert np.array_equal(found.clean_scores, same.clean_scores)
+    assert found.drop == same.drop
+    assert torch.equal(norms_of(norms), norms_of(before))  # the loader goes on where it was
+    rise = average_rise(model, make(), NOISE, trials=2, norm_data=make())
+    assert rise.trials == pytest.approx(average_rise(model, before, NOISE, trials=2, norm_data=before).trials)
 
 
 def test_a_small_change_of_one_example_is_seen() -> None:

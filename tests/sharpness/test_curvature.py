@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from samson.evaluation import METRICS, ExampleMetric
 from samson.sharpness import hessian_top, hessian_trace
@@ -61,8 +62,9 @@ def test_the_trace_is_the_truth_within_its_own_error() -> None:
 def test_the_model_is_left_as_it_was() -> None:
     model = make_model().train()
     before, state = snapshot(model), torch.get_rng_state()
-    hessian_top(model, make_batch())
-    hessian_trace(model, make_batch(), probes=2)
+    loader = DataLoader(TensorDataset(*make_batch()), 16)  # which draws from the global state
+    hessian_top(model, loader)
+    hessian_trace(model, loader, probes=2)
     assert equal(snapshot(model), before)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(module.training for module in model.modules())

@@ -66,6 +66,24 @@ def test_the_normalisation_does_not_see_a_rescaled_network() -> None:
     assert round_balls[0] != pytest.approx(round_balls[1], rel=0.1)  # a ball in plain weights sees it
 
 
+class Compiled(nn.Module):
+    """Names as those of `torch.compile`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._orig_mod = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._orig_mod(x)
+
+
+def test_a_compiled_model_has_the_landscape_of_the_model_within() -> None:
+    models = make_model(torch.float32), Compiled(make_model(torch.float32))
+    found, same = (random_landscape(model, make_batch(torch.float32), [0.5, 1e39]) for model in models)
+    assert np.array_equal(found.losses, same.losses)
+    assert found.losses[0, 1] == np.inf > found.losses[0, 0]  # and no error
+
+
 @pytest.mark.parametrize("rule", [SAM(), ASAM(), SAMSON()])
 def test_the_ascent_passes_through_the_one_step_rise(rule: SAM) -> None:
     model, data = make_model(torch.float32), make_batch(torch.float32)
@@ -90,3 +108,13 @@ def test_the_ascent_passes_through_the_one_step_rise(rule: SAM) -> None:
 def test_bad_input_is_an_error(change: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         random_landscape(make_model(), make_batch(), **{"radii": [1.0], **change})
+
+
+def test_what_has_no_landscape_is_named() -> None:
+    model = make_model()
+    with pytest.raises(TypeError, match="`rule` must be a rule with its radius, .* got 'sam'"):
+        ascent_landscape(model, make_batch(), "sam", [1.0])
+    with torch.no_grad():
+        model[4].weight.fill_(np.inf)
+    with pytest.raises(ValueError, match="`model` must have a finite loss on `data`, got inf"):
+        random_landscape(model, make_batch(), [1.0])

@@ -192,6 +192,7 @@ def test_the_average_rise_is_of_the_same_chips(autocast: str | None) -> None:
     assert found.trials == pytest.approx([loss - clean for loss in noisy.trials], abs=1e-6)
     assert found.interval.low < found.mean < found.interval.high
     assert found.worst == max(found.trials)
+    assert found.scores is None
 
 
 def test_the_average_rise_of_a_quadratic_is_known() -> None:
@@ -226,6 +227,14 @@ def test_the_average_rise_runs_through_its_data_again() -> None:
 def test_bad_input_is_an_error(data: object, settings: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         worst_case_rise(make_model(), data, SAM(), **settings)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_loss_without_bounds_in_the_ball_is_an_infinite_rise(steps: int) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(10, 8), nn.Linear(8, 3))
+    found = worst_case_rise(model, make_batch(torch.float32), SAM(rho=1e30), steps=steps)
+    assert found.rise == math.inf
+    assert math.isfinite(found.clean)
 
 
 def test_a_model_that_has_no_answer_is_an_error() -> None:

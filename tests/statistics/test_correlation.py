@@ -74,6 +74,7 @@ def test_the_seed_decides() -> None:
     ("change", "setting", "message"),
     [
         ({"m0": None}, {}, "at least 6 methods, got 5: an interval counts methods, not networks"),
+        ({"m0": []}, {}, "`sharpness` must have a value for each method, got none for one"),
         ({"m0": [1.0]}, {}, "`robustness` must have the methods and seeds"),
         ({f"m{i}": [1.0, 1.0] for i in range(6)}, {}, "`sharpness` must be finite and differ"),
         ({"m0": [1.0, float("nan")]}, {}, "`sharpness` must be finite and differ"),

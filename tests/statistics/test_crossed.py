@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from samson.statistics import combine, components, crossed_interval, crossed_share_interval, spread
+from samson.statistics import Component, combine, components, crossed_interval, crossed_share_interval, spread
 
 
 def by_hand(values: np.ndarray, *, with_kurtosis: bool = False) -> tuple[float, float]:
@@ -82,8 +82,13 @@ def test_a_floor_takes_its_own_degrees_of_freedom() -> None:
     # Rows that mirror each other: chips alone spread, examples alone do not.
     values = np.array([[0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0]]) + np.array([[0.1], [0.0]])
     found = components(values)
-    assert combine(found, [(0,)]) == (values.mean(axis=1).var(ddof=1) / 2, 1)
-    assert combine(found)[0] == found[(0, 1)].variance  # nothing left: the full interaction
+    assert combine(found, [(0,)]) == (Component(values.mean(axis=1).var(ddof=1) / 2, 1),)
+    assert combine(found) == (found[(0, 1)],)  # nothing left: the largest, which is the interaction
+    alike = np.eye(2, dtype=bool)[:, :, None].repeat(3, axis=2)  # seeds of one mean, and examples that are all alike
+    found = components(alike)
+    assert combine(found, [(0,)]) == (found[(0, 1)], found[(0,)])
+    share = crossed_share_interval(alike, floor=[(0,)])
+    assert 0 < share.low < 0.5 < share.high <= 1
 
 
 def test_a_short_axis_is_named() -> None:

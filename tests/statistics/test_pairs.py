@@ -50,7 +50,7 @@ def t_limits(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def crossed_limits(table: np.ndarray, *, floor: bool) -> tuple[float, float, float]:
-    """By sums of squares of rows, columns and what is left; with a floor, never narrower than the rows make it."""
+    """By sums of squares of rows, columns and what is left; with a floor, at least Student's interval of the rows."""
     n, m = table.shape
     rows, columns = table.mean(1), table.mean(0)
     residual = table - rows[:, None] - columns + table.mean()
@@ -59,9 +59,10 @@ def crossed_limits(table: np.ndarray, *, floor: bool) -> tuple[float, float, flo
     left = (residual**2).sum() / both / table.size
     v = of_rows + of_columns - left
     degrees = v**2 / (of_rows**2 / (n - 1) + of_columns**2 / (m - 1) + left**2 / both)
-    if floor and v < of_rows:
-        v, degrees = of_rows, n - 1
-    half = stats.t.ppf(0.975, degrees) * math.sqrt(v)
+    half = stats.t.ppf(0.975, degrees) * math.sqrt(v) if v > 0 else 0
+    if floor:
+        mean, low, _ = t_limits(rows)
+        half = mean - low if v < of_rows else max(half, mean - low)
     return table.mean(), table.mean() - half, table.mean() + half
 
 
@@ -138,12 +139,21 @@ def test_a_population_takes_the_examples_into_account() -> None:
 
 
 def test_shares_are_never_known_better_than_the_seeds_make_it() -> None:
-    """Where inclusion and exclusion come out below the variance between seeds, that is taken, with its degrees."""
+    """Where inclusion and exclusion come out below the variance between seeds, that is taken, with its degrees.
+
+    Where they come out a little above, their many degrees of freedom would make it narrower: that is taken too.
+    """
     rng, z, floored = np.random.default_rng(2), stats.norm.ppf(0.975), 0
+    table = rng.normal(0, 0.3, (2, 1, 1)) + rng.normal(0, 0.3, (1, 10, 1)) + rng.normal(0, 1, (2, 10, 50)) > 0
+    p, (whole, seeds) = table.mean(), combine(components(table), [(0,)])
+    assert stats.t.ppf(0.975, whole.degrees) * whole.variance**0.5 < stats.t.ppf(0.975, 1) * seeds.variance**0.5
+    assert whole.variance > seeds.variance == pytest.approx(table.mean(axis=(1, 2)).var(ddof=1) / 2)
+    n = p * (1 - p) / seeds.variance * (z / stats.t.ppf(0.975, 1)) ** 2
+    assert population(a=table).mean("a").low == pytest.approx(stats.beta.ppf(0.025, n * p, n * (1 - p) + 1))
     for _ in range(20):
         table = rng.random((3, 4, 30)) < 0.7
         of_seeds = components(table)[(0,)].variance
-        if combine(components(table))[0] >= of_seeds:
+        if combine(components(table))[0].variance >= of_seeds:
             continue
         floored += 1
         assert of_seeds == pytest.approx(table.mean(axis=(1, 2)).var(ddof=1) / 3)
@@ -198,6 +208,22 @@ def test_differences_of_three_levels_cover_and_pooling_does_not() -> None:
     assert np.mean(pooled) < 0.5
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_few_seeds_cover_where_chips_add_a_little(seeds: int) -> None:
+    """Chips whose part is .3 of the seeds': with two seeds, the degrees of freedom of both would cover .88."""
+    rng, inside = np.random.default_rng(seeds), []
+    for _ in range(800):
+        table = rng.normal(0, math.sqrt(seeds), (seeds, 1)) + rng.normal(0, 0.3 * math.sqrt(20), (1, 20))
+        table += rng.normal(0, 0.3, (seeds, 20))
+        found = spread(table, np.zeros_like(table), shared=(0, 1), floor=[(0,)])
+        i, alone = found.interval(0.95, 0.0), mean_interval(table.mean(axis=1).tolist())
+        assert i.low <= alone.low + 1e-9
+        assert i.high >= alone.high - 1e-9
+        inside.append(i.low <= 0 <= i.high)
+        assert inside[-1] == (found.p_value(0.0) >= 0.05)
+    assert 0.93 <= np.mean(inside) <= 0.985
+
+
 def test_what_pairing_brought_has_an_interval() -> None:
     rng = np.random.default_rng(7)
     chip = rng.normal(0, 1, 30)
@@ -245,8 +271,9 @@ def test_intervals_stay_within_what_the_metric_can_be() -> None:
     """Two seeds and two chips whose parts nearly cancel: Satterthwaite's degrees of freedom would be far below 1."""
     a, b = np.array([[0.9, 0.1], [0.5, 0.4999]]), np.full((2, 2), 0.5)
     found = components(a - b)
-    variance, degrees = combine(found)
-    assert degrees == 1
+    (whole,) = combine(found)
+    variance = whole.variance
+    assert whole.degrees == 1
     assert variance == pytest.approx(found[0,].variance + found[1,].variance - found[0, 1].variance)
     assert variance**2 / sum(part.variance**2 for part in found.values()) < 1e-6
     b[0] += 0.4

@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats
 
-from samson.statistics import critical_difference
+from samson.statistics import critical_difference, mean_ranks
 
 
 @pytest.mark.parametrize("methods", [2, 5, 30])
@@ -17,6 +17,21 @@ def test_the_critical_difference_is_by_the_studentised_range(methods: int) -> No
     ]
     assert critical_difference(methods, 7) == pytest.approx(expected[0], rel=1e-6)
     assert critical_difference(methods, 7) != pytest.approx(expected[1], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "confidence", "message"),
+    [
+        ([{"a": [0.9, 0.8], "b": [0.7, math.nan]}], 0.95, r"`blocks` must hold numbers for 'b', got \[0.7, nan\]"),
+        ([{"a": [0.9]}, {"b": [0.9]}], 0.95, r"`blocks` must have a method in common, got \[\['a'\], \['b'\]\]"),
+        ([{"a": [0.9], "b": [0.8]}], 1.5, "`confidence` must lie between 0 and 1, got 1.5"),
+    ],
+)
+def test_ranks_that_say_nothing_are_refused(
+    blocks: list[dict[str, list[float]]], confidence: float, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        mean_ranks(blocks, confidence=confidence)
 
 
 def test_too_few_are_refused() -> None:

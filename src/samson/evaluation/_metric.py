@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class NotFiniteError(ValueError):
@@ -84,12 +84,20 @@ class DataSetMetric:
             raise TypeError(f"`accumulator` must have reset, update and compute, got {self.accumulator!r:.80}.")
 
     def fresh(self, device: torch.device) -> Accumulator:
-        """An accumulator of its own, empty, on a device."""
+        """An accumulator of its own, empty, on a device, which merges nothing with those of other processes."""
         accumulator: Any = copy.deepcopy(self.accumulator)
         if hasattr(accumulator, "to"):
             accumulator = accumulator.to(device)
         accumulator.reset()
+        parts: Any = accumulator.modules() if isinstance(accumulator, nn.Module) else ()
+        for part in parts:
+            if hasattr(part, "distributed_available_fn"):  # of torchmetrics; other processes run other chips
+                part.distributed_available_fn = _alone
         return cast("Accumulator", accumulator)
+
+
+def _alone() -> bool:
+    return False
 
 
 def _check_bounds(bounds: tuple[float, float] | None) -> None:

@@ -62,14 +62,14 @@ def top1(output: Any, targets: Tensor) -> Tensor:
         output: Logits of shape (batch, classes, …), as torch's losses want them, or (batch, …, classes).
         targets: Class numbers of shape (batch, …); with many an example, −100 does not count.
     """
-    logits = _classes_second(output, targets)
+    logits, targets = _classes_second(output, targets)
     _require_answers(logits, targets)
     return _share_right(logits.argmax(1) == targets, targets)
 
 
 def top5(output: Any, targets: Tensor) -> Tensor:
     """Whether each example's target is among the five largest logits, of more than five; else as `top1`."""
-    logits = _classes_second(output, targets)
+    logits, targets = _classes_second(output, targets)
     _require_answers(logits, targets)
     if logits.shape[1] <= 5:
         raise ValueError(
@@ -88,7 +88,8 @@ def _share_right(right: Tensor, targets: Tensor) -> Tensor:
 
 def cross_entropy(output: Any, targets: Tensor) -> Tensor:
     """Each example's cross entropy, in nats; the mean over what counts, if an example has many targets."""
-    losses = functional.cross_entropy(_classes_second(output, targets), targets.long(), reduction="none")
+    logits, targets = _classes_second(output, targets)
+    losses = functional.cross_entropy(logits, targets, reduction="none")
     if targets.ndim == 1:
         return losses
     return losses.flatten(1).sum(1) / (targets != IGNORED).flatten(1).sum(1)
@@ -109,8 +110,8 @@ def squared_error(output: Any, targets: Tensor) -> Tensor:
 
 def token_losses(output: Any, targets: Tensor) -> Tensor:
     """The cross entropy of every token that counts, in nats; targets stand at the place that predicts them."""
-    logits = _classes_second(output, targets)
-    return functional.cross_entropy(logits, targets.long(), reduction="none")[targets != IGNORED]
+    logits, targets = _classes_second(output, targets)
+    return functional.cross_entropy(logits, targets, reduction="none")[targets != IGNORED]
 
 
 def _bits(nats: Tensor) -> Tensor:
@@ -120,9 +121,9 @@ def _bits(nats: Tensor) -> Tensor:
 def next_token_losses(output: Any, targets: Tensor) -> Tensor:
     """As `token_losses`, where each place predicts the next one's target: causal language models of Transformers."""
     _require_tensor(targets)
-    logits, following = prediction(output)[:, :-1].movedim(-1, 1), targets[:, 1:]
-    _check_classes(logits, following)
-    return functional.cross_entropy(logits, following.long(), reduction="none")[following != IGNORED]
+    logits = prediction(output)[:, :-1].movedim(-1, 1)
+    following = _class_numbers(logits, targets[:, 1:])
+    return functional.cross_entropy(logits, following, reduction="none")[following != IGNORED]
 
 
 METRICS: dict[str, Metric] = {
@@ -142,6 +143,9 @@ METRICS: dict[str, Metric] = {
 def as_metric(metric: Any) -> Metric:
     """A metric from its name, from itself, or from a metric of torchmetrics that knows its direction.
 
+    One of torchmetrics has no bounds: those of its plots are none, since Cohen's kappa goes below the lower one. Where
+    they matter, as for `stopping="betting"`, it is `DataSetMetric(name, metric, higher_is_better=…, bounds=…)`.
+
     Raises:
         ValueError: If the name is unknown, or a metric of torchmetrics does not know its direction.
         TypeError: If it is none of these: a bare function states neither its direction nor what it is a value of.
@@ -160,17 +164,17 @@ def as_metric(metric: Any) -> Metric:
                 f"`metric` must state its direction, but {name} has no `higher_is_better`. "
                 "Use DataSetMetric(name, metric, higher_is_better=…)."
             )
-        low, high = (getattr(metric, f"plot_{end}_bound", None) for end in ("lower", "upper"))
-        bounds = None if low is None or high is None else (float(low), float(high))
-        return DataSetMetric(name, metric, bool(higher), bounds)
+        return DataSetMetric(name, metric, bool(higher))
     raise TypeError(
         f"`metric` must be a name, an ExampleMetric, a DataSetMetric or a metric of torchmetrics, got {name}. "
         "A function becomes one by ExampleMetric(name, function, higher_is_better=…)."
     )
 
 
-def _classes_second(output: Any, targets: Tensor) -> Tensor:
-    """Logits as (batch, classes, …), whichever way they came; where both would do, Transformers' have classes last.
+def _classes_second(output: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits as (batch, classes, …), whichever way they came, and targets in int64.
+
+    Where both ways would do, Transformers' have classes last.
 
     Raises:
         ValueError: If shapes do not fit, there is one class, or a target is no class.
@@ -186,8 +190,7 @@ def _classes_second(output: Any, targets: Tensor) -> Tensor:
             f"for {tuple(targets.shape)}."
         )
     logits = logits if second and (logits is output or not last) else logits.movedim(-1, 1)
-    _check_classes(logits, targets)
-    return logits
+    return logits, _class_numbers(logits, targets)
 
 
 def _require_tensor(targets: Any) -> None:
@@ -198,18 +201,24 @@ def _require_tensor(targets: Any) -> None:
         )
 
 
-def _check_classes(logits: Tensor, targets: Tensor) -> None:
-    """Refuse targets that are no class, and logits of one class, the largest of which says nothing."""
+def _class_numbers(logits: Tensor, targets: Tensor) -> Tensor:
+    """The targets in int64, where no comparison wraps: in uint8, class 156 would equal −100.
+
+    Raises:
+        ValueError: If a target is no class, or there is one class, the largest of which says nothing.
+    """
     classes = logits.shape[1]
     if classes < 2:
         raise ValueError(
             f"Logits must be of at least 2 classes, got {tuple(logits.shape)}: the largest of one says nothing. "
             "For one logit use torch.cat([-y, y], 1) / 2 as output, or an ExampleMetric of your own."
         )
-    known = (targets >= 0) & (targets < classes)
-    known &= targets == targets.round() if targets.is_floating_point() else True
+    numbers = targets.long()
+    known = (numbers >= 0) & (numbers < classes)
     if targets.ndim > 1:
-        known |= targets == IGNORED
+        known |= numbers == IGNORED
+    if targets.is_floating_point():
+        known &= numbers == targets
     if not known.all():
         wrong = sorted(set(targets[~known].tolist()))[:3]
         ignored = " Leave examples without a class out of the data." if IGNORED in wrong else ""
@@ -217,6 +226,7 @@ def _check_classes(logits: Tensor, targets: Tensor) -> None:
             f"Targets must be whole class numbers from 0 to {classes - 1} for logits of shape {tuple(logits.shape)}, "
             f"got {', '.join(map(str, wrong))}.{ignored}"
         )
+    return numbers
 
 
 def _require_answers(logits: Tensor, targets: Tensor) -> None:

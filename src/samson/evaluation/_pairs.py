@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any, Unpack
 
 from torch import nn
@@ -12,12 +14,12 @@ from torch import nn
 from samson._batches import Examples, repeatable
 from samson.evaluation._compared import Compared
 from samson.evaluation._kinds import kind_of
+from samson.evaluation._layout import Layout
 from samson.evaluation._question import TRIALS, Question
 from samson.evaluation._result import Evaluation
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
 from samson.evaluation._subject import data_name, make_subject
-from samson.evaluation._trials import Progress, evaluate
-from samson.evaluation.executors import Serial
+from samson.evaluation._trials import Progress, drawn, with_clean
 from samson.noise import on_chip
 from samson.statistics import About
 
@@ -61,16 +63,22 @@ def compare(
         >>> paired.difference("a", "b").unit
         'these two networks'
     """
-    Question(trials, about=about).check(data, setting)
+    question = Question(trials, about=about)
+    question.check(setting)
     networks = _networks(models)
     shapes: dict[str, object] = {}
-    prepared: list[Prepared] = []
+    prepared: deque[tuple[str, Prepared]] = deque()
+    laid_out: dict[Layout, Iterable[Any]] = {}
     named_data, norms = data_name(data), setting.get("norm_data")
     named_norms = None if norms is None else data_name(norms)
     data = repeatable(data)
     setting = repeatable_setting(setting)
     for name, of_method in networks.items():
-        prepared += [prepare(model, data, noise, **setting) for model in of_method]  # what is wrong, before compute
+        for number, model in enumerate(of_method):
+            one = prepare(model, data, noise, **setting)  # what is wrong, before compute
+            batches = laid_out.setdefault(one.task.layout, one.task.batches)  # one copy of the data for all
+            executor = one.executor.named(f"{name}-{number}")
+            prepared.append((name, replace(one, task=replace(one.task, batches=batches), executor=executor)))
         on = [
             [(t.name, tuple(t.weight.shape), t.weight.device.type) for t in on_chip(model, setting.get("select"))]
             for model in of_method
@@ -78,27 +86,25 @@ def compare(
         if any(shape != on[0] for shape in on):
             raise ValueError(f"`models` of one method must be of one shape, but those of {name!r} differ.")
         shapes[name] = on[0]
-    executor = setting.pop("executor", None) or Serial()
-    for one in prepared[1:]:  # the first is looked at on its first chip, when no other has had any
-        executor.broadcast(one.task.look)
+    kind = kind_of(prepared[0][1].task)
+    for _, one in islice(prepared, 1, None):  # the first is looked at on its first chip, when no other has had any
+        one.executor.broadcast(one.task.look)
     results: dict[str, tuple[Evaluation, ...]] = {}
-    for name, of_method in networks.items():
+    while prepared:
+        name, one = prepared.popleft()  # with a task goes what executors keep for it
         named = None if progress is None else partial(progress, name)
-        for number, model in enumerate(of_method):
-            setting["executor"] = executor.named(f"{name}-{number}")
-            found = evaluate(model, data, noise, trials=trials, about=about, progress=named, **setting)
-            results[name] = (*results.get(name, ()), found)
+        results[name] = (*results.get(name, ()), with_clean(drawn(one, question, named), one.clean()))
     every = [model for of_method in networks.values() for model in of_method]
     subject = make_subject(
         next(iter(results.values()))[0],
         every[0],
-        {**setting, "executor": executor},
+        setting,
         name=", ".join(dict.fromkeys(type(model).__name__ for model in every)),
         data=named_data,
         norms_on=named_norms,
     )
     subject = replace(subject, coverage=None, multiply_adds=None)  # each method has its own
-    return Compared(results, shapes, about, kind=kind_of(prepared[0].task), subject=subject)
+    return Compared(results, shapes, about, kind=kind, subject=subject)
 
 
 def _networks(models: Any) -> dict[str, list[nn.Module]]:

@@ -6,9 +6,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from torch.utils.data import DataLoader, SequentialSampler
-
-from samson._batches import Examples
 from samson._checks import is_number, require, require_between, require_whole
 from samson.evaluation._metric import DataSetMetric
 from samson.evaluation._metrics import as_metric
@@ -65,8 +62,8 @@ class Question:
         look = first_look(self.largest, self.confidence)
         return replace(look, confidence=self.confidence) if self.stopping == "betting" else look
 
-    def check(self, data: Examples, setting: Setting) -> None:
-        """Refuse data or a metric that the question cannot be asked of.
+    def check(self, setting: Setting) -> None:
+        """Refuse a metric that the question cannot be asked of.
 
         Raises:
             ValueError: If they do not go together.
@@ -82,15 +79,3 @@ class Question:
                 "`stopping` must be 'looks' for a metric without bounds or a population: betting needs values between "
                 f"two known numbers, one a chip, got {metric.name!r} about the {self.about.replace('_', ' ')}."
             )
-        if self.about == "population" and _own_order(data):
-            raise ValueError(
-                "`data` must come in the same order for every chip for a population, got a DataLoader that shuffles "
-                "with a generator of its own. Use shuffle=False."
-            )
-
-
-def _own_order(data: Examples) -> bool:
-    """Whether the data are shuffled from a state that each pass moves on."""
-    if not isinstance(data, DataLoader) or isinstance(data.sampler, SequentialSampler):
-        return False
-    return data.generator is not None or getattr(data.sampler, "generator", None) is not None

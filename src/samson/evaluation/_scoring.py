@@ -93,7 +93,7 @@ class Tally:
         if not self._examples:
             raise ValueError("`data` must hold at least one example, got none.")
         if self._accumulator is not None:
-            found: Scores = float(self._accumulator.compute())
+            found: Scores = _one_number(self._accumulator.compute(), self.metric)
         else:
             values = torch.cat(self._parts)
             found = (values if values.dtype == torch.bool else values.double()).cpu().numpy()
@@ -109,7 +109,9 @@ class Tally:
                 f"`metric` {self.metric.name!r} must stay within its `bounds` {self.metric.bounds}, got values from "
                 f"{np.min(found):g} to {np.max(found):g}. Correct the bounds, or the unit of the metric."
             )
-        return found
+        if isinstance(found, float):
+            return min(max(found, low), high)
+        return found if found.dtype == np.bool_ else found.clip(low, high)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -196,7 +198,22 @@ def _in_blocks(batches: Iterable[Batch], size: int) -> Iterator[tuple[int, Batch
         start += len(batch)
 
 
-def _checked(values: Tensor, batch: Batch, metric: ExampleMetric) -> Tensor:
+def _one_number(value: Any, metric: Metric) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"`metric` {metric.name!r} must give one number for the data set, got {value!r:.80}. Take a mean over "
+            "classes (average='macro'), or one class."
+        ) from error
+
+
+def _checked(values: Any, batch: Batch, metric: ExampleMetric) -> Tensor:
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            f"`metric` {metric.name!r} must give a tensor with one value for each example, got "
+            f"{type(values).__name__}. Compute with torch, or wrap it in torch.as_tensor."
+        )
     if values.shape != (len(batch),):
         raise ValueError(
             f"`metric` {metric.name!r} must give one value for each of {len(batch)} examples, got a tensor of shape "

@@ -62,9 +62,9 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on simulated chips.
 
-    The model is not converted and comes back bitwise as it was, and so does the CPU's global random state; data that
-    are shuffled from it come in the same order for every chip. Last comes a pass without noise, for `result.clean` and
-    `result.drop`.
+    The model is not converted and comes back bitwise as it was, and so does the CPU's global random state; a DataLoader
+    that shuffles gives the same order for every chip, also by a generator of its own. Last comes a pass without noise,
+    for `result.clean` and `result.drop`.
 
     Args:
         model: Any model whose output the metric can look at.
@@ -97,9 +97,9 @@ def evaluate(
         5
     """
     question = Question(trials, precision, max_trials, stopping, about, confidence)
-    question.check(data, setting)
+    question.check(setting)
     prepared = prepare(model, data, noise, **setting)
-    found = _drawn(prepared, question, progress)
+    found = drawn(prepared, question, progress)
     return with_clean(found, prepared.clean())
 
 
@@ -114,11 +114,12 @@ def chips_alone(
 ) -> Evaluation:
     """What `evaluate` gives for a number of chips, but for the pass without noise."""
     question = Question(trials)
-    question.check(data, setting)
-    return _drawn(prepare(model, data, noise, **setting), question, progress)
+    question.check(setting)
+    return drawn(prepare(model, data, noise, **setting), question, progress)
 
 
-def _drawn(prepared: Prepared, asked: Question, progress: Callable[[Progress], None] | None) -> Evaluation:
+def drawn(prepared: Prepared, asked: Question, progress: Callable[[Progress], None] | None) -> Evaluation:
+    """The answer to a question, but for the pass without noise."""
     task, precision, largest = prepared.task, asked.precision, asked.largest
     task.watch.ordered = asked.about == "population"
     look = asked.first_look()

@@ -174,8 +174,8 @@ def _hessian(model: nn.Module, data: Examples, loss: str | ExampleMetric, layout
     metric, layout = differentiable(loss), layout or Layout()
     parameters = list(movable(model).values())
     device = parameters[0].device
-    found = [b.to(device, channels_last=layout.channels_last) for b in with_targets(layout.batches(data))]
     with undisturbed(model):
+        found = [b.to(device, channels_last=layout.channels_last) for b in with_targets(layout.batches(data))]
         yield operator(
             _Called(model),
             _MeanLoss(metric),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from samson._batches import Examples
-from samson._checks import require_whole
+from samson._checks import require, require_whole
+from samson._select import plain_name
 from samson._shown import Shown
 from samson.evaluation import ExampleMetric, Layout
 from samson.noise import generator_for, standard_normal
@@ -30,7 +32,7 @@ class Landscape(Shown):
     Args:
         direction: What the lines are.
         radii: Where the loss was taken, of shape (radii,); 0 is at the weights.
-        losses: The losses, of shape (lines, radii).
+        losses: The losses, of shape (lines, radii); infinite where one is not a number.
         clean: The loss at the weights.
     """
 
@@ -141,13 +143,15 @@ def _along(surface: Surface, name: str, lines: Sequence[list[Tensor]], radii: Se
     if at.ndim != 1 or not len(at) or not np.isfinite(at).all():
         raise ValueError(f"`radii` must be one or more finite numbers, got {radii!r}.")
     losses = [[surface.loss([r * step for step in line]) for r in at.tolist()] for line in lines]
-    return Landscape(name, at, np.array(losses), surface.loss())
+    clean = surface.loss()
+    require(math.isfinite(clean), "model", "have a finite loss on `data`", clean)
+    return Landscape(name, at, np.array(losses), clean)
 
 
 def _random(surface: Surface, unit: Unit, seed: int, number: int) -> list[Tensor]:
     return [
         _normalised(standard_normal(w, generator_for(seed, number, "direction", name, device=w.device)), w, unit)
-        for name, w in zip(surface.names, surface.weights, strict=True)
+        for name, w in zip(map(plain_name, surface.names), surface.weights, strict=True)
     ]
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +18,6 @@ from samson.evaluation import (
     Evaluation,
     ExampleMetric,
     Layout,
-    ScoreTable,
     Setting,
     evaluate,
     takes_setting,
@@ -105,8 +103,6 @@ def worst_case_rise(
     for projected ascent, there on inputs.
     """
     require_whole(1, steps=steps)
-    if not isinstance(rule, Rule):
-        raise TypeError(f"`rule` must be a rule with its radius, such as SAM(rho=0.1), got {rule!r:.80}.")
     with loss_surface(model, data, loss, layout) as surface:
         ball = Ball.around(surface, rule)
         clean, gradient = surface.loss_and_gradient()
@@ -138,7 +134,8 @@ def average_rise(
         setting: As for `evaluate` (see `Setting`); the metric is "cross-entropy" unless another is named.
 
     Returns:
-        An evaluation whose trials are rises, one a chip; its interval is about other chips on these examples.
+        An evaluation whose trials are rises, one a chip; its interval is about other chips on these examples. It holds
+        no scores of examples, which need not come in the same order for every chip.
 
     Raises:
         ValueError: If the metric has no value for each example, or as for `evaluate`.
@@ -152,18 +149,10 @@ def average_rise(
     """
     metric = setting["metric"] = differentiable(setting.get("metric", "cross-entropy"))
     found = evaluate(model, data, noise, trials=trials, **setting)
-    assert found.examples is not None
-    assert found.clean_scores is not None
-    rises = found.examples.values - found.clean_scores.astype(np.float64)
+    assert found.clean is not None
+    rises = tuple(value - found.clean for value in found.trials)
     named = replace(metric, name=f"rise of {metric.name}", bounds=None)
-    return replace(
-        found,
-        trials=tuple(rises.mean(axis=1).tolist()),
-        examples=ScoreTable.of(list(rises)),
-        metric=named,
-        clean=None,
-        clean_scores=None,
-    )
+    return replace(found, trials=rises, examples=None, metric=named, clean=None, clean_scores=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,8 +172,11 @@ class Ball:
         """The ball around the weights of a surface.
 
         Raises:
+            TypeError: If it is no rule.
             ValueError: If the rule scales, and would scale no tensor.
         """
+        if not isinstance(rule, Rule):
+            raise TypeError(f"`rule` must be a rule with its radius, such as SAM(rho=0.1), got {rule!r:.80}.")
         return cls(rule.rho, scales(rule, zip(surface.names, surface.weights, strict=True), surface.model))
 
     def climbed(self, position: Sequence[Tensor], gradient: Sequence[Tensor]) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samson._batches import Examples, evaluation_mode, require_module
-from samson.evaluation import ExampleMetric, Layout, as_metric, scores, value_of, with_targets
+from samson.evaluation import ExampleMetric, Layout, NotFiniteError, as_metric, scores, value_of, with_targets
 from samson.optim import Copies, is_sharded
 
 Displacement = Sequence[Tensor]
@@ -35,9 +36,12 @@ class Surface:
         self.model, self._batches, self._loss, self._channels_last = model, batches, loss, channels_last
 
     def loss(self, displacement: Displacement | None = None) -> float:
-        """The loss at w + displacement."""
+        """The loss at w + displacement; infinite where it is not a number."""
         self._move(displacement)
-        return value_of(scores(self.model, self._batches, self._loss, channels_last=self._channels_last))
+        try:
+            return value_of(scores(self.model, self._batches, self._loss, channels_last=self._channels_last))
+        except NotFiniteError:
+            return math.inf
 
     def loss_and_gradient(self, displacement: Displacement | None = None) -> tuple[float, list[Tensor]]:
         """The loss at w + displacement and its gradient, summed over batches in float64; `.grad` is not touched."""

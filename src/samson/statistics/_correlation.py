@@ -165,6 +165,8 @@ def _check(sharpness: Values, robustness: Values, confidence: float, resamples: 
             f"`sharpness` must have at least {LEAST_METHODS} methods, got {len(sharpness)}: an interval counts "
             "methods, not networks. Compare more methods."
         )
+    if any(not len(values) for values in sharpness.values()):
+        raise ValueError("`sharpness` must have a value for each method, got none for one. Leave out what has none.")
     if list(map(len, sharpness.values())) != [len(robustness.get(name, ())) for name in sharpness]:
         raise ValueError("`robustness` must have the methods and seeds of `sharpness`. Measure what is missing.")
     require_between(0, 1, confidence=confidence)

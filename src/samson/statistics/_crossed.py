@@ -32,6 +32,10 @@ class Component:
     variance: float
     degrees: float
 
+    def error(self, resolution: float = 0.0) -> float:
+        """The standard error, never below that of a value known to the nearest step."""
+        return max(math.sqrt(self.variance), resolution / math.sqrt(12))
+
 
 def components(values: NDArray[Any]) -> dict[Axes, Component]:
     """Split the variance of the mean of a fully crossed table among its axes and their interactions.
@@ -74,17 +78,18 @@ def crossed_interval(
 
         V = Σ_A (−1)^(|A| + 1) S_A,   mean ± t_df · √V,   df = V² / Σ_A S_A² / df_A   (Satterthwaite)
 
-    For chips x examples V = S_c + S_e − S_ce. Where V comes out below every S of `floor`, the largest of these takes
-    its place with its own degrees of freedom; where nothing is left, the full interaction does. df is never below 1,
-    that of two values: where V is a small rest of large parts, Satterthwaite's goes to 0 and t_df to infinity. There
-    the interval covers .95 to 1.0 (3,000 simulated tables of 2 or 3 by 2, 5 or 20 normal values).
+    For chips x examples V = S_c + S_e − S_ce. The interval is never narrower than mean ± t_{df_A}·√S_A for an A of
+    `floor`: a V that is hardly larger than S_A would have many more degrees of freedom. Where V comes out below S_A,
+    this takes its place; where nothing is left, the largest of all S does. df is never below 1, that of two values:
+    where V is a small rest of large parts, Satterthwaite's goes to 0 and t_df to infinity. There the interval covers
+    .95 to 1.0 (3,000 simulated tables of 2 or 3 by 2, 5 or 20 normal values).
 
     Coverage at 10 chips and more: .93–.96; counting all N values as independent would cover .21–.65.
 
     Args:
         values: As for `components`.
         confidence: Between 0 and 1.
-        floor: Effects below whose variance V cannot fall, for example `[(0,)]`.
+        floor: Effects that alone make the interval at least as wide as it is, for example `[(0,)]`.
         resolution: As for `mean_interval`.
 
     Example:
@@ -96,10 +101,7 @@ def crossed_interval(
     Reference: Satterthwaite 1946, Biometrics Bulletin 2, 110.
     """
     require_between(0, 1, confidence=confidence)
-    found = components(values)
-    variance, degrees = combine(found, floor)
-    variance = max(variance, resolution**2 / 12)
-    half = t_quantile(degrees, (1 + confidence) / 2) * math.sqrt(variance)
+    half = half_width(combine(components(values), floor), (1 + confidence) / 2, resolution)
     mean = float(np.mean(values, dtype=np.float64))
     return Interval(mean, mean - half, mean + half)
 
@@ -109,8 +111,8 @@ def crossed_share_interval(
 ) -> Interval:
     """The interval for a share of right answers over all levels at once: exact limits at an effective number.
 
-        n = p·(1 − p) / V·(z / t_df)²,  with V and df of `crossed_interval`;  the limits of n·p in n by the Beta
-        distribution. Where all answers are the same, n is the length of the last axis, the examples.
+        n = p·(1 − p)·(z / h)²,  with the half-width h of `crossed_interval`, t_df·√V;  the limits of n·p in n by the
+        Beta distribution. Where all answers are the same, n is the length of the last axis, the examples.
 
     Where few answers are wrong, a handful of examples carries what is known of their spread, and n − 1 degrees of
     freedom claim too much. So those of chips and of examples are 2 / (2 / (n − 1) + κ / n), with the excess kurtosis
@@ -136,23 +138,27 @@ def crossed_share_interval(
         own: dict[Axes, Component] = {
             (axis,): _with_kurtosis(values, axis, found[axis,]) for axis in range(values.ndim)
         }
-        variance, degrees = combine({**found, **own}, floor)
-        tail = (1 - confidence) / 2
-        size = share * (1 - share) / variance * (NormalDist().inv_cdf(tail) / t_quantile(degrees, tail)) ** 2
+        upper = (1 + confidence) / 2
+        half = half_width(combine({**found, **own}, floor), upper)
+        size = share * (1 - share) * (NormalDist().inv_cdf(upper) / half) ** 2
     return binomial_limits(share * size, size, confidence)
 
 
-def combine(found: dict[Axes, Component], floor: Sequence[Axes] = ()) -> tuple[float, float]:
-    """Variance of the grand mean and its degrees of freedom (see `crossed_interval`)."""
+def combine(found: dict[Axes, Component], floor: Sequence[Axes] = ()) -> tuple[Component, ...]:
+    """The variance of the grand mean, and those of the floor: the widest counts (see `crossed_interval`)."""
     variance = sum((-1) ** (len(axes) + 1) * part.variance for axes, part in found.items())
-    least = max((found[axes] for axes in floor), key=lambda part: part.variance, default=None)
-    if least is not None and variance < least.variance:
-        return least.variance, least.degrees
+    least = tuple(found[axes] for axes in floor)
+    if any(max(variance, 0.0) < part.variance for part in least):
+        return least
     if variance <= 0:
-        full = found[max(found, key=len)]
-        return full.variance, full.degrees
+        return max(found.values(), key=lambda part: (part.variance, part.degrees)), *least
     degrees = variance**2 / sum(part.variance**2 / part.degrees for part in found.values())
-    return variance, max(1.0, degrees)
+    return Component(variance, max(1.0, degrees)), *least
+
+
+def half_width(parts: Sequence[Component], probability: float, resolution: float = 0.0) -> float:
+    """The largest t_df·√S at a probability above ½; 0 where nothing is random."""
+    return max((t_quantile(part.degrees, probability) * part.error(resolution) for part in parts), default=0.0)
 
 
 def _with_kurtosis(values: NDArray[Any], axis: int, part: Component) -> Component:

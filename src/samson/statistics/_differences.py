@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from samson._checks import require_between
 from samson.records import Interval
-from samson.statistics._crossed import Axes, Component, combine, components
+from samson.statistics._crossed import Axes, Component, combine, components, half_width
 from samson.statistics._means import CONFIDENCE, mean_bound, mean_p_value, numbers
 from samson.statistics._student import t_below, t_quantile
 
@@ -25,20 +25,20 @@ class Spread:
         mean: The difference.
         values: Independent differences, one a chip, if chips are the only level of randomness; then Hall's correction
             applies (see `mean_interval`).
-        variance: Else the variance of the mean.
-        degrees: Else its degrees of freedom; infinite where nothing is random.
+        parts: Else variances of the mean with their degrees of freedom, the widest of which counts (see `combine`);
+            none where nothing is random.
     """
 
     mean: float
     values: tuple[float, ...] = field(default=(), repr=False)
-    variance: float = 0.0
-    degrees: float = math.inf
+    parts: tuple[Component, ...] = ()
 
     def bound(self, probability: float, resolution: float) -> float:
         """The end of a one-sided interval."""
         if self.values:
             return mean_bound(self.values, probability, resolution=resolution)
-        return self.mean + self._error(resolution) * t_quantile(self.degrees, probability)
+        half = half_width(self.parts, max(probability, 1 - probability), resolution)
+        return self.mean + (half if probability > 0.5 else -half)
 
     def interval(self, confidence: float, resolution: float) -> Interval:
         """The two-sided interval."""
@@ -50,12 +50,9 @@ class Spread:
         """The two-sided p-value of no difference."""
         if self.values:
             return mean_p_value(self.values, resolution=resolution)
-        std = self._error(resolution)
-        return 2 * t_below(self.degrees, -abs(self.mean) / std) if std else float(self.mean == 0)
-
-    def _error(self, resolution: float) -> float:
-        """The standard error; 0 where nothing is random."""
-        return 0.0 if math.isinf(self.degrees) else max(math.sqrt(self.variance), resolution / math.sqrt(12))
+        errors = [(part.degrees, part.error(resolution)) for part in self.parts]
+        found = [2 * t_below(degrees, -abs(self.mean) / error) for degrees, error in errors if error]
+        return max(found, default=float(self.mean == 0))
 
 
 def spread(ours: NDArray[Any], theirs: NDArray[Any], *, shared: Axes, floor: Sequence[Axes] = ()) -> Spread:
@@ -68,7 +65,7 @@ def spread(ours: NDArray[Any], theirs: NDArray[Any], *, shared: Axes, floor: Seq
         ours: Values, one axis for each level of randomness.
         theirs: Values, with the same axes; those that are shared have the same length.
         shared: Axes whose entries are the same in both: the same chip, the same example, the same training seed.
-        floor: Effects below whose variance the whole cannot fall.
+        floor: Effects that alone make the interval at least as wide as it is.
 
     An axis with one entry, such as that of chips without noise, is no level of randomness and is left out.
     """
@@ -91,8 +88,7 @@ def spread(ours: NDArray[Any], theirs: NDArray[Any], *, shared: Axes, floor: Seq
     if own:
         separate = [components(table) for table in (ours, theirs)]
         parts |= {axes: _sum([found[axes] for found in separate]) for axes in separate[0] if set(axes) & set(own)}
-    variance, degrees = combine(parts, floor)
-    return Spread(mean, (), variance, degrees)
+    return Spread(mean, (), combine(parts, floor))
 
 
 def variance_ratio(ours: Sequence[float], theirs: Sequence[float], confidence: float = CONFIDENCE) -> Interval:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from samson._checks import require_between
 from samson._shown import Shown, table_text
 from samson.statistics._differences import holm
 from samson.statistics._means import CONFIDENCE
@@ -40,7 +41,11 @@ def family(
         baseline: The method to which the others are compared.
         confidence: That all intervals hold together, between 0 and 1.
         over: As for `Paired.difference`.
+
+    Raises:
+        ValueError: If `confidence` is out of range, or a comparison lacks the baseline; or as for `Paired.difference`.
     """
+    require_between(0, 1, confidence=confidence)
     names = [(label, name) for label, paired in comparisons.items() for name in paired.models if name != baseline]
     for paired in comparisons.values():
         if baseline not in paired.models:

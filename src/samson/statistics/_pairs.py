@@ -146,7 +146,7 @@ class Paired(Shown):
             over: As for `difference`.
 
         Raises:
-            ValueError: If the name is unknown, or there are no seeds to count.
+            ValueError: If the name is unknown, numbers of chips differ, or there are no seeds to count.
         """
         networks = self._networks(name)
         return _within(self._mean(networks, confidence, by_seed=_by_seed(over, networks)), networks[0].bounds)
@@ -183,11 +183,17 @@ class Paired(Shown):
             over: "chips" speaks of these networks, "seeds" of others too; None is seeds where there are several.
 
         Raises:
-            ValueError: If a name is unknown, or there are no seeds to count.
+            ValueError: If a name is unknown, numbers of chips differ, or there are no seeds to count.
         """
         require_between(0, 1, confidence=confidence)
         ours, theirs = self._networks(name), self._networks(baseline)
         common_chips = self.shapes.get(name) == self.shapes.get(baseline)
+        chips = [len(networks[0].trials) for networks in (ours, theirs)]
+        if chips[0] != chips[1] and (common_chips or 1 in chips):
+            raise ValueError(
+                f"`models` must be on as many chips each, but {name!r} is on {chips[0]} and {baseline!r} on "
+                f"{chips[1]}. Measure both with the same `trials`."
+            )
         by_seed = _by_seed(over, ours, theirs)
         common_seeds = len(ours) == len(theirs)
         found = self._spread(ours, theirs, common_chips, by_seed=by_seed, common_seeds=common_seeds)
@@ -212,6 +218,12 @@ class Paired(Shown):
         if name not in self.models:
             raise ValueError(
                 f"`name` must be a method of this comparison, got {name!r}. Available: {', '.join(self.models)}."
+            )
+        chips = {len(network.trials) for network in self.models[name]}
+        if len(chips) > 1:
+            raise ValueError(
+                f"`models` of one method must be on as many chips each, but those of {name!r} are on "
+                f"{' and '.join(map(str, sorted(chips)))}. Measure them with the same `trials`."
             )
         return self.models[name]
 

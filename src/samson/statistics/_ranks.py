@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from samson._checks import require
+from samson._checks import require, require_between
 from samson.records import Interval
 from samson.statistics._student import t_below
 
@@ -47,7 +47,7 @@ def mean_ranks(
         confidence: Of the intervals.
 
     Raises:
-        ValueError: If there is no block.
+        ValueError: If there is no block, no method that all blocks have, or a value is NaN.
 
     Example:
         >>> found = mean_ranks([{"a": [0.9], "b": [0.8]}, {"a": [0.5], "b": [0.7]}])
@@ -55,7 +55,12 @@ def mean_ranks(
         (1.5, 1)
     """
     require(len(blocks) > 0, "blocks", "be at least one", blocks)
-    methods = [name for name in blocks[0] if all(block.get(name) for block in blocks)]
+    require_between(0, 1, confidence=confidence)
+    methods = [name for name in blocks[0] if all(len(block.get(name, ())) for block in blocks)]
+    require(len(methods) > 0, "blocks", "have a method in common", [list(block) for block in blocks])
+    for name in methods:
+        for block in blocks:
+            require(not np.isnan(block[name]).any(), "blocks", f"hold numbers for {name!r}", block[name])
     means = np.array([[np.mean(block[name]) for name in methods] for block in blocks])
     generator = np.random.default_rng(seed)
     drawn = np.zeros((RESAMPLES, len(methods)))

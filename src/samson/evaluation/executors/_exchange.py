@@ -12,10 +12,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from samson._batches import Batch
+from samson.evaluation._metric import DataSetMetric, Metric
 from samson.evaluation._scoring import Scores
 
 
@@ -66,6 +67,30 @@ def digest_of(batches: Iterable[Any]) -> str:
     with torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global state
         each = map(Batch.of, batches)
         return digest([digest((batch.inputs, batch.targets, batch.keywords)) for batch in each])
+
+
+def identity(metric: Metric) -> str:
+    """What tells a metric from others: its `repr`, and a hash over its accumulator's settings, which that leaves out.
+
+    Example:
+        >>> from samson.evaluation import MeanThen
+        >>> means = [DataSetMetric("mean", MeanThen(torch.sub, f), True) for f in (torch.exp, torch.exp, torch.log)]
+        >>> identity(means[0]) == identity(means[1]), identity(means[0]) == identity(means[2])
+        (True, False)
+    """
+    if not isinstance(metric, DataSetMetric):
+        return plain(metric)
+    empty = metric.fresh(torch.device("cpu"))
+    parts = dict(empty.named_modules()) if isinstance(empty, nn.Module) else {"": empty}
+    settings = {name: (type(part).__qualname__, _public(part)) for name, part in parts.items()}
+    return f"{plain(metric)} {digest(settings)}"
+
+
+def _public(part: object) -> dict[str, Any]:
+    """The public attributes of an object, with parameters and buffers if it is a module."""
+    held: dict[str, Any] = getattr(part, "__dict__", {})
+    every = held | held.get("_parameters", {}) | held.get("_buffers", {})
+    return {name: value for name, value in every.items() if not name.startswith("_")}
 
 
 def gathered(data: bytes, group: Any) -> list[bytes]:

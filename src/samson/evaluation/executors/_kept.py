@@ -17,7 +17,7 @@ import samson
 from samson.evaluation._scoring import device_of
 from samson.evaluation._task import Task
 from samson.evaluation.executors._base import Executor, Finished, Serial, on_its_own
-from samson.evaluation.executors._exchange import as_bytes, digest, digest_of, from_bytes, plain
+from samson.evaluation.executors._exchange import as_bytes, digest, digest_of, from_bytes, identity, plain
 from samson.evaluation.executors._numerics import Numerics
 from samson.noise import on_chip
 from samson.records import RecordError, read_json, replace_file, write_json
@@ -42,7 +42,7 @@ class Manifest:
         hashed = {"model": digest(tensors), "batches": data, "norm_batches": norm_data}
         on = {"select": [tensor.name for tensor in on_chip(task.model, task.select)]}
         facts = {f.name: getattr(task, f.name) for f in fields(task) if f.repr} | hashed | on | _machine(task)
-        return cls({name: plain(value) for name, value in facts.items()})
+        return cls({name: plain(value) for name, value in facts.items()} | {"metric": identity(task.metric)})
 
 
 def _machine(task: Task) -> dict[str, Any]:
@@ -66,8 +66,9 @@ class Kept(Executor):
 
     A folder has a `manifest.json` that says what its trials are of: the bits of model and data, noise, periphery,
     layers on the chip, metric, seed, layout, versions, kind of machine, and torch's settings that change results.
-    Another evaluation is refused, with what differs. Noise, periphery and metric count by their `repr`: **a change in
-    code of your own is not noticed**. After one, use another folder.
+    Another evaluation is refused, with what differs. Noise, periphery and metric count by their `repr`, a metric of the
+    data set by the settings of its accumulator too: **a change in code of your own is not noticed**. After one, use
+    another folder.
 
     With `Torchrun`, the folder of rank 0 counts.
 

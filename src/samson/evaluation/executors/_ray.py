@@ -6,12 +6,13 @@ import copy
 import importlib
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -128,9 +129,8 @@ class Ray(Executor):
         if task not in self._sent:
             task_alone = on_its_own(task)
             model = task_alone.model if _device_type(task) == "cpu" else copy.deepcopy(task_alone.model).cpu()
-            norms = None if task.norm_batches is None else list(task.norm_batches)
-            batches = _apart(list(task.batches))
-            whole = replace(task_alone, model=model, batches=batches, norm_batches=_apart(norms))
+            norms = None if task.norm_batches is None else _whole(task.norm_batches)
+            whole = replace(task_alone, model=model, batches=_whole(task.batches), norm_batches=norms)
             try:
                 self._sent[task] = ray.put(whole)
             except Exception as error:
@@ -163,14 +163,15 @@ def run_trials(sent: list[Any], numbers: Sequence[int], numerics: Numerics) -> l
         return [_KEPT[key](number) for number in numbers]
 
 
-def _apart(batches: Any) -> Any:
-    """Batches in memory of their own: with each that is cut from larger tensors, pickle would send all of these."""
+def _whole(batches: Iterable[Any]) -> Any:
+    """A list of batches in memory of their own: with each that is cut from larger tensors, pickle would send these."""
 
     def own(value: Any) -> Any:
         cut = isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes
         return value.clone() if cut else value
 
-    return tree_map(own, batches)
+    with torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global state
+        return tree_map(own, list(batches))
 
 
 def _ray() -> Any:

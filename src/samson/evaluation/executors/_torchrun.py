@@ -25,6 +25,7 @@ from samson.evaluation.executors._exchange import (
     digest_of,
     from_bytes,
     gathered,
+    identity,
     plain,
     shared_from_first,
 )
@@ -174,7 +175,7 @@ def _facts(task: Task, numbers: Sequence[int]) -> bytes:
         "the seed": task.seed,
         "the trials": list(numbers),
         "a noise": plain(task.noise),
-        "a metric": plain(task.metric),
+        "a metric": identity(task.metric),
         "a layout": vars(task.layout),
         "autocast": task.autocast,
         "read_block": task.read_block,
