@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.plugins import MixedPrecision
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 
 from samson import SAMSON, Lookbehind, SharpnessAware
 from samson.experiments import load_model
@@ -211,6 +211,34 @@ def test_metric_objects_count_the_clean_pass_only() -> None:
         net = kind(sharp)
         fit(net)
         assert net.seen == times * samples
+
+
+def test_what_a_metric_has_kept_is_copied_once() -> None:
+    """It may be every prediction of an epoch, as for an AUROC, and hold a graph."""
+
+    copied: list[int] = []
+
+    class Keeping(MulticlassAUROC):
+        def clone(self) -> Any:
+            copied.append(len(self.preds))
+            return super().clone()
+
+    class Kept(Sharp):
+        def __init__(self) -> None:
+            super().__init__(sharp)
+            self.accuracy = Keeping(num_classes=3)
+            self.seen: list[int] = []
+
+        def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            self.seen.append(len(self.accuracy.preds))
+            return loss
+
+    net = Kept()
+    fit(net)
+    count = len(net.seen) // 2
+    assert net.seen == [n for i in range(count) for n in (i + 1, 1)]  # a stand-in is empty at each pass
+    assert copied == [0]
 
 
 def test_without_our_module_the_log_is_wrong_and_the_monitor_says_so() -> None:

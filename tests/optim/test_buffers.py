@@ -106,11 +106,34 @@ def test_buffers_are_those_of_the_first_pass(kind: str, wrap: type) -> None:
 
 
 def test_a_pattern_says_which_buffers_are_held() -> None:
-    for pattern, held in (("*", True), ("1.max_val", True), ("*running_*", False)):
+    for pattern, held in (("*", True), ("1.max_val", True), ("", False)):
         model, x = make("observer"), torch.randn(16, 5)
-        optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), SAM(rho=20.0), hold=pattern)
+        base, wrapped = torch.optim.SGD(param_groups(model), lr=0.1), nn.DataParallel(model)
+        optimizer = SharpnessAware(base, SAM(rho=20.0), hold=pattern, model=wrapped)
         model(x).square().mean().backward()
         before = buffers(model)
         with optimizer.perturbed():
             model(10 * x).square().mean().backward()
         assert equal(buffers(model), before) == held
+    optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), SAM(), hold="*running_*")
+    model(x).square().mean().backward()
+    with (
+        pytest.raises(ValueError, match=r"`hold` must match .* got '\*running_\*', which none of 1 has.*'1.max_val'"),
+        optimizer.perturbed(),
+    ):
+        pass
+
+
+def test_buffers_that_no_layer_can_write_are_left_alone() -> None:
+    model = make("batch norm")
+    model[1].register_buffer("expanded", torch.ones(1).expand(6))
+    with torch.inference_mode():
+        model[1].register_buffer("inferred", torch.ones(6))
+    before = dict(model.named_buffers())
+    optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), SAM())
+    model(torch.randn(16, 5)).square().mean().backward()
+    with optimizer.perturbed():
+        model[1].inferred = model[1].inferred + 1  # exchanged
+        model(torch.randn(16, 5)).square().mean().backward()
+    assert all(before[name] is buffer for name, buffer in model.named_buffers())
+    assert int(model[1].num_batches_tracked) == 1

@@ -1,6 +1,7 @@
 """`torch.compile`: of the model, of the climb, and of a whole training step."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -146,6 +147,47 @@ def test_another_radius_compiles_nothing_again() -> None:
     with torch._dynamo.config.patch(error_on_recompile=True):
         lengths = [run(parts(SAMSON(), torch.float32, rho=rho), True)[1].item() for rho in (0.1, 0.2, 0.4)]
     assert lengths[1:] == pytest.approx([2 * lengths[0], 4 * lengths[0]], rel=1e-4)
+
+
+@pytest.fixture
+def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graphs run as they are: what is compiled is right elsewhere."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_at_the_compilers_limit_the_climb_goes_on_uncompiled() -> None:
+    """All optimizers of a process share it: as in a sweep over η."""
+    with torch._dynamo.config.patch(recompile_limit=1):
+        compiled_climb()(parts(SAM(rho=0.3), torch.float32), False)
+        run = compiled_climb()
+        fused, eager = (parts(ASAM(rho=0.5, eta=0.3), torch.float32, fast=False) for _ in range(2))
+        with pytest.warns(UserWarning, match="limit for one process, 1 variants, .*is not compiled"):
+            norm, _ = run(fused, False)
+        assert torch.equal(norm, climb(eager)[0])
+        assert all(torch.equal(a, b) for a, b in zip(moved(fused), moved(eager), strict=True))
+        run(fused, False)  # warned once
+
+
+@pytest.mark.usefixtures("quick_compiler")
+@pytest.mark.parametrize("p", [24.0, 200.0, float("inf")])
+@pytest.mark.parametrize("way", ["fast", "foreach", "compiled"])
+def test_small_weights_to_a_high_power_are_not_nothing(p: float, way: str) -> None:
+    """By hand in float64, with the largest weight as the unit; a tensor without entries is left out."""
+    w, g = torch.linspace(-0.005, 0.004, 40), torch.linspace(1.0, 2.0, 40)
+    some = [w.clone(), torch.empty(0, 3)]
+    part = Part(
+        SAMSON(rho=0.5, eta=0.0, p=p), 0.5, True, some, [g.clone(), torch.empty(0, 3)], Workspace(some, way == "fast")
+    )
+    norm, length = (compiled_climb() if way == "compiled" else climb)([part], True)
+    sizes, g = w.abs().double(), g.double()
+    largest = sizes.max()
+    scale = sizes / (largest * ((sizes / largest) ** p).sum() ** (1 / p) if p < float("inf") else largest)
+    expected = (scale * g).square().sum().sqrt()
+    epsilon = 0.5 * scale**2 * g / expected
+    assert norm.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert length.item() == pytest.approx(epsilon.square().sum().sqrt().item(), rel=1e-5)
+    assert torch.allclose(some[0], (w + epsilon).float(), rtol=1e-4)
 
 
 in_training = pytest.mark.parametrize(

@@ -127,6 +127,12 @@ def test_wrong_use_is_an_error(batch: tuple) -> None:
         optimizer.step()
     with pytest.raises(RuntimeError, match="the closure must call `loss.backward"):
         optimizer.step(lambda: model(batch[0]).sum().detach())
+    optimizer = Lookbehind(sgd(model), SAM(), k=1)
+    model(batch[0]).sum().backward()
+    before = snapshot(model)
+    with pytest.raises(RuntimeError, match="left no gradient in the perturbed pass"):
+        optimizer.step(lambda: None)  # after a backward of one's own
+    assert equal(snapshot(model), before)
 
 
 @pytest.mark.parametrize("alpha", [0.5, "adaptive"])

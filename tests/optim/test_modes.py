@@ -52,6 +52,39 @@ def others(rule: object) -> tuple[Values, Values]:
     return run(rule)[0], run(SAM(rho=0.0))[0]
 
 
+@pytest.mark.parametrize("cleared", ["never", "before", "to zero", "inside"])
+@pytest.mark.parametrize(
+    ("rule", "mode", "name"),
+    [
+        (NoiseInjection(lambda w, generator: w + 1.0), {}, "NoiseInjection"),
+        (SAM(rho=0.5), {"ascent": "previous"}, "ascent='previous'"),
+        (SAM(rho=0.5), {"ascent": "momentum"}, "ascent='momentum'"),
+        (SAM(rho=0.5), {"ascent": "previous", "mix": 0.5}, None),
+    ],
+)
+def test_a_first_pass_that_a_mode_does_not_have_is_named(
+    rule: object, mode: dict[str, object], name: str | None, cleared: str
+) -> None:
+    model = make_model()
+    base = torch.optim.SGD(param_groups(model), lr=LR, momentum=MOMENTUM)
+    optimizer = SharpnessAware(base, rule, **mode)
+    run_pass = closure_for(model, optimizer, make_batch())
+    run_pass()
+    if cleared in ("before", "to zero"):
+        optimizer.zero_grad(set_to_none=cleared == "before")
+    warns = name is not None and cleared == "never"
+    if name is None:
+        run_pass()
+    with pytest.warns(UserWarning, match=f"{name} has one pass: .*needs_first_pass") if warns else nullcontext():
+        with optimizer.perturbed(model):
+            if cleared == "inside":
+                optimizer.zero_grad()
+            for _ in range(2):  # micro-batches
+                nn.functional.cross_entropy(model(make_batch()[0]), make_batch()[1]).backward()
+        optimizer.step()
+    optimizer.step(run_pass)
+
+
 both_forms = pytest.mark.parametrize("explicit", [False, True], ids=["closure", "explicit"])
 
 
@@ -184,9 +217,19 @@ def test_a_mode_says_how_many_passes_it_needs(modes: dict, passes: int, batch: t
         assert seen.perturbed_loss.item() == losses[0]
 
 
+def test_reuse_without_a_backward_in_the_block_is_an_error_at_the_step(batch: tuple) -> None:
+    model = make_model()
+    optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=LR), SAM(rho=0.5), every=2, reuse=0.5)
+    closure_for(model, optimizer, batch)()
+    with optimizer.perturbed(model):
+        pass
+    with pytest.raises(RuntimeError, match="No parameter has a gradient since `perturbed`"):
+        optimizer.step()
+
+
 def test_norm_layers_alone(batch: tuple) -> None:
     model = make_model()
-    groups = param_groups(model, perturb=norm_layers)
+    groups = param_groups(model, perturb=lambda module, name: int(norm_layers(module, name)))  # as good as a bool
     assert [group["param_names"] for group in groups] == [
         ["1.weight", "1.bias"],
         ["0.weight", "0.bias", "4.weight", "4.bias"],

@@ -178,6 +178,33 @@ def test_resuming_goes_on() -> None:
     assert other.param_groups[0]["rho"] == optimizer.param_groups[0]["rho"] == pytest.approx(0.16)
 
 
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_a_second_schedule_starts_from_the_full_radius(as_tensor: bool) -> None:
+    """Also after a checkpoint, and from a `rho` that was set by hand after the first one."""
+    own = [torch.tensor(0.4) for _ in range(2)] if as_tensor else [None, None]
+    _, optimizer = optimizer_of(rho=own[0])
+    RhoSchedule(optimizer, "quadratic", steps=2)
+    _, other = optimizer_of(rho=own[1])
+    other.load_state_dict(optimizer.state_dict())
+    for one in (optimizer, other):
+        RhoSchedule(one, "linear", steps=2).step()
+        assert float(one.param_groups[0]["rho"]) == pytest.approx(0.2)
+    optimizer.param_groups[0]["rho"] = 0.1
+    RhoSchedule(optimizer, "linear", steps=2).step()
+    assert optimizer.param_groups[0]["rho"] == pytest.approx(0.05)
+    optimizer.param_groups[0]["rho"] = 0.0
+    with pytest.warns(UserWarning, match="the full `rho` of every group is 0"):
+        RhoSchedule(optimizer, "linear", steps=2)
+
+
+def test_another_rule_forgets_the_ramp() -> None:
+    _, optimizer = optimizer_of()
+    RhoSchedule(optimizer, "linear", steps=4).step()
+    again = SharpnessAware(optimizer.base, NoiseInjection(lambda w, generator: w + 1.0, rho=0.1))
+    RhoSchedule(again, "constant", steps=4)
+    assert again.param_groups[0]["rho"] == 0.1
+
+
 @pytest.mark.parametrize("by", ["wrapper", "base"])
 def test_a_group_that_comes_later_has_its_own_ramp(by: str) -> None:
     model = make_model()

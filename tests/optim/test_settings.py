@@ -2,13 +2,25 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from samson import ASAM, SAM, SAMSON, Lookbehind, NoiseInjection, RangeSAM, SharpnessAware, param_groups
+from samson import (
+    ASAM,
+    SAM,
+    SAMSON,
+    LearnedRange,
+    Lookbehind,
+    NoiseInjection,
+    RangeSAM,
+    SharpnessAware,
+    WeightClipping,
+    param_groups,
+)
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 from tests.optim.reference import DECAY, LR, MOMENTUM
 
@@ -150,6 +162,56 @@ def test_a_base_that_another_rule_has_wrapped_takes_the_new_settings() -> None:
     assert SharpnessAware(base, SAM(rho=0.05)).param_groups[0]["rho"] == 0.05
 
 
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_radius_that_the_same_rule_left_is_kept_and_named(loaded: bool) -> None:
+    """It may be what a state holds that was loaded before the wrapping."""
+    base = torch.optim.SGD(make_model().parameters(), lr=LR)
+    optimizer = SharpnessAware(base, SAM(rho=0.05))
+    if loaded:
+        base = torch.optim.SGD(make_model().parameters(), lr=LR)
+        base.load_state_dict(optimizer.state_dict())
+    SharpnessAware(base, SAM(rho=0.05))  # no warning
+    with pytest.warns(UserWarning, match=r"`base` has rho=0.05 from a SAM .* not the rule's rho=0.5"):
+        again = SharpnessAware(base, SAM(rho=0.5))
+    assert again.param_groups[0]["rho"] == 0.05
+
+
+class OwnRate(torch.optim.SGD):
+    """Finds its own rate, as Adafactor with relative steps does."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, lr=LR)
+        self.param_groups[0]["lr"] = None
+
+    def step(self, closure: None = None) -> None:
+        group = self.param_groups[0]
+        group["lr"] = LR
+        super().step()
+        group["lr"] = None
+
+
+def test_a_base_that_finds_its_own_rate() -> None:
+    ends = []
+    for kind in (OwnRate, lambda groups: torch.optim.SGD(groups, lr=LR)):
+        model = make_model()
+        optimizer = SharpnessAware(kind(param_groups(model)), SAM(rho=0.5), every=2)
+        handle = optimizer.register_step_post_hook(WeightClipping(alpha=2.0))
+        for seed in range(3):
+            closure_for(model, optimizer, make_batch(seed=seed))()
+            with optimizer.perturbed() if optimizer.climbs else nullcontext():
+                closure_for(model, optimizer, make_batch(seed=seed))()
+            optimizer.step()
+        ends.append(snapshot(model))
+        assert [group["sharpness_steps"] for group in optimizer.param_groups] == [3]
+        if kind is OwnRate:
+            assert repr(optimizer).endswith(": rho 0.5")
+            handle.remove()
+            optimizer.register_step_post_hook(LearnedRange())
+            with pytest.raises(ValueError, match="`lr` must be a number, by which a learned range moves"):
+                optimizer.step(closure_for(model, optimizer, make_batch()))
+    assert equal(*ends)
+
+
 class Two(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -209,7 +271,8 @@ def test_a_group_added_through_the_base_is_perturbed() -> None:
         base = torch.optim.SGD([{"params": [model[0].weight]}], lr=LR)
         optimizer = SharpnessAware(base, rule, model=model, every=2)
         base.add_param_group({"params": [model[4].weight]})
-        closure_for(model, optimizer, make_batch())()
+        if optimizer.needs_first_pass:
+            closure_for(model, optimizer, make_batch())()
         assert moved(optimizer, model) == {"0.weight", "4.weight"}
         closure_for(model, optimizer, make_batch())()
         optimizer.step()
@@ -267,3 +330,13 @@ def test_a_group_without_names_gets_those_of_the_model() -> None:
     assert [group["param_names"] for group in optimizer.param_groups[3:]] == [["one"], ["two"]]
     with pytest.raises(ValueError, match="`param_group` must have `param_names`.*Pass `model=`"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))]})
+
+
+def test_a_group_that_the_rule_refuses_is_not_there() -> None:
+    model = make_model()
+    optimizer = SharpnessAware(torch.optim.SGD(model[0].parameters(), lr=LR), RangeSAM(rho=0.5), model=model)
+    nn.utils.parametrizations.weight_norm(model[4])
+    with pytest.raises(ValueError, match="`4.weight` must be a parameter for RangeSAM"):
+        optimizer.add_param_group({"params": model[4].parameters()})
+    assert len(optimizer.param_groups) == 1
+    optimizer.step(closure_for(model, optimizer, make_batch()))

@@ -125,6 +125,35 @@ def test_gradients_are_cleared_for_every_parameter(model: nn.Sequential, batch: 
     assert torch.allclose(model[4].weight.grad, once, rtol=1e-6)
 
 
+@pytest.mark.parametrize("form", ["explicit", "both perturb", "closure", "lookbehind"])
+def test_another_optimizer_gets_the_perturbed_gradient_alone(form: str, batch: tuple) -> None:
+    """By hand: as Muon for the matrices beside SGD for the rest."""
+    both = form == "both perturb"
+    model, reference = make_model(), make_model()
+    rest, matrix = [*model.parameters()][:-2], model[4].weight
+    wrap = SharpnessAware if form != "lookbehind" else lambda *given, **named: Lookbehind(*given, 1, 1.0, **named)
+    optimizer = wrap(torch.optim.SGD(rest, lr=0.1), SAM(rho=0.5), model=model)
+    other = torch.optim.SGD([matrix], lr=0.1)
+    other = SharpnessAware(other, SAM(rho=0.5), model=model) if both else other
+    run = closure_for(model, optimizer, batch)
+    if form in ("explicit", "both perturb"):
+        run()
+        with optimizer.perturbed(model), other.perturbed(model) if both else nullcontext():
+            run()
+    else:
+        optimizer.step(run)
+    loss_of(reference, batch).backward()
+    weights = [*reference.parameters()]
+    with torch.no_grad():
+        for some in (weights[:-2], [weights[-2]] if both else []):
+            norm = sum(p.grad.square().sum() for p in some) ** 0.5
+            for p in some:
+                p.add_(p.grad, alpha=float(0.5 / norm))
+    reference.zero_grad()
+    loss_of(reference, batch).backward()
+    assert torch.allclose(matrix.grad, reference[4].weight.grad, rtol=1e-10)
+
+
 def test_a_group_added_later_is_perturbed_too(model: nn.Sequential, batch: tuple) -> None:
     base = torch.optim.SGD([{"params": [model[0].weight], "lr": 0.1}])
     optimizer = SharpnessAware(base, SAMSON(), model=model)
@@ -229,6 +258,11 @@ def test_sparse_gradients_are_refused() -> None:
     embedding = nn.Embedding(5, 3, sparse=True)
     optimizer = SharpnessAware(sgd(embedding, momentum=0.0), SAM())
     embedding(torch.tensor([1, 2])).sum().backward()
+    with pytest.raises(RuntimeError, match="sparse=False"), optimizer.perturbed(embedding):
+        pass
+    optimizer = SharpnessAware(sgd(embedding, momentum=0.0), SAM(), ascent="previous")
+    optimizer.zero_grad()
+    optimizer.step(lambda: embedding(torch.tensor([1, 2])).sum().backward())
     with pytest.raises(RuntimeError, match="sparse=False"), optimizer.perturbed(embedding):
         pass
 

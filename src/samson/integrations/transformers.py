@@ -98,7 +98,6 @@ class SharpnessAwareTrainer(Trainer):
             self._clean.append(loss)
         if self.accelerator.sync_gradients and optimizer.climbs:
             with optimizer.perturbed(model):
-                model.zero_grad()  # also what the optimizer does not hold, which clipping would count
                 repeated = [
                     super(SharpnessAwareTrainer, self).training_step(model, again, num_items_in_batch)
                     for again in self._micro_batches

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from samson.optim._memory import Workspace
-from samson.optim._sharding import ProcessGroups, over_all
+from samson.optim._sharding import ProcessGroups, over_all, unit_of
 from samson.optim.rules import AscentRule, FastScale, Norms, fast_scale
 
 SMALLEST = 1e-16
@@ -81,11 +81,13 @@ def norms(tensors: Sequence[Tensor], p: float) -> list[Tensor]:
     if not full:
         return [torch.zeros((), dtype=precise(t), device=t.device) for t in tensors]
     exact = precise(full[0])
-    if 2 < p < math.inf:  # in float32, small weights to a high power are nothing
-        wide = torch.complex128 if full[0].is_complex() else torch.float64
-        found = [norm.to(exact) for norm in torch._foreach_norm(full, p, dtype=wide)]
+    wide = exact if full[0].dtype.itemsize == 2 else None
+    if 2 < p < math.inf:  # small weights to a high power would be nothing
+        units = [unit_of(largest) for largest in torch._foreach_norm(full, math.inf, dtype=wide)]
+        shares = torch._foreach_div([t.to(torch.promote_types(t.dtype, exact)) for t in full], units)
+        found = list(torch._foreach_mul(torch._foreach_norm(shares, p), units))
     else:
-        found = list(torch._foreach_norm(full, p, dtype=exact if full[0].dtype.itemsize == 2 else None))
+        found = list(torch._foreach_norm(full, p, dtype=wide))
     if len(full) == len(tensors):
         return found
     each = iter(found)

@@ -9,6 +9,9 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
+from samson._select import plain_name
+from samson.optim._sharding import local
+
 
 @contextmanager
 def held_buffers(models: Iterable[nn.Module | None], pattern: str) -> Iterator[None]:
@@ -20,16 +23,27 @@ def held_buffers(models: Iterable[nn.Module | None], pattern: str) -> Iterator[N
 
     Args:
         models: The models, also wrapped or compiled; None is none.
-        pattern: Which buffers, by their names in the model, as in `fnmatch`.
+        pattern: Which buffers, by their names in the model without the prefixes of wrappers, as in `fnmatch`.
+
+    Raises:
+        ValueError: If the models have buffers and the pattern meets none; "" is none on purpose.
     """
+    names: list[str] = []
     found: dict[tuple[int, str], tuple[nn.Module, str, Tensor]] = {}
     for model in models:
         for path, module in () if model is None else model.named_modules():
             for name, buffer in module._buffers.items():
-                if buffer is not None and fnmatchcase(f"{path}.{name}".lstrip("."), pattern):
-                    found[id(module), name] = module, name, buffer
+                if buffer is not None:
+                    names.append(plain_name(f"{path}.{name}"))
+                    if fnmatchcase(names[-1], pattern):
+                        found[id(module), name] = module, name, buffer
+    if names and not found and pattern:
+        raise ValueError(
+            f"`hold` must match the name of a buffer, got {pattern!r}, which none of {len(names)} has, such as "
+            f'{names[0]!r}. Take a pattern of such names, "*" for all, or "" for none.'
+        )
     live = list(found.values())
-    saved = [buffer.clone() for _, _, buffer in live]
+    saved = [buffer.clone() if _is_writable(buffer) else None for _, _, buffer in live]
     try:
         yield
     finally:
@@ -37,4 +51,11 @@ def held_buffers(models: Iterable[nn.Module | None], pattern: str) -> Iterator[N
             for (module, name, buffer), value in zip(live, saved, strict=True):
                 if module._buffers.get(name) is not buffer:  # a layer may exchange it instead of writing into it
                     module._buffers[name] = buffer
-                buffer.copy_(value)
+                if value is not None:
+                    buffer.copy_(value)
+
+
+def _is_writable(buffer: Tensor) -> bool:
+    """Whether a layer may write into it: not if it is expanded, or made in inference mode."""
+    expanded = buffer.layout == torch.strided and torch._debug_has_internal_overlap(local(buffer)) == 1
+    return not expanded and not buffer.is_inference()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import warnings
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import fields
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from samson._names import counted
 from samson.optim._ascent import Ascent, Climb, Part, climb
@@ -24,6 +26,7 @@ from samson.optim._chip import ChipWeight, Finder, views
 from samson.optim._delegation import OptimizerWrapper
 from samson.optim._groups import check_policy, linked_models, names_by_parameter
 from samson.optim._memory import Workspace, exclusive
+from samson.optim._schedules import RAMP
 from samson.optim._sharding import ProcessGroups, is_sharded, local, process_groups, refuse_flat_shards, reshard
 from samson.optim.rules import AscentRule, Rule
 
@@ -35,6 +38,9 @@ Direction = Callable[[Tensor], Tensor | None]
 
 View = Callable[[Tensor], Tensor]
 """How a weight is seen in a parameter, or in this process's part of it."""
+
+_CLIMBERS = WeakTensorKeyDictionary()
+"""For each parameter the last optimizer of ours that was given it, as a weak reference."""
 
 
 class Source(NamedTuple):
@@ -87,11 +93,20 @@ class Climber(OptimizerWrapper):
         self.model = model
         for group in base.param_groups:
             self._forget_other_rule(group)  # one that wrapped this base before
+        left = [group for group in base.param_groups if RULE in group and group.get("rho") != rule.rho]
         self._start()
+        if left:
+            self._warn_once(
+                f"`base` has rho={float(left[0]['rho']):g} from a {type(rule).__name__} that wrapped it, or whose "
+                f"state it loaded. That counts, not the rule's rho={rule.rho:g}: set `group['rho']`, or make the base "
+                "anew."
+            )
 
     def __repr__(self) -> str:
         groups = self.base.param_groups
-        values = {key: dict.fromkeys(f"{float(g[key]):g}" for g in groups if key in g) for key in ("lr", "rho")}
+        values = {
+            key: dict.fromkeys(f"{float(g[key]):g}" for g in groups if g.get(key) is not None) for key in ("lr", "rho")
+        }
         shown = "; ".join(f"{key} {', '.join(islice(found, 8))}" for key, found in values.items() if found)
         count = sum(p.numel() for group in groups for p in group["params"])
         return (
@@ -151,6 +166,8 @@ class Climber(OptimizerWrapper):
         groups = self.base.param_groups
         self._names = names_by_parameter(groups, self.model)
         self._sharded = any(is_sharded(p) for group in groups for p in group["params"])
+        for group in groups:
+            _CLIMBERS.update(dict.fromkeys(group["params"], weakref.ref(self)))
 
     def _catch_up(self) -> None:
         """Read the groups again if one came, or a state was loaded, through the base optimizer."""
@@ -176,7 +193,8 @@ class Climber(OptimizerWrapper):
         other: str | None = group.get(RULE)
         if other in (None, type(self.rule).__name__):
             return None
-        for key in {RULE, *self.rule.group_settings(), *(f.name for f in fields(self.rule))} - {*self.base.defaults}:
+        own = {RULE, RAMP, *self.rule.group_settings(), *(f.name for f in fields(self.rule))}
+        for key in own - {*self.base.defaults}:
             group.pop(key, None)
         return other
 
@@ -199,7 +217,11 @@ class Climber(OptimizerWrapper):
             param_group["param_names"] = [names[p] for p in given]
         param_group["params"] = given
         super().add_param_group(param_group)
-        self._read_groups()
+        try:
+            self._read_groups()
+        except Exception:
+            del self.base.param_groups[-1]
+            raise
 
     def _load(self, state_dict: dict[str, Any]) -> None:
         """A setting that the state lacks, or that is of another rule, stays as it is."""
@@ -218,6 +240,25 @@ class Climber(OptimizerWrapper):
 
     def _perturbed(self) -> list[Tensor]:
         return [p for group in self._perturbed_groups() for p in group["params"]]
+
+    def _has_gradient(self) -> bool:
+        return any(p.grad is not None for group in self.base.param_groups for p in group["params"])
+
+    def _require_gradient(self) -> None:
+        if not self._has_gradient():
+            raise RuntimeError("The closure left no gradient in the perturbed pass. It must call `backward()`.")
+
+    @_disable_dynamo
+    def _clear_gradients(self, model: nn.Module | None) -> None:
+        """Clear all gradients of the first pass: those of the base, and of what else belongs to the models.
+
+        What another optimizer of ours holds is left to it: its ascent may be yet to come.
+        """
+        self.base.zero_grad()
+        for known in dict.fromkeys((self.model, model)):
+            for p in () if known is None else known.parameters():
+                if p.grad is not None and (p not in _CLIMBERS or _CLIMBERS[p]() in (None, self)):
+                    p.grad = None
 
     def _refuse_what_cannot_work(self) -> None:
         self._catch_up()
@@ -348,7 +389,15 @@ def gradient(p: Tensor) -> Tensor | None:
     Raises:
         RuntimeError: If it is sparse.
     """
-    grad = p.grad
+    return not_sparse(p.grad)
+
+
+def not_sparse(grad: Tensor | None) -> Tensor | None:
+    """A gradient as it is.
+
+    Raises:
+        RuntimeError: If it is sparse.
+    """
     if grad is not None and grad.layout != torch.strided:
         raise RuntimeError(
             "A sparse gradient cannot be perturbed. Use `sparse=False`, or put the embedding in a parameter group with "

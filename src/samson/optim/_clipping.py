@@ -181,7 +181,9 @@ class LearnedRange(Clipping):
 
     def clip(self, optimizer: Optimizer, weights: Sequence[ChipWeight]) -> None:
         """Move the ranges, then clamp the weights to them."""
-        rates = {p: group.get("lr", 0.0) for group in optimizer.param_groups for p in group["params"]}
+        rates: dict[Tensor, Any] = {p: group.get("lr") for group in optimizer.param_groups for p in group["params"]}
+        known_rates = all(rates[weight.parameter] is not None for weight in weights)
+        require(known_rates, "lr", "be a number, by which a learned range moves (else take WeightClipping)", None)
         uphill = {p for group in optimizer.param_groups if group.get("maximize") for p in group["params"]}
         gradients = {w.parameter: None if w.parameter.grad is None else whole(w.parameter.grad) for w in weights}
         ranges: dict[Tensor, list[Tensor]] = {}

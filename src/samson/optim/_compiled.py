@@ -7,24 +7,32 @@ pass that moves the weights. With the copy and its restoring that is 7 words for
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from samson.optim._ascent import SMALLEST, Climb, Part, climb, precise
+from samson.optim._sharding import unit_of
 from samson.optim.rules import FastScale, fast_scale
 
 
 def compiled_climb() -> Climb:
-    """A climb that compiles itself at its first use, for rules with a fast form; others climb as usual."""
+    """A climb that compiles itself at its first use, for rules with a fast form; others climb as usual.
+
+    So do all, from the first on for which the compiler has reached its limit of variants, which those of one process
+    share.
+    """
     fused = torch.compile(_fused, fullgraph=True, dynamic=False)
+    at_limit = False
 
     def run(parts: Sequence[Part], measure: bool = False) -> tuple[Tensor, Tensor | None]:
+        nonlocal at_limit
         forms = [fast_scale(part.rule) if part.scaled else None for part in parts]
         known = all(form is not None or not part.scaled for form, part in zip(forms, parts, strict=True))
         plain = all(not part.split_over and w.is_floating_point() for part in parts for w in part.weights)
-        if not known or not plain or len({w.device for part in parts for w in part.weights}) > 1:
+        if at_limit or not known or not plain or len({w.device for part in parts for w in part.weights}) > 1:
             return climb(parts, measure)
         device = parts[0].weights[0].device
         entries = [list(zip(p.weights, p.directions, p.workspace.copies, strict=True)) for p in parts]
@@ -32,8 +40,18 @@ def compiled_climb() -> Climb:
             [_number(value, device) for value in values]
             for values in ([part.rho for part in parts], [part.budget for part in parts])
         )
-        with torch.no_grad():
-            found: tuple[Tensor, Tensor | None] = fused(entries, forms, radii, budgets, measure)
+        try:
+            with torch.no_grad():
+                found: tuple[Tensor, Tensor | None] = fused(entries, forms, radii, budgets, measure)
+        except torch._dynamo.exc.FailOnRecompileLimitHit:
+            at_limit = True
+            warnings.warn(
+                "`compiled=True` has reached the compiler's limit for one process, "
+                f"{torch._dynamo.config.recompile_limit} variants, so from here on the climb is not compiled. Raise "
+                "`torch._dynamo.config.recompile_limit`.",
+                stacklevel=2,
+            )
+            return climb(parts, measure)
         for part in parts:
             part.workspace.saved = True  # only now: where compiling fails, nothing was copied
         return found
@@ -90,7 +108,7 @@ def _numerator(w: Tensor, form: FastScale | None) -> Tensor:
 
 
 def _factor(w: Tensor, form: FastScale | None) -> Tensor | None:
-    if form is None or form.p is None:
+    if form is None or form.p is None or not w.numel():
         return None
     size = w.to(precise(w)).abs()
     if form.p == math.inf:
@@ -98,5 +116,6 @@ def _factor(w: Tensor, form: FastScale | None) -> Tensor | None:
     elif form.p == 2:
         size = size.square().sum().sqrt()
     else:
-        size = size.pow(form.p).sum().pow(1 / form.p)
+        unit = unit_of(size.max())
+        size = unit * (size / unit).pow(form.p).sum().pow(1 / form.p)
     return form.factor(size)

@@ -67,6 +67,9 @@ class OptimizerWrapper(Optimizer):
     def _refuse_scaled_gradients(self, closure: Callable[[], Any] | None) -> None:
         """Refuse to step with gradients that a GradScaler has not unscaled.
 
+        That it has not is known from `param_groups`, which it would have read since the block. Whoever else reads them
+        there, to log the learning rate for example, hides it.
+
         Raises:
             RuntimeError: If a scaler steps and gives a closure, or unscaled before the second pass.
         """

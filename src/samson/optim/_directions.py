@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samson.optim._climber import Direction, gradient
+from samson.optim._climber import Direction, gradient, not_sparse
 
 PREVIOUS = "previous_gradient"
 """Key in a parameter's optimizer state."""
@@ -41,7 +41,7 @@ def remember_gradients(base: Optimizer) -> None:
 
 def _previous(base: Optimizer) -> Direction:
     def copy(p: Tensor) -> Tensor | None:
-        found: Tensor | None = base.state.get(p, {}).get(PREVIOUS)
+        found = not_sparse(base.state.get(p, {}).get(PREVIOUS))
         return None if found is None else found.clone()
 
     return copy

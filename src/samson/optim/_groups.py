@@ -55,7 +55,7 @@ def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] 
     owners = {p: module for module in model.modules() for p in module.parameters(recurse=False)}
     chosen: dict[bool | str, dict[str, Any]] = {True: {"params": [], "param_names": []}}
     for name, parameter in model.named_parameters():
-        kind: bool | str = perturb is None or perturb(owners[parameter], name)
+        kind: bool | str = perturb is None or bool(perturb(owners[parameter], name))
         kind = INPUT_RANGE if name.rpartition(".")[2] == INPUT_RANGE else kind
         group = chosen.setdefault(kind, {"params": [], "param_names": [], "perturb": False})
         group["params"].append(parameter)
@@ -91,7 +91,8 @@ def names_by_parameter(groups: Iterable[dict[str, Any]], model: nn.Module | None
 
 def rates_are_zero(optimizer: Optimizer) -> bool:
     """Whether a step is none to count: distributed checkpointing makes the state by one with learning rates of 0."""
-    rates = [group.get("lr", 1.0) for group in optimizer.param_groups]
+    given = [group.get("lr") for group in optimizer.param_groups]
+    rates = [1.0 if lr is None else lr for lr in given]  # one that finds its own rate has None
     waits = any(isinstance(lr, Tensor) and lr.device.type != "cpu" for lr in rates)  # to read one would
     return not waits and all(float(lr) == 0 for lr in rates)
 

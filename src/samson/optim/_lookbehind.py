@@ -136,8 +136,9 @@ class Lookbehind(Climber):
                 raise RuntimeError("No perturbed parameter has a gradient: the closure must call `loss.backward()`.")
             self._ascend(parts, self.model)
             with self._held(self.model):
-                self.base.zero_grad()
+                self._clear_gradients(self.model)
                 loss = run()
+                self._require_gradient()
             with torch.no_grad():
                 climbed = [w.clone() for w in weights] if i + 1 < self.k else []
                 torch._foreach_copy_(weights, fast)

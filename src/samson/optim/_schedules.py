@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
@@ -11,6 +13,9 @@ from torch.optim import Optimizer
 
 from samson._checks import require
 from samson._names import counted
+
+RAMP = "rho_ramp"
+"""Key in a parameter group under which stand its full radius and the ρ that a schedule set last."""
 
 DRAWN = "drawn"
 """The ramp that is a draw, uniform between 0 and 1, for each step."""
@@ -28,7 +33,8 @@ class RhoSchedule:
 
     Works for every rule and for `NoiseInjection`, whose `rho` is the share of the noise. With "drawn" the strength is
     drawn anew for each step, from (seed, step), so that training sees every size up to the full one. Call `step()`
-    once after each optimizer step, as with torch's schedulers. A `rho` that is a tensor is filled in place.
+    once after each optimizer step, as with torch's schedulers. A `rho` that is a tensor is filled in place. The full
+    value is kept in the group, so a second schedule starts from it, unless `rho` was set by hand since.
 
     Args:
         optimizer: A `SharpnessAware` or `Lookbehind` optimizer (or its base).
@@ -66,7 +72,9 @@ class RhoSchedule:
         self.optimizer, self.steps, self._seed = optimizer, steps, seed
         self._ramp = SHAPES.get(shape) if isinstance(shape, str) else shape
         self._done = 0
-        self._full = [float(group["rho"]) for group in optimizer.param_groups]
+        self._full = [_full_radius(group) for group in optimizer.param_groups]
+        if not any(self._full):
+            warnings.warn("RhoSchedule: the full `rho` of every group is 0, so nothing is perturbed.", stacklevel=2)
         self._set()
 
     def __repr__(self) -> str:
@@ -98,9 +106,17 @@ class RhoSchedule:
             raise ValueError(f"`shape` must give values ≥ 0, got {share!r} after {self._done} of {self.steps} steps.")
         groups = self.optimizer.param_groups
         later = [group for group in groups[len(self._full) :] if "rho" in group]
-        self._full += [float(group["rho"]) for group in later]
+        self._full += [_full_radius(group) for group in later]
         for group, full in zip(groups, self._full, strict=False):  # one that came by the base has no ρ before its step
             if isinstance(group.get("rho"), Tensor):
                 group["rho"].fill_(full * share)
             else:
                 group["rho"] = full * share
+            group[RAMP] = full, full * share
+
+
+def _full_radius(group: dict[str, Any]) -> float:
+    """A group's ρ, or the full one where a schedule before made it what it is."""
+    rho = float(group["rho"])
+    full, ramped = group.get(RAMP, (rho, rho))
+    return float(full) if math.isclose(rho, ramped, rel_tol=1e-6) else rho  # a tensor rounds

@@ -55,16 +55,25 @@ def refuse_flat_shards(model: nn.Module | None) -> None:
 
 
 def over_all(norms: Tensor, p: float, groups: ProcessGroups) -> Tensor:
-    """The p-norms of whole tensors, from those of this process's parts: one collective for each process group."""
+    """The p-norms of whole tensors, from those of this process's parts.
+
+    That takes one collective for each process group, and two where p is finite and above 2.
+    """
     if not groups:
         return norms
     largest = p == math.inf
-    total = norms.clone() if largest else norms.double().pow_(p)
+    unit = unit_of(over_all(norms, math.inf, groups).double()) if 2 < p < math.inf else 1.0
+    total = norms.clone() if largest else (norms.double() / unit).pow_(p)
     for group in groups:
         torch.distributed.all_reduce(
             total, torch.distributed.ReduceOp.MAX if largest else torch.distributed.ReduceOp.SUM, group
         )
-    return total if largest else total.pow_(1 / p).to(norms.dtype)
+    return total if largest else (unit * total.pow_(1 / p)).to(norms.dtype)
+
+
+def unit_of(largest: Tensor) -> Tensor:
+    """What to divide by before a high power is taken: the largest magnitude, or next to nothing where that is 0."""
+    return largest.clamp(min=torch.finfo(largest.dtype).tiny)
 
 
 def whole(tensor: Tensor) -> Tensor:

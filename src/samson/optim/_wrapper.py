@@ -56,7 +56,8 @@ class SharpnessAware(Climber):
         model: Needed only if `base` was not made from `param_groups(model)`: gives the parameters' names and the
             buffers to hold still. It may be wrapped or compiled.
         hold: Which of the model's buffers keep the state that the first pass left, by a pattern for their names as in
-            `fnmatch`: running statistics, vectors of a spectral norm, codebooks, observers; by default all of them.
+            `fnmatch`: running statistics, vectors of a spectral norm, codebooks, observers; by default all of them,
+            none with "".
         ascent: Where the direction comes from: "gradient" (of a first pass), "previous" or "momentum".
         every: Perturb each k-th step, k ≥ 1.
         reuse: α ≥ 0 for the steps between.
@@ -216,13 +217,9 @@ class SharpnessAware(Climber):
         if self.climbs:
             with self.perturbed():
                 perturbed = closure()
-                if not self._has_gradient():
-                    raise RuntimeError("The closure left no gradient in the perturbed pass. It must call `backward()`.")
+                self._require_gradient()
             self._note_losses(clean, perturbed)
         return perturbed if clean is None else clean
-
-    def _has_gradient(self) -> bool:
-        return any(p.grad is not None for group in self.base.param_groups for p in group["params"])
 
     def _unsynchronised(self) -> AbstractContextManager[Any]:
         if not self.modes.own_ascent:
@@ -234,9 +231,10 @@ class SharpnessAware(Climber):
     def perturbed(self, model: nn.Module | None = None) -> Iterator[None]:
         """Perturb the weights inside the block, and put back the very same bits at its end.
 
-        On entering, the gradients of the first pass give the ascent direction and are cleared. Buffers such as running
-        statistics (see `hold`) are the same after the block as before it. In a mode with one pass the block holds the
-        only backward pass, so gradients and statistics are left to it.
+        On entering, the gradients of the first pass give the ascent direction and are cleared, also those of the
+        model's parameters that another optimizer steps. Buffers such as running statistics (see `hold`) are the same
+        after the block as before it. In a mode with one pass the block holds the only backward pass, so gradients and
+        statistics are left to it.
 
         Args:
             model: The model whose buffers are held still, with that known from the groups.
@@ -244,6 +242,7 @@ class SharpnessAware(Climber):
         Raises:
             RuntimeError: If no perturbed parameter has a gradient, one is sparse, the step at hand does not climb,
                 blocks are nested, or the gradients of one await their `step()`.
+            ValueError: If `hold` matches no buffer of a model that has some.
         """
         if self._inside:
             raise RuntimeError("`perturbed` is already active. Blocks cannot be nested.")
@@ -257,20 +256,36 @@ class SharpnessAware(Climber):
             )
         self._refuse_what_cannot_work()
         model, rule = self.model if model is None else model, self.rule
-        clean = self._clean_gradients()
+        clean, before = self._clean_gradients(), self._gradient_before()
         moved = self._injected(rule, model) if isinstance(rule, NoiseInjection) else self._climbed(rule, model)
         with moved as parts, self._held(model) if self.needs_first_pass else nullcontext():
             self._inside = True
             try:
                 if self.needs_first_pass:
-                    self.base.zero_grad()
+                    self._clear_gradients(model)
                 yield
+                self._warn_if_kept(before)
                 add_range_gradients(parts)
                 self._use_clean_gradients(clean)
                 self._perturbed_since_step, self._awaits_step = True, self._has_gradient()
                 self._scaler_steps = self._groups_read = False  # a scaler has yet to unscale the new gradients
             finally:
                 self._inside = False
+
+    def _gradient_before(self) -> Tensor | None:
+        """A gradient that the only pass would be added to, looked for once: to read whether it is 0 waits."""
+        if self.needs_first_pass or self.last_ascent is not None:
+            return None
+        found = (p.grad for p in self._perturbed() if p.grad is not None)
+        return next((grad for grad in found if grad.layout != torch.strided or local(grad).any()), None)
+
+    def _warn_if_kept(self, before: Tensor | None) -> None:
+        if before is not None and any(p.grad is before for p in self._perturbed()):
+            mode = "NoiseInjection" if self.modes.injects else f"ascent={self.modes.ascent!r}"
+            self._warn_once(
+                f"{mode} has one pass: the block holds the only backward, but gradients from before it are there. "
+                "Leave the first pass away (`if optimizer.needs_first_pass:`), or call `optimizer.zero_grad()`."
+            )
 
     @contextmanager
     def _climbed(self, rule: Rule, model: nn.Module | None) -> Iterator[list[Part]]:
