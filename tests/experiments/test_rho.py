@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks import range_test
+from benchmarks.evidence import winners
 from samson import SharpnessAware, param_groups
 from samson.experiments import TUNED, Place, Splits, find_rho, plan_suite, suggest_rho
 from samson.optim import RULES
@@ -115,3 +117,17 @@ def test_the_page_has_the_defaults() -> None:
         name: (kind, float(own), float(tuned)) for kind, name, own, tuned in rows
     }
     assert len(rows) >= 4
+
+
+def test_the_page_shows_the_record_of_range_tests() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert range_test.page(text) == text
+    ratios: dict[str, list[float]] = {"blind": [], "informed": []}
+    for row in range_test.rows():
+        for criterion, rho in range_test.chosen(row["task"], row["method"]).items():
+            ratios[criterion].append(row["suggested"] / rho)
+    assert "between 0.6 and 4 times the ρ that was best on noisy chips, and up to 14 times" in text
+    assert 0.6 <= min(ratios["informed"]) < 0.7
+    assert 3 < max(ratios["informed"]) <= 4
+    assert 13 < max(ratios["blind"]) <= 14
+    assert winners("tiny-shakespeare")["samson-informed"] == ("samson", {"rho": 0.05})
