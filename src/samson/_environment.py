@@ -14,9 +14,8 @@ import samson
 from samson.records import Environment
 
 
-@cache
 def environment(device: str = "cpu") -> Environment:
-    """Versions, commit and machine of this process."""
+    """Versions, commit and machine of this process, and how many threads it computes with now."""
     return Environment(
         samson=samson.__version__,
         git=commit(Path(samson.__file__).parent),
@@ -29,8 +28,9 @@ def environment(device: str = "cpu") -> Environment:
     )
 
 
+@cache
 def commit(folder: Path) -> str | None:
-    """The commit of a source checkout, with "+changes" if tracked files differ from it; None elsewhere."""
+    """The commit of a source checkout, with "+changes" if tracked files differ from it; None elsewhere. Asked once."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
             examples=min(job.examples or length(splits.test), length(splits.test)),
             clean=clean,
             measured=measured,
-            environment=replace(environment(job.place.device.type), threads=1),  # that is kept from before this block
+            environment=environment(job.place.device.type),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             coverage=covered,
             multiply_adds=products,

@@ -219,7 +219,7 @@ class Climber(OptimizerWrapper):
         super().add_param_group(param_group)
         try:
             self._read_groups()
-        except Exception:
+        except Exception:  # whatever refuses the group: it must not stay
             del self.base.param_groups[-1]
             raise
 
