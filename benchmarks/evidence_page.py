@@ -27,7 +27,6 @@ PAGE = DOCS / "evidence.md"
 README = DOCS.parent / "README.md"
 COSTS = Path(__file__).parent / "records" / "method-costs.json"
 RESAMPLES = 400
-MARKS = "<!-- made by benchmarks/evidence_page.py -->\n", "<!-- end -->\n"
 KNOWN = {
     "digits": "a support-vector machine reaches 97 % on half of these images (scikit-learn's example)",
     "japanese-vowels": "an ensemble of eleven LSTMs reaches 98.9 % (github.com/postnubilaphoebus/Jap_Speak_Recog)",
@@ -50,6 +49,12 @@ def template(name: str) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lines of a table."""
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def with_part(text: str, maker: str, content: str) -> str:
+    """A page with what a script of this folder makes, between its marks."""
+    before, mark, rest = text.partition(f"<!-- made by benchmarks/{maker}.py -->\n")
+    return "".join([before, mark, "\n", content, "\n\n", *rest.partition("<!-- end -->\n")[1:]])
 
 
 def results(task: str, part: str, *, each: bool = False) -> str:
@@ -324,12 +329,10 @@ def page() -> str:
 def files() -> dict[Path, str]:
     """Every file that is made, with its text."""
     done = [task for task in TASKS if finished(task)]
-    before, mark, rest = README.read_text(encoding="utf-8").partition(MARKS[0])
-    after = rest.partition(MARKS[1])[1:]
     own = DOCS / "evidence"
     return {
         PAGE: page(),
-        README: "".join([before, mark, "\n", first_screen(done), "\n\n", *after]),
+        README: with_part(README.read_text(encoding="utf-8"), "evidence_page", first_screen(done)),
         own / "gaussian.svg": drawn_over_all(done),
         own / "recipe.md": recipe_page(),
         **{own / f"{task}.svg": drawn(task) for task in done},

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence import METHODS, TASKS, base_of, data_root, winners
+from benchmarks.evidence_page import table, with_part
 from samson.experiments import Place, environment, find_rho, one_thread, plan_suite
 
 RECORD = Path(__file__).parent / "records" / "range-test.json"
 PAGE = Path(__file__).parent.parent / "docs" / "choosing-rho.md"
-MARKS = "<!-- made by benchmarks/range_test.py -->\n", "<!-- end -->\n"
 RULES = ("sam", "asam", "samson", "rangesam")
 SEEDS = 3
 
@@ -28,9 +28,9 @@ SEEDS = 3
 def run(task: str, method: str, seed: int) -> float | None:
     """The suggestion of one range test."""
     methods = [{"method": METHODS[method][0], **base_of(task)}]
-    table = {**TASKS[task].problem, "methods": methods, "data_root": str(data_root())}
+    suite = {**TASKS[task].problem, "methods": methods, "data_root": str(data_root())}
     with one_thread():
-        return find_rho(plan_suite(table), seed, Place(), lambda *_: None).suggested
+        return find_rho(plan_suite(suite), seed, Place(), lambda *_: None).suggested
 
 
 def rows() -> list[dict[str, Any]]:
@@ -45,25 +45,21 @@ def chosen(task: str, method: str) -> dict[str, float]:
     return {criterion: own[label][1]["rho"] for criterion, label in labels.items() if label in own}
 
 
-def table() -> str:
-    """A line for each task and method."""
-    lines = ["| task | method | suggested | best without noise | best on noisy chips |", "|---|---|---|---|---|"]
-    for task in TASKS:
-        for method in RULES:
-            found = [row["suggested"] for row in rows() if (row["task"], row["method"]) == (task, method)]
-            if not found:
-                continue
-            values = ", ".join("none" if value is None else f"{value:g}" for value in found)
-            own = chosen(task, method)
-            cells = [f"{own[criterion]:g}" if criterion in own else "–" for criterion in ("blind", "informed")]
-            lines.append(f"| {task} | `{method}` | {values} | {cells[0]} | {cells[1]} |")
-    return "\n".join(lines)
+def suggestions() -> str:
+    """A table with a line for each task and method."""
+    lines = []
+    for task, method in dict.fromkeys((row["task"], row["method"]) for row in rows()):
+        found = [row["suggested"] for row in rows() if (row["task"], row["method"]) == (task, method)]
+        values = ", ".join("none" if value is None else f"{value:g}" for value in found)
+        own = chosen(task, method)
+        cells = [f"{own[criterion]:g}" if criterion in own else "–" for criterion in ("blind", "informed")]
+        lines.append([task, f"`{method}`", values, *cells])
+    return table(["task", "method", "suggested", "best without noise", "best on noisy chips"], lines)
 
 
 def page(text: str) -> str:
     """The page with the table of the record between its marks."""
-    before, _, rest = text.partition(MARKS[0])
-    return f"{before}{MARKS[0]}\n{table()}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+    return with_part(text, "range_test", suggestions())
 
 
 def main() -> None:
