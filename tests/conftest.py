@@ -1,5 +1,6 @@
-"""One thread for every test, and a small model whose parameters are of every kind that a rule tells apart."""
+"""One thread for every test and every process that it starts, and a small model whose parameters are of every kind that a rule tells apart."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes on few cores wait for each other's threads
 
 BROWSER = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), None)
 """A browser that draws pages without a screen."""

@@ -241,7 +241,7 @@ def test_working_memory_is_that_of_the_weights_at_hand() -> None:
     for dtype in (torch.float32, torch.float64):
         model.to(dtype)
         optimizer.step(closure_for(model, optimizer, (torch.ones(4, 3, dtype=dtype), torch.ones(4, dtype=torch.int64))))
-        seen = {copy.dtype for space in optimizer._workspaces.values() for copy in space.copies}
+        seen = {copy.dtype for space in optimizer._weights.workspaces.values() for copy in space.copies}
         assert seen == {dtype}
 
 

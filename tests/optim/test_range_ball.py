@@ -479,7 +479,9 @@ def test_an_infinite_gradient_gives_no_perturbation(per: str) -> None:
 def test_a_whole_step_never_waits_for_the_device(
     per: str, through_range: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("samson.optim._climber.exclusive", list)  # it looks at addresses, of which fake ones have none
+    monkeypatch.setattr(
+        "samson.optim._perturbed.exclusive", list
+    )  # it looks at addresses, of which fake ones have none
     with FakeTensorMode():
         model = nn.ModuleList([nn.MultiheadAttention(4, 2), nn.ConvTranspose2d(4, 6, 2, groups=2), nn.Linear(3, 3)])
         optimizer = wrapped(model, RangeSAM(rho=0.5, per=per, through_range=through_range))

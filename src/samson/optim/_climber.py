@@ -3,64 +3,29 @@
 from __future__ import annotations
 
 import math
-import operator
 import warnings
-import weakref
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from samson._names import counted
 from samson.optim._ascent import Ascent, Climb, Part, climb
 from samson.optim._buffers import held_buffers
-from samson.optim._chip import ChipWeight, Finder, views
 from samson.optim._delegation import OptimizerWrapper
 from samson.optim._groups import check_policy, linked_models, names_by_parameter
-from samson.optim._memory import Workspace, exclusive
+from samson.optim._perturbed import Direction, Perturbed
 from samson.optim._schedules import RAMP
-from samson.optim._sharding import ProcessGroups, is_sharded, local, process_groups, refuse_flat_shards, reshard
-from samson.optim.rules import AscentRule, Rule
+from samson.optim.rules import Rule, require_ascent
 
 RULE = "rule"
 """Key in a parameter group under which stands whose settings, such as ρ, it holds."""
-
-Direction = Callable[[Tensor], Tensor | None]
-"""Gives what a parameter climbs along, to be used up; None leaves it where it is."""
-
-View = Callable[[Tensor], Tensor]
-"""How a weight is seen in a parameter, or in this process's part of it."""
-
-_CLIMBERS = WeakTensorKeyDictionary()
-"""For each parameter the last optimizer of ours that was given it, as a weak reference."""
-
-
-class Source(NamedTuple):
-    """Where a weight that is perturbed comes from.
-
-    Args:
-        parameter: The parameter that is the weight or holds it.
-        scaled: Whether the rule's T applies.
-        split_over: The process groups over which it is split.
-        view: How the weight is seen in the parameter.
-    """
-
-    parameter: Tensor
-    scaled: bool
-    split_over: ProcessGroups
-    view: View
-
-
-def _as_it_is(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 class Climber(OptimizerWrapper):
@@ -125,7 +90,6 @@ class Climber(OptimizerWrapper):
 
     def _start(self) -> None:
         self.last_ascent = self.skipped_ascents = None
-        self._workspaces: dict[tuple[Any, ...], Workspace] = {}
         self._climb: Climb = climb
         if self.compiled:
             from samson.optim._compiled import compiled_climb
@@ -136,47 +100,21 @@ class Climber(OptimizerWrapper):
 
     def _read_groups(self) -> None:
         groups = self.base.param_groups
-        self._plans: dict[int, tuple[AscentRule, list[Tensor], list[Source]]] = {}
-        self._find = Finder(type(self.rule).__name__, getattr(self.rule, "select", None))
-        self._on_chip: list[ChipWeight] = []
-        self._read_parameters()
-        check_policy(self.rule, [self._settings(group) for group in groups], self._names)
-        if self.rule.on_chip:
-            self._require_chip_weights()
+        self._weights = Perturbed(self.base, self.rule, self.model)
+        check_policy(self.rule, [self._weights.settings(group) for group in groups], self._weights.names)
+        self._weights.require_chip_weights()
         for group in groups:
             self._keep_settings(group, self.rule.group_settings() | {RULE: type(self.rule).__name__})
-        if any(
-            p.dtype in (torch.float16, torch.bfloat16) for group in self._perturbed_groups() for p in group["params"]
-        ):
+        if any(p.dtype in (torch.float16, torch.bfloat16) for p in self._weights.parameters):
             self._warn_once(
                 "half-precision weights absorb most of a small perturbation. Keep the weights in float32 and use "
                 "`torch.autocast`."
             )
 
-    def _require_chip_weights(self) -> None:
-        perturbed = self._perturbed()
-        if not self._find(perturbed, [self.model]):
-            raise ValueError(
-                f"`{type(self.rule).__name__}` needs a weight that lies on a chip, got {len(perturbed)} parameters "
-                "without one. Give it a model with linear, convolution or recurrent layers, or take another rule."
-            )
-
-    def _read_parameters(self) -> None:
-        refuse_flat_shards(self.model)
-        groups = self.base.param_groups
-        self._names = names_by_parameter(groups, self.model)
-        self._sharded = any(is_sharded(p) for group in groups for p in group["params"])
-        for group in groups:
-            _CLIMBERS.update(dict.fromkeys(group["params"], weakref.ref(self)))
-
     def _catch_up(self) -> None:
         """Read the groups again if one came, or a state was loaded, through the base optimizer."""
         if any(group.get(RULE) != type(self.rule).__name__ for group in self.base.param_groups):
             self._read_groups()
-
-    def _settings(self, group: dict[str, Any]) -> dict[str, Any]:
-        """A group as the rule sees it: without the keys that the base optimizer uses for itself."""
-        return {key: value for key, value in group.items() if key not in self.base.defaults}
 
     def _keep_settings(self, group: dict[str, Any], present: dict[str, Any]) -> None:
         """Give a group the settings that it lacks, or all where it holds those of another rule."""
@@ -203,7 +141,7 @@ class Climber(OptimizerWrapper):
 
         In an optimizer with names, those that the group lacks are taken from the model.
         """
-        self.rule.within(self._settings(param_group))  # checked before the group is there
+        self.rule.within(self._weights.settings(param_group))  # checked before the group is there
         given = param_group["params"]
         given = [given] if isinstance(given, Tensor) else list(given)
         if "param_names" in self.base.param_groups[0] and all(isinstance(p, Tensor) for p in given):
@@ -232,14 +170,8 @@ class Climber(OptimizerWrapper):
 
     def _goes_through_range(self) -> bool:
         """Whether the gradient of any group looks at the perturbation."""
-        rules = [self.rule.within(self._settings(group)) for group in self._perturbed_groups()]
+        rules = [self.rule.within(self._weights.settings(group)) for group in self._weights.groups]
         return any(getattr(rule, "through_range", False) for rule in rules)
-
-    def _perturbed_groups(self) -> list[dict[str, Any]]:
-        return [group for group in self.base.param_groups if group.get("perturb", True)]
-
-    def _perturbed(self) -> list[Tensor]:
-        return [p for group in self._perturbed_groups() for p in group["params"]]
 
     def _has_gradient(self) -> bool:
         return any(p.grad is not None for group in self.base.param_groups for p in group["params"])
@@ -257,7 +189,7 @@ class Climber(OptimizerWrapper):
         self.base.zero_grad()
         for known in dict.fromkeys((self.model, model)):
             for p in () if known is None else known.parameters():
-                if p.grad is not None and (p not in _CLIMBERS or _CLIMBERS[p]() in (None, self)):
+                if p.grad is not None and not self._weights.is_held_elsewhere(p):
                     p.grad = None
 
     def _refuse_what_cannot_work(self) -> None:
@@ -267,6 +199,13 @@ class Climber(OptimizerWrapper):
                 "Inside `parametrize.cached()` a second pass would use weights computed before the perturbation. Leave "
                 "that block first."
             )
+
+    def _parts(self, direction: Direction, model: nn.Module | None, *, of_objective: bool = False) -> list[Part]:
+        """What there is to move along these directions; see `Perturbed.parts`."""
+        rule = require_ascent(self.rule)
+        return self._weights.parts(
+            rule, direction, model, of_objective=of_objective, budget=self.budget, compiled=self.compiled
+        )
 
     def _ascend(self, parts: list[Part], model: nn.Module | None) -> None:
         """Move the weights of the parts; their directions are used up."""
@@ -280,86 +219,7 @@ class Climber(OptimizerWrapper):
 
     def _weights_changed(self, model: nn.Module | None) -> None:
         torch.clear_autocast_cache()
-        if self._sharded:
-            reshard(model)
-
-    def _chip_weights(self, model: nn.Module | None) -> list[ChipWeight]:
-        """What the rule perturbs, if that is only what lies on a chip."""
-        if self._sharded:
-            reshard(model)  # or layers may hold gathered weights, which are not those of the groups
-        return self._find(self._perturbed(), dict.fromkeys((self.model, model)))
-
-    @_disable_dynamo  # bookkeeping, not tensor work; torch.compiler.disable would import the compiler at once
-    def _parts(
-        self, rule: AscentRule, direction: Direction, model: nn.Module | None, of_objective: bool = False
-    ) -> list[Part]:
-        """The weights that have a direction, sorted into parts.
-
-        Args:
-            rule: The rule.
-            direction: Gives the directions.
-            model: A model that the perturbed weights may belong to, beside the known one.
-            of_objective: Whether they are of what the base minimises, also where a group has `maximize=True`, and not
-                of the loss as `backward` saw it.
-        """
-        parts: list[Part] = []
-        spaces: dict[tuple[Any, ...], Workspace] = {}
-        if rule.on_chip:
-            on_chip = self._chip_weights(model)
-            if on_chip is not self._on_chip:
-                self._on_chip, self._plans = on_chip, {}
-        for number, group in enumerate(self._perturbed_groups()):
-            settings = self._settings(group)
-            of_group, rho = rule.within(settings), rule.radius(settings)
-            if group.get("maximize") and not of_objective:
-                rho = -rho
-            found: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor], list[tuple[Tensor, View]]]] = {}
-            for p, scaled, split_over, view in self._plan(number, of_group, group["params"]):
-                along = direction(p)
-                if along is not None:
-                    weight = view(local(p))
-                    kind = (scaled, weight.dtype, weight.device, split_over)
-                    weights, directions, sources = found.get(kind) or found.setdefault(kind, ([], [], []))
-                    weights.append(weight)
-                    directions.append(view(local(along)))
-                    sources.append((p, view))
-            for kind, (weights, directions, sources) in found.items():
-                space = self._workspaces.get((number, *kind))
-                if space is None or not space.fits(weights):
-                    space = Workspace(weights, scaled=kind[0] and not self.compiled)
-                spaces[number, *kind] = space
-                wide = torch.promote_types(kind[1], torch.float32)
-                steps = [along if along.dtype == wide else along.to(wide) for along in directions]
-                parts.append(Part(of_group, rho, kind[0], weights, steps, space, kind[3], self.budget, sources))
-        self._workspaces = spaces  # without those of weights that are elsewhere now, or in another dtype
-        alone = iter(exclusive([along for part in parts for along in part.directions]))
-        for part in parts:
-            part.directions = [next(alone) for _ in part.directions]
-        return parts
-
-    def _plan(self, number: int, rule: AscentRule, parameters: list[Tensor]) -> list[Source]:
-        """What is the same in every step, made anew where the rule's settings or the parameters changed."""
-        known = self._plans.get(number)
-        if known is None or len(known[1]) != len(parameters) or not all(map(operator.is_, known[1], parameters)):
-            self._read_parameters()  # Accelerate puts sharded parameters in the place of those the group was made with
-            known = None
-        if known is None or known[0] != rule:
-            known = self._plans[number] = rule, list(parameters), self._sources(rule, parameters)
-        return known[2]
-
-    def _sources(self, rule: AscentRule, parameters: list[Tensor]) -> list[Source]:
-        if not rule.on_chip:
-            return [
-                Source(p, rule.scales_tensor(self._names.get(p, ""), p), process_groups(p), _as_it_is)
-                for p in parameters
-            ]
-        own = set(parameters)
-        return [
-            Source(weight.parameter, True, process_groups(weight.parameter), view)
-            for weight in self._on_chip
-            if weight.parameter in own
-            for view in views(weight, by_output=getattr(rule, "per", "layer") == "channel")
-        ]
+        self._weights.reshard(model)
 
     def _held(self, model: nn.Module | None) -> AbstractContextManager[None]:
         """A block in which the buffers of this model and of the known one are held still."""
@@ -381,26 +241,3 @@ class Climber(OptimizerWrapper):
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(f"{type(self).__name__}: {message}", stacklevel=4)
-
-
-def gradient(p: Tensor) -> Tensor | None:
-    """A parameter's gradient, if it has one.
-
-    Raises:
-        RuntimeError: If it is sparse.
-    """
-    return not_sparse(p.grad)
-
-
-def not_sparse(grad: Tensor | None) -> Tensor | None:
-    """A gradient as it is.
-
-    Raises:
-        RuntimeError: If it is sparse.
-    """
-    if grad is not None and grad.layout != torch.strided:
-        raise RuntimeError(
-            "A sparse gradient cannot be perturbed. Use `sparse=False`, or put the embedding in a parameter group with "
-            "`perturb=False`."
-        )
-    return grad

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samson.optim._climber import Direction, gradient, not_sparse
+from samson.optim._perturbed import Direction, gradient, not_sparse
 
 PREVIOUS = "previous_gradient"
 """Key in a parameter's optimizer state."""

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samson.optim._climber import Climber, gradient
+from samson.optim._climber import Climber
 from samson.optim._groups import rates_are_zero
 from samson.optim._memory import Copies
+from samson.optim._perturbed import gradient
 from samson.optim._sharding import ProcessGroups, local, over_all, process_groups
 from samson.optim.rules import AscentRule, require_ascent
 
@@ -131,7 +132,7 @@ class Lookbehind(Climber):
         fast = first = slow
         loss = None
         for i in range(self.k):
-            parts = self._parts(require_ascent(self.rule), gradient, self.model)
+            parts = self._parts(gradient, self.model)
             if not parts:
                 raise RuntimeError("No perturbed parameter has a gradient: the closure must call `loss.backward()`.")
             self._ascend(parts, self.model)

@@ -20,8 +20,8 @@ from samson.optim._groups import rates_are_zero
 from samson.optim._memory import Copies
 from samson.optim._modes import Modes
 from samson.optim._range_gradient import add_range_gradients
-from samson.optim._sharding import local, reshard
-from samson.optim.rules import NoiseInjection, Rule, require_ascent
+from samson.optim._sharding import local
+from samson.optim.rules import NoiseInjection, Rule
 
 STEPS = "sharpness_steps"
 """Key in a parameter group under which steps are counted, where a mode needs it."""
@@ -197,8 +197,8 @@ class SharpnessAware(Climber):
             self._across = {}
         for group in self.base.param_groups if self.modes.every > 1 and counts else ():
             group[STEPS] += 1
-        if self._sharded and self.model is not None:  # also after a step that does not climb
-            reshard(self.model)
+        if self.model is not None:
+            self._weights.reshard(self.model)  # also after a step that does not climb
         self._perturbed_since_step = self._awaits_step = False
         self._scaler_steps = False  # a trainer's clipping may have asked in the closure
         return loss
@@ -257,7 +257,7 @@ class SharpnessAware(Climber):
         self._refuse_what_cannot_work()
         model, rule = self.model if model is None else model, self.rule
         clean, before = self._clean_gradients(), self._gradient_before()
-        moved = self._injected(rule, model) if isinstance(rule, NoiseInjection) else self._climbed(rule, model)
+        moved = self._injected(rule, model) if isinstance(rule, NoiseInjection) else self._climbed(model)
         with moved as parts, self._held(model) if self.needs_first_pass else nullcontext():
             self._inside = True
             try:
@@ -276,11 +276,11 @@ class SharpnessAware(Climber):
         """A gradient that the only pass would be added to, looked for once: to read whether it is 0 waits."""
         if self.needs_first_pass or self.last_ascent is not None:
             return None
-        found = (p.grad for p in self._perturbed() if p.grad is not None)
+        found = (p.grad for p in self._weights.parameters if p.grad is not None)
         return next((grad for grad in found if grad.layout != torch.strided or local(grad).any()), None)
 
     def _warn_if_kept(self, before: Tensor | None) -> None:
-        if before is not None and any(p.grad is before for p in self._perturbed()):
+        if before is not None and any(p.grad is before for p in self._weights.parameters):
             mode = "NoiseInjection" if self.modes.injects else f"ascent={self.modes.ascent!r}"
             self._warn_once(
                 f"{mode} has one pass: the block holds the only backward, but gradients from before it are there. "
@@ -288,9 +288,9 @@ class SharpnessAware(Climber):
             )
 
     @contextmanager
-    def _climbed(self, rule: Rule, model: nn.Module | None) -> Iterator[list[Part]]:
+    def _climbed(self, model: nn.Module | None) -> Iterator[list[Part]]:
         ascent = self.modes.ascent
-        parts = self._parts(require_ascent(rule), DIRECTIONS[ascent](self.base), model, ascent == "momentum")
+        parts = self._parts(DIRECTIONS[ascent](self.base), model, of_objective=ascent == "momentum")
         if not parts and not self.modes.one_pass:
             raise RuntimeError(
                 "No perturbed parameter has a gradient. Call `loss.backward()` before `perturbed`; a closure must call "
@@ -309,8 +309,8 @@ class SharpnessAware(Climber):
 
     @contextmanager
     def _injected(self, rule: NoiseInjection, model: nn.Module | None) -> Iterator[list[Part]]:
-        weights = self._chip_weights(model)
-        shares = {p: rule.radius(group) for group in self._perturbed_groups() for p in group["params"]}
+        weights = self._weights.chip_weights(model)
+        shares = {p: rule.radius(group) for group in self._weights.groups for p in group["params"]}
         self._copies.take([local(p) for p in dict.fromkeys(weight.parameter for weight in weights)])
         try:
             rule.displace(weights, shares, step=self.base.param_groups[0]["injections"])
