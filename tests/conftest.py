@@ -1,4 +1,4 @@
-"""One thread for every test and every process that it starts, and a small model whose parameters are of every kind that a rule tells apart."""
+"""Tests and the processes that they start have one thread; a small model whose parameters are of every kind."""
 
 import os
 import sys
