@@ -171,7 +171,12 @@ TASKS: dict[str, Task] = {
         large=True,
     ),
     "tiny-shakespeare": Task(
-        {"data": "tiny-shakespeare", "network": "gpt-tiny", "base": "AdamW", "recipe": {"epochs": 4}},
+        {
+            "data": "tiny-shakespeare",
+            "network": "gpt-tiny",
+            "base": "AdamW",
+            "recipe": {"epochs": 4, "precision": "float32"},
+        },
         confirming=5,
         levels=(0.02, 0.05, 0.1),
         sign=-1,
@@ -179,7 +184,7 @@ TASKS: dict[str, Task] = {
         large=True,
     ),
     "cifar10-resnet20": Task(
-        {"data": "cifar10", "network": "resnet20", "recipe": {"epochs": 6}},
+        {"data": "cifar10", "network": "resnet20", "recipe": {"epochs": 6, "precision": "bfloat16"}},
         trials=6,
         large=True,
         winners_of="fashion-mnist",
