@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any, cast
 
@@ -79,6 +78,7 @@ class Loop:
         self.forward = run.place.replicated(cast("nn.Module", compiled))
         self.average: dict[str, Tensor] = {}
         """Of the floating-point weights and buffers, by name; empty before the first step, and without one."""
+        run.precision = run.place.precision_for(self.model) if recipe.precision == "auto" else recipe.precision
         self.precision = torch.bfloat16 if run.precision == "bfloat16" else None
         self.augment = run.data.augment if recipe.augment == "default" else _augmentations(recipe.augment)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -258,8 +258,16 @@ def _identity(run: Run, model: nn.Module) -> str:
     """What decides the final weights, hashed: settings, names, the initial weights, and a look at the data."""
     inputs, targets = next(run.data.batches(1, seed=0, epoch=0, device="cpu", augment=(), workers=0))
     kind = type(model)
-    recipe = replace(run.recipe, precision=run.precision)
-    said = (run.about, run.method, recipe, run.seed, run.data.steps(1), kind.__module__, kind.__qualname__)
+    said = (
+        run.about,
+        run.method,
+        run.recipe,
+        run.precision,
+        run.seed,
+        run.data.steps(1),
+        kind.__module__,
+        kind.__qualname__,
+    )
     task = f"{type(run.task).__module__}.{type(run.task).__qualname__}"
     layers = [(name, type(layer).__qualname__) for name, layer in model.named_modules()]
     found = sha256(repr((*said, task, layers, inputs.tolist(), targets.tolist())).encode())

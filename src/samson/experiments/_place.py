@@ -43,6 +43,18 @@ class Place:
         asked = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
         return any(supported() for supported in asked if supported is not None)
 
+    def precision_for(self, model: nn.Module) -> str:
+        """What "auto" is for a network: "bfloat16" where that is faster, or else "float32".
+
+        On processors that is so of dense convolutions. Measured with one thread on one with AVX-512 for it: 1.6 to 1.9
+        times as fast for VGG, ResNet and DenseNet, but half as fast for depthwise convolutions, and two thirds for a
+        small transformer.
+        """
+        if not self.fast_bfloat16:
+            return "float32"
+        groups = [layer.groups for layer in model.modules() if isinstance(layer, nn.modules.conv._ConvNd)]
+        return "bfloat16" if self.device.type == "cuda" or (groups and max(groups) == 1) else "float32"
+
     def shard(self, model: nn.Module) -> None:
         """Split a network over the processes, in place, if that was asked for; before its optimizer is made."""
         if self.world > 1 and self.parallel == "fsdp2":

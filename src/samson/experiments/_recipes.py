@@ -28,8 +28,8 @@ class Recipe:
         label_smoothing: Of a cross-entropy, 0 to 1.
         clip_norm: Largest norm of the gradient, > 0; infinity leaves it as it is.
         accumulate: Parts into which a mini-batch is split, ≥ 1; their gradients are added.
-        precision: "float32", "bfloat16" (autocast, with weights in float32), or "auto": bfloat16 where the device is
-            fast at it.
+        precision: "float32", "bfloat16" (autocast, with weights in float32), or "auto": bfloat16 where that is
+            faster, on GPUs, and on processors with arithmetic for it if the network has dense convolutions.
         channels_last: Whether images lie in memory channel by channel last; True is faster for convolutions.
         compile: Whether the network is compiled.
         ema: Decay of an exponential moving average of the weights, which then is the result; 0 has none.

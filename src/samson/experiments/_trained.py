@@ -91,7 +91,7 @@ def trained(
         diverged_at=diverged_at,
         perturbation=own.perturbation,
         input_ranges=_learned_ranges(own, diverged_at),
-        precision=own.precision if problem.record.trainer == "samson" else None,
+        precision=own.precision,
     )
 
 

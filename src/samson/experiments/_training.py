@@ -57,6 +57,7 @@ class Run:
         losses: To be filled by the trainer, if it likes: each epoch's mean loss.
         gradients: To be counted by the trainer, if it likes: gradients of a mini-batch that it computed.
         perturbation: To be set by the trainer, if it likes: what the last perturbation did.
+        precision: To be set by the trainer, if it likes: in which the network ran, "float32" or "bfloat16".
         teacher: What a method that distils learns from, in evaluation mode.
         built: What `optimizer` put on the network.
         earlier_s: To be raised by the trainer, if it goes on from an interruption: the seconds that it took before.
@@ -76,6 +77,7 @@ class Run:
     losses: list[float] = field(default_factory=list)
     gradients: int | None = None
     perturbation: Perturbation | None = None
+    precision: str | None = None
     teacher: nn.Module | None = None
     built: Built | None = None
     earlier_s: float = 0.0
@@ -84,13 +86,6 @@ class Run:
     def device(self) -> torch.device:
         """Where the network is trained."""
         return self.place.device
-
-    @property
-    def precision(self) -> str:
-        """What the recipe's precision is on the device: "float32" or "bfloat16"."""
-        if self.recipe.precision != "auto":
-            return self.recipe.precision
-        return "bfloat16" if self.place.fast_bfloat16 else "float32"
 
     def optimizer(self, model: nn.Module) -> Optimizer:
         """The method's optimizer for a network; its `step` takes a closure.
