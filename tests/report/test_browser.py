@@ -54,7 +54,7 @@ TURN = """(async () => {
   for (const control of [...document.querySelectorAll("select:enabled, input")].filter(seen)) {
     const turn = (part, value) => {
       control[part] = value;
-      control.dispatchEvent(new Event("change"));
+      control.dispatchEvent(new Event("change", {bubbles: true}));
     };
     control.scrollIntoView();
     const part = control.type === "checkbox" ? "checked" : "selectedIndex", value = control[part], before = plots();

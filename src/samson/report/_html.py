@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,11 @@ def page(sections: str, kind: str, title: str, headline: str, **parts: object) -
     return Template(frame).substitute(
         style=style, plotly=bundle, plots=plots, kind=kind, title=title, headline=headline, body=body
     )
+
+
+def packed(html: str) -> str:
+    """HTML that `plots.js` unpacks when it is first shown: what is hidden is most of a page, and much of it alike."""
+    return f"<script type='text/plain' data-packed>{b64encode(gzip.compress(html.encode(), mtime=0)).decode()}</script>"
 
 
 def html_row(cells: Iterable[str]) -> str:

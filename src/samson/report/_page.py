@@ -10,7 +10,7 @@ from string import Template
 from samson.records import CLEAN, Comparison
 from samson.report._advice import advice
 from samson.report._figures import chips_figure, gain_figure, robustness_figure, training_figure
-from samson.report._html import figure_div, page
+from samson.report._html import figure_div, packed, page
 from samson.report._overview import Overview, band_text, comparable, overview_headline, rank_figure, rank_table
 from samson.report._summary import View, against_each, views
 from samson.report._tables import clean_value, last_kind_within, number
@@ -113,24 +113,21 @@ def _gains(view: View, place: int) -> str:
         return "<p>There is no run of another method to compare with.</p>"
     each = against_each(view)
     options = "".join(f"<option value='{number}'>{escape(one.baseline)}</option>" for number, one in enumerate(each))
-    parts = [
+    first, *others = (
         f"<div data-value='{number}'{' hidden' if number else ''}>"
         f"{figure_div(gain_figure(one), f'gain-{place}-{number}')}{gain_table(one)}</div>"
         for number, one in enumerate(each)
-    ]
+    )
     return (
         f"<label>Compared to <select data-shows='gains-{place}'>{options}</select></label>"
-        f"<div id='gains-{place}'>{''.join(parts)}</div>"
+        f"<div id='gains-{place}'>{first}{packed(''.join(others))}</div>"
     )
 
 
 def _view(view: View, place: int) -> str:
     first = view.records[0]
-    return _section(
+    found = _section(
         "view.html",
-        hidden="hidden" if place else "",
-        problem=escape(view.problem.name),
-        family=escape(view.family.name),
         headline=f"<p>{headline(view)}</p>",
         metric=escape(view.problem.metric.capitalize()),
         better="higher" if view.problem.higher_is_better else "lower",
@@ -148,6 +145,8 @@ def _view(view: View, place: int) -> str:
         examples=first.examples,
         split=escape(first.split),
     )
+    where = f"data-problem='{escape(view.problem.name)}' data-family='{escape(view.family.name)}'"
+    return f"<div class='view' {where}{' hidden' if place else ''}>{packed(found) if place else found}</div>"
 
 
 def _section(name: str, **parts: object) -> str:

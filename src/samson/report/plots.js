@@ -115,16 +115,26 @@ function showOnPaper() {
   recolour(paperColours);
 }
 
+function unpacked(text) {
+  const packed = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
+  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
+const observer = new IntersectionObserver((found) => {
+  found.filter((one) => one.isIntersecting).forEach((one) => show(one.target));
+}, {rootMargin: "50%"});
+const observe = (parent) => parent.querySelectorAll(".plot").forEach((place) => observer.observe(place));
+
+async function unpackIn(parent) {
+  for (const part of parent.querySelectorAll(":scope > script[data-packed]")) part.outerHTML = await unpacked(part.textContent);
+  observe(parent);
+}
+
 async function start() {
-  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (sign) => sign.charCodeAt(0));
-  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   const script = document.createElement("script");
-  script.textContent = await new Response(unpacked).text();
+  script.textContent = await unpacked(document.getElementById("plotly").textContent);
   document.head.append(script);
-  const observer = new IntersectionObserver((found) => {
-    found.filter((one) => one.isIntersecting).forEach((one) => show(one.target));
-  }, {rootMargin: "50%"});
-  document.querySelectorAll(".plot").forEach((place) => observer.observe(place));
+  observe(document);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => recolour(screenColours));
   addEventListener("beforeprint", showOnPaper);
   addEventListener("afterprint", () => recolour(screenColours));
