@@ -164,6 +164,6 @@ def _band(view: View, method: str, colour: str, estimates: dict[str, Interval]) 
 
 
 def _by_kind(view: View, data: list[dict[str, Any]], title: str, **layout: Any) -> Plot:
-    texts = ["without<br>noise", *view.kinds[1:]]
+    texts = ["without<br>noise", *(kind.rpartition(":")[2] for kind in view.kinds[1:])]  # of MODULE:FUNCTION
     x = axis(axis_title(view), tickvals=list(places(view).values()), ticktext=texts)
     return plot(data, x, axis(title), hovermode="x unified", **layout)
