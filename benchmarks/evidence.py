@@ -516,10 +516,10 @@ def part_of(name: str, record: dict[str, Any]) -> str:
     return "whole" if record["problem"]["recipe"]["epochs"] == TASKS[name].epochs else "half"
 
 
-def unpack(name: str) -> None:
-    """Put the packed run records where they were, but leave those that are there."""
+def unpack(name: str, runs: Path = RUNS) -> None:
+    """Put the packed run records where they were, or below another folder, but leave those that are there."""
     for record in packed(name):
-        folder = RUNS / name / part_of(name, record)
+        folder = runs / name / part_of(name, record)
         path = record_path(folder, run_name(record["problem"]["name"], record["method"], record["seed"]))
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

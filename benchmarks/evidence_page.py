@@ -7,23 +7,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
-from benchmarks.evidence import LEARNED, METHODS, RESULTS, TASKS, base_of, label_of, lines, packed, twins, winners
+from benchmarks.evidence import (
+    LEARNED,
+    METHODS,
+    RESULTS,
+    TASKS,
+    base_of,
+    label_of,
+    lines,
+    packed,
+    twins,
+    unpack,
+    winners,
+)
 from benchmarks.evidence_answers import LEVEL, RANGE_BALL, bare, hypotheses, in_short, wins
 from benchmarks.evidence_found import DIGITS, NO_NOISE, Found, finished, informed, read
 from benchmarks.evidence_picture import curves, picture
 from benchmarks.recipe import BEST_RADIUS, FACTORS, finalists, logged, plain, variations
-from samson.records import Interval
+from samson.records import Comparison, Interval, RunRecord, load_records
+from samson.report import render
 from samson.statistics import holm, rank_correlation
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "evidence.md"
+REPORT = DOCS / "evidence" / "report.html"
 README = DOCS.parent / "README.md"
 COSTS = Path(__file__).parent / "records" / "method-costs.json"
 RESAMPLES = 400
@@ -326,8 +342,21 @@ def page() -> str:
     )
 
 
+def report() -> str:
+    """The report of the confirmation: the informed winner of each method, on every finished task and all chips."""
+    found = list[RunRecord]()
+    with TemporaryDirectory() as folder:
+        for task in filter(finished, TASKS):
+            unpack(task, Path(folder))
+            records = load_records(Path(folder) / task / "whole")
+            for method in TASKS[task].methods:
+                own = twins(task)[label_of(method, "informed")]
+                found += [replace(record, method=method) for record in records if record.method == own]
+    return render(Comparison(tuple(found), command="samson compare benchmarks/results/TASK-whole.toml"))
+
+
 def files() -> dict[Path, str]:
-    """Every file that is made, with its text."""
+    """Every file that is made, with its text; the report, which is not of this module's making, aside."""
     done = [task for task in TASKS if finished(task)]
     own = DOCS / "evidence"
     return {
@@ -343,5 +372,5 @@ def files() -> dict[Path, str]:
 
 if __name__ == "__main__":
     (DOCS / "evidence").mkdir(exist_ok=True)
-    for path, text in files().items():
+    for path, text in {**files(), REPORT: report()}.items():
         path.write_text(text, encoding="utf-8")

@@ -1,5 +1,8 @@
-"""Records made by hand, for tests that need some."""
+"""Records made by hand, for tests that need some, and what a page hides."""
 
+import gzip
+import re
+from base64 import b64decode
 from dataclasses import replace
 
 from samson.records import (
@@ -110,3 +113,13 @@ def with_plan(
     planned = Planned(replace(planned.problem, **problem or {}), methods or planned.methods, {})
     families = PLAN.families if levels is None else (family(levels),)
     return replace(PLAN, problems=(planned,), families=families, **changes)
+
+
+_PACKED = re.compile(r"<script type='text/plain' data-packed>(.*?)</script>")
+
+
+def unpacked(page: str) -> str:
+    """The page as it is once everything in it was looked at."""
+    while (unpacked := _PACKED.sub(lambda part: gzip.decompress(b64decode(part[1])).decode(), page)) != page:
+        page = unpacked
+    return page

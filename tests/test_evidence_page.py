@@ -17,9 +17,10 @@ from scipy import stats
 
 from benchmarks import evidence, evidence_page, recipe
 from benchmarks.evidence_found import Found, finished
-from benchmarks.evidence_page import PAGE
+from benchmarks.evidence_page import PAGE, REPORT
 from samson.records import load_comparison
 from samson.statistics import mean_interval
+from tests.builders import unpacked
 
 TEXT = PAGE.read_text(encoding="utf-8")
 DONE = [task for task in evidence.TASKS if finished(task)]
@@ -130,6 +131,35 @@ def test_every_file_is_made_from_the_records() -> None:
     assert DONE
     for path, text in evidence_page.files().items():
         assert path.read_text(encoding="utf-8") == text, path
+
+
+def shown_means(page: str) -> dict[tuple[str, str, str], list[float]]:
+    """The means in the report's curves by problem, family and method: without noise, and on each kind of chip."""
+    found = {}
+    looks = re.split(r"<div class='view' data-problem='(.*?)' data-family='(.*?)'", unpacked(page))[1:]
+    for problem, family, content in zip(looks[::3], looks[1::3], looks[2::3], strict=True):
+        curves = re.search(r"data-plot='robustness-\d+'>(.*?)</script>", content)
+        assert curves is not None
+        for trace in json.loads(curves[1])["data"]:
+            if "name" in trace:
+                found[problem, family, trace["name"]] = trace["y"]
+    return found
+
+
+@pytest.mark.parametrize("task", DONE)
+def test_the_reports_curves_are_the_records_means(task: str) -> None:
+    scale, _ = shown_in(task)
+    shown = shown_means(REPORT.read_text(encoding="utf-8"))
+    problem, some = first_record(task)["problem"]["name"], networks(task)["whole"]
+    families = [family["name"] for family in first_record(task)["families"]]
+    methods = evidence.TASKS[task].methods
+    assert {key[1:] for key in shown if key[0] == problem} == {(f, m) for f in families for m in methods}
+    for family in families:
+        kinds = ["without noise", *(kind for kind in next(iter(some.values())) if kind.startswith(f"{family} "))]
+        for method in methods:
+            label = evidence.label_of(method, "informed")
+            means = [scale * of_method(some, label, kind).mean() for kind in kinds]
+            assert shown[problem, family, method] == pytest.approx(means, rel=1e-6)
 
 
 def test_another_record_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,17 +381,16 @@ def test_a_task_is_finished_when_every_winner_was_trained(tmp_path: Path, monkey
         assert finished(name) == (number == 0)
 
 
-def test_packed_records_can_be_unpacked_for_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packed_records_can_be_unpacked_for_a_report(tmp_path: Path) -> None:
     task = DONE[0]
-    monkeypatch.setattr(evidence, "RUNS", tmp_path)
-    evidence.unpack(task)
+    evidence.unpack(task, tmp_path)
     found = [record for part in ("whole", "half") for record in load_comparison(tmp_path / task / part).records]
     assert sorted((r.method, r.seed, r.clean) for r in found) == sorted(
         (r["method"], r["seed"], r["clean"]) for r in records_of(task)
     )
     path = next(tmp_path.rglob("*.json"))
     path.write_text("kept")
-    evidence.unpack(task)
+    evidence.unpack(task, tmp_path)
     assert path.read_text() == "kept"
 
 

@@ -1,11 +1,9 @@
 """Tables, figures and the page, from hand-made records."""
 
 import csv
-import gzip
 import io
 import math
 import re
-from base64 import b64decode
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -32,7 +30,7 @@ from samson.report import (
     view,
     views,
 )
-from tests.builders import comparison, family, record, records, with_plan
+from tests.builders import comparison, family, record, records, unpacked, with_plan
 
 
 def test_csv_has_the_promised_columns() -> None:
@@ -214,16 +212,6 @@ def test_a_page_without_the_baseline_says_so() -> None:
     assert "no run of another method" in render(comparison(records()[2:]))
     with pytest.raises(ValueError, match="at least one run"):
         render(comparison([]))
-
-
-PACKED = re.compile(r"<script type='text/plain' data-packed>(.*?)</script>")
-
-
-def unpacked(page: str) -> str:
-    """The page as it is once everything in it was looked at."""
-    while (unpacked := PACKED.sub(lambda part: gzip.decompress(b64decode(part[1])).decode(), page)) != page:
-        page = unpacked
-    return page
 
 
 def test_what_is_hidden_at_first_is_packed_and_complete() -> None:
