@@ -81,7 +81,11 @@ def pages(site: Path) -> dict[Path, Page]:
 
 def test_every_page_is_there_and_every_link_leads_somewhere(pages: dict[Path, Page], site: Path) -> None:
     named = re.findall(r": ([\w/-]+)\.md$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert {str(path.relative_to(site.resolve()).with_suffix("")) for path in pages} == {*named, "404", "evidence/report"}
+    assert {str(path.relative_to(site.resolve()).with_suffix("")) for path in pages} == {
+        *named,
+        "404",
+        "evidence/report",
+    }
     inside = {path: page for path, page in pages.items() if path.name != "404.html"}  # its links are from the root
     assert broken(inside) == []
     assert broken({site / "index.html": Page('<a href="no.html">')}) == ["index.html: no.html"]

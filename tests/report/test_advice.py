@@ -52,6 +52,19 @@ def test_one_seed_decides_nothing() -> None:
     assert "One training seed can't tell" in said
 
 
+def test_a_method_that_is_worse_than_plain_training_is_not_taken() -> None:
+    """Clip's seeds lie so far apart that samson is not surely better, nor is plain training."""
+    said = advice(views(runs(sgd=[0.80, 0.81, 0.80], clip=[0.60, 0.94, 0.75], samson=[0.90, 0.91, 0.90])))
+    assert said.startswith("Take <b>samson</b>")
+
+
+def test_methods_without_a_common_seed_differ_by_their_means() -> None:
+    apart = [
+        replace(run, seed=run.seed + 3) if run.method == "samson" else run for run in runs(sgd=SGD, samson=[0.9] * 3)
+    ]
+    assert "is better by another 28.0 points, which may be chance" in advice(views(apart))
+
+
 def test_every_family_of_chips_has_a_say_of_the_same_size() -> None:
     """Clip leads on one family of two kinds, samson by more on one of a single kind."""
     first = runs(sgd=SGD, clip=CLIP, samson=[0.75, 0.77, 0.79])

@@ -69,7 +69,7 @@ def test_a_noise_is_said_once_and_not_for_every_level() -> None:
 
     levels = page(*((f"{10.0**i}", "'global'") for i in range(14)))
     assert levels.count("PCM(") == 1
-    assert noise.format("…", "'global'") + ", … is level 0, level 1, " in levels
+    assert noise.format("…", "'global'") + ", … is 1.0 (level 0), 10.0 (level 1), " in levels
     assert page(("1.0", "None"), ("1.0", "None")).count("PCM(") == 1
     both = page(("1.0", "None"), ("2.0", "'global'"))  # two things differ, so that one text would not tell them
     assert [both.count(noise.format(*one)) for one in (("1.0", "None"), ("2.0", "'global'"))] == [1, 1]

@@ -129,6 +129,14 @@ def test_a_method_has_one_colour_in_all_plots() -> None:
     assert ("sgd", "#6b7280") in colours  # grey is the baseline
 
 
+def test_a_training_that_ended_early_has_its_part_of_the_curve() -> None:
+    """As a trainer of one's own may; the mean is over those that reached the epoch."""
+    losses = ((4.0, 3.0, 2.0), (2.0,))
+    found = view([replace(r, training=replace(r.training, loss=losses[r.seed])) for r in records()])
+    curves = [trace["y"] for trace in training_figure(found)["data"] if trace["name"] == "sgd"]
+    assert curves == [[3.0, 3.0, 2.0], [4.0, 3.0, 2.0], [2.0]]
+
+
 def test_a_number_that_is_not_finite_is_left_out() -> None:
     """JSON has none; a browser would refuse the plot."""
     first, *others = records()

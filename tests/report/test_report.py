@@ -208,6 +208,19 @@ def test_a_gain_is_marked_where_it_is_sure() -> None:
     assert "title='p = 0.04 after Holm'>+10.0 ±5.0<small><br>seeds ±20.0" in table
 
 
+@pytest.mark.parametrize("higher", [False, True])
+@pytest.mark.parametrize("fraction", [False, True])
+def test_the_best_value_has_the_darkest_cell(higher: bool, fraction: bool) -> None:
+    found = view(
+        [replace(r, problem=replace(r.problem, higher_is_better=higher, is_fraction=fraction)) for r in records()]
+    )
+    shades = [float(shade) for shade in re.findall(r"--shade:(-?[\d.]+)' title", accuracy_table(found))]
+    means = [row.value.mean for row in found.rows]
+    order = np.argsort(means if higher else np.negative(means))
+    assert list(np.array(shades)[order]) == sorted(shades)
+    assert len(set(shades)) > 3
+
+
 def test_a_page_without_the_baseline_says_so() -> None:
     assert "no run of another method" in render(comparison(records()[2:]))
     with pytest.raises(ValueError, match="at least one run"):

@@ -16,7 +16,7 @@ def advice(found: Sequence[View]) -> str:
 
     A method's value is the mean over the families of chips, which all have a say of the same size, of the mean over a
     family's noisy kinds. Methods that are not surely worse than the best, by Student's interval of the difference
-    over training seeds, are as good; of these it is the one that takes the fewest gradients.
+    over training seeds, are as good, down to the baseline; of these it is the one that takes the fewest gradients.
     """
     first, base = found[0], found[0].baseline
     percent, points = (" %", " points") if first.problem.is_fraction else ("", "")
@@ -30,7 +30,7 @@ def advice(found: Sequence[View]) -> str:
         common = scores[ours].keys() & scores[theirs].keys()
         gains = [direction * (scores[ours][seed] - scores[theirs][seed]) for seed in sorted(common)]
         if len(gains) < 2:
-            return number(sum(gains), first) + points, False
+            return number(direction * (_mean(scores[ours]) - _mean(scores[theirs])), first) + points, False
         interval = mean_interval(gains)
         return gain_text(interval, first).lstrip("+") + points, interval.low > 0
 
@@ -41,7 +41,7 @@ def advice(found: Sequence[View]) -> str:
         return ", for as many gradients" if ratio == "1" else f", for {ratio} × the gradients"
 
     best = order[0]
-    as_good = [best, *(method for method in order[1:] if not ahead(best, method)[1])]
+    as_good = [best, *(method for method in order[1 : order.index(base) + 1] if not ahead(best, method)[1])]
     taken = min(as_good, key=lambda method: (cost[method], order.index(method)))
 
     def mean(method: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Any
 
 from samson.records import Interval
@@ -89,7 +90,8 @@ def training_figure(view: View) -> Plot:
     data = []
     for method in view.table:
         losses = [r.training.loss for r in view.records if r.method == method and r.measured]
-        means = [sum(of_epoch) / len(of_epoch) for of_epoch in zip(*losses, strict=True)]
+        epochs = max(map(len, losses), default=0)  # a trainer of one's own may end early
+        means = [fmean(line[epoch] for line in losses if epoch < len(line)) for epoch in range(epochs)]
         for number, line in enumerate([means, *losses]):
             data.append(
                 {

@@ -57,7 +57,7 @@ def subject_table(
 def said_once(values: Mapping[str, str | None]) -> dict[str, str]:
     """Texts of several kinds of chips by the labels that they are of, ": 0.1, 0.2", or "" for all of them.
 
-    Texts that differ in one value only are one text, with that value left out and the labels beside it.
+    Texts that differ in one value only are one text, with the values beside it, and labels that say anything else.
 
     Example:
         >>> said_once({"0.1": "Gaussian(sigma=0.1)", "0.2": "Gaussian(sigma=0.2)"})
@@ -70,8 +70,10 @@ def said_once(values: Mapping[str, str | None]) -> dict[str, str]:
     if len(texts) == len(values) > 1 and len({len(of_text) for of_text in words}) == 1:
         differ = [place for place, column in enumerate(zip(*words, strict=True)) if len(set(column)) > 1]
         if len(differ) == 1:
+            own = [of_text[differ[0]] for of_text in words]
             words[0][differ[0]] = "…"
-            return {"": f"{''.join(words[0])}, … is {', '.join(values)}"}
+            said = (label if label == value else f"{value} ({label})" for label, value in zip(values, own, strict=True))
+            return {"": f"{''.join(words[0])}, … is {', '.join(said)}"}
     found = {}
     for text in texts:
         labels = [label for label, other in values.items() if other == text]

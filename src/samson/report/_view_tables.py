@@ -22,7 +22,8 @@ def accuracy_table(view: View) -> str:
     lines = []
     better = max if view.problem.higher_is_better else min
     means = [row.value.mean for row in view.rows]
-    low, high = (0.0, 1.0) if view.problem.is_fraction else (max(means), min(means))
+    ends = (0.0, 1.0) if view.problem.is_fraction else (min(means), max(means))
+    low, high = ends if view.problem.higher_is_better else ends[::-1]
     for method, of_method in view.table.items():
         cells = [f"<th scope='row'>{escape(method)}</th>"]
         for kind in view.kinds:
