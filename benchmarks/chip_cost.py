@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.markdown import table
+from benchmarks.timing import Times, now, quartiles
 from benchmarks.traffic import traffic_of
 from samson.experiments import environment
 from samson.noise import CMO, NOISES, PCM, PRESETS, DeviceNoise, PCMHermes, ReRAM, WeightNoise, deploy
@@ -42,9 +43,6 @@ GENERIC_LIMIT, DEVICE_LIMIT = 0.05, 0.10
 
 LEVELS = {"gaussian": 0.1, "lognormal": 0.1, "chip": 0.05, "bit": 0.01, "stuck": 0.01, "dead": 0.01}
 """Levels of the catalogue's families, by the first word of their names."""
-
-Times = NDArray[np.float64]
-"""Seconds of the processor, and elapsed."""
 
 
 def noises() -> dict[str, WeightNoise]:
@@ -76,13 +74,6 @@ def network() -> nn.Module:
     layers += [nn.Flatten(), nn.Linear(1024, 128), nn.ReLU(), nn.Linear(128, 10)]
     model: nn.Module = nn.Sequential(*layers).eval().to(memory_format=torch.channels_last)
     return model
-
-
-def now() -> Times:
-    """Both clocks, once a GPU has done what it was given."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return np.array([time.process_time(), time.perf_counter()])
 
 
 def forward(model: nn.Module, batches: tuple[Tensor, ...]) -> Times:
@@ -155,12 +146,7 @@ def summary(noise: WeightNoise, times: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
-def quartiles(values: NDArray[np.float64], digits: int = 3) -> list[float]:
-    """Lower quartile, median and upper quartile."""
-    return [round(float(q), digits) for q in np.quantile(values, (0.25, 0.5, 0.75))]
-
-
-def table(record: dict[str, Any]) -> str:
+def shown(record: dict[str, Any]) -> str:
     """One line for each noise, in percent of the forward pass."""
 
     def percent(ratio: list[float]) -> str:
@@ -168,21 +154,18 @@ def table(record: dict[str, Any]) -> str:
         return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
 
     fastest = record["forward_milliseconds"][str(record["batch_size"])]
-    lines = [
+    about = (
         f"A chip of a network of {record['parameters']:,} parameters, in percent of a forward pass over "
         f"{record['images']:,} images ({fastest[1]:.0f} ms, in batches of {record['batch_size']}): median and "
-        f"quartiles over {record['rounds']} rounds.",
-        "",
-        "| noise | ms | processor time, % | elapsed, % | limit, % | met | calls |",
-        "|---|---|---|---|---|---|---|",
-    ]
+        f"quartiles over {record['rounds']} rounds."
+    )
+    lines = []
     for name, of in record["noises"].items():
-        ratios = f"{percent(of['ratio'])} | {percent(of['ratio_elapsed'])}"
+        ratios = percent(of["ratio"]), percent(of["ratio_elapsed"])
         met = "yes" if of["met"] else "NO"
-        lines.append(
-            f"| {name} | {of['milliseconds'][1]:.1f} | {ratios} | {100 * of['limit']:.0f} | {met} | {of['calls']} |"
-        )
-    return "\n".join(lines)
+        lines.append([name, f"{of['milliseconds'][1]:.1f}", *ratios, f"{100 * of['limit']:.0f}", met, str(of["calls"])])
+    heads = ["noise", "ms", "processor time, %", "elapsed, %", "limit, %", "met", "calls"]
+    return f"{about}\n\n{table(heads, lines)}"
 
 
 def main() -> None:
@@ -202,7 +185,7 @@ def main() -> None:
     }
     arguments.out.parent.mkdir(exist_ok=True)
     arguments.out.write_text(json.dumps(record, indent=1) + "\n")
-    print(table(record))
+    print(shown(record))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,8 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from benchmarks.timing import Step, in_turn, ratio, step_of
 from samson import NoiseInjection, SharpnessAware, WeightClipping, param_groups
 from samson.experiments import environment, make_network
 from samson.noise import Gaussian, Periphery, ThroughChip
@@ -41,24 +39,10 @@ SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.9}
 CONVERTERS = Periphery(dac_steps=254, adc_steps=254, adc_bound=14.0)
 NOISE, CLIP = 0.03, 2.5
 
-Step = Callable[[], Any]
-
 
 def network() -> nn.Module:
     """The network, its images channel by channel last."""
     return make_network("resnet8", (3, 32, 32), 10, 0).to(memory_format=torch.channels_last).train()
-
-
-def step_of(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targets: Tensor) -> Step:
-    """A step by a closure."""
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(model(images), targets)
-        loss.backward()
-        return loss
-
-    return lambda: optimizer.step(closure)
 
 
 def ours(images: Tensor, targets: Tensor, *, converters: bool, recipe: bool) -> Step:
@@ -100,23 +84,6 @@ def peer(images: Tensor, targets: Tensor, *, recipe: bool) -> Step:
     return step_of(model, optimizer, images, targets)
 
 
-def measured(steps: dict[str, Step]) -> dict[str, list[float]]:
-    """Seconds of each step in each round, after three rounds that do not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for round_ in range(ROUNDS + 3):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            step()
-            if round_ >= 3:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
-
-
-def ratio(one: list[float], other: list[float]) -> list[float]:
-    """Median and quartiles of the ratio within rounds."""
-    return [round(float(q), 3) for q in np.quantile(np.divide(one, other), (0.5, 0.25, 0.75))]
-
-
 def main() -> None:
     """Measure and write the record."""
     torch.set_num_threads(1)
@@ -131,7 +98,7 @@ def main() -> None:
     if find_spec("aihwkit_lightning"):
         steps["lightning converters"] = peer(images, targets, recipe=False)
         steps["lightning recipe"] = peer(images, targets, recipe=True)
-    seconds = measured(steps)
+    seconds = in_turn(steps, ROUNDS, uncounted=3)
     record = {
         "network": "resnet8",
         "batch": BATCH,

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from benchmarks.compensation_page import write_page
 from benchmarks.search_digits import EPOCHS, NETWORK
+from benchmarks.timing import quartiles
 from samson.evaluation import accuracy
 from samson.experiments import (
     RECIPES,
@@ -84,9 +85,7 @@ class Clock:
 
     def quartiles(self) -> dict[str, list[float]]:
         """The quartiles for each name."""
-        return {
-            name: [round(float(q), 5) for q in np.quantile(v, (0.25, 0.5, 0.75))] for name, v in self.seconds.items()
-        }
+        return {name: quartiles(of, 5) for name, of in self.seconds.items()}
 
 
 def trained(seed: int, data: Splits) -> nn.Module:

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.markdown import table
+
 RECORD = Path(__file__).parent / "records" / "compensation.json"
 PAGE = Path(__file__).parent.parent / "docs" / "compensation.md"
 
@@ -64,23 +66,17 @@ def points(value: list[float] | None) -> str:
     return "" if value is None else "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * v for v in value))
 
 
-def row(*cells: str) -> str:
-    """One line of a table."""
-    return f"| {' | '.join(cells)} |"
-
-
-def table(first: str, rows: dict[str, dict[str, Any]], seeds: list[int]) -> str:
+def accuracies(first: str, rows: dict[str, dict[str, Any]], seeds: list[int]) -> str:
     """One line for each setting."""
     head = [first, *(f"seed {seed}" for seed in seeds), "difference"]
-    lines = [row(*head), "|" + "---|" * len(head)]
-    lines += [row(name, *map(percent, own["networks"]), points(own["difference"])) for name, own in rows.items()]
-    return "\n".join(lines)
+    lines = [[name, *map(percent, own["networks"]), points(own["difference"])] for name, own in rows.items()]
+    return table(head, lines)
 
 
 def drift_table(record: dict[str, Any]) -> str:
     """One line for each time and setting."""
     rows = {f"{time}: {name}": own for time, by in record["drift"].items() for name, own in by.items()}
-    return table("compensation", rows, record["seeds"])
+    return accuracies("compensation", rows, record["seeds"])
 
 
 def verdict(value: list[float]) -> str:
@@ -141,7 +137,7 @@ def page(record: dict[str, Any]) -> str:
         verdicts=verdicts(record),
         over_global=by_verdict(record["batch_norm_over_global"], figures=True),
         age=record["periphery_age"],
-        ranges=table("input range", ranges, record["seeds"]),
+        ranges=accuracies("input range", ranges, record["seeds"]),
         range_verdicts="; ".join(
             f"*{name}* {verdict(own['difference'])}" for name, own in ranges.items() if own["difference"]
         ),

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from benchmarks.markdown import table
 from samson.experiments import environment
 from samson.statistics import (
     betting_interval,
@@ -396,11 +397,12 @@ def page(record: dict[str, Any]) -> str:
         rows = of(record, name)
         counted = ["ratio of chips"] if "chips_to_fixed" in rows[0] else []
         head = ["simulated", "holds the truth", *rows[0]["beside"], *counted]
-        text += f"\n## {name}\n\n{about}\n\n| " + " | ".join(head) + " |\n|" + "---|" * len(head) + "\n"
+        lines = []
         for found in rows:
             chips = [f"{found['chips_to_fixed']:.1f}"] if counted else []
-            cells = [found["simulated"], _short(found["coverage"]), *map(_short, found["beside"].values()), *chips]
-            text += "| " + " | ".join(cells) + " |\n"
+            shares = map(_short, (found["coverage"], *found["beside"].values()))
+            lines.append([found["simulated"], *shares, *chips])
+        text += f"\n## {name}\n\n{about}\n\n{table(head, lines)}\n"
     return text
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import griffe
 import typer
 
+from benchmarks.markdown import table
 from samson.cli._app import app
 
 ROOT = Path(__file__).parent.parent
@@ -71,11 +72,12 @@ def commands() -> Iterator[str]:
         inner = getattr(command, "commands", None)
         for path, one in [(f"{name} {sub}", c) for sub, c in inner.items()] if inner else [(name, command)]:
             yield from ["", f"## samson {path}", "", one.help or "", ""]
-            yield from ["| argument or option | what it is |", "|---|---|"]
+            rows = []
             for parameter in one.params:
                 names = ", ".join(f"`{option}`" for option in [*parameter.opts, *parameter.secondary_opts])
                 text = " ".join((getattr(parameter, "help", None) or "").split())
-                yield f"| {names} | {text.replace('|', '&#124;').replace('<', '&lt;')} |"
+                rows.append([names, text.replace("|", "&#124;").replace("<", "&lt;")])
+            yield table(["argument or option", "what it is"], rows)
 
 
 def build(folder: Path) -> None:

@@ -6,7 +6,7 @@ python -m benchmarks.evidence_page
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,7 @@ from benchmarks.evidence import (
 from benchmarks.evidence_answers import LEVEL, RANGE_BALL, bare, hypotheses, in_short, wins
 from benchmarks.evidence_found import DIGITS, NO_NOISE, Found, finished, informed, read
 from benchmarks.evidence_picture import curves, picture
+from benchmarks.markdown import table, with_part
 from benchmarks.recipe import BEST_RADIUS, FACTORS, finalists, logged, plain, variations
 from samson.records import Comparison, Interval, RunRecord, load_records
 from samson.report import render
@@ -60,17 +61,6 @@ NUMBERS = {3: "three", 5: "five"}
 def template(name: str) -> str:
     """A page before its figures are in it."""
     return (Path(__file__).parent / "evidence-pages" / f"{name}.md").read_text(encoding="utf-8")
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lines of a table."""
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
-
-
-def with_part(text: str, maker: str, content: str) -> str:
-    """A page with what a script of this folder makes, between its marks."""
-    before, mark, rest = text.partition(f"<!-- made by benchmarks/{maker}.py -->\n")
-    return "".join([before, mark, "\n", content, "\n\n", *rest.partition("<!-- end -->\n")[1:]])
 
 
 def results(task: str, part: str, *, each: bool = False) -> str:

@@ -36,7 +36,6 @@ compare() {
 if [ -n "$tiny" ]; then
     benchmark step-cost 100 --sets small --rounds 2 --no-compiled
     echo "[step-cost-compiled] skipped: kernels, and the compiled climb, need a GPU"
-    benchmark chips-at-once 100 --tiny --networks CNN
     benchmark evaluation-cost 100 --only CNN --images 100 --chips 2 --rounds 1
     benchmark throughput 100 --tiny
     compare digits 100 --methods sgd,samson+clip --epochs 1 --seeds 1 --trials 2 --levels 0,.1 --jobs 1
@@ -47,7 +46,6 @@ fi
 benchmark step-cost 50 --sets small resnet18 --rounds 20 --no-compiled --device cuda
 part step-cost-compiled 90 "$python" -m benchmarks.step_cost --sets resnet18 --device cuda \
     --out "$out/step-cost-compiled.json"
-benchmark chips-at-once 50 --images 500 --rounds 2 --device cuda
 benchmark evaluation-cost 60 --device cuda
 benchmark throughput 110 --rounds 3 --device cuda
 needed="import sys, pathlib; from samson.experiments import load_splits

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.markdown import table
 from benchmarks.modes_page import DOCS, save
 from benchmarks.search_digits import GRIDS, NETWORK
 from benchmarks.search_digits import RECORD as SEARCHED
+from benchmarks.timing import Step, in_turn, ratio, step_of
 from samson._times import age_text, seconds_of
 from samson.experiments import Method, build_network, environment, one_thread, parse_methods
 
@@ -115,17 +115,17 @@ def chosen(record: dict[str, Any], criterion: str) -> dict[str, Entry]:
     return dict(sorted(found.items(), key=lambda item: -item[1].noisy))
 
 
-def table(record: dict[str, Any], prices: dict[str, list[float]], criterion: str) -> str:
+def accuracies(record: dict[str, Any], prices: dict[str, list[float]], criterion: str) -> str:
     """One line for each method."""
     levels = record["levels"]
     heads = ["method", "settings", "cost", "without noise", *(f"{level:g}" for level in levels[1:])]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines = []
     for name, entry in chosen(record, criterion).items():
         settings = "" if name == "sgd" else ", ".join(f"{key} {value:g}" for key, value in entry.settings.items())
         middle, low, high = prices[name]
-        cells = [name, settings, f"{middle:.2f} [{low:.2f}, {high:.2f}]", *(f"{value:.1f}" for value in entry.levels)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        cost = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+        lines.append([name, settings, cost, *(f"{value:.1f}" for value in entry.levels)])
+    return table(heads, lines)
 
 
 def others(record: dict[str, Any], criterion: str) -> str:
@@ -136,12 +136,12 @@ def others(record: dict[str, Any], criterion: str) -> str:
         if own in ("", criterion):
             found[name] = 100 * np.array([[run["clean"], *run["chips"].values()] for run in entry["runs"]])
     kinds = ["without noise", *map(heading, record["methods"]["sgd"]["runs"][0]["chips"])]
-    lines = ["| " + " | ".join(["method", *kinds]) + " |", "|" + "---|" * (len(kinds) + 1)]
+    lines = []
     for name, values in sorted(found.items(), key=lambda item: -item[1][:, 1:].mean()):
         errors = values.std(axis=0, ddof=1) / np.sqrt(len(values))
         cells = [f"{mean:.1f} ± {error:.1f}" for mean, error in zip(values.mean(axis=0), errors, strict=True)]
-        lines.append("| " + " | ".join([name, *cells]) + " |")
-    return "\n".join(lines)
+        lines.append([name, *cells])
+    return table(["method", *kinds], lines)
 
 
 def heading(label: str) -> str:
@@ -189,8 +189,8 @@ def page(record: dict[str, Any], prices: dict[str, list[float]], other: dict[str
         seeds=len(record["seeds"]),
         chips=record["chips"],
         advice=advice(record, prices),
-        blind=table(record, prices, "blind"),
-        informed=table(record, prices, "informed"),
+        blind=accuracies(record, prices, "blind"),
+        informed=accuracies(record, prices, "informed"),
         best_sgd=best_sgd(record),
         other_trials=other["trials"],
         other_informed=others(other, "informed"),
@@ -206,18 +206,10 @@ def best_sgd(record: dict[str, Any]) -> str:
     return f"its own best, {settings}, have {best.noisy:.1f} % over the noisy levels"
 
 
-def step_of(method: Method, images: Tensor, targets: Tensor) -> Callable[[], Any]:
+def step(method: Method, images: Tensor, targets: Tensor) -> Step:
     """A step on one mini-batch, without a teacher."""
     model = build_network(NETWORK, (1, 8, 8), 10, 0).train()
-    optimizer = method.build(model, 0, 10_000, [images]).optimizer
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(images), targets)
-        loss.backward()
-        return loss
-
-    return lambda: optimizer.step(closure)
+    return step_of(model, method.build(model, 0, 10_000, [images]).optimizer, images, targets)
 
 
 def costs() -> dict[str, list[float]]:
@@ -225,18 +217,9 @@ def costs() -> dict[str, list[float]]:
     torch.manual_seed(0)
     images, targets = torch.rand(64, 1, 8, 8), torch.randint(10, (64,))
     with one_thread():
-        steps = {name: step_of(parse_methods([name], data="digits")[0], images, targets) for name in GRIDS}
-        seconds: dict[str, list[float]] = {name: [] for name in steps}
-        for _ in range(ROUNDS + 3):
-            for name, step in steps.items():
-                started = time.perf_counter()
-                step()
-                seconds[name].append(time.perf_counter() - started)
-    plain = seconds["sgd"][3:]
-    return {
-        name: [round(float(q), 3) for q in np.quantile(np.divide(values[3:], plain), (0.5, 0.25, 0.75))]
-        for name, values in seconds.items()
-    }
+        steps = {name: step(parse_methods([name], data="digits")[0], images, targets) for name in GRIDS}
+        seconds = in_turn(steps, ROUNDS, uncounted=3)
+    return {name: ratio(values, seconds["sgd"]) for name, values in seconds.items()}
 
 
 def main() -> None:

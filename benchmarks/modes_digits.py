@@ -1,10 +1,10 @@
 """Every mode of the optimizer on the digits: what a step costs, and how accurate the networks are on noisy chips.
 
-Each mode gets four candidates of its radius (or noise, or α), each trained with two seeds and put on ten chips a level,
-on the validation split. A mode's figure is its best candidate's mean accuracy over the noise levels, so it is the best
-of four for every mode alike, and no test image is looked at. The base optimizer and the network are those of `samson
-compare --data digits`. Costs are measured apart: steps of all modes in turn, in one process with one thread, as the
-ratio to the plain SGD step of the same round (median and quartiles).
+Each mode gets four candidates of its radius, each trained with two seeds and put on ten chips a level, on the
+validation split. A mode's figure is its best candidate's mean accuracy over the noise levels, so it is the best of four
+for every mode alike, and no test image is looked at. The base optimizer and the network are those of `samson compare
+--data digits`. Costs are measured apart: steps of all modes in turn, in one process with one thread, as the ratio to
+the plain SGD step of the same round (median and quartiles).
 
     python -m benchmarks.modes_digits         # about 20 minutes on two cores
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,9 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
-from torch.nn import functional
 from torch.optim import SGD, Optimizer
 
 from benchmarks.search_digits import (
@@ -40,20 +37,9 @@ from benchmarks.search_digits import (
     SEEDS,
     validated,
 )
-from samson import (
-    ASAM,
-    SAM,
-    SAMSON,
-    Lookbehind,
-    NoiseInjection,
-    RhoSchedule,
-    SharpnessAware,
-    WeightClipping,
-    norm_layers,
-    param_groups,
-)
-from samson.experiments import BASES, Built, build_network, environment, load_data_set, one_thread
-from samson.noise import Gaussian
+from benchmarks.timing import Step, in_turn, quartiles, step_of
+from samson import SAMSON, Lookbehind, RhoSchedule, SharpnessAware, WeightClipping, norm_layers, param_groups
+from samson.experiments import BASES, Built, Splits, build_network, environment, load_data_set, one_thread
 
 RECORD = Path(__file__).parent / "records" / "modes-digits.json"
 DONE = Path(__file__).parent.parent / "runs" / "modes-digits.json"
@@ -63,18 +49,16 @@ Make = Callable[[nn.Module, float, int], Optimizer]
 
 @dataclass(frozen=True)
 class Mode:
-    """A mode, made from a model, the value of its searched setting and the number of steps of the training.
+    """A mode, made from a model, its radius and the number of steps of the training.
 
     Args:
         about: What the user types.
         make: Makes the optimizer.
-        searched: Name of the searched setting.
-        grid: Its candidates.
+        grid: The candidates of the radius; a single one for a mode without a radius.
     """
 
     about: str
     make: Make
-    searched: str = "rho"
     grid: tuple[float, ...] = (0.3, 0.7, 1.5, 3.0)
 
 
@@ -83,36 +67,17 @@ def base(model: nn.Module, **groups: Any) -> SGD:
     return SGD(param_groups(model, **groups), nesterov=True, **BASES["SGD"])  # type: ignore[arg-type]
 
 
-def ramp_up(optimizer: Optimizer, shape: str, steps: int) -> None:
-    """Schedule ρ, stepped with the optimizer."""
-    schedule = RhoSchedule(optimizer, shape, steps)
-    optimizer.register_step_post_hook(lambda *_: schedule.step())
-
-
-def sharp(
-    rule: type = SAMSON, *, ramp: str | None = None, clip: float | None = None, only_norms: bool = False, **modes: Any
-) -> Make:
-    """A `SharpnessAware` optimizer whose rule takes the searched radius."""
+def sharp(*, ramp: str | None = None, clip: float | None = None, only_norms: bool = False, **modes: Any) -> Make:
+    """`SharpnessAware` with SAMSON."""
 
     def make(model: nn.Module, rho: float, steps: int) -> Optimizer:
         groups = {"perturb": norm_layers} if only_norms else {}
-        optimizer = SharpnessAware(base(model, **groups), rule(rho=rho), **modes)
+        optimizer = SharpnessAware(base(model, **groups), SAMSON(rho=rho), **modes)
         if ramp is not None:
-            ramp_up(optimizer, ramp, steps)
+            schedule = RhoSchedule(optimizer, ramp, steps)
+            optimizer.register_step_post_hook(lambda *_: schedule.step())
         if clip is not None:
             optimizer.register_step_post_hook(WeightClipping(clip))
-        return optimizer
-
-    return make
-
-
-def noisy(ramp: str | None = None, **modes: Any) -> Make:
-    """Noise injection, whose noise is the searched setting."""
-
-    def make(model: nn.Module, sigma: float, steps: int) -> Optimizer:
-        optimizer = SharpnessAware(base(model), NoiseInjection(Gaussian(sigma)), **modes)
-        if ramp is not None:
-            ramp_up(optimizer, ramp, steps)
         return optimizer
 
     return make
@@ -123,23 +88,9 @@ def lookbehind(k: int, alpha: float | str) -> Make:
     return lambda model, rho, steps: Lookbehind(base(model), SAMSON(rho=rho), k, alpha)
 
 
-def clipped(model: nn.Module, alpha: float, steps: int) -> Optimizer:
-    """SGD with weight clipping."""
-    optimizer = base(model)
-    optimizer.register_step_post_hook(WeightClipping(alpha))
-    return optimizer
-
-
-SIGMAS = (0.1, 0.2, 0.3, 0.4)
 RHO = "SharpnessAware(base, SAMSON(ρ)"
 MODES: dict[str, Mode] = {
-    "SGD": Mode("base", lambda model, value, steps: base(model), "none", (0.0,)),
-    "clipping": Mode("base, WeightClipping(α)", clipped, "alpha", (1.0, 1.2, 1.5, 2.0)),
-    "noise injection": Mode("SharpnessAware(base, NoiseInjection(Gaussian(σ)))", noisy(), "sigma", SIGMAS),
-    "noise injection, quadratic ramp": Mode("… and RhoSchedule(…, 'quadratic')", noisy("quadratic"), "sigma", SIGMAS),
-    "RWP": Mode("SharpnessAware(base, NoiseInjection(Gaussian(σ)), mix=0.5)", noisy(mix=0.5), "sigma", SIGMAS),
-    "SAM": Mode("SharpnessAware(base, SAM(ρ))", sharp(SAM), grid=(0.1, 0.2, 0.4, 0.7)),
-    "ASAM": Mode("SharpnessAware(base, ASAM(ρ))", sharp(ASAM), grid=(1.0, 2.0, 3.0, 5.0)),
+    "SGD": Mode("base", lambda model, rho, steps: base(model), (0.0,)),
     "SAMSON": Mode(f"{RHO})", sharp()),
     "SAMSON, linear ramp": Mode("… and RhoSchedule(…, 'linear')", sharp(ramp="linear")),
     "SAMSON, quadratic ramp": Mode("… and RhoSchedule(…, 'quadratic')", sharp(ramp="quadratic")),
@@ -160,6 +111,9 @@ MODES: dict[str, Mode] = {
 }
 SAME_NUMBERS = {"SAMSON, compiled": "SAMSON"}
 """Modes that train the same networks as another up to rounding: their cost alone is measured."""
+
+CYCLE = 10
+"""Steps of a round: each `every` divides it."""
 
 Job = tuple[str, float, int]
 
@@ -190,39 +144,20 @@ def choose(name: str, pool: multiprocessing.pool.Pool) -> dict[str, Any]:
     return {"best": MODES[name].grid[int(scores.argmax())], "scores": [round(float(s), 6) for s in scores]}
 
 
+def cycle_of(mode: Mode, data: Splits) -> Step:
+    """A whole cycle of a mode's steps, on one mini-batch."""
+    model = build_network(NETWORK, data.shape, data.outputs, 0)
+    optimizer = mode.make(model, mode.grid[0], 10_000)
+    step = step_of(model, optimizer, data.train[0][:BATCH_SIZE], data.train[1][:BATCH_SIZE])
+    return lambda: [step() for _ in range(CYCLE)]
+
+
 def costs(rounds: int = 10) -> dict[str, list[float]]:
     """Quartiles of each mode's step time as a ratio to SGD's in the same round; a round covers a whole cycle."""
     with one_thread():
         data = load_data_set("digits", Path())
-        x, y = data.train[0][:BATCH_SIZE], data.train[1][:BATCH_SIZE]
-        cycle = 10  # steps: each `every` divides it
-        runs: dict[str, Callable[[], float]] = {}
-        for name, mode in MODES.items():
-            model = build_network(NETWORK, data.shape, data.outputs, 0)
-            optimizer = mode.make(model, mode.grid[0] if mode.grid[0] else 0.1, 10_000)
-
-            def run(model: nn.Module = model, optimizer: Optimizer = optimizer) -> float:
-                def closure() -> torch.Tensor:
-                    optimizer.zero_grad()
-                    loss = functional.cross_entropy(model(x), y)
-                    loss.backward()
-                    return loss
-
-                start = time.perf_counter()
-                for _ in range(cycle):
-                    optimizer.step(closure)
-                return time.perf_counter() - start
-
-            run()
-            runs[name] = run
-        times = {name: np.array([0.0] * rounds) for name in runs}
-        for i in range(rounds):
-            for name, run in runs.items():
-                times[name][i] = run()
-        return {
-            name: [round(float(q), 3) for q in np.quantile(values / times["SGD"], (0.25, 0.5, 0.75))]
-            for name, values in times.items()
-        }
+        seconds = in_turn({name: cycle_of(mode, data) for name, mode in MODES.items()}, rounds, uncounted=1)
+    return {name: quartiles(np.divide(of, seconds["SGD"])) for name, of in seconds.items()}
 
 
 def main() -> None:
@@ -242,7 +177,7 @@ def main() -> None:
         of_mode = chosen[SAME_NUMBERS.get(name, name)]
         found[name] = {
             "typed": mode.about,
-            "setting": {mode.searched: of_mode["best"]} if mode.searched != "none" else {},
+            "setting": {"rho": of_mode["best"]} if len(mode.grid) > 1 else {},
             "grid": mode.grid,
             "scores": of_mode["scores"],
             "cost": ratios[name],

@@ -17,6 +17,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.markdown import table
+
 RECORD = Path(__file__).parent / "records" / "modes-digits.json"
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -59,18 +61,18 @@ def modes() -> dict[str, Any]:
     return {name: mode for name, mode in every.items() if name.startswith(("SGD", "SAMSON", "Lookbehind"))}
 
 
-def table() -> str:
+def accuracies() -> str:
     """One line for each mode."""
-    lines = ["| mode | setting | cost | accuracy | its candidates |", "|---|---|---|---|---|"]
+    lines = []
     for name, mode in modes().items():
         low, middle, high = mode["cost"]
         setting = ", ".join(f"{key} {value:g}" for key, value in mode["setting"].items())
         others = ", ".join(
             f"{value:g}: {100 * score:.1f}" for value, score in zip(mode["grid"], mode["scores"], strict=True)
         )
-        cells = [name, setting, f"{middle:.2f} [{low:.2f}, {high:.2f}]", f"{best(mode):.1f}", others if setting else ""]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        cost = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+        lines.append([name, setting, cost, f"{best(mode):.1f}", others if setting else ""])
+    return table(["mode", "setting", "cost", "accuracy", "its candidates"], lines)
 
 
 def best(mode: dict[str, Any]) -> float:
@@ -131,7 +133,7 @@ def page() -> str:
         levels=", ".join(f"{level:g}" for level in record["levels"]),
         chips=record["chips"],
         seeds=len(record["seeds"]),
-        table=table(),
+        table=accuracies(),
         advice=advice(),
         typed="\n".join(f"- {name}: `{mode['typed']}`" for name, mode in modes().items()),
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence import METHODS, TASKS, base_of, data_root, winners
-from benchmarks.evidence_page import table, with_part
+from benchmarks.markdown import table, with_part
 from samson.experiments import Place, environment, find_rho, one_thread, plan_suite
 
 RECORD = Path(__file__).parent / "records" / "range-test.json"

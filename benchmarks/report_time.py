@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.timing import quartiles
 from samson.experiments import environment, noise_family
 from samson.records import Comparison, Training
 from samson.report import render
@@ -90,22 +91,17 @@ def measure(found: Comparison, openings: int) -> dict[str, Any]:
     page = render(found)
     written = time.perf_counter() - start
     loads, plots, versions = zip(*(opened(page) for _ in range(openings)), strict=True)
-    later = quartiles([max(each) for each in zip(loads, plots, strict=True)])
+    later = quartiles([max(each) for each in zip(loads, plots, strict=True)], 2)
     return {
         "browser": versions[0],
         "runs": len(found.records),
         "bytes": len(page.encode()),
         "seconds_to_write": round(written, 2),
-        "seconds_to_load": quartiles(loads),
-        "seconds_to_first_plot": quartiles(plots),
+        "seconds_to_load": quartiles(loads, 2),
+        "seconds_to_first_plot": quartiles(plots, 2),
         "goal_s": GOAL_S,
         "met": later[1] < GOAL_S,
     }
-
-
-def quartiles(values: Any) -> list[float]:
-    """The quartiles, the median in the middle."""
-    return [round(float(q), 2) for q in np.quantile(values, (0.25, 0.5, 0.75))]
 
 
 def main() -> None:

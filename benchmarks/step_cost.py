@@ -44,7 +44,7 @@ from torch.autograd import DeviceType
 from torch.optim import SGD
 from torch.profiler import profile
 
-from benchmarks.chip_cost import now
+from benchmarks.timing import now, quartiles
 from benchmarks.traffic import compiled_words, traffic_of
 from samson import ASAM, SAM, SAMSON, SharpnessAware
 from samson.experiments import environment
@@ -243,7 +243,7 @@ def measure(name: str, rounds: int, compiled: bool, device: str) -> dict[str, An
         "rounds": rounds,
         "implementations": {
             key: {
-                "milliseconds": [round(1e3 * float(q), 3) for q in np.quantile(values, (0.25, 0.5, 0.75))],
+                "milliseconds": quartiles(1e3 * np.array(values)),
                 "words": round(words[key] if key in words else traffic[key].words / elements, 3),
                 "calls": None if key in words else sum(traffic[key].calls.values()),
                 "first_step_seconds": round(opening[key], 2),
@@ -252,7 +252,7 @@ def measure(name: str, rounds: int, compiled: bool, device: str) -> dict[str, An
             for key, values in times.items()
         },
         "ratios": {
-            key: {"to": peer, "quartiles": [round(float(q), 3) for q in np.quantile(ratio, (0.25, 0.5, 0.75))]}
+            key: {"to": peer, "quartiles": quartiles(ratio)}
             for key, peer in ((key, peer_of(key, times)) for key in times if key in OURS)
             for ratio in [np.array(times[key]) / np.array(times[peer])]
         },

@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.chip_cost import now
+from benchmarks.timing import now
 from benchmarks.training_loops import METHODS, SEED, bare, loops, pictures
 from samson.experiments import environment, one_thread
 

@@ -11,6 +11,7 @@ from benchmarks.chips.around import output
 from benchmarks.chips.mapping import LAYOUTS
 from benchmarks.chips.samples import error_size, generator, layer_weights
 from benchmarks.chips.style import DAY, HOUR, YEAR
+from benchmarks.markdown import table
 from samson.noise import (
     CMO,
     FALCONE,
@@ -71,11 +72,11 @@ def quoted() -> dict[str, str]:
 
 def presets() -> str:
     """The catalogue of chips, with the size of the errors on `layer_weights`."""
-    lines = ["| name | error, first read | a day later | source |", "|---|---|---|---|"]
+    lines = []
     for name, chip in PRESETS.items():
         day = f"{100 * error_size(chip.noise, DAY):.2g} %" if isinstance(chip.noise, DeviceNoise) else ""
-        lines.append(f"| `{name}` | {100 * error_size(chip.noise):.2g} % | {day} | {chip.source} |")
-    return "\n".join(lines)
+        lines.append([f"`{name}`", f"{100 * error_size(chip.noise):.2g} %", day, chip.source])
+    return table(["name", "error, first read", "a day later", "source"], lines)
 
 
 def phase_change() -> str:
@@ -90,16 +91,14 @@ def phase_change() -> str:
         "σ of ν": [_curve(c.drift_deviation) for c in devices.values()],
         "Q": [_curve(c.read) for c in devices.values()],
     }
-    head = ["| | " + " | ".join(devices) + " |", "|---|" + "---|" * len(devices)]
-    return "\n".join(head + [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()])
+    return table(["", *devices], [[name, *cells] for name, cells in rows.items()])
 
 
 def reram() -> str:
     """The constants of the resistive devices of Wan et al."""
     names = {1.0: "1 s", DAY: "1 day", 2 * DAY: "2 days"}
-    lines = ["| after | σ, µS |", "|---|---|"]
     spreads = zip(WAN2022.times_s, WAN2022.deviations_us, strict=True)
-    return "\n".join(lines + [f"| {names[time_s]} | {_powers(c)} |" for time_s, c in spreads])
+    return table(["after", "σ, µS"], [[names[time_s], _powers(c)] for time_s, c in spreads])
 
 
 def cmo() -> str:
@@ -114,7 +113,7 @@ def cmo() -> str:
         "k": f"{c.read_us:.9g} µS",
         "t_r": f"{1e6 * c.read_s:g} µs",
     }
-    return "\n".join(["| constant | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+    return table(["constant", ""], rows.items())
 
 
 def standard() -> str:
@@ -129,8 +128,8 @@ def standard() -> str:
         "wire_ratio": "of a segment over a device: 1/(0.35 Ω · 5 µS); 1.14e5 for devices of 25 µS",
         "tile_inputs": "inputs of a tile",
     }
-    lines = [f"| {name} | {getattr(STANDARD_HWA, name):.5g} | {words} |" for name, words in rows.items()]
-    return "\n".join(["| constant | `STANDARD_HWA` | |", "|---|---|---|", *lines])
+    lines = [[name, f"{getattr(STANDARD_HWA, name):.5g}", words] for name, words in rows.items()]
+    return table(["constant", "`STANDARD_HWA`", ""], lines)
 
 
 def _powers(coefficients: Sequence[float]) -> str:
