@@ -24,7 +24,7 @@ from samson.evaluation import (
     noise_budget,
     sensitivity,
 )
-from samson.noise import Gaussian, ReRAM
+from samson.noise import Gaussian, Periphery, ReRAM
 from tests.conftest import equal, make_batch, make_model, snapshot
 from tests.distributed import harness
 from tests.distributed.evaluate_tasks import Watching
@@ -220,14 +220,17 @@ def an_error_on_one_rank_is_raised_on_all() -> None:
 DIFFERENT: dict[str, Callable[[int], dict]] = {
     "parameters": lambda rank: {"model": make_model(torch.float32, seed=rank)},
     "a first batch": lambda rank: {"data": (DATA[0].roll(rank, 0), DATA[1])},
-    "the seed": lambda rank: {"seed": rank},
+    "seed": lambda rank: {"seed": rank},
     "the trials": lambda rank: {"trials": 4 + rank},
-    "a noise": lambda rank: {"noise": Gaussian(0.1) if rank else NOISE},
-    "a metric": lambda rank: {"metric": "top5" if rank else "accuracy"},
-    "a layout": lambda rank: {"layout": Layout(64, channels_last=rank > 0)},
+    "noise": lambda rank: {"noise": Gaussian(0.1) if rank else NOISE},
+    "metric": lambda rank: {"metric": "top5" if rank else "accuracy"},
+    "layout": lambda rank: {"layout": Layout(64, channels_last=rank > 0)},
     "autocast": lambda rank: {"autocast": "bfloat16" if rank else None},
     "read_block": lambda rank: {"read_block": 10 if rank else None},
     "time_s": lambda rank: {"time_s": 86_400.0 if rank else None},
+    "select": lambda rank: {"select": "!4" if rank else None},
+    "periphery": lambda rank: {"periphery": Periphery(dac_steps=254) if rank else None},
+    "a first norm batch": lambda rank: {"norm_data": DATA if rank else None},
 }
 
 

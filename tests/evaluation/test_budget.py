@@ -166,6 +166,13 @@ def test_bit_errors_are_also_volts_and_energy_and_pcm_is_time() -> None:
     assert bit_error_rate(rate.voltage) == pytest.approx(rate.holds_up_to)
     assert rate.energy_saved == pytest.approx(1 - rate.voltage**2)
     assert "V/V_min" in str(rate)
+    always = {"trials": 3, "levels": 2, "refinements": 0}
+    nearly_none = noise_budget(model, data, BitErrors, 1e-9, 1e-8, max_drop=0.99, **always)
+    assert (nearly_none.voltage, nearly_none.energy_saved) == (1.0, 0.0)  # at V_min there is none
+    nearly_all = noise_budget(model, data, BitErrors, 0.01, 0.9, max_drop=0.99, **always)
+    assert nearly_all.holds_up_to == 0.9
+    assert bit_error_rate(nearly_all.voltage) == pytest.approx(0.5)
+    assert "V/V_min" in str(nearly_all)
     aged = noise_budget(model, data, lambda t: PCM(time_s=t), 1.0, 1e8, max_drop=0.5, trials=5, levels=3, refinements=0)
     assert (aged.unit, aged.voltage) == ("s", None)
     assert noise_budget(model, data, Gaussian, 0.01, 0.1, trials=3, levels=2, refinements=0).unit == "level"

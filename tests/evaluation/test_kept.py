@@ -247,7 +247,7 @@ def test_a_block_of_autocast_or_another_question_is_refused(tmp_path: Path) -> N
     ):
         list(Kept(tmp_path).run(make_task(), range(2)))
     ranked(executor=Kept(tmp_path / "ranked"))
-    with pytest.raises(ValueError, match=r"different: batches, layers, kind\. Give another"):
+    with pytest.raises(ValueError, match=r"different: batches, parts, kind\. Give another"):
         measured(executor=Kept(tmp_path / "ranked" / "layers"))
 
 

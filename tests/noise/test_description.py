@@ -63,6 +63,13 @@ def test_computed_pruned_and_tied_weights() -> None:
     assert rows["3.weight"].reason == "on the chip; on this layer alone: shared with `0.weight`, which stays digital"
     assert rows["4.weight"].reason == "on the chip"
     assert rows["5.weight"].reason == "on the chip: the same weight as `4.weight`"
+    digital = by_name(describe(model, select="5"))
+    for name in ("1.weight", "2.weight"):
+        assert (digital[name].reason, digital[name].shape) == ("digital: not selected", (3, 3))
+
+
+class Scaled(nn.Embedding):
+    """A table by another name, as Transformers has several."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,8 @@ def test_coverage_counts_weights_in_matrices() -> None:
     parametrizations.weight_norm(model[1])
     prune.l1_unstructured(model[3], "weight", 0.5)
     assert coverage(model) == Coverage(52, 52)
+    assert coverage(model, "1") == Coverage(12, 52)
+    assert coverage(nn.Sequential(Scaled(10, 3), nn.Linear(3, 4))) == Coverage(12, 12)
     shared = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Embedding(3, 3))
     shared[1].weight = shared[0].weight
     assert coverage(shared) == Coverage(9, 9)

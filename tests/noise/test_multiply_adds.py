@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 from samson.noise import coverage, multiply_adds
 from tests.conftest import empty_linear, equal, snapshot
@@ -44,6 +44,16 @@ FIRST, SECOND = 16 * 216, 4 * 108
 ATTENTION = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
 # of 5 tokens: q, k, v and the projection, 5 x 5 products of 8 twice, and the two layers
 PROJECTED, BETWEEN, FED = 5 * 4 * 64, 2 * 25 * 8, 2 * 5 * 8 * 16
+
+
+def pruned(layer: nn.Module, name: str = "weight") -> nn.Module:
+    prune.random_unstructured(layer, name, 0.5)
+    setattr(layer, name, getattr(layer, name).detach())  # or it could not be copied; each pass makes it anew
+    return layer
+
+
+PRUNED = copy.deepcopy(ATTENTION)
+pruned(PRUNED.self_attn, "in_proj_weight")
 WORDS = torch.randint(9, (2, 3))
 STEPS = torch.randn(7, 2, 4)
 
@@ -69,6 +79,12 @@ CASES = {
     "tied": (Tied(), WORDS, "head", 36 / (36 + 16)),
     "computed": (
         nn.Sequential(parametrizations.weight_norm(nn.Linear(6, 4)), nn.Linear(4, 6)), LINEAR[1], "0", 0.5
+    ),
+    "pruned": (
+        nn.Sequential(pruned(nn.Linear(6, 4)), pruned(nn.Linear(4, 6))), LINEAR[1], "0", 0.5
+    ),
+    "pruned attention": (
+        PRUNED, torch.randn(3, 5, 8), None, (PROJECTED + FED) / (PROJECTED + FED + BETWEEN)
     ),
     "lower precision": (Halved(), LINEAR[1], "one", 0.5),
 }  # fmt: skip

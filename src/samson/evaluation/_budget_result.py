@@ -61,8 +61,10 @@ class Budget(Shown):
 
     @property
     def voltage(self) -> float | None:
-        """For bit errors: the lowest V/V_min that holds, as a fraction; None if there is none."""
-        return voltage_at(self.holds_up_to) if self.unit == "bit error rate" and self.holds_up_to else None
+        """For bit errors: the lowest V/V_min that holds, as a fraction from 0 to 1; None if there is none."""
+        if self.unit != "bit error rate" or not self.holds_up_to:
+            return None
+        return min(1.0, voltage_at(min(self.holds_up_to, 0.5)))  # more than half of the bits are never wrong
 
     @property
     def energy_saved(self) -> float | None:

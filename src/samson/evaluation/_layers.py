@@ -1,4 +1,4 @@
-"""Trials with noise on some layers only: on one at a time, and on all but one, of the same chip."""
+"""Trials with noise on some layers only, of the same chip."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from samson.evaluation._scoring import Scores
 from samson.evaluation._task import Task
 from samson.noise import Chip, ChipTensor, Select, on_chip
 
@@ -59,40 +58,19 @@ def layers_on_chip(model: nn.Module, select: Select = None) -> list[Layer]:
 
 
 @dataclass(frozen=True, eq=False)
-class PartTask(Task):
-    """Trials with noise on some layers of each chip; the others are digital.
+class PartsTask(Task):
+    """Trials with noise on some layers of a chip at a time; the others are digital.
 
     Args:
-        noisy: The layers with noise, at least one.
+        parts: The layers with noise, at least one, for each row of scores.
     """
 
-    noisy: tuple[Layer, ...] = ()
-
-    def __call__(self, number: int) -> Scores:
-        """Run the trial of a number."""
-        return self.on(part_of(self.chip(number), self.noisy))
-
-
-@dataclass(frozen=True, eq=False)
-class LayersTask(Task):
-    """Trials with noise on all layers, on each one alone, and on all but each one, of the same chip.
-
-    Args:
-        layers: All layers on the chip, at least two.
-    """
-
-    layers: tuple[Layer, ...] = ()
+    parts: tuple[tuple[Layer, ...], ...] = ()
 
     def __call__(self, number: int) -> NDArray[Any]:
-        """Run the trial of a number.
-
-        Returns:
-            Rows of scores: all, then each layer alone, then all but each layer.
-        """
+        """Rows of scores of the trial of a number, one a part, all of the same chip."""
         chip = self.chip(number)
-        alone = [(layer,) for layer in self.layers]
-        others = [tuple(layer for layer in self.layers if layer != one) for one in self.layers]
-        return np.stack([self.on(part_of(chip, noisy)) for noisy in (self.layers, *alone, *others)])
+        return np.stack([self.on(part_of(chip, part)) for part in self.parts])
 
 
 def part_of(chip: Chip, layers: Collection[Layer]) -> Chip:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 from torch import nn
@@ -13,13 +13,12 @@ from torch import nn
 from samson._batches import Examples
 from samson._checks import is_number, require_between, require_whole
 from samson.evaluation._kinds import kind_of
-from samson.evaluation._layers import Layer, LayersTask, PartTask, layers_on_chip
+from samson.evaluation._layers import Layer, PartsTask, layers_on_chip
 from samson.evaluation._metric import require_possible
 from samson.evaluation._question import TRIALS
 from samson.evaluation._scoring import Scores, value_of
 from samson.evaluation._sensitivity_result import Attempt, LayerRow, Sensitivity, Suggestion
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, takes_setting
-from samson.evaluation._task import Task
 from samson.evaluation._trials import Progress
 from samson.records import Interval
 from samson.statistics import CONFIDENCE, mean_interval
@@ -89,8 +88,9 @@ def sensitivity(
         )
     clean, covered = prepared.clean()
     analysis = _Analysis(prepared, layers, clean, trials, progress)
-    values = analysis.values(LayersTask(**vars(prepared.task), layers=layers), "layers", range(trials))
-    noisy, *parts = (tuple(column) for column in zip(*values, strict=True))
+    each = tuple((layer,) for layer in layers)
+    others_of = tuple(tuple(other for other in layers if other != layer) for layer in layers)
+    noisy, *parts = analysis.values((layers, *each, *others_of), "layers", range(trials))
     level = 1 - (1 - confidence) / (2 * len(layers) + 1)
     rows = [
         LayerRow(layer, alone, others, analysis.drop(alone, level), analysis.gain(others, noisy, level))
@@ -122,17 +122,14 @@ class _Analysis:
     trials: int
     progress: Callable[[Progress], None] | None
 
-    def values(self, task: Task, name: str, numbers: range) -> list[Any]:
-        """The metric's values on the chips of these numbers; a list of them for several rows of scores."""
-        found: list[Any] = []
-        for row in self.prepared.executor.named(name).run(task, numbers):
-            if isinstance(task, LayersTask) and isinstance(row, np.ndarray):
-                found.append([value_of(np.asarray(one)) for one in row])
-            else:
-                found.append(value_of(row))
+    def values(self, parts: tuple[tuple[Layer, ...], ...], name: str, numbers: range) -> list[tuple[float, ...]]:
+        """The metric on the chips of these numbers, with noise on each part."""
+        task, found = PartsTask(**vars(self.prepared.task), parts=parts), []
+        for rows in self.prepared.executor.named(name).run(task, numbers):
+            found.append([value_of(np.asarray(row)) for row in np.asarray(rows)])
             if self.progress is not None:
                 self.progress(Progress(len(found), len(numbers), len(numbers), None))
-        return found
+        return list(zip(*found, strict=True))
 
     def drop(self, values: Sequence[float], confidence: float) -> Interval:
         """By how much the metric is worse on chips than without noise."""
@@ -168,9 +165,9 @@ def _suggest(
         rest = tuple(layer for layer in everything if layer not in digital)
         if not rest:
             return Interval(0.0, 0.0, 0.0)
-        task = PartTask(**vars(analysis.prepared.task), noisy=rest)
         name = "digital-" + "-".join(str(everything.index(layer)) for layer in digital)
-        return analysis.drop(analysis.values(task, name, numbers), confidence)
+        [values] = analysis.values((rest,), name, numbers)
+        return analysis.drop(values, confidence)
 
     attempts = [Attempt((), analysis.drop(noisy, confidence))]
     reached = [attempt for attempt in attempts if attempt.drop.high <= max_drop]

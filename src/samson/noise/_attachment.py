@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any, cast
@@ -61,13 +62,13 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
     return layers
 
 
-def require_names(model: nn.Module, layers: Iterable[str], periphery: Periphery) -> None:
-    """Refuse input ranges or ADC bounds that are not for each layer on the chip, or for what is no layer of the model.
+def operations_of(model: nn.Module, layers: Mapping[str, nn.Module], periphery: Periphery) -> dict[str, Operation]:
+    """The operation of each layer on the chip, with its input range and ADC bound.
 
-    Layers of the model that are not on the chip may be named: one calibration serves every selection within it.
+    Layers of the model that are not on the chip may have them too: one calibration serves every selection within it.
 
     Raises:
-        ValueError: If a layer is missing or unknown.
+        ValueError: If one has none where others do, or one is for what is no layer of the model.
     """
     known = [name for name, layer in layer_names(model).items() if operation_of(layer)]
     for parameter in ("input_ranges", "adc_bounds"):
@@ -83,13 +84,9 @@ def require_names(model: nn.Module, layers: Iterable[str], periphery: Periphery)
             raise ValueError(
                 f"`{parameter}` must name each layer on the chip; `{missing[0]}` is not there. Calibrate again."
             )
-
-
-def operations_of(layers: Mapping[str, nn.Module], periphery: Periphery) -> dict[str, Operation]:
-    """The operation of each layer, with its input range and ADC bound."""
     ranges, bounds = periphery.input_ranges, periphery.adc_bounds
     return {
-        name: cast("Operation", operation_of(layer, ranges.get(name), bounds.get(name)))
+        name: replace(cast("Operation", operation_of(layer)), input_range=ranges.get(name), adc_bound=bounds.get(name))
         for name, layer in layers.items()
     }
 
@@ -97,6 +94,7 @@ def operations_of(layers: Mapping[str, nn.Module], periphery: Periphery) -> dict
 @contextmanager
 def attached(
     layers: dict[str, nn.Module],
+    operations: Mapping[str, Operation],
     periphery: Periphery,
     columns: Mapping[str, Tensor],
     generators: dict[str, Generator],
@@ -109,7 +107,6 @@ def attached(
     Raises:
         RuntimeError: At the end of the block, if a layer was never reached.
     """
-    operations = operations_of(layers, periphery)
     counts.update(dict.fromkeys(layers, 0))
 
     def compute(name: str, layer: nn.Module, args: Any, keywords: dict[str, Tensor], output: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from samson._select import Select
 from samson.noise._attachment import (
     hooked_layers,
     operations_of,
-    require_names,
     require_numbers,
     require_reached,
     watch,
@@ -98,8 +97,7 @@ def calibrate_adc(
     require_type("periphery", periphery, Periphery)
     analog = replace(periphery, adc_steps=None, adc_bounds={})
     layers = hooked_layers(model, on_chip(model, select))
-    require_names(model, layers, analog)
-    found = operations_of(layers, analog)
+    found = operations_of(model, layers, analog)
     devices = {name: next(layer.parameters()).device for name, layer in layers.items()}
     generators = {name: generator_for(seed, "calibrate", name, device=device) for name, device in devices.items()}
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from samson._checks import require, require_non_negative
 from samson._interrupts import interruptible, uninterrupted
 from samson._select import Select
-from samson.noise._attachment import attached, hooked_layers, operations_of, require_names
+from samson.noise._attachment import attached, hooked_layers, operations_of
 from samson.noise._base import State, WeightNoise, program_weight, read_weight
+from samson.noise._operations import Operation
 from samson.noise._periphery import Periphery
 from samson.noise._places import Place
 from samson.noise._presets import ChipModel
@@ -61,12 +62,13 @@ class Chip:
         self.tensors, self.states, self.readings = list(tensors), dict(states), readings
         self.periphery, self.reached = periphery, Counter[str]()
         self._layers: dict[str, nn.Module] = {}
+        self._operations: dict[str, Operation] = {}
         self._columns: dict[str, Tensor] = {}
         if periphery is not None:
             self._layers = hooked_layers(model, tensors)
-            require_names(model, self._layers, periphery)
+            self._operations = operations_of(model, self._layers, periphery)
             weights = {module: t.weight for t in tensors for module in t.place.modules}
-            for name, operation in operations_of(self._layers, periphery).items():
+            for name, operation in self._operations.items():
                 self._columns[name] = periphery.columns(operation, weights[self._layers[name]])
 
     def __repr__(self) -> str:
@@ -126,14 +128,14 @@ class Chip:
         generators = {
             name: self._generator("periphery", reading, name, device=column.device) for name, column in columns.items()
         }
-        return attached(self._layers, periphery, columns, generators, self.reached)
+        return attached(self._layers, self._operations, periphery, columns, generators, self.reached)
 
     def _scales(self, factors: Mapping[nn.Module, Tensor]) -> dict[str, Tensor]:
         """What the columns of each layer stand for: as programmed, times the drift compensation."""
         if self.periphery is None:
             return {}
         columns = dict(self._columns)
-        for name, operation in operations_of(self._layers, self.periphery).items():
+        for name, operation in self._operations.items():
             if (factor := factors.get(self._layers[name])) is not None:
                 columns[name] = columns[name] * self.periphery.factors(operation, factor)
         return columns

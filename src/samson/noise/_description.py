@@ -13,7 +13,7 @@ from samson._select import Select, plain_name
 from samson._shown import coverage_text
 from samson.noise._base import WeightNoise
 from samson.noise._presets import ChipModel
-from samson.noise._selection import on_chip
+from samson.noise._selection import computed_place, on_chip
 from samson.noise._types import require_type
 
 
@@ -95,6 +95,13 @@ def describe(
     names = {(id(module), t.matrix.attribute): t.name for t in tensors for module in t.place.modules}
     listed = {(id(t.layer), t.matrix.attribute) for t in tensors}
     for path, module in model.named_modules():
+        for name in dict.fromkeys(matrix.attribute for matrix in weights_of(module)):
+            place = None if (id(module), name) in names else computed_place(module, name)
+            if place is not None:
+                kind, weight = type(module).__name__.removeprefix("Parametrized"), place.weight
+                reason = f"digital: {_why(module, name)}"
+                shape = tuple(weight.shape)
+                rows.append(TensorDescription(plain_name(f"{path}.{name}"), kind, shape, weight.numel(), False, reason))
         for name, parameter in module._parameters.items():
             key = (id(module), name)
             if parameter is not None and key not in listed:
@@ -156,17 +163,13 @@ def coverage(model: nn.Module, select: Select = None) -> Coverage:
         Coverage(on_chip=90, weights=90, multiply_adds=None)
     """
     rows = [
-        row
-        for row in describe(model, select=select)
-        if len(row.shape) > 1
-        and not row.reason.startswith(_NO_MATRIX)
-        and (row.on_chip or not row.layer_type.startswith("Embedding"))
+        row for row in describe(model, select=select) if len(row.shape) > 1 and not row.reason.startswith(_NO_MATRIX)
     ]
     return Coverage(sum(row.elements for row in rows if row.on_chip), sum(row.elements for row in rows))
 
 
-_SAME, _COMPUTED, _BIAS = "the same weight as", "a weight is computed from it", "a bias"
-_NO_MATRIX = (f"on the chip: {_SAME}", f"digital: {_COMPUTED}", f"digital: {_BIAS}")
+_SAME, _COMPUTED, _BIAS, _TABLE = "the same weight as", "a weight is computed from it", "a bias", "an embedding"
+_NO_MATRIX = (f"on the chip: {_SAME}", *(f"digital: {reason}" for reason in (_COMPUTED, _BIAS, _TABLE)))
 
 
 def _why(module: nn.Module, name: str) -> str:
@@ -176,7 +179,7 @@ def _why(module: nn.Module, name: str) -> str:
     if "bias" in name:
         return _BIAS
     if isinstance(module, DIGITAL):
-        return "an embedding"
+        return _TABLE
     matrices = {matrix.attribute for matrix in weights_of(module)}
     if name in matrices:
         return "not selected"

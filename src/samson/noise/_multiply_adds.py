@@ -17,7 +17,7 @@ from samson.noise._chip import deploy
 from samson.noise._gaussian import Gaussian
 
 _ATEN = torch.ops.aten
-_COPIES = (_ATEN._to_copy, _ATEN.clone)
+_COPIES = (_ATEN._to_copy, _ATEN.clone, _ATEN.mul)  # the last by the mask of a pruned weight
 _SAME = {_ATEN._scaled_dot_product_flash_attention_for_cpu: _ATEN._scaled_dot_product_flash_attention}
 _RECURRENT: dict[Any, Callable[[Any], list[Tensor]]] = {
     _ATEN.mkldnn_rnn_layer: lambda args: list(args[1:3]),
@@ -66,7 +66,8 @@ def multiply_adds(
             for t in chip.tensors:
                 if not t.weight.numel():
                     continue
-                whole, key = t.place.weight, _storage(t.place.weight)
+                whole = getattr(t.place.modules[0], t.place.attribute)
+                key = _storage(whole)
                 shares[key] = shares.get(key, 0.0) + t.weight.numel() / whole.numel()
             counting = _Counting(shares)
             with counting:
@@ -99,7 +100,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._add(vectors * matrix.numel(), [matrix])
         elif operation in flop_registry:
             self._add(flop_registry[operation](*args, **kwargs, out_val=out) / 2, tree_leaves(args))
-        elif operation in _COPIES and (share := self._share(args[0])):
+        elif operation in _COPIES and (share := max(map(self._share, tree_leaves(args)))):
             self.shares[_storage(out)] = share
             self._copies.append(out)
         return out

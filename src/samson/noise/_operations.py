@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,13 +127,10 @@ class Operation:
         return values.reshape(-1, *(1,) * len(self.kernel))
 
 
-def operation_of(
-    layer: nn.Module, input_range: float | None = None, adc_bound: float | None = None
-) -> Operation | None:
+def operation_of(layer: nn.Module) -> Operation | None:
     """The operation of a linear or convolution layer; None for any other."""
     if isinstance(layer, nn.Linear) or is_conv1d_of_transformers(layer):
-        turned = not isinstance(layer, nn.Linear)
-        return Operation(inputs_first=turned, input_range=input_range, adc_bound=adc_bound)
+        return Operation(inputs_first=not isinstance(layer, nn.Linear))
     if not isinstance(layer, _ConvNd):
         return None
     if isinstance(layer, _ConvTransposeNd):
@@ -148,8 +145,6 @@ def operation_of(
             groups=layer.groups,
             spread=layer.stride,
             inputs_first=True,
-            input_range=input_range,
-            adc_bound=adc_bound,
         )
     return Operation(
         layer.kernel_size,
@@ -158,19 +153,4 @@ def operation_of(
         tuple(layer._reversed_padding_repeated_twice),
         "constant" if layer.padding_mode == "zeros" else layer.padding_mode,
         layer.groups,
-        input_range=input_range,
-        adc_bound=adc_bound,
     )
-
-
-def product(layer: nn.Module, inputs: Tensor, weight: Tensor) -> Tensor:
-    """What a layer computes with another weight and without its bias, by torch's own kernels."""
-    if isinstance(layer, nn.Linear):
-        return F.linear(inputs, weight)
-    if isinstance(layer, _ConvTransposeNd):
-        transposed = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(layer.kernel_size) - 1]
-        settings = (layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation)
-        return transposed(inputs, weight, None, *settings)  # type: ignore[arg-type]
-    if isinstance(layer, _ConvNd):
-        return cast("Any", layer)._conv_forward(inputs, weight, None)  # type: ignore[no-any-return]
-    return inputs @ weight

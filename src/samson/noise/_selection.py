@@ -197,6 +197,15 @@ def _owners(model: nn.Module) -> dict[int, tuple[int, list[_Owner]]]:
     return found
 
 
+def computed_place(module: nn.Module, name: str) -> Place | None:
+    """The place of a weight that a parametrisation or pruning computes; None for any other."""
+    if parametrize.is_parametrized(module, name):
+        return Computed([(module, name)], "takes the place of the computed weight")
+    if f"{name}_orig" in module._parameters and f"{name}_mask" in module._buffers:
+        return Masked([(module, name)], "takes the place of the pruned weight")
+    return None
+
+
 def _place(
     layer: str,
     module: nn.Module,
@@ -204,11 +213,9 @@ def _place(
     memory: dict[int, tuple[int, list[_Owner]]],
     chosen: set[tuple[nn.Module, str]],
 ) -> Place:
+    if place := computed_place(module, name):
+        return place
     parameter = module._parameters.get(name)
-    if parametrize.is_parametrized(module, name):
-        return Computed([(module, name)], "takes the place of the computed weight")
-    if f"{name}_orig" in module._parameters and f"{name}_mask" in module._buffers:
-        return Masked([(module, name)], "takes the place of the pruned weight")
     if parameter is None:
         if name in module._buffers:
             raise ValueError(

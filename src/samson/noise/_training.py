@@ -17,12 +17,11 @@ from samson.noise._attachment import (
     hooked_layers,
     input_alone,
     operations_of,
-    require_names,
     require_numbers,
     require_reached,
     watch,
 )
-from samson.noise._operations import Operation, product
+from samson.noise._operations import Operation
 from samson.noise._periphery import Periphery
 from samson.noise._random import working_dtype
 from samson.noise._rounding import convert, convert_inputs, range_of
@@ -95,14 +94,14 @@ class ThroughChip:
         tensors = on_chip(model, select)
         weights = {module: t.weight for t in tensors for module in t.place.modules}
         self.layers = hooked_layers(model, tensors)
-        require_names(model, self.layers, periphery)
+        operations = operations_of(model, self.layers, periphery)
         taken = next((name for name, layer in self.layers.items() if hasattr(layer, INPUT_RANGE)), None)
         if taken is not None:
             raise RuntimeError(f"`{taken}` is trained through a chip already, or has an `{INPUT_RANGE}` of its own.")
         ranges = periphery.input_ranges or _first_ranges(model, self.layers, batches, deviations)
         self._around = periphery
         self._hooks = []
-        for name, operation in operations_of(self.layers, periphery).items():
+        for name, operation in operations.items():
             layer, through = self.layers[name], _Through(operation, periphery, decay)
             weight = weights[layer]
             first = torch.full((1,), ranges[name], dtype=working_dtype(weight), device=weight.device)
@@ -170,29 +169,18 @@ class _Through:
         limit = range_of(_limit(layer))
         column = around.columns(operation, weight.detach())  # groups, tiles, outputs
         offset = None if bias is None else operation.along_outputs(bias)
-        if around.ir_drop or around.weight_noise:
+        bound = around.bound_of(operation)
+        if around.ir_drop or around.weight_noise or column.shape[1] > 1:
             y, _, _ = around.analog(operation, args[0] / limit, weight, None, column, converted=True)
-            y = convert(y, around.bound_of(operation), around.adc_steps)
+            y = convert(y, bound, around.adc_steps)
             total = operation.outputs((y * column * limit).sum(dim=-2))
-        elif column.shape[1] == 1:
-            return self._read(output, column[:, 0] * limit, offset)
-        else:
-            matrices = operation.matrices(weight)
-            tile = torch.arange(matrices.shape[-1], device=weight.device) // cast("int", around.tile_inputs)
-            parts = [operation.stored(matrices * (tile == number), weight) for number in range(column.shape[1])]
-            reads = [self._read(product(layer, args[0], p), column[:, i] * limit) for i, p in enumerate(parts)]
-            total = torch.stack(reads).sum(dim=0)
-        return (total if offset is None else total + offset).to(output.dtype)
-
-    def _read(self, y: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
-        """What is read from a tile, where an output of 1 stands for the scale."""
-        scale = self.operation.along_outputs(scale).to(y.dtype)
-        if self.periphery.output_noise:
-            y = y + self.periphery.output_noise * scale * torch.randn_like(y)
-        bound = self.periphery.bound_of(self.operation)
+            return (total if offset is None else total + offset).to(output.dtype)
+        scale = operation.along_outputs(column[:, 0] * limit).to(output.dtype)
+        if around.output_noise:
+            output = output + around.output_noise * scale * torch.randn_like(output)
         if bound == math.inf:
-            return y
-        return convert(y, scale * bound, self.periphery.adc_steps, None if offset is None else offset.to(y.dtype))
+            return output
+        return convert(output, scale * bound, around.adc_steps, None if offset is None else offset.to(output.dtype))
 
 
 def _limit(layer: nn.Module) -> Tensor:

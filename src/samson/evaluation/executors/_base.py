@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from samson.evaluation._scoring import Scores
@@ -66,20 +65,14 @@ class Serial(Executor):
 
 
 def on_its_own(task: Task) -> Task:
-    """A task that one process can run while others run other trials (see `alone`)."""
-    model = alone(task.model)
-    return task if model is task.model else replace(task, model=model)
+    """A task that one process can run while others run other trials.
 
-
-def alone(model: nn.Module) -> nn.Module:
-    """A model that communicates with no other process.
-
-    It is taken out of DistributedDataParallel, which would send its buffers to the other ranks in each forward pass.
+    Its model is taken out of DistributedDataParallel, which would send its buffers to the other ranks in each pass.
 
     Raises:
         ValueError: If the model is sharded over processes, so that no process can run it by itself.
     """
-    model = unwrapped(model)
+    model = unwrapped(task.model)
     if any(isinstance(module, DistributedDataParallel) for module in model.modules()):
         raise ValueError(
             "`model` must be wrapped in DistributedDataParallel outermost or not at all, to spread trials over "
@@ -91,4 +84,4 @@ def alone(model: nn.Module) -> nn.Module:
             f"`model` must be whole in every process to spread trials over them, but {sharded!r} is sharded. "
             "Use executor=None, with which all processes run each trial together."
         )
-    return model
+    return task if model is task.model else replace(task, model=model)

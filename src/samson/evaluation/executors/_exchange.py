@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from hashlib import sha256
 from io import BytesIO
 from typing import Any
@@ -17,7 +18,10 @@ from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from samson._batches import Batch
 from samson.evaluation._metric import DataSetMetric, Metric
-from samson.evaluation._scoring import Scores
+from samson.evaluation._scoring import Scores, device_of
+from samson.evaluation._task import Task
+from samson.evaluation.executors._numerics import Numerics
+from samson.noise import on_chip
 
 
 def as_bytes(found: Scores) -> bytes:
@@ -67,6 +71,19 @@ def digest_of(batches: Iterable[Any]) -> str:
     with torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global state
         each = map(Batch.of, batches)
         return digest([digest((batch.inputs, batch.targets, batch.keywords)) for batch in each])
+
+
+def facts_of(task: Task) -> dict[str, str]:
+    """What decides a task's trials beside the bits of model and data, and the machine: each thing in words."""
+    settings = {field.name: getattr(task, field.name) for field in fields(task) if field.repr}
+    for hashed in ("model", "batches", "norm_batches"):
+        del settings[hashed]
+    settings |= {
+        "kind": type(task).__name__,
+        "select": [tensor.name for tensor in on_chip(task.model, task.select)],
+        **{f"process.{name}": own for name, own in vars(Numerics.here(device_of(task.model).type)).items()},
+    }
+    return {name: plain(value) for name, value in settings.items()} | {"metric": identity(task.metric)}
 
 
 def identity(metric: Metric) -> str:

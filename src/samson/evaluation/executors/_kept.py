@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from urllib.parse import quote
 
 import torch
@@ -17,9 +17,7 @@ import samson
 from samson.evaluation._scoring import device_of
 from samson.evaluation._task import Task
 from samson.evaluation.executors._base import Executor, Finished, Serial, on_its_own
-from samson.evaluation.executors._exchange import as_bytes, digest, digest_of, from_bytes, identity, plain
-from samson.evaluation.executors._numerics import Numerics
-from samson.noise import on_chip
+from samson.evaluation.executors._exchange import as_bytes, digest, digest_of, facts_of, from_bytes, plain
 from samson.records import RecordError, read_json, replace_file, write_json
 
 T = TypeVar("T")
@@ -39,21 +37,16 @@ class Manifest:
         """The manifest of a task."""
         tensors = {**dict(task.model.named_parameters()), **dict(task.model.named_buffers())}
         data, norm_data = (None if b is None else digest_of(b) for b in (task.batches, task.norm_batches))
-        hashed = {"model": digest(tensors), "batches": data, "norm_batches": norm_data}
-        on = {"select": [tensor.name for tensor in on_chip(task.model, task.select)]}
-        facts = {f.name: getattr(task, f.name) for f in fields(task) if f.repr} | hashed | on | _machine(task)
-        return cls({name: plain(value) for name, value in facts.items()} | {"metric": identity(task.metric)})
-
-
-def _machine(task: Task) -> dict[str, Any]:
-    device = device_of(task.model)
-    return {
-        "kind": type(task).__name__,
-        "samson": samson.__version__,
-        "machine": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        **{f"process.{name}": value for name, value in vars(Numerics.here(device.type)).items()},
-    }
+        device = device_of(task.model)
+        facts = {
+            "model": digest(tensors),
+            "batches": data,
+            "norm_batches": norm_data,
+            "samson": samson.__version__,
+            "machine": f"{platform.system()} {platform.machine()}",
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        }
+        return cls({name: plain(value) for name, value in facts.items()} | facts_of(task))
 
 
 @dataclass(eq=False)

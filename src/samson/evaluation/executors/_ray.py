@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 
 from samson._checks import require_whole
 from samson._errors import installing
-from samson.evaluation._scoring import Scores
+from samson.evaluation._scoring import Scores, device_of
 from samson.evaluation._task import Task
 from samson.evaluation.executors._base import Executor, Finished, on_its_own
 from samson.evaluation.executors._numerics import Numerics
@@ -70,7 +70,7 @@ class Ray(Executor):
         if not numbers:
             return
         ray = self._connected()
-        numerics = Numerics.here(_device_type(task))
+        numerics = Numerics.here(device_of(task.model).type)
         submit, room = _submitter(ray, numerics)
         sent = self._send(ray, task)
         chunks = [numbers[start : start + self.chunk] for start in range(0, len(numbers), self.chunk)]
@@ -128,7 +128,7 @@ class Ray(Executor):
         """A list with a reference to the task, so that Ray leaves it to the worker whether to fetch it."""
         if task not in self._sent:
             task_alone = on_its_own(task)
-            model = task_alone.model if _device_type(task) == "cpu" else copy.deepcopy(task_alone.model).cpu()
+            model = task_alone.model if device_of(task.model).type == "cpu" else copy.deepcopy(task_alone.model).cpu()
             norms = None if task.norm_batches is None else _whole(task.norm_batches)
             whole = replace(task_alone, model=model, batches=_whole(task.batches), norm_batches=norms)
             try:
@@ -176,10 +176,6 @@ def _whole(batches: Iterable[Any]) -> Any:
 
 def _ray() -> Any:
     return importlib.import_module("ray")
-
-
-def _device_type(task: Task) -> str:
-    return next(task.model.parameters()).device.type
 
 
 def _submitter(ray: Any, numerics: Numerics) -> tuple[Any, int]:

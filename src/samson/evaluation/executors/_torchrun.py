@@ -23,10 +23,9 @@ from samson.evaluation.executors._exchange import (
     as_bytes,
     digest,
     digest_of,
+    facts_of,
     from_bytes,
     gathered,
-    identity,
-    plain,
     shared_from_first,
 )
 
@@ -167,22 +166,14 @@ def _everywhere(what: str, compute: Callable[[], bytes], group: Any) -> list[byt
 
 def _facts(task: Task, numbers: Sequence[int]) -> bytes:
     """What must be the same on all ranks, by name."""
-    parameter = next(task.model.parameters())
+    norms = task.norm_batches
     facts = {
         "parameters": digest(dict(task.model.named_parameters())),
         "buffers": [tuple(buffer.shape) for buffer in task.model.buffers()],
         "a first batch": digest_of(islice(task.batches, 1)),
-        "the seed": task.seed,
+        "a first norm batch": None if norms is None else digest_of(islice(norms, 1)),
         "the trials": list(numbers),
-        "a noise": plain(task.noise),
-        "a metric": identity(task.metric),
-        "a layout": vars(task.layout),
-        "autocast": task.autocast,
-        "read_block": task.read_block,
-        "time_s": task.time_s,
-        "threads": torch.get_num_threads(),
-        "a device": parameter.device.type,
-        "torch": torch.__version__,
+        **facts_of(task),
     }
     return json.dumps(facts).encode()
 
