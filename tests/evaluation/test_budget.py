@@ -10,7 +10,7 @@ from scipy import optimize, stats
 from torch import nn
 
 from samson.evaluation import NotFiniteError, evaluate, noise_budget
-from samson.noise import PCM, BitErrors, FixedNoise, Gaussian, bit_error_rate
+from samson.noise import PCM, BitErrors, FixedNoise, Gaussian, bit_error_rate, voltage_at
 from samson.statistics import crossing, mean_bound, upper_limit
 
 
@@ -171,7 +171,7 @@ def test_bit_errors_are_also_volts_and_energy_and_pcm_is_time() -> None:
     assert (nearly_none.voltage, nearly_none.energy_saved) == (1.0, 0.0)  # at V_min there is none
     nearly_all = noise_budget(model, data, BitErrors, 0.01, 0.9, max_drop=1e6, metric="cross-entropy", **always)
     assert nearly_all.holds_up_to == 0.9
-    assert bit_error_rate(nearly_all.voltage) == pytest.approx(0.5)
+    assert nearly_all.voltage == voltage_at(0.5)  # no more than half of the bits are wrong
     assert "V/V_min" in str(nearly_all)
     aged = noise_budget(model, data, lambda t: PCM(time_s=t), 1.0, 1e8, max_drop=0.5, trials=5, levels=3, refinements=0)
     assert (aged.unit, aged.voltage) == ("s", None)
