@@ -67,7 +67,7 @@ def winners() -> dict[str, tuple[str, dict[str, float]]]:
 def measure(name: str, settings: dict[str, float], seed: int) -> dict[str, Any]:
     """Train a network, and put it on validation chips: its accuracy without noise and on each kind of chip."""
     plan = plan_suite({"data": "digits", "network": NETWORK, "methods": ["sgd"], "chips": CHIPS, "trials": TRIALS})
-    job = replace(jobs_of(plan)[0], method=method_of(name, settings), seed=seed, chip_seed=2)
+    job = replace(jobs_of(replace(plan, chip_seed=2))[0], method=method_of(name, settings), seed=seed)
     splits = load_data_set("digits", Path())
     with one_thread():
         model, training = trained(job.problem, job.method, seed, splits, None, lambda *_: None)
@@ -80,7 +80,7 @@ def measure(name: str, settings: dict[str, float], seed: int) -> dict[str, Any]:
             "clean": clean_value(model, data, metric),
             "chips": {
                 f"{family.name} {kind.label}": round(float(np.mean(values)), 6)
-                for family, kinds in zip(job.families, found, strict=True)
+                for family, kinds in zip(plan.families, found, strict=True)
                 for kind, values in zip(family.kinds, kinds, strict=True)
             },
             "gradients": training.gradients,

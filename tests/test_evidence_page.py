@@ -136,7 +136,7 @@ def test_every_file_is_made_from_the_records() -> None:
 def shown_means(page: str) -> dict[tuple[str, str, str], list[float]]:
     """The means in the report's curves by problem, family and method: without noise, and on each kind of chip."""
     found = {}
-    looks = re.split(r"<div class='view' data-problem='(.*?)' data-family='(.*?)'", unpacked(page))[1:]
+    looks = re.split(r'<div class="view" data-problem="(.*?)" data-family="(.*?)"', unpacked(page))[1:]
     for problem, family, content in zip(looks[::3], looks[1::3], looks[2::3], strict=True):
         curves = re.search(r"data-plot='robustness-\d+'>(.*?)</script>", content)
         assert curves is not None

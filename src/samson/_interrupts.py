@@ -38,6 +38,35 @@ def uninterrupted(function: Callable[P, Iterator[T]]) -> Callable[P, AbstractCon
     return manager
 
 
+@contextmanager
+def heeded() -> Iterator[Callable[[], None]]:
+    """A block in which no Ctrl-C is lost: Python drops what it raises in a destructor or a weak reference's callback.
+
+    Yields:
+        What is to be called now and then: it raises an interrupt that was lost.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if not _is_main_thread() or before is not signal.default_int_handler:
+        yield lambda: None
+        return
+    arrived = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal arrived
+        arrived = True
+        signal.default_int_handler(number, frame)
+
+    def raise_lost() -> None:
+        if arrived:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield raise_lost
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class _Handler:
     """What happens at Ctrl-C while blocks are entered, open or left: what happened before, but not within a change.
 

@@ -127,8 +127,8 @@ def test_select_and_notes(listed) -> None:
     # 2,400 + 2,400 + 20 on the chip; beside them an embedding of 20 and biases of 609; magnitudes are no weights
     assert "On the chip: 3 of 7 tensors, 4,820 of 5,449 elements (88.5 %)." in text
     out = flat(listed("layers", "listed_nets:net", "--select", "1", "--select", "3", "--chip", "int8")[1])
-    # 2,400 + 20 on the chip; the computed weight is not, so what it is computed from counts: 2,400 and 4
-    assert "On the chip: 2 of 8 tensors, 2,420 of 5,453 elements (44.4 %)." in out
+    # 2,400 + 20 on the chip; the computed weight of 2,400 is not
+    assert "On the chip: 2 of 7 tensors, 2,420 of 5,449 elements (44.4 %)." in out
     assert "3.weight" not in flat(listed("layers", "listed_nets:net", "--select", "1")[1]).split("Not on")[0]
 
 

@@ -748,6 +748,7 @@ def test_what_is_not_said_of_the_data_is_found() -> None:
         ({"mean": (0.5,), "std": (0.0,)}, "with std > 0"),
         ({"mean": (0.5,), "std": (1.0,)}, r"one for each channel of inputs \(3,\)"),
         ({"outputs": 2.5}, "`outputs` must be a whole number"),
+        ({"outputs": 0}, "`outputs` must be a whole number, at least 1, got 0"),
         ({"train": X}, "`train` must be a pair of tensors or arrays"),
         ({"train": ("ab", Y)}, "`train` cannot become tensors"),
         ({"train": Noisy()}, "must come with its number of outputs"),

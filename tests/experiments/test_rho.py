@@ -12,7 +12,7 @@ from torch import nn
 from benchmarks import range_test
 from benchmarks.evidence import winners
 from samson import SharpnessAware, param_groups
-from samson.experiments import TUNED, Place, Splits, find_rho, plan_suite, suggest_rho
+from samson.experiments import TUNED, Place, SetupError, Splits, find_rho, plan_suite, suggest_rho
 from samson.optim import RULES
 from samson.records import RhoPoint, RhoRecord, read_json, write_json
 
@@ -39,6 +39,17 @@ RECIPE = {"epochs": 4, "batch_size": 8, "precision": "float32", "schedule": "con
 def found_by(**more: object) -> RhoRecord:
     table = {"data": f"{__name__}:dots", "network": f"{__name__}:network", "recipe": RECIPE, "methods": ["samson"]}
     return find_rho(plan_suite(table | more), 0, Place(), lambda *_: None)
+
+
+def endless() -> Splits:
+    """Values to be told whose squared errors are beyond float32."""
+    parts = [(x, torch.full((len(x), 1), 1e30)) for x, _ in (dots().train, dots().validation, dots().test)]
+    return Splits(*parts, outputs=1, task="regression")
+
+
+def test_a_training_without_a_first_loss_is_refused() -> None:
+    with pytest.raises(SetupError, match="`find_rho` must be for a training whose first loss is finite"):
+        found_by(data=f"{__name__}:endless", task="regression")
 
 
 def test_the_losses_are_those_of_a_loop_in_which_rho_rises() -> None:

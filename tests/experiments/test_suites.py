@@ -5,7 +5,9 @@ import importlib
 import io
 import json
 import re
+import signal
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -24,13 +26,16 @@ from samson.experiments import (
     Loop,
     Run,
     SetupError,
+    Silent,
     compare_suite,
     estimate,
+    jobs_of,
     load_data_set,
     load_model,
     load_splits,
     plan_suite,
     read_suite,
+    run_all,
 )
 from samson.noise import PCM, PRESETS, Gaussian, load_chip_model
 from samson.records import RunRecord, checksum
@@ -645,6 +650,8 @@ BAD = """
 import torch
 from torch import nn
 
+from samson.noise import Gaussian as blind
+
 def pair(count=40, shape=(1, 6, 6), classes=3, targets=None):
     return torch.zeros(count, *shape), torch.arange(targets or count) % classes
 
@@ -830,6 +837,11 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "a family called clean": (chips("{chip = 'int8', name = 'clean'}"), "name|'clean'"),
     "a family called all": (chips("{chip = 'int8', name = 'all'}"), "name|'all'"),
     "a family called blind": (chips("{chip = 'int8', name = 'blind'}"), "name|'blind'"),
+    "a function called blind": (chips("'mine:blind'"), "name of chips must be not one of clean, all, blind|'blind'"),
+    # numbers beyond those of the type
+    "a huge level": (chips(f"{{noise = 'gaussian', levels = [{10**400}]}}"), "`levels` must be ≥ 0 and finite"),
+    "a huge setting": ({"methods": f"methods = [{{method = 'samson', rho = {10**400}}}]"}, "rho must be a number"),
+    "a huge norm": ({"recipe": f"recipe = {{clip_norm = {10**400}}}"}, "recipe: int too large to convert to float"),
     # code of one's own
     "no test": (
         {"data": "data = 'mine:no_test'"},
@@ -1008,3 +1020,36 @@ def test_a_record_is_typed(finished: Path) -> None:
         [one, other] = compare_suite(SMALL, "out", runner=no_runs).records
     assert isinstance(one, RunRecord)
     assert (one.method, other.method, other.settings) == ("sgd", "optimizer", {"method": "mine:optimizer", "lr": 0.05})
+
+
+def interrupted_where_python_drops_it() -> None:
+    """Ctrl-C in the callback of a weak reference, as when a tensor is freed."""
+
+    class Freed:
+        pass
+
+    freed = Freed()
+    reference = weakref.ref(freed, lambda _: signal.raise_signal(signal.SIGINT))
+    del freed
+    assert reference() is None
+
+
+def test_an_interrupt_that_python_drops_still_stops_a_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped, begun = [], []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: dropped.append(what.exc_type))
+
+    def run(job: Job, folder: Path, progress: Callable[[str, int, int], None]) -> None:
+        begun.append(job.name)
+        interrupted_where_python_drops_it()
+        progress("training", 1, 2)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr("samson.experiments._suite.run", run)
+    jobs = jobs_of(plan_suite({"methods": ["sgd", "sam"], "network": "mlp"}))
+    with pytest.raises(KeyboardInterrupt):
+        run_all(jobs, tmp_path, processes=1, watcher=Silent())
+    assert dropped == [KeyboardInterrupt]
+    assert len(begun) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -231,10 +231,10 @@ def test_what_is_hidden_at_first_is_packed_and_complete() -> None:
     runs = [replace(run, families=run.families * 2, measured=run.measured * 2) for run in records()]
     runs = [replace(run, families=(run.families[0], replace(run.families[1], name="other"))) for run in runs]
     page = render(comparison(runs))
-    assert "data-family='other' hidden><script type='text/plain' data-packed>" in page
+    assert """data-family="other" hidden><script type='text/plain' data-packed>""" in page
     assert "training-1" not in page
     first, other = re.findall(
-        r"<div class='view'.*?(?=<div class='view'|<section>\n<h2>Over all)", unpacked(page), re.DOTALL
+        r'<div class="view".*?(?=<div class="view"|<section>\n<h2>Over all)', unpacked(page), re.DOTALL
     )
     as_first = re.sub(r"(robustness|gain|chips|training|gains)-1", r"\1-0", other)
     assert as_first.replace("(other)", "(gaussian)").split(">", 1)[1] == first.split(">", 1)[1]
@@ -313,7 +313,7 @@ def test_several_problems_are_ranked() -> None:
     assert (other.interval.mean, other.wins) == (2.0, 0)
     page = render(comparison([*records(), *(in_bits(r) for r in records())]))
     assert "<option>text</option>" in page
-    assert page.count("class='view'") == 2
+    assert page.count('class="view"') == 2
     assert "critical difference" in page
     assert "first 2 of 2" in rank_table(Overview(two))
     won, tied, lost = against_baseline(two, "samson")

@@ -6,7 +6,6 @@ python -m samson.cli._catalogue     # after a change of a catalogue; a test says
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import math
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from samson.experiments import (
     USUAL,
     cores,
     default_settings,
+    summary,
 )
 from samson.noise import NOISES, PRESETS, ChipModel
 
@@ -136,11 +136,6 @@ def _listed(values: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def summary(thing: Any) -> str:
-    """The first line of a docstring."""
-    return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ def evaluate_model(
 ) -> None:
     """Put a model on noisy chips and show what it is worth there, with intervals."""
     from samson.evaluation import MAX_TRIALS, evaluate
-    from samson.experiments import evaluation_record
+    from samson.experiments import measured
+    from samson.records import EvaluationRecord
     from samson.report import evaluation_page
 
     require(at_least is None or math.isfinite(at_least), "--at-least", "finite", at_least, "Write for example .9.")
@@ -54,8 +55,8 @@ def evaluate_model(
         return
     clean, metric = found[0].clean, run.metric
     assert clean is not None
-    pairs = [(kind.record(), result) for kind, result in zip(kinds, found, strict=True)]
-    record = evaluation_record(run.subject(found[0]), clean, pairs, precision)
+    each = tuple(measured(kind.record(), result) for kind, result in zip(kinds, found, strict=True))
+    record = EvaluationRecord(run.subject(found[0]), clean, each, precision)
     write_results(options.out, options.page, record, evaluation_page)
     title = f"{options.model}: {metric.name} on {options.request.data_name} under {options.family}"
     table = table_of(title, at_least, metric)

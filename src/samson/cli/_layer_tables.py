@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,6 @@ from samson.cli._tables import empty_table
 
 if TYPE_CHECKING:
     from samson.noise import TensorDescription
-
-_SOURCE = re.compile(r"(?:parametrizations\.)?(\w+)(?:\.original\d*|_orig)$")
-"""Names of what torch computes a weight from, by parametrisation or by pruning."""
 
 
 def on_chip_table(rows: Sequence[TensorDescription]) -> Table:
@@ -35,21 +31,16 @@ def digital_table(rows: Sequence[TensorDescription]) -> Table:
 def totals(on: Sequence[TensorDescription], off: Sequence[TensorDescription]) -> str:
     """The line below: how much of the model lies on the chip.
 
-    A weight that several layers share counts once, and what a weight on the chip is computed from does not.
+    A weight that several layers share counts once, and what a weight is computed from does not.
     """
     own = [row for row in on if "the same weight as" not in row.reason]
-    off = [row for row in off if not any(f"{held.name}.".startswith(f"{_computed(row)}.") for held in own)]
+    off = [row for row in off if "computed from it" not in row.reason]
     held, rest = (sum(row.elements for row in rows) for rows in (own, off))
     tiles = sum(row.tiles or 0 for row in own)
     return (
         f"On the chip: {len(own)} of {len(own) + len(off)} tensors, {held:,} of {held + rest:,} elements "
         f"({100 * held / (held + rest):.1f} %){f', {tiles:,} tiles' if tiles else ''}."
     )
-
-
-def _computed(row: TensorDescription) -> str:
-    """Name of the weight that is computed from a tensor; its own, if none is."""
-    return _SOURCE.sub(r"\1", row.name)
 
 
 def _tensors(title: str, rows: Sequence[TensorDescription], more: Mapping[str, Sequence[str]]) -> Table:

@@ -31,46 +31,20 @@ def every(context: typer.Context) -> None:
         console().print("`samson list NAME` says what they are.")
 
 
-@app.command()
-def methods() -> None:
-    """Training methods, and the settings that they have by default."""
-    show("methods")
+def _lists(name: str, about: str) -> None:
+    app.command(name, help=about)(lambda: show(name))
 
 
-@app.command()
-def data() -> None:
-    """Data sets."""
-    show("data")
-
-
-@app.command()
-def networks() -> None:
-    """Networks of the comparisons."""
-    show("networks")
-
-
-@app.command()
-def tasks() -> None:
-    """Tasks: the loss of a training, and the metric by which it is judged."""
-    show("tasks")
-
-
-@app.command()
-def metrics() -> None:
-    """Metrics that a model is measured by."""
-    show("metrics")
-
-
-@app.command()
-def noises() -> None:
-    """Families of noises that take a level."""
-    show("noises")
-
-
-@app.command()
-def chips() -> None:
-    """Chips by name: their constants, and where those were published."""
-    show("chips")
+for _name, _about in {
+    "methods": "Training methods, and the settings that they have by default.",
+    "data": "Data sets.",
+    "networks": "Networks of the comparisons.",
+    "tasks": "Tasks: the loss of a training, and the metric by which it is judged.",
+    "metrics": "Metrics that a model is measured by.",
+    "noises": "Families of noises that take a level.",
+    "chips": "Chips by name: their constants, and where those were published.",
+}.items():
+    _lists(_name, _about)
 
 
 @app.command()

@@ -228,9 +228,18 @@ class Measuring:
 
     def subject(self, found: Evaluation | Sensitivity) -> Subject:
         """The record of what was measured."""
-        from samson.experiments import subject_of
+        from samson.evaluation import make_subject
 
-        return subject_of(self.options.request, self.model, self.setting, found)
+        asked = self.options.request
+        return make_subject(
+            found,
+            self.model,
+            self.setting,
+            name=asked.model,
+            data=asked.data_name,
+            weights=None if asked.weights is None else str(asked.weights),
+            norms_on=asked.norms_on,
+        )
 
 
 def files_read(*given: str | Path | None) -> list[Path]:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress
 from rich.table import Table
 
 from samson._errors import SetupError
 from samson.cli._options import DataRoot
-from samson.cli._showing import console
+from samson.cli._showing import console, stage_bar
 from samson.cli._tables import kind_table
 
 if TYPE_CHECKING:
@@ -36,8 +35,7 @@ def sharpness(
     from samson.records import replace_file
     from samson.report import render_sharpness
 
-    with Progress(console=console(stderr=True), transient=True) as bars:
-        bar = bars.add_task("networks", total=None)
+    with stage_bar() as progress:
         try:
             found = measure_folder(
                 folder,
@@ -46,7 +44,7 @@ def sharpness(
                 examples=examples,
                 curvature=curvature,
                 data_root=data_root,
-                progress=lambda name, done, total: bars.update(bar, description=name, completed=done, total=total),
+                progress=progress,
             )
         except ImportError as error:
             raise SetupError(f"--curvature: {error}") from error

@@ -82,6 +82,14 @@ def write_results(out: Path | None, page: Path | None, record: T, render: Callab
 
 
 @contextmanager
+def stage_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar that says what is at hand, how much of it is done, and of how much."""
+    with Progress(console=console(stderr=True), transient=True) as bars:
+        task = bars.add_task("", total=None)
+        yield lambda stage, done, total: bars.update(task, description=stage, completed=done, total=total)
+
+
+@contextmanager
 def chip_bar() -> Iterator[Callable[[str, Metric], Callable[[State], None]]]:
     """A progress bar that also shows the interval of the chips so far."""
     columns = (

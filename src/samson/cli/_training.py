@@ -10,7 +10,7 @@ import typer
 from samson._errors import SetupError, require
 from samson.cli._errors import require_writable
 from samson.cli._options import Device
-from samson.cli._showing import console, speaks
+from samson.cli._showing import console, speaks, stage_bar
 from samson.cli._tables import empty_table
 from samson.records import RhoRecord, write_json
 
@@ -20,7 +20,7 @@ def train(
     data: Annotated[str, typer.Option(help="Data set: see `samson list data`, or MODULE:FUNCTION.")] = "digits",
     network: Annotated[str, typer.Option(help="See `samson list networks`, or MODULE:FUNCTION.")] = "small-resnet",
     method: Annotated[str, typer.Option(help="See `samson list methods`, or MODULE:FUNCTION.")] = "samson",
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of everything random.")] = 0,
     base: Annotated[str | None, typer.Option(help="Base optimizer, of `torch.optim`; SGD by default.")] = None,
     trainer: Annotated[str | None, typer.Option("--train", help="MODULE:FUNCTION of one's own.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
@@ -72,11 +72,11 @@ def train(
     require_writable("--out", out / ("rho.json" if range_test else "model.safetensors"), ())
     if range_test:
         require(not log, "--log", "left out with --find-rho", log, "Leave one out.")
-        with find_place(device, parallel) as place, _bar() as progress:
+        with find_place(device, parallel) as place, stage_bar() as progress:
             found = find_rho(plan, seed, place, progress)
         _show_rho(found, out / "rho.json")
         return
-    with find_place(device, parallel) as place, _bar() as progress:
+    with find_place(device, parallel) as place, stage_bar() as progress:
         training = save_trained(plan, seed, out, place, progress, log=log)
     if not speaks():
         return
@@ -111,17 +111,3 @@ def _show_rho(found: RhoRecord, path: Path) -> None:
     else:
         screen.print(f"Suggested: --set rho={found.suggested:g}, and look at a third and three times of it.")
     screen.print(f"Record: {path.resolve()}", soft_wrap=True)
-
-
-def _bar() -> Any:
-    from contextlib import contextmanager
-
-    from rich.progress import Progress
-
-    @contextmanager
-    def bar() -> Any:
-        with Progress(console=console(stderr=True), transient=True) as bars:
-            task = bars.add_task("training", total=None)
-            yield lambda stage, done, total: bars.update(task, description=stage, completed=done, total=total)
-
-    return bar()

@@ -15,15 +15,14 @@ from samson.experiments._levels import LEVELS, USUAL, parse_level, parse_levels,
 from samson.experiments._loop import Loop, train
 from samson.experiments._measurements import (
     budget_record,
-    evaluation_record,
+    measured,
     sensitivity_record,
-    subject_of,
 )
 from samson.experiments._method import Built, Method, base_settings
 from samson.experiments._methods import default_settings, parse_methods
 from samson.experiments._models import load_model
 from samson.experiments._networks import make_network
-from samson.experiments._parts import ADDITIONS, ALIASES, MODES, PLAIN, cores
+from samson.experiments._parts import ADDITIONS, ALIASES, MODES, PLAIN, cores, summary
 from samson.experiments._place import Place, check_device, find_device, find_place
 from samson.experiments._planning import Plan, plan_suite, read_suite
 from samson.experiments._problems import METHODS, PlannedProblem, load_data_set, make_task

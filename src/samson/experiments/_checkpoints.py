@@ -10,7 +10,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from samson._checks import require
 from samson._errors import SetupError, choose
 from samson.experiments._networks import make_network
 from samson.experiments.networks import NETWORKS
@@ -38,10 +37,6 @@ class Checkpoint:
     method: str
     seed: int
     version: int = 2
-
-    def __post_init__(self) -> None:
-        rule = "be 2, the only one that this release reads"
-        require(self.version == 2, "version", rule, self.version)
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Tensor], about: Checkpoint) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +69,7 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
     numbers: list[float] = []
     for level in asked:
         number = parse_time(level, "`levels`") if isinstance(level, str) and unit == "s" else level
-        known = isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number < math.inf
+        known = isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number <= sys.float_info.max
         require(known, "`levels`", "≥ 0 and finite", level, "Write for example 0,.1,.2.")
         numbers.append(float(number))
         try:
@@ -143,8 +143,8 @@ def family_of(asked: str | Mapping[str, Any]) -> Chips:
     for key in asked:
         choose("chips", key, keys)
     name = asked.get("name")
-    plain = name is None or (isinstance(name, str) and name not in ("", *RESERVED))
-    require(plain, "name of chips", f"a text, and not {', '.join(RESERVED)}", name, "Take another one.")
+    plain = name is None or (isinstance(name, str) and name != "")
+    require(plain, "name of chips", "a text that is not empty", name, "Take another one.")
     if kind == "noise":
         levels = asked.get("levels")
         return noise_family(

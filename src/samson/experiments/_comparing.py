@@ -125,7 +125,7 @@ def compare_suite(
     open_folder(whole, folder)
     plan = search_settings(plan, folder, processes=processes, progress=watcher.progress)
     jobs = jobs_of(plan)
-    left = missing(jobs, finished(jobs, folder))
+    left = missing(jobs, finished(plan, folder))
     write_json(folder / PLAN, whole)
     begin(jobs, left)
     failures = runner(left, folder, processes=processes, watcher=watcher)
@@ -134,4 +134,4 @@ def compare_suite(
         note.write_text("\n\n".join(f"{name}: {failure.details}" for name, failure in failures.items()), "utf-8")
     else:
         note.unlink(missing_ok=True)
-    return Comparing(tuple(finished(jobs, folder)), failures, folder)
+    return Comparing(tuple(finished(plan, folder)), failures, folder)

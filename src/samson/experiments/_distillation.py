@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-
-
-@torch.no_grad()
-def answers(teacher: nn.Module, inputs: Tensor) -> Tensor:
-    """What a teacher says, without a gradient."""
-    found: Tensor = teacher(inputs)
-    return found
 
 
 def distillation(outputs: Tensor, taught: Tensor, temperature: float, weight: float) -> Tensor:

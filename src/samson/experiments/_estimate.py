@@ -75,6 +75,8 @@ def _training_s(problem: PlannedProblem, splits: Splits, method: Method, device:
     times = [time.monotonic()]
     for batch in islice(batches, 1 + TIMED):
         loop.advance(*batch)
+        if run.device.type == "cuda":
+            torch.cuda.synchronize(run.device)
         times.append(time.monotonic())
     took = [after - before for before, after in pairwise(times)]
     return loop.total * fmean(took[1:] or took)

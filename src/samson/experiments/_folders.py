@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from samson._errors import SetupError, require
-from samson.experiments._jobs import Job
+from samson.experiments._jobs import Job, jobs_of
+from samson.experiments._planning import Plan
 from samson.records import (
     PLAN,
     ChipFamily,
@@ -122,20 +123,15 @@ def _of_run(problem: Problem, method: str, settings: Settings) -> dict[Key, obje
     return found | {(problem.name, method, f"{method}.{key}"): value for key, value in settings.items()}
 
 
-def finished(jobs: Sequence[Job], folder: Path) -> list[RunRecord]:
+def finished(plan: Plan, folder: Path) -> list[RunRecord]:
     """The records in a comparison's folder, each of which must be of one of its jobs.
 
     Raises:
         SetupError: If one is damaged, or of another comparison.
     """
-    now: dict[Key, object] = {}
-    for job in jobs:
-        families = [family.record() for family in job.families]
-        now |= dict(_common(families, job.trials, job.chip_seed, job.device))
-        now |= _of_run(job.problem.record, job.method.name, job.method.record())
     records = read_records(folder)
-    refuse_other({key: value for record in records for key, value in _found(record)}, now, folder)
-    done = {job.name for job in jobs}
+    refuse_other({key: value for record in records for key, value in _found(record)}, _settings(plan.record()), folder)
+    done = {job.name for job in jobs_of(plan)}
     return [record for record in records if run_name(record.problem.name, record.method, record.seed) in done]
 
 

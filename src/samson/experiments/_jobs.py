@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from samson.experiments._chips import Chips
 from samson.experiments._method import Method
 from samson.experiments._place import Place
 from samson.experiments._planning import Plan
@@ -25,31 +23,21 @@ class Job:
     """One run of a comparison.
 
     Args:
+        plan: The comparison; says which chips, and where it is computed.
         problem: What is trained on.
         method: One of the problem's methods, with its settings as they are used.
         seed: Seed of initial weights, order of examples, augmentation and injected noise.
-        families: Families of chips on which the network is put.
-        trials: Chips of each kind.
-        examples: Test examples that are put on the chips; None takes all.
-        chip_seed: Seed of the set of chips.
-        device: Where the network is trained and put on chips.
-        data_root: Where files of data are looked for.
     """
 
+    plan: Plan
     problem: PlannedProblem
     method: Method
     seed: int
-    families: tuple[Chips, ...]
-    trials: int
-    examples: int | None
-    chip_seed: int
-    device: str
-    data_root: Path
 
     @property
     def place(self) -> Place:
         """Where the run is computed."""
-        return Place(torch.device(self.device))
+        return Place(torch.device(self.plan.device))
 
     @property
     def name(self) -> str:
@@ -57,25 +45,10 @@ class Job:
         return run_name(self.problem.record.name, self.method.name, self.seed)
 
 
-def scratch(folder: Path, name: str) -> Path:
-    """Where a run keeps what it needs to go on after an interruption."""
-    return folder / "unfinished" / name
-
-
 def jobs_of(plan: Plan) -> list[Job]:
     """Every run of a plan: all methods of a problem with one seed come before the next seed."""
     return [
-        Job(
-            problem,
-            method,
-            seed,
-            plan.families,
-            plan.trials,
-            plan.examples,
-            plan.chip_seed,
-            plan.device,
-            plan.data_root,
-        )
+        Job(plan, problem, method, seed)
         for seed in range(plan.seeds)
         for problem in plan.problems
         for method in problem.methods

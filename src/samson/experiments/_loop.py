@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from samson.experiments._distillation import answers, distillation
+from samson.experiments._distillation import distillation
 from samson.experiments._place import Place
-from samson.experiments._saving import Saver, restore, training_state
+from samson.experiments._saving import Saver
 from samson.experiments._training import DivergedError, Run, StoppedError
 from samson.records import Perturbation
 
@@ -180,7 +180,8 @@ class Loop:
                 with model.no_sync() if alone else nullcontext():  # type: ignore[operator]  # hasattr says so
                     with torch.autocast(device.type, self.precision) if self.precision else nullcontext():
                         outputs = model(some)
-                        taught = None if teacher is None else answers(teacher, some)
+                        with torch.no_grad():
+                            taught = None if teacher is None else teacher(some)
                     loss = self.run.task.loss(outputs.float(), wanted, self.recipe.label_smoothing)
                     if taught is not None:
                         loss = loss + distillation(outputs.float(), taught.float(), *shares)
@@ -209,17 +210,18 @@ class Loop:
         """Keep the state, if it is one to go on from."""
         self._check()
         run = self.run
-        kept = {"step": self.step, "gradients": run.gradients, "losses": run.losses, "seen": self.seen}
+        kept: dict[str, Any] = {"step": self.step, "gradients": run.gradients, "losses": run.losses, "seen": self.seen}
         seconds = self.earlier_s + time.monotonic() - self.started
         moved = None if run.perturbation is None else vars(run.perturbation)
-        own = {**kept, "seconds": seconds, "perturbation": moved, "average": self.average}
-        self.saver.save({**training_state(self.model, self.optimizer), **own})
+        kept |= {"seconds": seconds, "perturbation": moved, "average": self.average}
+        self.saver.save({**kept, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()})
 
     def _load(self) -> None:
         found = self.saver.load()
         if found is None:
             return
-        restore(found, self.model, self.optimizer)
+        self.model.load_state_dict(found["model"])
+        self.optimizer.load_state_dict(found["optimizer"])
         self.average = {name: value.to(self.run.device) for name, value in found["average"].items()}
         moved = found["perturbation"]
         self.run.perturbation = None if moved is None else Perturbation(**moved)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from torch import nn
-
 from samson._times import level_text
-from samson.evaluation import Budget, Evaluation, Noise, Sensitivity, Setting, make_subject
+from samson.evaluation import Budget, Evaluation, Noise, Sensitivity
 from samson.experiments._chips import Kind
-from samson.experiments._requests import Request
 from samson.records import (
     BudgetRecord,
     ChipKind,
-    EvaluationRecord,
     LayerRecord,
     Measured,
     SensitivityRecord,
@@ -23,36 +19,9 @@ from samson.records import (
 )
 
 
-def subject_of(request: Request, model: nn.Module, setting: Setting, found: Evaluation | Sensitivity) -> Subject:
-    """What was measured, on what, and how: the same for every command.
-
-    Args:
-        request: What the user asked for.
-        model: The model.
-        setting: How its trials were run.
-        found: What came out.
-    """
-    return make_subject(
-        found,
-        model,
-        setting,
-        name=request.model,
-        data=request.data_name,
-        weights=None if request.weights is None else str(request.weights),
-        norms_on=request.norms_on,
-    )
-
-
 def measured(kind: ChipKind, found: Evaluation) -> Measured:
     """The record of one evaluation."""
     return Measured(kind, found.trials, found.interval, found.worst)
-
-
-def evaluation_record(
-    subject: Subject, clean: float, found: list[tuple[ChipKind, Evaluation]], precision: float | None
-) -> EvaluationRecord:
-    """The record of a model on several kinds of chips."""
-    return EvaluationRecord(subject, clean, tuple(measured(*pair) for pair in found), precision)
 
 
 def budget_record(subject: Subject, family: str, make: Callable[[float], Noise], found: Budget) -> BudgetRecord:

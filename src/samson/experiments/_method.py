@@ -60,7 +60,7 @@ class Method:
     def record(self) -> Settings:
         """The settings as a record holds them."""
         own = {
-            key: finite(value) if isinstance(value, float) else value
+            key: finite(value)
             for key, value in self.settings.items()
             if key not in MODES or value != MODES[key] or key in self.candidates
         }
@@ -72,10 +72,7 @@ class Method:
 
     def candidates_record(self) -> Candidates:
         """The candidates as a record holds them."""
-        return {
-            key: tuple(finite(v) if isinstance(v, float) else v for v in values)
-            for key, values in self.candidates.items()
-        }
+        return {key: tuple(map(finite, values)) for key, values in self.candidates.items()}
 
     def with_settings(self, settings: Mapping[str, float | str]) -> Method:
         """The method with other values for some settings, and nothing left to search."""

@@ -188,7 +188,7 @@ def _value(value: Any, before: float | str, where: str) -> float | str:
         return str(value).strip()
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if math.isnan(number):
         raise SetupError(f"{where} must be a number, got {value!r}.\nWrite for example 0.5 or inf.")

@@ -42,10 +42,7 @@ def make_network(spec: str, shape: Shape, outputs: int, seed: int) -> nn.Module:
             maker = LIBRARIES[choose("`network`", library, LIBRARIES)]
             return maker(name, False, outputs=outputs, channels=shape[0])
         forms = (*NETWORKS, "timm/NAME", "torchvision/NAME", "MODULE:FUNCTION")
-        try:
-            return NETWORKS[choose("`network`", spec, forms)](shape, outputs)
-        except ValueError as error:
-            raise error if isinstance(error, SetupError) else SetupError(f"`network`: {error}") from error
+        return NETWORKS[choose("`network`", spec, forms)](shape, outputs)
 
 
 def _timm(name: str, pretrained: bool, outputs: int | None = None, channels: int = 3) -> nn.Module:

@@ -52,7 +52,7 @@ class Part(NamedTuple):
     on_model: Callable[[nn.Module, Values, Examples], ThroughChip] | None = None
 
 
-def _summary(thing: Any) -> str:
+def summary(thing: Any) -> str:
     """The first line of a docstring."""
     return (inspect.getdoc(thing) or "").partition("\n")[0]
 
@@ -63,7 +63,7 @@ def _settings(kind: Any) -> dict[str, float | str]:
     return {
         name: float(value) if isinstance(value, bool) else value
         for name, value in defaults.items()
-        if isinstance(value, (int, float, str)) and name not in ("seed", *(("rho",) if kind is NoiseInjection else ()))
+        if isinstance(value, (int, float, str)) and name != "seed"
     }
 
 
@@ -89,7 +89,7 @@ def _wrapped(optimizer: Optimizer, rule: Rule, settings: Values, *, measure: boo
 
 def _of_rule(kind: type[Rule]) -> Part:
     return Part(
-        _summary(kind),
+        summary(kind),
         {**_settings(kind), **MODES},
         lambda optimizer, settings, seed: _wrapped(optimizer, _made(kind, settings), settings, measure=True),
     )
@@ -108,7 +108,7 @@ def cores() -> dict[str, Part]:
     return {
         "plain": Part("The base optimizer alone.", {}),
         "sgd": Part("The base optimizer alone, where that is SGD.", {}),
-        "noise": _of_noise(_summary(NoiseInjection)),
+        "noise": _of_noise(summary(NoiseInjection)),
         "rwp": _of_noise(
             "Random weight perturbation: the gradient under injected noise that grows, mixed with the clean one.",
             mix=0.5,
@@ -130,7 +130,7 @@ def _of_clipping(kind: Any, **fixed: str) -> Part:
         return optimizer
 
     about = (
-        _summary(kind).replace("each weight that lies", "each output channel of what lies") if fixed else _summary(kind)
+        summary(kind).replace("each weight that lies", "each output channel of what lies") if fixed else summary(kind)
     )
     own = {
         name: value for name, value in _settings(kind).items() if name not in {"per", *fixed} or kind is LearnedRange

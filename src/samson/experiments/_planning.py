@@ -11,7 +11,7 @@ from typing import Any
 
 from samson._errors import SetupError, choose, require
 from samson._factories import spec_of
-from samson.experiments._chips import Chips, family_of
+from samson.experiments._chips import RESERVED, Chips, family_of
 from samson.experiments._place import check_device
 from samson.experiments._problems import PlannedProblem, Table, listed, load_data_set, plan_problem
 from samson.records import Configuration, Planned, Search
@@ -113,6 +113,9 @@ def plan_suite(table: Table, command: str = "") -> Plan:
     chips = listed(table, "chips", "gaussian")
     families = tuple(family_of(one) for one in chips)
     _once("chips", [family.name for family in families])
+    for family in families:
+        free = family.name not in RESERVED
+        require(free, "name of chips", f"not one of {', '.join(RESERVED)}", family.name, "Give it another `name`.")
     search = table.get("search")
     asked = table.get("problems", [{}])
     known = isinstance(asked, Sequence) and not isinstance(asked, str) and len(asked) > 0

@@ -150,10 +150,10 @@ def _recipe(asked: Any, data: str, splits: Splits) -> Recipe:
         kind = FIELDS[choose("recipe", key, FIELDS)]
         fits = type(value) is kind or (kind is float and type(value) is int)
         require(fits, f"recipe.{key}", f"of type {kind.__name__}", value, f"The default is {getattr(start, key)!r}.")
-        values[key] = kind(value)
+        values[key] = value
     try:
-        recipe = dataclasses.replace(start, **values)
-    except ValueError as error:
+        recipe = dataclasses.replace(start, **{key: FIELDS[key](value) for key, value in values.items()})
+    except (ValueError, OverflowError) as error:
         raise SetupError(f"recipe: {error}") from error
     splits.steps(recipe.batch_size)
     if recipe.augment not in ("default", "none"):

@@ -40,6 +40,8 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
         SetupError: If Ray is not installed.
         WorkerLostError: If a run was lost with its worker several times.
     """
+    if not jobs:
+        return {}
     ray, started = _connected()
     task = ray.remote(num_cpus=1, max_retries=0)(_far_run)
     here, failures = str(Path.cwd()), dict[str, Failure]()

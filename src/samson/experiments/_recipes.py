@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from samson._checks import require, require_whole
-from samson._names import suggestion
-from samson.records import Settings
+from samson._errors import choose
+from samson.records import Settings, finite
 
 SCHEDULES = ("cosine", "one-cycle", "multi-step", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -54,14 +54,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         require_whole(1, epochs=self.epochs, batch_size=self.batch_size, accumulate=self.accumulate)
-        for name, value, known in (
-            ("schedule", self.schedule, SCHEDULES),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if value not in known:
-                raise ValueError(
-                    f"`{name}` must be one of {', '.join(known)}, got {value!r}. {suggestion(value, known)}"
-                )
+        choose("`schedule`", self.schedule, SCHEDULES)
+        choose("`precision`", self.precision, PRECISIONS)
         for name in ("warmup", "label_smoothing", "ema"):
             require(0 <= getattr(self, name) < 1, name, "be ≥ 0 and < 1", getattr(self, name))
         require(self.clip_norm > 0, "clip_norm", "be > 0", self.clip_norm)
@@ -87,10 +81,7 @@ class Recipe:
 
     def record(self) -> Settings:
         """The settings as a record holds them."""
-        return {
-            name: value if isinstance(value, str) else "inf" if value == math.inf else float(value)
-            for name, value in vars(self).items()
-        }
+        return {name: value if isinstance(value, str) else finite(float(value)) for name, value in vars(self).items()}
 
 
 ROUNDING = 1e-9

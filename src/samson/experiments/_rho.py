@@ -71,8 +71,9 @@ def find_rho(plan: Plan, seed: int, place: Place, progress: OnProgress) -> RhoRe
         found, total = _losses(run)
     size = math.ceil(total / POINTS)
     points = tuple(_point(found[start : start + size]) for start in range(0, len(found), size))
-    start = found[0].clean_loss if found else math.nan
-    about = environment(str(place.device))
+    mend = "Scale the data, or take a smaller lr."
+    require(bool(found), "`find_rho`", "for a training whose first loss is finite", problem.record.name, mend)
+    start, about = found[0].clean_loss, environment(place.device.type)
     suggested = suggest_rho(points, start)
     return RhoRecord(problem.record, method.name, method.record(), seed, start, points, suggested, about)
 

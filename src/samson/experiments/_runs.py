@@ -10,7 +10,7 @@ from pathlib import Path
 from samson._environment import environment
 from samson.evaluation import clean_value
 from samson.experiments._checkpoints import Checkpoint, save_checkpoint
-from samson.experiments._jobs import Job, OnProgress, one_thread, scratch
+from samson.experiments._jobs import Job, OnProgress, one_thread
 from samson.experiments._problems import load_data_set, make_task
 from samson.experiments._sweeps import on_device, ranges_of, sweep
 from samson.experiments._trained import trained
@@ -27,16 +27,16 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
         folder: The comparison's folder.
         progress: Called as work goes on; may raise to stop, and then no record is written.
     """
-    problem = job.problem.record
+    plan, problem = job.plan, job.problem.record
     with one_thread():
-        splits = load_data_set(problem.data, job.data_root)
-        kept = scratch(folder, job.name)
+        splits = load_data_set(problem.data, plan.data_root)
+        kept = folder / "unfinished" / job.name
         model, training = trained(job.problem, job.method, job.seed, splits, kept, progress, job.place)
         clean, covered, products, calibrated = None, None, None, dict[str, float]()
         measured = tuple[tuple[tuple[float, ...], ...], ...]()
         if model is not None:
             metric = make_task(problem.task).metric
-            examples = on_device(splits.some("test", job.examples), job.place.device)
+            examples = on_device(splits.some("test", plan.examples), job.place.device)
             clean = clean_value(model, examples, metric)
             covered, products = coverage(model).share, multiply_adds(model, examples)
             ranges = ranges_of(model, training, job, splits)
@@ -47,12 +47,12 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
             method=job.method.name,
             settings=job.method.record(),
             seed=job.seed,
-            families=tuple(family.record() for family in job.families),
-            trials=job.trials,
-            chip_seed=job.chip_seed,
+            families=tuple(family.record() for family in plan.families),
+            trials=plan.trials,
+            chip_seed=plan.chip_seed,
             training=training,
             split="test",
-            examples=min(job.examples or length(splits.test), length(splits.test)),
+            examples=min(plan.examples or length(splits.test), length(splits.test)),
             clean=clean,
             measured=measured,
             environment=environment(job.place.device.type),

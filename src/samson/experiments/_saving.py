@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from samson._errors import SetupError
 from samson.records import replace_file
@@ -85,17 +84,6 @@ class Saver:
                 raise
             raise SetupError(f"`{self._path}` is damaged: {error}.\nDelete it to train from the start.") from error
         return found
-
-
-def training_state(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    """The state of a network and its optimizer."""
-    return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-
-
-def restore(state: State, model: nn.Module, optimizer: Optimizer) -> None:
-    """Put a state back, bit for bit."""
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
 
 
 def _packed(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

@@ -8,7 +8,8 @@ import json
 import math
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from samson._environment import environment
 from samson._errors import SetupError, installing
 from samson.evaluation import as_metric
 from samson.experiments._folders import finished
-from samson.experiments._jobs import Job, OnProgress, jobs_of, one_thread
+from samson.experiments._jobs import Job, OnProgress, one_thread
 from samson.experiments._method import Method
 from samson.experiments._planning import Plan
 from samson.experiments._problems import PlannedProblem, load_data_set, make_task
@@ -33,6 +34,7 @@ CHIP_SEED = 1000
 """What is added to a comparison's chip seed for the chips of an informed search."""
 
 Choice = dict[str, float | str]
+Values = tuple[float | None, ...]
 
 
 def search_settings(
@@ -69,15 +71,10 @@ def search_settings(
     ]
     while waiting := [(search, *asked) for search in searches for asked in search.ask()]:
         work = {
-            f"{search.name} {number + 1}/{plan.search.trials}": (
-                search,
-                choice,
-                _Score(search.job(choice, folder)),
-            )
-            for search, number, choice in waiting
+            f"{search.name} {number + 1}/{plan.search.trials}": (search, choice) for search, number, choice in waiting
         }
         map_jobs(
-            [(name, score) for name, (_, _, score) in work.items()],
+            [(name, search.score(choice, folder)) for name, (search, choice) in work.items()],
             processes=processes,
             progress=progress,
             finished=lambda name, values, work=work: work[name][0].tell(work[name][1], values),  # type: ignore[misc]
@@ -97,7 +94,7 @@ def search_settings(
             for problem in plan.problems
         ),
     )
-    finished(jobs_of(found), folder)  # refuses other settings than those of runs that are there
+    finished(found, folder)  # refuses other settings than those of runs that are there
     for search, record in zip(searches, records, strict=True):
         if not search.path.exists() or _other(search.path, record):
             write_json(search.path, record)
@@ -168,7 +165,7 @@ class _MethodSearch:
                 return dict(trial.params)
         return next(choice for choice in self.order if choice not in tried)
 
-    def tell(self, choice: Choice, values: tuple[float | None, ...] | Failure) -> None:
+    def tell(self, choice: Choice, values: Values | Failure) -> None:
         """Keep what came of a choice."""
         if isinstance(values, Failure):
             raise SetupError(f"The search for {self.name} failed with {choice}: {values.reason}\nMend it, and repeat.")
@@ -182,28 +179,14 @@ class _MethodSearch:
         )
         self.study.add_trial(trial)
 
-    def job(self, choice: Choice, folder: Path) -> _Trial:
-        """The trainings that a choice is judged by."""
+    def score(self, choice: Choice, folder: Path) -> Callable[[OnProgress], Values | Failure]:
+        """What says what a choice is worth, by trainings of its own."""
         digest = hashlib.sha256(json.dumps(choice, sort_keys=True).encode()).hexdigest()[:12]
         kept = folder / "unfinished" / "search" / self.name / digest
         families = tuple(family for family in self.plan.families if family.name == self.search.chosen_by)
-        seeds = range(FIRST_SEED, FIRST_SEED + self.search.seeds)
-        method = self.method.with_settings(choice)
-        jobs = tuple(
-            Job(
-                self.problem,
-                method,
-                seed,
-                families,
-                self.plan.trials,
-                self.plan.examples,
-                self.plan.chip_seed + CHIP_SEED,
-                self.plan.device,
-                self.plan.data_root,
-            )
-            for seed in seeds
-        )
-        return _Trial(jobs, kept)
+        plan = dataclasses.replace(self.plan, families=families, chip_seed=self.plan.chip_seed + CHIP_SEED)
+        method, seeds = self.method.with_settings(choice), range(FIRST_SEED, FIRST_SEED + self.search.seeds)
+        return partial(_scored, [Job(plan, self.problem, method, seed) for seed in seeds], kept)
 
     def chosen(self, record: SearchRecord) -> Method:
         """The method with the best choice."""
@@ -231,24 +214,9 @@ class _MethodSearch:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Trial:
-    """A choice's trainings, one a seed, and where they are kept on the way."""
-
-    jobs: tuple[Job, ...]
-    kept: Path
-
-
-@dataclasses.dataclass(frozen=True)
-class _Score:
+def _scored(jobs: Sequence[Job], kept: Path, progress: OnProgress) -> Values | Failure:
     """What a choice is worth on the validation split, by seed."""
-
-    trial: _Trial
-
-    def __call__(self, progress: OnProgress) -> tuple[float | None, ...] | Failure:
-        return attempted(
-            lambda: tuple(validated(job, self.trial.kept / str(job.seed), progress) for job in self.trial.jobs)
-        )
+    return attempted(lambda: tuple(validated(job, kept / str(job.seed), progress) for job in jobs))
 
 
 def validated(job: Job, kept: Path | None, progress: OnProgress) -> float | None:
@@ -257,19 +225,19 @@ def validated(job: Job, kept: Path | None, progress: OnProgress) -> float | None
     Returns:
         The metric, its mean over kinds and chips; None if the training diverged.
     """
-    splits = load_data_set(job.problem.record.data, job.data_root)
+    splits = load_data_set(job.problem.record.data, job.plan.data_root)
     with one_thread():
         model, training = trained(job.problem, job.method, job.seed, splits, kept, progress, job.place)
-        if model is None or not job.families:
+        if model is None or not job.plan.families:
             return training.validation
         metric = make_task(job.problem.record.task).metric
-        examples = on_device(splits.some("validation", job.examples), job.place.device)
+        examples = on_device(splits.some("validation", job.plan.examples), job.place.device)
         found = sweep(model, examples, metric, job, progress, ranges_of(model, training, job, splits))
     return float(np.mean([value for family in found for kind in family for value in kind]))
 
 
 def _recorded(choice: Choice) -> dict[str, float | str]:
-    return {key: finite(value) if isinstance(value, float) else value for key, value in choice.items()}
+    return {key: finite(value) for key, value in choice.items()}
 
 
 def _other(path: Path, record: SearchRecord) -> bool:

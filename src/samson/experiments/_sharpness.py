@@ -297,8 +297,7 @@ def _known(path: Path, record: SharpnessRecord) -> dict[tuple[str, int], Measure
 
 def _settings(rule: Rule) -> dict[str, float | str]:
     own = {key: float(value) if isinstance(value, bool) else value for key, value in vars(rule).items()}
-    kept = {key: value for key, value in own.items() if value is not None}
-    return {key: finite(value) if isinstance(value, float) else value for key, value in kept.items()}
+    return {key: finite(value) for key, value in own.items() if value is not None}
 
 
 def _exact(value: float) -> Interval:

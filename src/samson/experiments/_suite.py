@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from samson._errors import reason
+from samson._interrupts import heeded
 from samson.experiments._jobs import Job, OnProgress
 from samson.experiments._runs import run
 from samson.experiments._training import StoppedError
@@ -107,7 +109,7 @@ def run_all(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Watch
             watcher.finished(name, found)
 
     map_jobs(
-        [(job.name, _Attempt(job, folder)) for job in jobs],
+        [(job.name, partial(_attempt, job, folder)) for job in jobs],
         processes=processes,
         progress=watcher.progress,
         finished=ended,
@@ -115,15 +117,9 @@ def run_all(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Watch
     return failures
 
 
-@dataclasses.dataclass(frozen=True)
-class _Attempt:
+def _attempt(job: Job, folder: Path, progress: OnProgress) -> RunRecord | Failure:
     """A run, whose errors are results."""
-
-    job: Job
-    folder: Path
-
-    def __call__(self, progress: OnProgress) -> RunRecord | Failure:
-        return attempted(lambda: run(self.job, self.folder, progress))
+    return attempted(lambda: run(job, folder, progress))
 
 
 def attempted(work: Callable[[], T]) -> T | Failure:
@@ -156,8 +152,9 @@ def map_jobs(
     """
     processes = min(processes, len(work))
     if processes <= 1:
-        for name, each in work:
-            finished(name, each(_naming(progress, name)))
+        with heeded() as raise_lost:
+            for name, each in work:
+                finished(name, each(_telling(progress, name, raise_lost)))
         return
     context = multiprocessing.get_context("spawn")
     news: multiprocessing.Queue[tuple[str, str, int, int]] = context.Queue()
@@ -186,8 +183,12 @@ def _follow(pending: dict[Future[T], str], news: Any, progress: Any, finished: C
             finished(pending.pop(future), future.result())
 
 
-def _naming(progress: Callable[[str, str, int, int], None], name: str) -> OnProgress:
-    return lambda stage, done, total: progress(name, stage, done, total)
+def _telling(progress: Callable[[str, str, int, int], None], name: str, look: Callable[[], None]) -> OnProgress:
+    def tell(stage: str, done: int, total: int) -> None:
+        look()
+        progress(name, stage, done, total)
+
+    return tell
 
 
 class _Stopped(Exception):  # noqa: N818 (no error: the user asked for it)

@@ -30,7 +30,8 @@ def sweep(
         progress: Called after each chip.
         ranges: The input range of each layer, for chips with converters and no ranges of their own.
     """
-    total = job.trials * sum(len(family.kinds) for family in job.families)
+    plan = job.plan
+    total = plan.trials * sum(len(family.kinds) for family in plan.families)
     done = 0
 
     def count(_: object) -> None:
@@ -44,8 +45,8 @@ def sweep(
                 model,
                 data,
                 _with_ranges(kind.noise, ranges),
-                trials=job.trials,
-                seed=job.chip_seed,
+                trials=plan.trials,
+                seed=plan.chip_seed,
                 time_s=kind.time_s,
                 metric=metric,
                 layout=Layout(),
@@ -53,7 +54,7 @@ def sweep(
             ).trials
             for kind in family.kinds
         )
-        for family in job.families
+        for family in plan.families
     )
 
 
@@ -61,7 +62,7 @@ def ranges_of(model: nn.Module, training: Training, job: Job, splits: Splits) ->
     """Input ranges that were learned; else from training data, if a chip of the job has converters without any."""
     if training.input_ranges:
         return training.input_ranges
-    around = [k.noise.periphery for f in job.families for k in f.kinds if isinstance(k.noise, ChipModel)]
+    around = [k.noise.periphery for f in job.plan.families for k in f.kinds if isinstance(k.noise, ChipModel)]
     if not any(periphery is not None and not periphery.input_ranges for periphery in around):
         return {}
     return calibrate(model, splits.few_inputs(job.problem.recipe.batch_size))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from samson._checks import require
 from samson._shown import Shown
 from samson._times import level_text
 from samson.records._chips import ChipKind
@@ -99,9 +98,6 @@ class EvaluationRecord(Shown):
     precision: float | None = None
     version: int = 2
 
-    def __post_init__(self) -> None:
-        require_version(self.version)
-
     def __str__(self) -> str:
         return "\n".join([f"{_start(self.subject)} {self.clean:.4f} without noise", *map(_line, self.measured)])
 
@@ -146,9 +142,6 @@ class BudgetRecord(Shown):
     energy_saved: float | None
     version: int = 2
 
-    def __post_init__(self) -> None:
-        require_version(self.version)
-
     def __str__(self) -> str:
         none = self.holds_up_to is None
         held = "none holds" if none else f"holds up to {level_text(self.holds_up_to or 0.0, self.unit)}"
@@ -162,8 +155,3 @@ def _start(subject: Subject) -> str:
 
 def _line(of: Measured) -> str:
     return f"{of.kind.label}: {of.interval}, worst {of.worst:.4f}, {len(of.trials)} chips"
-
-
-def require_version(version: int) -> None:
-    """Refuse a record of another layout than version 2."""
-    require(version == 2, "version", "be 2, the only one that this release reads", version)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from samson._shown import Shown
 from samson.records._chips import ChipKind
-from samson.records._evaluation import Subject, require_version
+from samson.records._evaluation import Subject
 from samson.records._interval import Interval
 
 
@@ -57,9 +57,6 @@ class PairedRecord(Shown):
     baseline: str
     methods: tuple[PairedMethod, ...]
     version: int = 2
-
-    def __post_init__(self) -> None:
-        require_version(self.version)
 
     def __str__(self) -> str:
         lines = [f"{method.name}: {method.mean}, {len(method.trials[0])} chips" for method in self.methods]

@@ -110,9 +110,6 @@ class Configuration(Shown):
     command: str = ""
     version: int = VERSION
 
-    def __post_init__(self) -> None:
-        _require_version(self.version)
-
     @property
     def runs(self) -> int:
         """The number of runs."""
@@ -230,7 +227,6 @@ class RunRecord(Shown):
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        _require_version(self.version)
         require(self.seed >= 0, "seed", "be ≥ 0", self.seed)
         diverged = self.training.diverged_at is not None
         planned = [[self.trials] * len(family.kinds) for family in self.families]
@@ -278,9 +274,6 @@ class TrainingRecord(Shown):
     finished: str
     version: int = VERSION
 
-    def __post_init__(self) -> None:
-        _require_version(self.version)
-
     def __str__(self) -> str:
         start, training = f"{self.problem.name}, {self.method}, seed {self.seed}: ", self.training
         if training.diverged_at is not None:
@@ -290,10 +283,6 @@ class TrainingRecord(Shown):
         return f"{start}{shown}trained in {training.seconds:.1f} s"
 
 
-def _require_version(version: int) -> None:
-    require(version == VERSION, "version", f"be {VERSION}, the only one that this release reads", version)
-
-
-def finite(value: float) -> float | str:
-    """A number as a record holds it: infinity becomes "inf"."""
-    return value if math.isfinite(value) else str(value)
+def finite(value: float | str) -> float | str:
+    """A setting as a record holds it: infinity becomes "inf"."""
+    return value if isinstance(value, str) or math.isfinite(value) else str(value)

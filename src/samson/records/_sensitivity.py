@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from samson._shown import Shown
 from samson.records._chips import ChipKind
-from samson.records._evaluation import Subject, require_version
+from samson.records._evaluation import Subject
 from samson.records._interval import Interval
 
 
@@ -82,7 +82,6 @@ class SensitivityRecord(Shown):
     version: int = 2
 
     def __post_init__(self) -> None:
-        require_version(self.version)
         if not self.rows:
             raise ValueError("`rows` must hold at least one layer, got none.")
         for row in self.rows:

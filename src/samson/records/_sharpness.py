@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from samson._checks import require
 from samson._shown import Shown
 from samson.records._chips import ChipFamily
 from samson.records._interval import Interval
@@ -110,7 +109,6 @@ class SharpnessRecord(Shown):
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        require(self.version == VERSION, "version", f"be {VERSION}, the only one that this release reads", self.version)
         for network in self.networks:
             if len(network.accuracies) != len(self.kinds):
                 raise ValueError(

@@ -145,8 +145,8 @@ def _view(view: View, place: int) -> str:
         examples=first.examples,
         split=escape(first.split),
     )
-    where = f"data-problem='{escape(view.problem.name)}' data-family='{escape(view.family.name)}'"
-    return f"<div class='view' {where}{' hidden' if place else ''}>{packed(found) if place else found}</div>"
+    where = f'data-problem="{escape(view.problem.name)}" data-family="{escape(view.family.name)}"'
+    return f'<div class="view" {where}{" hidden" if place else ""}>{packed(found) if place else found}</div>'
 
 
 def _section(name: str, **parts: object) -> str:

@@ -43,7 +43,8 @@ def splits_from(found: object, seed_of_split: int = SPLIT_SEED) -> Splits:
     given = {choose("`data`: in the dictionary", str(key), KEYS): value for key, value in found.items()}
     parts = {name: _split(given[name], name) for name in SPLITS if given.get(name) is not None}
     task = choose("`data`: the task", given.get("task") or _task(parts["train"]), TASKS)
-    outputs = given.get("outputs") or given.get("classes") or _outputs(parts["train"], task)
+    said = next((given[name] for name in ("outputs", "classes") if given.get(name) is not None), None)
+    outputs = _outputs(parts["train"], task) if said is None else said
     if "validation" not in parts:
         parts["train"], parts["validation"] = split_off(parts["train"], seed_of_split)
     mean, std, augment = (tuple(given.get(name) or ()) for name in ("mean", "std", "augment"))
