@@ -136,11 +136,11 @@ def test_import_loads_nothing_heavy_beyond_torch() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["list"], ["list", "chips"], ["report", "."]])
 def test_what_needs_no_torch_does_not_load_it(arguments: list[str], tmp_path: Path) -> None:
-    """Nor plotly, matplotlib and scipy, which a report does without."""
+    """Nor plotly and matplotlib, which a report does without."""
     others = [replace(run, problem=replace(run.problem, name="other")) for run in records()]
     for run in (*records(), *others):
         write_json(record_path(tmp_path, run_name(run.problem.name, run.method, run.seed)), run)
-    names = ["torch", "plotly", "matplotlib", "scipy", "samson.cli"]
+    names = ["torch", "plotly", "matplotlib", "samson.cli"]
     program = (
         f"import sys; sys.argv = ['samson', *{arguments}]; from samson.cli import main\n"
         f"try: main()\nexcept SystemExit: print(*[name for name in {names} if name in sys.modules])"
