@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -36,17 +37,13 @@ class Clipping:
     """
 
     select: Select = field(default=None, kw_only=True)
-    _finders: WeakKeyDictionary[Optimizer, Finder] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_finders", WeakKeyDictionary())
+    @cached_property
+    def _finders(self) -> WeakKeyDictionary[Optimizer, Finder]:
+        return WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in (state | {"_finders": WeakKeyDictionary()}).items():
-            object.__setattr__(self, name, value)
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @torch.no_grad()
     def __call__(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -101,7 +98,6 @@ class WeightClipping(Clipping):
     per: str = "layer"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(0 < self.alpha < math.inf, "alpha", "be > 0 and finite", self.alpha)
         require(self.per in PER, "per", f"be one of {', '.join(PER)}", self.per)
 
@@ -131,7 +127,6 @@ class FixedClipping(Clipping):
     w_max: float = 0.1
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(0 < self.w_max < math.inf, "w_max", "be > 0 and finite", self.w_max)
 
     def clipped(self, weight: ChipWeight, matrix: Tensor) -> Tensor:
@@ -174,7 +169,6 @@ class LearnedRange(Clipping):
     per: str = "layer"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(0 < self.start < math.inf, "start", "be > 0 and finite", self.start)
         require(0 <= self.penalty < math.inf, "penalty", "be ≥ 0 and finite", self.penalty)
         require(self.per in PER, "per", f"be one of {', '.join(PER)}", self.per)
