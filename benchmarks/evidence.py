@@ -178,6 +178,7 @@ TASKS: dict[str, Task] = {
             "recipe": {"epochs": 4, "precision": "float32"},
         },
         confirming=5,
+        examples=400,
         levels=(0.02, 0.05, 0.1),
         sign=-1,
         trials=6,
@@ -348,12 +349,12 @@ def measured(name: str, key: Key) -> dict[str, Any]:
     return tried(name, METHODS[method][0], {**base, **settings}, epochs, seed)
 
 
-def tried(name: str, method: str, settings: dict[str, Any], epochs: int, seed: int) -> dict[str, Any]:
-    """Train a network of a task, and measure it on the validation split."""
+def tried(name: str, method: str, settings: dict[str, Any], epochs: int, seed: int, **recipe: Any) -> dict[str, Any]:
+    """Train a network of a task, by another recipe if one is given, and measure it on the validation split."""
     task = TASKS[name]
     table = {
         **task.problem,
-        "recipe": {**task.problem["recipe"], "epochs": epochs},
+        "recipe": {**task.problem["recipe"], "epochs": epochs, **recipe},
         "methods": [{"method": method, "name": "tried", **settings}],
         "chips": [{"noise": "gaussian", "levels": list(task.levels)}],
         "trials": 6,
@@ -361,10 +362,9 @@ def tried(name: str, method: str, settings: dict[str, Any], epochs: int, seed: i
         "data_root": str(data_root()),
     }
     job = dataclasses.replace(jobs_of(plan_suite(table))[0], seed=seed)
-    splits = load_data_set(job.problem.record.data, job.data_root)
-    kept_in = (
-        RUNS / "search" / blake2b(repr((name, method, settings, epochs, seed)).encode(), digest_size=8).hexdigest()
-    )
+    splits = load_data_set(job.problem.record.data, job.plan.data_root)
+    which = repr((name, method, settings, epochs, seed, recipe))
+    kept_in = RUNS / "search" / blake2b(which.encode(), digest_size=8).hexdigest()
     with one_thread():
         model, training = trained(job.problem, job.method, seed, splits, kept_in, lambda *_: None)
         shutil.rmtree(kept_in, ignore_errors=True)
