@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from benchmarks import schedules
 from benchmarks.evidence import (
     LEARNED,
     METHODS,
@@ -36,7 +37,7 @@ from benchmarks.markdown import table, with_part
 from benchmarks.recipe import BEST_RADIUS, FACTORS, finalists, logged, plain, variations
 from samson.records import Comparison, Interval, RunRecord, load_records
 from samson.report import render
-from samson.statistics import holm, rank_correlation
+from samson.statistics import holm, mean_interval, rank_correlation
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "evidence.md"
@@ -325,11 +326,28 @@ def page() -> str:
         first=first_screen(done),
         level=LEVEL,
         hypotheses=hypotheses(whole),
+        schedules=of_schedules(),
         tasks="\n".join(f"- [{task}](evidence/{task}.md): {KNOWN[task]}." for task in done),
         wins=table(["method", "better", "not distinguishable", "worse"], wins(whole)),
         sharpness=sharpness(done),
         recipes="\n\n".join(confirmed(task) for task in TASKS if packed(f"{task}-recipe")),
     )
+
+
+def of_schedules() -> str:
+    """What plain training comes to with each schedule of the learning rate, task by task."""
+    rows = []
+    for task in filter(schedules.complete, TASKS):
+        scale, digits = (100, 1) if TASKS[task].sign > 0 else (1, 3)
+        cells = []
+        for factor, values in schedules.best(task).values():
+            shown = f"{scale * np.mean(values):.{digits}f}"
+            if len(values) > 1:
+                interval = mean_interval(values, resolution=1 / schedules.EXAMPLES[task])
+                shown += f" ± {scale * interval.half_width:.{digits}f}"
+            cells.append(shown if factor == 1 else f"{shown} ({factor:g} ×)")
+        rows.append([task, *cells])
+    return table(["", *schedules.SCHEDULES], rows)
 
 
 def report() -> str:

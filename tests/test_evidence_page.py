@@ -670,3 +670,28 @@ def test_a_task_may_take_over_the_informed_winners_of_another(monkeypatch: pytes
     labels = ["plain", "clip-informed", "sam-informed"]
     assert evidence.winners("other") == {label: own[label] for label in labels}
     assert evidence.parts("other") == {"whole": (other.epochs, labels), "half": (other.epochs // 2, labels[2:])}
+
+
+def test_schedules_are_the_lines_of_their_trainings() -> None:
+    """The best of the rates, its mean and Student's interval, from the file; every task in it is complete."""
+    text = TEXT[TEXT.index("The schedule is a cosine") :]
+    head, *found = rows(text)
+    lines = [json.loads(line) for line in (evidence.RESULTS / "schedules.jsonl").read_text().splitlines()]
+    assert {row[0] for row in found} == {line["task"] for line in lines}
+    for task, *cells in found:
+        sign, scale = evidence.TASKS[task].sign, 100 if evidence.TASKS[task].sign > 0 else 1
+        for schedule, cell in zip(head[1:], cells, strict=True):
+            values = defaultdict[float, list[float]](list)
+            for line in lines:
+                if (line["task"], line["schedule"]) == (task, schedule):
+                    values[line["factor"]].append(scale * line["clean"])
+            factor = max(values, key=lambda one, values=values: sign * np.mean(values[one]))
+            numbers = [float(number) for number in re.findall(r"[\d.]+", cell)]
+            assert numbers[0] == pytest.approx(np.mean(values[factor]), abs=0.051 if sign > 0 else 0.00051)
+            seeds = 1 if evidence.TASKS[task].large else 5
+            assert {len(own) for own in values.values()} == {seeds}
+            if seeds > 1:
+                step = scale / (54 if task == "japanese-vowels" else 360)
+                half = mean_interval(values[factor], resolution=step).half_width
+                assert numbers[1] == pytest.approx(half, abs=0.051)
+            assert numbers[2 if seeds > 1 else 1 :] == ([] if factor == 1 else [factor])

@@ -1,0 +1,77 @@
+"""Is the cosine a good schedule for plain training, or is the baseline of the evidence badly trained?
+
+    python -m benchmarks.schedules TASK      # killed, it goes on
+
+Trains the base optimizer alone with every schedule of the learning rate and as many epochs as the confirmation has, on
+small tasks with half and twice the learning rate too, and measures it on the validation split. Writes a line for each
+training to `benchmarks/results/schedules.jsonl`; `docs/evidence.md` shows the best learning rate of each schedule.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+
+from benchmarks.evidence import FIRST_SEED, RESULTS, TASKS, Lines, base_of, lines, tried
+
+FILE = RESULTS / "schedules.jsonl"
+SCHEDULES = ("cosine", "one-cycle", "multi-step", "constant")
+FACTORS = (1.0, 0.5, 2.0)
+"""Learning rates over the one that was chosen with the cosine; a large task has the first."""
+SEEDS = 5
+"""Of small tasks; large ones have one."""
+EXAMPLES = {"digits": 360, "japanese-vowels": 54}
+"""Of the validation splits of small tasks, whose step no interval is narrower than."""
+
+
+def wanted(task: str) -> list[tuple[str, float, int]]:
+    """The trainings of a task: schedule, factor and seed."""
+    large = TASKS[task].large
+    seeds = range(FIRST_SEED, FIRST_SEED + (1 if large else SEEDS))
+    return [(one, factor, seed) for seed in seeds for one in SCHEDULES for factor in FACTORS[: 1 if large else None]]
+
+
+def complete(task: str) -> bool:
+    """Whether every training of a task is there."""
+    there = {(line["schedule"], line["factor"], line["seed"]) for line in of(task)}
+    return there >= {*wanted(task)}
+
+
+def of(task: str) -> Lines:
+    """The lines of a task."""
+    return [line for line in lines(FILE) if line["task"] == task]
+
+
+def best(task: str) -> dict[str, tuple[float, list[float]]]:
+    """By schedule: the factor with the best mean, and its values without noise, by seed."""
+    sign, found = TASKS[task].sign, dict[str, tuple[float, list[float]]]()
+    for schedule in SCHEDULES:
+        values: dict[float, list[float]] = {factor: [] for factor in FACTORS}
+        for line in of(task):
+            if line["schedule"] == schedule:
+                values[line["factor"]].append(line.get("clean", -sign * np.inf))
+        there = [factor for factor in FACTORS if values[factor]]
+        factor = max(there, key=lambda factor, values=values: sign * np.mean(values[factor]))
+        found[schedule] = factor, values[factor]
+    return found
+
+
+def search(task: str) -> None:
+    """Train what has no line yet."""
+    base = base_of(task)
+    known = {(line["schedule"], line["factor"], line["seed"]) for line in of(task)}
+    left = [one for one in wanted(task) if one not in known]
+    for number, (schedule, factor, seed) in enumerate(left, start=1):
+        settings = {**base, "lr": factor * base["lr"]}
+        rises = {"warmup": 0.0} if schedule == "one-cycle" else {}  # which rises itself
+        found = tried(task, "plain", settings, TASKS[task].epochs, seed, schedule=schedule, **rises)
+        line = {"task": task, "schedule": schedule, "factor": factor, "seed": seed, **found}
+        with FILE.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        sys.stderr.write(f"{number}/{len(left)} {json.dumps(line)}\n")
+
+
+if __name__ == "__main__":
+    search(sys.argv[1])
