@@ -152,9 +152,10 @@ def test_files_that_are_no_chips(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ValueError, match="`path` must be a file that `save_chip` wrote"):
             load_chip(path, model, noise)
-    save_file({"a": torch.ones(2)}, path)
-    with pytest.raises(ValueError, match="`path` must be a file that `save_chip` wrote"):
-        load_chip(path, model, noise)
+    for metadata in (None, {"samson_chip": "{}"}, {"samson_chip": "[]"}):
+        save_file({"a": torch.ones(2)}, path, metadata)
+        with pytest.raises(ValueError, match="`path` must be a file that `save_chip` wrote"):
+            load_chip(path, model, noise)
     save_chip(path, deploy(model, noise))
     content = path.read_bytes()
     path.write_bytes(content[:-8])

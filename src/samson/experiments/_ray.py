@@ -60,6 +60,7 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
                 ray.exceptions.WorkerCrashedError,
                 ray.exceptions.RayActorError,
                 ray.exceptions.NodeDiedError,
+                ray.exceptions.LocalRayletDiedError,
                 ray.exceptions.ObjectLostError,
                 ray.exceptions.OutOfMemoryError,
             ) as error:

@@ -101,11 +101,11 @@ def load_chip(
     try:
         length = int.from_bytes(content[:8], "little")
         header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["samson_chip"])
-        held = load(content)
+        version, held = header["version"], load(content)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"`path` must be a file that `save_chip` wrote, got {str(path)!r}: {error!r}.") from error
-    if header["version"] != VERSION:
-        raise ValueError(f"`path` {str(path)!r} has format version {header['version']}; this library reads {VERSION}.")
+    if version != VERSION:
+        raise ValueError(f"`path` {str(path)!r} has format version {version}; this library reads {VERSION}.")
     for name, given in (("noise", noise), ("periphery", periphery)):
         if header[name] != _text(given):
             raise ValueError(f"`{name}` must be the chip's own, {header[name]}, got {_text(given)}.")
