@@ -1175,6 +1175,17 @@ def test_seconds_before_an_interruption_count(tmp_path: Path, monkeypatch: pytes
     assert once().seconds == 5 + 5
 
 
+def with_wild_losses(run: Run) -> nn.Module:
+    run.losses[:] = [2.0, 1.0, math.nan, 3.0]
+    return run.network()
+
+
+def test_losses_of_ones_own_are_recorded_up_to_one_that_is_not_finite() -> None:
+    [problem] = planned(train=with_wild_losses).problems
+    _, training = trained(problem, problem.methods[0], 0, images(), None, lambda *_: None)
+    assert training.loss == (2.0, 1.0)
+
+
 def test_a_trainer_of_ones_own_must_return_a_network() -> None:
     [problem] = planned(train=no_network).problems
     with pytest.raises(SetupError, match="`train` must be a function that returns an nn.Module, got 'trained'"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +85,7 @@ def trained(
         if own.place.world == 1:
             validation = clean_value(model, splits.examples("validation"), own.task.metric)
     return model, Training(
-        loss=tuple(own.losses),
+        loss=tuple(takewhile(math.isfinite, own.losses)),  # a trainer of one's own may go on after the last
         validation=validation,
         parameters=0 if model is None else sum(p.numel() for p in model.parameters()),
         seconds=time.monotonic() - started + own.earlier_s,

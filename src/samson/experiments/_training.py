@@ -54,7 +54,7 @@ class Run:
         progress: Called with steps done and steps in all; may raise to stop.
         log: A writer with TensorBoard's `add_scalar`; None writes nothing.
         about: What the parts are called; an interrupted training goes on only if that is the same.
-        losses: To be filled by the trainer, if it likes: each epoch's mean loss.
+        losses: To be filled by the trainer, if it likes: each epoch's mean loss; recorded up to one that is not finite.
         gradients: To be counted by the trainer, if it likes: gradients of a mini-batch that it computed.
         perturbation: To be set by the trainer, if it likes: what the last perturbation did.
         precision: To be set by the trainer, if it likes: in which the network ran, "float32" or "bfloat16".
