@@ -240,3 +240,20 @@ def test_what_is_wrong_is_seen(browser: Browser) -> None:
     assert found["complaints"] == ["by hand"]
     assert found["overflow"] > 0
     assert len(found["still"]) == 1
+
+
+def test_the_last_of_two_quick_choices_is_shown(browser: Browser) -> None:
+    """While what the first one shows is still being unpacked."""
+    third = (family((0.01, 0.02), "third"),)
+    found = [replace(run, families=run.families + third, measured=(*run.measured, run.measured[0])) for run in runs()]
+    opened(browser, render(comparison(found)), 1200)
+    shown = browser.run("""(async () => {
+      const menu = document.querySelector("[data-choice=family]");
+      for (const choice of [1, 2]) {
+        menu.selectedIndex = choice;
+        menu.dispatchEvent(new Event("change", {bubbles: true}));
+      }
+      await wait(500);
+      return [...document.querySelectorAll(".view")].filter((view) => !view.hidden).map((view) => view.dataset.family);
+    })()""")
+    assert shown == ["third"]

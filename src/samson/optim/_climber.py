@@ -1,4 +1,4 @@
-"""What every optimizer that perturbs weights shares: its rule, names, working memory and the climb."""
+"""What every optimizer that perturbs weights shares: its rule, the rule's settings in groups, and the climb."""
 
 from __future__ import annotations
 
