@@ -26,7 +26,7 @@ from samson.evaluation import (
     Torchrun,
     evaluate,
 )
-from samson.noise import Gaussian, ReRAM
+from samson.noise import Compose, Gaussian, Periphery, Quantize, ReRAM
 from tests.conftest import make_batch, make_model
 
 
@@ -50,6 +50,22 @@ def test_a_task_is_the_same_after_pickling_and_in_a_folder(metric: str, tmp_path
         assert bits(again(number)) == bits(task(number)) == bits(saved)
         assert type(saved) is type(task(number))
     assert bits(again(0)) != bits(again(7))
+
+
+def test_chips_that_are_alike_are_computed_once() -> None:
+    class Told(Serial):
+        def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[dict[int, Any]]:
+            asked.append(list(numbers))
+            return super().finished(task, numbers)
+
+    converters = Periphery(dac_steps=6, adc_steps=6, adc_bound=2.0, ir_drop=1.0)
+    for periphery, differ in ((None, False), (converters, False), (replace(converters, output_noise=0.2), True)):
+        task, asked = make_task(noise=Compose(Quantize(3), Quantize(2)), periphery=periphery), list[list[int]]()
+        task = replace(task, metric=METRICS["cross-entropy"])
+        found = [bits(row) for row in Told().run(task, range(3, 7))]
+        assert found == [bits(task(number)) for number in range(3, 7)]
+        assert (asked, len(set(found))) == (([[3, 4, 5, 6]], 4) if differ else ([[3]], 1))
+        assert list(Told().run(task, [])) == []
 
 
 def test_executors_have_names() -> None:

@@ -57,6 +57,11 @@ class Task:
     autocast: str | None = None
     watch: Watch = field(default_factory=Watch, repr=False)
 
+    @property
+    def is_random(self) -> bool:
+        """Whether chips may differ."""
+        return self.noise.is_random or (self.periphery is not None and self.periphery.is_random)
+
     def __call__(self, number: int) -> Scores:
         """Run the trial of a number."""
         return self.on(self.chip(number))

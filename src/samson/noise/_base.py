@@ -31,6 +31,11 @@ class WeightNoise(ABC):
         """Whether every reading of a chip is the same, at any time: then a chip holds the reading alone."""
         return False
 
+    @property
+    def is_random(self) -> bool:
+        """Whether chips may differ; where none does, an evaluation computes one of them for all."""
+        return True
+
     @abstractmethod
     def program(self, weight: Tensor, generator: Generator) -> State:
         """Write a weight to a chip, once in the chip's life.

@@ -60,6 +60,11 @@ class Compose(WeightNoise):
         """Whether all noises are."""
         return all(noise.is_fixed for noise in self.noises)
 
+    @property
+    def is_random(self) -> bool:
+        """Whether any noise is."""
+        return any(noise.is_random for noise in self.noises)
+
     def program_chip(self, generator: Generator) -> State:
         """What each noise shares, after its position."""
         return {

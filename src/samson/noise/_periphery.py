@@ -99,6 +99,11 @@ class Periphery:
                 if not 0 < value < math.inf:
                     raise ValueError(f"`{name}` must be > 0 and finite, got {value!r} for `{layer}`.")
 
+    @property
+    def is_random(self) -> bool:
+        """Whether passes may differ."""
+        return any((self.input_noise, self.output_noise, self.weight_noise))
+
     def __call__(
         self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator, column: Tensor | None = None
     ) -> Tensor:

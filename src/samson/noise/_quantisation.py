@@ -107,6 +107,11 @@ class Quantize(FixedNoise):
         """How the weights are stored."""
         return Format(self.bits, self.scheme, self.per)
 
+    @property
+    def is_random(self) -> bool:
+        """False."""
+        return False
+
     def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
         """Round."""
         return self.format.decode(*self.format.encode(weight))
