@@ -21,6 +21,7 @@ import argparse
 import json
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,8 @@ def network() -> nn.Module:
     for inputs, outputs in ((3, 32), (32, 64), (64, 64)):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     layers += [nn.Flatten(), nn.Linear(1024, 128), nn.ReLU(), nn.Linear(128, 10)]
-    model: nn.Module = nn.Sequential(*layers).eval().to(memory_format=torch.channels_last)
-    return model
+    model: nn.Module = nn.Sequential(*layers).eval()
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def forward(model: nn.Module, batches: tuple[Tensor, ...]) -> Times:
@@ -108,9 +109,7 @@ def measure(rounds: int) -> dict[str, Any]:
             of_size.append(forward(model, images.split(size)))
     batch_size = min(sizes, key=lambda size: float(np.median(sizes[size], axis=0)[0]))
     batches = images.split(batch_size)
-    calls = {
-        name: sum(traffic_of(lambda n=noise: write_one(model, n)).calls.values()) for name, noise in measured.items()
-    }
+    calls = {name: traffic_of(partial(write_one, model, noise)).calls.total() for name, noise in measured.items()}
     times: dict[str, list[tuple[Times, Times]]] = {name: [] for name in measured}
     for number in range(rounds):
         print(f"\rround {number + 1} of {rounds}", end="", file=sys.stderr, flush=True)

@@ -42,7 +42,12 @@ NOISE, CLIP = 0.03, 2.5
 
 def network() -> nn.Module:
     """The network, its images channel by channel last."""
-    return make_network("resnet8", (3, 32, 32), 10, 0).to(memory_format=torch.channels_last).train()
+    return in_order(make_network("resnet8", (3, 32, 32), 10, 0), torch.channels_last)
+
+
+def in_order(model: nn.Module, order: torch.memory_format) -> nn.Module:
+    """The network in a memory format, in training mode."""
+    return model.to(memory_format=order).train()  # type: ignore[call-overload]
 
 
 def ours(images: Tensor, targets: Tensor, *, converters: bool, recipe: bool) -> Step:
@@ -78,7 +83,7 @@ def peer(images: Tensor, targets: Tensor, *, recipe: bool) -> Step:
         config.modifier.std_dev = NOISE
         config.clip.type = WeightClipType.LAYER_GAUSSIAN_PER_CHANNEL
         config.clip.sigma = CLIP
-    model = convert_to_analog(network().to(memory_format=torch.contiguous_format), config).train()
+    model = convert_to_analog(in_order(network(), torch.contiguous_format), config).train()
     images = images.contiguous()
     optimizer = AnalogOptimizer(torch.optim.SGD, model.analog_layers, model.parameters(), **SGD)
     return step_of(model, optimizer, images, targets)

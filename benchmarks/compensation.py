@@ -155,9 +155,11 @@ def deviation(model: nn.Module, inputs: Tensor) -> tuple[float, float]:
     model(inputs)
     for hook in hooks:
         hook.remove()
-    means = [((n.running_mean - seen[n].mean) / seen[n].variance.sqrt()).abs().max() for n in norms]
-    variances = [(n.running_var / seen[n].variance - 1).abs().max() for n in norms]
-    return float(max(means)), float(max(variances))
+    means, variances = [], []
+    for norm, true in seen.items():
+        means.append(float(((norm.get_buffer("running_mean") - true.mean) / true.variance.sqrt()).abs().max()))
+        variances.append(float((norm.get_buffer("running_var") / true.variance - 1).abs().max()))
+    return max(means), max(variances)
 
 
 def by_size(model: nn.Module, data: Splits) -> dict[str, Any]:

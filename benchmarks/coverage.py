@@ -92,7 +92,7 @@ def mean_rows(repetitions: int) -> Iterator[Row]:
         for name, (draw, truth) in CHIPS.items():
             if (count == 10 and "factor .3" in name) or (count == 5 and not any(word in name for word in FEW_CHIPS)):
                 continue
-            rng, ours, plain = np.random.default_rng(SEED), [], []
+            rng, ours, plain = np.random.default_rng(SEED), list[bool](), list[bool]()
             for _ in range(repetitions):
                 x = draw(rng, count)
                 i = mean_interval(x.tolist())
@@ -215,7 +215,7 @@ PARTS_OF_CHIPS = 0.0, 0.2, 0.5
 def _share_row(chips: int, examples: int, mean: float, repetitions: int) -> Row:
     """`crossed_share_interval` up to where few answers are wrong; beside it `crossed_interval`."""
     truth = float(stats.norm.cdf(mean / math.sqrt(0.09 + 1 + 0.49)))
-    rng, ours, plain = np.random.default_rng(SEED), [], []
+    rng, ours, plain = np.random.default_rng(SEED), list[bool](), list[bool]()
     for _ in range(repetitions):
         size = rng.normal(0, 0.3, (chips, 1)) + rng.normal(mean, 1.0, (1, examples))
         right = size + rng.normal(0, 0.7, (chips, examples)) > 0
@@ -228,7 +228,7 @@ def _share_row(chips: int, examples: int, mean: float, repetitions: int) -> Row:
 def _share_of_seeds_row(seeds: int, mean: float, repetitions: int) -> Row:
     """`crossed_share_interval` with seeds as the unit; beside it `crossed_interval`."""
     truth = float(stats.norm.cdf(mean / math.sqrt(0.09 + 0.01 + 1 + 0.49)))
-    rng, ours, plain = np.random.default_rng(SEED), [], []
+    rng, ours, plain = np.random.default_rng(SEED), list[bool](), list[bool]()
     for _ in range(repetitions):
         size = rng.normal(0, 0.3, (seeds, 1, 1)) + rng.normal(0, 0.1, (1, 10, 1)) + rng.normal(mean, 1.0, (1, 1, 100))
         right = size + rng.normal(0, 0.7, (seeds, 10, 100)) > 0
@@ -335,7 +335,7 @@ def _crossing_row(
 
 def _holding_row(simulated: str, draw: Chips, chips: int, truth: float, repetitions: int) -> Row:
     """How often `fixed_sequence` keeps below the crossing where a level of the grid is 2 % above it."""
-    rng, ours, plain = np.random.default_rng(SEED), [], []
+    rng, ours, plain = np.random.default_rng(SEED), list[bool](), list[bool]()
     grid = np.geomspace(0.01, 1.02 * truth, 8)
     t = stats.t.ppf(0.95, chips - 1) / math.sqrt(chips)
     for _ in range(repetitions):

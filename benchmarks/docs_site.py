@@ -29,7 +29,7 @@ OUTSIDE = re.compile(r"\]\(\.\./([\w/.-]+)\)")
 """A link from a page to a file outside `docs/`."""
 
 
-class Examples(griffe.Extension):
+class Examples(griffe.Extension):  # type: ignore[misc]  # griffe may be absent here
     """Reads a section "Example:" as the code that it is."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:

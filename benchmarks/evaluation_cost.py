@@ -156,12 +156,12 @@ def measure(
     make: Callable[[], nn.Module], *, n: int, chips: int, rounds: int, passes: int, beside: bool, device: str
 ) -> dict[str, Any]:
     """Times of one network."""
-    model = make().to(device, memory_format=torch.contiguous_format)
+    model = make().to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(n, 3, 32, 32, generator=generator).to(device)
-    *_, last = (module for module in model.modules() if isinstance(module, nn.Linear))
+    *_, classifier = (module for module in model.modules() if isinstance(module, nn.Linear))
     with torch.no_grad():  # as random weights come, one class would have all answers
-        last.bias.sub_(torch.cat([model(part) for part in images.split(100)]).mean(0))
+        classifier.bias.sub_(torch.cat([model(part) for part in images.split(100)]).mean(0))
         data = images, torch.cat([model(part).argmax(1) for part in images.split(100)])
     clean = copy.deepcopy(model).to(memory_format=torch.channels_last)
     best, milliseconds = fastest(clean, [Layout(size, channels_last=True) for size in BATCH_SIZES], data, passes)

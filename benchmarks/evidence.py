@@ -532,7 +532,7 @@ def sharpness(name: str) -> None:
         RUNS / name / "whole",
         trials=TASKS[name].trials,
         examples=SHARP if TASKS[name].large else None,
-        progress=lambda network, done, total: sys.stderr.write(f"{done}/{total} {network}\n"),
+        progress=lambda network, done, total: print(f"{done}/{total} {network}", file=sys.stderr),
         data_root=data_root(),
     )
     rows = [

@@ -39,7 +39,7 @@ from benchmarks.search_digits import (
 )
 from benchmarks.timing import Step, in_turn, quartiles, step_of
 from samson import SAMSON, Lookbehind, RhoSchedule, SharpnessAware, WeightClipping, norm_layers, param_groups
-from samson.experiments import BASES, Built, Splits, build_network, environment, load_data_set, one_thread
+from samson.experiments import BASES, Built, Method, Splits, build_network, environment, load_data_set, one_thread
 
 RECORD = Path(__file__).parent / "records" / "modes-digits.json"
 DONE = Path(__file__).parent.parent / "runs" / "modes-digits.json"
@@ -118,23 +118,18 @@ CYCLE = 10
 Job = tuple[str, float, int]
 
 
-@dataclass(frozen=True)
-class Made:
-    """A method from a function of the network and the number of steps."""
+class Made(Method):
+    """The method that a mode is, with a radius."""
 
-    make: Callable[[nn.Module, int], Optimizer]
-    distils: bool = False
-
-    def build(self, model: nn.Module, seed: int, steps: int, data: object) -> Built:
+    def build(self, model: nn.Module, seed: int = 0, steps: int | None = None, data: object = None) -> Built:
         """Make the optimizer."""
-        return Built(self.make(model, steps))
+        return Built(MODES[self.name].make(model, float(self.settings["rho"]), steps or 1))
 
 
 def score(job: Job) -> float:
     """Train one candidate with one seed; its mean validation accuracy over the levels."""
     name, value, seed = job
-    mode = MODES[name]
-    return float(np.mean(validated(Made(lambda model, steps: mode.make(model, value, steps)), seed)))
+    return float(np.mean(validated(Made(name, name, "SGD", {"rho": value}), seed)))
 
 
 def choose(name: str, pool: multiprocessing.pool.Pool) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -125,7 +125,7 @@ Setting = tuple[float | None, float]
 
 def on_converters(models: dict[float | None, nn.Module], data: Splits) -> list[dict[str, Any]]:
     """What is chosen for each number of steps, and the bits on the test split, which are kept under `bits`."""
-    calibration = [data.train[0][:CALIBRATION]]
+    calibration, test = [data.train[0][:CALIBRATION]], cast("Pair", data.test)
     validation = data.validation[0][:VALIDATION], data.validation[1][:VALIDATION]
     ranges = {(s, q): calibrate(model, calibration, quantile=q) for s, model in models.items() for q in QUANTILES}
     found = []
@@ -144,7 +144,7 @@ def on_converters(models: dict[float | None, nn.Module], data: Splits) -> list[d
                 "validation": {
                     f"strength {s}, quantile {q}": round(value, 5) for (s, q), value in score.items()
                 },
-                "bits": [bits(models[at[0]], data.test, Gaussian(0.0), around[at]) for at in (plain, moved)],
+                "bits": [bits(models[at[0]], test, Gaussian(0.0), around[at]) for at in (plain, moved)],
             }
         )  # fmt: skip
     return found
@@ -180,6 +180,7 @@ def summary(networks: list[list[dict[str, Any]]]) -> dict[str, Any]:
 def measure(data: Splits) -> dict[str, Any]:
     """Train and measure; the record without its surroundings."""
     [method] = parse_methods(["plain"], base="AdamW")
+    test = cast("Pair", data.test)
     clean: list[float] = []
     on_chip: dict[str, list[Any]] = {"trained": [], "outliers": []}
     noisy: dict[str, list[Bits]] = {}
@@ -191,7 +192,7 @@ def measure(data: Splits) -> dict[str, Any]:
             return build_network(NETWORK, data.shape, data.outputs, seed)
 
         model = train(Run(data, LanguageModelling(), network, method, RECIPE, seed))
-        clean.append(round(float(bits(model, data.test, Gaussian(0.0)).mean()), 5))
+        clean.append(round(float(bits(model, test, Gaussian(0.0)).mean()), 5))
         for name, subject in (("trained", model), ("outliers", with_outliers(model))):
             models = rescaled(subject, data)
             on_chip[name].append(on_converters(models, data))
@@ -199,7 +200,7 @@ def measure(data: Splits) -> dict[str, Any]:
                 row = uneven.setdefault(f"{name}, strength {strength}", [])
                 row.append(round(unevenness(one, data.train[0][:CALIBRATION]), 3))
                 if name == "trained" and strength in (None, 0.5, 1.0):
-                    chips = [bits(one, data.test, NOISE, trial=trial).mean() for trial in range(CHIPS)]
+                    chips = [bits(one, test, NOISE, trial=trial).mean() for trial in range(CHIPS)]
                     noisy.setdefault(str(strength), []).append(np.array(chips))
     weights = {
         strength: {
@@ -287,7 +288,7 @@ def main() -> None:
             "findings": findings(found),
         }
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    print(*record["findings"], sep="\n")
+    print("\n".join(findings(found)))
 
 
 if __name__ == "__main__":

@@ -52,8 +52,8 @@ def best(task: str) -> dict[str, tuple[float, list[float]]]:
         for line in of(task):
             if line["schedule"] == schedule:
                 values[line["factor"]].append(line.get("clean", -sign * np.inf))
-        there = [factor for factor in FACTORS if values[factor]]
-        factor = max(there, key=lambda factor, values=values: sign * np.mean(values[factor]))
+        means = {factor: sign * float(np.mean(of_factor)) for factor, of_factor in values.items() if of_factor}
+        factor = max(means, key=lambda factor: means[factor])
         found[schedule] = factor, values[factor]
     return found
 

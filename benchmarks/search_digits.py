@@ -93,8 +93,9 @@ def validated(method: Method, seed: int) -> list[float]:
             return [1 / splits.outputs] * len(LEVELS)
         found = [accuracy(model, splits.validation)]
         for level in LEVELS[1:]:
-            chips = {"trials": CHIPS, "seed": CHIP_SEED, "layout": Layout()}
-            found.append(float(np.mean(evaluate(model, splits.validation, Gaussian(level), **chips).trials)))
+            noise, layout = Gaussian(level), Layout()
+            chips = evaluate(model, splits.validation, noise, trials=CHIPS, seed=CHIP_SEED, layout=layout)
+            found.append(float(np.mean(chips.trials)))
         return found
 
 

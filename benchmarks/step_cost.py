@@ -40,7 +40,7 @@ import numpy as np
 import torch
 import torch._inductor.config
 from torch import Tensor, nn
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]  # not in its list
 from torch.optim import SGD
 from torch.profiler import profile
 

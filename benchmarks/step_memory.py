@@ -60,7 +60,7 @@ def copies_of(make: Callable[[Shapes], Step], shapes: Shapes, steps: int = 3) ->
         for _ in range(steps):
             passes()
     held = peak = 0
-    for event in seen.profiler.kineto_results.events():  # type: ignore[union-attr]
+    for event in seen.profiler.kineto_results.events():
         if event.name() == "[memory]":
             held += event.nbytes()
             peak = max(peak, held)

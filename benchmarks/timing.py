@@ -34,7 +34,7 @@ def step_of(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, 
         loss.backward()
         return loss
 
-    return lambda: optimizer.step(closure)
+    return lambda: optimizer.step(closure)  # type: ignore[arg-type]  # in the stub a float
 
 
 def in_turn(steps: Mapping[str, Step], rounds: int, uncounted: int) -> dict[str, list[float]]:
@@ -50,7 +50,7 @@ def in_turn(steps: Mapping[str, Step], rounds: int, uncounted: int) -> dict[str,
 
 def quartiles(values: ArrayLike, digits: int = 3) -> list[float]:
     """Lower quartile, median and upper quartile."""
-    return [round(float(q), digits) for q in np.quantile(values, (0.25, 0.5, 0.75))]
+    return [round(float(q), digits) for q in np.quantile(np.asarray(values), (0.25, 0.5, 0.75))]
 
 
 def ratio(one: Sequence[float], other: Sequence[float]) -> list[float]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from samson.experiments import TASKS, Place, Recipe, Run, Splits, make_network, parse_methods, train
@@ -52,14 +54,14 @@ def whole(data: Splits, name: str, method: str, precision: str, batch_size: int,
 
 def bare(data: Splits, name: str, order: str, precision: str, batch_size: int, device: str) -> Loop:
     """PyTorch alone."""
-    inputs, targets = (part.to(device) for part in data.examples("train"))
+    inputs, targets = (part.to(device) for part in cast("tuple[Tensor, Tensor]", data.examples("train")))
     batches = [
         (some.contiguous(memory_format=ORDERS[order]), wanted)
         for some, wanted in zip(inputs.split(batch_size), targets.split(batch_size), strict=True)
     ]
 
     def loop(epochs: int) -> bool:
-        model = make_network(name, SHAPE, CLASSES, SEED).to(device, memory_format=ORDERS[order])
+        model = make_network(name, SHAPE, CLASSES, SEED).to(device, memory_format=ORDERS[order])  # type: ignore[call-overload]
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
         for some, wanted in epochs * batches:
             optimizer.zero_grad()

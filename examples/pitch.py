@@ -14,13 +14,24 @@ import argparse
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from samson.evaluation import ExampleMetric, evaluate
-from samson.noise import PCM, STANDARD_HWA, BitErrors, Gaussian, Periphery, calibrate, calibrate_adc, coverage
+from samson.noise import (
+    PCM,
+    STANDARD_HWA,
+    BitErrors,
+    Gaussian,
+    Periphery,
+    WeightNoise,
+    calibrate,
+    calibrate_adc,
+    coverage,
+)
 
 RATE, FRAME, BINS = 16_000, 1024, 360
 CENTS = 1997.3794084376191 + 20 * torch.arange(BINS)
@@ -99,7 +110,7 @@ def main() -> None:
     converters = Periphery(dac_steps=254, adc_steps=254, adc_bound=STANDARD_HWA.adc_bound)
     converters = replace(converters, input_ranges=calibrate(model, few))
     converters = replace(converters, adc_bounds=calibrate_adc(model, few, converters))
-    rows = [
+    rows: list[tuple[str, WeightNoise, dict[str, Any]]] = [
         *((f"PCM after {name}", PCM(), {"time_s": seconds}) for name, seconds in TIMES.items()),
         ("8-bit converters alone", Gaussian(0.0), {"periphery": converters}),
         *((f"SRAM, {rate:.0e} of bits wrong", BitErrors(rate), {}) for rate in (1e-4, 1e-3, 1e-2)),
