@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from samson._errors import SetupError, installing
+from samson._ray import LostError, connected, spread
 from samson.experiments._jobs import Job
 from samson.experiments._runs import run
 from samson.experiments._suite import Failure, Watcher, WorkerLostError, attempted
@@ -42,41 +42,26 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
     """
     if not jobs:
         return {}
-    ray, started = _connected()
+    try:
+        ray, started = connected()
+    except ImportError as error:
+        raise SetupError(f"`executor` ray needs a package: {installing('ray')}.") from error
     task = ray.remote(num_cpus=1, max_retries=0)(_far_run)
     here, failures = str(Path.cwd()), dict[str, Failure]()
-    waiting, running, lost = deque(jobs), dict[Any, Job](), Counter[str]()
     room = max(processes, int(ray.cluster_resources().get("CPU", 1)))
+    named = {f"run {job.name}": job for job in jobs}
+    ended = spread(ray, named, lambda job: task.remote(ray.cloudpickle.dumps(job), here), room, ATTEMPTS)
     try:
-        while waiting or running:
-            while waiting and len(running) < room:
-                job = waiting.popleft()
-                running[task.remote(ray.cloudpickle.dumps(job), here)] = job
-            ready = ray.wait(list(running))[0][0]
-            job = running.pop(ready)
-            try:
-                found = ray.get(ready)
-            except (
-                ray.exceptions.WorkerCrashedError,
-                ray.exceptions.RayActorError,
-                ray.exceptions.NodeDiedError,
-                ray.exceptions.LocalRayletDiedError,
-                ray.exceptions.ObjectLostError,
-                ray.exceptions.OutOfMemoryError,
-            ) as error:
-                lost[job.name] += 1
-                if lost[job.name] == ATTEMPTS:
-                    raise WorkerLostError(f"The run {job.name} was lost with its worker {ATTEMPTS} times.") from error
-                waiting.appendleft(job)
-                continue
-            if isinstance(found, Failure):
-                failures[job.name] = found
-                watcher.failed(job.name, found.reason)
-            else:
-                watcher.finished(job.name, _written(found, job, folder))
+        with closing(ended):
+            for job, found in ended:
+                if isinstance(found, Failure):
+                    failures[job.name] = found
+                    watcher.failed(job.name, found.reason)
+                else:
+                    watcher.finished(job.name, _written(found, job, folder))
+    except LostError as error:
+        raise WorkerLostError(str(error)) from error
     finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
         if started:
             ray.shutdown()
     return failures
@@ -106,20 +91,3 @@ def _written(files: Files, job: Job, folder: Path) -> RunRecord:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         replace_file(folder / name, content)
     return read_json(record, RunRecord)
-
-
-def _connected() -> tuple[Any, bool]:
-    """Ray, and whether it was connected to here."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise SetupError(f"`executor` ray needs a package: {installing('ray')}.") from error
-    if ray.is_initialized():
-        return ray, False
-    address = os.environ.get("RAY_ADDRESS")
-    if address is None:
-        ray.init(address="local", include_dashboard=False)
-    else:
-        ray.init(address=address)
-    return ray, True

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import os
-from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,6 +17,7 @@ from torch.utils._pytree import tree_map
 
 from samson._checks import require_whole
 from samson._errors import installing
+from samson._ray import connected, spread
 from samson.evaluation._scoring import Scores, device_of
 from samson.evaluation._task import Task
 from samson.evaluation.executors._base import Executor, Finished, on_its_own
@@ -74,53 +74,27 @@ class Ray(Executor):
         submit, room = _submitter(ray, numerics)
         sent = self._send(ray, task)
         chunks = [numbers[start : start + self.chunk] for start in range(0, len(numbers), self.chunk)]
-        waiting, running, lost = deque(range(len(chunks))), dict[Any, int](), Counter[int]()
+        named = {f"trials {list(chunk)}": chunk for chunk in chunks}
+        found = spread(ray, named, lambda c: submit(sent, list(c), numerics), self.workers or room, self.attempts)
         try:
-            while waiting or running:
-                while waiting and len(running) < (self.workers or room):
-                    index = waiting.popleft()
-                    running[submit(sent, list(chunks[index]), numerics)] = index
-                ready = ray.wait(list(running))[0][0]
-                index = running.pop(ready)
-                try:
-                    rows = ray.get(ready)
-                except _lost(ray) as error:
-                    lost[index] += 1
-                    if lost[index] == self.attempts:
-                        raise RuntimeError(
-                            f"Trials {list(chunks[index])} were lost with their worker {self.attempts} times, at "
-                            f"last by {type(error).__name__}: {error} Look for what ends the process: too little "
-                            "memory, or a crash."
-                        ) from error
-                    waiting.appendleft(index)
-                except ray.exceptions.RayTaskError as error:
-                    raise (error.cause if isinstance(error.cause, Exception) else error) from error
-                else:
-                    yield dict(zip(chunks[index], rows, strict=True))
-        finally:
-            for reference in running:
-                ray.cancel(reference, force=True)
-            if running:
-                self.close()
+            with closing(found):
+                for chunk, rows in found:
+                    yield dict(zip(chunk, rows, strict=True))
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Forget what was sent, and end the Ray that was started or connected to here."""
         self._sent.clear()
         if self._started:
             self._started = False
-            _ray().shutdown()
+            import_module("ray").shutdown()
 
     def _connected(self) -> Any:
-        # Set before the import: what samson starts reports nothing to Ray's makers, unless the user wants it to.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray = _ray()
-        if not ray.is_initialized():
+        ray, here = connected(self.address)
+        if here:
             self._sent.clear()
-            address = self.address or os.environ.get("RAY_ADDRESS")
-            if address is None:
-                ray.init(address="local", include_dashboard=False)
-            else:
-                ray.init(address=address)
             self._started = True
         return ray
 
@@ -157,7 +131,7 @@ def run_trials(sent: list[Any], numbers: Sequence[int], numerics: Numerics) -> l
         key = sent[0].hex()
         if key not in _KEPT:
             _KEPT.clear()
-            task: Task = _ray().get(sent[0])
+            task: Task = import_module("ray").get(sent[0])
             task.model.to(numerics.device_type)
             _KEPT[key] = task
         return [_KEPT[key](number) for number in numbers]
@@ -172,10 +146,6 @@ def _whole(batches: Iterable[Any]) -> Any:
 
     with torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global state
         return tree_map(own, list(batches))
-
-
-def _ray() -> Any:
-    return importlib.import_module("ray")
 
 
 def _submitter(ray: Any, numerics: Numerics) -> tuple[Any, int]:
@@ -193,15 +163,3 @@ def _submitter(ray: Any, numerics: Numerics) -> tuple[Any, int]:
         num_cpus=needs["CPU"], num_gpus=needs["GPU"], max_retries=0, name="samson trials"
     )
     return function.remote, sum(rooms)
-
-
-def _lost(ray: Any) -> tuple[type[Exception], ...]:
-    """The errors of a lost worker or node, not of a trial itself."""
-    errors = ray.exceptions
-    return (
-        errors.WorkerCrashedError,
-        errors.NodeDiedError,
-        errors.LocalRayletDiedError,
-        errors.ObjectLostError,
-        errors.OutOfMemoryError,
-    )
