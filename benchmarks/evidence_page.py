@@ -18,6 +18,7 @@ from scipy.stats import rankdata
 
 from benchmarks import schedules
 from benchmarks.evidence import (
+    CRITERIA,
     LEARNED,
     METHODS,
     RESULTS,
@@ -56,6 +57,11 @@ KNOWN = {
 """What is known to be reachable, with its source."""
 FIRST = ("plain", "noise", "clip", "sam", "asam", "samson", "samson+clip", RANGE_BALL, LEARNED)
 """The methods on README's first screen and of the curves."""
+PAIRS = (
+    *(("samson", "sam"), ("samson", "asam"), ("samson+clip", "sam+clip"), ("samson+clip", "asam+clip")),
+    *((RANGE_BALL, "samson+clip"), (RANGE_BALL, "clip"), (LEARNED, RANGE_BALL)),
+)
+"""Methods whose differences are shown, a table for each criterion."""
 NUMBERS = {3: "three", 5: "five"}
 
 
@@ -153,6 +159,24 @@ def first_screen(tasks: Sequence[str]) -> str:
         f"validation chips{''.join(f', {task} has those of {source}' for task, source in taken)}."
     )
     return f"{table(['', *methods], rows)}\n\n{caption}"
+
+
+def differences(tasks: Sequence[str]) -> str:
+    """By how much the first of each pair is better, without noise and in the mean over Gaussian levels."""
+    parts = []
+    for criterion in CRITERIA:
+        rows = []
+        for task in tasks:
+            found = read(task)["whole"]
+            pairs = [(label_of(one, criterion), label_of(other, criterion)) for one, other in PAIRS]
+            for what, kinds in ((NO_NOISE, [NO_NOISE]), ("Gaussian chips", found.gaussian)):
+                cells = [
+                    found.spread(found.gain(one, other, kinds)) if {one, other} <= set(found.table) else "–"
+                    for one, other in pairs
+                ]
+                rows.append([f"{task}, {what}", *cells])
+        parts.append(table([criterion, *(f"{one} − {other}" for one, other in PAIRS)], rows))
+    return "\n\n".join(parts)
 
 
 def _cell(found: Found, label: str, kinds: Sequence[str]) -> str:
@@ -326,6 +350,7 @@ def page() -> str:
         first=first_screen(done),
         level=LEVEL,
         hypotheses=hypotheses(whole),
+        differences=differences(done),
         schedules=of_schedules(),
         tasks="\n".join(f"- [{task}](evidence/{task}.md): {KNOWN[task]}." for task in done),
         wins=table(["method", "better", "not distinguishable", "worse"], wins(whole)),

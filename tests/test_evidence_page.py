@@ -240,6 +240,25 @@ def test_the_first_screen_of_the_readme() -> None:
             assert shown == pytest.approx(expected, abs=0.5001 * 10**-digits)
 
 
+@pytest.mark.parametrize("criterion", ["blind", "informed"])
+def test_the_differences_of_pairs(criterion: str) -> None:
+    head, *lines = rows(TEXT[TEXT.index(f"| {criterion} | samson − sam |") :])
+    assert [line[0] for line in lines] == [f"{t}, {what}" for t in DONE for what in ("without noise", "Gaussian chips")]
+    for place, *cells in lines:
+        task, _, what = place.partition(", ")
+        some, (scale, digits) = networks(task)["whole"], shown_in(task)
+        kinds = [k for k in next(iter(some.values())) if (is_gaussian(k) if what == "Gaussian chips" else k == what)]
+        for pair, cell in zip(head[1:], cells, strict=True):
+            labels = [name if name == "plain" else f"{name}-{criterion}" for name in pair.split(" − ")]
+            if any((label, 0) not in some for label in labels):
+                assert cell == "–"
+                continue
+            one, other = (np.mean([of_method(some, label, kind) for kind in kinds], axis=0) for label in labels)
+            gain = sign_of(task) * (one - other)
+            expected = [scale * gain.mean(), scale * half_width(gain, task)]
+            assert [float(text) for text in cell.split(" ± ")] == pytest.approx(expected, abs=0.5001 * 10**-digits)
+
+
 def test_the_example_of_the_error_bars() -> None:
     """Of three networks with ten chips each."""
     text = (PAGE.parent / "error-bars.md").read_text(encoding="utf-8")
