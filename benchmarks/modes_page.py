@@ -38,6 +38,7 @@ from it by `benchmarks/modes_page.py`.
   and {seeds} training seeds. It is that of the best of four candidates for the mode's setting (all four are shown):
   good for choosing a mode, a little too good as a forecast. `samson compare` shows the test split, with intervals.
 - One data set, one network, one kind of noise, {seeds} seeds: take differences of a point or two with care.
+- Clipping alone, without any perturbation, is there to compare with: what a mode brings besides it is the difference.
 
 {table}
 
@@ -56,9 +57,9 @@ The highest accuracy within each budget:
 
 
 def modes() -> dict[str, Any]:
-    """Those of SAMSON and Lookbehind, and SGD to compare with; other methods have a page of their own."""
+    """Those of SAMSON and Lookbehind, and SGD and clipping to compare with; other methods have a page of their own."""
     every = json.loads(RECORD.read_text())["modes"]
-    return {name: mode for name, mode in every.items() if name.startswith(("SGD", "SAMSON", "Lookbehind"))}
+    return {name: mode for name, mode in every.items() if name.startswith(("SGD", "clipping", "SAMSON", "Lookbehind"))}
 
 
 def accuracies() -> str:
@@ -87,7 +88,8 @@ def advice() -> str:
         within = {n: m for n, m in modes().items() if m["cost"][1] <= budget and not m["same_networks_as"]}
         for kind, clipped in (("", False), (", with clipping", True)):
             name = max((n for n in within if ("clip" in n) == clipped), key=lambda n: best(within[n]))
-            lines.append(f"- **{words}**{kind}: {name}, {best(within[name]):.1f} %.")
+            alone = " alone" if name == "clipping" else ""
+            lines.append(f"- **{words}**{kind}: {name}{alone}, {best(within[name]):.1f} %.")
     return "\n".join(lines)
 
 

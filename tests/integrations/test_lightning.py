@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
 )
 from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.loops.optimization.automatic import Closure
 from lightning.pytorch.plugins import MixedPrecision
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 
@@ -381,21 +382,21 @@ def test_the_monitor_reads_values_only_when_the_trainer_logs() -> None:
 
 
 def test_manual_optimisation_steps_the_schedulers() -> None:
-    def factory(interval: str) -> Factory:
+    def factory(interval: str, frequency: int) -> Factory:
         def make(model: nn.Module) -> dict[str, Any]:
             optimizer = sharp(model)
             schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": interval}}
+            settings = {"scheduler": schedule, "interval": interval, "frequency": frequency}
+            return {"optimizer": optimizer, "lr_scheduler": settings}
 
         return make
 
-    for interval in ("step", "epoch"):
-        nets = [Sharp(factory(interval)), manual(1)(factory(interval))]
+    for interval, frequency, steps in (("step", 1, 14), ("step", 2, 6), ("epoch", 1, 2)):
+        nets = [kind(factory(interval, frequency)) for kind in (Sharp, manual(1))]
         for net in nets:
             fit(net, max_epochs=2)
         assert equal(*(snapshot(net.model) for net in nets))
-        steps = {"step": 2 * len(BATCHES), "epoch": 2}[interval]
-        assert nets[1].trainer.optimizers[0].param_groups[0]["lr"] == 0.05 * 0.5**steps
+        assert nets[1].trainer.optimizers[0].param_groups[0]["lr"] == 0.05 * 0.5**steps  # batches count in their epoch
         assert nets[1].trainer.global_step == 2 * len(BATCHES)
 
 
@@ -452,11 +453,65 @@ def test_wrong_use_of_manual_optimisation_is_an_error() -> None:
         fit(manual(1)(lambda model: (sharp(model), sgd(model))))
 
     class Mute(Net):
+        def training_step(self, batch: Batch, batch_idx: int) -> float:
+            return 1.0
+
+    with pytest.raises(TypeError, match="must return a loss, or a dict with `loss`, got float"):
+        fit(type("Manual", (ManualAscent, Mute), {})(sharp))
+
+
+class Skipping(Net):
+    """Has no loss for the third batch, in every pass or only in those that repeat it."""
+
+    in_every_pass = True
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        skips = batch_idx == 2 and (self.in_every_pass or self.repeats)
+        return None if skips else super().training_step(batch, batch_idx)
+
+
+SKIPPED: dict[str, Factory] = {
+    mode: lambda model, mode=mode: sharp(model, mode)
+    for mode in ("two passes", "every second step", "previous gradient")
+} | {"sgd": sgd}
+"""Not noise, whose draws count the batches without a loss, too."""
+
+
+@pytest.mark.parametrize("accumulate", [None, 1, 3], ids=["automatic", "manual", "accumulating"])
+@pytest.mark.parametrize("mode", SKIPPED)
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
+def test_a_batch_without_a_loss_is_skipped(mode: str, accumulate: int | None) -> None:
+    kind = type("Kind", (ManualAscent if accumulate else SharpnessAwareModule, Skipping), {"accumulate": accumulate})
+    net, model = kind(SKIPPED[mode]), make_model(torch.float32)
+    fit(net)
+    optimizer = SKIPPED[mode](model)
+    for batches in (BATCHES[:2], BATCHES[3:6], BATCHES[6:]):
+        plain_loop(model, optimizer, batches, loss_of, accumulate or 1)
+    assert equal(snapshot(net.model), snapshot(model))
+    assert net.trainer.global_step == (3 if accumulate == 3 else len(BATCHES))  # a skipped step counts
+
+
+@pytest.mark.parametrize("trainer", [SharpnessAwareModule, ManualAscent], ids=["automatic", "manual"])
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
+def test_a_second_pass_without_a_loss_leaves_the_weights(trainer: Any) -> None:
+    net, model = type("Kind", (trainer, Skipping), {"in_every_pass": False})(sharp), make_model(torch.float32)
+    fit(net)
+    optimizer = sharp(model)
+    for batches in (BATCHES[:2], BATCHES[3:]):
+        plain_loop(model, optimizer, batches, loss_of)
+    assert equal(of_weights(snapshot(net.model)), of_weights(snapshot(model)))
+
+
+def test_manual_optimisation_warns_of_a_forgotten_loss() -> None:
+    class Mute(Net):
         def training_step(self, batch: Batch, batch_idx: int) -> None:
             return None
 
-    with pytest.raises(TypeError, match="must return a loss"):
-        fit(type("Manual", (ManualAscent, Mute), {})(sharp))
+    Closure.warning_cache.clear()
+    net = type("Manual", (ManualAscent, Mute), {})(sharp)
+    with pytest.warns(UserWarning, match="`training_step` returned `None`. If this was on purpose"):
+        fit(net)
+    assert equal(snapshot(net.model), snapshot(make_model(torch.float32)))
 
 
 NAMES = ("weight", "bias")

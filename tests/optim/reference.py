@@ -100,7 +100,7 @@ def mixed(share: float, one: Values, other: Values) -> Values:
 
 
 def apart(one: Values, other: Values) -> float:
-    return max(float((a.detach() - b).abs().max()) for a, b in zip(one, other, strict=True))
+    return float(np.max([float((a.detach() - b).abs().max()) for a, b in zip(one, other, strict=True)]))  # NaN counts
 
 
 class Switching(nn.Module):

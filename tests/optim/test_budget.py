@@ -312,8 +312,15 @@ def test_bad_budgets_are_named(budget: float) -> None:
     assert "rho" not in base.param_groups[0]
 
 
-def test_injected_noise_has_no_budget() -> None:
-    base = torch.optim.SGD(param_groups(make_model()), lr=LR)
-    with pytest.raises(ValueError, match="`budget` must be left out with NoiseInjection, got 0.1"):
-        SharpnessAware(base, NoiseInjection(Gaussian(0.1)), budget=0.1)
-    SharpnessAware(base, NoiseInjection(Gaussian(0.1)), budget=math.inf)
+@pytest.mark.parametrize(
+    ("rule", "modes", "what"),
+    [
+        (NoiseInjection(Gaussian(0.1)), {}, "NoiseInjection"),
+        (SAM(), {"ascent": "momentum"}, "ascent='momentum'"),
+    ],
+)
+def test_what_climbs_along_no_gradient_has_no_budget(rule: object, modes: dict, what: str) -> None:
+    base = torch.optim.SGD(param_groups(make_model()), lr=LR, momentum=MOMENTUM)
+    with pytest.raises(ValueError, match=f"`budget` must be left out with {what}, got 0.1"):
+        SharpnessAware(base, rule, budget=0.1, **modes)
+    SharpnessAware(base, rule, budget=math.inf, **modes)

@@ -124,6 +124,20 @@ def test_a_pattern_says_which_buffers_are_held() -> None:
         pass
 
 
+@pytest.mark.parametrize(("listed", "pattern"), [(False, "1.max_val"), (True, "?.1.max_val")])
+def test_several_models_keep_their_names(listed: bool, pattern: str) -> None:
+    """A list of the user's own is one model, with numbers before its names."""
+    models, x = [make("observer"), make("observer")], torch.randn(16, 5)
+    base = torch.optim.SGD([group for model in models for group in param_groups(model)], lr=0.1)
+    optimizer = SharpnessAware(base, SAM(), hold=pattern, model=nn.ModuleList(models) if listed else None)
+    sum(model(x).square().mean() for model in models).backward()
+    before = [buffers(model) for model in models]
+    with optimizer.perturbed():
+        sum(model(10 * x).square().mean() for model in models).backward()
+        assert not any(equal(buffers(model), held) for model, held in zip(models, before, strict=True))
+    assert all(equal(buffers(model), held) for model, held in zip(models, before, strict=True))
+
+
 def test_buffers_that_no_layer_can_write_are_left_alone() -> None:
     model = make("batch norm")
     model[1].register_buffer("expanded", torch.ones(1).expand(6))

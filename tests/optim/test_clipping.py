@@ -56,7 +56,7 @@ def arrays(model: nn.Module) -> Arrays:
 
 def apart(one: Arrays, other: Arrays) -> float:
     assert one.keys() == other.keys()
-    return max(float(np.abs(one[name] - other[name]).max()) for name in one)
+    return float(np.max([np.abs(one[name] - other[name]).max() for name in one]))  # NaN counts
 
 
 def clip(model: nn.Module, clipping: Clipping, optimizer: torch.optim.Optimizer | None = None) -> set[str]:
@@ -488,6 +488,43 @@ def test_resuming_is_bit_exact(base: Make, per: str) -> None:
         assert equal(run(other, again, range(3, 6)), end) != forget
 
 
+@pytest.mark.parametrize(
+    ("of", "into", "sizes"), [("channel", "layer", "4, here: 1"), ("layer", "channel", "1, here: 4")]
+)
+def test_a_state_with_other_ranges_is_refused(of: str, into: str, sizes: str) -> None:
+    """The range of the first channel would be that of the layer, in silence."""
+    layer = nn.Linear(4, 4)
+    optimizer = with_gradients(layer)
+    clip(layer, LearnedRange(per=of), optimizer)
+    again = with_gradients(layer)
+    again.load_state_dict(optimizer.state_dict())
+    clip(layer, LearnedRange(per=of), again)
+    with pytest.raises(ValueError, match=rf"`per` must be as in the loaded state.* there: {sizes}\), got '{into}'"):
+        clip(layer, LearnedRange(per=into), again)
+
+
+@every_per
+def test_a_step_that_a_fused_base_leaves_out_leaves_the_ranges(per: str) -> None:
+    """Under a GradScaler: with one gradient not finite, all others are still scaled when the hook comes."""
+    ends = []
+    for overflows in ([False, False], [False, True, False], [False, False, False]):
+        torch.manual_seed(0)
+        layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(2)])
+        optimizer = torch.optim.SGD(param_groups(layers), lr=LR, fused=True)
+        optimizer.register_step_post_hook(LearnedRange(start=1.0, penalty=0.5, per=per))
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        for overflow in overflows:
+            optimizer.zero_grad()
+            scaler.scale(sum(layer(torch.ones(1, 4)).sum() for layer in layers)).backward()
+            if overflow:
+                layers[0].weight.grad[0, 0] = math.nan
+            scaler.step(optimizer)
+            scaler.update()
+        ends.append(arrays(layers) | {f"{n} range": r for n, r in ranges_of(layers, optimizer).items()})
+    assert apart(ends[0], ends[1]) < 1e-6
+    assert apart(ends[0], ends[2]) > 1e-2  # a step that is made would be noticed
+
+
 def test_there_is_one_range_for_each_part_and_channel() -> None:
     expected_sizes = {
         "attention": {"layer": 3, "channel": 12},
@@ -611,6 +648,22 @@ def test_a_selection_needs_the_model(which: str) -> None:
         clip(model, KIND_OF[which](select="up"), optimizer)
 
 
+def body_and_head() -> nn.ModuleDict:
+    return nn.ModuleDict({"body": nn.Sequential(nn.Linear(4, 4), nn.ReLU()), "head": nn.Linear(4, 2)})
+
+
+@pytest.mark.parametrize(("given", "select"), [("base", "!0"), ("none", "!0"), ("whole", "!body.0"), ("list", "!0.0")])
+@each_of_three
+@without_perturbation
+def test_a_layer_of_several_models_is_left_out_by_one_name(given: str, select: str, which: str) -> None:
+    """Parts with rates of their own are models with names of their own, unless the optimizer is given the whole."""
+    model = body_and_head()
+    base = torch.optim.SGD([*param_groups(model["body"]), *param_groups(model["head"])], lr=LR)
+    known = {"whole": model, "list": nn.ModuleList([model["body"], model["head"]])}.get(given)
+    hooked = base if given == "base" else SharpnessAware(base, SAMSON(), model=known)
+    assert clip(model, KIND_OF[which](**NARROW[which], select=select), hooked) == {"head.weight"}
+
+
 @pytest.mark.parametrize("kind", ["weight norm", "pruned"])
 def test_computed_weights_are_refused(clipping: Clipping, kind: str) -> None:
     """Also where a layer is pruned after clipping has begun."""
@@ -717,6 +770,18 @@ def test_a_selection_that_finds_nothing_is_an_error(which: str) -> None:
     model = make_model()
     with pytest.raises(ValueError, match="'tpyo'"):
         clip(model, KIND_OF[which](select="tpyo"), with_gradients(model))
+
+
+@each_of_three
+def test_a_selection_may_be_frozen_for_a_while(which: str) -> None:
+    """As a backbone is at first: what is selected is there, and clipped from when it is trained."""
+    model = body_and_head()
+    model["body"].requires_grad_(False)
+    optimizer = with_gradients(model)
+    clipping = KIND_OF[which](**NARROW[which], select="body.0")
+    assert clip(model, clipping, optimizer) == set()
+    model["body"].requires_grad_(True)
+    assert clip(model, clipping, optimizer) == {"body.0.weight"}
 
 
 @each_of_three

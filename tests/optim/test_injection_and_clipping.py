@@ -239,6 +239,19 @@ def test_each_weight_and_each_step_has_a_draw_of_its_own() -> None:
         assert not any(torch.allclose(one, other, atol=1e-3) for other in every[:i])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("rho", [0.5, torch.tensor(0.5)])
+@pytest.mark.filterwarnings("ignore:SharpnessAware. half-precision weights absorb")
+def test_a_share_of_noise_in_another_precision_than_the_weights(rho: object, dtype: torch.dtype) -> None:
+    """A noise of one's own gives float32 for weights of any precision."""
+    layer = nn.Linear(2, 2).to(dtype)
+    nn.init.ones_(layer.weight)
+    rule = NoiseInjection(lambda w, generator: w.float() + torch.full(w.shape, 0.25), rho=rho)
+    optimizer = SharpnessAware(torch.optim.SGD(param_groups(layer), lr=0.1), rule)
+    with optimizer.perturbed():
+        assert torch.equal(layer.weight, torch.full((2, 2), 1.125, dtype=dtype))
+
+
 def test_the_counter_of_draws_is_each_groups(batch: tuple) -> None:
     model = make_model()
     groups = [{"params": [model[0].weight]}, {"params": [model[4].weight]}]

@@ -371,6 +371,30 @@ def test_a_zero_gradient_leaves_reuse_finite(zero: int) -> None:
         assert all(state["gradient_across"].isfinite().all() for state in optimizer.state.values())
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_nothing_is_used_again_of_a_clean_pass_that_overflowed(bad: float, sparse: bool) -> None:
+    """It gives no perturbation, which then changed nothing: two steps are those of the base alone."""
+    ends = []
+    for sharp in (True, False):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(5, 4, sparse=sparse), nn.Linear(4, 3)).double()
+        groups = param_groups(model, perturb=lambda module, name: not isinstance(module, nn.Embedding))
+        optimizer = torch.optim.SGD(groups, lr=LR)
+        if sharp:
+            optimizer = SharpnessAware(optimizer, SAM(rho=0.5), every=2, reuse=0.7)
+        for i in range(2):
+            run_pass = closure_for(model, optimizer, (torch.tensor([1, 2, 2]), torch.tensor([0, 1, 2])))
+            run_pass()
+            if sharp and i == 0:
+                model[1].weight.grad[0, 0] = bad
+                with optimizer.perturbed(model):
+                    run_pass()
+            optimizer.step()
+        ends.append([p.detach() for p in model.parameters()])
+    assert apart(*ends) < 1e-14
+
+
 @both_forms
 def test_a_gradient_of_the_clean_pass_alone_is_mixed_too(explicit: bool) -> None:
     """By hand: one head has a gradient in the clean pass only, the other in the perturbed one only."""

@@ -36,7 +36,7 @@ def gradients(model: nn.Module) -> Named:
 
 def farthest(one: Named, other: Named) -> float:
     assert one.keys() == other.keys()
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
+    return float(np.max([float((one[name] - other[name]).abs().max()) for name in one]))  # NaN counts
 
 
 def moved(optimizer: SharpnessAware, model: nn.Module) -> Named:
@@ -587,6 +587,17 @@ def test_a_selection_says_what_moves(select: object, expected: set[str]) -> None
     assert moved(optimizer, model).keys() == expected  # also the second time, from what is remembered
 
 
+@pytest.mark.parametrize(("given", "select"), [("none", "!0"), ("whole", "!body.0"), ("list", "!0.0")])
+def test_a_layer_of_several_models_is_left_out_by_one_name(given: str, select: str) -> None:
+    """Parts with rates of their own are models with names of their own, unless the optimizer is given the whole."""
+    model = nn.ModuleDict({"body": nn.Sequential(nn.Linear(4, 4)), "head": nn.Linear(4, 2)})
+    base = torch.optim.SGD([*param_groups(model["body"]), *param_groups(model["head"])], lr=LR)
+    known = {"whole": model, "list": nn.ModuleList(model.values())}.get(given)
+    optimizer = SharpnessAware(base, RangeSAM(rho=0.5, select=select), model=known)
+    fill(model)
+    assert moved(optimizer, model).keys() == {"head.weight"}
+
+
 @every_per
 def test_a_part_of_a_packed_weight_may_be_selected(per: str) -> None:
     model = two_kinds().double()
@@ -663,16 +674,16 @@ def test_without_a_model_matrices_move() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "rule", "count"),
+    ("model", "rule", "message"),
     [
-        (nn.Embedding(4, 4), RangeSAM(), 1),
-        (nn.LayerNorm([4, 5]), RangeSAM(), 2),
-        (nn.Linear(4, 4), RangeSAM(select=nn.Conv2d), 2),
-        (nn.Linear(4, 4), RangeSAM(select="nothing*"), 2),
+        (nn.Embedding(4, 4), RangeSAM(), "`RangeSAM` needs a weight that lies on a chip, got 1 parameters"),
+        (nn.LayerNorm([4, 5]), RangeSAM(), "`RangeSAM` needs a weight that lies on a chip, got 2 parameters"),
+        (nn.Linear(4, 4), RangeSAM(select=nn.Conv2d), "`select` must pick .*2 parameters are.*, got .*Conv2d"),
+        (nn.Linear(4, 4), RangeSAM(select="nothing*"), r"`select` must pick .*2 parameters are.*, got 'nothing\*'"),
     ],
 )
-def test_a_rule_that_reaches_nothing_is_refused(model: nn.Module, rule: RangeSAM, count: int) -> None:
-    with pytest.raises(ValueError, match=f"`RangeSAM` needs a weight that lies on a chip, got {count} parameters"):
+def test_a_rule_that_reaches_nothing_is_refused(model: nn.Module, rule: RangeSAM, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         wrapped(model, rule)
 
 

@@ -141,6 +141,19 @@ def test_a_drawn_strength_is_that_of_the_step_in_every_group(as_tensor: bool) ->
         schedule.step()
 
 
+def test_a_rule_with_a_tensor_serves_several_optimizers() -> None:
+    """Its tensor is where each group starts, and no group's own, which a schedule fills."""
+    rule = SAM(rho=torch.tensor(0.4, dtype=torch.float64))
+    models = [make_model() for _ in range(2)]
+    bases = [torch.optim.SGD([{"params": [p]} for p in model.parameters()], lr=0.1) for model in models]
+    first, second = (SharpnessAware(base, rule, model=model) for base, model in zip(bases, models, strict=True))
+    RhoSchedule(first, "linear", steps=4).step()
+    first.param_groups[0]["rho"].fill_(0.7)
+    assert [float(group["rho"]) for group in first.param_groups[:2]] == pytest.approx([0.7, 0.1])
+    assert {float(group["rho"]) for group in second.param_groups} == {0.4}
+    assert float(rule.rho) == 0.4
+
+
 def test_injected_noise_has_a_drawn_strength() -> None:
     model, optimizer = optimizer_of(NoiseInjection(lambda w, generator: w + 1.0))
     schedule = RhoSchedule(optimizer, "drawn", steps=2, seed=5)

@@ -294,6 +294,19 @@ def test_unfit_bases_are_refused(model: nn.Sequential) -> None:
         param_groups(nn.ReLU())
 
 
+def test_a_shared_parameter_is_asked_for_once_with_the_module_of_its_name() -> None:
+    model = nn.ModuleDict({"embedding": nn.Embedding(5, 3), "head": nn.Linear(3, 5, bias=False)})
+    model["head"].weight = model["embedding"].weight
+    asked = []
+
+    def perturb(module: nn.Module, name: str) -> bool:
+        asked.append((type(module), name))
+        return True
+
+    param_groups(model, perturb=perturb)
+    assert asked == [(nn.Embedding, "embedding.weight")]
+
+
 def test_the_link_to_a_model_does_not_keep_it_alive() -> None:
     model = nn.Linear(2, 2)
     groups = param_groups(model)

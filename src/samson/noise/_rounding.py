@@ -37,7 +37,7 @@ def convert_inputs(values: Tensor, limit: Tensor, steps: int | None, decay: floa
         values: The inputs.
         limit: The range, one number; its magnitude counts.
         steps: Even number ≥ 2; None does not round.
-        decay: Strength ≥ 0 of what narrows the range.
+        decay: Strength ≥ 0 of what narrows the range, in each backward pass, whatever the loss was scaled by.
 
     Reference: aihwkit-lightning 2.1.0 (IBM), the gradient of its input ranges; arXiv 2505.09663.
     """

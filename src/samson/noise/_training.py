@@ -48,7 +48,9 @@ class ThroughChip:
             in training mode, and its buffers come back as they were.
         select: Which layers lie on the chip, as for `deploy`.
         deviations: The first range in standard deviations of the inputs, the mean over batches; > 0.
-        decay: Strength ≥ 0 of what narrows a range while more than 95 % of its inputs lie inside.
+        decay: Strength ≥ 0 of what narrows a range while more than 95 % of its inputs lie inside. It comes once with
+            each backward pass, whatever the loss was scaled by: a GradScaler divides it away (take bfloat16, which
+            needs none).
 
     Raises:
         ValueError: If a setting is out of its range, there are neither ranges nor batches, a layer is out of reach, or

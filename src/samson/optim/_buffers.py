@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from samson._select import plain_name
+from samson.optim._models import each
 from samson.optim._sharding import local
 
 
@@ -30,8 +31,8 @@ def held_buffers(models: Iterable[nn.Module | None], pattern: str) -> Iterator[N
     """
     names: list[str] = []
     found: dict[tuple[int, str], tuple[nn.Module, str, Tensor]] = {}
-    for model in models:
-        for path, module in () if model is None else model.named_modules():
+    for model in each(models):
+        for path, module in model.named_modules():
             for name, buffer in module._buffers.items():
                 if buffer is not None:
                     names.append(plain_name(f"{path}.{name}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from samson._layers import LayerWeight
-from samson._select import Select, candidates, selected
+from samson._select import Candidate, Select, candidates, selected
+from samson.optim._models import each
 from samson.optim._sharding import from_whole, is_sharded, local, rows_here, whole
 
 PER = ("layer", "channel")
@@ -46,7 +47,7 @@ def chip_weights(
 
     Args:
         parameters: Any parameters; those that are not real floating-point numbers lie on no chip.
-        models: The models that own them; None is none.
+        models: The models that own them; None is none. A layer of several has its name in the first of them.
         what: What is about to change the weights, for the error.
         select: Which layers, as for `on_chip`.
 
@@ -54,15 +55,14 @@ def chip_weights(
         ValueError: If the weight of a layer is computed from some of the parameters, or a selection finds no model.
     """
     real = [p for p in parameters if p.is_floating_point()]
-    known = [model for model in models if model is not None]
+    known = each(models)
     if select is not None and not known:
         raise ValueError(
             f"`select` needs the model, got {select!r} for parameters without one. Make the base optimizer with "
             "`samson.param_groups(model)`, or pass `model=` to the wrapper."
         )
     wanted, found = set(real), dict[tuple[Tensor, str], ChipWeight]()
-    for candidate in (c for model in known for c in selected(select, list(candidates(model)))):
-        _, path, module, _, matrix, _ = candidate
+    for _, path, module, _, matrix, _ in _picked(select, known):
         weight = module._parameters.get(matrix.attribute)
         if weight is not None and weight in wanted:
             found.setdefault((weight, matrix.part), ChipWeight(weight, matrix, module))
@@ -78,6 +78,15 @@ def chip_weights(
     free = [p for p in real if p not in owned] if select is None else []
     loose = [ChipWeight(p, PLAIN, None) for p in free if _looks_like_a_matrix(p)]
     return sorted((*found.values(), *loose), key=lambda weight: order[weight.parameter])
+
+
+def _picked(select: Select, models: Iterable[nn.Module]) -> Iterator[Candidate]:
+    """What a selection picks of several models, each layer by one name: else one that leaves it out would not count."""
+    seen: set[int] = set()
+    for model in models:
+        every = [candidate for candidate in candidates(model) if id(candidate.module) not in seen]
+        seen |= {id(candidate.module) for candidate in every}
+        yield from selected(select, every)
 
 
 class Finder:

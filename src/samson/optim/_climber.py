@@ -20,6 +20,7 @@ from samson.optim._ascent import Ascent, Climb, Part, climb
 from samson.optim._buffers import held_buffers
 from samson.optim._delegation import OptimizerWrapper
 from samson.optim._groups import check_policy, linked_models, names_by_parameter
+from samson.optim._models import Models
 from samson.optim._perturbed import Direction, Perturbed
 from samson.optim._schedules import RAMP
 from samson.optim.rules import Rule, require_ascent
@@ -54,7 +55,7 @@ class Climber(OptimizerWrapper):
         self.compiled = compiled
         if model is None:
             found = linked_models(p for group in base.param_groups for p in group["params"])
-            model = nn.ModuleList(found) if len(found) > 1 else next(iter(found), None)
+            model = Models(found) if len(found) > 1 else next(iter(found), None)
         self.model = model
         for group in base.param_groups:
             self._forget_other_rule(group)  # one that wrapped this base before

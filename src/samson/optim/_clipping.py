@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from samson._checks import require
 from samson._select import Select
 from samson.optim._ascent import precise
-from samson.optim._chip import PER, ChipWeight, Finder, axes_of, change_matrices
+from samson.optim._chip import PER, ChipWeight, Finder, axes_of, change_matrices, chip_weights
 from samson.optim._groups import linked_models, rates_are_zero
 from samson.optim._sharding import whole
 
@@ -33,7 +33,8 @@ class Clipping:
     frozen weights and such that are no real numbers are left alone.
 
     Args:
-        select: Which layers lie on the chip, as for `samson.noise.on_chip`; needs the model.
+        select: Which layers lie on the chip, as for `samson.noise.on_chip`; needs the model. Names are those of the
+            `model` that `SharpnessAware` was given, else of the one that `param_groups` was.
     """
 
     select: Select = field(default=None, kw_only=True)
@@ -48,10 +49,12 @@ class Clipping:
     @torch.no_grad()
     def __call__(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Clamp the optimizer's weights in place; the signature is that of torch's step hooks."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad and p.numel()]
+        full = [p for group in optimizer.param_groups for p in group["params"] if p.numel()]
+        parameters = [p for p in full if p.requires_grad]
+        models = [getattr(optimizer, "model", None), *linked_models(full)]
         find = self._finders.setdefault(optimizer, Finder("clipping", self.select))
-        weights = find(parameters, [getattr(optimizer, "model", None), *linked_models(parameters)])
-        if self.select is not None and not weights:
+        weights = find(parameters, models)
+        if self.select is not None and not weights and not chip_weights(full, models, "clipping", self.select):
             raise ValueError(f"`select` must pick a weight that lies on the chip, got {self.select!r}, which has none.")
         if rates_are_zero(optimizer):
             self.prepare(optimizer, weights)
@@ -151,7 +154,7 @@ class LearnedRange(Clipping):
         select: Which layers lie on the chip, as for `samson.noise.on_chip`; needs the model.
 
     Raises:
-        ValueError: If a setting is out of its range.
+        ValueError: If a setting is out of its range; after a step, if a loaded state has other ranges than `per` says.
 
     Example:
         >>> layer = torch.nn.Linear(8, 8)
@@ -180,6 +183,11 @@ class LearnedRange(Clipping):
         require(known_rates, "lr", "be a number, by which a learned range moves (else take WeightClipping)", None)
         uphill = {p for group in optimizer.param_groups if group.get("maximize") for p in group["params"]}
         gradients = {w.parameter: None if w.parameter.grad is None else whole(w.parameter.grad) for w in weights}
+        skips = getattr(optimizer, "found_inf", None)  # a fused base leaves a scaler's step out by itself
+        for p, count in self._counts(weights).items():
+            known = len(optimizer.state.get(p, {}).get(RANGES, ())) or count
+            rule = f"be as in the loaded state, and `select` too (ranges of a weight there: {known}, here: {count})"
+            require(known == count, "per", rule, self.per)
         ranges: dict[Tensor, list[Tensor]] = {}
 
         def clipped(weight: ChipWeight, matrix: Tensor) -> Tensor:
@@ -198,7 +206,8 @@ class LearnedRange(Clipping):
                 along = -along if parameter in uphill else along
                 beyond = along.clamp(max=0).where(matrix.abs() >= bound.to(matrix.dtype), 0)
                 slope = beyond.sum(axes_of(matrix, self.per), keepdim=True) / math.sqrt(matrix.numel() / bound.numel())
-                bound = (bound - rates[parameter] * (slope + self.penalty * bound)).clamp(min=0)
+                moved = (bound - rates[parameter] * (slope + self.penalty * bound)).clamp(min=0)
+                bound = moved if skips is None else moved.where(skips.to(moved.device) == 0, bound)
             ranges.setdefault(parameter, []).append(bound)
             bound = bound.to(matrix.dtype)
             return matrix.clamp(-bound, bound)
@@ -211,13 +220,18 @@ class LearnedRange(Clipping):
 
     def prepare(self, optimizer: Optimizer, weights: Sequence[ChipWeight]) -> None:
         """Ranges that are yet to begin, as infinity."""
+        for p, count in self._counts(weights).items():
+            if p.grad is not None and RANGES not in optimizer.state.get(p, {}):
+                optimizer.state[p][RANGES] = torch.full((count,), math.inf, dtype=precise(p), device=p.device)
+
+    def _counts(self, weights: Sequence[ChipWeight]) -> dict[Tensor, int]:
+        """How many ranges each parameter has."""
         found: dict[Tensor, int] = {}
         for parameter, matrix, _ in weights:
-            if parameter.grad is not None and RANGES not in optimizer.state.get(parameter, {}):
-                outputs = len(matrix.output_first(matrix.within(whole(parameter)))) if self.per == "channel" else 1
-                found[parameter] = found.get(parameter, 0) + outputs
-        for p, size in found.items():
-            optimizer.state[p][RANGES] = torch.full((size,), math.inf, dtype=precise(p), device=p.device)
+            shape = torch.empty(parameter.shape, device="meta")
+            outputs = len(matrix.output_first(matrix.within(shape))) if self.per == "channel" else 1
+            found[parameter] = found.get(parameter, 0) + outputs
+        return found
 
 
 def deviations(matrix: Tensor, per: str) -> Tensor:

@@ -52,7 +52,8 @@ def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] 
         >>> group["param_names"]
         ['weight', 'bias']
     """
-    owners = {p: module for module in model.modules() for p in module.parameters(recurse=False)}
+    modules = reversed([*model.modules()])  # a shared parameter is its first module's, whose name it has
+    owners = {p: module for module in modules for p in module.parameters(recurse=False)}
     chosen: dict[bool | str, dict[str, Any]] = {True: {"params": [], "param_names": []}}
     for name, parameter in model.named_parameters():
         kind: bool | str = perturb is None or bool(perturb(owners[parameter], name))

@@ -155,13 +155,17 @@ class Lookbehind(Climber):
     @torch.no_grad()
     def _follow(self, parameters: list[Tensor], weights: list[Tensor], slow: list[Tensor], first: list[Tensor]) -> None:
         """Move the weights: w ← w + α·(φ − w)."""
-        if self.alpha == ADAPTIVE:
-            for p, w, s, f in zip(parameters, weights, slow, first, strict=True):
-                w.copy_(s + (w - s) * _towards(f - s, w - s, process_groups(p)))
-        elif self.alpha != 1:
-            torch._foreach_sub_(weights, slow)
-            torch._foreach_mul_(weights, float(self.alpha))
-            torch._foreach_add_(weights, slow)
+        if self.alpha == 1:
+            return
+        for p, w, s, f in zip(parameters, weights, slow, first, strict=True):
+            way = _between(s, w)
+            share = _towards(_between(s, f), way, process_groups(p)) if isinstance(self.alpha, str) else self.alpha
+            w.copy_(s + way * share)
+
+
+def _between(start: Tensor, end: Tensor) -> Tensor:
+    """A displacement, also 0 where an infinite entry (of a mask) stays what it is."""
+    return (end - start).where(end != start, 0)
 
 
 def _towards(step: Tensor, way: Tensor, groups: ProcessGroups) -> Tensor:

@@ -14,6 +14,7 @@ from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from samson._checks import require
 from samson.optim._ascent import Part
 from samson.optim._chip import ChipWeight, Finder, views
 from samson.optim._groups import names_by_parameter
@@ -115,8 +116,10 @@ class Perturbed:
         Raises:
             ValueError: If no parameter lies on a chip, or one that does is computed from others.
         """
-        perturbed = self.parameters
+        perturbed, select = self.parameters, getattr(self._rule, "select", None)
         if self._rule.on_chip and not self._find(perturbed, [self._model]):
+            rule = f"pick a weight that lies on the chip and is perturbed ({len(perturbed)} parameters are)"
+            require(select is None, "select", rule, select)
             raise ValueError(
                 f"`{type(self._rule).__name__}` needs a weight that lies on a chip, got {len(perturbed)} parameters "
                 "without one. Give it a model with linear, convolution or recurrent layers, or take another rule."

@@ -23,14 +23,14 @@ ACROSS = "gradient_across"
 
 @torch.no_grad()
 def across(base: Optimizer, clean: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
-    """g_v of each parameter that has a gradient in both passes."""
+    """g_v of each parameter that has a gradient in both passes; zeros where one of them overflowed."""
     found = {p: p.grad for group in base.param_groups for p in group["params"] if p in clean and p.grad is not None}
     both = list(found)
     if not both:
         return {}
-    share = _product([(p, found[p], clean[p]) for p in both]) / _product([(p, clean[p], clean[p]) for p in both])
-    share = torch.where(share.isfinite(), share, 0.0)
-    return {p: found[p] - share.to(p.device, found[p].dtype) * clean[p] for p in both}
+    size = _product([(p, clean[p], clean[p]) for p in both])
+    share = torch.where(size == 0, 0.0, _product([(p, found[p], clean[p]) for p in both]) / size)
+    return {p: (found[p] - share.to(p.device, found[p].dtype) * clean[p]).nan_to_num(0.0, 0.0, 0.0) for p in both}
 
 
 @torch.no_grad()

@@ -54,7 +54,8 @@ class SharpnessAware(Climber):
         base: The optimizer that makes the step.
         rule: An ascent rule (`SAM`, `ASAM`, `SAMSON`, `RangeSAM`) or `NoiseInjection`.
         model: Needed only if `base` was not made from `param_groups(model)`: gives the parameters' names and the
-            buffers to hold still. It may be wrapped or compiled.
+            buffers to hold still. It may be wrapped or compiled. The names in a `select` are those of this model, else
+            of the one that `param_groups` was given; several such keep their own names.
         hold: Which of the model's buffers keep the state that the first pass left, by a pattern for their names as in
             `fnmatch`: running statistics, vectors of a spectral norm, codebooks, observers; by default all of them,
             none with "".
@@ -68,6 +69,8 @@ class SharpnessAware(Climber):
             would step with a gradient that each process has for itself.
         budget: Largest rise of the loss to first order, ρ·‖T∘g‖₂ ≤ budget, in units of the loss that `backward` saw
             (with a GradScaler, the scaled one): where the gradient is steep, ρ is smaller. The host waits for nothing.
+            With ascent="previous" g is the last step's gradient as the base used it (clipped, unscaled), so that the
+            loss at hand may rise by more; "momentum" is no gradient and has no budget.
         measure: Whether ‖ε‖ is measured for `last_ascent`; costs a pass over the scaled weights.
         compiled: Whether the climb is compiled, which takes a while at the first step and then moves fewer bytes.
 
@@ -116,6 +119,7 @@ class SharpnessAware(Climber):
         self.modes = Modes(isinstance(rule, NoiseInjection), ascent, every, reuse, mix, own_ascent)
         require(budget > 0, "budget", "be > 0", budget)
         require(budget == math.inf or not self.modes.injects, "budget", "be left out with NoiseInjection", budget)
+        require(budget == math.inf or ascent != "momentum", "budget", "be left out with ascent='momentum'", budget)
         self.budget = budget
         super().__init__(base, rule, model, hold=hold, measure=measure, compiled=compiled)
         if ascent == "momentum":

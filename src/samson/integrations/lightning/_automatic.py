@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from lightning.pytorch.loops.optimization.automatic import Closure
 from torch.optim import Optimizer
 
-from samson.integrations.lightning._passes import RepeatedPasses
-from samson.integrations.lightning._settings import only_climbs
+from samson.integrations.lightning._passes import NoLossError, RepeatedPasses
+from samson.integrations.lightning._settings import Sharp, only_climbs, unwrapped
 
 
 class SharpnessAwareModule(RepeatedPasses):
@@ -21,6 +22,7 @@ class SharpnessAwareModule(RepeatedPasses):
 
     `gradient_clip_val` clips the gradients that the step uses, not one that only gives the direction of the ascent;
     with `mix` < 1 each gradient is clipped before they are mixed. Hooks around `backward` and the step run once a pass.
+    A `training_step` that returns None, in either pass, skips the step.
 
     Raises:
         ValueError: When the fit starts, if the precision is 16-mixed or batches are accumulated.
@@ -60,13 +62,18 @@ class SharpnessAwareModule(RepeatedPasses):
 
         def first() -> Any:
             self._clips = not only_climbs(optimizer)
-            return optimizer_closure()
+            return checked(optimizer_closure())
 
         def again() -> Any:
             self._clips = True
-            return optimizer_closure.closure().loss  # a call would replace the result that gives the step's outputs
+            return checked(optimizer_closure.closure().loss)  # a call would replace the result that gives the outputs
 
-        with self._passes(first, again) as closure:
+        def checked(loss: Any) -> Any:
+            if loss is None and isinstance(unwrapped(optimizer), Sharp):
+                raise NoLossError
+            return loss
+
+        with self._passes(first, again) as closure, suppress(NoLossError):
             super().optimizer_step(epoch, batch_idx, optimizer, closure)
 
     def configure_gradient_clipping(

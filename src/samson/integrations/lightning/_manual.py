@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.loops.optimization.automatic import Closure
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from samson.integrations.lightning._passes import RepeatedPasses
+from samson.integrations.lightning._passes import NoLossError, RepeatedPasses
 from samson.integrations.lightning._settings import only_climbs, refuse_scaler, starts_clean, unwrapped
 
 
@@ -27,8 +28,8 @@ class ManualAscent(RepeatedPasses):
 
     Each batch runs once as it comes; that pass is logged. The last one of a step, or of an epoch, makes the step. The
     loss is divided by `accumulate`, as Lightning does. In a mode with one pass the batches wait for the last one and
-    then run perturbed. Learning rate schedulers are stepped as in automatic optimisation, but ReduceLROnPlateau is
-    left to you.
+    then run perturbed. A batch for which `training_step` returns None adds nothing, and a step without any other is
+    skipped. Learning rate schedulers are stepped as in automatic optimisation, but ReduceLROnPlateau is left to you.
 
     Raises:
         TypeError: If `training_step` is defined in the same class or a later one.
@@ -98,29 +99,41 @@ class ManualAscent(RepeatedPasses):
             if not self.repeats:
                 output = last
             self._clip(optimizer)
-            return torch.stack(self._losses).sum()
+            return self._loss()
 
         def ran() -> Tensor:
             if not only_climbs(optimizer):
                 self._clip(optimizer)
-            return torch.stack(self._losses).sum()
+            return self._loss()
 
         with self._passes(ran if clean else run, run) as closure:
-            optimizer.step(closure)
+            try:
+                optimizer.step(closure)
+            except NoLossError:
+                optimizer._on_after_step()  # Lightning counts it, as in automatic optimisation
         self._held, self._losses = [], []
-        self._step_schedulers("step", self.trainer.global_step)
+        self._step_schedulers("step", batch_idx + 1)
         if self.trainer.is_last_batch:
             self._step_schedulers("epoch", self.trainer.current_epoch + 1)
         return output
 
     def _backward(self, batch: Any, batch_idx: int) -> STEP_OUTPUT:
         output = super().training_step(batch, batch_idx)
+        if output is None and self.trainer.world_size == 1:
+            Closure.warning_cache.warn("`training_step` returned `None`. If this was on purpose, ignore this warning.")
+            return None
         loss = output["loss"] if isinstance(output, Mapping) else output
         if not isinstance(loss, Tensor):
             raise TypeError(f"`training_step` must return a loss, or a dict with `loss`, got {type(loss).__name__}.")
         self.manual_backward(loss / self.accumulate)
         self._losses.append(loss.detach() / self.accumulate)
         return output
+
+    def _loss(self) -> Tensor:
+        """That of the step's batches."""
+        if not self._losses:
+            raise NoLossError
+        return torch.stack(self._losses).sum()
 
     def _clip(self, optimizer: LightningOptimizer) -> None:
         if self.clip_norm is not None:

@@ -17,6 +17,10 @@ _STAND_INS = WeakIdKeyDictionary()
 """An empty copy for each metric."""
 
 
+class NoLossError(Exception):
+    """Raised in a closure where `training_step` gave no loss: the optimizer puts the weights back and makes no step."""
+
+
 class RepeatedPasses(LightningModule):
     """A LightningModule that can run its training step again without a trace in logs and metrics."""
 

@@ -74,6 +74,7 @@ class NoiseInjection(Rule):
             if matrix.device not in generators:
                 generators[matrix.device] = Generator(matrix.device).manual_seed(int.from_bytes(key) >> 1)
             noisy, share = self.noise(matrix, generators[matrix.device]), shares[weight.parameter]
-            return noisy if isinstance(share, (int, float)) and share == 1 else matrix.lerp(noisy, share)
+            whole = isinstance(share, (int, float)) and share == 1
+            return noisy if whole else matrix.lerp(noisy.to(matrix.dtype), share)
 
         change_matrices(weights, drawn)
