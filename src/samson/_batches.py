@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, Dataset
 
-from samson._interrupts import uninterrupted
-
 BATCH_SIZE = 256
 TARGET_KEYS = ("labels", "label", "targets", "target")
 """Keys of a dict batch under which its targets are looked for, in this order."""
@@ -221,21 +219,3 @@ def require_module(model: object) -> None:
             f"`model` must be a torch.nn.Module, got {model!r:.80}. For an exported or packaged program give the model "
             "that it was made from."
         )
-
-
-@uninterrupted
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block.
-
-    Each module gets its own mode back, and the CPU's global random state and the gradient mode are as before.
-    """
-    training = [module for module in model.modules() if getattr(module, "training", False)]  # a frozen one has none
-    random_state, gradients = torch.get_rng_state(), torch.is_grad_enabled()
-    try:
-        model.eval()
-        yield
-    finally:
-        for module in training:
-            module.training = True
-        torch.set_rng_state(random_state)
-        torch.set_grad_enabled(gradients)

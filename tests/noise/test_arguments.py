@@ -195,3 +195,25 @@ def test_numbers_of_numpy_are_numbers() -> None:
     for kind in (partial(Quantize, scheme="asymmetric"), partial(BitErrors, 0.01)):
         weight, generators = torch.linspace(-1, 1, 50), [generator_for(0, "bits") for _ in range(2)]
         assert torch.equal(kind(bits=np.int8(8))(weight, generators[0]), kind(bits=8)(weight, generators[1]))
+
+
+@pytest.mark.parametrize(
+    ("make", "number"),
+    [
+        (lambda n: ReRAM(mapping=Mapping(per="tile", tile_inputs=n)), np.uint8(200)),
+        (lambda n: StuckDevices(0.1, 0.1, Mapping(levels=n, slices=2)), np.int8(16)),
+        (lambda n: StuckDevices(0.1, 0.1, Mapping(levels=16, slices=n)), np.int8(2)),
+        (lambda n: DeadLines(0.1, 0.1, n), np.uint8(200)),
+        (lambda n: Variation(0.1, per="tile", tile_inputs=n), np.uint8(200)),
+        (lambda n: Periphery(tile_inputs=n), np.uint8(200)),
+    ],
+)
+def test_small_whole_numbers_of_numpy_do_not_overflow(make: Callable[[object], object], number: np.integer) -> None:
+    torch.manual_seed(0)
+    model, x, found = nn.Linear(300, 2), torch.randn(4, 300), []
+    for value in (number, int(number)):
+        made = make(value)
+        noise, around = (Gaussian(0.0), made) if isinstance(made, Periphery) else (made, None)
+        with torch.no_grad(), deploy(model, noise, periphery=around).at():
+            found.append(model(x))
+    assert torch.equal(*found)

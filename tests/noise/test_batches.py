@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from samson.noise import Periphery, calibrate, calibrate_adc, reestimated_norms
+from samson.noise import Periphery, calibrate, calibrate_adc, multiply_adds, reestimated_norms
 
 X, Y = torch.randn(24, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64), torch.arange(24)
 
@@ -51,6 +51,44 @@ def test_every_form_gives_the_same(data: Callable[[], Any]) -> None:
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
     for one, other in zip(found(lambda: [X[:12]]), expected, strict=True):  # the check can fail
         assert not torch.allclose(one, other, rtol=1e-3)
+
+
+class Remembering(nn.Module):
+    """It writes into a buffer and sets another anew, in evaluation mode too; into two it cannot write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Linear(6, 4), nn.BatchNorm1d(4)
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("last", torch.zeros(6))
+        self.register_buffer("expanded", torch.zeros((), dtype=torch.float64).expand(3))
+        self.register_buffer("sparse", torch.eye(3, dtype=torch.float64).to_sparse())
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += len(x)
+        self.last = x[-1]
+        return self.norm(self.layer(x))
+
+
+def reestimate(model: nn.Module, data: list[Tensor]) -> None:
+    with reestimated_norms(model, data):
+        assert not model.seen
+
+
+@pytest.mark.parametrize(
+    "look", [calibrate, lambda *them: calibrate_adc(*them, Periphery()), multiply_adds, reestimate]
+)  # fmt: skip
+def test_what_a_model_writes_into_its_buffers_is_undone(look: Callable[[nn.Module, list[Tensor]], object]) -> None:
+    model = Remembering().double()
+    before = dict(model.named_buffers())
+    look(model, [X])
+    after = dict(model.named_buffers())
+    assert after.keys() == before.keys()
+    assert all(after[name] is buffer for name, buffer in before.items())
+    assert not model.seen
+    assert not model.last.any()
+    model(X)
+    assert (model.seen, model.last is not before["last"]) == (24, True)  # the check can fail
 
 
 def test_what_is_no_batch_is_named() -> None:

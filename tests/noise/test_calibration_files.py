@@ -16,7 +16,7 @@ FOUND = Calibration(
 
 def test_it_comes_back_with_any_names(tmp_path: Path) -> None:
     path = tmp_path / "ranges.toml"
-    for one in (FOUND, replace(FOUND, adc_bounds={})):
+    for one in (FOUND, replace(FOUND, adc_bounds={}), replace(FOUND, input_ranges={})):
         path.write_text(one.text("a note\nof two lines [x]"), encoding="utf-8")
         assert load_calibration(path) == one
     assert load_calibration(path) != FOUND  # equality tells them apart
@@ -56,7 +56,8 @@ def test_a_chip_file_refers_to_one_beside_it(tmp_path: Path, monkeypatch: pytest
     ("text", "words"),
     [
         ("[input_ranges", "`path` must be a TOML file"),
-        ("", "[calibration]: `input_ranges` is missing"),
+        ("", "[calibration]: `input_ranges` or `adc_bounds` must name a layer, got none. `samson calibrate` finds"),
+        ("[input_ranges]", "[calibration]: `input_ranges` or `adc_bounds` must name a layer"),
         ("[input_range]\nx = 1", "`input_range` is unknown. Did you mean 'input_ranges'?"),
         ("[input_ranges]\nx = 0", "[calibration]: `input_ranges` must be > 0 and finite, got 0.0 for `x`"),
         ("[input_ranges]\nx = true", "[calibration.input_ranges]: `x` must be a number, got True"),

@@ -211,6 +211,8 @@ CUSTOM_PCM = PCM.replace("pcm", "pcm-custom")
         ('source = "x"\n[noise]\nfamily = "gausian"', ["got 'gausian'. Did you mean 'gaussian'?"]),
         ('source = "x"\n[noise]\nfamily = "gaussian"', ["[noise]: `sigma` is missing", "Add a line"]),
         (f'source = "x"\n{PCM}g_max = 20', ["[noise]: `g_max` is unknown. Did you mean 'g_max_us'?"]),
+        ('source = "x"\n[noise]\nfamily = "reram"\ncompensation = "none"', ["[noise]: `compensation` is unknown"]),
+        (f'source = "x"\n{PCM}compensation = "none"', ["got 'none'", 'write family = "pcm-uncompensated"']),
         (f'source = "x"\n{PCM}g_max_us = -20', ["[noise]: `g_max_us` must be > 0", "got -20.0", "samson.noise.PCM`"]),
         (f'source = "x"\n{PCM}g_max_us = "20"', ["[noise]: `g_max_us` must be a number, got '20'", "g_max_us = 0.5"]),
         (f'source = "x"\n{PCM}g_max_us = nan', ["[noise]: `g_max_us` must be a number, got nan"]),

@@ -1,7 +1,9 @@
 """The list of a model's tensors: each is there, and the list says what really happens."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -86,6 +88,7 @@ def test_tiles() -> None:
     model = nn.Sequential(nn.Linear(256, 7), nn.Conv2d(64, 8, 3, groups=2), nn.ConvTranspose2d(6, 4, 5, groups=2))
     for rows in (
         describe(model, tile_inputs=100),
+        describe(model, tile_inputs=np.uint8(100)),
         describe(model, Tiled(0.1)),
         describe(model, Wrapped(0.1, noises=(Gaussian(0.1), Tiled(0.1)))),
     ):
@@ -111,3 +114,54 @@ def test_coverage_counts_weights_in_matrices() -> None:
     shared[1].weight = shared[0].weight
     assert coverage(shared) == Coverage(9, 9)
     assert coverage(nn.MultiheadAttention(4, 2)) == Coverage(64, 64)
+
+
+class Experts(nn.Module):
+    num_experts = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(3, 5, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "select", "expected", "parts"),
+    [
+        (lambda: nn.MultiheadAttention(4, 2), "in_proj_weight.q", Coverage(16, 64), {"in_proj_weight.k": (4, 4)}),
+        (lambda: pruned(nn.MultiheadAttention(4, 2)), "*.k", Coverage(16, 64), {"in_proj_weight.v": (4, 4)}),
+        (Experts, "w.0", Coverage(20, 60), {"w.1": (5, 4), "w.2": (5, 4)}),
+        # queries on the chip in both, keys and values shared, and two digital projections of the heads
+        (lambda: nn.ModuleList(tied()), "*.q", Coverage(16, 48 + 32), {"0.in_proj_weight.k": (4, 4)}),
+    ],
+    ids=["attention", "pruned", "experts", "shared"],
+)
+def test_the_digital_parts_of_a_packed_weight_are_there(
+    make: Callable[[], nn.Module], select: str, expected: Coverage, parts: dict[str, tuple[int, ...]]
+) -> None:
+    assert coverage(make(), select) == expected
+    rows = by_name(describe(make(), select=select))
+    for name, shape in parts.items():
+        assert (rows[name].on_chip, rows[name].reason, rows[name].shape) == (False, "digital: not selected", shape)
+
+
+def pruned(layer: nn.MultiheadAttention) -> nn.Module:
+    prune.random_unstructured(layer, "in_proj_weight", 0.5)
+    return layer
+
+
+def tied() -> list[nn.MultiheadAttention]:
+    one, other = nn.MultiheadAttention(4, 2), nn.MultiheadAttention(4, 2)
+    other.in_proj_weight = one.in_proj_weight
+    return [one, other]
+
+
+def test_a_parameter_without_a_shape_is_named() -> None:
+    for model in (
+        nn.Sequential(nn.Linear(3, 3), nn.LazyLinear(4)),
+        nn.Sequential(nn.Linear(3, 3), nn.LazyBatchNorm1d()),
+    ):
+        for look in (describe, coverage):
+            with pytest.raises(ValueError, match="`weight` of layer `1` has no shape yet. Run the model once"):
+                look(model, select="0")
+        model(torch.ones(2, 3))
+        assert coverage(model, "0").on_chip == 9

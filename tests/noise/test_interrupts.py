@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from samson._batches import evaluation_mode
 from samson._interrupts import uninterrupted
+from samson._modes import evaluation_mode
 from samson.noise import (
     PCM,
     STANDARD_HWA,

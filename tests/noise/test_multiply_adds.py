@@ -25,6 +25,28 @@ class Tied(nn.Module):
         return self.head(self.mixer(self.words(words)))
 
 
+class Paired(nn.Module):
+    """A bilinear layer, then a linear one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair, self.head = nn.Bilinear(4, 3, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.head(self.pair(x, y))
+
+
+class OneVector(nn.Module):
+    """Two layers whose matrices are multiplied with one vector, the second with a sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(6, 4, bias=False), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmv(self.other.bias, self.other.weight, self.one.weight @ x)
+
+
 class Halved(nn.Module):
     """A layer that computes in half the precision, which casts its weight."""
 
@@ -74,6 +96,9 @@ CASES = {
         "in_proj_weight.q",
         5 * 64 / (PROJECTED + BETWEEN),
     ),
+    "bilinear": (Paired(), (torch.randn(5, 2, 4), torch.randn(5, 2, 3)), "pair", 96 / (96 + 16)),
+    "a vector": (OneVector(), torch.randn(6), "one", 24 / (24 + 12)),
+    "another": (OneVector(), torch.randn(6), "other", 12 / (24 + 12)),
     "LSTM": (nn.LSTM(4, 3), STEPS, "weight_ih_l0", 4 / (4 + 3)),
     "GRU": (nn.GRU(4, 3, num_layers=2), STEPS, "weight_ih_l0", 4 / (4 + 3 + 3 + 3)),
     "tied": (Tied(), WORDS, "head", 36 / (36 + 16)),

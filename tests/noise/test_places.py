@@ -281,10 +281,35 @@ def test_a_chip_inside_cached_parametrisations_is_an_error() -> None:
     chip = deploy(model, NOISE, seed=SEED)
     with parametrize.cached(), pytest.raises(RuntimeError, match="Enter `cached\\(\\)` inside the chip's block"):
         chip.at().__enter__()
+    assert chip.readings == 0  # one that was refused is none
     with chip.at():
         plain = model(x)
         with parametrize.cached():
             assert torch.equal(model(x), plain)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("plain", lambda layer: prune.l1_unstructured(layer, "weight", 0.5)),
+        ("plain", parametrizations.weight_norm),
+        ("tied", parametrizations.weight_norm),
+        ("pruned", lambda layer: prune.remove(layer, "weight")),
+        ("parametrised", lambda layer: parametrize.remove_parametrizations(layer, "weight")),
+    ],
+)
+def test_a_weight_that_is_of_another_kind_since_is_named(kind: str, change: Callable[[nn.Module], object]) -> None:
+    model = tied_model() if kind == "tied" else make(kind)[0]
+    chip = deploy(model, NOISE)
+    change(model[2] if kind == "tied" else model[1][0])
+    before = snapshot(model)
+    words = "`weight` of this Linear was pruned, parametrised or made plain after `deploy`. Deploy the model as it is"
+    with pytest.raises(RuntimeError, match=words), chip.at():
+        pass
+    assert equal(snapshot(model), before)
+    assert chip.readings == 0
+    with deploy(model, NOISE).at():
+        pass
 
 
 def tied_model() -> nn.Sequential:

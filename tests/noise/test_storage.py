@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -34,7 +35,7 @@ WHOLE = Compose(Quantize(6), PCM(time_s=60.0, compensation="global"), Variation(
 @pytest.mark.parametrize("noise", [Reading(), WHOLE], ids=["one", "chain"])
 def test_a_chip_comes_back_with_its_programming_and_its_readings(tmp_path: Path, noise: WeightNoise) -> None:
     path, model = tmp_path / "chip.safetensors", make_model()
-    chip = deploy(model, noise, seed=3, trial=4)
+    chip = deploy(model, noise, seed=np.int64(3), trial=np.int8(4))
     read(chip, 60.0)
     save_chip(path, chip)
     state = torch.get_rng_state()

@@ -7,7 +7,7 @@ from torch import nn
 
 from samson import ASAM, SAM, SAMSON
 from samson.sharpness import ascent_landscape, random_landscape, worst_case_rise
-from tests.conftest import equal, make_batch, make_model, snapshot
+from tests.conftest import equal, make_batch, make_model, snapshot, with_transformers
 
 
 def moves(model: nn.Module, **settings: object) -> list[dict[str, torch.Tensor]]:
@@ -39,6 +39,64 @@ def test_each_unit_moves_by_its_own_norm(unit: str) -> None:
             there["0.weight"].flatten(1).norm(dim=1), 0.5 * model[0].weight.flatten(1).norm(dim=1)
         )
     assert all(move.eq(0).all() for move in clean.values())
+
+
+class Experts(nn.Module):
+    num_experts = 2
+
+    def __init__(self, transposed: bool) -> None:
+        super().__init__()
+        self.is_transposed = transposed
+        self.w = nn.Parameter(torch.randn(2, 10, 3) if transposed else torch.randn(2, 3, 10))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("ni,eio->no" if self.is_transposed else "ni,eoi->no", x, self.w)
+
+
+class Words(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.table((x[:, 0] > 0).long())
+
+
+def of_transformers() -> nn.Module:
+    from transformers.pytorch_utils import Conv1D
+
+    return Conv1D(3, 10)
+
+
+FILTERS = {  # the layer, its weight, and the weight of each output
+    "transposed": (
+        lambda: nn.Sequential(nn.Unflatten(1, (10, 1)), nn.ConvTranspose1d(10, 4, 3), nn.Flatten()),
+        "1.weight",
+        lambda w: w.unbind(1),
+    ),
+    "groups": (
+        lambda: nn.Sequential(nn.Unflatten(1, (10, 1)), nn.ConvTranspose1d(10, 4, 3, groups=2), nn.Flatten()),
+        "1.weight",
+        lambda w: [w[:5, 0], w[:5, 1], w[5:, 0], w[5:, 1]],
+    ),
+    "experts": (lambda: Experts(False), "w", lambda w: w.flatten(0, 1)),
+    "transposed experts": (lambda: Experts(True), "w", lambda w: w.transpose(1, 2).flatten(0, 1)),
+    "transformers": (of_transformers, "weight", lambda w: w.unbind(1)),
+    "table": (Words, "table.weight", lambda w: w),
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=with_transformers if kind == "transformers" else ()) for kind in FILTERS]
+)
+def test_a_filter_is_what_makes_one_output(kind: str) -> None:
+    make, name, filters = FILTERS[kind]
+    model = nn.Sequential(nn.Flatten(), make()).double()
+    weight = dict(model.named_parameters())[f"1.{name}"].detach()
+    by_filter, by_layer = (moves(model, radii=[0.5], unit=unit)[0][f"1.{name}"] for unit in ("filter", "layer"))
+    own, moved, other = ([float(part.norm()) for part in filters(t)] for t in (weight, by_filter, by_layer))
+    assert moved == pytest.approx([0.5 * norm for norm in own], rel=1e-12)
+    assert other != pytest.approx([0.5 * norm for norm in own], rel=1e-3)  # the check can fail
 
 
 def test_a_direction_depends_on_its_number_alone() -> None:

@@ -13,8 +13,9 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from samson._batches import Batch, Examples, batches_of, evaluation_mode
+from samson._batches import Batch, Examples, batches_of
 from samson._interrupts import interruptible, uninterrupted
+from samson._modes import evaluation_mode, training_mode
 from samson._names import suggestion
 from samson._select import layer_names, plain_name
 from samson.noise._forward import computes_as_torch
@@ -147,29 +148,9 @@ def watch(
     random state come back.
     """
     device = next(chain(model.parameters(), model.buffers())).device
-    mode = _training_mode(model) if training else evaluation_mode(model)
+    mode = training_mode(model) if training else evaluation_mode(model)
     with mode, _looking(layers, look), torch.random.fork_rng(devices=[]):  # DataLoaders draw seeds
         _run(model, data, device)
-
-
-@uninterrupted
-def _training_mode(model: nn.Module) -> Iterator[None]:
-    """Training mode inside the block; modes and buffers are as before afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in modes
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    model.train()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for module, name, buffer, before in buffers:
-            module._buffers[name] = buffer.copy_(before)  # the same one, also where the model has set another
 
 
 @interruptible

@@ -16,11 +16,11 @@ class Calibration:
     """Input ranges and ADC bounds of a model's layers.
 
     Args:
-        input_ranges: As `calibrate` gives them.
+        input_ranges: As `calibrate` gives them; empty leaves those of a periphery.
         adc_bounds: As `calibrate_adc` gives them; empty leaves those of a periphery.
 
     Raises:
-        ValueError: If one is not > 0 and finite.
+        ValueError: If one is not > 0 and finite, or there is none at all.
 
     Example:
         >>> print(Calibration({"stem": 2.0}).text("of an example"))
@@ -31,11 +31,15 @@ class Calibration:
         <BLANKLINE>
     """
 
-    input_ranges: Mapping[str, float]
+    input_ranges: Mapping[str, float] = field(default_factory=dict)
     adc_bounds: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         Periphery(**vars(self))
+        if not self.input_ranges and not self.adc_bounds:
+            raise ValueError(
+                "`input_ranges` or `adc_bounds` must name a layer, got none. `samson calibrate` finds them."
+            )
 
     def around(self, periphery: Periphery) -> Periphery:
         """The periphery with these ranges and bounds instead of its own."""

@@ -111,14 +111,14 @@ class Chip:
             with torch.no_grad():
                 values, factors = self._read(time_s, number)
             columns = self._scales(factors)
-            if reading is None:
-                self.readings += 1
             stack.callback(torch.clear_autocast_cache)  # it keeps casts of weights, and would go on with those
             for place, value in values.items():
                 stack.enter_context(place.holding(value))
             torch.clear_autocast_cache()
             if self.periphery is not None:
                 stack.enter_context(self._surrounded(self.periphery, columns, number))
+            if reading is None:
+                self.readings += 1
             yield self.model
 
     def _surrounded(
@@ -234,9 +234,10 @@ def deploy(
         >>> with chip.at():
         ...     y = model(x)
     """
+    require_type("seed", seed, int)
     require_type("trial", trial, int)
     require(trial >= 0, "trial", "be ≥ 0", trial)
-    trial = int(trial)
+    seed, trial = int(seed), int(trial)
     noise, periphery = parts_of(noise, periphery)
     states = {}
     shared = noise.program_chip(generator_for(seed, trial, "program"))

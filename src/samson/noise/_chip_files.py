@@ -147,9 +147,10 @@ def _noise(table: Any, where: str) -> WeightNoise:
             f"[{where}]: `compensation` must be left out with family = {family!r}, got {own['compensation']!r}. "
             f'Write family = "{compensated}", or remove the line.'
         )
-    known = own.get("compensation", "global") in ("global", "column")
-    mend = f'For none write family = "{family}{UNCOMPENSATED}".'
-    require(known, f"[{where}]: `compensation`", "'global' or 'column'", own.get("compensation"), mend)
+    if f"{compensated}{UNCOMPENSATED}" in CLASSES:
+        known = own.get("compensation", "global") in ("global", "column")
+        mend = f'For none write family = "{family}{UNCOMPENSATED}".'
+        require(known, f"[{where}]: `compensation`", "'global' or 'column'", own.get("compensation"), mend)
     return decode(own | ({} if compensated == family else {"compensation": None}), CLASSES[family], where)
 
 

@@ -13,7 +13,7 @@ from samson._select import Select, plain_name
 from samson._shown import coverage_text
 from samson.noise._base import WeightNoise
 from samson.noise._presets import ChipModel
-from samson.noise._selection import computed_place, on_chip
+from samson.noise._selection import computed_place, on_chip, require_shape
 from samson.noise._types import require_type
 
 
@@ -50,8 +50,9 @@ def describe(
     """List each tensor of a model, with what happens to it on a chip.
 
     First come the weights on the chip, then every parameter that stays digital, each in the order of the model. A
-    weight computed by a parametrisation or by pruning is listed with the parameters that it is computed from. Buffers
-    are not listed: they are all digital.
+    weight computed by a parametrisation or by pruning is listed with the parameters that it is computed from. Where a
+    part of a parameter lies on the chip (queries, an expert), its other parts are listed one by one. Buffers are not
+    listed: they are all digital.
 
     Args:
         model: Any model; nothing is run or changed.
@@ -64,7 +65,8 @@ def describe(
         the weight has outputs; the groups of a convolution lie side by side.
 
     Raises:
-        ValueError: If nothing would lie on the chip (see `on_chip`), or `tile_inputs` is below 1.
+        ValueError: If nothing would lie on the chip (see `on_chip`), `tile_inputs` is below 1, or a parameter has no
+            shape yet.
 
     Example:
         >>> for row in describe(nn.Sequential(nn.Linear(600, 4), nn.BatchNorm1d(4)), tile_inputs=512):
@@ -79,7 +81,7 @@ def describe(
     sized = tile_inputs is None or tile_inputs >= 1
     require(sized, "tile_inputs", "be ≥ 1, or None for the noise's own", tile_inputs)
     tensors = on_chip(model, select)
-    size = tile_inputs or _tile_inputs(noise)
+    size = _tile_inputs(noise) if tile_inputs is None else int(tile_inputs)
     rows = [
         TensorDescription(
             t.name,
@@ -93,18 +95,28 @@ def describe(
         for t in tensors
     ]
     names = {(id(module), t.matrix.attribute): t.name for t in tensors for module in t.place.modules}
-    listed = {(id(t.layer), t.matrix.attribute) for t in tensors}
+    listed = {(id(t.layer), t.matrix.attribute): t.place for t in tensors}
+    held = {(id(module), t.matrix.name) for t in tensors for module in t.place.modules}
     for path, module in model.named_modules():
-        for name in dict.fromkeys(matrix.attribute for matrix in weights_of(module)):
-            place = None if (id(module), name) in names else computed_place(module, name)
-            if place is not None:
-                kind, weight = type(module).__name__.removeprefix("Parametrized"), place.weight
-                reason = f"digital: {_why(module, name)}"
-                shape = tuple(weight.shape)
-                rows.append(TensorDescription(plain_name(f"{path}.{name}"), kind, shape, weight.numel(), False, reason))
+        for matrix in weights_of(module):
+            name = matrix.attribute
+            place = listed.get((id(module), name)) or computed_place(module, name)
+            if place is not None and (id(module), matrix.name) not in held:
+                weight = matrix.within(place.weight)
+                rows.append(
+                    TensorDescription(
+                        plain_name(f"{path}.{matrix.name}"),
+                        type(module).__name__.removeprefix("Parametrized"),
+                        tuple(weight.shape),
+                        weight.numel(),
+                        False,
+                        f"digital: {_why(module, name)}",
+                    )
+                )
         for name, parameter in module._parameters.items():
             key = (id(module), name)
             if parameter is not None and key not in listed:
+                require_shape(path, name, parameter)
                 twin = names.get(key)
                 reason = f"on the chip: {_SAME} `{twin}`" if twin else f"digital: {_why(module, name)}"
                 rows.append(
@@ -156,7 +168,7 @@ def coverage(model: nn.Module, select: Select = None) -> Coverage:
         select: Which layers lie on the chip (see `on_chip`).
 
     Raises:
-        ValueError: If nothing would lie on the chip (see `on_chip`).
+        ValueError: If nothing would lie on the chip (see `on_chip`), or a parameter has no shape yet.
 
     Example:
         >>> coverage(nn.Sequential(nn.Embedding(10, 3), nn.Linear(3, 30)))

@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from samson._batches import Batch, Examples, batches_of, evaluation_mode
+from samson._batches import Batch, Examples, batches_of
+from samson._modes import evaluation_mode
 from samson._select import Select
 from samson.noise._chip import deploy
 from samson.noise._gaussian import Gaussian
@@ -24,6 +25,12 @@ _RECURRENT: dict[Any, Callable[[Any], list[Tensor]]] = {
     _ATEN._cudnn_rnn: lambda args: [weight for weight in args[1] if weight.ndim == 2],
 }
 """Recurrent layers in one operation, and their matrices, each of which is used once a step."""
+_UNLISTED: dict[Any, Callable[[Any], int]] = {
+    _ATEN.mv: lambda args: args[0].numel(),
+    _ATEN.addmv: lambda args: args[1].numel(),
+    _ATEN._trilinear: lambda args: len(args[0]) * args[1].numel(),
+}
+"""Products that torch does not count: a matrix with one vector, and bilinear layers."""
 
 
 @torch.no_grad()
@@ -98,6 +105,8 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
             vectors = args[0].shape[:-1].numel()
             for matrix in _RECURRENT[operation](args):
                 self._add(vectors * matrix.numel(), [matrix])
+        elif operation in _UNLISTED:
+            self._add(_UNLISTED[operation](args), tree_leaves(args))
         elif operation in flop_registry:
             self._add(flop_registry[operation](*args, **kwargs, out_val=out) / 2, tree_leaves(args))
         elif operation in _COPIES and (share := max(map(self._share, tree_leaves(args)))):

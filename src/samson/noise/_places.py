@@ -115,7 +115,10 @@ class Computed(Place):
 
     @property
     def _steps(self) -> nn.ModuleList:
-        return cast("nn.ModuleList", cast("nn.ModuleDict", self.modules[0].parametrizations)[self.attribute])
+        module, name = self.modules[0], self.attribute
+        if not parametrize.is_parametrized(module, name):
+            raise _changed(module, name)
+        return cast("nn.ModuleList", cast("nn.ModuleDict", module.parametrizations)[name])
 
 
 class _ChipWeight(nn.Module):
@@ -175,7 +178,17 @@ def _exchanged(new: Iterable[tuple[nn.Module, str, Tensor]]) -> Iterator[None]:
 
 
 def _parameter(module: nn.Module, name: str) -> nn.Parameter:
-    return cast("nn.Parameter", module._parameters[name])
+    found = module._parameters.get(name)
+    if found is None:
+        raise _changed(module, name.removesuffix("_orig"))
+    return found
+
+
+def _changed(module: nn.Module, name: str) -> RuntimeError:
+    kind = type(module).__name__.removeprefix("Parametrized")
+    return RuntimeError(
+        f"`{name}` of this {kind} was pruned, parametrised or made plain after `deploy`. Deploy the model as it is now."
+    )
 
 
 def _like(parameter: nn.Parameter, value: Tensor) -> nn.Parameter:

@@ -40,7 +40,6 @@ class Format:
     def __post_init__(self) -> None:
         require_types(self)
         require(self.bits in range(2, 9), "bits", "be a whole number from 2 to 8", self.bits)
-        object.__setattr__(self, "bits", int(self.bits))  # powers of a small integer of numpy overflow
         require_one_of(("symmetric", "asymmetric"), scheme=self.scheme)
         require_one_of(("tensor", "channel"), per=self.per)
 

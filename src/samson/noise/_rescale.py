@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samson._batches import Batch, Examples, batches_of, evaluation_mode
+from samson._batches import Batch, Examples, batches_of
 from samson._checks import require
 from samson._interrupts import uninterrupted
 from samson._layers import INPUT_RANGE
+from samson._modes import evaluation_mode
 from samson._select import Select
 from samson.noise._chip import require_free
 from samson.noise._following import Following, Scaled, tensors_in

@@ -165,6 +165,7 @@ class _Owner:
             nn.parameter.is_lazy(t)
             or type(t.data) is not Tensor
             or t.is_meta
+            or t.layout != torch.strided
             or not t.numel()
             or not t.is_floating_point()
         ):
@@ -238,10 +239,15 @@ def _place(
     return Alone(users, f"on this layer alone: shared with `{digital}`, which stays digital")
 
 
-def _require_numbers(layer: str, name: str, parameter: nn.Parameter) -> None:
-    """Refuse parameters whose numbers a chip cannot hold or that are not there."""
+def require_shape(layer: str, name: str, parameter: nn.Parameter) -> None:
+    """Refuse a parameter of a lazy layer that has not run yet."""
     if nn.parameter.is_lazy(parameter):
         raise ValueError(f"`{name}` of layer `{layer}` has no shape yet. Run the model once, then put it on a chip.")
+
+
+def _require_numbers(layer: str, name: str, parameter: nn.Parameter) -> None:
+    """Refuse parameters whose numbers a chip cannot hold or that are not there."""
+    require_shape(layer, name, parameter)
     if parameter.is_meta:
         raise ValueError(
             f"`{name}` of layer `{layer}` must have values, but is on the meta device: offloaded or not loaded yet. "

@@ -28,7 +28,7 @@ _LARGEST = sys.float_info.max
 def require_types(made: Any) -> None:
     """Require that the fields of a dataclass are what their annotations say: True and "1" are no numbers.
 
-    Whole numbers are numbers, also those of numpy; tensors are none.
+    Whole numbers are numbers, also those of numpy, which become Python's: small ones would overflow. Tensors are none.
 
     Raises:
         ValueError: Names the field, the value and what it must be.
@@ -45,7 +45,10 @@ def require_types(made: Any) -> None:
     kind: Any = type(made)
     hints = _hints(kind)
     for field in dataclasses.fields(made):
-        require_type(field.name, getattr(made, field.name), hints[field.name])
+        value = getattr(made, field.name)
+        require_type(field.name, value, hints[field.name])
+        if isinstance(value, Integral) and not isinstance(value, int):
+            object.__setattr__(made, field.name, int(value))
 
 
 def require_type(name: str, value: object, hint: Any) -> None:

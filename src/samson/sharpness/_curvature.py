@@ -1,26 +1,25 @@
-"""Curvature: the largest eigenvalue and the trace of the loss's Hessian, by products of the Hessian with vectors.
-
-Needs curvlinops, which the extra `curvature` brings.
-"""
+"""Curvature: the largest eigenvalue and the trace of the loss's Hessian, by products of the Hessian with vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
-from samson._batches import Batch, Examples
+from samson._batches import Examples, require_module
 from samson._checks import require_between, require_whole
-from samson._errors import installing
 from samson._shown import Shown
-from samson.evaluation import ExampleMetric, Layout, with_targets
+from samson.evaluation import ExampleMetric, Layout
 from samson.noise import generator_for
-from samson.sharpness._surface import differentiable, movable, undisturbed
+from samson.sharpness._surface import Surface, loss_surface, undisturbed
 from samson.statistics import Interval, mean_interval
 
 PROBES = 30
@@ -62,8 +61,8 @@ def hessian_top(
 ) -> float:
     """The largest eigenvalue of the Hessian of the mean loss over all of the data, by Lanczos' method.
 
-    The model runs in evaluation mode, and products are computed in the precision of its parameters. It needs two
-    parameters at least, and operations that can be differentiated forward and backward.
+    The model runs in evaluation mode, and products are computed in the precision of its parameters, summed over batches
+    in float64. It needs two weights at least, and operations that can be differentiated twice.
 
     Args:
         model: As for `worst_case_rise`; it is not changed.
@@ -74,20 +73,18 @@ def hessian_top(
         layout: As for `loss_surface`.
 
     Raises:
-        ImportError: If curvlinops is not installed; says how to.
-        ValueError: If `tolerance` is out of its range.
+        ValueError: If `tolerance` is out of its range, or as for `worst_case_rise`.
 
     Reference: Lanczos 1950, J. Res. Natl. Bur. Stand. 45, 255; products by Pearlmutter 1994, Neural Comput. 6, 147.
     """
     require_between(0, 1, tolerance=tolerance)
     require_whole(0, seed=seed)
-    from scipy.sparse.linalg import eigsh  # slow to import
+    from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
 
-    with _hessian(model, data, loss, layout) as operator:
-        first = torch.randn(operator.shape[0], generator=generator_for(seed, "lanczos")).double().numpy()
-        found = eigsh(
-            operator.to_scipy(np.float64), k=1, which="LA", v0=first, tol=tolerance, return_eigenvectors=False
-        )
+    with _products(model, data, loss, layout) as (size, product):
+        first = torch.randn(size, generator=generator_for(seed, "lanczos")).double().numpy()
+        hessian = LinearOperator((size, size), lambda v: product(torch.from_numpy(v)).numpy(), dtype=np.float64)
+        found = eigsh(hessian, k=1, which="LA", v0=first, tol=tolerance, return_eigenvectors=False)
     return float(found[0])
 
 
@@ -113,75 +110,63 @@ def hessian_trace(
         layout: As for `loss_surface`.
 
     Raises:
-        ImportError: If curvlinops is not installed; says how to.
-        ValueError: If `probes` is out of its range.
+        ValueError: If `probes` is out of its range, or as for `worst_case_rise`.
 
     Reference: Hutchinson 1989, Commun. Stat. Simul. Comput. 18, 1059.
     """
     require_whole(2, probes=probes)
     require_whole(0, seed=seed)
     found = []
-    with _hessian(model, data, loss, layout) as operator:
+    with _products(model, data, loss, layout) as (size, product):
         for number in range(probes):
-            generator = generator_for(seed, number, "hutchinson")
-            signs = 2 * torch.randint(2, (operator.shape[0],), generator=generator) - 1
-            v = signs.to(operator.device, operator.dtype)
-            found.append(float(torch.dot(v.double(), (operator @ v).double())))
+            signs = 2 * torch.randint(2, (size,), generator=generator_for(seed, number, "hutchinson")) - 1
+            v = signs.double()
+            found.append(float(v @ product(v)))
     return Trace(tuple(found))
 
 
-def require_curvlinops() -> Any:
-    """The class of curvlinops that is used here.
-
-    Raises:
-        ImportError: If curvlinops is not installed; says how to.
-    """
-    try:
-        from curvlinops import HessianLinearOperator
-    except ImportError as error:
-        raise ImportError(f"Curvature needs curvlinops: {installing('curvature')}.") from error
-    return HessianLinearOperator
-
-
-class _Called(nn.Module):
-    """The model as a function of a batch, in the form that curvlinops hands over."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, given: dict[str, Batch]) -> Any:
-        return self.model(*given["batch"].inputs, **given["batch"].keywords)
-
-
-class _MeanLoss(nn.Module):
-    """The mean of a loss over the examples of a batch."""
-
-    reduction = "mean"
-
-    def __init__(self, loss: ExampleMetric) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, output: Any, targets: Any) -> Tensor:
-        return self.loss.score(output, targets).mean()
-
-
 @contextmanager
-def _hessian(model: nn.Module, data: Examples, loss: str | ExampleMetric, layout: Layout | None) -> Iterator[Any]:
-    """The Hessian as curvlinops' linear operator."""
-    operator = require_curvlinops()
-    metric, layout = differentiable(loss), layout or Layout()
-    parameters = list(movable(model).values())
-    device = parameters[0].device
+def _products(
+    model: nn.Module, data: Examples, loss: str | ExampleMetric, layout: Layout | None
+) -> Iterator[tuple[int, Callable[[Tensor], Tensor]]]:
+    """The number of weights, and the product of the Hessian with a vector; every product sees the same batches."""
+    require_module(model)
+    layout = layout or Layout()
     with undisturbed(model):
-        found = [b.to(device, channels_last=layout.channels_last) for b in with_targets(layout.batches(data))]
-        yield operator(
-            _Called(model),
-            _MeanLoss(metric),
-            parameters,
-            [({"batch": batch}, batch.targets) for batch in found],
-            check_deterministic=False,
-            num_data=sum(map(len, found)),
-            batch_size_fn=lambda given: len(given["batch"]),
-        )
+        batches = list(layout.batches(data))
+        with loss_surface(model, batches, loss, layout) as surface:
+            yield sum(p.numel() for p in surface.parameters), partial(_product, surface)
+
+
+def _product(surface: Surface, vector: Tensor) -> Tensor:
+    """The gradient of gᵀv, batch by batch; the vector has all weights in a row, in float64 on the CPU."""
+    weights = surface.parameters
+    parts = torch.split(vector, [w.numel() for w in weights])
+    directions = [part.to(w).view(w.shape) for part, w in zip(parts, weights, strict=True)]
+    total, examples = torch.zeros_like(vector), 0
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _WeightNormByFormula():
+        for losses in surface.losses_of_batches():
+            gradients = _gradients(losses.sum(), weights, create_graph=True)
+            slope = torch.stack([(g * v).sum() for g, v in zip(gradients, directions, strict=True)]).sum()
+            if slope.requires_grad:  # a loss that is linear in the weights has no curvature
+                total += torch.cat([part.flatten().to(total) for part in _gradients(slope, weights)])
+            examples += len(losses)
+    return total / examples
+
+
+def _gradients(value: Tensor, weights: Sequence[Tensor], *, create_graph: bool = False) -> tuple[Tensor, ...]:
+    """The gradient of a number, zero for a weight that has no part in it."""
+    return torch.autograd.grad(value, weights, create_graph=create_graph, allow_unused=True, materialize_grads=True)
+
+
+class _WeightNormByFormula(TorchFunctionMode):
+    """Weight norm without torch's own kernel, whose second derivative takes the norms as constants."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return (_weight_norm if func is torch._weight_norm else func)(*args, **(kwargs or {}))
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    return v * (g / torch.norm_except_dim(v, 2, dim))

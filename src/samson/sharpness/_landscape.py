@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from samson._batches import Examples
 from samson._checks import require, require_whole
+from samson._layers import DIGITAL, LayerWeight, weights_of
 from samson._select import plain_name
 from samson._shown import Shown
 from samson.evaluation import ExampleMetric, Layout
@@ -63,8 +66,9 @@ def random_landscape(
 
         w_f + r · ‖w_f‖₂ · ξ_f / ‖ξ_f‖₂,   ξ ~ N(0, 1)
 
-    for each filter f (a row of a linear layer, an output channel of a convolution) or each whole layer: at radius r it
-    is moved by r times its own norm. Tensors with fewer than two axes, such as biases and norm scales, stay.
+    for each filter f (the weights of one output of a linear layer, of one output channel of a convolution; a row of any
+    other tensor) or each whole tensor: at radius r it is moved by r times its own norm. Tensors with fewer than two
+    axes, such as biases and norm scales, stay.
 
     Args:
         model: As for `worst_case_rise`; weights come back bitwise.
@@ -149,17 +153,34 @@ def _along(surface: Surface, name: str, lines: Sequence[list[Tensor]], radii: Se
 
 
 def _random(surface: Surface, unit: Unit, seed: int, number: int) -> list[Tensor]:
-    return [
-        _normalised(standard_normal(w, generator_for(seed, number, "direction", name, device=w.device)), w, unit)
-        for name, w in zip(map(plain_name, surface.names), surface.weights, strict=True)
-    ]
+    matrices = _matrices(surface.model) if unit == "filter" else {}
+    found = []
+    for name, parameter, weight in zip(surface.names, surface.parameters, surface.weights, strict=True):
+        generator = generator_for(seed, number, "direction", plain_name(name), device=weight.device)
+        drawn = standard_normal(weight, generator)
+        if weight.ndim < 2:
+            drawn.zero_()
+        elif unit == "layer":
+            drawn.mul_(_norm(weight, 0) / _norm(drawn, 0))
+        else:
+            for matrix in matrices.get(parameter, [LayerWeight("")]):
+                own, moved = (matrix.output_first(matrix.within(t)) for t in (weight, drawn))
+                matrix.within(drawn).copy_(matrix.stored(moved * (_norm(own, 1) / _norm(moved, 1))))
+        found.append(drawn)
+    return found
 
 
-def _normalised(drawn: Tensor, weight: Tensor, unit: Unit) -> Tensor:
-    """The draw with the norm of the weight, unit by unit; zero for a tensor with fewer than two axes."""
-    if weight.ndim < 2:
-        return torch.zeros_like(weight)
-    axes = list(range(1 if unit == "filter" else 0, weight.ndim))
-    own, drawn_norm = (torch.linalg.vector_norm(t, dim=axes, keepdim=True) for t in (weight, drawn))
-    normalised: Tensor = drawn * (own / drawn_norm)
-    return normalised
+def _norm(tensor: Tensor, first: int) -> Tensor:
+    """The norm over the axes from the first one on."""
+    norm: Tensor = torch.linalg.vector_norm(tensor, dim=list(range(first, tensor.ndim)), keepdim=True)
+    return norm
+
+
+def _matrices(model: nn.Module) -> dict[Tensor | None, list[LayerWeight]]:
+    """The matrices in each parameter, by the first layer that multiplies with it."""
+    found: dict[Tensor | None, list[LayerWeight]] = {}
+    for module in model.modules():
+        if not isinstance(module, DIGITAL):
+            for attribute, some in groupby(weights_of(module), key=attrgetter("attribute")):
+                found.setdefault(module._parameters.get(attribute), list(some))
+    return found

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samson._batches import Examples, evaluation_mode, require_module
+from samson._batches import Examples, require_module
+from samson._modes import evaluation_mode
 from samson.evaluation import ExampleMetric, Layout, NotFiniteError, as_metric, scores, value_of, with_targets
 from samson.optim import Copies, is_sharded
 
@@ -48,6 +49,22 @@ class Surface:
         self._move(displacement)
         gradients = [torch.zeros_like(w) for w in self.weights]
         values: list[Tensor] = []
+        for of_batch in self.losses_of_batches():
+            values.append(of_batch.detach().double())
+            found = torch.autograd.grad(of_batch.sum(), self.parameters, allow_unused=True)
+            for total, gradient in zip(gradients, found, strict=True):
+                if gradient is not None:
+                    total.add_(gradient)
+        every = torch.cat(values)
+        return value_of(every.cpu().numpy()), [total / len(every) for total in gradients]
+
+    def losses_of_batches(self) -> Iterator[Tensor]:
+        """The losses of each batch's examples where the weights are now, to be differentiated.
+
+        Raises:
+            ValueError: If the loss gives no differentiable value for each example, or there is no example.
+        """
+        batch = None
         for batch in with_targets(self._batches):
             moved = batch.to(self.parameters[0].device, channels_last=self._channels_last)
             with torch.enable_grad():
@@ -57,15 +74,9 @@ class Surface:
                     f"`loss` {self._loss.name!r} must give one differentiable value for each example. "
                     "Use 'cross-entropy', 'mse', or an ExampleMetric of your own."
                 )
-            values.append(of_batch.detach().double())
-            found = torch.autograd.grad(of_batch.sum(), self.parameters, allow_unused=True)
-            for total, gradient in zip(gradients, found, strict=True):
-                if gradient is not None:
-                    total.add_(gradient)
-        if not values:
+            yield of_batch
+        if batch is None:
             raise ValueError("`data` must hold at least one example, got none.")
-        every = torch.cat(values)
-        return value_of(every.cpu().numpy()), [total / len(every) for total in gradients]
 
     @torch.no_grad()
     def _move(self, displacement: Displacement | None) -> None:
