@@ -13,7 +13,7 @@ from torch import nn
 
 from samson import SAM, SAMSON, Lookbehind, NoiseInjection, RhoSchedule, SharpnessAware, param_groups
 from samson.evaluation import compare, evaluate, family, noise_budget, sensitivity
-from samson.noise import PRESETS, Gaussian, deploy
+from samson.noise import PRESETS, Coverage, Gaussian, deploy
 from samson.records import Comparison, RhoPoint, RhoRecord, RunRecord, Search, SearchRecord, SensitivityRecord, Tried
 from samson.sharpness import random_landscape, worst_case_rise
 from samson.statistics import Trials, rank_correlation
@@ -164,3 +164,11 @@ def test_a_chip_says_what_it_is(deep: nn.Module) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_kind_of_chip_fits_in_ten_lines_of_a_terminal(name: str) -> None:
     assert len(repr(PRESETS[name])) <= 10 * 80
+
+
+def test_no_share_is_all_where_something_is_missing() -> None:
+    """One weight of a million is not on the chip; ten tenths are the whole, though floats add up to less."""
+    assert (
+        str(Coverage(999_999, 1_000_000, multiply_adds=0.99999)) == "99.99% of the weights, 99.99% of the multiply-adds"
+    )
+    assert str(Coverage(5, 5, multiply_adds=sum([0.1] * 10))) == "100% of the weights, 100% of the multiply-adds"

@@ -1,9 +1,11 @@
-"""How a result shows itself."""
+"""How a result shows itself, and any other value."""
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from html import escape
+from typing import Any
 
 LINES, WIDTH = 10, 160
 
@@ -24,6 +26,26 @@ class Shown(ABC):
         return f"<pre>{escape(repr(self))}</pre>"
 
 
+def number_form(*values: float) -> str:
+    """How numbers that stand together are written: with four decimals, or with four digits where all are small.
+
+    Example:
+        >>> f"{0.25:{number_form(0.25, 0.001)}}", f"{2.5e-6:{number_form(2.5e-6, 1e-7)}}"
+        ('0.2500', '2.5e-06')
+    """
+    return ".4f" if max(map(abs, values)) >= 0.01 else ".4g"
+
+
+def plain(value: Any) -> str:
+    """The `repr` of a value without addresses, which differ from process to process.
+
+    Example:
+        >>> plain(object())
+        '<object object>'
+    """
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
 def coverage_text(weights: float, multiply_adds: float | None) -> str:
     """How much of a model lies on a chip, from the shares of its weights and of its multiply-adds, if that is known.
 
@@ -31,8 +53,14 @@ def coverage_text(weights: float, multiply_adds: float | None) -> str:
         >>> coverage_text(1.0, 0.9876)
         '100% of the weights, 98.76% of the multiply-adds'
     """
-    products = "" if multiply_adds is None else f", {100 * multiply_adds:.4g}% of the multiply-adds"
-    return f"{100 * weights:.4g}% of the weights{products}"
+    products = "" if multiply_adds is None else f", {_percent(multiply_adds)} of the multiply-adds"
+    return f"{_percent(weights)} of the weights{products}"
+
+
+def _percent(share: float) -> str:
+    """A share, rounded, but never to all where something is missing."""
+    all_of_it = share > 1 - 1e-9  # a sum of shares may be a little less
+    return f"{100 * share if all_of_it else min(100 * share, 99.99):.4g}%"
 
 
 def table_text(header: list[str], rows: list[list[str]]) -> str:

@@ -84,9 +84,10 @@ def test_metrics_see_rounded_products_in_float32() -> None:
     assert output["more"][1][0].dtype == torch.int64
     assert output["text"] == "as it is"
     seen.clear()
-    own = nn.Linear(5, 3).bfloat16()
-    prepare(own, (x.bfloat16(), torch.zeros(8)), NOISE, metric=metric).task.clean()
-    assert seen[0].dtype == torch.bfloat16  # a precision of the model's own is left alone
+    own, low = nn.Linear(5, 3).bfloat16(), x.bfloat16()
+    prepare(own, (low, torch.zeros(8)), NOISE, metric=metric).task.clean()
+    assert seen[0].dtype == torch.float32
+    assert torch.equal(seen[0], own(low).float())  # a precision of the model's own is left alone
 
 
 def test_a_periphery_and_its_norms_are_in_the_same_precision() -> None:

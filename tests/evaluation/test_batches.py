@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from samson._batches import Batch, batches_of, evaluation_mode, repeatable
+from samson._batches import Batch, batches_of, repeatable
+from samson._modes import evaluation_mode
 from samson.evaluation import ExampleMetric, Layout, evaluate
 from samson.noise import Gaussian, calibrate
 from tests.conftest import make_batch, make_model

@@ -1,7 +1,7 @@
 """The noise budget: a network whose drop at each level is known, nested chips, and what cannot be answered."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -87,6 +87,9 @@ def test_the_yield_criterion_counts_chips() -> None:
     held = list(found.evaluations).index(found.holds_up_to)
     assert stats.binomtest(good[held], 150, 0.9, alternative="greater").pvalue <= 0.05
     assert "at least 90% of the chips" in str(found)
+    assert "at least 99.5% of the chips" in str(replace(found, min_yield=0.995))
+    assert "(99.9%, 150 chips)" in str(replace(found, confidence=0.999))
+    assert str(replace(found, clean=2.5e-6)).startswith("accuracy under Gaussian, 2.5e-06 without noise")
 
 
 def test_below_is_none_and_above_is_at_least() -> None:
@@ -190,6 +193,11 @@ def test_bit_errors_are_also_volts_and_energy_and_pcm_is_time() -> None:
             {"criterion": "yield", "min_yield": 0.95, "trials": 20},
             "`trials` must be at least 59 to show a yield of 0.95",
         ),
+        (
+            {"criterion": "yield", "min_yield": 0.5, "confidence": 0.9995, "trials": 5},
+            "`trials` must be at least 11 to show a yield of 0.5 with 99.95%, even",
+        ),
+        ({"family": BitErrors, "high": 2.0}, "`rate` must be ≤ 1, got 2.0"),
         ({"levels": 1}, "`levels` must be at least 2"),
         ({"trials": 1}, "`trials` must be at least 2"),
         ({"confidence": 0.0}, "`confidence` must lie between"),
@@ -199,7 +207,7 @@ def test_bad_arguments_are_named_before_compute(arguments: dict[str, object], me
     model, runs = Margins(), []
     model.register_forward_hook(lambda *_: runs.append(1))
     with pytest.raises(ValueError, match=message):
-        noise_budget(model, DATA, Gaussian, **{"low": 0.01, "high": 0.1, **arguments})
+        noise_budget(model, DATA, **{"family": Gaussian, "low": 0.01, "high": 0.1, **arguments})
     assert not runs
 
 

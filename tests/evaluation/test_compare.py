@@ -213,7 +213,7 @@ def test_record_and_page_hold_every_setting(
 
 def test_a_comparison_has_a_page_and_a_plot(tmp_path: Path) -> None:
     pytest.importorskip("plotly")
-    found, path = _compared(), tmp_path / "compared.html"
+    found, path = _compared(), tmp_path / "new" / "compared.html"  # a folder that is not there yet
     figure = found.plot()
     dots = {trace.name: list(trace.y) for trace in figure.data if trace.type == "box"}
     assert dots == {name: [100 * value for value in e.trials] for name, e in found.evaluations.items()}

@@ -189,6 +189,37 @@ def test_squared_errors_of_one_output_have_no_axis_for_it() -> None:
     assert value_of(scores(model, [(X, model(X).detach().squeeze(1))], METRICS["mse"])) == 0.0
 
 
+class Waves(nn.Module):
+    """Two complex numbers for each example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = linear(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.view_as_complex(self.layer(x).reshape(-1, 2, 2))
+
+
+def test_squared_errors_of_complex_numbers_are_those_of_their_parts() -> None:
+    model = Waves()
+    with torch.no_grad():
+        wanted = ((torch.view_as_real(model(X)) - 1) ** 2).sum(-1).mean(-1)  # of both parts
+    found = scores(model, [(X, torch.full((50, 2), 1 + 1j))], METRICS["mse"])
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_losses_do_not_overflow_where_the_model_is_in_lower_precision() -> None:
+    """Outputs of some 400 are numbers in float16; their squares are none, and bfloat16 has two digits."""
+    for dtype in (torch.float16, torch.bfloat16):
+        model, x = linear(2).to(dtype), (300 * X).to(dtype)
+        with torch.no_grad():
+            output = model(x).double()
+        assert (output**2).max() > torch.finfo(torch.float16).max
+        found = evaluate(model, (x, torch.zeros(50, 2, dtype=dtype)), Gaussian(0.0), trials=2, metric="mse")
+        assert found.clean == pytest.approx(float((output**2).mean()), rel=1e-5)
+        assert found.trials == (found.clean,) * 2
+
+
 def broken() -> nn.Linear:
     model = linear()
     with torch.no_grad():
@@ -226,6 +257,11 @@ UNCOUNTED = [{"input_ids": IDS, "labels": torch.full((8, 5), -100)}]
             lambda: scores(linear(), BATCHES, of_examples(lambda y: y.numpy())),
             TypeError,
             "got ndarray.*torch.as_tensor",
+        ),
+        (
+            lambda: scores(linear(), BATCHES, of_examples(lambda y: y[:, 0] * 1j)),
+            TypeError,
+            "'own' must give real values, got a tensor of torch.complex64",
         ),
         (lambda: scores(linear(), BATCHES, of_data(torch.ones(3))), ValueError, "'own' must give one number .*'macro'"),
         (

@@ -72,6 +72,29 @@ def test_results_print_as_a_sentence() -> None:
     assert text.splitlines()[1] == "1.0000 without noise; chips are worse by 0.2500 [0.0000, 1.0000]"
 
 
+def test_small_values_print_with_their_digits() -> None:
+    """Four decimals would be zeros."""
+    losses, accuracies = (1e-8, 2e-8), (0.5, 1.0)
+    text = str(Evaluation(losses, METRICS["mse"], clean=5e-9))
+    half = stats.t.ppf(0.975, 1) * 0.5e-8
+    assert text == (
+        f"mse 1.5e-08 [{1.5e-8 - half:.4g}, {1.5e-8 + half:.4g}] (95%, 2 chips, about the test set), worst 2e-08\n"
+        f"5e-09 without noise; chips are worse by 1e-08 [{1e-8 - half:.4g}, {1e-8 + half:.4g}]"
+    )
+    small = Evaluation((0.002, 0.004), examples=ScoreTable.of([np.ones(500, dtype=bool)] * 2), clean=0.9)
+    assert "worst 0.0020\n0.9000 without noise; chips are worse by 0.8970 [" in str(small)  # all alike, by the largest
+    for confidence, shown in ((0.995, "(99.5%, 2 chips"), (0.999, "(99.9%, 2 chips"), (0.57, "(57%, 2 chips")):
+        assert shown in str(Evaluation(accuracies, confidence=confidence))
+
+
+def test_the_drop_of_a_population_is_possible() -> None:
+    """Three examples leave open more than there is, 2/3 ± 1.43: no drop is beyond 1. It may be a gain on others."""
+    clean, wrong = np.array([True, True, False]), ScoreTable.of([np.zeros(3, dtype=bool)] * 2)
+    found = Evaluation((0.0, 0.0), about="population", examples=wrong, clean=2 / 3, clean_scores=clean)
+    half = stats.t.ppf(0.975, 2) / 3
+    assert (found.drop.mean, found.drop.low, found.drop.high) == pytest.approx((2 / 3, 2 / 3 - half, 1.0), abs=0.01)
+
+
 def test_results_say_on_which_chips_and_what_they_were_without_noise() -> None:
     model, data = nn.Linear(8, 3), (torch.randn(60, 8), torch.randint(3, (60,)))
     old = evaluate(model, data, preset("standard-hwa"), trials=2, time_s=86_400.0, metric="perplexity")

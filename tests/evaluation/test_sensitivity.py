@@ -84,6 +84,27 @@ def test_the_table_says_what_it_shows() -> None:
     assert "the 9 intervals hold together with 95% (Bonferroni)" in text
 
 
+def test_small_values_stand_in_columns_with_their_digits() -> None:
+    """Losses of some 1e-9; four decimals would be zeros."""
+    x, y = data()
+    found = sensitivity(Sum(), (x * 1e-4, y * 1e-4), Gaussian(0.3), trials=4, metric="mse", max_drop=1e-9)
+    first, header, *rows = str(found).splitlines()
+    assert f"{np.mean(found.noisy):.4g} with noise on all" in first
+    assert f"{found.rows[0].drop.mean:+.4g} [" in rows[0]
+    assert {len(line) for line in (header, *rows[:4])} == {len(header)}  # ends below one another
+    for one in (found.rows[0], found.suggestion, found.suggestion.chosen):
+        assert "e-" in str(one)
+
+
+def test_drops_and_gains_are_possible() -> None:
+    """Two chips leave open more than there is: accuracies lie from 0 to 1, which it is without noise."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)), torch.randn(200, 4)
+    found = sensitivity(model, (x, model(x).argmax(1)), Gaussian(0.5), trials=2, confidence=0.9999)
+    assert {(drop.low, drop.high) for drop in (found.drop, *(row.drop for row in found.rows))} == {(0.0, 1.0)}
+    assert {(row.gain.low, row.gain.high) for row in found.rows} == {(-1.0, 1.0)}
+
+
 def test_higher_is_better_has_drops_of_the_same_sign() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
@@ -120,6 +141,8 @@ def test_a_suggestion_is_confirmed_on_other_chips() -> None:
     assert [state.done for state in seen] == [*range(1, 31)] * 3  # ranked, chosen, confirmed
     assert "confirm it on others" in str(found)
     assert "keep digital: large, which hold 25.0% of the chip's weights" in str(found)
+    assert "hold 99.9% of the chip's weights" in str(replace(suggestion, share=0.9999))  # a chip is left
+    assert "(99.5%) on 30 chips" in str(replace(suggestion, confidence=0.995))
     limit = suggestion.confirmed.high
     assert replace(suggestion, max_drop=limit).holds  # the limit itself is allowed
     assert not replace(suggestion, max_drop=math.nextafter(limit, 0)).holds

@@ -4,6 +4,7 @@ import copy
 import random
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, TensorDataset
 
-from samson.evaluation import compare, evaluate, noise_budget, sensitivity
+from samson.evaluation import Kept, compare, evaluate, noise_budget, sensitivity
 from samson.noise import BitErrors, Coverage, Gaussian, coverage
 from samson.report import paired_page
 from samson.sharpness import average_rise
@@ -256,6 +257,32 @@ def test_generators_of_a_loader_begin_each_pass_alike(make: Any) -> None:
     assert torch.equal(norms_of(norms), norms_of(before))  # the loader goes on where it was
     rise = average_rise(model, make(), NOISE, trials=2, norm_data=make())
     assert rise.trials == pytest.approx(average_rise(model, before, NOISE, trials=2, norm_data=before).trials)
+
+
+class Conjugate:
+    """A loader whose inputs are views of complex numbers."""
+
+    def __init__(self) -> None:
+        self.waves = torch.randn(60, 6, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter([(self.waves.conj(), Y)])
+
+
+class Modulus(nn.Linear):
+    """Sees the size of complex inputs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.abs())
+
+
+def test_conjugate_views_are_data_as_any(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, loader = Modulus(6, 3), Conjugate()
+    found = evaluate(model, loader, NOISE, trials=3, executor=Kept(tmp_path))
+    assert found.trials == evaluate(model, [(loader.waves.abs() + 0j, Y)], NOISE, trials=3).trials
+    with pytest.raises(ValueError, match="different: batches"):  # other bits, though the sizes are the same
+        evaluate(model, [(loader.waves, Y)], NOISE, trials=3, executor=Kept(tmp_path))
 
 
 def test_a_small_change_of_one_example_is_seen() -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,21 @@ def test_round_trip(tmp_path: Path) -> None:
     assert read_json(path, Configuration) == PLAN
 
 
+def test_small_values_print_with_their_digits() -> None:
+    """Losses of some 1e-8; four decimals would be zeros."""
+    measured = (Measured(ChipKind("0.1", "Gaussian(0.1)", 0.1), (1e-8, 2e-8), Interval(1.5e-8, 1e-8, 2e-8), 2e-8),)
+    subject = replace(SUBJECT, metric="mse", higher_is_better=False, is_fraction=False)
+    loss = EvaluationRecord(subject, 2.5e-9, measured)
+    assert str(loss).splitlines()[0].endswith("mse 2.5e-09 without noise")
+    assert str(loss).splitlines()[1] == "0.1: 1.5e-08 [1e-08, 2e-08], worst 2e-08, 2 chips"
+    run = records()[0]
+    run = replace(run, problem=replace(run.problem, is_fraction=False), clean=2.5e-9, measured=(((1e-8,) * 3,) * 2,))
+    assert "2.5e-09 without noise" in str(run)
+    assert "0.1 1e-08, 0.2 1e-08" in str(run)
+    assert "accuracy 0.9800 without noise" in str(records()[0])
+    assert f"{Interval(0.5, 0.25, 1.0):+.2f}" == "+0.50 [+0.25, +1.00]"
+
+
 def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     """Processes in containers have equal numbers, as threads of one process have."""
     contents = [bytes([letter]) * 100_000 for letter in b"abcd"]
@@ -45,9 +60,11 @@ def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
             seen.add((tmp_path / "file").read_bytes())
         return seen
 
+    replace_file(tmp_path / "deep" / "down" / "file", b"a")  # also into folders that are not there
+    assert (tmp_path / "deep" / "down" / "file").read_bytes() == b"a"
     with ThreadPoolExecutor(len(contents)) as pool:
         assert set().union(*pool.map(write, contents)) <= set(contents)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "deep"}
 
 
 def test_a_record_of_one_model_comes_back_and_a_file_may_lack_what_has_a_default(tmp_path: Path) -> None:

@@ -46,6 +46,46 @@ def test_plain_training_is_taken_where_nothing_is_surely_better() -> None:
     assert said.startswith("Take <b>sgd</b>: no method is surely better on noisy chips. <b>samson</b> is better by")
 
 
+def test_a_method_that_another_is_surely_ahead_of_is_not_taken() -> None:
+    """Samson is best by chance alone; clip is surely better than plain training, which is therefore not as good."""
+    found = runs(sgd=[0.60, 0.60, 0.60], clip=[0.700, 0.701, 0.699], samson=[0.60, 0.73, 0.86])
+    cost = GRADIENTS | {"clip": 150}  # plain training takes the fewest
+    said = advice(views([replace(r, training=replace(r.training, gradients=cost[r.method])) for r in found]))
+    assert said.startswith("Take <b>clip</b>: its mean accuracy on noisy chips is 70.0 %, better by 10.0 ±0.2 points")
+    assert "<b>samson</b> is better by another 3.0 ±32.4 points, which may be chance" in said
+
+
+def without(found: list[RunRecord], method: str, *seeds: int) -> list[RunRecord]:
+    """As where these seeds of a method diverged."""
+    return [run for run in found if run.method != method or run.seed not in seeds]
+
+
+def test_a_diverged_seed_does_not_count_for_the_others() -> None:
+    """Seed 0 is the worst: the mean of samson's other two is the larger one, and each is .02 worse than plain's."""
+    unequal = {"sgd": [0.50, 0.60, 0.70], "samson": [0.1, 0.58, 0.68]}
+    said = advice(views(without(runs(**unequal), "samson", 0)))
+    assert said == (
+        "Take <b>sgd</b>: no method is surely better on noisy chips. Intervals are 95 %, over 3 training seeds."
+    )
+    better = {"sgd": [0.50, 0.60, 0.70], "samson": [0.1, 0.65, 0.75]}
+    said = advice(views(without(runs(**better), "samson", 0)))
+    assert "its mean accuracy on noisy chips is 70.0 %, better by 5.0 points than that of sgd" in said
+    assert said.endswith("Intervals are 95 %, over 2 training seeds.")
+    clip = {"sgd": [0.50, 0.60, 0.70], "clip": [0.56, 0.65, 0.75], "samson": [0.1, 0.1, 0.90]}
+    said = advice(views(without(runs(**clip), "samson", 0, 1)))  # one seed is not told from chance
+    assert said.startswith("Take <b>clip</b>: its mean accuracy on noisy chips is 65.3 %")
+    assert "samson" not in said
+
+
+@pytest.mark.parametrize("method", ["sgd", "samson"])
+def test_a_single_seed_of_either_decides_nothing(method: str) -> None:
+    """The gain is over the seed that both have, .02, and not between means."""
+    found = {"sgd": [0.60, 0.50, 0.70], "samson": [0.62, 0.70, 0.90]}
+    said = advice(views(without(runs(**found), method, 1, 2)))
+    assert said.startswith("<b>samson</b> is ahead")
+    assert said.endswith("better by 2.0 points than that of sgd. One training seed can't tell whether that is chance.")
+
+
 def test_one_seed_decides_nothing() -> None:
     said = advice(views(runs(sgd=SGD[:1], samson=[0.9])))
     assert said.startswith("<b>samson</b> is ahead: its mean accuracy on noisy chips is 90.0 %, better by 30.0 points")

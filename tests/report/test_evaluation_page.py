@@ -80,7 +80,7 @@ def test_the_page_says_what_was_measured() -> None:
     for text in (
         "94.0 [92.0, 96.0]<",
         "60.0 [50.0, 72.0] *",
-        "±5.0; * is wider",
+        "±5; * is wider",
         "at least what stands below",
         "359",
         "Gaussian(…), … is 0.1, 0.2",
@@ -95,6 +95,9 @@ def test_the_page_says_what_was_measured() -> None:
     assert "0.94 [0.92, 0.96]<" in page
     assert "at most what stands below" in page
     assert "<script> on" not in page
+    page = evaluation_page(replace(RECORD, subject=replace(SUBJECT, metric="mIoU"), precision=0.0004))
+    assert "±0.04; * is wider" in page
+    assert "MIoU 99.0 % without noise" in page
 
 
 def test_shares_follow_the_direction() -> None:

@@ -200,8 +200,9 @@ def test_a_gain_is_marked_where_it_is_sure() -> None:
         )
         return re.findall(r"<td class='(\w*)'", gain_table(replace(found, rows=rows)))
 
-    assert marks(apart, None) == marks(apart, apart) == ["up"] * 3
+    assert marks(apart, apart) == ["up"] * 3
     assert marks(apart, across) == marks(apart, apart, 0.06) == [""] * 3
+    assert marks(apart, None) == [""] * 3  # one seed says nothing of others
     assert marks(below, below) == ["down"] * 3
     one = replace(found.rows[-1], gain=apart, gain_over_seeds=across, p_value=0.04)
     table = gain_table(replace(found, rows=(one,)))
@@ -319,3 +320,62 @@ def test_several_problems_are_ranked() -> None:
     won, tied, lost = against_baseline(two, "samson")
     assert won + tied + lost == 4  # two noisy kinds on each of two problems
     assert lost == 0
+
+
+def of_seeds(**means: list[float]) -> list[RunRecord]:
+    """By method, the mean over chips of each seed's network."""
+    plan = with_plan(methods={name: {} for name in means}, seeds=3)
+    return [
+        record(method, seed, [[0.99], [mean + 0.01, mean, mean - 0.01], [mean + 0.01, mean, mean - 0.01]], plan)
+        for method, of_method in means.items()
+        for seed, mean in enumerate(of_method)
+    ]
+
+
+def of_problem(run: RunRecord, name: str) -> RunRecord:
+    return replace(run, problem=replace(run.problem, name=name))
+
+
+def diverged(run: RunRecord) -> RunRecord:
+    training = replace(run.training, diverged_at=1, validation=None)
+    return replace(run, training=training, clean=None, measured=())
+
+
+def test_networks_on_ten_families_of_chips_are_not_ten_times_as_many() -> None:
+    runs = of_seeds(sgd=[0.60, 0.64, 0.62], samson=[0.61, 0.62, 0.64])
+    families = tuple(family(name=f"noise {number}") for number in range(10))
+    ranks = Overview(views([replace(run, families=families, measured=run.measured * 10) for run in runs])).ranks
+    for method, rank in ranks["noise 0"].items():
+        assert 0 < rank.interval.half_width == pytest.approx(ranks["all"][method].interval.half_width)
+    several = [of_problem(run, f"problem {number}") for number in range(10) for run in runs]
+    assert Overview(views(several)).ranks["all"]["sgd"].interval.half_width < 0.4  # each has networks of its own
+
+
+def test_comparisons_with_another_baseline_do_not_count_as_those_with_the_first() -> None:
+    """Plain training diverged in the second problem, where clip is the baseline instead."""
+    runs = of_seeds(sgd=[0.60, 0.62, 0.64], clip=[0.70, 0.72, 0.74], samson=[0.80, 0.82, 0.84])
+    others = [of_problem(diverged(run) if run.method == "sgd" else run, "other") for run in runs]
+    found = views([*runs, *others])
+    assert [view.baseline for view in found] == ["sgd", "clip"]
+    assert against_baseline(found, "samson") == (2, 0, 0)  # the two kinds of the first problem
+    assert against_baseline(found, "clip") == (2, 0, 0)
+    assert re.findall(r"<td style='--shade:0'>(.*?)</td>", rank_table(Overview(found))) == ["2 / 0 / 0"] * 2
+
+
+def test_one_training_seed_ranks_nothing_surely() -> None:
+    runs = of_seeds(sgd=[0.60, 0.62], samson=[0.80, 0.82])
+    several = [*runs, *(of_problem(run, "other") for run in runs)]
+    assert "1.00 [1.00, 1.00], over 2 pairs" in render(comparison(several))
+    for alone in (
+        [run for run in several if run.seed == 0],
+        [run for run in several if run.method == "sgd" or run.seed],
+    ):
+        found = Overview(views(alone))
+        page = render(comparison(alone), found)
+        assert (
+            "<b>samson</b> has the best mean rank, 1.00, over 2 pairs of a problem and a family of chips. One" in page
+        )
+        assert "One training seed can't tell whether that is chance." in page
+        assert "lies apart" not in page
+        assert "1.00<small>first 2 of 2</small>" in rank_table(found)
+        assert against_baseline(found.views, "samson") == (0, 4, 0)  # surely on these networks, not on others

@@ -91,3 +91,15 @@ def test_the_table_marks_what_is_shown() -> None:
     assert "for 1 of them, most for <b>&lt;b&gt;</b>: by 10.0 points" in sensitivity_page(record)
     record = replace(record, rows=tuple(replace(row, drop=open_) for row in rows))
     assert "no layer alone is shown to make it worse" in sensitivity_page(record)
+
+
+def test_what_was_asked_for_is_shown_as_it_was_given() -> None:
+    record = made()
+    rows = (replace(record.rows[0], weights=9999), replace(record.rows[1], weights=1))
+    suggestion = replace(record.suggestion, max_drop=0.0004, share=0.9999, digital=("0",), confirmed=Interval(0, 0, 1))
+    page = sensitivity_page(replace(record, rows=rows, suggestion=suggestion))
+    assert "<b>not shown to be within</b> the 0.04 allowed" in page
+    assert "which hold 99.9 % of the chip's weights" in page  # not all: there is a chip
+    assert "9,999 (99.9 %)" in page
+    iou = sensitivity_page(replace(record, subject=replace(record.subject, metric="mIoU", is_fraction=False)))
+    assert "MIoU 1 without noise" in iou

@@ -47,6 +47,9 @@ def test_the_figure_holds_the_numbers() -> None:
     )
     assert figure["layout"]["xaxis"]["title"]["text"] == "Rise of the loss in the ball of sam, ρ = 0.05, 8 steps"
     assert figure["layout"]["xaxis"]["type"] == "log"
+    wider = replace(made(), confidence=0.995, problem=replace(PROBLEM, metric="mIoU"))
+    assert "(99.5%, 3 methods" in sharpness_figure(wider, "sam worst")["layout"]["title"]["text"]
+    assert sharpness_figure(wider, "sam worst")["layout"]["yaxis"]["title"]["text"] == "MIoU, test split (%)"
     last = figure["layout"]["updatemenus"][0]["buttons"][2]
     assert last["args"][0]["y"][0] == pytest.approx([80.0, 80.0])
     assert "gaussian 0.2<br>Kendall −0.60 [−0.80, +0.30]" in last["args"][1]["title.text"]

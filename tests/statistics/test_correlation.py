@@ -33,6 +33,17 @@ def test_the_estimates_are_those_of_scipy(ties: bool) -> None:
     assert found.kendall.low < found.kendall.mean < found.kendall.high
 
 
+def test_means_that_are_all_the_same_go_with_nothing() -> None:
+    """They have no order, so that scipy has no number; a record must hold one."""
+    same = {name: [1.0, 0.5] if place % 2 else [0.5, 1.0] for place, name in enumerate("abcdef")}
+    other = {name: [float(place), place + 0.5] for place, name in enumerate("abcdef")}
+    assert np.isnan(stats.kendalltau([0.75] * 6, range(6)).statistic)
+    for pair in ((same, other), (other, same)):
+        found = rank_correlation(*pair, confidence=0.995, resamples=200)
+        assert (found.kendall_of_means, found.spearman_of_means) == (0.0, 0.0)
+        assert "(99.5%, 6 methods resampled whole, 12 networks)" in str(found)
+
+
 def test_the_interval_is_of_copies_of_whole_methods() -> None:
     rng = np.random.default_rng(1)
     sizes = [1, 2, 3, 3, 2, 4, 3]  # not every method has every seed

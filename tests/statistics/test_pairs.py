@@ -309,3 +309,17 @@ def test_differences_of_few_seeds_are_never_absurd(seed: int) -> None:
     for common in (True, False):
         gap = paired(ours, theirs, common=common).difference("ours", "theirs")
         assert gap.interval.half_width <= stats.t.ppf(0.975, 1) * np.abs(ours - theirs).sum()
+
+
+def test_small_values_print_with_their_digits() -> None:
+    """Losses of some 1e-8; four decimals would be zeros. Accuracies keep four, also where they hardly differ."""
+    models = {"a": [Trials([1e-8, 3e-8])], "b": [Trials([3e-8, 5.5e-8])]}
+    text, gap = str(Paired(models, {})), Paired(models, {}).difference("b", "a", 0.995)
+    for sign, mean, deviation in (("", 4.25e-8, 1.25e-8), ("+", 2.25e-8, 2.5e-9)):
+        half = stats.t.ppf(0.975, 1) * deviation
+        assert "{0:{3}.4g} [{1:{3}.4g}, {2:{3}.4g}]".format(mean, mean - half, mean + half, sign) in text
+    assert str(gap).startswith("b − a: +2.25e-08 [")
+    assert "(99.5%, these two networks, common chips)" in str(gap)
+    assert "  +2.25e-08 [" in str(family({"": Paired(models, {})}, "a"))
+    alike = {"a": [Trials([0.9, 0.92])], "b": [Trials([0.901, 0.9214])]}
+    assert "  +0.0012 [" in str(Paired(alike, {}))

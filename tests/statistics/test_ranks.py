@@ -19,6 +19,36 @@ def test_the_critical_difference_is_by_the_studentised_range(methods: int) -> No
     assert critical_difference(methods, 7) != pytest.approx(expected[1], rel=1e-4)
 
 
+BLOCK = {"a": [0.80, 0.84, 0.82, 0.88], "b": [0.81, 0.85, 0.80, 0.86], "c": [0.79, 0.87, 0.85, 0.82]}
+
+
+def test_blocks_of_the_same_networks_are_drawn_together() -> None:
+    """Ten families of chips on which the same networks are as good say no more of other networks than one does."""
+    one, apart = mean_ranks([BLOCK]), mean_ranks([BLOCK] * 10)
+    same = mean_ranks([BLOCK] * 10, networks=["digits"] * 10)
+    for name in BLOCK:
+        ends = one[name].interval.low, one[name].interval.high
+        assert (same[name].interval.low, same[name].interval.high) == pytest.approx(ends)
+        assert apart[name].interval.half_width < 0.8 * one[name].interval.half_width
+    assert mean_ranks([BLOCK] * 2, networks=["digits", "text"]) == mean_ranks([BLOCK] * 2)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "networks", "message"),
+    [
+        ([BLOCK] * 2, ["digits"], r"`networks` must be one label for each of 2 blocks, got \['digits'\]"),
+        (
+            [{"a": [0.9, 0.8]}, {"a": [0.9]}],
+            [0, 0],
+            r"`blocks` must hold as many networks of 'a' wherever the label is 0, got \[0.9\]",
+        ),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(blocks: list[dict[str, list[float]]], networks: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mean_ranks(blocks, networks=networks)
+
+
 @pytest.mark.parametrize(
     ("blocks", "confidence", "message"),
     [

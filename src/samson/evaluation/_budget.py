@@ -93,6 +93,7 @@ def noise_budget(
     """
     _check(low, high, max_drop, relative, criterion, min_yield, confidence, trials, levels, refinements)
     unit = _unit(family, low)
+    family(high)  # a level that cannot be is refused before compute
     if unit == "s" and setting.get("time_s") is not None:
         raise ValueError(
             f"`time_s` must be None where the levels are times, got {setting['time_s']!r}: every level would be read "
@@ -208,6 +209,6 @@ def _check(
     needed = math.ceil(math.log(1 - confidence) / math.log(min_yield))
     if criterion == "yield" and trials < needed:
         raise ValueError(
-            f"`trials` must be at least {needed} to show a yield of {min_yield:g} with {confidence:.0%}, even if every "
-            f"chip is good; got {trials}."
+            f"`trials` must be at least {needed} to show a yield of {min_yield:g} with {100 * confidence:g}%, even if "
+            f"every chip is good; got {trials}."
         )

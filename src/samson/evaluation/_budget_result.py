@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from samson._shown import Shown
+from samson._shown import Shown, number_form
 from samson._times import age_text, level_text
 from samson.evaluation._metric import Metric
 from samson.evaluation._result import Evaluation
@@ -76,7 +76,7 @@ class Budget(Shown):
         what = (
             f"chips are worse by at most {drop} in the mean"
             if self.criterion == "mean"
-            else f"at least {self.min_yield:.0%} of the chips are worse by at most {drop}"
+            else f"at least {100 * self.min_yield:g}% of the chips are worse by at most {drop}"
         )
         if self.holds_up_to is None:
             held = f"none: at {self._named(self.low)} it is not sure that {what}"
@@ -87,8 +87,8 @@ class Budget(Shown):
         ends = [self._end(value) for value in (self.interval.mean, self.interval.low, self.interval.high)]
         i = f"{ends[0]} [{ends[1]}, {ends[2]}]"
         saved = "" if self.voltage is None else f"; V/V_min {self.voltage:.3f}, energy −{self.energy_saved:.0%}"
-        what = f"{self.metric.name} under {self.family}, {self.clean:.4f} without noise"
-        return f"{what}\n{held} ({self.confidence:.0%}, {chips} chips); estimate {i}{saved}{covered}"
+        what = f"{self.metric.name} under {self.family}, {self.clean:{number_form(self.clean)}} without noise"
+        return f"{what}\n{held} ({100 * self.confidence:g}%, {chips} chips); estimate {i}{saved}{covered}"
 
     def _named(self, level: float) -> str:
         return age_text(level) if self.unit == "s" else f"{self.unit} {level:g}"

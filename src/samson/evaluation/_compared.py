@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from samson._shown import number_form
 from samson.records import ChipKind, PairedMethod, PairedRecord, Subject, replace_file, write_json
 from samson.statistics import Paired, family
 
@@ -42,8 +44,8 @@ class Compared(Paired):
         return f"{self.subject.metric} of {super().__str__()}\nChips: {self.kind}\nOn the chip: {on_chip}"
 
     def _more(self, name: str) -> dict[str, str]:
-        values = [network.clean for network in self.models[name]]
-        return {"without noise": f"{sum(values) / len(values):.4f}"}
+        value = fmean(network.clean for network in self.models[name])
+        return {"without noise": f"{value:{number_form(value)}}"}
 
     def record(self, baseline: str | None = None) -> PairedRecord:
         """Every trial, and what follows from them.

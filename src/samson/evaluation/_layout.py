@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from samson._batches import BATCH_SIZE, Examples, batches_of, evaluation_mode, is_pair, require_module
+from samson._batches import BATCH_SIZE, Examples, batches_of, is_pair, require_module
 from samson._checks import require_whole
+from samson._modes import evaluation_mode
 from samson.evaluation._scoring import device_of
 
 CONVOLUTION_BATCH = 50

@@ -105,7 +105,7 @@ def squared_error(output: Any, targets: Tensor) -> Tensor:
         raise ValueError(
             f"Outputs must have the shape of the targets, got {tuple(found.shape)} for {tuple(targets.shape)}."
         )
-    return (found - targets).square().reshape(len(targets), -1).mean(1)
+    return (found - targets).abs().square().reshape(len(targets), -1).mean(1)
 
 
 def token_losses(output: Any, targets: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samson._shown import Shown
+from samson._shown import Shown, number_form
 from samson.evaluation._layout import Layout
 from samson.evaluation._metric import Metric
 from samson.evaluation._metrics import METRICS
@@ -128,9 +128,7 @@ class Evaluation(Shown):
         "test_set": `mean_interval` over chips. "population": over chips and examples, `crossed_share_interval` for
         right and wrong answers, else `crossed_interval`. It is cut off where the metric is bounded.
         """
-        found = self._interval()
-        low, high = self.metric.bounds or (-np.inf, np.inf)
-        return Interval(found.mean, max(low, found.low), min(high, found.high))
+        return self._interval().within(*(self.metric.bounds or (-np.inf, np.inf)))
 
     def _interval(self) -> Interval:
         if self.about == "population" and self.examples is not None:
@@ -147,14 +145,17 @@ class Evaluation(Shown):
         """By how much chips are worse than without noise, in the mean, with its interval; None without `clean`.
 
         "test_set": that of `interval`, since the value without noise is a number. "population": `crossed_interval` of
-        each example's difference, so that what it is without noise counts too.
+        each example's difference, so that what it is without noise counts too; it is cut off at the largest difference
+        that the metric's bounds allow.
         """
         if self.clean is None:
             return None
         sign = 1 if self.metric.higher_is_better else -1
         if self.about == "population" and self.examples is not None and self.clean_scores is not None:
             drops = sign * (self.clean_scores.astype(np.float64) - self.examples.values)
-            return crossed_interval(drops, self.look_confidence, resolution=self.resolution)
+            low, high = self.metric.bounds or (-np.inf, np.inf)
+            found = crossed_interval(drops, self.look_confidence, resolution=self.resolution)
+            return found.within(low - high, high - low)
         ends = [sign * (self.clean - end) for end in (self.interval.mean, self.interval.low, self.interval.high)]
         return Interval(ends[0], *sorted(ends[1:]))
 
@@ -197,15 +198,12 @@ class Evaluation(Shown):
         return share_interval(better, len(self.trials), confidence)
 
     def __str__(self) -> str:
-        i = self.interval
+        i, drop = self.interval, self.drop
+        form = number_form(i.low, i.high, self.worst, self.clean or 0.0)
         return (
-            f"{self.metric.name} {i.mean:.4f} [{i.low:.4f}, {i.high:.4f}] ({self.confidence:.0%}, "
-            f"{len(self.trials)} chips, about the {self.about.replace('_', ' ')}), worst {self.worst:.4f}"
-            + ("" if (d := self.drop) is None else f"\n{self.clean:.4f} without noise; chips are worse by {_ends(d)}")
+            f"{self.metric.name} {i:{form}} ({100 * self.confidence:g}%, {len(self.trials)} chips, about the "
+            f"{self.about.replace('_', ' ')}), worst {self.worst:{form}}"
+            + ("" if drop is None else f"\n{self.clean:{form}} without noise; chips are worse by {drop:z{form}}")
             + ("" if self.kind is None else f"\nChips: {self.kind}")
             + ("" if self.coverage is None else f"\nOn the chip: {self.coverage}")
         )
-
-
-def _ends(drop: Interval) -> str:
-    return f"{drop.mean:z.4f} [{drop.low:z.4f}, {drop.high:z.4f}]"

@@ -12,8 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-from samson._batches import TARGET_KEYS, Batch, Examples, batches_of, evaluation_mode
+from samson._batches import TARGET_KEYS, Batch, Examples, batches_of
+from samson._interrupts import uninterrupted
+from samson._modes import evaluation_mode
 from samson.evaluation._metric import DataSetMetric, ExampleMetric, Metric, NotFiniteError
 from samson.evaluation._metrics import as_metric, prediction
 
@@ -36,6 +39,8 @@ def scores(
 ) -> Scores:
     """Run a model over all batches in evaluation mode.
 
+    Each call draws the same numbers from the CPU's global random state, which comes back as it was.
+
     Args:
         model: Any model that the metric can look at.
         batches: Batches (see `Batch`); moved to the model's device.
@@ -51,7 +56,7 @@ def scores(
     """
     device, run = device_of(model), forward or model
     tally = Tally(metric, device)
-    with evaluation_mode(model), torch.no_grad():  # random state comes back too: a DataLoader draws from it
+    with evaluation_mode(model), torch.no_grad(), same_draws():
         if before is not None:
             source = iter(batches)
             first = list(with_targets(islice(source, 1)))
@@ -64,6 +69,20 @@ def scores(
                     batch = piece.to(device, channels_last=channels_last)
                     tally.update(run(*batch.inputs, **batch.keywords), batch)
     return tally.scores()
+
+
+@uninterrupted
+def same_draws() -> Iterator[None]:
+    """A block in which the CPU's global random state, from which a DataLoader draws, begins as in every other.
+
+    It comes back as it was.
+    """
+    before = torch.get_rng_state()
+    try:
+        torch.default_generator.manual_seed(0)
+        yield
+    finally:
+        torch.set_rng_state(before)
 
 
 class Tally:
@@ -80,7 +99,8 @@ class Tally:
         self._accumulator = metric.fresh(device) if isinstance(metric, DataSetMetric) else None
 
     def update(self, output: Any, batch: Batch) -> None:
-        """Take in the output for a batch."""
+        """Take in the output for a batch, in at least float32, in which a metric does not overflow."""
+        output = tree_map(_raised, output)
         if isinstance(self.metric, ExampleMetric):
             self._parts.append(_checked(self.metric.score(output, batch.targets), batch, self.metric))
         elif self._accumulator is not None:
@@ -198,6 +218,10 @@ def _in_blocks(batches: Iterable[Batch], size: int) -> Iterator[tuple[int, Batch
         start += len(batch)
 
 
+def _raised(leaf: Any) -> Any:
+    return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype in (torch.bfloat16, torch.float16) else leaf
+
+
 def _one_number(value: Any, metric: Metric) -> float:
     try:
         return float(value)
@@ -213,6 +237,10 @@ def _checked(values: Any, batch: Batch, metric: ExampleMetric) -> Tensor:
         raise TypeError(
             f"`metric` {metric.name!r} must give a tensor with one value for each example, got "
             f"{type(values).__name__}. Compute with torch, or wrap it in torch.as_tensor."
+        )
+    if values.is_complex():
+        raise TypeError(
+            f"`metric` {metric.name!r} must give real values, got a tensor of {values.dtype}. Take its abs() or real."
         )
     if values.shape != (len(batch),):
         raise ValueError(

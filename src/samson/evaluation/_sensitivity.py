@@ -132,16 +132,21 @@ class _Analysis:
         return list(zip(*found, strict=True))
 
     def drop(self, values: Sequence[float], confidence: float) -> Interval:
-        """By how much the metric is worse on chips than without noise."""
+        """By how much the metric is worse on chips than without noise, cut off where the metric is bounded."""
         clean = value_of(self.clean)
-        return mean_interval(
-            [self._sign * (clean - value) for value in values], confidence, resolution=self._step(values)
-        )
+        drops = [self._sign * (clean - value) for value in values]
+        least, most = sorted(self._sign * (clean - bound) for bound in self._bounds)
+        return mean_interval(drops, confidence, resolution=self._step(values)).within(least, most)
 
     def gain(self, values: Sequence[float], noisy: Sequence[float], confidence: float) -> Interval:
         """By how much the metric is better than with noise on all, chip by chip."""
         gains = [self._sign * (value - other) for value, other in zip(values, noisy, strict=True)]
-        return mean_interval(gains, confidence, resolution=self._step(values))
+        low, high = self._bounds
+        return mean_interval(gains, confidence, resolution=self._step(values)).within(low - high, high - low)
+
+    @property
+    def _bounds(self) -> tuple[float, float]:
+        return self.prepared.task.metric.bounds or (-math.inf, math.inf)
 
     @property
     def _sign(self) -> int:

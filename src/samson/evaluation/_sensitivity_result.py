@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samson._names import counted
-from samson._shown import Shown
+from samson._shown import Shown, number_form, table_text
 from samson.evaluation._layers import Layer
 from samson.evaluation._layout import Layout
 from samson.evaluation._metric import Metric
@@ -39,10 +39,9 @@ class LayerRow(Shown):
         return self.layer.name
 
     def __str__(self) -> str:
-        return (
-            f"{self.name}: worse by {_shown(self.drop)} with noise on it alone, better by {_shown(self.gain)} if it "
-            "alone is digital"
-        )
+        form = _form(self.drop, self.gain)
+        worse, better = f"{self.drop:{form}}", f"{self.gain:{form}}"
+        return f"{self.name}: worse by {worse} with noise on it alone, better by {better} if it alone is digital"
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,7 +62,7 @@ class Attempt(Shown):
         return sum(layer.weights for layer in self.digital)
 
     def __str__(self) -> str:
-        return f"{len(self.digital)} layers ({self.weights:,} weights) digital, worse by {_shown(self.drop)}"
+        return f"{len(self.digital)} layers ({self.weights:,} weights) digital, worse by {self.drop:{_form(self.drop)}}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,14 +109,14 @@ class Suggestion(Shown):
                 f"{counted(len(self.attempts) - 1, 'smaller set')} none is shown to be within the {self.max_drop:g} "
                 "allowed"
             )
-        names = f"{', '.join(self.digital)}, which hold {self.share:.1%} of the chip's weights"
-        c = self.confirmed
+        names = f"{', '.join(self.digital)}, which hold {min(self.share, 0.999):.1%} of the chip's weights"
+        form = number_form(self.max_drop, self.confirmed.low, self.confirmed.high)
         return (
             f"keep digital: {names if self.digital else 'none'}\n"
-            f"worse by {c.mean:.4f} [{c.low:.4f}, {c.high:.4f}] ({self.confidence:.0%}) on {self.trials} chips that "
-            f"did not choose, {'within' if self.holds else 'NOT shown to be within'} the {self.max_drop:g} allowed\n"
+            f"worse by {self.confirmed:{form}} ({100 * self.confidence:g}%) on {self.trials} chips that did not "
+            f"choose, {'within' if self.holds else 'NOT shown to be within'} the {self.max_drop:g} allowed\n"
             f"chosen among {counted(len(self.attempts), 'set')} on {self.trials} other chips, where it was worse "
-            f"by {self.chosen.drop.mean:.4f}; all on the same examples: confirm it on others"
+            f"by {self.chosen.drop.mean:{form}}; all on the same examples: confirm it on others"
         )
 
 
@@ -157,24 +156,23 @@ class Sensitivity(Shown):
         return 2 * len(self.rows) + 1
 
     def __str__(self) -> str:
-        width = max(len("layer"), *(len(row.name) for row in self.rows))
-        alone, digital = "worse with noise on it alone", "better if it alone is digital"
+        noisy = float(np.mean(self.noisy))
+        plain = number_form(self.clean, noisy)
+        form = f"+z{plain}"
+        header = ["layer", "weights", "worse with noise on it alone", "better if it alone is digital"]
+        rows = [[r.name, f"{r.layer.weights:,}", f"{r.drop:{form}}", f"{r.gain:{form}}"] for r in self.rows]
         lines = [
-            f"{self.metric.name}: {self.clean:.4f} without noise, {np.mean(self.noisy):.4f} with noise on all "
-            f"{len(self.rows)} layers, worse by {_shown(self.drop)}",
-            f"{'layer':{width}}  {'weights':>9}  {alone:29}  {digital:29}",
-            *(
-                f"{row.name:{width}}  {row.layer.weights:9,}  {_shown(row.drop):29}  {_shown(row.gain):29}"
-                for row in self.rows
-            ),
+            f"{self.metric.name}: {self.clean:{plain}} without noise, {noisy:{plain}} with noise on all "
+            f"{len(self.rows)} layers, worse by {self.drop:{form}}",
+            table_text(header, rows),
             f"{len(self.noisy)} chips, the same for every row; the {self.intervals} intervals hold together with "
-            f"{self.confidence:.0%} (Bonferroni), for other chips and these examples",
+            f"{100 * self.confidence:g}% (Bonferroni), for other chips and these examples",
             f"Chips: {self.kind}",
             f"On the chip: {self.coverage}",
             *([] if self.suggestion is None else [str(self.suggestion)]),
         ]
-        return "\n".join(line.rstrip() for line in lines)
+        return "\n".join(lines)
 
 
-def _shown(interval: Interval) -> str:
-    return f"{interval.mean:+z.4f} [{interval.low:+z.4f}, {interval.high:+z.4f}]"
+def _form(*intervals: Interval) -> str:
+    return f"+z{number_form(*(end for interval in intervals for end in (interval.low, interval.high)))}"

@@ -40,6 +40,7 @@ class Setting(TypedDict, total=False):
 
     Attributes:
         metric: A name (see `METRICS`), an `ExampleMetric`, a `DataSetMetric`, or a metric of torchmetrics; "accuracy".
+            It sees output tensors, alone or in tuples, lists and dicts, in at least float32.
         seed: Seed of the set of chips, ≥ 0; chip 7 of seed 0 is the same whatever the number of trials.
         select: Which layers lie on the chip (see `samson.noise.on_chip`).
         read_block: Examples that are computed with one reading of the chip, ≥ 1, counted from the start of the data
@@ -48,8 +49,8 @@ class Setting(TypedDict, total=False):
         periphery: What surrounds the weights (see `samson.noise.deploy`).
         norm_data: Training or validation data from which batch-norm statistics are estimated anew on each chip at its
             time (see `samson.noise.reestimated_norms`); None keeps the model's own.
-        autocast: "bfloat16" or "float16" runs the model under `torch.autocast`, the pass without noise too; metrics see
-            output tensors, alone or in tuples, lists and dicts, in float32. None leaves the model as it is.
+        autocast: "bfloat16" or "float16" runs the model under `torch.autocast`, the pass without noise too. None leaves
+            the model as it is.
         layout: How examples are put through the model; None is the model's default (see `Layout.of`).
         executor: Where trials run; None is this process. `Kept(folder)` goes on after an interruption.
     """

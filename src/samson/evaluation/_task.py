@@ -10,15 +10,15 @@ from itertools import islice
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils._pytree import tree_map
 
-from samson._batches import Batch, evaluation_mode
+from samson._batches import Batch
 from samson._errors import reason
+from samson._modes import evaluation_mode
 from samson.evaluation._layout import Layout
 from samson.evaluation._metric import Metric
-from samson.evaluation._scoring import Scores, device_of, scores, with_targets
+from samson.evaluation._scoring import Scores, device_of, same_draws, scores, with_targets
 from samson.evaluation._watch import Watch
 from samson.noise import Chip, Periphery, Select, WeightNoise, deploy, multiply_adds, reestimated_norms
 
@@ -82,7 +82,7 @@ class Task:
         with ExitStack() as stack:
             first = 0
             if self.norm_batches is not None:
-                with self._lowered(), chip.at(self.time_s, reading=0):
+                with self._lowered(), chip.at(self.time_s, reading=0), same_draws():
                     stack.enter_context(reestimated_norms(self.model, self.norm_batches))
                 first = 1
             return self._scores(
@@ -94,7 +94,7 @@ class Task:
     def look(self) -> None:
         """Look whether noise reaches the outputs, before any trial (see `Watch.look`)."""
         alone = replace(self, model=unwrapped(self.model))
-        with evaluation_mode(alone.model), torch.no_grad():
+        with evaluation_mode(alone.model), torch.no_grad(), same_draws():
             for batch in with_targets(islice(self.batches, 1)):
                 alone._look(alone.chip(0), batch)
 
@@ -142,10 +142,9 @@ class Task:
             ) from error
 
     def _lower(self, *inputs: Any, **keywords: Any) -> Any:
-        """A pass in the precision of `autocast`; its outputs in float32, since a loss would round them again."""
+        """A pass in the precision of `autocast`."""
         with self._lowered():
-            output = self.model(*inputs, **keywords)
-        return tree_map(_raised, output)
+            return self.model(*inputs, **keywords)
 
     def _lowered(self) -> AbstractContextManager[object]:
         if self.autocast is None:
@@ -166,7 +165,3 @@ def _require_decoder_inputs(model: nn.Module, batch: Batch) -> None:
             "A batch of `data` must have `decoder_input_ids` for an encoder-decoder model, got the keys "
             f"{', '.join(batch.keywords)}. DataCollatorForSeq2Seq(tokenizer, model=model) makes them from the labels."
         )
-
-
-def _raised(leaf: Any) -> Any:
-    return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype in (torch.bfloat16, torch.float16) else leaf

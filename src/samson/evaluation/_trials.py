@@ -62,9 +62,10 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on simulated chips.
 
-    The model is not converted and comes back bitwise as it was, and so does the CPU's global random state; a DataLoader
-    that shuffles gives the same order for every chip, also by a generator of its own. Last comes a pass without noise,
-    for `result.clean` and `result.drop`.
+    The model is not converted and comes back bitwise as it was, and so does the CPU's global random state, which begins
+    each chip alike: a DataLoader that shuffles gives the same order for every chip, also by a generator of its own, and
+    a model that draws in evaluation mode draws the same, whatever the global seed. Last comes a pass without noise, for
+    `result.clean` and `result.drop`.
 
     Args:
         model: Any model whose output the metric can look at.

@@ -108,7 +108,8 @@ def _keys(batch: Batch) -> NDArray[np.uint64]:
             and leaf.numel()
         ):
             rows = leaf.detach().flatten(1) if leaf.ndim > 1 else leaf.detach()[:, None]
-            bits = rows[:, :: math.ceil(rows.shape[1] / COLUMNS)].cpu().contiguous().view(torch.uint8).numpy()
+            picked = rows[:, :: math.ceil(rows.shape[1] / COLUMNS)].cpu().resolve_conj()
+            bits = picked.contiguous().view(torch.uint8).numpy()
             keys += bits.astype(np.uint64) @ weights.integers(2**63, size=bits.shape[1], dtype=np.uint64)
     return keys
 

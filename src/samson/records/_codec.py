@@ -30,7 +30,6 @@ def write_json(path: Path, record: Any) -> None:
     """
     data = dataclasses.asdict(record)
     text = json.dumps(data | {CHECKSUM: checksum(data)}, indent=1, ensure_ascii=False, allow_nan=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, (text + "\n").encode())
 
 
@@ -40,7 +39,11 @@ def checksum(data: Mapping[str, Any]) -> str:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in place in one step, so that an interruption leaves the old one or the new one."""
+    """Put a file in place in one step, so that an interruption leaves the old one or the new one.
+
+    Folders above it are made if need be.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         partial.write_bytes(content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from samson._shown import Shown
+from samson._shown import Shown, number_form
 from samson._times import level_text
 from samson.records._chips import ChipKind
 from samson.records._interval import Interval
@@ -99,7 +99,7 @@ class EvaluationRecord(Shown):
     version: int = 2
 
     def __str__(self) -> str:
-        return "\n".join([f"{_start(self.subject)} {self.clean:.4f} without noise", *map(_line, self.measured)])
+        return "\n".join([_start(self.subject, self.clean), *map(_line, self.measured)])
 
 
 @dataclass(frozen=True, repr=False)
@@ -145,13 +145,14 @@ class BudgetRecord(Shown):
     def __str__(self) -> str:
         none = self.holds_up_to is None
         held = "none holds" if none else f"holds up to {level_text(self.holds_up_to or 0.0, self.unit)}"
-        what = f"{_start(self.subject)} {self.clean:.4f} without noise; worse by at most {self.max_drop:g}"
+        what = f"{_start(self.subject, self.clean)}; worse by at most {self.max_drop:g}"
         return "\n".join([f"{what} under {self.family}: {held}", *map(_line, self.measured)])
 
 
-def _start(subject: Subject) -> str:
-    return f"{subject.model} on {subject.data}: {subject.metric}"
+def _start(subject: Subject, clean: float) -> str:
+    return f"{subject.model} on {subject.data}: {subject.metric} {clean:{number_form(clean)}} without noise"
 
 
 def _line(of: Measured) -> str:
-    return f"{of.kind.label}: {of.interval}, worst {of.worst:.4f}, {len(of.trials)} chips"
+    form = number_form(of.interval.low, of.interval.high, of.worst)
+    return f"{of.kind.label}: {of.interval}, worst {of.worst:{form}}, {len(of.trials)} chips"

@@ -19,7 +19,15 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.4g} [{self.low:.4g}, {self.high:.4g}]"
+        return f"{self:.4g}"
+
+    def __format__(self, form: str) -> str:
+        """The mean with both ends, each in a form for numbers, such as ".4f"."""
+        return f"{self.mean:{form}} [{self.low:{form}}, {self.high:{form}}]" if form else str(self)
+
+    def within(self, low: float, high: float) -> Interval:
+        """The same, with its ends cut off at what is possible."""
+        return Interval(self.mean, max(low, self.low), min(high, self.high))
 
     @property
     def half_width(self) -> float:

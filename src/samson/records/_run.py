@@ -9,7 +9,7 @@ from statistics import fmean
 
 from samson._checks import require
 from samson._names import counted
-from samson._shown import Shown
+from samson._shown import Shown, number_form
 from samson.records._chips import ChipFamily
 
 VERSION = 2
@@ -243,9 +243,12 @@ class RunRecord(Shown):
         start = f"{self.problem.name}, {self.method}, seed {self.seed}: "
         if self.clean is None:
             return f"{start}the training diverged at step {self.training.diverged_at}"
-        lines = [f"{start}{self.problem.metric} {self.clean:.4f} without noise, on {self.trials} chips of each kind:"]
+        form = number_form(self.clean)
+        lines = [
+            f"{start}{self.problem.metric} {self.clean:{form}} without noise, on {self.trials} chips of each kind:"
+        ]
         for family, measured in zip(self.families, self.measured, strict=True):
-            means = [f"{kind.label} {fmean(of):.4f}" for kind, of in zip(family.kinds, measured, strict=True)]
+            means = [f"{kind.label} {fmean(of):{form}}" for kind, of in zip(family.kinds, measured, strict=True)]
             lines.append(f"{family.name}: {', '.join(means)}")
         return "\n".join(lines)
 
@@ -279,7 +282,7 @@ class TrainingRecord(Shown):
         if training.diverged_at is not None:
             return f"{start}the training diverged at step {training.diverged_at}"
         value, metric = training.validation, self.problem.metric
-        shown = "" if value is None else f"{metric} {value:.4f} on the validation split, "
+        shown = "" if value is None else f"{metric} {value:{number_form(value)}} on the validation split, "
         return f"{start}{shown}trained in {training.seconds:.1f} s"
 
 

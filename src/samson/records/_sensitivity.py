@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from samson._shown import Shown
+from samson._shown import Shown, number_form
 from samson.records._chips import ChipKind
 from samson.records._evaluation import Subject
 from samson.records._interval import Interval
@@ -100,7 +100,7 @@ class SensitivityRecord(Shown):
         return 2 * len(self.rows) + 1
 
     def __str__(self) -> str:
-        subject = self.subject
+        subject, clean = self.subject, f"{self.clean:{number_form(self.clean)}}"
         lines = [f"{row.name}: worse by {row.drop} with noise on it alone" for row in self.rows]
-        what = f"{subject.model} on {subject.data}: {subject.metric} {self.clean:.4f} without noise, chips {self.kind}"
+        what = f"{subject.model} on {subject.data}: {subject.metric} {clean} without noise, chips {self.kind}"
         return "\n".join([f"{what}: worse by {self.drop}", *lines])

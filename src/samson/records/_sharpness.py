@@ -64,8 +64,8 @@ class CorrelationRow:
         kind: Label of the kind; `CLEAN` is the noise-free network.
         kendall: Kendall's τ-b over networks; the interval resamples whole methods.
         spearman: Spearman's ρ, likewise.
-        kendall_of_means: τ-b over the methods' means.
-        spearman_of_means: ρ over the methods' means.
+        kendall_of_means: τ-b over the methods' means; 0 where these are all the same.
+        spearman_of_means: ρ over the methods' means, likewise.
         networks: Number of networks.
         methods: Number of methods.
     """

@@ -15,23 +15,29 @@ def advice(found: Sequence[View]) -> str:
     """Which method to take on one problem, by how much it is better than the baseline, and what it costs.
 
     A method's value is the mean over the families of chips, which all have a say of the same size, of the mean over a
-    family's noisy kinds. Methods that are not surely worse than the best, by Student's interval of the difference
-    over training seeds, are as good, down to the baseline; of these it is the one that takes the fewest gradients.
+    family's noisy kinds. The best has the largest gain over the baseline, on the training seeds of both. Methods that
+    no better one is surely ahead of, by Student's interval of the difference over seeds, are as good, down to the
+    baseline; of these it is the one that takes the fewest gradients. What has one seed in common with the baseline, or
+    none, counts only where all others have no more.
     """
     first, base = found[0], found[0].baseline
     percent, points = (" %", " points") if first.problem.is_fraction else ("", "")
     direction = 1 if first.problem.higher_is_better else -1
     scores = {method: _by_seed(found, method) for method in first.table}
     cost = {record.method: record.training.gradients or 0 for record in first.records if record.measured}
-    order = sorted(scores, key=lambda method: -direction * _mean(scores[method]))
+
+    def gains(ours: str, theirs: str) -> list[float]:
+        """By how much the first is better, for each seed that both have; of their means if there is none."""
+        common = sorted(scores[ours].keys() & scores[theirs].keys())
+        pairs = [(scores[ours][seed], scores[theirs][seed]) for seed in common]
+        return [direction * (a - b) for a, b in pairs or [(_mean(scores[ours]), _mean(scores[theirs]))]]
 
     def ahead(ours: str, theirs: str) -> tuple[str, bool]:
         """By how much the first is better, and whether that is sure."""
-        common = scores[ours].keys() & scores[theirs].keys()
-        gains = [direction * (scores[ours][seed] - scores[theirs][seed]) for seed in sorted(common)]
-        if len(gains) < 2:
-            return number(direction * (_mean(scores[ours]) - _mean(scores[theirs])), first) + points, False
-        interval = mean_interval(gains)
+        found = gains(ours, theirs)
+        if len(found) < 2:
+            return number(found[0], first) + points, False
+        interval = mean_interval(found)
         return gain_text(interval, first).lstrip("+") + points, interval.low > 0
 
     def price(ours: str, theirs: str) -> str:
@@ -40,15 +46,18 @@ def advice(found: Sequence[View]) -> str:
         ratio = f"{cost[ours] / cost[theirs]:.3g}"
         return ", for as many gradients" if ratio == "1" else f", for {ratio} × the gradients"
 
-    best = order[0]
-    as_good = [best, *(method for method in order[1 : order.index(base) + 1] if not ahead(best, method)[1])]
+    others = [method for method in scores if method != base]
+    told = [method for method in others if len(gains(method, base)) > 1]
+    order = sorted([base, *(told or others)], key=lambda method: -fmean(gains(method, base)))
+    best, last = order[0], order.index(base)
+    as_good = [m for place, m in enumerate(order[: last + 1]) if not any(ahead(o, m)[1] for o in order[:place])]
     taken = min(as_good, key=lambda method: (cost[method], order.index(method)))
 
     def mean(method: str) -> str:
         value = number(_mean(scores[method]), first)
         return f"its mean {escape(first.problem.metric)} on noisy chips is {value}{percent}"
 
-    if len(scores[best]) < 2:
+    if min(len(scores[best]), len(scores[base])) < 2:
         gain = "" if best == base else f", better by {ahead(best, base)[0]} than that of {escape(base)}"
         return (
             f"<b>{escape(best)}</b> is ahead: {mean(best)}{gain}. One training seed can't tell whether that is chance."
@@ -61,12 +70,13 @@ def advice(found: Sequence[View]) -> str:
             f"Take <b>{escape(taken)}</b>: {mean(taken)}, better by {ahead(taken, base)[0]} than that of {escape(base)}"
             f"{price(taken, base)}; without noise it is {clean[0]}, that of {escape(base)} {clean[1]}."
         )
-    if taken != best:
+    if fmean(gains(best, taken)) > 0:
         said += (
             f" <b>{escape(best)}</b> is better by another {ahead(best, taken)[0]}, which may be chance"
             f"{price(best, taken)}."
         )
-    return f"{said} Intervals are 95 %, over {len(scores[taken])} training seeds."
+    seeds = min(len(scores[method]) for method in (base, taken, best))
+    return f"{said} Intervals are 95 %, over {seeds} training seeds."
 
 
 def _by_seed(found: Sequence[View], method: str) -> dict[int, float]:

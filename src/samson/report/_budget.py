@@ -11,7 +11,7 @@ from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._levels import chips_and_means
 from samson.report._plot import GREY_DOTS, PALETTE, Plot, axis, horizontal, plot, stripe, under_line
 from samson.report._subject import subject_table
-from samson.report._values import interval_text, value_text
+from samson.report._values import interval_text, limit_text, value_text
 
 LIMIT_COLOUR = PALETTE[4]
 
@@ -118,5 +118,6 @@ def _level(record: BudgetRecord, level: float, *, bold: bool = False) -> str:
 def _limit(record: BudgetRecord) -> str:
     """How much worse is allowed, with as many digits as it was given with."""
     if record.relative:
-        return f"{100 * record.max_drop:.3g} % of the value"
-    return f"{100 * record.max_drop:.3g} points" if record.subject.is_fraction else f"{record.max_drop:.4g}"
+        return f"{limit_text(record.max_drop, fraction=True)} % of the value"
+    fraction = record.subject.is_fraction
+    return limit_text(record.max_drop, fraction=fraction) + " points" * fraction

@@ -12,7 +12,7 @@ from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._levels import chips_and_means
 from samson.report._plot import GREY_DOTS, Plot, above, axis, horizontal, plot, under_line
 from samson.report._subject import subject_table
-from samson.report._values import interval_text, value_text
+from samson.report._values import capital, interval_text, limit_text, value_text
 from samson.report._yields import yield_figure
 
 
@@ -46,7 +46,7 @@ def headline(record: EvaluationRecord) -> str:
     unit = " %" if fraction else ""
     wider = " (wider than asked for)" if _is_wider(record, last) else ""
     return (
-        f"{escape(subject.metric.capitalize())} {value_text(record.clean, fraction=fraction)}{unit} without noise; "
+        f"{escape(capital(subject.metric))} {value_text(record.clean, fraction=fraction)}{unit} without noise; "
         f"<b>{interval_text(last.interval, fraction=fraction)}{unit}</b>{wider} at {escape(_named(last.kind))}, "
         f"and {value_text(last.worst, fraction=fraction)}{unit} on the worst of {len(last.trials)} chips."
     )
@@ -88,7 +88,7 @@ def _table(record: EvaluationRecord) -> str:
         lines.append(html_row([row.kind.label, mean, sd, worst, str(len(row.trials))]))
     table = html_table(["Noise", record.subject.metric, "sd between chips", "worst chip", "chips"], lines, "gain")
     if record.precision is not None:
-        table += f"<p class='soft'>Asked for: ±{value_text(record.precision, fraction=fraction)}; * is wider.</p>"
+        table += f"<p class='soft'>Asked for: ±{limit_text(record.precision, fraction=fraction)}; * is wider.</p>"
     return table
 
 

@@ -36,29 +36,40 @@ class Overview:
 
         By "clean", each family's name and "all"; then by method.
         """
-        by_column: dict[str, list[dict[str, list[float]]]] = {}
+        by_column: dict[str, list[tuple[str, dict[str, list[float]]]]] = {}
         for view in self.views:
             direction = 1 if view.problem.higher_is_better else -1
             noisy, clean = {}, {}
             for method, of_method in view.table.items():
                 noisy[method] = [direction * value for value in view.noisy_by_seed(method).values()]
                 clean[method] = [direction * value for value in of_method[CLEAN].by_seed.values()]
-            by_column.setdefault(view.family.name, []).append(noisy)
+            by_column.setdefault(view.family.name, []).append((view.problem.name, noisy))
             if view.family == view.records[0].families[0]:
-                by_column.setdefault(CLEAN, []).append(clean)
-        columns = {name: mean_ranks(by_column[name]) for name in [CLEAN, *(n for n in by_column if n != CLEAN)]}
-        every = [block for name, blocks in by_column.items() if name != CLEAN for block in blocks]
-        return {**columns, EVERYTHING: mean_ranks(every)}
+                by_column.setdefault(CLEAN, []).append((view.problem.name, clean))
+        order = [CLEAN, *(name for name in by_column if name != CLEAN)]
+        by_column[EVERYTHING] = [pair for name in order[1:] for pair in by_column[name]]
+        return {name: _ranks(by_column[name]) for name in [*order, EVERYTHING]}
 
     @cached_property
     def order(self) -> list[tuple[str, MeanRank]]:
         """The methods by their mean rank over all problems and families, the best first."""
         return sorted(self.ranks[EVERYTHING].items(), key=lambda item: item[1].interval.mean)
 
+    @cached_property
+    def one_seed(self) -> bool:
+        """Whether a ranked method has a single network in a view, so that its interval over seeds says nothing."""
+        return any(row.seeds == 1 for view in self.views for row in view.rows if row.method in self.ranks[EVERYTHING])
+
     @property
     def problems(self) -> int:
         """Number of problems."""
         return len({view.problem.name for view in self.views})
+
+
+def _ranks(of_problems: Sequence[tuple[str, dict[str, list[float]]]]) -> dict[str, MeanRank]:
+    """Mean ranks over blocks, each with its problem, whose networks are the same on every family of chips."""
+    problems, blocks = zip(*of_problems, strict=True)
+    return mean_ranks(blocks, networks=problems)
 
 
 def comparable(found: Sequence[View]) -> bool:
@@ -70,16 +81,17 @@ def comparable(found: Sequence[View]) -> bool:
 def overview_headline(overview: Overview) -> str:
     """What the ranks say, in a sentence."""
     (best, rank), *others = overview.order
+    mean = f"<b>{escape(best)}</b> has the best mean rank, {rank.interval.mean:.2f}"
+    pairs = f"over {rank.blocks} pairs of a problem and a family of chips"
+    if overview.one_seed:
+        return f"{mean}, {pairs}. One training seed can't tell whether that is chance."
     surely = [name for name, other in others if other.interval.low > rank.interval.high]
-    sentence = (
-        f"<b>{escape(best)}</b> has the best mean rank, {_rank(rank)}, over {rank.blocks} pairs of a problem and a "
-        "family of chips"
-    )
-    return f"{sentence}; its interval lies apart from those of {len(surely)} of the other {len(others)} methods."
+    apart = f"its interval lies apart from those of {len(surely)} of the other {len(others)} methods"
+    return f"{mean} {_ends(rank)}, {pairs}; {apart}."
 
 
 def rank_table(overview: Overview) -> str:
-    """Mean ranks with their intervals over seeds, and wins, ties and losses against the baseline."""
+    """Mean ranks, with intervals over seeds if there are several, and wins, ties and losses against the baseline."""
     columns, found = overview.ranks, overview.views
     lines = []
     for method, _ in overview.order:
@@ -87,11 +99,12 @@ def rank_table(overview: Overview) -> str:
         for of_column in columns.values():
             rank = of_column.get(method)
             best = min(other.interval.mean for other in of_column.values())
+            ends = "" if rank is None or overview.one_seed else f"{_ends(rank)}<br>"
             share = 0.0 if rank is None else 1 - (rank.interval.mean - 1) / max(len(of_column) - 1, 1)
             shown = (
                 ""
                 if rank is None
-                else f"{rank.interval.mean:.2f}<small>{_ends(rank)}<br>first {rank.wins} of {rank.blocks}</small>"
+                else f"{rank.interval.mean:.2f}<small>{ends}first {rank.wins} of {rank.blocks}</small>"
             )
             mark = " class=best" if rank is not None and rank.interval.mean == best else ""
             cells.append(f"<td style='--shade:{share:.3f}'{mark}>{shown}</td>")
@@ -102,10 +115,14 @@ def rank_table(overview: Overview) -> str:
 
 
 def against_baseline(found: Sequence[View], method: str) -> tuple[int, int, int]:
-    """On how many kinds of chips, over all problems, a method is surely better, not told apart, or surely worse."""
+    """On how many kinds of chips a method is surely better than the baseline, not told apart, or surely worse.
+
+    Over all problems that have the baseline of the first; where its training diverged, there is another.
+    """
     signs = [
         sign(row)
         for view in found
+        if view.baseline == found[0].baseline
         for row in view.table.get(method, {}).values()
         if row.kind != CLEAN and row.gain is not None
     ]
@@ -144,10 +161,6 @@ def band_text(overview: Overview) -> str:
         f"The grey band is as wide as the critical difference, {width:.2f}, for {problems} problems: outside of it, a "
         "method is worse than the best on other problems too (Nemenyi, 95 %). With few problems it is wide."
     )
-
-
-def _rank(rank: MeanRank) -> str:
-    return f"{rank.interval.mean:.2f} [{rank.interval.low:.2f}, {rank.interval.high:.2f}]"
 
 
 def _ends(rank: MeanRank) -> str:

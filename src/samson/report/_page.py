@@ -14,6 +14,7 @@ from samson.report._html import figure_div, packed, page
 from samson.report._overview import Overview, band_text, comparable, overview_headline, rank_figure, rank_table
 from samson.report._summary import View, against_each, views
 from samson.report._tables import clean_value, last_kind_within, number
+from samson.report._values import capital
 from samson.report._view_tables import (
     accuracy_table,
     gain_table,
@@ -129,7 +130,7 @@ def _view(view: View, place: int) -> str:
     found = _section(
         "view.html",
         headline=f"<p>{headline(view)}</p>",
-        metric=escape(view.problem.metric.capitalize()),
+        metric=escape(capital(view.problem.metric)),
         better="higher" if view.problem.higher_is_better else "lower",
         percent=" in percent" if view.problem.is_fraction else "",
         robustness=figure_div(robustness_figure(view), f"robustness-{place}"),

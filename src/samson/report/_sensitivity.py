@@ -9,7 +9,7 @@ from samson.records import Interval, SensitivityRecord
 from samson.report._html import figure_div, html_table, page
 from samson.report._plot import BASELINE_COLOUR, PALETTE, Plot, above, axis, error_bars, plot, vertical
 from samson.report._subject import subject_table
-from samson.report._values import interval_text, value_text
+from samson.report._values import capital, interval_text, limit_text, value_text
 
 ALONE_COLOUR, GAIN_COLOUR = PALETTE[4], PALETTE[1]
 ALONE, GAIN = "worse with noise on this layer alone", "better if this layer alone is digital"
@@ -39,7 +39,7 @@ def headline(record: SensitivityRecord) -> str:
     """What the record says in a sentence or two."""
     noisy = sum(record.noisy) / len(record.noisy)
     sentence = (
-        f"{escape(record.subject.metric.capitalize())} {_value(record, record.clean)} without noise, "
+        f"{escape(capital(record.subject.metric))} {_value(record, record.clean)} without noise, "
         f"{_value(record, noisy)} with noise on all {len(record.rows)} layers. "
     )
     shown = [row for row in record.rows if row.drop.low > 0]
@@ -101,7 +101,7 @@ def sensitivity_table(record: SensitivityRecord) -> str:
         means = [_value(record, sum(values) / len(values)) for values in (row.alone, row.others)]
         lines.append(
             f"<tr><th scope='row'>{rank}. {escape(row.name)}</th><td>{row.weights:,}"
-            f" ({100 * row.weights / total:.1f} %)</td><td>{means[0]}</td>{_cell(record, row.drop, 'down')}"
+            f" ({min(100 * row.weights / total, 99.9):.1f} %)</td><td>{means[0]}</td>{_cell(record, row.drop, 'down')}"
             f"<td>{means[1]}</td>{_cell(record, row.gain, 'up')}"
             f"<td>{'digital' if row.name in digital else ''}</td></tr>"
         )
@@ -132,7 +132,7 @@ def _value(record: SensitivityRecord, value: float) -> str:
 
 
 def _unit(record: SensitivityRecord) -> str:
-    return f"Points of {record.subject.metric}" if record.subject.is_fraction else record.subject.metric.capitalize()
+    return f"Points of {record.subject.metric}" if record.subject.is_fraction else capital(record.subject.metric)
 
 
 def _suggestion(record: SensitivityRecord) -> str:
@@ -140,13 +140,13 @@ def _suggestion(record: SensitivityRecord) -> str:
     if found is None:
         return "<p>No suggestion was asked for.</p>"
     names = ", ".join(f"<b>{escape(name)}</b>" for name in found.digital)
-    limit = _value(record, found.max_drop)
+    limit = limit_text(found.max_drop, fraction=record.subject.is_fraction)
     if found.share == 1:
         return (
             f"<p>Keep digital: {names}, which are all, so that <b>no chip is left</b>: of "
             f"{counted(found.attempts - 1, 'smaller set')} none is shown to be within the {limit} allowed.</p>"
         )
-    keep = f"{names}, which hold {100 * found.share:.1f} % of the chip's weights" if names else "<b>none</b>"
+    keep = f"{names}, which hold {min(100 * found.share, 99.9):.1f} % of the chip's weights" if names else "<b>none</b>"
     verdict = "within" if found.holds else "<b>not shown to be within</b>"
     return (
         f"<p>Keep digital: {keep}. On {len(record.noisy)} chips that did not choose, it is worse by "

@@ -11,6 +11,7 @@ from samson.records import CLEAN, CorrelationRow, Interval, NetworkSharpness, Sh
 from samson.report._html import figure_div, html_row, html_table, page
 from samson.report._plot import Plot, axis, colours, menu, plot
 from samson.report._tables import kind_text
+from samson.report._values import capital
 
 AXES = {
     "loss": "Loss",
@@ -134,7 +135,7 @@ def render_sharpness(record: SharpnessRecord, baseline: str = "sgd") -> str:
 
 def _metric(record: SharpnessRecord) -> str:
     unit = " (%)" if record.problem.is_fraction else ""
-    return f"{record.problem.metric.capitalize()}, {record.robustness_split} split{unit}"
+    return f"{capital(record.problem.metric)}, {record.robustness_split} split{unit}"
 
 
 def _title(record: SharpnessRecord, measure: str, kind: str) -> str:
@@ -146,7 +147,7 @@ def _title(record: SharpnessRecord, measure: str, kind: str) -> str:
         return f"{start}: no correlation with an interval"
     return (
         f"{start}<br>Kendall {correlation(row.kendall)}, Spearman {correlation(row.spearman)} "
-        f"({record.confidence:.0%}, {row.methods} methods, {row.networks} networks)"
+        f"({100 * record.confidence:g}%, {row.methods} methods, {row.networks} networks)"
     )
 
 

@@ -71,9 +71,9 @@ def gain_text(estimate: Interval, view: View) -> str:
 
 def sign(row: SummaryRow) -> str:
     """Whether a gain is "up" or "down", where it is sure: for these networks after Holm, and over seeds; else ""."""
-    if row.gain is None or row.p_value is None or row.p_value >= 1 - CONFIDENCE:
+    over_seeds = row.gain_over_seeds
+    if row.gain is None or over_seeds is None or row.p_value is None or row.p_value >= 1 - CONFIDENCE:
         return ""
-    over_seeds = row.gain_over_seeds or row.gain
     return "up" if row.gain.mean > 0 < over_seeds.low else "down" if row.gain.mean < 0 > over_seeds.high else ""
 
 

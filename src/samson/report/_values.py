@@ -10,6 +10,16 @@ def value_text(value: float, *, fraction: bool) -> str:
     return f"{100 * value:.1f}" if fraction else f"{value:.4g}"
 
 
+def limit_text(value: float, *, fraction: bool) -> str:
+    """A value that someone asked for, with as many digits as it was given with."""
+    return f"{100 * value:.3g}" if fraction else f"{value:.4g}"
+
+
+def capital(name: str) -> str:
+    """The name of a metric at the start of a sentence: "mIoU" becomes "MIoU"."""
+    return name[:1].upper() + name[1:]
+
+
 def interval_text(interval: Interval, *, fraction: bool, signed: bool = False) -> str:
     """A mean with the ends of its interval, for example "97.3 [97.0, 97.6]"; with signs for a difference."""
     scale, form = (100, ".1f") if fraction else (1, ".3g" if signed else ".4g")

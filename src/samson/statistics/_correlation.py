@@ -28,8 +28,8 @@ class RankCorrelation(Shown):
     Args:
         kendall: Kendall's τ-b over all points, with its interval.
         spearman: Spearman's ρ over all points, with its interval.
-        kendall_of_means: τ-b over the methods' means, one point a method.
-        spearman_of_means: ρ over the methods' means.
+        kendall_of_means: τ-b over the methods' means, one point a method; 0 where these are all the same.
+        spearman_of_means: ρ over the methods' means, likewise.
         points: Number of points.
         methods: Number of methods, which is what the intervals count.
         resamples: Resamplings of the methods.
@@ -49,7 +49,7 @@ class RankCorrelation(Shown):
         kendall, spearman = (f"{i.mean:+.2f} [{i.low:+.2f}, {i.high:+.2f}]" for i in (self.kendall, self.spearman))
         return (
             f"Kendall {kendall}, Spearman {spearman} "
-            f"({self.confidence:.0%}, {self.methods} methods resampled whole, {self.points} networks)"
+            f"({100 * self.confidence:g}%, {self.methods} methods resampled whole, {self.points} networks)"
         )
 
 
@@ -115,11 +115,12 @@ def rank_correlation(
     tau, rho = _correlations(x, y, member, np.ones((1, len(names))))
     means = [[float(np.mean(of[name])) for name in names] for of in (sharpness, robustness)]
     of_means = _correlations(np.array(means[0]), np.array(means[1]), np.arange(len(names)), np.ones((1, len(names))))
+    tau_of_means, rho_of_means = (float(np.nan_to_num(found[0])) for found in of_means)
     return RankCorrelation(
         _percentiles(tau[0], taus, confidence),
         _percentiles(rho[0], rhos, confidence),
-        float(of_means[0][0]),
-        float(of_means[1][0]),
+        tau_of_means,
+        rho_of_means,
         len(x),
         len(names),
         resamples,

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from samson._checks import require_between
-from samson._shown import Shown, table_text
+from samson._shown import Shown, number_form, table_text
 from samson.statistics._differences import holm
 from samson.statistics._means import CONFIDENCE
-from samson.statistics._pairs import Difference, Over, Paired, ends_text
+from samson.statistics._pairs import Difference, Over, Paired
 
 
 @dataclass(frozen=True, repr=False)
@@ -24,8 +24,9 @@ class Family(Shown):
     rows: dict[tuple[str, str], Difference]
 
     def __str__(self) -> str:
+        form = number_form(0.0, *(end for d in self.rows.values() for end in (d.low, d.high)))
         rows = [
-            [f"{at}: {d.name} − {d.baseline}", ends_text(d, "+"), f"{d.p_value:.2g}"]
+            [f"{at}: {d.name} − {d.baseline}", f"{d.interval:+{form}}", f"{d.p_value:.2g}"]
             for (at, _), d in self.rows.items()
         ]
         return f"{len(rows)} that hold together\n{table_text(['difference', 'mean and interval', 'p (Holm)'], rows)}"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samson._checks import require_between
-from samson._shown import Shown, table_text
+from samson._shown import Shown, number_form, table_text
 from samson.records import Interval
 from samson.statistics._crossed import crossed_interval, crossed_share_interval
 from samson.statistics._differences import Spread, spread, variance_ratio
@@ -111,8 +111,8 @@ class Difference(Shown):
         few = "seeds" if self.unit == "training seeds" else "chips"
         chips = "common chips" if self.common_chips else "chips of their own: the networks differ in shape"
         return (
-            f"{self.name} − {self.baseline}: {self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}] "
-            f"({self.confidence:.0%}, {self.unit}, {chips})"
+            f"{self.name} − {self.baseline}: {self.interval:+{number_form(self.low, self.high)}} "
+            f"({100 * self.confidence:g}%, {self.unit}, {chips})"
             + (f": too few {few} to tell" if self.cut and self.low <= 0 <= self.high else "")
         )
 
@@ -149,7 +149,8 @@ class Paired(Shown):
             ValueError: If the name is unknown, numbers of chips differ, or there are no seeds to count.
         """
         networks = self._networks(name)
-        return _within(self._mean(networks, confidence, by_seed=_by_seed(over, networks)), networks[0].bounds)
+        found = self._mean(networks, confidence, by_seed=_by_seed(over, networks))
+        return found.within(*(networks[0].bounds or (-math.inf, math.inf)))
 
     def _mean(self, networks: Sequence[Measurement], confidence: float, *, by_seed: bool) -> Interval:
         step = networks[0].resolution
@@ -204,7 +205,7 @@ class Paired(Shown):
         return Difference(
             name,
             baseline,
-            _within(whole, (-span, span)),
+            whole.within(-span, span),
             found.p_value(step),
             "training seeds" if by_seed else "these networks" if len(ours) + len(theirs) > 2 else "these two networks",
             common_chips,
@@ -251,27 +252,20 @@ class Paired(Shown):
 
     def __str__(self) -> str:
         baseline = next(iter(self.models))
+        means = {name: self.mean(name) for name in self.models}
+        form = number_form(*(end for mean in means.values() for end in (mean.low, mean.high)))
         rows = []
         for name, networks in self.models.items():
-            gain = "" if name == baseline else ends_text(self.difference(name, baseline), "+")
+            gain = "" if name == baseline else f"{self.difference(name, baseline).interval:+{form}}"
             counts = [str(len(networks)), str(len(networks[0].trials))]
-            rows.append([name, *counts, *self._more(name).values(), ends_text(self.mean(name)), gain])
-        header = ["method", "networks", "chips", *self._more(baseline), f"mean [{CONFIDENCE:.0%}]", f"− {baseline}"]
+            rows.append([name, *counts, *self._more(name).values(), f"{means[name]:{form}}", gain])
+        header = ["method", "networks", "chips", *self._more(baseline), f"mean [{100 * CONFIDENCE:g}%]"]
+        header.append(f"− {baseline}")
         return f"{len(rows)} methods, about the {self.about.replace('_', ' ')}\n{table_text(header, rows)}"
 
     def _more(self, name: str) -> dict[str, str]:
         """More columns of the text, by their heading, with what they say of a method."""
         return {}
-
-
-def ends_text(found: Interval | Difference, sign: str = "") -> str:
-    """A mean with the ends of its interval."""
-    return f"{found.mean:{sign}.4f} [{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
-
-
-def _within(interval: Interval, bounds: tuple[float, float] | None) -> Interval:
-    low, high = bounds or (-math.inf, math.inf)
-    return Interval(interval.mean, max(low, interval.low), min(high, interval.high))
 
 
 def _by_seed(over: Over | None, *methods: Sequence[Any]) -> bool:

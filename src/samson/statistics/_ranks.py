@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,21 +32,28 @@ class MeanRank:
 
 
 def mean_ranks(
-    blocks: Sequence[Mapping[str, Sequence[float]]], *, seed: int = 0, confidence: float = 0.95
+    blocks: Sequence[Mapping[str, Sequence[float]]],
+    *,
+    networks: Sequence[Hashable] | None = None,
+    seed: int = 0,
+    confidence: float = 0.95,
 ) -> dict[str, MeanRank]:
     """Rank methods in each block by their means over seeds, and average the ranks; ties share theirs.
 
     The interval is from percentiles of ranks after the seeds were drawn anew, with replacement, within each block and
-    method. It does not speak of other data sets: `critical_difference` does.
+    method; blocks of the same networks have the same draw. It does not speak of other data sets: `critical_difference`
+    does.
 
     Args:
         blocks: For each block, such as a data set, the value of each method's networks, one a training seed; larger is
             better. Only methods that every block has are ranked.
+        networks: For each block, a label of its networks: blocks with the same label, such as one data set on several
+            families of chips, are of the same networks in the same order. None is other networks in each block.
         seed: Of the resampling.
         confidence: Of the intervals.
 
     Raises:
-        ValueError: If there is no block, no method that all blocks have, or a value is NaN.
+        ValueError: If there is no block, no method that all blocks have, a value is NaN, or labels do not fit blocks.
 
     Example:
         >>> found = mean_ranks([{"a": [0.9], "b": [0.8]}, {"a": [0.5], "b": [0.7]}])
@@ -61,13 +68,21 @@ def mean_ranks(
         for block in blocks:
             require(not np.isnan(block[name]).any(), "blocks", f"hold numbers for {name!r}", block[name])
     means = np.array([[np.mean(block[name]) for name in methods] for block in blocks])
+    labels = range(len(blocks)) if networks is None else networks
+    require(len(labels) == len(blocks), "networks", f"be one label for each of {len(blocks)} blocks", networks)
     generator = np.random.default_rng(seed)
     drawn = np.zeros((RESAMPLES, len(methods)))
-    for block in blocks:
+    picks: dict[tuple[Hashable, str], NDArray[np.int_]] = {}
+    for label, block in zip(labels, blocks, strict=True):
         columns = []
         for name in methods:
             values = np.asarray(block[name], dtype=np.float64)
-            columns.append(values[generator.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1))
+            if (label, name) not in picks:
+                picks[label, name] = generator.integers(len(values), size=(RESAMPLES, len(values)))
+            pick = picks[label, name]
+            rule = f"hold as many networks of {name!r} wherever the label is {label!r}"
+            require(pick.shape[1] == len(values), "blocks", rule, block[name])
+            columns.append(values[pick].mean(axis=1))
         drawn += _ranks(np.stack(columns, axis=1))
     ranks = _ranks(means)
     ordered = np.sort(drawn / len(blocks), axis=0)

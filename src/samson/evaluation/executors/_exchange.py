@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from hashlib import sha256
@@ -17,8 +16,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from samson._batches import Batch
+from samson._shown import plain
 from samson.evaluation._metric import DataSetMetric, Metric
-from samson.evaluation._scoring import Scores, device_of
+from samson.evaluation._scoring import Scores, device_of, same_draws
 from samson.evaluation._task import Task
 from samson.evaluation.executors._numerics import Numerics
 from samson.noise import on_chip
@@ -52,7 +52,7 @@ def digest(value: Any) -> str:
     found = sha256()
     for path, leaf in tree_flatten_with_path(value)[0]:
         if isinstance(leaf, Tensor | np.ndarray):
-            held = torch.as_tensor(leaf).detach().cpu().contiguous()
+            held = torch.as_tensor(leaf).detach().cpu().resolve_conj().contiguous()
             found.update(f"{keystr(path)} {held.dtype} {tuple(held.shape)}\n".encode())
             found.update(_as_uint8(held).numpy().data)
         else:
@@ -68,7 +68,7 @@ def digest_of(batches: Iterable[Any]) -> str:
         >>> digest_of([(x, y)]) == digest_of([Batch((x,), y)])
         True
     """
-    with torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global state
+    with same_draws():
         each = map(Batch.of, batches)
         return digest([digest((batch.inputs, batch.targets, batch.keywords)) for batch in each])
 
@@ -128,11 +128,6 @@ def shared_from_first(tensors: Sequence[Tensor], group: Any) -> list[Tensor]:
         if copy.numel():
             dist.broadcast(_as_uint8(copy), src=0, group=group)
     return copies
-
-
-def plain(value: Any) -> str:
-    """The `repr` of a value without addresses, which differ from process to process."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _as_uint8(tensor: Tensor) -> Tensor:

@@ -14,10 +14,11 @@ from urllib.parse import quote
 import torch
 
 import samson
+from samson._shown import plain
 from samson.evaluation._scoring import device_of
 from samson.evaluation._task import Task
 from samson.evaluation.executors._base import Executor, Finished, Serial, on_its_own
-from samson.evaluation.executors._exchange import as_bytes, digest, digest_of, facts_of, from_bytes, plain
+from samson.evaluation.executors._exchange import as_bytes, digest, digest_of, facts_of, from_bytes
 from samson.records import RecordError, read_json, replace_file, write_json
 
 T = TypeVar("T")

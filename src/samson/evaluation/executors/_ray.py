@@ -11,14 +11,13 @@ from importlib.util import find_spec
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from samson._checks import require_whole
 from samson._errors import installing
 from samson._ray import connected, spread
-from samson.evaluation._scoring import Scores, device_of
+from samson.evaluation._scoring import Scores, device_of, same_draws
 from samson.evaluation._task import Task
 from samson.evaluation.executors._base import Executor, Finished, on_its_own
 from samson.evaluation.executors._numerics import Numerics
@@ -144,7 +143,7 @@ def _whole(batches: Iterable[Any]) -> Any:
         cut = isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes
         return value.clone() if cut else value
 
-    with torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global state
+    with same_draws():
         return tree_map(own, list(batches))
 
 
