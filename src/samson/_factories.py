@@ -26,13 +26,14 @@ def call_factory(spec: str, parameter: str = "MODEL") -> Any:
         parameter: What errors call it.
 
     Raises:
-        SetupError: If there is no such module or function, it takes arguments, or raises.
+        SetupError: If there is no such module or function, it is none, takes arguments, or raises.
 
     Example:
         >>> call_factory("torch.nn:Identity")
         Identity()
     """
     function = find_factory(spec, parameter)
+    require(callable(function), parameter, "the name of a function or a class", spec, "Write a function that gives it.")
     if not takes(function, ()):
         raise SetupError(
             f"{parameter} must name a function or a class without arguments, got {spec!r}, which has "

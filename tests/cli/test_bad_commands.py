@@ -150,6 +150,7 @@ ROWS = {
     f"{D} --metric acuracy": "--metric: 'acuracy' is unknown|Did you mean 'accuracy'",
     f"{D} --select [": "--select must leave a weight for the chip, got ['[']|`weight`",
     f"{D} --read-block 0": "--read-block must be at least 1, got 0",
+    f"{D} --norms-on digits": "--norms-on must be SET/train or SET/validation, got 'digits'|Write digits/train",
     f"{D} --norms-on digits/test": "--norms-on: 'test' is unknown|Available: train, validation",
     f"{D} --norms-on mine:batches": "MODEL must have a batch-norm layer",
     f"{D} --autocast fp8": "--autocast: 'fp8' is unknown|bfloat16",

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from samson.cli import main
-from samson.experiments import DATA, NETWORKS, Checkpoint, build_network, save_checkpoint
+from samson.experiments import DATA, NETWORKS, Checkpoint, build_network, default_settings, save_checkpoint
 from samson.noise import NOISES, PRESETS, describe
 from samson.optim import RULES
 
@@ -90,7 +90,12 @@ def test_methods_come_with_their_defaults(listed) -> None:
     out = flat(listed("methods")[1])
     assert "rho=0.5, eta=0.01, policy=authors, p=inf; on digits rho=1.5" in out
     assert "rho=0.5, eta=0.01, policy=authors, p=inf, alpha=2; on digits rho=0.3, alpha=1.2" in out
-    assert "All of them have lr=0.1, momentum=0.9, weight_decay=0.0005" in out
+    assert "All of them have lr=0.1, momentum=0.9, weight_decay=0.0005 with SGD, those that perturb" in out
+    found = re.search(r"those that perturb (.*), and those that do so along the gradient (.*)\. Set one", out)
+    modes, of_gradients = (set(re.findall(r"(\w+)=", listed)) for listed in found.groups())
+    for core in ("noise", "rwp", *RULES):
+        has = (modes | of_gradients) & set(default_settings(core))
+        assert has == (modes | of_gradients if core in RULES else modes)
 
 
 def cells(out: str) -> list[list[str]]:

@@ -317,13 +317,14 @@ def test_settings_reach_the_training(samson, tmp_path: Path) -> None:
             ["--base", "AdamW"],
             ["--recipe", "schedule=constant"],
             ["--recipe", "label_smoothing=0.2"],
+            ["--recipe", "label_smoothing = .2"],
             ["--recipe", "augment = 'flip'"],
         )
     ):
         out = tmp_path / str(number)
         assert samson(*OWN, "--out", out, *more)[0] == 0
         ends.add((out / "model.safetensors").read_bytes())
-    assert len(ends) == 7  # two say the same
+    assert len(ends) == 7  # two and two say the same
 
 
 def test_a_range_test_is_shown_and_recorded(samson, tmp_path: Path) -> None:
@@ -379,6 +380,10 @@ def refused(status: int, message: str, *words: str) -> None:
         (["--set", "lr=1e30"], ["The training diverged at step", "smaller lr"]),
         (["--device", "gpu"], ["--device", "'gpu'"]),
         (["--find-rho", "--method", "noise"], ["--find-rho must be for a method with ρ", "'noise'"]),
+        (
+            ["--find-rho", "--method", "samson+hwa"],
+            ["--find-rho must be for a method without distillation", "Take samson+"],
+        ),
         (["--find-rho", "--set", "every=2"], ["--set every must be 1.0 with --find-rho", "2.0"]),
         (["--find-rho", "--set", "ramp=linear"], ["--set ramp must be constant with --find-rho", "'linear'"]),
         (["--find-rho", "--set", "budget=.5"], ["--set budget must be inf with --find-rho", "0.5"]),

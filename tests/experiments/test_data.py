@@ -724,6 +724,19 @@ def test_what_is_not_said_of_the_data_is_found() -> None:
     assert known(data.splits_from(GOOD | {"train": of_tensors}).train) < known(GOOD["train"])
 
 
+@pytest.mark.parametrize("held", [list, np.array, torch.tensor])
+def test_numbers_may_be_in_whatever_holds_them(held: Callable[[list[float]], Any]) -> None:
+    images = torch.zeros(4, 3, 9, 9, dtype=torch.uint8), Y[:4]
+    given = {"train": images, "test": images, "outputs": np.int64(5)}
+    splits = data.splits_from(given | {"mean": held([0.5, 0.25, 0.75]), "std": held([0.5, 1, 2])})
+    assert (splits.mean, splits.std, splits.outputs) == ((0.5, 0.25, 0.75), (0.5, 1, 2), 5)
+    assert {type(number) for number in (*splits.mean, *splits.std)} == {float}
+    assert type(splits.outputs) is int
+    grey = images[0][:, 0], images[1]
+    of_one = data.splits_from({"train": grey, "test": grey, "mean": 0.5, "std": np.float32(0.25)})
+    assert (of_one.mean, of_one.std) == ((0.5,), (0.25,))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -747,6 +760,8 @@ def test_what_is_not_said_of_the_data_is_found() -> None:
         ({"mean": (0.5,)}, "`mean and std` must be as long as each other"),
         ({"mean": (0.5,), "std": (0.0,)}, "with std > 0"),
         ({"mean": (0.5,), "std": (1.0,)}, r"one for each channel of inputs \(3,\)"),
+        ({"mean": 0.5, "std": 1.0}, r"one for each channel of inputs \(3,\), got \(0.5,\)"),
+        ({"mean": "grey"}, "`mean` cannot become numbers: .*\nGive one for each channel"),
         ({"outputs": 2.5}, "`outputs` must be a whole number"),
         ({"outputs": 0}, "`outputs` must be a whole number, at least 1, got 0"),
         ({"train": X}, "`train` must be a pair of tensors or arrays"),

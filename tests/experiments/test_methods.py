@@ -300,8 +300,14 @@ def test_the_teacher_is_the_plain_network_and_its_training_counts(tmp_path: Path
     assert not equal(model.state_dict(), plain.state_dict())
 
 
-def test_a_teacher_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where its student's training is cut off."""
+def dropping(outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(64, outputs))
+
+
+@pytest.mark.parametrize(("name", "network"), [("distil", "net"), ("converters+distil", "dropping")])
+def test_a_teacher_is_trained_once(name: str, network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its student's training is cut off, whose first input ranges may depend on what dropout draws."""
+    table = {**TABLE, "network": f"{__name__}:{network}"}
     steps: list[str] = []
     left = 0
     advance = Loop.advance
@@ -313,14 +319,14 @@ def test_a_teacher_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         advance(self, *batch)
 
     monkeypatch.setattr(Loop, "advance", cut)
-    whole, training = one_run("distil", folder=tmp_path / "whole")
+    whole, training = one_run(name, table=table, folder=tmp_path / "whole")
     assert steps == ["teacher"] * 8 + [""] * 8
     steps.clear()
     left = 12
     with pytest.raises(KeyboardInterrupt):
-        one_run("distil", folder=tmp_path / "cut")
+        one_run(name, table=table, folder=tmp_path / "cut")
     left = 0
-    model, after = one_run("distil", folder=tmp_path / "cut")
+    model, after = one_run(name, table=table, folder=tmp_path / "cut")
     assert steps.count("teacher") == 8
     assert equal(model.state_dict(), whole.state_dict())
     assert after.gradients == training.gradients

@@ -53,9 +53,12 @@ def message(spec: str, weights: Path | None = None, **options: bool) -> str:
     return str(caught.value)
 
 
-def test_a_saved_network_comes_back(folder: Path) -> None:
+@pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module.", "module._orig_mod."])
+def test_a_saved_network_comes_back(folder: Path, prefix: str) -> None:
+    """Also one that a trainer gave as it was compiled, or in DistributedDataParallel."""
     model, path = build_network("small-resnet", (1, 8, 8), 10, seed=3), folder / "sgd-seed3.safetensors"
-    save_checkpoint(path, model.state_dict(), Checkpoint("small-resnet", (1, 8, 8), 10, "digits", "sgd", 3))
+    state = {f"{prefix}{name}": value for name, value in model.state_dict().items()}
+    save_checkpoint(path, state, Checkpoint("small-resnet", (1, 8, 8), 10, "digits", "sgd", 3))
     loaded = load_model(str(path))
     assert equal(snapshot(loaded), snapshot(model))
     assert not equal(snapshot(loaded), snapshot(build_network("small-resnet", (1, 8, 8), 10, seed=4)))

@@ -211,7 +211,6 @@ def test_curvature_is_added_to_what_is_there(
     folder: Path, measured: tuple[Path, SharpnessRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = measured[1]
-    monkeypatch.setattr("samson.experiments._sharpness.require_curvlinops", lambda: None)
     monkeypatch.setattr("samson.experiments._sharpness.hessian_top", lambda *_, **__: 1.5)
     monkeypatch.setattr(
         "samson.experiments._sharpness.hessian_trace", lambda model, *_, **__: Trace((1.0, model.head.bias[0].item()))
@@ -286,15 +285,6 @@ def test_a_noise_that_is_called_like_another_is_refused(folder: Path) -> None:
         SetupError, match=r"must be Gaussian\(.* in the family 'gaussian'.*got 'Lognormal\(sigma=0.2\)'"
     ):
         measure_one(folder)
-
-
-def test_missing_curvature_is_named(
-    folder: Path, samson: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "curvlinops", None)
-    status, _, err = samson("sharpness", folder, "--steps", 1, "--trials", 2, "--curvature")
-    assert status == 2
-    assert 'pip install -c constraints.txt ".[curvature]"' in err
 
 
 def test_a_record_of_another_layout_is_refused(folder: Path) -> None:

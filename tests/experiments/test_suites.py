@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from samson.cli import main
 from samson.evaluation import evaluate
@@ -376,6 +377,44 @@ def test_more_methods_and_seeds_run_what_is_missing(place: Path) -> None:
     assert compare_suite(more, "out", runner=no_runs).records == found.records
 
 
+NOISES = """
+from collections.abc import Callable
+from samson.noise import ChipModel, Gaussian, Periphery
+
+class nameless(FixedNoise):
+    def __init__(self, level): self.level = level
+    def noisy(self, weight, generator): return weight + self.level
+
+def by_half(weight): return weight / 2
+
+@dataclass(frozen=True)
+class shaped(FixedNoise):
+    level: float
+    shape: Callable = by_half
+    def noisy(self, weight, generator): return weight + self.level * self.shape(weight)
+
+@dataclass(frozen=True)
+class Around(Periphery):
+    shape: Callable = by_half
+
+def chip(): return ChipModel(Gaussian(0.1), "a test", Around(dac_steps=30))
+"""
+"""Noises and a chip whose `repr` says where something lies in memory."""
+
+
+@pytest.mark.parametrize(("kind", "name"), [("noise", "nameless"), ("noise", "shaped"), ("chip", "chip")])
+def test_where_chips_lie_in_memory_does_not_matter(tmp_path: Path, kind: str, name: str) -> None:
+    suite = {**SMALL, "methods": ["sgd"], "chips": [{kind: f"mine:{name}"}]}
+    with working_in(tmp_path, MINE + NOISES):
+        first = plan_suite(suite)
+        compare_suite(first, "out")
+        forget()
+        second = plan_suite(suite)
+        before, after = (plan.families[0].kinds[0].noise for plan in (first, second))
+        assert repr(before) != repr(after)
+        assert len(compare_suite(second, "out", runner=no_runs).records) == 1
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which SMALL is finished."""
@@ -570,6 +609,85 @@ def test_functions_stand_for_their_names(tmp_path: Path) -> None:
     assert [record.problem.data for record in found.records] == [f"{__name__}:own_data"]
 
 
+class Elsewhere(Dataset[Any]):
+    """Examples that are not in memory."""
+
+    def __len__(self) -> int:
+        return 32
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        if number >= len(self):
+            raise IndexError
+        return tuple(part[number] for part in own_data()["test"])
+
+
+def data_elsewhere() -> dict[str, Any]:
+    return {**own_data(), "test": Elsewhere()}
+
+
+def validation_elsewhere() -> dict[str, Any]:
+    return {**own_data(), "validation": Elsewhere()}
+
+
+def test_some_examples_can_be_drawn_of_those_in_memory_alone() -> None:
+    """The search by chips draws them of the validation split, that without noise does not."""
+    searched = [{"method": "sgd", "lr": [0.1, 0.2]}]
+    suite = {**SMALL, "data": validation_elsewhere, "network": Net, "methods": searched, "examples": 8}
+    assert plan_suite(suite).search.chosen_by == "blind"
+    wrong = [{**suite, "search": {"chosen_by": "gaussian"}}, {**suite, "data": data_elsewhere}]
+    for table in wrong:
+        with pytest.raises(SetupError, match="`examples` must be left out for data that are not in memory, got 8"):
+            plan_suite(table)
+        del table["examples"]
+        plan_suite(table)
+
+
+class Unsmoothed:
+    metric = "accuracy"
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets)
+
+
+class Hard(Unsmoothed):
+    def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        if label_smoothing:
+            raise ValueError("targets are hard")
+        return super().loss(outputs, targets)
+
+
+class OfTwo(Hard):
+    def loss(self, outputs: Any, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        return super().loss(outputs[0], targets)
+
+
+def two_outputs(classes: int) -> nn.Module:
+    return nn.GRU(6, classes, batch_first=True)
+
+
+def lazy(classes: int) -> nn.Module:
+    return nn.LazyLinear(classes)
+
+
+OURS_ALONE: dict[str, tuple[dict[str, Any], str]] = {
+    "no smoothing": ({"task": Unsmoothed}, "takes 3 positional arguments but 4 were given"),
+    "no smoothing here": ({"task": Hard, "recipe": {"batch_size": 16, "label_smoothing": 0.1}}, "targets are hard"),
+    "two outputs": ({"task": OfTwo, "network": two_outputs}, "'tuple' object has no attribute 'float'"),
+    "lazy layers": ({"network": lazy}, "`network` must be of layers that know their sizes, got .*:lazy'"),
+}
+"""What our own loop cannot train, over a good suite; and the words of its error."""
+
+
+@pytest.mark.parametrize("case", OURS_ALONE)
+def test_what_our_loop_cannot_train_is_refused_before(case: str) -> None:
+    """A trainer of one's own may."""
+    changes, words = OURS_ALONE[case]
+    suite = {**SMALL, "data": own_data, "network": Net, "methods": ["sgd"], **changes}
+    with pytest.raises(SetupError, match=words):
+        plan_suite(suite)
+    plan_suite({**suite, "train": by_transformers})
+
+
 @pytest.mark.parametrize("key", ["data", "network", "methods", "train", "task", "chips"])
 def test_a_function_without_a_name_is_refused(place: Path, key: str) -> None:
     with pytest.raises(SetupError) as error:
@@ -627,11 +745,14 @@ def test_a_variable_says_where_data_lie_if_nothing_else_does(
     assert seen == [expected] * (1 if expected == "file" else 2)
 
 
-@pytest.mark.parametrize(("epochs", "timed"), [(1, 1), (2, 1), (9, 3)])
+@pytest.mark.parametrize(("epochs", "timed", "lr"), [(1, 1, 0.1), (2, 1, 0.1), (9, 3, 0.1), (9, 3, 1e30)])
 def test_an_estimate_times_steps_also_with_one_batch_an_epoch(
-    place: Path, epochs: int, timed: int, monkeypatch: pytest.MonkeyPatch
+    place: Path, epochs: int, timed: int, lr: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a clock that each step moves by two seconds, the first by five, which counts if it is alone."""
+    """By a clock that each step moves by two seconds, the first by five, which counts if it is alone.
+
+    That a training diverges is no matter of its time.
+    """
     now = [0.0]
     advance = Loop.advance
 
@@ -641,7 +762,8 @@ def test_an_estimate_times_steps_also_with_one_batch_an_epoch(
 
     monkeypatch.setattr("samson.experiments._estimate.time.monotonic", lambda: now[0])
     monkeypatch.setattr(Loop, "advance", slow)
-    [found] = estimate(plan_suite({**SMALL, "methods": ["sgd"], "recipe": {"epochs": epochs, "batch_size": 58}}))
+    sgd, recipe = {"method": "sgd", "lr": lr}, {"epochs": epochs, "batch_size": 58}
+    [found] = estimate(plan_suite({**SMALL, "methods": [sgd], "recipe": recipe}))
     assert found.training == (5 if epochs == 1 else 2 * epochs)
     assert now[0] == 5 + 2 * timed * (epochs > 1)
 
@@ -650,7 +772,13 @@ BAD = """
 import torch
 from torch import nn
 
-from samson.noise import Gaussian as blind
+from samson.noise import FixedNoise, Gaussian as blind
+
+table, number = {}, 3
+
+class Odd(FixedNoise):
+    def __init__(self, level): self.level = level
+    def noisy(self, weight, generator): return weight + "much"
 
 def pair(count=40, shape=(1, 6, 6), classes=3, targets=None):
     return torch.zeros(count, *shape), torch.arange(targets or count) % classes
@@ -870,6 +998,18 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
         {"network": "network = 'mine:text'"},
         "a function that returns an nn.Module, got 'a network'",
     ),
+    "data that are no function": (
+        {"data": "data = 'mine:table'"},
+        "`data` must be the name of a function or a class, got 'mine:table'|Write a function that gives it",
+    ),
+    "a method that is no function": (
+        {"methods": "methods = ['mine:number']"},
+        "`methods` must be a function that takes a model, got 'mine:number'",
+    ),
+    "a noise that fails": (
+        chips("{noise = 'mine:Odd', levels = [1]}"),
+        "chips: 1 cannot carry the network 'mine:net': TypeError: |Take other chips",
+    ),
     "no optimizer": (
         {"methods": "methods = ['mine:no_optimizer']"},
         "`methods` must be a function that returns an optimizer, got None",
@@ -943,6 +1083,20 @@ def test_settings_may_stand_below_the_name_of_their_method(place: Path) -> None:
     )
     one, two = plan_suite(read_suite(Path("suite.toml"))).problems[0].methods
     assert (one.settings["rho"], two.settings["rho"], two.settings["alpha"]) == (0.3, 0.4, 1.5)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_problem_says_a_part_of_its_recipe_and_settings_otherwise(place: Path, nested: bool) -> None:
+    top, own = {"samson.rho": 0.3, "samson.p": 3, "clip.alpha": 2.5}, {"samson.rho": 0.4}
+    if nested:
+        top, own = {"samson": {"rho": 0.3, "p": 3}, "clip": {"alpha": 2.5}}, {"samson": {"rho": 0.4}}
+    suite = {**SMALL, "methods": ["samson", "clip"], "recipe": {"epochs": 2, "batch_size": 16}, "set": top}
+    suite["problems"] = [{}, {"name": "other", "recipe": {"batch_size": 8, "warmup": 0.5}, "set": own}]
+    first, second = plan_suite(suite).problems
+    for problem, size, warmup, rho in ((first, 16, 0, 0.3), (second, 8, 0.5, 0.4)):
+        assert (problem.recipe.epochs, problem.recipe.batch_size, problem.recipe.warmup) == (2, size, warmup)
+        samson, clip = (method.settings for method in problem.methods)
+        assert (samson["rho"], samson["p"], clip["alpha"]) == (rho, 3, 2.5)
 
 
 def test_the_default_methods_suit_every_base(place: Path) -> None:

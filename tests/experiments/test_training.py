@@ -1124,6 +1124,9 @@ def test_a_planned_training_leaves_random_numbers_as_they_were() -> None:
 
 
 def test_a_planned_training_that_diverges_has_no_network(tmp_path: Path) -> None:
+    """Neither its own nor that of an earlier one."""
+    save_trained(planned(methods=["sgd"]), 0, tmp_path, Place(), lambda *_: None)
+    assert (tmp_path / "model.safetensors").exists()
     plan = planned(set={"samson.lr": 1e12})
     training = save_trained(plan, 0, tmp_path, Place(), lambda *_: None)
     assert training.diverged_at >= 1

@@ -37,10 +37,11 @@ Rows = dict[str, list[str]]
 
 def catalogue() -> dict[str, dict[str, Any]]:
     """Every table: its two headings, its rows, and a note below it."""
-    base = BASES["SGD"]
+    base, noise = BASES["SGD"], cores()["noise"].settings
+    of_all, of_gradients = ({key: MODES[key] for key in MODES if (key in noise) == also} for also in (True, False))
     note = (
-        f"All of them have {_listed(base)} with SGD, and those that perturb {_listed(MODES)}. Set one with `--set "
-        "METHOD.PARAM=VALUE`; or MODULE:FUNCTION."
+        f"All of them have {_listed(base)} with SGD, those that perturb {_listed(of_all)}, and those that do "
+        f"so along the gradient {_listed(of_gradients)}. Set one with `--set METHOD.PARAM=VALUE`; or MODULE:FUNCTION."
     )
     own = f"{DRIFT} Or {OWN}."
     return {

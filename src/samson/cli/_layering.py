@@ -10,7 +10,7 @@ from samson._errors import require
 from samson._names import counted
 from samson.cli._kinds import kinds_of
 from samson.cli._options import ModelOptions, model_command
-from samson.cli._showing import console, shown, shown_interval, speaks, write_results
+from samson.cli._showing import console, shown, shown_interval, shown_limit, speaks, write_results
 from samson.cli._tables import empty_table
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def sensitivity_of_model(
         f"{run.metric.name}: {clean} without noise, {noisy} with noise on all {len(found.rows)} layers, worse by "
         f"{shown_interval(found.drop, run.metric)}.\n"
         f"{len(found.noisy)} chips, the same for every row; the {found.intervals} intervals hold together with "
-        f"{found.confidence:.0%} (Bonferroni), for other chips and these examples.\n"
+        f"{100 * found.confidence:g}% (Bonferroni), for other chips and these examples.\n"
         f"On the chip: {found.coverage}",
         soft_wrap=True,
     )
@@ -93,16 +93,16 @@ def _table(title: str, found: Sensitivity) -> Table:
 
 def _suggested(found: Suggestion, metric: Metric) -> str:
     names, sets = ", ".join(found.digital), len(found.attempts)
-    allowed = f"the {shown(found.max_drop, metric)} allowed"
+    allowed = f"the {shown_limit(found.max_drop, metric)} allowed"
     if found.nothing_left:
         none = f"of {counted(sets - 1, 'smaller set')} none is shown to be within {allowed}"
         return f"Keep digital: {names}, which are all, so that no chip is left: {none}."
     verdict = f"{'within' if found.holds else 'NOT shown to be within'} {allowed}"
-    held_by = f"{names}, which hold {found.share:.1%} of the chip's weights" if names else "none"
+    held_by = f"{names}, which hold {min(found.share, 0.999):.1%} of the chip's weights" if names else "none"
     return (
         f"Keep digital: {held_by}.\n"
-        f"Worse by {shown_interval(found.confirmed, metric)} ({found.confidence:.0%}) on {found.trials} chips that did "
-        f"not choose, {verdict}.\n"
+        f"Worse by {shown_interval(found.confirmed, metric)} ({100 * found.confidence:g}%) on {found.trials} chips "
+        f"that did not choose, {verdict}.\n"
         f"Chosen among {counted(sets, 'set')} on {found.trials} other chips, where it was worse by "
         f"{shown(found.chosen.drop.mean, metric)}; all on the same examples: confirm it on others."
     )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from samson._errors import SetupError
 from samson.cli._options import DataRoot
 from samson.cli._showing import console, stage_bar
 from samson.cli._tables import kind_table
@@ -36,18 +35,15 @@ def sharpness(
     from samson.report import render_sharpness
 
     with stage_bar() as progress:
-        try:
-            found = measure_folder(
-                folder,
-                steps=steps,
-                trials=trials,
-                examples=examples,
-                curvature=curvature,
-                data_root=data_root,
-                progress=progress,
-            )
-        except ImportError as error:
-            raise SetupError(f"--curvature: {error}") from error
+        found = measure_folder(
+            folder,
+            steps=steps,
+            trials=trials,
+            examples=examples,
+            curvature=curvature,
+            data_root=data_root,
+            progress=progress,
+        )
     for record in found:
         path = sharpness_path(folder, record.problem.name)
         replace_file(path.with_suffix(".html"), render_sharpness(record).encode())
@@ -67,8 +63,8 @@ def correlation_table(record: SharpnessRecord) -> Table:
     metric, problem = record.problem.metric, record.problem.name
     title = (
         f"Kendall τ of {record.settings.split} sharpness with {record.robustness_split} {metric} on {problem}, "
-        f"{record.family.name}\n{first.methods} methods, {first.networks} networks, {record.confidence:.0%} intervals "
-        "over methods"
+        f"{record.family.name}\n{first.methods} methods, {first.networks} networks, {100 * record.confidence:g}% "
+        "intervals over methods"
     )
     table = kind_table(title, "Measure", record.kinds)
     for measure in record.measures:

@@ -59,6 +59,11 @@ def shown(value: float, metric: Metric) -> str:
     return f"{100 * value:z.1f} %" if metric.bounds == (0.0, 1.0) else f"{value:z.4g}"
 
 
+def shown_limit(value: float, metric: Metric) -> str:
+    """What is allowed, with as many digits as it was given with."""
+    return f"{100 * value:.3g} %" if metric.bounds == (0.0, 1.0) else f"{value:.4g}"
+
+
 def shown_interval(found: Interval, metric: Metric) -> str:
     """A mean with the ends of its interval."""
     return f"{shown(found.mean, metric)} [{shown(found.low, metric)}, {shown(found.high, metric)}]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,6 +55,8 @@ def train(
             settings |= tomllib.loads(f"{key} = {value}") if equals else {given: None}
         except tomllib.TOMLDecodeError:
             settings[key.strip()] = value.strip()
+            with suppress(ValueError):  # TOML takes no `.1`
+                settings[key.strip()] = float(value)
     if epochs is not None:
         settings["epochs"] = epochs
     table: dict[str, Any] = {"data": data, "network": network, "methods": [method], "recipe": settings}

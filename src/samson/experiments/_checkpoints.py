@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from samson._errors import SetupError, choose
 from samson.experiments._networks import make_network
 from samson.experiments.networks import NETWORKS
+from samson.noise import plain_name
 from samson.records import RecordError, read_json, replace_file, write_json
 
 
@@ -73,7 +74,10 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
         if name.partition("/")[0] not in ("timm", "torchvision"):
             choose(f"the network in {path.with_suffix('.json')}", name, NETWORKS)
         model = make_network(name, about.shape, about.outputs, seed=0)
-        model.load_state_dict(load(path.read_bytes()))
+        state = load(path.read_bytes())
+        if not set(state) <= set(model.state_dict()):  # a trainer of one's own gave it in a wrapper, with its prefixes
+            state = {plain_name(key): value for key, value in state.items()}
+        model.load_state_dict(state)
     except RecordError as error:
         raise SetupError(f"{error}\nA checkpoint needs its `.json` file beside it.") from error
     except (SafetensorError, RuntimeError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from samson._errors import SetupError, choose, require
 from samson._factories import spec_of
+from samson._shown import plain
 from samson._times import age_text
 from samson.evaluation import Noise
 from samson.experiments._finding import OWN, find_chip, find_noise, names_chip, require_ages
@@ -36,7 +37,7 @@ class Kind:
         noise = kind.noise if isinstance(kind, ChipModel) else kind
         around = kind.periphery if isinstance(kind, ChipModel) else None
         when = noise.default_time_s if self.time_s is None else self.time_s
-        return ChipKind(self.label, repr(noise), self.level, when, None if around is None else repr(around))
+        return ChipKind(self.label, plain(noise), self.level, when, None if around is None else plain(around))
 
 
 @dataclass(frozen=True)

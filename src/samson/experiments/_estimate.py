@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from statistics import fmean
@@ -17,7 +18,7 @@ from samson.experiments._networks import make_network
 from samson.experiments._place import Place
 from samson.experiments._planning import Plan
 from samson.experiments._problems import PlannedProblem, load_data_set, make_task
-from samson.experiments._training import Run
+from samson.experiments._training import DivergedError, Run
 from samson.experiments.data import Pair, Splits, length
 
 TIMED = 3
@@ -74,7 +75,8 @@ def _training_s(problem: PlannedProblem, splits: Splits, method: Method, device:
     batches = chain.from_iterable(loop.batches() for _ in range(problem.recipe.epochs))
     times = [time.monotonic()]
     for batch in islice(batches, 1 + TIMED):
-        loop.advance(*batch)
+        with suppress(DivergedError):  # a step takes its time all the same
+            loop.advance(*batch)
         if run.device.type == "cuda":
             torch.cuda.synchronize(run.device)
         times.append(time.monotonic())

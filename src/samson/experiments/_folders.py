@@ -53,11 +53,12 @@ def open_folder(plan: Configuration, folder: Path) -> None:
         except RecordError as error:
             raise SetupError(f"`out`: {error}\n{ANOTHER}") from error
         refuse_other(_settings(before), _settings(plan), folder)
+    records = read_records(folder)
     if plan.search is None:  # else what was chosen has to be known first: see `finished`
-        found = {key: value for record in read_records(folder) for key, value in _found(record)}
+        found = {key: value for record in records for key, value in _found(record)}
         refuse_other(found, _settings(plan), folder)
-    if plan.search is not None and path.exists():
-        return  # `compare_suite` writes it when what was chosen is known
+    if plan.search is not None if path.exists() else records:
+        return  # `compare_suite` writes it when `finished` has looked at what was chosen, or at records without a plan
     try:
         write_json(path, plan)
     except OSError as error:
@@ -130,7 +131,14 @@ def finished(plan: Plan, folder: Path) -> list[RunRecord]:
         SetupError: If one is damaged, or of another comparison.
     """
     records = read_records(folder)
-    refuse_other({key: value for record in records for key, value in _found(record)}, _settings(plan.record()), folder)
+    found = {key: value for record in records for key, value in _found(record)}
+    found |= {(record.problem.name, record.method, "examples"): record.examples for record in records}
+    asked = {
+        (problem.record.name, method.name, "examples"): min(plan.examples or problem.examples, problem.examples)
+        for problem in plan.problems
+        for method in problem.methods
+    }
+    refuse_other(found, _settings(plan.record()) | asked, folder)
     done = {job.name for job in jobs_of(plan)}
     return [record for record in records if run_name(record.problem.name, record.method, record.seed) in done]
 

@@ -110,7 +110,8 @@ def _parse(one: str | Given, base: str, data: str | None) -> Method:
 
 def _settings_of_own(spec: str) -> dict[str, float | str]:
     """The settings of a function of one's own: its arguments with a number or a text as default."""
-    parameters = list(inspect.signature(find_factory(spec, "`methods`")).parameters.values())
+    function = find_factory(spec, "`methods`")
+    parameters = list(inspect.signature(function).parameters.values()) if callable(function) else []
     require(bool(parameters), "`methods`", "a function that takes a model", spec, "It returns an optimizer for it.")
     return {
         p.name: float(p.default) if isinstance(p.default, (int, float)) else p.default

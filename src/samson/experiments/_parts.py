@@ -27,8 +27,8 @@ from samson.optim import (
 Values = Mapping[str, Any]
 
 MODES: dict[str, float | str] = {"ramp": "constant", "mix": 1.0, "every": 1.0, "ascent": "gradient", "budget": math.inf}
-"""What every core that perturbs has beside its own settings (see `SharpnessAware` and `RhoSchedule`), with what changes
-nothing; a record holds those that do."""
+"""What every core that perturbs has beside its own settings (see `SharpnessAware` and `RhoSchedule`), the last two only
+along the gradient, with what changes nothing; a record holds those that do."""
 
 RAMP = "ramp"
 """The setting that is the shape of a `RhoSchedule` over the training."""

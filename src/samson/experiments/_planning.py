@@ -94,9 +94,9 @@ def plan_suite(table: Table, command: str = "") -> Plan:
 
     Args:
         table: Keys of a problem (`data`, `network`, `methods`, `base`, `train`, `task`, `recipe`, `set`), each also in
-            tables of `problems`, which go before those beside them; and `chips`, `seeds`, `trials`, `examples`,
-            `chip_seed`, `device`, `data_root` and `search`. From Python, a function may stand where a file has
-            `MODULE:FUNCTION`.
+            tables of `problems`, which go before those beside them, in `recipe` and `set` key by key; and `chips`,
+            `seeds`, `trials`, `examples`, `chip_seed`, `device`, `data_root` and `search`. From Python, a function may
+            stand where a file has `MODULE:FUNCTION`.
         command: The command that runs it again.
 
     Raises:
@@ -121,7 +121,7 @@ def plan_suite(table: Table, command: str = "") -> Plan:
     known = isinstance(asked, Sequence) and not isinstance(asked, str) and len(asked) > 0
     require(known, "problems", "tables, one at least", asked, "Write [[problems]] and its keys below.")
     problems = tuple(
-        problem for one in asked for problem in _problems({**_shared(table), **_own(one)}, table, families)
+        problem for one in asked for problem in _problems(_over(_shared(table), _own(one)), table, families)
     )
     _once("problems", [problem.record.name for problem in problems])
     plan = Plan(
@@ -136,7 +136,18 @@ def plan_suite(table: Table, command: str = "") -> Plan:
         search=None if search is None else _search(search, families),
         command=command,
     )
-    return dataclasses.replace(plan, search=_checked_search(plan))
+    plan = dataclasses.replace(plan, search=_checked_search(plan))
+    _check_examples(plan)
+    return plan
+
+
+def _check_examples(plan: Plan) -> None:
+    """Refuse a number of examples for data that are not in memory, of which none can be drawn."""
+    blind = plan.search is None or plan.search.chosen_by == BLIND
+    for problem in plan.problems:
+        splits = load_data_set(problem.record.data, plan.data_root)
+        for split in ("test",) if blind else ("test", "validation"):
+            splits.some(split, plan.examples)
 
 
 def _shared(table: Table) -> dict[str, Any]:
@@ -148,6 +159,19 @@ def _own(table: Any) -> dict[str, Any]:
     for key in table:
         choose("problems", key, OF_A_PROBLEM)
     return dict(table)
+
+
+def _over(shared: Table, own: Table) -> dict[str, Any]:
+    """What a problem says over what stands at the top; a recipe, or settings, that both have are put together."""
+    joined = {key: _joined(shared[key], own[key]) for key in ("recipe", "set") if key in shared and key in own}
+    return {**shared, **own, **joined}
+
+
+def _joined(shared: Any, own: Any) -> Any:
+    """A table over another one, and the tables in it likewise; anything else stands for itself."""
+    if not (isinstance(shared, Mapping) and isinstance(own, Mapping)):
+        return own
+    return {**shared, **{key: _joined(shared.get(key), value) for key, value in own.items()}}
 
 
 def _problems(asked: Table, suite: Table, families: Sequence[Chips]) -> Iterable[PlannedProblem]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from samson._errors import SetupError, choose, reason, require
 from samson._factories import find_factory, guarded, is_plain, spec_of, takes
@@ -19,7 +20,7 @@ from samson.experiments._methods import parse_methods
 from samson.experiments._networks import make_network
 from samson.experiments._recipes import FIELDS, RECIPES, Recipe
 from samson.experiments._tasks import TASKS, Task
-from samson.experiments.data import Splits, load_splits
+from samson.experiments.data import Splits, length, load_splits
 from samson.noise import deploy
 from samson.records import Problem
 
@@ -31,11 +32,12 @@ Table = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class PlannedProblem:
-    """A problem, with the methods that are compared on it."""
+    """A problem, with the methods that are compared on it, and its number of test examples."""
 
     record: Problem
     recipe: Recipe
     methods: tuple[Method, ...]
+    examples: int
 
 
 def plan_problem(
@@ -86,6 +88,7 @@ def plan_problem(
         ),
         recipe,
         tuple(methods),
+        length(splits.test),
     )
     _try(problem, splits, families)
     return problem
@@ -96,9 +99,17 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
     record = problem.record
     model = make_network(record.network, splits.shape, splits.outputs, seed=0)
     inputs, targets = _two(splits)
+    ours = record.trainer == "samson"
+    lazy = any(map(is_lazy, model.state_dict(keep_vars=True).values()))
+    mend = "Take layers that are not lazy, or put an example through it before it is returned."
+    require(not (ours and lazy), "`network`", "of layers that know their sizes", record.network, mend)
     try:
         with torch.no_grad():
-            make_task(record.task).loss(model.eval()(inputs), targets)
+            outputs, task = model.eval()(inputs), make_task(record.task)
+            if ours:
+                task.loss(outputs.float(), targets, problem.recipe.label_smoothing)
+            else:
+                task.loss(outputs, targets)
     except Exception as error:  # whatever a network, or a task of one's own, may raise
         raise SetupError(
             f"`network` {record.network!r} cannot be trained on {record.data!r}, whose examples are of shape "
@@ -107,7 +118,7 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
         ) from error
     for method in problem.methods:
         if method.distils:
-            suits = record.trainer == "samson" and record.task in ("classification", "language")
+            suits = ours and record.task in ("classification", "language")
             mend = "Leave it out, or write a trainer of your own that distils."
             require(
                 suits, "`methods`", "without distillation but for classes, in our own training loop", method.name, mend
@@ -129,9 +140,9 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
             try:
                 with torch.no_grad(), deploy(model, kind.noise).at(kind.time_s):
                     model(inputs)
-            except (ValueError, RuntimeError) as error:
+            except Exception as error:  # whatever a noise of one's own may raise
                 raise SetupError(
-                    f"chips: {kind.label} cannot carry the network {record.network!r}: {str(error).splitlines()[0]}\n"
+                    f"chips: {kind.label} cannot carry the network {record.network!r}: {reason(error)}\n"
                     "Take other chips, or other times."
                 ) from error
 

@@ -82,6 +82,8 @@ class Request:
         name, _, split = self.norms_on.partition("/")
         if name not in DATA:
             return load_data(self.norms_on, root=self.data_root, usual_split="train")
+        rule = "SET/train or SET/validation"
+        require(bool(split), "`norms_on`", rule, self.norms_on, f"Write {name}/train.")
         split = choose("`norms_on`", split, ("train", "validation"))  # the test split chooses nothing
         return load_data(name, split, self.data_root)
 

@@ -13,7 +13,7 @@ from samson._errors import require
 from samson.experiments._jobs import OnProgress
 from samson.experiments._loop import Loop, last_perturbation
 from samson.experiments._networks import make_network
-from samson.experiments._parts import MODES
+from samson.experiments._parts import DISTIL, MODES
 from samson.experiments._place import Place
 from samson.experiments._planning import Plan
 from samson.experiments._problems import load_data_set, make_task
@@ -44,7 +44,7 @@ def find_rho(plan: Plan, seed: int, place: Place, progress: OnProgress) -> RhoRe
 
     Raises:
         SetupError: If the method has no ρ, or it is a ρ that changes, or losses that are not those of each step; with a
-            trainer of one's own.
+            teacher, or a trainer of one's own.
     """
     [problem], [method] = plan.problems, plan.problems[0].methods
     mend = "Take for example the method samson."
@@ -52,6 +52,8 @@ def find_rho(plan: Plan, seed: int, place: Place, progress: OnProgress) -> RhoRe
     require(
         "rho" in method.settings and ":" not in method.made_of, "`find_rho`", "for a method with ρ", method.name, mend
     )
+    mend = f"Take {'+'.join(part for part in method.made_of.split('+') if part != DISTIL)}."
+    require(not method.distils, "`find_rho`", "for a method without distillation", method.name, mend)
     for name in ("ramp", "every", "ascent", "mix", "budget"):
         value = method.settings[name]
         require(value == MODES[name], f"`set` {name}", f"{MODES[name]} with `find_rho`", value, "Leave it out.")

@@ -40,7 +40,6 @@ from samson.sharpness import (
     average_rise,
     hessian_top,
     hessian_trace,
-    require_curvlinops,
     worst_case_rise,
 )
 from samson.statistics import CONFIDENCE, LEAST_METHODS, rank_correlation
@@ -80,7 +79,7 @@ def measure_folder(
         steps: Steps of the ascent for "RULE worst", ≥ 1.
         trials: Chips for "noise", ≥ 2.
         examples: Training examples that are looked at, ≥ 1, always the same ones; None takes all.
-        curvature: Whether the Hessian is looked at, which takes longest and needs the extra `curvature`.
+        curvature: Whether the Hessian is looked at, which takes longest.
         progress: Called before each network and at the end.
         data_root: Where files of data are looked for.
 
@@ -90,13 +89,10 @@ def measure_folder(
     Raises:
         SetupError: If the folder has no finished runs, a network is missing, or a record of sharpness was made with
             other settings or is damaged.
-        ImportError: If `curvature` needs a package that is not installed.
     """
     require(steps >= 1, "`steps`", "at least 1", steps, f"The default is {STEPS}.")
     require(trials >= 2, "`trials`", "at least 2 chips, for an interval", trials, f"The default is {TRIALS}.")
     require(examples is None or examples >= 1, "`examples`", "at least 1", examples, "Leave it out for all.")
-    if curvature:
-        require_curvlinops()
     records = [record for record in read_records(folder) if record.measured]  # a network that diverged has none
     require(bool(records), "DIR", "a folder with finished runs", str(folder), "Run `samson compare` first.")
     by_problem: dict[str, list[RunRecord]] = {}

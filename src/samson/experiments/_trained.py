@@ -131,6 +131,7 @@ def _teacher(run: Run) -> tuple[nn.Module, int]:
     )
     model = train(plain, keep=True)
     run.earlier_s += plain.earlier_s
+    torch.manual_seed(run.seed)  # what follows is the same whether it was trained or was there
     return model.requires_grad_(False).eval(), plain.gradients or 0
 
 
@@ -139,7 +140,7 @@ def save_trained(
 ) -> Training:
     """Train the network of a plan's first problem by its first method, and save it as `model.safetensors`.
 
-    How it was made is saved in `training.json`, also of a training that diverged.
+    How it was made is saved in `training.json`, also of a training that diverged; an earlier network is gone then.
 
     Args:
         plan: A plan with one problem and method.
@@ -159,12 +160,16 @@ def save_trained(
     model, training = trained(problem, method, seed, splits, kept, progress, place, writer)
     if writer is not None:
         writer.close()
+    path = folder / "model.safetensors"
     if model is not None:
         state = place.whole_state(model)
         if place.rank == 0:
             record = problem.record
             saved = Checkpoint(record.network, splits.shape, splits.outputs, record.data, method.name, seed)
-            save_checkpoint(folder / "model.safetensors", state, saved)
+            save_checkpoint(path, state, saved)
+    elif place.rank == 0:
+        for earlier in (path, path.with_suffix(".json")):
+            earlier.unlink(missing_ok=True)
     if place.rank == 0:
         about = environment(place.device.type)
         finished = datetime.now(UTC).isoformat(timespec="seconds")

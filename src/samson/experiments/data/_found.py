@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -44,10 +45,11 @@ def splits_from(found: object, seed_of_split: int = SPLIT_SEED) -> Splits:
     parts = {name: _split(given[name], name) for name in SPLITS if given.get(name) is not None}
     task = choose("`data`: the task", given.get("task") or _task(parts["train"]), TASKS)
     said = next((given[name] for name in ("outputs", "classes") if given.get(name) is not None), None)
-    outputs = _outputs(parts["train"], task) if said is None else said
+    outputs = _outputs(parts["train"], task) if said is None else int(said) if isinstance(said, Integral) else said
     if "validation" not in parts:
         parts["train"], parts["validation"] = split_off(parts["train"], seed_of_split)
-    mean, std, augment = (tuple(given.get(name) or ()) for name in ("mean", "std", "augment"))
+    mean, std = (_numbers(given.get(name), name) for name in ("mean", "std"))
+    augment = tuple(given.get("augment") or ())
     return checked(Splits(**parts, outputs=outputs, task=task, mean=mean, std=std, augment=augment))
 
 
@@ -147,6 +149,14 @@ def _split(part: Any, name: str) -> Split:
     if targets.dtype == torch.uint8:
         targets = targets.to(torch.int64)
     return channels_first(inputs) if inputs.dtype == torch.uint8 or inputs.ndim == 4 else inputs, targets
+
+
+def _numbers(given: Any, name: str) -> tuple[float, ...]:
+    """A number, or several in whatever holds them; none for None."""
+    try:
+        return () if given is None else tuple(torch.as_tensor(given, dtype=torch.float64).flatten().tolist())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SetupError(f"`data`: `{name}` cannot become numbers: {error}.\nGive one for each channel.") from error
 
 
 def _plain(tensor: Tensor) -> Tensor:
