@@ -334,7 +334,10 @@ def test_a_sensitivity_has_a_usual_level(samson, tmp_path: Path) -> None:
         levels[noise] = read_json(tmp_path / "s.json", SensitivityRecord).kind.level
     assert levels == {"lognormal": 0.1, "bit-errors": 0.01, "pcm": 86_400.0}
     out = samson(*call, "--level", 1, "--max-drop", "1e-9")[1]
-    assert "which are all, so that no chip is left: of 2 smaller sets none is shown to be within the 1e-07 % allowed" in out
+    assert (
+        "which are all, so that no chip is left: of 2 smaller sets none is shown to be within the 1e-07 % allowed"
+        in out
+    )
 
 
 def test_a_sensitivity_is_of_one_time_and_says_all_settings(samson, tmp_path: Path) -> None:

@@ -507,7 +507,7 @@ def test_a_state_with_other_ranges_is_refused(of: str, into: str, sizes: str) ->
 def test_a_step_that_a_fused_base_leaves_out_leaves_the_ranges(per: str) -> None:
     """Under a GradScaler: with one gradient not finite, all others are still scaled when the hook comes."""
     ends = []
-    for overflows in ([False, False], [False, True, False], [False, False, False]):
+    for overflows in ([False, False], [False, True, False], [True, True, False, False], [False, False, False]):
         torch.manual_seed(0)
         layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(2)])
         optimizer = torch.optim.SGD(param_groups(layers), lr=LR, fused=True)
@@ -522,7 +522,8 @@ def test_a_step_that_a_fused_base_leaves_out_leaves_the_ranges(per: str) -> None
             scaler.update()
         ends.append(arrays(layers) | {f"{n} range": r for n, r in ranges_of(layers, optimizer).items()})
     assert apart(ends[0], ends[1]) < 1e-6
-    assert apart(ends[0], ends[2]) > 1e-2  # a step that is made would be noticed
+    assert apart(ends[0], ends[2]) < 1e-6
+    assert apart(ends[0], ends[3]) > 1e-2  # a step that is made would be noticed
 
 
 def test_there_is_one_range_for_each_part_and_channel() -> None:

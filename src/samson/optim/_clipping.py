@@ -197,6 +197,7 @@ class LearnedRange(Clipping):
             deviation = deviations(matrix, self.per)
             bound = self.start * deviation
             bound = bound.where(bound > 0, matrix.abs().amax()).to(precise(matrix))
+            own = torch.full_like(bound, math.inf)  # a range that has not begun
             if known is not None:
                 own = known[before : before + deviation.numel()].view_as(deviation).to(bound.dtype)
                 bound = own.where(own.isfinite(), bound)
@@ -207,7 +208,7 @@ class LearnedRange(Clipping):
                 beyond = along.clamp(max=0).where(matrix.abs() >= bound.to(matrix.dtype), 0)
                 slope = beyond.sum(axes_of(matrix, self.per), keepdim=True) / math.sqrt(matrix.numel() / bound.numel())
                 moved = (bound - rates[parameter] * (slope + self.penalty * bound)).clamp(min=0)
-                bound = moved if skips is None else moved.where(skips.to(moved.device) == 0, bound)
+                bound = moved if skips is None else moved.where(skips.to(moved.device) == 0, own)
             ranges.setdefault(parameter, []).append(bound)
             bound = bound.to(matrix.dtype)
             return matrix.clamp(-bound, bound)

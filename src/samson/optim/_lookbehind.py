@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -158,14 +159,19 @@ class Lookbehind(Climber):
         if self.alpha == 1:
             return
         for p, w, s, f in zip(parameters, weights, slow, first, strict=True):
-            way = _between(s, w)
-            share = _towards(_between(s, f), way, process_groups(p)) if isinstance(self.alpha, str) else self.alpha
-            w.copy_(s + way * share)
+            adaptive = isinstance(self.alpha, str)
+            share = _towards(_between(s, f), _between(s, w), process_groups(p)) if adaptive else self.alpha
+            w.sub_(_bounded(s)).mul_(share).add_(s)
 
 
 def _between(start: Tensor, end: Tensor) -> Tensor:
-    """A displacement, also 0 where an infinite entry (of a mask) stays what it is."""
-    return (end - start).where(end != start, 0)
+    """A displacement; 0 where an infinite entry (of a mask) stays what it is."""
+    return _bounded(end).sub_(_bounded(start))
+
+
+def _bounded(values: Tensor) -> Tensor:
+    """A copy with the largest numbers in place of infinities: a difference of these would be NaN."""
+    return values.nan_to_num(math.nan)
 
 
 def _towards(step: Tensor, way: Tensor, groups: ProcessGroups) -> Tensor:

@@ -39,7 +39,7 @@ class Rule:
 
     def group_settings(self) -> dict[str, Any]:
         """What a parameter group holds for itself, with this rule's values; a tensor is the group's own."""
-        return {"rho": self.rho.clone() if isinstance(self.rho, Tensor) else self.rho}
+        return {"rho": self.rho.detach().clone() if isinstance(self.rho, Tensor) else self.rho}
 
     def radius(self, group: Mapping[str, Any]) -> float | Tensor:
         """A parameter group's ρ, this rule's own where it has none: read nowhere else.
