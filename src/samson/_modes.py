@@ -14,10 +14,10 @@ from samson._interrupts import uninterrupted
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside the block.
 
-    Each module gets its own mode back, and buffers, the CPU's global random state and the gradient mode are as before.
+    Each module gets its own mode back, and the CPU's global random state and the gradient mode are as before.
     """
     training = [module for module in model.modules() if getattr(module, "training", False)]  # a frozen one has none
-    random_state, gradients, buffers = torch.get_rng_state(), torch.is_grad_enabled(), _Buffers(model)
+    random_state, gradients = torch.get_rng_state(), torch.is_grad_enabled()
     try:
         model.eval()
         yield
@@ -26,38 +26,26 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
         torch.set_rng_state(random_state)
         torch.set_grad_enabled(gradients)
-        buffers.put_back()
 
 
 @uninterrupted
 def training_mode(model: nn.Module) -> Iterator[None]:
     """Training mode inside the block; each module gets its own mode back, and buffers are as before."""
-    modes, buffers = {module: module.training for module in model.modules()}, _Buffers(model)
+    modes = {module: module.training for module in model.modules()}
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in modes
+        for name, buffer in module._buffers.items()
+        if buffer is not None and _is_writable(buffer)
+    ]
     model.train()
     try:
         yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-        buffers.put_back()
-
-
-class _Buffers:
-    """What a model's buffers hold; those that it cannot write into are left alone."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._held = [
-            (module, name, buffer, buffer.detach().clone())
-            for module in model.modules()
-            for name, buffer in module._buffers.items()
-            if buffer is not None and _is_writable(buffer)
-        ]
-
-    @torch.no_grad()
-    def put_back(self) -> None:
-        """Let them hold it again, in the same tensors, also where the model has set another."""
-        for module, name, buffer, before in self._held:
-            module._buffers[name] = buffer.copy_(before)
+        for module, name, buffer, before in buffers:
+            module._buffers[name] = buffer.copy_(before)  # the same one, also where the model has set another
 
 
 def _is_writable(buffer: Tensor) -> bool:

@@ -58,6 +58,11 @@ def test_chips_that_are_alike_are_computed_once() -> None:
             asked.append(list(numbers))
             return super().finished(task, numbers)
 
+    class Stochastic(Quantize):
+        def noisy(self, weight: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            return super().noisy(weight + 0.1 * torch.randn(weight.shape, generator=generator), generator)
+
+    assert (Stochastic(3).is_random, Compose(Quantize(3), Stochastic(3)).is_random) == (True, True)
     converters = Periphery(dac_steps=6, adc_steps=6, adc_bound=2.0, ir_drop=1.0)
     for periphery, differ in ((None, False), (converters, False), (replace(converters, output_noise=0.2), True)):
         task, asked = make_task(noise=Compose(Quantize(3), Quantize(2)), periphery=periphery), list[list[int]]()

@@ -218,6 +218,8 @@ def test_losses_do_not_overflow_where_the_model_is_in_lower_precision() -> None:
         found = evaluate(model, (x, torch.zeros(50, 2, dtype=dtype)), Gaussian(0.0), trials=2, metric="mse")
         assert found.clean == pytest.approx(float((output**2).mean()), rel=1e-5)
         assert found.trials == (found.clean,) * 2
+        close = ExampleMetric("close", lambda a, b: torch.isclose(a, b).all(1), higher_is_better=True)  # of one dtype
+        assert evaluate(model, (x, model(x).detach()), Gaussian(0.0), trials=2, metric=close).clean == 1
 
 
 def broken() -> nn.Linear:

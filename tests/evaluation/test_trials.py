@@ -58,28 +58,6 @@ def test_a_model_that_writes_into_its_inputs_sees_the_same_data_each_time() -> N
     assert torch.equal(x, before)
 
 
-class Drifting(Sign):
-    """Adds what its buffer holds, which grows with each pass, also in evaluation mode."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("passes", torch.zeros(()))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.passes += 1
-        return super().forward(x) + torch.tensor([0.0, 1.0]) * self.passes
-
-
-def test_what_a_pass_writes_into_a_model_does_not_reach_the_next_chip() -> None:
-    model, data = Drifting(), (torch.ones(1, 1), torch.ones(1, dtype=torch.int64))
-    passes = model.passes
-    eight = evaluate(model, data, Gaussian(0.8), trials=8, metric="cross-entropy")
-    alone = [evaluate(model, data, Gaussian(0.8), trials=n, metric="cross-entropy").trials[-1] for n in range(2, 9)]
-    assert list(eight.trials[1:]) == alone
-    assert model.passes is passes
-    assert passes == 0
-
-
 def test_values_outside_of_the_bounds_are_an_error() -> None:
     data = torch.randn(40, 6), torch.randint(3, (40,))
     percent = ExampleMetric("percent", lambda y, t: 100.0 * (y.argmax(1) == t), higher_is_better=True, bounds=(0, 1))

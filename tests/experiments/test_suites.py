@@ -1099,6 +1099,16 @@ def test_a_problem_says_a_part_of_its_recipe_and_settings_otherwise(place: Path,
         assert (samson["rho"], samson["p"], clip["alpha"]) == (rho, 3, 2.5)
 
 
+def test_settings_at_the_top_are_not_those_of_other_methods_or_another_base(place: Path) -> None:
+    suite = {**SMALL, "methods": ["sgd", "samson"], "set": {"samson.momentum": 0.5}, "recipe": {"epochs": 2}}
+    for own, name in (({"methods": ["sgd"], "set": {"sgd.lr": 0.2}}, "sgd"), ({"base": "AdamW", "set": {}}, "samson")):
+        first, second = plan_suite({**suite, "problems": [{}, {"name": "other", **own}]}).problems
+        assert first.methods[1].settings["momentum"] == 0.5
+        assert second.methods[-1].name == name
+        assert second.methods[-1].settings.get("momentum") != 0.5
+        assert second.recipe.epochs == 2
+
+
 def test_the_default_methods_suit_every_base(place: Path) -> None:
     table = {key: SMALL[key] for key in ("data", "network", "recipe")}
     for base, first in (("SGD", "sgd"), ("AdamW", "plain")):

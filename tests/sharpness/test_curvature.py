@@ -85,6 +85,12 @@ def test_the_top_eigenvalue_is_that_of_the_whole_hessian(network: Callable[[], n
     assert single == pytest.approx(values[-1].item(), rel=1e-5)
 
 
+def test_a_compiled_model_has_the_curvature_of_the_model() -> None:
+    data = make_batch()
+    compiled = torch.compile(make_model(), backend="aot_eager")
+    assert hessian_top(compiled, data, tolerance=1e-8) == pytest.approx(hessian_top(make_model(), data, tolerance=1e-8))
+
+
 def test_the_trace_is_the_truth_within_its_own_error() -> None:
     x, y = make_batch()
     hessian = whole_hessian(make_model(), x, y)

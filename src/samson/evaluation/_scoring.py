@@ -99,13 +99,13 @@ class Tally:
         self._accumulator = metric.fresh(device) if isinstance(metric, DataSetMetric) else None
 
     def update(self, output: Any, batch: Batch) -> None:
-        """Take in the output for a batch, in at least float32, in which a metric does not overflow."""
-        output = tree_map(_raised, output)
+        """Take in the output for a batch; it and targets in at least float32, in which a metric does not overflow."""
+        output, targets = tree_map(_raised, (output, batch.targets))
         if isinstance(self.metric, ExampleMetric):
-            self._parts.append(_checked(self.metric.score(output, batch.targets), batch, self.metric))
+            self._parts.append(_checked(self.metric.score(output, targets), batch, self.metric))
         elif self._accumulator is not None:
             torchmetric = hasattr(self._accumulator, "higher_is_better")  # it takes tensors, not models' own outputs
-            self._accumulator.update(prediction(output) if torchmetric else output, batch.targets)
+            self._accumulator.update(prediction(output) if torchmetric else output, targets)
         self._examples += len(batch)
 
     def scores(self) -> Scores:

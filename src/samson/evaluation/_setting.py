@@ -40,7 +40,7 @@ class Setting(TypedDict, total=False):
 
     Attributes:
         metric: A name (see `METRICS`), an `ExampleMetric`, a `DataSetMetric`, or a metric of torchmetrics; "accuracy".
-            It sees output tensors, alone or in tuples, lists and dicts, in at least float32.
+            It sees outputs and targets, alone or in tuples, lists and dicts, in at least float32.
         seed: Seed of the set of chips, ≥ 0; chip 7 of seed 0 is the same whatever the number of trials.
         select: Which layers lie on the chip (see `samson.noise.on_chip`).
         read_block: Examples that are computed with one reading of the chip, ≥ 1, counted from the start of the data

@@ -94,7 +94,8 @@ def plan_suite(table: Table, command: str = "") -> Plan:
 
     Args:
         table: Keys of a problem (`data`, `network`, `methods`, `base`, `train`, `task`, `recipe`, `set`), each also in
-            tables of `problems`, which go before those beside them, in `recipe` and `set` key by key; and `chips`,
+            tables of `problems`, which go before those beside them, in `recipe` key by key, and so in `set` if
+            they have no `methods` or `base`; and `chips`,
             `seeds`, `trials`, `examples`, `chip_seed`, `device`, `data_root` and `search`. From Python, a function may
             stand where a file has `MODULE:FUNCTION`.
         command: The command that runs it again.
@@ -143,6 +144,8 @@ def plan_suite(table: Table, command: str = "") -> Plan:
 
 def _check_examples(plan: Plan) -> None:
     """Refuse a number of examples for data that are not in memory, of which none can be drawn."""
+    if plan.examples is None:
+        return
     blind = plan.search is None or plan.search.chosen_by == BLIND
     for problem in plan.problems:
         splits = load_data_set(problem.record.data, plan.data_root)
@@ -162,8 +165,12 @@ def _own(table: Any) -> dict[str, Any]:
 
 
 def _over(shared: Table, own: Table) -> dict[str, Any]:
-    """What a problem says over what stands at the top; a recipe, or settings, that both have are put together."""
-    joined = {key: _joined(shared[key], own[key]) for key in ("recipe", "set") if key in shared and key in own}
+    """What a problem says over what stands at the top; a recipe, or settings, that both have are put together.
+
+    With methods or a base of its own, its settings stand alone: those at the top may be of others.
+    """
+    keys = ("recipe",) if {"methods", "base"} & own.keys() else ("recipe", "set")
+    joined = {key: _joined(shared[key], own[key]) for key in keys if key in shared and key in own}
     return {**shared, **own, **joined}
 
 

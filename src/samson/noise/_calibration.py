@@ -27,7 +27,8 @@ from samson.noise._types import require_type
 def calibrate(model: nn.Module, batches: Examples, select: Select = None, *, quantile: float = 1.0) -> dict[str, float]:
     """Find the range of each layer's inputs, for `Periphery(input_ranges=…)`.
 
-    The model runs in evaluation mode, with its own weights; it and global random state come back as they were.
+    The model runs in evaluation mode, with its own weights; they, its modes and global random state come back as they
+    were.
 
     Args:
         model: Any model whose layers on the chip are linear or convolution layers.

@@ -63,7 +63,7 @@ class Compose(WeightNoise):
     @property
     def is_random(self) -> bool:
         """Whether any noise is."""
-        return any(noise.is_random for noise in self.noises)
+        return type(self) is not Compose or any(noise.is_random for noise in self.noises)
 
     def program_chip(self, generator: Generator) -> State:
         """What each noise shares, after its position."""

@@ -42,7 +42,7 @@ def multiply_adds(
     Products of matrices, convolutions and attention count; sums, look-ups and what is done to single numbers do not.
 
     Args:
-        model: Any model; it runs once, in evaluation mode, and comes back as it was.
+        model: Any model; it runs once, in evaluation mode; weights and modes come back as they were.
         batches: Data, of which the first batch is run; targets are left out.
         select: Which layers lie on the chip (see `on_chip`).
         forward: What is called instead of the model.

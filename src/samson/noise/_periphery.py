@@ -101,8 +101,8 @@ class Periphery:
 
     @property
     def is_random(self) -> bool:
-        """Whether passes may differ."""
-        return any((self.input_noise, self.output_noise, self.weight_noise))
+        """Whether passes may differ; those of a type derived from it may."""
+        return type(self) is not Periphery or any((self.input_noise, self.output_noise, self.weight_noise))
 
     def __call__(
         self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator, column: Tensor | None = None

@@ -108,8 +108,8 @@ class Quantize(FixedNoise):
 
     @property
     def is_random(self) -> bool:
-        """False."""
-        return False
+        """False; a type derived from it may round by chance."""
+        return type(self) is not Quantize
 
     def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
         """Round."""

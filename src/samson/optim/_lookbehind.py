@@ -159,8 +159,9 @@ class Lookbehind(Climber):
         if self.alpha == 1:
             return
         for p, w, s, f in zip(parameters, weights, slow, first, strict=True):
-            adaptive = isinstance(self.alpha, str)
-            share = _towards(_between(s, f), _between(s, w), process_groups(p)) if adaptive else self.alpha
+            share: Any = self.alpha
+            if share == ADAPTIVE:
+                share = _towards(_between(s, f), _between(s, w), process_groups(p))
             w.sub_(_bounded(s)).mul_(share).add_(s)
 
 

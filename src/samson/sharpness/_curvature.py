@@ -143,15 +143,17 @@ def _product(surface: Surface, vector: Tensor) -> Tensor:
     weights = surface.parameters
     parts = torch.split(vector, [w.numel() for w in weights])
     directions = [part.to(w).view(w.shape) for part, w in zip(parts, weights, strict=True)]
-    total, examples = torch.zeros_like(vector), 0
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _WeightNormByFormula():
+    totals, examples = [torch.zeros_like(w, dtype=torch.float64) for w in weights], 0
+    eager = torch.compiler.set_stance("force_eager")  # compiled code has no second derivative
+    with eager, torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _WeightNormByFormula():
         for losses in surface.losses_of_batches():
             gradients = _gradients(losses.sum(), weights, create_graph=True)
             slope = torch.stack([(g * v).sum() for g, v in zip(gradients, directions, strict=True)]).sum()
             if slope.requires_grad:  # a loss that is linear in the weights has no curvature
-                total += torch.cat([part.flatten().to(total) for part in _gradients(slope, weights)])
+                for total, part in zip(totals, _gradients(slope, weights), strict=True):
+                    total.add_(part)
             examples += len(losses)
-    return total / examples
+    return torch.cat([total.flatten() for total in totals]).cpu() / examples
 
 
 def _gradients(value: Tensor, weights: Sequence[Tensor], *, create_graph: bool = False) -> tuple[Tensor, ...]:

@@ -67,8 +67,8 @@ def random_landscape(
         w_f + r · ‖w_f‖₂ · ξ_f / ‖ξ_f‖₂,   ξ ~ N(0, 1)
 
     for each filter f (the weights of one output of a linear layer, of one output channel of a convolution; a row of any
-    other tensor) or each whole tensor: at radius r it is moved by r times its own norm. Tensors with fewer than two
-    axes, such as biases and norm scales, stay.
+    other tensor, also of what a pruned or parametrised weight is computed from) or each whole tensor: at radius r it is
+    moved by r times its own norm. Tensors with fewer than two axes, such as biases and norm scales, stay.
 
     Args:
         model: As for `worst_case_rise`; weights come back bitwise.
