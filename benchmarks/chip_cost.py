@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.markdown import table
-from benchmarks.timing import Times, now, quartiles
+from benchmarks.timing import Times, in_order, now, quartiles
 from benchmarks.traffic import traffic_of
 from samson.experiments import environment
 from samson.noise import CMO, NOISES, PCM, PRESETS, DeviceNoise, PCMHermes, ReRAM, WeightNoise, deploy
@@ -73,8 +73,7 @@ def network() -> nn.Module:
     for inputs, outputs in ((3, 32), (32, 64), (64, 64)):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     layers += [nn.Flatten(), nn.Linear(1024, 128), nn.ReLU(), nn.Linear(128, 10)]
-    model: nn.Module = nn.Sequential(*layers).eval()
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return in_order(nn.Sequential(*layers).eval(), torch.channels_last)
 
 
 def forward(model: nn.Module, batches: tuple[Tensor, ...]) -> Times:

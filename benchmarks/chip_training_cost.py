@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import Step, in_turn, ratio, step_of
+from benchmarks.timing import Step, in_order, in_turn, ratio, step_of
 from samson import NoiseInjection, SharpnessAware, WeightClipping, param_groups
 from samson.experiments import environment, make_network
 from samson.noise import Gaussian, Periphery, ThroughChip
@@ -42,12 +42,7 @@ NOISE, CLIP = 0.03, 2.5
 
 def network() -> nn.Module:
     """The network, its images channel by channel last."""
-    return in_order(make_network("resnet8", (3, 32, 32), 10, 0), torch.channels_last)
-
-
-def in_order(model: nn.Module, order: torch.memory_format) -> nn.Module:
-    """The network in a memory format, in training mode."""
-    return model.to(memory_format=order).train()  # type: ignore[call-overload]
+    return in_order(make_network("resnet8", (3, 32, 32), 10, 0), torch.channels_last).train()
 
 
 def ours(images: Tensor, targets: Tensor, *, converters: bool, recipe: bool) -> Step:

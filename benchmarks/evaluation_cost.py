@@ -51,7 +51,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.chip_cost import HOUR, IMAGES, network
 from benchmarks.markdown import table
-from benchmarks.timing import Times, now, quartiles
+from benchmarks.timing import Times, in_order, now, quartiles
 from samson.evaluation import Layout, evaluate
 from samson.experiments import environment, make_network
 from samson.noise import PCM, Gaussian, WeightNoise
@@ -156,14 +156,14 @@ def measure(
     make: Callable[[], nn.Module], *, n: int, chips: int, rounds: int, passes: int, beside: bool, device: str
 ) -> dict[str, Any]:
     """Times of one network."""
-    model = make().to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model = in_order(make().to(device), torch.contiguous_format)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(n, 3, 32, 32, generator=generator).to(device)
     *_, classifier = (module for module in model.modules() if isinstance(module, nn.Linear))
     with torch.no_grad():  # as random weights come, one class would have all answers
         classifier.bias.sub_(torch.cat([model(part) for part in images.split(100)]).mean(0))
         data = images, torch.cat([model(part).argmax(1) for part in images.split(100)])
-    clean = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    clean = in_order(copy.deepcopy(model), torch.channels_last)
     best, milliseconds = fastest(clean, [Layout(size, channels_last=True) for size in BATCH_SIZES], data, passes)
     batches = prepared(best, data)
     tiles = on_torch_tiles(model, HOUR) if beside else None

@@ -6,7 +6,7 @@ python -m benchmarks.evidence_page
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -137,10 +137,10 @@ def first_screen(tasks: Sequence[str]) -> str:
     """Some methods on every task, without noise and in the mean over Gaussian levels; and what that is."""
     found = {task: read(task)["whole"] for task in tasks}
     methods = [m for m in FIRST if any(label_of(m, "informed") in of.table for of in found.values())]
+    labels = [label_of(method, "informed") for method in methods]
     rows = [
-        [f"{task}, {what}", *(_cell(of, label_of(method, "informed"), kinds) for method in methods)]
-        for task, of in found.items()
-        for what, kinds in ((NO_NOISE, [NO_NOISE]), ("Gaussian chips", of.gaussian))
+        [place, *(of.spread(of.mean(label, kinds)) if label in of.table else "–" for label in labels)]
+        for place, of, kinds in places(tasks)
     ]
     seeds = {
         number: [task for task in found if TASKS[task].confirming == number]
@@ -165,22 +165,20 @@ def differences(tasks: Sequence[str]) -> str:
     """By how much the first of each pair is better, without noise and in the mean over Gaussian levels."""
     parts = []
     for criterion in CRITERIA:
-        rows = []
-        for task in tasks:
-            found = read(task)["whole"]
-            pairs = [(label_of(one, criterion), label_of(other, criterion)) for one, other in PAIRS]
-            for what, kinds in ((NO_NOISE, [NO_NOISE]), ("Gaussian chips", found.gaussian)):
-                cells = [
-                    found.spread(found.gain(one, other, kinds)) if {one, other} <= set(found.table) else "–"
-                    for one, other in pairs
-                ]
-                rows.append([f"{task}, {what}", *cells])
+        pairs = [(label_of(one, criterion), label_of(other, criterion)) for one, other in PAIRS]
+        rows = [
+            [place, *(of.spread(of.gain(*pair, kinds)) if {*pair} <= {*of.table} else "–" for pair in pairs)]
+            for place, of, kinds in places(tasks)
+        ]
         parts.append(table([criterion, *(f"{one} − {other}" for one, other in PAIRS)], rows))
     return "\n\n".join(parts)
 
 
-def _cell(found: Found, label: str, kinds: Sequence[str]) -> str:
-    return found.spread(found.mean(label, list(kinds))) if label in found.table else "–"
+def places(tasks: Sequence[str]) -> Iterator[tuple[str, Found, list[str]]]:
+    """Each task without noise, and on Gaussian chips: what that is called, what was found there, the kinds of chips."""
+    for task in tasks:
+        found = read(task)["whole"]
+        yield from ((f"{task}, {what}", found, found.groups[what]) for what in (NO_NOISE, "Gaussian chips"))
 
 
 def task_page(task: str) -> str:
@@ -282,7 +280,7 @@ def ranks(values: Mapping[str, list[float]]) -> dict[str, list[float]]:
 def tau_table(name: str, taus: Taus) -> str:
     """A table of measures by families."""
     measures, kinds = (list(dict.fromkeys(key[side] for key in taus)) for side in (0, 1))
-    cells = {key: f"{tau.mean:+.2f} [{tau.low:+.2f}, {tau.high:+.2f}]" for key, tau in taus.items()}
+    cells = {key: f"{tau:+.2f}" for key, tau in taus.items()}
     return table([name, *kinds], [[measure, *(cells[measure, kind] for kind in kinds)] for measure in measures])
 
 

@@ -35,8 +35,12 @@ def wanted(task: str) -> list[tuple[str, float, int]]:
 
 def complete(task: str) -> bool:
     """Whether every training of a task is there."""
-    there = {(line["schedule"], line["factor"], line["seed"]) for line in of(task)}
-    return there >= {*wanted(task)}
+    return {*wanted(task)} <= trained(task)
+
+
+def trained(task: str) -> set[tuple[str, float, int]]:
+    """The trainings that are there."""
+    return {(line["schedule"], line["factor"], line["seed"]) for line in of(task)}
 
 
 def of(task: str) -> Lines:
@@ -61,7 +65,7 @@ def best(task: str) -> dict[str, tuple[float, list[float]]]:
 def search(task: str) -> None:
     """Train what has no line yet."""
     base = base_of(task)
-    known = {(line["schedule"], line["factor"], line["seed"]) for line in of(task)}
+    known = trained(task)
     left = [one for one in wanted(task) if one not in known]
     for number, (schedule, factor, seed) in enumerate(left, start=1):
         settings = {**base, "lr": factor * base["lr"]}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.timing import in_order
 from samson.experiments import TASKS, Place, Recipe, Run, Splits, make_network, parse_methods, train
 
 ORDERS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -61,7 +62,7 @@ def bare(data: Splits, name: str, order: str, precision: str, batch_size: int, d
     ]
 
     def loop(epochs: int) -> bool:
-        model = make_network(name, SHAPE, CLASSES, SEED).to(device, memory_format=ORDERS[order])  # type: ignore[call-overload]
+        model = in_order(make_network(name, SHAPE, CLASSES, SEED).to(device), ORDERS[order])
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
         for some, wanted in epochs * batches:
             optimizer.zero_grad()

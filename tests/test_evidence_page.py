@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -218,45 +218,49 @@ def test_the_curves_end_where_the_means_are(task: str) -> None:
         assert shown == pytest.approx(expected, abs=0.15 * abs(v1 - v0) / abs(y1 - y0))
 
 
+def at_places(lines: list[list[str]]) -> Iterator[tuple[str, Networks, list[str], list[str]]]:
+    """Of a table with two lines a task, without noise and on Gaussian chips: task, networks, kinds and cells."""
+    assert [line[0] for line in lines] == [f"{t}, {what}" for t in DONE for what in ("without noise", "Gaussian chips")]
+    for place, *cells in lines:
+        task, _, what = place.partition(", ")
+        some = networks(task)["whole"]
+        every = next(iter(some.values()))
+        yield task, some, [k for k in every if (is_gaussian(k) if what == "Gaussian chips" else k == what)], cells
+
+
+def check_spread(cell: str, values: np.ndarray, task: str) -> None:
+    """Whether a cell shows the mean over seeds, and half of its interval."""
+    scale, digits = shown_in(task)
+    expected = [scale * values.mean(), scale * half_width(values, task)]
+    assert [float(text) for text in cell.split(" ± ")] == pytest.approx(expected, abs=0.5001 * 10**-digits)
+
+
 def test_the_first_screen_of_the_readme() -> None:
     head, *lines = rows(
         evidence_page.README.read_text(encoding="utf-8").partition("<!-- made by benchmarks/evidence_page.py -->\n")[2]
     )
     every = {label.removesuffix("-informed") for task in DONE for label, _ in networks(task)["whole"]}
     assert head[1:] == [method for method in evidence_page.FIRST if method in every]
-    assert [line[0] for line in lines] == [f"{t}, {what}" for t in DONE for what in ("without noise", "Gaussian chips")]
-    for place, *cells in lines:
-        task, _, what = place.partition(", ")
-        some, (scale, digits) = networks(task)["whole"], shown_in(task)
-        kinds = [k for k in next(iter(some.values())) if (is_gaussian(k) if what == "Gaussian chips" else k == what)]
+    for task, some, kinds, cells in at_places(lines):
         for method, cell in zip(head[1:], cells, strict=True):
             label = method if method == "plain" else f"{method}-informed"
             if (label, 0) not in some:
                 assert cell == "–"
                 continue
-            values = np.mean([of_method(some, label, one) for one in kinds], axis=0)
-            shown = [float(text) for text in cell.split(" ± ")]
-            expected = [scale * values.mean(), scale * half_width(values, task)]
-            assert shown == pytest.approx(expected, abs=0.5001 * 10**-digits)
+            check_spread(cell, np.mean([of_method(some, label, one) for one in kinds], axis=0), task)
 
 
 @pytest.mark.parametrize("criterion", ["blind", "informed"])
 def test_the_differences_of_pairs(criterion: str) -> None:
     head, *lines = rows(TEXT[TEXT.index(f"| {criterion} | samson − sam |") :])
-    assert [line[0] for line in lines] == [f"{t}, {what}" for t in DONE for what in ("without noise", "Gaussian chips")]
-    for place, *cells in lines:
-        task, _, what = place.partition(", ")
-        some, (scale, digits) = networks(task)["whole"], shown_in(task)
-        kinds = [k for k in next(iter(some.values())) if (is_gaussian(k) if what == "Gaussian chips" else k == what)]
+    for task, some, kinds, cells in at_places(lines):
         for pair, cell in zip(head[1:], cells, strict=True):
             labels = [name if name == "plain" else f"{name}-{criterion}" for name in pair.split(" − ")]
             if any((label, 0) not in some for label in labels):
                 assert cell == "–"
                 continue
             one, other = (np.mean([of_method(some, label, kind) for kind in kinds], axis=0) for label in labels)
-            gain = sign_of(task) * (one - other)
-            expected = [scale * gain.mean(), scale * half_width(gain, task)]
-            assert [float(text) for text in cell.split(" ± ")] == pytest.approx(expected, abs=0.5001 * 10**-digits)
+            check_spread(cell, sign_of(task) * (one - other), task)
 
 
 def test_the_example_of_the_error_bars() -> None:

@@ -59,8 +59,27 @@ def coverage_text(weights: float, multiply_adds: float | None) -> str:
 
 def _percent(share: float) -> str:
     """A share, rounded, but never to all where something is missing."""
-    all_of_it = share > 1 - 1e-9  # a sum of shares may be a little less
-    return f"{100 * share if all_of_it else min(100 * share, 99.99):.4g}%"
+    return f"{100 * not_all(share, 0.9999):.4g}%"
+
+
+def not_all(share: float, most: float = 0.999) -> float:
+    """A share that rounding makes no whole where something is missing: at most `most` then.
+
+    Example:
+        >>> f"{not_all(0.9996):.1%}", f"{not_all(1.0):.1%}"
+        ('99.9%', '100.0%')
+    """
+    return share if share > 1 - 1e-9 else min(share, most)  # a sum of shares may be a little less
+
+
+def limit_text(value: float, *, fraction: bool) -> str:
+    """A value that someone asked for, with as many digits as it was given with; a fraction in percent.
+
+    Example:
+        >>> limit_text(0.0004, fraction=True)
+        '0.04'
+    """
+    return f"{100 * value:.3g}" if fraction else f"{value:.4g}"
 
 
 def table_text(header: list[str], rows: list[list[str]]) -> str:

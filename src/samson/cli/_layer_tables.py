@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from samson._shown import not_all
 from samson.cli._tables import empty_table
 
 if TYPE_CHECKING:
@@ -36,11 +37,10 @@ def totals(on: Sequence[TensorDescription], off: Sequence[TensorDescription]) ->
     own = [row for row in on if "the same weight as" not in row.reason]
     off = [row for row in off if "computed from it" not in row.reason]
     held, rest = (sum(row.elements for row in rows) for rows in (own, off))
-    percent = min(100 * held / (held + rest), 99.9) if rest else 100
     tiles = sum(row.tiles or 0 for row in own)
     return (
         f"On the chip: {len(own)} of {len(own) + len(off)} tensors, {held:,} of {held + rest:,} elements "
-        f"({percent:.1f} %){f', {tiles:,} tiles' if tiles else ''}."
+        f"({100 * not_all(held / (held + rest)):.1f} %){f', {tiles:,} tiles' if tiles else ''}."
     )
 
 

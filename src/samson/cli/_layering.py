@@ -8,6 +8,7 @@ import typer
 
 from samson._errors import require
 from samson._names import counted
+from samson._shown import not_all
 from samson.cli._kinds import kinds_of
 from samson.cli._options import ModelOptions, model_command
 from samson.cli._showing import console, shown, shown_interval, shown_limit, speaks, write_results
@@ -98,7 +99,7 @@ def _suggested(found: Suggestion, metric: Metric) -> str:
         none = f"of {counted(sets - 1, 'smaller set')} none is shown to be within {allowed}"
         return f"Keep digital: {names}, which are all, so that no chip is left: {none}."
     verdict = f"{'within' if found.holds else 'NOT shown to be within'} {allowed}"
-    held_by = f"{names}, which hold {min(found.share, 0.999):.1%} of the chip's weights" if names else "none"
+    held_by = f"{names}, which hold {not_all(found.share):.1%} of the chip's weights" if names else "none"
     return (
         f"Keep digital: {held_by}.\n"
         f"Worse by {shown_interval(found.confirmed, metric)} ({100 * found.confidence:g}%) on {found.trials} chips "

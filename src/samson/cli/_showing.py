@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from samson._shown import limit_text
 from samson.cli._tables import empty_table
 from samson.records import Interval, replace_file, write_json
 
@@ -61,7 +62,8 @@ def shown(value: float, metric: Metric) -> str:
 
 def shown_limit(value: float, metric: Metric) -> str:
     """What is allowed, with as many digits as it was given with."""
-    return f"{100 * value:.3g} %" if metric.bounds == (0.0, 1.0) else f"{value:.4g}"
+    fraction = metric.bounds == (0.0, 1.0)
+    return limit_text(value, fraction=fraction) + " %" * fraction
 
 
 def shown_interval(found: Interval, metric: Metric) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samson._names import counted
-from samson._shown import Shown, number_form, table_text
+from samson._shown import Shown, not_all, number_form, table_text
 from samson.evaluation._layers import Layer
 from samson.evaluation._layout import Layout
 from samson.evaluation._metric import Metric
@@ -109,7 +109,7 @@ class Suggestion(Shown):
                 f"{counted(len(self.attempts) - 1, 'smaller set')} none is shown to be within the {self.max_drop:g} "
                 "allowed"
             )
-        names = f"{', '.join(self.digital)}, which hold {min(self.share, 0.999):.1%} of the chip's weights"
+        names = f"{', '.join(self.digital)}, which hold {not_all(self.share):.1%} of the chip's weights"
         form = number_form(self.max_drop, self.confirmed.low, self.confirmed.high)
         return (
             f"keep digital: {names if self.digital else 'none'}\n"

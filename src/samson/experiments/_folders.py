@@ -57,7 +57,7 @@ def open_folder(plan: Configuration, folder: Path) -> None:
     if plan.search is None:  # else what was chosen has to be known first: see `finished`
         found = {key: value for record in records for key, value in _found(record)}
         refuse_other(found, _settings(plan), folder)
-    if plan.search is not None if path.exists() else records:
+    if (path.exists() and plan.search is not None) or (records and not path.exists()):
         return  # `compare_suite` writes it when `finished` has looked at what was chosen, or at records without a plan
     try:
         write_json(path, plan)

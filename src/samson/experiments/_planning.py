@@ -94,10 +94,9 @@ def plan_suite(table: Table, command: str = "") -> Plan:
 
     Args:
         table: Keys of a problem (`data`, `network`, `methods`, `base`, `train`, `task`, `recipe`, `set`), each also in
-            tables of `problems`, which go before those beside them, in `recipe` key by key, and so in `set` if
-            they have no `methods` or `base`; and `chips`,
-            `seeds`, `trials`, `examples`, `chip_seed`, `device`, `data_root` and `search`. From Python, a function may
-            stand where a file has `MODULE:FUNCTION`.
+            tables of `problems`, which go before those beside them, in `recipe` key by key, and so in `set` if they
+            have no `methods` or `base`; and `chips`, `seeds`, `trials`, `examples`, `chip_seed`, `device`, `data_root`
+            and `search`. From Python, a function may stand where a file has `MODULE:FUNCTION`.
         command: The command that runs it again.
 
     Raises:

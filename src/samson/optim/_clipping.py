@@ -229,8 +229,9 @@ class LearnedRange(Clipping):
         """How many ranges each parameter has."""
         found: dict[Tensor, int] = {}
         for parameter, matrix, _ in weights:
-            shape = torch.empty(parameter.shape, device="meta")
-            outputs = len(matrix.output_first(matrix.within(shape))) if self.per == "channel" else 1
+            outputs = 1
+            if self.per == "channel":
+                outputs = len(matrix.output_first(matrix.within(torch.empty(parameter.shape, device="meta"))))
             found[parameter] = found.get(parameter, 0) + outputs
         return found
 

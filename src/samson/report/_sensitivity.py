@@ -5,11 +5,12 @@ from __future__ import annotations
 from html import escape
 
 from samson._names import counted
+from samson._shown import limit_text, not_all
 from samson.records import Interval, SensitivityRecord
 from samson.report._html import figure_div, html_table, page
 from samson.report._plot import BASELINE_COLOUR, PALETTE, Plot, above, axis, error_bars, plot, vertical
 from samson.report._subject import subject_table
-from samson.report._values import capital, interval_text, limit_text, value_text
+from samson.report._values import capital, interval_text, value_text
 
 ALONE_COLOUR, GAIN_COLOUR = PALETTE[4], PALETTE[1]
 ALONE, GAIN = "worse with noise on this layer alone", "better if this layer alone is digital"
@@ -101,7 +102,7 @@ def sensitivity_table(record: SensitivityRecord) -> str:
         means = [_value(record, sum(values) / len(values)) for values in (row.alone, row.others)]
         lines.append(
             f"<tr><th scope='row'>{rank}. {escape(row.name)}</th><td>{row.weights:,}"
-            f" ({min(100 * row.weights / total, 99.9):.1f} %)</td><td>{means[0]}</td>{_cell(record, row.drop, 'down')}"
+            f" ({100 * not_all(row.weights / total):.1f} %)</td><td>{means[0]}</td>{_cell(record, row.drop, 'down')}"
             f"<td>{means[1]}</td>{_cell(record, row.gain, 'up')}"
             f"<td>{'digital' if row.name in digital else ''}</td></tr>"
         )
@@ -146,7 +147,7 @@ def _suggestion(record: SensitivityRecord) -> str:
             f"<p>Keep digital: {names}, which are all, so that <b>no chip is left</b>: of "
             f"{counted(found.attempts - 1, 'smaller set')} none is shown to be within the {limit} allowed.</p>"
         )
-    keep = f"{names}, which hold {min(100 * found.share, 99.9):.1f} % of the chip's weights" if names else "<b>none</b>"
+    keep = f"{names}, which hold {100 * not_all(found.share):.1f} % of the chip's weights" if names else "<b>none</b>"
     verdict = "within" if found.holds else "<b>not shown to be within</b>"
     return (
         f"<p>Keep digital: {keep}. On {len(record.noisy)} chips that did not choose, it is worse by "

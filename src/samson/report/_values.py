@@ -10,11 +10,6 @@ def value_text(value: float, *, fraction: bool) -> str:
     return f"{100 * value:.1f}" if fraction else f"{value:.4g}"
 
 
-def limit_text(value: float, *, fraction: bool) -> str:
-    """A value that someone asked for, with as many digits as it was given with."""
-    return f"{100 * value:.3g}" if fraction else f"{value:.4g}"
-
-
 def capital(name: str) -> str:
     """The name of a metric at the start of a sentence: "mIoU" becomes "MIoU"."""
     return name[:1].upper() + name[1:]

@@ -46,8 +46,7 @@ class Trace(Shown):
         return mean_interval(self.probes)
 
     def __str__(self) -> str:
-        i = self.interval
-        return f"{i.mean:.4g} [{i.low:.4g}, {i.high:.4g}] (95%, {len(self.probes)} probes)"
+        return f"{self.interval} (95%, {len(self.probes)} probes)"
 
 
 def hessian_top(

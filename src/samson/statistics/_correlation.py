@@ -46,9 +46,8 @@ class RankCorrelation(Shown):
     confidence: float
 
     def __str__(self) -> str:
-        kendall, spearman = (f"{i.mean:+.2f} [{i.low:+.2f}, {i.high:+.2f}]" for i in (self.kendall, self.spearman))
         return (
-            f"Kendall {kendall}, Spearman {spearman} "
+            f"Kendall {self.kendall:+.2f}, Spearman {self.spearman:+.2f} "
             f"({100 * self.confidence:g}%, {self.methods} methods resampled whole, {self.points} networks)"
         )
 
