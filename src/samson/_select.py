@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from samson._layers import DIGITAL, LayerWeight, unknown_weights_of, weights_of
+from samson._names import suggestion
 
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module)\.")
 
@@ -65,6 +66,20 @@ def selected(select: Select, every: Sequence[Candidate]) -> list[Candidate]:
     wanted = {id(one) for entry in into for one in picks(entry, every)}
     wanted -= {id(one) for entry in out for one in picks(entry, every)}
     return [one for one in every if id(one) in wanted]
+
+
+def require_met(select: Select, every: Sequence[Candidate]) -> None:
+    """Refuse an entry that meets no weight: what it was to pick, or to leave out, has another name.
+
+    Raises:
+        ValueError: Names the entry, and a near name.
+    """
+    for entry in entries(select):
+        if entry != DEFAULT and not picks(entry, every):
+            raise ValueError(
+                f"`select` must have entries that each meet a weight, but {entry!r} meets none. "
+                f"{suggestion(str(entry), [c.name for c in every if c.name][:20])}"
+            )
 
 
 def entries(select: Select) -> list[Any]:

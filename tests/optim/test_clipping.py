@@ -649,6 +649,16 @@ def test_a_selection_needs_the_model(which: str) -> None:
         clip(model, KIND_OF[which](select="up"), optimizer)
 
 
+@each_of_three
+@pytest.mark.parametrize("select", ["!heed", ["body*", "heed"]])
+def test_an_entry_that_meets_no_weight_is_refused(select: str | list[str], which: str) -> None:
+    """What it was to leave out, or to pick, would be forgotten in silence."""
+    model = body_and_head()
+    optimizer = torch.optim.SGD(param_groups(model), lr=LR)
+    with pytest.raises(ValueError, match="`select` must have entries that each meet a weight, but '!?heed' meets none"):
+        clip(model, KIND_OF[which](select=select), optimizer)
+
+
 def body_and_head() -> nn.ModuleDict:
     return nn.ModuleDict({"body": nn.Sequential(nn.Linear(4, 4), nn.ReLU()), "head": nn.Linear(4, 2)})
 

@@ -598,6 +598,12 @@ def test_a_layer_of_several_models_is_left_out_by_one_name(given: str, select: s
     assert moved(optimizer, model).keys() == {"head.weight"}
 
 
+@pytest.mark.parametrize("select", ["!heed", ["body", "heed"]])
+def test_an_entry_that_meets_no_weight_is_refused(select: str | list[str]) -> None:
+    with pytest.raises(ValueError, match="`select` must have entries that each meet a weight, but '!?heed' meets none"):
+        wrapped(two_kinds(), RangeSAM(rho=0.5, select=select))
+
+
 @every_per
 def test_a_part_of_a_packed_weight_may_be_selected(per: str) -> None:
     model = two_kinds().double()

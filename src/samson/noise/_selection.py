@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from samson._layers import LayerWeight, weights_of
-from samson._names import suggestion
-from samson._select import DEFAULT, Candidate, Select, candidates, entries, is_named, picks, plain_name, selected
+from samson._select import Candidate, Select, candidates, is_named, plain_name, require_met, selected
 from samson.noise._forward import computes_with
 from samson.noise._places import Alone, Computed, Masked, Place, Stored
 
@@ -81,14 +80,9 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
     _require_plain(model, select)
     every = list(candidates(model))
     wanted = selected(select, every)
-    for entry in entries(select):
-        if wanted and entry != DEFAULT and not picks(entry, every):
-            raise ValueError(
-                f"`select` must have entries that each meet a weight, but {entry!r} meets none. "
-                f"{suggestion(str(entry), [c.name for c in every if c.name][:20])}"
-            )
     if not wanted:
         raise ValueError(_nothing(type(model).__name__, select, every))
+    require_met(select, every)
     chosen = {(one.module, one.matrix.attribute) for one in wanted}
     owners = _owners(model)
     places: dict[object, Place] = {}

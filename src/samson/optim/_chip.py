@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samson._layers import LayerWeight
-from samson._select import Candidate, Select, candidates, selected
+from samson._select import Candidate, Select, candidates, require_met, selected
 from samson.optim._models import each
 from samson.optim._sharding import from_whole, is_sharded, local, rows_here, whole
 
@@ -52,7 +52,8 @@ def chip_weights(
         select: Which layers, as for `on_chip`.
 
     Raises:
-        ValueError: If the weight of a layer is computed from some of the parameters, or a selection finds no model.
+        ValueError: If the weight of a layer is computed from some of the parameters; if a selection finds no model, or
+            has an entry that meets no weight of them.
     """
     real = [p for p in parameters if p.is_floating_point()]
     known = each(models)
@@ -80,13 +81,16 @@ def chip_weights(
     return sorted((*found.values(), *loose), key=lambda weight: order[weight.parameter])
 
 
-def _picked(select: Select, models: Iterable[nn.Module]) -> Iterator[Candidate]:
+def _picked(select: Select, models: Iterable[nn.Module]) -> list[Candidate]:
     """What a selection picks of several models, each layer by one name: else one that leaves it out would not count."""
-    seen: set[int] = set()
+    by_model, seen = [], set[int]()
     for model in models:
-        every = [candidate for candidate in candidates(model) if id(candidate.module) not in seen]
-        seen |= {id(candidate.module) for candidate in every}
-        yield from selected(select, every)
+        by_model.append([one for one in candidates(model) if id(one.module) not in seen])
+        seen |= {id(one.module) for one in by_model[-1]}
+    found = [one for every in by_model for one in selected(select, every)]
+    if found:
+        require_met(select, [one for every in by_model for one in every])
+    return found
 
 
 class Finder:
