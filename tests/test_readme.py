@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 PAGES = {
     "README.md": 3,
-    "CONTRIBUTING.md": 2,
+    "CONTRIBUTING.md": 3,
     "docs/index.md": 3,
     "docs/trainers.md": 3,
     "docs/chips.md": 14,
@@ -69,6 +69,8 @@ SAYS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "CONTRIBUTING.md": lambda names: (
         names["rule"].scale([torch.tensor([-4.0])], None)[0].item() == pytest.approx(4.01**0.5)
         and names["noise"](torch.zeros(3), torch.Generator().manual_seed(0)).unique().numel() == 1
+        and names["devices"](torch.ones(99, 99), torch.Generator().manual_seed(0)).mean().item()
+        == pytest.approx((1 - 0.5 / 25 / (2 * torch.pi) ** 0.5) * 86_401**-0.01, abs=1.5e-3)
     ),
     "docs/index.md": lambda names: names["paired"].difference("robust", "plain").low > 0,
     "docs/chips.md": lambda names: (

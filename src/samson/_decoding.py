@@ -118,7 +118,9 @@ def _value(value: Any, kind: Any, where: str, key: str) -> Any:
         place = f"{where}.{key}"
         _expect(isinstance(value, dict), place, f"must be a table, got {value!r}. Write [{place}] and its keys below.")
         return {name: _value(item, arguments[1], place, name) for name, item in value.items()}
-    _expect(kind in SCALARS, where, f"`{key}` has no form in a file. Leave it out.")
+    several = (origin or kind) in (tuple, list)
+    mend = "In its class, annotate it as `tuple[float, ...]`." if several else "Leave it out."
+    _expect(kind in SCALARS, where, f"`{key}` has no form in a file. {mend}")
     given = value
     if kind is float and type(value) is int:
         value = float(value) if abs(value) <= sys.float_info.max else math.nan

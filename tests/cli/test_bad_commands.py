@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from samson.cli import main
-from samson.experiments import Checkpoint, build_network, save_checkpoint
+from samson.experiments import Checkpoint, make_network, save_checkpoint
 
 MINE = """
 import torch
@@ -92,19 +92,19 @@ ROWS = {
     f"{D} --trials nan": "'--trials'|valid integer",
     f"{D} --seed -1": "--seed must be |got -1",
     f"{D} --seed 1.5": "'--seed'|valid integer",
-    f"{D} --levels @": "--levels must be numbers separated by commas, got ''",
-    f"{D} --levels nan": "--levels must be ≥ 0 and finite, got nan",
-    f"{D} --levels inf": "--levels must be ≥ 0 and finite, got inf",
+    f"{D} --levels @": "--levels must be a number, got ''",
+    f"{D} --levels nan": "--levels must be ≥ 0 and finite, got 'nan'",
+    f"{D} --levels inf": "--levels must be ≥ 0 and finite, got 'inf'",
     f"{D} --levels 1e400": "--levels must be ≥ 0 and finite",
     f"{D} --levels 0": "--levels must be at least one level above 0",
-    f"{D} --levels .1,,.2": "--levels must be numbers separated by commas, got '.1,,.2'",
+    f"{D} --levels .1,,.2": "--levels must be a number, got ''",
     f"{D} --levels .1,.1": "--levels must be without repetition",
     f"{D} --noise @": "--noise: '' is unknown",
     f"{D} --noise Gaussian": "Did you mean 'gaussian'",
-    f"{D} --noise bit-errors --levels 2": "--levels: 2.0 does not fit the noise 'bit-errors'|`rate` must be ≤ 1",
-    f"{D} --levels 1h": "--levels must be numbers separated by commas, got '1h'",
-    f"{D} --noise pcm --levels 1w": "--levels must be numbers, or ages with s, m, h, d, y,|got '1w'",
-    f"{D} --noise pcm --levels -1": "--levels must be ≥ 0 and finite, got -1.0",
+    f"{D} --noise bit-errors --levels 2": "--levels: '2' does not fit the noise 'bit-errors'|`rate` must be ≤ 1",
+    f"{D} --levels 1h": "--levels must be a number, got '1h'",
+    f"{D} --noise pcm --levels 1w": "--levels must be a number, or an age with s, m, h, d, y, got '1w'",
+    f"{D} --noise pcm --levels -1": "--levels must be ≥ 0 and finite, got '-1'",
     f"{D} --times 1d": "--times must be given with --chip only",
     f"{D} --chip pmc": "--chip: 'pmc' is unknown|Did you mean 'pcm'",
     f"{D} --chip broken.toml": "--chip 'broken.toml'|must be a TOML file",
@@ -117,7 +117,7 @@ ROWS = {
     f"{D} --chip pcm --calibration ranges.toml": "--calibration must be given with a chip that has a periphery",
     f"{D} --chip standard-hwa --calibration none.toml": "--calibration 'none.toml': No such file",
     f"{D} --chip standard-hwa --calibration broken.toml": "--calibration 'broken.toml': `path` must be a TOML file",
-    f"{D} --chip standard-hwa --calibration ranges.toml": "must name linear and convolution layers of the model",
+    f"{D} --chip standard-hwa --calibration ranges.toml": "must name linear and convolution layers and attention",
     f"{B} --chip pcm --calibration ranges.toml": "--calibration must be given with a chip that has a periphery",
     "calibrate mine:network --data mine:batches": "Missing option '--out'",
     f"{K} --quantile 0": "--quantile must be above 0, and 1 at most, got 0.0",
@@ -177,8 +177,8 @@ ROWS = {
     "evaluate net.safetensors --weights p.pt": "--weights must be left out for 'net.safetensors'",
     "evaluate net.safetensors --out net.json": "--out must be no file that is read, got 'net.json'",
     f"{B} --low 1 --high .1": "--low and --high must be levels with 0 < low < high, got 1.0 and 0.1",
-    f"{B} --low 1h": "--low must be one number, got '1h'",
-    f"{B} --chip pcm --high 1h,1d": "--high must be one number, or one age with s, m, h, d, y, got '1h,1d'",
+    f"{B} --low 1h": "--low must be a number, got '1h'",
+    f"{B} --chip pcm --high 1h,1d": "--high must be a number, or an age with s, m, h, d, y, got '1h,1d'",
     f"{B} --chip pcm --low 1d --high 1h": "--low and --high must be levels with 0 < low < high, got 86400.0 and 3600.0",
     f"{B} --low nan": "--low: nan does not fit 'gaussian'",
     f"{B} --high inf": "--high: inf does not fit 'gaussian'",
@@ -197,8 +197,8 @@ ROWS = {
     f"{B} --trials 1": "--trials must be |got 1",
     "sensitivity mine:network --data mine:batches": "--select must leave at least 2 layers",
     f"{S} --max-drop 0": "--max-drop must be > 0|got 0.0",
-    f"{S} --level -1": "must be ≥ 0 and finite, got -1.0",
-    f"{S} --level nan": "must be ≥ 0 and finite, got nan",
+    f"{S} --level -1": "must be ≥ 0 and finite, got '-1'",
+    f"{S} --level nan": "must be ≥ 0 and finite, got 'nan'",
     f"{S} --trials 1": "--trials must be |got 1",
     f"{S} --levels .1,.2": "--level must be one level for a sensitivity, got '.1,.2'",
     f"{S} --chip pcm --level .1": "--levels must be left out with --chip, got '.1'",
@@ -220,7 +220,7 @@ ROWS = {
     f"{C} --examples 0": "--examples must be at least 1, got 0.|Leave it out for all",
     f"{C} --methods @": "--methods: '' is unknown",
     f"{C} --seeds nan": "'--seeds'|valid integer",
-    f"{C} --levels x": "--levels must be numbers separated by commas, got 'x'",
+    f"{C} --levels x": "--levels must be a number, got 'x'",
     f"{C} --noise standard-hwa --levels 1d": "--levels must be given for a noise, not a chip, got '1d'",
     f"{C} --noise gausian": "--noise: 'gausian' is unknown.|Did you mean 'gaussian'",
     f"{C} --data \udcff.npz": "must be text in UTF-8, as records are, got '\\udcff.npz'",
@@ -240,7 +240,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of good and hostile files."""
     folder = tmp_path_factory.mktemp("place")
     (folder / "mine.py").write_text(MINE)
-    network = build_network("small-resnet", (1, 8, 8), 10, 0).state_dict()
+    network = make_network("small-resnet", (1, 8, 8), 10, 0).state_dict()
     save_checkpoint(folder / "net.safetensors", network, Checkpoint("small-resnet", (1, 8, 8), 10, "digits", "sgd", 0))
     save_checkpoint(
         folder / "other.safetensors", network, Checkpoint("small-resnet", (1, 8, 8), 10, "mine:batches", "sgd", 0)

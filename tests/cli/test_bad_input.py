@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from samson.cli._app import app
 from samson.cli._errors import OPTIONS, as_options
-from samson.experiments import SetupError, plan_suite
+from samson.experiments import SetupError, WorkerLostError, plan_suite
 
 COMPARE = ["compare", "--methods", "sgd", "--seeds", "1", "--epochs", "1", "--trials", "2", "--jobs", "1"]
 
@@ -42,8 +42,8 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--seeds", "0"], ["--seeds", "at least 1", "got 0"]),
         (["--epochs", "-1"], ["--epochs", "at least 1", "got -1"]),
         (["--jobs", "0"], ["--jobs", "at least 1", "got 0"]),
-        (["--levels", "0,x"], ["--levels", "'0,x'", "for example"]),
-        (["--levels", "0,-.1"], ["--levels", "≥ 0", "got -0.1"]),
+        (["--levels", "0,x"], ["--levels must be a number", "got 'x'", "for example"]),
+        (["--levels", "0,-.1"], ["--levels", "≥ 0", "got '-.1'"]),
         (["--levels", ".1,.1"], ["--levels", "without repetition"]),
         (["--levels", "0"], ["--levels", "above 0"]),
         (["--methods", "sam", "--set", "sam.rho=-1"], ["--set sam", "`rho` must be ≥ 0", "got -1.0", "Change it"]),
@@ -78,6 +78,16 @@ def test_an_option_of_the_wrong_type_is_refused_shortly(samson, tmp_path: Path) 
 
 def finished(samson, out: Path) -> None:
     assert samson(*COMPARE, "--out", out, "--quiet")[0] == 0
+
+
+def test_a_lost_process_is_told_shortly(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: Any, **__: Any) -> None:
+        raise WorkerLostError("A process of a run died.")
+
+    monkeypatch.setattr("samson.experiments.run_all", lost)
+    status, message = samson(*COMPARE, "--out", tmp_path / "out")
+    assert status == 1
+    assert message.endswith("samson: A process of a run died.\nFinished runs are kept; repeat the command to go on.\n")
 
 
 def test_a_folder_of_another_configuration_is_refused(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,3 +60,23 @@ def test_a_calibration_is_the_librarys_and_the_commands_take_it(
             [row] = record.measured
             expected = evaluate(model, batches, replace(KIND, periphery=found.around(KIND.periphery)), trials=3)
             assert row.trials == expected.trials != evaluate(model, batches, KIND, trials=3).trials
+
+
+def test_a_chip_without_a_bound_of_its_converters_is_calibrated_first(
+    samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "chip.toml").write_text(
+        'source = "a sheet"\n[noise]\nfamily = "quantize"\nbits = 4\n[periphery]\nadc_bits = 6\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    call = "mine:network", "--data", "mine:batches", "--chip", "chip.toml"
+    rule = "`adc_bound` must be finite where ADCs round (62 steps)"
+    status, _, error = samson("evaluate", *call, "--trials", 2)
+    assert (status, rule in error) == (2, True)
+    status, _, error = samson("compare", "--data", "digits", "--noise", "chip.toml", "--out", "runs")
+    assert (status, rule in error) == (2, True)
+    assert not (tmp_path / "runs").exists()
+    assert samson("calibrate", *call, "--out", "all.toml")[0] == 0
+    assert samson("evaluate", *call, "--calibration", "all.toml", "--trials", 2)[0] == 0

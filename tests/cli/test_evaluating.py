@@ -276,7 +276,7 @@ def test_a_sensitivity_is_the_librarys_and_has_a_page(samson, tmp_path: Path) ->
     assert record.suggestion is not None
     for row in found.rows:
         ends = (f"{100 * value:z.1f} %" for value in (row.drop.mean, row.drop.low, row.drop.high))
-        assert f"{row.layer.weights}  {'{} [{}, {}]'.format(*ends):>28}" in out
+        assert f"{row.weights}  {'{} [{}, {}]'.format(*ends):>28}" in out
     assert "two:network: accuracy on two:batches under gaussian at 0.3" in out
     assert f"Keep digital: {', '.join(found.suggestion.digital)}, which hold " in out
     page = (tmp_path / "layers.html").read_text()

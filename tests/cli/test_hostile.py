@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from samson.experiments import Checkpoint, build_network, read_records, run_all, save_checkpoint
+from samson.experiments import Checkpoint, make_network, read_records, run_all, save_checkpoint
 from samson.records import checksum
 from tests.cli.test_compare import start
 
@@ -20,7 +20,7 @@ SMALL = ["--seeds", "1", "--epochs", "1", "--trials", "2", "--levels", ".1", "--
 
 def saved(folder: Path, data: str = "digits") -> Path:
     path = folder / "net.safetensors"
-    model = build_network("small-resnet", (1, 8, 8), 10, seed=0)
+    model = make_network("small-resnet", (1, 8, 8), 10, seed=0)
     save_checkpoint(path, model.state_dict(), Checkpoint("small-resnet", (1, 8, 8), 10, data, "sgd", 0))
     return path
 

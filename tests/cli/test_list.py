@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from samson.cli import main
-from samson.experiments import DATA, NETWORKS, Checkpoint, build_network, default_settings, save_checkpoint
+from samson.experiments import DATA, NETWORKS, Checkpoint, default_settings, make_network, save_checkpoint
 from samson.noise import NOISES, PRESETS, describe
 from samson.optim import RULES
 
@@ -24,6 +24,9 @@ def net():
 
 def attention():
     return nn.MultiheadAttention(4, 2)
+
+def recurrent():
+    return nn.LSTM(4, 2)
 
 def norm():
     return nn.BatchNorm1d(3)
@@ -104,7 +107,7 @@ def cells(out: str) -> list[list[str]]:
 
 
 def test_layers_are_those_of_describe(listed, tmp_path: Path) -> None:
-    model, path = build_network("small-resnet", (1, 8, 8), 10, seed=0), tmp_path / "sgd-seed0.safetensors"
+    model, path = make_network("small-resnet", (1, 8, 8), 10, seed=0), tmp_path / "sgd-seed0.safetensors"
     save_checkpoint(path, model.state_dict(), Checkpoint("small-resnet", (1, 8, 8), 10, "digits", "sgd", 0))
     status, out, _ = listed("layers", path, "--chip", "standard-hwa")
     assert status == 0
@@ -119,7 +122,7 @@ def test_layers_are_those_of_describe(listed, tmp_path: Path) -> None:
     tiles = sum(row.tiles for row in on)
     assert (
         f"On the chip: {len(on)} of {len(rows)} tensors, {held:,} of {total:,} elements "
-        f"({100 * held / total:.1f} %), {tiles} tiles." in flat(out)
+        f"({100 * held / total:.1f} %), {tiles} tiles, {2 * held:,} devices." in flat(out)
     )
 
 
@@ -142,16 +145,17 @@ def test_a_chip_of_ones_own_counts_its_tiles(listed, tmp_path: Path) -> None:
         'source = "x"\n[noise]\nfamily = "pcm"\nmapping = {per = "tile", tile_inputs = 100}\n'
     )
     out = flat(listed("layers", "listed_nets:net", "--chip", "chip.toml")[1])
-    assert "elements (88.5 %), 8 tiles." in out  # 600 inputs take 6, the others 1 each
+    assert "elements (88.5 %), 8 tiles, 9,640 devices." in out  # 600 inputs take 6, the others 1 each
     (tmp_path / "chip.toml").write_text('source = "x"\n[periphery]\ntile_inputs = 200\n')
     assert "5 tiles." in flat(listed("layers", "listed_nets:net", "--chip", "chip.toml")[1])
 
 
 def test_a_chip_that_cannot_hold_a_layer_says_so(listed) -> None:
-    status, out, _ = listed("layers", "listed_nets:attention", "--chip", "standard-hwa")
+    status, out, _ = listed("layers", "listed_nets:recurrent", "--chip", "standard-hwa")
     assert status == 0
     assert "This chip can't hold all of it: `periphery` must go on linear and convolution layers" in flat(out)
-    assert "can't hold" not in listed("layers", "listed_nets:net", "--chip", "standard-hwa")[1]
+    for network in ("net", "attention"):
+        assert "can't hold" not in listed("layers", f"listed_nets:{network}", "--chip", "standard-hwa")[1]
 
 
 def test_weights_are_loaded(listed, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from samson.noise import (
     Gaussian,
     InversePower,
     Mapping,
+    MeasuredDevices,
     PCMHermes,
     Quantize,
     ReRAM,
@@ -136,6 +137,12 @@ CASES: dict[str, WeightNoise] = {
     "hermes": PCMHermes(time_s=DAY, compensation="global"),
     "hermes-2": PCMHermes(time_s=DAY, devices=2, compensation=None),
     "pcm-custom": CustomPCM(DAY, compensation="global", constants=MADE_UP_PCM),
+    "measured": MeasuredDevices(
+        targets_us=(1.0, 10.0, 25.0), deviations_us=(0.4, 0.7, 0.6), mean_errors_us=(0.2, 0.0, -1.0), g_max_us=30.0
+    ),
+    "measured-once": MeasuredDevices(
+        mapping=Mapping(per="channel", pair=False), targets_us=(20.0,), deviations_us=(0.5,)
+    ),
     "reram-day": ReRAM(time_s=DAY, g_max_us=25.0),
     "reram-hour": ReRAM(time_s=3600.0, interpolate=True),
     "reram-custom": ReRAM(60.0, constants=ReRAMConstants(30.0, (60.0, DAY), ((0.5, 1.0), (1.0, 2.0)))),
@@ -157,15 +164,16 @@ CASES: dict[str, WeightNoise] = {
 }
 
 
-def of_contributing() -> WeightNoise:
-    """The noise of "Add a noise" in CONTRIBUTING, as printed there."""
+def of_contributing() -> dict[str, WeightNoise]:
+    """The noises of "Add a noise" in CONTRIBUTING, as printed there."""
     text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
     namespace: dict[str, Any] = {"__name__": "contributing"}
-    exec(text.partition("## Add a noise")[2].split("```")[1].removeprefix("python\n"), namespace)
-    return namespace["noise"]
+    for block in text.partition("## Add a noise")[2].split("```python\n")[1:]:
+        exec(block.partition("```")[0], namespace)
+    return {f"{name} of contributing": namespace[name] for name in ("noise", "devices")}
 
 
-CONTRACT = {**CASES, "of contributing": of_contributing()}
+CONTRACT = {**CASES, **of_contributing()}
 every_noise = pytest.mark.parametrize("noise", CONTRACT.values(), ids=CONTRACT)
 every_family = pytest.mark.parametrize("name", FAMILIES)
 

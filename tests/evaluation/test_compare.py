@@ -16,10 +16,10 @@ from torch import nn
 
 from samson.evaluation import Compared, Layout, Scores, Serial, Task, compare, evaluate
 from samson.experiments import environment
-from samson.noise import PCM, Gaussian, Periphery
+from samson.noise import PCM, Gaussian, Periphery, calibrate
 from samson.records import PairedRecord, RecordError, read_json
 from samson.report import paired_page
-from samson.statistics import family, paired_interval
+from samson.statistics import family, mean_interval
 from tests.conftest import make_batch, make_model
 
 DATA = make_batch(size=64)
@@ -37,9 +37,65 @@ def test_models_are_paired_on_the_same_chips() -> None:
     assert same.mean == 0  # on other chips it would not be
     assert 0 < same.high < 1 / 64  # less than one answer, but no width of 0
     a, b = (evaluate(make_model(seed=seed), DATA, NOISE, trials=10).trials for seed in (0, 4))
-    expected = paired_interval(b, a, resolution=1 / 64)
+    expected = mean_interval(np.subtract(b, a).tolist(), resolution=1 / 64)
     gap = paired.difference("b", "a")
     assert (gap.mean, gap.low, gap.high) == pytest.approx((expected.mean, expected.low, expected.high))
+
+
+def rescaled(model: nn.Module, factor: float) -> nn.Module:
+    """The same function, with other values between its two layers."""
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in (other[0].weight, other[0].bias):
+            parameter.mul_(factor)
+        other[2].weight.div_(factor)
+    return other
+
+
+def test_each_network_may_have_its_own_input_ranges() -> None:
+    """Two networks that are one function differ on chips only by ranges that were found for one of them."""
+    torch.manual_seed(0)
+    one = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)).double()
+    models, x = {"one": one, "other": rescaled(one, 8.0)}, torch.randn(200, 6).double()
+    data = x, one(x).argmax(1)
+    around = {name: Periphery(dac_steps=30, input_ranges=calibrate(model, [x])) for name, model in models.items()}
+    found = compare(models, data, Gaussian(0.02), trials=4, peripheries=around)
+    by_hand = {
+        name: evaluate(model, data, Gaussian(0.02), trials=4, periphery=around[name]) for name, model in models.items()
+    }
+    for name, evaluations in found.models.items():
+        assert evaluations[0].trials == by_hand[name].trials
+        assert evaluations[0].kind == by_hand[name].kind
+    assert found.difference("other", "one").mean == 0
+    assert found.kind.periphery == repr(Periphery(dac_steps=30))  # what they have in common
+    with pytest.warns(UserWarning, match="input ranges and ADC bounds of one.*peripheries"):
+        shared = compare(models, data, Gaussian(0.02), trials=4, periphery=around["one"])
+    gap = shared.difference("other", "one")
+    assert gap.high < 0  # the false gain that ranges of another network make
+    lists = {name: [own] for name, own in around.items()}
+    again = compare(models, data, Gaussian(0.02), trials=4, peripheries=lists)
+    assert [own.trials for [own] in again.models.values()] == [own.trials for [own] in found.models.values()]
+
+
+P = Periphery()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"peripheries": {"a": P}}, r"`peripheries` must name the methods a, b, got \['a'\]"),
+        ({"peripheries": {"a": P, "b": [P, P]}}, "`peripheries` must be a Periphery for each of the 1 models of 'b'"),
+        (
+            {"peripheries": {"a": P, "b": 3.0}},
+            r"`peripheries` must be a Periphery for each of the 1 models of 'b', got \[3.0",
+        ),
+        ({"peripheries": {"a": P, "b": P}, "periphery": P}, "`periphery` must be left out beside `peripheries`"),
+    ],
+    ids=["names", "number", "type", "both"],
+)
+def test_peripheries_that_do_not_fit_are_refused(setting: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare({"a": flat(), "b": flat()}, DATA, NOISE, **setting)
 
 
 def test_several_models_a_method_are_training_seeds() -> None:

@@ -166,13 +166,13 @@ def test_a_shuffled_loader_gives_every_chip_the_same_order_and_touches_no_random
     assert torch.equal(torch.get_rng_state(), before)
     in_order = evaluate(model, [(X, labels)], Gaussian(0.3), trials=4, about="population")
     # One order for all chips: the columns are a permutation of the list's.
-    columns = sorted(map(tuple, found.examples.values.T.tolist()))
-    assert columns == sorted(map(tuple, in_order.examples.values.T.tolist()))
+    columns = sorted(map(tuple, found.scores.T.tolist()))
+    assert columns == sorted(map(tuple, in_order.scores.T.tolist()))
     assert found.interval.low == pytest.approx(in_order.interval.low)
     own = DataLoader(TensorDataset(X, labels), batch_size=8, shuffle=True, generator=torch.Generator())
     before = own.generator.get_state()
     replayed = evaluate(model, own, Gaussian(0.3), trials=4, about="population")
-    assert sorted(map(tuple, replayed.examples.values.T.tolist())) == columns
+    assert sorted(map(tuple, replayed.scores.T.tolist())) == columns
     assert torch.equal(own.generator.get_state(), before)
 
 

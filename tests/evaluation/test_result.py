@@ -1,8 +1,8 @@
-"""What a result says: one bit an answer, directions, widths, and nothing of model or data."""
+"""What a result says: every score, directions, widths, and nothing of model or data."""
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Any, get_args
 
@@ -16,26 +16,51 @@ from samson.evaluation import (
     METRICS,
     Evaluation,
     ExampleMetric,
-    ScoreTable,
+    Executor,
+    Scores,
+    Task,
     compare,
     evaluate,
     noise_budget,
     sensitivity,
 )
-from samson.noise import PCM, Gaussian, preset
+from samson.noise import PCM, Compose, Gaussian, Mapping, Periphery, Variation, preset
 from samson.statistics import About, mean_interval
 
+DATA = torch.zeros(4, 6), torch.arange(4) % 3
 
-def test_tables_hold_every_answer_as_a_bit() -> None:
-    rows = list(np.random.default_rng(0).random((3, 13)) > 0.5)
-    table = ScoreTable.of(rows)
-    assert table.packed.nbytes == 3 * 2
-    assert np.array_equal(table.values, rows)
-    floats = ScoreTable.of([np.array([0.5, 2.0])] * 2)
-    assert not floats.is_binary
-    assert np.array_equal(floats.values, [[0.5, 2.0]] * 2)
-    with pytest.raises(ValueError, match="same examples for every chip, got 3 and 4"):
-        ScoreTable.of([np.ones(3), np.ones(4)])
+
+class Given(Executor):
+    """Scores from elsewhere, such as other ranks, each of which looks at its own data alone."""
+
+    def __init__(self, rows: list[Scores]) -> None:
+        self.rows = rows
+
+    def finished(self, task: Task, numbers: Sequence[int]) -> Iterator[dict[int, Scores]]:
+        yield {number: self.rows[number] for number in numbers}
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "examples"),
+    [
+        (list(np.random.default_rng(0).random((3, 13)) > 0.5), np.bool_, 13),
+        ([np.array([0.5, 1.0])] * 2, np.float64, 2),
+        ([0.5, 1.0], None, None),  # one value for the data set
+    ],
+)
+def test_results_hold_every_score(rows: list[Scores], kind: Any, examples: int | None) -> None:
+    found = evaluate(nn.Linear(6, 3), DATA, Gaussian(0.1), trials=len(rows), executor=Given(rows))
+    assert found.examples == examples
+    assert found.trials == pytest.approx([np.mean(row) for row in rows])
+    assert (found.scores is None) == (kind is None)
+    if found.scores is not None:
+        assert found.scores.dtype == kind
+        assert found.scores.tolist() == [row.tolist() for row in rows]
+
+
+def test_scores_are_of_the_same_examples_for_every_chip() -> None:
+    with pytest.raises(ValueError, match="same examples for every chip, got 3 and 4 of them"):
+        evaluate(nn.Linear(6, 3), DATA, Gaussian(0.1), trials=2, executor=Given([np.ones(4), np.ones(3)]))
 
 
 def test_yield_worst_and_quantiles_follow_the_direction() -> None:
@@ -55,20 +80,20 @@ def test_chips_that_are_equal_have_an_interval_with_a_width() -> None:
     zero = ExampleMetric("zero", lambda output, targets: torch.zeros(len(targets)), higher_is_better=True)
     for about in ("test_set", "population"):
         assert evaluate(model, data, Gaussian(0.1), trials=3, metric=zero, about=about).interval.half_width > 0
-    right = ScoreTable.of([np.ones(100, dtype=bool)] * 5)
-    about_examples = Evaluation((1.0,) * 5, about="population", examples=right).interval
+    right = np.ones((5, 100), dtype=bool)
+    about_examples = Evaluation((1.0,) * 5, about="population", scores=right).interval
     assert (about_examples.low, about_examples.high) == pytest.approx((0.025 ** (1 / 100), 1.0))
     half = stats.t.ppf(0.975, 4) * 0.01 / np.sqrt(12) / np.sqrt(5)  # a value known to the nearest answer
-    assert Evaluation((1.0,) * 5, examples=right).interval.low == pytest.approx(1 - half)
-    assert Evaluation((1.0,) * 5, examples=right).interval.high == 1.0  # the metric's bound
+    assert Evaluation((1.0,) * 5, scores=right).interval.low == pytest.approx(1 - half)
+    assert Evaluation((1.0,) * 5, scores=right).interval.high == 1.0  # the metric's bound
 
 
 def test_results_print_as_a_sentence() -> None:
-    table = ScoreTable.of([np.array([True, False]), np.array([True, True])])
-    text = str(Evaluation((0.5, 1.0), examples=table))
+    table = np.array([[True, False], [True, True]])
+    text = str(Evaluation((0.5, 1.0), scores=table))
     assert text.startswith("accuracy 0.7500 [0.0000, 1.0000] (95%, 2 chips, about the test set), worst 0.5")
     assert "without noise" not in text  # nothing is known of it
-    text = str(Evaluation((0.5, 1.0), examples=table, clean=1.0))
+    text = str(Evaluation((0.5, 1.0), scores=table, clean=1.0))
     assert text.splitlines()[1] == "1.0000 without noise; chips are worse by 0.2500 [0.0000, 1.0000]"
 
 
@@ -81,7 +106,7 @@ def test_small_values_print_with_their_digits() -> None:
         f"mse 1.5e-08 [{1.5e-8 - half:.4g}, {1.5e-8 + half:.4g}] (95%, 2 chips, about the test set), worst 2e-08\n"
         f"5e-09 without noise; chips are worse by 1e-08 [{1e-8 - half:.4g}, {1e-8 + half:.4g}]"
     )
-    small = Evaluation((0.002, 0.004), examples=ScoreTable.of([np.ones(500, dtype=bool)] * 2), clean=0.9)
+    small = Evaluation((0.002, 0.004), scores=np.ones((2, 500), dtype=bool), clean=0.9)
     assert "worst 0.0020\n0.9000 without noise; chips are worse by 0.8970 [" in str(small)  # all alike, by the largest
     for confidence, shown in ((0.995, "(99.5%, 2 chips"), (0.999, "(99.9%, 2 chips"), (0.57, "(57%, 2 chips")):
         assert shown in str(Evaluation(accuracies, confidence=confidence))
@@ -89,8 +114,8 @@ def test_small_values_print_with_their_digits() -> None:
 
 def test_the_drop_of_a_population_is_possible() -> None:
     """Three examples leave open more than there is, 2/3 ± 1.43: no drop is beyond 1. It may be a gain on others."""
-    clean, wrong = np.array([True, True, False]), ScoreTable.of([np.zeros(3, dtype=bool)] * 2)
-    found = Evaluation((0.0, 0.0), about="population", examples=wrong, clean=2 / 3, clean_scores=clean)
+    clean, wrong = np.array([True, True, False]), np.zeros((2, 3), dtype=bool)
+    found = Evaluation((0.0, 0.0), about="population", scores=wrong, clean=2 / 3, clean_scores=clean)
     half = stats.t.ppf(0.975, 2) / 3
     assert (found.drop.mean, found.drop.low, found.drop.high) == pytest.approx((2 / 3, 2 / 3 - half, 1.0), abs=0.01)
 
@@ -99,7 +124,19 @@ def test_results_say_on_which_chips_and_what_they_were_without_noise() -> None:
     model, data = nn.Linear(8, 3), (torch.randn(60, 8), torch.randint(3, (60,)))
     old = evaluate(model, data, preset("standard-hwa"), trials=2, time_s=86_400.0, metric="perplexity")
     said = str(old).splitlines()
-    assert said[2] == "Chips: PCM(mapping=Mapping(per='channel')) at 1 day, with a periphery"
+    around = "dac_steps=254, adc_steps=254, adc_bound=10.0, output_noise=0.04, weight_noise=0.0175, ir_drop=1.0"
+    assert said[2] == (
+        f"Chips: PCM(mapping=Mapping(per='channel')) at 1 day, behind Periphery({around}, tile_inputs=512)"
+    )
+    tiles = Mapping(on_off_ratio=50.0, per="tile", tile_inputs=256, levels=32)
+    chip = Compose(PCM(mapping=tiles, g_max_us=30.0), Variation(gain=0.05))
+    own = evaluate(model, data, chip, trials=2, periphery=Periphery(dac_steps=62, input_ranges={"": 3.0}))
+    [line] = [line for line in str(own).splitlines() if line.startswith("Chips: ")]
+    mapping = "Mapping(on_off_ratio=50.0, per='tile', tile_inputs=256, levels=32), "
+    assert line == (
+        f"Chips: Compose({f'PCM(mapping={mapping}'[:79]}…, Variation(gain=0.05)), "
+        "behind Periphery(dac_steps=62, input_ranges={…})"
+    )
     worse = evaluate(model, data, Gaussian(5.0), trials=2, metric="perplexity")
     assert worse.mean > worse.clean  # a rise, which is no drop
     assert f"chips are worse by {worse.mean - worse.clean:.4f} [" in str(worse)

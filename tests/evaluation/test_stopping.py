@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from samson.evaluation import ExampleMetric, accuracy, evaluate
+from samson.evaluation import ExampleMetric, clean_value, evaluate
 from samson.noise import FixedNoise, Gaussian
 from samson.statistics import betting_interval, first_look, mean_interval, next_look
 
@@ -82,7 +82,7 @@ def test_a_precision_finer_than_the_examples_allow_is_an_error_after_two_chips()
 def test_noise_that_levels_examples_leaves_less_open_than_they_do_without_it() -> None:
     """Each chip has right answers of its own, so their means over chips lie together."""
     model, (x, y) = make_classifier()
-    without = accuracy(model, [(x, y)])
+    without = clean_value(model, [(x, y)])
     floor = 1.97 * (without * (1 - without) / len(x)) ** 0.5
     assert evaluate(model, (x, y), Gaussian(3.0), precision=0.9 * floor, about="population").reached
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from samson.evaluation import ExampleMetric, accuracy, evaluate
+from samson.evaluation import ExampleMetric, clean_value, evaluate
 from samson.noise import Gaussian
 from tests.conftest import equal, make_batch, make_model, snapshot
 
@@ -78,7 +78,7 @@ def test_bad_input_is_an_error() -> None:
         evaluate(make_model(), (x, y), Gaussian(0.1), trials=0)
     with pytest.raises(ValueError, match="64 inputs and 3 targets"):
         evaluate(make_model(), (x, y[:3]), Gaussian(0.1))
-    for ask in (lambda: accuracy(make_model(), []), lambda: evaluate(make_model(), [], Gaussian(0.1), read_block=3)):
+    for ask in (lambda: clean_value(make_model(), []), lambda: evaluate(make_model(), [], Gaussian(0.1), read_block=3)):
         with pytest.raises(ValueError, match="`data` must hold at least one example"):
             ask()
     with pytest.raises(ValueError, match="without noise"):

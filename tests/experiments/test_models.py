@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from samson.experiments import Checkpoint, SetupError, build_network, load_model, save_checkpoint
+from samson.experiments import Checkpoint, SetupError, load_model, make_network, save_checkpoint
 from tests.conftest import equal, snapshot
 
 CODE = """
@@ -56,12 +56,12 @@ def message(spec: str, weights: Path | None = None, **options: bool) -> str:
 @pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module.", "module._orig_mod."])
 def test_a_saved_network_comes_back(folder: Path, prefix: str) -> None:
     """Also one that a trainer gave as it was compiled, or in DistributedDataParallel."""
-    model, path = build_network("small-resnet", (1, 8, 8), 10, seed=3), folder / "sgd-seed3.safetensors"
+    model, path = make_network("small-resnet", (1, 8, 8), 10, seed=3), folder / "sgd-seed3.safetensors"
     state = {f"{prefix}{name}": value for name, value in model.state_dict().items()}
     save_checkpoint(path, state, Checkpoint("small-resnet", (1, 8, 8), 10, "digits", "sgd", 3))
     loaded = load_model(str(path))
     assert equal(snapshot(loaded), snapshot(model))
-    assert not equal(snapshot(loaded), snapshot(build_network("small-resnet", (1, 8, 8), 10, seed=4)))
+    assert not equal(snapshot(loaded), snapshot(make_network("small-resnet", (1, 8, 8), 10, seed=4)))
     assert not loaded.training
     assert "`weights` must be left out" in message(str(path), path)
     assert "which is not there" in message("none.safetensors")

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from samson.experiments import networks
+from samson.experiments import NETWORKS, make_network
 from samson.noise import on_chip
 from tests.conftest import equal, snapshot
 
 CIFAR, MNIST, SERIES, TOKENS = (3, 32, 32), (1, 28, 28), (128, 9), (256,)
 KINDS = {
-    "images": ((3, 16, 16), [name for name in networks.NETWORKS if name[:3] not in ("gru", "lst", "gpt")]),
+    "images": ((3, 16, 16), [name for name in NETWORKS if name[:3] not in ("gru", "lst", "gpt")]),
     "series": ((7, 3), ["gru", "lstm", "mlp"]),
     "tokens": ((12,), ["gpt-small", "gpt-tiny"]),
 }
@@ -31,7 +31,7 @@ def examples(shape: tuple[int, ...], batch: int = 2) -> Tensor:
 def on_meta(name: str, shape: tuple[int, ...], outputs: int) -> nn.Module:
     """The network without memory for its weights."""
     with torch.device("meta"):
-        return networks.build_network(name, shape, outputs, seed=0)
+        return make_network(name, shape, outputs, seed=0)
 
 
 def parameters(name: str, shape: tuple[int, ...], outputs: int) -> int:
@@ -100,19 +100,19 @@ def test_sizes_are_as_counted_and_as_the_listing_says(
     name: str, shape: tuple[int, ...], outputs: int, size: int
 ) -> None:
     assert parameters(name, shape, outputs) == size
-    first = (networks.NETWORKS[name].__doc__ or "").partition("\n")[0]
+    first = (NETWORKS[name].__doc__ or "").partition("\n")[0]
     assert f"{size:,} parameters" in first or name == "small-resnet"
     assert first.endswith(".")
 
 
 def test_every_network_is_counted() -> None:
-    assert [name for name, *_ in SIZES] == list(networks.NETWORKS)
-    assert {name for name, _ in CASES} == set(networks.NETWORKS)
+    assert [name for name, *_ in SIZES] == list(NETWORKS)
+    assert {name for name, _ in CASES} == set(NETWORKS)
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
 def test_outputs_have_their_shape(name: str, shape: tuple[int, ...]) -> None:
-    out = networks.build_network(name, shape, OUTPUTS, seed=0).eval()(examples(shape))
+    out = make_network(name, shape, OUTPUTS, seed=0).eval()(examples(shape))
     assert out.shape == ((2, *shape, OUTPUTS) if len(shape) == 1 else (2, OUTPUTS))
     assert out.isfinite().all()
     assert not torch.equal(out[0], out[1])
@@ -143,7 +143,7 @@ def test_last_maps_are_those_of_the_papers(name: str, shape: tuple[int, ...], la
 @pytest.mark.parametrize(("name", "shape"), [case for case in CASES if case[0] not in LARGE])
 def test_the_seed_decides_the_weights_and_nothing_else_changes(name: str, shape: tuple[int, ...]) -> None:
     before = torch.random.get_rng_state()
-    one, same, other = (snapshot(networks.build_network(name, shape, OUTPUTS, seed)) for seed in (1, 1, 2))
+    one, same, other = (snapshot(make_network(name, shape, OUTPUTS, seed)) for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert equal(one, same)
     assert all(not torch.equal(one[key], other[key]) for key in one if key.endswith("weight") and one[key].ndim > 1)
@@ -151,9 +151,9 @@ def test_the_seed_decides_the_weights_and_nothing_else_changes(name: str, shape:
 
 def test_the_small_resnet_is_the_one_of_recorded_runs() -> None:
     """Names, order and values of the weights, and what comes out, as when the recorded comparisons were made."""
-    model = networks.build_network("small-resnet", (1, 8, 8), 10, seed=0).eval()
+    model = make_network("small-resnet", (1, 8, 8), 10, seed=0).eval()
     assert digest(model.state_dict()) == "0cbac143e3414d67578401e6c11fceedfb1748285e462ccc87d3e6662f724fef"
-    other = networks.build_network("small-resnet", (1, 8, 8), 10, seed=1)
+    other = make_network("small-resnet", (1, 8, 8), 10, seed=1)
     assert digest(other.state_dict()) != digest(model.state_dict())
     out = model(torch.linspace(0, 1, 64).reshape(1, 1, 8, 8))
     torch.testing.assert_close(
@@ -168,7 +168,7 @@ def test_the_small_resnet_is_the_one_of_recorded_runs() -> None:
 
 @pytest.mark.parametrize(("name", "shape"), [case for case in CASES if case[0] not in LARGE])
 def test_the_gradient_reaches_every_parameter(name: str, shape: tuple[int, ...]) -> None:
-    model = networks.build_network(name, shape, OUTPUTS, seed=0)
+    model = make_network(name, shape, OUTPUTS, seed=0)
     logits = model(examples(shape, batch=4))
     functional.cross_entropy(logits.flatten(0, -2), torch.arange(logits.numel() // OUTPUTS) % OUTPUTS).backward()
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
@@ -177,14 +177,14 @@ def test_the_gradient_reaches_every_parameter(name: str, shape: tuple[int, ...])
 
 @pytest.mark.parametrize(("name", "shape"), [case for case in CASES if case[0] not in LARGE])
 def test_every_matrix_lies_on_the_chip_but_embeddings(name: str, shape: tuple[int, ...]) -> None:
-    model = networks.build_network(name, shape, OUTPUTS, seed=0)
+    model = make_network(name, shape, OUTPUTS, seed=0)
     looked_up = {f"{at}.weight" for at, layer in model.named_modules() if isinstance(layer, nn.Embedding)}
     assert {t.name for t in on_chip(model)} == {at for at, p in model.named_parameters() if p.ndim > 1} - looked_up
 
 
 @pytest.mark.parametrize("name", ["gpt-small", "gpt-tiny"])
 def test_a_token_changes_no_logits_before_it(name: str) -> None:
-    model = networks.build_network(name, (12,), OUTPUTS, seed=0).eval()
+    model = make_network(name, (12,), OUTPUTS, seed=0).eval()
     tokens = examples((12,))
     changed = tokens.clone()
     changed[:, 8] = (tokens[:, 8] + 1) % OUTPUTS
@@ -195,7 +195,7 @@ def test_a_token_changes_no_logits_before_it(name: str) -> None:
 
 
 def test_weights_of_a_gpt_start_as_in_gpt2() -> None:
-    weights = dict(networks.build_network("gpt-small", TOKENS, 256, seed=0).named_parameters())
+    weights = dict(make_network("gpt-small", TOKENS, 256, seed=0).named_parameters())
     for name, weight in weights.items():
         if name.endswith("bias"):
             assert not weight.any()
@@ -206,7 +206,7 @@ def test_weights_of_a_gpt_start_as_in_gpt2() -> None:
 
 @pytest.mark.parametrize(("name", "shape"), [("gpt-tiny", (6,)), ("vit-small-patch4", CIFAR)])
 def test_attention_is_the_softmax_of_the_paper(name: str, shape: tuple[int, ...]) -> None:
-    layer = networks.build_network(name, shape, OUTPUTS, seed=0).double().blocks[0].attention
+    layer = make_network(name, shape, OUTPUTS, seed=0).double().blocks[0].attention
     width, causal = layer.out.in_features, len(shape) == 1
     x = torch.randn(2, 6, width, dtype=torch.float64)
     heads = []
@@ -222,7 +222,7 @@ def test_attention_is_the_softmax_of_the_paper(name: str, shape: tuple[int, ...]
 
 
 def test_shortcuts_of_resnet20_pick_pixels_and_add_channels_of_zeros() -> None:
-    shortcuts = [block.shortcut for block in networks.build_network("resnet20", CIFAR, 10, seed=0).blocks]
+    shortcuts = [block.shortcut for block in make_network("resnet20", CIFAR, 10, seed=0).blocks]
     assert [i for i, shortcut in enumerate(shortcuts) if not isinstance(shortcut, nn.Identity)] == [3, 6]
     x = torch.randn(1, 16, 7, 7)
     out = shortcuts[3](x)
@@ -233,20 +233,20 @@ def test_shortcuts_of_resnet20_pick_pixels_and_add_channels_of_zeros() -> None:
 
 def test_blocks_hand_on_their_input_beside_what_they_compute() -> None:
     x = torch.randn(2, 64, 4, 4)
-    first, second = networks.build_network("wrn16-4", CIFAR, 10, seed=0).eval().features[1:3]
+    first, second = make_network("wrn16-4", CIFAR, 10, seed=0).eval().features[1:3]
     nn.init.zeros_(first.conv2.weight)
     nn.init.zeros_(second.conv2.weight)
     assert torch.equal(second(x), x)
     active = (x[:, :16] / math.sqrt(1 + 1e-5)).relu()
     torch.testing.assert_close(first(x[:, :16]), functional.conv2d(active, first.shortcut.weight))
-    block = networks.build_network("mobilenetv2", CIFAR, 10, seed=0).eval().features[3]
+    block = make_network("mobilenetv2", CIFAR, 10, seed=0).eval().features[3]
     nn.init.zeros_(block.layers[2][1].weight)
     assert torch.equal(block(x[:, :24]), x[:, :24])
 
 
 @pytest.mark.parametrize("name", ["resnet20", "mobilenetv2-narrow"])
 def test_convolutions_start_with_the_variance_of_he(name: str) -> None:
-    model = networks.build_network(name, CIFAR, 10, seed=0)
+    model = make_network(name, CIFAR, 10, seed=0)
     scaled = [
         layer.weight.flatten() / math.sqrt(2 * layer.groups / (layer.out_channels * layer.kernel_size[0] ** 2))
         for layer in model.modules()
@@ -259,7 +259,7 @@ def test_convolutions_start_with_the_variance_of_he(name: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_wrong_shape_is_an_error_that_names_the_networks_to_take(kind: str) -> None:
     shape, names = KINDS[kind]
-    for name, make in networks.NETWORKS.items():
+    for name, make in NETWORKS.items():
         if name in names:
             continue
         with pytest.raises(ValueError, match=f"^`{name}` must have .* of shape ") as caught:
@@ -270,7 +270,7 @@ def test_a_wrong_shape_is_an_error_that_names_the_networks_to_take(kind: str) ->
 
 def test_the_error_is_one_sentence_and_its_mend() -> None:
     with pytest.raises(ValueError, match="resnet20") as caught:
-        networks.build_network("resnet20", (64,), 10, seed=0)
+        make_network("resnet20", (64,), 10, seed=0)
     assert str(caught.value) == (
         "`resnet20` must have images of shape (channels, height, width), got (64,). "
         "Take a network for tokens: gpt-small, gpt-tiny."
@@ -290,12 +290,10 @@ def test_the_error_is_one_sentence_and_its_mend() -> None:
 )
 def test_shapes_that_no_layer_could_take(name: str, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=name) as caught:
-        networks.build_network(name, shape, OUTPUTS, seed=0)
+        make_network(name, shape, OUTPUTS, seed=0)
     assert message in str(caught.value)
 
 
-def test_unknown_names_and_no_outputs_are_errors() -> None:
-    with pytest.raises(ValueError, match="`name`: 'resnet21' is unknown.\nDid you mean 'resnet20'"):
-        networks.build_network("resnet21", CIFAR, 10, seed=0)
+def test_no_outputs_are_an_error() -> None:
     with pytest.raises(ValueError, match="`outputs` must be at least 1, got 0"):
-        networks.build_network("resnet20", CIFAR, 0, seed=0)
+        make_network("resnet20", CIFAR, 0, seed=0)

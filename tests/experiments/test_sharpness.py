@@ -18,10 +18,10 @@ from samson.experiments import (
     Checkpoint,
     SetupError,
     Splits,
-    build_network,
     correlations,
     load_checkpoint,
     load_data_set,
+    make_network,
     measure_folder,
     save_checkpoint,
     sharpness_path,
@@ -88,7 +88,7 @@ def make(folder: Path, methods: tuple[str, ...]) -> None:
     write_json(folder / PLAN, plan)
     for number, name in enumerate(methods):
         for seed in range(2):
-            model = build_network("small-resnet", (1, 8, 8), 10, seed=10 * number + seed)
+            model = make_network("small-resnet", (1, 8, 8), 10, seed=10 * number + seed)
             with torch.no_grad():
                 model.head.weight.mul_(3**number)
             about = Checkpoint("small-resnet", (1, 8, 8), 10, "digits", name, seed)

@@ -914,11 +914,11 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "no epochs": ({"recipe": "recipe = {epochs = 0, batch_size = 16}"}, "recipe: `epochs` must be at least 1, got 0"),
     "a large batch": ({"recipe": "recipe = {batch_size = 37}"}, "batch|from 1 to 36|37"),
     "a negative level": (chips("{noise = 'gaussian', levels = [-0.1]}"), "`levels` must be ≥ 0 and finite, got -0.1"),
-    "a level in words": (chips("{noise = 'gaussian', levels = ['much']}"), "`levels` must be |got 'much'"),
+    "a level in words": (chips("{noise = 'gaussian', levels = ['much']}"), "`levels` must be a number, got 'much'"),
     "a level too large": (chips("{noise = 'bit-errors', levels = [2]}"), "`levels`: 2 does not fit|`rate` must be ≤ 1"),
     "a malformed age": (
         chips("{noise = 'pcm', levels = ['1 hour']}"),
-        "numbers ≥ 0 with one of s, m, h, d, y|'1 hour'",
+        "`levels` must be a number, or an age with s, m, h, d, y, got '1 hour'",
     ),
     "ages in one text": (chips("{noise = 'pcm', levels = ['1h,1d']}"), "levels|1h,1d"),
     "a malformed time": (chips("{chip = 'pcm', times = ['h']}"), "`times` must be numbers ≥ 0 with one of|got 'h'"),

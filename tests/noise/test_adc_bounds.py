@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from samson.noise import STANDARD_HWA, Periphery, calibrate, calibrate_adc, deploy
+from samson.noise import (
+    STANDARD_HWA,
+    Operation,
+    Periphery,
+    ThroughChip,
+    calibrate,
+    calibrate_adc,
+    deploy,
+    generator_for,
+)
 from tests.conftest import equal, make_model, snapshot
 from tests.noise.test_periphery import CLEAN, EXACT, conversions, data, product
 
@@ -128,3 +137,23 @@ def test_wrong_names_and_quantiles_are_refused(parameter: str) -> None:
             measured([x], quantile=1.5)
         with pytest.raises(ValueError, match="`stem` had no input"):
             measured([])
+
+
+def test_bounds_may_be_found_for_a_periphery_that_has_none_yet() -> None:
+    """It cannot be used before: steps of an endless range would be endless."""
+    layer, x = nn.Linear(11, 3).double(), data(8, 11)
+    described = Periphery(adc_steps=14, tile_inputs=4)
+    uses = (
+        lambda p: deploy(layer, CLEAN, periphery=p),
+        lambda p: ThroughChip(layer, p, [x]).remove(),
+        lambda p: p(Operation(), x, layer.weight, generator_for(0)),
+    )
+    for use in uses:
+        with pytest.raises(
+            ValueError, match=r"`adc_bound` must be finite where ADCs round \(14 steps\).*calibrate_adc"
+        ):
+            use(described)
+    bounds = calibrate_adc(layer, [x], described)
+    assert bounds == calibrate_adc(layer, [x], replace(described, adc_bound=1.0))
+    for use in uses[:2]:
+        use(replace(described, adc_bounds=bounds))

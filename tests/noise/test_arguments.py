@@ -22,6 +22,7 @@ from samson.noise import (
     Logarithmic,
     Lognormal,
     Mapping,
+    MeasuredDevices,
     PCMHermes,
     Periphery,
     Quantize,
@@ -68,7 +69,6 @@ CASES: list[tuple[Callable[..., object], dict[str, object], str]] = [
     (Periphery, {"dac_steps": 255}, "`dac_steps` must be even and ≥ 2"),
     (Periphery, {"output_noise": -0.1}, "`output_noise` must be ≥ 0 and finite, got -0.1"),
     (Periphery, {"adc_bound": 0.0}, "`adc_bound` must be > 0"),
-    (Periphery, {"adc_steps": 254}, "`adc_bound` must be finite where `adc_steps` rounds"),
     (Periphery, {"tile_inputs": 0}, "`tile_inputs` must be ≥ 1"),
     (Periphery, {"wire_ratio": -1.0}, "`wire_ratio` must be > 0"),
     (Periphery, {"wire_ratio": math.inf}, "`wire_ratio` must be > 0 and finite"),
@@ -87,7 +87,18 @@ CASES: list[tuple[Callable[..., object], dict[str, object], str]] = [
     (Periphery, {"input_ranges": {"stem": 0.0}}, "`input_ranges` must be > 0 and finite, got 0.0 for `stem`"),
     (Periphery, {"adc_bounds": {"stem": math.inf}}, "`adc_bounds` must be > 0 and finite, got inf for `stem`"),
 ]
+MEASURED = MeasuredDevices(targets_us=(0.5, 5.0, 25.0), deviations_us=(0.4, 0.6, 0.5))
 WRONG_CONSTANTS: list[tuple[object, dict[str, object], str]] = [
+    (MEASURED, {"targets_us": ()}, "`targets_us` must hold at least 1 finite number, got ()"),
+    (MEASURED, {"targets_us": (0.5, 25.0, 5.0)}, "`targets_us` must be ≥ 0 and ascending, got (0.5, 25.0, 5.0)"),
+    (MEASURED, {"targets_us": (-0.5, 5.0, 25.0)}, "`targets_us` must be ≥ 0 and ascending"),
+    (MEASURED, {"targets_us": (0.0,)}, "`deviations_us` must hold a number for each of (0.0,) µS, got (0.4, 0.6, 0.5)"),
+    (MEASURED, {"deviations_us": (0.4, -0.6, 0.5)}, "`deviations_us` must be ≥ 0, got (0.4, -0.6, 0.5)"),
+    (MEASURED, {"deviations_us": (0.4, math.nan, 0.5)}, "`deviations_us` must hold finite numbers"),
+    (MEASURED, {"mean_errors_us": (0.1, 0.2)}, "`mean_errors_us` must hold a number for each of (0.5, 5.0, 25.0) µS"),
+    (MEASURED, {"mean_errors_us": (0.1, 0.2, math.inf)}, "`mean_errors_us` must hold finite numbers"),
+    (MEASURED, {"g_max_us": -1.0}, "`g_max_us` must be > 0"),
+    (MEASURED, {"mapping": Mapping(g_min_us=25.0)}, "`g_min_us` must be below g_max = 25.0 µS, got 25.0"),
     (PCM().constants, {"g_max_us": 0.0}, "`g_max_us` must be > 0"),
     (PCM().constants, {"read_s": 0.0}, "`read_s` must be > 0"),
     (PCM().constants, {"reference_s": 1e-8}, "`reference_s` must be ≥ `read_s`"),
@@ -129,7 +140,7 @@ def test_what_is_wrong_is_named(make: Callable[..., object], arguments: dict[str
 
 NOISES = [Gaussian(0.1), Lognormal(0.1), PCM(), PCMHermes(), CustomPCM(), ReRAM(), CMO(), Quantize(), BitErrors(0.1)]
 NOISES += [StuckDevices(), DeadLines(), Variation(), Mapping(), Periphery(), PCM().constants, CMO().constants]
-NOISES += [ReRAM().constants, PCM().constants.drift_mean, PCM().constants.read, preset("int8")]
+NOISES += [MEASURED, ReRAM().constants, PCM().constants.drift_mean, PCM().constants.read, preset("int8")]
 WRONG = (True, "1", b"1", math.nan, [1.0], torch.tensor(1.0), 10**400, object())
 """Of which no argument of a noise may be any but True and words."""
 

@@ -116,7 +116,8 @@ def test_the_example_file_is_what_it_says() -> None:
     assert device.constants.programming == (0.3, 1.5, -0.9)
     assert device.constants.read == InversePower(0.009, 0.6, 1e-3, 0.2)
     assert (device.default_time_s, device.largest_us, device.mapping.tile_inputs) == (86_400.0, 30.0, 256)
-    assert (faults.low, faults.high, faults.mapping) == (0.001, 0.0005, device.mapping)
+    assert (faults.low, faults.high, faults.mapping, faults.g_max_us) == (0.001, 0.0005, device.mapping, 30.0)
+    assert EXAMPLE.read_text().count("[noise.mapping]") == 1  # which the faults take from the devices
     assert (chip.periphery.tile_inputs, chip.periphery.adc_steps) == (256, 510)
     assert all(name in EXAMPLE.read_text() for name in CLASSES)
     noisy = chip.noise(torch.ones(2, 3), torch.Generator().manual_seed(0))
@@ -161,6 +162,14 @@ class Callable(FixedNoise):
     function: type = int
 
 @dataclass(frozen=True)
+class Listed(FixedNoise):
+    bare: tuple = ()
+    many: list[float] | None = None
+    levels: tuple[float, ...] = ()
+    def noisy(self, weight, generator):
+        return weight
+
+@dataclass(frozen=True)
 class Abstract(FixedNoise): pass
 """
 
@@ -175,6 +184,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.usefixtures("own")
 def test_a_family_may_be_a_class_of_ones_own(load) -> None:
     text = 'source = "x"\n[[noise]]\nfamily = "own_chips:Shrunk"\nfactor = {}\nmapping.levels = 5\n'
+    assert load('source = "x"\n[noise]\nfamily = "own_chips:Listed"\nlevels = [1, 2.5]').noise.levels == (1.0, 2.5)
     one = load(text.format(0.5) + '[[noise]]\nfamily = "gaussian"\nsigma = 0.0').noise
     assert (type(one.noises[0]).__module__, one.noises[0].mapping.levels) == ("own_chips", 5)
     assert torch.equal(one(torch.ones(2, 2), torch.Generator()), torch.full((2, 2), 0.5))
@@ -186,7 +196,9 @@ def test_a_family_may_be_a_class_of_ones_own(load) -> None:
         ("Plain", "", "`family` must be a class of WeightNoise that is a dataclass, got 'own_chips:Plain'"),
         ("Mapping", "", "`family` must be a class of WeightNoise that is a dataclass, got 'own_chips:Mapping'"),
         ("Abstract", "", "raised TypeError: Can't instantiate abstract class Abstract"),
-        ("Callable", "function = 1", "`function` has no form in a file"),
+        ("Callable", "function = 1", "`function` has no form in a file. Leave it out."),
+        ("Listed", "bare = [1.0]", "`bare` has no form in a file. In its class, annotate it as `tuple[float, ...]`."),
+        ("Listed", "many = [1.0]", "`many` has no form in a file. In its class, annotate it as `tuple[float, ...]`."),
     ):
         with pytest.raises(ValueError, match=re.escape(words)) as caught:
             load(f'source = "x"\n[noise]\nfamily = "own_chips:{family}"\n{key}')

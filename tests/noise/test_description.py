@@ -9,7 +9,21 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from samson.noise import Coverage, Gaussian, TensorDescription, coverage, deploy, describe
+from samson.noise import (
+    PCM,
+    ChipModel,
+    Compose,
+    Coverage,
+    Gaussian,
+    Mapping,
+    Quantize,
+    StuckDevices,
+    TensorDescription,
+    WeightNoise,
+    coverage,
+    deploy,
+    describe,
+)
 from tests.conftest import snapshot
 from tests.noise.test_selection import DEFAULT, Everything
 
@@ -98,6 +112,25 @@ def test_tiles() -> None:
     assert all(row.tiles is None for row in describe(model, Gaussian(0.1)))
     with pytest.raises(ValueError, match="`tile_inputs` must be ≥ 1, or None for the noise's own, got 0"):
         describe(model, tile_inputs=0)
+
+
+@pytest.mark.parametrize(
+    ("noise", "devices"),
+    [
+        (None, None),
+        (Quantize(), None),
+        (PCM(), 2),
+        (PCM(mapping=Mapping(pair=False)), 1),
+        (PCM(mapping=Mapping(levels=4, slices=3)), 6),
+        (Compose(Quantize(), PCM(mapping=Mapping(significance=(1.0, 1.0))), StuckDevices(low=0.1)), 4),
+    ],
+)
+def test_devices_are_counted_where_a_mapping_says_how_many(noise: WeightNoise | None, devices: int | None) -> None:
+    model = nn.Sequential(nn.Linear(5, 7), nn.Conv2d(2, 3, 3))
+    sizes = {"0.weight": 35, "1.weight": 54, "0.bias": 0, "1.bias": 0}
+    for chip in [noise] if noise is None else [noise, ChipModel(noise, "a test")]:
+        found = {row.name: row.devices for row in describe(model, chip)}
+        assert found == {name: n * devices if n and devices else None for name, n in sizes.items()}
 
 
 def test_coverage_counts_weights_in_matrices() -> None:

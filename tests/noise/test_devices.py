@@ -20,6 +20,7 @@ from samson.noise import (
     InversePower,
     Logarithmic,
     Mapping,
+    MeasuredDevices,
     PCMHermes,
     PhaseChangeConstants,
     ReRAM,
@@ -341,6 +342,21 @@ def test_reram_with_constants_of_ones_own() -> None:
         ReRAM(constants=own)
 
 
+@pytest.mark.parametrize("g_max", [None, 30.0, 5.0])
+def test_measured_errors_are_a_rectified_normal_between_the_points(g_max: float | None) -> None:
+    at, mean, deviation = (0.5, 5.0, 12.5, 25.0), (0.3, -0.1, -0.4, -1.1), (0.35, 0.8, 0.6, 0.95)
+    noise = MeasuredDevices(targets_us=at, mean_errors_us=mean, deviations_us=deviation, g_max_us=g_max)
+    g = targets(25.0 if g_max is None else g_max)
+    state = noise.program(both_signs(), generator())
+    sample = noise.read_devices(state, YEAR, generator(1))[0].numpy()
+    assert agree(sample, rectified(g + np.interp(g, at, mean), np.interp(g, at, deviation)))
+    assert not agree(sample, rectified(g + np.interp(g, at, mean), 1.05 * np.interp(g, at, deviation)))
+    assert not agree(sample, rectified(g, np.interp(g, at, deviation)))
+    without = replace(noise, mean_errors_us=None)
+    sample = without.read_devices(without.program(both_signs(), generator()), None, generator())[0].numpy()
+    assert agree(sample, rectified(g, np.interp(g, at, deviation)))
+
+
 def test_cmo_with_constants_of_ones_own() -> None:
     own = replace(CMO().constants, g_min_us=5.0, acceptances=(0.1,), programming_us=((0.5, 0.01),))
     noise = CMO(mapping=Mapping(g_min_us=5.0, pair=False), acceptance=0.1, constants=own)
@@ -533,6 +549,23 @@ def test_reram_between_two_times_is_nearer_to_the_nearer() -> None:
     quarter = 60.0 * 100**0.25  # in the logarithm of time
     noise = ReRAM(60.0, constants=own, interpolate=True)
     assert noise.read_devices(state, quarter, generator()).item() == pytest.approx(15.0 + 0.75 * 2.0 + 0.25 * 4.0)
+
+
+@pytest.mark.parametrize("name", ["scale", "lowest"])
+def test_a_name_that_the_mapping_has_is_refused(name: str) -> None:
+    @dataclass(frozen=True)
+    class Gain(PCM):
+        key: str = "gain"
+
+        def program_devices(self, target_us: Tensor, generator: Generator) -> dict[str, Tensor]:
+            return {**super().program_devices(target_us, generator), self.key: target_us.new_ones(())}
+
+    w = torch.randn(3, 4, generator=generator(3))
+    assert torch.equal(Gain()(w, generator()), PCM()(w, generator()))
+    with pytest.raises(ValueError, match=rf"`program_devices` must give other names .* got \['{name}'\]"):
+        Gain(key=name)(w, generator())
+    with pytest.raises(ValueError, match="`program` must return no `dtype`, which a chip keeps for itself"):
+        deploy(nn.Linear(4, 3), Gain(key="dtype"))
 
 
 def test_a_pair_holds_four_numbers_a_weight() -> None:

@@ -9,12 +9,14 @@ import torch
 from torch import Generator, Tensor
 
 from samson.noise import (
+    CMO,
     PCM,
     PRESETS,
     BitErrors,
     Compose,
     CustomPCM,
     DeadLines,
+    DeviceNoise,
     Gaussian,
     Mapping,
     Quantize,
@@ -129,6 +131,58 @@ def test_stuck_devices_are_stuck() -> None:
     noisy = StuckDevices(0.1, 0.05)(weights(300, 300), generator())
     untouched = (noisy == weights(300, 300)).double().mean().item()
     assert untouched == pytest.approx(0.95 * 0.85, abs=5 * 0.5 / 300)  # the device at g_min may be stuck there
+
+
+SINGLE = Mapping(on_off_ratio=20.0, per="channel", pair=False)
+
+
+@pytest.mark.parametrize(
+    ("device", "low", "stuck"),
+    [
+        (CMO(), 1.0, [-0.5, -0.5, -0.5, -0.5]),  # one device a weight: g_min is the least weight of the layer
+        (CMO(), 0.0, [1.0, 1.0, 1.0, 1.0]),
+        (CustomPCM(mapping=SINGLE), 1.0, [-0.5, -0.5, -0.1, -0.1]),  # or of the channel
+        (CustomPCM(), 0.0, [0.0, 0.0, 0.0, 0.0]),  # pairs: both at g_max
+    ],
+)
+def test_stuck_devices_are_those_of_the_model_before(device: DeviceNoise, low: float, stuck: list[float]) -> None:
+    w = torch.tensor([[1.0, -0.5], [0.2, -0.1]], dtype=torch.float64)
+    short = StuckDevices(low=low, high=1 - low)
+    long = replace(short, mapping=device.mapping, g_max_us=device.largest_us)
+    chip = Compose(device, Variation(), short)
+    read = chip(w, generator())
+    assert read.flatten().tolist() == pytest.approx(stuck, abs=0.15)  # the devices' own errors
+    for same in (Compose(device, Variation(), long), Compose(*chip.noises), Compose(chip)):
+        assert torch.equal(same(w, generator()), read)
+    assert Compose(device, Compose(Variation(), short)) == chip
+    assert chip.noises[0] is device
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (
+            {"mapping": Mapping()},
+            r"`mapping` of StuckDevices must be .*, Mapping\(g_min_us=9.0, .* of CMO, got Mapping\(",
+        ),
+        ({"g_max_us": 25.0}, "`g_max_us` of StuckDevices must be .*, 88.2 of CMO, got 25.0. Leave it out"),
+    ],
+)
+def test_stuck_devices_of_another_kind_than_the_model_before_are_refused(own: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Compose(CMO(), StuckDevices(low=0.1, **own))
+    Compose(Quantize(), StuckDevices(low=0.1, **own), CMO())  # of no model: its own
+
+
+def test_stuck_devices_leave_the_errors_of_the_others_alone() -> None:
+    """Levels are what is programmed; a reading between them is no error."""
+    w = weights(50, 40)
+    for mapping in (Mapping(levels=4), Mapping(levels=2, slices=3), Mapping(levels=4, pair=False)):
+        device = CMO(mapping=replace(mapping, g_min_us=9.0), acceptance=0.02)
+        alone, stuck = (Compose(device, StuckDevices(low))(w, generator()) for low in (0.0, 0.1))
+        assert torch.equal(alone, device(w, generator()))
+        assert 0.4 < (stuck == alone).double().mean() < 0.99
+        assert alone.unique().numel() > 1000  # not rounded
 
 
 def test_dead_lines_are_whole_lines() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
-from samson.noise import coverage, multiply_adds
+from samson.noise import Products, coverage, multiply_adds
 from tests.conftest import empty_linear, equal, snapshot
 
 LINEAR = nn.Linear(6, 4), torch.randn(5, 6)
@@ -121,11 +121,18 @@ def test_the_share_is_the_count_by_hand(name: str) -> None:
     model = copy.deepcopy(model).train()
     before, state = snapshot(model), torch.get_rng_state()
     batch = (*inputs, torch.zeros(3)) if isinstance(inputs, tuple) else (inputs,)
-    assert multiply_adds(model, [batch], select) == pytest.approx(expected, rel=1e-9)
+    assert multiply_adds(model, [batch], select).share == pytest.approx(expected, rel=1e-9)
     assert equal(snapshot(model), before)
     assert torch.equal(torch.get_rng_state(), state)
     assert model.training
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_the_numbers_are_those_of_the_whole_batch() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, groups=1), nn.Flatten(), nn.Linear(8 * 16, 10))
+    convolved, multiplied = 5 * 16 * 8 * 27, 5 * 128 * 10  # 5 pictures, 4 x 4 places
+    assert multiply_adds(model, [torch.ones(5, 3, 6, 6)], "0") == Products(convolved, convolved + multiplied)
+    assert multiply_adds(model, [torch.ones(5, 3, 6, 6)]).share == 1.0
 
 
 def test_what_cannot_be_counted_is_unknown() -> None:
@@ -139,6 +146,6 @@ def test_what_cannot_be_counted_is_unknown() -> None:
 def test_layers_without_weights_count_nothing() -> None:
     empty = [empty_linear(2, 0), empty_linear(0, 3)]
     model = nn.Sequential(*empty, nn.Linear(3, 2))
-    assert multiply_adds(model, [torch.ones(4, 2)], "2") == 1.0
-    assert multiply_adds(model, [torch.ones(4, 2)]) == 1.0
+    assert multiply_adds(model, [torch.ones(4, 2)], "2") == Products(24, 24)  # 4 examples, 3 inputs, 2 outputs
+    assert multiply_adds(model, [torch.ones(4, 2)]) == Products(24, 24)
     assert coverage(empty[1]).share == 0.0

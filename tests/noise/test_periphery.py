@@ -606,15 +606,12 @@ def test_models_that_hooks_do_not_reach_are_refused() -> None:
     cases = {
         "but the model is. Deploy the original": torch.compile(nn.Linear(2, 2), backend="eager"),
         "not compiled, but `0` is": compiled,
-        "but `self_attn` is a MultiheadAttention, which hooks": nn.TransformerEncoderLayer(4, 2, 8),
-        "but `0` is a LSTM": nn.Sequential(nn.LSTM(2, 2)),
+        r"but `0` is a LSTM, .*Leave it out with `select`: \[\"default\", \"!0\*\"\]": nn.Sequential(nn.LSTM(2, 2)),
         "but `0` is a Bilinear": nn.Sequential(nn.Bilinear(2, 2, 2)),
     }
     for message, model in cases.items():
         with pytest.raises(ValueError, match=message):
             deploy(model, CLEAN, periphery=STANDARD_HWA)
-    with pytest.raises(ValueError, match="`out_proj` is a NonDynamicallyQuantizableLinear of attention"):
-        deploy(nn.MultiheadAttention(4, 2), CLEAN, periphery=STANDARD_HWA, select="out_proj")
 
 
 class Bypass(nn.Module):

@@ -22,7 +22,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.rescaling import RECORD, findings
-from samson.experiments import build_network
+from samson.experiments import make_network
 from samson.noise import Gaussian, Periphery, ThroughChip, calibrate, deploy, rescale
 from tests.conftest import equal, snapshot, with_transformers
 from tests.noise.test_interrupts import Interruption
@@ -109,15 +109,15 @@ class Conv1DNet(nn.Module):
 TOKENS = torch.randint(65, (3, 16), generator=torch.Generator().manual_seed(1))
 MODELS: dict[str, tuple[Callable[[], nn.Module], Tensor, list[str]]] = {
     "gpt": (
-        lambda: build_network("gpt-tiny", (16,), 65, 0),
+        lambda: make_network("gpt-tiny", (16,), 65, 0),
         TOKENS,
         [f"blocks.{i}.norm{j}.weight" for i in range(2) for j in (1, 2)] + ["norm.weight"],
     ),
-    "mlp": (lambda: build_network("mlp", (1, 6, 6), 4, 0), data(20, 1, 6, 6), ["1.weight", "3.weight"]),
+    "mlp": (lambda: make_network("mlp", (1, 6, 6), 4, 0), data(20, 1, 6, 6), ["1.weight", "3.weight"]),
     "images": (images, data(3, 3, 14, 14), ["1.weight", "4.weight", "8.weight"]),
     "grouped": (grouped, data(3, 4, 9, 9), ["0.weight", "2.weight", "4.weight", "6.weight"]),
     "resnet": (
-        lambda: build_network("small-resnet", (3, 8, 8), 4, 0),
+        lambda: make_network("small-resnet", (3, 8, 8), 4, 0),
         data(3, 3, 8, 8),
         [f"blocks.{i}.norm1.weight" for i in range(3)],
     ),

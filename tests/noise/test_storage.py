@@ -74,6 +74,16 @@ def test_equal_noises_are_one_and_others_are_not(
         load_chip(tmp_path / "chip", make_model(), other)
 
 
+def test_stuck_devices_that_name_no_mapping_are_the_default_ones(tmp_path: Path) -> None:
+    """As files hold them from when every such noise had a mapping."""
+    named = StuckDevices(0.1, mapping=Mapping(), g_max_us=25.0)
+    for noise, same in ((named, StuckDevices(0.1)), (Compose(PCM(), named), Compose(PCM(), StuckDevices(0.1)))):
+        save_chip(tmp_path / "chip", deploy(make_model(), noise))
+        load_chip(tmp_path / "chip", make_model(), same)
+        with pytest.raises(ValueError, match="`noise` must be the chip's own"):
+            load_chip(tmp_path / "chip", make_model(), StuckDevices(0.1, mapping=Mapping(pair=False)))
+
+
 def test_equal_peripheries_are_one(tmp_path: Path) -> None:
     one, same, other = (
         replace(STANDARD_HWA, adc_bound=bound, input_ranges=ranges)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from samson import __version__
-from samson._errors import SetupError, require
+from samson._errors import SetupError, WorkerLostError, require
 from samson.cli import _listing as listing
 from samson.cli._budgeting import budget_model
 from samson.cli._calibrating import calibrate_model
@@ -64,10 +64,7 @@ def run() -> None:
         said = str(error) if isinstance(error, FileError) else as_options(str(error))
         sys.stderr.write(f"samson: {said}\n")
         sys.exit(2)
-    except (RuntimeError, OSError) as error:
-        # WorkerLostError is looked for by name: where it lives, torch is imported.
-        if not isinstance(error, OSError) and type(error).__name__ != "WorkerLostError":
-            raise
+    except (WorkerLostError, OSError) as error:
         where = f"{error.filename!r}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
         sys.stderr.write(f"samson: {where}\nFinished runs are kept; repeat the command to go on.\n")
         sys.exit(1)

@@ -90,11 +90,10 @@ def _noises() -> Rows:
 
 
 def _methods(base: Mapping[str, float]) -> Rows:
-    parts = {**cores(), **ADDITIONS}
+    parts = {**cores(), **ADDITIONS, **{name: part for name, (_, part) in ALIASES.items()}}
     rows = {}
-    for name in dict.fromkeys([*parts, *ALIASES, *(name for tuned in TUNED.values() for name in tuned)]):
+    for name in dict.fromkeys([*parts, *(name for tuned in TUNED.values() for name in tuned)]):
         about = parts[name].about if name in parts else f"{name.replace('+', ' and ')} together."
-        about = ALIASES[name].about if name in ALIASES else about
         said = {**base, **MODES}
         own = {key: value for key, value in default_settings(name).items() if said.get(key) != value}
         tuned = {data: default_settings(name, data=data) for data in TUNED}

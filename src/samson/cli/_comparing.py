@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samson._errors import SetupError, choose, require
+from samson._errors import SetupError, WorkerLostError, choose, require
 from samson._names import counted
 from samson.cli._errors import FileError
 from samson.cli._options import DEVICE, DRIFT, OWN
@@ -122,7 +122,7 @@ def compare(
 
 
 def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> None:
-    from samson.experiments import WorkerLostError, compare_suite, open_folder
+    from samson.experiments import compare_suite, open_folder
 
     open_folder(plan.record(), out)  # what is wrong with it is said before any bar is drawn
     screen = console(stderr=True)
@@ -173,11 +173,11 @@ def _table(given: dict[str, Any]) -> dict[str, Any]:
     if "levels" in given:
         one = "one noise where levels are given"
         require(len(noises) == 1, "--noise", one, given.get("noise"), "Write a suite's file for several.")
-        from samson.experiments import find_noise, names_chip, parse_levels
+        from samson.experiments import names_chip
 
         mend = "A suite's file may give a chip `times`."
         require(not names_chip(noises[0]), "--levels", "given for a noise, not a chip", given["levels"], mend)
-        chips = [{"noise": noises[0], "levels": parse_levels(given["levels"], find_noise(noises[0]).unit)}]
+        chips = [{"noise": noises[0], "levels": given["levels"].split(",")}]
     return {**table, "chips": chips}
 
 

@@ -9,15 +9,23 @@ import typer
 
 from samson._errors import require
 from samson.cli._kinds import kinds_of
-from samson.cli._options import Levels, ModelOptions, Times, model_command
+from samson.cli._options import ModelOptions, model_command
 from samson.cli._showing import console, shown, shown_interval, shown_share, speaks, table_of, write_results
 
 
 @model_command
 def evaluate_model(
     options: ModelOptions,
-    levels: Levels = None,
-    times: Times = None,
+    levels: Annotated[
+        str | None,
+        typer.Option(
+            "--levels", "--level", help="Levels of the noise, separated by commas; by default such as suit it."
+        ),
+    ] = None,
+    times: Annotated[
+        str | None,
+        typer.Option(help="With --chip: when it is read, for example 0s,1h,1d,1y; by default as it says."),
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="Chips; 20 by default.")] = None,
     precision: Annotated[float | None, typer.Option(help="Instead of --trials: the half-width to reach.")] = None,
     max_trials: Annotated[int | None, typer.Option(help="With --precision: chips at most; 1280 by default.")] = None,

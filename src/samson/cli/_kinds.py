@@ -21,32 +21,16 @@ def kinds_of(options: ModelOptions, levels: str | None, times: str | None, *, us
         times: Of the chip; None takes its own.
         usual: Whether no levels are one, the usual.
     """
-    kinds = _uncalibrated(options, levels, times, usual=usual)
-    return [replace(kind, noise=options.calibrated(kind.noise)) for kind in kinds]
-
-
-def _uncalibrated(options: ModelOptions, levels: str | None, times: str | None, *, usual: bool) -> list[Kind]:
-    from samson.experiments import (
-        USUAL,
-        Kind,
-        chip_family,
-        find_chip,
-        find_noise,
-        noise_family,
-        parse_levels,
-        parse_time,
-    )
+    from samson.experiments import USUAL, chip_family, find_noise, noise_family, parse_time
 
     chip = options.chip
     if chip is None:
         require(times is None, "--times", "given with --chip only", times, "Choose a chip, or leave --times out.")
-        unit = find_noise(options.family).unit
-        default = [USUAL[unit]] if usual else None
-        asked = default if levels is None else parse_levels(levels, unit)
-        return list(noise_family(options.family, asked).kinds)
-    mend = "A chip has --times; or choose a noise."
-    require(levels is None, "--levels", "left out with --chip", levels, mend)
-    if times is None:
-        return [Kind(chip, find_chip(chip))]
-    kinds = chip_family([chip], [parse_time(word) for word in times.split(",")]).kinds
-    return [replace(kind, label=f"{chip} at {kind.label}") for kind in kinds]
+        default = [USUAL[find_noise(options.family).unit]] if usual else None
+        kinds = noise_family(options.family, default if levels is None else levels.split(",")).kinds
+    else:
+        require(levels is None, "--levels", "left out with --chip", levels, "A chip has --times; or choose a noise.")
+        asked = None if times is None else [parse_time(word) for word in times.split(",")]
+        found = chip_family([chip], asked).kinds
+        kinds = found if times is None else tuple(replace(kind, label=f"{chip} at {kind.label}") for kind in found)
+    return [replace(kind, noise=options.calibrated(kind.noise)) for kind in kinds]

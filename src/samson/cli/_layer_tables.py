@@ -37,10 +37,11 @@ def totals(on: Sequence[TensorDescription], off: Sequence[TensorDescription]) ->
     own = [row for row in on if "the same weight as" not in row.reason]
     off = [row for row in off if "computed from it" not in row.reason]
     held, rest = (sum(row.elements for row in rows) for rows in (own, off))
-    tiles = sum(row.tiles or 0 for row in own)
+    tiles, devices = sum(row.tiles or 0 for row in own), sum(row.devices or 0 for row in own)
     return (
         f"On the chip: {len(own)} of {len(own) + len(off)} tensors, {held:,} of {held + rest:,} elements "
-        f"({100 * not_all(held / (held + rest)):.1f} %){f', {tiles:,} tiles' if tiles else ''}."
+        f"({100 * not_all(held / (held + rest)):.1f} %){f', {tiles:,} tiles' if tiles else ''}"
+        f"{f', {devices:,} devices' if devices else ''}."
     )
 
 

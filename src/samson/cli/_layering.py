@@ -88,7 +88,7 @@ def _table(title: str, found: Sensitivity) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in found.rows:
         drop, gain = (shown_interval(part, found.metric) for part in (row.drop, row.gain))
-        table.add_row(row.name, f"{row.layer.weights:,}", drop, gain)
+        table.add_row(row.name, f"{row.weights:,}", drop, gain)
     return table
 
 

@@ -50,56 +50,17 @@ DataName = Annotated[
         "those of a saved network.",
     ),
 ]
-Split = Annotated[
-    str | None,
-    typer.Option(help="Of data that have splits: test, validation, train; by default test."),
-]
-Metric = Annotated[str, typer.Option(help="See `samson list metrics`, or MODULE:NAME.")]
-Seed = Annotated[int, typer.Option(help="Seed of the set of chips.")]
 Select = Annotated[
     list[str] | None,
     typer.Option(help='Pattern of layers on the chip, "!PATTERN" of layers off it, or "default"; may be repeated.'),
 ]
-ReadBlock = Annotated[int | None, typer.Option(help="Examples of one reading of a chip; by default all.")]
-NormsOn = Annotated[
-    str | None,
-    typer.Option(help="Estimate batch norm anew on each chip, from for example digits/train, or as for --data."),
-]
-Autocast = Annotated[str | None, typer.Option(help="Run the model in lower precision: bfloat16 or float16.")]
-ExecutorName = Annotated[str, typer.Option("--executor", help="Where chips are computed: serial, torchrun, ray.")]
-Resume = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FOLDER",
-        file_okay=False,
-        help="Save each finished chip in this folder, and go on from those that are there.",
-    ),
-]
 Device = Annotated[str, typer.Option(help=DEVICE)]
-Out = Annotated[Path | None, typer.Option(help="Write a record with every trial to this file, `.json`.")]
-Page = Annotated[Path | None, typer.Option("--page", help="Write a page with plot and table to this file, `.html`.")]
 ChipName = Annotated[
     str | None,
     typer.Option("--chip", help=f"A chip instead of a noise: see `samson list chips`, FILE.toml or {OWN}. {DRIFT}"),
 ]
-CalibrationFile = Annotated[
-    Path | None,
-    typer.Option("--calibration", help="With --chip: input ranges and ADC bounds that `samson calibrate` measured."),
-]
-NoiseName = Annotated[
-    str | None,
-    typer.Option("--noise", help=f"Family of noises: see `samson list noises`, or {OWN}; gaussian by default. {DRIFT}"),
-]
-
 DataRoot = Annotated[
     Path, typer.Option("--data-root", envvar="SAMSON_DATA", help="Folder where files of data are looked for.")
-]
-Levels = Annotated[
-    str | None,
-    typer.Option("--levels", "--level", help="Levels of the noise, separated by commas; by default such as suit it."),
-]
-Times = Annotated[
-    str | None, typer.Option(help="With --chip: when it is read, for example 0s,1h,1d,1y; by default as it says.")
 ]
 
 
@@ -108,24 +69,41 @@ class ModelOptions:
     """The options of every command about one model, in the order of its help."""
 
     model: Model
-    noise: NoiseName = None
+    noise: Annotated[
+        str | None,
+        typer.Option(help=f"Family of noises: see `samson list noises`, or {OWN}; gaussian by default. {DRIFT}"),
+    ] = None
     chip: ChipName = None
-    calibration: CalibrationFile = None
+    calibration: Annotated[
+        Path | None, typer.Option(help="With --chip: input ranges and ADC bounds that `samson calibrate` measured.")
+    ] = None
     weights: Weights = None
     pretrained: Pretrained = False
     data: DataName = None
-    split: Split = None
-    metric: Metric = "accuracy"
-    seed: Seed = 0
+    split: Annotated[
+        str | None, typer.Option(help="Of data that have splits: test, validation, train; by default test.")
+    ] = None
+    metric: Annotated[str, typer.Option(help="See `samson list metrics`, or MODULE:NAME.")] = "accuracy"
+    seed: Annotated[int, typer.Option(help="Seed of the set of chips.")] = 0
     select: Select = None
-    read_block: ReadBlock = None
-    norms_on: NormsOn = None
-    autocast: Autocast = None
+    read_block: Annotated[int | None, typer.Option(help="Examples of one reading of a chip; by default all.")] = None
+    norms_on: Annotated[
+        str | None,
+        typer.Option(help="Estimate batch norm anew on each chip, from for example digits/train, or as for --data."),
+    ] = None
+    autocast: Annotated[str | None, typer.Option(help="Run the model in lower precision: bfloat16 or float16.")] = None
     device: Device = "cpu"
-    executor: ExecutorName = "serial"
-    resume: Resume = None
-    out: Out = None
-    page: Page = None
+    executor: Annotated[str, typer.Option(help="Where chips are computed: serial, torchrun, ray.")] = "serial"
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            file_okay=False,
+            help="Save each finished chip in this folder, and go on from those that are there.",
+        ),
+    ] = None
+    out: Annotated[Path | None, typer.Option(help="Write a record with every trial to this file, `.json`.")] = None
+    page: Annotated[Path | None, typer.Option(help="Write a page with plot and table to this file, `.html`.")] = None
     data_root: DataRoot = Path("data")
 
     def __post_init__(self) -> None:

@@ -9,23 +9,15 @@ from samson.evaluation._metric import DataSetMetric, ExampleMetric, NotFiniteErr
 from samson.evaluation._metrics import METRICS, MeanThen, as_metric
 from samson.evaluation._pairs import compare
 from samson.evaluation._question import MAX_TRIALS, TRIALS
-from samson.evaluation._result import Evaluation, ScoreTable
-from samson.evaluation._scoring import Scores, accuracy, clean_value, device_of, scores, value_of, with_targets
+from samson.evaluation._result import Evaluation
+from samson.evaluation._scoring import Scores, clean_value, scores, value_of, with_targets
 from samson.evaluation._sensitivity import sensitivity
-from samson.evaluation._sensitivity_result import Attempt, LayerRow, Sensitivity, Suggestion
-from samson.evaluation._setting import PRECISIONS, Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
+from samson.evaluation._sensitivity_result import Attempt, Sensitivity, Suggestion
+from samson.evaluation._setting import PRECISIONS, Noise, Setting, prepare, takes_setting
 from samson.evaluation._subject import make_subject
 from samson.evaluation._task import Task
 from samson.evaluation._trials import Progress, chips_alone, evaluate
-from samson.evaluation.executors import (
-    EXECUTORS,
-    Executor,
-    Kept,
-    Numerics,
-    Ray,
-    Serial,
-    Torchrun,
-)
+from samson.evaluation.executors import EXECUTORS, Executor, Kept, Numerics, Ray, Serial, Torchrun
 from samson.records import Interval
 from samson.statistics import Difference, Family, Paired, family
 
@@ -47,17 +39,13 @@ __all__ = [
     "Interval",
     "Kept",
     "Layer",
-    "LayerRow",
     "Layout",
     "MeanThen",
     "Noise",
     "NotFiniteError",
-    "Numerics",
     "Paired",
-    "Prepared",
     "Progress",
     "Ray",
-    "ScoreTable",
     "Scores",
     "Sensitivity",
     "Serial",
@@ -65,20 +53,16 @@ __all__ = [
     "Suggestion",
     "Task",
     "Torchrun",
-    "accuracy",
     "as_metric",
     "chips_alone",
     "clean_value",
     "compare",
-    "device_of",
     "evaluate",
     "family",
     "find_layout",
-    "layers_on_chip",
     "make_subject",
     "noise_budget",
     "prepare",
-    "repeatable_setting",
     "scores",
     "sensitivity",
     "takes_setting",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any, Unpack
 from torch import nn
 
 from samson._batches import Examples, repeatable
+from samson._checks import require
 from samson.evaluation._compared import Compared
 from samson.evaluation._kinds import kind_of
 from samson.evaluation._layout import Layout
@@ -20,7 +22,7 @@ from samson.evaluation._result import Evaluation
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
 from samson.evaluation._subject import data_name, make_subject
 from samson.evaluation._trials import Progress, drawn, with_clean
-from samson.noise import on_chip
+from samson.noise import Periphery, on_chip
 from samson.statistics import About
 
 
@@ -33,6 +35,7 @@ def compare(
     trials: int = TRIALS,
     about: About = "test_set",
     progress: Callable[[str, Progress], None] | None = None,
+    peripheries: Mapping[str, Periphery | Sequence[Periphery]] | None = None,
     **setting: Unpack[Setting],
 ) -> Compared:
     """Evaluate methods on the same chips, for paired differences.
@@ -44,6 +47,9 @@ def compare(
         trials: Number of chips, at least 2.
         about: As for `evaluate`.
         progress: Called after each chip, with the method's name.
+        peripheries: What surrounds the weights of each method's model, or of each of its models, in place of one
+            `periphery` for all. Input ranges and ADC bounds are found for one network (see `samson.noise.calibrate`):
+            another saturates or wastes steps behind them.
         setting: As for `evaluate` (see `Setting`).
 
     Returns:
@@ -53,7 +59,7 @@ def compare(
 
     Raises:
         ValueError: If there are fewer than two methods, a method has no model, a model is there twice, or models of one
-            method differ in shape; or as for `evaluate`.
+            method differ in shape; if `peripheries` are not one for each model; or as for `evaluate`.
 
     Example:
         >>> import torch
@@ -66,6 +72,7 @@ def compare(
     question = Question(trials, about=about)
     question.check(setting)
     networks = _networks(models)
+    around = None if peripheries is None else _peripheries(peripheries, networks, setting)
     shapes: dict[str, object] = {}
     prepared: deque[tuple[str, Prepared]] = deque()
     laid_out: dict[Layout, Iterable[Any]] = {}
@@ -75,7 +82,8 @@ def compare(
     setting = repeatable_setting(setting)
     for name, of_method in networks.items():
         for number, model in enumerate(of_method):
-            one = prepare(model, data, noise, **setting)  # what is wrong, before compute
+            own: Setting = setting if around is None else {**setting, "periphery": around[name][number]}
+            one = prepare(model, data, noise, **own)  # what is wrong, before compute
             batches = laid_out.setdefault(one.task.layout, one.task.batches)  # one copy of the data for all
             executor = one.executor.named(f"{name}-{number}")
             prepared.append((name, replace(one, task=replace(one.task, batches=batches), executor=executor)))
@@ -86,7 +94,16 @@ def compare(
         if any(shape != on[0] for shape in on):
             raise ValueError(f"`models` of one method must be of one shape, but those of {name!r} differ.")
         shapes[name] = on[0]
-    kind = kind_of(prepared[0][1].task)
+    first = prepared[0][1].task
+    if around is not None and first.periphery is not None:  # what all have in common
+        first = replace(first, periphery=replace(first.periphery, input_ranges={}, adc_bounds={}))
+    elif first.periphery is not None and (first.periphery.input_ranges or first.periphery.adc_bounds):
+        warnings.warn(
+            "All networks have the input ranges and ADC bounds of one: differences may come from those. Give each its "
+            "own by `peripheries`.",
+            stacklevel=3,
+        )
+    kind = kind_of(first)
     for _, one in islice(prepared, 1, None):  # the first is looked at on its first chip, when no other has had any
         one.executor.broadcast(one.task.look)
     results: dict[str, tuple[Evaluation, ...]] = {}
@@ -105,6 +122,20 @@ def compare(
     )
     subject = replace(subject, coverage=None, multiply_adds=None)  # each method has its own
     return Compared(results, shapes, about, kind=kind, subject=subject)
+
+
+def _peripheries(
+    given: Mapping[str, Periphery | Sequence[Periphery]], networks: Mapping[str, list[nn.Module]], setting: Setting
+) -> dict[str, list[Periphery]]:
+    """The periphery of each network of each method."""
+    require(setting.get("periphery") is None, "periphery", "be left out beside `peripheries`", setting.get("periphery"))
+    require(given.keys() == networks.keys(), "peripheries", f"name the methods {', '.join(networks)}", list(given))
+    found = {name: list(own) if isinstance(own, Sequence) else [own] for name, own in given.items()}
+    for name, own in found.items():
+        count = len(networks[name])
+        known = len(own) == count and all(isinstance(one, Periphery) for one in own)
+        require(known, "peripheries", f"be a Periphery for each of the {count} models of {name!r}", own)
+    return found
 
 
 def _networks(models: Any) -> dict[str, list[nn.Module]]:

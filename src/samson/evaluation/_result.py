@@ -28,49 +28,6 @@ from samson.statistics import (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class ScoreTable:
-    """A table of chips x examples.
-
-    Args:
-        packed: Bits, eight examples a byte, of shape (chips, ⌈examples / 8⌉), if the scores are right or wrong; else
-            the scores themselves, float64 of shape (chips, examples).
-        examples: Number of examples.
-    """
-
-    packed: NDArray[Any] = field(repr=False)
-    examples: int
-
-    @classmethod
-    def of(cls, rows: Sequence[NDArray[Any]]) -> ScoreTable:
-        """Make a table of one row a chip.
-
-        Raises:
-            ValueError: If the rows have different lengths: the data changed from chip to chip.
-        """
-        lengths = {len(row) for row in rows}
-        if len(lengths) > 1:
-            raise ValueError(
-                f"`data` must hold the same examples for every chip, got {' and '.join(map(str, sorted(lengths)))} of "
-                "them. Give a list of batches, or a loader of fixed length and order."
-            )
-        table = np.stack(rows)
-        return cls(np.packbits(table, axis=1) if table.dtype == np.bool_ else table, table.shape[1])
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether the scores are right or wrong."""
-        return self.packed.dtype == np.uint8
-
-    @property
-    def values(self) -> NDArray[Any]:
-        """The scores, of shape (chips, examples), booleans or float64."""
-        if not self.is_binary:
-            return self.packed
-        bits = self.packed.view(np.uint8)
-        return np.unpackbits(bits, axis=1, count=self.examples).astype(np.bool_)
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation(Shown):
     """What a metric is on simulated chips.
@@ -80,7 +37,8 @@ class Evaluation(Shown):
         metric: What was measured; yield, worst chip and limits follow its direction.
         about: What the interval speaks of: other chips on these examples ("test_set"), or other chips on other
             examples of the same kind ("population").
-        examples: Every example's score on every chip, if the metric has one for each.
+        scores: Every example's score on every chip, booleans or float64 of shape (chips, examples), if the metric has
+            one for each.
         confidence: Of the interval, over all looks at it.
         look_confidence: Of the interval as it was taken at the last look; larger than `confidence` after several.
         stopping: "betting" takes the interval that holds for any distribution.
@@ -95,7 +53,7 @@ class Evaluation(Shown):
     trials: tuple[float, ...]
     metric: Metric = METRICS["accuracy"]
     about: About = "test_set"
-    examples: ScoreTable | None = None
+    scores: NDArray[Any] | None = None
     confidence: float = CONFIDENCE
     look_confidence: float = CONFIDENCE
     stopping: Stopping = "looks"
@@ -112,9 +70,9 @@ class Evaluation(Shown):
         return self.metric.bounds
 
     @property
-    def scores(self) -> NDArray[Any] | None:
-        """Every example's score on every chip, of shape (chips, examples), if the metric has one for each."""
-        return None if self.examples is None else self.examples.values
+    def examples(self) -> int | None:
+        """Number of examples, if the metric has a value for each."""
+        return None if self.scores is None else self.scores.shape[1]
 
     @property
     def mean(self) -> float:
@@ -131,11 +89,10 @@ class Evaluation(Shown):
         return self._interval().within(*(self.metric.bounds or (-np.inf, np.inf)))
 
     def _interval(self) -> Interval:
-        if self.about == "population" and self.examples is not None:
-            values = self.examples.values
-            if self.examples.is_binary:
-                return crossed_share_interval(values, self.look_confidence)
-            return crossed_interval(values, self.look_confidence, resolution=self.resolution)
+        if self.about == "population" and self.scores is not None:
+            if self.scores.dtype == np.bool_:
+                return crossed_share_interval(self.scores, self.look_confidence)
+            return crossed_interval(self.scores, self.look_confidence, resolution=self.resolution)
         if self.stopping == "betting" and self.metric.bounds is not None:
             return betting_interval(self.trials, self.confidence, self.metric.bounds)
         return mean_interval(self.trials, self.look_confidence, resolution=self.resolution)
@@ -151,8 +108,8 @@ class Evaluation(Shown):
         if self.clean is None:
             return None
         sign = 1 if self.metric.higher_is_better else -1
-        if self.about == "population" and self.examples is not None and self.clean_scores is not None:
-            drops = sign * (self.clean_scores.astype(np.float64) - self.examples.values)
+        if self.about == "population" and self.scores is not None and self.clean_scores is not None:
+            drops = sign * (self.clean_scores.astype(np.float64) - self.scores)
             low, high = self.metric.bounds or (-np.inf, np.inf)
             found = crossed_interval(drops, self.look_confidence, resolution=self.resolution)
             return found.within(low - high, high - low)
@@ -162,8 +119,8 @@ class Evaluation(Shown):
     @property
     def resolution(self) -> float:
         """The step between possible values of a trial: one answer, or a rounding error of float32."""
-        if self.examples is not None and self.examples.is_binary:
-            return 1 / self.examples.examples
+        if self.scores is not None and self.scores.dtype == np.bool_:
+            return 1 / int(self.scores.shape[1])
         largest = max(map(abs, self.metric.bounds or self.trials))
         return float(np.finfo(np.float32).eps * largest or np.finfo(np.float32).tiny)
 

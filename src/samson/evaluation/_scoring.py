@@ -158,22 +158,6 @@ def clean_value(model: nn.Module, data: Examples, metric: str | Metric | Any = "
     return value_of(scores(model, batches_of(data), as_metric(metric)))
 
 
-def accuracy(model: nn.Module, data: Examples) -> float:
-    """The fraction of examples whose largest output is the target's, without noise, in evaluation mode.
-
-    Args:
-        model: Gives logits of shape (batch, classes).
-        data: Inputs and class numbers of shape (batch,) (see `Examples`); moved to the model's device.
-
-    Returns:
-        A fraction between 0 and 1.
-
-    Raises:
-        ValueError: If there is no example.
-    """
-    return clean_value(model, data)
-
-
 def readings(batches: Iterable[Any], size: int | None) -> Iterator[tuple[int, Iterator[Batch]]]:
     """The batches by the number of the reading of the chip that they are computed with."""
     if size is None:

@@ -17,10 +17,10 @@ from samson.evaluation._layers import Layer, PartsTask, layers_on_chip
 from samson.evaluation._metric import require_possible
 from samson.evaluation._question import TRIALS
 from samson.evaluation._scoring import Scores, value_of
-from samson.evaluation._sensitivity_result import Attempt, LayerRow, Sensitivity, Suggestion
+from samson.evaluation._sensitivity_result import Attempt, Sensitivity, Suggestion
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, takes_setting
 from samson.evaluation._trials import Progress
-from samson.records import Interval
+from samson.records import Interval, LayerRecord
 from samson.statistics import CONFIDENCE, mean_interval
 
 
@@ -93,7 +93,14 @@ def sensitivity(
     noisy, *parts = analysis.values((layers, *each, *others_of), "layers", range(trials))
     level = 1 - (1 - confidence) / (2 * len(layers) + 1)
     rows = [
-        LayerRow(layer, alone, others, analysis.drop(alone, level), analysis.gain(others, noisy, level))
+        LayerRecord(
+            layer.name,
+            layer.weights,
+            alone,
+            others,
+            drop=analysis.drop(alone, level),
+            gain=analysis.gain(others, noisy, level),
+        )
         for layer, alone, others in zip(layers, parts[: len(layers)], parts[len(layers) :], strict=True)
     ]
     ranked = tuple(sorted(rows, key=lambda row: -row.drop.mean))
@@ -160,11 +167,13 @@ class _Analysis:
 
 
 def _suggest(
-    analysis: _Analysis, rows: Sequence[LayerRow], noisy: Sequence[float], max_drop: float, confidence: float
+    analysis: _Analysis, rows: Sequence[LayerRecord], noisy: Sequence[float], max_drop: float, confidence: float
 ) -> Suggestion:
     """Choose a set of layers by measuring, and measure it again on other chips."""
     everything, trials = analysis.layers, analysis.trials
-    orders = [[row.layer for row in rows], [row.layer for row in sorted(rows, key=lambda row: -row.gain.mean)]]
+    named = {layer.name: layer for layer in everything}
+    by_gain = sorted(rows, key=lambda row: -row.gain.mean)
+    orders = [[named[row.name] for row in order] for order in (rows, by_gain)]
 
     def drop(digital: Sequence[Layer], numbers: range) -> Interval:
         rest = tuple(layer for layer in everything if layer not in digital)

@@ -12,36 +12,7 @@ from samson.evaluation._layers import Layer
 from samson.evaluation._layout import Layout
 from samson.evaluation._metric import Metric
 from samson.noise import Coverage
-from samson.records import ChipKind, Interval
-
-
-@dataclass(frozen=True, repr=False)
-class LayerRow(Shown):
-    """What noise on one layer costs, and what keeping it digital brings back.
-
-    Args:
-        layer: The layer.
-        alone: The metric with noise on this layer alone, one value a chip.
-        others: The metric with noise on all layers but this one, on the same chips.
-        drop: By how much noise on this layer alone makes the metric worse than without noise.
-        gain: By how much the metric is better with this layer digital than with noise on all, chip by chip.
-    """
-
-    layer: Layer
-    alone: tuple[float, ...]
-    others: tuple[float, ...]
-    drop: Interval
-    gain: Interval
-
-    @property
-    def name(self) -> str:
-        """The layer's name."""
-        return self.layer.name
-
-    def __str__(self) -> str:
-        form = _form(self.drop, self.gain)
-        worse, better = f"{self.drop:{form}}", f"{self.gain:{form}}"
-        return f"{self.name}: worse by {worse} with noise on it alone, better by {better} if it alone is digital"
+from samson.records import ChipKind, Interval, LayerRecord
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,7 +33,8 @@ class Attempt(Shown):
         return sum(layer.weights for layer in self.digital)
 
     def __str__(self) -> str:
-        return f"{len(self.digital)} layers ({self.weights:,} weights) digital, worse by {self.drop:{_form(self.drop)}}"
+        form = f"+z{number_form(self.drop.low, self.drop.high)}"
+        return f"{len(self.digital)} layers ({self.weights:,} weights) digital, worse by {self.drop:{form}}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -138,7 +110,7 @@ class Sensitivity(Shown):
         suggestion: Which layers to keep digital, if `max_drop` was given.
     """
 
-    rows: tuple[LayerRow, ...]
+    rows: tuple[LayerRecord, ...]
     clean: float
     noisy: tuple[float, ...]
     drop: Interval
@@ -160,7 +132,7 @@ class Sensitivity(Shown):
         plain = number_form(self.clean, noisy)
         form = f"+z{plain}"
         header = ["layer", "weights", "worse with noise on it alone", "better if it alone is digital"]
-        rows = [[r.name, f"{r.layer.weights:,}", f"{r.drop:{form}}", f"{r.gain:{form}}"] for r in self.rows]
+        rows = [[r.name, f"{r.weights:,}", f"{r.drop:{form}}", f"{r.gain:{form}}"] for r in self.rows]
         lines = [
             f"{self.metric.name}: {self.clean:{plain}} without noise, {noisy:{plain}} with noise on all "
             f"{len(self.rows)} layers, worse by {self.drop:{form}}",
@@ -172,7 +144,3 @@ class Sensitivity(Shown):
             *([] if self.suggestion is None else [str(self.suggestion)]),
         ]
         return "\n".join(lines)
-
-
-def _form(*intervals: Interval) -> str:
-    return f"+z{number_form(*(end for interval in intervals for end in (interval.low, interval.high)))}"

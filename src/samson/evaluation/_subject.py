@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from samson._environment import environment
 from samson._select import Select
-from samson.evaluation._result import Evaluation, ScoreTable
+from samson.evaluation._result import Evaluation
 from samson.evaluation._scoring import device_of
 from samson.evaluation._sensitivity_result import Sensitivity
 from samson.evaluation._setting import Setting
@@ -40,12 +40,12 @@ def make_subject(
         weights: The file of its weights, if it had one of its own.
         norms_on: What `norm_data` is called.
     """
-    covered, examples = found.coverage, found.examples
+    covered = found.coverage
     return Subject(
         model=name,
         weights=weights,
         data=data,
-        examples=examples.examples if isinstance(examples, ScoreTable) else examples,
+        examples=found.examples,
         metric=found.metric.name,
         higher_is_better=found.metric.higher_is_better,
         is_fraction=found.metric.bounds == (0, 1),

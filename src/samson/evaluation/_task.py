@@ -113,7 +113,8 @@ class Task:
 
         def count(batch: Batch) -> None:
             _require_decoder_inputs(alone.model, batch)
-            shares.append(multiply_adds(alone.model, [batch], self.select, forward=alone._first_run))
+            products = multiply_adds(alone.model, [batch], self.select, forward=alone._first_run)
+            shares.append(None if products is None else products.share)
 
         return alone._scores(before=count), shares[0]
 

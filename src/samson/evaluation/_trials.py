@@ -13,7 +13,7 @@ from torch import nn
 from samson._batches import Examples
 from samson.evaluation._kinds import kind_of
 from samson.evaluation._question import MAX_TRIALS, Question
-from samson.evaluation._result import Evaluation, ScoreTable
+from samson.evaluation._result import Evaluation
 from samson.evaluation._scoring import Scores, value_of
 from samson.evaluation._setting import Noise, Prepared, Setting, WithoutNoise, prepare, takes_setting
 from samson.records import Interval
@@ -170,19 +170,25 @@ def with_clean(found: Evaluation, clean: WithoutNoise) -> Evaluation:
 
 def _result(start: Evaluation, rows: Sequence[Scores], confidence: float) -> Evaluation:
     tables = [row for row in rows if isinstance(row, np.ndarray)]
+    lengths = sorted({len(row) for row in tables})
+    if len(lengths) > 1:
+        raise ValueError(
+            f"`data` must hold the same examples for every chip, got {' and '.join(map(str, lengths))} of them. Give a "
+            "list of batches, or a loader of fixed length and order."
+        )
     return replace(
         start,
         trials=tuple(value_of(row) for row in rows),
-        examples=ScoreTable.of(tables) if tables else None,
+        scores=np.stack(tables) if tables else None,
         look_confidence=confidence,
     )
 
 
 def _floor(result: Evaluation) -> float:
     """The half-width that no number of chips can go below: that of the examples alone."""
-    if result.about == "test_set" or result.examples is None:
+    if result.about == "test_set" or result.scores is None:
         return 0.0
-    parts = components(result.examples.values)
+    parts = components(result.scores)
     alone = max(0.0, parts[(1,)].variance - parts[(0, 1)].variance)  # what is left of S_e with ever more chips
     return t_quantile(parts[(1,)].degrees, (1 + result.confidence) / 2) * math.sqrt(alone)
 

@@ -1,31 +1,27 @@
 """Experiments by name: data sets, networks, tasks, training methods, and comparisons of them on simulated chips."""
 
-from samson._environment import commit, environment
-from samson._errors import SetupError, choose, require
+from samson._environment import environment
+from samson._errors import SetupError, WorkerLostError
 from samson.experiments._checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from samson.experiments._chips import Chips, Kind, chip_family, family_of, noise_family
+from samson.experiments._chips import Kind, chip_family, noise_family
 from samson.experiments._comparing import Comparing, compare_suite
 from samson.experiments._defaults import BASES, TUNED
 from samson.experiments._distillation import distillation
-from samson.experiments._estimate import Estimate, estimate
+from samson.experiments._estimate import estimate
 from samson.experiments._finding import aging, calibrated, find_chip, find_noise, names_chip
-from samson.experiments._folders import finished, missing, open_folder, read_records
+from samson.experiments._folders import open_folder, read_records
 from samson.experiments._jobs import Job, jobs_of, one_thread
-from samson.experiments._levels import LEVELS, USUAL, parse_level, parse_levels, parse_time
+from samson.experiments._levels import USUAL, parse_level, parse_time
 from samson.experiments._loop import Loop, train
-from samson.experiments._measurements import (
-    budget_record,
-    measured,
-    sensitivity_record,
-)
-from samson.experiments._method import Built, Method, base_settings
+from samson.experiments._measurements import budget_record, measured, sensitivity_record
+from samson.experiments._method import Built, Method
 from samson.experiments._methods import default_settings, parse_methods
 from samson.experiments._models import load_model
 from samson.experiments._networks import make_network
-from samson.experiments._parts import ADDITIONS, ALIASES, MODES, PLAIN, cores, summary
+from samson.experiments._parts import ADDITIONS, ALIASES, MODES, cores, summary
 from samson.experiments._place import Place, check_device, find_device, find_place
 from samson.experiments._planning import Plan, plan_suite, read_suite
-from samson.experiments._problems import METHODS, PlannedProblem, load_data_set, make_task
+from samson.experiments._problems import METHODS, load_data_set, make_task
 from samson.experiments._ray import run_on_ray
 from samson.experiments._recipes import RECIPES, Recipe
 from samson.experiments._requests import Request, find_metric, load_data
@@ -33,14 +29,14 @@ from samson.experiments._rho import find_rho, suggest_rho
 from samson.experiments._runs import run
 from samson.experiments._saving import Saver
 from samson.experiments._search import search_settings, validated
-from samson.experiments._sharpness import STEPS, correlations, measure_folder, sharpness_path
-from samson.experiments._suite import Failure, Silent, Watcher, WorkerLostError, default_jobs, run_all
+from samson.experiments._sharpness import correlations, measure_folder, sharpness_path
+from samson.experiments._suite import Failure, Silent, default_jobs, run_all
 from samson.experiments._sweeps import ranges_of, sweep
 from samson.experiments._tasks import TASKS, Classification, LanguageModelling, Regression, Task
 from samson.experiments._trained import save_trained, trained
 from samson.experiments._training import DivergedError, Run, StoppedError
-from samson.experiments.data import DATA, SPLITS, Pair, Splits, load_splits
-from samson.experiments.networks import NETWORKS, build_network
+from samson.experiments.data import DATA, Pair, Splits, load_splits
+from samson.experiments.networks import NETWORKS
 
 __all__ = [
     "BASES",
@@ -63,12 +59,12 @@ __all__ = [
     "SetupError",
     "Splits",
     "Task",
-    "build_network",
     "calibrated",
     "compare_suite",
     "find_metric",
     "load_model",
     "load_splits",
+    "make_network",
     "parse_methods",
     "plan_suite",
     "train",

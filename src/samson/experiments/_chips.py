@@ -14,7 +14,7 @@ from samson._shown import plain
 from samson._times import age_text
 from samson.evaluation import Noise
 from samson.experiments._finding import OWN, find_chip, find_noise, names_chip, require_ages
-from samson.experiments._levels import LEVELS, parse_time
+from samson.experiments._levels import LEVELS, parse_level, parse_time
 from samson.noise import NOISES, PRESETS, ChipModel
 from samson.records import ChipFamily, ChipKind
 
@@ -58,7 +58,7 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
 
     Args:
         noise: As for `find_noise`.
-        levels: Levels ≥ 0, or times such as "1h" where a level is an age; None takes some that suit the noise.
+        levels: Levels ≥ 0, or texts, such as "1h" where a level is an age; None takes some that suit the noise.
         name: What the family is called; by default as the noise.
 
     Raises:
@@ -69,7 +69,7 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
     asked: Sequence[Any] = LEVELS[unit] if levels is None else levels
     numbers: list[float] = []
     for level in asked:
-        number = parse_time(level, "`levels`") if isinstance(level, str) and unit == "s" else level
+        number = parse_level(level, unit) if isinstance(level, str) else level
         known = isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number <= sys.float_info.max
         require(known, "`levels`", "≥ 0 and finite", level, "Write for example 0,.1,.2.")
         numbers.append(float(number))
@@ -134,7 +134,7 @@ def family_of(asked: str | Mapping[str, Any]) -> Chips:
     require(isinstance(asked, (str, Mapping)), "chips", "texts or tables", asked, 'Write {noise = "gaussian"}.')
     if isinstance(asked, str):
         if names_chip(asked):
-            return chip_family([asked])
+            return _with_bounds(chip_family([asked]))
         if ":" not in asked:
             choose("`chips`", asked, dict.fromkeys((*NOISES, *PRESETS, "FILE.toml", OWN)))
         return noise_family(asked)
@@ -159,7 +159,18 @@ def family_of(asked: str | Mapping[str, Any]) -> Chips:
     given = times if isinstance(times, (list, tuple)) else [] if times is None else [times]
     known = all(isinstance(one, str) for one in given)
     require(known, "times", "texts such as 1h", times, 'Write for example times = ["1h", "1d"].')
-    return chip_family(chips, None if times is None else [parse_time(word) for word in given], name)
+    return _with_bounds(chip_family(chips, None if times is None else [parse_time(word) for word in given], name))
+
+
+def _with_bounds(chips: Chips) -> Chips:
+    """The family, if nothing of it is yet to be calibrated for a model."""
+    for kind in chips.kinds:
+        if isinstance(kind.noise, ChipModel) and kind.noise.periphery is not None:
+            try:
+                kind.noise.periphery.require_bounds()
+            except ValueError as error:
+                raise SetupError(f"`chips`: {kind.label!r} cannot be compared on. {error}") from error
+    return chips
 
 
 def _spec(asked: Any, key: str) -> str:

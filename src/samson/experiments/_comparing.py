@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samson._shown import Shown, table_text
-from samson.experiments._folders import finished, missing, open_folder
+from samson.experiments._folders import finished, open_folder
 from samson.experiments._jobs import Job, jobs_of
 from samson.experiments._planning import Plan, plan_suite
 from samson.experiments._problems import Table
 from samson.experiments._search import search_settings
 from samson.experiments._suite import Failure, Silent, Watcher, run_all
-from samson.records import PLAN, RunRecord, load_comparison, replace_file, write_json
+from samson.records import PLAN, RunRecord, load_comparison, replace_file, run_name, write_json
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -125,7 +125,8 @@ def compare_suite(
     open_folder(whole, folder)
     plan = search_settings(plan, folder, processes=processes, progress=watcher.progress)
     jobs = jobs_of(plan)
-    left = missing(jobs, finished(plan, folder))
+    done = {run_name(record.problem.name, record.method, record.seed) for record in finished(plan, folder)}
+    left = [job for job in jobs if job.name not in done]
     write_json(folder / PLAN, whole)
     begin(jobs, left)
     failures = runner(left, folder, processes=processes, watcher=watcher)

@@ -18,7 +18,8 @@ from samson.experiments._networks import make_network
 from samson.experiments._place import Place
 from samson.experiments._planning import Plan
 from samson.experiments._problems import PlannedProblem, load_data_set, make_task
-from samson.experiments._training import DivergedError, Run
+from samson.experiments._trained import planned_run
+from samson.experiments._training import DivergedError
 from samson.experiments.data import Pair, Splits, length
 
 TIMED = 3
@@ -62,15 +63,7 @@ def estimate(plan: Plan) -> list[Estimate]:
 
 
 def _training_s(problem: PlannedProblem, splits: Splits, method: Method, device: str) -> float:
-    run = Run(
-        data=splits,
-        task=make_task(problem.record.task),
-        network=lambda: make_network(problem.record.network, splits.shape, splits.outputs, 0),
-        method=method,
-        recipe=problem.recipe,
-        seed=0,
-        place=Place(torch.device(device)),
-    )
+    run = planned_run(problem, method, 0, splits, place=Place(torch.device(device)))
     loop = Loop(run)
     batches = chain.from_iterable(loop.batches() for _ in range(problem.recipe.epochs))
     times = [time.monotonic()]

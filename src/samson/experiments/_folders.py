@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from samson._errors import SetupError, require
-from samson.experiments._jobs import Job, jobs_of
+from samson.experiments._jobs import jobs_of
 from samson.experiments._planning import Plan
 from samson.records import (
     PLAN,
@@ -153,9 +153,3 @@ def read_records(folder: Path) -> list[RunRecord]:
         return list(load_comparison(folder).records)
     except RecordError as error:
         raise SetupError(f"{error}\nDelete or move that file; `samson compare` then runs what is missing.") from error
-
-
-def missing(jobs: Sequence[Job], records: Sequence[RunRecord]) -> list[Job]:
-    """The jobs without a record."""
-    done = {run_name(record.problem.name, record.method, record.seed) for record in records}
-    return [job for job in jobs if job.name not in done]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from samson._errors import SetupError, require
 from samson._times import UNITS, seconds_of
@@ -22,45 +20,24 @@ USUAL = {"level": 0.1, "bit error rate": 0.01, "s": 86_400.0}
 _UNITS = ", ".join(UNITS)
 
 
-def parse_levels(text: str, unit: str = "level") -> list[float]:
-    """Read noise levels separated by commas; where the unit is "s", each may be an age with s, m, h, d or y.
+def parse_level(text: str, unit: str, parameter: str = "`levels`") -> float:
+    """Read one noise level; where the unit is "s", it may be an age with s, m, h, d or y.
 
     Raises:
-        SetupError: If one is not a number.
+        SetupError: If it is neither.
 
     Example:
-        >>> parse_levels("0,.1"), parse_levels("3600,1d", "s")
-        ([0.0, 0.1], [3600.0, 86400.0])
+        >>> parse_level(".1", "level"), parse_level("3600", "s"), parse_level("1d", "s")
+        (0.1, 3600.0, 86400.0)
     """
-    also, example = (f"numbers, or ages with {_UNITS},", "1h,1d,1y") if unit == "s" else ("numbers", "0,.1,.2")
-    with _numbers("`levels`", f"{also} separated by commas", text, example):
-        return [_level(word, unit) for word in text.split(",")]
-
-
-def parse_level(text: str, unit: str, parameter: str) -> float:
-    """Read one noise level, as `parse_levels` does.
-
-    Raises:
-        SetupError: If it is not one number.
-    """
-    rule, example = (f"one number, or one age with {_UNITS}", "1d") if unit == "s" else ("one number", ".1")
-    with _numbers(parameter, rule, text, example):
-        return _level(text, unit)
-
-
-def _level(word: str, unit: str) -> float:
-    return seconds_of(word) if unit == "s" and word[-1:] in UNITS else float(word)
-
-
-@contextmanager
-def _numbers(parameter: str, rule: str, text: str, example: str) -> Iterator[None]:
+    rule, example = (f"a number, or an age with {_UNITS}", "1d") if unit == "s" else ("a number", ".1")
     try:
-        yield
+        return seconds_of(text) if unit == "s" and text[-1:] in UNITS else float(text)
     except ValueError:
         raise SetupError(f"{parameter} must be {rule}, got {text!r}.\nWrite for example {example}.") from None
 
 
-def parse_time(word: str, parameter: str = "`times`") -> float:
+def parse_time(word: str) -> float:
     """Read a time, a number with s, m, h, d or y; in seconds.
 
     Raises:
@@ -74,5 +51,5 @@ def parse_time(word: str, parameter: str = "`times`") -> float:
         found = seconds_of(word)
     except ValueError:
         found = math.nan
-    require(0 <= found < math.inf, parameter, f"numbers ≥ 0 with one of {_UNITS}", word, "Write for example 1h or 10y.")
+    require(0 <= found < math.inf, "`times`", f"numbers ≥ 0 with one of {_UNITS}", word, "Write for example 1h or 10y.")
     return found

@@ -11,7 +11,6 @@ from samson.experiments._chips import Kind
 from samson.records import (
     BudgetRecord,
     ChipKind,
-    LayerRecord,
     Measured,
     SensitivityRecord,
     Subject,
@@ -58,7 +57,7 @@ def sensitivity_record(subject: Subject, kind: ChipKind, found: Sensitivity) -> 
         clean=found.clean,
         noisy=found.noisy,
         drop=found.drop,
-        rows=tuple(LayerRecord(r.name, r.layer.weights, r.alone, r.others, r.drop, r.gain) for r in found.rows),
+        rows=found.rows,
         suggestion=None
         if s is None
         else SuggestionRecord(s.max_drop, s.digital, s.share, s.chosen.drop, s.confirmed, len(s.attempts)),

@@ -126,7 +126,7 @@ def _parse_name(asked: str, base: str) -> tuple[str, str]:
     parts = [choose("`methods`", part, (*known, *ADDITIONS, *ALIASES)) for part in asked.strip().split("+")]
     own = [part for part in parts if part in known]
     recipe = next((part for part in parts if part in ALIASES), None)
-    core, more = (ALIASES[recipe].core, ALIASES[recipe].additions) if recipe else ("", ())
+    core, *more = ALIASES[recipe][0].split("+") if recipe else [""]
     every = [*parts, *more]
     require(
         len(own) <= 1 and len(every) == len(set(every)) and sum(part in CLIPPINGS for part in every) <= 1,
@@ -154,7 +154,7 @@ def default_settings(name: str, base: str = "SGD", data: str | None = None) -> d
     _, made_of = _parse_name(name, base)
     parts = made_of.split("+")
     own = {key: value for part in parts for key, value in part_of(part).settings.items()}
-    recipes = [ALIASES[part].settings for part in name.split("+") if part in ALIASES]
+    recipes = [ALIASES[part][1].settings for part in name.split("+") if part in ALIASES]
     for settings in (*(tuned.get(part, {}) for part in parts), tuned.get(made_of, {}), *recipes, tuned.get(name, {})):
         own |= {key: value for key, value in settings.items() if key in own}
     return {**base_settings(base), **own}

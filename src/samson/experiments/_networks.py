@@ -22,12 +22,17 @@ def make_network(spec: str, shape: Shape, outputs: int, seed: int) -> nn.Module:
         spec: One of `NETWORKS`; `timm/NAME` or `torchvision/NAME`; or `MODULE:FUNCTION`, which takes the number of
             outputs, or nothing.
         shape: Of one example of the data.
-        outputs: Classes, words of a vocabulary, or values to be predicted.
+        outputs: Classes, words of a vocabulary, or values to be predicted, ≥ 1.
         seed: Of the initial weights.
 
     Raises:
-        SetupError: If there is no such network, or it does not fit.
+        SetupError: If there is no such network, it does not take such examples, or there are no outputs.
+
+    Example:
+        >>> make_network("mlp", (1, 28, 28), 10, seed=0)(torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([5, 10])
     """
+    require(outputs >= 1, "`outputs`", "at least 1", outputs, "Give the number of classes, words or values.")
     library, slash, name = spec.partition("/")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

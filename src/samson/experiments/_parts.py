@@ -181,29 +181,16 @@ ADDITIONS: dict[str, Part] = {
 }
 """What joins any core by "+"; alone it joins the base optimizer."""
 
-
-class Recipe(NamedTuple):
-    """A method by one name.
-
-    Args:
-        about: What it is, in a line.
-        core: The core that it has alone.
-        additions: Its additions, which another core may take.
-        settings: Its own settings, as published.
-    """
-
-    about: str
-    core: str
-    additions: tuple[str, ...]
-    settings: Mapping[str, float | str]
-
-
-ALIASES: dict[str, Recipe] = {
-    "hwa": Recipe(
-        "Hardware-aware training as in industry: noise (or another core), channel-clip, converters and distil.",
-        "noise",
-        ("channel-clip", "converters", DISTIL),
-        {"sigma": 0.03, "per": "channel", "alpha": 2.5},
+ALIASES: dict[str, tuple[str, Part]] = {
+    "hwa": (
+        f"noise+channel-clip+converters+{DISTIL}",
+        Part(
+            "Hardware-aware training as in industry: noise (or another core), channel-clip, converters and distil.",
+            {"sigma": 0.03, "per": "channel", "alpha": 2.5},
+        ),
     )
 }
-"""Methods by one name for several parts. `hwa` is the recipe of aihwkit-lightning 2.1.0 and arXiv 2505.09663 (IBM)."""
+"""Methods by one name for several parts: those, whose core another may replace, and settings as published.
+
+`hwa` is the recipe of aihwkit-lightning 2.1.0 and arXiv 2505.09663 (IBM).
+"""

@@ -120,9 +120,8 @@ def plan_suite(table: Table, command: str = "") -> Plan:
     asked = table.get("problems", [{}])
     known = isinstance(asked, Sequence) and not isinstance(asked, str) and len(asked) > 0
     require(known, "problems", "tables, one at least", asked, "Write [[problems]] and its keys below.")
-    problems = tuple(
-        problem for one in asked for problem in _problems(_over(_shared(table), _own(one)), table, families)
-    )
+    shared = {key: table[key] for key in OF_A_PROBLEM if key in table}
+    problems = tuple(problem for one in asked for problem in _problems(_over(shared, _own(one)), table, families))
     _once("problems", [problem.record.name for problem in problems])
     plan = Plan(
         problems=problems,
@@ -131,7 +130,7 @@ def plan_suite(table: Table, command: str = "") -> Plan:
         examples=_whole(table, "examples", 0, 1, mend="Leave it out for all.") if "examples" in table else None,
         seeds=_whole(table, "seeds", 3, 1),
         chip_seed=_whole(table, "chip_seed", 0, 0),
-        device=_device(table),
+        device=str(check_device(table.get("device", "cpu"))),
         data_root=_root(table),
         search=None if search is None else _search(search, families),
         command=command,
@@ -150,10 +149,6 @@ def _check_examples(plan: Plan) -> None:
         splits = load_data_set(problem.record.data, plan.data_root)
         for split in ("test",) if blind else ("test", "validation"):
             splits.some(split, plan.examples)
-
-
-def _shared(table: Table) -> dict[str, Any]:
-    return {key: table[key] for key in OF_A_PROBLEM if key in table}
 
 
 def _own(table: Any) -> dict[str, Any]:
@@ -237,12 +232,6 @@ def _root(table: Table) -> Path:
     root = table.get("data_root", "data")
     require(isinstance(root, (str, Path)), "data_root", "a folder", root, 'Write data_root = "…".')
     return Path(root)
-
-
-def _device(table: Table) -> str:
-    device = table.get("device", "cpu")
-    check_device(device)
-    return str(device)
 
 
 def _once(key: str, names: Sequence[str]) -> None:

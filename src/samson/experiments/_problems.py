@@ -179,10 +179,7 @@ def load_data_set(data: str, root: Path) -> Splits:
     Raises:
         SetupError: If it is not to be had.
     """
-    try:
-        return load_splits(data, root)
-    except ImportError as error:
-        raise SetupError(f"`data`: {data!r} cannot be loaded.\n{error}") from error
+    return load_splits(data, root)
 
 
 def make_task(name: str) -> Task:

@@ -11,10 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from samson._errors import SetupError, installing
-from samson._ray import LostError, connected, spread
+from samson._ray import connected, spread
 from samson.experiments._jobs import Job
 from samson.experiments._runs import run
-from samson.experiments._suite import Failure, Watcher, WorkerLostError, attempted
+from samson.experiments._suite import Failure, Watcher, attempted
 from samson.records import RunRecord, read_json, record_path, replace_file
 
 ATTEMPTS = 3
@@ -59,8 +59,6 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
                     watcher.failed(job.name, found.reason)
                 else:
                     watcher.finished(job.name, _written(found, job, folder))
-    except LostError as error:
-        raise WorkerLostError(str(error)) from error
     finally:
         if started:
             ray.shutdown()

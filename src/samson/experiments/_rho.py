@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -12,11 +13,11 @@ from samson._environment import environment
 from samson._errors import require
 from samson.experiments._jobs import OnProgress
 from samson.experiments._loop import Loop, last_perturbation
-from samson.experiments._networks import make_network
 from samson.experiments._parts import DISTIL, MODES
 from samson.experiments._place import Place
 from samson.experiments._planning import Plan
-from samson.experiments._problems import load_data_set, make_task
+from samson.experiments._problems import load_data_set
+from samson.experiments._trained import planned_run
 from samson.experiments._training import DivergedError, Run
 from samson.optim import RhoSchedule
 from samson.records import RhoPoint, RhoRecord
@@ -58,16 +59,8 @@ def find_rho(plan: Plan, seed: int, place: Place, progress: OnProgress) -> RhoRe
         value = method.settings[name]
         require(value == MODES[name], f"`set` {name}", f"{MODES[name]} with `find_rho`", value, "Leave it out.")
     splits = load_data_set(problem.record.data, plan.data_root)
-    run = Run(
-        data=splits,
-        task=make_task(problem.record.task),
-        network=lambda: make_network(problem.record.network, splits.shape, splits.outputs, seed),
-        method=method.with_settings({"rho": HIGHEST}),
-        recipe=problem.recipe,
-        seed=seed,
-        place=place,
-        progress=lambda done, total: progress("rho", done, total),
-    )
+    highest = method.with_settings({"rho": HIGHEST})
+    run = planned_run(problem, highest, seed, splits, place=place, progress=partial(progress, "rho"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         found, total = _losses(run)

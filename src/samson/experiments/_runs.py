@@ -58,7 +58,7 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
             environment=environment(job.place.device.type),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             coverage=covered,
-            multiply_adds=products,
+            multiply_adds=None if products is None else products.share,
             calibrated=calibrated,
         )
     if model is not None:

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from samson._errors import reason
+from samson._errors import WorkerLostError, reason
 from samson._interrupts import heeded
 from samson.experiments._jobs import Job, OnProgress
 from samson.experiments._runs import run
@@ -57,10 +57,6 @@ class Silent:
 
     def failed(self, name: str, reason: str) -> None:
         """Say nothing."""
-
-
-class WorkerLostError(RuntimeError):
-    """A process of a run died, for example for lack of memory."""
 
 
 @dataclasses.dataclass(frozen=True)

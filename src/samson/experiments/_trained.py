@@ -29,6 +29,27 @@ from samson.experiments.data import Splits
 from samson.records import Training, TrainingRecord, write_json
 
 
+def planned_run(problem: PlannedProblem, method: Method, seed: int, splits: Splits, **more: Any) -> Run:
+    """What the trainer of a problem gets.
+
+    Args:
+        problem: What is trained on.
+        method: One of its methods.
+        seed: Of everything random.
+        splits: The problem's data.
+        more: Further arguments of `Run`.
+    """
+    return Run(
+        data=splits,
+        task=make_task(problem.record.task),
+        network=lambda: make_network(problem.record.network, splits.shape, splits.outputs, seed),
+        method=method,
+        recipe=problem.recipe,
+        seed=seed,
+        **more,
+    )
+
+
 def trained(
     problem: PlannedProblem,
     method: Method,
@@ -54,13 +75,11 @@ def trained(
     Returns:
         The network, None if the training diverged; and how it went.
     """
-    own = Run(
-        data=splits,
-        task=make_task(problem.record.task),
-        network=lambda: make_network(problem.record.network, splits.shape, splits.outputs, seed),
-        method=method,
-        recipe=problem.recipe,
-        seed=seed,
+    own = planned_run(
+        problem,
+        method,
+        seed,
+        splits,
         place=place or Place(),
         folder=folder,
         progress=lambda done, total: progress("training", done, total),

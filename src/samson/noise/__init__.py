@@ -20,7 +20,8 @@ from samson.noise._device import DeviceNoise
 from samson.noise._faults import DeadLines, StuckDevices
 from samson.noise._gaussian import Gaussian
 from samson.noise._lognormal import Lognormal
-from samson.noise._multiply_adds import multiply_adds
+from samson.noise._measured import MeasuredDevices
+from samson.noise._multiply_adds import Products, multiply_adds
 from samson.noise._operations import Operation
 from samson.noise._pcm import GENERIC, HERMES, PCM, CustomPCM, PCMHermes
 from samson.noise._periphery import STANDARD_HWA, WIRES, Periphery
@@ -60,11 +61,13 @@ __all__ = [
     "Logarithmic",
     "Lognormal",
     "Mapping",
+    "MeasuredDevices",
     "NoiseFamily",
     "Operation",
     "PCMHermes",
     "Periphery",
     "PhaseChangeConstants",
+    "Products",
     "Quantize",
     "ReRAM",
     "ReRAMConstants",

@@ -18,6 +18,7 @@ from samson._interrupts import interruptible, uninterrupted
 from samson._modes import evaluation_mode, training_mode
 from samson._names import suggestion
 from samson._select import layer_names, plain_name
+from samson.noise._attention import PARTS, Projection, projections_of, unpacked
 from samson.noise._forward import computes_as_torch
 from samson.noise._operations import Operation, operation_of
 from samson.noise._periphery import Periphery
@@ -28,9 +29,11 @@ from samson.noise._selection import ChipTensor
 def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, nn.Module]:
     """The layers of weights on the chip, by name, if hooks can reach each of them.
 
+    The projections `q`, `k` and `v` of attention are layers too, which it has inside `unpacked`.
+
     Raises:
-        ValueError: If a layer is no linear or convolution layer, has no weights, computes otherwise than torch's or
-            belongs to attention, or if a part of the model is compiled: there a hook would not fire.
+        ValueError: If a layer is no linear or convolution layer and no attention, has no weights or computes otherwise
+            than torch's, or if a part of the model is compiled: there a hook would not fire.
     """
     for path, module in model.named_modules():
         if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
@@ -38,16 +41,15 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
             raise ValueError(
                 f"`periphery` must go on a model that is not compiled, but {name} is. Deploy the original."
             )
-    projections = {id(m.out_proj) for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
-    weights = {module: t.weight for t in tensors for module in t.place.modules}
-    layers = {}
+    on_chip = {module for t in tensors for module in t.place.modules}
+    layers: dict[str, nn.Module] = {}
     for name, module in layer_names(model).items():
-        if module in weights:
-            if operation_of(module) is None or id(module) in projections:
+        if module in on_chip:
+            if operation_of(module) is None and not isinstance(module, nn.MultiheadAttention):
                 raise ValueError(
-                    f"`periphery` must go on linear and convolution layers, but `{name}` is a {type(module).__name__}"
-                    f"{' of attention' if id(module) in projections else ''}, which hooks do not reach. Leave it out "
-                    "with `select`, or build it from nn.Linear layers."
+                    f"`periphery` must go on linear and convolution layers and attention, but `{name}` is a "
+                    f"{type(module).__name__}, which hooks do not reach. Leave it out with `select`: "
+                    f'["default", "!{name}*"].'
                 )
             if not computes_as_torch(module):
                 raise ValueError(
@@ -55,12 +57,29 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
                     f"{type(module).__name__}, has a `forward` of its own, which would be lost. Leave it out with "
                     "`select`."
                 )
-            if not weights[module].numel():
-                raise ValueError(
-                    f"`periphery` must go on layers with weights, but `{name}` has none. Leave it out with `select`."
-                )
-            layers[name] = module
-    return layers
+            if isinstance(module, nn.MultiheadAttention):
+                layers |= {f"{name}.{one.part}".lstrip("."): one for one in projections_of(module)}
+            else:
+                layers[name] = module
+    held = held_by(layers, tensors)
+    empty = next((name for name, tensor in held.items() if not tensor.weight.numel()), None)
+    if empty is not None:
+        raise ValueError(
+            f"`periphery` must go on layers with weights, but `{empty}` has none. Leave it out with `select`."
+        )
+    return {name: layers[name] for name in held}
+
+
+def held_by(layers: Mapping[str, nn.Module], tensors: Sequence[ChipTensor]) -> dict[str, ChipTensor]:
+    """The weight on the chip that each of these layers computes with, by the layer's name; not for one without."""
+    held = {(module, attribute, t.matrix.part): t for t in tensors for module, attribute in t.place.users}
+    keys = {
+        name: (layer.attention, layer.matrix.attribute, layer.matrix.part)
+        if isinstance(layer, Projection)
+        else (layer, "weight", "")
+        for name, layer in layers.items()
+    }
+    return {name: held[key] for name, key in keys.items() if key in held}
 
 
 def operations_of(model: nn.Module, layers: Mapping[str, nn.Module], periphery: Periphery) -> dict[str, Operation]:
@@ -69,15 +88,20 @@ def operations_of(model: nn.Module, layers: Mapping[str, nn.Module], periphery: 
     Layers of the model that are not on the chip may have them too: one calibration serves every selection within it.
 
     Raises:
-        ValueError: If one has none where others do, or one is for what is no layer of the model.
+        ValueError: If one has none where others do, or one is for what is no layer of the model; if ADCs that round
+            have no bound.
     """
+    periphery.require_bounds()
     known = [name for name, layer in layer_names(model).items() if operation_of(layer)]
+    for name, layer in layer_names(model).items():
+        known += [f"{name}.{part}".lstrip(".") for part in PARTS if isinstance(layer, nn.MultiheadAttention)]
     for parameter in ("input_ranges", "adc_bounds"):
         values = getattr(periphery, parameter)
         for name in values:
             if name not in known:
                 raise ValueError(
-                    f"`{parameter}` must name linear and convolution layers of the model, got {name!r}. "
+                    f"`{parameter}` must name linear and convolution layers and attention's projections of the model, "
+                    f"got {name!r}. "
                     f"{suggestion(name, known)}"
                 )
         missing = [name for name in layers if values and name not in values]
@@ -94,6 +118,7 @@ def operations_of(model: nn.Module, layers: Mapping[str, nn.Module], periphery: 
 
 @contextmanager
 def attached(
+    model: nn.Module,
     layers: dict[str, nn.Module],
     operations: Mapping[str, Operation],
     periphery: Periphery,
@@ -120,7 +145,7 @@ def attached(
             result = result + operations[name].along_outputs(cast("Tensor", bias))
         return result.to(output.dtype)
 
-    with ExitStack() as stack:
+    with unpacked(model, layers), ExitStack() as stack:
         for name, layer in layers.items():
             hook = partial(compute, name)
             stack.enter_context(layer.register_forward_hook(hook, prepend=True, with_kwargs=True))
@@ -149,7 +174,12 @@ def watch(
     """
     device = next(chain(model.parameters(), model.buffers())).device
     mode = training_mode(model) if training else evaluation_mode(model)
-    with mode, _looking(layers, look), torch.random.fork_rng(devices=[]):  # DataLoaders draw seeds
+    with (
+        mode,
+        unpacked(model, layers),
+        _looking(layers, look),
+        torch.random.fork_rng(devices=[]),
+    ):  # DataLoaders draw seeds
         _run(model, data, device)
 
 

@@ -119,7 +119,7 @@ def program_weight(noise: WeightNoise, weight: Tensor, generator: Generator, sha
         shared: What `program_chip` of the noise returned.
 
     Raises:
-        ValueError: If the weight holds complex or whole numbers.
+        ValueError: If the weight holds complex or whole numbers, or the noise calls a tensor of its state `dtype`.
     """
     require(weight.is_floating_point(), "weight", "hold real floating-point numbers", weight.dtype)
     if not weight.numel():
@@ -128,6 +128,7 @@ def program_weight(noise: WeightNoise, weight: Tensor, generator: Generator, sha
         exact = weight.detach().to(working_dtype(weight), copy=True)
         common = {key: value.to(weight.device) for key, value in (shared or {}).items()}
         state = {**noise.program(exact, generator), **common}
+        require("dtype" not in state, "program", "return no `dtype`, which a chip keeps for itself", sorted(state))
         if noise.is_fixed:
             return {"weight": noise.read(state, None, generator).to(weight.dtype)}
     return {**state, "dtype": weight.new_empty(0)}

@@ -12,6 +12,7 @@ from samson._batches import Examples
 from samson._checks import require
 from samson._select import Select
 from samson.noise._attachment import (
+    held_by,
     hooked_layers,
     operations_of,
     require_numbers,
@@ -31,7 +32,7 @@ def calibrate(model: nn.Module, batches: Examples, select: Select = None, *, qua
     were.
 
     Args:
-        model: Any model whose layers on the chip are linear or convolution layers.
+        model: Any model whose layers on the chip are linear or convolution layers or attention.
         batches: Training or validation data, in any form that an evaluation takes; targets are left out. A tuple of
             two tensors is inputs and targets: give batches as a list.
         select: As for `deploy`.
@@ -97,9 +98,10 @@ def calibrate_adc(
     """
     require_type("periphery", periphery, Periphery)
     analog = replace(periphery, adc_steps=None, adc_bounds={})
-    layers = hooked_layers(model, on_chip(model, select))
+    tensors = on_chip(model, select)
+    layers = hooked_layers(model, tensors)
     found = operations_of(model, layers, analog)
-    devices = {name: next(layer.parameters()).device for name, layer in layers.items()}
+    devices = {name: tensor.weight.device for name, tensor in held_by(layers, tensors).items()}
     generators = {name: generator_for(seed, "calibrate", name, device=device) for name, device in devices.items()}
 
     def conversions(name: str, inputs: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from samson.noise._cmo import CMO
 from samson.noise._faults import DeadLines, StuckDevices
 from samson.noise._gaussian import Gaussian
 from samson.noise._lognormal import Lognormal
+from samson.noise._measured import MeasuredDevices
 from samson.noise._pcm import PCM, CustomPCM, PCMHermes
 from samson.noise._quantisation import Quantize
 from samson.noise._reram import ReRAM
@@ -75,6 +76,7 @@ CLASSES: dict[str, type[WeightNoise]] = {
     "pcm-hermes-uncompensated": PCMHermes,
     "pcm-custom": CustomPCM,
     "pcm-custom-uncompensated": CustomPCM,
+    "measured": MeasuredDevices,
     "reram": ReRAM,
     "cmo": CMO,
     "quantize": Quantize,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from samson._checks import require, require_non_negative
 from samson._interrupts import interruptible, uninterrupted
 from samson._select import Select
-from samson.noise._attachment import attached, hooked_layers, operations_of
+from samson.noise._attachment import attached, held_by, hooked_layers, operations_of
 from samson.noise._base import State, WeightNoise, program_weight, read_weight
 from samson.noise._operations import Operation
 from samson.noise._periphery import Periphery
@@ -64,12 +64,13 @@ class Chip:
         self._layers: dict[str, nn.Module] = {}
         self._operations: dict[str, Operation] = {}
         self._columns: dict[str, Tensor] = {}
+        self._held: dict[str, ChipTensor] = {}
         if periphery is not None:
             self._layers = hooked_layers(model, tensors)
             self._operations = operations_of(model, self._layers, periphery)
-            weights = {module: t.weight for t in tensors for module in t.place.modules}
+            self._held = held_by(self._layers, tensors)
             for name, operation in self._operations.items():
-                self._columns[name] = periphery.columns(operation, weights[self._layers[name]])
+                self._columns[name] = periphery.columns(operation, self._held[name].weight)
 
     def __repr__(self) -> str:
         return f"Chip: number {self.trial} of seed {self.seed}, {len(self.tensors)} weight matrices, {self.noise!r}"
@@ -128,15 +129,15 @@ class Chip:
         generators = {
             name: self._generator("periphery", reading, name, device=column.device) for name, column in columns.items()
         }
-        return attached(self._layers, self._operations, periphery, columns, generators, self.reached)
+        return attached(self.model, self._layers, self._operations, periphery, columns, generators, self.reached)
 
-    def _scales(self, factors: Mapping[nn.Module, Tensor]) -> dict[str, Tensor]:
+    def _scales(self, factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the columns of each layer stand for: as programmed, times the drift compensation."""
         if self.periphery is None:
             return {}
         columns = dict(self._columns)
         for name, operation in self._operations.items():
-            if (factor := factors.get(self._layers[name])) is not None:
+            if (factor := factors.get(self._held[name].name)) is not None:
                 columns[name] = columns[name] * self.periphery.factors(operation, factor)
         return columns
 
@@ -146,17 +147,17 @@ class Chip:
         return self._read(time_s, reading)[0]
 
     @interruptible
-    def _read(self, time_s: float | None, reading: int) -> tuple[dict[Place, Tensor], dict[nn.Module, Tensor]]:
-        """Every weight as the chip reads it, by its place, and the drift compensation in it, by layer."""
+    def _read(self, time_s: float | None, reading: int) -> tuple[dict[Place, Tensor], dict[str, Tensor]]:
+        """Every weight as the chip reads it, by its place, and the drift compensation in it, by the weight's name."""
         values: dict[Place, Tensor] = {}
-        factors: dict[nn.Module, Tensor] = {}
+        factors: dict[str, Tensor] = {}
         for t in self.tensors:
             state = self.states[t.name]
             device = next(iter(state.values())).device
             generator = self._generator("read", reading, t.name, device=device)
             weight, factor = read_weight(self.noise, state, time_s, generator)
             if factor is not None:
-                factors.update(dict.fromkeys(t.place.modules, t.stored(factor.expand(weight.shape))))
+                factors[t.name] = t.stored(factor.expand(weight.shape))
             value = t.stored(weight)
             if t.matrix.rows is None:
                 values[t.place] = value
@@ -220,11 +221,12 @@ def deploy(
         seed: Seed of the set of chips, ≥ 0.
         trial: Number of the chip within the set, ≥ 0.
         select: Which layers lie on the chip (see `on_chip`).
-        periphery: What surrounds the weights of linear and convolution layers; None computes exactly with them.
+        periphery: What surrounds the weights of linear and convolution layers and of attention; None computes exactly
+            with them.
 
     Raises:
         ValueError: If no tensor would lie on the chip, or one could not be written (see `on_chip`), or a layer could
-            not be reached by the periphery: attention, recurrent layers, compiled models.
+            not be reached by the periphery: recurrent layers, compiled models.
         RuntimeError: If the model lies on a chip just now.
 
     Example:

@@ -10,6 +10,8 @@ from torch import Generator, Tensor
 from samson._checks import require
 from samson.noise._base import State, WeightNoise
 from samson.noise._bit_errors import BitErrors
+from samson.noise._device import DeviceNoise
+from samson.noise._faults import StuckDevices
 from samson.noise._quantisation import Quantize
 from samson.noise._types import require_type
 
@@ -21,6 +23,8 @@ class Compose(WeightNoise):
     All of it is drawn once a chip. What follows a noise that changes with time or from reading to reading acts on each
     of those readings, with the draws that it had when the chip was programmed: stuck devices stay the same devices.
 
+    `StuckDevices` are devices of the last `DeviceNoise` before them: its mapping and g_max are theirs.
+
     A reading that names no time has the first `default_time_s` among the noises, and all of them have that time.
 
     Args:
@@ -29,7 +33,7 @@ class Compose(WeightNoise):
     Raises:
         ValueError: If there is none, or `BitErrors` follows a `Quantize` of another format or other `BitErrors`: it
             owns its quantiser, and would round what was rounded. A faulty weight may widen the range, so that even
-            the format of the first would round again.
+            the format of the first would round again. Or if `StuckDevices` have a mapping or g_max of their own.
 
     Example:
         >>> from samson.noise import PCM, Quantize
@@ -48,7 +52,12 @@ class Compose(WeightNoise):
             for before in noises[:position]:
                 if isinstance(noise, BitErrors):
                     _require_one_rounding(before, noise)
-        object.__setattr__(self, "noises", noises)
+        device: DeviceNoise | None = None
+        whole: list[WeightNoise] = []
+        for noise in noises:
+            device = noise if isinstance(noise, DeviceNoise) else device
+            whole.append(_stuck_on(device, noise) if device and isinstance(noise, StuckDevices) else noise)
+        object.__setattr__(self, "noises", tuple(whole))
 
     @property
     def default_time_s(self) -> float | None:
@@ -126,3 +135,17 @@ def _require_one_rounding(before: WeightNoise, noise: BitErrors) -> None:
             f"`noises` must not hold {rule}, got {before} before {noise}: BitErrors owns its quantiser, and would "
             f"round what was rounded. {mend}."
         )
+
+
+def _stuck_on(device: DeviceNoise, noise: StuckDevices) -> StuckDevices:
+    """Stuck devices as devices of a model."""
+    for name, given, own in (
+        ("mapping", noise.mapping, device.mapping),
+        ("g_max_us", noise.g_max_us, device.largest_us),
+    ):
+        if given not in (None, own):
+            raise ValueError(
+                f"`{name}` of StuckDevices must be that of the devices before, {own!r} of {type(device).__name__}, "
+                f"got {given!r}. Leave it out."
+            )
+    return noise.on(device.mapping, device.largest_us)

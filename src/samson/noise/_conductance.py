@@ -27,7 +27,8 @@ class Mapping:
 
     A weight may be held by several such cells, N = `len(factors)`, and is read as Σ f_i w_i / Σ f_i. With
     `significance` all N hold the same target, so their errors average. With `slices` they hold the digits of the weight
-    in base `levels`, least significant first, and the factors are the powers of `levels`.
+    in base `levels`, least significant first, and the factors are the powers of `levels`. A `Periphery` sees the weight
+    that is read from all of them: no cell and no device of a pair has an ADC of its own.
 
     Args:
         g_min_us: Smallest programmed conductance, in µS, ≥ 0 and below g_max.
@@ -89,6 +90,11 @@ class Mapping:
         if self.slices > 1 and self.levels:
             return tuple(float(self.levels**i) for i in range(self.slices))
         return self.significance
+
+    @property
+    def devices(self) -> int:
+        """Number of devices that hold a weight."""
+        return len(self.factors) * (2 if self.pair else 1)
 
     def smallest_us(self, g_max_us: float) -> float:
         """The smallest programmed conductance g_min, in µS.

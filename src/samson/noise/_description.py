@@ -12,6 +12,7 @@ from samson._layers import DIGITAL, unknown_weights_of, weights_of
 from samson._select import Select, plain_name
 from samson._shown import coverage_text
 from samson.noise._base import WeightNoise
+from samson.noise._conductance import Mapping
 from samson.noise._presets import ChipModel
 from samson.noise._selection import computed_place, on_chip, require_shape
 from samson.noise._types import require_type
@@ -29,6 +30,7 @@ class TensorDescription:
         on_chip: Whether it lies on the chip.
         reason: What happens to it, and why.
         tiles: Number of tiles that it takes, if it lies on the chip and tiles have a size; else None.
+        devices: Number of devices that hold it, if it lies on the chip and the noise has a mapping; else None.
     """
 
     name: str
@@ -38,6 +40,7 @@ class TensorDescription:
     on_chip: bool
     reason: str
     tiles: int | None = None
+    devices: int | None = None
 
 
 def describe(
@@ -56,7 +59,8 @@ def describe(
 
     Args:
         model: Any model; nothing is run or changed.
-        noise: A noise or a kind of chip whose tiles are counted, if it has a `tile_inputs`, also as part of others.
+        noise: A noise or a kind of chip whose tiles are counted, if it has a `tile_inputs`, and devices, if it has a
+            `mapping`, also as part of others.
         select: Which layers lie on the chip (see `on_chip`).
         tile_inputs: Inputs of a tile, ≥ 1; None takes the noise's.
 
@@ -82,6 +86,7 @@ def describe(
     require(sized, "tile_inputs", "be ≥ 1, or None for the noise's own", tile_inputs)
     tensors = on_chip(model, select)
     size = _tile_inputs(noise) if tile_inputs is None else int(tile_inputs)
+    mapping = _mapping(noise)
     rows = [
         TensorDescription(
             t.name,
@@ -91,6 +96,7 @@ def describe(
             True,
             f"on the chip; {t.place.note}" if t.place.note else "on the chip",
             -(-math.prod(t.output_first(t.weight).shape[1:]) // size) if size else None,
+            t.weight.numel() * mapping.devices if mapping else None,
         )
         for t in tensors
     ]
@@ -207,3 +213,10 @@ def _tile_inputs(noise: object) -> int | None:
     parts = (getattr(noise, name, None) for name in ("mapping", "periphery", "noise"))
     inner = [*parts, *getattr(noise, "noises", ())]
     return own or next((size for part in inner if (size := _tile_inputs(part))), None)
+
+
+def _mapping(noise: object) -> Mapping | None:
+    """The mapping of a noise, or of the first noise within it that has one."""
+    own = getattr(noise, "mapping", None)
+    inner = (getattr(noise, "noise", None), *getattr(noise, "noises", ()))
+    return own or next((found for part in inner if part and (found := _mapping(part))), None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
-from samson._checks import require_non_negative, require_positive
+from samson._checks import require, require_non_negative, require_positive
 from samson.noise._base import State, WeightNoise
 from samson.noise._conductance import ONE_PAIR, Mapping
 from samson.noise._types import require_types
@@ -44,16 +44,27 @@ class DeviceNoise(WeightNoise):
 
     @abstractmethod
     def program_devices(self, target_us: Tensor, generator: Generator) -> State:
-        """Write the targets, of shape (N, 2 or 1, *shape of the weight); not to be changed."""
+        """Write the targets, of shape (N, 2 or 1, *shape of the weight); not to be changed.
+
+        Returns:
+            What the devices hold, by any names but `scale` and `lowest`, which the mapping has.
+        """
 
     @abstractmethod
     def read_devices(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         """Conductances at a time, in µS; None is the programmed state."""
 
     def program(self, weight: Tensor, generator: Generator) -> State:
-        """Map the weight to conductances and write them."""
+        """Map the weight to conductances and write them.
+
+        Raises:
+            ValueError: If the devices hold something by a name that the mapping has.
+        """
         held = self.mapping.conductances(weight, self.largest_us)
-        return {**held, **self.program_devices(held.pop("conductance_us"), generator)}
+        devices = self.program_devices(held.pop("conductance_us"), generator)
+        taken = sorted(held.keys() & devices.keys())
+        require(not taken, "program_devices", "give other names to what it returns than the mapping does", taken)
+        return {**held, **devices}
 
     def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         """Read the devices, and the weights from them.

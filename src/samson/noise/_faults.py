@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
@@ -13,6 +13,9 @@ from samson.noise._conductance import ONE_PAIR, Mapping
 from samson.noise._random import uniform
 from samson.noise._types import require_types
 from samson.noise._units import spread_tiles, tile_count, where_ge
+
+LARGEST_US = 25.0
+"""g_max of stuck devices that no device model stands before."""
 
 
 def check_rates(**rates: float) -> None:
@@ -26,18 +29,20 @@ def check_rates(**rates: float) -> None:
 class StuckDevices(FixedNoise):
     """Devices stuck at g_min (`low`) or at g_max (`high`), each independently, for the chip's life.
 
-    Weights lie on devices as `mapping` says; what is not stuck is left exactly as it is (but for limited levels). Stuck
-    devices at smaller rates are a subset of those at larger rates. In `Compose` after a device model, the model's
-    reading is what is mapped.
+    Weights lie on devices as `mapping` says. A weight without a stuck device is left exactly as it is; in one with a
+    stuck device, the others are at the nearest of the mapping's levels. Stuck devices at smaller rates are a subset of
+    those at larger rates. In `Compose` they are devices of the last `DeviceNoise` before them, and its reading is what
+    is mapped: g_max is the largest weight that is read, so that stuck devices drift as the others do.
 
     Args:
         low: Share of devices stuck at g_min, from 0 to 1.
         high: Share stuck at g_max; at most 1 with `low`.
-        mapping: How weights are laid out on devices.
-        g_max_us: Largest programmed conductance, in µS; it matters only beside a `g_min_us`.
+        mapping: How weights are laid out on devices; None is as those of the `DeviceNoise` before, or else in pairs.
+        g_max_us: Largest programmed conductance, in µS, > 0; None is that of the `DeviceNoise` before, or else 25. It
+            matters only beside a `g_min_us`.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range; in `Compose`, if one is not that of the `DeviceNoise` before.
 
     Example:
         >>> StuckDevices(high=1.0)(torch.ones(1, 3), torch.Generator().manual_seed(0))
@@ -49,27 +54,32 @@ class StuckDevices(FixedNoise):
 
     low: float = 0.0
     high: float = 0.0
-    mapping: Mapping = ONE_PAIR
-    g_max_us: float = 25.0
+    mapping: Mapping | None = None
+    g_max_us: float | None = None
 
     def __post_init__(self) -> None:
         require_types(self)
         check_rates(low=self.low, high=self.high)
         if self.low + self.high > 1:
             raise ValueError(f"`low` + `high` must be ≤ 1, got {self.low!r} + {self.high!r}.")
-        require_positive(g_max_us=self.g_max_us)
-        self.mapping.smallest_us(self.g_max_us)
+        if self.g_max_us is not None:
+            require_positive(g_max_us=self.g_max_us)
+            (self.mapping or ONE_PAIR).smallest_us(self.g_max_us)
+
+    def on(self, mapping: Mapping, g_max_us: float) -> StuckDevices:
+        """These, with devices of that kind where they name none."""
+        return replace(self, mapping=self.mapping or mapping, g_max_us=self.g_max_us or g_max_us)
 
     def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
-        """Move the stuck devices, and the weights by as much."""
-        held = self.mapping.conductances(weight, self.g_max_us)
+        """Move the stuck devices, and read the weights that lie on them."""
+        mapping, g_max = self.mapping or ONE_PAIR, self.g_max_us or LARGEST_US
+        held = mapping.conductances(weight, g_max)
         devices = held["conductance_us"]
         drawn = uniform(devices.shape, generator, devices.device).to(devices.dtype)
-        lowest, highest = (devices.new_full((), g) for g in (self.mapping.smallest_us(self.g_max_us), self.g_max_us))
+        lowest, highest = (devices.new_full((), g) for g in (mapping.smallest_us(g_max), g_max))
         stuck = where_ge(drawn, 1 - self.high, highest, where_ge(drawn, self.low, devices, lowest))
-        base = weight if self.mapping.levels is None else self.mapping.weights(devices, held, self.g_max_us)
-        moved = self.mapping.weights(stuck, held, self.g_max_us) - self.mapping.weights(devices, held, self.g_max_us)
-        return base + moved
+        moved = (stuck != devices).flatten(0, 1).any(dim=0)
+        return mapping.weights(stuck, held, g_max).where(moved, weight)
 
 
 @dataclass(frozen=True)

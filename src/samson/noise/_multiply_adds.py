@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,11 +34,29 @@ _UNLISTED: dict[Any, Callable[[Any], int]] = {
 """Products that torch does not count: a matrix with one vector, and bilinear layers."""
 
 
+@dataclass(frozen=True)
+class Products:
+    """Multiply-adds of a batch.
+
+    Args:
+        on_chip: Number of those with weights on the chip.
+        total: Number of all, > 0.
+    """
+
+    on_chip: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        """The fraction on the chip, from 0 to 1."""
+        return self.on_chip / self.total
+
+
 @torch.no_grad()
 def multiply_adds(
     model: nn.Module, batches: Examples, select: Select = None, *, forward: Callable[..., Any] | None = None
-) -> float | None:
-    """The share of a model's multiply-adds that are products with weights on the chip.
+) -> Products | None:
+    """Count the multiply-adds of a model, and those that are products with weights on the chip.
 
     Products of matrices, convolutions and attention count; sums, look-ups and what is done to single numbers do not.
 
@@ -48,14 +67,15 @@ def multiply_adds(
         forward: What is called instead of the model.
 
     Returns:
-        A fraction; None for a model that is compiled or sharded, in which products are not seen, or makes none.
+        Both numbers, for the whole batch; None for a model that is compiled or sharded, in which products are not seen,
+        or makes none.
 
     Raises:
         ValueError: If nothing would lie on the chip (see `on_chip`), or there is no batch.
 
     Example:
         >>> multiply_adds(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 6)), [torch.ones(4, 2)], "0")
-        0.25
+        Products(on_chip=24, total=96)
     """
     compiled = any("_orig_mod" in m._modules or m._compiled_call_impl is not None for m in model.modules())
     if compiled or any(hasattr(parameter, "_local_tensor") for parameter in model.parameters()):
@@ -81,7 +101,7 @@ def multiply_adds(
                 (forward or model)(*batch.inputs, **batch.keywords)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-    return counting.on_chip / counting.all if counting.all else None
+    return Products(round(counting.on_chip), round(counting.all)) if counting.all else None
 
 
 class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]

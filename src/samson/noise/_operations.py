@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from samson._layers import is_conv1d_of_transformers
+from samson.noise._attention import Projection
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,11 @@ class Operation:
 
 
 def operation_of(layer: nn.Module) -> Operation | None:
-    """The operation of a linear or convolution layer; None for any other."""
-    if isinstance(layer, nn.Linear) or is_conv1d_of_transformers(layer):
-        return Operation(inputs_first=not isinstance(layer, nn.Linear))
+    """The operation of a linear or convolution layer, or of a projection of attention; None for any other."""
+    if isinstance(layer, (nn.Linear, Projection)):
+        return Operation()
+    if is_conv1d_of_transformers(layer):
+        return Operation(inputs_first=True)
     if not isinstance(layer, _ConvNd):
         return None
     if isinstance(layer, _ConvTransposeNd):

@@ -38,6 +38,9 @@ class Periphery:
     6. y_i ← ADC(y_i), saturated at ± adc_bound or the layer's own bound, then scaled back, and multiplied by the
        noise's drift compensation α.
 
+    What is converted is the product with the weight as read: inputs enter at once and not bit by bit, and slices or the
+    two devices of a pair have no ADCs and wires of their own. A tile is as wide as the layer has outputs.
+
     A converter with k steps has k + 1 levels from one bound to the other. All ξ ~ N(0, 1) are drawn for each product.
 
     Args:
@@ -90,8 +93,6 @@ class Periphery:
         require_non_negative(**{name: getattr(self, name) for name in _NON_NEGATIVE})
         require(self.adc_bound > 0, "adc_bound", "be > 0", self.adc_bound)
         require_positive(wire_ratio=self.wire_ratio)
-        if self.adc_steps is not None and self.adc_bound == math.inf and not self.adc_bounds:
-            raise ValueError("`adc_bound` must be finite where `adc_steps` rounds, or give `adc_bounds`, got inf.")
         sized = self.tile_inputs is None or self.tile_inputs >= 1
         require(sized, "tile_inputs", "be ≥ 1, or None for one tile", self.tile_inputs)
         for name in ("input_ranges", "adc_bounds"):
@@ -172,8 +173,25 @@ class Periphery:
         return y, column, scale
 
     def bound_of(self, operation: Operation) -> float:
-        """The bound of a layer's ADCs: its own, or that of all."""
+        """The bound of a layer's ADCs: its own, or that of all.
+
+        Raises:
+            ValueError: If there is none, and ADCs round.
+        """
+        self.require_bounds()
         return self.adc_bound if operation.adc_bound is None else operation.adc_bound
+
+    def require_bounds(self) -> None:
+        """Refuse ADCs that round in steps of nothing: a chip may be described before `calibrate_adc` finds its bounds.
+
+        Raises:
+            ValueError: If there is no bound, and ADCs round.
+        """
+        if self.adc_steps is not None and self.adc_bound == math.inf and not self.adc_bounds:
+            raise ValueError(
+                f"`adc_bound` must be finite where ADCs round ({self.adc_steps} steps), or give `adc_bounds`, got inf. "
+                "`calibrate_adc` finds them, and `samson calibrate` does."
+            )
 
     def columns(self, operation: Operation, weight: Tensor) -> Tensor:
         """The largest |w| of each column of each tile, (groups, tiles, outputs)."""

@@ -14,6 +14,7 @@ from samson._checks import require_non_negative, require_positive
 from samson._layers import INPUT_RANGE
 from samson._select import Select
 from samson.noise._attachment import (
+    held_by,
     hooked_layers,
     input_alone,
     operations_of,
@@ -21,6 +22,7 @@ from samson.noise._attachment import (
     require_reached,
     watch,
 )
+from samson.noise._attention import add_projections, attend, with_projections
 from samson.noise._operations import Operation
 from samson.noise._periphery import Periphery
 from samson.noise._random import working_dtype
@@ -30,7 +32,7 @@ from samson.noise._types import require_type
 
 
 class ThroughChip:
-    """A model whose linear and convolution layers compute as a periphery does while they are in training mode.
+    """A model whose linear and convolution layers and attention compute as a periphery does in training mode.
 
     As with dropout, evaluation mode leaves the model as it is. Converters round with gradients straight through, and
     stop them where they saturate. Each layer's input range is a parameter `input_range` of the layer: it comes from
@@ -94,7 +96,6 @@ class ThroughChip:
                 "`model` must not be wrapped in DistributedDataParallel yet. Pass the module, then wrap it."
             )
         tensors = on_chip(model, select)
-        weights = {module: t.weight for t in tensors for module in t.place.modules}
         self.layers = hooked_layers(model, tensors)
         operations = operations_of(model, self.layers, periphery)
         taken = next((name for name, layer in self.layers.items() if hasattr(layer, INPUT_RANGE)), None)
@@ -102,10 +103,15 @@ class ThroughChip:
             raise RuntimeError(f"`{taken}` is trained through a chip already, or has an `{INPUT_RANGE}` of its own.")
         ranges = periphery.input_ranges or _first_ranges(model, self.layers, batches, deviations)
         self._around = periphery
-        self._hooks = []
+        self._hooks, held = [], held_by(self.layers, tensors)
+        self._new = {
+            attention: add_projections(attention, self.layers) for attention in with_projections(model, self.layers)
+        }
+        for attention in self._new:
+            self._hooks.append(attention.register_forward_hook(_attend, with_kwargs=True))
         for name, operation in operations.items():
             layer, through = self.layers[name], _Through(operation, periphery, decay)
-            weight = weights[layer]
+            weight = held[name].weight
             first = torch.full((1,), ranges[name], dtype=working_dtype(weight), device=weight.device)
             layer.register_parameter(INPUT_RANGE, nn.Parameter(first))
             self._hooks += [
@@ -138,7 +144,10 @@ class ThroughChip:
             hook.remove()
         for layer in self.layers.values() if self._hooks else ():
             delattr(layer, INPUT_RANGE)
-        self._hooks = []
+        for attention, parts in self._new.items():
+            for part in parts:
+                delattr(attention, part)
+        self._hooks, self._new = [], {}
         self._around = replace(self._around, input_ranges=ranges)  # raises if one is no number
         return self._around
 
@@ -183,6 +192,10 @@ class _Through:
         if bound == math.inf:
             return output
         return convert(output, scale * bound, around.adc_steps, None if offset is None else offset.to(output.dtype))
+
+
+def _attend(layer: nn.MultiheadAttention, args: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:
+    return attend(layer, args, keywords, output) if layer.training else output
 
 
 def _limit(layer: nn.Module) -> Tensor:

@@ -18,6 +18,7 @@ class ChipKind:
         level: The noise's level or the time in seconds, if there is one.
         time_s: When the chips are read, in seconds since the reference read; None is the noise's own time.
         periphery: What surrounds the weights, with its constants; None computes exactly with them.
+        behind: The periphery in short; None shows only that there is one.
     """
 
     label: str
@@ -25,11 +26,13 @@ class ChipKind:
     level: float | None = None
     time_s: float | None = None
     periphery: str | None = None
+    behind: str | None = None
 
     def __str__(self) -> str:
         """What results show of it."""
         at = "" if self.time_s is None else f" at {age_text(self.time_s)}"
-        return f"{self.label}{at}{'' if self.periphery is None else ', with a periphery'}"
+        around = "with a periphery" if self.behind is None else f"behind {self.behind}"
+        return f"{self.label}{at}{'' if self.periphery is None else f', {around}'}"
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from samson.records._evaluation import Subject
 from samson.records._interval import Interval
 
 
-@dataclass(frozen=True)
-class LayerRecord:
-    """One layer.
+@dataclass(frozen=True, repr=False)
+class LayerRecord(Shown):
+    """What noise on one layer costs, and what keeping it digital brings back.
 
     Args:
         name: Name of the layer.
@@ -20,7 +20,7 @@ class LayerRecord:
         alone: The metric with noise on this layer alone, one value a chip.
         others: The metric with noise on all layers but this one, on the same chips.
         drop: By how much noise on this layer alone makes the metric worse than without noise.
-        gain: By how much the metric is better with this layer digital than with noise on all.
+        gain: By how much the metric is better with this layer digital than with noise on all, chip by chip.
     """
 
     name: str
@@ -29,6 +29,11 @@ class LayerRecord:
     others: tuple[float, ...]
     drop: Interval
     gain: Interval
+
+    def __str__(self) -> str:
+        form = f"+z{number_form(self.drop.low, self.drop.high, self.gain.low, self.gain.high)}"
+        worse, better = f"{self.drop:{form}}", f"{self.gain:{form}}"
+        return f"{self.name}: worse by {worse} with noise on it alone, better by {better} if it alone is digital"
 
 
 @dataclass(frozen=True)

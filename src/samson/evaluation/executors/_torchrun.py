@@ -12,10 +12,9 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
-import torch
 import torch.distributed as dist
-from torch import nn
 
+from samson._buffers import held_buffers
 from samson._checks import is_number, require
 from samson.evaluation._task import Task
 from samson.evaluation.executors._base import Executor, Finished, on_its_own
@@ -82,7 +81,9 @@ class Torchrun(Executor):
                 def own(of_round: Sequence[int] = of_round) -> bytes:
                     if rank >= len(of_round):
                         return b""
-                    with _buffers(task.model, buffers):
+                    with held_buffers([task.model]):
+                        for buffer, value in zip(task.model.buffers(), buffers, strict=True):
+                            buffer.detach().copy_(value)
                         return as_bytes(task(of_round[rank]))
 
                 what = f"Trial {of_round[rank]}" if rank < len(of_round) else ""
@@ -188,17 +189,3 @@ def _require_same(found: Sequence[bytes]) -> None:
                     f"{first[name]!r}. Load the same weights, give all of the data to each rank (no "
                     "DistributedSampler), and pass the same arguments."
                 )
-
-
-@contextmanager
-def _buffers(model: nn.Module, values: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Other buffers inside the block; the model's own bits come back."""
-    buffers = [buffer.detach() for buffer in model.buffers()]
-    kept = [buffer.clone() for buffer in buffers]
-    try:
-        for buffer, value in zip(buffers, values, strict=True):
-            buffer.copy_(value)
-        yield
-    finally:
-        for buffer, value in zip(buffers, kept, strict=True):
-            buffer.copy_(value)

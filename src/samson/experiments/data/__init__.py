@@ -5,7 +5,7 @@ from samson.experiments.data._catalogue import DATA, digits
 from samson.experiments.data._dividing import SPLIT_SEED
 from samson.experiments.data._forms import load_splits
 from samson.experiments.data._found import splits_from
-from samson.experiments.data._loading import AugmentingDataset, Pair
+from samson.experiments.data._loading import Pair
 from samson.experiments.data._splits import SPLITS, Split, Splits, length
 from samson.experiments.data._text import text_splits
 
@@ -14,7 +14,6 @@ __all__ = [
     "DATA",
     "SPLITS",
     "SPLIT_SEED",
-    "AugmentingDataset",
     "Pair",
     "Split",
     "Splits",

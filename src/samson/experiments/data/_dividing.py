@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from samson._errors import require
-from samson.experiments.data._loading import AugmentingDataset
+from samson.experiments.data._pictures import Pictures
 from samson.experiments.data._splits import Split, length
 
 SPLIT_SEED = 2211
@@ -21,7 +21,7 @@ def divide(count: int, part: int, seed: int) -> tuple[Tensor, Tensor]:
     return order[part:].sort().values, order[:part].sort().values
 
 
-def split_off(train: Split, seed: int = SPLIT_SEED, share: int = 10) -> tuple[Split, Split]:
+def split_off(train: Split, share: int = 10) -> tuple[Split, Split]:
     """Split validation examples off the training examples: one in `share`, and at least one.
 
     Raises:
@@ -29,13 +29,13 @@ def split_off(train: Split, seed: int = SPLIT_SEED, share: int = 10) -> tuple[Sp
     """
     count = length(train)
     require(count >= 2, "`data`", "a set of two training examples at least", count, "Give a `validation` split too.")
-    first, second = (_part(train, numbers) for numbers in divide(count, max(1, round(count / share)), seed))
+    first, second = (_part(train, numbers) for numbers in divide(count, max(1, round(count / share)), SPLIT_SEED))
     return first, second
 
 
 def _part(split: Split, numbers: Tensor) -> Split:
     if isinstance(split, tuple):
         return split[0][numbers], split[1][numbers]
-    if isinstance(split, AugmentingDataset):
+    if isinstance(split, Pictures):
         return split.part(numbers)
     return Subset(split, numbers.tolist())

@@ -74,10 +74,10 @@ def package(name: str, what: str, extra: str = "data") -> Any:
     """Import a module that is installed with an extra only.
 
     Raises:
-        ImportError: If it is not there, with the way to install it.
+        SetupError: If it is not there, with the way to install it.
     """
     try:
         return import_module(name)
     except ImportError as error:
         top = name.partition(".")[0]
-        raise ImportError(f"{what} needs {top}: {installing(extra)}.") from error
+        raise SetupError(f"`data`: {what} needs {top}.\nInstall it: {installing(extra)}.") from error

@@ -7,18 +7,19 @@ from pathlib import Path
 from samson._errors import SetupError, choose, require
 from samson._factories import call_factory
 from samson.experiments.data._catalogue import DATA
-from samson.experiments.data._dividing import SPLIT_SEED
-from samson.experiments.data._files import read_arrays
+from samson.experiments.data._dividing import split_off
+from samson.experiments.data._files import package, read_arrays
 from samson.experiments.data._found import checked, splits_from
 from samson.experiments.data._hubs import from_hub, from_torchvision
-from samson.experiments.data._pictures import folder_splits
-from samson.experiments.data._splits import SPLITS, Splits
+from samson.experiments.data._pictures import MEAN, STD, Pictures
+from samson.experiments.data._splits import SPLITS, Split, Splits
 from samson.experiments.data._text import read_text, text_splits
 
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 FORMS = ("FILE.npz", "FILE.txt", "FOLDER", "torchvision/NAME", "hf/NAME", "MODULE:FUNCTION")
 
 
-def load_splits(spec: str, root: Path, seed_of_split: int = SPLIT_SEED) -> Splits:
+def load_splits(spec: str, root: Path) -> Splits:
     """A data set as a user asks for it.
 
     Args:
@@ -27,34 +28,32 @@ def load_splits(spec: str, root: Path, seed_of_split: int = SPLIT_SEED) -> Split
             ImageNet's layout; `torchvision/NAME`; `hf/NAME`; or `MODULE:FUNCTION`, which returns what `splits_from`
             takes. Files and folders are looked for from here, and then in `root`.
         root: The folder where the files of sets by name are looked for.
-        seed_of_split: Seed of the validation split where the data come without one; sets by name keep their own.
 
     Raises:
-        SetupError: If there are no such data, or they break a rule of `Splits`.
-        ImportError: If a package is missing, with the way to install it.
+        SetupError: If there are no such data, they break a rule of `Splits`, or a package is missing.
     """
     if spec in DATA:
         return checked(DATA[spec](root))
     hub, _, name = spec.partition("/")
     if hub == "torchvision" and name:
-        return splits_from(from_torchvision(name, root), seed_of_split)
+        return splits_from(from_torchvision(name, root))
     if hub == "hf" and name:
-        return splits_from(from_hub(name), seed_of_split)
+        return splits_from(from_hub(name))
     if ":" in spec:
-        return splits_from(call_factory(spec, "`data`"), seed_of_split)
-    return checked(_of_path(spec, root, seed_of_split))
+        return splits_from(call_factory(spec, "`data`"))
+    return checked(_of_path(spec, root))
 
 
-def _of_path(spec: str, root: Path, seed_of_split: int) -> Splits:
+def _of_path(spec: str, root: Path) -> Splits:
     path = next((place for place in (Path(spec), root / spec) if place.exists()), Path(spec))
     if path.is_dir():
-        return folder_splits(path, seed_of_split)
+        return folder_splits(path)
     if path.suffix not in (".npz", ".txt"):
         choose("`data`", spec, (*DATA, *FORMS))
     if not path.exists():
         mend = "Check the path, or set another folder with `data_root`."
         raise SetupError(f"`data`: there is no file {spec!r}, neither from here nor in {str(root)!r}.\n{mend}")
-    return splits_from(_of_arrays(path), seed_of_split) if path.suffix == ".npz" else text_splits(read_text(path))
+    return splits_from(_of_arrays(path)) if path.suffix == ".npz" else text_splits(read_text(path))
 
 
 def _of_arrays(path: Path) -> dict[str, object]:
@@ -68,3 +67,41 @@ def _of_arrays(path: Path) -> dict[str, object]:
     rule = "an .npz file with x_train, y_train, x_test and y_test"
     require(not missing, "`data`", rule, sorted(arrays), f"Add {', '.join(missing)}.")
     return {part: (arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in parts}
+
+
+def folder_splits(folder: Path) -> Splits:
+    """Pictures in ImageNet's layout: `train/CLASS/*.jpg`, `val/CLASS/*.jpg` and possibly `test/CLASS/*.jpg`.
+
+    Without a `test`, or with one that has no classes, `val` is the test, and validation is split off `train`.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        SetupError: If the folder is not like this.
+    """
+    package("PIL.Image", "a folder of pictures")  # said here and not in a worker process
+    classes = _classes(folder / "train")
+    parts = {name: _pictures(folder / name, classes) for name in ("train", "val", "test") if _classes(folder / name)}
+    layout, mend = "a folder with train/CLASS/*.jpg and val/CLASS/*.jpg", "Make a folder of each class in both."
+    require("train" in parts and len(parts) > 1, "`data`", layout, str(folder), mend)
+    train: Split = parts["train"]
+    validation: Split | None = parts.get("val") if "test" in parts else None
+    if validation is None:
+        train, validation = split_off(train)
+    test = parts["test" if "test" in parts else "val"]
+    return Splits(train, validation, test, len(classes), mean=MEAN, std=STD, augment=Pictures.own)
+
+
+def _classes(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _pictures(folder: Path, classes: list[str]) -> Pictures:
+    rows = []
+    for name in _classes(folder):
+        label = classes.index(choose(f"`data`: in {str(folder)!r} the class", name, classes))
+        found = sorted(str(path) for path in (folder / name).iterdir() if path.suffix.lower() in ENDINGS)
+        rows += [(path, label) for path in found]
+    require(bool(rows), "`data`", f"folders of pictures ({', '.join(ENDINGS)})", str(folder), "Put some there.")
+    return Pictures(rows)

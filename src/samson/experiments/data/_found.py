@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from samson._batches import is_pair
 from samson._errors import SetupError, choose, require
 from samson.experiments.data._augment import AUGMENTATIONS
-from samson.experiments.data._dividing import SPLIT_SEED, split_off
+from samson.experiments.data._dividing import split_off
 from samson.experiments.data._files import channels_first
 from samson.experiments.data._loading import Pair, first_example
 from samson.experiments.data._splits import SPLITS, TASKS, Split, Splits, length
@@ -23,15 +23,15 @@ MEND = "Return {'train': (inputs, targets), 'test': (inputs, targets)}."
 KEYS = (*SPLITS, "outputs", "classes", "task", "mean", "std", "augment")
 
 
-def splits_from(found: object, seed_of_split: int = SPLIT_SEED) -> Splits:
+def splits_from(found: object) -> Splits:
     """Splits from what a user's function returns.
 
     Args:
         found: A `Splits`; or a dictionary with `train`, `test` and possibly `validation`, each a pair of tensors or
             arrays, or a data set of torch with a length. Possible further keys are those of `Splits`, and `classes` for
             `outputs`. Float targets mean regression, and a row of integers for each example language, if no `task`
-            says otherwise. Images may have their channels last, or none.
-        seed_of_split: Seed of the validation split, a tenth of `train`, if none is given.
+            says otherwise. Images may have their channels last, or none. A `validation` that is not given is a tenth
+            of `train`.
 
     Raises:
         SetupError: If it is nothing of this, or breaks a rule of `Splits`.
@@ -47,7 +47,7 @@ def splits_from(found: object, seed_of_split: int = SPLIT_SEED) -> Splits:
     said = next((given[name] for name in ("outputs", "classes") if given.get(name) is not None), None)
     outputs = _outputs(parts["train"], task) if said is None else int(said) if isinstance(said, Integral) else said
     if "validation" not in parts:
-        parts["train"], parts["validation"] = split_off(parts["train"], seed_of_split)
+        parts["train"], parts["validation"] = split_off(parts["train"])
     mean, std = (_numbers(given.get(name), name) for name in ("mean", "std"))
     augment = tuple(given.get("augment") or ())
     return checked(Splits(**parts, outputs=outputs, task=task, mean=mean, std=std, augment=augment))

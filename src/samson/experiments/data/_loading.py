@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import random
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from samson.experiments.data._pictures import Pictures
 from samson.noise import generator_for
 
 Pair = tuple[Tensor, Tensor]
@@ -20,28 +20,6 @@ Pair = tuple[Tensor, Tensor]
 
 WORKERS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 """Worker processes that load examples, if not said otherwise."""
-
-
-class AugmentingDataset(Dataset[Any], ABC):
-    """A data set that knows augmentations of its own, which the worker processes carry out.
-
-    Attributes:
-        own: Their names, of those in `AUGMENTATIONS`.
-    """
-
-    own: tuple[str, ...]
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """The number of examples."""
-
-    @abstractmethod
-    def augmented(self, names: Sequence[str], seed: int, epoch: int) -> Self:
-        """The set with augmentations, whose draws depend on nothing but seed, epoch and the number of the example."""
-
-    @abstractmethod
-    def part(self, numbers: Tensor) -> Self:
-        """The set of the examples of these numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +47,7 @@ class Seeded(Dataset[Any]):
 
 def training_view(dataset: Dataset[Any], names: Sequence[str], seed: int, epoch: int) -> Dataset[Any]:
     """A data set as it is in one epoch of training."""
-    if isinstance(dataset, AugmentingDataset):
+    if isinstance(dataset, Pictures):
         return dataset.augmented([name for name in names if name in dataset.own], seed, epoch)
     return Seeded(dataset, seed, epoch)
 

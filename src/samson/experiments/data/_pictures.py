@@ -11,19 +11,14 @@ from typing import Any, Protocol, Self
 import numpy as np
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 
-from samson._errors import choose, require
-from samson.experiments.data._dividing import split_off
 from samson.experiments.data._files import package, reading
-from samson.experiments.data._loading import AugmentingDataset
-from samson.experiments.data._splits import Split, Splits
 from samson.noise import generator_for
 
 SIZE, RESIZED = 224, 256
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's training pictures, as is the custom."""
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 class Rows(Protocol):
@@ -35,7 +30,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures(AugmentingDataset):
+class Pictures(Dataset[Any]):
     """Pictures as uint8 tensors of shape (3, 224, 224), with class numbers.
 
     The smaller side is made 256 pixels, and the middle is cut out. In training, "crop" cuts out a box at random
@@ -55,6 +50,7 @@ class Pictures(AugmentingDataset):
     seed: int = 0
     epoch: int = 0
     own = ("crop", "flip")
+    """Augmentations of `AUGMENTATIONS` that the worker processes carry out."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,7 +58,7 @@ class Pictures(AugmentingDataset):
     def __getitem__(self, number: int) -> tuple[Tensor, int]:
         picture, target = self.rows[number]
         if isinstance(picture, str):
-            image = package("PIL.Image", "A folder of pictures")
+            image = package("PIL.Image", "a folder of pictures")
             with reading(Path(picture), "Mend it, or take it away."), image.open(picture) as file:
                 picture = file.convert("RGB")
         generator = generator_for(self.seed, "picture", self.epoch, number)
@@ -77,7 +73,7 @@ class Pictures(AugmentingDataset):
         return (pixels.flip(2) if mirrored else pixels).contiguous(), target
 
     def augmented(self, names: Sequence[str], seed: int, epoch: int) -> Self:
-        """The set with augmentations."""
+        """The set with augmentations, whose draws depend on nothing but seed, epoch and the number of the example."""
         return replace(self, names=tuple(names), seed=seed, epoch=epoch)
 
     def part(self, numbers: Tensor) -> Self:
@@ -102,42 +98,3 @@ def _random_box(width: int, height: int, generator: Generator) -> tuple[float, f
             left, top = int(right * (width - wide + 1)), int(down * (height - high + 1))
             return left, top, left + wide, top + high
     return _middle(width, height)
-
-
-def folder_splits(folder: Path, seed: int) -> Splits:
-    """Pictures in ImageNet's layout: `train/CLASS/*.jpg`, `val/CLASS/*.jpg` and possibly `test/CLASS/*.jpg`.
-
-    Without a `test`, or with one that has no classes, `val` is the test, and validation is split off `train`.
-
-    Args:
-        folder: The folder.
-        seed: Of the split.
-
-    Raises:
-        SetupError: If the folder is not like this.
-    """
-    package("PIL.Image", "A folder of pictures")  # said here and not in a worker process
-    classes = _classes(folder / "train")
-    parts = {name: _pictures(folder / name, classes) for name in ("train", "val", "test") if _classes(folder / name)}
-    layout, mend = "a folder with train/CLASS/*.jpg and val/CLASS/*.jpg", "Make a folder of each class in both."
-    require("train" in parts and len(parts) > 1, "`data`", layout, str(folder), mend)
-    train: Split = parts["train"]
-    validation: Split | None = parts.get("val") if "test" in parts else None
-    if validation is None:
-        train, validation = split_off(train, seed)
-    test = parts["test" if "test" in parts else "val"]
-    return Splits(train, validation, test, len(classes), mean=MEAN, std=STD, augment=Pictures.own)
-
-
-def _classes(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
-def _pictures(folder: Path, classes: list[str]) -> Pictures:
-    rows = []
-    for name in _classes(folder):
-        label = classes.index(choose(f"`data`: in {str(folder)!r} the class", name, classes))
-        found = sorted(str(path) for path in (folder / name).iterdir() if path.suffix.lower() in ENDINGS)
-        rows += [(path, label) for path in found]
-    require(bool(rows), "`data`", f"folders of pictures ({', '.join(ENDINGS)})", str(folder), "Put some there.")
-    return Pictures(rows)

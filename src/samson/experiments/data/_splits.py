@@ -13,15 +13,8 @@ from torch.utils.data import Dataset
 
 from samson._errors import choose, require
 from samson.experiments.data._augment import AUGMENTATIONS
-from samson.experiments.data._loading import (
-    WORKERS,
-    AugmentingDataset,
-    Batches,
-    Pair,
-    first_example,
-    loaded,
-    training_view,
-)
+from samson.experiments.data._loading import WORKERS, Batches, Pair, first_example, loaded, training_view
+from samson.experiments.data._pictures import Pictures
 from samson.noise import generator_for
 
 Split = Pair | Dataset[Any]
@@ -191,7 +184,7 @@ class Splits:
             held = self._resident(device)
             raw = ((held[0][each], held[1][each]) for each in numbers.to(held[0].device))
         else:
-            done = self.train.own if isinstance(self.train, AugmentingDataset) else done
+            done = Pictures.own if isinstance(self.train, Pictures) else done
             view = training_view(self.train, augment, seed, epoch)
             raw = loaded(view, list(numbers), workers, pin=device.type == "cuda")
         for number, batch in enumerate(raw, start):

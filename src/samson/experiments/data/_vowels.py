@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from samson._errors import installing
+from samson._errors import SetupError, installing
 from samson.experiments.data._dividing import SPLIT_SEED, divide
 from samson.experiments.data._files import find, reading
 from samson.experiments.data._loading import Pair
@@ -31,7 +31,7 @@ def japanese_vowels(_root: Path) -> Splits:
     """
     spec = find_spec("aeon")  # not imported, which takes seconds
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError(f"japanese-vowels needs aeon: {installing('data')}.")
+        raise SetupError(f"`data`: japanese-vowels needs aeon.\nInstall it: {installing('data')}.")
     folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "JapaneseVowels"
     (series, classes), (test, test_classes) = (_series(folder, part) for part in ("TRAIN", "TEST"))
     labels = [(classes == label).nonzero().flatten() for label in range(9)]

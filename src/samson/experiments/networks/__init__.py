@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import nn
 
-from samson._checks import require_whole
-from samson._errors import choose
 from samson.experiments.networks._densenet import densenet40
 from samson.experiments.networks._gpt import gpt_small, gpt_tiny
 from samson.experiments.networks._mlp import mlp
@@ -43,28 +40,4 @@ NETWORKS: dict[str, Callable[[Shape, int], nn.Module]] = {
 }
 """Networks by name, made from the shape of one example and the number of outputs: classes, or words of a vocabulary."""
 
-
-def build_network(name: str, shape: Shape, outputs: int, seed: int) -> nn.Module:
-    """Make a network with its initial weights drawn from a seed; global random state stays as it was.
-
-    Args:
-        name: One of `NETWORKS`.
-        shape: Shape of one example, without the batch.
-        outputs: Number of classes, or of words of a vocabulary, ≥ 1.
-        seed: Seed of the initial weights.
-
-    Raises:
-        ValueError: If the name is unknown, or the network does not take such examples.
-
-    Example:
-        >>> build_network("mlp", (1, 28, 28), 10, seed=0)(torch.zeros(5, 1, 28, 28)).shape
-        torch.Size([5, 10])
-    """
-    make = NETWORKS[choose("`name`", name, NETWORKS)]
-    require_whole(1, outputs=outputs)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return make(shape, outputs)
-
-
-__all__ = ["NETWORKS", "Shape", "build_network"]
+__all__ = ["NETWORKS", "Shape"]
