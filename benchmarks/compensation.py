@@ -30,15 +30,15 @@ from torch import Tensor, nn
 from benchmarks.compensation_page import write_page
 from benchmarks.search_digits import EPOCHS, NETWORK
 from benchmarks.timing import quartiles
-from samson.evaluation import accuracy
+from samson.evaluation import clean_value
 from samson.experiments import (
     RECIPES,
     Classification,
     Run,
     Splits,
-    build_network,
     environment,
     load_data_set,
+    make_network,
     one_thread,
     parse_methods,
     train,
@@ -93,7 +93,7 @@ def trained(seed: int, data: Splits) -> nn.Module:
     [method] = parse_methods(["sgd"])
 
     def network() -> nn.Module:
-        return build_network(NETWORK, data.shape, data.outputs, seed)
+        return make_network(NETWORK, data.shape, data.outputs, seed)
 
     return train(Run(data, Classification(), network, method, RECIPES["digits"], seed))
 
@@ -113,11 +113,11 @@ def drifted(model: nn.Module, data: Splits, clock: Clock) -> NDArray[np.float64]
                     )
                     if not norms:
                         with clock.on("evaluating the split"):
-                            found[i, j, trial] = accuracy(model, test)
+                            found[i, j, trial] = clean_value(model, test)
                         continue
                     with reestimated_norms(model, batches) as seconds:
                         clock.add("re-estimating batch norms, a chip and time", seconds)
-                        found[i, j, trial] = accuracy(model, test)
+                        found[i, j, trial] = clean_value(model, test)
     return found
 
 
@@ -138,7 +138,7 @@ def ranged(model: nn.Module, periphery: Periphery, data: Splits) -> list[float]:
     for trial in range(CHIPS):
         chip = deploy(model, PCM(compensation="global"), seed=CHIP_SEED, trial=trial, periphery=periphery)
         with chip.at(TIMES[AGE], reading=0):
-            found.append(accuracy(model, [data.test]))
+            found.append(clean_value(model, [data.test]))
     return found
 
 
@@ -172,7 +172,7 @@ def by_size(model: nn.Module, data: Splits) -> dict[str, Any]:
                 deploy(model, PCM(compensation=None), seed=CHIP_SEED, trial=trial).at(TIMES[AGE], reading=0),
                 reestimated_norms(model, list(data.train[0].split(size))) as seconds,
             ):
-                rows.append((*deviation(model, data.train[0]), accuracy(model, [data.test]), seconds))
+                rows.append((*deviation(model, data.train[0]), clean_value(model, [data.test]), seconds))
         mean, variance, right, seconds = (float(v) for v in np.mean(rows, axis=0))
         found[str(size)] = {
             "mean": float(f"{mean:.2g}"),
@@ -215,7 +215,7 @@ def measure() -> dict[str, Any]:
     for seed in SEEDS:
         print(f"network {seed}", file=sys.stderr, flush=True)
         model = trained(seed, data)
-        clean.append(accuracy(model, [data.test]))
+        clean.append(clean_value(model, [data.test]))
         sizes = sizes or by_size(model, data)
         drift.append(drifted(model, data, clock))
         around = peripheries(model, data, clock)

@@ -55,7 +55,7 @@ from benchmarks.timing import Times, in_order, now, quartiles
 from samson.evaluation import Layout, evaluate
 from samson.experiments import environment, make_network
 from samson.noise import PCM, Gaussian, WeightNoise
-from samson.statistics import paired_interval
+from samson.statistics import mean_interval
 
 RECORD = Path(__file__).parent / "records" / "evaluation-cost.json"
 BATCH_SIZES = (25, 50, 100, 200, 500)
@@ -221,7 +221,7 @@ def measure(
     plainly, lowered = (
         evaluate(model, data, COMPENSATED, trials=chips, autocast=autocast) for autocast in (None, "bfloat16")
     )
-    change = paired_interval(lowered.trials, plainly.trials, resolution=plainly.resolution)
+    change = mean_interval(np.subtract(lowered.trials, plainly.trials).tolist(), resolution=plainly.resolution)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "chips_a_round": chips,

@@ -23,7 +23,7 @@ from benchmarks.search_digits import GRIDS, NETWORK
 from benchmarks.search_digits import RECORD as SEARCHED
 from benchmarks.timing import Step, in_turn, ratio, step_of
 from samson._times import age_text, seconds_of
-from samson.experiments import Method, build_network, environment, one_thread, parse_methods
+from samson.experiments import Method, environment, make_network, one_thread, parse_methods
 
 matplotlib.use("svg")
 from matplotlib import pyplot as plt
@@ -208,7 +208,7 @@ def best_sgd(record: dict[str, Any]) -> str:
 
 def step(method: Method, images: Tensor, targets: Tensor) -> Step:
     """A step on one mini-batch, without a teacher."""
-    model = build_network(NETWORK, (1, 8, 8), 10, 0).train()
+    model = make_network(NETWORK, (1, 8, 8), 10, 0).train()
     return step_of(model, method.build(model, 0, 10_000, [images]).optimizer, images, targets)
 
 

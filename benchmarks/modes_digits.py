@@ -39,7 +39,7 @@ from benchmarks.search_digits import (
 )
 from benchmarks.timing import Step, in_turn, quartiles, step_of
 from samson import SAMSON, Lookbehind, RhoSchedule, SharpnessAware, WeightClipping, norm_layers, param_groups
-from samson.experiments import BASES, Built, Method, Splits, build_network, environment, load_data_set, one_thread
+from samson.experiments import BASES, Built, Method, Splits, environment, load_data_set, make_network, one_thread
 
 RECORD = Path(__file__).parent / "records" / "modes-digits.json"
 DONE = Path(__file__).parent.parent / "runs" / "modes-digits.json"
@@ -141,7 +141,7 @@ def choose(name: str, pool: multiprocessing.pool.Pool) -> dict[str, Any]:
 
 def cycle_of(mode: Mode, data: Splits) -> Step:
     """A whole cycle of a mode's steps, on one mini-batch."""
-    model = build_network(NETWORK, data.shape, data.outputs, 0)
+    model = make_network(NETWORK, data.shape, data.outputs, 0)
     optimizer = mode.make(model, mode.grid[0], 10_000)
     step = step_of(model, optimizer, data.train[0][:BATCH_SIZE], data.train[1][:BATCH_SIZE])
     return lambda: [step() for _ in range(CYCLE)]

@@ -39,9 +39,9 @@ from samson.experiments import (
     LanguageModelling,
     Run,
     Splits,
-    build_network,
     environment,
     load_data_set,
+    make_network,
     one_thread,
     parse_methods,
     train,
@@ -189,7 +189,7 @@ def measure(data: Splits) -> dict[str, Any]:
         print(f"network {seed}", file=sys.stderr, flush=True)
 
         def network(seed: int = seed) -> nn.Module:
-            return build_network(NETWORK, data.shape, data.outputs, seed)
+            return make_network(NETWORK, data.shape, data.outputs, seed)
 
         model = train(Run(data, LanguageModelling(), network, method, RECIPE, seed))
         clean.append(round(float(bits(model, test, Gaussian(0.0)).mean()), 5))

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samson.evaluation import Layout, accuracy, evaluate
+from samson.evaluation import Layout, clean_value, evaluate
 from samson.experiments import (
     BASES,
     Method,
@@ -91,7 +91,7 @@ def validated(method: Method, seed: int) -> list[float]:
         model, _ = trained(problem, method, seed, splits, None, lambda *_: None)
         if model is None:
             return [1 / splits.outputs] * len(LEVELS)
-        found = [accuracy(model, splits.validation)]
+        found = [clean_value(model, splits.validation)]
         for level in LEVELS[1:]:
             noise, layout = Gaussian(level), Layout()
             chips = evaluate(model, splits.validation, noise, trials=CHIPS, seed=CHIP_SEED, layout=layout)

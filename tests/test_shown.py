@@ -48,7 +48,7 @@ RESULTS: dict[str, Callable[[nn.Module, object], object]] = {
     "Budget": lambda model, data: noise_budget(model, data, Gaussian, 0.01, 0.5, trials=3, max_drop=0.1),
     "Sensitivity": lambda model, data: sensitivity(model, data, Gaussian(0.1), trials=3, max_drop=0.9),
     "Suggestion": lambda model, data: sensitivity(model, data, Gaussian(0.1), trials=3, max_drop=0.9).suggestion,
-    "LayerRow": lambda model, data: sensitivity(model, data, Gaussian(0.1), trials=3).rows[0],
+    "LayerRecord": lambda model, data: sensitivity(model, data, Gaussian(0.1), trials=3).rows[0],
     "Attempt": lambda model, data: sensitivity(model, data, Gaussian(0.1), trials=3, max_drop=0.9).suggestion.chosen,
     "Compared": _paired,
     "Difference": lambda model, data: _paired(model, data).difference(f"{NAME}0", f"{NAME}1"),

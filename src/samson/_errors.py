@@ -1,4 +1,4 @@
-"""Errors in what a user asked for, found before any compute starts."""
+"""Errors in what a user asked for, found before any compute starts, and that of work lost with its process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from samson._names import suggestion
 
 class SetupError(ValueError):
     """Bad input: the message names the parameter, the value, the rule and the mend, in at most four lines."""
+
+
+class WorkerLostError(RuntimeError):
+    """A process that did a piece of work died, for example for lack of memory."""
 
 
 def choose(parameter: str, value: str, available: Iterable[str]) -> str:

@@ -8,13 +8,9 @@ from collections.abc import Callable, Generator, Mapping
 from importlib import import_module
 from typing import Any, TypeVar
 
-from samson._errors import reason
+from samson._errors import WorkerLostError, reason
 
 T = TypeVar("T")
-
-
-class LostError(RuntimeError):
-    """A piece of work was lost with its worker or node as often as it was tried."""
 
 
 def connected(address: str | None = None) -> tuple[Any, bool]:
@@ -54,7 +50,7 @@ def spread(
         attempts: How often a piece is begun before it counts as what kills its workers, ≥ 1.
 
     Raises:
-        LostError: If a piece was lost `attempts` times.
+        WorkerLostError: If a piece was lost `attempts` times.
         Exception: What a piece raises.
     """
     errors = ray.exceptions
@@ -79,7 +75,7 @@ def spread(
             except losing as error:
                 lost[name] += 1
                 if lost[name] == attempts:
-                    raise LostError(
+                    raise WorkerLostError(
                         f"Lost with the worker {attempts} times, at last by {reason(error)}: {name}.\nLook for what "
                         "ends the process: too little memory, or a crash."
                     ) from error

@@ -34,7 +34,7 @@ def measured(executor: Any, **settings: Any) -> Evaluation:
 
 
 def answers(result: Evaluation) -> list[Any]:
-    return [result.trials, result.examples.packed.tolist()]
+    return [result.trials, result.scores.tolist()]
 
 
 def a_worker_is_killed() -> dict[str, Any]:

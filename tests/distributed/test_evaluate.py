@@ -51,7 +51,7 @@ def test_trials_of_a_lost_rank_are_run_again(tmp_path: Path) -> None:
     alone = evaluate(make(), DATA, NOISE, trials=TRIALS, layout=LAYOUT)
     for rank in range(2):
         found = json.loads((tmp_path / f"rank{rank}.json").read_text())
-        assert found == {"trials": list(alone.trials), "packed": alone.examples.packed.tolist(), "restarts": 1}
+        assert found == {"trials": list(alone.trials), "scores": alone.scores.tolist(), "restarts": 1}
     assert "A rank was lost" in (tmp_path / "output.txt").read_text()
 
 

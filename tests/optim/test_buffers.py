@@ -141,6 +141,7 @@ def test_several_models_keep_their_names(listed: bool, pattern: str) -> None:
 def test_buffers_that_no_layer_can_write_are_left_alone() -> None:
     model = make("batch norm")
     model[1].register_buffer("expanded", torch.ones(1).expand(6))
+    model[1].register_buffer("lazy", nn.parameter.UninitializedBuffer())
     with torch.inference_mode():
         model[1].register_buffer("inferred", torch.ones(6))
     before = dict(model.named_buffers())

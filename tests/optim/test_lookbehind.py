@@ -136,36 +136,16 @@ def test_wrong_use_is_an_error(batch: tuple) -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.5, "adaptive"])
-def test_quantised_parameters_are_left_alone(alpha: float | str) -> None:
+def test_frozen_parameters_are_left_alone(alpha: float | str) -> None:
+    """Quantised ones, and a mask whose entries have no finite difference."""
     model = nn.Linear(3, 2)
     model.levels = nn.Parameter(torch.arange(6, dtype=torch.uint8), requires_grad=False)
-    model.mask = nn.Parameter(torch.tensor([True, False]), requires_grad=False)
+    model.choice = nn.Parameter(torch.tensor([True, False]), requires_grad=False)
+    model.mask = nn.Parameter(torch.tensor([-torch.inf, 0.0]), requires_grad=False)
     optimizer = Lookbehind(sgd(model), SAM(rho=0.1), alpha=alpha)
     before = snapshot(model)
     optimizer.step(closure_for(model, optimizer, (torch.ones(4, 3), torch.ones(4, dtype=torch.int64))))
     assert {name for name, p in model.named_parameters() if not torch.equal(p, before[name])} == {"weight", "bias"}
-
-
-@pytest.mark.parametrize("alpha", [0.3, "adaptive"])
-def test_an_infinite_entry_stays_and_does_not_count(alpha: float | str) -> None:
-    """As in a mask: a tensor with it moves as the one without it."""
-    ends = []
-    for start in ([1.0, -2.0, -math.inf], [1.0, -2.0]):
-        p = nn.Parameter(torch.tensor(start, dtype=torch.float64))
-        optimizer = Lookbehind(torch.optim.SGD([p], lr=LR), SAM(rho=0.5), k=3, alpha=alpha)
-
-        def closure(p: nn.Parameter = p, optimizer: Lookbehind = optimizer) -> torch.Tensor:
-            optimizer.zero_grad()
-            loss = (torch.tensor([1.0, 3.0]) * p[:2].square()).sum()
-            loss.backward()
-            return loss
-
-        with pytest.warns(UserWarning, match="no model is known"):
-            optimizer.step(closure)
-        ends.append(p.detach())
-    assert ends[0][2] == -math.inf
-    assert torch.equal(ends[0][:2], ends[1])
-    assert not torch.equal(ends[1], torch.tensor([1.0, -2.0]))
 
 
 def test_a_tensor_that_does_not_move_has_no_angle() -> None:

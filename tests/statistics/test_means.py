@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from samson.statistics import mean_bound, mean_interval, mean_p_value, paired_interval, share_interval
+from samson.statistics import mean_bound, mean_interval, mean_p_value, share_interval
 
 REPETITIONS = 4000
 
@@ -75,15 +75,6 @@ def test_the_interval_covers_a_known_truth(count: int, name: str) -> None:
         assert np.mean(np.abs(chips.mean(axis=1) - truth) <= widths) < 0.93
 
 
-def test_what_chips_have_in_common_cancels_in_pairs() -> None:
-    rng = np.random.default_rng(1)
-    chip = rng.normal(0, 0.05, 200)
-    a, b = ((level + chip + rng.normal(0, 0.01, 200)).tolist() for level in (0.82, 0.8))
-    found = paired_interval(a, b)
-    assert found == mean_interval([x - y for x, y in zip(a, b, strict=True)])
-    assert found.half_width < mean_interval(a).half_width / 2
-
-
 def test_equal_values_have_an_interval_with_a_width() -> None:
     interval = mean_interval([0.75] * 20, resolution=1 / 100)
     assert interval.half_width == pytest.approx(stats.t.ppf(0.975, 19) * 0.01 / math.sqrt(12) / math.sqrt(20))
@@ -110,7 +101,6 @@ def test_the_share_interval_covers_at_least_as_often_as_it_says(share: float, to
         (lambda: mean_interval([0.5]), "at least 2 values"),
         (lambda: mean_interval([0.5, math.nan]), "must be finite"),
         (lambda: mean_interval([0.1, 0.2], confidence=1.0), "between 0 and 1"),
-        (lambda: paired_interval([0.1, 0.2], [0.1, 0.2, 0.3]), "same chips, got 2 and 3"),
         (lambda: share_interval(3, 2), "got 3 of 2"),
     ],
 )

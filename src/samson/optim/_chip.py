@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from samson._layers import LayerWeight
 from samson._select import Candidate, Select, candidates, require_met, selected
-from samson.optim._models import each
 from samson.optim._sharding import from_whole, is_sharded, local, rows_here, whole
 
 PER = ("layer", "channel")
@@ -34,6 +33,16 @@ class ChipWeight(NamedTuple):
     parameter: Tensor
     matrix: LayerWeight
     layer: nn.Module | None
+
+
+class Models(nn.ModuleList):
+    """Models that one optimizer knows as one; in a selection each has its own names, without a number before them."""
+
+
+def each(models: Iterable[nn.Module | None]) -> list[nn.Module]:
+    """The models themselves; None is none."""
+    known = (model for model in models if model is not None)
+    return [one for model in known for one in (model if isinstance(model, Models) else [model])]
 
 
 def chip_weights(

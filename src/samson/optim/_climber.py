@@ -15,12 +15,12 @@ from torch._compile import _disable_dynamo
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
+from samson._buffers import held_buffers
 from samson._names import counted
 from samson.optim._ascent import Ascent, Climb, Part, climb
-from samson.optim._buffers import held_buffers
+from samson.optim._chip import Models, each
 from samson.optim._delegation import OptimizerWrapper
 from samson.optim._groups import check_policy, linked_models, names_by_parameter
-from samson.optim._models import Models
 from samson.optim._perturbed import Direction, Perturbed
 from samson.optim._schedules import RAMP
 from samson.optim.rules import Rule, require_ascent
@@ -229,7 +229,7 @@ class Climber(OptimizerWrapper):
                 "no model is known, so running statistics of norm layers also see the perturbed pass. Make the base "
                 f"optimizer with `samson.param_groups(model)`, or pass `model=` to {type(self).__name__}."
             )
-        return held_buffers(dict.fromkeys((self.model, model)), self.hold)
+        return held_buffers(each(dict.fromkeys((self.model, model))), self.hold)
 
     def _note_losses(self, clean: Any, perturbed: Any) -> None:
         """Put the losses of both passes in `last_ascent`."""

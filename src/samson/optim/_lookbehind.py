@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -110,8 +109,7 @@ class Lookbehind(Climber):
         self._refuse_what_cannot_work()
         run = torch.enable_grad()(closure)
         loss = run()
-        all_of_them = [p for group in self.base.param_groups for p in group["params"]]
-        parameters = [p for p in all_of_them if p.is_floating_point() or p.is_complex()]  # not what is quantised
+        parameters = [p for group in self.base.param_groups for p in group["params"] if p.requires_grad]
         weights = [local(p) for p in parameters]
         slow = self._slow.take(weights)
         try:
@@ -161,18 +159,8 @@ class Lookbehind(Climber):
         for p, w, s, f in zip(parameters, weights, slow, first, strict=True):
             share: Any = self.alpha
             if share == ADAPTIVE:
-                share = _towards(_between(s, f), _between(s, w), process_groups(p))
-            w.sub_(_bounded(s)).mul_(share).add_(s)
-
-
-def _between(start: Tensor, end: Tensor) -> Tensor:
-    """A displacement; 0 where an infinite entry (of a mask) stays what it is."""
-    return _bounded(end).sub_(_bounded(start))
-
-
-def _bounded(values: Tensor) -> Tensor:
-    """A copy with the largest numbers in place of infinities: a difference of these would be NaN."""
-    return values.nan_to_num(math.nan)
+                share = _towards(f - s, w - s, process_groups(p))
+            w.sub_(s).mul_(share).add_(s)
 
 
 def _towards(step: Tensor, way: Tensor, groups: ProcessGroups) -> Tensor:

@@ -7,12 +7,10 @@ from html import escape
 from samson._shown import limit_text
 from samson._times import level_text
 from samson.records import BudgetRecord
-from samson.report._ages import age_axis
-from samson.report._html import figure_div, html_row, html_table, page
+from samson.report._html import figure_div, html_row, html_table, interval_text, page, value_text
 from samson.report._levels import chips_and_means
-from samson.report._plot import GREY_DOTS, PALETTE, Plot, axis, horizontal, plot, stripe, under_line
+from samson.report._plot import GREY_DOTS, PALETTE, Plot, age_axis, axis, horizontal, plot, stripe, under_line
 from samson.report._subject import subject_table
-from samson.report._values import interval_text, value_text
 
 LIMIT_COLOUR = PALETTE[4]
 

@@ -8,12 +8,10 @@ from statistics import stdev
 from samson._shown import limit_text
 from samson._times import age_text
 from samson.records import ChipKind, EvaluationRecord, Measured
-from samson.report._ages import age_places
-from samson.report._html import figure_div, html_row, html_table, page
+from samson.report._html import capital, figure_div, html_row, html_table, interval_text, page, value_text
 from samson.report._levels import chips_and_means
-from samson.report._plot import GREY_DOTS, Plot, above, axis, horizontal, plot, under_line
+from samson.report._plot import GREY_DOTS, Plot, above, age_places, axis, horizontal, plot, under_line
 from samson.report._subject import subject_table
-from samson.report._values import capital, interval_text, value_text
 from samson.report._yields import yield_figure
 
 

@@ -6,8 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from samson.records import Interval
-from samson.report._ages import age_places
-from samson.report._plot import BASELINE_COLOUR, Plot, axis, horizontal, menu, plot, transparent
+from samson.report._plot import BASELINE_COLOUR, Plot, age_places, axis, horizontal, menu, plot, transparent
 from samson.report._summary import View
 from samson.report._tables import scale_of, unit_of
 

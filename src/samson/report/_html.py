@@ -1,4 +1,4 @@
-"""What the pages have in common: one self-contained file from a template, tables and figures."""
+"""What the pages have in common: one self-contained file from a template, tables, figures and numbers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
+from samson.records import Interval
 from samson.report._plot import Plot
 
 
@@ -58,3 +59,21 @@ def figure_div(plot: Plot, name: str) -> str:
 
 def _seven_digits(digits: str) -> float:
     return float(f"{float(digits):.7g}")
+
+
+def value_text(value: float, *, fraction: bool) -> str:
+    """A value of a metric, a fraction in percent: "97.3" for a share of .9731."""
+    return f"{100 * value:.1f}" if fraction else f"{value:.4g}"
+
+
+def capital(name: str) -> str:
+    """The name of a metric at the start of a sentence: "mIoU" becomes "MIoU"."""
+    return name[:1].upper() + name[1:]
+
+
+def interval_text(interval: Interval, *, fraction: bool, signed: bool = False) -> str:
+    """A mean with the ends of its interval, for example "97.3 [97.0, 97.6]"; with signs for a difference."""
+    scale, form = (100, ".1f") if fraction else (1, ".3g" if signed else ".4g")
+    form = f"+z{form}" if signed else form
+    mean, low, high = (f"{scale * value:{form}}" for value in (interval.mean, interval.low, interval.high))
+    return f"{mean} [{low}, {high}]"

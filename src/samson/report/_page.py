@@ -10,11 +10,10 @@ from string import Template
 from samson.records import CLEAN, Comparison
 from samson.report._advice import advice
 from samson.report._figures import chips_figure, gain_figure, robustness_figure, training_figure
-from samson.report._html import figure_div, packed, page
+from samson.report._html import capital, figure_div, packed, page
 from samson.report._overview import Overview, band_text, comparable, overview_headline, rank_figure, rank_table
 from samson.report._summary import View, against_each, views
 from samson.report._tables import clean_value, last_kind_within, number
-from samson.report._values import capital
 from samson.report._view_tables import (
     accuracy_table,
     gain_table,

@@ -7,10 +7,9 @@ from typing import Any
 
 from samson._shown import coverage_text
 from samson.records import PairedMethod, PairedRecord
-from samson.report._html import figure_div, html_row, html_table, page
+from samson.report._html import figure_div, html_row, html_table, interval_text, page, value_text
 from samson.report._plot import Plot, axis, colours, error_bars, plot
 from samson.report._subject import subject_table
-from samson.report._values import interval_text, value_text
 
 
 def paired_figure(record: PairedRecord) -> Plot:

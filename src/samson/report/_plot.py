@@ -5,10 +5,12 @@ Plotly's own objects check every value that is set, which takes longer than all 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from samson._errors import installing
+from samson._times import age_text
 from samson.records import Interval
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ PALETTE = ("#e69f00", "#009e73", "#56b4e9", "#cc79a7", "#d55e00", "#0072b2", "#7
 
 GREY_DOTS = {"color": BASELINE_COLOUR, "width": 1.5, "dash": "dot"}
 """The line of a value that others are compared to."""
+
+_AGES = (1.0, 60.0, 3600.0, 86_400.0, 30 * 86_400.0, 365 * 86_400.0, 10 * 365 * 86_400.0)
+"""Times that a person knows, in seconds: ticks of an axis."""
 
 _AXIS = {"gridcolor": "#e8edf4", "zerolinecolor": "#e8edf4", "automargin": True}
 _MARGIN = {"l": 64, "r": 16, "t": 16, "b": 56}
@@ -68,6 +73,18 @@ def figure_of(plot: Plot) -> Figure:
 def axis(title: str, **style: Any) -> dict[str, Any]:
     """An axis with its title."""
     return {"title": {"text": title}, "zeroline": False, **style}
+
+
+def age_places(seconds: Sequence[float]) -> list[float]:
+    """Where times ≥ 0 stand on an axis of powers of ten; 0, which has no power, is one to the left of all others."""
+    left = min((math.log10(time) for time in seconds if time), default=1.0) - 1
+    return [math.log10(time) if time else left for time in seconds]
+
+
+def age_axis(low: float, high: float) -> dict[str, Any]:
+    """The settings of a logarithmic axis from one time to another: ticks at times that a person knows."""
+    ticks = [tick for tick in _AGES if low <= tick <= high] or [low, high]
+    return {"type": "log", "title": {"text": "Age"}, "tickvals": ticks, "ticktext": [age_text(tick) for tick in ticks]}
 
 
 def horizontal(y: float, **line: Any) -> dict[str, Any]:

@@ -7,10 +7,9 @@ from html import escape
 from samson._names import counted
 from samson._shown import limit_text, not_all
 from samson.records import Interval, SensitivityRecord
-from samson.report._html import figure_div, html_table, page
+from samson.report._html import capital, figure_div, html_table, interval_text, page, value_text
 from samson.report._plot import BASELINE_COLOUR, PALETTE, Plot, above, axis, error_bars, plot, vertical
 from samson.report._subject import subject_table
-from samson.report._values import capital, interval_text, value_text
 
 ALONE_COLOUR, GAIN_COLOUR = PALETTE[4], PALETTE[1]
 ALONE, GAIN = "worse with noise on this layer alone", "better if this layer alone is digital"

@@ -8,10 +8,9 @@ from statistics import fmean
 from typing import Any
 
 from samson.records import CLEAN, CorrelationRow, Interval, NetworkSharpness, SharpnessRecord
-from samson.report._html import figure_div, html_row, html_table, page
+from samson.report._html import capital, figure_div, html_row, html_table, page
 from samson.report._plot import Plot, axis, colours, menu, plot
 from samson.report._tables import kind_text
-from samson.report._values import capital
 
 AXES = {
     "loss": "Loss",

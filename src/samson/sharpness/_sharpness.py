@@ -152,7 +152,7 @@ def average_rise(
     assert found.clean is not None
     rises = tuple(value - found.clean for value in found.trials)
     named = replace(metric, name=f"rise of {metric.name}", bounds=None)
-    return replace(found, trials=rises, examples=None, metric=named, clean=None, clean_scores=None)
+    return replace(found, trials=rises, scores=None, metric=named, clean=None, clean_scores=None)
 
 
 @dataclass(frozen=True, eq=False)

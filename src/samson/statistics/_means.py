@@ -106,24 +106,6 @@ def _moments(
     return n, mean, std, skewness if abs(skewness) > 1e-6 else 0.0
 
 
-def paired_interval(
-    values: Sequence[float], baseline: Sequence[float], confidence: float = CONFIDENCE, *, resolution: float = 0.0
-) -> Interval:
-    """The interval of `mean_interval` for the mean of chip-by-chip differences `values[i] − baseline[i]`.
-
-    Raises:
-        ValueError: If the two have different lengths, or as for `mean_interval`.
-
-    Example:
-        >>> paired_interval([0.5, 0.75], [0.25, 0.5]).mean
-        0.25
-    """
-    if len(values) != len(baseline):
-        raise ValueError(f"`values` and `baseline` must be of the same chips, got {len(values)} and {len(baseline)}.")
-    differences = [a - b for a, b in zip(values, baseline, strict=True)]
-    return mean_interval(differences, confidence, resolution=resolution)
-
-
 def share_interval(successes: int, total: int, confidence: float = CONFIDENCE) -> Interval:
     """The exact (Clopper–Pearson) interval for a share, such as the yield: at least `confidence`, whatever the share.
 

@@ -1,4 +1,4 @@
-"""Buffers such as running statistics, held still while a model runs with perturbed weights."""
+"""Buffers such as running statistics, as they were when a model has run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from samson._select import plain_name
-from samson.optim._models import each
-from samson.optim._sharding import local
 
 
 @contextmanager
-def held_buffers(models: Iterable[nn.Module | None], pattern: str) -> Iterator[None]:
+def held_buffers(models: Iterable[nn.Module], pattern: str = "*") -> Iterator[None]:
     """Put buffers back at exit, whatever forward passes did to them.
 
     That is running statistics, vectors of a spectral norm, codebooks that follow averages, observers of ranges. They
@@ -23,7 +21,7 @@ def held_buffers(models: Iterable[nn.Module | None], pattern: str) -> Iterator[N
     once and a compiled model does not recompile.
 
     Args:
-        models: The models, also wrapped or compiled; None is none.
+        models: The models, also wrapped or compiled.
         pattern: Which buffers, by their names in the model without the prefixes of wrappers, as in `fnmatch`.
 
     Raises:
@@ -31,7 +29,7 @@ def held_buffers(models: Iterable[nn.Module | None], pattern: str) -> Iterator[N
     """
     names: list[str] = []
     found: dict[tuple[int, str], tuple[nn.Module, str, Tensor]] = {}
-    for model in each(models):
+    for model in models:
         for path, module in model.named_modules():
             for name, buffer in module._buffers.items():
                 if buffer is not None:
@@ -57,6 +55,8 @@ def held_buffers(models: Iterable[nn.Module | None], pattern: str) -> Iterator[N
 
 
 def _is_writable(buffer: Tensor) -> bool:
-    """Whether a layer may write into it: not if it is expanded, or made in inference mode."""
-    expanded = buffer.layout == torch.strided and torch._debug_has_internal_overlap(local(buffer)) == 1
-    return not expanded and not buffer.is_inference()
+    """Whether a layer may write into it: not if it has no shape yet, is expanded, or was made in inference mode."""
+    if nn.parameter.is_lazy(buffer) or buffer.is_inference():
+        return False
+    own = buffer.to_local() if hasattr(buffer, "to_local") else buffer  # the part of a sharded one that is here
+    return buffer.layout != torch.strided or torch._debug_has_internal_overlap(own) != 1
