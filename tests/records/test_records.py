@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from samson._decoding import TableError, decode
+from samson.records import PLAN as PLAN_FILE
 from samson.records import (
     ChipKind,
     Configuration,
@@ -18,8 +19,12 @@ from samson.records import (
     RecordError,
     RunRecord,
     checksum,
+    load_comparison,
+    load_records,
     read_json,
+    record_path,
     replace_file,
+    run_name,
     write_json,
 )
 from tests.builders import PLAN, SUBJECT, records
@@ -32,6 +37,16 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["run.json"]  # nothing partial is left
     write_json(path, PLAN)
     assert read_json(path, Configuration) == PLAN
+
+
+def test_a_folder_may_be_named_by_a_text(tmp_path: Path) -> None:
+    for run in records():
+        write_json(record_path(tmp_path, run_name(run.problem.name, run.method, run.seed)), run)
+    write_json(tmp_path / PLAN_FILE, PLAN)
+    found = load_comparison(str(tmp_path))
+    assert (len(found.records), found.planned) == (4, 4)
+    assert found == load_comparison(tmp_path)
+    assert load_records(str(tmp_path)) == load_records(tmp_path)
 
 
 def test_small_values_print_with_their_digits() -> None:

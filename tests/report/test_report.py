@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from samson.records import Comparison, Interval, RunRecord
+from samson.records import Comparison, Interval, Problem, RunRecord, Search, SearchRecord, Settings, Tried
 from samson.report import (
     Overview,
     accuracy_table,
@@ -30,18 +30,43 @@ from samson.report import (
     view,
     views,
 )
-from tests.builders import comparison, family, record, records, unpacked, with_plan
+from tests.builders import ENVIRONMENT, PROBLEM, comparison, family, record, records, unpacked, with_plan
 
 
 def test_csv_has_the_promised_columns() -> None:
     table = list(csv.DictReader(io.StringIO(summary_csv(views(records())))))
-    assert list(table[0]) == ["problem", "family", "method", "kind", "mean", "low", "high", "trials", "seeds", "worst"]
+    promised = (
+        "problem family method kind mean low high trials seeds worst seeds_low seeds_high gain gain_low gain_high"
+    )
+    assert list(table[0]) == [*promised.split(), "gain_seeds_low", "gain_seeds_high", "p_value"]
     assert len(table) == 6
     last = table[2]
     assert (last["method"], last["kind"], last["trials"], last["seeds"]) == ("samson", "0.2", "3", "2")
     assert float(last["mean"]) == pytest.approx(0.8333333, abs=1e-6)
     assert float(last["low"]) < float(last["mean"]) < float(last["high"])
     assert (table[0]["low"], table[0]["high"]) == (table[0]["mean"], table[0]["mean"])
+
+
+def test_csv_says_what_holds_over_seeds_and_what_is_gained() -> None:
+    """Gains at .2 are .3, .3, .25 by chip and .267, .3 by seed; Student's t is 4.303 and 12.706."""
+    by_name = {(row["method"], row["kind"]): row for row in csv.DictReader(io.StringIO(summary_csv(views(records()))))}
+    row, found = by_name["samson", "0.2"], view(records()).table["samson"]["0.2"]
+    assert float(row["gain"]) == pytest.approx(0.85 / 3)
+    assert (float(row["seeds_low"]), float(row["seeds_high"])) == pytest.approx(
+        (found.over_seeds.low, found.over_seeds.high)
+    )
+    assert float(row["gain_high"]) - float(row["gain_low"]) == pytest.approx(
+        2 * 4.3026527 * np.std([0.3, 0.3, 0.25], ddof=1) / 3**0.5, rel=1e-6
+    )
+    half = 12.7062047 * (0.3 - 0.8 / 3) / 2  # seeds alone, since chips add nothing here
+    assert float(row["gain_seeds_low"]) == pytest.approx(0.85 / 3 - half, rel=1e-6)
+    assert float(row["gain_seeds_high"]) == pytest.approx(0.85 / 3 + half, rel=1e-6)
+    assert float(row["p_value"]) == pytest.approx(found.p_value)
+    baseline = by_name["sgd", "0.2"]
+    assert {baseline[name] for name in baseline if "gain" in name} | {baseline["p_value"]} == {""}
+    one = next(csv.DictReader(io.StringIO(summary_csv(views([r for r in records() if r.seed == 0])))))
+    assert one["gain"] != ""
+    assert one["seeds_low"] == one["seeds_high"] == one["gain_seeds_low"] == one["gain_seeds_high"] == ""
 
 
 def test_numbers_show_their_interval() -> None:
@@ -124,6 +149,47 @@ def test_a_training_that_diverged_costs_nothing_in_the_report() -> None:
     settings = page.partition("<table class='settings'>")[2]
     rows = re.findall(r"<th scope='row'>(\w+)</th>.*?<td>([^<]*)</td><td>([^<]*)</td></tr>", settings)
     assert rows == [("sgd", "2.0", "100"), ("samson", "5.0", "200"), ("clip", "", "")]
+
+
+def test_the_recipe_is_said_only_where_it_was_followed() -> None:
+    """A trainer of one's own has epochs, batches and a schedule of its own, and may keep no losses."""
+    recipe = {"epochs": 30.0, "batch_size": 128.0, "schedule": "cosine"}
+
+    def by(trainer: str, loss: tuple[float, ...]) -> str:
+        runs = [trained(run, 2.0, 100, loss) for run in records()]
+        return render(
+            Comparison(tuple(replace(r, problem=replace(r.problem, trainer=trainer, recipe=recipe)) for r in runs))
+        )
+
+    own, samsons = by("mine:train", ()), by("samson", (1.0,))
+    assert "<td>SGD; by mine:train; 2–2 s a run</td>" in own
+    assert "<td>SGD, 30 epochs, batch 128; 2–2 s a run</td>" in samsons
+    assert ["schedule cosine" in page for page in (own, samsons)] == [False, True]
+    assert ["<h2>Training</h2>" in page for page in (own, samsons, by("mine:train", (1.0,)))] == [False, True, True]
+    assert "training-0" not in own
+
+
+def searched(problem: Problem, tried: list[tuple[Settings, tuple[float | None, ...]]], chosen: Settings) -> str:
+    """The table of one search, as the page has it."""
+    choices = tuple(Tried(settings, values) for settings, values in tried)
+    one = SearchRecord(problem, "clip", Search(len(tried)), {}, choices, chosen, ENVIRONMENT)
+    page = render(replace(comparison(records()), searches=(one,)))
+    return page.partition("How settings were chosen")[2].partition("</table>")[0]
+
+
+def test_a_search_shows_each_choice_with_its_score() -> None:
+    """Scores are means over seeds: .9 and .8 are 85 %."""
+    alphas = [({"alpha": 1.5}, (0.7, 0.72)), ({"alpha": 2.5}, (0.9, 0.8)), ({"alpha": 2.0}, (0.9, None))]
+    said = searched(PROBLEM, alphas, {"alpha": 2.5})
+    assert "<td>alpha 2.5 (the largest tried)</td>" in said
+    assert "<td>alpha 1.5: 71.0 %<br><b>alpha 2.5: 85.0 %</b><br>alpha 2: diverged</td>" in said
+    mse = replace(PROBLEM, is_fraction=False)
+    ways = [({"rho": rho, "p": p, "way": way}, (rho / 3,)) for rho, p, way in ((0.1, 2.0, "<a>"), (0.2, "inf", "b"))]
+    said = searched(mse, [*ways, ({"rho": 0.3, "p": 2.0, "way": "c"}, (1.0,))], ways[1][0])
+    assert "<td>rho 0.2, p ∞ (the largest tried), way b</td>" in said
+    assert "<td>rho 0.1, p 2, way &lt;a&gt;: 0.03333<br><b>rho 0.2, p ∞, way b: 0.06667</b><br>" in said
+    assert "the smallest tried" in searched(PROBLEM, alphas[:2], {"alpha": 1.5})
+    assert "the largest" not in searched(PROBLEM, alphas[:1], {"alpha": 1.5}), "of one value there is no largest"
 
 
 def test_a_mixture_of_precisions_is_said() -> None:

@@ -50,13 +50,13 @@ def record_path(folder: Path, name: str) -> Path:
     return folder / "records" / f"{name}.json"
 
 
-def load_records(folder: Path) -> list[RunRecord]:
+def load_records(folder: Path | str) -> list[RunRecord]:
     """Every run's record in a folder.
 
     Raises:
         RecordError: If one is damaged, or does not lie where it belongs.
     """
-    found = []
+    folder, found = Path(folder), []
     for path in sorted((folder / "records").rglob("*.json")):
         record = read_json(path, RunRecord)
         if path != record_path(folder, run_name(record.problem.name, record.method, record.seed)):
@@ -65,12 +65,13 @@ def load_records(folder: Path) -> list[RunRecord]:
     return found
 
 
-def load_comparison(folder: Path) -> Comparison:
+def load_comparison(folder: Path | str) -> Comparison:
     """What is in the folder of a comparison.
 
     Raises:
         RecordError: If a record is damaged, or does not lie where it belongs.
     """
+    folder = Path(folder)
     records = load_records(folder)
     try:
         plan = read_json(folder / PLAN, Configuration)

@@ -17,8 +17,9 @@ def advice(found: Sequence[View]) -> str:
     A method's value is the mean over the families of chips, which all have a say of the same size, of the mean over a
     family's noisy kinds. The best has the largest gain over the baseline, on the training seeds of both. Methods that
     no better one is surely ahead of, by Student's interval of the difference over seeds, are as good, down to the
-    baseline; of these it is the one that takes the fewest gradients. What has one seed in common with the baseline, or
-    none, counts only where all others have no more.
+    baseline; of these it is the one that takes the fewest gradients. Where one's own trainer does not say how many, it
+    is the baseline if that is as good, else the best. What has one seed in common with the baseline, or none, counts
+    only where all others have no more.
     """
     first, base = found[0], found[0].baseline
     percent, points = (" %", " points") if first.problem.is_fraction else ("", "")
@@ -52,6 +53,8 @@ def advice(found: Sequence[View]) -> str:
     best, last = order[0], order.index(base)
     as_good = [m for place, m in enumerate(order[: last + 1]) if not any(ahead(o, m)[1] for o in order[:place])]
     taken = min(as_good, key=lambda method: (cost[method], order.index(method)))
+    if not all(cost[method] for method in as_good):
+        taken = base if base in as_good else best
 
     def mean(method: str) -> str:
         value = number(_mean(scores[method]), first)
@@ -66,9 +69,11 @@ def advice(found: Sequence[View]) -> str:
         said = f"Take <b>{escape(base)}</b>: no method is surely better on noisy chips."
     else:
         clean = [f"{number(clean_value(first, method), first)}{percent}" for method in (taken, base)]
+        gain, sure = ahead(taken, base)
         said = (
-            f"Take <b>{escape(taken)}</b>: {mean(taken)}, better by {ahead(taken, base)[0]} than that of {escape(base)}"
-            f"{price(taken, base)}; without noise it is {clean[0]}, that of {escape(base)} {clean[1]}."
+            f"Take <b>{escape(taken)}</b>: {mean(taken)}, better by {gain} than that of {escape(base)}"
+            f"{'' if sure else ', which may be chance'}{price(taken, base)}; without noise it is {clean[0]}, that of "
+            f"{escape(base)} {clean[1]}."
         )
     if fmean(gains(best, taken)) > 0:
         said += (

@@ -126,6 +126,10 @@ def _gains(view: View, place: int) -> str:
 
 def _view(view: View, place: int) -> str:
     first = view.records[0]
+    training = ""
+    if any(record.training.loss for record in view.records if record.measured):
+        figure = figure_div(training_figure(view), f"training-{place}")
+        training = _section("training.html", figure=figure).rstrip()
     found = _section(
         "view.html",
         headline=f"<p>{headline(view)}</p>",
@@ -137,7 +141,7 @@ def _view(view: View, place: int) -> str:
         gains=_gains(view, place),
         baseline=escape(view.baseline),
         chips=figure_div(chips_figure(view), f"chips-{place}"),
-        training=figure_div(training_figure(view), f"training-{place}"),
+        training=training,
         what=what_table(view),
         settings=settings_table(view),
         networks=", ".join(sorted({str(row.seeds) for row in view.rows})),

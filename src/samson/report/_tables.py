@@ -11,20 +11,35 @@ from samson.records import CLEAN, Interval
 from samson.report._summary import SummaryRow, View
 from samson.statistics import CONFIDENCE
 
-COLUMNS = ("problem", "family", "method", "kind", "mean", "low", "high", "trials", "seeds", "worst")
+COLUMNS = (
+    *("problem", "family", "method", "kind", "mean", "low", "high", "trials", "seeds", "worst"),
+    *("seeds_low", "seeds_high", "gain", "gain_low", "gain_high", "gain_seeds_low", "gain_seeds_high", "p_value"),
+)
 
 
 def summary_csv(found: Sequence[View]) -> str:
-    """The summary as CSV with the columns `COLUMNS`; fractions are not in percent, trials are chips per network."""
+    """The summary as CSV with the columns `COLUMNS`; fractions are not in percent, trials are chips per network.
+
+    `low` and `high` are over chips, `seeds_low` and `seeds_high` over training seeds and chips; a gain is over the
+    baseline, positive where it is better. What is not known is empty (see `SummaryRow`).
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for view in found:
         for row in view.rows:
-            numbers = [f"{x:.9g}" for x in (row.value.mean, row.value.low, row.value.high, row.worst)]
-            start = [view.problem.name, view.family.name, row.method, row.kind]
-            writer.writerow([*start, *numbers[:3], row.trials, row.seeds, numbers[3]])
+            cells = (
+                *(view.problem.name, view.family.name, row.method, row.kind, *_ends(row.value)),
+                *(row.trials, row.seeds, row.worst, *_ends(row.over_seeds)[1:]),
+                *(*_ends(row.gain), *_ends(row.gain_over_seeds)[1:], row.p_value),
+            )
+            writer.writerow([f"{cell:.9g}" if isinstance(cell, float) else cell for cell in cells])
     return text.getvalue()
+
+
+def _ends(interval: Interval | None) -> tuple[float | None, ...]:
+    """Mean, low and high."""
+    return (None,) * 3 if interval is None else (interval.mean, interval.low, interval.high)
 
 
 def coverage_of(view: View) -> str:

@@ -7,8 +7,8 @@ from html import escape
 from statistics import fmean
 from typing import Any
 
-from samson.records import Interval, RunRecord, SearchRecord, Training
-from samson.report._html import html_row, html_table
+from samson.records import Interval, RunRecord, SearchRecord, Training, Tried
+from samson.report._html import html_row, html_table, value_text
 from samson.report._subject import said_once
 from samson.report._summary import View
 from samson.report._tables import coverage_of, estimate_text, gain_text, half_width, kind_text, number, scale_of, sign
@@ -79,21 +79,23 @@ def _seeds(estimate: Interval | None, view: View) -> str:
 
 
 def what_table(view: View) -> str:
-    """What was run: data, network, training, chips."""
+    """What was run: data, network, training, chips; a recipe only where samson's own loop followed it."""
     first, problem = view.records[0], view.problem
     seconds = [training.seconds for method in view.table for training in _trainings(view, method)]
-    recipe = problem.recipe
-    changed = [
-        f"{name} {_number(value)}" for name, value in recipe.items() if name not in ("epochs", "batch_size") and value
-    ]
+    took = f"{min(seconds):.0f}–{max(seconds):.0f} s a run"
+    training = {"Training": f"{problem.base}; by {problem.trainer}; {took}"}
+    if problem.trainer == "samson":
+        recipe = dict(problem.recipe)
+        epochs, batch = (_number(recipe.pop(name)) for name in ("epochs", "batch_size"))
+        training = {
+            "Training": f"{problem.base}, {epochs} epochs, batch {batch}; {took}",
+            "Recipe": ", ".join(f"{name} {_number(value)}" for name, value in recipe.items() if value),
+        }
     seeds = sorted({record.seed for record in view.records})
     facts = {
         "Data": f"{problem.data}: {first.examples} examples of the {first.split} split",
         "Network": f"{problem.network}, {max(r.training.parameters for r in view.records):,} parameters",
-        "Training": f"{problem.base}, {_number(recipe['epochs'])} epochs, batch {_number(recipe['batch_size'])}; "
-        f"{min(seconds):.0f}–{max(seconds):.0f} s a run"
-        + ("" if problem.trainer == "samson" else f"; by {problem.trainer}"),
-        "Recipe": ", ".join(changed),
+        **training,
         "Seeds": f"{len(seeds)} training seeds, {seeds[0]} to {seeds[-1]}",
         "Chips": f"{first.trials} per network and kind, the same for every method (seed {first.chip_seed})",
         "On the chips": coverage_of(view) or "unknown",
@@ -121,7 +123,7 @@ def settings_table(view: View) -> str:
 
 
 def searches_section(found: Sequence[SearchRecord]) -> str:
-    """How settings were chosen, if they were."""
+    """How settings were chosen, if they were: each choice with what it scored, the chosen one bold."""
     if not found:
         return ""
     search = found[0].search
@@ -131,13 +133,8 @@ def searches_section(found: Sequence[SearchRecord]) -> str:
         else (f"on chips of the family {escape(search.chosen_by)} (informed)")
     )
     lines = [
-        html_row(
-            [
-                f"{one.problem.name}: {one.method}",
-                ", ".join(f"{name} {_number(value)}" for name, value in one.chosen.items()),
-                str(len(one.tried)),
-            ]
-        )
+        f"<tr><th scope='row'>{escape(f'{one.problem.name}: {one.method}')}</th><td>{escape(_chosen(one))}</td>"
+        f"<td>{'<br>'.join(_scored(choice, one) for choice in one.tried)}</td></tr>"
         for one in found
     ]
     return (
@@ -145,6 +142,30 @@ def searches_section(found: Sequence[SearchRecord]) -> str:
         f"{how}, in {search.trials} choices for each method, drawn by “{escape(search.sampler)}”; the test split chose "
         f"nothing.</p>{html_table(['Method', 'chosen', 'tried'], lines, 'settings')}"
     )
+
+
+def _chosen(record: SearchRecord) -> str:
+    """The chosen settings; those at an edge of what was tried say so, since a better one may lie beyond."""
+    said = []
+    for name, value in record.chosen.items():
+        tried = {choice.settings[name] for choice in record.tried}
+        sizes = sorted(float(one) for one in tried if one == "inf" or not isinstance(one, str))
+        edge = ""
+        if len(sizes) == len(tried) > 1:
+            edge = {sizes[0]: " (the smallest tried)", sizes[-1]: " (the largest tried)"}.get(float(value), "")
+        said.append(f"{name} {_number(value)}{edge}")
+    return ", ".join(said)
+
+
+def _scored(choice: Tried, record: SearchRecord) -> str:
+    """One choice with its mean over seeds, as HTML."""
+    known = [value for value in choice.values if value is not None]
+    score = "diverged"
+    if len(known) == len(choice.values):
+        fraction = record.problem.is_fraction
+        score = value_text(fmean(known), fraction=fraction) + (" %" if fraction else "")
+    text = escape(", ".join(f"{name} {_number(value)}" for name, value in choice.settings.items()) + f": {score}")
+    return f"<b>{text}</b>" if choice.settings == record.chosen else text
 
 
 def versions_table(records: Sequence[RunRecord]) -> str:
