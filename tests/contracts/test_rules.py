@@ -193,6 +193,16 @@ def test_samson_scale_does_not_change_when_a_layer_is_rescaled() -> None:
         assert torch.allclose(factor * one, four, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("eta", "low", "high"), [(0.0, 0.0, 1.0), (0.01, 100.0, 101.0)])
+def test_weights_near_zero_move_by_the_radius_only_without_eta(eta: float, low: float, high: float) -> None:
+    """With max|w| = 1e-4, T lies between η/max|w| and 1 + η/max|w|; ‖ε‖ = ρ·‖T²∘g‖/‖T∘g‖ lies between these times ρ."""
+    weight = 1e-4 * torch.linspace(-1.0, 1.0, 12, dtype=torch.float64)
+    weight.grad, before = torch.randn_like(weight), weight.clone()
+    rule = SAMSON(rho=0.5, eta=eta)
+    climb([Part(rule, rule.rho, True, [weight], [weight.grad], Workspace([weight], True))])
+    assert low * rule.rho < (weight - before).norm() <= high * rule.rho
+
+
 @every_case
 def test_scales_of_named_weights(case: Case, model: nn.Sequential) -> None:
     for (name, w), t in zip(model.named_parameters(), scales(case.rule, model.named_parameters()), strict=True):

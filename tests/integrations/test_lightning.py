@@ -295,7 +295,8 @@ def test_accumulation_is_refused_before_training(scheduled: bool) -> None:
 
 def test_accumulation_would_repeat_the_last_batch_only() -> None:
     net = Net(sharp)
-    fit(net, accumulate_grad_batches=3)
+    with pytest.warns(UserWarning, match="adds to gradients from before it.*in Lightning: `ManualAscent`"):
+        fit(net, accumulate_grad_batches=3)
     assert not equal(snapshot(net.model), by_hand(sharp, accumulate=3))
 
 

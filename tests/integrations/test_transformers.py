@@ -308,6 +308,18 @@ def test_a_rule_wraps_the_trainers_own_optimizer(tmp_path: Path) -> None:
     assert equal(snapshot(models[0]), snapshot(models[2]))
 
 
+def test_the_trainers_own_groups_take_other_settings(tmp_path: Path) -> None:
+    models = [llama(), llama(), llama()]
+    settings = {"learning_rate": 0.01, "weight_decay": 0.1, "optim": "adamw_torch"}
+    train(models[0], tmp_path, rule=SAMSON(rho=0.5), **settings)
+    for model, every in zip(models[1:], (1, 2), strict=True):
+        base = Trainer(model, TrainingArguments(str(tmp_path), use_cpu=True, **settings)).create_optimizer()
+        assert [group["weight_decay"] for group in base.param_groups] == [0.1, 0.0]
+        train(model, tmp_path, SharpnessAware(base, SAMSON(rho=0.5), model=model, every=every))
+    assert equal(*map(snapshot, models[:2]))
+    assert not equal(*map(snapshot, models[1:]))
+
+
 def test_bf16_trains_perturbed(tmp_path: Path) -> None:
     ends = []
     for factory, kind in ((sharp, SharpnessAwareTrainer), (sgd, Trainer)):

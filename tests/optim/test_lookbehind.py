@@ -125,7 +125,7 @@ def test_wrong_use_is_an_error(batch: tuple) -> None:
     optimizer = Lookbehind(sgd(model), SAM())
     with pytest.raises(RuntimeError, match="Lookbehind needs several passes"):
         optimizer.step()
-    with pytest.raises(RuntimeError, match="the closure must call `loss.backward"):
+    with pytest.raises(RuntimeError, match="The closure must call `loss.backward"):
         optimizer.step(lambda: model(batch[0]).sum().detach())
     optimizer = Lookbehind(sgd(model), SAM(), k=1)
     model(batch[0]).sum().backward()

@@ -929,6 +929,19 @@ def test_bad_settings_are_named(settings: dict, message: str) -> None:
         SharpnessAware(torch.optim.SGD([one | settings for one in param_groups(model)], lr=LR), RangeSAM())
 
 
+@pytest.mark.parametrize("wrap", [SharpnessAware, Lookbehind])
+def test_gradients_of_what_does_not_move_alone_are_named(wrap: type) -> None:
+    model = make_model()
+    optimizer = wrap(torch.optim.SGD(param_groups(model), lr=LR), RangeSAM(rho=0.5))
+    closure = closure_for(model, optimizer, make_batch())
+    model[0].requires_grad_(False)
+    model[4].weight.requires_grad_(False)  # its bias and the norm layer are trained
+    with pytest.raises(RuntimeError, match="of no weight that RangeSAM moves: those on the chip are frozen, or had no"):
+        optimizer.step(closure)
+    with pytest.raises(RuntimeError, match="No perturbed parameter has a gradient"):
+        optimizer.step(optimizer.zero_grad)
+
+
 def test_lookbehind_climbs_on_the_range_ball() -> None:
     """With one ascent and α = 1 it is the plain step, bit for bit."""
     ends = []

@@ -332,6 +332,13 @@ def test_a_group_without_names_gets_those_of_the_model() -> None:
         optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))]})
 
 
+def test_what_is_no_model_and_no_order_is_named() -> None:
+    with pytest.raises(TypeError, match="`model` must be a module.* got generator"):
+        param_groups(make_model().named_parameters())
+    with pytest.raises(ValueError, match="`p` must be ≥ 1 .* got '2'"):
+        SAMSON(p="2")
+
+
 def test_a_group_that_the_rule_refuses_is_not_there() -> None:
     model = make_model()
     optimizer = SharpnessAware(torch.optim.SGD(model[0].parameters(), lr=LR), RangeSAM(rho=0.5), model=model)

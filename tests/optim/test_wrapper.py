@@ -281,6 +281,87 @@ def test_a_scaling_rule_needs_names_and_something_to_scale(model: nn.Sequential)
         SharpnessAware(biases, SAMSON(policy="matrices"))
 
 
+class Adapted(nn.Module):
+    """A frozen layer of any precision beside two small matrices, as LoRA has them."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.base = nn.Linear(4, 3).requires_grad_(False).to(dtype)
+        self.lora_A, self.lora_B = nn.Parameter(torch.randn(2, 4)), nn.Parameter(torch.randn(3, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base(x.to(self.base.weight.dtype)).float() + x @ self.lora_A.T @ self.lora_B.T
+
+
+def test_a_frozen_weight_is_none_that_a_rule_scales() -> None:
+    adapted = Adapted()
+    with pytest.raises(ValueError, match="none of the 2 .*, frozen ones aside, so SAMSON would .* such as 'matrices'"):
+        SharpnessAware(sgd(adapted), SAMSON())
+    SharpnessAware(sgd(adapted), SAMSON(policy="matrices"))
+    SharpnessAware(sgd(nn.Linear(4, 3).requires_grad_(False)), SAMSON())  # all are yet to be unfrozen
+
+
+def test_each_trained_parameter_needs_a_name() -> None:
+    """Or it would be perturbed unscaled beside the others."""
+    body, head = nn.Linear(4, 5), nn.Linear(5, 3)
+    base = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1)
+    with pytest.raises(ValueError, match="SAMSON.* with policy='authors' .* 2 of 4 parameters have none.*ModuleList"):
+        SharpnessAware(base, SAMSON(), model=body)
+    optimizer = SharpnessAware(torch.optim.SGD(body.parameters(), lr=0.1), SAMSON(), model=body)
+    with pytest.raises(ValueError, match="2 of 4 parameters have none"):
+        optimizer.add_param_group({"params": head.parameters()})
+    optimizer.add_param_group({"params": [head.bias], "perturb": False})
+    optimizer.add_param_group({"params": [head.weight], "policy": "all"})  # which asks for no name
+    SharpnessAware(base, SAMSON(), model=nn.ModuleList([body, head]))
+    head.requires_grad_(False)
+    SharpnessAware(base, SAMSON(), model=body)
+
+
+def test_frozen_weights_are_no_half_precision_weights_that_move() -> None:
+    adapted = Adapted(torch.bfloat16)
+    optimizer = SharpnessAware(sgd(adapted), SAMSON(policy="matrices"))  # a warning would be an error
+    assert "14 weights (15 frozen) in 1 group" in repr(optimizer)
+    adapted.base.requires_grad_(True)
+    with pytest.warns(UserWarning, match="half-precision weights absorb"):
+        optimizer = SharpnessAware(sgd(adapted), SAMSON(policy="matrices"))
+    assert "29 weights in 1 group" in repr(optimizer)
+
+
+HALVES = [tuple(part[half] for part in make_batch()) for half in (slice(0, 8), slice(8, 16))]
+CLEARED = {"not": lambda o: None, "to None": lambda o: o.zero_grad(), "to zeros": lambda o: o.zero_grad(False)}
+
+
+@pytest.mark.parametrize("wrap", [SharpnessAware, Lookbehind])
+@pytest.mark.parametrize("first", ["once", "never"])
+@pytest.mark.parametrize("cleared", CLEARED)
+def test_a_closure_that_adds_to_earlier_gradients_is_warned_of(cleared: str, first: str, wrap: type) -> None:
+    """As one writes it for plain descent: micro-batches, and the last of them in a closure."""
+    model = make_model()
+    optimizer = wrap(sgd(model), SAM(rho=0.5))
+    if first == "once":
+        loss_of(model, HALVES[0]).backward()
+
+    def closure() -> torch.Tensor:
+        CLEARED[cleared](optimizer)
+        for half in HALVES:  # which add to each other
+            loss = loss_of(model, half)
+            loss.backward()
+        return loss
+
+    lost = first == "once" and cleared == "not"
+    with pytest.warns(UserWarning, match="adds to gradients from before") if lost else nullcontext():
+        optimizer.step(closure)
+    assert not model[0].weight._backward_hooks
+
+
+def test_a_step_that_does_not_climb_may_add_to_earlier_gradients(batch: tuple) -> None:
+    model = make_model()
+    optimizer = SharpnessAware(sgd(model), SAM(rho=0.5), every=2)
+    optimizer.param_groups[0]["sharpness_steps"] = 1  # as from a checkpoint
+    loss_of(model, batch).backward()
+    optimizer.step(lambda: loss_of(model, batch).backward())  # a warning would be an error
+
+
 def test_unfit_bases_are_refused(model: nn.Sequential) -> None:
     with pytest.raises(ValueError, match="`rho`, which Adadelta does"):
         SharpnessAware(torch.optim.Adadelta(param_groups(model)), SAM())

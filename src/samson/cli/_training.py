@@ -101,6 +101,8 @@ def train(
 def _show_rho(found: RhoRecord, path: Path) -> None:
     if not speaks():
         return
+    from samson.experiments import diverged
+
     write_json(path, found)
     table = empty_table(f"Range test of {found.method}")
     for name in ("rho", "Loss", "Perturbed loss"):
@@ -109,8 +111,10 @@ def _show_rho(found: RhoRecord, path: Path) -> None:
         table.add_row(f"{point.rho:.3g}", f"{point.clean_loss:.4f}", f"{point.perturbed_loss:.4f}")
     screen = console()
     screen.print(table)
-    if found.suggested is None:
+    if found.suggested is None and diverged(found):
+        screen.print("No rho to suggest: the training diverged. Take a smaller lr: --set lr=0.01.")
+    elif found.suggested is None:
         screen.print("No rho to suggest: the perturbed loss did not fall and rise again. Try more --epochs.")
     else:
-        screen.print(f"Suggested: --set rho={found.suggested:g}, and look at a third and three times of it.")
+        screen.print(f"Suggested: --set rho={found.suggested:g}, and look at a third and a tenth of it.")
     screen.print(f"Record: {path.resolve()}", soft_wrap=True)

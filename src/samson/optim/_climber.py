@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
 from itertools import islice
 from typing import Any
@@ -23,6 +24,7 @@ from samson.optim._delegation import OptimizerWrapper
 from samson.optim._groups import check_policy, linked_models, names_by_parameter
 from samson.optim._perturbed import Direction, Perturbed
 from samson.optim._schedules import RAMP
+from samson.optim._sharding import local
 from samson.optim.rules import Rule, require_ascent
 
 RULE = "rule"
@@ -74,10 +76,12 @@ class Climber(OptimizerWrapper):
             key: dict.fromkeys(f"{float(g[key]):g}" for g in groups if g.get(key) is not None) for key in ("lr", "rho")
         }
         shown = "; ".join(f"{key} {', '.join(islice(found, 8))}" for key, found in values.items() if found)
-        count = sum(p.numel() for group in groups for p in group["params"])
+        parameters = [p for group in groups for p in group["params"]]
+        count, still = (sum(p.numel() for p in parameters if p.requires_grad is moves) for moves in (True, False))
+        frozen = f" ({still:,} frozen)" if still else ""
         return (
             f"{type(self).__name__}({type(self.base).__name__}, {self.rule!r})\n"
-            f"{counted(count, 'weight')} in {counted(len(groups), 'group')}: {shown}"
+            f"{counted(count, 'weight')}{frozen} in {counted(len(groups), 'group')}: {shown}"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -102,11 +106,16 @@ class Climber(OptimizerWrapper):
     def _read_groups(self) -> None:
         groups = self.base.param_groups
         self._weights = Perturbed(self.base, self.rule, self.model)
-        check_policy(self.rule, [self._weights.settings(group) for group in groups], self._weights.names)
+        trained = [p for p in self._weights.parameters if p.requires_grad]
+        kept = set(trained or self._weights.parameters)  # all, if they are yet to be unfrozen
+        settings = [self._weights.settings(group) for group in groups]
+        for group in settings:
+            group["params"] = [p for p in group["params"] if p in kept]
+        check_policy(self.rule, settings, self._weights.names)
         self._weights.require_chip_weights()
         for group in groups:
             self._keep_settings(group, self.rule.group_settings() | {RULE: type(self.rule).__name__})
-        if any(p.dtype in (torch.float16, torch.bfloat16) for p in self._weights.parameters):
+        if any(p.dtype in (torch.float16, torch.bfloat16) for p in trained):
             self._warn_once(
                 "half-precision weights absorb most of a small perturbation. Keep the weights in float32 and use "
                 "`torch.autocast`."
@@ -181,6 +190,40 @@ class Climber(OptimizerWrapper):
         if not self._has_gradient():
             raise RuntimeError("The closure left no gradient in the perturbed pass. It must call `backward()`.")
 
+    def _require_parts(self, parts: list[Part], mend: str) -> None:
+        if parts:
+            return
+        if self._has_gradient():
+            which = "those on the chip" if self.rule.on_chip else "those"
+            raise RuntimeError(
+                f"Gradients are there, but of no weight that {type(self.rule).__name__} moves: {which} are frozen, or "
+                "had no part in the loss. Unfreeze them, or move others, by another rule or other groups."
+            )
+        raise RuntimeError(f"No perturbed parameter has a gradient. {mend}")
+
+    def _with_gradient(self) -> Tensor | None:
+        """A parameter to whose gradient a pass would add, looked for until the first ascent: to read it waits."""
+        if self.last_ascent is not None:
+            return None
+        return next((p for p in self._weights.parameters if p.requires_grad and _is_there(p.grad)), None)
+
+    @contextmanager
+    def _first_pass(self) -> Iterator[None]:
+        """A block for the closure's clean pass: warns if it adds to gradients that it did not make."""
+        p = self._with_gradient()
+        added: list[bool] = []
+        handle = None if p is None else p.register_hook(lambda _: added.append(_is_there(p.grad)))  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            if handle is not None:
+                handle.remove()
+        if added[:1] == [True]:  # later ones may be of micro-batches in the closure
+            self._warn_once(
+                "the closure adds to gradients from before it, which the second pass will not have. Clear them in it, "
+                "and run all micro-batches in it (in Lightning: `ManualAscent`)."
+            )
+
     @_disable_dynamo
     def _clear_gradients(self, model: nn.Module | None) -> None:
         """Clear all gradients of the first pass: those of the base, and of what else belongs to the models.
@@ -242,3 +285,8 @@ class Climber(OptimizerWrapper):
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(f"{type(self).__name__}: {message}", stacklevel=4)
+
+
+def _is_there(grad: Tensor | None) -> bool:
+    """Whether a gradient would count if another were added to it."""
+    return grad is not None and (grad.layout != torch.strided or bool(local(grad).any()))

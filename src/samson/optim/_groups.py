@@ -45,6 +45,7 @@ def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] 
         through a chip (`samson.noise.ThroughChip`): not perturbed, without weight decay.
 
     Raises:
+        TypeError: If `model` is no module.
         ValueError: If the model has no parameter, or none is to be perturbed.
 
     Example:
@@ -52,6 +53,8 @@ def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] 
         >>> group["param_names"]
         ['weight', 'bias']
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be a module, whose names are then known, got {type(model).__name__}.")
     modules = reversed([*model.modules()])  # a shared parameter is its first module's, whose name it has
     owners = {p: module for module in modules for p in module.parameters(recurse=False)}
     chosen: dict[bool | str, dict[str, Any]] = {True: {"params": [], "param_names": []}}
@@ -99,7 +102,7 @@ def rates_are_zero(optimizer: Optimizer) -> bool:
 
 
 def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tensor, str]) -> None:
-    """Refuse settings out of their range, and a scaling rule that would scale nothing and so be SAM in silence.
+    """Refuse settings out of their range, and a scaling rule that would be SAM in silence, for some weights or all.
 
     Raises:
         ValueError: Names the parameter, the value, the rule and the mend.
@@ -109,18 +112,19 @@ def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tenso
         rule.within(group)
     if not isinstance(rule, ScalingRule):
         return
-    active = [(rule.within(group), group["params"]) for group in groups]
     kind = type(rule).__name__
-    if rule.policy not in NAMELESS and not any(p in names for _, params in active for p in params):
+    active = [(own, p) for group in groups for own in [rule.within(group)] for p in group["params"]]
+    by_name = [own.policy for own, p in active if own.policy not in NAMELESS and p not in names]
+    if by_name:
         raise ValueError(
-            f"`{kind}` with policy={rule.policy!r} picks tensors by name, and no parameter has a name. Make the base "
-            "optimizer with `samson.param_groups(model)`, or pass `model=` to SharpnessAware."
+            f"`{kind}` with policy={by_name[0]!r} picks tensors by name, and {len(by_name)} of {len(active)} "
+            "parameters have none. Make the base optimizer with `samson.param_groups(model)`, or pass `model=` to "
+            "SharpnessAware: one that holds them all, such as `nn.ModuleList([model, head])`."
         )
-    if not any(own.scales_tensor(names.get(p, ""), p) for own, params in active for p in params):
-        count = sum(len(params) for _, params in active)
+    if not any(own.scales_tensor(names.get(p, ""), p) for own, p in active):
         raise ValueError(
-            f"`policy` {rule.policy!r} picks none of the {count} perturbed tensors, so {kind} would silently "
-            "be SAM. Use another policy, or SAM."
+            f"`policy` {rule.policy!r} picks none of the {len(active)} perturbed tensors, frozen ones aside, "
+            f"so {kind} would silently be SAM. Use another policy, such as 'matrices', or SAM."
         )
 
 

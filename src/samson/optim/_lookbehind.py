@@ -108,7 +108,8 @@ class Lookbehind(Climber):
             return None
         self._refuse_what_cannot_work()
         run = torch.enable_grad()(closure)
-        loss = run()
+        with self._first_pass():
+            loss = run()
         parameters = [p for group in self.base.param_groups for p in group["params"] if p.requires_grad]
         weights = [local(p) for p in parameters]
         slow = self._slow.take(weights)
@@ -132,8 +133,7 @@ class Lookbehind(Climber):
         loss = None
         for i in range(self.k):
             parts = self._parts(gradient, self.model)
-            if not parts:
-                raise RuntimeError("No perturbed parameter has a gradient: the closure must call `loss.backward()`.")
+            self._require_parts(parts, "The closure must call `loss.backward()`.")
             self._ascend(parts, self.model)
             with self._held(self.model):
                 self._clear_gradients(self.model)

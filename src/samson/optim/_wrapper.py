@@ -76,9 +76,9 @@ class SharpnessAware(Climber):
 
     Raises:
         TypeError: If `base` is no optimizer, or one that needs a closure itself.
-        ValueError: If a setting is out of its range, if a rule that scales by name has no names or would scale no
-            tensor, or if the base optimizer has a `rho` of its own; if `NoiseInjection` or `RangeSAM` finds no weight
-            that lies on a chip, or one that a layer computes.
+        ValueError: If a setting is out of its range, if a rule that scales by name meets a trained parameter without
+            one, if it would scale no tensor, or if the base optimizer has a `rho` of its own; if `NoiseInjection` or
+            `RangeSAM` finds no weight that lies on a chip, or one that a layer computes.
 
     Example:
         >>> from samson import SAMSON, param_groups
@@ -216,7 +216,7 @@ class SharpnessAware(Climber):
         """Both passes, or the one that the mode has; gives the loss to return."""
         clean = perturbed = None
         if self.needs_first_pass or not self.climbs:
-            with self._unsynchronised() if self.climbs else nullcontext():
+            with self._first_pass() if self.climbs else nullcontext():
                 clean = closure()
         if self.climbs:
             with self.perturbed():
@@ -225,11 +225,13 @@ class SharpnessAware(Climber):
             self._note_losses(clean, perturbed)
         return perturbed if clean is None else clean
 
-    def _unsynchronised(self) -> AbstractContextManager[Any]:
-        if not self.modes.own_ascent:
-            return nullcontext()
-        context: AbstractContextManager[Any] = self.model.no_sync()  # type: ignore[union-attr, operator]
-        return context
+    @contextmanager
+    def _first_pass(self) -> Iterator[None]:
+        apart: AbstractContextManager[Any] = nullcontext()
+        if self.modes.own_ascent:
+            apart = self.model.no_sync()  # type: ignore[union-attr, operator]
+        with apart, super()._first_pass():
+            yield
 
     @contextmanager
     def perturbed(self, model: nn.Module | None = None) -> Iterator[None]:
@@ -277,11 +279,9 @@ class SharpnessAware(Climber):
                 self._inside = False
 
     def _gradient_before(self) -> Tensor | None:
-        """A gradient that the only pass would be added to, looked for once: to read whether it is 0 waits."""
-        if self.needs_first_pass or self.last_ascent is not None:
-            return None
-        found = (p.grad for p in self._weights.parameters if p.grad is not None)
-        return next((grad for grad in found if grad.layout != torch.strided or local(grad).any()), None)
+        """A gradient to which the only pass would add."""
+        p = None if self.needs_first_pass else self._with_gradient()
+        return None if p is None else p.grad
 
     def _warn_if_kept(self, before: Tensor | None) -> None:
         if before is not None and any(p.grad is before for p in self._weights.parameters):
@@ -295,10 +295,11 @@ class SharpnessAware(Climber):
     def _climbed(self, model: nn.Module | None) -> Iterator[list[Part]]:
         ascent = self.modes.ascent
         parts = self._parts(DIRECTIONS[ascent](self.base), model, of_objective=ascent == "momentum")
-        if not parts and not self.modes.one_pass:
-            raise RuntimeError(
-                "No perturbed parameter has a gradient. Call `loss.backward()` before `perturbed`; a closure must call "
-                "it too. (With FSDP, gradients without synchronisation stay away.)"
+        if not self.modes.one_pass:
+            self._require_parts(
+                parts,
+                "Call `loss.backward()` before `perturbed`; a closure must call it too. (With FSDP, gradients without "
+                "synchronisation stay away.)",
             )
         try:
             if parts:

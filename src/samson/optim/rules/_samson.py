@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ class SAMSON(ScalingRule):
     """SAMSON: T = (|w| + η) / ‖w_l‖_p, a weight's magnitude over the range of its own layer.
 
     The norm is taken per tensor, of w without η. With η = 0, T does not change when a layer is rescaled. A tensor of
-    zeros has no range: its T is 0 and it is left where it is.
+    zeros has no range: its T is 0 and it is left where it is. One that has just left zero has T up to 1 + η/max|w|.
 
     Args:
         rho: Radius ρ ≥ 0.
@@ -42,7 +43,7 @@ class SAMSON(ScalingRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.p >= 1, "p", "be ≥ 1 (or infinity)", self.p)
+        require(isinstance(self.p, Real) and self.p >= 1, "p", "be ≥ 1 (or infinity)", self.p)
 
     def scale(self, weights: Sequence[Tensor], norms: Norms) -> list[Tensor]:
         """T = (|w| + η) / ‖w_l‖_p, and 0 for a tensor of zeros."""
