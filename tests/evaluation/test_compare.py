@@ -89,9 +89,13 @@ P = Periphery()
             {"peripheries": {"a": P, "b": 3.0}},
             r"`peripheries` must be a Periphery for each of the 1 models of 'b', got \[3.0",
         ),
+        (
+            {"peripheries": {"a": P, "b": Periphery(dac_steps=6)}},
+            "`peripheries` must differ in input ranges and ADC bounds alone",
+        ),
         ({"peripheries": {"a": P, "b": P}, "periphery": P}, "`periphery` must be left out beside `peripheries`"),
     ],
-    ids=["names", "number", "type", "both"],
+    ids=["names", "number", "type", "kind", "both"],
 )
 def test_peripheries_that_do_not_fit_are_refused(setting: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):

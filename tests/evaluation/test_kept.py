@@ -332,7 +332,7 @@ def test_the_manifest_and_the_files_can_be_read_without_samson(tmp_path: Path) -
     assert " at 0x" not in str(facts)
 
 
-@pytest.mark.parametrize("content", [b"{", b'{"facts": {}, "version": 2, "more": 1}', b'{"facts": 3, "version": 2}'])
+@pytest.mark.parametrize("content", [b"{", b'{"facts": {}, "version": 3, "more": 1}', b'{"facts": 3, "version": 3}'])
 def test_a_manifest_that_is_damaged_or_gone_is_refused(tmp_path: Path, content: bytes) -> None:
     """Its trials could be of anything."""
     list(Kept(tmp_path).run(make_task(), range(2)))

@@ -164,7 +164,10 @@ def test_an_encoder_with_padded_inputs_takes_no_fused_path(gradients: bool) -> N
         with chip.at():
             found = model(x, src_key_padding_mask=padded)
     assert chip.reached == dict.fromkeys(names, 1)
-    torch.testing.assert_close(found[~padded], expected[~padded], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)  # also zeros at padded places
+    assert bool(expected[padded].any()) == gradients
+    with deploy(model, Gaussian(0.0), periphery=Periphery(), select="*.linear?").at(), torch.no_grad():
+        torch.testing.assert_close(model(x, None, padded), model(x, src_key_padding_mask=padded))
     assert model.use_nested_tensor
     assert set(calibrate(model, [x])) == set(names)
 
@@ -204,3 +207,63 @@ def test_it_is_trained_as_linear_layers_are(sizes: dict[str, int]) -> None:
     assert not layer._forward_hooks
     with pytest.raises(ValueError, match="attention's projections of the model, got 'p'. Available: out_proj, q, k, v"):
         deploy(layer, Gaussian(0.0), periphery=Periphery(input_ranges={"p": 1.0}))
+
+
+class Twice(nn.MultiheadAttention):
+    def forward(self, *args: Any, **keywords: Any) -> Any:
+        return 2 * super().forward(*args, **keywords)[0], None
+
+
+@pytest.mark.parametrize("select", [None, "*.q", "out_proj"])
+def test_attention_with_a_forward_of_its_own_is_refused(select: str | None) -> None:
+    with pytest.raises(ValueError, match="a Twice, has a `forward` of its own|change their weight before"):
+        deploy(Twice(4, 2), Gaussian(0.0), periphery=Periphery(), select=select)
+
+
+def test_hooks_of_ones_own_see_what_comes_from_the_chip() -> None:
+    """In training and on a chip, in a model that was put through the chip in evaluation mode."""
+    layer, _, inputs = pair()
+    plain = layer(*inputs)[0]
+    layer.register_forward_hook(lambda layer, args, output: (2 * output[0], output[1]))
+    with ThroughChip(
+        layer.eval(), Periphery(output_noise=0.5), [dict(zip(("query", "key", "value"), inputs, strict=True))]
+    ):
+        assert not any(module.training for module in layer.modules())
+        with torch.no_grad(), deploy(layer, Gaussian(0.0), periphery=Periphery()).at():
+            torch.testing.assert_close(layer(*inputs)[0], 2 * plain)
+        layer.train()
+        assert (layer(*inputs)[0] - 2 * plain).abs().max() > 0.1
+        assert (layer(*inputs)[0] / plain).median().item() == pytest.approx(2, rel=0.3)
+
+
+def test_several_chips_and_trainings_share_the_projections() -> None:
+    layer, _, inputs = pair()
+    batches = [dict(zip(("query", "key", "value"), inputs, strict=True))]
+    before = deploy(layer, Gaussian(0.0), periphery=Periphery(dac_steps=6))
+    with torch.no_grad(), before.at():
+        expected = layer(*inputs)[0]
+    one = ThroughChip(layer, Periphery(), batches, "out_proj")
+    other = ThroughChip(layer, Periphery(), batches, "*.q")
+    layer.eval()
+    with torch.no_grad(), before.at():
+        assert torch.equal(layer(*inputs)[0], expected)
+    one.remove()
+    layer.train()(*inputs)[0].sum().backward()
+    assert layer.q.input_range.grad is not None  # it is still trained
+    other.remove()
+    assert list(layer._modules) == ["out_proj"]
+    assert not layer._forward_hooks
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
+def test_it_is_trained_in_a_compiled_model() -> None:
+    """Gradients of what is transposed come in other strides."""
+    torch.manual_seed(0)
+    model, x = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0), torch.randn(2, 5, 8)
+    ThroughChip(model, Periphery(dac_steps=30, adc_steps=60, adc_bound=2.0), [x])
+    gradients = []
+    for run in (model, torch.compile(model, backend="aot_eager")):
+        model.zero_grad()
+        run(x).square().sum().backward()
+        gradients.append(model.self_attn.in_proj_weight.grad.clone())
+    torch.testing.assert_close(*gradients)

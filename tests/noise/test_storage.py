@@ -74,16 +74,6 @@ def test_equal_noises_are_one_and_others_are_not(
         load_chip(tmp_path / "chip", make_model(), other)
 
 
-def test_stuck_devices_that_name_no_mapping_are_the_default_ones(tmp_path: Path) -> None:
-    """As files hold them from when every such noise had a mapping."""
-    named = StuckDevices(0.1, mapping=Mapping(), g_max_us=25.0)
-    for noise, same in ((named, StuckDevices(0.1)), (Compose(PCM(), named), Compose(PCM(), StuckDevices(0.1)))):
-        save_chip(tmp_path / "chip", deploy(make_model(), noise))
-        load_chip(tmp_path / "chip", make_model(), same)
-        with pytest.raises(ValueError, match="`noise` must be the chip's own"):
-            load_chip(tmp_path / "chip", make_model(), StuckDevices(0.1, mapping=Mapping(pair=False)))
-
-
 def test_equal_peripheries_are_one(tmp_path: Path) -> None:
     one, same, other = (
         replace(STANDARD_HWA, adc_bound=bound, input_ranges=ranges)
@@ -173,7 +163,7 @@ def test_files_that_are_no_chips(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`path` must be a file that `save_chip` wrote"):
         load_chip(path, model, noise)
     save_file({"a": torch.ones(1)}, path, {"samson_chip": '{"version": 1}'})
-    with pytest.raises(ValueError, match="has format version 1; this library reads 3"):
+    with pytest.raises(ValueError, match="has format version 1; this library reads 4"):
         load_chip(path, model, noise)
 
 

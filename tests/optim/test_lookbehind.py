@@ -148,6 +148,28 @@ def test_frozen_parameters_are_left_alone(alpha: float | str) -> None:
     assert {name for name, p in model.named_parameters() if not torch.equal(p, before[name])} == {"weight", "bias"}
 
 
+@pytest.mark.parametrize("alpha", [0.3, "adaptive"])
+def test_an_infinite_entry_stays_and_does_not_count(alpha: float | str) -> None:
+    """As in a mask: a tensor with it moves as the one without it."""
+    ends = []
+    for start in ([1.0, -2.0, -math.inf], [1.0, -2.0]):
+        p = nn.Parameter(torch.tensor(start, dtype=torch.float64))
+        optimizer = Lookbehind(torch.optim.SGD([p], lr=LR), SAM(rho=0.5), k=3, alpha=alpha)
+
+        def closure(p: nn.Parameter = p, optimizer: Lookbehind = optimizer) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = (torch.tensor([1.0, 3.0]) * p[:2].square()).sum()
+            loss.backward()
+            return loss
+
+        with pytest.warns(UserWarning, match="no model is known"):
+            optimizer.step(closure)
+        ends.append(p.detach())
+    assert ends[0][2] == -math.inf
+    assert torch.equal(ends[0][:2], ends[1])
+    assert not torch.equal(ends[1], torch.tensor([1.0, -2.0]))
+
+
 def test_a_tensor_that_does_not_move_has_no_angle() -> None:
     """A parameter without gradient keeps its bits under the adaptive α: 0/0 is no NaN."""
     model = nn.ModuleList([nn.Linear(3, 2), nn.Linear(3, 2)])

@@ -135,6 +135,8 @@ def _peripheries(
         count = len(networks[name])
         known = len(own) == count and all(isinstance(one, Periphery) for one in own)
         require(known, "peripheries", f"be a Periphery for each of the {count} models of {name!r}", own)
+    kinds = dict.fromkeys(repr(replace(one, input_ranges={}, adc_bounds={})) for own in found.values() for one in own)
+    require(len(kinds) == 1, "peripheries", "differ in input ranges and ADC bounds alone", list(kinds))
     return found
 
 

@@ -44,7 +44,7 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
     on_chip = {module for t in tensors for module in t.place.modules}
     layers: dict[str, nn.Module] = {}
     for name, module in layer_names(model).items():
-        if module in on_chip:
+        if module in on_chip or (isinstance(module, nn.MultiheadAttention) and module.out_proj in on_chip):
             if operation_of(module) is None and not isinstance(module, nn.MultiheadAttention):
                 raise ValueError(
                     f"`periphery` must go on linear and convolution layers and attention, but `{name}` is a "
@@ -145,8 +145,8 @@ def attached(
             result = result + operations[name].along_outputs(cast("Tensor", bias))
         return result.to(output.dtype)
 
-    with unpacked(model, layers), ExitStack() as stack:
-        for name, layer in layers.items():
+    with unpacked(model, layers) as live, ExitStack() as stack:
+        for name, layer in live.items():
             hook = partial(compute, name)
             stack.enter_context(layer.register_forward_hook(hook, prepend=True, with_kwargs=True))
         yield
@@ -174,12 +174,7 @@ def watch(
     """
     device = next(chain(model.parameters(), model.buffers())).device
     mode = training_mode(model) if training else evaluation_mode(model)
-    with (
-        mode,
-        unpacked(model, layers),
-        _looking(layers, look),
-        torch.random.fork_rng(devices=[]),
-    ):  # DataLoaders draw seeds
+    with mode, _looking(model, layers, look), torch.random.fork_rng(devices=[]):  # DataLoaders draw seeds
         _run(model, data, device)
 
 
@@ -191,12 +186,12 @@ def _run(model: nn.Module, data: Examples, device: torch.device) -> None:
 
 
 @uninterrupted
-def _looking(layers: Mapping[str, nn.Module], look: Callable[[str, Tensor], None]) -> Iterator[None]:
+def _looking(model: nn.Module, layers: Mapping[str, nn.Module], look: Callable[[str, Tensor], None]) -> Iterator[None]:
     def before(name: str, _: nn.Module, args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> None:
         look(name, _layer_input(args, keywords))
 
-    with ExitStack() as stack:
-        for name, layer in layers.items():
+    with unpacked(model, layers) as live, ExitStack() as stack:
+        for name, layer in live.items():
             stack.enter_context(layer.register_forward_pre_hook(partial(before, name), with_kwargs=True))
         yield
 

@@ -111,22 +111,47 @@ def add_projections(attention: nn.MultiheadAttention, layers: Mapping[str, nn.Mo
     given = {one.part: one for one in layers.values() if isinstance(one, Projection) and one.attention is attention}
     new = [part for part in PARTS if part not in attention._modules]
     for part in new:
-        attention.add_module(part, given.get(part) or Projection(attention, part))
+        projection = given.get(part) or Projection(attention, part)
+        attention.add_module(part, projection.train(attention.training))
     return new
 
 
 @contextmanager
-def unpacked(model: nn.Module, layers: Mapping[str, nn.Module]) -> Iterator[None]:
+def unpacked(model: nn.Module, layers: Mapping[str, nn.Module]) -> Iterator[dict[str, nn.Module]]:
     """Let attention of which one of these layers is a part compute by its projections, until the block ends.
 
-    Encoders keep padded inputs as they are meanwhile: no layer takes torch's nested tensors.
+    Encoders above such layers keep padded inputs as they are meanwhile: no layer takes torch's nested tensors.
+
+    Yields:
+        The layers, with the projections that attention has now.
     """
+    attentions = with_projections(model, layers)
+    hooked = {*layers.values(), *attentions}
     with ExitStack() as stack:
         for encoder in [module for module in model.modules() if isinstance(module, nn.TransformerEncoder)]:
-            stack.callback(setattr, encoder, "use_nested_tensor", encoder.use_nested_tensor)
-            encoder.use_nested_tensor = False
-        for attention in with_projections(model, layers):
+            if encoder.use_nested_tensor and not hooked.isdisjoint(encoder.modules()):
+                stack.callback(setattr, encoder, "use_nested_tensor", True)
+                encoder.use_nested_tensor = False
+                stack.enter_context(encoder.register_forward_hook(_as_packed, prepend=True, with_kwargs=True))
+        for attention in attentions:
             for part in add_projections(attention, layers):
                 stack.callback(attention._modules.pop, part)
             stack.enter_context(attention.register_forward_hook(attend, prepend=True, with_kwargs=True))
-        yield
+        yield {
+            name: cast("nn.Module", layer.attention._modules[layer.part]) if isinstance(layer, Projection) else layer
+            for name, layer in layers.items()
+        }
+
+
+def _as_packed(
+    encoder: nn.TransformerEncoder, args: tuple[Any, ...], keywords: Mapping[str, Any], output: Tensor
+) -> Tensor:
+    """As a forward hook: zeros at padded places, which an encoder gives where torch packs its inputs."""
+    given = dict(zip(("src", "mask", "src_key_padding_mask"), args, strict=False)) | keywords
+    padded = given.get("src_key_padding_mask")
+    trains = encoder.training or (torch.is_grad_enabled() and any(p.requires_grad for p in encoder.parameters()))
+    if padded is None or given.get("mask") is not None or trains or torch.is_autocast_enabled():
+        return output
+    padded = padded.bool()
+    left_aligned = not padded.logical_not().long().diff(dim=1).gt(0).any()
+    return output.masked_fill(padded.unsqueeze(-1), 0) if left_aligned else output

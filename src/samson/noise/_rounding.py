@@ -64,8 +64,11 @@ def _half(steps: int | None) -> float:
 
 
 def _passed(gradient: Tensor, scaled: Tensor) -> Tensor:
-    """The gradient where nothing saturated, else 0; comparisons and masks would take several times as long on a CPU."""
-    passed: Tensor = torch.ops.aten.hardtanh_backward(gradient, scaled, -1.0, 1.0)
+    """The gradient where nothing saturated, else 0; comparisons and masks would take several times as long on a CPU.
+
+    Compilers write its output as a view, which takes contiguous tensors.
+    """
+    passed: Tensor = torch.ops.aten.hardtanh_backward(gradient.contiguous(), scaled.contiguous(), -1.0, 1.0)
     return passed
 
 

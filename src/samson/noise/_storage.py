@@ -18,13 +18,11 @@ from torch import Tensor, nn
 from samson._select import Select
 from samson.noise._base import State, WeightNoise
 from samson.noise._chip import LOCK, Chip, parts_of, require_free
-from samson.noise._conductance import ONE_PAIR
-from samson.noise._faults import LARGEST_US, StuckDevices
 from samson.noise._periphery import Periphery
 from samson.noise._presets import ChipModel
 from samson.noise._selection import ChipTensor, on_chip
 
-VERSION = 3
+VERSION = 4
 
 
 def save_chip(path: Path | str, chip: Chip) -> None:
@@ -131,8 +129,6 @@ def _text(value: object) -> str:
         return f"({', '.join(map(_text, value))})"
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key!r}: {_text(value[key])}' for key in sorted(value))}}}"
-    if isinstance(value, StuckDevices):  # files may be older than their None
-        value = value.on(ONE_PAIR, LARGEST_US)
     if is_dataclass(value):
         settings = (f"{field.name}={_text(getattr(value, field.name))}" for field in fields(value))
         return f"{type(value).__qualname__}({', '.join(settings)})"

@@ -22,7 +22,7 @@ from samson.noise._attachment import (
     require_reached,
     watch,
 )
-from samson.noise._attention import add_projections, attend, with_projections
+from samson.noise._attention import PARTS, add_projections, attend, with_projections
 from samson.noise._operations import Operation
 from samson.noise._periphery import Periphery
 from samson.noise._random import working_dtype
@@ -104,11 +104,10 @@ class ThroughChip:
         ranges = periphery.input_ranges or _first_ranges(model, self.layers, batches, deviations)
         self._around = periphery
         self._hooks, held = [], held_by(self.layers, tensors)
-        self._new = {
-            attention: add_projections(attention, self.layers) for attention in with_projections(model, self.layers)
-        }
-        for attention in self._new:
-            self._hooks.append(attention.register_forward_hook(_attend, with_kwargs=True))
+        self._attentions = with_projections(model, self.layers)
+        for attention in self._attentions:
+            add_projections(attention, self.layers)
+            self._hooks.append(attention.register_forward_hook(_attend, prepend=True, with_kwargs=True))
         for name, operation in operations.items():
             layer, through = self.layers[name], _Through(operation, periphery, decay)
             weight = held[name].weight
@@ -144,10 +143,11 @@ class ThroughChip:
             hook.remove()
         for layer in self.layers.values() if self._hooks else ():
             delattr(layer, INPUT_RANGE)
-        for attention, parts in self._new.items():
-            for part in parts:
-                delattr(attention, part)
-        self._hooks, self._new = [], {}
+        for attention in self._attentions:
+            for part in PARTS:
+                if not hasattr(attention._modules.get(part), INPUT_RANGE):  # another may still train through it
+                    attention._modules.pop(part, None)
+        self._hooks, self._attentions = [], []
         self._around = replace(self._around, input_ranges=ranges)  # raises if one is no number
         return self._around
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -159,8 +160,18 @@ class Lookbehind(Climber):
         for p, w, s, f in zip(parameters, weights, slow, first, strict=True):
             share: Any = self.alpha
             if share == ADAPTIVE:
-                share = _towards(f - s, w - s, process_groups(p))
-            w.sub_(s).mul_(share).add_(s)
+                share = _towards(_between(s, f), _between(s, w), process_groups(p))
+            w.sub_(_bounded(s)).mul_(share).add_(s)
+
+
+def _between(start: Tensor, end: Tensor) -> Tensor:
+    """A displacement; 0 where an infinite entry (of a mask that is learned) stays what it is."""
+    return _bounded(end).sub_(_bounded(start))
+
+
+def _bounded(values: Tensor) -> Tensor:
+    """A copy with the largest numbers in place of infinities: a difference of these would be NaN."""
+    return values.nan_to_num(math.nan)
 
 
 def _towards(step: Tensor, way: Tensor, groups: ProcessGroups) -> Tensor:

@@ -31,7 +31,7 @@ class Manifest:
     """What the trials in a folder are of: each thing that decides them, in words or as a hash of its bits."""
 
     facts: dict[str, str]
-    version: int = 2
+    version: int = 3
 
     @classmethod
     def of(cls, task: Task) -> Manifest:
