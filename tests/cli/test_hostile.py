@@ -48,6 +48,7 @@ def test_a_training_that_diverges_is_a_result(samson, tmp_path: Path) -> None:
     alone = ["compare", "--methods", "sgd", "--set", "sgd.lr=1e6", "--jobs", 1, *SMALL, "--out", tmp_path / "alone"]
     status, _, err = samson(*alone)
     assert (status, "such that a training does not diverge" in err) == (2, True)
+    assert "Set a smaller lr: --set lr=0.01, or set = { lr = 0.01 }." in " ".join(err.split())
 
 
 def test_names_are_printed_as_they_are(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

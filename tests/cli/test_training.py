@@ -339,6 +339,12 @@ def test_a_range_test_is_shown_and_recorded(samson, tmp_path: Path) -> None:
     assert suggestion in shown
 
 
+def test_a_range_test_that_diverged_is_not_to_be_longer(samson, tmp_path: Path) -> None:
+    shown = samson(*OWN, "--out", tmp_path, "--find-rho", "--set", "lr=1e6")[1]
+    assert "No rho to suggest: the training diverged. Take a smaller lr: --set lr=" in " ".join(shown.split())
+    assert "--epochs" not in shown
+
+
 # Errors
 
 
@@ -379,7 +385,7 @@ def refused(status: int, message: str, *words: str) -> None:
         (["--seed", str(2**63)], ["'--seed'"]),
         (["--set", "lr=1e30"], ["The training diverged at step", "smaller lr"]),
         (["--device", "gpu"], ["--device", "'gpu'"]),
-        (["--find-rho", "--method", "noise"], ["--find-rho must be for a method with ρ", "'noise'"]),
+        (["--find-rho", "--method", "noise"], ["--find-rho must be for a method of this library with ρ", "'noise'"]),
         (
             ["--find-rho", "--method", "samson+hwa"],
             ["--find-rho must be for a method without distillation", "Take samson+"],

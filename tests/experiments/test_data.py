@@ -766,6 +766,7 @@ def test_numbers_may_be_in_whatever_holds_them(held: Callable[[list[float]], Any
         ({"outputs": 0}, "`outputs` must be a whole number, at least 1, got 0"),
         ({"train": X}, "`train` must be a pair of tensors or arrays"),
         ({"train": ("ab", Y)}, "`train` cannot become tensors"),
+        ({"train": ({"a": X, "b": X}, Y)}, "`train` cannot become tensors: .*dict"),
         ({"train": Noisy()}, "must come with its number of outputs"),
         ({"test": Noisy(0)}, "`test` must hold one example at least"),
         ({"test": torch.utils.data.ChainDataset([])}, "`test` must be a data set with a length"),

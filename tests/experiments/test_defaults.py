@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.search_digits import GRIDS, RECORD
-from samson.experiments import ALIASES, BASES, METHODS, TUNED, plan_suite
+from benchmarks.search_digits import GRIDS, NETWORK, RECORD
+from samson.experiments import ALIASES, BASES, METHODS, TUNED, default_settings, plan_suite
 
 RECORDED = json.loads(Path(RECORD).read_text())
 METHODS_SEARCHED = RECORDED["methods"]
@@ -41,3 +41,11 @@ def test_the_winner_is_the_default(name: str) -> None:
     [method] = plan_suite({"methods": [name]}).problems[0].methods
     assert {key: method.settings[key] for key in search["best"]} == search["best"]
     assert TUNED["digits"][name] == search["best"]
+
+
+def test_settings_are_defaults_for_the_network_that_they_were_found_with_alone() -> None:
+    first, second = plan_suite({"methods": ["samson+clip"], "network": ["small-resnet", "mlp"]}).problems
+    assert first.record.network == NETWORK
+    assert first.methods[0].settings["alpha"] == TUNED["digits"]["samson+clip"]["alpha"] == 1.2
+    assert second.methods[0].settings == default_settings("samson+clip")
+    assert second.methods[0].settings["alpha"] == 2

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,33 @@ def test_settings_out_of_range_are_named_before_any_training(name: str, setting:
         method(name, f"{name}.{setting}")
 
 
+def own_optimizer(model: nn.Module, lr: float = 0.05) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=lr)
+
+
+@pytest.mark.parametrize("given", [["samson.lr=0.3", "lr=0.01", "rho=2"], {"samson.lr": 0.3, "lr": 0.01, "rho": 2}])
+def test_a_setting_without_a_method_is_for_all_that_have_it(given: Any) -> None:
+    """What is said of a method itself goes before, in whatever order."""
+    own = {"method": own_optimizer}
+    asked = ["sgd", "samson", {"method": "sam", "lr": 0.2}, {"method": "clip", "lr": [0.1, 0.2]}, own]
+    sgd, samson, sam, clip, mine = parse_methods(asked, given)
+    rates = [one.settings["lr"] for one in (sgd, samson, sam, mine)]
+    assert rates == [0.01, 0.3, 0.2, 0.01]
+    assert clip.candidates == {"lr": (0.1, 0.2)}
+    assert (samson.settings["rho"], sam.settings["rho"], "rho" in sgd.settings) == (2, 2, False)
+
+
+def test_a_searched_setting_may_be_set() -> None:
+    first, second = parse_methods(["sgd", "sam"], {"lr": [0.1, 0.2], "sam.lr": 0.3})
+    assert (first.candidates, second.candidates) == ({"lr": (0.1, 0.2)}, {})
+    assert second.settings["lr"] == 0.3
+
+
+def test_a_setting_that_no_method_has_is_refused() -> None:
+    with pytest.raises(SetupError, match=r"`set`: 'rh' is unknown.\nDid you mean 'rho'\? Available: lr, momentum"):
+        parse_methods(["sgd", "sam"], ["rh=1"])
+
+
 # What changes over a training
 
 
@@ -167,6 +195,48 @@ def test_a_ramp_goes_by_the_steps_of_the_training(shape: str, power: int) -> Non
     train(run)
     steps = 2 * 4
     assert strengths == pytest.approx([0.8 * (step / steps) ** power for step in range(steps)])
+
+
+def by_three_steps(run: Run) -> nn.Module:
+    model = run.network()
+    optimizer = run.optimizer(model)
+    for x, y in islice(run.data.batches(12, seed=0, epoch=0, device="cpu", augment=()), 3):
+
+        def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
+            optimizer.zero_grad()
+            loss = run.task.loss(model(x), y)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size", "steps"),
+    [
+        ("rwp", 12, 8),
+        ("rwp", 48, 2),
+        ("samson", 12, None),
+        ({"method": "samson", "ramp": "linear"}, 12, 8),
+        ({"method": "samson", "ramp": "drawn"}, 12, None),
+    ],
+)
+def test_a_trainer_of_ones_own_must_come_to_the_end_of_a_ramp(name: Any, batch_size: int, steps: int | None) -> None:
+    """It makes three steps; a recipe of fewer does no harm."""
+    recipe = {**TABLE["recipe"], "batch_size": batch_size}
+    plan = plan_suite({**TABLE, "methods": [name], "train": by_three_steps, "recipe": recipe})
+    [problem] = plan.problems
+
+    def made() -> Any:
+        return trained(problem, problem.methods[0], 0, data(), None, lambda *_: None)[0]
+
+    if steps is None or steps < 3:
+        assert isinstance(made(), nn.Module)
+    else:
+        said = rf"`train` made 3 of {steps} steps, and the ramp of \w+ ends at the last.\nSet recipe.epochs"
+        with pytest.raises(SetupError, match=said):
+            made()
 
 
 class Task:

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from samson.experiments import Checkpoint, SetupError, load_model, make_network, save_checkpoint
+from samson.experiments import Checkpoint, Request, SetupError, load_model, make_network, save_checkpoint
 from tests.conftest import equal, snapshot
 
 CODE = """
+import torch
 from torch import nn
 
 class Net(nn.Sequential):
@@ -26,6 +27,16 @@ def make():
 
 def sized(classes):
     return nn.Linear(4, classes)
+
+def wide(width=7):
+    return nn.Linear(4, width)
+
+def data():
+    x = torch.randn(20, 4)
+    return {"train": (x, torch.arange(20) % 6), "test": (x, torch.arange(20) % 6)}
+
+def batches():
+    return [data()["test"]]
 
 def number():
     return 3
@@ -84,6 +95,25 @@ def test_a_saved_network_of_ones_own_is_named_by_its_user(folder: Path) -> None:
     assert "without arguments" in message("my_nets:sized", folder / "sized.safetensors")
 
 
+def test_data_say_how_many_outputs_a_function_must_be_given(folder: Path) -> None:
+    """One that can be called without is: a number may mean something else to it."""
+    model, (inputs, targets) = Request("my_nets:sized", data="my_nets:data").load()
+    assert (model.out_features, inputs.shape, int(targets.max())) == (6, (20, 4), 5)
+    assert Request("my_nets:sized", data="digits").load()[0].out_features == 10
+    assert Request("my_nets:wide", data="my_nets:data").load()[0].out_features == 7
+    with pytest.raises(SetupError, match="without arguments, got 'my_nets:sized'"):
+        Request("my_nets:sized", data="my_nets:batches").load()
+    torch.save(nn.Linear(4, 6).state_dict(), folder / "weights.pt")
+    assert Request("my_nets:sized", folder / "weights.pt", data="my_nets:data").load()[0].out_features == 6
+
+
+def test_a_model_may_be_named_by_a_path(folder: Path) -> None:
+    path = folder / "sgd-seed3.safetensors"
+    model = make_network("mlp", (1, 8, 8), 10, seed=3)
+    save_checkpoint(path, model.state_dict(), Checkpoint("mlp", (1, 8, 8), 10, "digits", "sgd", 3))
+    assert equal(snapshot(load_model(path)), snapshot(model))
+
+
 @pytest.mark.parametrize("name", ["make", "Net"])
 def test_a_function_of_the_current_folder(name: str) -> None:
     state, path = torch.get_rng_state(), list(sys.path)
@@ -106,7 +136,7 @@ def test_a_function_of_the_current_folder(name: str) -> None:
         ("my-nets.py:make", ["MODULE:FUNCTION", "networks:resnet"]),
         ("my_nets:sized", ["without arguments", "(classes)", "Write a function that passes them"]),
         ("my_nets:number", ["returns an nn.Module", "got 3"]),
-        ("my_nets:broken", ["ZeroDivisionError", "my_nets.py, line 18"]),
+        ("my_nets:broken", ["ZeroDivisionError", "my_nets.py, line 29"]),
         ("my_typo:f", ["SyntaxError", "my_typo.py, line 1"]),
         ("my_needs:f", ["ModuleNotFoundError", "no_such_package", "my_needs.py, line 1"]),
         ("my_nets.pt", ["holds weights alone", "`weights`"]),
@@ -132,7 +162,7 @@ def saved(model: nn.Module, form: str, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("form", ["safetensors", "pt", "pth state_dict", "pt model", "pt ddp"])
+@pytest.mark.parametrize("form", ["safetensors", "pt", "pth state_dict", "pt model", "pt model_state_dict", "pt ddp"])
 def test_weights_from_a_file(folder: Path, form: str) -> None:
     torch.manual_seed(5)
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
@@ -226,8 +256,9 @@ def test_the_weights_of_a_part_of_a_model(folder: Path) -> None:
 
 def test_a_file_without_a_state_dict(folder: Path) -> None:
     torch.save({"epoch": 3, "loss": torch.ones(())}, folder / "other.pt")
-    assert "must hold a state dict, alone or as 'state_dict' or 'model', got epoch, loss" in message(
-        "my_nets:make", folder / "other.pt"
+    assert (
+        "must hold a state dict, alone or as 'state_dict' or 'model' or 'model_state_dict', got epoch, loss"
+        in message("my_nets:make", folder / "other.pt")
     )
 
 

@@ -18,6 +18,7 @@ KINDS = {
     "images": ((3, 16, 16), [name for name in NETWORKS if name[:3] not in ("gru", "lst", "gpt")]),
     "series": ((7, 3), ["gru", "lstm", "mlp"]),
     "tokens": ((12,), ["gpt-small", "gpt-tiny"]),
+    "vectors": ((6,), ["mlp"]),
 }
 CASES = [(name, shape) for shape, names in KINDS.values() for name in names]
 LARGE = {"resnet18", "resnet34", "wrn16-4", "wrn28-10", "vgg13"}
@@ -25,7 +26,7 @@ OUTPUTS = 5
 
 
 def examples(shape: tuple[int, ...], batch: int = 2) -> Tensor:
-    return torch.randint(OUTPUTS, (batch, *shape)) if len(shape) == 1 else torch.randn(batch, *shape)
+    return torch.randint(OUTPUTS, (batch, *shape)) if shape == KINDS["tokens"][0] else torch.randn(batch, *shape)
 
 
 def on_meta(name: str, shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -113,7 +114,7 @@ def test_every_network_is_counted() -> None:
 @pytest.mark.parametrize(("name", "shape"), CASES)
 def test_outputs_have_their_shape(name: str, shape: tuple[int, ...]) -> None:
     out = make_network(name, shape, OUTPUTS, seed=0).eval()(examples(shape))
-    assert out.shape == ((2, *shape, OUTPUTS) if len(shape) == 1 else (2, OUTPUTS))
+    assert out.shape == ((2, *shape, OUTPUTS) if shape == KINDS["tokens"][0] else (2, OUTPUTS))
     assert out.isfinite().all()
     assert not torch.equal(out[0], out[1])
 
@@ -259,13 +260,15 @@ def test_convolutions_start_with_the_variance_of_he(name: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_wrong_shape_is_an_error_that_names_the_networks_to_take(kind: str) -> None:
     shape, names = KINDS[kind]
+    takers = {name for other, taking in KINDS.values() if len(other) == len(shape) for name in taking}
     for name, make in NETWORKS.items():
-        if name in names:
+        if name in takers:
             continue
         with pytest.raises(ValueError, match=f"^`{name}` must have .* of shape ") as caught:
             make(shape, OUTPUTS)
-        _, mend = str(caught.value).split(f", got {shape}. Take a network for {kind}: ")
-        assert set(mend.rstrip(".").split(", ")) <= set(names)
+        _, mend = str(caught.value).rstrip(".").split(f", got {shape}. Take a network for ")
+        mends = dict(part.split(": ") for part in mend.split("; for "))
+        assert set(mends[kind].split(", ")) <= set(names)
 
 
 def test_the_error_is_one_sentence_and_its_mend() -> None:
@@ -273,7 +276,7 @@ def test_the_error_is_one_sentence_and_its_mend() -> None:
         make_network("resnet20", (64,), 10, seed=0)
     assert str(caught.value) == (
         "`resnet20` must have images of shape (channels, height, width), got (64,). "
-        "Take a network for tokens: gpt-small, gpt-tiny."
+        "Take a network for tokens: gpt-small, gpt-tiny; for vectors: mlp."
     )
 
 

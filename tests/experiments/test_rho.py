@@ -12,7 +12,7 @@ from torch import nn
 from benchmarks import range_test
 from benchmarks.evidence import winners
 from samson import SharpnessAware, param_groups
-from samson.experiments import TUNED, Place, SetupError, Splits, find_rho, plan_suite, suggest_rho
+from samson.experiments import TUNED, Place, Run, SetupError, Splits, diverged, find_rho, plan_suite, suggest_rho
 from samson.optim import RULES
 from samson.records import RhoPoint, RhoRecord, read_json, write_json
 
@@ -98,7 +98,50 @@ def test_it_ends_where_a_loss_is_no_finite_number(checked: int, monkeypatch: pyt
     monkeypatch.setattr("samson.experiments._loop.CHECKED", checked)
     record = found_by(set={"samson.lr": 1e18})
     assert 0 < len(record.points) < 16
+    assert diverged(record)
     assert all(math.isfinite(point.perturbed_loss) for point in record.points)
+
+
+@pytest.mark.parametrize(
+    ("clean", "highest", "expected"),
+    [
+        ((0.9, 0.5, 1.5), 75.0, False),  # fell
+        ((1.0, 1.2, 1.5), 75.0, True),  # never below the first loss
+        ((0.9, 0.5, 0.2), 40.0, True),  # ended early
+    ],
+)
+def test_a_training_that_diverged_is_told(clean: tuple[float, ...], highest: float, expected: bool) -> None:
+    ended = tuple(RhoPoint(rho, loss, loss) for rho, loss in zip((0.01, 1.0, highest), clean, strict=True))
+    assert diverged(dataclasses.replace(found_by(), start_loss=1.0, points=ended)) == expected
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7, 16])
+def test_a_range_test_that_came_to_its_end_did_not_diverge(epochs: int) -> None:
+    """However many steps its last point is the mean of."""
+    assert not diverged(found_by(recipe=RECIPE | {"epochs": epochs}))
+
+
+def own_method(model: nn.Module, rho: float = 0.1) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=rho)
+
+
+def own_trainer(run: Run) -> nn.Module:
+    return run.network()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (
+            {"methods": [own_method]},
+            "a method of this library with ρ, got 'own_method'.\n.* your own see docs/choosing-",
+        ),
+        ({"train": own_trainer}, "`train` must be left out with `find_rho`, .*\nLeave `train` out."),
+    ],
+)
+def test_what_is_of_ones_own_has_its_mend(more: dict[str, object], words: str) -> None:
+    with pytest.raises(SetupError, match=words):
+        found_by(**more)
 
 
 def points(*perturbed: float) -> list[RhoPoint]:

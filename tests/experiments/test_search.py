@@ -385,7 +385,9 @@ search = {sampler = "random", trials = 3, chosen_by = "gaussian"}
     assert {record.environment.threads for record in load_comparison(Path("out")).records} == {1}
     page = Path("out", "report.html").read_text()
     assert "on chips of the family gaussian (informed), in 3 choices for each method, drawn by “random”" in page
-    assert re.search(r"data-network: shaped</th>\s*<td>shape robust</td>\s*<td>3</td>", page)
+    [tried] = re.findall(r"data-network: shaped</th>\s*<td>shape robust</td>\s*<td>(.*?)</td>", page)
+    assert sorted(re.findall(r"shape (\w+): ", tried)) == ["exact", "poor", "robust"]
+    assert re.findall(r"<b>shape (\w+): ", tried) == ["robust"]
     assert "data-network: leaning" not in page
 
 

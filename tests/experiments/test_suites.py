@@ -23,6 +23,7 @@ from samson.cli import main
 from samson.evaluation import evaluate
 from samson.experiments import (
     Comparing,
+    Estimate,
     Job,
     Loop,
     Run,
@@ -39,7 +40,7 @@ from samson.experiments import (
     run_all,
 )
 from samson.noise import PCM, PRESETS, Gaussian, load_chip_model
-from samson.records import RunRecord, checksum
+from samson.records import RunRecord, checksum, load_comparison
 
 MINE = """
 from dataclasses import dataclass
@@ -224,13 +225,13 @@ def check_what_it_shows(found: Comparing, path: Path) -> None:
     last = record.families[0].kinds[-1].label
     row = rows[record.problem.name, record.families[0].name, record.method, last]
     scale = 100 if record.problem.is_fraction else 1
-    assert row["value"]["mean"] == pytest.approx(sum(record.measured[0][-1]) / len(record.measured[0][-1]))
+    assert row["mean"] == pytest.approx(sum(record.measured[0][-1]) / len(record.measured[0][-1]))
     lines = repr(found).splitlines()
     assert lines[0] == "Comparing: 8 runs, 0 failed, in python"
     assert len(lines) == 10
     assert lines[-1].startswith("… ")
     line = next(trace for trace in found.plot(record.problem.name).data if trace.name == record.method)
-    assert line.y[-1] == pytest.approx(scale * row["value"]["mean"])
+    assert line.y[-1] == pytest.approx(scale * row["mean"])
     with pytest.raises(ValueError, match=r"`problem` and `family` must be .* got 'x' and None. Available: "):
         found.plot("x")
     found.page(path)
@@ -285,6 +286,18 @@ def test_the_report_has_all_problems_and_families(compared: Path) -> None:
     }
     said = (compared / "out.txt").read_text()
     assert all(name in said for name in (*PROBLEMS, *FAMILIES, "optimizer"))
+
+
+def test_the_table_is_that_of_the_summary(compared: Path) -> None:
+    rows = list(csv.DictReader((compared / "command" / "summary.csv").read_text().splitlines()))
+    table = Comparing(load_comparison(compared / "python").records, {}, compared / "python").table()
+    for written, row in zip(rows, table, strict=True):
+        assert list(written) == list(row)
+        known = {key: float(text) if isinstance(row[key], float) else text for key, text in written.items()}
+        assert known == pytest.approx({key: "" if value is None else value for key, value in row.items()} | {
+            key: str(row[key]) for key in ("trials", "seeds")
+        })  # fmt: skip
+    assert any(row["gain"] for row in table)
 
 
 def test_what_was_measured_is_what_the_saved_network_gives(compared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -454,7 +467,13 @@ def test_another_comparison_is_refused(finished: Path, change: str) -> None:
     said = str(error.value)
     assert "`out`: 'out' belongs to another configuration; different:" in said
     assert word in re.split(r"[,.:] |\.\n| \(", said.partition("different: ")[2])
-    assert "Choose another folder" in said
+    assert "Choose another folder with `out`." in said
+    assert ("samson evaluate out/networks/….safetensors" in said) == (
+        word in ("chips", "trials", "chip_seed", "examples")
+    )
+    assert ('name = "optimizer-2"' in said) == word.startswith("optimizer.")
+    assert "delete" not in said
+    assert len(said.splitlines()) <= 4
 
 
 def test_a_run_that_raises_is_told_and_tried_again(place: Path) -> None:
@@ -721,8 +740,34 @@ def test_a_dry_run_says_what_would_be_run_and_writes_nothing(place: Path, monkey
     said = " ".join(out.split())
     assert "36 runs, each on 2 chips of every kind: gaussian (2), pcm (2), bits (2), my-chip (1), noise (1)" in said
     assert "a search, by blind: 6 trainings for each of 2 methods" in said
-    assert re.search(r"About [\d.]+ (s|min|h) with 2 side by side", said)
+    assert re.search(r"At least [\d.]+ (s|min|h) with 2 side by side, without the trainings marked \?, from", said)
     assert samson("compare", "suite.toml", "--dry-run")[0] == 0, "it needs no --out"
+
+
+def test_a_dry_run_looks_at_the_folder(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an estimate of 100 seconds a run; a folder of another comparison is refused as by the command itself."""
+    one = {"training": 60.0, "chips": 40.0}
+    monkeypatch.setattr(
+        "samson.experiments.estimate",
+        lambda plan: [Estimate("data-net", method, **one) for method in ("sgd", "optimizer")],
+    )
+    text = 'data = "mine:data"\nnetwork = "mine:net"\nmethods = ["sgd", "mine:optimizer"]\ntrials = 2\n'
+    text += 'chips = [{noise = "gaussian", levels = [0.1]}]\n'
+    text += 'recipe = {epochs = 1, batch_size = 16, precision = "float32"}\n'
+    with working_in(finished):
+        Path("suite.toml").write_text(text + "seeds = 3\n")
+        before = content(finished / "out")
+        command = ["compare", "suite.toml", "--dry-run", "--jobs", 1, "--out"]
+        status, out, err = samson(*command, "out")
+        assert status == 0, err
+        said = " ".join(out.split())
+        assert "2 of 6 runs are finished; those left: About 7 min with 1 side by side" in said  # 400 of 600 seconds
+        assert "About 10 min with 1 side by side" in " ".join(samson(*command, "new")[1].split())
+        Path("suite.toml").write_text(text.replace("trials = 2", "trials = 3"))
+        status, _, err = samson(*command, "out")
+        assert (status, "different: trials" in err) == (2, True)
+        assert content(finished / "out") == before
+        assert not Path("new").exists()
 
 
 @pytest.mark.parametrize(
@@ -819,6 +864,8 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "a key": ({"seeds": "seed = 1"}, "keys: 'seed'|Did you mean 'seeds'"),
     "a key of a problem": ({"x": "[[problems]]\ndat = 'digits'"}, "problems: 'dat'|Did you mean 'data'"),
     "a key of the suite in a problem": ({"x": "[[problems]]\ntrials = 3"}, "problems: 'trials'|Available: name, data"),
+    "a metric": ({"x": "metric = 'mine:f1'"}, "keys: 'metric' is a part of the task|Write task = 'mine:Task'"),
+    "a metric of a problem": ({"x": "[[problems]]\nmetric = 'mine:f1'"}, "problems: 'metric'|task = 'mine:Task'"),
     "a key of the recipe": ({"recipe": "recipe = {epoch = 1}"}, "recipe: 'epoch'|Did you mean 'epochs'"),
     "a key of chips": (chips("{noise = 'gaussian', level = [0.1]}"), "chips: 'level'|Did you mean 'levels'"),
     "a key of a method": ({"methods": "methods = [{method = 'sgd', rl = 1}]"}, "sgd: 'rl'|Did you mean 'lr'"),
@@ -828,7 +875,7 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     ),
     "a set key": ({"x": "set = {'sgd.rl' = 1}"}, "sgd: 'rl'|Did you mean 'lr'"),
     "a set method": ({"x": "set = {'sdg.lr' = 1}"}, "'sdg'|Did you mean 'sgd'"),
-    "a set key without a method": ({"x": "set = {lr = 1}"}, "`set`|METHOD.PARAM|lr"),
+    "a set key of no method": ({"x": "set = {rl = 1}"}, "`set`: 'rl' is unknown|Did you mean 'lr'"),
     # names that are not known
     "data": ({"data": "data = 'digit'"}, "`data`: 'digit'|Did you mean 'digits'"),
     "a module": ({"data": "data = 'mien:data'"}, "`data`: there is no module 'mien'|Did you mean 'mine'"),
@@ -912,7 +959,10 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "one trial": ({"trials": "trials = 1"}, "`trials` must be at least 2, got 1|default"),
     "a negative chip seed": ({"x": "chip_seed = -1"}, "`chip_seed` must be at least 0, got -1"),
     "no epochs": ({"recipe": "recipe = {epochs = 0, batch_size = 16}"}, "recipe: `epochs` must be at least 1, got 0"),
-    "a large batch": ({"recipe": "recipe = {batch_size = 37}"}, "batch|from 1 to 36|37"),
+    "a large batch": (
+        {"recipe": "recipe = {batch_size = 37}"},
+        "batch|from 1 to 36|37|Write recipe = { batch_size = 36 }",
+    ),
     "a negative level": (chips("{noise = 'gaussian', levels = [-0.1]}"), "`levels` must be ≥ 0 and finite, got -0.1"),
     "a level in words": (chips("{noise = 'gaussian', levels = ['much']}"), "`levels` must be a number, got 'much'"),
     "a level too large": (chips("{noise = 'bit-errors', levels = [2]}"), "`levels`: 2 does not fit|`rate` must be ≤ 1"),

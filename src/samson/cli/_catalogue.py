@@ -23,6 +23,7 @@ from samson.experiments import (
     NETWORKS,
     TASKS,
     TUNED,
+    TUNED_FOR,
     USUAL,
     cores,
     default_settings,
@@ -41,7 +42,8 @@ def catalogue() -> dict[str, dict[str, Any]]:
     of_all, of_gradients = ({key: MODES[key] for key in MODES if (key in noise) == also} for also in (True, False))
     note = (
         f"All of them have {_listed(base)} with SGD, those that perturb {_listed(of_all)}, and those that do "
-        f"so along the gradient {_listed(of_gradients)}. Set one with `--set METHOD.PARAM=VALUE`; or MODULE:FUNCTION."
+        f"so along the gradient {_listed(of_gradients)}. Those on digits are for {TUNED_FOR} alone. Set one with "
+        "`--set METHOD.PARAM=VALUE`, or PARAM=VALUE for all that have it; or MODULE:FUNCTION."
     )
     own = f"{DRIFT} Or {OWN}."
     return {

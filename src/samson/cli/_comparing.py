@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +21,7 @@ from samson.cli._showing import console
 
 if TYPE_CHECKING:
     from samson.experiments import Job, Plan
+    from samson.records import RunRecord
 
 Suite = Annotated[Path | None, typer.Argument(help="A comparison in a file, `….toml`, instead of the options.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for records, networks, summary and report.")]
@@ -59,7 +62,12 @@ def compare(
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Training seeds; 3 by default.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split; 30 by default.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="METHOD.PARAM=VALUE", help="A setting.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="METHOD.PARAM=VALUE", help="A setting; PARAM=VALUE is for every method that has it."
+        ),
+    ] = None,
     data_root: Annotated[
         str | None,
         typer.Option(
@@ -84,7 +92,7 @@ def compare(
     given |= {"noise": noise, "levels": levels, "trials": trials, "examples": examples}
     given |= {"seeds": seeds, "epochs": epochs, "set": set_}
     given = {key: value for key, value in given.items() if value is not None}
-    from samson.experiments import check_device, default_jobs, plan_suite, read_suite, run_all
+    from samson.experiments import check_device, default_jobs, look_into, plan_suite, read_suite, run_all
 
     if suite is not None:
         wrong = "what a file says is not said by options too"
@@ -111,7 +119,7 @@ def compare(
         raise FileError(f"{suite}: {error}") from error
     processes = jobs or default_jobs()
     if dry_run:
-        _say_what_would_be_run(plan, processes)
+        _say_what_would_be_run(plan, processes, [] if out is None else look_into(plan, out))
         return
     assert out is not None
     if executor == "ray":
@@ -190,7 +198,7 @@ def _words(given: dict[str, Any]) -> list[str]:
     return words
 
 
-def _say_what_would_be_run(plan: Plan, processes: int) -> None:
+def _say_what_would_be_run(plan: Plan, processes: int, finished: Sequence[RunRecord]) -> None:
     from samson.cli._tables import empty_table
     from samson.experiments import estimate
 
@@ -200,12 +208,14 @@ def _say_what_would_be_run(plan: Plan, processes: int) -> None:
     found = estimate(plan)
     searched = {(p.record.name, m.name) for p in plan.problems for m in p.methods if m.candidates}
     trainings = 0 if plan.search is None else plan.search.trials * plan.search.seeds
+    done = Counter((record.problem.name, record.method) for record in finished)
     total = 0.0
     for one in found:
+        left = plan.seeds - done[one.problem, one.method]
         known = one.training or 0.0
         training = "?" if one.training is None else _time(one.training)
         table.add_row(one.problem, one.method, str(plan.seeds), training, _time(one.chips))
-        total += plan.seeds * (known + one.chips) + known * trainings * ((one.problem, one.method) in searched)
+        total += left * (known + one.chips) + known * trainings * ((one.problem, one.method) in searched)
     screen = console()
     screen.print(table)
     families = ", ".join(f"{family.name} ({len(family.kinds)})" for family in plan.families)
@@ -215,7 +225,12 @@ def _say_what_would_be_run(plan: Plan, processes: int) -> None:
             f"Before them a search, by {plan.search.chosen_by}: {counted(trainings, 'training')} for each of "
             f"{counted(len(searched), 'method')}."
         )
-    screen.print(f"About {_time(total / processes)} with {processes} side by side, from a few timed steps.")
+    if finished:
+        screen.print(f"{len(finished)} of {counted(plan.record().runs, 'run')} are finished; those left:")
+    unknown = any(one.training is None for one in found)
+    about, without = ("At least", ", without the trainings marked ?") if unknown else ("About", "")
+    time = f"{about} {_time(total / processes)} with {processes} side by side"
+    screen.print(f"{time}{without}, from a few timed steps.")
 
 
 def _time(seconds: float) -> str:

@@ -48,7 +48,8 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html") 
     require(bool(records), "DIR", "a folder with finished runs in `records/`", str(folder), mend)
     found = views(records, baseline)
     names = [record.method for record in records]
-    require(bool(found), "--methods", "such that a training does not diverge", names, "Try a smaller lr.")
+    mend = "Set a smaller lr: --set lr=0.01, or set = { lr = 0.01 }."
+    require(bool(found), "--methods", "such that a training does not diverge", names, mend)
     overview = Overview(found)
     replace_file(folder / "summary.csv", summary_csv(found).encode())
     if form == "html":

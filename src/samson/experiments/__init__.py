@@ -5,11 +5,11 @@ from samson._errors import SetupError, WorkerLostError
 from samson.experiments._checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from samson.experiments._chips import Kind, chip_family, noise_family
 from samson.experiments._comparing import Comparing, compare_suite
-from samson.experiments._defaults import BASES, TUNED
+from samson.experiments._defaults import BASES, TUNED, TUNED_FOR
 from samson.experiments._distillation import distillation
-from samson.experiments._estimate import estimate
+from samson.experiments._estimate import Estimate, estimate
 from samson.experiments._finding import aging, calibrated, find_chip, find_noise, names_chip
-from samson.experiments._folders import open_folder, read_records
+from samson.experiments._folders import look_into, open_folder, read_records
 from samson.experiments._jobs import Job, jobs_of, one_thread
 from samson.experiments._levels import USUAL, parse_level, parse_time
 from samson.experiments._loop import Loop, train
@@ -25,7 +25,7 @@ from samson.experiments._problems import METHODS, load_data_set, make_task
 from samson.experiments._ray import run_on_ray
 from samson.experiments._recipes import RECIPES, Recipe
 from samson.experiments._requests import Request, find_metric, load_data
-from samson.experiments._rho import find_rho, suggest_rho
+from samson.experiments._rho import diverged, find_rho, suggest_rho
 from samson.experiments._runs import run
 from samson.experiments._saving import Saver
 from samson.experiments._search import search_settings, validated

@@ -7,6 +7,9 @@ BASES: dict[str, dict[str, float]] = {
 """The base optimizers' settings, not searched. SGD's are the set-up that SAMSON's first author published for later work
 (Mordido et al. 2024, arXiv 2307.16704), here with Nesterov momentum; AdamW's are those of the class."""
 
+TUNED_FOR = "small-resnet"
+"""The network with which `TUNED` was found."""
+
 TUNED: dict[str, dict[str, dict[str, float | str]]] = {
     "digits": {
         "noise": {"sigma": 0.25},
@@ -31,5 +34,6 @@ TUNED: dict[str, dict[str, dict[str, float | str]]] = {
         "rangesam+hwa": {"rho": 1.0, "alpha": 1.5},
     },
 }
-"""By data set, then by method. Those of the digits were chosen by the validation split alone, in a search of equal
-effort for every method: `benchmarks/search_digits.py`, whose record is `benchmarks/records/search-digits.json`."""
+"""By data set, then by method; for the network `TUNED_FOR`, others have the classes' defaults. Those of the digits were
+chosen by the validation split alone, in a search of equal effort for every method: `benchmarks/search_digits.py`, whose
+record is `benchmarks/records/search-digits.json`."""

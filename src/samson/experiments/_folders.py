@@ -31,7 +31,10 @@ OWN = {
 Key = tuple[str, str, str]
 """A problem, a method, and what is said of it; empty where it is of the whole comparison."""
 
-ANOTHER = "Choose another folder with `out`, or delete this one."
+ANOTHER = "Choose another folder with `out`."
+
+OF_CHIPS = {"chips", "trials", "chip_seed", "examples"}
+"""What decides nothing of a network."""
 
 
 def open_folder(plan: Configuration, folder: Path) -> None:
@@ -42,6 +45,29 @@ def open_folder(plan: Configuration, folder: Path) -> None:
     Raises:
         SetupError: If it holds something else or another comparison, its plan is damaged, or it cannot be written.
     """
+    path, records = folder / PLAN, _checked(plan, folder)
+    if (path.exists() and plan.search is not None) or (records and not path.exists()):
+        return  # `compare_suite` writes it when `finished` has looked at what was chosen, or at records without a plan
+    try:
+        write_json(path, plan)
+    except OSError as error:
+        raise SetupError(
+            f"`out`: {str(folder)!r} cannot be written: {error.strerror}.\nChoose another folder."
+        ) from error
+
+
+def look_into(plan: Plan, folder: Path) -> list[RunRecord]:
+    """The runs of a plan that are finished in a folder, which is checked as by `open_folder` and stays as it is.
+
+    Raises:
+        SetupError: If it holds something else or another comparison, or its plan is damaged.
+    """
+    records = _checked(plan.record(), folder)
+    return finished(plan, folder) if plan.search is None else _of_plan(plan, records)
+
+
+def _checked(plan: Configuration, folder: Path) -> list[RunRecord]:
+    """The records in a folder, which must be new or one of this comparison."""
     require(not folder.exists() or folder.is_dir(), "`out`", "a folder", str(folder), ANOTHER)
     there = {item.name for item in folder.iterdir() if item.suffix != ".partial"} if folder.exists() else set()
     path = folder / PLAN
@@ -57,14 +83,7 @@ def open_folder(plan: Configuration, folder: Path) -> None:
     if plan.search is None:  # else what was chosen has to be known first: see `finished`
         found = {key: value for record in records for key, value in _found(record)}
         refuse_other(found, _settings(plan), folder)
-    if (path.exists() and plan.search is not None) or (records and not path.exists()):
-        return  # `compare_suite` writes it when `finished` has looked at what was chosen, or at records without a plan
-    try:
-        write_json(path, plan)
-    except OSError as error:
-        raise SetupError(
-            f"`out`: {str(folder)!r} cannot be written: {error.strerror}.\nChoose another folder."
-        ) from error
+    return records
 
 
 def refuse_other(before: Mapping[Key, object], now: Mapping[Key, object], folder: Path) -> None:
@@ -83,17 +102,25 @@ def refuse_other(before: Mapping[Key, object], now: Mapping[Key, object], folder
         problem, method, _ = other[0]
         asked = {(of_problem, of_method) for of_problem, of_method, _ in now}
         problems = {of_problem for of_problem, _ in asked}
-        words = ", ".join(
-            dict.fromkeys(
-                word if key[:2] in asked else "methods" if key[0] in problems else "problems"
-                for key in other
-                for word in key[2:]
-            )
+        words = dict.fromkeys(
+            word if key[:2] in asked else "methods" if key[0] in problems else "problems"
+            for key in other
+            for word in key[2:]
         )
         run = f" (first in {problem}, {method})" if method else ""
         raise SetupError(
-            f"`out`: {str(folder)!r} belongs to another configuration; different: {words}{run}.\n{ANOTHER}"
+            f"`out`: {str(folder)!r} belongs to another configuration; different: {', '.join(words)}{run}.\n{ANOTHER}"
+            f"{_kept(words, method, folder)}"
         )
+
+
+def _kept(words: Iterable[str], method: str, folder: Path) -> str:
+    """How what is there can be used, where only chips are others, or settings."""
+    if set(words) <= OF_CHIPS:
+        return f"\nOr put its networks on other chips: samson evaluate {folder / 'networks'}/….safetensors."
+    if all(word.startswith(f"{method}.") for word in words):
+        return f'\nOr keep both, in a suite\'s file: {{ method = …, name = "{method}-2", … }}.'
+    return ""
 
 
 def _settings(plan: Configuration) -> dict[Key, object]:
@@ -139,8 +166,13 @@ def finished(plan: Plan, folder: Path) -> list[RunRecord]:
         for method in problem.methods
     }
     refuse_other(found, _settings(plan.record()) | asked, folder)
-    done = {job.name for job in jobs_of(plan)}
-    return [record for record in records if run_name(record.problem.name, record.method, record.seed) in done]
+    return _of_plan(plan, records)
+
+
+def _of_plan(plan: Plan, records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Those of a plan's runs; a folder may have more seeds."""
+    names = {job.name for job in jobs_of(plan)}
+    return [record for record in records if run_name(record.problem.name, record.method, record.seed) in names]
 
 
 def read_records(folder: Path) -> list[RunRecord]:

@@ -32,25 +32,30 @@ def parse_methods(
         asked: Names such as "sgd" and "samson+clip", `MODULE:FUNCTION`, or tables with `method`, perhaps a `name`, and
             settings.
         overrides: For example `["samson.p=2", "samson+clip.alpha=1.5"]`, or the same as a table; the last of two equal
-            ones counts.
+            ones counts. One without a method, such as `"lr=0.01"`, holds for every method that has it, unless something
+            is said of that method.
         base: The base optimizer of all of them.
-        data: The data set; settings that were tuned on it are the defaults (see `TUNED`).
+        data: The data set; settings that were tuned on it are the defaults (see `TUNED`). None takes the classes'.
 
     Raises:
         SetupError: For an unknown or repeated method, two cores in one name, an unknown or ill-formed setting, or a
             setting out of its range.
     """
     parsed: dict[str, Method] = {}
+    pairs = [(target.strip(), value) for target, value in _pairs(overrides)]
+    of_all = {target: value for target, value in pairs if "." not in target}
     for one in asked:
-        method = _parse(one, base, data)
+        method = _parse(one, base, data, of_all)
         said = one if isinstance(one, str) else method.name
         require(method.name not in parsed, "`methods`", "without repetition", said, "Remove the second one.")
         parsed[method.name] = method
-    pairs = _pairs(overrides)
     for target, value in pairs:
-        name, _, parameter = target.strip().rpartition(".")
-        name = choose("`set`", name, parsed)
-        parsed[name] = _set(parsed[name], parameter, value, f"`set` {target}")
+        name, dot, parameter = target.rpartition(".")
+        if dot:
+            name = choose("`set`", name, parsed)
+            parsed[name] = _set(parsed[name], parameter, value, f"`set` {target}")
+        else:
+            choose("`set`", target, dict.fromkeys(key for method in parsed.values() for key in method.settings))
     known = ", ".join((*cores(), *ADDITIONS, *ALIASES))
     require(bool(parsed), "`methods`", "at least one method", "", f"Take some of: {known}.")
     for method in parsed.values():
@@ -69,7 +74,7 @@ def parse_methods(
 
 
 def _pairs(overrides: Iterable[str] | Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    """Settings by METHOD.PARAM; in a file a method's may stand in a table of its own."""
+    """Settings by METHOD.PARAM, or PARAM alone; in a file a method's may stand in a table of its own."""
     if isinstance(overrides, str) or not isinstance(overrides, Iterable):
         raise SetupError(f"set must be a table, got {overrides!r}.\nWrite for example set = {{'samson.rho' = 0.5}}.")
     if not isinstance(overrides, Mapping):
@@ -79,12 +84,10 @@ def _pairs(overrides: Iterable[str] | Mapping[str, Any]) -> Iterable[tuple[str, 
         if isinstance(value, Mapping):
             yield from ((f"{target}.{parameter}", inner) for parameter, inner in value.items())
         else:
-            mend = "Write for example set = {'samson.rho' = 0.5}."
-            require("." in target, "`set`", "METHOD.PARAM = VALUE", target, mend)
             yield target, value
 
 
-def _parse(one: str | Given, base: str, data: str | None) -> Method:
+def _parse(one: str | Given, base: str, data: str | None, of_all: Given) -> Method:
     if isinstance(one, str):
         made_of, name, settings = one, None, {}
     else:
@@ -103,6 +106,8 @@ def _parse(one: str | Given, base: str, data: str | None) -> Method:
     else:
         called, made_of = _parse_name(made_of, base)
         method = Method(name or called, made_of, base, default_settings(called, base, data))
+    for key in (key for key in of_all if key in method.settings):
+        method = _set(method, key, of_all[key], f"`set` {key}")
     for key, value in settings.items():
         method = _set(method, key, value, f"`methods` {method.name}.{key}")
     return method
@@ -163,9 +168,9 @@ def default_settings(name: str, base: str = "SGD", data: str | None = None) -> d
 def _split(override: str) -> tuple[str, str]:
     target, equals, text = str(override).partition("=")
     require(
-        bool(equals and "." in target),
+        bool(equals),
         "`set`",
-        "METHOD.PARAM=VALUE",
+        "METHOD.PARAM=VALUE, or PARAM=VALUE",
         override,
         "Write for example `set` samson.rho=0.5.",
     )
@@ -180,7 +185,9 @@ def _set(method: Method, parameter: str, value: Any, where: str) -> Method:
         values = tuple(_value(one, before, where) for one in value)
         require(len(set(values)) == len(values), where, "without repetition", list(values), "Remove the repeated one.")
         return dataclasses.replace(method, candidates={**method.candidates, parameter: values})
-    return dataclasses.replace(method, settings={**method.settings, parameter: _value(value, before, where)})
+    candidates = {key: values for key, values in method.candidates.items() if key != parameter}
+    settings = {**method.settings, parameter: _value(value, before, where)}
+    return dataclasses.replace(method, settings=settings, candidates=candidates)
 
 
 def _value(value: Any, before: float | str, where: str) -> float | str:

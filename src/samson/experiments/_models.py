@@ -19,7 +19,9 @@ ALONE = f"MODEL must be {FORMS}, got {{!r}}, which holds weights alone"
 WEIGHTS = "Give it with `weights`, beside a model that it is for."
 
 
-def load_model(spec: str, weights: Path | None = None, *, pretrained: bool = False) -> nn.Module:
+def load_model(
+    spec: str | Path, weights: Path | None = None, *, pretrained: bool = False, outputs: int | None = None
+) -> nn.Module:
     """Make the model that a user names, in evaluation mode.
 
     Random initial weights are always the same ones, and global random state stays as it was. Files of weights are
@@ -28,9 +30,11 @@ def load_model(spec: str, weights: Path | None = None, *, pretrained: bool = Fal
     Args:
         spec: A network that `samson compare` saved (`….safetensors`, with its JSON file beside it); `MODULE:FUNCTION`,
             a function (or class) importable from the current folder, called without arguments, or with the number of
-            outputs where `weights` are of a network that samson trained; `timm/NAME`; or `torchvision/NAME`.
+            outputs where that is known; `timm/NAME`; or `torchvision/NAME`.
         weights: A file of weights for it (see `load_weights`); not for a saved network, which has its own.
         pretrained: Whether to download the weights that timm or torchvision publish.
+        outputs: Number of outputs for a function that cannot be called without; `weights` of a network that samson
+            trained know their own.
 
     Raises:
         SetupError: If there is no such model, its package is missing, or the weights do not fit.
@@ -40,6 +44,7 @@ def load_model(spec: str, weights: Path | None = None, *, pretrained: bool = Fal
         >>> model.training
         False
     """
+    spec = str(spec)
     if spec.endswith((".pt", ".pth", ".pt2", ".ckpt")):
         refuse_program("MODEL", Path(spec))
         raise SetupError(f"{ALONE.format(spec)}.\n{WEIGHTS}")
@@ -58,16 +63,17 @@ def load_model(spec: str, weights: Path | None = None, *, pretrained: bool = Fal
         require(not (pretrained and weights), "`pretrained`", "without `weights`", str(weights), "Leave one out.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: nn.Module = _made(spec, weights) if ":" in spec else LIBRARIES[library](name, pretrained)
+        model: nn.Module = _made(spec, weights, outputs) if ":" in spec else LIBRARIES[library](name, pretrained)
     require(isinstance(model, nn.Module), "MODEL", "a function that returns an nn.Module", model, f"Change {spec!r}.")
     if weights is not None:
         load_weights(model, weights)
     return model.eval()
 
 
-def _made(spec: str, weights: Path | None) -> Any:
-    """What a user's function makes; one that takes the number of outputs gets that of trained weights."""
-    function, outputs = find_factory(spec), None if weights is None else outputs_of(weights)
+def _made(spec: str, weights: Path | None, outputs: int | None) -> Any:
+    """What a user's function makes; it gets the number of outputs of trained weights, or, if it must, the other one."""
+    function, known = find_factory(spec), None if weights is None else outputs_of(weights)
+    outputs = outputs if known is None and not takes(function, ()) else known
     if outputs is None or not takes(function, (outputs,)):
         return call_factory(spec)
     return guarded(lambda: function(outputs), spec, "MODEL")

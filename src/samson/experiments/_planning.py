@@ -108,8 +108,7 @@ def plan_suite(table: Table, command: str = "") -> Plan:
         ('digits-small-resnet', 4)
     """
     load_data_set.cache_clear()  # functions and files may be other ones since the last comparison of this process
-    for key in table:
-        choose("keys", key, (*OF_A_PROBLEM, *OF_ALL))
+    _known("keys", table, (*OF_A_PROBLEM, *OF_ALL))
     chips = listed(table, "chips", "gaussian")
     families = tuple(family_of(one) for one in chips)
     _once("chips", [family.name for family in families])
@@ -153,9 +152,17 @@ def _check_examples(plan: Plan) -> None:
 
 def _own(table: Any) -> dict[str, Any]:
     require(isinstance(table, Mapping), "problems", "tables", table, "Write [[problems]] and its keys below.")
-    for key in table:
-        choose("problems", key, OF_A_PROBLEM)
+    _known("problems", table, OF_A_PROBLEM)
     return dict(table)
+
+
+def _known(where: str, table: Table, keys: Sequence[str]) -> None:
+    for key in table:
+        if key == "metric":
+            raise SetupError(
+                f"{where}: 'metric' is a part of the task.\nWrite task = 'mine:Task', with metric and loss."
+            )
+        choose(where, key, keys)
 
 
 def _over(shared: Table, own: Table) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from samson._errors import SetupError, choose, reason, require
 from samson._factories import find_factory, guarded, is_plain, spec_of, takes
 from samson.evaluation import as_metric
 from samson.experiments._chips import Chips
+from samson.experiments._defaults import TUNED_FOR
 from samson.experiments._method import Method
 from samson.experiments._methods import parse_methods
 from samson.experiments._networks import make_network
@@ -66,7 +67,7 @@ def plan_problem(
     recipe = _recipe(asked.get("recipe", {}), data, splits)
     default = METHODS if base == "SGD" else ("plain", *METHODS[1:])
     given = [{"method": one} if callable(one) else one for one in listed(asked, "methods", default)]
-    methods = parse_methods(given, asked.get("set", {}), base, data)
+    methods = parse_methods(given, asked.get("set", {}), base, data if network == TUNED_FOR else None)
     mend = "Give each a table of its own in `problems`."
     require(
         alone or "name" not in asked, "`name`", "left out with several data sets or networks", asked.get("name"), mend

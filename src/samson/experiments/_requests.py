@@ -67,9 +67,15 @@ class Request:
             SetupError: If either is not to be had.
         """
         choose("`split`", self.split or self.usual_split, SPLITS)
-        model = load_model(self.model, self.weights, pretrained=self.pretrained)
+        found: Splits | Examples | None = None
+        if ":" in self.model and self.data is not None:  # the data may say how many outputs it must have
+            found = _found(self.data, self.data_root)
+        outputs = found.outputs if isinstance(found, Splits) else None
+        model = load_model(self.model, self.weights, pretrained=self.pretrained, outputs=outputs)
         data = self.data or _data_of(self.model)
-        return model, load_data(data, self.split, self.data_root, self.usual_split)
+        if found is None:
+            found = _found(data, self.data_root)
+        return model, _part(found, data, self.split, self.usual_split)
 
     def norm_data(self) -> Examples | None:
         """The data of `norms_on`.
@@ -102,13 +108,17 @@ def load_data(spec: str, split: str | None = None, root: Path = Path("data"), us
     Raises:
         SetupError: If there are no such data.
     """
-    found: Splits | Examples
+    return _part(_found(spec, root), spec, split, usual_split)
+
+
+def _found(spec: str, root: Path) -> Splits | Examples:
+    """What a user names, whole."""
     if ":" in spec:
-        found = _of_code(spec)
-    elif spec.endswith(".safetensors"):
-        found = _of_file(spec)
-    else:
-        found = load_data_set(spec, root)
+        return _of_code(spec)
+    return _of_file(spec) if spec.endswith(".safetensors") else load_data_set(spec, root)
+
+
+def _part(found: Splits | Examples, spec: str, split: str | None, usual_split: str) -> Examples:
     if isinstance(found, Splits):
         return found.examples(split or usual_split)
     mend = "Leave it out, or return a dictionary with train and test."

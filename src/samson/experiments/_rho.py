@@ -48,11 +48,11 @@ def find_rho(plan: Plan, seed: int, place: Place, progress: OnProgress) -> RhoRe
             teacher, or a trainer of one's own.
     """
     [problem], [method] = plan.problems, plan.problems[0].methods
-    mend = "Take for example the method samson."
-    require(problem.record.trainer == "samson", "`train`", "left out with `find_rho`", problem.record.trainer, mend)
-    require(
-        "rho" in method.settings and ":" not in method.made_of, "`find_rho`", "for a method with ρ", method.name, mend
-    )
+    trainer = problem.record.trainer
+    require(trainer == "samson", "`train`", "left out with `find_rho`", trainer, "Leave `train` out.")
+    known = "rho" in method.settings and ":" not in method.made_of
+    mend = "Take for example samson; for a method of your own see docs/choosing-rho.md."
+    require(known, "`find_rho`", "for a method of this library with ρ", method.name, mend)
     mend = f"Take {'+'.join(part for part in method.made_of.split('+') if part != DISTIL)}."
     require(not method.distils, "`find_rho`", "for a method without distillation", method.name, mend)
     for name in ("ramp", "every", "ascent", "mix", "budget"):
@@ -71,6 +71,12 @@ def find_rho(plan: Plan, seed: int, place: Place, progress: OnProgress) -> RhoRe
     start, about = found[0].clean_loss, environment(place.device.type)
     suggested = suggest_rho(points, start)
     return RhoRecord(problem.record, method.name, method.record(), seed, start, points, suggested, about)
+
+
+def diverged(record: RhoRecord) -> bool:
+    """Whether a range test came to no ρ since its training diverged: it ended early, or no loss was below the first."""
+    early = record.points[-1].rho < HIGHEST / 2  # the last point is a mean over steps up to the highest
+    return early or all(point.clean_loss >= record.start_loss for point in record.points)
 
 
 def _losses(run: Run) -> tuple[list[RhoPoint], int]:

@@ -15,12 +15,14 @@ from torch import nn
 
 from samson._environment import environment
 from samson._errors import SetupError, require
+from samson._names import counted
 from samson.evaluation import clean_value
 from samson.experiments._checkpoints import Checkpoint, save_checkpoint
 from samson.experiments._jobs import OnProgress
 from samson.experiments._loop import train
 from samson.experiments._method import Method
 from samson.experiments._networks import make_network
+from samson.experiments._parts import RAMP
 from samson.experiments._place import Place
 from samson.experiments._planning import Plan
 from samson.experiments._problems import PlannedProblem, find_trainer, load_data_set, make_task
@@ -74,6 +76,9 @@ def trained(
 
     Returns:
         The network, None if the training diverged; and how it went.
+
+    Raises:
+        SetupError: If a trainer of one's own returns no network, or ends before the method's ramp does.
     """
     own = planned_run(
         problem,
@@ -96,6 +101,7 @@ def trained(
             model = trainer(own)
             mend = "It must return the trained network."
             require(isinstance(model, nn.Module), "`train`", "a function that returns an nn.Module", model, mend)
+            _check_ramp(own)
         except DivergedError as error:
             diverged_at = error.step
     validation = None
@@ -114,6 +120,19 @@ def trained(
         input_ranges=_learned_ranges(own, diverged_at),
         precision=own.precision,
     )
+
+
+def _check_ramp(run: Run) -> None:
+    """Refuse a training that ended before its ramp: its method would not be what it is called."""
+    schedule = None if run.built is None else run.built.schedule
+    if schedule is None or run.method.settings[RAMP] == "drawn":  # which no step is the last of
+        return
+    done, name = schedule.state_dict()["done"], run.method.name
+    if done < schedule.steps:
+        raise SetupError(
+            f"`train` made {done} of {counted(schedule.steps, 'step')}, and the ramp of {name} ends at the last.\n"
+            f"Set recipe.epochs and batch_size to what it does, or {name}.{RAMP} to constant."
+        )
 
 
 def _learned_ranges(run: Run, diverged_at: int | None) -> dict[str, float]:

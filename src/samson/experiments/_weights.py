@@ -17,8 +17,8 @@ from samson.noise import plain_name
 
 KINDS = (".safetensors", ".pt", ".pth", ".ckpt")
 """How files of weights end; `.ckpt` are Lightning's."""
-WITHIN = ("state_dict", "model")
-"""Where checkpoints keep the state dict."""
+WITHIN = ("state_dict", "model", "model_state_dict")
+"""Where checkpoints keep the state dict: the last is what torch's tutorial calls it."""
 SHOWN = 3
 """Names that a message lists of each kind."""
 
@@ -32,7 +32,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
     Args:
         model: Changed in place, or not at all.
-        path: A file of `KINDS`: a state dict, or a dict that holds one as "state_dict" or "model".
+        path: A file of `KINDS`: a state dict, or a dict that holds one under a name of `WITHIN`.
 
     Raises:
         SetupError: If the file is missing, damaged, holds no weights, other code or a program, or does not fit the

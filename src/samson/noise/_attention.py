@@ -147,7 +147,7 @@ def _as_packed(
     encoder: nn.TransformerEncoder, args: tuple[Any, ...], keywords: Mapping[str, Any], output: Tensor
 ) -> Tensor:
     """As a forward hook: zeros at padded places, which an encoder gives where torch packs its inputs."""
-    given = dict(zip(("src", "mask", "src_key_padding_mask"), args, strict=False)) | keywords
+    given = {**dict(zip(("src", "mask", "src_key_padding_mask"), args, strict=False)), **keywords}
     padded = given.get("src_key_padding_mask")
     trains = encoder.training or (torch.is_grad_enabled() and any(p.requires_grad for p in encoder.parameters()))
     if padded is None or given.get("mask") is not None or trains or torch.is_autocast_enabled():

@@ -141,7 +141,7 @@ def _split(part: Any, name: str) -> Split:
     _require(known, name, "be a pair of tensors or arrays, or a data set of torch", type(part).__name__)
     try:
         inputs, targets = (_plain(torch.as_tensor(each).detach().cpu()) for each in part)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise SetupError(f"`data`: `{name}` cannot become tensors: {error}.\nGive tensors or arrays.") from error
     _check_counts(inputs, targets, name)
     if not targets.is_floating_point() and targets.shape[1:] == (1,):

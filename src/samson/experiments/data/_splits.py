@@ -118,7 +118,10 @@ class Splits:
             SetupError: If there is none.
         """
         size = length(self.train)
-        require(1 <= batch_size <= size, "`batch_size`", f"from 1 to {size} for these data", batch_size, "Change it.")
+        mend = (
+            f"Write recipe = {{ batch_size = {size} }} in a suite's file, or for `samson train` this key as its recipe."
+        )
+        require(1 <= batch_size <= size, "`batch_size`", f"from 1 to {size} for these data", batch_size, mend)
         return size // batch_size
 
     def batches(

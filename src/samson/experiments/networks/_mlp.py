@@ -15,6 +15,6 @@ def mlp(shape: Shape, outputs: int) -> nn.Module:
     Reference: LeCun et al. 1998, Proceedings of the IEEE 86, 2278, section III (two-hidden-layer networks), with
     rectifiers and widths of our own.
     """
-    require_kind("mlp", shape, "images", "series")
+    require_kind("mlp", shape, "images", "series", "vectors")
     hidden = (nn.Linear(math.prod(shape), 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU())
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(256, outputs))

@@ -5,13 +5,20 @@ from __future__ import annotations
 from samson._errors import SetupError
 
 Shape = tuple[int, ...]
-"""Shape of one example: (channels, height, width) of an image, (steps, channels) of a series, (length,) of tokens."""
+"""Shape of one example: (channels, height, width) of an image, (steps, channels) of a series, (length,) of tokens,
+(features,) of a vector."""
 
-AXES = {"tokens": "(length,)", "series": "(steps, channels)", "images": "(channels, height, width)"}
-"""Kinds of examples, by their number of axes from 1 on."""
+AXES = {
+    "tokens": ("length",),
+    "vectors": ("features",),
+    "series": ("steps", "channels"),
+    "images": ("channels", "height", "width"),
+}
+"""Kinds of examples, by what their axes are."""
 
 TAKERS = {
     "tokens": "gpt-small, gpt-tiny",
+    "vectors": "mlp",
     "series": "gru, lstm, mlp",
     "images": "small-resnet, resnet20, vit-small-patch4, mlp",
 }
@@ -24,14 +31,14 @@ def require_kind(network: str, shape: Shape, *kinds: str) -> None:
     Args:
         network: Name in the catalogue.
         shape: Shape of one example.
-        kinds: What the network takes: "images", "series", "tokens".
+        kinds: What the network takes, of `AXES`.
     """
-    known = 1 <= len(shape) <= len(AXES) and min(shape) >= 1
-    given = list(AXES)[len(shape) - 1] if known else ""
-    if given in kinds:
+    given = [kind for kind, axes in AXES.items() if len(axes) == len(shape) and min(shape) >= 1]
+    if set(given) & set(kinds):
         return
-    rule = " or ".join(f"{kind} of shape {AXES[kind]}" for kind in kinds)
-    mend = f"Take a network for {given}: {TAKERS[given]}." if known else "Give one example's shape, every axis ≥ 1."
+    rule = " or ".join(f"{kind} of shape {AXES[kind]}".replace("'", "") for kind in kinds)
+    takers = "; ".join(f"for {kind}: {TAKERS[kind]}" for kind in given)
+    mend = f"Take a network {takers}." if given else "Give one example's shape, every axis ≥ 1."
     raise SetupError(f"`{network}` must have {rule}, got {shape}. {mend}")
 
 
