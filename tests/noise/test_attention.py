@@ -1,6 +1,8 @@
 """Attention behind a periphery: against torch's own, and against attention that is built from linear layers."""
 
 import copy
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -147,29 +149,53 @@ def test_a_part_may_lie_on_the_chip_alone(select: str) -> None:
         torch.testing.assert_close(layer(*inputs)[0], plain)
 
 
+FUSED: dict[str, Callable[[nn.TransformerEncoder, Tensor], AbstractContextManager[Any]]] = {
+    "packed": lambda model, x: torch.no_grad(),
+    "gradients": lambda model, x: nullcontext(),
+    "inputs learn": lambda model, x: nullcontext((model.requires_grad_(False), x.requires_grad_())),
+    "training": lambda model, x: nullcontext(model.layers[0].train()),
+    "switched off": lambda model, x: without_fast_path(),
+}
+
+
+@contextmanager
+def without_fast_path() -> Iterator[None]:
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
+
+
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-@pytest.mark.parametrize("gradients", [True, False])
-def test_an_encoder_with_padded_inputs_takes_no_fused_path(gradients: bool) -> None:
-    """Torch would pack the inputs into a nested tensor, which attention takes in one call alone."""
+@pytest.mark.parametrize("norm", [False, True], ids=["", "norm"])
+@pytest.mark.parametrize("way", FUSED)
+def test_an_encoder_gives_on_a_chip_what_it_gives_elsewhere_for_padded_inputs(way: str, norm: bool) -> None:
+    """Torch may pack the inputs into a nested tensor, which no layer on a chip takes: padded places then have zeros."""
     torch.manual_seed(0)
-    block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    model, x = nn.TransformerEncoder(block, 2).eval(), torch.randn(3, 5, 8)
+    block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+    last = nn.LayerNorm(8) if norm else None
+    model, x = nn.TransformerEncoder(block, 2, last).eval(), torch.randn(3, 5, 8)
+    if last is not None:
+        nn.init.normal_(last.bias)
     padded = torch.arange(5) >= torch.tensor([[5], [3], [4]])
-    names = [
-        f"layers.{i}.{name}" for i in range(2) for name in (*(f"self_attn.{p}" for p in PARTS), "linear1", "linear2")
-    ]
-    chip = deploy(model, Gaussian(0.0), periphery=Periphery())
-    with torch.set_grad_enabled(gradients):
+    parts = (*(f"self_attn.{part}" for part in PARTS), "linear1", "linear2")
+    with FUSED[way](model, x):
         expected = model(x, src_key_padding_mask=padded)
-        with chip.at():
-            found = model(x, src_key_padding_mask=padded)
-    assert chip.reached == dict.fromkeys(names, 1)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)  # also zeros at padded places
-    assert bool(expected[padded].any()) == gradients
-    with deploy(model, Gaussian(0.0), periphery=Periphery(), select="*.linear?").at(), torch.no_grad():
-        torch.testing.assert_close(model(x, None, padded), model(x, src_key_padding_mask=padded))
+        for select in (None, "*.linear?"):
+            chip = deploy(model, Gaussian(0.0), periphery=Periphery(), select=select)
+            with chip.at():
+                found = model(x, None, padded)
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+            if select is None:
+                assert chip.reached == {f"layers.{i}.{part}": 1 for i in range(2) for part in parts}
+        alone = model(x[0], src_key_padding_mask=padded[0])
+        with deploy(model, Gaussian(0.0), periphery=Periphery()).at():
+            torch.testing.assert_close(model(x[0], src_key_padding_mask=padded[0]), alone, rtol=1e-4, atol=1e-5)
     assert model.use_nested_tensor
-    assert set(calibrate(model, [x])) == set(names)
+    zeros = torch.zeros(8) if last is None else last.bias.detach()
+    assert torch.equal(expected[1, 4].detach(), zeros) == (way == "packed")
 
 
 @each_size

@@ -301,15 +301,21 @@ def test_a_frozen_weight_is_none_that_a_rule_scales() -> None:
     SharpnessAware(sgd(nn.Linear(4, 3).requires_grad_(False)), SAMSON())  # all are yet to be unfrozen
 
 
-def test_each_trained_parameter_needs_a_name() -> None:
-    """Or it would be perturbed unscaled beside the others."""
+def test_a_trained_parameter_without_a_name_is_warned_of() -> None:
+    """It is perturbed unscaled beside the others."""
     body, head = nn.Linear(4, 5), nn.Linear(5, 3)
     base = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1)
-    with pytest.raises(ValueError, match="SAMSON.* with policy='authors' .* 2 of 4 parameters have none.*ModuleList"):
+    with pytest.raises(
+        ValueError, match="SAMSON.* with policy='authors' .* no parameter has a name.*one that holds them"
+    ):
+        SharpnessAware(base, SAMSON(), model=nn.Linear(4, 3))
+    match = "2 parameters of 4 have no name, so SAMSON moves them as SAM would.*ModuleList.*perturb=False"
+    with pytest.warns(UserWarning, match=match):
         SharpnessAware(base, SAMSON(), model=body)
     optimizer = SharpnessAware(torch.optim.SGD(body.parameters(), lr=0.1), SAMSON(), model=body)
-    with pytest.raises(ValueError, match="2 of 4 parameters have none"):
+    with pytest.warns(UserWarning, match=match):
         optimizer.add_param_group({"params": head.parameters()})
+    optimizer = SharpnessAware(torch.optim.SGD(body.parameters(), lr=0.1), SAMSON(), model=body)
     optimizer.add_param_group({"params": [head.bias], "perturb": False})
     optimizer.add_param_group({"params": [head.weight], "policy": "all"})  # which asks for no name
     SharpnessAware(base, SAMSON(), model=nn.ModuleList([body, head]))
@@ -352,6 +358,22 @@ def test_a_closure_that_adds_to_earlier_gradients_is_warned_of(cleared: str, fir
     with pytest.warns(UserWarning, match="adds to gradients from before") if lost else nullcontext():
         optimizer.step(closure)
     assert not model[0].weight._backward_hooks
+
+
+def test_a_closure_may_differentiate_before_it_clears(batch: tuple) -> None:
+    """As for a penalty on the gradient, after a warm-up that left gradients."""
+    model = make_model()
+    optimizer = SharpnessAware(sgd(model), SAM(rho=0.5))
+    loss_of(model, batch).backward()
+
+    def closure() -> torch.Tensor:
+        loss = loss_of(model, batch)
+        penalty = sum(g.square().sum() for g in torch.autograd.grad(loss, [*model.parameters()], create_graph=True))
+        optimizer.zero_grad()
+        (loss + 0.1 * penalty).backward()
+        return loss
+
+    optimizer.step(closure)  # a warning would be an error
 
 
 def test_a_step_that_does_not_climb_may_add_to_earlier_gradients(batch: tuple) -> None:

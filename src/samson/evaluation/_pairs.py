@@ -59,7 +59,8 @@ def compare(
 
     Raises:
         ValueError: If there are fewer than two methods, a method has no model, a model is there twice, or models of one
-            method differ in shape; if `peripheries` are not one for each model; or as for `evaluate`.
+            method differ in shape; if `peripheries` are not one for each model, or differ in more than ranges and
+            bounds; or as for `evaluate`.
 
     Example:
         >>> import torch
@@ -135,8 +136,11 @@ def _peripheries(
         count = len(networks[name])
         known = len(own) == count and all(isinstance(one, Periphery) for one in own)
         require(known, "peripheries", f"be a Periphery for each of the {count} models of {name!r}", own)
-    kinds = dict.fromkeys(repr(replace(one, input_ranges={}, adc_bounds={})) for own in found.values() for one in own)
-    require(len(kinds) == 1, "peripheries", "differ in input ranges and ADC bounds alone", list(kinds))
+    bare = [replace(one, input_ranges={}, adc_bounds={}) for own in found.values() for one in own]
+    same = all(one == bare[0] for one in bare)
+    require(
+        same, "peripheries", "differ in `input_ranges` and `adc_bounds` alone", dict(zip(networks, bare, strict=False))
+    )
     return found
 
 

@@ -143,15 +143,16 @@ def unpacked(model: nn.Module, layers: Mapping[str, nn.Module]) -> Iterator[dict
         }
 
 
-def _as_packed(
-    encoder: nn.TransformerEncoder, args: tuple[Any, ...], keywords: Mapping[str, Any], output: Tensor
-) -> Tensor:
-    """As a forward hook: zeros at padded places, which an encoder gives where torch packs its inputs."""
+def _as_packed(encoder: nn.TransformerEncoder, args: tuple[Any, ...], keywords: Mapping[str, Any], output: Any) -> Any:
+    """As a forward hook: at padded places what an encoder gives where torch packs its inputs, zeros before its norm."""
     given = {**dict(zip(("src", "mask", "src_key_padding_mask"), args, strict=False)), **keywords}
-    padded = given.get("src_key_padding_mask")
-    trains = encoder.training or (torch.is_grad_enabled() and any(p.requires_grad for p in encoder.parameters()))
-    if padded is None or given.get("mask") is not None or trains or torch.is_autocast_enabled():
+    inputs, padded, first = given["src"], given.get("src_key_padding_mask"), cast("nn.Module", encoder.layers[0])
+    learns = torch.is_grad_enabled() and any(x.requires_grad for x in (inputs, *first.parameters()))
+    off = first.training or learns or torch.is_autocast_enabled() or not torch.backends.mha.get_fastpath_enabled()
+    if off or padded is None or given.get("mask") is not None or inputs.ndim != 3 or not isinstance(output, Tensor):
         return output
     padded = padded.bool()
-    left_aligned = not padded.logical_not().long().diff(dim=1).gt(0).any()
-    return output.masked_fill(padded.unsqueeze(-1), 0) if left_aligned else output
+    if padded.logical_not().long().diff(dim=1).gt(0).any():  # not at the end alone
+        return output
+    zeros = torch.zeros_like(output)
+    return torch.where(padded.unsqueeze(-1), zeros if encoder.norm is None else encoder.norm(zeros), output)

@@ -111,7 +111,12 @@ class Climber(OptimizerWrapper):
         settings = [self._weights.settings(group) for group in groups]
         for group in settings:
             group["params"] = [p for p in group["params"] if p in kept]
-        check_policy(self.rule, settings, self._weights.names)
+        if nameless := check_policy(self.rule, settings, self._weights.names):
+            self._warn_once(
+                f"{counted(nameless, 'parameter')} of {len(trained)} have no name, so {type(self.rule).__name__} moves "
+                "them as SAM would. Pass a `model=` that holds them all, such as nn.ModuleList([model, head]), or give "
+                "them a group of their own with policy='matrices' or perturb=False."
+            )
         self._weights.require_chip_weights()
         for group in groups:
             self._keep_settings(group, self.rule.group_settings() | {RULE: type(self.rule).__name__})
@@ -211,12 +216,17 @@ class Climber(OptimizerWrapper):
     def _first_pass(self) -> Iterator[None]:
         """A block for the closure's clean pass: warns if it adds to gradients that it did not make."""
         p = self._with_gradient()
-        added: list[bool] = []
-        handle = None if p is None else p.register_hook(lambda _: added.append(_is_there(p.grad)))  # type: ignore[no-untyped-call]
+        found, added = [False], list[bool]()
+        handles = []
+        if (
+            p is not None
+        ):  # the first sees what is there before, the second that it was added to: autograd.grad does not
+            handles.append(p.register_hook(lambda _: found.append(_is_there(p.grad))))  # type: ignore[no-untyped-call]
+            handles.append(p.register_post_accumulate_grad_hook(lambda _: added.append(found[-1])))  # type: ignore[no-untyped-call]
         try:
             yield
         finally:
-            if handle is not None:
+            for handle in handles:
                 handle.remove()
         if added[:1] == [True]:  # later ones may be of micro-batches in the closure
             self._warn_once(

@@ -101,8 +101,11 @@ def rates_are_zero(optimizer: Optimizer) -> bool:
     return not waits and all(float(lr) == 0 for lr in rates)
 
 
-def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tensor, str]) -> None:
-    """Refuse settings out of their range, and a scaling rule that would be SAM in silence, for some weights or all.
+def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tensor, str]) -> int:
+    """Refuse settings out of their range, and a scaling rule that would be SAM in silence.
+
+    Returns:
+        How many parameters have no name by which such a rule would know them, and so move as SAM's.
 
     Raises:
         ValueError: Names the parameter, the value, the rule and the mend.
@@ -111,21 +114,21 @@ def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tenso
     for group in groups:
         rule.within(group)
     if not isinstance(rule, ScalingRule):
-        return
+        return 0
     kind = type(rule).__name__
     active = [(own, p) for group in groups for own in [rule.within(group)] for p in group["params"]]
     by_name = [own.policy for own, p in active if own.policy not in NAMELESS and p not in names]
-    if by_name:
+    if by_name and len(by_name) == len(active):
         raise ValueError(
-            f"`{kind}` with policy={by_name[0]!r} picks tensors by name, and {len(by_name)} of {len(active)} "
-            "parameters have none. Make the base optimizer with `samson.param_groups(model)`, or pass `model=` to "
-            "SharpnessAware: one that holds them all, such as `nn.ModuleList([model, head])`."
+            f"`{kind}` with policy={by_name[0]!r} picks tensors by name, and no parameter has a name. Make the base "
+            "optimizer with `samson.param_groups(model)`, or pass `model=` to SharpnessAware: one that holds them."
         )
     if not any(own.scales_tensor(names.get(p, ""), p) for own, p in active):
         raise ValueError(
             f"`policy` {rule.policy!r} picks none of the {len(active)} perturbed tensors, frozen ones aside, "
             f"so {kind} would silently be SAM. Use another policy, such as 'matrices', or SAM."
         )
+    return len(by_name)
 
 
 @torch.no_grad()
