@@ -21,10 +21,10 @@ from samson._names import counted
 from samson.optim._ascent import Ascent, Climb, Part, climb
 from samson.optim._chip import Models, each
 from samson.optim._delegation import OptimizerWrapper
+from samson.optim._earlier import watched, with_gradient
 from samson.optim._groups import check_policy, linked_models, names_by_parameter
 from samson.optim._perturbed import Direction, Perturbed
 from samson.optim._schedules import RAMP
-from samson.optim._sharding import local
 from samson.optim.rules import Rule, require_ascent
 
 RULE = "rule"
@@ -206,28 +206,15 @@ class Climber(OptimizerWrapper):
             )
         raise RuntimeError(f"No perturbed parameter has a gradient. {mend}")
 
-    def _with_gradient(self) -> Tensor | None:
-        """A parameter to whose gradient a pass would add, looked for until the first ascent: to read it waits."""
-        if self.last_ascent is not None:
-            return None
-        return next((p for p in self._weights.parameters if p.requires_grad and _is_there(p.grad)), None)
+    def _earlier(self) -> Tensor | None:
+        """A parameter to whose gradient a pass would add, looked for until the first ascent."""
+        return None if self.last_ascent is not None else with_gradient(self._weights.parameters)
 
     @contextmanager
     def _first_pass(self) -> Iterator[None]:
         """A block for the closure's clean pass: warns if it adds to gradients that it did not make."""
-        p = self._with_gradient()
-        found, added = [False], list[bool]()
-        handles = []
-        if (
-            p is not None
-        ):  # the first sees what is there before, the second that it was added to: autograd.grad does not
-            handles.append(p.register_hook(lambda _: found.append(_is_there(p.grad))))  # type: ignore[no-untyped-call]
-            handles.append(p.register_post_accumulate_grad_hook(lambda _: added.append(found[-1])))  # type: ignore[no-untyped-call]
-        try:
+        with watched(self._earlier()) as added:
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
         if added[:1] == [True]:  # later ones may be of micro-batches in the closure
             self._warn_once(
                 "the closure adds to gradients from before it, which the second pass will not have. Clear them in it, "
@@ -295,8 +282,3 @@ class Climber(OptimizerWrapper):
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(f"{type(self).__name__}: {message}", stacklevel=4)
-
-
-def _is_there(grad: Tensor | None) -> bool:
-    """Whether a gradient would count if another were added to it."""
-    return grad is not None and (grad.layout != torch.strided or bool(local(grad).any()))

@@ -280,7 +280,7 @@ class SharpnessAware(Climber):
 
     def _gradient_before(self) -> Tensor | None:
         """A gradient to which the only pass would add."""
-        p = None if self.needs_first_pass else self._with_gradient()
+        p = None if self.needs_first_pass else self._earlier()
         return None if p is None else p.grad
 
     def _warn_if_kept(self, before: Tensor | None) -> None:
