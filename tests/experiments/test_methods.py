@@ -175,6 +175,8 @@ def test_a_searched_setting_may_be_set() -> None:
 def test_a_setting_that_no_method_has_is_refused() -> None:
     with pytest.raises(SetupError, match=r"`set`: 'rh' is unknown.\nDid you mean 'rho'\? Available: lr, momentum"):
         parse_methods(["sgd", "sam"], ["rh=1"])
+    [plain] = parse_methods(["plain"], {"momentum": 0.8, "rho": 1.0}, base="AdamW")  # as of another problem's methods
+    assert not {"momentum", "rho"} & plain.settings.keys()
 
 
 # What changes over a training
@@ -212,6 +214,11 @@ def by_three_steps(run: Run) -> nn.Module:
     return model
 
 
+def by_divergence(run: Run) -> nn.Module:
+    run.losses.append(math.nan)
+    return by_three_steps(run)
+
+
 @pytest.mark.parametrize(
     ("name", "batch_size", "steps"),
     [
@@ -234,9 +241,12 @@ def test_a_trainer_of_ones_own_must_come_to_the_end_of_a_ramp(name: Any, batch_s
     if steps is None or steps < 3:
         assert isinstance(made(), nn.Module)
     else:
-        said = rf"`train` made 3 of {steps} steps, and the ramp of \w+ ends at the last.\nSet recipe.epochs"
+        said = rf"`train` made 3 of {steps} steps with .* and the ramp of \w+ ends at the last.\nSet recipe.epochs"
         with pytest.raises(SetupError, match=said):
             made()
+        plan = plan_suite({**TABLE, "methods": [name], "train": by_divergence, "recipe": recipe})
+        [problem] = plan.problems
+        assert isinstance(made(), nn.Module)  # its losses say what it is
 
 
 class Task:

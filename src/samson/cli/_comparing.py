@@ -215,7 +215,8 @@ def _say_what_would_be_run(plan: Plan, processes: int, finished: Sequence[RunRec
         known = one.training or 0.0
         training = "?" if one.training is None else _time(one.training)
         table.add_row(one.problem, one.method, str(plan.seeds), training, _time(one.chips))
-        total += left * (known + one.chips) + known * trainings * ((one.problem, one.method) in searched)
+        searches = (one.problem, one.method) in searched and not done[one.problem, one.method]
+        total += left * (known + one.chips) + known * trainings * searches
     screen = console()
     screen.print(table)
     families = ", ".join(f"{family.name} ({len(family.kinds)})" for family in plan.families)

@@ -136,11 +136,10 @@ def _peripheries(
         count = len(networks[name])
         known = len(own) == count and all(isinstance(one, Periphery) for one in own)
         require(known, "peripheries", f"be a Periphery for each of the {count} models of {name!r}", own)
-    bare = [replace(one, input_ranges={}, adc_bounds={}) for own in found.values() for one in own]
-    same = all(one == bare[0] for one in bare)
-    require(
-        same, "peripheries", "differ in `input_ranges` and `adc_bounds` alone", dict(zip(networks, bare, strict=False))
-    )
+    bare = {name: [replace(one, input_ranges={}, adc_bounds={}) for one in own] for name, own in found.items()}
+    every = [one for own in bare.values() for one in own]
+    same = all(one == every[0] for one in every)
+    require(same, "peripheries", "differ in `input_ranges` and `adc_bounds` alone", bare)
     return found
 
 

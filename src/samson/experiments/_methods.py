@@ -12,7 +12,7 @@ from torch import nn
 
 from samson._errors import SetupError, choose, require
 from samson._factories import find_factory, is_plain, spec_of
-from samson.experiments._defaults import TUNED
+from samson.experiments._defaults import BASES, TUNED
 from samson.experiments._method import METHOD, Method, base_settings, part_of
 from samson.experiments._parts import ADDITIONS, ALIASES, CLIPPINGS, PLAIN, cores
 
@@ -55,7 +55,9 @@ def parse_methods(
             name = choose("`set`", name, parsed)
             parsed[name] = _set(parsed[name], parameter, value, f"`set` {target}")
         else:
-            choose("`set`", target, dict.fromkeys(key for method in parsed.values() for key in method.settings))
+            parts = (*cores().values(), *ADDITIONS.values())  # another problem may have a method with it
+            known_to = (*(m.settings for m in parsed.values()), *(p.settings for p in parts), *BASES.values())
+            choose("`set`", target, dict.fromkeys(key for settings in known_to for key in settings))
     known = ", ".join((*cores(), *ADDITIONS, *ALIASES))
     require(bool(parsed), "`methods`", "at least one method", "", f"Take some of: {known}.")
     for method in parsed.values():

@@ -125,13 +125,15 @@ def trained(
 def _check_ramp(run: Run) -> None:
     """Refuse a training that ended before its ramp: its method would not be what it is called."""
     schedule = None if run.built is None else run.built.schedule
-    if schedule is None or run.method.settings[RAMP] == "drawn":  # which no step is the last of
+    sound = all(map(math.isfinite, run.losses))  # else it diverged
+    if schedule is None or not sound or run.method.settings[RAMP] == "drawn":  # which no step is the last of
         return
     done, name = schedule.state_dict()["done"], run.method.name
     if done < schedule.steps:
         raise SetupError(
-            f"`train` made {done} of {counted(schedule.steps, 'step')}, and the ramp of {name} ends at the last.\n"
-            f"Set recipe.epochs and batch_size to what it does, or {name}.{RAMP} to constant."
+            f"`train` made {done} of {counted(schedule.steps, 'step')} with its last optimizer, and the ramp of {name} "
+            f"ends at the last.\nSet recipe.epochs and batch_size to what it does; or, where it may end early, "
+            f"{name}.{RAMP} to constant or drawn."
         )
 
 

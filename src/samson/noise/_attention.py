@@ -146,10 +146,12 @@ def unpacked(model: nn.Module, layers: Mapping[str, nn.Module]) -> Iterator[dict
 def _as_packed(encoder: nn.TransformerEncoder, args: tuple[Any, ...], keywords: Mapping[str, Any], output: Any) -> Any:
     """As a forward hook: at padded places what an encoder gives where torch packs its inputs, zeros before its norm."""
     given = {**dict(zip(("src", "mask", "src_key_padding_mask"), args, strict=False)), **keywords}
-    inputs, padded, first = given["src"], given.get("src_key_padding_mask"), cast("nn.Module", encoder.layers[0])
+    inputs, padded, first = given.get("src"), given.get("src_key_padding_mask"), cast("nn.Module", encoder.layers[0])
+    if not isinstance(inputs, Tensor) or padded is None:
+        return output
     learns = torch.is_grad_enabled() and any(x.requires_grad for x in (inputs, *first.parameters()))
     off = first.training or learns or torch.is_autocast_enabled() or not torch.backends.mha.get_fastpath_enabled()
-    if off or padded is None or given.get("mask") is not None or inputs.ndim != 3 or not isinstance(output, Tensor):
+    if off or given.get("mask") is not None or inputs.ndim != 3 or not isinstance(output, Tensor):
         return output
     padded = padded.bool()
     if padded.logical_not().long().diff(dim=1).gt(0).any():  # not at the end alone
