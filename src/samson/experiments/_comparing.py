@@ -14,12 +14,10 @@ from samson.experiments._planning import Plan, plan_suite
 from samson.experiments._problems import Table
 from samson.experiments._search import search_settings
 from samson.experiments._suite import Failure, Silent, Watcher, run_all
-from samson.records import PLAN, Interval, RunRecord, load_comparison, replace_file, run_name, write_json
+from samson.records import PLAN, RunRecord, load_comparison, replace_file, run_name, write_json
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-    from samson.report import SummaryRow, View
 
 Runner = Callable[..., dict[str, Failure]]
 """Runs jobs: `run_all`, or what does the same elsewhere."""
@@ -56,9 +54,9 @@ class Comparing(Shown):
 
         The columns are those of `summary.csv`; what is not known is None.
         """
-        from samson.report import views
+        from samson.report import summary_rows, views
 
-        return [_flat(view, row) for view in views(self.records) for row in view.rows]
+        return summary_rows(views(self.records))
 
     def plot(self, problem: str | None = None, family: str | None = None) -> Figure:
         """Every method by kind of chip, as a figure of plotly.
@@ -87,30 +85,6 @@ class Comparing(Shown):
         from samson.report import render
 
         replace_file(Path(path), render(load_comparison(self.folder)).encode())
-
-
-def _flat(view: View, row: SummaryRow) -> dict[str, Any]:
-    """A row of the summary, with the ends of its intervals."""
-    return {
-        "problem": view.problem.name,
-        "family": view.family.name,
-        "method": row.method,
-        "kind": row.kind,
-        **_ends(row.value, "mean", "low", "high"),
-        "trials": row.trials,
-        "seeds": row.seeds,
-        "worst": row.worst,
-        **_ends(row.over_seeds, "seeds_low", "seeds_high"),
-        **_ends(row.gain, "gain", "gain_low", "gain_high"),
-        **_ends(row.gain_over_seeds, "gain_seeds_low", "gain_seeds_high"),
-        "p_value": row.p_value,
-    }
-
-
-def _ends(of: Interval | None, *names: str) -> dict[str, float | None]:
-    """The last of mean, low and high, by so many names."""
-    values = (None, None, None) if of is None else (of.mean, of.low, of.high)
-    return dict(zip(names, values[-len(names) :], strict=True))
 
 
 def compare_suite(

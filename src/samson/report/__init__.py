@@ -12,7 +12,15 @@ from samson.report._plot import Plot, figure_of
 from samson.report._sensitivity import sensitivity_figure, sensitivity_page, sensitivity_table
 from samson.report._sharpness import correlation, render_sharpness, sharpness_figure
 from samson.report._summary import SummaryRow, View, against_each, view, views
-from samson.report._tables import coverage_of, estimate_text, gain_text, kind_text, last_kind_within, summary_csv
+from samson.report._tables import (
+    coverage_of,
+    estimate_text,
+    gain_text,
+    kind_text,
+    last_kind_within,
+    summary_csv,
+    summary_rows,
+)
 from samson.report._view_tables import accuracy_table, gain_table
 from samson.report._yields import half_width, shares_at, yield_figure
 
@@ -40,6 +48,7 @@ __all__ = [
     "sensitivity_page",
     "sharpness_figure",
     "summary_csv",
+    "summary_rows",
     "training_figure",
     "views",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from typing import Any
 
 from samson._shown import coverage_text
 from samson.records import CLEAN, Interval
@@ -18,14 +19,22 @@ COLUMNS = (
 
 
 def summary_csv(found: Sequence[View]) -> str:
-    """The summary as CSV with the columns `COLUMNS`; fractions are not in percent, trials are chips per network.
-
-    `low` and `high` are over chips, `seeds_low` and `seeds_high` over training seeds and chips; a gain is over the
-    baseline, positive where it is better. What is not known is empty (see `SummaryRow`).
-    """
+    """The rows of `summary_rows` as CSV; what is not known is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
+    for row in summary_rows(found):
+        writer.writerow([f"{cell:.9g}" if isinstance(cell, float) else cell for cell in row.values()])
+    return text.getvalue()
+
+
+def summary_rows(found: Sequence[View]) -> list[dict[str, Any]]:
+    """The summary as rows with the columns `COLUMNS`; fractions are not in percent, trials are chips per network.
+
+    `low` and `high` are over chips, `seeds_low` and `seeds_high` over training seeds and chips; a gain is over the
+    baseline, positive where it is better. What is not known is None (see `SummaryRow`).
+    """
+    rows = []
     for view in found:
         for row in view.rows:
             cells = (
@@ -33,8 +42,8 @@ def summary_csv(found: Sequence[View]) -> str:
                 *(row.trials, row.seeds, row.worst, *_ends(row.over_seeds)[1:]),
                 *(*_ends(row.gain), *_ends(row.gain_over_seeds)[1:], row.p_value),
             )
-            writer.writerow([f"{cell:.9g}" if isinstance(cell, float) else cell for cell in cells])
-    return text.getvalue()
+            rows.append(dict(zip(COLUMNS, cells, strict=True)))
+    return rows
 
 
 def _ends(interval: Interval | None) -> tuple[float | None, ...]:
