@@ -117,7 +117,7 @@ ROWS = {
     f"{D} --chip pcm --calibration ranges.toml": "--calibration must be given with a chip that has a periphery",
     f"{D} --chip standard-hwa --calibration none.toml": "--calibration 'none.toml': No such file",
     f"{D} --chip standard-hwa --calibration broken.toml": "--calibration 'broken.toml': `path` must be a TOML file",
-    f"{D} --chip standard-hwa --calibration ranges.toml": "must name linear and convolution layers and attention",
+    f"{D} --chip standard-hwa --calibration ranges.toml": "must name layers of the model and parts of them",
     f"{B} --chip pcm --calibration ranges.toml": "--calibration must be given with a chip that has a periphery",
     "calibrate mine:network --data mine:batches": "Missing option '--out'",
     f"{K} --quantile 0": "--quantile must be above 0, and 1 at most, got 0.0",

@@ -49,17 +49,13 @@ def net(outputs: int = 2) -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, outputs))
 
 
-def recurrent(outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Flatten(2), nn.Flatten(0, 1), nn.Unflatten(0, (-1, 1)), Gru(outputs))
-
-
-class Gru(nn.Module):
+class Squares(nn.Module):
     def __init__(self, outputs: int) -> None:
         super().__init__()
-        self.gru, self.head = nn.GRU(36, 4, batch_first=True), nn.Linear(4, outputs)
+        self.head = nn.Bilinear(36, 36, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.gru(x)[0][:, -1])
+        return self.head(x.flatten(1), x.flatten(1))
 
 
 TABLE: dict[str, Any] = {
@@ -339,7 +335,7 @@ def load_checkpoint_of(load: Callable[..., Any], record: Any) -> tuple[nn.Module
 
 def test_converters_on_what_hooks_do_not_reach_are_refused_before_training() -> None:
     with pytest.raises(SetupError, match="`methods` converters with the network .* raised .*`periphery` must go on"):
-        plan_suite({**TABLE, "network": f"{__name__}:recurrent", "methods": ["converters"]})
+        plan_suite({**TABLE, "network": f"{__name__}:Squares", "methods": ["converters"]})
 
 
 # A teacher

@@ -212,7 +212,7 @@ def test_it_is_trained_as_linear_layers_are(sizes: dict[str, int]) -> None:
     found, by_hand = layer(*inputs)[0], built(*inputs)
     torch.testing.assert_close(found, by_hand)
     torch.testing.assert_close(twin(*inputs)[0], found)
-    assert twin.q.attention is twin
+    assert twin.q.whole is twin
     for y in (found, by_hand):
         y.square().mean().backward()
     for part in PARTS:
@@ -231,7 +231,9 @@ def test_it_is_trained_as_linear_layers_are(sizes: dict[str, int]) -> None:
     assert set(learned.input_ranges) == set(PARTS)
     assert layer.state_dict().keys() == keys
     assert not layer._forward_hooks
-    with pytest.raises(ValueError, match="attention's projections of the model, got 'p'. Available: out_proj, q, k, v"):
+    with pytest.raises(
+        ValueError, match="layers of the model and parts of them, got 'p'. Available: out_proj, q, k, v"
+    ):
         deploy(layer, Gaussian(0.0), periphery=Periphery(input_ranges={"p": 1.0}))
 
 

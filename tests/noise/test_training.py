@@ -511,7 +511,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict]] = {
     "`decay` must be ≥ 0.* got -0.1": (SMALL, {"decay": -0.1}),
     "`decay` must be ≥ 0.* got nan": (SMALL, {"decay": math.nan}),
     "not compiled, but the model is": (lambda: torch.compile(SMALL(), backend="eager"), {}),
-    "but `0` is a LSTM, which hooks do not reach": (lambda: nn.Sequential(nn.LSTM(3, 3)), {}),
+    "but `0` is a Bilinear, which hooks do not reach": (lambda: nn.Sequential(nn.Bilinear(3, 3, 3)), {}),
     "but `0` is a Bilinear": (lambda: nn.Sequential(nn.Bilinear(3, 3, 3)), {}),
     "`select` must leave a weight for the chip": (SMALL, {"select": "nothing"}),
     "`input_ranges` must name each layer on the chip; `1` is not there": (

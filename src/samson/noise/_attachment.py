@@ -18,22 +18,23 @@ from samson._interrupts import interruptible, uninterrupted
 from samson._modes import evaluation_mode, training_mode
 from samson._names import suggestion
 from samson._select import layer_names, plain_name
-from samson.noise._attention import PARTS, Projection, projections_of, unpacked
 from samson.noise._forward import computes_as_torch
 from samson.noise._operations import Operation, operation_of
+from samson.noise._parts import WHOLE, Part, parts_of
 from samson.noise._periphery import Periphery
 from samson.noise._random import exactly
 from samson.noise._selection import ChipTensor
+from samson.noise._unpacked import unpacked
 
 
 def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, nn.Module]:
     """The layers of weights on the chip, by name, if hooks can reach each of them.
 
-    The projections `q`, `k` and `v` of attention are layers too, which it has inside `unpacked`.
+    The parts of attention and of recurrent layers are layers too, which they have inside `unpacked`.
 
     Raises:
-        ValueError: If a layer is no linear or convolution layer and no attention, has no weights or computes otherwise
-            than torch's, or if a part of the model is compiled: there a hook would not fire.
+        ValueError: If a layer is of a type that hooks do not reach, has no weights or computes otherwise than torch's,
+            or if a part of the model is compiled: there a hook would not fire.
     """
     for path, module in model.named_modules():
         if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
@@ -45,9 +46,9 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
     layers: dict[str, nn.Module] = {}
     for name, module in layer_names(model).items():
         if module in on_chip or (isinstance(module, nn.MultiheadAttention) and module.out_proj in on_chip):
-            if operation_of(module) is None and not isinstance(module, nn.MultiheadAttention):
+            if operation_of(module) is None and not isinstance(module, WHOLE):
                 raise ValueError(
-                    f"`periphery` must go on linear and convolution layers and attention, but `{name}` is a "
+                    f"`periphery` must go on linear, convolution and recurrent layers and attention, but `{name}` is a "
                     f"{type(module).__name__}, which hooks do not reach. Leave it out with `select`: "
                     f'["default", "!{name}*"].'
                 )
@@ -57,8 +58,8 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
                     f"{type(module).__name__}, has a `forward` of its own, which would be lost. Leave it out with "
                     "`select`."
                 )
-            if isinstance(module, nn.MultiheadAttention):
-                layers |= {f"{name}.{one.part}".lstrip("."): one for one in projections_of(module)}
+            if isinstance(module, WHOLE):
+                layers |= _named_parts(name, module)
             else:
                 layers[name] = module
     held = held_by(layers, tensors)
@@ -70,12 +71,16 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
     return {name: layers[name] for name in held}
 
 
+def _named_parts(name: str, layer: nn.Module) -> dict[str, Part]:
+    return {f"{name}.{part}".lstrip("."): one for part, one in parts_of(layer).items()}
+
+
 def held_by(layers: Mapping[str, nn.Module], tensors: Sequence[ChipTensor]) -> dict[str, ChipTensor]:
     """The weight on the chip that each of these layers computes with, by the layer's name; not for one without."""
     held = {(module, attribute, t.matrix.part): t for t in tensors for module, attribute in t.place.users}
     keys = {
-        name: (layer.attention, layer.matrix.attribute, layer.matrix.part)
-        if isinstance(layer, Projection)
+        name: (layer.whole, layer.matrix.attribute, layer.matrix.part)
+        if isinstance(layer, Part)
         else (layer, "weight", "")
         for name, layer in layers.items()
     }
@@ -94,14 +99,13 @@ def operations_of(model: nn.Module, layers: Mapping[str, nn.Module], periphery: 
     periphery.require_bounds()
     known = [name for name, layer in layer_names(model).items() if operation_of(layer)]
     for name, layer in layer_names(model).items():
-        known += [f"{name}.{part}".lstrip(".") for part in PARTS if isinstance(layer, nn.MultiheadAttention)]
+        known += _named_parts(name, layer)
     for parameter in ("input_ranges", "adc_bounds"):
         values = getattr(periphery, parameter)
         for name in values:
             if name not in known:
                 raise ValueError(
-                    f"`{parameter}` must name linear and convolution layers and attention's projections of the model, "
-                    f"got {name!r}. "
+                    f"`{parameter}` must name layers of the model and parts of them, got {name!r}. "
                     f"{suggestion(name, known)}"
                 )
         missing = [name for name in layers if values and name not in values]

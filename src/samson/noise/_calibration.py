@@ -32,7 +32,7 @@ def calibrate(model: nn.Module, batches: Examples, select: Select = None, *, qua
     were.
 
     Args:
-        model: Any model whose layers on the chip are linear or convolution layers or attention.
+        model: Any model whose layers on the chip are linear, convolution or recurrent layers or attention.
         batches: Training or validation data, in any form that an evaluation takes; targets are left out. A tuple of
             two tensors is inputs and targets: give batches as a list.
         select: As for `deploy`.

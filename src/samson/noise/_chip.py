@@ -221,12 +221,12 @@ def deploy(
         seed: Seed of the set of chips, ≥ 0.
         trial: Number of the chip within the set, ≥ 0.
         select: Which layers lie on the chip (see `on_chip`).
-        periphery: What surrounds the weights of linear and convolution layers and of attention; None computes exactly
-            with them.
+        periphery: What surrounds the weights of linear, convolution and recurrent layers and of attention; None
+            computes exactly with them.
 
     Raises:
         ValueError: If no tensor would lie on the chip, or one could not be written (see `on_chip`), or a layer could
-            not be reached by the periphery: recurrent layers, compiled models.
+            not be reached by the periphery: other layers, compiled models.
         RuntimeError: If the model lies on a chip just now.
 
     Example:

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from samson._layers import is_conv1d_of_transformers
-from samson.noise._attention import Projection
+from samson.noise._parts import Part
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ class Operation:
 
 
 def operation_of(layer: nn.Module) -> Operation | None:
-    """The operation of a linear or convolution layer, or of a projection of attention; None for any other."""
-    if isinstance(layer, (nn.Linear, Projection)):
+    """The operation of a linear or convolution layer, or of a part of another; None for any other."""
+    if isinstance(layer, (nn.Linear, Part)):
         return Operation()
     if is_conv1d_of_transformers(layer):
         return Operation(inputs_first=True)

@@ -22,17 +22,18 @@ from samson.noise._attachment import (
     require_reached,
     watch,
 )
-from samson.noise._attention import PARTS, add_projections, attend, with_projections
 from samson.noise._operations import Operation
+from samson.noise._parts import Part, parts_of
 from samson.noise._periphery import Periphery
 from samson.noise._random import working_dtype
 from samson.noise._rounding import convert, convert_inputs, range_of
 from samson.noise._selection import on_chip
 from samson.noise._types import require_type
+from samson.noise._unpacked import add_parts, by_parts, wholes_of
 
 
 class ThroughChip:
-    """A model whose linear and convolution layers and attention compute as a periphery does in training mode.
+    """A model whose layers compute as a periphery does in training mode, those that `calibrate` takes.
 
     As with dropout, evaluation mode leaves the model as it is. Converters round with gradients straight through, and
     stop them where they saturate. Each layer's input range is a parameter `input_range` of the layer: it comes from
@@ -104,10 +105,10 @@ class ThroughChip:
         ranges = periphery.input_ranges or _first_ranges(model, self.layers, batches, deviations)
         self._around = periphery
         self._hooks, held = [], held_by(self.layers, tensors)
-        self._attentions = with_projections(model, self.layers)
-        for attention in self._attentions:
-            add_projections(attention, self.layers)
-            self._hooks.append(attention.register_forward_hook(_attend, prepend=True, with_kwargs=True))
+        self._wholes = wholes_of(model, self.layers)
+        for whole in self._wholes:
+            add_parts(whole, self.layers)
+            self._hooks.append(whole.register_forward_hook(_by_parts, prepend=True, with_kwargs=True))
         for name, operation in operations.items():
             layer, through = self.layers[name], _Through(operation, periphery, decay)
             weight = held[name].weight
@@ -143,11 +144,11 @@ class ThroughChip:
             hook.remove()
         for layer in self.layers.values() if self._hooks else ():
             delattr(layer, INPUT_RANGE)
-        for attention in self._attentions:
-            for part in PARTS:
-                if not hasattr(attention._modules.get(part), INPUT_RANGE):  # another may still train through it
-                    attention._modules.pop(part, None)
-        self._hooks, self._attentions = [], []
+        for whole in self._wholes:
+            for name in parts_of(whole):
+                if not hasattr(whole._modules.get(name), INPUT_RANGE):  # another may still train through it
+                    whole._modules.pop(name, None)
+        self._hooks, self._wholes = [], []
         self._around = replace(self._around, input_ranges=ranges)  # raises if one is no number
         return self._around
 
@@ -165,7 +166,8 @@ class _Through:
         if not layer.training:
             return None
         values = input_alone(f"A {type(layer).__name__} that is trained through a chip", args, keywords)
-        found = convert_inputs(values, _limit(layer), self.periphery.dac_steps, self.decay)
+        decay = self.decay / layer.calls if isinstance(layer, Part) else self.decay
+        found = convert_inputs(values, _limit(layer), self.periphery.dac_steps, decay)
         if self.periphery.input_noise:
             size = self.periphery.input_noise * range_of(_limit(layer))
             found = found + size.to(found.dtype) * torch.randn_like(found)
@@ -194,8 +196,8 @@ class _Through:
         return convert(output, scale * bound, around.adc_steps, None if offset is None else offset.to(output.dtype))
 
 
-def _attend(layer: nn.MultiheadAttention, args: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:
-    return attend(layer, args, keywords, output) if layer.training else output
+def _by_parts(layer: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:
+    return by_parts(layer, args, keywords, output) if layer.training else output
 
 
 def _limit(layer: nn.Module) -> Tensor:
