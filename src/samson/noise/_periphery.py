@@ -215,9 +215,10 @@ class Periphery:
         return each[..., 0]
 
     def _tiles(self, vectors: Tensor) -> Tensor:
-        """Cut the last axis into tiles; the last one is filled up with zeros, which add nothing to a sum."""
-        size = self.tile_inputs or vectors.shape[-1]
-        padded = torch.nn.functional.pad(vectors, (0, -vectors.shape[-1] % size))
+        """Cut the last axis into tiles; the last of several is filled up with zeros, which add nothing to a sum."""
+        inputs = vectors.shape[-1]
+        size = min(self.tile_inputs or inputs, inputs)  # one tile that is not full is not filled up: it would take time
+        padded = torch.nn.functional.pad(vectors, (0, -inputs % size))
         return padded.view(*padded.shape[:-1], padded.shape[-1] // size, size)  # there may be no vector
 
     def _sizes(self, inputs: int, like: Tensor) -> Tensor:
