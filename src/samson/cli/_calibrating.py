@@ -55,7 +55,8 @@ def calibrate_model(
     choosing = split in (None, "train", "validation")
     require(choosing, "--split", "train or validation", split, "The test split chooses nothing.")
     require_writable("--out", out, files_read(model, weights, data), ".toml")
-    periphery = Periphery() if chip is None else find_chip(chip).periphery
+    found_chip = None if chip is None else find_chip(chip)
+    periphery = Periphery() if found_chip is None else found_chip.periphery
     require(periphery is not None, "--chip", "one that has a periphery", chip, "Choose one, such as standard-hwa.")
     assert periphery is not None
     unused = adc_quantile is not None and periphery.adc_steps is None
@@ -69,7 +70,9 @@ def calibrate_model(
         found = Calibration(calibrate(network, examples, select, quantile=quantile))
         if periphery.adc_steps is not None:
             around = found.around(periphery)
-            bounds = calibrate_adc(network, examples, around, select, quantile=adc_quantile, seed=seed)
+            bounds = calibrate_adc(
+                network, examples, around, select, quantile=adc_quantile, seed=seed, noise=found_chip
+            )
             found = replace(found, adc_bounds=bounds)
     measured = f"{model} on {request.data_name}" + (f" for {chip}" if found.adc_bounds else "")
     quantiles = f"quantile {quantile:g}" + (f", of conversions {adc_quantile:g}" if found.adc_bounds else "")

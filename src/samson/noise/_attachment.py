@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from itertools import chain
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from samson._interrupts import interruptible, uninterrupted
 from samson._modes import evaluation_mode, training_mode
 from samson._names import suggestion
 from samson._select import layer_names, plain_name
+from samson.noise._arrays import Array
 from samson.noise._forward import computes_as_torch
 from samson.noise._operations import Operation, operation_of
 from samson.noise._parts import WHOLE, Part, parts_of
@@ -126,13 +127,13 @@ def attached(
     layers: dict[str, nn.Module],
     operations: Mapping[str, Operation],
     periphery: Periphery,
-    columns: Mapping[str, Tensor],
+    arrays: Mapping[str, Sequence[Array]],
     generators: dict[str, Generator],
     counts: Counter[str],
 ) -> Iterator[None]:
     """Let layers compute as a periphery does until the block ends, and count how often each is reached.
 
-    What the columns of each layer stand for and its generator come by the layer's name.
+    The arrays of each layer and its generator come by the layer's name.
 
     Raises:
         RuntimeError: At the end of the block, if a layer was never reached.
@@ -144,7 +145,8 @@ def attached(
         inputs = input_alone(f"`{name}`, a {type(layer).__name__} with a periphery,", args, keywords)
         weight, bias = cast("Tensor", layer.weight), layer.bias
         with exactly(inputs.device):
-            result = periphery(operations[name], inputs, weight, generators[name], columns[name])
+            parts = (one.output(periphery, operations[name], inputs, weight, generators[name]) for one in arrays[name])
+            result = reduce(torch.add, parts)
         if bias is not None:
             result = result + operations[name].along_outputs(cast("Tensor", bias))
         return result.to(output.dtype)

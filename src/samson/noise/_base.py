@@ -106,7 +106,9 @@ class FixedNoise(WeightNoise):
         return state["weight"]
 
 
-def program_weight(noise: WeightNoise, weight: Tensor, generator: Generator, shared: State | None = None) -> State:
+def program_weight(
+    noise: WeightNoise, weight: Tensor, generator: Generator, shared: State | None = None, *, whole: bool = False
+) -> State:
     """Program a weight of any floating-point dtype, also one without elements, which stays as it is.
 
     The noise sees a copy in at least float32, outside of autocast. Where all readings are the same, they are computed
@@ -117,6 +119,7 @@ def program_weight(noise: WeightNoise, weight: Tensor, generator: Generator, sha
         weight: The weight, with its output channels along the first axis.
         generator: On the weight's device.
         shared: What `program_chip` of the noise returned.
+        whole: Whether the state is kept whole also where all readings are the same.
 
     Raises:
         ValueError: If the weight holds complex or whole numbers, or the noise calls a tensor of its state `dtype`.
@@ -129,7 +132,7 @@ def program_weight(noise: WeightNoise, weight: Tensor, generator: Generator, sha
         common = {key: value.to(weight.device) for key, value in (shared or {}).items()}
         state = {**noise.program(exact, generator), **common}
         require("dtype" not in state, "program", "return no `dtype`, which a chip keeps for itself", sorted(state))
-        if noise.is_fixed:
+        if noise.is_fixed and not whole:
             return {"weight": noise.read(state, None, generator).to(weight.dtype)}
     return {**state, "dtype": weight.new_empty(0)}
 

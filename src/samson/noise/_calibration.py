@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from samson._batches import Examples
 from samson._checks import require
 from samson._select import Select
+from samson.noise._arrays import arrays_of, require_arrays
 from samson.noise._attachment import (
     held_by,
     hooked_layers,
@@ -19,7 +21,9 @@ from samson.noise._attachment import (
     require_reached,
     watch,
 )
+from samson.noise._base import WeightNoise
 from samson.noise._periphery import Periphery
+from samson.noise._presets import ChipModel
 from samson.noise._random import exactly, generator_for, working_dtype
 from samson.noise._selection import on_chip
 from samson.noise._types import require_type
@@ -62,6 +66,7 @@ def calibrate_adc(
     *,
     quantile: float = 1.0,
     seed: int = 0,
+    noise: WeightNoise | ChipModel | None = None,
 ) -> dict[str, float]:
     """Find the bound of each layer's ADCs, for `Periphery(adc_bounds=…)`.
 
@@ -78,13 +83,15 @@ def calibrate_adc(
         quantile: Share of a batch's |y| that the bound covers, in (0, 1]; 1 is the largest. The bound is the largest
             over batches. Outputs beyond it saturate, the others have finer steps.
         seed: Seed of the periphery's noise, ≥ 0.
+        noise: The model of devices, where slices or devices have ADCs of their own (`adc_per`); bounds are those of the
+            targets.
 
     Returns:
         The bound by the name of the layer; 1 where all outputs are zero.
 
     Raises:
         ValueError: If `quantile` is out of range, there are no batches, a layer cannot be reached or has inputs that
-            are not finite, or `input_ranges` are for other layers.
+            are not finite, or `input_ranges` are for other layers, or `adc_per` needs devices and there are none.
 
     Example:
         >>> import torch
@@ -97,16 +104,27 @@ def calibrate_adc(
     for every layer.
     """
     require_type("periphery", periphery, Periphery)
+    noise = noise.noise if isinstance(noise, ChipModel) else noise
+    require_arrays(noise, periphery)
     analog = replace(periphery, adc_steps=None, adc_bounds={})
     tensors = on_chip(model, select)
     layers = hooked_layers(model, tensors)
     found = operations_of(model, layers, analog)
-    devices = {name: tensor.weight.device for name, tensor in held_by(layers, tensors).items()}
-    generators = {name: generator_for(seed, "calibrate", name, device=device) for name, device in devices.items()}
+    held = held_by(layers, tensors)
+    generators = {name: generator_for(seed, "calibrate", name, device=t.weight.device) for name, t in held.items()}
+    arrays = {name: arrays_of(noise, tensor, found[name], analog) for name, tensor in held.items()}
 
     def conversions(name: str, inputs: Tensor) -> Tensor:
+        own = cast("Tensor", layers[name].weight)
         with exactly(inputs.device):
-            return analog.analog(found[name], inputs, cast("Tensor", layers[name].weight), generators[name])[0]
+            every = [
+                y.flatten()
+                for one in arrays[name]
+                for y, _ in analog.conversions(
+                    found[name], inputs, own if one.weight is None else one.weight, generators[name], one.column
+                )
+            ]
+        return torch.cat(every)
 
     return _largest(model, layers, batches, quantile, conversions)
 

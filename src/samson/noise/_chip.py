@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from samson._checks import require, require_non_negative
 from samson._interrupts import interruptible, uninterrupted
 from samson._select import Select
+from samson.noise._arrays import Array, arrays_of, as_read, read_arrays, require_arrays
 from samson.noise._attachment import attached, held_by, hooked_layers, operations_of
-from samson.noise._base import State, WeightNoise, program_weight, read_weight
+from samson.noise._base import State, WeightNoise, program_weight
 from samson.noise._operations import Operation
 from samson.noise._periphery import Periphery
 from samson.noise._places import Place
@@ -63,14 +64,15 @@ class Chip:
         self.periphery, self.reached = periphery, Counter[str]()
         self._layers: dict[str, nn.Module] = {}
         self._operations: dict[str, Operation] = {}
-        self._columns: dict[str, Tensor] = {}
+        self._arrays: dict[str, list[Array]] = {}
         self._held: dict[str, ChipTensor] = {}
         if periphery is not None:
+            require_arrays(noise, periphery)
             self._layers = hooked_layers(model, tensors)
             self._operations = operations_of(model, self._layers, periphery)
             self._held = held_by(self._layers, tensors)
             for name, operation in self._operations.items():
-                self._columns[name] = periphery.columns(operation, self._held[name].weight)
+                self._arrays[name] = arrays_of(noise, self._held[name], operation, periphery)
 
     def __repr__(self) -> str:
         return f"Chip: number {self.trial} of seed {self.seed}, {len(self.tensors)} weight matrices, {self.noise!r}"
@@ -110,36 +112,38 @@ class Chip:
             stack.enter_context(_occupied(self.tensors))
             number = self.readings if reading is None else int(reading)
             with torch.no_grad():
-                values, factors = self._read(time_s, number)
-            columns = self._scales(factors)
+                values, held, factors = self._read(time_s, number)
+            arrays = self._now(held, factors)
             stack.callback(torch.clear_autocast_cache)  # it keeps casts of weights, and would go on with those
             for place, value in values.items():
                 stack.enter_context(place.holding(value))
             torch.clear_autocast_cache()
             if self.periphery is not None:
-                stack.enter_context(self._surrounded(self.periphery, columns, number))
+                stack.enter_context(self._surrounded(self.periphery, arrays, number))
             if reading is None:
                 self.readings += 1
             yield self.model
 
     def _surrounded(
-        self, periphery: Periphery, columns: Mapping[str, Tensor], reading: int
+        self, periphery: Periphery, arrays: Mapping[str, list[Array]], reading: int
     ) -> AbstractContextManager[None]:
         self.reached.clear()
         generators = {
-            name: self._generator("periphery", reading, name, device=column.device) for name, column in columns.items()
+            name: self._generator("periphery", reading, name, device=found[0].column.device)
+            for name, found in arrays.items()
         }
-        return attached(self.model, self._layers, self._operations, periphery, columns, generators, self.reached)
+        return attached(self.model, self._layers, self._operations, periphery, arrays, generators, self.reached)
 
-    def _scales(self, factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the columns of each layer stand for: as programmed, times the drift compensation."""
-        if self.periphery is None:
-            return {}
-        columns = dict(self._columns)
-        for name, operation in self._operations.items():
-            if (factor := factors.get(self._held[name].name)) is not None:
-                columns[name] = columns[name] * self.periphery.factors(operation, factor)
-        return columns
+    def _now(self, held: Mapping[str, list[Tensor]], factors: Mapping[str, Tensor]) -> dict[str, list[Array]]:
+        """The arrays of each layer as they are read."""
+        found = {}
+        for name, arrays in self._arrays.items():
+            tensor, operation = self._held[name].name, self._operations[name]
+            factor = factors.get(tensor)
+            if factor is not None and self.periphery is not None:
+                factor = self.periphery.factors(operation, factor)
+            found[name] = as_read(arrays, held[tensor], factor)
+        return found
 
     @torch.no_grad()
     def read(self, time_s: float | None, reading: int) -> dict[Place, Tensor]:
@@ -147,15 +151,19 @@ class Chip:
         return self._read(time_s, reading)[0]
 
     @interruptible
-    def _read(self, time_s: float | None, reading: int) -> tuple[dict[Place, Tensor], dict[str, Tensor]]:
-        """Every weight as the chip reads it, by its place, and the drift compensation in it, by the weight's name."""
+    def _read(
+        self, time_s: float | None, reading: int
+    ) -> tuple[dict[Place, Tensor], dict[str, list[Tensor]], dict[str, Tensor]]:
+        """Every weight as the chip reads it, by its place; by its name, its arrays and the drift compensation in it."""
         values: dict[Place, Tensor] = {}
+        arrays: dict[str, list[Tensor]] = {}
         factors: dict[str, Tensor] = {}
+        per = "weight" if self.periphery is None else self.periphery.adc_per
         for t in self.tensors:
             state = self.states[t.name]
             device = next(iter(state.values())).device
             generator = self._generator("read", reading, t.name, device=device)
-            weight, factor = read_weight(self.noise, state, time_s, generator)
+            weight, arrays[t.name], factor = read_arrays(self.noise, t, state, time_s, generator, per)
             if factor is not None:
                 factors[t.name] = t.stored(factor.expand(weight.shape))
             value = t.stored(weight)
@@ -163,7 +171,7 @@ class Chip:
                 values[t.place] = value
             else:
                 values.setdefault(t.place, t.place.weight.clone())[t.matrix.rows] = value
-        return values, factors
+        return values, arrays, factors
 
     def _generator(self, *path: str | int, device: torch.device) -> torch.Generator:
         return generator_for(self.seed, self.trial, *path, device=device)
@@ -249,5 +257,6 @@ def deploy(
         for t in tensors:
             weight = t.weight
             generator = generator_for(seed, trial, "program", t.name, device=weight.device)
-            states[t.name] = program_weight(noise, t.output_first(weight), generator, shared)
+            split = periphery is not None and periphery.adc_per != "weight"
+            states[t.name] = program_weight(noise, t.output_first(weight), generator, shared, whole=split)
         return Chip(model, noise, seed, trial, tensors, states, periphery=periphery)

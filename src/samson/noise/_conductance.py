@@ -27,8 +27,8 @@ class Mapping:
 
     A weight may be held by several such cells, N = `len(factors)`, and is read as Σ f_i w_i / Σ f_i. With
     `significance` all N hold the same target, so their errors average. With `slices` they hold the digits of the weight
-    in base `levels`, least significant first, and the factors are the powers of `levels`. A `Periphery` sees the weight
-    that is read from all of them: no cell and no device of a pair has an ADC of its own.
+    in base `levels`, least significant first, and the factors are the powers of `levels`. What has ADCs of its own is
+    a question of the `Periphery`.
 
     Args:
         g_min_us: Smallest programmed conductance, in µS, ≥ 0 and below g_max.
@@ -134,15 +134,33 @@ class Mapping:
 
     def weights(self, conductance_us: Tensor, state: State, g_max_us: float) -> Tensor:
         """Read conductances of shape (N, 2 or 1, *shape) as weights, with the scales of `conductances`."""
-        if self.pair:
-            cells = conductance_us[:, 0] - conductance_us[:, 1]
-        else:
-            cells = conductance_us[:, 0] - self.smallest_us(g_max_us)
+        cells = self._cells(conductance_us, g_max_us)
         if len(self.factors) == 1:
             return cells[0].div_(state["scale"]).add_(state["lowest"])
         shares = cells.new_tensor(self.factors) / sum(self.factors)
         mean: Tensor = torch.tensordot(shares, cells, dims=1)
         return mean.div_(state["scale"]).add_(state["lowest"])
+
+    def arrays(self, conductance_us: Tensor, state: State, g_max_us: float, per: str) -> tuple[Tensor, list[float]]:
+        """What each array of devices holds, as weights, and its share in the weight, which is Σ share·array.
+
+        Args:
+            conductance_us: Of shape (N, 2 or 1, *shape).
+            state: The scales of `conductances`.
+            g_max_us: Largest programmed conductance, in µS.
+            per: "slice" for an array a cell; "device" for two, which hold g⁺ and g⁻, where cells are pairs.
+
+        Returns:
+            The arrays, (N, *shape) or (2 N, *shape), and as many shares.
+        """
+        shares = [factor / sum(self.factors) for factor in self.factors]
+        if per == "device" and self.pair:
+            return conductance_us.flatten(0, 1) / state["scale"], [one for share in shares for one in (share, -share)]
+        return self._cells(conductance_us, g_max_us).div_(state["scale"]).add_(state["lowest"]), shares
+
+    def _cells(self, conductance_us: Tensor, g_max_us: float) -> Tensor:
+        lowest = conductance_us[:, 1] if self.pair else self.smallest_us(g_max_us)
+        return conductance_us[:, 0] - lowest
 
     def _programmable(self, shares: Tensor) -> Tensor:
         """Shares of the range in [0, 1] of shape (2 or 1, …), as shares for each cell (N, 2 or 1, …); maybe a view."""

@@ -76,13 +76,32 @@ class DeviceNoise(WeightNoise):
 
     def reading(self, state: State, time_s: float | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
         """The weights of `read`, and the drift compensation in them."""
+        conductances, factor = self._reading(state, time_s, generator)
+        weight = self.mapping.weights(conductances, state, self.largest_us)
+        return (weight if factor is None else weight.mul_(factor)), factor
+
+    def arrays(
+        self, state: State, time_s: float | None, generator: Generator, per: str
+    ) -> tuple[Tensor, list[float], Tensor | None]:
+        """What `reading` reads, by arrays of devices (see `Mapping.arrays`), and the factor that is part of each."""
+        conductances, factor = self._reading(state, time_s, generator)
+        found, shares = self.mapping.arrays(conductances, state, self.largest_us, per)
+        return (found if factor is None else found.mul_(factor)), shares, factor
+
+    def targets(self, weight: Tensor, per: str) -> tuple[Tensor, list[float]]:
+        """What the arrays of a weight are to hold."""
+        held = self.mapping.conductances(weight, self.largest_us)
+        return self.mapping.arrays(held["conductance_us"], held, self.largest_us, per)
+
+    def _reading(self, state: State, time_s: float | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
         when = self.time_s if time_s is None else time_s
         if when is not None:
             self._check_time(when)
-        return self._weights(state, when, generator)
+        return self._conductances(state, when, generator)
 
-    def _weights(self, state: State, time_s: float | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
-        return self.mapping.weights(self.read_devices(state, time_s, generator), state, self.largest_us), None
+    def _conductances(self, state: State, time_s: float | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
+        """The devices as they are read, and the drift compensation of what they hold."""
+        return self.read_devices(state, time_s, generator), None
 
     def _check_time(self, time_s: float) -> None:
         require_non_negative(time_s=time_s)

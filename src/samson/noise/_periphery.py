@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
 
-from samson._checks import require, require_non_negative, require_positive
+from samson._checks import require, require_non_negative, require_one_of, require_positive
 from samson.noise._operations import Operation
 from samson.noise._random import standard_normal, working_dtype
 from samson.noise._rounding import convert
@@ -38,14 +38,20 @@ class Periphery:
     6. y_i ← ADC(y_i), saturated at ± adc_bound or the layer's own bound, then scaled back, and multiplied by the
        noise's drift compensation α.
 
-    What is converted is the product with the weight as read: inputs enter at once and not bit by bit, and slices or the
-    two devices of a pair have no ADCs and wires of their own. A tile is as wide as the layer has outputs.
+    With `adc_per`, slices or devices of a weight lie on arrays of their own. Each goes through all steps with columns
+    of its own, and the results are added digitally with the slices' significance. With `input_slice_bits`, the digits
+    of the inputs enter one after the other, the lowest first. Each goes through steps 1 to 6 with its largest value as
+    1, and the results are added likewise. A tile is as wide as the layer has outputs.
 
     A converter with k steps has k + 1 levels from one bound to the other. All ξ ~ N(0, 1) are drawn for each product.
 
     Args:
         dac_steps: Even number ≥ 2; None does not round.
         adc_steps: Even number ≥ 2; None does not round.
+        input_slice_bits: Bits of |x| that enter at a time, ≥ 1; None lets all enter at once. Needs `dac_steps`.
+        adc_per: What has ADCs of its own: "weight" for the product with the weight as it is read from all its devices,
+            "slice" for each cell of a `Mapping`, "device" for each device of its pairs too. The last two need a
+            `DeviceNoise`; on single devices the offset is taken off before the ADC.
         adc_bound: Largest output, > 0, of a column whose largest weight and inputs are 1; inf does not saturate.
         input_noise: Standard deviation ≥ 0, relative to the range of the inputs.
         output_noise: Standard deviation ≥ 0, on the scale of `adc_bound`.
@@ -68,7 +74,8 @@ class Periphery:
         torch.Size([1, 4])
 
     Reference: Rasch et al. 2023, Nature Communications 14, 5282 (the standard model; its input range is learned and its
-    bound 10 everywhere, ours are calibrated, one a layer, not a tile); aihwkit's `rpu_base` for the IR drop.
+    bound 10 everywhere, ours are calibrated, one a layer, not a tile); aihwkit's `rpu_base` for the IR drop; Shafiee et
+    al. 2016, ISCA (ISAAC) for slices of inputs and weights.
     """
 
     dac_steps: int | None = None
@@ -83,6 +90,8 @@ class Periphery:
     tile_inputs: int | None = None
     input_ranges: Mapping[str, float] = field(default_factory=dict)
     adc_bounds: Mapping[str, float] = field(default_factory=dict)
+    input_slice_bits: int | None = None
+    adc_per: str = "weight"
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -92,6 +101,10 @@ class Periphery:
             require(even, name, "be even and ≥ 2, so that zero is a level, or None", steps)
         require_non_negative(**{name: getattr(self, name) for name in _NON_NEGATIVE})
         require(self.adc_bound > 0, "adc_bound", "be > 0", self.adc_bound)
+        bits = self.input_slice_bits
+        sliced = bits is None or (bits >= 1 and self.dac_steps is not None)
+        require(sliced, "input_slice_bits", "be ≥ 1 with `dac_steps`, or None for all bits at once", bits)
+        require_one_of(("weight", "slice", "device"), adc_per=self.adc_per)
         require_positive(wire_ratio=self.wire_ratio)
         sized = self.tile_inputs is None or self.tile_inputs >= 1
         require(sized, "tile_inputs", "be ≥ 1, or None for one tile", self.tile_inputs)
@@ -122,41 +135,74 @@ class Periphery:
             The layer's output without bias, of the input's dtype; computed in at least float32. Gradients
             pass roundings straight through and stop where a converter saturates.
         """
-        y, column, scale = self.analog(operation, inputs, weight, generator, column)
-        y = convert(y, self.bound_of(operation), self.adc_steps)
-        return operation.outputs((y * column * scale).sum(dim=-2)).to(inputs.dtype)
+        column = self.columns(operation, weight) if column is None else column
+        bound = self.bound_of(operation)
+        found = [
+            (convert(y, bound, self.adc_steps) * column * scale).sum(dim=-2)
+            for y, scale in self.conversions(operation, inputs, weight, generator, column)
+        ]
+        return operation.outputs(sum(found[1:], start=found[0])).to(inputs.dtype)
 
-    def analog(
-        self,
-        operation: Operation,
-        inputs: Tensor,
-        weight: Tensor,
-        generator: Generator | None,
-        column: Tensor | None = None,
-        *,
-        converted: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor | float]:
-        """What the ADCs convert, steps 1 to 5, from the arguments of a call; no generator draws from global state.
+    def conversions(
+        self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator, column: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor | float]]:
+        """What the ADCs convert, steps 1 to 5, from the arguments of a call, for each slice of the inputs.
 
-        Returns:
-            The outputs of each tile, (…, groups, tiles, outputs), on the scale of `adc_bound`, and the columns' scales
-            and input ranges that scale them back.
+        Yields:
+            The outputs of each tile, (…, groups, tiles, outputs), on the scale of `adc_bound`, and the input range that
+            scales them back beside the columns.
         """
         dtype = working_dtype(inputs)
-        column = self.columns(operation, weight) if column is None else column
-        matrices = operation.matrices(weight.to(dtype))
-        w = self._tiles(matrices).transpose(1, 2) / column.unsqueeze(-1)  # groups, tiles, outputs, inputs
-        sizes = self._sizes(matrices.shape[-1], w)
-        limit = 1.0 if converted else operation.input_range
+        w, sizes = self._scaled(operation, weight, dtype, column)
+        limit = operation.input_range
         scale: Tensor | float
         product: Callable[[Tensor, Tensor], Tensor]
-        if limit is None or (self.input_noise and not converted):
-            x, scale = self._vectors(operation, inputs.to(dtype), sizes, generator)
+        if limit is None or self.input_noise:
+            x = self._tiles(operation.vectors(inputs.to(dtype)))
+            scale = limit or _or_one(x.abs().amax(dim=-1, keepdim=True))
             product = _of_vectors
         else:
-            x, scale = inputs.to(dtype), limit
-            x = x if converted else convert(x / limit, 1.0, self.dac_steps)
-            product = operation.products
+            x, scale, product = inputs.to(dtype), limit, operation.products
+        present = torch.arange(w.shape[-1], device=w.device) < sizes
+        for digits, size in self._slices(convert(x / scale, 1.0, self.dac_steps)):
+            noise = self.input_noise * standard_normal(digits, generator) * present if self.input_noise else None
+            part = digits if noise is None else digits + noise
+            yield self._outputs(product, part, w, sizes, generator), scale if size == 1 else scale * size
+
+    def analog(self, operation: Operation, inputs: Tensor, weight: Tensor, column: Tensor) -> Tensor:
+        """Steps 2 to 5 for inputs that are converted already, with noise from global state (see `conversions`)."""
+        w, sizes = self._scaled(operation, weight, working_dtype(inputs), column)
+        return self._outputs(operation.products, inputs.to(w.dtype), w, sizes, None)
+
+    def _scaled(
+        self, operation: Operation, weight: Tensor, dtype: torch.dtype, column: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The weights of each tile, (groups, tiles, outputs, inputs), by what columns stand for, and tiles' sizes."""
+        matrices = operation.matrices(weight.to(dtype))
+        w = self._tiles(matrices).transpose(1, 2) / column.unsqueeze(-1)
+        return w, self._sizes(matrices.shape[-1], w)
+
+    def _slices(self, x: Tensor) -> Iterator[tuple[Tensor, float]]:
+        """The digits of converted inputs, the lowest first, each within [-1, 1], and what 1 stands for."""
+        if self.input_slice_bits is None or self.dac_steps is None:
+            yield x, 1.0
+            return
+        half, base = self.dac_steps // 2, 2**self.input_slice_bits
+        left = (x.abs() * half).round_()
+        for position in range(-(-half.bit_length() // self.input_slice_bits)):
+            higher = (left / base).floor_()
+            yield (left - base * higher).div_(base - 1).mul_(x.sign()), (base - 1) * base**position / half
+            left = higher
+
+    def _outputs(
+        self,
+        product: Callable[[Tensor, Tensor], Tensor],
+        x: Tensor,
+        w: Tensor,
+        sizes: Tensor,
+        generator: Generator | None,
+    ) -> Tensor:
+        """Steps 2 to 5; no generator draws from global state."""
         if self.ir_drop:
             place = 1 - (1 - torch.arange(w.shape[-1], device=w.device) / sizes) ** 2
             y, slanted = product(x, torch.cat([w, w * place.unsqueeze(-2)], dim=-2)).chunk(2, dim=-1)
@@ -170,7 +216,7 @@ class Periphery:
             y = y + self.weight_noise * power.sqrt() * standard_normal(y, generator)
         if self.output_noise:
             y = y + self.output_noise * standard_normal(y, generator)
-        return y, column, scale
+        return y
 
     def bound_of(self, operation: Operation) -> float:
         """The bound of a layer's ADCs: its own, or that of all.
@@ -224,18 +270,6 @@ class Periphery:
     def _sizes(self, inputs: int, like: Tensor) -> Tensor:
         """How many inputs of a product lie on each tile, (tiles, 1); on the last one maybe fewer."""
         return self._tiles(like.new_ones(inputs)).sum(dim=-1, keepdim=True)
-
-    def _vectors(
-        self, operation: Operation, inputs: Tensor, sizes: Tensor, generator: Generator | None
-    ) -> tuple[Tensor, Tensor | float]:
-        """What the DACs give for each input vector, (…, groups, tiles, inputs), and the range that scaled it."""
-        x = self._tiles(operation.vectors(inputs))
-        scale = operation.input_range or _or_one(x.abs().amax(dim=-1, keepdim=True))
-        x = convert(x / scale, 1.0, self.dac_steps)
-        if self.input_noise:
-            present = torch.arange(x.shape[-1], device=x.device) < sizes
-            x = x + self.input_noise * standard_normal(x, generator) * present
-        return x, scale
 
 
 STANDARD_HWA = Periphery(

@@ -120,16 +120,15 @@ class PhaseChange(DeviceNoise):
         r = programmed / self.largest_us
         return drifted, c.read(r, logarithm(r)).mul_(spread).mul_(drifted)
 
-    def _weights(self, state: State, time_s: float | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
+    def _conductances(self, state: State, time_s: float | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
         if time_s is None or self.compensation is None:
-            return super()._weights(state, time_s, generator)
+            return super()._conductances(state, time_s, generator)
         drift = self._drift(state, time_s)
-        weight = self.mapping.weights(normal(*drift, generator).clamp_(min=0), state, self.largest_us)
-        own = generator_for(int(state["compensation_seed"]), repr(float(time_s)), device=weight.device)
+        conductances = normal(*drift, generator).clamp_(min=0)
+        own = generator_for(int(state["compensation_seed"]), repr(float(time_s)), device=conductances.device)
         measured = self._magnitude(normal(*drift, own).clamp_(min=0), state)
         programmed = self._magnitude(state["conductance_us"], state)
-        factor = (programmed / measured).where(measured > 0, 1.0)
-        return weight.mul_(factor), factor
+        return conductances, (programmed / measured).where(measured > 0, 1.0)
 
     def _magnitude(self, conductance_us: Tensor, state: State) -> Tensor:
         """The mean |w| of each part, up to the number of weights, which cancels."""

@@ -22,7 +22,7 @@ from samson.noise._periphery import Periphery
 from samson.noise._presets import ChipModel
 from samson.noise._selection import ChipTensor, on_chip
 
-VERSION = 4
+VERSION = 5
 
 
 def save_chip(path: Path | str, chip: Chip) -> None:

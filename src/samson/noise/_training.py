@@ -96,6 +96,12 @@ class ThroughChip:
             raise ValueError(
                 "`model` must not be wrapped in DistributedDataParallel yet. Pass the module, then wrap it."
             )
+        if periphery.adc_per != "weight" or periphery.input_slice_bits is not None:
+            raise ValueError(
+                "`periphery` must convert whole products in training, got "
+                f"adc_per={periphery.adc_per!r} with input_slice_bits={periphery.input_slice_bits!r}. Train through "
+                '`replace(periphery, adc_per="weight", input_slice_bits=None)`, and deploy on all of it.'
+            )
         tensors = on_chip(model, select)
         self.layers = hooked_layers(model, tensors)
         operations = operations_of(model, self.layers, periphery)
@@ -184,8 +190,7 @@ class _Through:
         offset = None if bias is None else operation.along_outputs(bias)
         bound = around.bound_of(operation)
         if around.ir_drop or around.weight_noise or column.shape[1] > 1:
-            y, _, _ = around.analog(operation, args[0] / limit, weight, None, column, converted=True)
-            y = convert(y, bound, around.adc_steps)
+            y = convert(around.analog(operation, args[0] / limit, weight, column), bound, around.adc_steps)
             total = operation.outputs((y * column * limit).sum(dim=-2))
             return (total if offset is None else total + offset).to(output.dtype)
         scale = operation.along_outputs(column[:, 0] * limit).to(output.dtype)

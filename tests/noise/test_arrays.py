@@ -1,0 +1,219 @@
+"""Slices and devices with ADCs of their own, and inputs that enter digit by digit: against loops in float64."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from samson.noise import (
+    PCM,
+    Compose,
+    DeviceNoise,
+    Gaussian,
+    Mapping,
+    MeasuredDevices,
+    Periphery,
+    Quantize,
+    StuckDevices,
+    ThroughChip,
+    calibrate_adc,
+    deploy,
+    load_chip,
+    save_chip,
+)
+from samson.noise._base import State
+
+G_MAX = 25.0
+IDEAL = MeasuredDevices(targets_us=(0.0, G_MAX), deviations_us=(0.0, 0.0))
+MAPPINGS = {
+    "slices": Mapping(levels=4, slices=3),
+    "slices above a smallest conductance": Mapping(levels=4, slices=2, g_min_us=5.0),
+    "slices by channel": Mapping(levels=2, slices=4, per="channel"),
+    "significance": Mapping(significance=(1.0, 8.0)),
+    "single devices": Mapping(levels=4, slices=3, pair=False),
+    "a pair": Mapping(),
+}
+LAYERS = {
+    "linear": (lambda: nn.Linear(7, 3), (5, 7)),
+    "grouped convolution": (lambda: nn.Conv2d(4, 6, 3, groups=2, padding=1), (2, 4, 5, 5)),
+    "transposed convolution": (lambda: nn.ConvTranspose1d(4, 2, 3, stride=2), (2, 4, 6)),
+}
+
+
+@dataclass(frozen=True)
+class Uneven(DeviceNoise):
+    """Devices that read each a little more from left to right, with no error at the left end; and twice at a time."""
+
+    @property
+    def largest_us(self) -> float:
+        return G_MAX
+
+    def program_devices(self, target_us: Tensor, generator: Generator) -> State:
+        return {"held_us": target_us * torch.linspace(1, 1.1, target_us.numel()).view(target_us.shape)}
+
+    def read_devices(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        return state["held_us"] * (1 if time_s is None else 2)
+
+
+def layer_and_inputs(kind: str) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    make, shape = LAYERS[kind]
+    return make().double(), torch.randn(shape).double()
+
+
+@pytest.mark.parametrize("time_s", [None, 1.0], ids=["programmed", "later"])
+@pytest.mark.parametrize("bits", [None, 1, 3])
+@pytest.mark.parametrize("per", ["slice", "device"])
+@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_with_exact_adcs_the_parts_add_up_to_the_whole(
+    kind: str, mapping: str, per: str, bits: int | None, time_s: float | None
+) -> None:
+    """Whatever the devices hold."""
+    layer, x = layer_and_inputs(kind)
+    whole = Periphery(dac_steps=60, tile_inputs=5, input_ranges={"": 2.0})
+    found = []
+    for around in (whole, replace(whole, adc_per=per, input_slice_bits=bits)):
+        chip = deploy(layer, Uneven(mapping=MAPPINGS[mapping]), periphery=around)
+        with torch.no_grad(), chip.at(time_s):
+            found += [layer(x), layer.weight.clone()]
+    torch.testing.assert_close(found[2], found[0])
+    torch.testing.assert_close(found[3], found[1])
+    assert (found[0] - layer(x)).abs().max() > 0.01  # devices and DACs are not exact
+
+
+def by_hand(layer: nn.Linear, x: Tensor, around: Periphery, mapping: Mapping, bound: float) -> Tensor:
+    """Step by step, for a pair of devices with digits of `levels` and inputs of `input_slice_bits` bits."""
+    levels, steps = mapping.levels or 0, (mapping.levels or 0) ** mapping.slices - 1
+    weight = layer.weight.detach()
+    top = float(weight.abs().max())
+    half, ticks = (around.dac_steps or 0) // 2, (around.adc_steps or 0) / 2 / bound
+    base = 2 ** (around.input_slice_bits or 0)
+    limit = around.input_ranges[""]
+    total = torch.zeros(len(x), len(weight), dtype=torch.float64)
+    for n in range(len(x)):
+        codes = [round(max(-1.0, min(1.0, float(v) / limit)) * half) for v in x[n]]
+        for o in range(len(weight)):
+            whole = [round(abs(float(w)) / top * steps) for w in weight[o]]
+            for s in range(mapping.slices):
+                digit = [(one // levels**s) % levels / (levels - 1) for one in whole]
+                plus = [d if w > 0 else 0.0 for d, w in zip(digit, weight[o], strict=True)]
+                minus = [d if w < 0 else 0.0 for d, w in zip(digit, weight[o], strict=True)]
+                both = [p - m for p, m in zip(plus, minus, strict=True)]
+                arrays = [(plus, 1), (minus, -1)] if around.adc_per == "device" else [(both, 1)]
+                share = levels**s / sum(levels**i for i in range(mapping.slices))
+                for held, sign in arrays:
+                    column = max(map(abs, held)) or 1.0
+                    for position in range(half.bit_length()):
+                        if base**position > half:
+                            break
+                        part = [(abs(c) // base**position) % base / (base - 1) * (1 if c >= 0 else -1) for c in codes]
+                        y = sum(h / column * p for h, p in zip(held, part, strict=True))
+                        y = max(-bound, min(bound, round(y * ticks) / ticks))
+                        size = (base - 1) * base**position / half * limit * top
+                        total[n, o] += sign * share * column * y * size
+    return total + layer.bias.detach()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3])
+@pytest.mark.parametrize("per", ["slice", "device"])
+def test_each_part_has_its_own_adc(per: str, bits: int) -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(6, 3).double(), torch.randn(4, 6).double()
+    mapping, bound = Mapping(levels=4, slices=2), 1.5
+    around = Periphery(
+        dac_steps=62, adc_steps=10, adc_bound=bound, input_ranges={"": 1.5}, input_slice_bits=bits, adc_per=per
+    )
+    noise = replace(IDEAL, mapping=mapping)
+    with torch.no_grad(), deploy(layer, noise, periphery=around).at():
+        found = layer(x)
+    torch.testing.assert_close(found, by_hand(layer, x, around, mapping, bound))
+    other = replace(around, adc_per={"slice": "device", "device": "slice"}[per])
+    assert (found - by_hand(layer, x, other, mapping, bound)).abs().max() > 0.01  # the check can fail
+    whole = replace(around, adc_per="weight", input_slice_bits=None)
+    with torch.no_grad(), deploy(layer, noise, periphery=whole).at():
+        assert (found - layer(x)).abs().max() > 0.01
+
+
+def test_noise_of_outputs_comes_once_a_conversion() -> None:
+    """Its variance is the sum over conversions of (share · column · size of the digit)²."""
+    layer = nn.Linear(2, 1, bias=False).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, -0.6]]))  # 15 and 9 of 15: digits 3 3 and 1 2 in base 4
+    noise = replace(IDEAL, mapping=Mapping(levels=4, slices=2))
+    around = Periphery(
+        dac_steps=6, output_noise=0.1, input_ranges={"": 3.0}, input_slice_bits=1, adc_per="slice"
+    )  # digits of 1 and 2 of 3
+    x = torch.ones(20_000, 2).double()
+    with torch.no_grad(), deploy(layer, noise, periphery=around).at():
+        y = layer(x)
+    sizes = [share * digit for share in (1 / 5, 4 / 5) for digit in (1.0, 2.0)]
+    expected = 0.1 * sum(size**2 for size in sizes) ** 0.5
+    assert y.std().item() == pytest.approx(expected, rel=4 / (2 * len(x)) ** 0.5)
+    assert y.mean().item() == pytest.approx(0.4, abs=4 * expected / len(x) ** 0.5)
+
+
+def test_drift_compensation_scales_the_columns_of_every_slice() -> None:
+    """The chip's weight at that time, which holds the compensation, gives the same outputs."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(7, 3).double(), torch.randn(5, 7).double()
+    around = Periphery(input_ranges={"": 4.0}, adc_per="device")
+    chip = deploy(layer, PCM(mapping=Mapping(levels=4, slices=2)), periphery=around)
+    with torch.no_grad(), chip.at(86_400.0):
+        found, weight = layer(x), layer.weight.clone()
+    torch.testing.assert_close(found, nn.functional.linear(x, weight, layer.bias), rtol=1e-5, atol=1e-5)
+    rounded = replace(around, adc_steps=2**15, adc_bound=8.0)
+    fine = deploy(layer, PCM(mapping=Mapping(levels=4, slices=2)), periphery=rounded)
+    with torch.no_grad(), fine.at(86_400.0):
+        torch.testing.assert_close(layer(x), found, rtol=0.0, atol=0.01)
+
+
+@pytest.mark.parametrize("per", ["slice", "device"])
+def test_bounds_are_calibrated_over_all_conversions(per: str) -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(6, 3).double(), torch.randn(4, 6).double()
+    mapping = Mapping(levels=4, slices=2)
+    around = Periphery(dac_steps=14, adc_steps=2**20, input_ranges={"": 3.0}, input_slice_bits=1, adc_per=per)
+    noise = replace(IDEAL, mapping=mapping)
+    found = calibrate_adc(layer, [x], around, noise=noise)[""]
+    exact = by_hand(layer, x, replace(around, adc_steps=2**20), mapping, 100.0)
+    assert torch.allclose(by_hand(layer, x, around, mapping, found * 1.0001), exact, atol=1e-3)  # nothing saturates
+    assert not torch.allclose(by_hand(layer, x, around, mapping, found * 0.99), exact, atol=1e-3)
+
+
+def test_a_saved_chip_reads_as_before(tmp_path: Path) -> None:
+    layer, x = layer_and_inputs("linear")
+    noise = replace(IDEAL, mapping=Mapping(levels=4, slices=2))
+    around = Periphery(dac_steps=14, adc_steps=30, adc_bound=2.0, adc_per="slice")
+    chip = deploy(layer, noise, periphery=around)
+    save_chip(tmp_path / "chip", chip)
+    again = load_chip(tmp_path / "chip", layer, noise, periphery=around)
+    with torch.no_grad():
+        with chip.at():
+            expected = layer(x)
+        with again.at():
+            assert torch.equal(layer(x), expected)
+
+
+@pytest.mark.parametrize("noise", [Gaussian(0.1), Quantize(4), Compose(PCM(), StuckDevices(low=0.1))])
+def test_weights_without_devices_of_their_own_are_refused(noise: Any) -> None:
+    around = Periphery(adc_per="slice")
+    message = "`adc_per` must be 'weight' where no model of devices holds the weights, got 'slice' with"
+    with pytest.raises(ValueError, match=message):
+        deploy(nn.Linear(2, 2), noise, periphery=around)
+    with pytest.raises(ValueError, match=message):
+        calibrate_adc(nn.Linear(2, 2), [torch.ones(1, 2)], around, noise=noise)
+
+
+def test_settings_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="`adc_per` must be"):
+        Periphery(adc_per="row")
+    for settings in ({"input_slice_bits": 0, "dac_steps": 14}, {"input_slice_bits": 1}):
+        with pytest.raises(ValueError, match="`input_slice_bits` must be ≥ 1 with `dac_steps`"):
+            Periphery(**settings)
+    for around in (Periphery(adc_per="slice"), Periphery(dac_steps=14, input_slice_bits=1)):
+        with pytest.raises(ValueError, match="`periphery` must convert whole products in training, got adc_per="):
+            ThroughChip(nn.Linear(2, 2), around, [torch.ones(1, 2)])
