@@ -136,7 +136,8 @@ def _fitting(value: Any, choices: list[Any], where: str, key: str) -> Any:
     if len(choices) == 1:
         return choices[0]
     if not any(map(dataclasses.is_dataclass, choices)):
-        return next((choice for choice in choices if type(value) is choice), choices[0])
+        given = tuple if isinstance(value, list) else type(value)
+        return next((choice for choice in choices if given in (choice, typing.get_origin(choice))), choices[0])
     keys = {choice: [field.name for field in dataclasses.fields(choice)] for choice in choices}
     fitting = [choice for choice in choices if isinstance(value, dict) and set(value) <= set(keys[choice])]
     rules = " or ".join(f"{choice.__name__} ({', '.join(names)})" for choice, names in keys.items())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from samson.evaluation import evaluate
-from samson.noise import PRESETS, calibrate, calibrate_adc, load_calibration
+from samson.noise import PRESETS, calibrate, calibrate_adc, load_calibration, load_chip_model
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
 
 MINE = """
@@ -80,3 +80,30 @@ def test_a_chip_without_a_bound_of_its_converters_is_calibrated_first(
     assert not (tmp_path / "runs").exists()
     assert samson("calibrate", *call, "--out", "all.toml")[0] == 0
     assert samson("evaluate", *call, "--calibration", "all.toml", "--trials", 2)[0] == 0
+
+
+def test_slices_with_adcs_of_their_own_are_calibrated_one_by_one(
+    samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "chip.toml").write_text(
+        'source = "a sheet"\n[noise]\nfamily = "pcm"\nmapping = {levels = 4, slices = 2}\n'
+        '[periphery]\nadc_bits = 6\ndac_bits = 4\nadc_per = "slice"\ninput_slice_bits = 1\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    names: dict[str, object] = {}
+    exec(MINE, names)
+    model, batches, kind = names["network"](), names["batches"](), load_chip_model(tmp_path / "chip.toml")
+    call = "mine:network", "--data", "mine:batches", "--chip", "chip.toml"
+    status, out, _ = samson("calibrate", *call, "--out", "all.toml")
+    found = load_calibration("all.toml")
+    around = replace(kind.periphery, input_ranges=calibrate(model, batches))
+    assert found.adc_bounds == calibrate_adc(model, batches, around, noise=kind)
+    assert all(len(bounds) == 2 for bounds in found.adc_bounds.values())
+    assert (status, ", ".join(f"{one:.4g}" for one in found.adc_bounds["2"]) in out) == (0, True)
+    assert samson("evaluate", *call, "--calibration", "all.toml", "--trials", 2, "--out", "record.json")[0] == 0
+    [row] = read_json(tmp_path / "record.json", EvaluationRecord).measured
+    assert (
+        row.trials == evaluate(model, batches, replace(kind, periphery=found.around(kind.periphery)), trials=2).trials
+    )

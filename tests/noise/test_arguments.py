@@ -81,7 +81,11 @@ CASES: list[tuple[Callable[..., object], dict[str, object], str]] = [
     (PCM, {"mapping": None}, "`mapping` must be a Mapping, got None"),
     (ReRAM, {"g_max_us": "40"}, "`g_max_us` must be a number or None, got '40'"),
     (Mapping, {"significance": (1.0, True)}, "`significance` must be a tuple of numbers, got (1.0, True)"),
-    (Periphery, {"adc_bounds": {"stem": "1"}}, "`adc_bounds` must be a mapping to numbers, got {'stem': '1'}"),
+    (
+        Periphery,
+        {"adc_bounds": {"stem": "1"}},
+        "`adc_bounds` must be a mapping to a number or a tuple of numbers, got {'stem': '1'}",
+    ),
     (Periphery, {"input_ranges": 1.0}, "`input_ranges` must be a mapping to numbers, got 1.0"),
     (Compose, {"noises": 0.1}, "`noises` must be a tuple of WeightNoises, got (0.1,)"),
     (Periphery, {"input_ranges": {"stem": 0.0}}, "`input_ranges` must be > 0 and finite, got 0.0 for `stem`"),

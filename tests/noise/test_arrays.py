@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from samson.noise import (
     PCM,
+    Calibration,
     Compose,
     DeviceNoise,
     Gaussian,
@@ -21,10 +22,10 @@ from samson.noise import (
     ThroughChip,
     calibrate_adc,
     deploy,
+    load_calibration,
     load_chip,
     save_chip,
 )
-from samson.noise._base import State
 
 G_MAX = 25.0
 IDEAL = MeasuredDevices(targets_us=(0.0, G_MAX), deviations_us=(0.0, 0.0))
@@ -51,10 +52,10 @@ class Uneven(DeviceNoise):
     def largest_us(self) -> float:
         return G_MAX
 
-    def program_devices(self, target_us: Tensor, generator: Generator) -> State:
+    def program_devices(self, target_us: Tensor, generator: Generator) -> dict[str, Tensor]:
         return {"held_us": target_us * torch.linspace(1, 1.1, target_us.numel()).view(target_us.shape)}
 
-    def read_devices(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+    def read_devices(self, state: dict[str, Tensor], time_s: float | None, generator: Generator) -> Tensor:
         return state["held_us"] * (1 if time_s is None else 2)
 
 
@@ -85,12 +86,12 @@ def test_with_exact_adcs_the_parts_add_up_to_the_whole(
     assert (found[0] - layer(x)).abs().max() > 0.01  # devices and DACs are not exact
 
 
-def by_hand(layer: nn.Linear, x: Tensor, around: Periphery, mapping: Mapping, bound: float) -> Tensor:
+def by_hand(layer: nn.Linear, x: Tensor, around: Periphery, mapping: Mapping, bounds: tuple[float, ...]) -> Tensor:
     """Step by step, for a pair of devices with digits of `levels` and inputs of `input_slice_bits` bits."""
     levels, steps = mapping.levels or 0, (mapping.levels or 0) ** mapping.slices - 1
     weight = layer.weight.detach()
     top = float(weight.abs().max())
-    half, ticks = (around.dac_steps or 0) // 2, (around.adc_steps or 0) / 2 / bound
+    half = (around.dac_steps or 0) // 2
     base = 2 ** (around.input_slice_bits or 0)
     limit = around.input_ranges[""]
     total = torch.zeros(len(x), len(weight), dtype=torch.float64)
@@ -105,7 +106,9 @@ def by_hand(layer: nn.Linear, x: Tensor, around: Periphery, mapping: Mapping, bo
                 both = [p - m for p, m in zip(plus, minus, strict=True)]
                 arrays = [(plus, 1), (minus, -1)] if around.adc_per == "device" else [(both, 1)]
                 share = levels**s / sum(levels**i for i in range(mapping.slices))
-                for held, sign in arrays:
+                for number, (held, sign) in enumerate(arrays):
+                    bound = bounds[s * len(arrays) + number]
+                    ticks = (around.adc_steps or 0) / 2 / bound
                     column = max(map(abs, held)) or 1.0
                     for position in range(half.bit_length()):
                         if base**position > half:
@@ -123,19 +126,22 @@ def by_hand(layer: nn.Linear, x: Tensor, around: Periphery, mapping: Mapping, bo
 def test_each_part_has_its_own_adc(per: str, bits: int) -> None:
     torch.manual_seed(0)
     layer, x = nn.Linear(6, 3).double(), torch.randn(4, 6).double()
-    mapping, bound = Mapping(levels=4, slices=2), 1.5
-    around = Periphery(
-        dac_steps=62, adc_steps=10, adc_bound=bound, input_ranges={"": 1.5}, input_slice_bits=bits, adc_per=per
-    )
+    mapping, bounds = Mapping(levels=4, slices=2), (1.5, 0.7) if per == "slice" else (1.5, 1.2, 0.8, 0.5)
+    around = Periphery(dac_steps=62, adc_steps=10, input_ranges={"": 1.5}, input_slice_bits=bits, adc_per=per)
     noise = replace(IDEAL, mapping=mapping)
-    with torch.no_grad(), deploy(layer, noise, periphery=around).at():
-        found = layer(x)
-    torch.testing.assert_close(found, by_hand(layer, x, around, mapping, bound))
+    found = []
+    for setting in ({"adc_bounds": {"": bounds}}, {"adc_bounds": {"": 1.5}}, {"adc_bound": 1.5}):
+        with torch.no_grad(), deploy(layer, noise, periphery=replace(around, **setting)).at():
+            found.append(layer(x))
+    torch.testing.assert_close(found[0], by_hand(layer, x, around, mapping, bounds))
+    torch.testing.assert_close(found[1], by_hand(layer, x, around, mapping, (1.5,) * 4))
+    assert torch.equal(found[2], found[1])
+    assert (found[0] - found[1]).abs().max() > 0.01
     other = replace(around, adc_per={"slice": "device", "device": "slice"}[per])
-    assert (found - by_hand(layer, x, other, mapping, bound)).abs().max() > 0.01  # the check can fail
-    whole = replace(around, adc_per="weight", input_slice_bits=None)
+    assert (found[1] - by_hand(layer, x, other, mapping, (1.5,) * 4)).abs().max() > 0.01  # the check can fail
+    whole = replace(around, adc_per="weight", input_slice_bits=None, adc_bound=1.5)
     with torch.no_grad(), deploy(layer, noise, periphery=whole).at():
-        assert (found - layer(x)).abs().max() > 0.01
+        assert (found[1] - layer(x)).abs().max() > 0.01
 
 
 def test_noise_of_outputs_comes_once_a_conversion() -> None:
@@ -172,16 +178,25 @@ def test_drift_compensation_scales_the_columns_of_every_slice() -> None:
 
 
 @pytest.mark.parametrize("per", ["slice", "device"])
-def test_bounds_are_calibrated_over_all_conversions(per: str) -> None:
+def test_bounds_are_calibrated_for_each_array_over_all_its_conversions(per: str) -> None:
     torch.manual_seed(0)
     layer, x = nn.Linear(6, 3).double(), torch.randn(4, 6).double()
     mapping = Mapping(levels=4, slices=2)
     around = Periphery(dac_steps=14, adc_steps=2**20, input_ranges={"": 3.0}, input_slice_bits=1, adc_per=per)
-    noise = replace(IDEAL, mapping=mapping)
-    found = calibrate_adc(layer, [x], around, noise=noise)[""]
-    exact = by_hand(layer, x, replace(around, adc_steps=2**20), mapping, 100.0)
-    assert torch.allclose(by_hand(layer, x, around, mapping, found * 1.0001), exact, atol=1e-3)  # nothing saturates
-    assert not torch.allclose(by_hand(layer, x, around, mapping, found * 0.99), exact, atol=1e-3)
+    found = calibrate_adc(layer, [x], around, noise=replace(IDEAL, mapping=mapping))[""]
+    assert isinstance(found, tuple)
+    assert len(found) == {"slice": 2, "device": 4}[per]
+    exact = by_hand(layer, x, around, mapping, (8.0,) * 4)
+    torch.testing.assert_close(by_hand(layer, x, around, mapping, found), exact, rtol=0, atol=1e-4)
+    for number in range(len(found)):  # none could be smaller
+        tight = tuple(0.9 * bound if number == i else bound for i, bound in enumerate(found))
+        assert (by_hand(layer, x, around, mapping, tight) - exact).abs().max() > 5e-4
+
+
+def test_bounds_come_back_from_a_file(tmp_path: Path) -> None:
+    found = Calibration({"a": 2.0}, {"a": (1.5, 0.1 + 0.2), "b": 3.0})
+    (tmp_path / "file.toml").write_text(found.text("of an example"))
+    assert load_calibration(tmp_path / "file.toml") == found
 
 
 def test_a_saved_chip_reads_as_before(tmp_path: Path) -> None:
@@ -214,6 +229,14 @@ def test_settings_that_mean_nothing_are_refused() -> None:
     for settings in ({"input_slice_bits": 0, "dac_steps": 14}, {"input_slice_bits": 1}):
         with pytest.raises(ValueError, match="`input_slice_bits` must be ≥ 1 with `dac_steps`"):
             Periphery(**settings)
+    for bounds in ((), (1.0, 0.0)):
+        with pytest.raises(ValueError, match="`adc_bounds` must be > 0 and finite"):
+            Periphery(adc_bounds={"": bounds})
+    sliced = Periphery(adc_bounds={"": (1.0, 2.0, 3.0)}, adc_per="slice")
+    with pytest.raises(ValueError, match="`adc_bounds` must give one number, or one for each of 2 arrays of `weight`"):
+        deploy(nn.Linear(2, 2), replace(IDEAL, mapping=Mapping(levels=4, slices=2)), periphery=sliced)
+    with pytest.raises(ValueError, match="`adc_bounds` must be one number a layer with adc_per='weight'"):
+        deploy(nn.Linear(2, 2), IDEAL, periphery=replace(sliced, adc_per="weight"))
     for around in (Periphery(adc_per="slice"), Periphery(dac_steps=14, input_slice_bits=1)):
         with pytest.raises(ValueError, match="`periphery` must convert whole products in training, got adc_per="):
             ThroughChip(nn.Linear(2, 2), around, [torch.ones(1, 2)])

@@ -163,7 +163,7 @@ def test_files_that_are_no_chips(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`path` must be a file that `save_chip` wrote"):
         load_chip(path, model, noise)
     save_file({"a": torch.ones(1)}, path, {"samson_chip": '{"version": 1}'})
-    with pytest.raises(ValueError, match="has format version 1; this library reads 4"):
+    with pytest.raises(ValueError, match="has format version 1; this library reads 5"):
         load_chip(path, model, noise)
 
 

@@ -82,6 +82,8 @@ def calibrate_model(
     for name in ("Input range", *(["ADC bound"] if found.adc_bounds else [])):
         table.add_column(name, justify="right")
     for layer, value in found.input_ranges.items():
-        table.add_row(layer, f"{value:.4g}", *([f"{found.adc_bounds[layer]:.4g}"] if found.adc_bounds else []))
+        own = found.adc_bounds.get(layer, ())
+        every = own if isinstance(own, tuple) else (own,)
+        table.add_row(layer, f"{value:.4g}", *([", ".join(f"{one:.4g}" for one in every)] if every else []))
     console().print(table)
     console().print(f"Calibration: {out.resolve()}", soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from torch import nn
 
@@ -101,6 +101,10 @@ def aihwkit_source(chip: Chip) -> str:
     for name in ("weight_noise", "ir_drop"):
         if value := getattr(around, name):
             _refuse(name, value, "its torch tiles have none", f"Deploy with replace(periphery, {name}=0.0)")
+    for name, usual in (("adc_per", "weight"), ("input_slice_bits", None)):
+        if (value := getattr(around, name)) != usual:
+            why = "its torch tiles convert whole products"
+            _refuse(name, value, why, f"Deploy with replace(periphery, {name}={usual!r})")
     if noise.time_s == 0:
         _refuse("time_s", noise.time_s, "its first reading is later", "Give 0.01, or None for the programmed weights")
     layers = [_layer(tensor, around.tile_inputs) for tensor in chip.tensors]
@@ -129,7 +133,7 @@ def aihwkit_source(chip: Chip) -> str:
         module=_MODULES[type(noise)],
         layers=layers,
         ranges={name: float(value) for name, value in around.input_ranges.items() if name in layers},
-        bounds={name: float(value) for name, value in around.adc_bounds.items() if name in layers},
+        bounds={name: float(cast("float", value)) for name, value in around.adc_bounds.items() if name in layers},
         settings="\n".join(f"config.{name} = {value}" for name, value in settings.items()),
     )
 

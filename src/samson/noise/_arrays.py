@@ -20,21 +20,21 @@ class Array:
     """Devices that share ADCs.
 
     Args:
+        operation: What the layer computes, with the bound of these ADCs.
         column: What its columns stand for, as `Periphery` takes it.
         weight: What it holds, in the layer's layout; None is the layer's weight.
         share: What it counts for in the layer's output.
     """
 
+    operation: Operation
     column: Tensor
     weight: Tensor | None = None
     share: float = 1.0
 
-    def output(
-        self, periphery: Periphery, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator
-    ) -> Tensor:
-        """What it adds to the output of a layer, without its bias."""
+    def output(self, periphery: Periphery, inputs: Tensor, weight: Tensor, generator: Generator) -> Tensor:
+        """What it adds to the output of a layer of that weight, without its bias."""
         held = weight if self.weight is None else self.weight
-        output = periphery(operation, inputs, held, generator, self.column)
+        output = periphery(self.operation, inputs, held, generator, self.column)
         return output if self.share == 1 else output * self.share
 
 
@@ -53,14 +53,28 @@ def require_arrays(noise: WeightNoise | None, periphery: Periphery) -> None:
 
 
 def arrays_of(noise: WeightNoise | None, tensor: ChipTensor, operation: Operation, periphery: Periphery) -> list[Array]:
-    """The arrays that are to hold a weight; those of slices or devices with what they are to hold."""
+    """The arrays that are to hold a weight; those of slices or devices with what they are to hold.
+
+    Raises:
+        ValueError: If there are bounds for another number of arrays.
+    """
     if not isinstance(noise, DeviceNoise) or periphery.adc_per == "weight":
-        return [Array(periphery.columns(operation, tensor.weight))]
+        return [Array(operation, periphery.columns(operation, tensor.weight))]
     weight = tensor.output_first(tensor.weight)
     with exactly(weight.device):
         every, shares = noise.targets(weight.to(working_dtype(weight)), periphery.adc_per)
+    bounds = operation.adc_bound
+    own = bounds if isinstance(bounds, tuple) else (bounds,) * len(shares)
+    if len(own) != len(shares):
+        raise ValueError(
+            f"`adc_bounds` must give one number, or one for each of {len(shares)} arrays of `{tensor.name}`, got "
+            f"{bounds!r}. `calibrate_adc` finds them for this noise and this `adc_per`."
+        )
     stored = [tensor.stored(one) for one in every]
-    return [Array(periphery.columns(operation, w), w, share) for w, share in zip(stored, shares, strict=True)]
+    return [
+        Array(replace(operation, adc_bound=bound), periphery.columns(operation, w), w, share)
+        for bound, w, share in zip(own, stored, shares, strict=True)
+    ]
 
 
 def read_arrays(

@@ -115,6 +115,12 @@ def operations_of(model: nn.Module, layers: Mapping[str, nn.Module], periphery: 
                 f"`{parameter}` must name each layer on the chip; `{missing[0]}` is not there. Calibrate again."
             )
     ranges, bounds = periphery.input_ranges, periphery.adc_bounds
+    several = next((name for name in layers if isinstance(bounds.get(name), tuple)), None)
+    if several is not None and periphery.adc_per == "weight":
+        raise ValueError(
+            f"`adc_bounds` must be one number a layer with adc_per='weight', got {bounds[several]!r} for `{several}`. "
+            "Calibrate again, or say `adc_per`."
+        )
     return {
         name: replace(cast("Operation", operation_of(layer)), input_range=ranges.get(name), adc_bound=bounds.get(name))
         for name, layer in layers.items()
@@ -125,7 +131,6 @@ def operations_of(model: nn.Module, layers: Mapping[str, nn.Module], periphery: 
 def attached(
     model: nn.Module,
     layers: dict[str, nn.Module],
-    operations: Mapping[str, Operation],
     periphery: Periphery,
     arrays: Mapping[str, Sequence[Array]],
     generators: dict[str, Generator],
@@ -145,10 +150,11 @@ def attached(
         inputs = input_alone(f"`{name}`, a {type(layer).__name__} with a periphery,", args, keywords)
         weight, bias = cast("Tensor", layer.weight), layer.bias
         with exactly(inputs.device):
-            parts = (one.output(periphery, operations[name], inputs, weight, generators[name]) for one in arrays[name])
-            result = reduce(torch.add, parts)
+            result = reduce(
+                torch.add, (one.output(periphery, inputs, weight, generators[name]) for one in arrays[name])
+            )
         if bias is not None:
-            result = result + operations[name].along_outputs(cast("Tensor", bias))
+            result = result + arrays[name][0].operation.along_outputs(cast("Tensor", bias))
         return result.to(output.dtype)
 
     with unpacked(model, layers) as live, ExitStack() as stack:

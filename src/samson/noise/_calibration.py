@@ -55,7 +55,9 @@ def calibrate(model: nn.Module, batches: Examples, select: Select = None, *, qua
         >>> calibrate(nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), [torch.tensor([[-3.0, 2.0]])])
         {'1': 2.0}
     """
-    return _largest(model, hooked_layers(model, on_chip(model, select)), batches, quantile, lambda name, inputs: inputs)
+    layers = hooked_layers(model, on_chip(model, select))
+    found = _largest(model, layers, batches, quantile, lambda name, inputs: [inputs])
+    return {name: values[0] for name, values in found.items()}
 
 
 def calibrate_adc(
@@ -67,7 +69,7 @@ def calibrate_adc(
     quantile: float = 1.0,
     seed: int = 0,
     noise: WeightNoise | ChipModel | None = None,
-) -> dict[str, float]:
+) -> dict[str, float | tuple[float, ...]]:
     """Find the bound of each layer's ADCs, for `Periphery(adc_bounds=…)`.
 
     The bound of a layer is the quantile of |y| over all its conversions, where y is what the ADC of a tile sees: the
@@ -83,11 +85,11 @@ def calibrate_adc(
         quantile: Share of a batch's |y| that the bound covers, in (0, 1]; 1 is the largest. The bound is the largest
             over batches. Outputs beyond it saturate, the others have finer steps.
         seed: Seed of the periphery's noise, ≥ 0.
-        noise: The model of devices, where slices or devices have ADCs of their own (`adc_per`); bounds are those of the
-            targets.
+        noise: The model of devices, where slices or devices have ADCs of their own (`adc_per`). The bounds are those of
+            its targets.
 
     Returns:
-        The bound by the name of the layer; 1 where all outputs are zero.
+        The bound by the name of the layer, one for each array where there are several; 1 where all outputs are zero.
 
     Raises:
         ValueError: If `quantile` is out of range, there are no batches, a layer cannot be reached or has inputs that
@@ -109,24 +111,22 @@ def calibrate_adc(
     analog = replace(periphery, adc_steps=None, adc_bounds={})
     tensors = on_chip(model, select)
     layers = hooked_layers(model, tensors)
-    found = operations_of(model, layers, analog)
+    operations = operations_of(model, layers, analog)
     held = held_by(layers, tensors)
     generators = {name: generator_for(seed, "calibrate", name, device=t.weight.device) for name, t in held.items()}
-    arrays = {name: arrays_of(noise, tensor, found[name], analog) for name, tensor in held.items()}
+    arrays = {name: arrays_of(noise, tensor, operations[name], analog) for name, tensor in held.items()}
 
-    def conversions(name: str, inputs: Tensor) -> Tensor:
-        own = cast("Tensor", layers[name].weight)
-        with exactly(inputs.device):
-            every = [
-                y.flatten()
-                for one in arrays[name]
-                for y, _ in analog.conversions(
-                    found[name], inputs, own if one.weight is None else one.weight, generators[name], one.column
-                )
-            ]
-        return torch.cat(every)
+    def conversions(name: str, inputs: Tensor) -> list[Tensor]:
+        every = []
+        for one in arrays[name]:
+            weight = cast("Tensor", layers[name].weight) if one.weight is None else one.weight
+            with exactly(inputs.device):
+                seen = analog.conversions(one.operation, inputs, weight, generators[name], one.column)
+                every.append(torch.cat([y.flatten() for y, _ in seen]))
+        return every
 
-    return _largest(model, layers, batches, quantile, conversions)
+    largest = _largest(model, layers, batches, quantile, conversions)
+    return {name: values if len(values) > 1 else values[0] for name, values in largest.items()}
 
 
 def _largest(
@@ -134,21 +134,24 @@ def _largest(
     layers: dict[str, nn.Module],
     batches: Examples,
     quantile: float,
-    values: Callable[[str, Tensor], Tensor],
-) -> dict[str, float]:
-    """The largest quantile over batches of |values| of a layer's name and inputs; 1 instead of zero."""
+    values: Callable[[str, Tensor], list[Tensor]],
+) -> dict[str, tuple[float, ...]]:
+    """The largest quantile over batches of |values|, lists of a layer's name and inputs; 1 instead of zero."""
     require_type("quantile", quantile, float)
     require(0 < quantile <= 1, "quantile", "be in (0, 1]", quantile)
-    largest: dict[str, float] = {}
+    largest: dict[str, list[float]] = {}
 
     def look(name: str, inputs: Tensor) -> None:
-        sizes = values(name, inputs).abs().flatten()
-        if sizes.numel():
+        every = [one.abs().flatten() for one in values(name, inputs)]
+        if not every[0].numel():
+            return
+        found = []
+        for sizes in every:
             require_numbers(name, sizes)
             rank = max(1, round(quantile * sizes.numel()))
-            quantile_of_batch = sizes.to(working_dtype(sizes)).kthvalue(rank).values
-            largest[name] = max(largest.get(name, 0.0), float(quantile_of_batch))
+            found.append(float(sizes.to(working_dtype(sizes)).kthvalue(rank).values))
+        largest[name] = [max(pair) for pair in zip(found, largest.get(name, found), strict=True)]
 
     watch(model, layers, batches, look)
     require_reached(layers, largest)
-    return {name: value or 1.0 for name, value in largest.items()}
+    return {name: tuple(value or 1.0 for value in found) for name, found in largest.items()}

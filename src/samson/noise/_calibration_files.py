@@ -32,7 +32,7 @@ class Calibration:
     """
 
     input_ranges: Mapping[str, float] = field(default_factory=dict)
-    adc_bounds: Mapping[str, float] = field(default_factory=dict)
+    adc_bounds: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         Periphery(**vars(self))
@@ -50,7 +50,7 @@ class Calibration:
         lines = [f"# {' '.join(note.split())}", ""]
         for name, values in vars(self).items():
             if values:
-                lines += [f"[{name}]", *(f"{_quoted(layer)} = {float(value)!r}" for layer, value in values.items()), ""]
+                lines += [f"[{name}]", *(f"{_quoted(layer)} = {_number(value)}" for layer, value in values.items()), ""]
         return "\n".join(lines)
 
 
@@ -73,6 +73,10 @@ def load_calibration(path: Path | str) -> Calibration:
         {'stem': 2.0}
     """
     return read_toml(Path(path), lambda table: decode(table, Calibration, "calibration"))
+
+
+def _number(value: float | tuple[float, ...]) -> str:
+    return repr([float(one) for one in value] if isinstance(value, tuple) else float(value))
 
 
 def _quoted(name: str) -> str:

@@ -17,7 +17,6 @@ from samson._select import Select
 from samson.noise._arrays import Array, arrays_of, as_read, read_arrays, require_arrays
 from samson.noise._attachment import attached, held_by, hooked_layers, operations_of
 from samson.noise._base import State, WeightNoise, program_weight
-from samson.noise._operations import Operation
 from samson.noise._periphery import Periphery
 from samson.noise._places import Place
 from samson.noise._presets import ChipModel
@@ -63,15 +62,13 @@ class Chip:
         self.tensors, self.states, self.readings = list(tensors), dict(states), readings
         self.periphery, self.reached = periphery, Counter[str]()
         self._layers: dict[str, nn.Module] = {}
-        self._operations: dict[str, Operation] = {}
         self._arrays: dict[str, list[Array]] = {}
         self._held: dict[str, ChipTensor] = {}
         if periphery is not None:
             require_arrays(noise, periphery)
             self._layers = hooked_layers(model, tensors)
-            self._operations = operations_of(model, self._layers, periphery)
             self._held = held_by(self._layers, tensors)
-            for name, operation in self._operations.items():
+            for name, operation in operations_of(model, self._layers, periphery).items():
                 self._arrays[name] = arrays_of(noise, self._held[name], operation, periphery)
 
     def __repr__(self) -> str:
@@ -132,16 +129,16 @@ class Chip:
             name: self._generator("periphery", reading, name, device=found[0].column.device)
             for name, found in arrays.items()
         }
-        return attached(self.model, self._layers, self._operations, periphery, arrays, generators, self.reached)
+        return attached(self.model, self._layers, periphery, arrays, generators, self.reached)
 
     def _now(self, held: Mapping[str, list[Tensor]], factors: Mapping[str, Tensor]) -> dict[str, list[Array]]:
         """The arrays of each layer as they are read."""
         found = {}
         for name, arrays in self._arrays.items():
-            tensor, operation = self._held[name].name, self._operations[name]
+            tensor = self._held[name].name
             factor = factors.get(tensor)
             if factor is not None and self.periphery is not None:
-                factor = self.periphery.factors(operation, factor)
+                factor = self.periphery.factors(arrays[0].operation, factor)
             found[name] = as_read(arrays, held[tensor], factor)
         return found
 

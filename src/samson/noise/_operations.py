@@ -32,8 +32,8 @@ class Operation:
         spread: For a transposed convolution the distance of its inputs along each axis; else empty.
         inputs_first: Whether the weight of each group is stored with its inputs before its outputs.
         input_range: The largest |input| that is passed on, > 0; None scales each input vector by its own.
-        adc_bound: The largest |output| of a tile that is passed on, > 0, on the scale of `Periphery.adc_bound`; None is
-            that one.
+        adc_bound: The largest |output| of a tile that is passed on, > 0, on the scale of `Periphery.adc_bound`; one for
+            each array where weights lie on several; None is that one.
     """
 
     kernel: tuple[int, ...] = ()
@@ -45,7 +45,7 @@ class Operation:
     spread: tuple[int, ...] = ()
     inputs_first: bool = False
     input_range: float | None = None
-    adc_bound: float | None = None
+    adc_bound: float | tuple[float, ...] | None = None
 
     def vectors(self, inputs: Tensor) -> Tensor:
         """The input vectors of all products: (…, groups, inputs of a product)."""

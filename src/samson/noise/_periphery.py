@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Generator, Tensor
@@ -63,7 +64,8 @@ class Periphery:
         input_ranges: The range r by the name of the layer, from `calibrate`; empty scales each input vector of a
             tile by its own largest |x|.
         adc_bounds: The bound by the name of the layer, on the scale of `adc_bound`, which it replaces, from
-            `calibrate_adc`; empty leaves `adc_bound` to all.
+            `calibrate_adc`; a number for each array where `adc_per` makes several, the lowest slice first, g⁺ before
+            g⁻. Empty leaves `adc_bound` to all.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -89,7 +91,7 @@ class Periphery:
     wire_ratio: float = WIRES
     tile_inputs: int | None = None
     input_ranges: Mapping[str, float] = field(default_factory=dict)
-    adc_bounds: Mapping[str, float] = field(default_factory=dict)
+    adc_bounds: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
     input_slice_bits: int | None = None
     adc_per: str = "weight"
 
@@ -109,9 +111,10 @@ class Periphery:
         sized = self.tile_inputs is None or self.tile_inputs >= 1
         require(sized, "tile_inputs", "be ≥ 1, or None for one tile", self.tile_inputs)
         for name in ("input_ranges", "adc_bounds"):
-            for layer, value in getattr(self, name).items():
-                if not 0 < value < math.inf:
-                    raise ValueError(f"`{name}` must be > 0 and finite, got {value!r} for `{layer}`.")
+            for layer, values in getattr(self, name).items():
+                every = values if isinstance(values, tuple) else (values,)
+                if not every or not all(0 < value < math.inf for value in every):
+                    raise ValueError(f"`{name}` must be > 0 and finite, got {values!r} for `{layer}`.")
 
     @property
     def is_random(self) -> bool:
@@ -225,7 +228,7 @@ class Periphery:
             ValueError: If there is none, and ADCs round.
         """
         self.require_bounds()
-        return self.adc_bound if operation.adc_bound is None else operation.adc_bound
+        return self.adc_bound if operation.adc_bound is None else cast("float", operation.adc_bound)
 
     def require_bounds(self) -> None:
         """Refuse ADCs that round in steps of nothing: a chip may be described before `calibrate_adc` finds its bounds.
