@@ -20,7 +20,7 @@ PAGES = {
     "CONTRIBUTING.md": 3,
     "docs/index.md": 3,
     "docs/trainers.md": 3,
-    "docs/chips.md": 14,
+    "docs/chips.md": 15,
     "docs/choosing-rho.md": 2,
     "docs/comparing.md": 1,
     "docs/evaluating.md": 3,
