@@ -192,3 +192,10 @@ def test_a_list_of_numbers_holds_numbers_alone() -> None:
     for wrong in (math.nan, True, "1"):
         with pytest.raises(TableError, match=rf"\[row\]: `values\[1\]` must be a number, got {wrong!r}"):
             decode({"values": [0.5, wrong, 0.5]}, Row, "row")
+
+
+def test_a_folder_that_is_not_there_is_no_empty_comparison(tmp_path: Path) -> None:
+    assert load_comparison(tmp_path).records == ()
+    for load in (load_records, load_comparison):
+        with pytest.raises(FileNotFoundError, match="`folder` must be that of a comparison, got '.*nowhere'"):
+            load(tmp_path / "nowhere")

@@ -176,12 +176,12 @@ def _of_plan(plan: Plan, records: Iterable[RunRecord]) -> list[RunRecord]:
 
 
 def read_records(folder: Path) -> list[RunRecord]:
-    """Read every record in a comparison's folder, in the order of its plan.
+    """Read every record in a comparison's folder, in the order of its plan; none where it is yet to be made.
 
     Raises:
         SetupError: If one is damaged or belongs elsewhere.
     """
     try:
-        return list(load_comparison(folder).records)
+        return list(load_comparison(folder).records) if folder.exists() else []
     except RecordError as error:
         raise SetupError(f"{error}\nDelete or move that file; `samson compare` then runs what is missing.") from error

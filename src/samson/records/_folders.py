@@ -55,8 +55,11 @@ def load_records(folder: Path | str) -> list[RunRecord]:
 
     Raises:
         RecordError: If one is damaged, or does not lie where it belongs.
+        FileNotFoundError: If there is no such folder.
     """
     folder, found = Path(folder), []
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`folder` must be that of a comparison, got {str(folder)!r}, which is no folder.")
     for path in sorted((folder / "records").rglob("*.json")):
         record = read_json(path, RunRecord)
         if path != record_path(folder, run_name(record.problem.name, record.method, record.seed)):
@@ -70,6 +73,7 @@ def load_comparison(folder: Path | str) -> Comparison:
 
     Raises:
         RecordError: If a record is damaged, or does not lie where it belongs.
+        FileNotFoundError: If there is no such folder.
     """
     folder = Path(folder)
     records = load_records(folder)
