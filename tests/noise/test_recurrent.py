@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from samson import param_groups
@@ -92,6 +93,42 @@ def test_so_are_cells(cell: str, start: str, batch: tuple[int, ...]) -> None:
     args = [torch.randn(*batch, 4).double(), (h, c) if cell == "LSTM" else h]
     expected, found = torchs_and_ours(layer, *args[: 1 if start == "zeros" else 2])
     torch.testing.assert_close(flat(found), flat(expected))
+
+
+@pytest.mark.parametrize("inputs", ["batch", "no series", "packed"])
+@pytest.mark.parametrize("kind", ["LSTM", "tanh"])
+def test_it_gives_torchs_types_under_autocast_and_takes_no_series(kind: str, inputs: str) -> None:
+    torch.manual_seed(0)
+    make, settings = KINDS[kind]
+    layer, series = make(4, 5, **settings), torch.randn(6, 3, 4)
+    x = {"batch": series, "no series": series[:, :0], "packed": pack_padded_sequence(series, torch.tensor([6, 4, 2]))}
+    for narrow in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            expected, found = torchs_and_ours(layer, x[inputs])
+        assert [(t.shape, t.dtype) for t in flat(found)] == [(t.shape, t.dtype) for t in flat(expected)]
+    assert inputs == "no series" or any(t.dtype == torch.bfloat16 for t in flat(expected))  # the check can fail
+
+
+class OneMask(nn.Module):
+    """Dropout of a weight, as a parametrisation, which counts how often it is computed."""
+
+    computed = 0
+
+    def forward(self, weight: Tensor) -> Tensor:
+        OneMask.computed += 1
+        return weight * (torch.rand_like(weight) < 0.5)
+
+
+def test_a_computed_weight_is_computed_once_a_pass_in_training() -> None:
+    layer, _, x = pair()
+    parametrize.register_parametrization(layer, "weight_hh_l0", OneMask())
+    with ThroughChip(layer, Periphery(), [x]):
+        OneMask.computed = 0
+        layer(x)
+        of_ours = OneMask.computed
+    OneMask.computed = 0
+    layer(x)
+    assert of_ours == OneMask.computed + 1  # torch's own pass comes first, and is thrown away
 
 
 def test_arguments_may_be_given_by_name() -> None:

@@ -40,8 +40,8 @@ def calibrate(model: nn.Module, batches: Examples, select: Select = None, *, qua
         batches: Training or validation data, in any form that an evaluation takes; targets are left out. A tuple of
             two tensors is inputs and targets: give batches as a list.
         select: As for `deploy`.
-        quantile: Share of a batch's |inputs| that the range covers, in (0, 1]; 1 is the largest. The range is the
-            largest over batches.
+        quantile: Share of a call's |inputs| that the range covers, in (0, 1]; 1 is the largest. The range is the
+            largest over calls of the layer, which are batches, and for the states of a recurrent layer time steps.
 
     Returns:
         The range by the name of the layer; 1 where all inputs are zero.
@@ -82,8 +82,8 @@ def calibrate_adc(
         batches: As for `calibrate`.
         periphery: What surrounds the weights, with its input ranges; its own ADC is left out.
         select: As for `deploy`.
-        quantile: Share of a batch's |y| that the bound covers, in (0, 1]; 1 is the largest. The bound is the largest
-            over batches. Outputs beyond it saturate, the others have finer steps.
+        quantile: Share of a call's |y| that the bound covers, in (0, 1]; 1 is the largest. The bound is the largest
+            over calls, as in `calibrate`. Outputs beyond it saturate, the others have finer steps.
         seed: Seed of the periphery's noise, ≥ 0.
         noise: The model of devices, where slices or devices have ADCs of their own (`adc_per`). The bounds are those of
             its targets.
@@ -136,7 +136,7 @@ def _largest(
     quantile: float,
     values: Callable[[str, Tensor], list[Tensor]],
 ) -> dict[str, tuple[float, ...]]:
-    """The largest quantile over batches of |values|, lists of a layer's name and inputs; 1 instead of zero."""
+    """The largest quantile over calls of |values|, lists of a layer's name and inputs; 1 instead of zero."""
     require_type("quantile", quantile, float)
     require(0 < quantile <= 1, "quantile", "be in (0, 1]", quantile)
     largest: dict[str, list[float]] = {}

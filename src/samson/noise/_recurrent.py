@@ -16,10 +16,14 @@ State = tuple[Tensor, ...]
 """The hidden state h, and c of an LSTM."""
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def recur(
     layer: nn.RNNBase, series: Tensor | PackedSequence, state: Tensor | State | None = None
 ) -> tuple[Tensor | PackedSequence, Tensor | State]:
-    """What a recurrent layer gives if it computes by its parts; the arguments are those of torch's own `forward`."""
+    """What a recurrent layer gives if it computes by its parts; the arguments are those of torch's own `forward`.
+
+    It is not compiled, as torch's own is not: each length of series would be a graph of its own.
+    """
     if isinstance(series, PackedSequence):
         order, back = series.sorted_indices, series.unsorted_indices
         if state is not None and order is not None:
@@ -32,7 +36,7 @@ def recur(
     if state is not None and series.ndim == 2:
         state = tuple(one.unsqueeze(1) for one in _several(state))
     data, state = _recur(layer, steps.flatten(0, 1), [steps.shape[1]] * len(steps), state)
-    outputs = data.view(*steps.shape[:2], -1).movedim(1, batch)
+    outputs = data.view(*steps.shape[:2], data.shape[-1]).movedim(1, batch)
     if series.ndim == 2:
         outputs, state = outputs.squeeze(1), tuple(one.squeeze(1) for one in state)
     return outputs, _as_torch(layer, state)

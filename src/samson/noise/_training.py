@@ -8,6 +8,7 @@ from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from samson._batches import Examples
 from samson._checks import require_non_negative, require_positive
@@ -50,10 +51,12 @@ class ThroughChip:
         batches: Else training data, in any form that an evaluation takes; a few batches do. The model runs over them
             in training mode, and its buffers come back as they were.
         select: Which layers lie on the chip, as for `deploy`.
-        deviations: The first range in standard deviations of the inputs, the mean over batches; > 0.
+        deviations: The first range in standard deviations of the inputs, the mean over calls of the layer (for the
+            states of a recurrent layer, over time steps); > 0.
         decay: Strength ≥ 0 of what narrows a range while more than 95 % of its inputs lie inside. It comes once with
-            each backward pass, whatever the loss was scaled by: a GradScaler divides it away (take bfloat16, which
-            needs none).
+            each call of a layer that a backward pass goes through (the time steps of a recurrent layer are one call,
+            those of a cell in a loop are not), whatever the loss was scaled by: a GradScaler divides it away (take
+            bfloat16, which needs none).
 
     Raises:
         ValueError: If a setting is out of its range, there are neither ranges nor batches, a layer is out of reach, or
@@ -202,7 +205,10 @@ class _Through:
 
 
 def _by_parts(layer: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:
-    return by_parts(layer, args, keywords, output) if layer.training else output
+    if not layer.training:
+        return output
+    with parametrize.cached():  # a weight that is computed is computed once a pass, not once a time step
+        return by_parts(layer, args, keywords, output)
 
 
 def _limit(layer: nn.Module) -> Tensor:

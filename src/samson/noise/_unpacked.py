@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from samson.noise._attention import as_packed, attend
 from samson.noise._parts import WHOLE, Part, parts_of
@@ -18,10 +19,9 @@ def by_parts(layer: nn.Module, args: tuple[Any, ...], keywords: Mapping[str, Any
     if isinstance(layer, nn.MultiheadAttention):
         return attend(layer, *args, **keywords)
     given = {**dict(zip(("input", "hx"), args, strict=False)), **keywords}
-    if isinstance(layer, nn.RNNBase):
-        return recur(layer, given["input"], given.get("hx"))
-    assert isinstance(layer, nn.RNNCellBase)
-    return recur_once(layer, given["input"], given.get("hx"))
+    compute: Any = recur if isinstance(layer, nn.RNNBase) else recur_once
+    found = compute(layer, given["input"], given.get("hx"))
+    return tree_map(lambda new, old: new if old is None else new.to(old.dtype), found, output)  # as under autocast
 
 
 def wholes_of(model: nn.Module, layers: Mapping[str, nn.Module]) -> list[nn.Module]:
