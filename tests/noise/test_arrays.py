@@ -109,15 +109,14 @@ def by_hand(layer: nn.Linear, x: Tensor, around: Periphery, mapping: Mapping, bo
                 for number, (held, sign) in enumerate(arrays):
                     bound = bounds[s * len(arrays) + number]
                     ticks = (around.adc_steps or 0) / 2 / bound
-                    column = max(map(abs, held)) or 1.0
                     for position in range(half.bit_length()):
                         if base**position > half:
                             break
                         part = [(abs(c) // base**position) % base / (base - 1) * (1 if c >= 0 else -1) for c in codes]
-                        y = sum(h / column * p for h, p in zip(held, part, strict=True))
+                        y = sum(h * p for h, p in zip(held, part, strict=True))
                         y = max(-bound, min(bound, round(y * ticks) / ticks))
                         size = (base - 1) * base**position / half * limit * top
-                        total[n, o] += sign * share * column * y * size
+                        total[n, o] += sign * share * y * size
     return total + layer.bias.detach()
 
 
@@ -145,7 +144,7 @@ def test_each_part_has_its_own_adc(per: str, bits: int) -> None:
 
 
 def test_noise_of_outputs_comes_once_a_conversion() -> None:
-    """Its variance is the sum over conversions of (share · column · size of the digit)²."""
+    """Its variance is the sum over conversions of (share · size of the digit)²."""
     layer = nn.Linear(2, 1, bias=False).double()
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[1.0, -0.6]]))  # 15 and 9 of 15: digits 3 3 and 1 2 in base 4
@@ -160,6 +159,50 @@ def test_noise_of_outputs_comes_once_a_conversion() -> None:
     expected = 0.1 * sum(size**2 for size in sizes) ** 0.5
     assert y.std().item() == pytest.approx(expected, rel=4 / (2 * len(x)) ** 0.5)
     assert y.mean().item() == pytest.approx(0.4, abs=4 * expected / len(x) ** 0.5)
+
+
+@pytest.mark.parametrize(("per", "levels"), [("slice", 4), ("device", 2)])
+def test_an_adc_with_a_step_for_every_sum_of_digits_loses_nothing(per: str, levels: int) -> None:
+    """Also where columns are of other sizes, or have no negative weights."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(12, 5).double(), torch.randn(20, 12).double()
+    with torch.no_grad():
+        layer.weight.mul_(torch.tensor([[1.0], [0.5], [0.1], [0.02], [1.0]]))
+        layer.weight[4].abs_()
+    noise = replace(IDEAL, mapping=Mapping(levels=levels, slices=3))
+    found = []
+    for steps in (None, 2 * 12 * (levels - 1), 12 * (levels - 1)):
+        around = Periphery(
+            dac_steps=14, adc_steps=steps, adc_bound=12.0, input_slice_bits=1, adc_per=per, input_ranges={"": 2.0}
+        )
+        with torch.no_grad(), deploy(layer, noise, periphery=around).at():
+            found.append(layer(x))
+    torch.testing.assert_close(found[1], found[0])
+    assert (found[2] - found[0]).abs().max() > 0.01  # half as many do
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_arrays_that_cancel_are_added_in_full_precision(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(256, 16).to(dtype), torch.rand(32, 256).to(dtype)
+    noise = replace(IDEAL, mapping=Mapping(levels=4, slices=3, g_min_us=12.5))
+    found = []
+    for per in ("weight", "device"):
+        with torch.no_grad(), deploy(layer, noise, periphery=Periphery(adc_per=per)).at():
+            found.append(layer(x))
+    assert found[1].dtype == dtype
+    step = torch.finfo(dtype).eps * found[0].abs().max().float()
+    assert (found[1].float() - found[0].float()).abs().max() < 2 * step
+
+
+@pytest.mark.parametrize("bits", [None, 1, 3])
+def test_gradients_pass_the_digits_straight_through(bits: int | None) -> None:
+    layer, x = layer_and_inputs("linear")
+    x.requires_grad_()
+    around = Periphery(dac_steps=14, input_slice_bits=bits, input_ranges={"": 9.0})
+    with deploy(layer, Gaussian(0.0), periphery=around).at():
+        layer(x).sum().backward()
+    torch.testing.assert_close(x.grad, layer.weight.detach().sum(0).expand_as(x))
 
 
 def test_drift_compensation_scales_the_columns_of_every_slice() -> None:

@@ -33,9 +33,10 @@ class Array:
 
     def output(self, periphery: Periphery, inputs: Tensor, weight: Tensor, generator: Generator) -> Tensor:
         """What it adds to the output of a layer of that weight, without its bias."""
-        held = weight if self.weight is None else self.weight
-        output = periphery(self.operation, inputs, held, generator, self.column)
-        return output if self.share == 1 else output * self.share
+        if self.weight is None:
+            return periphery(self.operation, inputs, weight, generator, self.column)
+        exact = inputs.to(working_dtype(inputs))  # arrays may cancel
+        return periphery(self.operation, exact, self.weight, generator, self.column) * self.share
 
 
 def require_arrays(noise: WeightNoise | None, periphery: Periphery) -> None:
@@ -62,7 +63,7 @@ def arrays_of(noise: WeightNoise | None, tensor: ChipTensor, operation: Operatio
         return [Array(operation, periphery.columns(operation, tensor.weight))]
     weight = tensor.output_first(tensor.weight)
     with exactly(weight.device):
-        every, shares = noise.targets(weight.to(working_dtype(weight)), periphery.adc_per)
+        every, shares, full = noise.targets(weight.to(working_dtype(weight)), periphery.adc_per)
     bounds = operation.adc_bound
     own = bounds if isinstance(bounds, tuple) else (bounds,) * len(shares)
     if len(own) != len(shares):
@@ -70,10 +71,10 @@ def arrays_of(noise: WeightNoise | None, tensor: ChipTensor, operation: Operatio
             f"`adc_bounds` must give one number, or one for each of {len(shares)} arrays of `{tensor.name}`, got "
             f"{bounds!r}. `calibrate_adc` finds them for this noise and this `adc_per`."
         )
-    stored = [tensor.stored(one) for one in every]
+    column = periphery.columns(operation, tensor.stored(full.expand(weight.shape)))
     return [
-        Array(replace(operation, adc_bound=bound), periphery.columns(operation, w), w, share)
-        for bound, w, share in zip(own, stored, shares, strict=True)
+        Array(replace(operation, adc_bound=bound), column, tensor.stored(held), share)
+        for bound, held, share in zip(own, every, shares, strict=True)
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import cast
 
@@ -116,14 +116,12 @@ def calibrate_adc(
     generators = {name: generator_for(seed, "calibrate", name, device=t.weight.device) for name, t in held.items()}
     arrays = {name: arrays_of(noise, tensor, operations[name], analog) for name, tensor in held.items()}
 
-    def conversions(name: str, inputs: Tensor) -> list[Tensor]:
-        every = []
+    def conversions(name: str, inputs: Tensor) -> Iterator[Tensor]:
         for one in arrays[name]:
             weight = cast("Tensor", layers[name].weight) if one.weight is None else one.weight
             with exactly(inputs.device):
-                seen = analog.conversions(one.operation, inputs, weight, generators[name], one.column)
-                every.append(torch.cat([y.flatten() for y, _ in seen]))
-        return every
+                seen = [y for y, _ in analog.conversions(one.operation, inputs, weight, generators[name], one.column)]
+            yield seen[0] if len(seen) == 1 else torch.stack(seen)
 
     largest = _largest(model, layers, batches, quantile, conversions)
     return {name: values if len(values) > 1 else values[0] for name, values in largest.items()}
@@ -134,19 +132,19 @@ def _largest(
     layers: dict[str, nn.Module],
     batches: Examples,
     quantile: float,
-    values: Callable[[str, Tensor], list[Tensor]],
+    values: Callable[[str, Tensor], Iterable[Tensor]],
 ) -> dict[str, tuple[float, ...]]:
-    """The largest quantile over calls of |values|, lists of a layer's name and inputs; 1 instead of zero."""
+    """The largest quantile over calls of |values|, several of a layer's name and inputs; 1 instead of zero."""
     require_type("quantile", quantile, float)
     require(0 < quantile <= 1, "quantile", "be in (0, 1]", quantile)
     largest: dict[str, list[float]] = {}
 
     def look(name: str, inputs: Tensor) -> None:
-        every = [one.abs().flatten() for one in values(name, inputs)]
-        if not every[0].numel():
-            return
         found = []
-        for sizes in every:
+        for one in values(name, inputs):
+            sizes = one.abs().flatten()
+            if not sizes.numel():
+                return
             require_numbers(name, sizes)
             rank = max(1, round(quantile * sizes.numel()))
             found.append(float(sizes.to(working_dtype(sizes)).kthvalue(rank).values))

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from weakref import WeakSet
 
 import torch
@@ -69,7 +70,8 @@ class Chip:
             self._layers = hooked_layers(model, tensors)
             self._held = held_by(self._layers, tensors)
             for name, operation in operations_of(model, self._layers, periphery).items():
-                self._arrays[name] = arrays_of(noise, self._held[name], operation, periphery)
+                arrays = arrays_of(noise, self._held[name], operation, periphery)
+                self._arrays[name] = [replace(one, weight=None) for one in arrays]  # what they hold is read
 
     def __repr__(self) -> str:
         return f"Chip: number {self.trial} of seed {self.seed}, {len(self.tensors)} weight matrices, {self.noise!r}"

@@ -158,6 +158,13 @@ class Mapping:
             return conductance_us.flatten(0, 1) / state["scale"], [one for share in shares for one in (share, -share)]
         return self._cells(conductance_us, g_max_us).div_(state["scale"]).add_(state["lowest"]), shares
 
+    def full(self, state: State, g_max_us: float, per: str) -> Tensor:
+        """The largest |weight| that a cell of an array can hold (see `arrays`), in a shape that broadcasts."""
+        if per == "device" and self.pair:
+            return g_max_us / state["scale"]
+        extent = (g_max_us - self.smallest_us(g_max_us)) / state["scale"]
+        return torch.maximum(state["lowest"].abs(), (state["lowest"] + extent).abs())
+
     def _cells(self, conductance_us: Tensor, g_max_us: float) -> Tensor:
         lowest = conductance_us[:, 1] if self.pair else self.smallest_us(g_max_us)
         return conductance_us[:, 0] - lowest

@@ -88,10 +88,11 @@ class DeviceNoise(WeightNoise):
         found, shares = self.mapping.arrays(conductances, state, self.largest_us, per)
         return (found if factor is None else found.mul_(factor)), shares, factor
 
-    def targets(self, weight: Tensor, per: str) -> tuple[Tensor, list[float]]:
-        """What the arrays of a weight are to hold."""
+    def targets(self, weight: Tensor, per: str) -> tuple[Tensor, list[float], Tensor]:
+        """What the arrays of a weight are to hold, their shares, and the largest |weight| that a cell can hold."""
         held = self.mapping.conductances(weight, self.largest_us)
-        return self.mapping.arrays(held["conductance_us"], held, self.largest_us, per)
+        arrays = self.mapping.arrays(held["conductance_us"], held, self.largest_us, per)
+        return *arrays, self.mapping.full(held, self.largest_us, per)
 
     def _reading(self, state: State, time_s: float | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
         when = self.time_s if time_s is None else time_s

@@ -39,10 +39,10 @@ class Periphery:
     6. y_i ← ADC(y_i), saturated at ± adc_bound or the layer's own bound, then scaled back, and multiplied by the
        noise's drift compensation α.
 
-    With `adc_per`, slices or devices of a weight lie on arrays of their own. Each goes through all steps with columns
-    of its own, and the results are added digitally with the slices' significance. With `input_slice_bits`, the digits
-    of the inputs enter one after the other, the lowest first. Each goes through steps 1 to 6 with its largest value as
-    1, and the results are added likewise. A tile is as wide as the layer has outputs.
+    With `adc_per`, slices or devices of a weight lie on arrays of their own. Each goes through all steps, with a device
+    at its largest conductance as 1, and the results are added digitally with the slices' significance. With
+    `input_slice_bits`, the digits of the inputs enter one after the other, the lowest first. Each goes through steps 1
+    to 6 with its largest value as 1, and the results are added likewise. A tile is as wide as the layer has outputs.
 
     A converter with k steps has k + 1 levels from one bound to the other. All ξ ~ N(0, 1) are drawn for each product.
 
@@ -191,10 +191,12 @@ class Periphery:
             yield x, 1.0
             return
         half, base = self.dac_steps // 2, 2**self.input_slice_bits
-        left = (x.abs() * half).round_()
-        for position in range(-(-half.bit_length() // self.input_slice_bits)):
-            higher = (left / base).floor_()
-            yield (left - base * higher).div_(base - 1).mul_(x.sign()), (base - 1) * base**position / half
+        count, exact = -(-half.bit_length() // self.input_slice_bits), x.detach()
+        left = (exact.abs() * half).round_()
+        for position in range(count):
+            higher, size = (left / base).floor_(), (base - 1) * base**position / half
+            digits = (left - base * higher).div_(base - 1).mul_(exact.sign())
+            yield digits + (x - exact) / (count * size) if x.requires_grad else digits, size
             left = higher
 
     def _outputs(
