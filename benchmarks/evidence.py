@@ -88,9 +88,8 @@ CHIPS: list[dict[str, Any]] = [
     {"noise": "bit-errors", "levels": [1e-3, 5e-3, 0.01]},
     {"chip": ["int4", "benchmarks.evidence:three_bits"], "name": "few bits"},
     {"noise": "lognormal", "levels": [0.3]},
+    {"chip": "standard-hwa", "times": ["1d"]},
 ]
-PERIPHERY: dict[str, Any] = {"chip": "standard-hwa", "times": ["1d"]}
-"""For networks whose layers hooks reach."""
 
 
 BASES: dict[str, list[Settings]] = {
@@ -108,7 +107,6 @@ class Task:
         seeds: Seeds of the search.
         confirming: Seeds of the confirmation.
         levels: Gaussian levels of the search.
-        periphery: Whether the standard periphery is among the chips.
         examples: Test examples on chips; None takes all.
         trials: Chips of each kind.
         sign: 1 where larger is better, −1 where smaller is.
@@ -120,7 +118,6 @@ class Task:
     seeds: int = 1
     confirming: int = 3
     levels: tuple[float, ...] = (0.05, 0.1, 0.2)
-    periphery: bool = True
     examples: int | None = 2000
     trials: int = 10
     sign: int = 1
@@ -161,7 +158,6 @@ TASKS: dict[str, Task] = {
         {"data": "japanese-vowels", "network": "gru", "base": "AdamW", "recipe": {"epochs": 60}},
         seeds=5,
         confirming=5,
-        periphery=False,
         examples=None,
     ),
     "fashion-mnist": Task(
@@ -471,7 +467,7 @@ def confirming(task: Task, methods: list[Table], epochs: int) -> Table:
         **task.problem,
         "recipe": {**task.problem["recipe"], "epochs": epochs},
         "methods": methods,
-        "chips": [*CHIPS, *([PERIPHERY] if task.periphery else [])],
+        "chips": CHIPS,
         "seeds": task.confirming,
         "trials": task.trials,
         "examples": task.examples,
