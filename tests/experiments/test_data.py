@@ -766,11 +766,14 @@ def test_numbers_may_be_in_whatever_holds_them(held: Callable[[list[float]], Any
         ({"outputs": 0}, "`outputs` must be a whole number, at least 1, got 0"),
         ({"train": X}, "`train` must be a pair of tensors or arrays"),
         ({"train": ("ab", Y)}, "`train` cannot become tensors"),
-        ({"train": ({"a": X, "b": X}, Y)}, "`train` cannot become tensors: .*dict"),
+        ({"train": ({"a": X, "b": X}, Y)}, "`train` cannot become tensors: .*dict(.|\n)*several inputs as one tensor"),
         ({"train": Noisy()}, "must come with its number of outputs"),
         ({"test": Noisy(0)}, "`test` must hold one example at least"),
         ({"test": torch.utils.data.ChainDataset([])}, "`test` must be a data set with a length"),
-        ({"test": torch.utils.data.StackDataset(X, X, X)}, "`test` must give pairs of a tensor and a target"),
+        (
+            {"test": torch.utils.data.StackDataset(X, X, X)},
+            "`test` must give pairs of a tensor .several inputs in one. and a target",
+        ),
     ],
 )
 def test_data_that_break_a_rule(change: dict[str, Any], message: str) -> None:

@@ -135,14 +135,15 @@ def _split(part: Any, name: str) -> Split:
         _require(len(part) > 0, name, "hold one example at least", 0)  # type: ignore[arg-type]
         first = first_example(part)
         pair = isinstance(first, tuple | list) and len(first) == 2 and isinstance(first[0], Tensor)
-        _require(pair, name, "give pairs of a tensor and a target", type(first).__name__)
+        _require(pair, name, "give pairs of a tensor (several inputs in one) and a target", type(first).__name__)
         return part
     known = isinstance(part, tuple | list) and len(part) == 2
     _require(known, name, "be a pair of tensors or arrays, or a data set of torch", type(part).__name__)
     try:
         inputs, targets = (_plain(torch.as_tensor(each).detach().cpu()) for each in part)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise SetupError(f"`data`: `{name}` cannot become tensors: {error}.\nGive tensors or arrays.") from error
+        mend = "Give tensors or arrays; several inputs as one tensor, which the network cuts."
+        raise SetupError(f"`data`: `{name}` cannot become tensors: {error}.\n{mend}") from error
     _check_counts(inputs, targets, name)
     if not targets.is_floating_point() and targets.shape[1:] == (1,):
         targets = targets.flatten()
