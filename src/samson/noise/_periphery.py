@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import cast
 
 import torch
@@ -140,11 +141,11 @@ class Periphery:
         """
         column = self.columns(operation, weight) if column is None else column
         bound = self.bound_of(operation)
-        found = [
+        found = (
             (convert(y, bound, self.adc_steps) * column * scale).sum(dim=-2)
             for y, scale in self.conversions(operation, inputs, weight, generator, column)
-        ]
-        return operation.outputs(sum(found[1:], start=found[0])).to(inputs.dtype)
+        )
+        return operation.outputs(reduce(torch.add, found)).to(inputs.dtype)
 
     def conversions(
         self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator, column: Tensor
