@@ -169,6 +169,15 @@ def test_bit_errors_are_also_volts_and_energy_and_pcm_is_time() -> None:
     assert bit_error_rate(rate.voltage) == pytest.approx(rate.holds_up_to)
     assert rate.energy_saved == pytest.approx(1 - rate.voltage**2)
     assert "V/V_min" in str(rate)
+    own = ((0.55, 0.2), (0.6, 0.1), (0.8, 1e-4))
+    of_mine = noise_budget(
+        model, data, lambda r: BitErrors(r, rates_by_voltage=own), 1e-3, 0.2, max_drop=0.2, trials=5, refinements=0
+    )
+    assert of_mine.holds_up_to == rate.holds_up_to
+    assert bit_error_rate(of_mine.voltage, own) == pytest.approx(of_mine.holds_up_to)
+    assert of_mine.voltage < rate.voltage - 0.1
+    with pytest.raises(ValueError, match="`family` must give bit errors by their rate, got voltage=0.6"):
+        noise_budget(model, data, lambda v: BitErrors(voltage=v, rates_by_voltage=own), 0.6, 0.8, trials=5)
     always = {"trials": 3, "levels": 2, "refinements": 0}
     nearly_none = noise_budget(model, data, BitErrors, 1e-9, 1e-8, max_drop=0.99, **always)
     assert (nearly_none.voltage, nearly_none.energy_saved) == (1.0, 0.0)  # at V_min there is none

@@ -4,18 +4,19 @@ import copy
 import random
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, TensorDataset
 
 from samson.evaluation import Kept, compare, evaluate, noise_budget, sensitivity
-from samson.noise import BitErrors, Coverage, Gaussian, coverage
+from samson.noise import BitErrors, Compose, Coverage, Gaussian, State, WeightNoise, coverage
 from samson.report import paired_page
 from samson.sharpness import average_rise
 from tests.evaluation.cases import DATA, NOISE, Counting, passes
@@ -116,6 +117,47 @@ class Flat(nn.Module):
 def test_outputs_that_hardly_change_are_no_error() -> None:
     torch.manual_seed(0)
     assert evaluate(Flat(), (X[:1], Y[:1]), Gaussian(1e-6), trials=3).trials[0] in (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class FromGlobalState(WeightNoise):
+    """Draws as no noise may."""
+
+    def program(self, weight: Tensor, generator: Generator) -> State:
+        return {"held": weight + 0.1 * torch.randn(weight.shape)}
+
+    def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        return state["held"]
+
+
+@dataclass(frozen=True)
+class Wearing(FromGlobalState):
+    """Changes what it is given."""
+
+    def program(self, weight: Tensor, generator: Generator) -> State:
+        return {"held": weight.clone()}
+
+    def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        return state["held"].mul_(0.9)
+
+
+@dataclass(frozen=True)
+class Pure(FromGlobalState):
+    """Draws from its generator, also when it is read."""
+
+    def program(self, weight: Tensor, generator: Generator) -> State:
+        return {"held": weight + 0.1 * torch.randn(weight.shape, generator=generator)}
+
+    def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        return state["held"] + 0.1 * torch.randn(state["held"].shape, generator=generator)
+
+
+@pytest.mark.parametrize("noise", [FromGlobalState(), Wearing(), Compose(Gaussian(0.1), Wearing())])
+def test_a_noise_of_ones_own_that_gives_no_chip_twice_is_refused(noise: WeightNoise) -> None:
+    with pytest.raises(ValueError, match="`noise` must draw from its generator alone and leave its state as it is"):
+        evaluate(nn.Linear(6, 3), (X, Y), noise, trials=2)
+    for pure in (Pure(), Compose(Gaussian(0.1), Pure())):
+        assert evaluate(nn.Linear(6, 3), (X, Y), pure, trials=2)
 
 
 def test_a_process_looks_once_at_one_batch() -> None:

@@ -31,6 +31,7 @@ from samson.experiments import (
     Silent,
     compare_suite,
     estimate,
+    find_noise,
     jobs_of,
     load_data_set,
     load_model,
@@ -1199,6 +1200,21 @@ def changed(path: Path, change: Callable[[Any], Any]) -> None:
 def named_evil(value: Any) -> Any:
     """The same with the module `evil` in place of `mine`."""
     return json.loads(json.dumps(value).replace("mine:", "evil:"))
+
+
+def test_a_level_of_ones_own_noise_is_what_the_noise_makes_of_it(place: Path) -> None:
+    """An age, a bit error rate, or a number that only some noises take."""
+    Path("own.py").write_text(
+        "from samson.noise import BitErrors, MeasuredDevices, Quantize\n"
+        "def aged(time_s): return MeasuredDevices(time_s, targets_us=(0.0, 25.0), deviations_us=(0.4, 0.7))\n"
+        "def wrong(rate): return BitErrors(rate, bits=4)\n"
+        "def bits(number): return Quantize(int(number))\n"
+    )
+    units = {name: find_noise(f"own:{name}").unit for name in ("aged", "wrong", "bits")}
+    assert units == {"aged": "s", "wrong": "bit error rate", "bits": "level"}
+    assert find_noise("own:bits")(4).bits == 4
+    plan = plan_suite({**SMALL, "chips": [{"noise": "own:aged", "levels": ["1h"]}]})
+    assert plan.families[0].kinds[0].noise.time_s == 3600.0
 
 
 def test_no_file_of_a_comparison_names_code_to_run(place: Path) -> None:

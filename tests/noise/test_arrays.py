@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from samson.noise import (
     PCM,
     Calibration,
+    ChipModel,
     Compose,
     DeviceNoise,
     Gaussian,
@@ -29,6 +30,7 @@ from samson.noise import (
 
 G_MAX = 25.0
 IDEAL = MeasuredDevices(targets_us=(0.0, G_MAX), deviations_us=(0.0, 0.0))
+NONE = StuckDevices(low=0.0)
 MAPPINGS = {
     "slices": Mapping(levels=4, slices=3),
     "slices above a smallest conductance": Mapping(levels=4, slices=2, g_min_us=5.0),
@@ -242,6 +244,51 @@ def test_bounds_come_back_from_a_file(tmp_path: Path) -> None:
     assert load_calibration(tmp_path / "file.toml") == found
 
 
+@pytest.mark.parametrize("per", ["slice", "device"])
+def test_stuck_devices_are_devices_of_the_arrays(per: str) -> None:
+    """All low, all high, and some, at the share that is asked for, in every array."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(60, 50, bias=False), torch.randn(3, 60)
+    mapping, around = Mapping(levels=4, slices=2), Periphery(adc_per=per)
+    top = float(layer.weight.detach().abs().max())
+    for low, high, share, expected in (
+        (1.0, 0.0, 1.0, 0.0),
+        (0.0, 1.0, 1.0, 0.0),
+        (0.3, 0.0, 0.3, None),
+        (0.2, 0.1, 0.3, None),
+    ):
+        noise = Compose(replace(IDEAL, mapping=mapping), StuckDevices(low=low, high=high))
+        chip = deploy(layer, noise, periphery=around)
+        held = chip.states["weight"]["stuck_at"]
+        number = held.numel()
+        assert (held != 0.5).double().mean().item() == pytest.approx(
+            share, abs=4 * (share * (1 - share) / number) ** 0.5
+        )
+        with torch.no_grad(), chip.at() as model:
+            found, weight = model(x), layer.weight.clone()
+        torch.testing.assert_close(found, x @ weight.T, rtol=1e-4, atol=1e-4)  # what the layer holds is what computes
+        if expected is not None:
+            assert (weight - expected).abs().max() < 1e-6
+        g = G_MAX * held.where(held != 0.5, 0)  # by hand: digits of the target where no device is stuck
+        whole = (layer.weight.detach().abs() / top * 15).round()
+        digits = torch.stack([whole % 4, whole // 4]) / 3
+        signs = torch.stack([layer.weight.detach() > 0, layer.weight.detach() < 0])
+        target = G_MAX * digits.unsqueeze(1) * signs
+        devices = torch.where(held != 0.5, g, target)
+        by_hand = top / G_MAX * ((devices[0, 0] - devices[0, 1]) + 4 * (devices[1, 0] - devices[1, 1])) / 5
+        torch.testing.assert_close(weight, by_hand, rtol=1e-4, atol=1e-5)
+
+
+def test_stuck_devices_keep_the_drift_compensation_of_the_others() -> None:
+    torch.manual_seed(0)
+    layer, day = nn.Linear(40, 30, bias=False), 86_400.0
+    around, mapping = Periphery(adc_per="slice"), Mapping(levels=4, slices=2)
+    pcm = PCM(mapping=mapping)
+    none, all_ = (deploy(layer, noise, periphery=around).read(day)["weight"] for noise in (Compose(pcm, NONE), pcm))
+    assert torch.corrcoef(torch.stack([none.flatten(), all_.flatten()]))[0, 1] > 0.99
+    assert none.abs().mean().item() == pytest.approx(all_.abs().mean().item(), rel=0.02)
+
+
 def test_a_saved_chip_reads_as_before(tmp_path: Path) -> None:
     layer, x = layer_and_inputs("linear")
     noise = replace(IDEAL, mapping=Mapping(levels=4, slices=2))
@@ -256,14 +303,20 @@ def test_a_saved_chip_reads_as_before(tmp_path: Path) -> None:
             assert torch.equal(layer(x), expected)
 
 
-@pytest.mark.parametrize("noise", [Gaussian(0.1), Quantize(4), Compose(PCM(), StuckDevices(low=0.1))])
+@pytest.mark.parametrize(
+    "noise", [Gaussian(0.1), Quantize(4), Compose(PCM(), Quantize(4)), Compose(Quantize(4), PCM())]
+)
 def test_weights_without_devices_of_their_own_are_refused(noise: Any) -> None:
     around = Periphery(adc_per="slice")
-    message = "`adc_per` must be 'weight' where no model of devices holds the weights, got 'slice' with"
+    message = "`adc_per` must be 'weight' where weights lie on no devices, got 'slice' with (Gaussian|Quantize|PCM)"
     with pytest.raises(ValueError, match=message):
         deploy(nn.Linear(2, 2), noise, periphery=around)
     with pytest.raises(ValueError, match=message):
         calibrate_adc(nn.Linear(2, 2), [torch.ones(1, 2)], around, noise=noise)
+    with pytest.raises(ValueError, match=message):
+        ChipModel(noise, "a sheet", around)
+    with pytest.raises(ValueError, match="got 'slice' with no noise"):
+        calibrate_adc(nn.Linear(2, 2), [torch.ones(1, 2)], around)
 
 
 def test_settings_that_mean_nothing_are_refused() -> None:

@@ -41,6 +41,9 @@ def test_a_chip_file_refers_to_one_beside_it(tmp_path: Path, monkeypatch: pytest
         return load_chip_model(chip).periphery
 
     assert load('calibration = "ranges.toml"') == Periphery(adc_steps=62, **vars(FOUND)), "no bound for all is needed"
+    sliced = replace(FOUND, adc_bounds=dict.fromkeys(FOUND.adc_bounds, (1.5, 2.5)))
+    (folder / "sliced.toml").write_text(sliced.text("x"), encoding="utf-8")
+    assert load('calibration = "sliced.toml"') == Periphery(adc_steps=62, **vars(sliced))
     for more, words in (
         ('calibration = "none.toml"', "`calibration` must be a file, got 'none.toml': No such file"),
         ("calibration = 1", "`calibration` must be a file of `samson calibrate`"),

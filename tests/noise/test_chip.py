@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from samson.noise import (
+    PCM,
     BitErrors,
     Chip,
     Compose,
@@ -277,3 +278,19 @@ def test_what_a_fixed_noise_shares_reaches_every_tensor(noise: WeightNoise) -> N
         gains = torch.cat([(layer.weight / weight).flatten() for layer, weight in zip(model, clean, strict=True)])
     assert gains.max() - gains.min() < 1e-5
     assert gains[0] > 1.01
+
+
+@pytest.mark.parametrize("time_s", [None, 86_400.0])
+def test_weights_as_they_are_read_come_by_name(time_s: float | None) -> None:
+    """Also those of packed and transposed weights; the model stays as it is."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"attention": nn.MultiheadAttention(4, 2), "up": nn.ConvTranspose1d(4, 6, 3)})
+    chip, before = deploy(model, PCM()), snapshot(model)
+    found = chip.read(time_s, reading=3)
+    assert equal(snapshot(model), before)
+    with chip.at(time_s, reading=3):
+        assert found.keys() == {t.name for t in chip.tensors}
+        for t in chip.tensors:
+            assert torch.equal(found[t.name], t.weight)
+        assert torch.equal(found["attention.in_proj_weight.k"], model["attention"].in_proj_weight[4:8])
+    assert not torch.equal(found["up.weight"], model["up"].weight)

@@ -1,6 +1,6 @@
 """Evidence: what a model is worth on many simulated chips, with intervals and paired differences."""
 
-from samson.evaluation._budget import noise_budget
+from samson.evaluation._budget import noise_budget, unit_of
 from samson.evaluation._budget_result import Budget
 from samson.evaluation._compared import Compared
 from samson.evaluation._layers import Layer, layers_on_chip
@@ -66,6 +66,7 @@ __all__ = [
     "scores",
     "sensitivity",
     "takes_setting",
+    "unit_of",
     "value_of",
     "with_targets",
 ]

@@ -22,7 +22,7 @@ from samson.evaluation._result import Evaluation
 from samson.evaluation._scoring import value_of
 from samson.evaluation._setting import Noise, Setting, prepare, repeatable_setting, takes_setting
 from samson.evaluation._trials import Progress, chips_alone, with_clean
-from samson.noise import BitErrors, ChipModel, WeightNoise
+from samson.noise import RATES, BitErrors, ChipModel, WeightNoise
 from samson.records import Interval
 from samson.statistics import CONFIDENCE, ROUNDING, crossing, fixed_sequence
 
@@ -92,7 +92,8 @@ def noise_budget(
         True
     """
     _check(low, high, max_drop, relative, criterion, min_yield, confidence, trials, levels, refinements)
-    unit = _unit(family, low)
+    made = _made(family, low)
+    unit = unit_of(made, low)
     family(high)  # a level that cannot be is refused before compute
     if unit == "s" and setting.get("time_s") is not None:
         raise ValueError(
@@ -170,18 +171,29 @@ def noise_budget(
         unit,
         metric,
         str(named if unit != "s" else replace(named, time_s=None)),
+        made.rates_by_voltage if isinstance(made, BitErrors) else RATES,
     )
 
 
-def _unit(family: Callable[[float], Noise], level: float) -> str:
-    made = callable(family) and not isinstance(family, WeightNoise | ChipModel)  # a noise itself takes no level
-    noise: Any = family(level) if made else None
-    if not isinstance(noise, WeightNoise | ChipModel):
+def _made(family: Callable[[float], Noise], level: float) -> WeightNoise:
+    makes = callable(family) and not isinstance(family, WeightNoise | ChipModel)  # a noise itself takes no level
+    found: Any = family(level) if makes else None
+    if not isinstance(found, WeightNoise | ChipModel):
         raise TypeError(
             f"`family` must give a noise from a level, such as Gaussian or lambda t: PCM(time_s=t), got {family!r:.80}."
         )
-    noise = noise.noise if isinstance(noise, ChipModel) else noise
-    if isinstance(noise, BitErrors):
+    noise = found.noise if isinstance(found, ChipModel) else found
+    if isinstance(noise, BitErrors) and noise.voltage is not None:
+        raise ValueError(
+            f"`family` must give bit errors by their rate, got voltage={noise.voltage!r}: a higher voltage is less "
+            "noise. Give `lambda rate: BitErrors(rate, rates_by_voltage=…)`; `voltage` of the budget is its rate's."
+        )
+    return noise
+
+
+def unit_of(noise: WeightNoise, level: float) -> str:
+    """What a level is from which a noise was made: "bit error rate", "s" for an age, or "level"."""
+    if isinstance(noise, BitErrors) and noise.rate == level:
         return "bit error rate"
     return "s" if noise.default_time_s == level else "level"
 

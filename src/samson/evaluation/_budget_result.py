@@ -10,7 +10,7 @@ from samson._shown import Shown, number_form
 from samson._times import age_text, level_text
 from samson.evaluation._metric import Metric
 from samson.evaluation._result import Evaluation
-from samson.noise import voltage_at
+from samson.noise import RATES, RatesByVoltage, voltage_at
 from samson.records import Interval
 
 Criterion = Literal["mean", "yield"]
@@ -37,6 +37,7 @@ class Budget(Shown):
         unit: What a level is: "level", "bit error rate" or "s".
         metric: What was measured.
         family: The family of chips, in words.
+        rates_by_voltage: For bit errors: the memory's rates by voltage, as those errors have them.
     """
 
     holds_up_to: float | None
@@ -53,6 +54,7 @@ class Budget(Shown):
     unit: str
     metric: Metric
     family: str
+    rates_by_voltage: RatesByVoltage = RATES
 
     @property
     def at_least(self) -> bool:
@@ -64,7 +66,8 @@ class Budget(Shown):
         """For bit errors: the lowest V/V_min that holds, as a fraction from 0 to 1; None if there is none."""
         if self.unit != "bit error rate" or not self.holds_up_to:
             return None
-        return min(1.0, voltage_at(min(self.holds_up_to, 0.5)))  # more than half of the bits are never wrong
+        rate = min(self.holds_up_to, 0.5)  # more than half of the bits are never wrong
+        return min(1.0, voltage_at(rate, self.rates_by_voltage))
 
     @property
     def energy_saved(self) -> float | None:

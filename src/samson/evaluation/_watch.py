@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from samson._batches import Batch
 from samson.evaluation._scoring import device_of, with_targets
-from samson.noise import Chip, Gaussian, Select, deploy
+from samson.noise import Chip, Compose, Gaussian, Select, deploy
 
 COLUMNS = 64
 """Entries of an example that are compared, of each of its tensors."""
@@ -52,11 +52,13 @@ class Watch:
         _require_same(self.examples, keys, self.ordered)
 
     def look(self, batch: Batch, chip: Chip, time_s: float | None, select: Select, run: Callable[..., Any]) -> None:
-        """Look once whether noise reaches the outputs for a batch.
+        """Look once whether a noise of the user's own is pure, and whether noise reaches the outputs for a batch.
 
         Raises:
-            ValueError: If they are the same with errors as large as the weights, though the noise changes these.
+            ValueError: If a chip is not the same twice, or outputs are with errors as large as the weights, though the
+                noise changes these.
         """
+        _require_pure(chip, time_s, select)
         self.reached = _reaches(batch, chip, time_s, select, run)
         if not self.reached:
             raise ValueError(
@@ -65,6 +67,22 @@ class Watch:
                 "noise. Give the model before weights were cached, frozen, packaged, scripted or quantised, or leave "
                 "out with `select` what it does not use."
             )
+
+
+def _require_pure(chip: Chip, time_s: float | None, select: Select) -> None:
+    """Refuse a noise from outside of this package by which a chip is another each time it is read or programmed."""
+    noises = chip.noise.noises if isinstance(chip.noise, Compose) else (chip.noise,)
+    if all(type(noise).__module__.startswith("samson.") for noise in noises):
+        return
+    first = {name: weight.clone() for name, weight in chip.read(time_s).items()}
+    twin = deploy(chip.model, chip.noise, seed=chip.seed, trial=chip.trial, select=select, periphery=chip.periphery)
+    for other in (chip, twin):
+        for name, weight in other.read(time_s).items():
+            if not torch.equal(weight, first[name]):
+                raise ValueError(
+                    f"`noise` must draw from its generator alone and leave its state as it is, but with {chip.noise} "
+                    f"the same chip had two values of `{name}`. Pass `generator=` to every draw, and change copies."
+                )
 
 
 def _reaches(batch: Batch, chip: Chip, time_s: float | None, select: Select, run: Callable[..., Any]) -> bool:
@@ -84,7 +102,8 @@ def _reaches(batch: Batch, chip: Chip, time_s: float | None, select: Select, run
         return True
     if any(changed(deploy(chip.model, Gaussian(1.0), trial=trial, select=select), None) for trial in range(PROBES)):
         return True
-    return all(torch.equal(value, place.weight) for place, value in chip.read(time_s, 0).items())
+    held = chip.read(time_s)
+    return all(torch.equal(held[t.name], t.weight) for t in chip.tensors)
 
 
 def _tensors(output: Any) -> list[Tensor]:

@@ -10,9 +10,10 @@ from typing import cast
 from samson._errors import SetupError, choose, require
 from samson._factories import call_factory, find_factory, guarded, takes
 from samson._times import age_text
-from samson.evaluation import Noise
+from samson.evaluation import Noise, unit_of
 from samson.noise import (
     CLASSES,
+    FAMILIES,
     NOISES,
     PRESETS,
     ChipModel,
@@ -150,4 +151,9 @@ def find_noise(noise: str) -> NoiseFamily:
         require(isinstance(found, WeightNoise), "`noise`", "a function or a class that gives a noise", found, DERIVE)
         return cast("WeightNoise", found)
 
-    return NoiseFamily(make)
+    level = 0.1
+    try:
+        unit = unit_of(make(level), level)
+    except SetupError:  # a level that this one does not take
+        unit = "level"
+    return FAMILIES[unit](make)

@@ -8,7 +8,7 @@ from samson.noise._batch_norm import Moments, moments, reestimated_norms
 from samson.noise._bit_errors import BitErrors
 from samson.noise._calibration import calibrate, calibrate_adc
 from samson.noise._calibration_files import Calibration, load_calibration
-from samson.noise._catalogue import CLASSES, NOISES, NoiseFamily
+from samson.noise._catalogue import CLASSES, FAMILIES, NOISES, NoiseFamily
 from samson.noise._chip import Chip, deploy
 from samson.noise._chip_files import load_chip_model
 from samson.noise._cmo import CMO, FALCONE, CMOConstants
@@ -35,14 +35,16 @@ from samson.noise._selection import ChipTensor, on_chip
 from samson.noise._storage import load_chip, save_chip
 from samson.noise._training import ThroughChip
 from samson.noise._variation import Variation
-from samson.noise._voltage import RATES, bit_error_rate, voltage_at
+from samson.noise._voltage import RATES, RatesByVoltage, bit_error_rate, voltage_at
 
 __all__ = [
     "CLASSES",
     "CMO",
+    "FAMILIES",
     "NOISES",
     "PCM",
     "PRESETS",
+    "RATES",
     "STANDARD_HWA",
     "BitErrors",
     "CMOConstants",
@@ -69,6 +71,7 @@ __all__ = [
     "PhaseChangeConstants",
     "Products",
     "Quantize",
+    "RatesByVoltage",
     "ReRAM",
     "ReRAMConstants",
     "Select",

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
-from samson.noise._base import State, WeightNoise, read_weight
+from samson.noise._base import State, WeightNoise
+from samson.noise._compose import Compose
 from samson.noise._device import DeviceNoise
+from samson.noise._faults import FaultyDevices, StuckDevices
 from samson.noise._operations import Operation
 from samson.noise._periphery import Periphery
 from samson.noise._random import exactly, working_dtype
@@ -39,27 +41,32 @@ class Array:
         return periphery(self.operation, exact, self.weight, generator, self.column) * self.share
 
 
-def require_arrays(noise: WeightNoise | None, periphery: Periphery) -> None:
-    """Refuse ADCs for slices or devices of weights that lie on none.
+def devices_of(noise: WeightNoise | None, periphery: Periphery) -> DeviceNoise | None:
+    """The devices of slices or pairs with ADCs of their own, stuck ones too; None where whole weights have them.
 
     Raises:
-        ValueError: If they do.
+        ValueError: If there are such ADCs, but no devices.
     """
-    if periphery.adc_per != "weight" and not isinstance(noise, DeviceNoise):
-        what = "noise=None" if noise is None else str(noise)
-        raise ValueError(
-            f"`adc_per` must be 'weight' where no model of devices holds the weights, got {periphery.adc_per!r} with "
-            f"{what}. Give one alone, such as `PCM(mapping=Mapping(levels=4, slices=4))`."
-        )
+    if periphery.adc_per == "weight":
+        return None
+    first, *others = noise.noises if isinstance(noise, Compose) else (noise,)
+    stuck = tuple(one for one in others if isinstance(one, StuckDevices))
+    if isinstance(first, DeviceNoise) and len(stuck) == len(others):
+        return FaultyDevices(first.time_s, first.mapping, devices=first, stuck=stuck) if stuck else first
+    names = " and ".join(type(one).__name__ for one in (first, *others)) if noise else "no noise"
+    raise ValueError(
+        f"`adc_per` must be 'weight' where weights lie on no devices, got {periphery.adc_per!r} with {names}. Give a "
+        "model of devices, such as `PCM(mapping=Mapping(levels=4, slices=4))`, alone or with `StuckDevices` after it."
+    )
 
 
-def arrays_of(noise: WeightNoise | None, tensor: ChipTensor, operation: Operation, periphery: Periphery) -> list[Array]:
+def arrays_of(noise: DeviceNoise | None, tensor: ChipTensor, operation: Operation, periphery: Periphery) -> list[Array]:
     """The arrays that are to hold a weight; those of slices or devices with what they are to hold.
 
     Raises:
         ValueError: If there are bounds for another number of arrays.
     """
-    if not isinstance(noise, DeviceNoise) or periphery.adc_per == "weight":
+    if noise is None:
         return [Array(operation, periphery.columns(operation, tensor.weight))]
     weight = tensor.output_first(tensor.weight)
     with exactly(weight.device):
@@ -79,12 +86,9 @@ def arrays_of(noise: WeightNoise | None, tensor: ChipTensor, operation: Operatio
 
 
 def read_arrays(
-    noise: WeightNoise, tensor: ChipTensor, state: State, time_s: float | None, generator: Generator, per: str
+    noise: DeviceNoise, tensor: ChipTensor, state: State, time_s: float | None, generator: Generator, per: str
 ) -> tuple[Tensor, list[Tensor], Tensor | None]:
-    """A weight as it is read, what its arrays hold where `per` is not "weight", and the drift compensation in both."""
-    if not isinstance(noise, DeviceNoise) or per == "weight":
-        weight, factor = read_weight(noise, state, time_s, generator)
-        return weight, [], factor
+    """A weight as it is read, what its arrays hold, and the drift compensation in both."""
     with exactly(generator.device):
         every, shares, factor = noise.arrays(state, time_s, generator, per)
         weight = torch.tensordot(every.new_tensor(shares), every, dims=1).to(state["dtype"].dtype)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from samson._batches import Examples
 from samson._checks import require
 from samson._select import Select
-from samson.noise._arrays import arrays_of, require_arrays
+from samson.noise._arrays import arrays_of, devices_of
 from samson.noise._attachment import (
     held_by,
     hooked_layers,
@@ -107,14 +107,14 @@ def calibrate_adc(
     """
     require_type("periphery", periphery, Periphery)
     noise = noise.noise if isinstance(noise, ChipModel) else noise
-    require_arrays(noise, periphery)
+    devices = devices_of(noise, periphery)
     analog = replace(periphery, adc_steps=None, adc_bounds={})
     tensors = on_chip(model, select)
     layers = hooked_layers(model, tensors)
     operations = operations_of(model, layers, analog)
     held = held_by(layers, tensors)
     generators = {name: generator_for(seed, "calibrate", name, device=t.weight.device) for name, t in held.items()}
-    arrays = {name: arrays_of(noise, tensor, operations[name], analog) for name, tensor in held.items()}
+    arrays = {name: arrays_of(devices, tensor, operations[name], analog) for name, tensor in held.items()}
 
     def conversions(name: str, inputs: Tensor) -> Iterator[Tensor]:
         for one in arrays[name]:

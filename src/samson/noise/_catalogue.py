@@ -46,6 +46,12 @@ class NoiseFamily:
 
 _bit_errors = partial(NoiseFamily, unit="bit error rate", low=1e-5, high=0.2)
 _ages = partial(NoiseFamily, unit="s", low=1.0, high=10 * 365 * 86_400.0)
+FAMILIES: dict[str, Callable[[Callable[[float], WeightNoise]], NoiseFamily]] = {
+    "level": NoiseFamily,
+    "bit error rate": _bit_errors,
+    "s": _ages,
+}
+"""Makes a family of what gives a noise from a level, by what the level is."""
 
 NOISES: dict[str, NoiseFamily] = {
     "gaussian": NoiseFamily(Gaussian),

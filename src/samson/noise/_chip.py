@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from samson._checks import require, require_non_negative
 from samson._interrupts import interruptible, uninterrupted
 from samson._select import Select
-from samson.noise._arrays import Array, arrays_of, as_read, read_arrays, require_arrays
+from samson.noise._arrays import Array, arrays_of, as_read, devices_of, read_arrays
 from samson.noise._attachment import attached, held_by, hooked_layers, operations_of
-from samson.noise._base import State, WeightNoise, program_weight
+from samson.noise._base import State, WeightNoise, program_weight, read_weight
+from samson.noise._device import DeviceNoise
 from samson.noise._periphery import Periphery
 from samson.noise._places import Place
 from samson.noise._presets import ChipModel
@@ -62,15 +63,16 @@ class Chip:
         self.model, self.noise, self.seed, self.trial = model, noise, seed, trial
         self.tensors, self.states, self.readings = list(tensors), dict(states), readings
         self.periphery, self.reached = periphery, Counter[str]()
+        self._devices: DeviceNoise | None = None
         self._layers: dict[str, nn.Module] = {}
         self._arrays: dict[str, list[Array]] = {}
         self._held: dict[str, ChipTensor] = {}
         if periphery is not None:
-            require_arrays(noise, periphery)
+            self._devices = devices_of(noise, periphery)
             self._layers = hooked_layers(model, tensors)
             self._held = held_by(self._layers, tensors)
             for name, operation in operations_of(model, self._layers, periphery).items():
-                arrays = arrays_of(noise, self._held[name], operation, periphery)
+                arrays = arrays_of(self._devices, self._held[name], operation, periphery)
                 self._arrays[name] = [replace(one, weight=None) for one in arrays]  # what they hold is read
 
     def __repr__(self) -> str:
@@ -145,9 +147,20 @@ class Chip:
         return found
 
     @torch.no_grad()
-    def read(self, time_s: float | None, reading: int) -> dict[Place, Tensor]:
-        """Every weight as the chip reads it, by its place; nothing is written (see `at`)."""
-        return self._read(time_s, reading)[0]
+    def read(self, time_s: float | None = None, *, reading: int = 0) -> dict[str, Tensor]:
+        """Every weight as the chip reads it, by its name and in its layer's layout; the model stays as it is.
+
+        Args:
+            time_s: As for `at`.
+            reading: Number of the reading, ≥ 0.
+
+        Example:
+            >>> from samson.noise import Gaussian
+            >>> {name: weight.numpy().shape for name, weight in deploy(nn.Linear(3, 2), Gaussian(0.1)).read().items()}
+            {'weight': (2, 3)}
+        """
+        values = self._read(time_s, reading)[0]
+        return {t.name: t.matrix.within(values[t.place]) for t in self.tensors}
 
     @interruptible
     def _read(
@@ -157,12 +170,15 @@ class Chip:
         values: dict[Place, Tensor] = {}
         arrays: dict[str, list[Tensor]] = {}
         factors: dict[str, Tensor] = {}
-        per = "weight" if self.periphery is None else self.periphery.adc_per
         for t in self.tensors:
             state = self.states[t.name]
             device = next(iter(state.values())).device
             generator = self._generator("read", reading, t.name, device=device)
-            weight, arrays[t.name], factor = read_arrays(self.noise, t, state, time_s, generator, per)
+            if self._devices is None or self.periphery is None:
+                arrays[t.name], (weight, factor) = [], read_weight(self.noise, state, time_s, generator)
+            else:
+                per = self.periphery.adc_per
+                weight, arrays[t.name], factor = read_arrays(self._devices, t, state, time_s, generator, per)
             if factor is not None:
                 factors[t.name] = t.stored(factor.expand(weight.shape))
             value = t.stored(weight)
@@ -250,12 +266,14 @@ def deploy(
     noise, periphery = parts_of(noise, periphery)
     states = {}
     shared = noise.program_chip(generator_for(seed, trial, "program"))
+    devices = None if periphery is None else devices_of(noise, periphery)
     with LOCK, torch.no_grad():
         tensors = on_chip(model, select)
         require_free(tensors)
         for t in tensors:
             weight = t.weight
             generator = generator_for(seed, trial, "program", t.name, device=weight.device)
-            split = periphery is not None and periphery.adc_per != "weight"
-            states[t.name] = program_weight(noise, t.output_first(weight), generator, shared, whole=split)
+            states[t.name] = program_weight(
+                devices or noise, t.output_first(weight), generator, shared, whole=devices is not None
+            )
         return Chip(model, noise, seed, trial, tensors, states, periphery=periphery)

@@ -96,7 +96,7 @@ def _periphery(table: Any, folder: Path) -> Periphery:
         rule = "a file of `samson calibrate`, without `input_ranges` and `adc_bounds` beside it"
         require(known, "[periphery]: `calibration`", rule, file, "Leave them out, or it.")
         try:
-            found |= {name: dict(values) for name, values in vars(load_calibration(folder / file)).items() if values}
+            return load_calibration(folder / file).around(decode(found, Periphery, "periphery"))
         except OSError as error:
             raise TableError(
                 f"[periphery]: `calibration` must be a file, got {file!r}: {error.strerror}.\nCheck the path."

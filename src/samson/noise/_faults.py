@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Generator, Tensor
 
 from samson._checks import require, require_positive
-from samson.noise._base import FixedNoise
+from samson.noise._base import FixedNoise, State
 from samson.noise._conductance import ONE_PAIR, Mapping
+from samson.noise._device import DeviceNoise
 from samson.noise._random import uniform
 from samson.noise._types import require_types
 from samson.noise._units import spread_tiles, tile_count, where_ge
@@ -80,6 +81,45 @@ class StuckDevices(FixedNoise):
         stuck = where_ge(drawn, 1 - self.high, highest, where_ge(drawn, self.low, devices, lowest))
         moved = (stuck != devices).flatten(0, 1).any(dim=0)
         return mapping.weights(stuck, held, g_max).where(moved, weight)
+
+
+@dataclass(frozen=True)
+class FaultyDevices(DeviceNoise):
+    """Devices of a model of which some are stuck: as `Compose` of both, but conductance by conductance.
+
+    Args:
+        devices: The model.
+        stuck: Which are stuck; the last of several counts.
+    """
+
+    devices: DeviceNoise = field(kw_only=True)
+    stuck: tuple[StuckDevices, ...] = field(kw_only=True)
+
+    @property
+    def largest_us(self) -> float:
+        """That of the devices."""
+        return self.devices.largest_us
+
+    def program_devices(self, target_us: Tensor, generator: Generator) -> State:
+        """Program the devices, and draw which are stuck: at 0 for g_min, at 1 for g_max, ½ for none."""
+        state = self.devices.program_devices(target_us, generator)
+        at = torch.full_like(target_us, 0.5)
+        for faults in self.stuck:
+            drawn = uniform(target_us.shape, generator, target_us.device)
+            at.masked_fill_(drawn < faults.low, 0.0).masked_fill_(drawn >= 1 - faults.high, 1.0)
+        return {**state, "stuck_at": at}
+
+    def read_devices(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        """Read the devices, and the stuck ones as they are."""
+        return self._with_stuck(self.devices.read_devices(state, time_s, generator), state)
+
+    def _conductances(self, state: State, time_s: float | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
+        conductances, factor = self.devices._conductances(state, time_s, generator)
+        return self._with_stuck(conductances, state), factor
+
+    def _with_stuck(self, conductance_us: Tensor, state: State) -> Tensor:
+        at, lowest = state["stuck_at"], self.mapping.smallest_us(self.largest_us)
+        return conductance_us.where(at == 0.5, lowest + at * (self.largest_us - lowest))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from samson._names import suggestion
+from samson.noise._arrays import devices_of
 from samson.noise._base import WeightNoise
 from samson.noise._bit_errors import BitErrors
 from samson.noise._cmo import CMO
@@ -40,6 +41,8 @@ class ChipModel:
 
     def __post_init__(self) -> None:
         require_types(self)
+        if self.periphery is not None:
+            devices_of(self.noise, self.periphery)
 
 
 _JOSHI = "Joshi et al. 2020, Nature Communications 11, 2473; aihwkit inference/noise/pcm.py"
