@@ -368,7 +368,8 @@ def tried(name: str, method: str, settings: dict[str, Any], epochs: int, seed: i
             return {"diverged": training.diverged_at}
         metric = make_task(job.problem.record.task).metric
         data = splits.some("validation", task.examples)
-        [found] = sweep(model, data, metric, job, lambda *_: None, ranges_of(model, training, job, splits))
+        ranges = ranges_of(model, training, job, splits)
+        [found] = sweep(model, data, metric, job, lambda *_: None, ranges, splits)
         return {
             "clean": clean_value(model, data, metric),
             "chips": [round(float(np.mean(values)), 6) for values in found],

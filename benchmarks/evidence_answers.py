@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -75,7 +76,8 @@ def verdict(
     answer = "Confirmed" if also and shown and all(one.gain > 0 for one in deciding) else "Not confirmed"
     text = (
         f"**{answer}** on {', '.join(decided)}: {_pointing(deciding)} of {len(deciding)} comparisons point its way; "
-        f"significant {sum(better)}, significant the other way {sum(worse)}. Least in its favour: "
+        f"significant {_by_task(deciding, better)}, significant the other way {_by_task(deciding, worse)}. Least in "
+        "its favour: "
         f"{min(deciding, key=lambda one: one.relative)}."
     )
     if lost:
@@ -92,6 +94,13 @@ def significant(gains: Sequence[float], p_values: Sequence[float]) -> tuple[list
     clear = [p < LEVEL for p in holm(list(p_values))]
     better, worse = ([sure and sign * gain > 0 for sure, gain in zip(clear, gains, strict=True)] for sign in (1, -1))
     return better, worse
+
+
+def _by_task(comparisons: Sequence[Comparison], chosen: Sequence[bool]) -> str:
+    """How many are chosen, and on which tasks."""
+    tasks = Counter(one.found.task for one, sure in zip(comparisons, chosen, strict=True) if sure)
+    where = f" ({', '.join(f'{count} on {task}' for task, count in tasks.items())})" if tasks else ""
+    return f"{tasks.total()}{where}"
 
 
 def _pointing(comparisons: Iterable[Comparison]) -> int:

@@ -75,7 +75,8 @@ def measure(name: str, settings: dict[str, float], seed: int) -> dict[str, Any]:
             return {"diverged": True}
         metric = make_task(job.problem.record.task).metric
         data = splits.some("validation", None)
-        found = sweep(model, data, metric, job, lambda *_: None, ranges_of(model, training, job, splits))
+        ranges = ranges_of(model, training, job, splits)
+        found = sweep(model, data, metric, job, lambda *_: None, ranges, splits)
         return {
             "clean": clean_value(model, data, metric),
             "chips": {

@@ -10,6 +10,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from samson.experiments import (
     read_suite,
     run_all,
 )
-from samson.noise import PCM, PRESETS, Gaussian, load_chip_model
+from samson.noise import PCM, PRESETS, Gaussian, calibrate, calibrate_adc, load_chip_model
 from samson.records import RunRecord, checksum, load_comparison
 
 MINE = """
@@ -1200,6 +1201,35 @@ def changed(path: Path, change: Callable[[Any], Any]) -> None:
 def named_evil(value: Any) -> Any:
     """The same with the module `evil` in place of `mine`."""
     return json.loads(json.dumps(value).replace("mine:", "evil:"))
+
+
+def load_mine_net(record: RunRecord) -> nn.Module:
+    """The network of a run of `mine:net` in "out"."""
+    model = importlib.import_module("mine").net(3)
+    model.load_state_dict(load_file(f"out/networks/data-net/{record.method}-seed0.safetensors"))
+    return model.eval()
+
+
+def test_converters_without_a_bound_are_calibrated_for_each_network(place: Path) -> None:
+    """From training data, after the input ranges, and for the slices of the chip's own devices."""
+    Path("slices.toml").write_text(
+        'source = "a sheet"\n[noise]\nfamily = "pcm"\nmapping = {levels = 4, slices = 2}\n'
+        '[periphery]\nadc_bits = 3\ndac_bits = 4\nadc_per = "slice"\n'
+    )
+    suite = {**SMALL, "methods": ["sgd", {"method": "sgd", "name": "slow", "lr": 0.01}], "chips": ["slices.toml"]}
+    found = compare_suite(suite, "out")
+    kind, splits = load_chip_model("slices.toml"), load_data_set("mine:data", Path())
+    bounds = []
+    for record in found.records[:2]:
+        model = load_mine_net(record)
+        few = list(splits.few_inputs(int(record.problem.recipe["batch_size"])))
+        around = replace(kind.periphery, input_ranges=calibrate(model, few))
+        assert dict(record.calibrated) == around.input_ranges
+        around = replace(around, adc_bounds=calibrate_adc(model, few, around, noise=kind))
+        bounds.append(around.adc_bounds)
+        expected = evaluate(model, splits.test, replace(kind, periphery=around), trials=2)
+        assert record.measured[0][0] == expected.trials
+    assert bounds[0] != bounds[1]
 
 
 def test_a_level_of_ones_own_noise_is_what_the_noise_makes_of_it(place: Path) -> None:

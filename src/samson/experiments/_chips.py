@@ -134,7 +134,7 @@ def family_of(asked: str | Mapping[str, Any]) -> Chips:
     require(isinstance(asked, (str, Mapping)), "chips", "texts or tables", asked, 'Write {noise = "gaussian"}.')
     if isinstance(asked, str):
         if names_chip(asked):
-            return _with_bounds(chip_family([asked]))
+            return chip_family([asked])
         if ":" not in asked:
             choose("`chips`", asked, dict.fromkeys((*NOISES, *PRESETS, "FILE.toml", OWN)))
         return noise_family(asked)
@@ -159,18 +159,7 @@ def family_of(asked: str | Mapping[str, Any]) -> Chips:
     given = times if isinstance(times, (list, tuple)) else [] if times is None else [times]
     known = all(isinstance(one, str) for one in given)
     require(known, "times", "texts such as 1h", times, 'Write for example times = ["1h", "1d"].')
-    return _with_bounds(chip_family(chips, None if times is None else [parse_time(word) for word in given], name))
-
-
-def _with_bounds(chips: Chips) -> Chips:
-    """The family, if nothing of it is yet to be calibrated for a model."""
-    for kind in chips.kinds:
-        if isinstance(kind.noise, ChipModel) and kind.noise.periphery is not None:
-            try:
-                kind.noise.periphery.require_bounds()
-            except ValueError as error:
-                raise SetupError(f"`chips`: {kind.label!r} cannot be compared on. {error}") from error
-    return chips
+    return chip_family(chips, None if times is None else [parse_time(word) for word in given], name)
 
 
 def _spec(asked: Any, key: str) -> str:

@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from samson._errors import SetupError, choose, reason, require
 from samson._factories import find_factory, guarded, is_plain, spec_of, takes
-from samson.evaluation import as_metric
+from samson.evaluation import Noise, as_metric
 from samson.experiments._chips import Chips
 from samson.experiments._defaults import TUNED_FOR
 from samson.experiments._method import Method
@@ -22,7 +22,7 @@ from samson.experiments._networks import make_network
 from samson.experiments._recipes import FIELDS, RECIPES, Recipe
 from samson.experiments._tasks import TASKS, Task
 from samson.experiments.data import Splits, length, load_splits
-from samson.noise import deploy
+from samson.noise import ChipModel, deploy
 from samson.records import Problem
 
 METHODS = ("sgd", "noise", "clip", "sam", "asam", "samson", "samson+clip")
@@ -139,13 +139,21 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
     for family in families:
         for kind in family.kinds:
             try:
-                with torch.no_grad(), deploy(model, kind.noise).at(kind.time_s):
+                with torch.no_grad(), deploy(model, _bounded(kind.noise)).at(kind.time_s):
                     model(inputs)
             except Exception as error:  # whatever a noise of one's own may raise
                 raise SetupError(
                     f"chips: {kind.label} cannot carry the network {record.network!r}: {reason(error)}\n"
                     "Take other chips, or other times."
                 ) from error
+
+
+def _bounded(noise: Noise) -> Noise:
+    """The chip with any bound of its ADCs where theirs is yet to be calibrated."""
+    if not isinstance(noise, ChipModel) or noise.periphery is None or not noise.periphery.lacks_bounds:
+        return noise
+    around = dataclasses.replace(noise.periphery, adc_bound=1.0)
+    return dataclasses.replace(noise, periphery=around)
 
 
 def _two(splits: Splits) -> tuple[torch.Tensor, torch.Tensor]:

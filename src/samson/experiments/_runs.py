@@ -40,7 +40,7 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
             clean = clean_value(model, examples, metric)
             covered, products = coverage(model).share, multiply_adds(model, examples)
             ranges = ranges_of(model, training, job, splits)
-            measured = sweep(model, examples, metric, job, progress, ranges)
+            measured = sweep(model, examples, metric, job, progress, ranges, splits)
             calibrated = {} if training.input_ranges else dict(ranges)
         record = RunRecord(
             problem=problem,

@@ -232,7 +232,8 @@ def validated(job: Job, kept: Path | None, progress: OnProgress) -> float | None
             return training.validation
         metric = make_task(job.problem.record.task).metric
         examples = on_device(splits.some("validation", job.plan.examples), job.place.device)
-        found = sweep(model, examples, metric, job, progress, ranges_of(model, training, job, splits))
+        ranges = ranges_of(model, training, job, splits)
+        found = sweep(model, examples, metric, job, progress, ranges, splits)
     return float(np.mean([value for family in found for kind in family for value in kind]))
 
 

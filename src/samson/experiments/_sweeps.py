@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import nn
@@ -13,12 +12,18 @@ from samson._batches import Examples
 from samson.evaluation import Layout, Noise, chips_alone
 from samson.experiments._jobs import Job, OnProgress
 from samson.experiments.data import Splits
-from samson.noise import ChipModel, calibrate
+from samson.noise import ChipModel, calibrate, calibrate_adc
 from samson.records import Training
 
 
 def sweep(
-    model: nn.Module, data: Examples, metric: object, job: Job, progress: OnProgress, ranges: Mapping[str, float]
+    model: nn.Module,
+    data: Examples,
+    metric: object,
+    job: Job,
+    progress: OnProgress,
+    ranges: Mapping[str, float],
+    splits: Splits,
 ) -> tuple[tuple[tuple[float, ...], ...], ...]:
     """Put a network on all the chips of a job: the metric by family, kind and chip.
 
@@ -29,6 +34,7 @@ def sweep(
         job: Says which chips.
         progress: Called after each chip.
         ranges: The input range of each layer, for chips with converters and no ranges of their own.
+        splits: The training split calibrates ADCs that round and have no bound.
     """
     plan = job.plan
     total = plan.trials * sum(len(family.kinds) for family in plan.families)
@@ -44,7 +50,7 @@ def sweep(
             chips_alone(
                 model,
                 data,
-                _with_ranges(kind.noise, ranges),
+                _calibrated(kind.noise, model, ranges, splits, job.problem.recipe.batch_size),
                 trials=plan.trials,
                 seed=plan.chip_seed,
                 time_s=kind.time_s,
@@ -68,11 +74,16 @@ def ranges_of(model: nn.Module, training: Training, job: Job, splits: Splits) ->
     return calibrate(model, splits.few_inputs(job.problem.recipe.batch_size))
 
 
-def _with_ranges(noise: Noise, ranges: Mapping[str, float]) -> Noise:
-    around = noise.periphery if isinstance(noise, ChipModel) else None
-    if around is None or around.input_ranges or not ranges:
+def _calibrated(noise: Noise, model: nn.Module, ranges: Mapping[str, float], splits: Splits, batch_size: int) -> Noise:
+    """The chip with what its converters lack for this network."""
+    if not isinstance(noise, ChipModel) or noise.periphery is None:
         return noise
-    return replace(cast("ChipModel", noise), periphery=replace(around, input_ranges=ranges))
+    around = noise.periphery
+    if ranges and not around.input_ranges:
+        around = replace(around, input_ranges=ranges)
+    if around.lacks_bounds:
+        around = replace(around, adc_bounds=calibrate_adc(model, splits.few_inputs(batch_size), around, noise=noise))
+    return replace(noise, periphery=around)
 
 
 def on_device(data: Examples, device: torch.device) -> Examples:

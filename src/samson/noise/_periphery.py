@@ -233,13 +233,18 @@ class Periphery:
         self.require_bounds()
         return self.adc_bound if operation.adc_bound is None else cast("float", operation.adc_bound)
 
+    @property
+    def lacks_bounds(self) -> bool:
+        """Whether ADCs round, but in steps of nothing: their bounds are yet to be calibrated."""
+        return self.adc_steps is not None and self.adc_bound == math.inf and not self.adc_bounds
+
     def require_bounds(self) -> None:
         """Refuse ADCs that round in steps of nothing: a chip may be described before `calibrate_adc` finds its bounds.
 
         Raises:
             ValueError: If there is no bound, and ADCs round.
         """
-        if self.adc_steps is not None and self.adc_bound == math.inf and not self.adc_bounds:
+        if self.lacks_bounds:
             raise ValueError(
                 f"`adc_bound` must be finite where ADCs round ({self.adc_steps} steps), or give `adc_bounds`, got inf. "
                 "`calibrate_adc` finds them, and `samson calibrate` does."
