@@ -523,10 +523,14 @@ def test_the_answer_to_a_hypothesis(number: int) -> None:
         return
     clear = holm(p for _, _, p in deciding) < 0.05
     gains = np.array([gain for _, gain, _ in deciding])
-    better, worse = (clear & (gains > 0)).sum(), (clear & (gains < 0)).sum()
+    said = []
+    for chosen in (clear & (gains > 0), clear & (gains < 0)):
+        own = [(task, sum(chosen[i] for i, one in enumerate(deciding) if one[0] == task)) for task in tasks]
+        of_task = [f"{count} on {task}" for task, count in own if count]
+        said.append(f"{chosen.sum()} ({', '.join(of_task)})" if of_task else "0")
     assert (
-        f"{(gains > 0).sum()} of {len(gains)} comparisons point its way; significant {better}, significant the other "
-        f"way {worse}."
+        f"{(gains > 0).sum()} of {len(gains)} comparisons point its way; significant {said[0]}, significant the other "
+        f"way {said[1]}."
     ) in text
     shown = {task for (task, _, _), sure, gain in zip(deciding, clear, gains, strict=True) if sure and gain > 0}
     holds = shown == {task for task, _, _ in deciding} and bool((gains > 0).all())
