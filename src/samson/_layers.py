@@ -36,6 +36,11 @@ class LayerWeight:
         """The attribute's name, and that of the part."""
         return f"{self.attribute}.{self.part}" if self.part else self.attribute
 
+    @property
+    def part_name(self) -> str:
+        """As a layer of its own: `q` of attention, `ih_l0` of a recurrent layer; the attribute's name elsewhere."""
+        return self.part or self.attribute.removeprefix("weight_").removesuffix("_proj_weight")
+
     def within(self, tensor: Tensor) -> Tensor:
         """This matrix's part of the attribute's tensor, a view."""
         return tensor if self.rows is None else tensor[self.rows]

@@ -78,7 +78,7 @@ def require_met(select: Select, every: Sequence[Candidate]) -> None:
         if entry != DEFAULT and not picks(entry, every):
             raise ValueError(
                 f"`select` must have entries that each meet a weight, but {entry!r} meets none. "
-                f"{suggestion(str(entry), [c.name for c in every if c.name][:20])}"
+                f"{suggestion(str(entry).removeprefix('!'), [c.name for c in every if c.name][:20])}"
             )
 
 
@@ -124,8 +124,12 @@ def _is_about(entry: Any, candidate: Candidate) -> bool:
 
 
 def _matches(pattern: str, candidate: Candidate) -> bool:
-    """Whether a pattern is one of a layer's name or the tensor's; "*.kernel" also is one of the model's own."""
+    """Whether a pattern is one of a layer's name or the tensor's, or of a part's as a layer behind a periphery.
+
+    "*.kernel" also is one of the model's own.
+    """
     names = [candidate.layer, candidate.name, *([] if candidate.layer else [f".{candidate.name}"])]
+    names.append(f"{candidate.layer}.{candidate.matrix.part_name}".lstrip("."))
     return any(fnmatchcase(name, pattern) for name in names)
 
 

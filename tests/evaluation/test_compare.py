@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from samson.evaluation import Compared, Layout, Scores, Serial, Task, compare, evaluate
 from samson.experiments import environment
@@ -288,3 +288,29 @@ def test_a_comparison_has_a_page_and_a_plot(tmp_path: Path) -> None:
     assert not re.search(r"(src|href)\s*=", sections)  # it asks the network for nothing
     best = max(NAMES, key=lambda name: found.mean(name).mean)
     assert f"{escape(best)} has the best mean: {100 * found.mean(best).mean:.1f}" in sections
+
+
+def test_measurements_by_method_are_of_methods_with_one_network() -> None:
+    found = compare({"a": make_model(), "b": [make_model(seed=1), make_model(seed=2)]}, DATA, NOISE, trials=2)
+    with pytest.raises(ValueError, match="each method has one network, but 'b' has 2. Take `models"):
+        _ = found.evaluations
+    assert [len(one.trials) for one in found.models["b"]] == [2, 2]
+
+
+class Own(nn.Module):
+    """No container: a compiled one has no truth."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = make_model()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
+def test_a_compiled_model_of_ones_own_is_taken_as_it_is() -> None:
+    model = Own()
+    compiled = torch.compile(model, backend="eager")
+    assert evaluate(compiled, DATA, NOISE, trials=2).trials == evaluate(model, DATA, NOISE, trials=2).trials
+    found = compare({"a": compiled, "b": make_model(seed=1)}, DATA, NOISE, trials=2)
+    assert found.evaluations["a"].trials == evaluate(model, DATA, NOISE, trials=2).trials

@@ -132,6 +132,7 @@ def test_a_suggestion_is_confirmed_on_other_chips() -> None:
     seen: list[Progress] = []
     found = ranked(trials=30, max_drop=0.2, progress=seen.append)
     suggestion = found.suggestion
+    assert suggestion.select == ["default", *(f"!{name}" for name in suggestion.digital)]
     assert suggestion.digital == ("large",)  # .045 + .002 are left, of .77
     assert (suggestion.share, suggestion.trials, suggestion.holds) == (0.25, 30, True)
     values = measured({"large"}, 60)

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from samson.experiments import Checkpoint, Request, SetupError, load_model, make_network, save_checkpoint
+from samson.noise import Periphery, ThroughChip
 from tests.conftest import equal, snapshot
 
 CODE = """
@@ -169,6 +170,17 @@ def test_weights_from_a_file(folder: Path, form: str) -> None:
     loaded = load_model("my_nets:make", saved(model, form, folder))
     assert equal(snapshot(loaded), snapshot(model))
     assert not equal(snapshot(loaded), snapshot(load_model("my_nets:make")))
+
+
+def test_learned_input_ranges_in_a_file_are_left_aside(folder: Path) -> None:
+    """As a checkpoint of a training through a chip has them."""
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    before = snapshot(model)
+    ThroughChip(model, Periphery(), [torch.randn(8, 4)])
+    with pytest.warns(UserWarning, match="1 learned input range left aside: chips have those of their calibration"):
+        loaded = load_model("my_nets:make", saved(model, "pt", folder))
+    assert equal(snapshot(loaded), before)
 
 
 class Trap:

@@ -606,7 +606,7 @@ def test_models_that_hooks_do_not_reach_are_refused() -> None:
     cases = {
         "but the model is. Deploy the original": torch.compile(nn.Linear(2, 2), backend="eager"),
         "not compiled, but `0` is": compiled,
-        r"but `0` is a Bilinear, .*Leave it out with `select`: \[\"default\", \"!0\*\"\]": nn.Sequential(
+        r"but `0` is a Bilinear, .*Leave its weights out with `select`: \[\"default\", \"!0.weight\"\]": nn.Sequential(
             nn.Bilinear(2, 2, 2)
         ),
     }

@@ -206,3 +206,13 @@ def test_the_linear_layers_of_gpt2_are_known() -> None:
     [found] = on_chip(nn.Sequential(layer))
     assert found.output_first(found.weight).shape == (5, 3)
     assert torch.equal(found.output_first(found.weight), layer.weight.T)
+
+
+def test_parts_have_the_names_that_they_have_behind_a_periphery() -> None:
+    model = nn.ModuleDict({"rnn": nn.LSTM(3, 4), "attention": nn.MultiheadAttention(4, 2, kdim=3)})
+    names = [t.name for t in on_chip(model, ["default", "!rnn.hh_l0", "!attention.k"])]
+    assert names == [
+        "rnn.weight_ih_l0", "attention.q_proj_weight", "attention.v_proj_weight", "attention.out_proj.weight"
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"'!rnn.hh_l1' meets none. Did you mean 'rnn.weight_"):
+        on_chip(model, ["default", "!rnn.hh_l1"])

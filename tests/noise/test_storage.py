@@ -188,3 +188,8 @@ def test_a_kind_of_chip_is_loaded_as_it_was_deployed(name: str, tmp_path: Path) 
         expected = model(x)
     with loaded.at(time_s=60.0):
         assert torch.equal(model(x), expected)
+
+
+def test_a_chip_and_a_path_the_wrong_way_round(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`chip` must be a Chip, got"):
+        save_chip(deploy(make_model(), Gaussian(0.1)), tmp_path / "chip")

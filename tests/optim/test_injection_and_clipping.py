@@ -1,6 +1,7 @@
 """Noise injection and weight clipping, against hand-written references."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -268,3 +269,20 @@ def test_bad_settings_are_named() -> None:
         NoiseInjection(Gaussian(0.1), seed=-1)
     with pytest.raises(TypeError, match="`noise` must be callable"):
         NoiseInjection(0.1)
+
+
+def test_frozen_weights_that_the_optimizer_lacks_are_a_warning() -> None:
+    """They lie on the chip, and get no noise; what `select` leaves out does not."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    model[0].requires_grad_(False)
+    learned = [p for p in model.parameters() if p.requires_grad]
+
+    def made(parameters: object, select: object = None) -> None:
+        SharpnessAware(torch.optim.SGD(parameters, lr=0.1), NoiseInjection(Gaussian(0.1), select=select), model=model)
+
+    with pytest.warns(UserWarning, match="1 weight of the model on the chip are not in the optimizer, so they get no"):
+        made(learned)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made(learned, "1")
+        made(param_groups(model))

@@ -54,7 +54,7 @@ def scores(
     Raises:
         ValueError: If there is no example, or a metric gives no finite value for each.
     """
-    device, run = device_of(model), forward or model
+    device, run = device_of(model), model if forward is None else forward  # a compiled model has no truth
     tally = Tally(metric, device)
     with evaluation_mode(model), torch.no_grad(), same_draws():
         if before is not None:

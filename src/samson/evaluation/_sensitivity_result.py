@@ -65,6 +65,11 @@ class Suggestion(Shown):
         return tuple(layer.name for layer in self.chosen.digital)
 
     @property
+    def select(self) -> list[str]:
+        """A selection of what lies on a chip by default without these layers, for `evaluate`, `deploy` and clipping."""
+        return ["default", *(f"!{name}" for name in self.digital)]
+
+    @property
     def holds(self) -> bool:
         """Whether the upper end of the drop's interval is within the limit on the other chips too."""
         return self.confirmed.high <= self.max_drop

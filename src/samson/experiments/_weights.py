@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from samson._errors import SetupError, require
+from samson._layers import INPUT_RANGE
+from samson._names import counted
 from samson.noise import plain_name
 
 KINDS = (".safetensors", ".pt", ".pth", ".ckpt")
@@ -43,6 +46,14 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if not set(state) <= set(own):
         state = {plain_name(name): value for name, value in state.items()}
         state = _of_part(state, own, path)
+    learned = [name for name in state if name.rpartition(".")[2] == INPUT_RANGE and name not in own]
+    if learned:
+        warnings.warn(
+            f"`weights` {str(path)!r}: {counted(len(learned), 'learned input range')} left aside: chips have those of "
+            "their calibration. `ThroughChip.remove()` gives them, and takes them out of the model.",
+            stacklevel=2,
+        )
+        state = {name: value for name, value in state.items() if name not in learned}
     problems = {
         "missing": [name for name in own if name not in state],
         "unexpected": [name for name in state if name not in own],

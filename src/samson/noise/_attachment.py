@@ -48,10 +48,11 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
     for name, module in layer_names(model).items():
         if module in on_chip or (isinstance(module, nn.MultiheadAttention) and module.out_proj in on_chip):
             if operation_of(module) is None and not isinstance(module, WHOLE):
+                own = ", ".join(f'"!{t.name}"' for t in tensors if module in t.place.modules)
                 raise ValueError(
                     f"`periphery` must go on linear, convolution and recurrent layers and attention, but `{name}` is a "
-                    f"{type(module).__name__}, which hooks do not reach. Leave it out with `select`: "
-                    f'["default", "!{name}*"].'
+                    f"{type(module).__name__}, which hooks do not reach. Leave its weights out with `select`: "
+                    f'["default", {own}].'
                 )
             if not computes_as_torch(module):
                 raise ValueError(

@@ -97,8 +97,9 @@ def multiply_adds(
                 key = _storage(whole)
                 shares[key] = shares.get(key, 0.0) + t.weight.numel() / whole.numel()
             counting = _Counting(shares)
+            run = model if forward is None else forward
             with counting:
-                (forward or model)(*batch.inputs, **batch.keywords)
+                run(*batch.inputs, **batch.keywords)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     return Products(round(counting.on_chip), round(counting.all)) if counting.all else None

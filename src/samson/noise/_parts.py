@@ -24,7 +24,7 @@ class Part(nn.Module):
     def __init__(self, whole: nn.Module, matrix: LayerWeight) -> None:
         super().__init__()
         self._of = (whole,)
-        self.matrix, self.name = matrix, _name_of(matrix)
+        self.matrix, self.name = matrix, matrix.part_name
         self.calls = 1
         """How often a pass calls it."""
 
@@ -55,9 +55,5 @@ def parts_of(whole: nn.Module) -> dict[str, Part]:
     """A layer's parts by name, `q`, `k` and `v` or as `ih_l0`: its children where it has them, else new ones."""
     if not isinstance(whole, WHOLE):
         return {}
-    matrices = {_name_of(matrix): matrix for matrix in weights_of(whole)}
+    matrices = {matrix.part_name: matrix for matrix in weights_of(whole)}
     return {name: cast("Part", whole._modules.get(name)) or Part(whole, matrix) for name, matrix in matrices.items()}
-
-
-def _name_of(matrix: LayerWeight) -> str:
-    return matrix.part or matrix.attribute.removeprefix("weight_").removesuffix("_proj_weight")

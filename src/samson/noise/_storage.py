@@ -21,6 +21,7 @@ from samson.noise._chip import LOCK, Chip, parts_of, require_free
 from samson.noise._periphery import Periphery
 from samson.noise._presets import ChipModel
 from samson.noise._selection import ChipTensor, on_chip
+from samson.noise._types import require_type
 
 VERSION = 5
 
@@ -47,6 +48,7 @@ def save_chip(path: Path | str, chip: Chip) -> None:
         ...     save_chip(Path(folder, "chip.safetensors"), deploy(model, noise, seed=7))
         ...     chip = load_chip(Path(folder, "chip.safetensors"), model, noise)
     """
+    require_type("chip", chip, Chip)
     with LOCK:
         require_free(chip.tensors)
         tensors = {t.name: _identity(t) for t in chip.tensors}

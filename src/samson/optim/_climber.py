@@ -25,7 +25,7 @@ from samson.optim._earlier import watched, with_gradient
 from samson.optim._groups import check_policy, linked_models, names_by_parameter
 from samson.optim._perturbed import Direction, Perturbed
 from samson.optim._schedules import RAMP
-from samson.optim.rules import Rule, require_ascent
+from samson.optim.rules import AscentRule, Rule, require_ascent
 
 RULE = "rule"
 """Key in a parameter group under which stands whose settings, such as ρ, it holds."""
@@ -118,6 +118,12 @@ class Climber(OptimizerWrapper):
                 "them a group of their own with policy='matrices' or perturb=False."
             )
         self._weights.require_chip_weights()
+        if self.rule.on_chip and not isinstance(self.rule, AscentRule) and (missing := self._weights.left_out()):
+            self._warn_once(
+                f"{counted(len(missing), 'weight')} of the model on the chip are not in the optimizer, so they get no "
+                "noise. Make the base from `param_groups(model)`, with frozen weights too, or say by the rule's "
+                "`select` which weights lie on the chip."
+            )
         for group in groups:
             self._keep_settings(group, self.rule.group_settings() | {RULE: type(self.rule).__name__})
         if any(p.dtype in (torch.float16, torch.bfloat16) for p in trained):

@@ -110,6 +110,17 @@ class Perturbed:
         self.reshard(model)
         return self._find(self.parameters, dict.fromkeys((self._model, model)))
 
+    def left_out(self) -> list[ChipWeight]:
+        """Weights of the known model that lie on the chip, and that no optimizer of ours holds."""
+        if self._model is None:
+            return []
+        held = {p for group in self._base.param_groups for p in group["params"]}
+        try:
+            every = self._find(list(self._model.parameters()), [self._model])
+        except ValueError:  # a computed weight, which must be left out
+            return []
+        return [one for one in every if one.parameter not in held and not self.is_held_elsewhere(one.parameter)]
+
     def require_chip_weights(self) -> None:
         """Refuse a rule that moves what lies on a chip where nothing does.
 

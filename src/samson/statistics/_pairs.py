@@ -134,7 +134,17 @@ class Paired(Shown):
 
     @property
     def evaluations(self) -> dict[str, Any]:
-        """The measurement of each method's first network."""
+        """The measurement of each method that has one network.
+
+        Raises:
+            ValueError: If a method has several: its `models` hold one for each.
+        """
+        several = next((name for name, found in self.models.items() if len(found) > 1), None)
+        if several is not None:
+            raise ValueError(
+                f"`evaluations` must be asked for where each method has one network, but {several!r} has "
+                f"{len(self.models[several])}. Take `models[{several!r}][0]` and so on, one for each."
+            )
         return {name: found[0] for name, found in self.models.items()}
 
     def mean(self, name: str, confidence: float = CONFIDENCE, *, over: Over | None = None) -> Interval:
