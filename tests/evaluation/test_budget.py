@@ -176,8 +176,10 @@ def test_bit_errors_are_also_volts_and_energy_and_pcm_is_time() -> None:
     assert of_mine.holds_up_to == rate.holds_up_to
     assert bit_error_rate(of_mine.voltage, own) == pytest.approx(of_mine.holds_up_to)
     assert of_mine.voltage < rate.voltage - 0.1
-    with pytest.raises(ValueError, match="`family` must give bit errors by their rate, got voltage=0.6"):
+    with pytest.raises(ValueError, match="`family` must give more noise at a higher level, got bit errors at a .* 0.8"):
         noise_budget(model, data, lambda v: BitErrors(voltage=v, rates_by_voltage=own), 0.6, 0.8, trials=5)
+    below = noise_budget(model, data, lambda s: BitErrors(voltage=1 - s), 0.13, 0.24, max_drop=0.5, trials=3)
+    assert (below.unit, below.voltage) == ("level", None)
     always = {"trials": 3, "levels": 2, "refinements": 0}
     nearly_none = noise_budget(model, data, BitErrors, 1e-9, 1e-8, max_drop=0.99, **always)
     assert (nearly_none.voltage, nearly_none.energy_saved) == (1.0, 0.0)  # at V_min there is none

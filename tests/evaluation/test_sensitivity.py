@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -237,3 +238,23 @@ def test_bad_input_is_an_error_before_compute(arguments: dict[str, object], mess
     with pytest.raises(ValueError, match=message):
         sensitivity(model, data(), Gaussian(0.1), **arguments)
     assert not runs
+
+
+@pytest.mark.parametrize("select", [None, ["default", "!4"], ["!0"], nn.Linear])
+@pytest.mark.parametrize("tied", [False, True], ids=["", "tied"])
+def test_the_selection_of_a_suggestion_is_what_was_measured(select: Any, tied: bool) -> None:
+    """Within the selection that was asked for, and for layers that share a weight."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6), nn.Linear(6, 3))
+    if tied:
+        model[2].weight = model[0].weight
+    x = torch.randn(200, 6)
+    data, noise = (x, model(x).argmax(1)), Gaussian(1.0)
+    chosen = []
+    for max_drop in (0.3, 0.1, 0.02):
+        found = sensitivity(model, data, noise, trials=5, max_drop=max_drop, select=select).suggestion
+        chosen.append(found.digital)
+        if not found.nothing_left:
+            drop = evaluate(model, data, noise, trials=5, select=found.select).drop
+            assert drop.mean == pytest.approx(found.chosen.drop.mean)
+    assert any(chosen)  # the check can fail

@@ -1235,13 +1235,15 @@ def test_converters_without_a_bound_are_calibrated_for_each_network(place: Path)
 def test_a_level_of_ones_own_noise_is_what_the_noise_makes_of_it(place: Path) -> None:
     """An age, a bit error rate, or a number that only some noises take."""
     Path("own.py").write_text(
-        "from samson.noise import BitErrors, MeasuredDevices, Quantize\n"
+        "from samson.noise import BitErrors, MeasuredDevices, Quantize, ReRAM\n"
         "def aged(time_s): return MeasuredDevices(time_s, targets_us=(0.0, 25.0), deviations_us=(0.4, 0.7))\n"
         "def wrong(rate): return BitErrors(rate, bits=4)\n"
         "def bits(number): return Quantize(int(number))\n"
+        "def day(time_s): return ReRAM(time_s=time_s)\n"
+        "def volts(v): return BitErrors(voltage=v)\n"
     )
-    units = {name: find_noise(f"own:{name}").unit for name in ("aged", "wrong", "bits")}
-    assert units == {"aged": "s", "wrong": "bit error rate", "bits": "level"}
+    units = {name: find_noise(f"own:{name}").unit for name in ("aged", "wrong", "bits", "day", "volts")}
+    assert units == {"aged": "s", "wrong": "bit error rate", "bits": "level", "day": "s", "volts": "level"}
     assert find_noise("own:bits")(4).bits == 4
     plan = plan_suite({**SMALL, "chips": [{"noise": "own:aged", "levels": ["1h"]}]})
     assert plan.families[0].kinds[0].noise.time_s == 3600.0

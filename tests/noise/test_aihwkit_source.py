@@ -353,7 +353,7 @@ def test_the_examples_of_the_page_run() -> None:
     assert {name: held.shape for name, held in names["devices"].items()} == {
         "0.weight": (1, 2, 16, 8), "3.weight": (1, 2, 3, 16)
     }  # fmt: skip
-    assert names["accuracy"] == evaluate(names["model"], names["loader"], PCM(), trials=1).trials[0]
+    assert names["accuracy"] == evaluate(names["model"], names["loader"], PCM(), trials=2).trials[0]
     assert assigned(names["program"])["INPUT_RANGES"].keys() == {"0", "3"}
     assert torch.equal(names["exported"].module()(names["x"]), names["model"](names["x"]))
 

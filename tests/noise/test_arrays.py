@@ -19,6 +19,7 @@ from samson.noise import (
     MeasuredDevices,
     Periphery,
     Quantize,
+    ReRAM,
     StuckDevices,
     ThroughChip,
     calibrate_adc,
@@ -277,6 +278,15 @@ def test_stuck_devices_are_devices_of_the_arrays(per: str) -> None:
         devices = torch.where(held != 0.5, g, target)
         by_hand = top / G_MAX * ((devices[0, 0] - devices[0, 1]) + 4 * (devices[1, 0] - devices[1, 1])) / 5
         torch.testing.assert_close(weight, by_hand, rtol=1e-4, atol=1e-5)
+
+
+def test_times_that_the_devices_do_not_know_are_refused_with_stuck_ones_too() -> None:
+    noise = Compose(ReRAM(mapping=Mapping(levels=4, slices=2)), StuckDevices(low=0.1))
+    chip = deploy(nn.Linear(3, 2), noise, periphery=Periphery(adc_per="slice"))
+    assert chip.read(86_400.0)["weight"].isfinite().all()
+    for time_s in (7.0, 1e9):
+        with pytest.raises(ValueError, match="`time_s` must be"):
+            chip.read(time_s)
 
 
 def test_stuck_devices_keep_the_drift_compensation_of_the_others() -> None:

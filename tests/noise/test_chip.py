@@ -294,3 +294,14 @@ def test_weights_as_they_are_read_come_by_name(time_s: float | None) -> None:
             assert torch.equal(found[t.name], t.weight)
         assert torch.equal(found["attention.in_proj_weight.k"], model["attention"].in_proj_weight[4:8])
     assert not torch.equal(found["up.weight"], model["up"].weight)
+
+
+def test_what_is_read_is_a_copy() -> None:
+    model = nn.Linear(4, 3)
+    chip = deploy(model, Gaussian(0.1))
+    before = chip.read()["weight"]
+    chip.read()["weight"].zero_()
+    assert torch.equal(chip.read()["weight"], before)
+    for wrong in ({"time_s": -1.0}, {"time_s": "1h"}, {"reading": -1}, {"reading": 1.5}):
+        with pytest.raises(ValueError, match=f"`{next(iter(wrong))}` must be"):
+            chip.read(**wrong)

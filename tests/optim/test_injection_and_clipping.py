@@ -272,17 +272,26 @@ def test_bad_settings_are_named() -> None:
 
 
 def test_frozen_weights_that_the_optimizer_lacks_are_a_warning() -> None:
-    """They lie on the chip, and get no noise; what `select` leaves out does not."""
+    """They lie on the chip, and get no noise; what `select` leaves out does not, nor what another of ours holds."""
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
     model[0].requires_grad_(False)
     learned = [p for p in model.parameters() if p.requires_grad]
 
-    def made(parameters: object, select: object = None) -> None:
-        SharpnessAware(torch.optim.SGD(parameters, lr=0.1), NoiseInjection(Gaussian(0.1), select=select), model=model)
+    def made(parameters: object, select: object = None) -> SharpnessAware:
+        rule = NoiseInjection(Gaussian(0.1), select=select)
+        return SharpnessAware(torch.optim.SGD(parameters, lr=0.1), rule, model=model)
 
-    with pytest.warns(UserWarning, match="1 weight of the model on the chip are not in the optimizer, so they get no"):
-        made(learned)
+    def step(optimizer: SharpnessAware) -> None:
+        optimizer.step(closure_for(model, optimizer, (torch.ones(2, 4), torch.tensor([0, 1]))))
+
+    with pytest.warns(UserWarning, match="the optimizer lacks 1 weight of the model on the chip, so there is no noise"):
+        step(made(learned))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made(learned, "1")
-        made(param_groups(model))
+        step(made(learned, "1"))
+        step(made(param_groups(model)))
+        other = SharpnessAware(
+            torch.optim.SGD(model[0].parameters(), lr=0.1), NoiseInjection(Gaussian(0.1)), model=model
+        )
+        step(made(learned))  # that one has the other weight
+        del other

@@ -37,6 +37,8 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html") 
     from samson.records import RecordError, load_comparison, replace_file
     from samson.report import Overview, comparable, picture, render, summary_csv, views
 
+    rule, mend = "a folder with finished runs in `records/`", "Run `samson compare` first."
+    require(folder.is_dir(), "DIR", rule, str(folder), mend)
     try:
         comparison = load_comparison(folder)
     except RecordError as error:
@@ -44,8 +46,7 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html") 
     records = comparison.records
     if baseline is not None and records:
         choose("--baseline", baseline, dict.fromkeys(record.method for record in records))
-    mend = "Run `samson compare` first."
-    require(bool(records), "DIR", "a folder with finished runs in `records/`", str(folder), mend)
+    require(bool(records), "DIR", rule, str(folder), mend)
     found = views(records, baseline)
     names = [record.method for record in records]
     mend = "Set a smaller lr: --set lr=0.01, or set = { lr = 0.01 }."

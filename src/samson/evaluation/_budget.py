@@ -92,9 +92,8 @@ def noise_budget(
         True
     """
     _check(low, high, max_drop, relative, criterion, min_yield, confidence, trials, levels, refinements)
-    made = _made(family, low)
+    made = _rising(family, low, high)
     unit = unit_of(made, low)
-    family(high)  # a level that cannot be is refused before compute
     if unit == "s" and setting.get("time_s") is not None:
         raise ValueError(
             f"`time_s` must be None where the levels are times, got {setting['time_s']!r}: every level would be read "
@@ -175,6 +174,17 @@ def noise_budget(
     )
 
 
+def _rising(family: Callable[[float], Noise], low: float, high: float) -> WeightNoise:
+    """The noise of the lowest level; that of the highest is looked at before compute, too."""
+    made, most = (_made(family, level) for level in (low, high))
+    if isinstance(made, BitErrors) and isinstance(most, BitErrors) and (made.voltage or 0) < (most.voltage or 0):
+        raise ValueError(
+            f"`family` must give more noise at a higher level, got bit errors at a higher voltage, {most.voltage!r}. "
+            "Give `lambda rate: BitErrors(rate, rates_by_voltage=…)`: `voltage` of the budget is its rate's."
+        )
+    return made
+
+
 def _made(family: Callable[[float], Noise], level: float) -> WeightNoise:
     makes = callable(family) and not isinstance(family, WeightNoise | ChipModel)  # a noise itself takes no level
     found: Any = family(level) if makes else None
@@ -182,13 +192,7 @@ def _made(family: Callable[[float], Noise], level: float) -> WeightNoise:
         raise TypeError(
             f"`family` must give a noise from a level, such as Gaussian or lambda t: PCM(time_s=t), got {family!r:.80}."
         )
-    noise = found.noise if isinstance(found, ChipModel) else found
-    if isinstance(noise, BitErrors) and noise.voltage is not None:
-        raise ValueError(
-            f"`family` must give bit errors by their rate, got voltage={noise.voltage!r}: a higher voltage is less "
-            "noise. Give `lambda rate: BitErrors(rate, rates_by_voltage=…)`; `voltage` of the budget is its rate's."
-        )
-    return noise
+    return found.noise if isinstance(found, ChipModel) else found
 
 
 def unit_of(noise: WeightNoise, level: float) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from samson._select import layer_names
 from samson.evaluation._task import Task
 from samson.noise import Chip, ChipTensor, Select, on_chip
 
@@ -22,11 +23,13 @@ class Layer:
         name: Name of the (first) layer, as patterns of `on_chip` take it.
         tensors: Names of its weights on the chip.
         weights: Number of weights in these.
+        users: Names of all layers that compute with them.
     """
 
     name: str
     tensors: tuple[str, ...]
     weights: int
+    users: tuple[str, ...]
 
 
 def layers_on_chip(model: nn.Module, select: Select = None) -> list[Layer]:
@@ -47,13 +50,15 @@ def layers_on_chip(model: nn.Module, select: Select = None) -> list[Layer]:
             groups.remove(group)
             modules, tensors = group[0] | modules, group[1] + tensors
         groups.append((modules, tensors))
+    names = layer_names(model)
     return [
         Layer(
             tensors[0].name.removesuffix(tensors[0].matrix.name).rstrip(".") or tensors[0].name,
             tuple(t.name for t in tensors),
             sum(t.weight.numel() for t in tensors),
+            tuple(name for name, module in names.items() if module in modules),
         )
-        for _, tensors in groups
+        for modules, tensors in groups
     ]
 
 

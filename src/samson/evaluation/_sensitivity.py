@@ -12,6 +12,7 @@ from torch import nn
 
 from samson._batches import Examples
 from samson._checks import is_number, require_between, require_whole
+from samson._select import DEFAULT, entries
 from samson.evaluation._kinds import kind_of
 from samson.evaluation._layers import Layer, PartsTask, layers_on_chip
 from samson.evaluation._metric import require_possible
@@ -193,6 +194,8 @@ def _suggest(
         attempts += latest
         reached = [attempt for attempt in latest if attempt.drop.high <= max_drop]
     chosen = min(reached, key=lambda attempt: attempt.weights)
+    select = analysis.prepared.task.select
+    whole = [DEFAULT] if select is None else entries(select)
     return Suggestion(
         chosen,
         drop(chosen.digital, range(trials, 2 * trials)),
@@ -201,4 +204,5 @@ def _suggest(
         tuple(attempts),
         trials,
         confidence,
+        [*whole, *(f"!{name or layer.tensors[0]}" for layer in chosen.digital for name in layer.users)],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,7 @@ class Suggestion(Shown):
         attempts: All sets that were measured on the chips that choose.
         trials: Number of chips that chose, and of others that confirmed.
         confidence: Of each interval by itself.
+        select: What lies on the chip then, for `evaluate`, `deploy` and clipping.
     """
 
     chosen: Attempt
@@ -58,16 +60,12 @@ class Suggestion(Shown):
     attempts: tuple[Attempt, ...]
     trials: int
     confidence: float
+    select: list[Any]
 
     @property
     def digital(self) -> tuple[str, ...]:
         """Names of the layers to keep digital, in the order in which they were added."""
         return tuple(layer.name for layer in self.chosen.digital)
-
-    @property
-    def select(self) -> list[str]:
-        """A selection of what lies on a chip by default without these layers, for `evaluate`, `deploy` and clipping."""
-        return ["default", *(f"!{name}" for name in self.digital)]
 
     @property
     def holds(self) -> bool:

@@ -74,11 +74,11 @@ def _require_pure(chip: Chip, time_s: float | None, select: Select) -> None:
     noises = chip.noise.noises if isinstance(chip.noise, Compose) else (chip.noise,)
     if all(type(noise).__module__.startswith("samson.") for noise in noises):
         return
-    first = {name: weight.clone() for name, weight in chip.read(time_s).items()}
+    first = chip.read(time_s)
     twin = deploy(chip.model, chip.noise, seed=chip.seed, trial=chip.trial, select=select, periphery=chip.periphery)
     for other in (chip, twin):
         for name, weight in other.read(time_s).items():
-            if not torch.equal(weight, first[name]):
+            if not torch.allclose(weight, first[name], rtol=0, atol=0, equal_nan=True):
                 raise ValueError(
                     f"`noise` must draw from its generator alone and leave its state as it is, but with {chip.noise} "
                     f"the same chip had two values of `{name}`. Pass `generator=` to every draw, and change copies."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -151,9 +153,7 @@ def find_noise(noise: str) -> NoiseFamily:
         require(isinstance(found, WeightNoise), "`noise`", "a function or a class that gives a noise", found, DERIVE)
         return cast("WeightNoise", found)
 
-    level = 0.1
-    try:
-        unit = unit_of(make(level), level)
-    except SetupError:  # a level that this one does not take
-        unit = "level"
-    return FAMILIES[unit](make)
+    for level in (0.1, 86_400.0):
+        with warnings.catch_warnings(action="ignore"), suppress(SetupError):  # levels that nobody asked for
+            return FAMILIES[unit_of(make(level), level)](make)
+    return FAMILIES["level"](make)

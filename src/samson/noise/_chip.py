@@ -104,14 +104,9 @@ class Chip:
             >>> with chip.at(time_s=86_400) as model:
             ...     y = model(torch.ones(1, 3))
         """
-        require_type("time_s", time_s, float | None)
-        require_type("reading", reading, int | None)
-        if time_s is not None:
-            require_non_negative(time_s=time_s)
-        require(reading is None or reading >= 0, "reading", "be ≥ 0, or None to count", reading)
+        time_s, number = _moment(time_s, self.readings if reading is None else reading)
         with ExitStack() as stack:
             stack.enter_context(_occupied(self.tensors))
-            number = self.readings if reading is None else int(reading)
             with torch.no_grad():
                 values, held, factors = self._read(time_s, number)
             arrays = self._now(held, factors)
@@ -159,8 +154,8 @@ class Chip:
             >>> {name: weight.numpy().shape for name, weight in deploy(nn.Linear(3, 2), Gaussian(0.1)).read().items()}
             {'weight': (2, 3)}
         """
-        values = self._read(time_s, reading)[0]
-        return {t.name: t.matrix.within(values[t.place]) for t in self.tensors}
+        values = self._read(*_moment(time_s, reading))[0]
+        return {t.name: t.matrix.within(values[t.place]).clone() for t in self.tensors}
 
     @interruptible
     def _read(
@@ -190,6 +185,16 @@ class Chip:
 
     def _generator(self, *path: str | int, device: torch.device) -> torch.Generator:
         return generator_for(self.seed, self.trial, *path, device=device)
+
+
+def _moment(time_s: float | None, reading: int) -> tuple[float | None, int]:
+    """Time and number of a reading, if they are ones."""
+    require_type("time_s", time_s, float | None)
+    require_type("reading", reading, int)
+    if time_s is not None:
+        require_non_negative(time_s=time_s)
+    require(reading >= 0, "reading", "be ≥ 0, or None to count", reading)
+    return time_s, int(reading)
 
 
 @contextmanager

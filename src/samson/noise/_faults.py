@@ -33,7 +33,8 @@ class StuckDevices(FixedNoise):
     Weights lie on devices as `mapping` says. A weight without a stuck device is left exactly as it is; in one with a
     stuck device, the others are at the nearest of the mapping's levels. Stuck devices at smaller rates are a subset of
     those at larger rates. In `Compose` they are devices of the last `DeviceNoise` before them, and its reading is what
-    is mapped: g_max is the largest weight that is read, so that stuck devices drift as the others do.
+    is mapped: g_max is the largest weight that is read, so that stuck devices drift as the others do. Only where a
+    `Periphery` has ADCs for each slice or device do they stay where they are.
 
     Args:
         low: Share of devices stuck at g_min, from 0 to 1.
@@ -85,7 +86,9 @@ class StuckDevices(FixedNoise):
 
 @dataclass(frozen=True)
 class FaultyDevices(DeviceNoise):
-    """Devices of a model of which some are stuck: as `Compose` of both, but conductance by conductance.
+    """Devices of a model of which some are stuck: `Compose` of both where arrays have ADCs of their own.
+
+    A stuck device stays at its conductance, which no drift changes.
 
     Args:
         devices: The model.
@@ -108,6 +111,9 @@ class FaultyDevices(DeviceNoise):
             drawn = uniform(target_us.shape, generator, target_us.device)
             at.masked_fill_(drawn < faults.low, 0.0).masked_fill_(drawn >= 1 - faults.high, 1.0)
         return {**state, "stuck_at": at}
+
+    def _check_time(self, time_s: float) -> None:
+        self.devices._check_time(time_s)
 
     def read_devices(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         """Read the devices, and the stuck ones as they are."""

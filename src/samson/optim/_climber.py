@@ -101,6 +101,7 @@ class Climber(OptimizerWrapper):
 
             self._climb = compiled_climb()
         self._warned: set[str] = set()
+        self._looked = False
         self._read_groups()
 
     def _read_groups(self) -> None:
@@ -118,12 +119,6 @@ class Climber(OptimizerWrapper):
                 "them a group of their own with policy='matrices' or perturb=False."
             )
         self._weights.require_chip_weights()
-        if self.rule.on_chip and not isinstance(self.rule, AscentRule) and (missing := self._weights.left_out()):
-            self._warn_once(
-                f"{counted(len(missing), 'weight')} of the model on the chip are not in the optimizer, so they get no "
-                "noise. Make the base from `param_groups(model)`, with frozen weights too, or say by the rule's "
-                "`select` which weights lie on the chip."
-            )
         for group in groups:
             self._keep_settings(group, self.rule.group_settings() | {RULE: type(self.rule).__name__})
         if any(p.dtype in (torch.float16, torch.bfloat16) for p in trained):
@@ -239,8 +234,21 @@ class Climber(OptimizerWrapper):
                 if p.grad is not None and not self._weights.is_held_elsewhere(p):
                     p.grad = None
 
+    def _warn_of_missing_noise(self) -> None:
+        """Say once that weights on the chip get no noise, when all optimizers are made."""
+        if not self._looked and self.rule.on_chip and not isinstance(self.rule, AscentRule):
+            missing = len(self._weights.left_out())
+            if missing:
+                self._warn_once(
+                    f"the optimizer lacks {counted(missing, 'weight')} of the model on the chip, so there is no noise "
+                    "on what it lacks. Make the base from `param_groups(model)`, with frozen weights too, or say by "
+                    "the rule's `select` which weights lie on the chip."
+                )
+        self._looked = True
+
     def _refuse_what_cannot_work(self) -> None:
         self._catch_up()
+        self._warn_of_missing_noise()
         if parametrize._cache_enabled:
             raise RuntimeError(
                 "Inside `parametrize.cached()` a second pass would use weights computed before the perturbation. Leave "
