@@ -25,7 +25,7 @@ from transformers import (
 from samson import SAM, SAMSON, Lookbehind, SharpnessAware
 from samson.evaluation import evaluate, sensitivity
 from samson.integrations.transformers import SharpnessAwareTrainer
-from samson.noise import Gaussian
+from samson.noise import Gaussian, Periphery, ThroughChip
 from tests.conftest import equal, make_batch, make_model, snapshot
 from tests.integrations.plain import (
     MODES,
@@ -306,6 +306,19 @@ def test_a_rule_wraps_the_trainers_own_optimizer(tmp_path: Path) -> None:
 
     train(models[2], tmp_path, kind=Mixed, **settings)
     assert equal(snapshot(models[0]), snapshot(models[2]))
+
+
+def test_learned_input_ranges_are_left_alone_by_rule_and_weight_decay(tmp_path: Path) -> None:
+    model = llama()
+    ThroughChip(model, Periphery(dac_steps=254), [{name: value[None] for name, value in data(llama)[0].items()}])
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True, weight_decay=0.1, optim="adamw_torch")
+    optimizer = SharpnessAwareTrainer(model, arguments, rule=SAMSON(rho=0.5)).create_optimizer()
+    names = {p: name for name, p in model.named_parameters()}
+    decayed, free = ([names[p] for p in group["params"]] for group in optimizer.param_groups)
+    ranges = [name for name in names.values() if name.endswith("input_range")]
+    assert ranges
+    assert set(ranges) <= set(free)
+    assert not set(ranges) & set(decayed)
 
 
 def test_the_trainers_own_groups_take_other_settings(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from samson._layers import INPUT_RANGE
 from samson.integrations import missing
 from samson.optim import Rule, SharpnessAware
 
@@ -66,6 +67,11 @@ class SharpnessAwareTrainer(Trainer):
             made = self.optimizer = SharpnessAware(made, self._rule, model=self.model if model is None else model)
         sharpness_aware(made)
         return made
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """The names of what weight decay is for: not of input ranges that are learned."""
+        names: list[str] = super().get_decay_parameter_names(model)
+        return [name for name in names if name.rpartition(".")[2] != INPUT_RANGE]
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, and leave the weights that a base with modes (schedule-free) has for evaluation."""

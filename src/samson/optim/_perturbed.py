@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from samson._checks import require
+from samson._layers import INPUT_RANGE
 from samson.optim._ascent import Part
 from samson.optim._chip import ChipWeight, Finder, views
 from samson.optim._groups import names_by_parameter
@@ -206,8 +207,9 @@ class Perturbed:
     def _sources(self, rule: AscentRule, parameters: list[Tensor]) -> list[Source]:
         if not rule.on_chip:
             return [
-                Source(p, rule.scales_tensor(self.names.get(p, ""), p), process_groups(p), _as_it_is)
+                Source(p, rule.scales_tensor(name, p), process_groups(p), _as_it_is)
                 for p in parameters
+                if (name := self.names.get(p, "")).rpartition(".")[2] != INPUT_RANGE
             ]
         own = set(parameters)
         return [
