@@ -1232,6 +1232,16 @@ def test_converters_without_a_bound_are_calibrated_for_each_network(place: Path)
     assert bounds[0] != bounds[1]
 
 
+def test_whole_numbers_for_a_network_of_measurements_are_explained(place: Path) -> None:
+    Path("whole.py").write_text(
+        "import torch\n"
+        "def split(n): return torch.randint(0, 5, (n, 6)), torch.arange(n) % 3\n"
+        "def data(): return {'train': split(40), 'test': split(20)}\n"
+    )
+    with pytest.raises(SetupError, match="Whole numbers are tokens: give measurements as floats"):
+        plan_suite({**SMALL, "data": "whole:data", "network": "mlp", "methods": ["sgd"]})
+
+
 def test_a_level_of_ones_own_noise_is_what_the_noise_makes_of_it(place: Path) -> None:
     """An age, a bit error rate, or a number that only some noises take."""
     Path("own.py").write_text(

@@ -112,10 +112,11 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
             else:
                 task.loss(outputs, targets)
     except Exception as error:  # whatever a network, or a task of one's own, may raise
+        tokens = " Whole numbers are tokens: give measurements as floats." if inputs.dtype == torch.int64 else ""
         raise SetupError(
             f"`network` {record.network!r} cannot be trained on {record.data!r}, whose examples are of shape "
             f"{splits.shape}: {reason(error)}\n"
-            "Take a network, or a task, for such data."
+            f"Take a network, or a task, for such data.{tokens}"
         ) from error
     for method in problem.methods:
         if method.distils:
