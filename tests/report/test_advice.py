@@ -28,7 +28,7 @@ SGD, CLIP = [0.60, 0.62, 0.64], [0.80, 0.82, 0.85]
 def test_what_is_surely_best_is_taken() -> None:
     said = advice(views(runs(sgd=SGD, clip=CLIP, samson=[0.90, 0.92, 0.95])))
     assert said.startswith("Take <b>samson</b>: its mean accuracy on noisy chips is 92.3 %, better by 30.3 ±1.4 points")
-    assert "than that of sgd, for 2 × the gradients; without noise it is 99.0 %" in said
+    assert "than that of sgd, for 2\N{NO-BREAK SPACE}× the gradients; without noise it is 99.0 %" in said
     assert "chance" not in said
 
 
@@ -38,7 +38,10 @@ def test_what_takes_fewer_gradients_is_taken_where_the_best_may_be_so_by_chance(
         "Take <b>clip</b>: its mean accuracy on noisy chips is 82.3 %, better by 20.3 ±1.4 points than"
     )
     assert "for as many gradients" in said
-    assert "<b>samson</b> is better by another 1.7 ±10.0 points, which may be chance, for 2 × the gradients." in said
+    assert (
+        "<b>samson</b> is better by another 1.7 ±10.0 points, which may be chance, for 2\N{NO-BREAK SPACE}× the gradients."
+        in said
+    )
 
 
 def test_plain_training_is_taken_where_nothing_is_surely_better() -> None:

@@ -45,7 +45,7 @@ def advice(found: Sequence[View]) -> str:
         if not (cost[ours] and cost[theirs]):
             return ""
         ratio = f"{cost[ours] / cost[theirs]:.3g}"
-        return ", for as many gradients" if ratio == "1" else f", for {ratio} × the gradients"
+        return ", for as many gradients" if ratio == "1" else f", for {ratio}\N{NO-BREAK SPACE}× the gradients"
 
     others = [method for method in scores if method != base]
     told = [method for method in others if len(gains(method, base)) > 1]
