@@ -38,10 +38,8 @@ def test_what_takes_fewer_gradients_is_taken_where_the_best_may_be_so_by_chance(
         "Take <b>clip</b>: its mean accuracy on noisy chips is 82.3 %, better by 20.3 ±1.4 points than"
     )
     assert "for as many gradients" in said
-    assert (
-        "<b>samson</b> is better by another 1.7 ±10.0 points, which may be chance, for 2\N{NO-BREAK SPACE}× the gradients."
-        in said
-    )
+    assert "<b>samson</b> is better by another 1.7 ±10.0 points, which may be chance, for 2" in said
+    assert "2\N{NO-BREAK SPACE}× the gradients." in said
 
 
 def test_plain_training_is_taken_where_nothing_is_surely_better() -> None:
