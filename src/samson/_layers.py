@@ -15,6 +15,11 @@ INPUT_RANGE = "input_range"
 """Name of the parameter under which a layer that is trained through a chip holds the range of its inputs."""
 
 
+def is_input_range(name: str) -> bool:
+    """Whether a parameter of that name, in full, is such a range."""
+    return name.rpartition(".")[2] == INPUT_RANGE
+
+
 @dataclass(frozen=True)
 class LayerWeight:
     """One weight matrix of a layer.

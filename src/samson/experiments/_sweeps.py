@@ -37,6 +37,10 @@ def sweep(
         splits: The training split calibrates ADCs that round and have no bound.
     """
     plan = job.plan
+    every = {id(kind.noise): kind.noise for family in plan.families for kind in family.kinds}  # one at several times
+    chips = {
+        key: _calibrated(noise, model, ranges, splits, job.problem.recipe.batch_size) for key, noise in every.items()
+    }
     total = plan.trials * sum(len(family.kinds) for family in plan.families)
     done = 0
 
@@ -50,7 +54,7 @@ def sweep(
             chips_alone(
                 model,
                 data,
-                _calibrated(kind.noise, model, ranges, splits, job.problem.recipe.batch_size),
+                chips[id(kind.noise)],
                 trials=plan.trials,
                 seed=plan.chip_seed,
                 time_s=kind.time_s,

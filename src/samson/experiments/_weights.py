@@ -14,7 +14,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from samson._errors import SetupError, require
-from samson._layers import INPUT_RANGE
+from samson._layers import is_input_range
 from samson._names import counted
 from samson.noise import plain_name
 
@@ -46,7 +46,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if not set(state) <= set(own):
         state = {plain_name(name): value for name, value in state.items()}
         state = _of_part(state, own, path)
-    learned = [name for name in state if name.rpartition(".")[2] == INPUT_RANGE and name not in own]
+    learned = [name for name in state if is_input_range(name) and name not in own]
     if learned:
         warnings.warn(
             f"`weights` {str(path)!r}: {counted(len(learned), 'learned input range')} left aside: chips have those of "

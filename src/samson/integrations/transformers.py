@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samson._layers import INPUT_RANGE
+from samson._layers import is_input_range
 from samson.integrations import missing
 from samson.optim import Rule, SharpnessAware
 
@@ -71,7 +71,7 @@ class SharpnessAwareTrainer(Trainer):
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """The names of what weight decay is for: not of input ranges that are learned."""
         names: list[str] = super().get_decay_parameter_names(model)
-        return [name for name in names if name.rpartition(".")[2] != INPUT_RANGE]
+        return [name for name in names if not is_input_range(name)]
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, and leave the weights that a base with modes (schedule-free) has for evaluation."""

@@ -211,7 +211,9 @@ def _occupied(tensors: Sequence[ChipTensor]) -> Iterator[None]:
             _OCCUPIED.difference_update(modules)
 
 
-def parts_of(noise: WeightNoise | ChipModel, periphery: Periphery | None) -> tuple[WeightNoise, Periphery | None]:
+def noise_and_periphery(
+    noise: WeightNoise | ChipModel, periphery: Periphery | None
+) -> tuple[WeightNoise, Periphery | None]:
     """The noise and the periphery of a kind of chip; a periphery that is given beside it counts."""
     require_type("noise", noise, WeightNoise | ChipModel)
     require_type("periphery", periphery, Periphery | None)
@@ -268,7 +270,7 @@ def deploy(
     require_type("trial", trial, int)
     require(trial >= 0, "trial", "be ≥ 0", trial)
     seed, trial = int(seed), int(trial)
-    noise, periphery = parts_of(noise, periphery)
+    noise, periphery = noise_and_periphery(noise, periphery)
     states = {}
     shared = noise.program_chip(generator_for(seed, trial, "program"))
     devices = None if periphery is None else devices_of(noise, periphery)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from samson._select import Select
 from samson.noise._base import State, WeightNoise
-from samson.noise._chip import LOCK, Chip, parts_of, require_free
+from samson.noise._chip import LOCK, Chip, noise_and_periphery, require_free
 from samson.noise._periphery import Periphery
 from samson.noise._presets import ChipModel
 from samson.noise._selection import ChipTensor, on_chip
@@ -98,7 +98,7 @@ def load_chip(
         ValueError: If the file is no chip, or of another version, noise, selection, model or kind of device.
         FileNotFoundError: If there is no file.
     """
-    noise, periphery = parts_of(noise, periphery)
+    noise, periphery = noise_and_periphery(noise, periphery)
     content = Path(path).read_bytes()
     try:
         length = int.from_bytes(content[:8], "little")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from samson._layers import INPUT_RANGE
+from samson._layers import INPUT_RANGE, is_input_range
 from samson.optim._ascent import norms
 from samson.optim._chip import chip_weights
 from samson.optim.rules import NAMELESS, Rule, ScalingRule, require_ascent
@@ -60,7 +60,7 @@ def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] 
     chosen: dict[bool | str, dict[str, Any]] = {True: {"params": [], "param_names": []}}
     for name, parameter in model.named_parameters():
         kind: bool | str = perturb is None or bool(perturb(owners[parameter], name))
-        kind = INPUT_RANGE if name.rpartition(".")[2] == INPUT_RANGE else kind
+        kind = INPUT_RANGE if is_input_range(name) else kind
         group = chosen.setdefault(kind, {"params": [], "param_names": [], "perturb": False})
         group["params"].append(parameter)
         group["param_names"].append(name)

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from samson._checks import require
-from samson._layers import INPUT_RANGE
+from samson._layers import is_input_range
 from samson.optim._ascent import Part
 from samson.optim._chip import ChipWeight, Finder, views
 from samson.optim._groups import names_by_parameter
@@ -209,7 +209,7 @@ class Perturbed:
             return [
                 Source(p, rule.scales_tensor(name, p), process_groups(p), _as_it_is)
                 for p in parameters
-                if (name := self.names.get(p, "")).rpartition(".")[2] != INPUT_RANGE
+                if not is_input_range(name := self.names.get(p, ""))
             ]
         own = set(parameters)
         return [
