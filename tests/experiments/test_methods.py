@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,41 @@ def test_modes_reach_the_optimizer() -> None:
     assert optimizer.rule == RangeSAM(rho=optimizer.rule.rho, per="channel", through_range=True)
     assert (optimizer.modes.every, optimizer.modes.mix, optimizer.modes.ascent) == (3, 0.5, "previous")
     assert (optimizer.budget, built.schedule, built.through) == (0.2, None, None)
+
+
+@pytest.mark.parametrize("select", [(), ("!4",)])
+@pytest.mark.parametrize("name", ["noise+clip", "rwp", "rangesam+channel-clip", "plain+fixed-clip", "hwa", "plain"])
+def test_a_selection_holds_for_every_part(name: str, select: tuple[str, ...]) -> None:
+    """What noise and the ball move, what is clipped, and what converts: the first layer, and the last or not."""
+    torch.manual_seed(0)
+    model = net()
+    built = replace(method(name, "lr=1e-9"), select=select).build(model, steps=9, data=[torch.randn(8, 1, 6, 6)])
+    optimizer, first, last = built.optimizer, model[0].weight, model[4].weight
+    reached = {"0"} if select else {"0", "4"}
+    with torch.no_grad():
+        first[0, 0, 0, 0], last[0, 0] = 100.0, 100.0
+    seen = []
+
+    def look() -> None:
+        seen.append((first.detach().clone(), last.detach().clone()))
+
+    def closure() -> Tensor:
+        look()
+        optimizer.zero_grad()
+        loss = model(torch.randn(8, 1, 6, 6)).square().mean()
+        loss.backward()
+        return loss
+
+    for _ in range(2):  # a ramp starts at 0
+        look()
+        optimizer.step(closure)
+    moved = [not torch.equal(before, perturbed) for before, perturbed in zip(seen[-2], seen[-1], strict=True)]
+    if isinstance(optimizer, SharpnessAware):
+        assert moved == [True, "4" in reached]
+    if "clip" in name or name == "hwa":
+        assert [first.max().item() < 99, last.max().item() < 99] == [True, "4" in reached]
+    if built.through is not None:
+        assert set(built.through.layers) == reached
 
 
 @pytest.mark.parametrize(

@@ -871,6 +871,8 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "a key of the recipe": ({"recipe": "recipe = {epoch = 1}"}, "recipe: 'epoch'|Did you mean 'epochs'"),
     "a key of chips": (chips("{noise = 'gaussian', level = [0.1]}"), "chips: 'level'|Did you mean 'levels'"),
     "a key of a method": ({"methods": "methods = [{method = 'sgd', rl = 1}]"}, "sgd: 'rl'|Did you mean 'lr'"),
+    "a selection that meets nothing": ({"x": "select = 'heed'"}, "`select` with the network|'heed'|to choose from"),
+    "a selection that is no text": ({"x": "select = 3"}, "`select` must be a pattern of names|got 3"),
     "a key of a search": (
         {"methods": SEARCHED, "x": "search = {trial = 2}"},
         "search: 'trial'|Did you mean 'trials'",
@@ -1230,6 +1232,37 @@ def test_converters_without_a_bound_are_calibrated_for_each_network(place: Path)
         expected = evaluate(model, splits.test, replace(kind, periphery=around), trials=2)
         assert record.measured[0][0] == expected.trials
     assert bounds[0] != bounds[1]
+
+
+def test_a_selection_is_what_lies_on_the_chips(place: Path) -> None:
+    """Also for converters and what is calibrated; each problem may have its own, and the report says it."""
+    Path("converters.toml").write_text(
+        'source = "a sheet"\nnoise = {family = "gaussian", sigma = 0.3}\nperiphery = {adc_bits = 3, dac_bits = 4}\n'
+    )
+    chips = [{"noise": "gaussian", "levels": [0.3]}, "converters.toml"]
+    problems = [{"select": "!3"}, {"name": "all"}]
+    found = compare_suite({**SMALL, "methods": ["sgd"], "chips": chips, "problems": problems}, "out")
+    kind, splits = load_chip_model("converters.toml"), load_data_set("mine:data", Path())
+    some, whole = found.records
+    assert (some.problem.select, whole.problem.select) == (("!3",), ())
+    assert some.clean == whole.clean
+    for record, select in ((some, ["!3"]), (whole, None)):
+        model = load_mine_net(record)
+        few = list(splits.few_inputs(int(record.problem.recipe["batch_size"])))
+        ranges = calibrate(model, few, select)
+        assert dict(record.calibrated) == ranges
+        around = replace(kind.periphery, input_ranges=ranges)
+        around = replace(around, adc_bounds=calibrate_adc(model, few, around, select, noise=kind))
+        for noise, measured in zip((Gaussian(0.3), replace(kind, periphery=around)), record.measured, strict=True):
+            expected = evaluate(model, splits.test, noise, trials=2, select=select)
+            assert measured[0] == expected.trials
+            assert record.coverage == expected.coverage.share
+            assert record.multiply_adds == expected.coverage.multiply_adds
+    assert some.coverage < whole.coverage
+    assert some.measured != whole.measured
+    found.page("page.html")
+    page = Path("page.html").read_text("utf-8")
+    assert page.count(">Selected</th><td>!3</td>") == 1  # of that problem alone
 
 
 def test_whole_numbers_for_a_network_of_measurements_are_explained(place: Path) -> None:

@@ -49,6 +49,7 @@ class Method:
         base: The base optimizer, a class of `torch.optim`.
         settings: Every setting by name; infinity is a float here.
         candidates: Values among which a search chooses, by setting.
+        select: Patterns of the layers that lie on the chip; empty for those that do by default.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Method:
     base: str
     settings: Mapping[str, float | str]
     candidates: Mapping[str, tuple[float | str, ...]] = dataclasses.field(default_factory=dict)
+    select: tuple[str, ...] = ()
 
     def record(self) -> Settings:
         """The settings as a record holds them."""
@@ -122,8 +124,8 @@ class Method:
             optimizer.register_step_post_hook(lambda *_: schedule.step())
         return Built(optimizer, schedule, through)
 
-    def _of_part(self, name: str) -> dict[str, float | str]:
-        return {key: self.settings[key] for key in part_of(name).settings}
+    def _of_part(self, name: str) -> dict[str, Any]:
+        return {**{key: self.settings[key] for key in part_of(name).settings}, "select": self.select or None}
 
 
 def part_of(name: str) -> Part:

@@ -97,7 +97,8 @@ def _of_rule(kind: type[Rule]) -> Part:
 
 def _of_noise(about: str, **defaults: float | str) -> Part:
     def put_on(optimizer: Optimizer, settings: Values, seed: int) -> Optimizer:
-        return _wrapped(optimizer, NoiseInjection(_made(Gaussian, settings), seed), settings)
+        rule = NoiseInjection(_made(Gaussian, settings), seed, select=settings["select"])
+        return _wrapped(optimizer, rule, settings)
 
     modes = {name: value for name, value in MODES.items() if name not in ("ascent", "budget")}
     return Part(about, {"sigma": 0.1, **_settings(Gaussian), **modes, **defaults}, put_on)
@@ -146,7 +147,7 @@ def _periphery(settings: Values) -> Periphery:
 
 
 def _converters(model: nn.Module, settings: Values, batches: Examples) -> ThroughChip:
-    return ThroughChip(model, _periphery(settings), batches, decay=settings["decay"])
+    return ThroughChip(model, _periphery(settings), batches, settings["select"], decay=settings["decay"])
 
 
 def _taught(settings: Values) -> None:

@@ -17,7 +17,7 @@ from samson.experiments._problems import PlannedProblem, Table, listed, load_dat
 from samson.records import Configuration, Planned, Search
 
 SAMPLERS = ("grid", "random", "tpe")
-OF_A_PROBLEM = ("name", "data", "network", "methods", "base", "train", "task", "recipe", "set")
+OF_A_PROBLEM = ("name", "data", "network", "methods", "base", "train", "task", "select", "recipe", "set")
 OF_ALL = ("chips", "seeds", "trials", "examples", "chip_seed", "device", "data_root", "search", "problems")
 BLIND = "blind"
 
@@ -93,10 +93,10 @@ def plan_suite(table: Table, command: str = "") -> Plan:
     """Check a comparison and give its plan.
 
     Args:
-        table: Keys of a problem (`data`, `network`, `methods`, `base`, `train`, `task`, `recipe`, `set`), each also in
-            tables of `problems`, which go before those beside them, in `recipe` key by key, and so in `set` if they
-            have no `methods` or `base`; and `chips`, `seeds`, `trials`, `examples`, `chip_seed`, `device`, `data_root`
-            and `search`. From Python, a function may stand where a file has `MODULE:FUNCTION`.
+        table: Keys of a problem (`data`, `network`, `methods`, `base`, `train`, `task`, `select`, `recipe`, `set`),
+            each also in tables of `problems`, which go before those beside them, in `recipe` key by key, and so in
+            `set` if they have no `methods` or `base`; and `chips`, `seeds`, `trials`, `examples`, `chip_seed`,
+            `device`, `data_root` and `search`. From Python, a function may stand where a file has `MODULE:FUNCTION`.
         command: The command that runs it again.
 
     Raises:

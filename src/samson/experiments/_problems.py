@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.parameter import is_lazy
 
 from samson._errors import SetupError, choose, reason, require
@@ -22,7 +23,7 @@ from samson.experiments._networks import make_network
 from samson.experiments._recipes import FIELDS, RECIPES, Recipe
 from samson.experiments._tasks import TASKS, Task
 from samson.experiments.data import Splits, length, load_splits
-from samson.noise import ChipModel, deploy
+from samson.noise import ChipModel, deploy, on_chip
 from samson.records import Problem
 
 METHODS = ("sgd", "noise", "clip", "sam", "asam", "samson", "samson+clip")
@@ -68,6 +69,7 @@ def plan_problem(
     default = METHODS if base == "SGD" else ("plain", *METHODS[1:])
     given = [{"method": one} if callable(one) else one for one in listed(asked, "methods", default)]
     methods = parse_methods(given, asked.get("set", {}), base, data if network == TUNED_FOR else None)
+    select = _select(asked)
     mend = "Give each a table of its own in `problems`."
     require(
         alone or "name" not in asked, "`name`", "left out with several data sets or networks", asked.get("name"), mend
@@ -86,9 +88,10 @@ def plan_problem(
             base=base,
             trainer=trainer,
             recipe=recipe.record(),
+            select=select,
         ),
         recipe,
-        tuple(methods),
+        tuple(dataclasses.replace(method, select=select) for method in methods),
         length(splits.test),
     )
     _try(problem, splits, families)
@@ -118,9 +121,28 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
             f"{splits.shape}: {reason(error)}\n"
             f"Take a network, or a task, for such data.{tokens}"
         ) from error
+    try:
+        on_chip(model, record.select or None)
+    except ValueError as error:
+        raise SetupError(f"`select` with the network {record.network!r}: {error}") from error
+    _try_methods(problem, model, inputs)
+    for family in families:
+        for kind in family.kinds:
+            try:
+                with torch.no_grad(), deploy(model, _bounded(kind.noise), select=record.select or None).at(kind.time_s):
+                    model(inputs)
+            except Exception as error:  # whatever a noise of one's own may raise
+                raise SetupError(
+                    f"chips: {kind.label} cannot carry the network {record.network!r}: {reason(error)}\n"
+                    "Take other chips, or other times."
+                ) from error
+
+
+def _try_methods(problem: PlannedProblem, model: nn.Module, inputs: torch.Tensor) -> None:
+    record = problem.record
     for method in problem.methods:
         if method.distils:
-            suits = ours and record.task in ("classification", "language")
+            suits = record.trainer == "samson" and record.task in ("classification", "language")
             mend = "Leave it out, or write a trainer of your own that distils."
             require(
                 suits, "`methods`", "without distillation but for classes, in our own training loop", method.name, mend
@@ -137,16 +159,15 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
                     f"`methods` {method.name} with the network {record.network!r} raised {reason(error)}\n"
                     "Mend it, or its settings."
                 ) from error
-    for family in families:
-        for kind in family.kinds:
-            try:
-                with torch.no_grad(), deploy(model, _bounded(kind.noise)).at(kind.time_s):
-                    model(inputs)
-            except Exception as error:  # whatever a noise of one's own may raise
-                raise SetupError(
-                    f"chips: {kind.label} cannot carry the network {record.network!r}: {reason(error)}\n"
-                    "Take other chips, or other times."
-                ) from error
+
+
+def _select(asked: Table) -> tuple[str, ...]:
+    """Patterns of the layers that lie on the chips; none for the default."""
+    given = asked.get("select", ())
+    patterns = (given,) if isinstance(given, str) else given
+    known = isinstance(patterns, (list, tuple)) and all(isinstance(one, str) for one in patterns)
+    require(known, "`select`", "a pattern of names, or a list of these", given, 'Write for example select = "!fc*".')
+    return tuple(patterns)
 
 
 def _bounded(noise: Noise) -> Noise:

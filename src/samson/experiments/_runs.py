@@ -38,7 +38,8 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
             metric = make_task(problem.task).metric
             examples = on_device(splits.some("test", plan.examples), job.place.device)
             clean = clean_value(model, examples, metric)
-            covered, products = coverage(model).share, multiply_adds(model, examples)
+            select = problem.select or None
+            covered, products = coverage(model, select).share, multiply_adds(model, examples, select)
             ranges = ranges_of(model, training, job, splits)
             measured = sweep(model, examples, metric, job, progress, ranges, splits)
             calibrated = {} if training.input_ranges else dict(ranges)

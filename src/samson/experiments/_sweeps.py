@@ -36,11 +36,9 @@ def sweep(
         ranges: The input range of each layer, for chips with converters and no ranges of their own.
         splits: The training split calibrates ADCs that round and have no bound.
     """
-    plan = job.plan
+    plan, select = job.plan, job.problem.record.select or None
     every = {id(kind.noise): kind.noise for family in plan.families for kind in family.kinds}  # one at several times
-    chips = {
-        key: _calibrated(noise, model, ranges, splits, job.problem.recipe.batch_size) for key, noise in every.items()
-    }
+    chips = {key: _calibrated(noise, model, ranges, splits, job) for key, noise in every.items()}
     total = plan.trials * sum(len(family.kinds) for family in plan.families)
     done = 0
 
@@ -58,6 +56,7 @@ def sweep(
                 trials=plan.trials,
                 seed=plan.chip_seed,
                 time_s=kind.time_s,
+                select=select,
                 metric=metric,
                 layout=Layout(),
                 progress=count,
@@ -75,10 +74,11 @@ def ranges_of(model: nn.Module, training: Training, job: Job, splits: Splits) ->
     around = [k.noise.periphery for f in job.plan.families for k in f.kinds if isinstance(k.noise, ChipModel)]
     if not any(periphery is not None and not periphery.input_ranges for periphery in around):
         return {}
-    return calibrate(model, splits.few_inputs(job.problem.recipe.batch_size))
+    some = splits.few_inputs(job.problem.recipe.batch_size)
+    return calibrate(model, some, job.problem.record.select or None)
 
 
-def _calibrated(noise: Noise, model: nn.Module, ranges: Mapping[str, float], splits: Splits, batch_size: int) -> Noise:
+def _calibrated(noise: Noise, model: nn.Module, ranges: Mapping[str, float], splits: Splits, job: Job) -> Noise:
     """The chip with what its converters lack for this network."""
     if not isinstance(noise, ChipModel) or noise.periphery is None:
         return noise
@@ -86,7 +86,8 @@ def _calibrated(noise: Noise, model: nn.Module, ranges: Mapping[str, float], spl
     if ranges and not around.input_ranges:
         around = replace(around, input_ranges=ranges)
     if around.lacks_bounds:
-        around = replace(around, adc_bounds=calibrate_adc(model, splits.few_inputs(batch_size), around, noise=noise))
+        some, select = splits.few_inputs(job.problem.recipe.batch_size), job.problem.record.select or None
+        around = replace(around, adc_bounds=calibrate_adc(model, some, around, select, noise=noise))
     return replace(noise, periphery=around)
 
 

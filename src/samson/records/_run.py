@@ -35,6 +35,7 @@ class Problem:
         base: The base optimizer of every method, such as "SGD".
         trainer: "samson" for the loop of this package, or `MODULE:FUNCTION`.
         recipe: How the network is trained, by the names of the recipe's settings.
+        select: Patterns of the layers that lie on the chips; empty for those that do by default.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Problem:
     base: str
     trainer: str
     recipe: Settings
+    select: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

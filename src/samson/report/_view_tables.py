@@ -99,6 +99,7 @@ def what_table(view: View) -> str:
         "Seeds": f"{len(seeds)} training seeds, {seeds[0]} to {seeds[-1]}",
         "Chips": f"{first.trials} per network and kind, the same for every method (seed {first.chip_seed})",
         "On the chips": coverage_of(view) or "unknown",
+        **({"Selected": ", ".join(problem.select)} if problem.select else {}),
     }
     noises = said_once({kind.label: kind.noise for kind in view.family.kinds})
     facts |= {f"Noise{where}": noise for where, noise in noises.items()}
