@@ -97,7 +97,7 @@ def interrupted_after(chips: int) -> Callable[..., None]:
     return progress
 
 
-LOOK = 2
+LOOK = 3
 """Passes of a first batch, without noise and with it, by which a process sees that noise reaches the outputs."""
 
 PASS = 3

@@ -22,12 +22,22 @@ from samson.evaluation import (
     scores,
     value_of,
 )
+from samson.experiments import LanguageModelling
 from samson.noise import Gaussian, deploy
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(50, 6, generator=GENERATOR)
 Y = torch.randint(7, (50,), generator=GENERATOR)
 BATCHES = [(X[:20], Y[:20]), (X[20:], Y[20:])]
+
+
+def value(metric: ExampleMetric | DataSetMetric, output: Any, targets: torch.Tensor) -> float:
+    """A metric of one batch."""
+    if isinstance(metric, ExampleMetric):
+        return metric.score(output, targets).double().mean().item()
+    accumulator = metric.fresh(torch.device("cpu"))
+    accumulator.update(output, targets)
+    return float(accumulator.compute())
 
 
 def linear(outputs: int = 7) -> nn.Linear:
@@ -180,8 +190,23 @@ def test_outputs_with_as_many_tokens_as_classes_have_classes_last() -> None:
     tokens = torch.tensor([[0, 0, 1]])
     perfect = SimpleNamespace(logits=nn.functional.one_hot(tokens, 3).float())
     assert METRICS["accuracy"].score(perfect, tokens).item() == 1.0
-    as_tensor = METRICS["accuracy"].score(perfect.logits, tokens)
-    assert as_tensor.item() != 1.0  # a tensor has them second, as torch's losses
+    for name, metric in METRICS.items():
+        if name not in ("mse", "perplexity-causal"):
+            with pytest.raises(ValueError, match=r"which axis .* got \(1, 3, 3\) for targets of shape \(1, 3\)"):
+                value(metric, perfect.logits, tokens)
+
+
+def test_the_task_of_language_has_the_vocabulary_last() -> None:
+    """Also where a text is as long as that is large; −100 does not count."""
+    generator = torch.Generator().manual_seed(0)
+    logits, tokens = torch.randn(4, 7, 7, generator=generator), torch.randint(7, (4, 7), generator=generator)
+    tokens[1, 2] = -100
+    p = np.exp(logits.double().numpy())
+    p /= p.sum(2, keepdims=True)
+    bits = [-math.log2(p[i, j, tokens[i, j]]) for i in range(4) for j in range(7) if tokens[i, j] >= 0]
+    found = value(LanguageModelling.metric, logits, tokens)
+    assert found == pytest.approx(np.mean(bits), rel=1e-6)
+    assert value(LanguageModelling.metric, logits.mT, tokens) != pytest.approx(found, rel=0.01)
 
 
 def test_squared_errors_of_one_output_have_no_axis_for_it() -> None:

@@ -70,6 +70,42 @@ def test_noise_that_does_not_reach_the_outputs_is_refused(question: str, setting
     assert Two.chips < 25  # not a chip was measured
 
 
+class Drawing(Two):
+    """Computes with copies, and draws from elsewhere than torch's global random state, or from there."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source, self.own = source, torch.Generator().manual_seed(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x) if self.source == "numpy, and no noise reaches it" else self.first(x)
+        if self.source == "global":
+            return y + 0.1 * torch.randn_like(y)
+        drawn = (
+            np.random.default_rng().normal(size=y.shape)
+            if "numpy" in self.source
+            else torch.randn(y.shape, generator=self.own)
+        )
+        return y + 0.1 * torch.as_tensor(drawn, dtype=y.dtype)
+
+
+@pytest.mark.parametrize("question", ASK)
+@pytest.mark.parametrize("source", ["numpy", "a generator", "numpy, and no noise reaches it"])
+def test_a_model_that_draws_from_elsewhere_is_refused(question: str, source: str) -> None:
+    """Its draws would count as noise of the chips, and hide that none reaches the outputs."""
+    with pytest.raises(ValueError, match=r"`model` must draw from torch's global random state alone"):
+        ASK[question](lambda: Drawing(source))
+
+
+def test_a_model_that_draws_from_global_state_draws_the_same_on_each_chip() -> None:
+    model, found = Drawing("global"), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(evaluate(model, (X, Y), NOISE, trials=3, metric="cross-entropy"))
+    assert found[0].trials == found[1].trials
+    assert found[0].clean == found[1].clean
+
+
 def test_no_method_is_measured_before_noise_was_seen_to_reach_all() -> None:
     passes()
     with pytest.raises(ValueError, match="`model` must compute with the weights"):
@@ -163,7 +199,7 @@ def test_a_noise_of_ones_own_that_gives_no_chip_twice_is_refused(noise: WeightNo
 def test_a_process_looks_once_at_one_batch() -> None:
     passes()
     evaluate(Counting(), [DATA, DATA], NOISE, trials=5)
-    assert passes() == 5 * 2 + 2 + 2 + 1  # two of the look, two without noise, and one in which products are counted
+    assert passes() == 5 * 2 + 3 + 2 + 1  # three of the look, two without noise, and one in which products are counted
 
 
 class Experts(nn.Module):

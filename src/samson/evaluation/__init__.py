@@ -10,7 +10,7 @@ from samson.evaluation._metrics import METRICS, MeanThen, as_metric
 from samson.evaluation._pairs import compare
 from samson.evaluation._question import MAX_TRIALS, TRIALS
 from samson.evaluation._result import Evaluation
-from samson.evaluation._scoring import Scores, clean_value, scores, value_of, with_targets
+from samson.evaluation._scoring import Scores, clean_value, same_draws, scores, value_of, with_targets
 from samson.evaluation._sensitivity import sensitivity
 from samson.evaluation._sensitivity_result import Attempt, Sensitivity, Suggestion
 from samson.evaluation._setting import PRECISIONS, Noise, Setting, prepare, takes_setting
@@ -63,6 +63,7 @@ __all__ = [
     "make_subject",
     "noise_budget",
     "prepare",
+    "same_draws",
     "scores",
     "sensitivity",
     "takes_setting",

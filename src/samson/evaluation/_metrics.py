@@ -177,7 +177,8 @@ def _classes_second(output: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
     Where both ways would do, Transformers' have classes last.
 
     Raises:
-        ValueError: If shapes do not fit, there is one class, or a target is no class.
+        ValueError: If shapes do not fit, or would do both ways for a plain tensor; if there is one class, or a target
+            is no class.
         TypeError: If targets are no tensor.
     """
     logits = prediction(output)
@@ -189,7 +190,13 @@ def _classes_second(output: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
             f"Logits must be of shape (batch, classes, …) for targets of shape (batch, …), got {tuple(logits.shape)} "
             f"for {tuple(targets.shape)}."
         )
-    logits = logits if second and (logits is output or not last) else logits.movedim(-1, 1)
+    if second and last and logits is output and logits.ndim > 2:
+        raise ValueError(
+            f"Logits must say which axis their classes lie along, got {tuple(logits.shape)} for targets of shape "
+            f"{tuple(targets.shape)}, which may be the second or the last. Return {{'logits': …}} with classes last, or "
+            "use a metric of your own."
+        )
+    logits = logits if second and not last else logits.movedim(-1, 1)
     return logits, _class_numbers(logits, targets)
 
 
@@ -222,6 +229,8 @@ def _class_numbers(logits: Tensor, targets: Tensor) -> Tensor:
     if not known.all():
         wrong = sorted(set(targets[~known].tolist()))[:3]
         ignored = " Leave examples without a class out of the data." if IGNORED in wrong else ""
+        if targets.ndim > 1:
+            ignored = f" Write {IGNORED} for targets that do not count."
         raise ValueError(
             f"Targets must be whole class numbers from 0 to {classes - 1} for logits of shape {tuple(logits.shape)}, "
             f"got {', '.join(map(str, wrong))}.{ignored}"

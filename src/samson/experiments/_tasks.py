@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.nn import functional
+
+from samson.evaluation import DataSetMetric, MeanThen
 
 
 class Task(Protocol):
@@ -15,7 +18,7 @@ class Task(Protocol):
         metric: Name of a metric of `samson.evaluation`, or such a metric itself.
     """
 
-    metric: str
+    metric: Any
 
     def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """The mean loss of a batch, a tensor without axes."""
@@ -31,10 +34,22 @@ class Classification:
         return functional.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
 
 
-class LanguageModelling:
-    """The next token at each place: cross-entropy, judged by bits per token (of characters: bits per character)."""
+def _losses(outputs: Tensor, targets: Tensor) -> Tensor:
+    losses = functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+    return losses[targets.flatten() != -100]
 
-    metric = "bits-per-token"
+
+def _bits(nats: Tensor) -> Tensor:
+    return nats / math.log(2)
+
+
+class LanguageModelling:
+    """The next token at each place: cross-entropy, judged by bits per token (of characters: bits per character).
+
+    The vocabulary lies along the last axis, also where a text is as long as it is large.
+    """
+
+    metric = DataSetMetric("bits-per-token", MeanThen(_losses, _bits), higher_is_better=False)
 
     def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Cross-entropy of logits (batch, length, vocabulary) and tokens (batch, length); −100 does not count."""

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from samson._batches import Examples, require_module
 from samson._checks import require_between, require_whole
 from samson._shown import Shown
-from samson.evaluation import ExampleMetric, Layout
+from samson.evaluation import ExampleMetric, Layout, same_draws
 from samson.noise import generator_for
 from samson.sharpness._surface import Surface, loss_surface, undisturbed
 from samson.statistics import Interval, mean_interval
@@ -144,7 +144,7 @@ def _product(surface: Surface, vector: Tensor) -> Tensor:
     directions = [part.to(w).view(w.shape) for part, w in zip(parts, weights, strict=True)]
     totals, examples = [torch.zeros_like(w, dtype=torch.float64) for w in weights], 0
     eager = torch.compiler.set_stance("force_eager")  # compiled code has no second derivative
-    with eager, torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _WeightNormByFormula():
+    with eager, torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _WeightNormByFormula(), same_draws():
         for losses in surface.losses_of_batches():
             gradients = _gradients(losses.sum(), weights, create_graph=True)
             slope = torch.stack([(g * v).sum() for g, v in zip(gradients, directions, strict=True)]).sum()

@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from samson._batches import Examples, require_module
 from samson._modes import evaluation_mode
-from samson.evaluation import ExampleMetric, Layout, NotFiniteError, as_metric, scores, value_of, with_targets
+from samson.evaluation import (
+    ExampleMetric,
+    Layout,
+    NotFiniteError,
+    as_metric,
+    same_draws,
+    scores,
+    value_of,
+    with_targets,
+)
 from samson.optim import Copies, is_sharded
 
 Displacement = Sequence[Tensor]
@@ -49,12 +58,13 @@ class Surface:
         self._move(displacement)
         gradients = [torch.zeros_like(w) for w in self.weights]
         values: list[Tensor] = []
-        for of_batch in self.losses_of_batches():
-            values.append(of_batch.detach().double())
-            found = torch.autograd.grad(of_batch.sum(), self.parameters, allow_unused=True)
-            for total, gradient in zip(gradients, found, strict=True):
-                if gradient is not None:
-                    total.add_(gradient)
+        with same_draws():
+            for of_batch in self.losses_of_batches():
+                values.append(of_batch.detach().double())
+                found = torch.autograd.grad(of_batch.sum(), self.parameters, allow_unused=True)
+                for total, gradient in zip(gradients, found, strict=True):
+                    if gradient is not None:
+                        total.add_(gradient)
         every = torch.cat(values)
         return value_of(every.cpu().numpy()), [total / len(every) for total in gradients]
 
@@ -146,11 +156,15 @@ def differentiable(loss: Any) -> ExampleMetric:
     """A loss by name or from itself.
 
     Raises:
-        ValueError: If it has no value for each example.
+        ValueError: If it has no value for each example, or a higher one is better.
     """
     metric = as_metric(loss)
     if not isinstance(metric, ExampleMetric):
         raise ValueError(f"`loss` must have a value for each example, got {metric.name!r}. Use 'cross-entropy'.")
+    if metric.higher_is_better:
+        raise ValueError(
+            f"`loss` must be better when lower, got {metric.name!r}. Give its negative, or 'cross-entropy'."
+        )
     return metric
 
 
