@@ -193,8 +193,8 @@ def _classes_second(output: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
     if second and last and logits is output and logits.ndim > 2:
         raise ValueError(
             f"Logits must say which axis their classes lie along, got {tuple(logits.shape)} for targets of shape "
-            f"{tuple(targets.shape)}, which may be the second or the last. Return {{'logits': …}} with classes last, or "
-            "use a metric of your own."
+            f"{tuple(targets.shape)}, which may be the second or the last. Return {{'logits': …}} with classes last, "
+            "or use a metric of your own."
         )
     logits = logits if second and not last else logits.movedim(-1, 1)
     return logits, _class_numbers(logits, targets)

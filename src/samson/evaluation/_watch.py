@@ -100,9 +100,9 @@ def _reaches(batch: Batch, chip: Chip, time_s: float | None, select: Select, run
     clean = outputs()
     if not all(map(_alike, clean, outputs())):
         raise ValueError(
-            "`model` must draw from torch's global random state alone in evaluation mode, but without noise its outputs "
-            "for one batch differ from pass to pass. Draw by `torch.randn` and its like, without a generator, and "
-            "change no buffer."
+            "`model` must draw from torch's global random state alone in evaluation mode, but without noise its "
+            "outputs for one batch differ from pass to pass. Draw by `torch.randn` and its like, without a generator, "
+            "and change no buffer."
         )
     if not clean or changed(chip, time_s):
         return True
