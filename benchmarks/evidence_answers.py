@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from scipy.stats import kendalltau
 
-from benchmarks.evidence import CRITERIA, LEARNED, METHODS, TASKS, label_of
+from benchmarks.evidence import CRITERIA, LEARNED, METHODS, TASKS, label_of, winners
 from benchmarks.evidence_found import DIGITS, GAUSSIAN, NO_NOISE, Found, informed
 from samson.statistics import holm
 
@@ -74,11 +74,12 @@ def verdict(
     lost = [(name, task) for task, found in tasks.items() for name in (*ours, *theirs) if name in found.diverged]
     also = also and not any(name in ours for name, _ in lost)
     answer = "Confirmed" if also and shown and all(one.gain > 0 for one in deciding) else "Not confirmed"
+    against = [one for one, sure in zip(deciding, worse, strict=True) if sure]
+    least = min(against or deciding, key=lambda one: one.relative)
     text = (
         f"**{answer}** on {', '.join(decided)}: {_pointing(deciding)} of {len(deciding)} comparisons point its way; "
-        f"significant {_by_task(deciding, better)}, significant the other way {_by_task(deciding, worse)}. Least in "
-        "its favour: "
-        f"{min(deciding, key=lambda one: one.relative)}."
+        f"significant {_by_task(deciding, better)}, significant the other way {_by_task(deciding, worse)}. "
+        f"{'The largest of these' if against else 'Least in its favour'}: {least}."
     )
     if lost:
         text += f" Diverged, and not compared: {', '.join(f'{name} on {task}' for name, task in lost)}."
@@ -211,6 +212,10 @@ def in_short(found: Found) -> str:
     def best(methods: list[str]) -> str:
         return max(methods, key=lambda method: sign * found.mean(method, kinds).mean())
 
+    def said(label: str) -> str:
+        settings = ", ".join(f"{key} {value:g}" for key, value in winners(found.task)[label][1].items())
+        return f"`{bare(label)}`" + (f" ({settings})" if settings else "")
+
     cheap = best([name for name in methods if found.gradients(name) <= cost])
     dear = best([name for name in methods if found.gradients(name) > cost])
     clean, *on_chips = (
@@ -221,8 +226,8 @@ def in_short(found: Found) -> str:
     surely = "significant" if found.p_value(gain) < LEVEL else "not significant"
     return (
         f"- **{found.task}** ({found.metric}): plain training {clean} without noise, {on_chips[0]} on Gaussian chips. "
-        f"There the best with one gradient a step is `{bare(cheap)}`, {on_chips[1]}; the best with two is "
-        f"`{bare(dear)}`, {on_chips[2]}: {found.spread(gain)} {found.unit} better "
+        f"There the best with one gradient a step is {said(cheap)}, {on_chips[1]}; the best with two is "
+        f"{said(dear)}, {on_chips[2]}: {found.spread(gain)} {found.unit} better "
         f"({surely} at {LEVEL}, not corrected for having chosen the best)."
     )
 

@@ -55,7 +55,7 @@ KNOWN = {
     "cifar10-mobilenetv2": "92.9 % with 700,000 parameters (github.com/chenyaofo/pytorch-cifar-models)",
 }
 """What is known to be reachable, with its source."""
-FIRST = ("plain", "noise", "clip", "sam", "asam", "samson", "samson+clip", RANGE_BALL, LEARNED)
+FIRST = ("plain", "noise", "clip", "sam", "asam", "samson", "asam+clip", "samson+clip", RANGE_BALL, LEARNED)
 """The methods on README's first screen and of the curves."""
 PAIRS = (
     *(("samson", "sam"), ("samson", "asam"), ("samson+clip", "sam+clip"), ("samson+clip", "asam+clip")),
@@ -247,12 +247,13 @@ def correlations(pairs: Mapping[tuple[str, str], Pair]) -> Taus:
 
 
 def sharpness(tasks: Sequence[str]) -> str:
-    """Over all tasks: all methods, those that clip and those that do not."""
+    """Over the tasks where it was measured: all methods, those that clip and those that do not."""
     of_task = {task: found for task in tasks if (found := sharpness_of(task))}
     if not of_task:
         return "Not measured yet."
     shared = [key for key in next(iter(of_task.values())) if all(key in found for found in of_task.values())]
-    parts: list[str] = []
+    networks = sum(len(of) for found in of_task.values() for of in next(iter(found.values()))[0].values())
+    parts = [f"Measured on {', '.join(of_task)}: {networks} networks."]
     for name, wanted in (("All methods", (True, False)), ("With clipping", (True,)), ("Without clipping", (False,))):
         pooled: dict[tuple[str, str], Pair] = {key: ({}, {}) for key in shared}
         for key in shared:
@@ -261,7 +262,7 @@ def sharpness(tasks: Sequence[str]) -> str:
                     own = {m: of for m, of in values.items() if clips(m) in wanted}
                     side |= {f"{task} {m}": of for m, of in ranks(own).items()}
         taus = correlations(pooled)
-        parts += [*([] if parts else [predictors(taus)]), tau_table(name, taus)]
+        parts += [*([] if len(parts) > 1 else [predictors(taus)]), tau_table(name, taus)]
     return "\n\n".join(parts)
 
 
@@ -292,7 +293,7 @@ def predictors(taus: Taus) -> str:
         best = min(balls, key=lambda measure: balls[measure].mean)
         told.append(f"{kind}: {best} ({balls[best].mean:+.2f})" if balls[best].high < 0 else f"{kind}: none for sure")
     return (
-        "Over all methods and tasks, the measure (the loss itself aside) that goes most with a loss on each family of "
+        "Over all methods on these tasks, the measure (the loss itself aside) that goes most with a loss on each family of "
         f"chips: {'; '.join(told)}. Each is the best of nine, so that its own interval promises a little too much; and "
         "the rise under noise is on Gaussian chips nearly the same quantity, on the training split."
     )

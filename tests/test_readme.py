@@ -28,7 +28,7 @@ PAGES = {
     "docs/error-bars.md": 6,
     "docs/known-chips.md": 3,
     "docs/own-chip.md": 6,
-    "docs/own-model.md": 5,
+    "docs/own-model.md": 6,
     "docs/scale-out.md": 2,
     "docs/sharpness.md": 3,
     "docs/theory.md": 1,

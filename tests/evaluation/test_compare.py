@@ -210,13 +210,21 @@ def test_a_comparison_gives_its_rows() -> None:
         assert row["mean"]["mean"] == pytest.approx(alone.mean)
         if row["name"] != NAMES[0]:
             gain = together["", row["name"]]
-            assert (row["gain"]["low"], row["p_value"]) == (gain.low, gain.p_value)
-    assert rows[0]["gain"] is None
+            assert (row["difference"]["low"], row["p_value"]) == (gain.low, gain.p_value)
+    assert rows[0]["difference"] is None
     other = found.table("b")
-    assert other[1]["gain"] is None
-    assert other[0]["gain"]["mean"] == pytest.approx(-rows[1]["gain"]["mean"])
+    assert other[1]["difference"] is None
+    assert other[0]["difference"]["mean"] == pytest.approx(-rows[1]["difference"]["mean"])
     with pytest.raises(ValueError, match=r"`baseline` must be .* Available: <b>plain</b>, b, c"):
         found.table("sgd")
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"), [("accuracy", "accuracy of"), ("cross-entropy", "cross-entropy (less is better) of")]
+)
+def test_a_comparison_says_which_direction_is_better(metric: str, said: str) -> None:
+    found = compare({"a": make_model(), "b": make_model(seed=4)}, DATA, NOISE, trials=2, metric=metric)
+    assert str(found).startswith(f"{said} 2 methods")
 
 
 def test_a_comparison_is_saved_with_every_trial(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ class Compared(Paired):
         same = len(set(covered.values())) == 1
         lines = covered.values() if same else (f"{name} {text}" for name, text in covered.items())
         on_chip = "; ".join(dict.fromkeys(lines))
-        return f"{self.subject.metric} of {super().__str__()}\nChips: {self.kind}\nOn the chip: {on_chip}"
+        better = "" if self.subject.higher_is_better else " (less is better)"
+        return f"{self.subject.metric}{better} of {super().__str__()}\nChips: {self.kind}\nOn the chip: {on_chip}"
 
     def _more(self, name: str) -> dict[str, str]:
         value = fmean(network.clean for network in self.models[name])
@@ -78,9 +79,13 @@ class Compared(Paired):
         return PairedRecord(self.subject, self.kind, baseline, tuple(methods))
 
     def table(self, baseline: str | None = None) -> list[dict[str, Any]]:
-        """One row a method, for example for `pandas.DataFrame`; `print` shows them as text."""
+        """One row a method, for example for `pandas.DataFrame`; `print` shows them as text.
+
+        `difference` is the method's mean less the baseline's: better where it is above 0, or below for a loss.
+        """
         rows = [asdict(method) for method in self.record(baseline).methods]
         for row in rows:
+            row["difference"] = row.pop("gain")
             row["networks"], row["chips"] = len(row["trials"]), len(row.pop("trials")[0])
         return rows
 
