@@ -18,7 +18,8 @@ TEXT = """# What compensation brings
 
 The devices of a phase-change chip lose conductance with time: they drift. A chip can measure by how much and multiply its
 outputs by a factor, one for all ("global") or one for each column. The statistics of batch norms can be estimated anew on
-the chip. And converters need to know how large their inputs are. This page measures each, on and off.
+the chip. And converters need to know how large their inputs are. This page measures each, on and off. To train the network
+for the faults of one chip is [another way](known-chips.md#one-chip).
 
 Accuracy in percent on the {split} split of the digits ({examples} images), for {seeds} networks (`{network}` by `{method}`, seeds
 {seed_list}; {clean} without noise) on the same {chips} phase-change chips in every row. Each cell is a network's mean with

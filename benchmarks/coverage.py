@@ -28,12 +28,14 @@ from benchmarks.markdown import table
 from samson.experiments import environment
 from samson.statistics import (
     betting_interval,
+    critical_difference,
     crossed_interval,
     crossed_share_interval,
     crossing,
     first_look,
     fixed_sequence,
     mean_interval,
+    mean_ranks,
     next_look,
     share_interval,
     spread,
@@ -345,6 +347,36 @@ def _holding_row(simulated: str, draw: Chips, chips: int, truth: float, repetiti
     return row("fixed_sequence", simulated, ours, {"Student's t alone": float(np.mean(plain))})
 
 
+def rank_rows(repetitions: int) -> Iterator[Row]:
+    """`mean_ranks` of 8 methods on 4 problems, and `critical_difference`; beside it intervals that do not lie apart.
+
+    A method's value on a problem is its mean over training seeds, which differ by 1. Of the first method the truth is
+    its rank in the mean over other such comparisons, 1 + Σ_j P(method j is better): methods are all equal, or each is
+    worse than the one before by .5. Where all are equal, no mean rank should be beyond the critical difference from
+    the best one.
+    """
+    methods, problems = 8, 4
+    critical = critical_difference(methods, problems)
+    for seeds in (3, 10):
+        for step in (0.0, 0.5):
+            effects = -step * np.arange(methods)
+            truth = 1 + float(stats.norm.cdf((effects[1:] - effects[0]) * math.sqrt(seeds / 2)).sum())
+            rng, ours, within, together = np.random.default_rng(SEED), list[bool](), list[bool](), list[bool]()
+            for _ in range(repetitions):
+                values = rng.normal(effects[:, None], 1, (problems, methods, seeds))
+                ranks = mean_ranks([{str(i): of.tolist() for i, of in enumerate(block)} for block in values])
+                intervals = [rank.interval for rank in ranks.values()]
+                best = min(intervals, key=lambda interval: interval.mean)
+                ours.append(intervals[0].low <= truth <= intervals[0].high)
+                within.append(all(interval.mean - best.mean <= critical for interval in intervals))
+                together.append(all(interval.low <= best.high for interval in intervals))
+            differ = f"each worse than the one before by {step}" if step else "all equal"
+            about = f"{methods} methods, {differ}, {problems} problems, {seeds} seeds"
+            yield row("mean_ranks", about, ours, {})
+            if not step:
+                yield row("critical_difference", about, within, {"no interval apart": float(np.mean(together))})
+
+
 def row(what: str, simulated: str, inside: list[Any], beside: dict[str, float], **more: float) -> Row:
     """One line of the record."""
     share = float(np.mean(inside))
@@ -378,22 +410,26 @@ INTERVALS = {
     "difference": "Of the difference of two methods, by training seeds.",
     "variance_ratio": "Of how much smaller the variance of a difference is because the chips are common.",
     "noise_budget": "Of the level up to which a loss or a yield is kept.",
+    "mean_ranks": "Of a method's mean rank over problems, for other training seeds.",
+    "critical_difference": "How far mean ranks must be apart to differ on other problems too. "
+    "All methods are equal, so that no rank must be beyond it from the best.",
     "fixed_sequence": "The level up to which a loss is kept, with confidence. "
     "A level of the grid is 2 % above the truth, and must not hold.",
 }
-"""What each is about, in the order of the page."""
+"""What each is about, in the order of the page, which leaves out what the record does not have yet."""
 
 
 def page(record: dict[str, Any]) -> str:
     """The page: a table for each interval."""
-    errors = {name: max(found["standard_error"] for found in of(record, name)) for name in INTERVALS}
+    about = {name: words for name, words in INTERVALS.items() if of(record, name)}
+    errors = {name: max(found["standard_error"] for found in of(record, name)) for name in about}
     text = HEAD.format(
         times=of(record, "mean_interval")[0]["repetitions"],
         fewer=of(record, "noise_budget")[0]["repetitions"],
         error=_short(max(error for name, error in errors.items() if name != "noise_budget"), digits=3),
         larger=_short(errors["noise_budget"], digits=3),
     )
-    for name, about in INTERVALS.items():
+    for name, words in about.items():
         rows = of(record, name)
         counted = ["ratio of chips"] if "chips_to_fixed" in rows[0] else []
         head = ["simulated", "holds the truth", *rows[0]["beside"], *counted]
@@ -402,7 +438,7 @@ def page(record: dict[str, Any]) -> str:
             chips = [f"{found['chips_to_fixed']:.1f}"] if counted else []
             shares = map(_short, (found["coverage"], *found["beside"].values()))
             lines.append([found["simulated"], *shares, *chips])
-        text += f"\n## {name}\n\n{about}\n\n{table(head, lines)}\n"
+        text += f"\n## {name}\n\n{words}\n\n{table(head, lines)}\n"
     return text
 
 
@@ -426,6 +462,7 @@ PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
     "crossed": crossed_rows,
     "pairs": pair_rows,
     "budget": budget_rows,
+    "ranks": rank_rows,
 }
 
 

@@ -59,7 +59,7 @@ FIRST = ("plain", "noise", "clip", "sam", "asam", "samson", "asam+clip", "samson
 """The methods on README's first screen and of the curves."""
 PAIRS = (
     *(("samson", "sam"), ("samson", "asam"), ("samson+clip", "sam+clip"), ("samson+clip", "asam+clip")),
-    *((RANGE_BALL, "samson+clip"), (RANGE_BALL, "clip"), (LEARNED, RANGE_BALL)),
+    *((RANGE_BALL, "samson+clip"), (RANGE_BALL, "asam+clip"), (RANGE_BALL, "clip"), (LEARNED, RANGE_BALL)),
 )
 """Methods whose differences are shown, a table for each criterion."""
 NUMBERS = {3: "three", 5: "five"}
@@ -293,9 +293,9 @@ def predictors(taus: Taus) -> str:
         best = min(balls, key=lambda measure: balls[measure].mean)
         told.append(f"{kind}: {best} ({balls[best].mean:+.2f})" if balls[best].high < 0 else f"{kind}: none for sure")
     return (
-        "Over all methods on these tasks, the measure (the loss itself aside) that goes most with a loss on each family of "
-        f"chips: {'; '.join(told)}. Each is the best of nine, so that its own interval promises a little too much; and "
-        "the rise under noise is on Gaussian chips nearly the same quantity, on the training split."
+        "Over all methods on these tasks, the measure (the loss itself aside) that goes most with a loss on each "
+        f"family of chips: {'; '.join(told)}. Each is the best of nine, so that its own interval promises a little too "
+        "much; and the rise under noise is on Gaussian chips nearly the same quantity, on the training split."
     )
 
 

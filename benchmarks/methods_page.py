@@ -51,8 +51,9 @@ problem](comparing.md) is one file away, and decides.
 
 {advice}
 
-On other tasks `rangesam+learned-range` was no better than `rangesam+clip` (Fashion-MNIST), or much worse without noise
-(text): where yours is not like the digits, take `rangesam+clip` or `asam+clip`, and look at [the evidence](evidence.md).
+On other tasks `rangesam+learned-range` was no better than `rangesam+clip` (Fashion-MNIST), or much worse without
+noise (text): where yours is not like the digits, take `rangesam+clip` or `asam+clip`, and look at [the
+evidence](evidence.md).
 
 ## The chip is unknown: settings chosen without any chip
 

@@ -22,11 +22,11 @@ PAGES = {
     "docs/trainers.md": 3,
     "docs/chips.md": 15,
     "docs/choosing-rho.md": 2,
-    "docs/comparing.md": 2,
+    "docs/comparing.md": 3,
     "docs/evaluating.md": 3,
     "docs/coming-from.md": 6,
     "docs/error-bars.md": 6,
-    "docs/known-chips.md": 3,
+    "docs/known-chips.md": 4,
     "docs/own-chip.md": 6,
     "docs/own-model.md": 6,
     "docs/scale-out.md": 2,
@@ -80,7 +80,11 @@ SAYS: dict[str, Callable[[dict[str, Any]], bool]] = {
         [names["losses"][i][0] for i in (0, -1)] == pytest.approx([0.01, 100.0])
         and names["losses"][-1][2] > names["losses"][0][2]
     ),
-    "docs/comparing.md": lambda names: [record.method for record in names["found"].records] == ["sgd", "samson"],
+    "docs/comparing.md": lambda names: (
+        [record.method for record in names["found"].records] == ["sgd", "samson"]
+        and [(age, *found.models) for age, found in names["aged"].items()]
+        == [("1 hour", "samson", "sgd"), ("1 year", "samson", "sgd")]
+    ),
     "docs/error-bars.md": lambda names: names["half"] == pytest.approx(0.102, abs=5e-4),
     "docs/own-chip.md": lambda names: (
         names["coefficients"] == pytest.approx([0.4, 0.7, -0.4])
@@ -94,6 +98,17 @@ SAYS: dict[str, Callable[[dict[str, Any]], bool]] = {
 """What a page says of its examples."""
 
 
+def check_printed(page: str, printed: str) -> None:
+    """It prints what the page shows, up to what machines differ by."""
+    shown = "".join(re.findall(r"```text\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL))
+    (words, numbers), (expected, near) = (
+        (parts[::2], [float(number) for number in parts[1::2]])
+        for parts in (re.split(r"(\d\.\d{3,})", " ".join(text.split())) for text in (printed, shown))
+    )
+    assert words == expected
+    assert numbers == pytest.approx(near, abs=0.03)
+
+
 def test_the_cost_of_a_step_is_that_of_the_record() -> None:
     record = json.loads((ROOT / "benchmarks/records/step-cost.json").read_text())["allocators"]
     rows = {
@@ -101,11 +116,17 @@ def test_the_cost_of_a_step_is_that_of_the_record() -> None:
         "ResNet-18 size": record["default"]["resnet18"],
         "ResNet-18 size, the C library keeps freed memory": record["keeps freed memory"]["resnet18"],
     }
-    for name, entry in rows.items():
-        quartiles = (entry["ratios"][rule]["quartiles"] for rule in ("sam", "asam", "samson"))
+    page = (ROOT / "docs/coming-from.md").read_text(encoding="utf-8")
+    found = {name: [of["ratios"][rule]["quartiles"] for rule in ("sam", "asam", "samson")] for name, of in rows.items()}
+    for name, quartiles in found.items():
         cells = [f"{middle:.2f} [{low:.2f}, {high:.2f}]" for low, middle, high in quartiles]
         line = " | ".join(["", name, *cells, ""]).strip().replace("0.", ".")
-        assert f"{line}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+        assert f"{line}\n" in page
+    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    _, *large = found.values()
+    ends = [end(middle for _, middle, _ in quartiles) for quartiles in large for end in (min, max)]
+    words = "{:.2f} to {:.2f} of the time of `pytorch_optimizer` for a ResNet-18, and {:.2f} to {:.2f} of it"
+    assert words.format(*ends).replace("0.", ".") in said
 
 
 def test_no_page_with_examples_is_left_out() -> None:
@@ -116,7 +137,11 @@ def test_no_page_with_examples_is_left_out() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_examples_run(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    page: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if page == "docs/trainers.md":
@@ -136,3 +161,5 @@ def test_examples_run(
     if page == "README.md":
         assert not torch.equal(names["model"].state_dict()["0.weight"], before["0.weight"])
     assert page not in SAYS or SAYS[page](names)
+    if page == "docs/index.md":
+        check_printed(page, capsys.readouterr().out)

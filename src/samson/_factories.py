@@ -99,7 +99,7 @@ def _imported(name: str, parameter: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there; what it imports is not
-        near = get_close_matches(error.name, [path.stem for path in Path(here).glob("*.py")], n=1, cutoff=0.5)
+        near = get_close_matches(error.name, [path.stem for path in Path(here).glob("*.py")], n=1, cutoff=0.7)
         hint = f"Did you mean {near[0]!r}?" if near else "Go to the folder of the module, or install it."
         raise SetupError(
             f"{parameter}: there is no module {error.name!r}, neither installed nor in {here!r}.\n{hint}"

@@ -60,12 +60,13 @@ ROWS = {
     "evaluate ../x:y": "MODEL must be MODULE:FUNCTION, got '../x:y'",
     "evaluate mine:netwrk": "'netwrk' is unknown.|Did you mean 'network'",
     "evaluate mien:network": "no module 'mien'|Did you mean 'mine'",
+    "evaluate net:network": "no module 'net', neither installed nor in|Go to the folder of the module, or install it.",
     "evaluate mine:fails --data mine:batches": "MODEL 'mine:fails' raised KeyError|mine.py, line",
     "evaluate mine:takes --data mine:batches": "without arguments, got 'mine:takes'",
     "evaluate mine:none --data mine:batches": "a function that returns an nn.Module, got None",
     "evaluate mine:norms --data mine:batches": "--select must leave a weight for the chip|BatchNorm1d",
     "evaluate dir": "MODEL must be `….safetensors` of a comparison|got 'dir'",
-    "evaluate dir.safetensors": "'dir.safetensors', which is not there",
+    "evaluate dir.safetensors": "MODEL must be a `.safetensors` file, got 'dir.safetensors', which is not there",
     "evaluate p.pt": "got 'p.pt', which holds weights alone|--weights",
     "evaluate x/y": "MODEL: 'x' is unknown.|Available: timm, torchvision",
     "evaluate bare.safetensors": "got 'bare.safetensors', which holds weights alone|`.json`|Give it with --weights",
@@ -104,7 +105,8 @@ ROWS = {
     f"{D} --noise bit-errors --levels 2": "--levels: '2' does not fit the noise 'bit-errors'|`rate` must be ≤ 1",
     f"{D} --levels 1h": "--levels must be a number, got '1h'",
     f"{D} --noise pcm --levels 1w": "--levels must be a number, or an age with s, m, h, d, y, got '1w'",
-    f"{D} --noise pcm --levels -1": "--levels must be ≥ 0 and finite, got '-1'",
+    f"{D} --noise pcm --levels -1": "--levels must be ≥ 0 and finite, got '-1'. Write for example 1h,1d.",
+    f"{D} --levels -1": "--levels must be ≥ 0 and finite, got '-1'. Write for example 0,.1,.2.",
     f"{D} --times 1d": "--times must be given with --chip only",
     f"{D} --chip pmc": "--chip: 'pmc' is unknown|Did you mean 'pcm'",
     f"{D} --chip broken.toml": "--chip 'broken.toml'|must be a TOML file",
@@ -173,6 +175,7 @@ ROWS = {
     f"{D} --weights dir": "--weights must be a file, got 'dir'",
     f"{D} --weights mine.py": "--weights must be a .safetensors, .pt, .pth, .ckpt file, got 'mine.py'",
     f"{D} --weights net.safetensors": "--weights 'net.safetensors' must fit the Linear|missing: weight, bias",
+    f"{D} --weights computed.safetensors": "1 missing: weight|by a function that registers the same parametrizations.",
     f"{D} --pretrained": "--pretrained must be left out for a function of one's own",
     "evaluate net.safetensors --weights p.pt": "--weights must be left out for 'net.safetensors'",
     "evaluate net.safetensors --out net.json": "--out must be no file that is read, got 'net.json'",
@@ -232,6 +235,7 @@ ROWS = {
     f"{C} --set sgd.lr=-1": "--set sgd: Invalid learning rate: -1.0|--set sgd.PARAM=VALUE",
     f"{C} --set sgd.lr=nan": "--set sgd.lr must be a number, got 'nan'",
     f"{C} --set sgd.l=1": "--set sgd: 'l' is unknown|Did you mean 'lr'",
+    "compare below.toml --out out": "below.toml: problems: 'chips' stands at the top of the file|Move it there",
     f"{C} --jobs 0": "--jobs must be at least 1, got 0",
 }
 """A command, in which @ is empty, and the words of its error."""
@@ -258,6 +262,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("code.toml", b'source = "x"\n[noise]\nfamily = "mine:network"'),
         ("few.toml", b'[input_ranges]\n"0" = 1.0'),
         ("none-compensated.toml", b'source = "x"\n[noise]\nfamily = "pcm"\ncompensation = "none"'),
+        ("below.toml", b'[[problems]]\nchips = ["pcm"]'),
         ("own.toml", b'source = "x"\n[noise]\nfamily = "mine:Own"\nk = 0.1'),
         ("between.toml", b'source = "x"\n[noise]\nfamily = "reram"\ninterpolate = true'),
         ("broken.safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}"),
@@ -269,6 +274,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file({"inputs": inputs[:0].clone(), "targets": targets[:0].clone()}, folder / "empty.safetensors")
     save_file({"inputs": inputs, "targets": targets[:2].clone()}, folder / "uneven.safetensors")
     save_file({"inputs": inputs}, folder / "half.safetensors")
+    computed = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(6, 3))
+    save_file(computed.state_dict(), folder / "computed.safetensors")
     torch.save({"a": 1}, folder / "p.pt")
     return folder
 

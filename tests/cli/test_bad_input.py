@@ -94,9 +94,9 @@ def test_a_folder_of_another_configuration_is_refused(samson, tmp_path: Path, mo
     out = tmp_path / "out"
     finished(samson, out)
     monkeypatch.setattr("samson.experiments.run_all", lambda *_, **__: pytest.fail("training has started"))
-    status, message = samson(*COMPARE, "--out", out, "--trials", "3")
+    status, message = samson(*COMPARE, "--out", out, "--levels", ".5")
     assert (status, len(message.strip().splitlines())) == (2, 3)
-    assert "belongs to another configuration; different: trials" in message
+    assert "belongs to another configuration; different: chips" in message
     assert "Choose another folder with --out" in message
     other = tmp_path / "other"
     other.mkdir()

@@ -4,19 +4,24 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
 from samson.cli import main
 from samson.cli._progress import Bars
+from samson.records import write_json
+from tests.builders import records
 
 SMALL = ["--methods", "sgd,samson+clip", "--seeds", "2", "--epochs", "1", "--trials", "2", "--levels", ".1,.2"]
 RUNS = [f"digits-small-resnet/{name}" for name in ("samson+clip-seed0", "samson+clip-seed1", "sgd-seed0", "sgd-seed1")]
@@ -108,6 +113,28 @@ def test_the_report_renders_from_records_alone(compared: tuple[Path, str, str], 
     assert "Points over samson+clip" in shown
     with pytest.raises(AssertionError, match="--baseline: 'nope' is unknown"):
         samson("report", alone, "--baseline", "nope")
+
+
+@pytest.mark.parametrize("problems", [["one"], ["one", "two"]])
+def test_the_terminal_ends_with_what_the_page_begins_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problems: list[str]
+) -> None:
+    """Without tags: on one problem which method to take, on several which has the best rank."""
+    monkeypatch.setenv("COLUMNS", "400")
+    for name in problems:
+        for run in records():
+            of = replace(run.problem, name=name, metric="right & <sure>")
+            path = tmp_path / "records" / name / f"{run.method}-seed{run.seed}.json"
+            write_json(path, replace(run, problem=of))
+    out, _ = samson("report", tmp_path)
+    [lead] = re.findall(r'<p class="lead">.*?</p>', (tmp_path / "report.html").read_text())
+    said = "".join(ElementTree.fromstring(lead).itertext())
+    *_, last, where = out.splitlines()
+    assert last == said
+    assert where == f"Report: {tmp_path / 'report.html'}"
+    assert "samson" in said
+    assert ("right & <sure>" in said) == (len(problems) == 1)
+    assert ("= means: these seeds do not tell them apart." in out) == (len(problems) > 1)
 
 
 def test_a_saved_network_gives_its_records_trials(compared: tuple[Path, str, str]) -> None:

@@ -6,8 +6,10 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from safetensors.torch import save_file
 
 from samson.evaluation import evaluate, noise_budget, sensitivity
 from samson.experiments import Request, SetupError, parse_time
-from samson.noise import PCM, Gaussian, calibrate, load_calibration, preset
+from samson.noise import PCM, BitErrors, Gaussian, calibrate, load_calibration, preset
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
 from samson.report import budget_figure, budget_page, evaluation_page
 from tests.cli.test_compare import heed_interrupts, start
@@ -216,6 +218,30 @@ def test_a_budget_is_the_librarys(samson, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "budget.json").read_text())["unit"] == "level"
 
 
+def test_a_budget_of_a_memory_is_a_rate_and_a_voltage_of_its_own_table(samson, tmp_path: Path) -> None:
+    (tmp_path / "memory.toml").write_text(
+        'source = "made up"\n[noise]\nfamily = "bit-errors"\nvoltage = 0.62\nbits = 4\nscheme = "symmetric"\n'
+        "rates_by_voltage = [[0.6, 0.1], [0.7, 0.001]]"
+    )
+    status, out, _ = samson(
+        *("budget", "mine:network", "--data", "mine:batches", "--chip", "memory.toml", "--low", ".001", "--high", ".1"),
+        *("--max-drop", ".1", "--trials", 5, "--out", "budget.json"),
+    )
+    assert status == 0
+    names: dict[str, object] = {}
+    exec(NETWORK, names)
+
+    def bits(rate: float) -> BitErrors:
+        return BitErrors(rate, bits=4, scheme="symmetric", rates_by_voltage=((0.6, 0.1), (0.7, 0.001)))
+
+    found = noise_budget(names["network"](), names["batches"](), bits, 0.001, 0.1, max_drop=0.1, trials=5)
+    record = read_json(tmp_path / "budget.json", BudgetRecord)
+    assert [row.trials for row in record.measured] == [e.trials for e in found.evaluations.values()]
+    assert (record.unit, record.holds_up_to) == ("bit error rate", found.holds_up_to)
+    assert 0.6 < found.voltage < 0.7  # 0.75 and more by the published table
+    assert f"V/V_min {found.voltage:.3f}" in " ".join(out.split())
+
+
 def test_lower_precision_is_the_librarys(samson, tmp_path: Path) -> None:
     call = "evaluate", "mine:network", "--data", "mine:batches", "--levels", ".2", "--trials", 3, "--out", "record.json"
     status, _, _ = samson(*call, "--metric", "cross-entropy", "--autocast", "bfloat16")
@@ -292,6 +318,22 @@ def test_ages_are_given_in_words(samson, tmp_path: Path) -> None:
     assert samson("budget", *call, "--noise", "pcm", "--low", "1m", "--high", "1d", "--max-drop", ".1")[0] == 0
     budget = read_json(tmp_path / "record.json", BudgetRecord)
     assert (budget.low, budget.high) == (60.0, 86_400.0)
+
+
+def test_a_budgets_bar_says_how_many_levels_may_come(samson, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels: dict[str, None] = {}
+
+    @contextmanager
+    def bar() -> Iterator[Callable[..., Callable[[object], None]]]:
+        yield lambda label, metric: lambda state: labels.setdefault(label)
+
+    monkeypatch.setattr("samson.cli._options.chip_bar", bar)
+    call = "mine:network", "--data", "mine:batches", "--low", ".01", "--high", 1, "--max-drop", ".1", "--trials", 3
+    assert samson("budget", *call)[0] == 0
+    most = sum(signature(noise_budget).parameters[name].default for name in ("levels", "refinements"))
+    found = [re.fullmatch(r"[\d.]+, (\d+) of at most (\d+) levels", label).groups() for label in labels]
+    assert found == [(str(number), str(most)) for number in range(1, len(found) + 1)]
+    assert 2 <= len(found) <= most
 
 
 def test_a_budget_has_a_page(samson, tmp_path: Path) -> None:

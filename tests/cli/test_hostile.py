@@ -81,9 +81,9 @@ def test_a_folder_without_its_configuration_goes_on(samson, tmp_path: Path, monk
     monkeypatch.setattr(
         "samson.experiments.run_all", lambda todo, *_, **__: {} if not todo else pytest.fail("a run is made again")
     )
-    for option, number in (("trials", 3), ("examples", 9)):
+    for option, number, word in (("levels", 0.2, "chips"), ("examples", 9, "examples")):
         status, _, err = samson(*command, f"--{option}", number)
-        assert (status, f"different: {option}" in err) == (2, True)
+        assert (status, f"different: {word}" in err) == (2, True)
         assert not configuration.exists()
     assert samson(*command)[0] == 0
     assert configuration.read_bytes() == before

@@ -1,5 +1,6 @@
 """`samson list`: the catalogues in full, and a model's tensors as `describe` has them, in 80 columns."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ import torch
 from torch import nn
 
 from samson.cli import main
-from samson.experiments import DATA, NETWORKS, Checkpoint, default_settings, make_network, save_checkpoint
+from samson.cli._catalogue import FILE, catalogue
+from samson.experiments import DATA, NETWORKS, TUNED, Checkpoint, default_settings, make_network, save_checkpoint
 from samson.noise import NOISES, PRESETS, describe
 from samson.optim import RULES
 
@@ -60,12 +62,17 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
+def test_the_written_catalogue_is_that_of_the_code() -> None:
+    mend = "Run `python -m samson.cli._catalogue`."
+    assert json.loads(FILE.read_text(encoding="utf-8")) == catalogue(), mend
+
+
 @pytest.mark.parametrize(
     ("what", "names"),
     [
         ("chips", PRESETS),
         ("noises", NOISES),
-        ("methods", ["sgd", "noise", "clip", *RULES, *(f"{name}+clip" for name in RULES)]),
+        ("methods", ["sgd", *RULES, *TUNED["digits"]]),
         ("data", DATA),
         ("networks", NETWORKS),
     ],

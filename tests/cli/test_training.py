@@ -359,7 +359,7 @@ def refused(status: int, message: str, *words: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--method", "samsom"], ["'samsom'", "Did you mean 'samson'?"]),
+        (["--method", "samsom"], ["samson: --method: 'samsom'", "Did you mean 'samson'?"]),
         (["--method", "sam+samson"], ["'sam+samson'"]),
         (["--network", "resnet9"], ["--network", "'resnet9'", "Did you mean 'resnet"]),
         (["--data", "digit"], ["--data", "'digit'", "Did you mean 'digits'?"]),

@@ -1,6 +1,7 @@
 """A small float64 network without batch norm, its mini-batches, and every method that is to train it anywhere."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from samson import (
     param_groups,
 )
 from samson.noise import Gaussian
+from samson.optim import Norms, ScalingRule
 
 Batch = tuple[Tensor, Tensor]
 Make = Callable[[nn.Module], torch.optim.Optimizer]
@@ -91,6 +93,16 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[
         optimizer.step(closure)
 
 
+@dataclass(frozen=True)
+class RMSSAM(ScalingRule):
+    """T = (|w| + η) / √(mean of w²), and 0 for a tensor of zeros; of a whole tensor, whatever part of it is here."""
+
+    def scale(self, weights: Sequence[Tensor], norms: Norms) -> list[Tensor]:
+        counts = norms([torch.ones_like(w) for w in weights], 1)
+        sizes = [length / count.sqrt() for length, count in zip(norms(weights, 2), counts, strict=True)]
+        return [(w.abs() + self.eta) * torch.where(s > 0, 1 / s, 0) for w, s in zip(weights, sizes, strict=True)]
+
+
 def with_groups(model: nn.Module) -> SharpnessAware:
     """The last layer, of which the second process has nothing, is a group of its own; another is not perturbed."""
     named = list(model.named_parameters())
@@ -105,6 +117,7 @@ RULES: dict[str, Make] = {
     "samson": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5)),
     "samson-p3": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5, p=3)),
     "samson-groups": with_groups,
+    "of-ones-own": lambda model: SharpnessAware(sgd(model), RMSSAM(rho=0.5)),
     "rangesam": lambda model: SharpnessAware(sgd(model), RangeSAM(rho=0.5)),
     "rangesam-channel": lambda model: SharpnessAware(sgd(model), RangeSAM(rho=0.5, per="channel")),
     "rangesam-through": lambda model: SharpnessAware(sgd(model), RangeSAM(rho=0.5, through_range=True)),

@@ -64,6 +64,68 @@ def test_the_named_metrics_are_what_they_say() -> None:
     np.testing.assert_allclose(scores(regression, [(X, t)], METRICS["mse"]), wanted, rtol=1e-5)
 
 
+ANSWERS = {
+    "mse": (torch.randn(50, 3, generator=GENERATOR), torch.randn(50, 3, generator=GENERATOR)),
+    "perplexity-causal": (torch.randn(50, 4, 7, generator=GENERATOR), torch.randint(7, (50, 4), generator=GENERATOR)),
+}
+"""Outputs and targets of 50 examples, for metrics that do not take the logits of classes."""
+
+
+def check_contract(metric: ExampleMetric | DataSetMetric, outputs: torch.Tensor, targets: torch.Tensor) -> None:
+    """It is of the data, whatever the batches, and whatever another copy of it has seen."""
+
+    def found(size: int) -> Any:
+        return scores(nn.Identity(), zip(outputs.split(size), targets.split(size), strict=True), metric)
+
+    whole = found(50)
+    value(metric, outputs[:9], targets[:9])
+    np.testing.assert_allclose(found(7), whole, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_is_of_the_data_whatever_the_batches_and_other_copies(name: str) -> None:
+    check_contract(METRICS[name], *ANSWERS.get(name, (linear()(X).detach(), Y)))
+
+
+class Errors:
+    """The mean squared error: of what this copy has seen, over all that it has seen."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.seen: list[torch.Tensor] = []
+
+    def update(self, outputs: torch.Tensor, targets: torch.Tensor) -> None:
+        self.seen.append((outputs - targets).square().mean(1))
+
+    def compute(self) -> torch.Tensor:
+        return torch.cat(self.seen).mean()
+
+
+class ByBatch(Errors):
+    """The mean of the batches' means, of which the last is of one example."""
+
+    def compute(self) -> torch.Tensor:
+        return torch.stack([one.mean() for one in self.seen]).mean()
+
+
+class Common(Errors):
+    """All copies have one list."""
+
+    seen: list[torch.Tensor] = []  # noqa: RUF012
+
+    def reset(self) -> None:
+        """Forgets nothing."""
+
+
+def test_the_contract_of_metrics_sees_what_is_wrong() -> None:
+    check_contract(DataSetMetric("good", Errors(), higher_is_better=False), *ANSWERS["mse"])
+    for wrong in (ByBatch(), Common()):
+        with pytest.raises(AssertionError, match="Not equal to tolerance"):
+            check_contract(DataSetMetric("bad", wrong, higher_is_better=False), *ANSWERS["mse"])
+
+
 class Tokens(nn.Module):
     """Logits for each token, as Transformers give them: (batch, tokens, classes) in an object."""
 
@@ -191,7 +253,7 @@ def test_outputs_with_as_many_tokens_as_classes_have_classes_last() -> None:
     perfect = SimpleNamespace(logits=nn.functional.one_hot(tokens, 3).float())
     assert METRICS["accuracy"].score(perfect, tokens).item() == 1.0
     for name, metric in METRICS.items():
-        if name not in ("mse", "perplexity-causal"):
+        if name not in ANSWERS:
             with pytest.raises(ValueError, match=r"which axis .* got \(1, 3, 3\) for targets of shape \(1, 3\)"):
                 value(metric, perfect.logits, tokens)
 

@@ -16,7 +16,18 @@ from torch.nn import functional
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, TensorDataset
 
 from samson.evaluation import Kept, compare, evaluate, noise_budget, sensitivity
-from samson.noise import BitErrors, Compose, Coverage, Gaussian, State, WeightNoise, coverage
+from samson.noise import (
+    BitErrors,
+    Compose,
+    Coverage,
+    Gaussian,
+    Operation,
+    Periphery,
+    Quantize,
+    State,
+    WeightNoise,
+    coverage,
+)
 from samson.report import paired_page
 from samson.sharpness import average_rise
 from tests.evaluation.cases import DATA, NOISE, Counting, passes
@@ -188,12 +199,59 @@ class Pure(FromGlobalState):
         return state["held"] + 0.1 * torch.randn(state["held"].shape, generator=generator)
 
 
-@pytest.mark.parametrize("noise", [FromGlobalState(), Wearing(), Compose(Gaussian(0.1), Wearing())])
+@dataclass(frozen=True)
+class Remembering(FromGlobalState):
+    """Keeps a gain of the latest chip in itself."""
+
+    def program(self, weight: Tensor, generator: Generator) -> State:
+        object.__setattr__(self, "gain", 1 + 0.1 * torch.randn((), generator=generator))
+        return {"held": weight}
+
+    def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        return state["held"] * self.gain
+
+
+@pytest.mark.parametrize("noise", [FromGlobalState(), Wearing(), Remembering(), Compose(Gaussian(0.1), Wearing())])
 def test_a_noise_of_ones_own_that_gives_no_chip_twice_is_refused(noise: WeightNoise) -> None:
-    with pytest.raises(ValueError, match="`noise` must draw from its generator alone and leave its state as it is"):
+    with pytest.raises(
+        ValueError, match="`noise` must draw from its generator alone, leave its state as it is and keep"
+    ):
         evaluate(nn.Linear(6, 3), (X, Y), noise, trials=2)
     for pure in (Pure(), Compose(Gaussian(0.1), Pure())):
         assert evaluate(nn.Linear(6, 3), (X, Y), pure, trials=2)
+
+
+@dataclass(frozen=True)
+class Around(Periphery):
+    """Adds what its source draws to a layer's outputs, and a share of each output to the next."""
+
+    source: str = "generator"
+
+    def __call__(
+        self, operation: Operation, inputs: Tensor, weight: Tensor, generator: Generator, column: Tensor | None = None
+    ) -> Tensor:
+        y = super().__call__(operation, inputs, weight, generator, column)
+        draw = {
+            "generator": lambda: torch.randn(y.shape, generator=generator),
+            "global": lambda: torch.randn(y.shape),
+            "numpy": lambda: torch.as_tensor(np.random.default_rng().normal(size=y.shape), dtype=y.dtype),
+        }[self.source]
+        return y + 0.5 * y.roll(1, -1) + 0.1 * draw()
+
+
+@pytest.mark.parametrize("source", ["global", "numpy"])
+def test_a_periphery_of_ones_own_that_draws_from_elsewhere_is_refused(source: str) -> None:
+    """Its draws would count as noise of the chips."""
+    with pytest.raises(ValueError, match="`periphery` must draw from its generator alone, but with Around the same"):
+        evaluate(nn.Linear(6, 3), (X, Y), Quantize(8), trials=2, periphery=Around(source=source))
+
+
+@pytest.mark.parametrize(("model", "select"), [(nn.Linear(6, 3), None), (Drawing("global"), "first")])
+def test_a_periphery_of_ones_own_is_measured(model: nn.Module, select: str | None) -> None:
+    """Also with a model that draws from torch's global random state, as it may."""
+    noisy = {"metric": "cross-entropy", "periphery": Around(), "select": select}
+    found = evaluate(model, (X, Y), Quantize(8), trials=3, **noisy)
+    assert len(set(found.trials)) == 3
 
 
 def test_a_process_looks_once_at_one_batch() -> None:

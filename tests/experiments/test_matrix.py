@@ -118,7 +118,7 @@ def test_one_report_has_it_all(compared: Path) -> None:
     assert pairs == [(problem, family) for problem in PROBLEMS for family in FAMILIES]
     overview = page[page.index("Mean rank") : page.index("<nav>")]
     for method in METHODS:
-        assert f"<th scope='row'>{method}</th>" in overview
+        assert f"<th scope='row'>{method.replace('+', '<wbr>+')}</th>" in overview
     heads = re.findall(r"<th[^>]*>([^<]*)</th>", overview[overview.index("<thead") : overview.index("</thead>")])
     assert heads[:-1] == ["Method", "without noise", *FAMILIES, "all"]
     assert f"over {4 * len(PROBLEMS)} pairs of a problem and a family of chips" in page

@@ -1,7 +1,7 @@
 """What methods are made of, and what a training does for them: ramps, ranges, converters, a teacher."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from samson import RhoSchedule, SharpnessAware
 from samson._layers import INPUT_RANGE
 from samson.experiments import (
+    ADDITIONS,
+    ALIASES,
     MODES,
     Loop,
     Method,
@@ -22,6 +24,7 @@ from samson.experiments import (
     SetupError,
     Splits,
     compare_suite,
+    cores,
     distillation,
     parse_methods,
     plan_suite,
@@ -106,6 +109,21 @@ def test_a_recipe_has_its_published_settings() -> None:
     }.items():  # fmt: skip
         assert settings[key] == value
     assert isinstance(method("hwa").build(net()).optimizer.rule, NoiseInjection)
+
+
+def unknown_in(made_of: str, settings: Iterable[str]) -> set[str]:
+    """The parts of a recipe, and its settings, that there are not."""
+    core, *more = made_of.split("+")
+    parts = {**cores(), **ADDITIONS}
+    known = {key for name in (core, *more) if name in parts for key in parts[name].settings}
+    return {core} - cores().keys() | {*more} - ADDITIONS.keys() | {*settings} - known
+
+
+def test_recipes_are_made_of_what_there_is() -> None:
+    """A misspelt setting of one would be left out in silence."""
+    for made_of, recipe in ALIASES.values():
+        assert unknown_in(made_of, recipe.settings) == set()
+    assert unknown_in("clip+rmsam", ["alpha", "alfa", "rho"]) == {"clip", "rmsam", "alfa", "rho"}  # the check can fail
 
 
 def test_modes_are_recorded_only_where_they_change_something() -> None:

@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import re
+import shutil
 import signal
 import sys
 import weakref
@@ -43,6 +44,7 @@ from samson.experiments import (
 )
 from samson.noise import PCM, PRESETS, Gaussian, calibrate, calibrate_adc, load_chip_model
 from samson.records import RunRecord, checksum, load_comparison
+from samson.report import views
 
 MINE = """
 from dataclasses import dataclass
@@ -440,9 +442,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "recipe": ({"recipe": SMALL["recipe"] | {"epochs": 2}}, "recipe"),
-    "levels": ({"chips": [{"noise": "gaussian", "levels": [0.1, 0.2]}]}, "chips"),
-    "families": ({"chips": [*SMALL["chips"], "int4"]}, "chips"),
-    "trials": ({"trials": 3}, "trials"),
+    "levels": ({"chips": [{"noise": "gaussian", "levels": [0.2]}]}, "chips"),
+    "families": ({"chips": ["int4"]}, "chips"),
     "chip seed": ({"chip_seed": 1}, "chip_seed"),
     "base": ({"base": "Adam", "methods": ["mine:optimizer"]}, "base"),
     "task": ({"task": "mine:task"}, "task"),
@@ -476,6 +477,75 @@ def test_another_comparison_is_refused(finished: Path, change: str) -> None:
     assert ('name = "optimizer-2"' in said) == word.startswith("optimizer.")
     assert "delete" not in said
     assert len(said.splitlines()) <= 4
+
+
+MORE = {
+    "levels": {"chips": [{"noise": "gaussian", "levels": [0.1, 0.3]}]},
+    "families": {"chips": ["int4", *SMALL["chips"], {"noise": "pcm", "levels": ["1d"]}]},
+    "trials": {"trials": 4},
+    "all of it": {"chips": [{"noise": "gaussian", "levels": [0.05, 0.1]}, "int4"], "trials": 4, "seeds": 2},
+}
+"""What may be added to a finished comparison."""
+
+
+def no_training(*_: object, **__: object) -> None:
+    pytest.fail("a network is trained that is there")
+
+
+@pytest.mark.parametrize("added", MORE)
+def test_chips_that_are_added_take_the_networks_that_are_there(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, added: str
+) -> None:
+    """None is trained again; all is as if asked for at once. While some lack chips, these are not shown."""
+    suite = SMALL | MORE[added]
+    with working_in(tmp_path):
+        shutil.copytree(finished / "out", "out")
+        at_once = compare_suite(suite, "at-once")
+        old = {path: path.read_text() for path in Path("out/records").rglob("*.json")}
+        seen: list[tuple[str, int]] = []
+        with monkeypatch.context() as patch:
+            if added != "all of it":  # which has a seed more
+                patch.setattr("samson.experiments._runs.trained", no_training)
+            watcher = Silent()
+            watcher.progress = lambda name, stage, done, total: seen.append((stage, total))  # type: ignore[method-assign]
+            found = compare_suite(suite, "out", watcher=watcher)
+        assert not found.failures
+        assert measured(Path("out")) == measured(Path("at-once"))
+        records = [
+            [replace(one, training=replace(one.training, seconds=0.0), finished="") for one in of.records]
+            for of in (found, at_once)
+        ]
+        assert records[0] == records[1]
+        chips = {total for stage, total in seen if stage == "chips"}
+        assert chips == {"levels": {2}, "families": {4}, "trials": {4}, "all of it": {12}}[added]
+        compare_suite(suite, "out", runner=no_runs)
+        with pytest.raises(SetupError, match=f"different: {'trials' if added == 'trials' else 'chips'}"):
+            compare_suite(SMALL, "out", runner=no_runs)
+        path, text = next(iter(old.items()))
+        path.write_text(text)  # as if it had been interrupted before this one
+        views_now = views(load_comparison("out").records)
+        assert [(view.family.name, list(view.kinds)) for view in views_now] == [("gaussian", ["clean", "0.1"])]
+        before = views(load_comparison(finished / "out").records)
+        if "seeds" not in suite or suite["seeds"] == 1:
+            assert [view.rows for view in views_now] == [view.rows for view in before]
+
+
+def test_a_network_that_is_gone_is_trained_again(finished: Path, tmp_path: Path) -> None:
+    with working_in(tmp_path):
+        shutil.copytree(finished / "out", "out")
+        Path("out/networks/data-net/sgd-seed0.safetensors").unlink()
+        compare_suite(SMALL | MORE["trials"], "out")
+        assert measured(Path("out")) == measured(Path(compare_suite(SMALL | MORE["trials"], "again").folder))
+
+
+def test_the_chips_by_which_settings_were_chosen_stay(place: Path) -> None:
+    chosen = {"methods": [{"method": "sgd", "lr": [0.05, 0.1]}], "search": {"chosen_by": "gaussian"}}
+    compare_suite(SMALL | chosen, "out")
+    wider = {"chips": [{"noise": "gaussian", "levels": [0.1, 0.3]}]}
+    with pytest.raises(SetupError, match="different: .*the chips by which settings are chosen"):
+        compare_suite(SMALL | chosen | wider, "out", runner=no_runs)
+    found = compare_suite(SMALL | chosen | {"chips": [*SMALL["chips"], "int4"]}, "out")
+    assert [family.name for family in found.records[0].families] == ["gaussian", "int4"]
 
 
 def test_a_run_that_raises_is_told_and_tried_again(place: Path) -> None:
@@ -740,8 +810,9 @@ def test_a_dry_run_says_what_would_be_run_and_writes_nothing(place: Path, monkey
             assert row[2] == "4"
             assert (row[3] == "?") == (problem == "own")
     said = " ".join(out.split())
+    assert "times are for each run" in said
     assert "36 runs, each on 2 chips of every kind: gaussian (2), pcm (2), bits (2), my-chip (1), noise (1)" in said
-    assert "a search, by blind: 6 trainings for each of 2 methods" in said
+    assert "a search, by blind: 6 trainings for each of 2 pairs of a problem and a method" in said
     assert re.search(r"At least [\d.]+ (s|min|h) with 2 side by side, without the trainings marked \?, from", said)
     assert samson("compare", "suite.toml", "--dry-run")[0] == 0, "it needs no --out"
 

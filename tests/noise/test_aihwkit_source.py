@@ -345,7 +345,7 @@ def test_the_examples_of_the_page_run() -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     for block in blocks:
         exec(block, names)
-    assert len(blocks) == 3
+    assert len(blocks) == 5
     assert {name: weight.shape for name, weight in names["weights"].items()} == {
         "0.weight": (16, 8),
         "3.weight": (3, 16),
@@ -354,6 +354,9 @@ def test_the_examples_of_the_page_run() -> None:
         "0.weight": (1, 2, 16, 8), "3.weight": (1, 2, 3, 16)
     }  # fmt: skip
     assert names["accuracy"] == evaluate(names["model"], names["loader"], PCM(), trials=2).trials[0]
+    read, clean = (held / names["scale"] for held in (names["chip"].read()["3.weight"], names["weight"]))
+    assert torch.allclose(read, read.round(), atol=1e-4)  # the codes of one's own
+    assert not torch.allclose(clean, clean.round(), atol=0.1)
     assert assigned(names["program"])["INPUT_RANGES"].keys() == {"0", "3"}
     assert torch.equal(names["exported"].module()(names["x"]), names["model"](names["x"]))
 

@@ -1,7 +1,9 @@
 """Chips: which tensors they hold, common random numbers, and weights that come back bitwise."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +15,10 @@ from samson.noise import (
     Chip,
     Compose,
     DeadLines,
+    DeviceNoise,
     FixedNoise,
     Gaussian,
+    Periphery,
     Quantize,
     State,
     StuckDevices,
@@ -186,16 +190,87 @@ def test_a_chip_inside_another_is_an_error_and_both_leave_the_weights_alone() ->
     assert two.readings == 1  # an entry that failed is no reading
 
 
-def test_a_failure_while_reading_or_writing_leaves_the_weights_alone() -> None:
+def test_a_failure_while_reading_or_writing_leaves_the_weights_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
     before = snapshot(model)
     chip = deploy(model, Reading())
-    chip.states["4.weight"]["w"] = torch.zeros(7, 7)  # does not fit: the second write fails after the first
-    with pytest.raises(RuntimeError, match="size"), chip.at():
+    with monkeypatch.context() as patch:
+        patch.setattr(chip.tensors[1].place, "holding", lambda value: 1 / 0)  # after the first was written
+        with pytest.raises(ZeroDivisionError), chip.at():
+            pass
+    assert equal(snapshot(model), before)
+    chip.states["4.weight"]["w"] = torch.zeros(7, 7)  # does not fit
+    with pytest.raises(ValueError, match=r"the weight's shape \(3, 20\), but Reading\(\) gave \(7, 7\)"), chip.at():
         pass
     assert equal(snapshot(model), before)
     with deploy(model, Reading()).at():
         pass
+
+
+@dataclass(frozen=True)
+class Row(WeightNoise):
+    """Reads something else than the whole weight."""
+
+    read_of: Callable[[Tensor], object]
+
+    def program(self, weight: Tensor, generator: Generator) -> State:
+        return {"weight": weight}
+
+    def read(self, state: State, time_s: float | None, generator: Generator) -> Any:
+        return self.read_of(state["weight"])
+
+
+class FixedRow(Row):
+    """Does so when it is programmed."""
+
+    is_fixed = True
+
+
+@dataclass(frozen=True)
+class RowOfDevices(DeviceNoise):
+    """Reads the devices of one row."""
+
+    largest_us = 25.0
+
+    def program_devices(self, target_us: Tensor, generator: Generator) -> State:
+        return {"conductance_us": target_us}
+
+    def read_devices(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
+        return state["conductance_us"][:, :, :1]
+
+
+@pytest.mark.parametrize(
+    ("noise", "gave", "settings"),
+    [
+        (Row(lambda w: w[:1]), r"\(1, 3\)", {}),
+        (FixedRow(lambda w: w[:1]), r"\(1, 3\)", {}),
+        (RowOfDevices(), r"\(1, 3\)", {}),
+        (RowOfDevices(), r"\(1, 3\)", {"periphery": Periphery(adc_per="slice")}),
+        (Row(Tensor.flatten), r"\(12,\)", {}),
+        (Row(lambda w: w[None]), r"\(1, 4, 3\)", {}),
+        (Row(lambda w: 1.0), "a float", {}),
+        (FixedRow(Tensor.numpy), "a ndarray", {}),
+    ],
+)
+def test_a_reading_of_another_shape_is_refused(noise: WeightNoise, gave: str, settings: dict[str, Any]) -> None:
+    """Torch would spread it over the weight in silence."""
+    message = rf"`noise` must read a tensor of the weight's shape \(4, 3\), but .*Row.* gave {gave}"
+    with pytest.raises(ValueError, match=message):
+        deploy(nn.Linear(3, 4), noise, **settings).read()
+    with pytest.raises(ValueError, match=message):
+        noise(torch.ones(4, 3), Generator())
+
+
+def test_a_field_does_not_replace_a_method() -> None:
+    with pytest.raises(TypeError, match="`Replaced` must have no field called `read`: it would replace the method"):
+
+        class Replaced(FixedNoise):
+            read: float = 0.1
+
+    with pytest.raises(TypeError, match="`Devices` must have no field called `program_devices`"):
+
+        class Devices(DeviceNoise):
+            program_devices: float
 
 
 def test_times_and_readings_out_of_range_are_named() -> None:

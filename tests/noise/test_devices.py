@@ -393,6 +393,45 @@ def test_reram_at_another_time_is_an_error(time_s: float) -> None:
             ReRAM(time_s, interpolate=True)
 
 
+@pytest.mark.parametrize("time_s", [1.0, DAY, 2 * DAY])
+def test_a_measured_chip_of_reram_is_read_as_it_was_measured(time_s: float) -> None:
+    """With errors of zero; cells of a map are stuck at all times, while the others err as they were drawn to."""
+    layer = nn.Linear(30, 20)
+    largest = layer.weight.detach().abs().max()
+    measured = 40.0 * torch.rand(1, 2, 20, 30, generator=generator(1))
+    weights = (measured[0, 0] - measured[0, 1]) * largest / 40.0
+    chip = deploy(layer, ReRAM())
+    state = chip.states["weight"]
+    state["conductance_us"] = measured
+    assert not torch.allclose(chip.read(time_s)["weight"], weights, atol=0.01 * largest)  # why: errors are added
+    drawn = state["error"]
+    state["error"] = torch.zeros_like(drawn)
+    assert torch.allclose(chip.read(time_s)["weight"], weights, atol=1e-6)
+    stuck = (torch.rand(20, 30, generator=generator(2)) < 0.2).expand_as(measured)
+    state["conductance_us"] = torch.where(stuck, torch.tensor([40.0, 10.0]).view(2, 1, 1), measured)
+    state["error"] = torch.where(stuck, 0.0, drawn)
+    read = chip.read(time_s)["weight"]
+    assert torch.allclose(read[stuck[0, 0]], 0.75 * largest, atol=1e-6)
+    assert (read - weights)[~stuck[0, 0]].abs().mean() > 0.01 * largest
+
+
+def test_a_measured_chip_of_cmo_is_read_as_it_was_measured_without_a_time() -> None:
+    """At a time all devices lose conductance, and without `relaxation` all lose the same."""
+    layer = nn.Linear(30, 20)
+    low, high = layer.weight.detach().aminmax()
+    measured = 20.0 + 60.0 * torch.rand(1, 1, 20, 30, generator=generator(1))
+    weights = low + (measured[0, 0] - 9.0) * (high - low) / 79.2
+    chip = deploy(layer, replace(CMO(), constants=replace(CMO().constants, read_us=0.0)))
+    state = chip.states["weight"]
+    state["conductance_us"] = measured
+    assert torch.allclose(chip.read()["weight"], weights, atol=1e-6)
+    moved = chip.read(DAY)["weight"] - weights
+    assert moved.std() > 0.005 * (high - low)
+    state["relaxation"] = torch.zeros_like(state["relaxation"])
+    loss = -0.08900206 * math.log(DAY) * (high - low) / 79.2
+    assert torch.allclose(chip.read(DAY)["weight"] - weights, loss, atol=1e-6)
+
+
 CMO_TARGETS = 9.0 + 79.2 * STEPS
 CMO_WEIGHTS = (torch.tensor(STEPS, dtype=torch.float64) * 2 - 1).unsqueeze(-1).repeat(1, COPIES)
 

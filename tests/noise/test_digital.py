@@ -1,13 +1,16 @@
 """Quantised weights, faulty bits, broken devices and lines, shared variation, and noises one after the other."""
 
+import copy
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
+from samson.evaluation import evaluate
 from samson.noise import (
     CMO,
     PCM,
@@ -23,6 +26,7 @@ from samson.noise import (
     StuckDevices,
     Variation,
     bit_error_rate,
+    deploy,
     preset,
     voltage_at,
 )
@@ -120,6 +124,67 @@ def test_a_memory_of_ones_own_has_its_own_rates() -> None:
     assert voltage_at(0.01, TABLE) == pytest.approx(0.65)
     assert BitErrors(voltage=0.65, rates_by_voltage=TABLE).probability == pytest.approx(0.01)
     assert bit_error_rate(0.75) > 0.2  # the check can fail: the default is another memory
+
+
+@pytest.mark.parametrize("form", [list, lambda table: tuple(map(list, table)), np.array, torch.tensor])
+def test_a_table_may_be_lists_or_an_array(form: Callable[[object], object]) -> None:
+    own = form(((0.5, 0.25), (0.75, 0.0625)))  # numbers that are the same in float32
+    assert bit_error_rate(0.625, own) == pytest.approx(0.125)
+    assert voltage_at(0.125, own) == pytest.approx(0.625)
+    made = BitErrors(voltage=0.625, rates_by_voltage=own)
+    assert made == BitErrors(voltage=0.625, rates_by_voltage=((0.5, 0.25), (0.75, 0.0625)))
+    assert hash(made) == hash(replace(made))
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ([*TABLE, (0.8, 0.0)], r"rates descending in \(0, 0.5\], got .* Leave out points without errors"),
+        ([TABLE[0], (0.65, 0.1), TABLE[1]], "of equal rates keep that of the highest voltage"),
+        ([(0.6, 0.1), (0.6, 0.01), (0.7, 0.001)], "must have voltages > 0, ascending"),
+        ([(0.6, 0.1)], r"must hold at least two pairs \(V/V_min, rate\), got \(\(0.6, 0.1\),\)"),
+        ([0.6, 0.7, 0.8], "must be a tuple of pairs of numbers, got"),
+        ([["0.6", "0.1"], ["0.7", "0.001"]], "must be a tuple of pairs of numbers, got"),
+    ],
+)
+def test_what_a_table_lacks_is_said(table: list[object], words: str) -> None:
+    for refused in (bit_error_rate, lambda v, own: BitErrors(voltage=v, rates_by_voltage=own)):
+        with pytest.raises(ValueError, match=f"`rates_by_voltage` .*{words}"):
+            refused(0.65, table)
+
+
+def test_codes_of_a_quantiser_of_ones_own_are_kept() -> None:
+    """With −8, which ours never gives, and a scale that is not ours."""
+    layer = nn.Linear(300, 20)
+    scale = layer.weight.detach().abs().amax(1, keepdim=True) / 7.5
+    codes = (layer.weight.detach() / scale).round().clamp(-8, 7).int()
+    assert codes.min() == -8
+    for rate in (0.0, 0.1):
+        noise = BitErrors(rate, bits=4, scheme="symmetric", per="channel")
+        chip, ours = deploy(layer, noise), deploy(layer, replace(noise, rate=0.0))
+        chip.states["weight"] |= {"words": (codes & 15).to(torch.uint8), "step": scale}
+        read = (chip.read()["weight"] / scale).round().int()
+        assert torch.allclose(read * scale, chip.read()["weight"])
+        assert -8 <= read.min() <= read.max() <= 7
+        flipped = (read ^ codes) & 15
+        shares = torch.stack([(flipped >> bit) & 1 for bit in range(4)]).double().mean((1, 2))
+        assert (shares - rate).abs().max() <= 5 * math.sqrt(rate * (1 - rate) / codes.numel())
+        assert not torch.allclose(ours.read()["weight"], codes * scale, atol=1e-3)  # why: ours rounds to other values
+
+
+def test_layers_that_stay_digital_may_be_rounded_in_a_block_around() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 4)), torch.randn(200, 8)
+    data, inner = (x, model(x).argmax(1)), {"select": ["default", "!2"], "trials": 3}
+    before = model[2].weight.detach().clone()
+    rounded, errors = copy.deepcopy(model), BitErrors(0.02, bits=4)
+    rounded[2].weight.data = Quantize(2, per="channel")(before, generator())
+    with deploy(model, Quantize(2, per="channel"), select="2").at():
+        found = evaluate(model, data, errors, **inner)
+    expected, exact = (evaluate(one, data, errors, **inner) for one in (rounded, model))
+    assert (found.trials, found.clean) == (expected.trials, expected.clean)
+    assert found.clean < exact.clean == 1.0  # rounded without noise, too
+    assert torch.equal(model[2].weight, before)
 
 
 def test_stuck_devices_are_stuck() -> None:

@@ -59,6 +59,50 @@ class Halved(nn.Module):
             return self.other(self.one(x))
 
 
+class Rounded(nn.Linear):
+    """A layer that rounds its weight before it multiplies, as quantisation-aware ones do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        step = self.weight.abs().amax(1, keepdim=True) / 7
+        return nn.functional.linear(x, (self.weight / step).round().clamp(-7, 7) * step, self.bias)
+
+
+class FakeQuantised(nn.Conv2d):
+    """The same by the operation of torch, which gives two tensors."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale, zero = self.weight.detach().abs().flatten(1).amax(1) / 127, torch.zeros(self.out_channels).int()
+        weight = torch.fake_quantize_per_channel_affine(self.weight, scale, zero, 0, -127, 127)
+        return self._conv_forward(x, weight, self.bias)
+
+
+class Padded(nn.Linear):
+    """A layer whose weight is multiplied in another shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        widened = (nn.functional.pad(one, (0, 2)) for one in (x, self.weight))
+        return nn.functional.linear(*widened, self.bias)
+
+
+class WholeNumbers(nn.Module):
+    """A layer after one of whole numbers, 6 to 8, whose products stay digital."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.randint(-9, 9, (6, 8), dtype=torch.int8))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch._int_mm(x.to(torch.int8), self.codes).float())
+
+
+def neighbours() -> nn.Module:
+    """Two layers in one memory, as recurrent ones have theirs on a GPU."""
+    model, memory = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 6)), torch.randn(48)
+    model[0].weight, model[1].weight = nn.Parameter(memory[:24].view(4, 6)), nn.Parameter(memory[24:].view(6, 4))
+    return model
+
+
 torch.manual_seed(0)
 CONVOLUTIONS = nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, padding=1), nn.Conv2d(6, 6, 3, groups=3))
 # 4 x 4 places of 6 · 4 · 9 products, then 2 x 2 places of 6 · 2 · 9
@@ -112,6 +156,18 @@ CASES = {
         PRUNED, torch.randn(3, 5, 8), None, (PROJECTED + FED) / (PROJECTED + FED + BETWEEN)
     ),
     "lower precision": (Halved(), LINEAR[1], "one", 0.5),
+    "rounded": (Rounded(6, 4), LINEAR[1], "weight", 1.0),
+    "half rounded": (nn.Sequential(Rounded(6, 4), nn.Linear(4, 6)), LINEAR[1], "0.weight", 0.5),
+    "fake-quantised": (
+        nn.Sequential(FakeQuantised(4, 6, 3, stride=2, padding=1), nn.Conv2d(6, 6, 3, groups=3)),
+        torch.randn(3, 4, 8, 8),
+        "0.weight",
+        FIRST / (FIRST + SECOND),
+    ),
+    "whole numbers": (WholeNumbers(), torch.randn(20, 6), None, 24 / (24 + 48)),
+    "neighbours": (neighbours(), LINEAR[1], None, 1.0),
+    "a neighbour": (neighbours(), LINEAR[1], "0", 0.5),
+    "a table": (nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 6)), WORDS, "0.weight", 0.0),
 }  # fmt: skip
 
 
@@ -138,6 +194,9 @@ def test_the_numbers_are_those_of_the_whole_batch() -> None:
 def test_what_cannot_be_counted_is_unknown() -> None:
     assert multiply_adds(torch.compile(LINEAR[0], backend="eager"), [LINEAR[1]]) is None
     assert multiply_adds(nn.Sequential(nn.Linear(3, 2)), [torch.ones(0, 3)]) is None
+    padded = nn.Sequential(Padded(6, 4), nn.Linear(4, 6))
+    assert multiply_adds(padded, [LINEAR[1]], ["default", "0.weight"]) is None
+    assert multiply_adds(padded, [LINEAR[1]], "1") == Products(120, 5 * 32 + 120)
     for model, batches, words in ((LINEAR[0], [], "at least one batch"), (nn.ReLU(), [LINEAR[1]], "leave a weight")):
         with pytest.raises(ValueError, match=words):
             multiply_adds(model, batches)

@@ -175,6 +175,23 @@ def test_a_model_that_is_an_unknown_layer(select: object) -> None:
         assert "None" not in str(e.value)
 
 
+class Pairs(nn.Module):
+    """Biases with two axes, before the weights by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a_bias, self.a_weight = nn.Parameter(torch.randn(1, 3)), nn.Parameter(torch.randn(3, 3))
+
+
+def test_what_is_proposed_is_no_bias_where_there_are_weights() -> None:
+    with pytest.raises(ValueError, match=r'but `a_weight`. Name it: select="a_weight".'):
+        on_chip(Pairs())
+    biases = Pairs()
+    del biases.a_weight
+    with pytest.raises(ValueError, match=r'but `a_bias`. Name it: select="a_bias".'):
+        on_chip(biases)
+
+
 def test_patterns_reach_unknown_layers_where_they_mean_no_known_one() -> None:
     model = nn.Sequential(nn.Linear(3, 3), Odd(), nn.BatchNorm1d(3), Encoder())
     known = {"0.weight", "3.linear.weight"}

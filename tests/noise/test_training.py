@@ -521,6 +521,27 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict]] = {
 }
 
 
+class Crosstalk(Periphery):
+    """Adds a share of each output to the next."""
+
+    def __call__(self, *arguments: object) -> Tensor:
+        y = super().__call__(*arguments)
+        return y + 0.5 * y.roll(1, -1)
+
+
+class Shifted(Periphery):
+    """Another way to the ADCs."""
+
+    def conversions(self, *arguments: object) -> Iterator[tuple[Tensor, Tensor | float]]:
+        return ((y + 0.1, scale) for y, scale in super().conversions(*arguments))
+
+
+REFUSED |= {
+    "`periphery` must compute as .* but Crosstalk has its own `__call__`, which": (SMALL, {"periphery": Crosstalk()}),
+    "`periphery` must compute as .* but Shifted has its own `conversions`, which": (SMALL, {"periphery": Shifted()}),
+}
+
+
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_cannot_be_trained_so_is_refused_and_left_as_it_was(message: str) -> None:
     make, settings = REFUSED[message]

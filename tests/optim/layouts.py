@@ -84,6 +84,18 @@ class Experts(nn.Module):
         return torch.einsum("bi,bio->bo", x, up[one]) + self.bias[one]
 
 
+class Products(nn.Module):
+    """Two matrices that are in no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second_bias = nn.Parameter(torch.randn(40, 1))
+        self.first, self.second = nn.Parameter(torch.randn(6, 4)), nn.Parameter(torch.randn(3, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("oh,bh->bo", self.second, torch.einsum("hi,bi->bh", self.first, x).tanh())
+
+
 class Net(nn.Module):
     """A layer and a linear head."""
 

@@ -4,6 +4,7 @@ import copy
 import gc
 import math
 import pickle
+import re
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from samson import (
     param_groups,
 )
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
-from tests.optim.layouts import KINDS, Kind, every_kind, every_per
+from tests.optim.layouts import KINDS, Kind, Products, every_kind, every_per
 
 Arrays = dict[str, np.ndarray]
 Clipping = WeightClipping | FixedClipping | LearnedRange
@@ -678,7 +679,9 @@ def test_a_layer_of_several_models_is_left_out_by_one_name(given: str, select: s
 @pytest.mark.parametrize("kind", ["weight norm", "pruned"])
 def test_computed_weights_are_refused(clipping: Clipping, kind: str) -> None:
     """Also where a layer is pruned after clipping has begun."""
-    match = "`0.weight` must be a parameter for clipping, got .* computes.*remove_parametrizations"
+    left_out = ["default", "!0"]
+    match = "`0.weight` must be a parameter for clipping, got .* computes. Leave its layer out with "
+    match += re.escape(f"`select={left_out}`. For quantisation-aware training take `NoiseInjection(Quantize(…))` on")
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     optimizer = with_gradients(model)
     assert clip(model, clipping, optimizer) == {"0.weight", "1.weight"}
@@ -689,8 +692,8 @@ def test_computed_weights_are_refused(clipping: Clipping, kind: str) -> None:
         optimizer = with_gradients(model)
     with pytest.raises(ValueError, match=match):
         clip(model, clipping, optimizer)
-    free = WeightClipping(alpha=0.5, select="1")
-    assert clip(model, free, with_gradients(model)) == {"1.weight"}
+    nn.init.normal_(model[1].weight)
+    assert clip(model, replace(clipping, select=left_out), with_gradients(model)) == {"1.weight"}
 
 
 def test_one_object_may_serve_several_optimizers(clipping: Clipping) -> None:
@@ -781,6 +784,44 @@ def test_a_selection_that_finds_nothing_is_an_error(which: str) -> None:
     model = make_model()
     with pytest.raises(ValueError, match="'tpyo'"):
         clip(model, KIND_OF[which](select="tpyo"), with_gradients(model))
+
+
+@each_of_three
+@pytest.mark.parametrize("known", ["groups", "wrapper"])
+@without_perturbation
+def test_a_model_of_no_known_layers_is_refused_with_a_name(which: str, known: str) -> None:
+    """Else nothing is clipped, in silence, though the model is known; the name that is told says what is."""
+    model = Products()
+    base = torch.optim.SGD(param_groups(model) if known == "groups" else model.parameters(), lr=LR)
+    optimizer = base if known == "groups" else SharpnessAware(base, SAMSON(policy="all"), model=model)
+    words = f"`{KIND_OF[which].__name__}` needs a weight that lies on a chip, .* nothing is clipped. .*`select='first'`"
+    for _ in range(2):
+        with pytest.raises(ValueError, match=words):
+            clip(model, KIND_OF[which](), optimizer)
+    assert clip(model, KIND_OF[which](**NARROW[which], select="first"), with_gradients(model)) == {"first"}
+    model = nn.LayerNorm(4)
+    with pytest.raises(ValueError, match="nothing is clipped. Give it a model with linear, convolution or recurrent"):
+        clip(model, KIND_OF[which]())
+
+
+@pytest.mark.parametrize("held", ["biases", "biases of computed weights", "frozen weights"])
+def test_an_optimizer_without_what_lies_on_the_chip_is_let_be(
+    clipping: Clipping, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its model has such weights, which another optimizer may hold. That is looked up once."""
+    model = body_and_head()
+    if held == "biases of computed weights":
+        for layer in (model["body"][0], model["head"]):
+            nn.utils.parametrizations.weight_norm(layer)
+    [group] = param_groups(model)
+    if held == "frozen weights":
+        model.requires_grad_(False)
+    else:
+        group = {"params": [p for p in group["params"] if p.ndim == 1]}
+    optimizer = torch.optim.SGD([group], lr=LR)
+    for _ in range(3):
+        assert clip(model, clipping, optimizer) == set()
+        monkeypatch.setattr("samson.optim._clipping.has_chip_weights", None)  # not called again
 
 
 @each_of_three

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from samson import SAMSON, NoiseInjection, SharpnessAware, WeightClipping, param_groups
-from samson.noise import Gaussian
+from samson.noise import Gaussian, Quantize
 from tests.conftest import closure_for, equal, make_model, snapshot
 
 
@@ -42,6 +42,31 @@ def test_the_clean_weights_are_updated_with_the_noisy_gradient(batch: tuple) -> 
         assert torch.allclose(model.get_parameter(name), clean[name] - 0.1 * p.grad, rtol=1e-12, atol=1e-14)
     # The only pass updates the norm statistics.
     assert equal(dict(model[1].named_buffers()), dict(noisy[1].named_buffers()))
+
+
+class StraightThrough(nn.Module):
+    """A weight rounded to 4 bits, one step an output channel, whose gradient goes through as if it were not."""
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        step = weight.detach().abs().flatten(1).amax(1).view(-1, *[1] * (weight.ndim - 1)) / 7
+        return weight + ((weight / step).round() * step - weight).detach()
+
+
+def test_injected_rounding_is_training_with_straight_through_gradients(batch: tuple) -> None:
+    rounded, free, reference = (make_model() for _ in range(3))
+    for layer in (reference[0], reference[4]):
+        nn.utils.parametrize.register_parametrization(layer, "weight", StraightThrough())
+    rule = NoiseInjection(Quantize(4, per="channel"))
+    for model, optimizer in (
+        (rounded, SharpnessAware(torch.optim.SGD(param_groups(rounded), lr=0.1, momentum=0.9), rule)),
+        *((one, torch.optim.SGD(one.parameters(), lr=0.1, momentum=0.9)) for one in (free, reference)),
+    ):
+        for _ in range(5):
+            optimizer.step(closure_for(model, optimizer, batch))
+    for number in (0, 4):
+        expected = reference[number].parametrizations.weight.original
+        torch.testing.assert_close(rounded[number].weight, expected, rtol=1e-9, atol=1e-12)
+        assert not torch.allclose(free[number].weight, expected, atol=1e-4)  # the check can fail
 
 
 def draws(model: nn.Module, optimizer: SharpnessAware, batch: tuple, steps: int) -> list[torch.Tensor]:
@@ -199,18 +224,25 @@ def computed(kind: str) -> nn.Module:
     else:
         with pytest.warns(FutureWarning):
             nn.utils.weight_norm(layer)
-    return nn.Sequential(layer)
+    return nn.Sequential(layer, nn.Linear(4, 4))
 
 
 @pytest.mark.parametrize("kind", ["weight norm", "orthogonal", "pruned", "weight norm by hooks"])
 def test_computed_weights_are_refused(kind: str) -> None:
     """Their parts are no weights of the chip: a clipped direction, or noise on it, would be of another size."""
     model = computed(kind)
-    match = "`0.weight` must be a parameter for {}, got .* computes.*remove_parametrizations"
+    match = (
+        r"`0.weight` must be a parameter for {}, got .* computes. Leave its layer out with `select=\['default', '!0'\]"
+    )
     with pytest.raises(ValueError, match=match.format("NoiseInjection")):
         SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), NoiseInjection(Gaussian(0.1)))
     with pytest.raises(ValueError, match=match.format("clipping")):
         clip(model, torch.optim.SGD(param_groups(model), lr=0.1))
+    rule = NoiseInjection(Quantize(2), select=["default", "!0"])
+    optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), rule)
+    before = snapshot(model)
+    with optimizer.perturbed():
+        assert changed(model, before) == {"1.weight"}
     groups = [{"params": list(model.parameters()), "perturb": False}, {"params": [nn.Parameter(torch.ones(2, 2))]}]
     SharpnessAware(torch.optim.SGD(groups, lr=0.1), NoiseInjection(Gaussian(0.1)), model=model)
 

@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.nn.utils import parametrize, prune
 from samson import SAM, SAMSON, Lookbehind, RangeSAM, SharpnessAware, param_groups
 from samson.optim import AscentRule, scales
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
-from tests.optim.layouts import KINDS, Kind, every_kind, every_per
+from tests.optim.layouts import KINDS, Kind, Products, every_kind, every_per
 from tests.optim.reference import Switching
 
 Named = dict[str, Tensor]
@@ -684,6 +685,8 @@ def test_without_a_model_matrices_move() -> None:
     [
         (nn.Embedding(4, 4), RangeSAM(), "`RangeSAM` needs a weight that lies on a chip, got 1 parameters"),
         (nn.LayerNorm([4, 5]), RangeSAM(), "`RangeSAM` needs a weight that lies on a chip, got 2 parameters"),
+        (nn.LayerNorm(4), RangeSAM(), "on a chip, got 2 parameters without one. Give it a model with linear, .* rule"),
+        (Products(), RangeSAM(), "without one. Say by name what lies there, such as `select='first'`, or take another"),
         (nn.Linear(4, 4), RangeSAM(select=nn.Conv2d), "`select` must pick .*2 parameters are.*, got .*Conv2d"),
         (nn.Linear(4, 4), RangeSAM(select="nothing*"), r"`select` must pick .*2 parameters are.*, got 'nothing\*'"),
     ],
@@ -707,7 +710,9 @@ def make_computed(layer: nn.Linear, kind: str) -> None:
 
 
 every_computation = pytest.mark.parametrize("kind", ["weight norm", "orthogonal", "pruned", "weight norm by hooks"])
-REFUSED = "`0.weight` must be a parameter for RangeSAM, got .* computes.*remove_parametrizations"
+LEFT_OUT = ["default", "!0"]
+REFUSED = re.escape(f"computes. Leave its layer out with `select={LEFT_OUT}`. For quantisation-aware training take ")
+REFUSED = f"`0.weight` must be a parameter for RangeSAM, got .* {REFUSED}" + r"`NoiseInjection\(Quantize\(…\)\)`"
 
 
 @every_computation
@@ -716,7 +721,7 @@ def test_computed_weights_are_refused(kind: str) -> None:
     make_computed(model[0], kind)
     with pytest.raises(ValueError, match=REFUSED):
         wrapped(model, RangeSAM())
-    optimizer = wrapped(model, RangeSAM(select="1"))  # the computed one stays digital
+    optimizer = wrapped(model, RangeSAM(select=LEFT_OUT))  # the computed one stays digital
     fill(model)
     assert moved(optimizer, model).keys() == {"1.weight"}
 

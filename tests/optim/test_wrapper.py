@@ -30,6 +30,38 @@ def explicit_step(model: nn.Module, optimizer: SharpnessAware, batch: tuple) -> 
     optimizer.step()
 
 
+def test_a_warning_names_the_line_of_the_user() -> None:
+    """Whatever lies between: blocks of ours and of contextlib, and what torch and a scheduler put around `step`."""
+    model = nn.Linear(4, 4)
+    optimizer = SharpnessAware(sgd(model), SAM())
+    torch.optim.lr_scheduler.ConstantLR(optimizer)
+
+    def adding() -> torch.Tensor:
+        loss = model(torch.ones(2, 4)).sum()
+        loss.backward()
+        return loss
+
+    def half() -> SharpnessAware:
+        return SharpnessAware(torch.optim.SGD(nn.Linear(4, 4).half().parameters(), lr=0.1), SAM())
+
+    def with_closure() -> None:
+        optimizer.step(adding)
+
+    def without() -> None:
+        optimizer.step()
+
+    adding()
+    said_of = {
+        half: "half-precision",
+        with_closure: "the closure adds to gradients",
+        without: "no perturbation was made",
+    }
+    for function, words in said_of.items():
+        with pytest.warns(UserWarning, match=words) as said:
+            function()
+        assert [(one.filename, one.lineno) for one in said] == [(__file__, function.__code__.co_firstlineno + 1)]
+
+
 def test_both_ways_of_use_give_the_same_weights() -> None:
     ends = []
     for explicit in (True, False):

@@ -120,7 +120,7 @@ def test_each_control_changes_a_plot_without_an_error(browser: Browser, page: st
 @pytest.mark.parametrize(
     ("other", "rows"),
     [
-        (evaluation_page(test_evaluation_page.RECORD), "every chip,"),
+        (evaluation_page(test_evaluation_page.RECORD), "every chip,0.1,90,"),
         (sensitivity_page(test_sensitivity.made()), "worse with noise on this layer alone,"),
         (render_sharpness(test_sharpness_report.made()), "<b>asam,"),
     ],
@@ -208,7 +208,7 @@ def test_every_control_is_reached_and_turned_by_keys(browser: Browser, page: str
         assert browser.run("plots()") != before, control
 
 
-def test_paper_has_every_plot_in_dark_ink_and_no_menus(browser: Browser, page: str) -> None:
+def test_paper_has_every_plot_in_dark_ink_and_says_what_is_chosen(browser: Browser, page: str) -> None:
     """Also from a dark screen, and of a page whose plots nobody looked at; the screen is as before then."""
     browser.open(page.replace("<head>", "<head>" + LISTEN, 1), 1200, scheme="dark")
     browser.run("until(() => places().some(drawn))")
@@ -223,12 +223,88 @@ def test_paper_has_every_plot_in_dark_ink_and_no_menus(browser: Browser, page: s
     assert set(browser.run(ink)) == {"rgb(229, 231, 235)"}
     browser.media("print", "dark")
     assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    shown = "[...document.querySelectorAll('nav, select, button')].filter((one) => one.checkVisibility()).length"
+    shown = "[...document.querySelectorAll('button, input')].filter((one) => one.checkVisibility()).length"
     assert browser.run(shown) == 0
+    menus = "[...document.querySelectorAll('select')].filter((one) => one.checkVisibility())"
+    as_text = (
+        "(one) => [one.value, ...['appearance', 'borderStyle', 'fontWeight'].map((is) => getComputedStyle(one)[is])]"
+    )
+    assert browser.run(f"{menus}.map({as_text})") == [
+        [value, "none", "none", "700"] for value in ("digits-small-resnet", "gaussian", "0", "0.1")
+    ]
+    assert browser.run("getComputedStyle(document.querySelector('pre')).color") == "rgb(31, 41, 55)"
     assert browser.run("getComputedStyle(document.querySelector('.controls i')).printColorAdjust") == "exact"
     assert browser.run("complaints") == []
     browser.media("", "dark")
     assert browser.run(shown) > 0
+
+
+def test_a_method_that_is_hidden_is_hidden_in_every_plot(browser: Browser, page: str) -> None:
+    """In those that are drawn, also out of sight, and in those that are drawn later; and shown again in all."""
+    browser.open(page.replace("<head>", "<head>" + LISTEN, 1), 1200)
+    browser.run("until(() => places().some(drawn))")
+    box = "[...places()[0].nextElementSibling.querySelectorAll('input')].find((one) => one.name === 'sam')"
+    visible = """places().filter((place) => place.dataset.hidden).map((place) =>
+      [...new Set(place.data.filter((trace) => (trace.legendgroup ?? trace.name) === "sam").map((t) => t.visible))])"""
+    ticked = "[...document.querySelectorAll('input[name=sam]')].map((one) => one.checked)"
+    assert not browser.run("drawn(document.getElementById('training-0'))")
+    browser.run(f"{box}.click(), (async () => {{ for (const place of places()) await look(place); }})()")
+    assert (browser.run(visible), browser.run(ticked)) == ([[False]] * 3, [False] * 3)
+    browser.run(f"{box}.click()")
+    assert (browser.run(visible), browser.run(ticked)) == ([[True]] * 3, [True] * 3)
+    turn = """(async () => {{
+      const menu = document.querySelector("[data-choice=family]");
+      menu.selectedIndex = {};
+      menu.dispatchEvent(new Event("change", {{bubbles: true}}));
+      await wait(500);
+    }})()"""
+    browser.run(turn.format(1))
+    browser.run(f"look(places()[0]).then(() => {box}.click())")
+    browser.run(turn.format(0))
+    browser.run("(async () => { for (const place of places()) { place.scrollIntoView(); await wait(200); } })()")
+    assert (browser.run(visible), browser.run(ticked)) == ([[False]] * 3, [False] * 4)
+    assert browser.run("complaints") == []
+
+
+def test_a_table_that_goes_on_says_so_and_keeps_its_names(browser: Browser, page: str) -> None:
+    """At its right end it fades, until it is scrolled there; a name is not broken within a word."""
+    table = "document.querySelector('.heat').parentElement"
+    opened(browser, page, 360)
+    faded = f"getComputedStyle({table}).maskImage !== 'none'"
+    left = f"[...{table}.querySelectorAll('tbody th')].map((one) => one.getBoundingClientRect().left)"
+    assert browser.run(faded)
+    before = browser.run(left)
+    browser.run(f"{table}.scrollLeft = {table}.scrollWidth, wait(200)")
+    assert not browser.run(faded)
+    assert browser.run(left) == before
+    over = "document.elementFromPoint(...(({left, top}) => [left + 5, top + 5])(names[0].getBoundingClientRect()))"
+    names = f"const names = {table}.querySelectorAll('tbody th'); names[0].scrollIntoView({{block: 'center'}});"
+    assert browser.run(f"(() => {{ {names} return {over} === names[0]; }})()")
+    broken = f"[...{table}.querySelectorAll('tbody th')].find((one) => one.textContent === 'samson+clip').innerHTML"
+    assert browser.run(broken) == "samson<wbr>+clip"
+    opened(browser, page, 1200)
+    small = "document.querySelector('.facts').parentElement"
+    assert browser.run(f"getComputedStyle({small}).maskImage") == "none"
+
+
+def test_the_sign_of_a_line_is_as_in_its_plot(browser: Browser) -> None:
+    """Dots have their symbol, lines their dash."""
+    methods = ("sgd", *(f"method {number}" for number in range(8)))
+    plan = with_plan(methods={name: {} for name in methods}, seeds=1)
+    found = [record(name, 0, [[0.9], [0.8, 0.7, 0.75], [0.6, 0.5, 0.55]], plan) for name in methods]
+    opened(browser, render(comparison(found)), 1200)
+    signs = """Object.fromEntries([...places()[0].nextElementSibling.querySelectorAll("label")]
+      .map((one) => [one.textContent.slice(1), [one.textContent[0], one.querySelector("i").className]]))"""
+    signs = browser.run(signs)
+    assert (signs["sgd"], signs["method 0"]) == (["●", "solid"], ["●", "solid"])
+    assert signs["method 6"] == ["■", "dash"]  # six colours, and then the first again
+    images = "[...document.querySelectorAll('.controls i')].map((one) => getComputedStyle(one).backgroundImage)"
+    assert len({image for image in browser.run(images) if "rgb(163, 85, 5)" in image}) == 2
+    opened(browser, evaluation_page(test_evaluation_page.RECORD), 1200)
+    chips = (
+        "[...document.getElementById('levels').nextElementSibling.querySelectorAll('i')].map((one) => one.className)"
+    )
+    assert browser.run(chips) == ["", "solid"]
 
 
 def test_what_is_wrong_is_seen(browser: Browser) -> None:

@@ -7,8 +7,16 @@ from html import unescape
 import numpy as np
 import pytest
 
-from samson.records import ChipKind, EvaluationRecord, Interval, Measured
-from samson.report import evaluation_page, half_width, level_figure, shares_at, yield_figure
+from samson.records import BudgetRecord, ChipKind, EvaluationRecord, Interval, Measured
+from samson.report import (
+    budget_figure,
+    budget_page,
+    evaluation_page,
+    half_width,
+    level_figure,
+    shares_at,
+    yield_figure,
+)
 from tests.builders import SUBJECT
 
 RECORD = EvaluationRecord(
@@ -20,15 +28,34 @@ RECORD = EvaluationRecord(
     ),
     precision=0.05,
 )
+BUDGET = BudgetRecord(
+    subject=SUBJECT,
+    family="gaussian",
+    unit="level",
+    low=0.1,
+    high=0.2,
+    max_drop=0.05,
+    relative=False,
+    criterion="mean",
+    min_yield=0.9,
+    clean=0.99,
+    measured=RECORD.measured,
+    holds_up_to=0.1,
+    crossing=(0.15, 0.12, None),
+    voltage=None,
+    energy_saved=None,
+)
 
 
 def test_the_figures_hold_the_numbers() -> None:
     dots, line = level_figure(RECORD)["data"]
-    assert dots["x"] == [0.1] * 3 + [0.2] * 3
+    assert dots["meta"] == [0.1] * 3 + [0.2] * 3
     assert dots["y"] == pytest.approx([90, 95, 97, 50, 60, 70])
     assert (line["x"], line["y"]) == ([0.1, 0.2], pytest.approx([94, 60]))
     assert line["error_y"]["array"] == pytest.approx([2, 12])
     assert line["error_y"]["arrayminus"] == pytest.approx([2, 10])
+    bands = [trace["legendgroup"] for trace in yield_figure(RECORD)["data"] if trace["line"]["width"] == 0]
+    assert bands == ["0.2"] * 2  # the lower and the upper end, of the last alone
     lines = [trace for trace in yield_figure(RECORD)["data"] if "name" in trace]
     assert [trace["name"] for trace in lines] == ["0.1", "0.2"]
     assert lines[1]["x"] == pytest.approx([50, 60, 70, 90, 95, 97])
@@ -40,7 +67,32 @@ def test_kinds_that_are_no_levels_stand_side_by_side() -> None:
         replace(row, kind=replace(row.kind, label=name))
         for row, name in zip(RECORD.measured, ("pcm at 0s", "pcm at 1y"), strict=True)
     )
-    assert level_figure(replace(RECORD, measured=rows))["data"][1]["x"] == ["pcm at 0s", "pcm at 1y"]
+    figure = level_figure(replace(RECORD, measured=rows))
+    assert figure["data"][1]["x"] == figure["layout"]["xaxis"]["tickvals"] == [0, 1]
+    assert figure["layout"]["xaxis"]["ticktext"] == ["pcm at 0s", "pcm at 1y"]
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_dots_of_chips_lie_beside_the_bar(log: bool) -> None:
+    """By at most 1 % of the axis, each chip alike at every level, and no two chips of a level at one place."""
+    figure = budget_figure(BUDGET) if log else level_figure(RECORD)
+    dots, line = figure["data"]
+    where = math.log10 if log else float
+    aside = [where(x) - where(place) for x, place in zip(dots["x"], dots["meta"], strict=True)]
+    assert aside[:3] == pytest.approx(aside[3:])
+    assert len({round(by, 6) for by in aside[:3]}) == 3
+    assert max(map(abs, aside)) <= 0.01 * (where(line["x"][1]) - where(line["x"][0])) * (1 + 1e-9)
+
+
+def test_one_level_keeps_its_place() -> None:
+    """The axis does not shrink to the breadth of its dots."""
+    layout = level_figure(replace(RECORD, measured=RECORD.measured[:1]))["layout"]
+    assert (layout["xaxis"]["range"], layout["xaxis"]["ticktext"]) == ([-0.5, 0.5], ["0.1"])
+    assert layout["xaxis"]["title"]["text"] == "Noise level"
+    low, high = budget_figure(replace(BUDGET, measured=BUDGET.measured[:1], holds_up_to=None))["layout"]["xaxis"][
+        "range"
+    ]
+    assert low < math.log10(BUDGET.low) < math.log10(BUDGET.high) < high
 
 
 def test_times_stand_on_a_logarithmic_axis_in_words() -> None:
@@ -56,7 +108,8 @@ def test_times_stand_on_a_logarithmic_axis_in_words() -> None:
     assert axis["tickvals"] == [zero, *others]
     assert "<td>0 s, 1 h, 10 h, 10 years</td>" in evaluation_page(aged)
     alike = replace(aged, measured=tuple(replace(row, kind=replace(row.kind, time_s=60.0)) for row in aged.measured))
-    assert level_figure(alike)["data"][1]["x"] == [kind.label for kind in kinds]  # what differs is something else
+    axis = level_figure(alike)["layout"]["xaxis"]
+    assert axis["ticktext"] == [kind.label for kind in kinds]  # what differs is something else
 
 
 def test_a_noise_is_said_once_and_not_for_every_level() -> None:
@@ -113,3 +166,32 @@ def test_the_band_holds_the_whole_line() -> None:
     held = (farthest <= half_width(20, 0.95)).mean()
     assert 0.95 - 3 * np.sqrt(0.95 * 0.05 / 2000) < held < 0.985
     assert (farthest <= half_width(20, 0.95) / 2).mean() < 0.5
+
+
+@pytest.mark.parametrize(("max_drop", "words"), [(0.01, "at most 1 point in"), (0.02, "at most 2 points in")])
+def test_a_budget_of_one_point_is_said_as_one(max_drop: float, words: str) -> None:
+    assert f"chips are worse by {words} the mean." in budget_page(replace(BUDGET, max_drop=max_drop))
+
+
+def test_levels_that_were_searched_for_are_short() -> None:
+    """As in the table, where the last column says at which the limit holds."""
+    levels = (0.0026826957952797246, 0.1)
+    kinds = [ChipKind(f"{level:.3g}", f"Gaussian(sigma={level}, per='layer')", level) for level in levels]
+    rows = tuple(replace(row, kind=kind) for row, kind in zip(BUDGET.measured, kinds, strict=True))
+    page = unescape(budget_page(replace(BUDGET, measured=rows, low=levels[0], holds_up_to=levels[0])))
+    assert "<td>Gaussian(sigma=…, per='layer'), … is 0.00268, 0.1</td>" in page
+    assert "worst chip</th><th scope='col'>limit</th>" in page
+    assert page.count("<td>holds</td>") == 1
+
+
+def test_a_title_has_the_name_of_a_file_without_its_path() -> None:
+    path = "runs/first/networks/digits/samson+clip-seed0.safetensors"
+    subject = replace(SUBJECT, model=path)
+    for page, words in (
+        (evaluation_page(replace(RECORD, subject=subject)), " on noisy chips"),
+        (budget_page(replace(BUDGET, subject=subject)), ": how much gaussian noise it stands"),
+        (budget_page(replace(BUDGET, subject=subject, unit="s")), ": how long it stands gaussian"),
+    ):
+        assert f"<h1>samson+clip-seed0{words}</h1>" in page
+        assert f"<td>{path}</td>" in page
+    assert "<h1>mine:network on noisy chips</h1>" in evaluation_page(RECORD)

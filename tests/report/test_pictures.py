@@ -12,6 +12,7 @@ from samson.cli._reporting import write_report
 from samson.experiments import SetupError, open_folder
 from samson.records import load_records, record_path, run_name, write_json
 from samson.report import picture, view
+from samson.report._plot import colours
 from tests.builders import PLAN, records
 
 
@@ -37,6 +38,19 @@ def test_a_picture_shows_every_method_and_kind() -> None:
     less = replace(found, rows=tuple(r for r in found.rows if r.method == "sgd"))
     assert "<!-- samson -->" not in picture(less, "svg").decode()
     assert picture(found, "png").startswith(b"\x89PNG")
+    assert picture(found, "pdf").startswith(b"%PDF")
+    assert b"CreationDate" not in picture(found, "pdf"), "the same bytes another day"
+
+
+@pytest.mark.needs("matplotlib")
+def test_a_picture_of_many_methods_has_more_than_colours() -> None:
+    found = view(records())
+    many = [f"m{number}" for number in range(20)]
+    rows = [replace(row, method=name) for name in many for row in found.rows if row.method == "samson"]
+    crowd = replace(found, rows=(*found.rows, *rows), palette=colours(["sgd", "samson", *many], "sgd"))
+    drawn = picture(crowd, "svg").decode()
+    assert all(f"<!-- {name} -->" in drawn for name in many)
+    assert drawn.count("stroke-dasharray") > picture(found, "svg").decode().count("stroke-dasharray") + len(many)
 
 
 @pytest.mark.needs("matplotlib")
@@ -69,7 +83,8 @@ def test_pictures_of_names_that_differ_by_a_sign_do_not_meet_nor_close_the_folde
 
 
 @pytest.mark.parametrize(
-    ("form", "words"), [("svg", '".[docs]"'), ("pdf", "--format: 'pdf' is unknown"), ("svgg", "svg")]
+    ("form", "words"),
+    [("svg", '".[docs]"'), ("pdf", '".[docs]"'), ("eps", "--format: 'eps' is unknown"), ("svgg", "svg")],
 )
 def test_what_is_missing_or_unknown_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, form: str, words: str

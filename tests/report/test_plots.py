@@ -5,11 +5,12 @@ import math
 import re
 import sys
 from dataclasses import replace
+from itertools import combinations, product
 
 import pytest
 from plotly.graph_objects import Figure
 
-from samson.records import BudgetRecord, ChipKind, Interval, PairedMethod, PairedRecord
+from samson.records import ChipKind, Interval, PairedMethod, PairedRecord, RunRecord
 from samson.report import (
     Overview,
     accuracy_table,
@@ -33,29 +34,14 @@ from samson.report import (
     views,
     yield_figure,
 )
-from tests.builders import SUBJECT, comparison, records
+from tests.builders import SUBJECT, comparison, record, records, with_plan
 from tests.report import test_evaluation_page, test_sensitivity, test_sharpness_report
+from tests.report.colours import contrast, rgb
 from tests.report.test_report import in_bits
 from tests.report.test_summary import three
 
 EVALUATION = test_evaluation_page.RECORD
-BUDGET = BudgetRecord(
-    subject=SUBJECT,
-    family="gaussian",
-    unit="level",
-    low=0.1,
-    high=0.2,
-    max_drop=0.05,
-    relative=False,
-    criterion="mean",
-    min_yield=0.9,
-    clean=0.99,
-    measured=EVALUATION.measured,
-    holds_up_to=0.1,
-    crossing=(0.15, 0.12, None),
-    voltage=None,
-    energy_saved=None,
-)
+BUDGET = test_evaluation_page.BUDGET
 PAIRED = PairedRecord(
     SUBJECT,
     ChipKind("Gaussian(0.1)", "Gaussian(0.1)"),
@@ -127,6 +113,77 @@ def test_a_method_has_one_colour_in_all_plots() -> None:
     } | {(trace["name"], trace["marker"]["color"]) for trace in chips_figure(found)["data"]}
     assert len(colours) == len({colour for _, colour in colours}) == 3
     assert ("sgd", "#6b7280") in colours  # grey is the baseline
+
+
+def many(costs: dict[str, int] | None = None, **means: tuple[float, float]) -> list[RunRecord]:
+    """A run of each method and seed, with its mean; where no cost is said, it is of 100 gradients."""
+    plan = with_plan(methods={name: {} for name in means}, seeds=2)
+    runs = [
+        record(name, seed, [[0.99], *[[of[seed] + 0.01, of[seed], of[seed] - 0.01]] * 2], plan)
+        for name, of in means.items()
+        for seed in (0, 1)
+    ]
+    return [replace(r, training=replace(r.training, gradients=(costs or {}).get(r.method, 100))) for r in runs]
+
+
+TWENTY = {f"method-{number}": (0.5 + number / 100, 0.52 + number / 100) for number in range(19)}
+
+
+def test_no_two_of_twenty_methods_look_alike() -> None:
+    """In plots with lines the dash tells those of one colour apart, else the symbol; no two colours are close."""
+    found = view(many(sgd=(0.4, 0.42), **TWENTY))
+    sharp = replace(
+        test_sharpness_report.made(),
+        networks=tuple(replace(test_sharpness_report.made().networks[0], method=name) for name in ("sgd", *TWENTY)),
+    )
+    lines = [
+        [(trace["line"]["color"], trace["line"].get("dash")) for trace in figure["data"] if "name" in trace]
+        for figure in (robustness_figure(found), gain_figure(found))
+    ]
+    means = [trace for trace in training_figure(found)["data"] if trace["line"]["width"] > 1]
+    lines.append([(trace["line"]["color"], trace["line"].get("dash")) for trace in means])
+    dots = [
+        (trace["marker"]["color"], trace["marker"].get("symbol")) for trace in sharpness_figure(sharp, "loss")["data"]
+    ]
+    assert [len(of) for of in (*lines, dots)] == [20, 19, 20, 20]
+    for looks in (*lines, dots):
+        for (one, first), (other, second) in combinations(looks, 2):
+            assert first != second or math.dist(rgb(one), rgb(other)) > 0.2, (one, other, first)
+    for trace in robustness_figure(found)["data"]:
+        if trace.get("mode") == "lines+markers":
+            assert (trace["line"]["dash"] == "solid") == (trace["marker"]["symbol"] == "circle")
+
+
+def test_every_colour_is_seen_on_white_and_on_dark() -> None:
+    """By WCAG at least 3 : 1, for lines and marks."""
+    found = view(many(sgd=(0.4, 0.42), **TWENTY))
+    papers = re.findall(r"--paper: (#\w+)", render(comparison(records())))
+    assert len(papers) == 2
+    colours = {trace["line"]["color"] for trace in robustness_figure(found)["data"] if "name" in trace}
+    assert len(colours) > 5
+    for colour, paper in product(colours, papers):
+        assert contrast(rgb(colour), rgb(paper)) >= 3, (colour, paper)
+
+
+def test_of_many_methods_the_few_that_matter_have_bands() -> None:
+    """The baseline, the best, and the one to take, which is as good for half of the gradients."""
+    best, taken = (0.82, 0.83), (0.80, 0.84)
+    runs = many({"best": 200}, sgd=(0.4, 0.42), best=best, taken=taken, **dict(list(TWENTY.items())[:6]))
+    few, band, of_seed = {"best", "taken", "sgd"}, 0, 0.8
+
+    def drawn(plot: dict, width: float) -> list[str]:
+        return [trace["legendgroup"] for trace in plot["data"] if trace["line"]["width"] == width]
+
+    found = view(runs)
+    assert set(drawn(robustness_figure(found), band)) == few
+    assert drawn(gain_figure(found), band) == ["best", "taken"]
+    for figure in (robustness_figure, training_figure):
+        assert sorted(drawn(figure(found), of_seed)) == sorted([*few] * 2)
+        assert len(order_in(figure(found))) == 9
+    assert render(comparison(runs)).count("of best, taken and sgd alone, since there are many methods") == 2
+    eight = [run for run in runs if run.method != "method-0"]
+    assert len(set(drawn(robustness_figure(view(eight)), band))) == 8
+    assert "since there are many" not in render(comparison(eight))
 
 
 def test_a_training_that_ended_early_has_its_part_of_the_curve() -> None:

@@ -4,8 +4,10 @@ import csv
 import io
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from samson.records import Comparison, Interval, Problem, RunRecord, Search, SearchRecord, Settings, Tried
 from samson.report import (
     Overview,
+    View,
     accuracy_table,
     against_baseline,
     chips_figure,
@@ -22,6 +25,7 @@ from samson.report import (
     gain_text,
     headline,
     last_kind_within,
+    rank_figure,
     rank_table,
     render,
     robustness_figure,
@@ -31,6 +35,7 @@ from samson.report import (
     views,
 )
 from tests.builders import ENVIRONMENT, PROBLEM, comparison, family, record, records, unpacked, with_plan
+from tests.report.colours import contrast, rgb
 
 
 def test_csv_has_the_promised_columns() -> None:
@@ -38,7 +43,7 @@ def test_csv_has_the_promised_columns() -> None:
     promised = (
         "problem family method kind mean low high trials seeds worst seeds_low seeds_high gain gain_low gain_high"
     )
-    assert list(table[0]) == [*promised.split(), "gain_seeds_low", "gain_seeds_high", "p_value"]
+    assert list(table[0]) == [*promised.split(), "gain_seeds_low", "gain_seeds_high", "p_value", "p_value_seeds"]
     assert len(table) == 6
     last = table[2]
     assert (last["method"], last["kind"], last["trials"], last["seeds"]) == ("samson", "0.2", "3", "2")
@@ -62,18 +67,21 @@ def test_csv_says_what_holds_over_seeds_and_what_is_gained() -> None:
     assert float(row["gain_seeds_low"]) == pytest.approx(0.85 / 3 - half, rel=1e-6)
     assert float(row["gain_seeds_high"]) == pytest.approx(0.85 / 3 + half, rel=1e-6)
     assert float(row["p_value"]) == pytest.approx(found.p_value)
+    t = 0.85 / 3 / ((0.3 - 0.8 / 3) / 2)  # the larger p of two, so that Holm leaves it
+    assert float(row["p_value_seeds"]) == pytest.approx(2 / math.pi * math.atan(1 / t))
     baseline = by_name["sgd", "0.2"]
-    assert {baseline[name] for name in baseline if "gain" in name} | {baseline["p_value"]} == {""}
+    assert {baseline[name] for name in baseline if "gain" in name or "p_value" in name} == {""}
     one = next(csv.DictReader(io.StringIO(summary_csv(views([r for r in records() if r.seed == 0])))))
     assert one["gain"] != ""
     assert one["seeds_low"] == one["seeds_high"] == one["gain_seeds_low"] == one["gain_seeds_high"] == ""
+    assert (one["p_value_seeds"], by_name["samson", "clean"]["p_value_seeds"]) == ("", "")
 
 
 def test_numbers_show_their_interval() -> None:
     found = view(records())
     assert estimate_text(Interval(0.9731, 0.9701, 0.9761), found) == "97.3 ±0.3"
     assert estimate_text(Interval(0.9731, 0.9731, 0.9731), found) == "97.3"
-    assert gain_text(Interval(-0.021, -0.031, -0.011), found) == "-2.1 ±1.0"
+    assert gain_text(Interval(-0.021, -0.031, -0.011), found) == "−2.1 ±1.0"  # a minus, no hyphen
     assert gain_text(Interval(-0.0001, -0.0011, 0.0009), found) == "+0.0 ±0.1"  # no "-0.0"
     bits = view([in_bits(r) for r in records()])
     assert estimate_text(Interval(1.5, 1.25, 1.75), bits) == "1.500 ±0.250"
@@ -82,6 +90,32 @@ def test_numbers_show_their_interval() -> None:
     assert gain_text(Interval(0.00002, 0.00001, 0.00003), small) == "+0.000020 ±0.000010"
     [first, *_] = csv.DictReader(io.StringIO(summary_csv([small])))
     assert float(first["mean"]) == pytest.approx(small.rows[0].value.mean, rel=1e-8)
+
+
+def test_a_lopsided_interval_shows_its_ends() -> None:
+    """From a quarter on, ± would move an end by more than an eighth of the half-width."""
+    found = view(records())
+    assert estimate_text(Interval(0.956, 0.860, 0.973), found) == "95.6 [86.0, 97.3]"
+    assert gain_text(Interval(0.108, -0.02, 0.15), found) == "+10.8 [−2.0, +15.0]"
+    assert estimate_text(Interval(0.5, 0.46, 0.549), found) == "50.0 ±4.5"
+    assert estimate_text(Interval(0.5, 0.46, 0.551), found) == "50.0 [46.0, 55.1]"
+    rows = tuple(replace(r, over_seeds=Interval(0.956, 0.860, 0.973)) for r in found.rows)
+    assert "seeds [86.0, 97.3]" in accuracy_table(replace(found, rows=rows))
+
+
+@pytest.mark.parametrize(("show", "least"), [(estimate_text, 0.0), (gain_text, -1.0)])
+def test_no_shown_end_is_beyond_what_a_fraction_can_be(show: Callable[[Interval, View], str], least: float) -> None:
+    """Intervals near a bound, at which they are cut off."""
+    found, shown = view(records()), 0
+    for low, mean, high in combinations(np.linspace(0, 0.02, 21), 3):
+        for one in (Interval(1 - mean, 1 - high, 1 - low), Interval(least + mean, least + low, least + high)):
+            text = show(one, found).replace("−", "-")
+            numbers = [float(number) for number in re.findall(r"[+-]?[\d.]+", text)]
+            if "±" in text:
+                shown += 1
+                numbers = [numbers[0] - numbers[1], numbers[0] + numbers[1]]
+            assert 100 * least <= min(numbers) <= max(numbers) <= 100
+    assert shown > 100
 
 
 def test_holding_needs_every_lower_level() -> None:
@@ -125,11 +159,36 @@ def test_the_best_method_is_first_with_what_it_costs() -> None:
     costs = {"sgd": (2.0, 100), "samson": (5.0, 200)}
     table = accuracy_table(view([trained(r, *costs[r.method]) for r in records()]))
     assert re.findall(r"<th scope='row'>(.*?)</th>", table) == ["samson", "sgd"]
-    assert re.findall(r"'>([^<]* s)<small>(.*?) × gradients", table) == [("5 s", "2"), ("2 s", "1")]
+    assert re.findall(r"'>([^<]* s)<small>(.*?) × gradients", table) == [("5.0 s", "2"), ("2.0 s", "1")]
     turned = {"sgd": "samson", "samson": "sgd"}
     other = accuracy_table(view([replace(r, method=turned[r.method]) for r in records()]))
     assert re.findall(r"<th scope='row'>(.*?)</th>", other) == ["sgd", "samson"]
     assert "gradients" not in accuracy_table(view([trained(r, 2.0, None) for r in records()]))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.044, "0.0"), (1.05, "1.1"), (4.0, "4.0"), (9.96, "10"), (23.6, "24"), (3600.0, "3,600")]
+)
+def test_times_have_one_form(seconds: float, shown: str) -> None:
+    """In the table of numbers, in that of settings, and where what was run is said."""
+    runs = [trained(run, seconds, 100) for run in records()]
+    page = render(comparison(runs))
+    assert f"'>{shown} s<small>" in accuracy_table(view(runs))
+    assert f"<td>{shown}</td><td>100</td></tr>" in page
+    assert f"batch 64; {shown} s a run</td>" in page
+
+
+def test_a_cell_of_numbers_has_the_mean_and_its_intervals_alone() -> None:
+    """Samson at .2: the worst is .7; over the two seeds, chips are .8, .8 and .9. Without noise there is none."""
+    found = view(records())
+    table = accuracy_table(found)
+    clean, *_, last = re.findall(r"title='(.*?)'.*?>(.*?)</td>", table.split("</tr>")[1])
+    value, over_seeds = (
+        estimate_text(getattr(found.table["samson"]["0.2"], of), found) for of in ("value", "over_seeds")
+    )
+    assert last[0] == f"worst chip 70.0, standard deviation between chips {100 * np.std([0.8, 0.8, 0.9], ddof=1):.1f}"
+    assert last[1] == f"{value}<small>seeds {over_seeds.split(' ', 1)[1]}</small>"
+    assert clean[0] == "worst network 97.0"
 
 
 def test_a_training_that_diverged_costs_nothing_in_the_report() -> None:
@@ -144,8 +203,8 @@ def test_a_training_that_diverged_costs_nothing_in_the_report() -> None:
     runs = [diverged(r, "samson") if (r.method, r.seed) == ("samson", 0) else r for r in runs]
     runs += [diverged(r, "clip") for r in runs if r.method == "sgd"]
     page = render(Comparison(tuple(runs)))
-    assert ("5 s", "2") in re.findall(r"'>([^<]* s)<small>(.*?) × gradients", page)
-    assert "2–5 s a run" in page
+    assert ("5.0 s", "2") in re.findall(r"'>([^<]* s)<small>(.*?) × gradients", page)
+    assert "2.0–5.0 s a run" in page
     settings = page.partition("<table class='settings'>")[2]
     rows = re.findall(r"<th scope='row'>(\w+)</th>.*?<td>([^<]*)</td><td>([^<]*)</td></tr>", settings)
     assert rows == [("sgd", "2.0", "100"), ("samson", "5.0", "200"), ("clip", "", "")]
@@ -162,8 +221,8 @@ def test_the_recipe_is_said_only_where_it_was_followed() -> None:
         )
 
     own, samsons = by("mine:train", ()), by("samson", (1.0,))
-    assert "<td>SGD; by mine:train; 2–2 s a run</td>" in own
-    assert "<td>SGD, 30 epochs, batch 128; 2–2 s a run</td>" in samsons
+    assert "<td>SGD; by mine:train; 2.0 s a run</td>" in own
+    assert "<td>SGD, 30 epochs, batch 128; 2.0 s a run</td>" in samsons
     assert ["schedule cosine" in page for page in (own, samsons)] == [False, True]
     assert ["<h2>Training</h2>" in page for page in (own, samsons, by("mine:train", (1.0,)))] == [False, True, True]
     assert "training-0" not in own
@@ -215,6 +274,13 @@ def test_training_curves_are_the_records_losses() -> None:
     assert lines[0]["x"] == [1, 2]
 
 
+@pytest.mark.parametrize(("epochs", "step"), [(4, 1), (30, None)])
+def test_epochs_are_whole_numbers(epochs: int, step: int | None) -> None:
+    """Of few, plotly's own ticks stand at halves."""
+    found = view([trained(r, 2.0, 100, (1.0,) * epochs) for r in records()])
+    assert training_figure(found)["layout"]["xaxis"].get("dtick") == step
+
+
 class Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -256,23 +322,26 @@ def test_a_report_of_200_runs_is_small() -> None:
 
 def test_a_gain_is_marked_where_it_is_sure() -> None:
     found = view([r for r in records() if r.method == "samson"] + records()[:2])
-    apart, across, below = Interval(0.1, 0.05, 0.15), Interval(0.1, -0.1, 0.3), Interval(-0.1, -0.2, -0.05)
+    apart, across, below = Interval(0.1, 0.05, 0.15), Interval(0.1, -0.1, 0.3), Interval(-0.1, -0.15, -0.05)
 
-    def marks(gain: Interval, over_seeds: Interval | None, p_value: float = 0.04) -> list[str]:
+    def marks(over_seeds: Interval | None, p_value: float, p_value_seeds: float | None) -> list[str]:
         rows = tuple(
-            replace(r, gain=gain, gain_over_seeds=over_seeds, p_value=p_value)
+            replace(r, gain=apart, gain_over_seeds=over_seeds, p_value=p_value, p_value_seeds=p_value_seeds)
             for r in found.rows
             if r.method == "samson"
         )
         return re.findall(r"<td class='(\w*)'", gain_table(replace(found, rows=rows)))
 
-    assert marks(apart, apart) == ["up"] * 3
-    assert marks(apart, across) == marks(apart, apart, 0.06) == [""] * 3
-    assert marks(apart, None) == [""] * 3  # one seed says nothing of others
-    assert marks(below, below) == ["down"] * 3
-    one = replace(found.rows[-1], gain=apart, gain_over_seeds=across, p_value=0.04)
+    assert marks(apart, 0.04, 0.04) == ["up"] * 3
+    assert marks(apart, 0.04, 0.06) == [""] * 3  # after Holm, whatever the interval of this one by itself
+    assert marks(None, 0.04, None) == [""] * 3  # one seed says nothing of others
+    assert marks(below, 0.04, 0.04) == ["down"] * 3
+    one = replace(found.rows[-1], gain=apart, gain_over_seeds=across, p_value=0.04, p_value_seeds=0.3)
     table = gain_table(replace(found, rows=(one,)))
-    assert "title='p = 0.04 after Holm'>+10.0 ±5.0<small><br>seeds ±20.0" in table
+    said = "after Holm, p = 0.04 for these networks, 0.3 for others trained likewise"
+    assert f"title='{said}'>+10.0 ±5.0<small>seeds ±20.0" in table
+    alone = gain_table(replace(found, rows=(replace(one, gain_over_seeds=None, p_value_seeds=None),)))
+    assert "title='after Holm, p = 0.04 for these networks'>" in alone
 
 
 @pytest.mark.parametrize("higher", [False, True])
@@ -312,7 +381,7 @@ def test_gains_over_each_method_are_in_the_page() -> None:
     for number, name in enumerate(("sgd", "samson")):
         assert f"<option value='{number}'>{name}</option>" in page
         assert f"data-plot='gain-0-{number}'" in page
-    assert page.index("+28.3 ±") < page.index("-28.3 ±")
+    assert page.index("+28.3 ±") < page.index("−28.3 ±")
 
 
 def test_what_comes_from_records_is_escaped() -> None:
@@ -324,10 +393,66 @@ def test_what_comes_from_records_is_escaped() -> None:
     assert "<script>alert" not in page
 
 
-def test_the_headline_says_what_was_measured() -> None:
-    said = headline(view(records()))
-    assert said.startswith("Within 5 points of the 97.0 % that sgd has without noise: ")
-    assert "<b>samson</b> up to <b>noise 0.1</b>; sgd itself only without noise." in said
+def test_the_headline_says_how_far_each_method_holds() -> None:
+    """The lower ends of samson's intervals are about 95 and 69, of sgd's 91 and 41; a third method loses 9 points."""
+    runs = [*records(), *(record("clip", seed, [[0.89], [0.8] * 3, [0.7] * 3]) for seed in (0, 1))]
+    reference = "5 points of the 97.0 % that sgd has without noise"
+    said = f"Surely within {reference}: <b>samson</b> up to <b>noise 0.1</b>; sgd only without noise; clip nowhere."
+    assert headline(view(runs)) == said
+    both = view([*records(), *(replace(run, method="sam") for run in records()[2:])])
+    assert "<b>samson</b> and <b>sam</b> up to <b>noise 0.1</b>; sgd only without noise." in headline(both)
+    clean = [replace(run, clean=0.99 if run.method == "sgd" else 0.9) for run in records()]
+    lossy = view([replace(run, measured=((*run.measured[0][1:], run.measured[0][1]),)) for run in clean])
+    lossy = replace(lossy, rows=tuple(replace(r, value=Interval(0.9, 0.8, 1.0)) for r in lossy.rows))
+    assert headline(lossy).startswith("No method stays surely within 5 points of the 90.0 % that sgd has")
+
+
+@pytest.mark.parametrize(
+    ("lower", "limit", "text"),
+    [(False, 92.0, "5 points below sgd without noise"), (True, 1.03 * 1.05, "5 % above sgd without noise")],
+)
+def test_the_limit_of_the_headline_is_drawn(lower: bool, limit: float, text: str) -> None:
+    """Sgd has 97 % without noise, and 1.03 bits in the other unit."""
+    layout = robustness_figure(view([in_bits(run) if lower else run for run in records()]))["layout"]
+    [line], [note] = layout["shapes"], layout["annotations"]
+    assert line["y0"] == line["y1"] == note["y"] == pytest.approx(limit)
+    assert (line["line"]["dash"], note["text"]) == ("dot", text)
+
+
+def test_the_axis_says_what_a_level_is_where_the_noise_does() -> None:
+    def title(noise: str) -> str:
+        kinds = tuple(replace(kind, noise=noise.format(kind.level)) for kind in family().kinds)
+        runs = [replace(run, families=(replace(family(), kinds=kinds),)) for run in records()]
+        return gain_figure(view(runs))["layout"]["xaxis"]["title"]["text"]
+
+    assert title("Gaussian(sigma={}, per='layer')") == "Noise level (gaussian)<br>share of each layer's largest weight"
+    for other in ("Gaussian(sigma={}, per='channel')", "Lognormal(sigma={})", "mine({})"):
+        assert title(other) == "Noise level (gaussian)"
+
+
+def test_each_view_of_several_says_what_to_take_on_it() -> None:
+    """Under its heading; the only view of a report does not, whose headline says it."""
+    again = [
+        replace(run, families=(*run.families, family(name="other")), measured=run.measured * 2) for run in records()
+    ]
+    page = unpacked(render(comparison(again)))
+    told = re.findall(r"<h2>How far each method holds</h2>\n<p>(.*?)</p>", page)
+    assert len(told) == 2
+    assert all(re.match("Take <b>|<b>.*is ahead", one) for one in told)
+    [alone] = re.findall(r"<h2>How far each method holds</h2>\n<p>(.*?)</p>", render(comparison(records())))
+    assert alone.startswith("Surely within")
+
+
+def test_small_text_is_read_on_the_darkest_cell() -> None:
+    """By WCAG at least 4.5 : 1, in the light and in the dark scheme; the tint is mixed of the heat and the paper."""
+    style = re.search(r"<style>(.*?)</style>", render(comparison(records())), re.DOTALL).group(1)
+    schemes = [dict(re.findall(r"--(\w+): (#\w+)", part)) for part in style.split("@media")[:2]]
+    [most] = re.findall(r"var\(--shade\) \* (\d+)%", style)
+    assert not re.search(r"[^{}]*\bsmall\b[^{}]*{[^}]*color:", style), "as the cell's own text"
+    for scheme in schemes:
+        ink, heat, paper = (rgb(scheme[name]) for name in ("ink", "heat", "paper"))
+        cell = [int(most) / 100 * a + (1 - int(most) / 100) * b for a, b in zip(heat, paper, strict=True)]
+        assert contrast(ink, cell) > 4.5
 
 
 def test_times_stand_on_a_logarithmic_axis_in_words() -> None:
@@ -367,7 +492,8 @@ def test_a_metric_that_is_better_lower_turns_gains_and_the_worst_chip_round() ->
         assert other.worst == pytest.approx(2 - one.worst)
         if one.gain is not None:
             assert other.gain.mean == pytest.approx(one.gain.mean)
-    assert "Within 5 % of the 1.030 that sgd has without noise: <b>samson</b> up to <b>noise 0.1</b>" in headline(down)
+    said = "Surely within 5 % of the 1.030 that sgd has without noise: <b>samson</b> up to <b>noise 0.1</b>; sgd only"
+    assert said in headline(down)
 
 
 def test_several_problems_are_ranked() -> None:
@@ -396,6 +522,24 @@ def of_seeds(**means: list[float]) -> list[RunRecord]:
         for method, of_method in means.items()
         for seed, mean in enumerate(of_method)
     ]
+
+
+def test_too_few_problems_tell_nothing_of_others() -> None:
+    """Two methods differ by one rank at most, and must by 1.96·√(2·3 / (6·problems))."""
+    runs = of_seeds(sgd=[0.60, 0.62, 0.64], samson=[0.80, 0.82, 0.84])
+    for problems, tells in ((2, False), (9, True)):
+        several = [of_problem(run, f"problem {number}") for number in range(problems) for run in runs]
+        found = Overview(views(several))
+        critical, figure, page = 1.96 / math.sqrt(problems), rank_figure(found), render(comparison(several), found)
+        assert figure["layout"]["xaxis"]["range"] == [1, 2]
+        bands = [shape["x1"] for shape in figure["layout"]["shapes"]]
+        assert bands == ([pytest.approx(1 + critical, abs=1e-3)] if tells else [])
+        assert (f"critical difference, {critical:.2f}, for 9 problems" in page) == tells
+        nothing = f"{problems} problems can tell nothing about others: ranks would have to differ by {critical:.2f} "
+        assert (nothing in page) == (not tells)
+        others = "on other problems, too, it is better than all others." if tells else "can't tell whether it is better"
+        assert others in page
+        assert "problem 0: take <b>samson</b>, better by 20.0 points; problem 1: take <b>samson</b>" in page
 
 
 def of_problem(run: RunRecord, name: str) -> RunRecord:
@@ -431,7 +575,7 @@ def test_comparisons_with_another_baseline_do_not_count_as_those_with_the_first(
 def test_one_training_seed_ranks_nothing_surely() -> None:
     runs = of_seeds(sgd=[0.60, 0.62], samson=[0.80, 0.82])
     several = [*runs, *(of_problem(run, "other") for run in runs)]
-    assert "1.00 [1.00, 1.00], over 2 pairs" in render(comparison(several))
+    assert "1.00, over 2 pairs of a problem and a family of chips; these 2" in render(comparison(several))
     for alone in (
         [run for run in several if run.seed == 0],
         [run for run in several if run.method == "sgd" or run.seed],
@@ -439,9 +583,9 @@ def test_one_training_seed_ranks_nothing_surely() -> None:
         found = Overview(views(alone))
         page = render(comparison(alone), found)
         assert (
-            "<b>samson</b> has the best mean rank, 1.00, over 2 pairs of a problem and a family of chips. One" in page
-        )
-        assert "One training seed can't tell whether that is chance." in page
-        assert "lies apart" not in page
+            "digits-small-resnet: <b>samson</b> is ahead by 20.0 points, on one training seed; other: <b>samson</b> is "
+            "ahead by 20.0 points, on one training seed. <b>samson</b> has the best mean rank, 1.00, over 2 pairs of a "
+            "problem and a family of chips. One training seed can't tell whether that is chance."
+        ) in page
         assert "1.00<small>first 2 of 2</small>" in rank_table(found)
         assert against_baseline(found.views, "samson") == (0, 4, 0)  # surely on these networks, not on others

@@ -71,7 +71,10 @@ def test_the_page_is_one_file_that_opens_offline() -> None:
     assert "url(" not in re.search(r"<style>(.*?)</style>", page, re.DOTALL).group(1)
     for text in ("Gaussian(sigma=0.3", "5 intervals", "over 4 chips", "confirm it on"):
         assert text in page
-    assert "No suggestion was asked for" in sensitivity_page(replace(record, suggestion=None))
+    none = sensitivity_page(replace(record, suggestion=None))
+    assert "No suggestion was asked for: <code>--max-drop .01</code> makes one." in none
+    path = replace(record.subject, model="runs/first/samson-seed0.safetensors")
+    assert "<h1>samson-seed0: which layers lose" in sensitivity_page(replace(record, subject=path))
 
 
 def test_the_table_marks_what_is_shown() -> None:

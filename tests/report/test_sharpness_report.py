@@ -80,6 +80,7 @@ def test_the_page_is_one_file_that_opens_offline() -> None:
     assert "Of 2 Kendall correlations" in page
     assert "1 have an interval below zero" in page
     assert "<b>asam" not in page
+    assert "button" not in re.search(r"<main>.*?</p>\n<h3>", page, re.DOTALL).group()  # they are a menu there
     with pytest.raises(ValueError, match="at least one network"):
         render_sharpness(replace(made(), networks=()))
     assert "too few methods" in render_sharpness(replace(made(), correlations=()))

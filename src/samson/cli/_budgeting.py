@@ -12,7 +12,10 @@ from samson.cli._options import ModelOptions, model_command
 from samson.cli._showing import console, shown, shown_interval, speaks, table_of, write_results
 
 if TYPE_CHECKING:
-    from samson.evaluation import Noise
+    from samson.evaluation import Noise, Progress
+
+LEVELS, REFINEMENTS = 8, 6
+"""Levels of a budget: those of its grid, and those that narrow the crossing down."""
 
 
 @model_command
@@ -36,16 +39,15 @@ def budget_model(
     ] = None,
     trials: Annotated[int, typer.Option(help="Chips.")] = 20,
 ) -> None:
-    """Find the largest noise that costs a model at most so much; with --chip, the largest age."""
+    """Find the largest noise that costs a model at most so much; with --chip, the largest age or bit error rate."""
     from samson.evaluation import noise_budget
-    from samson.experiments import aging, budget_record, find_noise, parse_level
+    from samson.experiments import budget_record, chip_by_level, find_noise, parse_level
     from samson.report import budget_page
 
     plain = min_yield is None or criterion == "yield"
     require(plain, "--min-yield", "left out without --criterion yield", min_yield, "Leave it out, or give both.")
     name = options.family
-    usual = find_noise(name if options.chip is None else "pcm")
-    make = usual if options.chip is None else aging(options.chip)
+    make, usual = (find_noise(name),) * 2 if options.chip is None else chip_by_level(options.chip)
     ends = [
         default if given is None else parse_level(given, usual.unit, parameter)
         for parameter, given, default in (("--low", low, usual.low), ("--high", high, usual.high))
@@ -61,6 +63,12 @@ def budget_model(
             raise
         except ValueError as error:
             raise SetupError(f"{parameter}: {level_text(level, usual.unit)} does not fit {name!r}.\n{error}") from error
+    seen: dict[float, int] = {}
+
+    def progress(level: float, state: Progress) -> None:
+        number = seen.setdefault(level, len(seen) + 1)
+        run.progress(f"{level_text(level, usual.unit)}, {number} of at most {LEVELS + REFINEMENTS} levels")(state)
+
     with options.measuring() as run:
         found = noise_budget(
             run.model,
@@ -72,7 +80,9 @@ def budget_model(
             criterion=criterion,  # type: ignore[arg-type]
             min_yield=0.9 if min_yield is None else min_yield,
             trials=trials,
-            progress=lambda level, state: run.progress(level_text(level, usual.unit))(state),
+            levels=LEVELS,
+            refinements=REFINEMENTS,
+            progress=progress,
             **run.setting,
         )
     if not speaks():

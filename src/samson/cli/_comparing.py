@@ -202,7 +202,7 @@ def _say_what_would_be_run(plan: Plan, processes: int, finished: Sequence[RunRec
     from samson.cli._tables import empty_table
     from samson.experiments import estimate
 
-    table = empty_table("What would be run")
+    table = empty_table("What would be run; times are for each run")
     for name in ("Problem", "Method", "Runs", "Training", "Chips"):
         table.add_column(name, justify="left" if name in ("Problem", "Method") else "right", no_wrap=name != "Problem")
     found = estimate(plan)
@@ -222,9 +222,10 @@ def _say_what_would_be_run(plan: Plan, processes: int, finished: Sequence[RunRec
     families = ", ".join(f"{family.name} ({len(family.kinds)})" for family in plan.families)
     screen.print(f"{counted(plan.record().runs, 'run')}, each on {plan.trials} chips of every kind: {families}.")
     if plan.search is not None:
+        several = len(plan.problems) > 1
+        each = f"{len(searched)} pairs of a problem and a method" if several else counted(len(searched), "method")
         screen.print(
-            f"Before them a search, by {plan.search.chosen_by}: {counted(trainings, 'training')} for each of "
-            f"{counted(len(searched), 'method')}."
+            f"Before them a search, by {plan.search.chosen_by}: {counted(trainings, 'training')} for each of {each}."
         )
     if finished:
         screen.print(f"{len(finished)} of {counted(plan.record().runs, 'run')} are finished; those left:")

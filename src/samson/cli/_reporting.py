@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ def report(
         str | None, typer.Option(help="Method to which the others are compared; by default plain, sgd or the first.")
     ] = None,
     format_: Annotated[
-        str, typer.Option("--format", help="html for the report, svg or png for a picture of each plot of methods.")
+        str, typer.Option("--format", help="html for the report; svg, png, pdf for a picture of each plot of methods.")
     ] = "html",
 ) -> None:
     """Render summary and report again, from the records alone."""
@@ -32,10 +33,10 @@ def report(
 
 
 def write_report(folder: Path, baseline: str | None = None, form: str = "html") -> None:
-    """Write `summary.csv` and `report.html`, or a picture of each view, and show the tables."""
+    """Write `summary.csv` and `report.html`, or a picture of each view, and show the tables and what to take."""
     from samson.cli._tables import accuracy_table, gain_table, rank_table
     from samson.records import RecordError, load_comparison, replace_file
-    from samson.report import Overview, comparable, picture, render, summary_csv, views
+    from samson.report import Overview, advice, comparable, overview_headline, picture, render, summary_csv, views
 
     rule, mend = "a folder with finished runs in `records/`", "Run `samson compare` first."
     require(folder.is_dir(), "DIR", rule, str(folder), mend)
@@ -63,7 +64,8 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html") 
     for name, content in files.items():
         replace_file(folder / name, content)
     screen = console()
-    if comparable(found):
+    ranked = comparable(found)
+    if ranked:
         screen.print(rank_table(overview))
     for view in found:
         screen.print(accuracy_table(view))
@@ -74,5 +76,8 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html") 
         where = f"{record.problem.name}, {record.method}, seed {record.seed}"
         if record.training.diverged_at is not None:
             screen.print(f"{where}: diverged at step {record.training.diverged_at}.")
+    said = advice(found) if overview.problems == 1 else overview_headline(overview) if ranked else ""
+    if said:
+        screen.print(unescape(re.sub("<[^>]*>", "", said)))
     for name in files:
         screen.print(f"Report: {(folder / name).resolve()}", soft_wrap=True)

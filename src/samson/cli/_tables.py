@@ -48,6 +48,7 @@ def rank_table(overview: Overview) -> Table:
     over = "families of chips" if overview.problems == 1 else f"{overview.problems} problems"
     title = f"Mean rank over {over}; 1 is best"
     table = kind_table(title, "Method", [*overview.ranks, f"+ / = / − {found[0].baseline}"])
+    table.caption, table.caption_justify = "= means: these seeds do not tell them apart.", "left"
     for method, _ in overview.order:
         cells = [f"{of[method].interval.mean:.2f}" if method in of else "" for of in overview.ranks.values()]
         table.add_row(method, *cells, " / ".join(map(str, against_baseline(found, method))))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +62,8 @@ def train(
         settings["epochs"] = epochs
     table: dict[str, Any] = {"data": data, "network": network, "methods": [method], "recipe": settings}
     table |= {key: value for key, value in (("base", base), ("train", trainer)) if value is not None}
-    [parsed] = parse_methods([method], base=base or "SGD")
+    with _one_method():
+        [parsed] = parse_methods([method], base=base or "SGD")
     name = parsed.name
     for one in set_ or ():
         require("=" in one, "--set", "PARAM=VALUE", one, "Write for example --set rho=0.5.")
@@ -71,7 +73,8 @@ def train(
     table["set"] = [one if "." in one.partition("=")[0] else f"{name}.{one}" for one in set_ or ()]
     if data_root is not None:
         table["data_root"] = data_root
-    plan = plan_suite(table)
+    with _one_method():
+        plan = plan_suite(table)
     require_writable("--out", out / ("rho.json" if range_test else "model.safetensors"), ())
     if range_test:
         require(not log, "--log", "left out with --find-rho", log, "Leave one out.")
@@ -96,6 +99,15 @@ def train(
         screen.print(f"The last perturbation: loss {losses[0]} at the weights, {losses[1]} perturbed{norm}.")
     screen.print(f"Network: {(out / 'model.safetensors').resolve()}", soft_wrap=True)
     screen.print(f"Record: {(out / 'training.json').resolve()}", soft_wrap=True)
+
+
+@contextmanager
+def _one_method() -> Iterator[None]:
+    """Errors about `methods` in the words of this command, which has one."""
+    try:
+        yield
+    except SetupError as error:
+        raise SetupError(str(error).replace("`methods`", "--method")) from error
 
 
 def _show_rho(found: RhoRecord, path: Path) -> None:

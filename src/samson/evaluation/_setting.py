@@ -173,6 +173,8 @@ def _require_weights(model: nn.Module) -> None:
                 "offloaded. Load the weights onto one device first."
             )
         local = getattr(parameter, "_local_tensor", parameter)  # of a sharded one
+        if type(local.data) is not torch.Tensor:
+            continue  # a quantised one may know no such question; on the chip it is refused
         if local.dtype in _FLOATS and not local.detach().isfinite().all():
             raise ValueError(
                 f"`model` must have finite weights, got NaN or infinity in `{name}`. Load a checkpoint of before its "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,11 +53,11 @@ class Watch:
         _require_same(self.examples, keys, self.ordered)
 
     def look(self, batch: Batch, chip: Chip, time_s: float | None, select: Select, run: Callable[..., Any]) -> None:
-        """Look once whether a noise of the user's own is pure, and whether noise reaches the outputs for a batch.
+        """Look once whether noise and periphery of the user's own are pure, and whether noise reaches the outputs.
 
         Raises:
-            ValueError: If a chip is not the same twice, or outputs without noise are not, or outputs are the same with
-                errors as large as the weights, though the noise changes these.
+            ValueError: If a chip is not the same twice, or outputs without noise or behind such a periphery are not, or
+                outputs are the same with errors as large as the weights, though the noise changes these.
         """
         _require_pure(chip, time_s, select)
         self.reached = _reaches(batch, chip, time_s, select, run)
@@ -69,31 +70,42 @@ class Watch:
             )
 
 
+def _is_ours(part: object) -> bool:
+    return type(part).__module__.startswith("samson.")
+
+
 def _require_pure(chip: Chip, time_s: float | None, select: Select) -> None:
     """Refuse a noise from outside of this package by which a chip is another each time it is read or programmed."""
-    noises = chip.noise.noises if isinstance(chip.noise, Compose) else (chip.noise,)
-    if all(type(noise).__module__.startswith("samson.") for noise in noises):
+    if all(map(_is_ours, chip.noise.noises if isinstance(chip.noise, Compose) else (chip.noise,))):
         return
-    first = chip.read(time_s)
-    twin = deploy(chip.model, chip.noise, seed=chip.seed, trial=chip.trial, select=select, periphery=chip.periphery)
+    program = partial(deploy, chip.model, chip.noise, seed=chip.seed, select=select, periphery=chip.periphery)
+    first, twin = chip.read(time_s), program(trial=chip.trial)
+    program(trial=chip.trial + 1)  # what a noise keeps in itself is another chip's from here on
     for other in (chip, twin):
         for name, weight in other.read(time_s).items():
             if not torch.allclose(weight, first[name], rtol=0, atol=0, equal_nan=True):
                 raise ValueError(
-                    f"`noise` must draw from its generator alone and leave its state as it is, but with {chip.noise} "
-                    f"the same chip had two values of `{name}`. Pass `generator=` to every draw, and change copies."
+                    "`noise` must draw from its generator alone, leave its state as it is and keep nothing of a chip "
+                    f"elsewhere, but with {chip.noise} the same chip had two values of `{name}`. Pass `generator=` to "
+                    "every draw, and change copies. `samson.noise.check_noise` finds where."
                 )
 
 
 def _reaches(batch: Batch, chip: Chip, time_s: float | None, select: Select, run: Callable[..., Any]) -> bool:
-    def outputs() -> list[Any]:
+    def outputs(drawn: int = 0) -> list[Any]:
+        """Of the batch, where so many numbers were drawn from global state before."""
         copy = batch.to(device)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            for source in {torch.device("cpu"), device}:
+                torch.rand(drawn, device=source)
             return _tensors(run(*copy.inputs, **copy.keywords))
 
-    def changed(other: Chip, time_s: float | None) -> bool:
+    def behind(other: Chip, time_s: float | None, drawn: int = 0) -> list[Any]:
         with other.at(time_s, reading=0):
-            there = outputs()
+            return outputs(drawn)
+
+    def changed(other: Chip, time_s: float | None) -> bool:
+        there = behind(other, time_s)
         return len(there) != len(clean) or not all(map(torch.equal, there, clean))
 
     device = device_of(chip.model)
@@ -104,6 +116,13 @@ def _reaches(batch: Batch, chip: Chip, time_s: float | None, select: Select, run
             "outputs for one batch differ from pass to pass. Draw by `torch.randn` and its like, without a generator, "
             "and change no buffer."
         )
+    if chip.periphery is not None and not _is_ours(chip.periphery):
+        drawn = int(all(map(_alike, clean, outputs(1))))  # only where the model itself draws nothing
+        if not all(map(_alike, behind(chip, time_s), behind(chip, time_s, drawn))):
+            raise ValueError(
+                f"`periphery` must draw from its generator alone, but with {type(chip.periphery).__name__} the same "
+                "chip had two outputs for one batch. Pass `generator=` to every draw, and change nothing."
+            )
     if not clean or changed(chip, time_s):
         return True
     if any(changed(deploy(chip.model, Gaussian(1.0), trial=trial, select=select), None) for trial in range(PROBES)):

@@ -8,7 +8,7 @@ from samson.experiments._comparing import Comparing, compare_suite
 from samson.experiments._defaults import BASES, TUNED, TUNED_FOR
 from samson.experiments._distillation import distillation
 from samson.experiments._estimate import Estimate, estimate
-from samson.experiments._finding import aging, calibrated, find_chip, find_noise, names_chip
+from samson.experiments._finding import aging, calibrated, chip_by_level, find_chip, find_noise, names_chip
 from samson.experiments._folders import look_into, open_folder, read_records
 from samson.experiments._jobs import Job, jobs_of, one_thread
 from samson.experiments._levels import USUAL, parse_level, parse_time
@@ -60,8 +60,10 @@ __all__ = [
     "Splits",
     "Task",
     "calibrated",
+    "chip_by_level",
     "compare_suite",
     "find_metric",
+    "load_data",
     "load_model",
     "load_splits",
     "make_network",

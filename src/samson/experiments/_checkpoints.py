@@ -62,25 +62,35 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
         SetupError: If a file is missing or damaged, or does not fit the network that it names.
     """
     if not path.is_file():
-        raise SetupError(f"CHECKPOINT must be a `.safetensors` file, got {str(path)!r}, which is not there.")
+        raise SetupError(f"MODEL must be a `.safetensors` file, got {str(path)!r}, which is not there.")
     try:
         about = read_json(path.with_suffix(".json"), Checkpoint)
         name = about.network
         if ":" in name:  # the user alone names code to run
             raise SetupError(
-                f"CHECKPOINT {str(path)!r} holds a network of your own code, and a file names no code to run.\n"
+                f"MODEL {str(path)!r} holds a network of your own code, and a file names no code to run.\n"
                 f"Name it yourself: {name} --weights {path} --data {about.data}, or load_model({name!r}, path)."
             )
         if name.partition("/")[0] not in ("timm", "torchvision"):
             choose(f"the network in {path.with_suffix('.json')}", name, NETWORKS)
         model = make_network(name, about.shape, about.outputs, seed=0)
+    except RecordError as error:
+        raise SetupError(f"{error}\nA checkpoint needs its `.json` file beside it.") from error
+    return filled(model, path), about
+
+
+def filled(model: nn.Module, path: Path) -> nn.Module:
+    """The model with the weights that were saved, in evaluation mode.
+
+    Raises:
+        SetupError: If the file is damaged, or does not fit the model.
+    """
+    try:
         state = load(path.read_bytes())
         if not set(state) <= set(model.state_dict()):  # a trainer of one's own gave it in a wrapper, with its prefixes
             state = {plain_name(key): value for key, value in state.items()}
         model.load_state_dict(state)
-    except RecordError as error:
-        raise SetupError(f"{error}\nA checkpoint needs its `.json` file beside it.") from error
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise SetupError(f"CHECKPOINT {str(path)!r} is damaged or of another network: {reason}") from error
-    return model.eval(), about
+        raise SetupError(f"MODEL {str(path)!r} is damaged or of another network: {reason}") from error
+    return model.eval()

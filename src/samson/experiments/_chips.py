@@ -67,11 +67,12 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
     family = find_noise(noise)
     unit = family.unit
     asked: Sequence[Any] = LEVELS[unit] if levels is None else levels
+    mend = f"Write for example {'1h,1d' if unit == 's' else '0,.1,.2'}."
     numbers: list[float] = []
     for level in asked:
         number = parse_level(level, unit) if isinstance(level, str) else level
         known = isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number <= sys.float_info.max
-        require(known, "`levels`", "≥ 0 and finite", level, "Write for example 0,.1,.2.")
+        require(known, "`levels`", "≥ 0 and finite", level, mend)
         numbers.append(float(number))
         try:
             family(float(number))
@@ -83,7 +84,7 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
         len(set(numbers)) == len(numbers), "`levels`", "without repetition", list(asked), "Remove the repeated one."
     )
     noisy = sorted(level for level in numbers if level or unit == "s")
-    require(bool(noisy), "`levels`", "at least one level above 0", list(asked), "Write for example 0,.1,.2.")
+    require(bool(noisy), "`levels`", "at least one level above 0", list(asked), mend)
     kinds = [Kind(age_text(level) if unit == "s" else f"{level:g}", family(level), level) for level in noisy]
     return Chips(name or noise.rpartition(":")[2], unit, _distinct(kinds, "`levels`"))
 

@@ -18,6 +18,7 @@ from samson.noise import (
     FAMILIES,
     NOISES,
     PRESETS,
+    BitErrors,
     ChipModel,
     Compose,
     DeviceNoise,
@@ -88,6 +89,18 @@ def calibrated(chip: Noise, path: Path) -> ChipModel:
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise SetupError(f"`calibration` {str(path)!r}: {said}\nCheck the path, or calibrate again.") from error
+
+
+def chip_by_level(chip: str) -> tuple[Callable[[float], ChipModel], NoiseFamily]:
+    """A chip by the bit error rate of its memory, or else by its age, and a family of the same levels.
+
+    Raises:
+        SetupError: As for `aging`.
+    """
+    model = find_chip(chip)
+    if not isinstance(memory := model.noise, BitErrors):
+        return aging(chip), NOISES["pcm"]
+    return lambda rate: replace(model, noise=replace(memory, rate=rate, voltage=None)), NOISES["bit-errors"]
 
 
 def aging(chip: str) -> Callable[[float], ChipModel]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from samson._errors import SetupError, require
 from samson.experiments._jobs import jobs_of
@@ -36,11 +37,13 @@ ANOTHER = "Choose another folder with `out`."
 OF_CHIPS = {"chips", "trials", "chip_seed", "examples"}
 """What decides nothing of a network."""
 
+SEARCHED = "the chips by which settings are chosen"
+
 
 def open_folder(plan: Configuration, folder: Path) -> None:
     """Open the folder of a comparison, new or begun earlier.
 
-    One that is there may have been for fewer problems, methods or seeds than are asked for now.
+    One that is there may have been for fewer problems, methods, seeds, kinds of chips or trials than are asked for now.
 
     Raises:
         SetupError: If it holds something else or another comparison, its plan is damaged, or it cannot be written.
@@ -81,8 +84,9 @@ def _checked(plan: Configuration, folder: Path) -> list[RunRecord]:
         refuse_other(_settings(before), _settings(plan), folder)
     records = read_records(folder)
     if plan.search is None:  # else what was chosen has to be known first: see `finished`
-        found = {key: value for record in records for key, value in _found(record)}
-        refuse_other(found, _settings(plan), folder)
+        now = _settings(plan)
+        for record in records:
+            refuse_other(dict(_found(record)), now, folder)
     return records
 
 
@@ -97,7 +101,7 @@ def refuse_other(before: Mapping[Key, object], now: Mapping[Key, object], folder
     Raises:
         SetupError: If something that is there is not asked for, or is asked for differently.
     """
-    other = [key for key, value in before.items() if key not in now or now[key] != value]
+    other = [key for key, value in before.items() if key not in now or not _holds(key[2], value, now[key])]
     if other:
         problem, method, _ = other[0]
         asked = {(of_problem, of_method) for of_problem, of_method, _ in now}
@@ -114,6 +118,19 @@ def refuse_other(before: Mapping[Key, object], now: Mapping[Key, object], folder
         )
 
 
+def _holds(word: str, before: Any, now: Any) -> bool:
+    """Whether what is asked for holds what is there: kinds of chips and trials may be more."""
+    if word == "chips":
+        kinds = {family.name: family for family in now}
+        return all(
+            family.name in kinds
+            and family.unit == kinds[family.name].unit
+            and set(family.kinds) <= set(kinds[family.name].kinds)
+            for family in before
+        )
+    return bool(before <= now if word == "trials" else before == now)
+
+
 def _kept(words: Iterable[str], method: str, folder: Path) -> str:
     """How what is there can be used, where only chips are others, or settings."""
     if set(words) <= OF_CHIPS:
@@ -127,6 +144,8 @@ def _settings(plan: Configuration) -> dict[Key, object]:
     """Each thing that decides runs; a setting that is searched has no value yet."""
     found: dict[Key, object] = dict(_common(plan.families, plan.trials, plan.chip_seed, plan.device))
     found["", "", "examples"] = plan.examples
+    if plan.search is not None:
+        found["", "", SEARCHED] = [family for family in plan.families if family.name == plan.search.chosen_by]
     for planned in plan.problems:
         for method, settings in planned.methods.items():
             searched = planned.candidates.get(method, {})
@@ -158,21 +177,27 @@ def finished(plan: Plan, folder: Path) -> list[RunRecord]:
         SetupError: If one is damaged, or of another comparison.
     """
     records = read_records(folder)
-    found = {key: value for record in records for key, value in _found(record)}
-    found |= {(record.problem.name, record.method, "examples"): record.examples for record in records}
     asked = {
         (problem.record.name, method.name, "examples"): min(plan.examples or problem.examples, problem.examples)
         for problem in plan.problems
         for method in problem.methods
     }
-    refuse_other(found, _settings(plan.record()) | asked, folder)
+    now = _settings(plan.record()) | asked
+    for record in records:
+        own = {(record.problem.name, record.method, "examples"): record.examples}
+        refuse_other(dict(_found(record)) | own, now, folder)
     return _of_plan(plan, records)
 
 
 def _of_plan(plan: Plan, records: Iterable[RunRecord]) -> list[RunRecord]:
-    """Those of a plan's runs; a folder may have more seeds."""
-    names = {job.name for job in jobs_of(plan)}
-    return [record for record in records if run_name(record.problem.name, record.method, record.seed) in names]
+    """Those of a plan's runs that are on all of its chips; a folder may have more seeds."""
+    names, families = {job.name for job in jobs_of(plan)}, tuple(family.record() for family in plan.families)
+    return [
+        record
+        for record in records
+        if run_name(record.problem.name, record.method, record.seed) in names
+        and (record.families, record.trials) == (families, plan.trials)
+    ]
 
 
 def read_records(folder: Path) -> list[RunRecord]:

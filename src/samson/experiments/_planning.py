@@ -152,6 +152,12 @@ def _check_examples(plan: Plan) -> None:
 
 def _own(table: Any) -> dict[str, Any]:
     require(isinstance(table, Mapping), "problems", "tables", table, "Write [[problems]] and its keys below.")
+    for key in table:
+        if key in OF_ALL:
+            raise SetupError(
+                f"problems: {key!r} stands at the top of the file, for all problems.\n"
+                f"Move it there. Available: {', '.join(OF_A_PROBLEM)}."
+            )
     _known("problems", table, OF_A_PROBLEM)
     return dict(table)
 

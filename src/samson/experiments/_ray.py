@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from samson._errors import SetupError, installing
 from samson._ray import connected, spread
 from samson.experiments._jobs import Job
-from samson.experiments._runs import run
+from samson.experiments._runs import network_path, run
 from samson.experiments._suite import Failure, Watcher, attempted
 from samson.records import RunRecord, read_json, record_path, replace_file
 
@@ -50,7 +51,13 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
     here, failures = str(Path.cwd()), dict[str, Failure]()
     room = max(processes, int(ray.cluster_resources().get("CPU", 1)))
     named = {f"run {job.name}": job for job in jobs}
-    ended = spread(ray, named, lambda job: task.remote(ray.cloudpickle.dumps(job), here), room, ATTEMPTS)
+
+    def start(job: Job) -> Any:
+        there = [path for path in (record_path(folder, job.name), network_path(folder, job.name)) if path.exists()]
+        kept = {str(path.relative_to(folder)): path.read_bytes() for path in there}  # of a run on fewer chips
+        return task.remote(ray.cloudpickle.dumps(job), kept, here)
+
+    ended = spread(ray, named, start, room, ATTEMPTS)
     try:
         with closing(ended):
             for job, found in ended:
@@ -65,8 +72,8 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
     return failures
 
 
-def _far_run(packed: bytes, here: str) -> Files | Failure:
-    """Run a job in a folder of its own, and give the files that it wrote."""
+def _far_run(packed: bytes, kept: Files, here: str) -> Files | Failure:
+    """Run a job in a folder of its own with what is there of it, and give the files that are there then."""
     if Path(here).is_dir():
         os.chdir(here)  # paths are as they were given
         if here not in sys.path:
@@ -74,6 +81,7 @@ def _far_run(packed: bytes, here: str) -> Files | Failure:
     job: Job = pickle.loads(packed)
     with TemporaryDirectory() as own:
         folder = Path(own)
+        _write(kept, folder)
         failed = attempted(lambda: run(job, folder, lambda stage, done, total: None))
         if isinstance(failed, Failure):
             return failed
@@ -85,7 +93,11 @@ def _far_run(packed: bytes, here: str) -> Files | Failure:
 def _written(files: Files, job: Job, folder: Path) -> RunRecord:
     """Put the files of a run in place, its record last."""
     record = record_path(folder, job.name)
-    for name, content in sorted(files.items(), key=lambda item: (folder / item[0]) == record):
+    _write(dict(sorted(files.items(), key=lambda item: (folder / item[0]) == record)), folder)
+    return read_json(record, RunRecord)
+
+
+def _write(files: Files, folder: Path) -> None:
+    for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         replace_file(folder / name, content)
-    return read_json(record, RunRecord)

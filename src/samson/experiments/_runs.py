@@ -9,18 +9,26 @@ from pathlib import Path
 
 from samson._environment import environment
 from samson.evaluation import clean_value
-from samson.experiments._checkpoints import Checkpoint, save_checkpoint
+from samson.experiments._checkpoints import Checkpoint, filled, save_checkpoint
 from samson.experiments._jobs import Job, OnProgress, one_thread
+from samson.experiments._networks import make_network
 from samson.experiments._problems import load_data_set, make_task
 from samson.experiments._sweeps import on_device, ranges_of, sweep
 from samson.experiments._trained import trained
 from samson.experiments.data import length
 from samson.noise import coverage, multiply_adds
-from samson.records import RunRecord, record_path, write_json
+from samson.records import RunRecord, read_json, record_path, write_json
+
+
+def network_path(folder: Path, name: str) -> Path:
+    """Where a run's network lies in the folder of its comparison."""
+    return folder / "networks" / f"{name}.safetensors"
 
 
 def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
     """Train, evaluate on the test split and write network and record; the record comes last and means "finished".
+
+    A network that is there with its record, on fewer chips, is not trained again, and only put on those that it lacks.
 
     Args:
         job: What is run.
@@ -31,7 +39,16 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
     with one_thread():
         splits = load_data_set(problem.data, plan.data_root)
         kept = folder / "unfinished" / job.name
-        model, training = trained(job.problem, job.method, job.seed, splits, kept, progress, job.place)
+        path, network = record_path(folder, job.name), network_path(folder, job.name)
+        earlier = read_json(path, RunRecord) if path.exists() else None
+        if earlier is not None and earlier.clean is not None and not network.exists():
+            earlier = None  # its network is gone
+        if earlier is None:
+            model, training = trained(job.problem, job.method, job.seed, splits, kept, progress, job.place)
+        else:
+            training = earlier.training
+            own = make_network(problem.network, splits.shape, splits.outputs, job.seed)
+            model = None if earlier.clean is None else filled(own, network).to(job.place.device)
         clean, covered, products, calibrated = None, None, None, dict[str, float]()
         measured = tuple[tuple[tuple[float, ...], ...], ...]()
         if model is not None:
@@ -41,7 +58,7 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
             select = problem.select or None
             covered, products = coverage(model, select).share, multiply_adds(model, examples, select)
             ranges = ranges_of(model, training, job, splits)
-            measured = sweep(model, examples, metric, job, progress, ranges, splits)
+            measured = sweep(model, examples, metric, job, progress, ranges, splits, earlier)
             calibrated = {} if training.input_ranges else dict(ranges)
         record = RunRecord(
             problem=problem,
@@ -64,8 +81,8 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
         )
     if model is not None:
         about = Checkpoint(problem.network, splits.shape, splits.outputs, problem.data, job.method.name, job.seed)
-        save_checkpoint(folder / "networks" / f"{job.name}.safetensors", model.state_dict(), about)
-    write_json(record_path(folder, job.name), record)
+        save_checkpoint(network, model.state_dict(), about)
+    write_json(path, record)
     shutil.rmtree(kept, ignore_errors=True)
     for empty in kept.parents[: len(kept.relative_to(folder).parts) - 1]:
         with suppress(OSError):  # of other runs at hand

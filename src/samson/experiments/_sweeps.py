@@ -10,10 +10,11 @@ from torch import nn
 
 from samson._batches import Examples
 from samson.evaluation import Layout, Noise, chips_alone
+from samson.experiments._chips import Kind
 from samson.experiments._jobs import Job, OnProgress
 from samson.experiments.data import Splits
 from samson.noise import ChipModel, calibrate, calibrate_adc
-from samson.records import Training
+from samson.records import ChipKind, RunRecord, Training
 
 
 def sweep(
@@ -24,6 +25,7 @@ def sweep(
     progress: OnProgress,
     ranges: Mapping[str, float],
     splits: Splits,
+    earlier: RunRecord | None = None,
 ) -> tuple[tuple[tuple[float, ...], ...], ...]:
     """Put a network on all the chips of a job: the metric by family, kind and chip.
 
@@ -35,11 +37,13 @@ def sweep(
         progress: Called after each chip.
         ranges: The input range of each layer, for chips with converters and no ranges of their own.
         splits: The training split calibrates ADCs that round and have no bound.
+        earlier: The network's record on some of the chips, which are left alone where there are as many trials.
     """
     plan, select = job.plan, job.problem.record.select or None
     every = {id(kind.noise): kind.noise for family in plan.families for kind in family.kinds}  # one at several times
     chips = {key: _calibrated(noise, model, ranges, splits, job) for key, noise in every.items()}
-    total = plan.trials * sum(len(family.kinds) for family in plan.families)
+    known = _known(earlier, plan.trials)
+    total = plan.trials * (sum(len(family.kinds) for family in plan.families) - len(known))
     done = 0
 
     def count(_: object) -> None:
@@ -47,24 +51,35 @@ def sweep(
         done += 1
         progress("chips", done, total)
 
+    def measured(kind: Kind) -> tuple[float, ...]:
+        return chips_alone(
+            model,
+            data,
+            chips[id(kind.noise)],
+            trials=plan.trials,
+            seed=plan.chip_seed,
+            time_s=kind.time_s,
+            select=select,
+            metric=metric,
+            layout=Layout(),
+            progress=count,
+        ).trials
+
     return tuple(
-        tuple(
-            chips_alone(
-                model,
-                data,
-                chips[id(kind.noise)],
-                trials=plan.trials,
-                seed=plan.chip_seed,
-                time_s=kind.time_s,
-                select=select,
-                metric=metric,
-                layout=Layout(),
-                progress=count,
-            ).trials
-            for kind in family.kinds
-        )
+        tuple(known.get((family.name, kind.record())) or measured(kind) for kind in family.kinds)
         for family in plan.families
     )
+
+
+def _known(earlier: RunRecord | None, trials: int) -> dict[tuple[str, ChipKind], tuple[float, ...]]:
+    """What was measured already, by family and kind of chip."""
+    if earlier is None or earlier.trials != trials:
+        return {}
+    return {
+        (family.name, kind): values
+        for family, of_family in zip(earlier.families, earlier.measured, strict=True)
+        for kind, values in zip(family.kinds, of_family, strict=True)
+    }
 
 
 def ranges_of(model: nn.Module, training: Training, job: Job, splits: Splits) -> Mapping[str, float]:

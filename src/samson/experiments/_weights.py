@@ -66,7 +66,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
     found = "; ".join(f"{len(names)} {what}: {_first(names)}" for what, names in problems.items() if names)
     fit = f"`weights` {str(path)!r} must fit the {type(model).__name__}"
     if found:
-        raise SetupError(f"{fit}, but of its tensors there are {found}.\nTake the model that they were saved from.")
+        computed = any("parametrizations." in name for name in problems["unexpected"])
+        by = ", by a function that registers the same parametrizations" if computed else ""
+        mend = f"Take the model that they were saved from{by}."
+        raise SetupError(f"{fit}, but of its tensors there are {found}.\n{mend}")
     model.load_state_dict(state)
 
 

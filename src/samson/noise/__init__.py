@@ -14,6 +14,7 @@ from samson.noise._chip_files import load_chip_model
 from samson.noise._cmo import CMO, FALCONE, CMOConstants
 from samson.noise._compose import Compose
 from samson.noise._conductance import Mapping
+from samson.noise._contract import check_noise
 from samson.noise._curves import InversePower, Logarithmic, logarithm, polynomial
 from samson.noise._description import Coverage, TensorDescription, coverage, describe
 from samson.noise._device import DeviceNoise
@@ -85,6 +86,7 @@ __all__ = [
     "bit_error_rate",
     "calibrate",
     "calibrate_adc",
+    "check_noise",
     "coverage",
     "deploy",
     "describe",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
-from samson.noise._base import State, WeightNoise
+from samson.noise._base import State, WeightNoise, require_reading
 from samson.noise._compose import Compose
 from samson.noise._device import DeviceNoise
 from samson.noise._faults import FaultyDevices, StuckDevices
@@ -86,12 +86,23 @@ def arrays_of(noise: DeviceNoise | None, tensor: ChipTensor, operation: Operatio
 
 
 def read_arrays(
-    noise: DeviceNoise, tensor: ChipTensor, state: State, time_s: float | None, generator: Generator, per: str
+    noise: DeviceNoise,
+    tensor: ChipTensor,
+    state: State,
+    shape: torch.Size,
+    time_s: float | None,
+    generator: Generator,
+    per: str,
 ) -> tuple[Tensor, list[Tensor], Tensor | None]:
-    """A weight as it is read, what its arrays hold, and the drift compensation in both."""
+    """A weight as it is read, what its arrays hold, and the drift compensation in both.
+
+    Raises:
+        ValueError: If the devices give no tensor of the weight's shape.
+    """
     with exactly(generator.device):
         every, shares, factor = noise.arrays(state, time_s, generator, per)
         weight = torch.tensordot(every.new_tensor(shares), every, dims=1).to(state["dtype"].dtype)
+        require_reading(noise, weight, shape)
         return weight, [tensor.stored(one) for one in every], factor
 
 

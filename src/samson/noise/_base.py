@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from inspect import isfunction
 
+import torch
 from torch import Generator, Tensor
 
 from samson._checks import require
@@ -18,8 +20,22 @@ class WeightNoise(ABC):
 
     A subclass is a frozen dataclass. Both functions are pure: all randomness comes from the generator, and no
     argument is changed. They see weights with elements, in at least float32 (see `program_weight`). Where a reading
-    names no time, the noise's own `default_time_s` holds; without one the programmed state is read.
+    names no time, the noise's own `default_time_s` holds; without one the programmed state is read. `check_noise`
+    checks all this.
+
+    Raises:
+        TypeError: Where a subclass is defined, if it has a field by the name of a method, which it would replace.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        own = vars(cls)
+        for name in {*own, *own.get("__annotations__", ())}:
+            if isfunction(getattr(super(cls, cls), name, None)) and name[:2] != "__" and not callable(own.get(name)):
+                raise TypeError(
+                    f"`{cls.__name__}` must have no field called `{name}`: it would replace the method of that name. "
+                    "Give the field another name."
+                )
 
     @property
     def default_time_s(self) -> float | None:
@@ -82,7 +98,7 @@ class WeightNoise(ABC):
 
     def __call__(self, weight: Tensor, generator: Generator) -> Tensor:
         """Program and read at once: a noisy copy of the weight, of its dtype."""
-        return read_weight(self, program_weight(self, weight, generator), None, generator)[0]
+        return read_weight(self, program_weight(self, weight, generator), weight.shape, None, generator)[0]
 
 
 class FixedNoise(WeightNoise):
@@ -122,7 +138,8 @@ def program_weight(
         whole: Whether the state is kept whole also where all readings are the same.
 
     Raises:
-        ValueError: If the weight holds complex or whole numbers, or the noise calls a tensor of its state `dtype`.
+        ValueError: If the weight holds complex or whole numbers, or the noise calls a tensor of its state `dtype`, or
+            is read here and gives no tensor of the weight's shape.
     """
     require(weight.is_floating_point(), "weight", "hold real floating-point numbers", weight.dtype)
     if not weight.numel():
@@ -133,16 +150,32 @@ def program_weight(
         state = {**noise.program(exact, generator), **common}
         require("dtype" not in state, "program", "return no `dtype`, which a chip keeps for itself", sorted(state))
         if noise.is_fixed and not whole:
-            return {"weight": noise.read(state, None, generator).to(weight.dtype)}
+            return {"weight": require_reading(noise, noise.read(state, None, generator), weight.shape).to(weight.dtype)}
     return {**state, "dtype": weight.new_empty(0)}
 
 
 def read_weight(
-    noise: WeightNoise, state: State, time_s: float | None, generator: Generator
+    noise: WeightNoise, state: State, shape: torch.Size, time_s: float | None, generator: Generator
 ) -> tuple[Tensor, Tensor | None]:
-    """Read a weight in its own dtype from a state of `program_weight`, and the factor in it (see `reading`)."""
+    """Read a weight in its own dtype from a state of `program_weight`, and the factor in it (see `reading`).
+
+    Raises:
+        ValueError: If the noise gives no tensor of the weight's shape.
+    """
     if "dtype" not in state:
         return state["weight"], None
     with exactly(generator.device):
         weight, factor = noise.reading(state, time_s, generator)
-        return weight.to(state["dtype"].dtype), factor
+        return require_reading(noise, weight, shape).to(state["dtype"].dtype), factor
+
+
+def require_reading(noise: WeightNoise, weight: object, shape: torch.Size) -> Tensor:
+    """What a noise read, if it is a tensor of the weight's shape: another would be spread over the weight in silence.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if isinstance(weight, Tensor) and weight.shape == shape:
+        return weight
+    gave = tuple(weight.shape) if isinstance(weight, Tensor) else f"a {type(weight).__name__}"
+    raise ValueError(f"`noise` must read a tensor of the weight's shape {tuple(shape)}, but {noise} gave {gave}.")

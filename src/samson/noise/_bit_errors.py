@@ -13,7 +13,7 @@ from samson.noise._base import State, WeightNoise
 from samson.noise._faults import check_rates
 from samson.noise._quantisation import Format
 from samson.noise._types import require_types
-from samson.noise._voltage import RATES, RatesByVoltage, bit_error_rate
+from samson.noise._voltage import RATES, RatesByVoltage, bit_error_rate, in_tuples
 
 FAULTS = ("flip", "stuck")
 DIGITS = 24
@@ -28,7 +28,8 @@ class BitErrors(WeightNoise):
     at 0 or at 1, one as likely as the other (`fault="stuck"`), so that about half the faulty cells change a value.
     Faults at p' ≤ p are a subset of those at p, within one format.
 
-    Faults are drawn anew at each reading. With `persistent=True` the pattern is the chip's own, drawn once.
+    Faults are drawn anew at each reading. With `persistent=True` the pattern is the chip's own, drawn once. Cells that
+    are stuck for good need both: `fault="stuck"` alone draws other cells in each reading.
 
     Args:
         rate: p, a fraction from 0 to 1; or
@@ -38,8 +39,8 @@ class BitErrors(WeightNoise):
         per: Weights that share one step: "tensor" or "channel".
         fault: "flip" or "stuck".
         persistent: Whether the pattern is fixed for the chip's life.
-        rates_by_voltage: The memory's bit error rates as pairs (V/V_min, rate), at least two, ascending in voltage and
-            descending in rate; those of Stutz et al. by default. It matters only with `voltage`.
+        rates_by_voltage: The memory's bit error rates as pairs (V/V_min, rate), in tuples, lists or an array (see
+            `bit_error_rate`); those of Stutz et al. by default. It matters only with `voltage`.
 
     Raises:
         ValueError: If an argument is out of range, or not exactly one of `rate` and `voltage` is given.
@@ -61,6 +62,7 @@ class BitErrors(WeightNoise):
     rates_by_voltage: RatesByVoltage = RATES
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "rates_by_voltage", in_tuples(self.rates_by_voltage))
         require_types(self)
         if (self.rate is None) == (self.voltage is None):
             raise ValueError(f"Give one of `rate` and `voltage`, got {self.rate!r} and {self.voltage!r}.")

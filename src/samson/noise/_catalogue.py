@@ -62,7 +62,7 @@ NOISES: dict[str, NoiseFamily] = {
     "lognormal-corrected": NoiseFamily(partial(Lognormal, corrected=True)),
     "bit-errors": _bit_errors(BitErrors),
     "bit-errors-4bit": _bit_errors(partial(BitErrors, bits=4)),
-    "stuck-bits": _bit_errors(partial(BitErrors, fault="stuck")),
+    "stuck-bits": _bit_errors(partial(BitErrors, fault="stuck", persistent=True)),
     "stuck-low": NoiseFamily(lambda share: StuckDevices(low=share)),
     "stuck-high": NoiseFamily(lambda share: StuckDevices(high=share)),
     "dead-rows": NoiseFamily(lambda share: DeadLines(rows=share)),

@@ -63,6 +63,7 @@ class Chip:
         self.model, self.noise, self.seed, self.trial = model, noise, seed, trial
         self.tensors, self.states, self.readings = list(tensors), dict(states), readings
         self.periphery, self.reached = periphery, Counter[str]()
+        self._shapes = {t.name: t.output_first(t.weight).shape for t in tensors}  # a reading computes no weight
         self._devices: DeviceNoise | None = None
         self._layers: dict[str, nn.Module] = {}
         self._arrays: dict[str, list[Array]] = {}
@@ -94,7 +95,7 @@ class Chip:
             The model itself, with noisy weights until the block ends; then the same bits as before come back.
 
         Raises:
-            ValueError: If `time_s` or `reading` is out of range.
+            ValueError: If `time_s` or `reading` is out of range, or the noise reads no tensor of a weight's shape.
             RuntimeError: If a layer of the model lies on a chip already: a block inside another. With a periphery, at
                 the end of the block, if a layer on the chip was not reached by it.
 
@@ -166,14 +167,14 @@ class Chip:
         arrays: dict[str, list[Tensor]] = {}
         factors: dict[str, Tensor] = {}
         for t in self.tensors:
-            state = self.states[t.name]
+            state, shape = self.states[t.name], self._shapes[t.name]
             device = next(iter(state.values())).device
             generator = self._generator("read", reading, t.name, device=device)
             if self._devices is None or self.periphery is None:
-                arrays[t.name], (weight, factor) = [], read_weight(self.noise, state, time_s, generator)
+                arrays[t.name], (weight, factor) = [], read_weight(self.noise, state, shape, time_s, generator)
             else:
                 per = self.periphery.adc_per
-                weight, arrays[t.name], factor = read_arrays(self._devices, t, state, time_s, generator, per)
+                weight, arrays[t.name], factor = read_arrays(self._devices, t, state, shape, time_s, generator, per)
             if factor is not None:
                 factors[t.name] = t.stored(factor.expand(weight.shape))
             value = t.stored(weight)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from samson.noise._chip import deploy
 from samson.noise._gaussian import Gaussian
 
 _ATEN = torch.ops.aten
-_COPIES = (_ATEN._to_copy, _ATEN.clone, _ATEN.mul)  # the last by the mask of a pruned weight
+_LOOK_UPS = (_ATEN.embedding, _ATEN._embedding_bag, _ATEN._embedding_bag_forward_only)
 _SAME = {_ATEN._scaled_dot_product_flash_attention_for_cpu: _ATEN._scaled_dot_product_flash_attention}
 _RECURRENT: dict[Any, Callable[[Any], list[Tensor]]] = {
     _ATEN.mkldnn_rnn_layer: lambda args: list(args[1:3]),
@@ -30,8 +30,9 @@ _UNLISTED: dict[Any, Callable[[Any], int]] = {
     _ATEN.mv: lambda args: args[0].numel(),
     _ATEN.addmv: lambda args: args[1].numel(),
     _ATEN._trilinear: lambda args: len(args[0]) * args[1].numel(),
+    _ATEN._int_mm: lambda args: len(args[0]) * args[1].numel(),
 }
-"""Products that torch does not count: a matrix with one vector, and bilinear layers."""
+"""Products that torch does not count: a matrix with one vector, bilinear layers, and whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def multiply_adds(
     """Count the multiply-adds of a model, and those that are products with weights on the chip.
 
     Products of matrices, convolutions and attention count; sums, look-ups and what is done to single numbers do not.
+    What a layer makes of its weight before the product, of the same shape (rounded, scaled, masked), is that weight.
 
     Args:
         model: Any model; it runs once, in evaluation mode; weights and modes come back as they were.
@@ -68,7 +70,7 @@ def multiply_adds(
 
     Returns:
         Both numbers, for the whole batch; None for a model that is compiled or sharded, in which products are not seen,
-        or makes none.
+        that makes none, or where a weight on the chip is multiplied in another shape (padded, joined) alone.
 
     Raises:
         ValueError: If nothing would lie on the chip (see `on_chip`), or there is no batch.
@@ -89,33 +91,58 @@ def multiply_adds(
     torch.backends.mha.set_fastpath_enabled(False)  # its products are not seen
     try:
         with evaluation_mode(model), chip.at():
-            shares: dict[int, float] = {}
+            counting = _Counting()
             for t in chip.tensors:
-                if not t.weight.numel():
-                    continue
-                whole = getattr(t.place.modules[0], t.place.attribute)
-                key = _storage(whole)
-                shares[key] = shares.get(key, 0.0) + t.weight.numel() / whole.numel()
-            counting = _Counting(shares)
+                if t.weight.numel():
+                    whole = getattr(t.place.modules[0], t.place.attribute)
+                    weight = counting.weight_in(whole) or counting.hold(whole, _Weight())
+                    weight.share += t.weight.numel() / whole.numel()
             run = model if forward is None else forward
             with counting:
                 run(*batch.inputs, **batch.keywords)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-    return Products(round(counting.on_chip), round(counting.all)) if counting.all else None
+    if not counting.all or any(weight.lost and not weight.multiplied for weight in counting.weights):
+        return None
+    return Products(round(counting.on_chip), round(counting.all))
+
+
+@dataclass(eq=False)
+class _Weight:
+    """What is known of a weight.
+
+    Args:
+        share: How much of it lies on the chip, from 0 to 1.
+        multiplied: Whether it was in a product.
+        lost: Whether something was made of it that may be multiplied in its place.
+    """
+
+    share: float = 0.0
+    multiplied: bool = False
+    lost: bool = False
 
 
 class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts multiply-adds.
+    """Counts multiply-adds: all, and those with weights that it was told to hold."""
 
-    Args:
-        shares: Of each storage that holds weights, the share of them that lies on the chip.
-    """
-
-    def __init__(self, shares: dict[int, float]) -> None:
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.shares, self.on_chip, self.all = shares, 0.0, 0.0
-        self._copies: list[Tensor] = []  # another tensor could be laid where one was freed
+        self.on_chip, self.all, self.weights = 0.0, 0.0, set[_Weight]()
+        self._held: dict[int, list[tuple[range, _Weight]]] = {}  # by storage: recurrent layers share one on a GPU
+        self._made: list[Tensor] = []  # another tensor could be laid where one was freed
+
+    def hold(self, tensor: Tensor, weight: _Weight) -> _Weight:
+        """Take a tensor, with all its views, for that weight."""
+        length = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True)) + 1
+        span = range(tensor.data_ptr(), tensor.data_ptr() + length * tensor.element_size())
+        self._held.setdefault(_storage(tensor), []).append((span, weight))
+        self.weights.add(weight)
+        return weight
+
+    def weight_in(self, leaf: Any) -> _Weight | None:
+        """The weight that a tensor is."""
+        held = self._held.get(_storage(leaf), ()) if _has_memory(leaf) else ()
+        return next((weight for span, weight in held if leaf.data_ptr() in span), None)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Compute, and count."""
@@ -130,18 +157,32 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._add(_UNLISTED[operation](args), tree_leaves(args))
         elif operation in flop_registry:
             self._add(flop_registry[operation](*args, **kwargs, out_val=out) / 2, tree_leaves(args))
-        elif operation in _COPIES and (share := max(map(self._share, tree_leaves(args)))):
-            self.shares[_storage(out)] = share
-            self._copies.append(out)
+        elif operation not in _LOOK_UPS:
+            self._follow(tree_leaves(args), tree_leaves(out))
         return out
 
     def _add(self, products: float, tensors: list[Any]) -> None:
+        found = [weight for weight in map(self.weight_in, tensors) if weight]
+        for weight in found:
+            weight.multiplied = True
         self.all += products
-        self.on_chip += products * max(map(self._share, tensors))
+        self.on_chip += products * max((weight.share for weight in found), default=0.0)
 
-    def _share(self, leaf: Any) -> float:
-        strided = isinstance(leaf, Tensor) and leaf.layout is torch.strided
-        return self.shares.get(_storage(leaf), 0.0) if strided else 0.0
+    def _follow(self, given: list[Any], made: list[Any]) -> None:
+        """Take what is made of a weight, of its shape, for that weight, as a view of it is anyway."""
+        for tensor in given:
+            if weight := self.weight_in(tensor):
+                for one in filter(_has_memory, made):
+                    if one.shape == tensor.shape and not self.weight_in(one):
+                        self.hold(one, weight)
+                        self._made.append(one)
+                weight.lost |= not any(map(self.weight_in, made))
+
+
+def _has_memory(leaf: Any) -> TypeGuard[Tensor]:
+    """Whether it is a dense tensor that wraps no other."""
+    strided = isinstance(leaf, Tensor) and leaf.layout is torch.strided
+    return strided and type(leaf).__torch_dispatch__ is Tensor.__torch_dispatch__
 
 
 def _storage(tensor: Tensor) -> int:

@@ -77,7 +77,13 @@ class Format:
 
 @dataclass(frozen=True)
 class Quantize(FixedNoise):
-    """Weights rounded to the values that a few bits can hold; deterministic. See `Format`.
+    """Weights rounded to the values that a few bits can hold; deterministic.
+
+        symmetric    w ≈ Δ·round(w/Δ),                     Δ = max|w|/(2^(bits−1) − 1)
+        asymmetric   w ≈ min w + Δ·round((w − min w)/Δ),   Δ = (max w − min w)/(2^bits − 1)
+
+    Halves are rounded to even. A range of zero has Δ = 0: such weights are exact. The lowest code of two's complement,
+    −2^(bits−1), is not used.
 
     Args:
         bits: 2 to 8.

@@ -109,7 +109,8 @@ def _nothing(kind: str, select: Select, every: Sequence[Candidate]) -> str:
     """What to say where no weight would lie on the chip."""
     got = "" if select is None else f", got {select!r}"
     known = [candidate.name for candidate in every if candidate.known]
-    names = known or [candidate.name for candidate in every]
+    unknown = [candidate.name for candidate in every]
+    names = known or [name for name in unknown if not name.endswith("bias")] or unknown
     shown = ", ".join(f"`{name}`" for name in names[:5]) + (", …" if len(names) > 5 else "")
     if known:
         rule = f"`select` must leave a weight for the chip{got} for {kind} with {len(names)} weights to choose from"

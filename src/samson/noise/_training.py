@@ -59,8 +59,8 @@ class ThroughChip:
             bfloat16, which needs none).
 
     Raises:
-        ValueError: If a setting is out of its range, there are neither ranges nor batches, a layer is out of reach, or
-            the model is compiled or wrapped already.
+        ValueError: If a setting is out of its range, there are neither ranges nor batches, a layer is out of reach, the
+            model is compiled or wrapped already, or the periphery is of a type that computes otherwise than its base.
         RuntimeError: If the model is trained through a chip already.
 
     Example:
@@ -105,6 +105,13 @@ class ThroughChip:
                 f"adc_per={periphery.adc_per!r} with input_slice_bits={periphery.input_slice_bits!r}. Train through "
                 '`replace(periphery, adc_per="weight", input_slice_bits=None)`, and deploy on all of it.'
             )
+        for name in ("__call__", "conversions"):
+            if getattr(type(periphery), name) is not getattr(Periphery, name):
+                raise ValueError(
+                    f"`periphery` must compute as a `Periphery` does in training, but {type(periphery).__name__} has "
+                    f"its own `{name}`, which training would leave out. Train through a `Periphery` with its settings, "
+                    "and deploy on yours."
+                )
         tensors = on_chip(model, select)
         self.layers = hooked_layers(model, tensors)
         operations = operations_of(model, self.layers, periphery)

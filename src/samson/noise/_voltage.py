@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from itertools import pairwise
+from typing import Any
 
 from samson._checks import require, require_positive
 from samson.noise._types import require_type
@@ -23,7 +24,8 @@ def bit_error_rate(voltage: float, rates_by_voltage: RatesByVoltage = RATES) -> 
 
     Args:
         voltage: V/V_min, > 0, as a fraction of the lowest voltage without errors.
-        rates_by_voltage: The points: at least two, ascending in voltage, rates descending in (0, ½].
+        rates_by_voltage: The points, in tuples, lists or an array: at least two, ascending in voltage, rates descending
+            in (0, ½]. Leave out points without errors; of equal rates keep that of the highest voltage.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -70,10 +72,22 @@ def voltage_at(rate: float, rates_by_voltage: RatesByVoltage = RATES) -> float:
     return v0 + (v1 - v0) * math.log(rate / p0) / math.log(p1 / p0)
 
 
-def _checked(points: RatesByVoltage) -> RatesByVoltage:
-    pairs = isinstance(points, tuple) and len(points) >= 2 and all(len(point) == 2 for point in points)
-    require(pairs, "rates_by_voltage", "hold at least two pairs (V/V_min, rate)", points)
-    ordered = all(0 < v < math.inf and 0 < p <= 0.5 for v, p in points)
-    ordered = ordered and all(v0 < v1 and p0 > p1 for (v0, p0), (v1, p1) in pairwise(points))
-    require(ordered, "rates_by_voltage", "have voltages > 0, ascending, and rates descending in (0, 0.5]", points)
+def in_tuples(value: Any) -> Any:
+    """Lists and arrays as tuples, within each other too; anything else as it is."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(map(in_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _checked(given: RatesByVoltage) -> RatesByVoltage:
+    points: RatesByVoltage = in_tuples(given)
+    require_type("rates_by_voltage", points, RatesByVoltage)
+    require(len(points) >= 2, "rates_by_voltage", "hold at least two pairs (V/V_min, rate)", points)
+    voltages, rates = zip(*points, strict=True)
+    rising = all(a < b for a, b in pairwise((0.0, *voltages, math.inf)))
+    require(rising, "rates_by_voltage", "have voltages > 0, ascending", points)
+    if not (rates[0] <= 0.5 and all(a > b for a, b in pairwise((*rates, 0.0)))):
+        raise ValueError(
+            f"`rates_by_voltage` must have rates descending in (0, 0.5], got {points!r}. Leave out points without "
+            "errors; of equal rates keep that of the highest voltage."
+        )
     return points

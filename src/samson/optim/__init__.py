@@ -4,13 +4,26 @@ from samson.optim._ascent import Ascent, Part, climb
 from samson.optim._chip import ChipWeight, chip_weights
 from samson.optim._clipping import FixedClipping, LearnedRange, WeightClipping
 from samson.optim._compiled import compiled_climb
+from samson.optim._contract import check_rule
 from samson.optim._groups import norm_layers, param_groups, scales
 from samson.optim._lookbehind import Lookbehind
 from samson.optim._memory import Copies, Workspace
 from samson.optim._schedules import RhoSchedule
 from samson.optim._sharding import is_sharded, local, process_groups, reshard
 from samson.optim._wrapper import SharpnessAware
-from samson.optim.rules import ASAM, RULES, SAM, SAMSON, AscentRule, NoiseInjection, RangeSAM, Rule, ScalingRule
+from samson.optim.rules import (
+    ASAM,
+    RULES,
+    SAM,
+    SAMSON,
+    AscentRule,
+    FastScale,
+    NoiseInjection,
+    Norms,
+    RangeSAM,
+    Rule,
+    ScalingRule,
+)
 
 __all__ = [
     "ASAM",
@@ -20,16 +33,19 @@ __all__ = [
     "Ascent",
     "AscentRule",
     "Copies",
+    "FastScale",
     "FixedClipping",
     "LearnedRange",
     "Lookbehind",
     "NoiseInjection",
+    "Norms",
     "RangeSAM",
     "RhoSchedule",
     "Rule",
     "ScalingRule",
     "SharpnessAware",
     "WeightClipping",
+    "check_rule",
     "is_sharded",
     "norm_layers",
     "param_groups",

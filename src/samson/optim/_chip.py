@@ -79,15 +79,31 @@ def chip_weights(
         elif weight is None and not wanted.isdisjoint(_sources(module, matrix.attribute)):
             raise ValueError(
                 f"`{f'{path}.{matrix.attribute}'.lstrip('.')}` must be a parameter for {what}, got a weight that a "
-                "parametrization, weight norm or pruning computes. Make it one by "
-                "`torch.nn.utils.parametrize.remove_parametrizations` or `torch.nn.utils.prune.remove`, or leave "
-                "the layer's parameters out of the optimizer."
+                "parametrization, weight norm or pruning computes. Leave its layer out with "
+                f"`select={['default', f'!{path or matrix.name}']}`. For quantisation-aware training take "
+                "`NoiseInjection(Quantize(…))` on a plain layer."
             )
     owned = {p for model in known for p in model.parameters()}
     order = {p: number for number, p in enumerate(real)}
     free = [p for p in real if p not in owned] if select is None else []
     loose = [ChipWeight(p, PLAIN, None) for p in free if _looks_like_a_matrix(p)]
     return sorted((*found.values(), *loose), key=lambda weight: order[weight.parameter])
+
+
+def has_chip_weights(models: Iterable[nn.Module | None]) -> bool:
+    """Whether a layer of one of the models lies on a chip by default, whoever holds its parameters."""
+    return bool(_picked(None, each(models)))
+
+
+def how_to_select(models: Iterable[nn.Module | None]) -> str:
+    """What to say where nothing lies on a chip: the name of the largest weight that a selection may put there."""
+    every = [one for model in each(models) for one in candidates(model) if "bias" not in one.matrix.attribute]
+    sizes = {
+        one.name: p.numel() for one in every if (p := one.module._parameters.get(one.matrix.attribute)) is not None
+    }
+    if not sizes:
+        return "Give it a model with linear, convolution or recurrent layers"
+    return f"Say by name what lies there, such as `select={max(sizes, key=sizes.__getitem__)!r}`"
 
 
 def _picked(select: Select, models: Iterable[nn.Module]) -> list[Candidate]:

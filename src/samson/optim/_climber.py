@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -29,6 +30,9 @@ from samson.optim.rules import AscentRule, Rule, require_ascent
 
 RULE = "rule"
 """Key in a parameter group under which stands whose settings, such as ρ, it holds."""
+
+NOT_OF_THE_USER = {"samson", "torch", "contextlib"}
+"""Packages of which no line is named in a warning, but the line that called them."""
 
 
 class Climber(OptimizerWrapper):
@@ -295,4 +299,7 @@ class Climber(OptimizerWrapper):
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
-            warnings.warn(f"{type(self).__name__}: {message}", stacklevel=4)
+            level, frame = 1, sys._getframe()
+            while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in NOT_OF_THE_USER:
+                level, frame = level + 1, frame.f_back
+            warnings.warn(f"{type(self).__name__}: {message}", stacklevel=level)

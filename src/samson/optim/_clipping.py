@@ -10,13 +10,23 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from samson._checks import require
 from samson._select import Select
 from samson.optim._ascent import precise
-from samson.optim._chip import PER, ChipWeight, Finder, axes_of, change_matrices, chip_weights
+from samson.optim._chip import (
+    PER,
+    ChipWeight,
+    Finder,
+    axes_of,
+    change_matrices,
+    chip_weights,
+    each,
+    has_chip_weights,
+    how_to_select,
+)
 from samson.optim._groups import linked_models, rates_are_zero
 from samson.optim._sharding import whole
 
@@ -52,14 +62,26 @@ class Clipping:
         full = [p for group in optimizer.param_groups for p in group["params"] if p.numel()]
         parameters = [p for p in full if p.requires_grad]
         models = [getattr(optimizer, "model", None), *linked_models(full)]
-        find = self._finders.setdefault(optimizer, Finder("clipping", self.select))
+        find = self._finders.get(optimizer) or Finder("clipping", self.select)
         weights = find(parameters, models)
-        if self.select is not None and not weights and not chip_weights(full, models, "clipping", self.select):
-            raise ValueError(f"`select` must pick a weight that lies on the chip, got {self.select!r}, which has none.")
+        if not weights and optimizer not in self._finders:
+            self._require_reach(full, models)
+        self._finders[optimizer] = find
         if rates_are_zero(optimizer):
             self.prepare(optimizer, weights)
         else:
             self.clip(optimizer, weights)
+
+    def _require_reach(self, parameters: Sequence[Tensor], models: Sequence[nn.Module | None]) -> None:
+        """Refuse what never clips anything; weights that are frozen, or another optimizer's, may yet be clipped."""
+        if self.select is not None:
+            found = chip_weights(parameters, models, "clipping", self.select)
+            require(bool(found), "select", "pick a weight that lies on the chip", self.select)
+        elif each(models) and not has_chip_weights(models):
+            raise ValueError(
+                f"`{type(self).__name__}` needs a weight that lies on a chip, got a model without one, so that nothing "
+                f"is clipped. {how_to_select(models)}."
+            )
 
     def prepare(self, optimizer: Optimizer, weights: Sequence[ChipWeight]) -> None:
         """Make the state into which a checkpoint may be loaded, and leave the weights as they are."""
@@ -85,8 +107,8 @@ class WeightClipping(Clipping):
         select: Which layers lie on the chip, as for `samson.noise.on_chip`; needs the model.
 
     Raises:
-        ValueError: If `alpha` is not a positive finite number or `per` is unknown; after the first step, if the weight
-            of a layer is computed (weight norm, pruning, other parametrizations).
+        ValueError: If `alpha` is not a positive finite number or `per` is unknown; after the first step, if no layer of
+            the model lies on a chip, or the weight of one is computed (weight norm, pruning, other parametrizations).
 
     Example:
         >>> layer = torch.nn.Linear(8, 8)
@@ -122,7 +144,7 @@ class FixedClipping(Clipping):
         select: Which layers lie on the chip, as for `samson.noise.on_chip`; needs the model.
 
     Raises:
-        ValueError: If `w_max` is not a positive finite number.
+        ValueError: If `w_max` is not a positive finite number; after the first step as for `WeightClipping`.
 
     Reference: Stutz et al. 2021, arXiv 2006.13977.
     """
@@ -154,7 +176,8 @@ class LearnedRange(Clipping):
         select: Which layers lie on the chip, as for `samson.noise.on_chip`; needs the model.
 
     Raises:
-        ValueError: If a setting is out of its range; after a step, if a loaded state has other ranges than `per` says.
+        ValueError: If a setting is out of its range; after the first step as for `WeightClipping`; after a step, if a
+            loaded state has other ranges than `per` says.
 
     Example:
         >>> layer = torch.nn.Linear(8, 8)

@@ -17,7 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from samson._checks import require
 from samson._layers import is_input_range
 from samson.optim._ascent import Part
-from samson.optim._chip import ChipWeight, Finder, views
+from samson.optim._chip import ChipWeight, Finder, how_to_select, views
 from samson.optim._groups import names_by_parameter
 from samson.optim._memory import Workspace, exclusive
 from samson.optim._sharding import ProcessGroups, is_sharded, local, process_groups, refuse_flat_shards, reshard
@@ -134,7 +134,7 @@ class Perturbed:
             require(select is None, "select", rule, select)
             raise ValueError(
                 f"`{type(self._rule).__name__}` needs a weight that lies on a chip, got {len(perturbed)} parameters "
-                "without one. Give it a model with linear, convolution or recurrent layers, or take another rule."
+                f"without one. {how_to_select([self._model])}, or take another rule."
             )
 
     @_disable_dynamo  # bookkeeping, not tensor work; torch.compiler.disable would import the compiler at once

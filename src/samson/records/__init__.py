@@ -3,7 +3,15 @@
 from samson.records._chips import ChipFamily, ChipKind
 from samson.records._codec import RecordError, checksum, read_json, replace_file, write_json
 from samson.records._evaluation import BudgetRecord, EvaluationRecord, Measured, Subject
-from samson.records._folders import PLAN, Comparison, load_comparison, load_records, record_path, run_name
+from samson.records._folders import (
+    PLAN,
+    Comparison,
+    load_comparison,
+    load_records,
+    on_common_chips,
+    record_path,
+    run_name,
+)
 from samson.records._interval import Interval
 from samson.records._pairs import PairedMethod, PairedRecord
 from samson.records._rho import RhoPoint, RhoRecord
@@ -65,6 +73,7 @@ __all__ = [
     "finite",
     "load_comparison",
     "load_records",
+    "on_common_chips",
     "read_json",
     "record_path",
     "replace_file",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samson._names import counted
 from samson._shown import Shown
+from samson.records._chips import ChipFamily
 from samson.records._codec import RecordError, read_json
 from samson.records._run import Configuration, RunRecord
 from samson.records._search import SearchRecord
@@ -38,6 +40,39 @@ class Comparison(Shown):
         methods = ", ".join(dict.fromkeys(run.method for run in self.records))
         families = ", ".join(dict.fromkeys(family.name for run in self.records for family in run.families))
         return f"{runs}\nProblems: {problems}\nMethods: {methods}\nChips: {families}"
+
+
+def on_common_chips(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The records of one problem, each on the kinds of chips and trials that all have.
+
+    While chips are added to a comparison, some of its networks are on them and others are not yet.
+
+    Raises:
+        ValueError: If they have no kind of chip in common.
+    """
+    if len({(record.families, record.trials) for record in records}) == 1:
+        return list(records)
+    trials, of_all = min(record.trials for record in records), list[ChipFamily]()
+    for family in records[0].families:
+        others = [{kind for f in record.families if _same(f, family) for kind in f.kinds} for record in records]
+        if common := tuple(kind for kind in family.kinds if all(kind in kinds for kinds in others)):
+            of_all.append(replace(family, kinds=common))
+    if not of_all:
+        raise ValueError("`records` must belong to one comparison, got several configurations.")
+    found = []
+    for record in records:
+        values = {
+            (family.name, kind): chips
+            for family, of_family in zip(record.families, record.measured, strict=bool(record.measured))
+            for kind, chips in zip(family.kinds, of_family, strict=True)
+        }
+        measured = [tuple(values[family.name, kind][:trials] for kind in family.kinds) for family in of_all if values]
+        found.append(replace(record, families=tuple(of_all), trials=trials, measured=tuple(measured)))
+    return found
+
+
+def _same(one: ChipFamily, other: ChipFamily) -> bool:
+    return (one.name, one.unit) == (other.name, other.unit)
 
 
 def run_name(problem: str, method: str, seed: int) -> str:

@@ -4,7 +4,7 @@ from samson.report._advice import advice
 from samson.report._budget import budget_figure, budget_page
 from samson.report._evaluation import evaluation_page, level_figure
 from samson.report._figures import chips_figure, gain_figure, robustness_figure, training_figure
-from samson.report._overview import Overview, against_baseline, comparable, rank_figure, rank_table
+from samson.report._overview import Overview, against_baseline, comparable, overview_headline, rank_figure, rank_table
 from samson.report._page import headline, render
 from samson.report._paired import paired_figure, paired_page
 from samson.report._pictures import FORMATS, picture

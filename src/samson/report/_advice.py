@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from statistics import fmean
 
+from samson.records import Interval
+from samson.report._html import listed
 from samson.report._summary import View
-from samson.report._tables import clean_value, gain_text, number
+from samson.report._tables import clean_value, gain_number, gain_text, number
 from samson.statistics import mean_interval
 
+LEVEL = 0.05
+"""How often, at most, an advice calls a method surely better where all are equal."""
 
-def advice(found: Sequence[View]) -> str:
-    """Which method to take on one problem, by how much it is better than the baseline, and what it costs.
+
+@dataclass(frozen=True)
+class Choice:
+    """Which method to take on one problem.
 
     A method's value is the mean over the families of chips, which all have a say of the same size, of the mean over a
     family's noisy kinds. The best has the largest gain over the baseline, on the training seeds of both. Methods that
@@ -20,75 +28,176 @@ def advice(found: Sequence[View]) -> str:
     baseline; of these it is the one that takes the fewest gradients. Where one's own trainer does not say how many, it
     is the baseline if that is as good, else the best. What has one seed in common with the baseline, or none, counts
     only where all others have no more.
+
+    Args:
+        found: The problem on one family of chips, or several.
+        level: How often any method may seem surely better than the baseline where all are equal. Each of them is
+            looked at, so that an interval's confidence is 1 − level / (methods − 1).
     """
-    first, base = found[0], found[0].baseline
-    percent, points = (" %", " points") if first.problem.is_fraction else ("", "")
-    direction = 1 if first.problem.higher_is_better else -1
-    scores = {method: _by_seed(found, method) for method in first.table}
-    cost = {record.method: record.training.gradients or 0 for record in first.records if record.measured}
 
-    def gains(ours: str, theirs: str) -> list[float]:
+    found: Sequence[View]
+    level: float = LEVEL
+
+    @property
+    def base(self) -> str:
+        """The baseline."""
+        return self.found[0].baseline
+
+    @cached_property
+    def scores(self) -> dict[str, dict[int, float]]:
+        """The value of each method's networks, by training seed."""
+        by_family = {method: [view.noisy_by_seed(method) for view in self.found] for method in self.found[0].table}
+        return {
+            method: {seed: fmean(of_family[seed] for of_family in families) for seed in families[0]}
+            for method, families in by_family.items()
+        }
+
+    @cached_property
+    def cost(self) -> dict[str, int]:
+        """Gradients of each method; 0 where they are not known."""
+        return {record.method: record.training.gradients or 0 for record in self.found[0].records if record.measured}
+
+    @property
+    def confidence(self) -> float:
+        """Of intervals."""
+        return 1 - self.level / max(len(self.scores) - 1, 1)
+
+    def mean(self, method: str) -> float:
+        """The mean over a method's networks."""
+        return fmean(self.scores[method].values())
+
+    def gains(self, ours: str, theirs: str) -> list[float]:
         """By how much the first is better, for each seed that both have; of their means if there is none."""
-        common = sorted(scores[ours].keys() & scores[theirs].keys())
-        pairs = [(scores[ours][seed], scores[theirs][seed]) for seed in common]
-        return [direction * (a - b) for a, b in pairs or [(_mean(scores[ours]), _mean(scores[theirs]))]]
+        direction = 1 if self.found[0].problem.higher_is_better else -1
+        common = sorted(self.scores[ours].keys() & self.scores[theirs].keys())
+        pairs = [(self.scores[ours][seed], self.scores[theirs][seed]) for seed in common]
+        return [direction * (a - b) for a, b in pairs or [(self.mean(ours), self.mean(theirs))]]
 
-    def ahead(ours: str, theirs: str) -> tuple[str, bool]:
-        """By how much the first is better, and whether that is sure."""
-        found = gains(ours, theirs)
-        if len(found) < 2:
-            return number(found[0], first) + points, False
-        interval = mean_interval(found)
-        return gain_text(interval, first).lstrip("+") + points, interval.low > 0
+    def gain(self, ours: str, theirs: str) -> Interval:
+        """The mean of `gains`, with an interval of no width where there is but one."""
+        found = self.gains(ours, theirs)
+        return mean_interval(found, self.confidence) if len(found) > 1 else Interval(*found * 3)
 
-    def price(ours: str, theirs: str) -> str:
-        if not (cost[ours] and cost[theirs]):
+    def ahead(self, ours: str, theirs: str) -> bool:
+        """Whether the first is surely better."""
+        return len(self.gains(ours, theirs)) > 1 and self.gain(ours, theirs).low > 0
+
+    @cached_property
+    def order(self) -> list[str]:
+        """The baseline and the methods that count, the best first."""
+        others = [method for method in self.scores if method != self.base]
+        told = [method for method in others if len(self.gains(method, self.base)) > 1]
+        return sorted([self.base, *(told or others)], key=lambda method: -fmean(self.gains(method, self.base)))
+
+    @property
+    def best(self) -> str:
+        """The method with the largest gain over the baseline."""
+        return self.order[0]
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether there are too few seeds to tell the best from the baseline."""
+        return min(len(self.scores[self.best]), len(self.scores[self.base])) < 2
+
+    @cached_property
+    def taken(self) -> str:
+        """The method to take; the best where one seed tells nothing."""
+        if self.by_chance:
+            return self.best
+        better = self.order[: self.order.index(self.base) + 1]
+        as_good = [m for place, m in enumerate(better) if not any(self.ahead(o, m) for o in better[:place])]
+        if not all(self.cost[method] for method in as_good):
+            return self.base if self.base in as_good else self.best
+        return min(as_good, key=lambda method: (self.cost[method], better.index(method)))
+
+    @cached_property
+    def alone(self) -> dict[str, Choice]:
+        """The choice on each of several families of chips alone, which share the level; by family."""
+        found = self.found if len(self.found) > 1 else []
+        return {view.family.name: Choice([view], self.level / len(found)) for view in found}
+
+    @property
+    def doubt(self) -> str:
+        """What is to be said of the gain of the method that is taken, if it is not sure."""
+        if self.taken == self.base:
             return ""
-        ratio = f"{cost[ours] / cost[theirs]:.3g}"
-        return ", for as many gradients" if ratio == "1" else f", for {ratio}\N{NO-BREAK SPACE}× the gradients"
+        if not self.ahead(self.taken, self.base):
+            return ", which may be chance"
+        agree = not self.alone or any(one.ahead(self.taken, self.base) for one in self.alone.values())
+        return "" if agree else ", though surely on no family of chips alone"
 
-    others = [method for method in scores if method != base]
-    told = [method for method in others if len(gains(method, base)) > 1]
-    order = sorted([base, *(told or others)], key=lambda method: -fmean(gains(method, base)))
-    best, last = order[0], order.index(base)
-    as_good = [m for place, m in enumerate(order[: last + 1]) if not any(ahead(o, m)[1] for o in order[:place])]
-    taken = min(as_good, key=lambda method: (cost[method], order.index(method)))
-    if not all(cost[method] for method in as_good):
-        taken = base if base in as_good else best
 
-    def mean(method: str) -> str:
-        value = number(_mean(scores[method]), first)
-        return f"its mean {escape(first.problem.metric)} on noisy chips is {value}{percent}"
+def advice(found: Sequence[View], level: float = LEVEL) -> str:
+    """Which method to take on one problem, by how much it is better than the baseline, and what it costs (`Choice`).
 
-    if min(len(scores[best]), len(scores[base])) < 2:
-        gain = "" if best == base else f", better by {ahead(best, base)[0]} than that of {escape(base)}"
-        return (
-            f"<b>{escape(best)}</b> is ahead: {mean(best)}{gain}. One training seed can't tell whether that is chance."
-        )
+    Where a family of chips alone would have one take another method, it says so.
+    """
+    choice, first = Choice(found, level), found[0]
+    best, taken, base = choice.best, choice.taken, choice.base
+    percent = " %" if first.problem.is_fraction else ""
+    metric, families = escape(first.problem.metric), listed([escape(view.family.name) for view in found])
+    where = f"in the mean over {families} chips" if choice.alone else "on noisy chips"
+    what = f"its {metric} {where}" if choice.alone else f"its mean {metric} {where}"
+    what += f" is {number(choice.mean(taken), first)}{percent}"
+    others = "".join(
+        f" On {escape(family)} alone: {escape(one.taken)}{', perhaps' if one.doubt else ''}."
+        for family, one in choice.alone.items()
+        if one.taken != taken
+    )
+    if choice.by_chance:
+        gain = "" if best == base else f", better by {_gain(choice, best, base)} than that of {escape(base)}"
+        chance = "One training seed can't tell whether that is chance."
+        return f"<b>{escape(best)}</b> is ahead: {what}{gain}. {chance}{others}"
     if taken == base:
-        said = f"Take <b>{escape(base)}</b>: no method is surely better on noisy chips."
+        said = f"Take <b>{escape(base)}</b>: no method is surely better {where}."
     else:
         clean = [f"{number(clean_value(first, method), first)}{percent}" for method in (taken, base)]
-        gain, sure = ahead(taken, base)
         said = (
-            f"Take <b>{escape(taken)}</b>: {mean(taken)}, better by {gain} than that of {escape(base)}"
-            f"{'' if sure else ', which may be chance'}{price(taken, base)}; without noise it is {clean[0]}, that of "
+            f"Take <b>{escape(taken)}</b>: {what}, better by {_gain(choice, taken, base)} than that of {escape(base)}"
+            f"{choice.doubt}{_price(choice, taken, base)}; without noise it is {clean[0]}, that of "
             f"{escape(base)} {clean[1]}."
         )
-    if fmean(gains(best, taken)) > 0:
+    if fmean(choice.gains(best, taken)) > 0:
         said += (
-            f" <b>{escape(best)}</b> is better by another {ahead(best, taken)[0]}, which may be chance"
-            f"{price(best, taken)}."
+            f" <b>{escape(best)}</b> is better by another {_gain(choice, best, taken)}, which may be chance"
+            f"{_price(choice, best, taken)}."
         )
-    seeds = min(len(scores[method]) for method in (base, taken, best))
-    return f"{said} Intervals are 95 %, over {seeds} training seeds."
+    seeds = min(len(choice.scores[method]) for method in (base, taken, best))
+    compared = round(LEVEL / (1 - choice.confidence))
+    allowing = f", to allow for {compared} comparisons" if compared > 1 else ""
+    return f"{said}{others} Intervals are {_percent(choice.confidence)} %{allowing}, over {seeds} training seeds."
 
 
-def _by_seed(found: Sequence[View], method: str) -> dict[int, float]:
-    """A network's value by its training seed."""
-    by_family = [view.noisy_by_seed(method) for view in found]
-    return {seed: fmean(of_family[seed] for of_family in by_family) for seed in by_family[0]}
+def advice_in_short(found: Sequence[View], level: float = LEVEL) -> str:
+    """The same in a few words: the method and its gain."""
+    choice = Choice(found, level)
+    taken, base = choice.taken, choice.base
+    method = f"<b>{escape(taken)}</b>"
+    gain = gain_number(choice.gain(taken, base).mean, found[0]).lstrip("+") + _points(found[0])
+    if choice.by_chance:
+        return f"{method} is ahead{'' if taken == base else f' by {gain}'}, on one training seed"
+    return f"take {method}" + ("" if taken == base else f", better by {gain}{choice.doubt}")
 
 
-def _mean(of_seeds: dict[int, float]) -> float:
-    return fmean(of_seeds.values())
+def _percent(confidence: float) -> str:
+    """A confidence in percent, which is never all."""
+    shown = f"{100 * confidence:.3g}"
+    return f"{100 * confidence:.5g}" if shown == "100" else shown
+
+
+def _gain(choice: Choice, ours: str, theirs: str) -> str:
+    """By how much the first is better."""
+    return gain_text(choice.gain(ours, theirs), choice.found[0]).lstrip("+") + _points(choice.found[0])
+
+
+def _points(view: View) -> str:
+    return " points" if view.problem.is_fraction else ""
+
+
+def _price(choice: Choice, ours: str, theirs: str) -> str:
+    """What the first costs, in gradients of the second."""
+    if not (choice.cost[ours] and choice.cost[theirs]):
+        return ""
+    ratio = f"{choice.cost[ours] / choice.cost[theirs]:.3g}"
+    times = {"1": "as many", "2": "twice the"}.get(ratio, f"{ratio}\N{NO-BREAK SPACE}× the")
+    return f", for {times} gradient computations"

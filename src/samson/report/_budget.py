@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import re
+from dataclasses import replace
 from html import escape
 
 from samson._shown import limit_text
 from samson._times import level_text
 from samson.records import BudgetRecord
-from samson.report._html import figure_div, html_row, html_table, interval_text, page, value_text
-from samson.report._levels import chips_and_means
+from samson.report._html import figure_div, html_row, html_table, interval_text, model_name, page, value_text
+from samson.report._levels import chips_and_means, level_note
 from samson.report._plot import GREY_DOTS, PALETTE, Plot, age_axis, axis, horizontal, plot, stripe, under_line
 from samson.report._subject import subject_table
 
@@ -22,9 +25,9 @@ def budget_page(record: BudgetRecord) -> str:
         "budget.html",
         kind="noise budget",
         title=escape(
-            f"{subject.model}: how long it stands {record.family}"
+            f"{model_name(subject.model)}: how long it stands {record.family}"
             if record.unit == "s"
-            else f"{subject.model}: how much {record.family} noise it stands"
+            else f"{model_name(subject.model)}: how much {record.family} noise it stands"
         ),
         headline=headline(record),
         figure=figure_div(budget_figure(record), "budget"),
@@ -66,12 +69,13 @@ def budget_figure(record: BudgetRecord) -> Plot:
     shapes = [horizontal(clean, **GREY_DOTS), horizontal(limit, color=LIMIT_COLOUR, width=2)]
     if record.holds_up_to is not None:
         shapes.append(stripe(record.low, record.holds_up_to, PALETTE[1], 0.12))
-    x = axis(f"{record.family}: {record.unit}", type="log", dtick="D2")
-    if record.unit == "s":
-        x = age_axis(record.low, record.high)
+    title = f"{record.family}: {record.unit}{level_note([row.kind for row in record.measured])}"
+    x = age_axis(record.low, record.high) if record.unit == "s" else axis(title, type="log", dtick="D2")
+    low, high = math.log10(record.low), math.log10(record.high)
+    beyond = 0.03 * (high - low)
     return plot(
-        chips_and_means(levels, record.measured, scale),
-        x,
+        chips_and_means(levels, record.measured, scale, log=True),
+        x | {"range": [low - beyond, high + beyond]},
         axis(f"{record.subject.metric}{' (%)' if scale == 100 else ''}"),
         shapes=shapes,
         annotations=[under_line(clean, "without noise", "left"), under_line(limit, "limit", "left")],
@@ -87,9 +91,8 @@ def _table(record: BudgetRecord) -> str:
         held = record.holds_up_to is not None and level is not None and level <= record.holds_up_to
         mean, worst = interval_text(row.interval, fraction=fraction), value_text(row.worst, fraction=fraction)
         lines.append(html_row([row.kind.label, mean, worst, "holds" if held else ""]))
-    return html_table(
-        ["age" if record.unit == "s" else record.unit, record.subject.metric, "worst chip", ""], lines, "gain"
-    )
+    unit = "age" if record.unit == "s" else record.unit
+    return html_table([unit, record.subject.metric, "worst chip", "limit"], lines, "gain")
 
 
 def _what(record: BudgetRecord) -> str:
@@ -99,7 +102,13 @@ def _what(record: BudgetRecord) -> str:
         "Without noise": value_text(record.clean, fraction=record.subject.is_fraction),
     }
     chips = f"{len(record.measured[0].trials)}, the same at every level"
-    return subject_table(record.subject, [row.kind for row in record.measured], chips, more)
+    kinds = [replace(row.kind, noise=_with_short_numbers(row.kind.noise)) for row in record.measured]
+    return subject_table(record.subject, kinds, chips, more)
+
+
+def _with_short_numbers(noise: str) -> str:
+    """A noise whose level, which was searched for, has three digits, as everywhere on the page."""
+    return re.sub(r"\d+\.\d{5,}(e[+-]?\d+)?", lambda found: f"{float(found[0]):.3g}", noise)
 
 
 def _named(record: BudgetRecord, level: float | None) -> str:
@@ -118,5 +127,6 @@ def _limit(record: BudgetRecord) -> str:
     """How much worse is allowed, with as many digits as it was given with."""
     if record.relative:
         return f"{limit_text(record.max_drop, fraction=True)} % of the value"
-    fraction = record.subject.is_fraction
-    return limit_text(record.max_drop, fraction=fraction) + " points" * fraction
+    limit = limit_text(record.max_drop, fraction=record.subject.is_fraction)
+    points = " point" if limit == "1" else " points"
+    return limit + points * record.subject.is_fraction

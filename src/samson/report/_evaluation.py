@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from html import escape
 from statistics import stdev
+from typing import Any
 
 from samson._shown import limit_text
 from samson._times import age_text
 from samson.records import ChipKind, EvaluationRecord, Measured
-from samson.report._html import capital, figure_div, html_row, html_table, interval_text, page, value_text
-from samson.report._levels import chips_and_means
+from samson.report._html import capital, figure_div, html_row, html_table, interval_text, model_name, page, value_text
+from samson.report._levels import chips_and_means, level_note
 from samson.report._plot import GREY_DOTS, Plot, above, age_places, axis, horizontal, plot, under_line
 from samson.report._subject import subject_table
 from samson.report._yields import yield_figure
@@ -17,16 +18,17 @@ from samson.report._yields import yield_figure
 
 def evaluation_page(record: EvaluationRecord) -> str:
     """Make the page's HTML; it opens offline."""
-    subject = record.subject
+    subject, last = record.subject, record.measured[-1].kind
     examples = "the" if subject.examples is None else f"these {subject.examples}"
     return page(
         "evaluation.html",
         kind="accuracy on noisy chips",
-        title=escape(f"{subject.model} on noisy chips"),
+        title=escape(f"{model_name(subject.model)} on noisy chips"),
         headline=headline(record),
         figure=figure_div(level_figure(record), "levels"),
         table=_table(record),
         yields=figure_div(yield_figure(record), "yields"),
+        last=escape(_named(last)),
         what=subject_table(subject, [row.kind for row in record.measured], "every line has the same, or their first"),
         metric=escape(subject.metric),
         better="at least" if subject.higher_is_better else "at most",
@@ -58,17 +60,20 @@ def level_figure(record: EvaluationRecord) -> Plot:
     """
     scale = 100 if record.subject.is_fraction else 1
     kinds = [row.kind for row in record.measured]
-    in_proportion = all(_is_level(kind) for kind in kinds)
+    leveled = all(_is_level(kind) for kind in kinds)
+    in_proportion = leveled and len(kinds) > 1
     times = [kind.time_s for kind in kinds if kind.time_s is not None]
-    aged = len(times) == len(kinds) == len(set(times)) > 1 and not in_proportion
-    places: list[float | str | None] = [kind.level if in_proportion else kind.label for kind in kinds]
-    if aged:
-        places = [*age_places(times)]
-    ticks = {"tickvals": places, "ticktext": [age_text(time) for time in times]} if aged else {}
+    aged = len(times) == len(kinds) == len(set(times)) > 1 and not leveled
+    levels = [kind.level for kind in kinds if kind.level is not None]
+    places = levels if in_proportion else age_places(times) if aged else [float(place) for place in range(len(kinds))]
+    texts = [age_text(time) for time in times] if aged else [kind.label for kind in kinds]
+    ticks: dict[str, Any] = {} if in_proportion else {"tickvals": places, "ticktext": texts}
+    if len(kinds) == 1:
+        ticks["range"] = [-0.5, 0.5]
     clean = scale * record.clean
     return plot(
         chips_and_means(places, record.measured, scale),
-        axis("Noise level" if in_proportion else "Age" if aged else "", **ticks),
+        axis(f"Noise level{level_note(kinds)}" if leveled else "Age" if aged else "", **ticks),
         axis(f"{record.subject.metric}{' (%)' if scale == 100 else ''}"),
         top=56,
         shapes=[horizontal(clean, **GREY_DOTS)],

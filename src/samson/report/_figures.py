@@ -6,18 +6,55 @@ from statistics import fmean
 from typing import Any
 
 from samson.records import Interval
-from samson.report._plot import BASELINE_COLOUR, Plot, age_places, axis, horizontal, menu, plot, transparent
+from samson.report._advice import Choice
+from samson.report._levels import level_note
+from samson.report._plot import (
+    BASELINE_COLOUR,
+    GREY_DOTS,
+    Plot,
+    age_places,
+    axis,
+    dashes,
+    horizontal,
+    menu,
+    plot,
+    transparent,
+    under_line,
+)
 from samson.report._summary import View
-from samson.report._tables import scale_of, unit_of
+from samson.report._tables import clean_value, scale_of, unit_of
+
+TOLERANCE = 0.05
+"""How much worse than the baseline without noise holds its own: points of a fraction, a share of the rest."""
+
+MANY = 8
+"""Of more methods, bands and thin lines would hide each other."""
+
+
+def in_full(view: View) -> list[str]:
+    """The methods with bands and thin lines: all, or of many the baseline, the best and the one to take."""
+    methods = list(view.table)
+    if len(methods) <= MANY:
+        return methods
+    choice = Choice([view])
+    return [method for method in methods if method in (choice.best, choice.taken, choice.base)]
+
+
+def allowed_drop(view: View) -> float:
+    """How much worse than the baseline without noise a method may be."""
+    return TOLERANCE * (1 if view.problem.is_fraction else abs(clean_value(view, view.baseline)))
 
 
 def robustness_figure(view: View) -> Plot:
-    """The metric against the kind of chip: a line and a 95 % band for each method, a thin line for each seed."""
-    data = []
+    """The metric against the kind of chip: a line and a 95 % band for each method, a thin line for each seed.
+
+    Of many methods, only those that matter most have bands and thin lines (`in_full`).
+    """
+    data, full, looks = [], in_full(view), dashes(view.palette)
     palette, scale, of_kind = view.palette, scale_of(view), places(view)
     for method, of_method in view.table.items():
-        data += _band(view, method, palette[method], {kind: row.value for kind, row in of_method.items()})
-        for seed in sorted({seed for row in of_method.values() for seed in row.by_seed}):
+        data += _band(view, method, {kind: row.value for kind, row in of_method.items()}, method in full)
+        for seed in sorted({seed for row in of_method.values() for seed in row.by_seed} if method in full else ()):
             seen = {kind: row.by_seed[seed] for kind, row in of_method.items() if seed in row.by_seed}
             data.append(
                 {
@@ -25,23 +62,28 @@ def robustness_figure(view: View) -> Plot:
                     "x": [of_kind[kind] for kind in seen],
                     "y": [scale * value for value in seen.values()],
                     "mode": "lines",
-                    "line": {"color": palette[method], "width": 0.8},
+                    "line": {"color": palette[method], "width": 0.8, "dash": looks[method][0]},
                     "opacity": 0.45,
                     "legendgroup": method,
                     "showlegend": False,
                     "hoverinfo": "skip",
                 }
             )
-    return _by_kind(view, data, unit_of(view))
+    drop = scale * allowed_drop(view) * (1 if view.problem.higher_is_better else -1)
+    limit = scale * clean_value(view, view.baseline) - drop
+    much = f"{100 * TOLERANCE:g} {'points' if view.problem.is_fraction else '%'}"
+    text = f"{much} {'below' if drop > 0 else 'above'} {view.baseline} without noise"
+    lines = {"shapes": [horizontal(limit, **GREY_DOTS)], "annotations": [under_line(limit, text, "left")]}
+    return _by_kind(view, data, unit_of(view), **lines)
 
 
 def gain_figure(view: View) -> Plot:
     """Paired gain over the baseline on the same chips, with 95 % bands; positive is better."""
-    data = []
+    data, full = [], in_full(view)
     for method, of_method in view.table.items():
         gains = {kind: row.gain for kind, row in of_method.items() if row.gain is not None}
         if gains:
-            data += _band(view, method, view.palette[method], gains)
+            data += _band(view, method, gains, method in full)
     zero = horizontal(0, color=BASELINE_COLOUR, width=2, dash="dot")
     return _by_kind(view, data, gain_title(view), shapes=[zero])
 
@@ -87,11 +129,13 @@ def chips_figure(view: View) -> Plot:
 def training_figure(view: View) -> Plot:
     """The training loss of every epoch: the mean over a method's networks, and a thin line for each of them."""
     data = []
+    looks, full, longest = dashes(view.palette), in_full(view), 0
     for method in view.table:
         losses = [r.training.loss for r in view.records if r.method == method and r.measured]
         epochs = max(map(len, losses), default=0)  # a trainer of one's own may end early
+        longest = max(longest, epochs)
         means = [fmean(line[epoch] for line in losses if epoch < len(line)) for epoch in range(epochs)]
-        for number, line in enumerate([means, *losses]):
+        for number, line in enumerate([means, *losses] if method in full else [means]):
             data.append(
                 {
                     "type": "scatter",
@@ -99,14 +143,19 @@ def training_figure(view: View) -> Plot:
                     "y": [float(f"{loss:.5g}") for loss in line],
                     "name": method,
                     "mode": "lines",
-                    "line": {"color": view.palette[method], "width": 0.8 if number else 2.5},
+                    "line": {
+                        "color": view.palette[method],
+                        "width": 0.8 if number else 2.5,
+                        "dash": looks[method][0],
+                    },
                     "opacity": 0.45 if number else 1,
                     "legendgroup": method,
                     "showlegend": number == 0,
                     **({"hoverinfo": "skip"} if number else {"hovertemplate": "%{y:.4g}"}),
                 }
             )
-    return plot(data, axis("Epoch"), axis("Training loss"), hovermode="x unified")
+    ticks = {"dtick": 1} if longest < 10 else {}  # else plotly's own are whole numbers
+    return plot(data, axis("Epoch", **ticks), axis("Training loss"), hovermode="x unified")
 
 
 def gain_title(view: View) -> str:
@@ -132,8 +181,9 @@ def places(view: View) -> dict[str, float]:
     return {kind: float(place) for place, kind in enumerate(view.kinds)}
 
 
-def _band(view: View, method: str, colour: str, estimates: dict[str, Interval]) -> list[dict[str, Any]]:
-    """A band from end to end of intervals, and a line through their means."""
+def _band(view: View, method: str, estimates: dict[str, Interval], full: bool) -> list[dict[str, Any]]:
+    """A line through the means of intervals and, in full, a band from end to end behind it."""
+    colour, (dash, symbol) = view.palette[method], dashes(view.palette)[method]
     of_kind, scale, shown = places(view), scale_of(view), f".{view.digits}f"
     x = [of_kind[kind] for kind in estimates]
     low, mean, high = ([scale * getattr(e, end) for e in estimates.values()] for end in ("low", "mean", "high"))
@@ -156,15 +206,16 @@ def _band(view: View, method: str, colour: str, estimates: dict[str, Interval]) 
         "customdata": list(zip(low, high, strict=True)),
         "name": method,
         "mode": "lines+markers",
-        "line": {"color": colour, "width": 2.5},
-        "marker": {"size": 7},
+        "line": {"color": colour, "width": 2.5, "dash": dash},
+        "marker": {"size": 7, "symbol": symbol},
         "legendgroup": method,
         "hovertemplate": f"%{{y:{shown}}} [%{{customdata[0]:{shown}}}, %{{customdata[1]:{shown}}}]",
     }
-    return [band, line]
+    return [band, line] if full else [line]
 
 
 def _by_kind(view: View, data: list[dict[str, Any]], title: str, **layout: Any) -> Plot:
     texts = ["without<br>noise", *(kind.rpartition(":")[2] for kind in view.kinds[1:])]  # of MODULE:FUNCTION
-    x = axis(axis_title(view), tickvals=list(places(view).values()), ticktext=texts)
+    note = level_note(view.family.kinds)
+    x = axis(axis_title(view) + note, tickvals=list(places(view).values()), ticktext=texts)
     return plot(data, x, axis(title), hovermode="x unified", **layout)

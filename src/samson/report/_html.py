@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import PurePath
 from string import Template
 
 from samson.records import Interval
@@ -38,7 +39,12 @@ def packed(html: str) -> str:
 def html_row(cells: Iterable[str]) -> str:
     """A row of a table; the first cell is its heading."""
     first, *others = cells
-    return f"<tr><th scope='row'>{escape(first)}</th>" + "".join(f"<td>{escape(c)}</td>" for c in others) + "</tr>"
+    return f"<tr>{row_heading(first)}" + "".join(f"<td>{escape(c)}</td>" for c in others) + "</tr>"
+
+
+def row_heading(name: str) -> str:
+    """The heading of a row; a narrow table breaks a name such as "samson+clip" before its plus, not within a word."""
+    return f"<th scope='row'>{escape(name).replace('+', '<wbr>+')}</th>"
 
 
 def html_table(header: Sequence[str], lines: Iterable[str], kind: str) -> str:
@@ -64,6 +70,21 @@ def _seven_digits(digits: str) -> float:
 def value_text(value: float, *, fraction: bool) -> str:
     """A value of a metric, a fraction in percent: "97.3" for a share of .9731."""
     return f"{100 * value:.1f}" if fraction else f"{value:.4g}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words in a sentence: "a", "a and b", "a, b and c"."""
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def model_name(model: str) -> str:
+    """A model as a title says it: of a path the file's name alone.
+
+    Example:
+        >>> model_name("runs/first/networks/digits/samson-seed0.safetensors"), model_name("mine.nets:network")
+        ('samson-seed0', 'mine.nets:network')
+    """
+    return PurePath(model).name.removesuffix(".safetensors")
 
 
 def capital(name: str) -> str:

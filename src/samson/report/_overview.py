@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 
 from samson.records import CLEAN
-from samson.report._html import html_table
+from samson.report._advice import LEVEL, advice_in_short
+from samson.report._html import html_table, row_heading
 from samson.report._plot import BASELINE_COLOUR, Plot, axis, error_bars, plot, stripe
 from samson.report._summary import View
 from samson.report._tables import kind_text, sign
-from samson.statistics import MeanRank, critical_difference, mean_ranks
+from samson.statistics import MeanRank, critical_difference, holm, mean_ranks
 
 EVERYTHING = "all"
 
@@ -65,6 +67,16 @@ class Overview:
         """Number of problems."""
         return len({view.problem.name for view in self.views})
 
+    @cached_property
+    def critical(self) -> float:
+        """The critical difference of mean ranks; infinite for one problem."""
+        return critical_difference(len(self.order), self.problems) if self.problems > 1 else math.inf
+
+    @property
+    def tells(self) -> bool:
+        """Whether there are problems enough for any ranks to differ by the critical difference."""
+        return self.critical < len(self.order) - 1
+
 
 def _ranks(of_problems: Sequence[tuple[str, dict[str, list[float]]]]) -> dict[str, MeanRank]:
     """Mean ranks over blocks, each with its problem, whose networks are the same on every family of chips."""
@@ -79,15 +91,23 @@ def comparable(found: Sequence[View]) -> bool:
 
 
 def overview_headline(overview: Overview) -> str:
-    """What the ranks say, in a sentence."""
+    """What to take on each problem, and what the ranks say of others, in two sentences."""
+    of_problems: dict[str, list[View]] = {}
+    for view in overview.views:
+        of_problems.setdefault(view.problem.name, []).append(view)
+    each = [f"{escape(name)}: {advice_in_short(of, LEVEL / len(of_problems))}" for name, of in of_problems.items()]
     (best, rank), *others = overview.order
-    mean = f"<b>{escape(best)}</b> has the best mean rank, {rank.interval.mean:.2f}"
-    pairs = f"over {rank.blocks} pairs of a problem and a family of chips"
+    said = (
+        f"{'; '.join(each)}. <b>{escape(best)}</b> has the best mean rank, {rank.interval.mean:.2f}, over "
+        f"{rank.blocks} pairs of a problem and a family of chips"
+    )
     if overview.one_seed:
-        return f"{mean}, {pairs}. One training seed can't tell whether that is chance."
-    surely = [name for name, other in others if other.interval.low > rank.interval.high]
-    apart = f"its interval lies apart from those of {len(surely)} of the other {len(others)} methods"
-    return f"{mean} {_ends(rank)}, {pairs}; {apart}."
+        return f"{said}. One training seed can't tell whether that is chance."
+    worse = [name for name, other in others if other.interval.mean - rank.interval.mean > overview.critical]
+    if not worse:
+        return f"{said}; these {overview.problems} problems can't tell whether it is better on others."
+    than = "all others" if len(worse) == len(others) else f"{len(worse)} of the other {len(others)} methods"
+    return f"{said}; on other problems, too, it is better than {than}."
 
 
 def rank_table(overview: Overview) -> str:
@@ -110,29 +130,32 @@ def rank_table(overview: Overview) -> str:
             cells.append(f"<td style='--shade:{share:.3f}'{mark}>{shown}</td>")
         won, tied, lost = against_baseline(found, method)
         cells.append(f"<td style='--shade:0'>{'' if won + tied + lost == 0 else f'{won} / {tied} / {lost}'}</td>")
-        lines.append(f"<tr><th scope='row'>{escape(method)}</th>{''.join(cells)}</tr>")
+        lines.append(f"<tr>{row_heading(method)}{''.join(cells)}</tr>")
     return html_table(["Method", *map(kind_text, columns), f"+ / = / − {found[0].baseline}"], lines, "heat")
 
 
 def against_baseline(found: Sequence[View], method: str) -> tuple[int, int, int]:
     """On how many kinds of chips a method is surely better than the baseline, not told apart, or surely worse.
 
-    Over all problems that have the baseline of the first; where its training diverged, there is another.
+    Surely is over training seeds, after Holm for all methods and kinds of all problems that have the baseline of the
+    first; where its training diverged, there is another. With one seed nothing is told apart.
     """
-    signs = [
-        sign(row)
+    rows = [
+        row
         for view in found
         if view.baseline == found[0].baseline
-        for row in view.table.get(method, {}).values()
+        for row in view.rows
         if row.kind != CLEAN and row.gain is not None
     ]
+    known = [p for row in rows if (p := row.p_value_alone) is not None]
+    adjusted: dict[float | None, float] = dict(zip(known, holm(known), strict=True))
+    signs = [sign(replace(row, p_value_seeds=adjusted.get(row.p_value_alone))) for row in rows if row.method == method]
     return signs.count("up"), signs.count(""), signs.count("down")
 
 
 def rank_figure(overview: Overview) -> Plot:
-    """Mean ranks with their intervals over seeds; a band as wide as the critical difference, from the best."""
-    order, problems = overview.order, overview.problems
-    palette = overview.views[0].palette
+    """Mean ranks with intervals over seeds; from the best, a band as wide as the critical difference if that tells."""
+    order = overview.order
     names, intervals = [name for name, _ in order], [rank.interval for _, rank in order]
     dots = {
         "type": "scatter",
@@ -140,15 +163,23 @@ def rank_figure(overview: Overview) -> Plot:
         "y": names,
         "error_x": error_bars(intervals, color=BASELINE_COLOUR),
         "mode": "markers",
-        "marker": {"size": 11, "color": [palette.get(name, BASELINE_COLOUR) for name in names]},
+        "cliponaxis": False,
+        "marker": {"size": 11, "color": BASELINE_COLOUR},
         "hovertemplate": "%{y}: %{x:.2f}<extra></extra>",
     }
     shapes = []
-    if problems > 1:
-        best, width = intervals[0].mean, critical_difference(len(order), problems)
-        shapes = [stripe(best, min(best + width, len(order)), BASELINE_COLOUR, 0.15)]
+    if overview.tells:
+        best = intervals[0].mean
+        shapes = [stripe(best, min(best + overview.critical, len(order)), BASELINE_COLOUR, 0.15)]
     y = {"autorange": "reversed", "automargin": True}
-    return plot([dots], axis("Mean rank"), y, height=150 + 34 * len(order), showlegend=False, shapes=shapes)
+    return plot(
+        [dots],
+        axis("Mean rank", range=[1, len(order)]),
+        y,
+        height=150 + 34 * len(order),
+        showlegend=False,
+        shapes=shapes,
+    )
 
 
 def band_text(overview: Overview) -> str:
@@ -156,10 +187,15 @@ def band_text(overview: Overview) -> str:
     problems = overview.problems
     if problems < 2:
         return "With one problem there is no telling about others."
-    width = critical_difference(len(overview.order), problems)
+    if not overview.tells:
+        return (
+            f"{problems} problems can tell nothing about others: ranks would have to differ by {overview.critical:.2f} "
+            "(the critical difference of Nemenyi, 95 %), which is more than they can."
+        )
     return (
-        f"The grey band is as wide as the critical difference, {width:.2f}, for {problems} problems: outside of it, a "
-        "method is worse than the best on other problems too (Nemenyi, 95 %). With few problems it is wide."
+        f"The grey band is as wide as the critical difference, {overview.critical:.2f}, for {problems} problems: "
+        "outside of it, a method is worse than the best on other problems too (Nemenyi, 95 %). With few problems it is "
+        "wide."
     )
 
 

@@ -8,9 +8,17 @@ from importlib.resources import files
 from string import Template
 
 from samson.records import CLEAN, Comparison
-from samson.report._advice import advice
-from samson.report._figures import chips_figure, gain_figure, robustness_figure, training_figure
-from samson.report._html import capital, figure_div, packed, page
+from samson.report._advice import LEVEL, advice
+from samson.report._figures import (
+    TOLERANCE,
+    allowed_drop,
+    chips_figure,
+    gain_figure,
+    in_full,
+    robustness_figure,
+    training_figure,
+)
+from samson.report._html import capital, figure_div, listed, packed, page
 from samson.report._overview import Overview, band_text, comparable, overview_headline, rank_figure, rank_table
 from samson.report._summary import View, against_each, views
 from samson.report._tables import clean_value, last_kind_within, number
@@ -22,9 +30,6 @@ from samson.report._view_tables import (
     versions_table,
     what_table,
 )
-
-TOLERANCE = 0.05
-"""How much worse than the baseline without noise the headline allows: points of a fraction, a share of the rest."""
 
 
 def render(comparison: Comparison, overview: Overview | None = None) -> str:
@@ -64,7 +69,8 @@ def render(comparison: Comparison, overview: Overview | None = None) -> str:
         else ""
     )
     looks = (_choice(problems, families) if several else "") + "".join(
-        _view(view, place) for place, view in enumerate(found)
+        _view(view, place, f"<p>{advice([view], LEVEL / len(found))}</p>" if several else "")
+        for place, view in enumerate(found)
     )
     return page(
         "comparison.html",
@@ -82,22 +88,19 @@ def render(comparison: Comparison, overview: Overview | None = None) -> str:
 def headline(view: View) -> str:
     """What a view says in one sentence: up to which chip each method keeps the baseline's noise-free value."""
     clean, name = clean_value(view, view.baseline), view.baseline
-    drop = TOLERANCE if view.problem.is_fraction else TOLERANCE * abs(clean)
-    near = "Within 5 points of" if view.problem.is_fraction else "Within 5 % of"
+    near = f"within {100 * TOLERANCE:g} {'points' if view.problem.is_fraction else '%'} of"
     reference = (
         f"the {number(clean, view)}{' %' if view.problem.is_fraction else ''} that {escape(name)} has without noise"
     )
-    held = {method: last_kind_within(view, method, clean, drop) for method in view.table}
-    places = {method: -1 if kind is None else view.kinds.index(kind) for method, kind in held.items()}
-    farthest = max(places.values())
-    if farthest < 0:
-        return f"No method stays {near.lower()} {reference}."
-    best = [f"<b>{escape(method)}</b>" for method, place in places.items() if place == farthest]
-    sentence = f"{near} {reference}: {_and(best)} {_up_to(view, view.kinds[farthest])}"
-    own = held[name]
-    if own is not None and places[name] < farthest:
-        sentence += f"; {escape(name)} itself {_up_to(view, own)}"
-    return sentence + "."
+    held: dict[str | None, list[str]] = {}
+    for method in view.table:
+        held.setdefault(last_kind_within(view, method, clean, allowed_drop(view)), []).append(escape(method))
+    farthest, *others = (kind for kind in (*reversed(view.kinds), None) if kind in held)
+    if farthest is None:
+        return f"No method stays surely {near} {reference}."
+    said = [f"{listed([f'<b>{method}</b>' for method in held[farthest]])} {_up_to(view, farthest)}"]
+    said += [f"{listed(held[kind])} {'nowhere' if kind is None else _up_to(view, kind)}" for kind in others]
+    return f"Surely {near} {reference}: {'; '.join(said)}."
 
 
 def _up_to(view: View, kind: str) -> str:
@@ -124,15 +127,19 @@ def _gains(view: View, place: int) -> str:
     )
 
 
-def _view(view: View, place: int) -> str:
-    first = view.records[0]
+def _view(view: View, place: int, told: str) -> str:
+    """A view's sections, the first of which says what it is told."""
+    first, full = view.records[0], in_full(view)
+    few = "" if len(full) == len(view.table) else f", of {listed(full)} alone, since there are many methods"
     training = ""
     if any(record.training.loss for record in view.records if record.measured):
         figure = figure_div(training_figure(view), f"training-{place}")
-        training = _section("training.html", figure=figure).rstrip()
+        training = _section("training.html", figure=figure, few=escape(few)).rstrip()
     found = _section(
         "view.html",
-        headline=f"<p>{headline(view)}</p>",
+        headline=f"{told}<p>{headline(view)}</p>",
+        few=escape(few),
+        tint="from 0 to 100 %" if view.problem.is_fraction else "from the worst to the best",
         metric=escape(capital(view.problem.metric)),
         better="higher" if view.problem.higher_is_better else "lower",
         percent=" in percent" if view.problem.is_fraction else "",
@@ -193,7 +200,3 @@ def _notes(comparison: Comparison) -> str:
 def _plural(word: str, of: Sequence[object]) -> str:
     several = word[:-1] + "ies" if word.endswith("y") else word + "s"
     return word if len(of) == 1 else several
-
-
-def _and(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

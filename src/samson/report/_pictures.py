@@ -7,10 +7,13 @@ from typing import Any
 
 from samson.records import Interval
 from samson.report._figures import axis_title, gain_title, places
+from samson.report._plot import dashes
 from samson.report._summary import View
 from samson.report._tables import scale_of, unit_of
 
-FORMATS = ("svg", "png")
+_DATES: dict[str, dict[str, None]] = {"svg": {"Date": None}, "png": {}, "pdf": {"CreationDate": None}}
+"""What a file says of when it was made, left out: by format."""
+FORMATS = tuple(_DATES)
 
 
 def picture(view: View, form: str) -> bytes:
@@ -31,21 +34,27 @@ def picture(view: View, form: str) -> bytes:
         left, right = figure.subplots(1, 2)
         palette = view.palette
         for method, of_method in view.table.items():
-            _line(left, view, method, palette[method], {kind: row.value for kind, row in of_method.items()})
+            _line(left, view, method, {kind: row.value for kind, row in of_method.items()})
             gains = {kind: row.gain for kind, row in of_method.items() if row.gain is not None}
-            _line(right, view, method, palette[method], gains)
+            _line(right, view, method, gains)
         right.axhline(0, color=palette[view.baseline], linestyle=":")
         for axes, title in ((left, unit_of(view)), (right, gain_title(view))):
             axes.set_xticks(list(places(view).values()), ["without\nnoise", *view.kinds[1:]])
             axes.set(xlabel=axis_title(view), ylabel=title)
         figure.legend(*left.get_legend_handles_labels(), loc="outside right center", frameon=False)
         file = io.BytesIO()
-        figure.savefig(file, format=form, dpi=200, metadata={"Date": None} if form == "svg" else None)
+        figure.savefig(file, format=form, dpi=200, metadata=_DATES[form])
     return file.getvalue()
 
 
-def _line(axes: Any, view: View, method: str, colour: str, estimates: dict[str, Interval]) -> None:
+_DASHES = {"solid": "solid", "dash": "dashed", "dot": "dotted", "dashdot": "dashdot"}
+_SYMBOLS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "cross": "P"}
+"""What plotly's dashes and symbols are called here."""
+
+
+def _line(axes: Any, view: View, method: str, estimates: dict[str, Interval]) -> None:
+    colour, (dash, symbol) = view.palette[method], dashes(view.palette)[method]
     scale, x = scale_of(view), [places(view)[kind] for kind in estimates]
     low, mean, high = ([scale * getattr(e, end) for e in estimates.values()] for end in ("low", "mean", "high"))
     axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(x, mean, color=colour, marker="o", markersize=4, label=method)
+    axes.plot(x, mean, color=colour, linestyle=_DASHES[dash], marker=_SYMBOLS[symbol], markersize=4, label=method)

@@ -6,6 +6,7 @@ Plotly's own objects check every value that is set, which takes longer than all 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,12 @@ Plot = dict[str, Any]
 """`data`, a list of traces, and `layout`: what `plotly.graph_objects.Figure(plot)` takes."""
 
 BASELINE_COLOUR = "#6b7280"
-PALETTE = ("#e69f00", "#009e73", "#56b4e9", "#cc79a7", "#d55e00", "#0072b2", "#7a5195", "#a6761d", "#1b9e77")
-"""Okabe and Ito's colours, which colour-blind readers tell apart, and a few more; the baseline is grey."""
+PALETTE = ("#a35505", "#009e73", "#2f9ae6", "#cc79a7", "#ee6123", "#0072b2")
+"""Close to Okabe and Ito's colours, which colour-blind readers tell apart, and seen on white and on dark; the baseline
+is grey."""
+
+_DASHES = ("solid", "dash", "dot", "dashdot")
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross")
 
 GREY_DOTS = {"color": BASELINE_COLOUR, "width": 1.5, "dash": "dot"}
 """The line of a value that others are compared to."""
@@ -106,7 +111,7 @@ def stripe(low: float, high: float, colour: str, opacity: float) -> dict[str, An
 def under_line(y: float, text: str, side: str) -> dict[str, Any]:
     """What a horizontal line is, under its "left" or "right" end; one of a plot's `annotations`."""
     place = {"xref": "x domain", "x": int(side == "right"), "xanchor": side, "yref": "y", "y": y, "yanchor": "top"}
-    return {"text": text, "showarrow": False, **place}
+    return {"text": text, "showarrow": False, "xshift": 6 if side == "left" else -6, **place}
 
 
 def above() -> dict[str, Any]:
@@ -136,6 +141,16 @@ def colours(methods: Sequence[str], baseline: str) -> dict[str, str]:
     """A colour for each method, by its place."""
     others = [method for method in methods if method != baseline]
     return {baseline: BASELINE_COLOUR} | {method: PALETTE[i % len(PALETTE)] for i, method in enumerate(others)}
+
+
+def dashes(palette: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """The dash of each method's line and the symbol of its markers: where methods share a colour, these differ."""
+    seen, found = Counter[str](), {}
+    for method, colour in palette.items():
+        turn = seen[colour]
+        seen[colour] += 1
+        found[method] = (_DASHES[turn % len(_DASHES)], _SYMBOLS[turn % len(_SYMBOLS)])
+    return found
 
 
 def transparent(colour: str, opacity: float = 0.18) -> str:

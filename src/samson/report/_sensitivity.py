@@ -7,7 +7,16 @@ from html import escape
 from samson._names import counted
 from samson._shown import limit_text, not_all
 from samson.records import Interval, SensitivityRecord
-from samson.report._html import capital, figure_div, html_table, interval_text, page, value_text
+from samson.report._html import (
+    capital,
+    figure_div,
+    html_table,
+    interval_text,
+    model_name,
+    page,
+    row_heading,
+    value_text,
+)
 from samson.report._plot import BASELINE_COLOUR, PALETTE, Plot, above, axis, error_bars, plot, vertical
 from samson.report._subject import subject_table
 
@@ -20,7 +29,7 @@ def sensitivity_page(record: SensitivityRecord) -> str:
     return page(
         "sensitivity.html",
         kind="sensitivity of layers",
-        title=escape(f"{record.subject.model}: which layers lose the {record.subject.metric}"),
+        title=escape(f"{model_name(record.subject.model)}: which layers lose the {record.subject.metric}"),
         headline=headline(record),
         figure=figure_div(sensitivity_figure(record), "sensitivity"),
         table=sensitivity_table(record),
@@ -100,7 +109,7 @@ def sensitivity_table(record: SensitivityRecord) -> str:
     for rank, row in enumerate(record.rows, start=1):
         means = [_value(record, sum(values) / len(values)) for values in (row.alone, row.others)]
         lines.append(
-            f"<tr><th scope='row'>{rank}. {escape(row.name)}</th><td>{row.weights:,}"
+            f"<tr>{row_heading(f'{rank}. {row.name}')}<td>{row.weights:,}"
             f" ({100 * not_all(row.weights / total):.1f} %)</td><td>{means[0]}</td>{_cell(record, row.drop, 'down')}"
             f"<td>{means[1]}</td>{_cell(record, row.gain, 'up')}"
             f"<td>{'digital' if row.name in digital else ''}</td></tr>"
@@ -138,7 +147,7 @@ def _unit(record: SensitivityRecord) -> str:
 def _suggestion(record: SensitivityRecord) -> str:
     found = record.suggestion
     if found is None:
-        return "<p>No suggestion was asked for.</p>"
+        return "<p>No suggestion was asked for: <code>--max-drop .01</code> makes one.</p>"
     names = ", ".join(f"<b>{escape(name)}</b>" for name in found.digital)
     limit = limit_text(found.max_drop, fraction=record.subject.is_fraction)
     if found.share == 1:

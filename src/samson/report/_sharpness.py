@@ -8,8 +8,8 @@ from statistics import fmean
 from typing import Any
 
 from samson.records import CLEAN, CorrelationRow, Interval, NetworkSharpness, SharpnessRecord
-from samson.report._html import capital, figure_div, html_row, html_table, page
-from samson.report._plot import Plot, axis, colours, menu, plot
+from samson.report._html import capital, figure_div, html_row, html_table, page, row_heading
+from samson.report._plot import Plot, axis, colours, dashes, menu, plot
 from samson.report._tables import kind_text
 
 AXES = {
@@ -45,6 +45,7 @@ def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd
     for network in record.networks:
         by_method.setdefault(network.method, []).append(network)
     palette = colours(list(by_method), baseline)
+    symbols = {method: symbol for method, (_, symbol) in dashes(palette).items()}
     levels = record.kinds
     shown = max(len(levels) - 2, 0)
     problem = record.problem
@@ -63,7 +64,7 @@ def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd
                 "text": [f"seed {network.seed}" for network in of_method],
                 "name": method,
                 "mode": "markers",
-                "marker": {"color": palette[method], "size": 10, "opacity": 0.85},
+                "marker": {"color": palette[method], "symbol": symbols[method], "size": 10, "opacity": 0.85},
                 "hovertemplate": "%{text}: %{x:.3g}, %{y:.4g}<extra>" + method + "</extra>",
             }
         )
@@ -174,7 +175,7 @@ def _correlations(record: SharpnessRecord, pick: Callable[[CorrelationRow], tupl
     lines = []
     for measure in record.measures:
         cells = (_cell(found.get((measure, kind))) for kind in record.kinds)
-        lines.append(f"<tr><th scope='row'>{escape(measure)}</th>{''.join(cells)}</tr>")
+        lines.append(f"<tr>{row_heading(measure)}{''.join(cells)}</tr>")
     return html_table(["Measure", *map(kind_text, record.kinds)], lines, "heat")
 
 

@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 
 from samson._errors import choose
-from samson.records import CLEAN, ChipFamily, Interval, Problem, RunRecord
+from samson.records import CLEAN, ChipFamily, Interval, Problem, RunRecord, on_common_chips
 from samson.report._plot import colours
 from samson.statistics import Paired, Trials, holm
 
@@ -38,6 +38,8 @@ class SummaryRow:
         gain: How much better than the baseline on the same chips and seeds; None for the baseline, or without it.
         gain_over_seeds: The same with its interval over training seeds and chips; None also with one seed.
         p_value: Of no gain on these networks, after Holm for all methods and noisy kinds; None where there is none.
+        p_value_seeds: The same of other networks, trained like these; None also with one seed.
+        p_value_alone: `p_value_seeds` before Holm, for who counts over several views.
     """
 
     method: str
@@ -49,9 +51,11 @@ class SummaryRow:
     trials: int
     seeds: int
     by_seed: dict[int, float]
-    gain: Interval | None
-    gain_over_seeds: Interval | None
-    p_value: float | None
+    gain: Interval | None = None
+    gain_over_seeds: Interval | None = None
+    p_value: float | None = None
+    p_value_seeds: float | None = None
+    p_value_alone: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class View:
 
 
 def views(records: Sequence[RunRecord], baseline: str | None = None) -> list[View]:
-    """Every problem of a comparison on each of its families of chips.
+    """Every problem of a comparison on each of its families of chips, as far as all of its networks are on them.
 
     Raises:
         ValueError: If records of one problem do not belong together, or a problem has no such baseline.
@@ -119,7 +123,7 @@ def views(records: Sequence[RunRecord], baseline: str | None = None) -> list[Vie
         by_problem.setdefault(record.problem.name, []).append(record)
     return [
         view(of_problem, number, baseline)
-        for of_problem in by_problem.values()
+        for of_problem in map(on_common_chips, by_problem.values())
         for number in range(len(of_problem[0].families))
         if any(record.measured for record in of_problem)
     ]
@@ -171,13 +175,17 @@ def against_each(view: View) -> list[View]:
 
 @dataclass(frozen=True)
 class _Gain:
-    value: Interval | None
-    over_seeds: Interval | None
-    p_value: float | None
+    """What a `SummaryRow` says of a gain."""
+
+    gain: Interval | None = None
+    gain_over_seeds: Interval | None = None
+    p_value: float | None = None
+    p_value_seeds: float | None = None
+    p_value_alone: float | None = None
 
     @property
     def turned(self) -> _Gain:
-        return _Gain(_turned(self.value), _turned(self.over_seeds), self.p_value)
+        return replace(self, gain=_turned(self.gain), gain_over_seeds=_turned(self.gain_over_seeds))
 
 
 def _turned(interval: Interval | None) -> Interval | None:
@@ -218,9 +226,6 @@ def _rows(view: View, values: _Values) -> Iterable[SummaryRow]:
             trials=len(chips),
             seeds=len(own),
             by_seed={seed: float(np.mean(of_seed)) for seed, of_seed in own.items()},
-            gain=None,
-            gain_over_seeds=None,
-            p_value=None,
         )
 
 
@@ -242,16 +247,31 @@ def _gains(view: View, values: _Values, pairs: Sequence[tuple[str, str]]) -> dic
                 both = {name: _measured(view, (values[name, kind][seed] for seed in common)) for name in pair}
                 paired = Paired(both, {})
                 chips = paired.difference(*order, over="chips")
-                over_seeds = paired.difference(*order, over="seeds").interval if len(common) > 1 else None
-                found[*pair, kind] = _Gain(chips.interval, over_seeds, chips.p_value)
-    adjusted = iter(holm([gain.p_value or 0.0 for (*_, kind), gain in found.items() if kind != CLEAN]))
-    return {key: replace(gain, p_value=None if key[-1] == CLEAN else next(adjusted)) for key, gain in found.items()}
+                seeds = paired.difference(*order, over="seeds") if len(common) > 1 else None
+                found[*pair, kind] = _Gain(
+                    gain=chips.interval,
+                    gain_over_seeds=None if seeds is None else seeds.interval,
+                    p_value=chips.p_value,
+                    p_value_alone=None if seeds is None else seeds.p_value,
+                )
+    noisy = {key: gain for key, gain in found.items() if key[-1] != CLEAN}
+    over_chips = _after_holm({key: gain.p_value for key, gain in noisy.items()})
+    over_seeds = _after_holm({key: gain.p_value_alone for key, gain in noisy.items()})
+    return {
+        key: replace(gain, p_value=over_chips.get(key), p_value_seeds=over_seeds.get(key))
+        for key, gain in found.items()
+    }
+
+
+def _after_holm(p_values: Mapping[tuple[str, str, str], float | None]) -> dict[tuple[str, str, str], float]:
+    """Holm's adjusted p-values of the comparisons that have one."""
+    known = {key: p for key, p in p_values.items() if p is not None}
+    return dict(zip(known, holm(list(known.values())), strict=True))
 
 
 def _with_gains(view: View, gains: _Gains, baseline: str) -> View:
     def of(row: SummaryRow) -> SummaryRow:
-        gain = gains.get((row.method, baseline, row.kind), _Gain(None, None, None))
-        return replace(row, gain=gain.value, gain_over_seeds=gain.over_seeds, p_value=gain.p_value)
+        return replace(row, **vars(gains.get((row.method, baseline, row.kind), _Gain())))
 
     return replace(view, rows=tuple(map(of, view.rows)), baseline=baseline)
 

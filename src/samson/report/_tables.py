@@ -14,7 +14,8 @@ from samson.statistics import CONFIDENCE
 
 COLUMNS = (
     *("problem", "family", "method", "kind", "mean", "low", "high", "trials", "seeds", "worst"),
-    *("seeds_low", "seeds_high", "gain", "gain_low", "gain_high", "gain_seeds_low", "gain_seeds_high", "p_value"),
+    *("seeds_low", "seeds_high", "gain", "gain_low", "gain_high", "gain_seeds_low", "gain_seeds_high"),
+    *("p_value", "p_value_seeds"),
 )
 
 
@@ -32,7 +33,8 @@ def summary_rows(found: Sequence[View]) -> list[dict[str, Any]]:
     """The summary as rows with the columns `COLUMNS`; fractions are not in percent, trials are chips per network.
 
     `low` and `high` are over chips, `seeds_low` and `seeds_high` over training seeds and chips; a gain is over the
-    baseline, positive where it is better. What is not known is None (see `SummaryRow`).
+    baseline, positive where it is better; `p_value` is over chips, `p_value_seeds` over seeds and chips. What is not
+    known is None (see `SummaryRow`).
     """
     rows = []
     for view in found:
@@ -40,7 +42,7 @@ def summary_rows(found: Sequence[View]) -> list[dict[str, Any]]:
             cells = (
                 *(view.problem.name, view.family.name, row.method, row.kind, *_ends(row.value)),
                 *(row.trials, row.seeds, row.worst, *_ends(row.over_seeds)[1:]),
-                *(*_ends(row.gain), *_ends(row.gain_over_seeds)[1:], row.p_value),
+                *(*_ends(row.gain), *_ends(row.gain_over_seeds)[1:], row.p_value, row.p_value_seeds),
             )
             rows.append(dict(zip(COLUMNS, cells, strict=True)))
     return rows
@@ -78,27 +80,42 @@ def number(value: float, view: View) -> str:
 
 
 def estimate_text(estimate: Interval, view: View) -> str:
-    """A mean with its interval's half-width, for example "97.3 ±0.4"; without noise the mean alone."""
-    return number(estimate.mean, view) + (f" {half_width(estimate, view)}" if estimate.low < estimate.high else "")
-
-
-def half_width(estimate: Interval, view: View) -> str:
-    """An interval's half-width, for example "±0.4"."""
-    return f"±{number(estimate.half_width, view)}"
+    """A mean with its interval, for example "97.3 ±0.4" or "95.6 [86.0, 97.3]"; without noise the mean alone."""
+    mean = number(estimate.mean, view)
+    return f"{mean} {spread_text(estimate, view)}" if estimate.low < estimate.high else mean
 
 
 def gain_text(estimate: Interval, view: View) -> str:
-    """A difference with its interval's half-width, for example "+12.3 ±0.8"."""
-    mean = f"{scale_of(view) * estimate.mean:+z.{view.digits}f}"
-    return mean + (f" {half_width(estimate, view)}" if estimate.low < estimate.high else "")
+    """A difference with its interval, for example "+12.3 ±0.8" or "+12.3 [+2.1, +13.0]"."""
+    mean = gain_number(estimate.mean, view)
+    return f"{mean} {spread_text(estimate, view, signed=True)}" if estimate.low < estimate.high else mean
+
+
+def gain_number(value: float, view: View) -> str:
+    """A difference as it is shown, with its sign."""
+    return f"{scale_of(view) * value:+z.{view.digits}f}".replace("-", "−")
+
+
+def spread_text(estimate: Interval, view: View, *, signed: bool = False) -> str:
+    """How far an interval reaches: "±0.4", or its ends, "[86.0, 97.3]".
+
+    It is the ends where one side is longer than the other by more than a quarter, or half of the width, added to the
+    mean, would be more or less than a fraction can be.
+    """
+    below, above = estimate.mean - estimate.low, estimate.high - estimate.mean
+    mean, half = float(number(estimate.mean, view)), float(number(estimate.half_width, view))
+    inside = not view.problem.is_fraction or (-100.0 if signed else 0.0) <= mean - half <= mean + half <= 100.0
+    if inside and max(below, above) <= 1.25 * min(below, above):
+        return f"±{number(estimate.half_width, view)}"
+    show = gain_number if signed else number
+    return f"[{show(estimate.low, view)}, {show(estimate.high, view)}]"
 
 
 def sign(row: SummaryRow) -> str:
-    """Whether a gain is "up" or "down", where it is sure: for these networks after Holm, and over seeds; else ""."""
-    over_seeds = row.gain_over_seeds
-    if row.gain is None or over_seeds is None or row.p_value is None or row.p_value >= 1 - CONFIDENCE:
+    """Whether a gain is "up" or "down", where it is sure of other networks, trained like these, after Holm; else ""."""
+    if row.gain_over_seeds is None or row.p_value_seeds is None or row.p_value_seeds >= 1 - CONFIDENCE:
         return ""
-    return "up" if row.gain.mean > 0 < over_seeds.low else "down" if row.gain.mean < 0 > over_seeds.high else ""
+    return "up" if row.gain_over_seeds.mean > 0 else "down"
 
 
 def last_kind_within(view: View, method: str, reference: float, drop: float = 0.05) -> str | None:

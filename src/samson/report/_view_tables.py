@@ -7,11 +7,11 @@ from html import escape
 from statistics import fmean
 from typing import Any
 
-from samson.records import Interval, RunRecord, SearchRecord, Training, Tried
-from samson.report._html import html_row, html_table, value_text
+from samson.records import CLEAN, Interval, RunRecord, SearchRecord, Training, Tried
+from samson.report._html import html_row, html_table, row_heading, value_text
 from samson.report._subject import said_once
-from samson.report._summary import View
-from samson.report._tables import coverage_of, estimate_text, gain_text, half_width, kind_text, number, scale_of, sign
+from samson.report._summary import SummaryRow, View
+from samson.report._tables import coverage_of, estimate_text, gain_text, kind_text, number, scale_of, sign, spread_text
 
 
 def accuracy_table(view: View) -> str:
@@ -25,16 +25,17 @@ def accuracy_table(view: View) -> str:
     ends = (0.0, 1.0) if view.problem.is_fraction else (min(means), max(means))
     low, high = ends if view.problem.higher_is_better else ends[::-1]
     for method, of_method in view.table.items():
-        cells = [f"<th scope='row'>{escape(method)}</th>"]
+        cells = [row_heading(method)]
         for kind in view.kinds:
             row = of_method[kind]
             best = better(other[kind].value.mean for other in view.table.values())
             shade = (row.value.mean - low) / (high - low or 1.0)
-            worst, deviation = number(row.worst, view), number(row.std, view)
+            detail = f"worst {'network' if kind == CLEAN else 'chip'} {number(row.worst, view)}"
+            detail += "" if kind == CLEAN else f", standard deviation between chips {number(row.std, view)}"
             cells.append(
-                f"<td style='--shade:{max(shade, 0):.3f}' title='worst {worst}, standard deviation between chips "
-                f"{deviation}'{' class=best' if row.value.mean == best else ''}>{estimate_text(row.value, view)}"
-                f"<small>worst {worst}<br>sd {deviation}{_seeds(row.over_seeds, view)}</small></td>"
+                f"<td style='--shade:{max(shade, 0):.3f}' title='{detail}'"
+                f"{' class=best' if row.value.mean == best else ''}>{estimate_text(row.value, view)}"
+                f"{_seeds(row.over_seeds, view)}</td>"
             )
         lines.append("<tr>" + "".join(cells) + f"<td style='--shade:0'>{_cost(view, method)}</td></tr>")
     return html_table(["Method", *map(kind_text, view.kinds), "Training"], lines, "heat")
@@ -46,7 +47,7 @@ def _cost(view: View, method: str) -> str:
     seconds = fmean(training.seconds for training in runs[method])
     own, reference = (of[0].gradients for of in runs.values()) if len(runs) > 1 else [runs[method][0].gradients] * 2
     times = f"<small>{own / reference:.3g} × gradients</small>" if own and reference else ""
-    return f"{seconds:.3g} s{times}"
+    return f"{_seconds(seconds)} s{times}"
 
 
 def _trainings(view: View, method: str) -> list[Training]:
@@ -57,32 +58,43 @@ def _trainings(view: View, method: str) -> list[Training]:
 def gain_table(view: View) -> str:
     """Paired gain over the baseline with its 95 % interval, and that over training seeds.
 
-    Marked where Holm's p-value is below .05 and zero is outside of the interval over seeds.
+    Marked where Holm's p-value over seeds is below .05.
     """
     lines = []
     for method, of_method in view.table.items():
         if not any(row.gain for row in of_method.values()):
             continue
-        cells = [f"<th scope='row'>{escape(method)}</th>"]
+        cells = [row_heading(method)]
         for row in of_method.values():
             text = ""
             if row.gain is not None:
-                text = gain_text(row.gain, view) + f"<small>{_seeds(row.gain_over_seeds, view)}</small>"
-            detail = "" if row.p_value is None else f"p = {row.p_value:.2g} after Holm"
-            cells.append(f"<td class='{sign(row)}' title='{detail}'>{text}</td>")
+                text = gain_text(row.gain, view) + _seeds(row.gain_over_seeds, view, signed=True)
+            cells.append(f"<td class='{sign(row)}' title='{_p_values(row)}'>{text}</td>")
         lines.append("<tr>" + "".join(cells) + "</tr>")
     return html_table(["Method", *map(kind_text, view.kinds)], lines, "gain")
 
 
-def _seeds(estimate: Interval | None, view: View) -> str:
-    return "" if estimate is None else f"<br>seeds {half_width(estimate, view)}"
+def _p_values(row: SummaryRow) -> str:
+    if row.p_value is None:
+        return ""
+    others = "" if row.p_value_seeds is None else f", {row.p_value_seeds:.2g} for others trained likewise"
+    return f"after Holm, p = {row.p_value:.2g} for these networks{others}"
+
+
+def _seeds(estimate: Interval | None, view: View, *, signed: bool = False) -> str:
+    return "" if estimate is None else f"<small>seeds {spread_text(estimate, view, signed=signed)}</small>"
+
+
+def _seconds(seconds: float) -> str:
+    """A number of seconds, with one decimal below ten."""
+    return f"{seconds:.1f}" if seconds < 9.95 else f"{seconds:,.0f}"
 
 
 def what_table(view: View) -> str:
     """What was run: data, network, training, chips; a recipe only where samson's own loop followed it."""
     first, problem = view.records[0], view.problem
     seconds = [training.seconds for method in view.table for training in _trainings(view, method)]
-    took = f"{min(seconds):.0f}–{max(seconds):.0f} s a run"
+    took = "–".join(dict.fromkeys(_seconds(of(seconds)) for of in (min, max))) + " s a run"
     training = {"Training": f"{problem.base}; by {problem.trainer}; {took}"}
     if problem.trainer == "samson":
         recipe = dict(problem.recipe)
@@ -115,7 +127,7 @@ def settings_table(view: View) -> str:
         of_method = _trainings(view, method)
         known = [training.validation for training in of_method if training.validation is not None]
         validation = number(sum(known) / len(known), view) if known else ""
-        seconds = f"{fmean(training.seconds for training in of_method):.1f}" if of_method else ""
+        seconds = _seconds(fmean(training.seconds for training in of_method)) if of_method else ""
         gradients = of_method[0].gradients if of_method else None
         values = [_number(record.settings[name]) if name in record.settings else "" for name in names]
         lines.append(html_row([method, *values, validation, seconds, "" if gradients is None else f"{gradients:,}"]))
@@ -134,7 +146,7 @@ def searches_section(found: Sequence[SearchRecord]) -> str:
         else (f"on chips of the family {escape(search.chosen_by)} (informed)")
     )
     lines = [
-        f"<tr><th scope='row'>{escape(f'{one.problem.name}: {one.method}')}</th><td>{escape(_chosen(one))}</td>"
+        f"<tr>{row_heading(f'{one.problem.name}: {one.method}')}<td>{escape(_chosen(one))}</td>"
         f"<td>{'<br>'.join(_scored(choice, one) for choice in one.tried)}</td></tr>"
         for one in found
     ]

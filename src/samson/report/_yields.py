@@ -7,21 +7,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from samson.records import EvaluationRecord
-from samson.report._plot import PALETTE, Plot, axis, plot, transparent
+from samson.report._plot import PALETTE, Plot, axis, dashes, plot, transparent
 
 
 def yield_figure(record: EvaluationRecord) -> Plot:
-    """The share of chips that are at least as good as a value, against that value, with a band for the whole line."""
+    """The share of chips that are at least as good as a value, against that value; the last kind's line has a band."""
     scale = 100 if record.subject.is_fraction else 1
     higher = record.subject.higher_is_better
     values = sorted({value for row in record.measured for value in row.trials})
     step = "vh" if higher else "hv"  # what lies between two values
+    palette = {row.kind.label: PALETTE[(5 + number) % len(PALETTE)] for number, row in enumerate(record.measured)}
+    looks = dashes(palette)
     data: list[dict[str, Any]] = []
-    for number, row in enumerate(record.measured):
-        colour = PALETTE[(5 + number) % len(PALETTE)]
+    for row in record.measured:
+        label, colour = row.kind.label, palette[row.kind.label]
         shares = shares_at(values, row.trials, higher_is_better=higher)
         half = half_width(len(row.trials), record.subject.confidence)
-        for bound, fill in ((half, {}), (-half, {"fill": "tonexty"})):
+        for bound, fill in ((half, {}), (-half, {"fill": "tonexty"})) if row is record.measured[-1] else ():
             data.append(
                 {
                     "type": "scatter",
@@ -31,7 +33,7 @@ def yield_figure(record: EvaluationRecord) -> Plot:
                     "line": {"width": 0, "shape": step},
                     **fill,
                     "fillcolor": transparent(colour, 0.1),
-                    "legendgroup": row.kind.label,
+                    "legendgroup": label,
                     "showlegend": False,
                     "hoverinfo": "skip",
                 }
@@ -42,10 +44,10 @@ def yield_figure(record: EvaluationRecord) -> Plot:
                 "x": [scale * value for value in values],
                 "y": [100 * share for share in shares],
                 "mode": "lines+markers",
-                "marker": {"size": 4},
-                "line": {"width": 2.5, "shape": step, "color": colour},
-                "name": row.kind.label,
-                "legendgroup": row.kind.label,
+                "marker": {"size": 4, "symbol": looks[label][1]},
+                "line": {"width": 2.5, "shape": step, "color": colour, "dash": looks[label][0]},
+                "name": label,
+                "legendgroup": label,
                 "hovertemplate": "%{x:.4g}: %{y:.0f} % of the chips",
             }
         )

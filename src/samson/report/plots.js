@@ -29,18 +29,34 @@ function addMenu(place, bar, menu) {
   });
 }
 
+const SYMBOLS = {circle: "●", square: "■", diamond: "◆", "triangle-up": "▲", cross: "✚"};
+const group = (trace) => trace.legendgroup ?? trace.name;
+const hidden = new Set();  // the names of lines that no plot shows
+
 function addNames(place, bar, named) {
   for (const trace of named) {
-    const label = element("label", "", bar), box = element("input", "", label), group = trace.legendgroup ?? trace.name;
+    const label = element("label", "", bar), box = element("input", "", label), mode = trace.mode ?? "markers";
     box.type = "checkbox";
     box.checked = true;
-    element("i", "", label).style.background = trace.line?.color ?? trace.marker?.color;
+    box.name = group(trace);
+    const sign = element("i", mode.includes("markers") ? SYMBOLS[trace.marker?.symbol ?? "circle"] : "", label);
+    sign.className = mode.includes("lines") ? trace.line.dash ?? "solid" : "";
+    sign.style.color = trace.line?.color ?? trace.marker?.color;
     element("span", trace.name, label);
     box.addEventListener("change", () => {
-      const own = place.data.flatMap((other, i) => ((other.legendgroup ?? other.name) === group ? [i] : []));
-      Plotly.restyle(place, {visible: box.checked}, own);
+      hidden[box.checked ? "delete" : "add"](box.name);
+      [...document.querySelectorAll("[data-hidden]")].filter((one) => one.offsetParent !== null).forEach(hideNames);
     });
   }
+  place.dataset.hidden = "[]";
+}
+
+function hideNames(place) {
+  const now = JSON.stringify([...hidden]);
+  if ((place.dataset.hidden ?? now) === now) return;
+  place.dataset.hidden = now;
+  for (const box of place.nextElementSibling.querySelectorAll("input")) box.checked = !hidden.has(box.name);
+  Plotly.restyle(place, {visible: place.data.map((trace) => !hidden.has(group(trace)))});
 }
 
 function dataOf(figure) {
@@ -48,7 +64,8 @@ function dataOf(figure) {
   const rows = [["series", "x", "y", "low", "high", "note"]];
   for (const trace of figure.data.filter((one) => one.hoverinfo !== "skip")) {
     trace.y.forEach((y, i) => {
-      const x = trace.x ? trace.x[i] : trace.meta, error = trace.error_x ?? trace.error_y;
+      const x = Array.isArray(trace.meta) ? trace.meta[i] : trace.x ? trace.x[i] : trace.meta;
+      const error = trace.error_x ?? trace.error_y;
       const value = trace.error_x ? x : y;
       const ends = error ? [value - error.arrayminus[i], value + error.array[i]] : (trace.customdata?.[i] ?? []).slice(-2);
       rows.push([trace.name, ticktext[tickvals.indexOf(x)]?.replace("<br>", " ") ?? x, y, ends[0], ends[1], trace.text?.[i]]);
@@ -88,7 +105,7 @@ function draw(place, figure) {
   place.before(before);
   place.after(after);
   updatemenus.forEach((menu) => addMenu(place, before, menu));
-  if (updatemenus.length) layout.margin.t = layout.title ? 48 : 16;
+  layout.margin.t = layout.title ? 48 : 16;
   const named = showlegend ? figure.data.filter((trace) => trace.name && trace.showlegend !== false) : [];
   if (named.length > 1) addNames(place, after, named);
   addSaving(place, after, figure, named.length > 1);
@@ -96,11 +113,14 @@ function draw(place, figure) {
   if (narrow) Object.assign(layout, {margin: {...layout.margin, l: 8, r: 8}, font: {...layout.font, size: 12}});
   Plotly.newPlot(place, figure.data, {...layout, showlegend: false},
     {responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover", modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]]})
-    .then(() => Plotly.relayout(place, coloursNow()));
+    .then(() => {
+      Plotly.relayout(place, coloursNow());
+      hideNames(place);
+    });
 }
 
 function show(place) {
-  if (place.dataset.drawn) return;
+  if (place.dataset.drawn) return hideNames(place);  // it may have been out of sight when a name was hidden
   place.dataset.drawn = "yes";
   draw(place, JSON.parse(document.querySelector(`script[data-plot="${place.id}"]`).textContent));
 }
@@ -123,7 +143,16 @@ function unpacked(text) {
 const observer = new IntersectionObserver((found) => {
   found.filter((one) => one.isIntersecting).forEach((one) => show(one.target));
 }, {rootMargin: "50%"});
-const observe = (parent) => parent.querySelectorAll(".plot").forEach((place) => observer.observe(place));
+const tellMore = (table) => table.classList.toggle("more", table.scrollWidth - table.scrollLeft > table.clientWidth + 1);
+const sizes = new ResizeObserver((found) => found.forEach((one) => tellMore(one.target)));
+
+function observe(parent) {
+  parent.querySelectorAll(".plot").forEach((place) => observer.observe(place));
+  for (const table of parent.querySelectorAll(".scroll")) {
+    sizes.observe(table);
+    table.addEventListener("scroll", () => tellMore(table));
+  }
+}
 
 async function unpackIn(parent) {
   for (const part of parent.querySelectorAll(":scope > script[data-packed]")) part.outerHTML = await unpacked(part.textContent);

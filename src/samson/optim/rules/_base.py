@@ -95,8 +95,10 @@ class AscentRule(Rule):
         """Give T for each of the tensors that `scales_tensor` picks; never changes `weights`.
 
         Args:
-            weights: Parameters of any shapes.
-            norms: Gives a p-norm for each tensor.
+            weights: Parameters of any shapes, or this process's parts of sharded ones, perhaps empty. So take every
+                number about a whole tensor from `norms`, also how many elements it has:
+                `norms([torch.ones_like(w) for w in weights], 1)`.
+            norms: Gives a p-norm for each whole tensor. All processes must call it equally often.
 
         Returns:
             One new real tensor for each weight, of its shape, ≥ 0.
@@ -104,7 +106,10 @@ class AscentRule(Rule):
         raise NotImplementedError(f"{type(self).__name__} scales no tensor")
 
     def fast(self) -> FastScale | None:
-        """T once more, in the form that the fast paths take; None where `scale` alone says what it is."""
+        """T once more, in the form that the fast paths take; None where `scale` alone says what it is.
+
+        It is for an elementwise function of |w| times a factor that is a function of the whole tensor's p-norm alone.
+        """
         return None
 
 
@@ -139,7 +144,7 @@ class FastScale(NamedTuple):
     """T = factor(‖w_l‖_p) · numerator(|w|, eta), for many weights at once and for the compiler.
 
     Args:
-        numerator: Changes |w| in place, elementwise.
+        numerator: Changes |w| in place, elementwise, and returns it.
         eta: Second argument of `numerator`.
         p: Order of the norm of each whole weight; None if T needs no norm.
         factor: One factor for each weight, from a tensor of norms; 1 if T needs no norm.
