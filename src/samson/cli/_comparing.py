@@ -92,7 +92,7 @@ def compare(
     given |= {"noise": noise, "levels": levels, "trials": trials, "examples": examples}
     given |= {"seeds": seeds, "epochs": epochs, "set": set_}
     given = {key: value for key, value in given.items() if value is not None}
-    from samson.experiments import check_device, default_jobs, look_into, plan_suite, read_suite, run_all
+    from samson.experiments import check_device, default_jobs, look_into, plan_suite, read_records, read_suite, run_all
 
     if suite is not None:
         wrong = "what a file says is not said by options too"
@@ -119,7 +119,8 @@ def compare(
         raise FileError(f"{suite}: {error}") from error
     processes = jobs or default_jobs()
     if dry_run:
-        _say_what_would_be_run(plan, processes, [] if out is None else look_into(plan, out))
+        finished, there = ([], []) if out is None else (look_into(plan, out), read_records(out))
+        _say_what_would_be_run(plan, processes, finished, there)
         return
     assert out is not None
     if executor == "ray":
@@ -198,7 +199,10 @@ def _words(given: dict[str, Any]) -> list[str]:
     return words
 
 
-def _say_what_would_be_run(plan: Plan, processes: int, finished: Sequence[RunRecord]) -> None:
+def _say_what_would_be_run(
+    plan: Plan, processes: int, finished: Sequence[RunRecord], there: Sequence[RunRecord]
+) -> None:
+    """What is left, of which those that are there need chips alone."""
     from samson.cli._tables import empty_table
     from samson.experiments import estimate
 
@@ -208,7 +212,7 @@ def _say_what_would_be_run(plan: Plan, processes: int, finished: Sequence[RunRec
     found = estimate(plan)
     searched = {(p.record.name, m.name) for p in plan.problems for m in p.methods if m.candidates}
     trainings = 0 if plan.search is None else plan.search.trials * plan.search.seeds
-    done = Counter((record.problem.name, record.method) for record in finished)
+    done, trained = (Counter((one.problem.name, one.method) for one in records) for records in (finished, there))
     total = 0.0
     for one in found:
         left = plan.seeds - done[one.problem, one.method]
@@ -216,7 +220,8 @@ def _say_what_would_be_run(plan: Plan, processes: int, finished: Sequence[RunRec
         training = "?" if one.training is None else _time(one.training)
         table.add_row(one.problem, one.method, str(plan.seeds), training, _time(one.chips))
         searches = (one.problem, one.method) in searched and not done[one.problem, one.method]
-        total += left * (known + one.chips) + known * trainings * searches
+        untrained = max(plan.seeds - trained[one.problem, one.method], 0)
+        total += left * one.chips + untrained * known + known * trainings * searches
     screen = console()
     screen.print(table)
     families = ", ".join(f"{family.name} ({len(family.kinds)})" for family in plan.families)

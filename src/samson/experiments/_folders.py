@@ -37,7 +37,8 @@ ANOTHER = "Choose another folder with `out`."
 OF_CHIPS = {"chips", "trials", "chip_seed", "examples"}
 """What decides nothing of a network."""
 
-SEARCHED = "the chips by which settings are chosen"
+SEARCHED = "by which settings are chosen"
+"""What is said of a family of chips to which no kind may be added."""
 
 
 def open_folder(plan: Configuration, folder: Path) -> None:
@@ -81,7 +82,9 @@ def _checked(plan: Configuration, folder: Path) -> list[RunRecord]:
             before = read_json(path, Configuration)
         except RecordError as error:
             raise SetupError(f"`out`: {error}\n{ANOTHER}") from error
-        refuse_other(_settings(before), _settings(plan), folder)
+        now = _settings(plan)
+        was = {key: value for key, value in _settings(before).items() if key in now or SEARCHED not in key[2]}
+        refuse_other(was, now, folder)
     records = read_records(folder)
     if plan.search is None:  # else what was chosen has to be known first: see `finished`
         now = _settings(plan)
@@ -144,8 +147,9 @@ def _settings(plan: Configuration) -> dict[Key, object]:
     """Each thing that decides runs; a setting that is searched has no value yet."""
     found: dict[Key, object] = dict(_common(plan.families, plan.trials, plan.chip_seed, plan.device))
     found["", "", "examples"] = plan.examples
-    if plan.search is not None:
-        found["", "", SEARCHED] = [family for family in plan.families if family.name == plan.search.chosen_by]
+    for family in plan.families:
+        if plan.search is not None and family.name == plan.search.chosen_by:
+            found["", "", f"{family.name}, {SEARCHED}"] = family
     for planned in plan.problems:
         for method, settings in planned.methods.items():
             searched = planned.candidates.get(method, {})
