@@ -34,6 +34,7 @@ from samson.report import (
     view,
     views,
 )
+from samson.report._advice import advice_in_short
 from tests.builders import ENVIRONMENT, PROBLEM, comparison, family, record, records, unpacked, with_plan
 from tests.report.colours import contrast, rgb
 
@@ -506,6 +507,9 @@ def test_several_problems_are_ranked() -> None:
     assert (other.interval.mean, other.wins) == (2.0, 0)
     page = render(comparison([*records(), *(in_bits(r) for r in records())]))
     assert "<option>text</option>" in page
+    points, bits = (advice_in_short([one], level=0.9) for one in two)
+    assert re.fullmatch(r"take <b>samson</b>, better by \d+\.\d points", points)
+    assert re.fullmatch(r"take <b>samson</b>, better by 0\.\d{1,3} bits-per-token", bits)
     assert page.count('class="view"') == 2
     assert "critical difference" in page
     assert "first 2 of 2" in rank_table(Overview(two))

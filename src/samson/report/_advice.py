@@ -173,7 +173,10 @@ def advice_in_short(found: Sequence[View], level: float = LEVEL) -> str:
     choice = Choice(found, level)
     taken, base = choice.taken, choice.base
     method = f"<b>{escape(taken)}</b>"
-    gain = gain_number(choice.gain(taken, base).mean, found[0]).lstrip("+") + _points(found[0])
+    mean = choice.gain(taken, base).mean
+    gain = gain_number(mean, found[0]).lstrip("+") + " points"
+    if not found[0].problem.is_fraction:
+        gain = f"{mean:.3g} {escape(found[0].problem.metric)}"
     if choice.by_chance:
         return f"{method} is ahead{'' if taken == base else f' by {gain}'}, on one training seed"
     return f"take {method}" + ("" if taken == base else f", better by {gain}{choice.doubt}")
