@@ -44,7 +44,7 @@ from samson.experiments import (
 )
 from samson.noise import PCM, PRESETS, Gaussian, calibrate, calibrate_adc, load_chip_model
 from samson.records import RunRecord, checksum, load_comparison
-from samson.report import views
+from samson.report import render, views
 
 MINE = """
 from dataclasses import dataclass
@@ -525,9 +525,22 @@ def test_chips_that_are_added_take_the_networks_that_are_there(
         path.write_text(text)  # as if it had been interrupted before this one
         views_now = views(load_comparison("out").records)
         assert [(view.family.name, list(view.kinds)) for view in views_now] == [("gaussian", ["clean", "0.1"])]
+        assert "data-net: some networks are not on all chips yet" in render(load_comparison("out"))
         before = views(load_comparison(finished / "out").records)
         if "seeds" not in suite or suite["seeds"] == 1:
             assert [view.rows for view in views_now] == [view.rows for view in before]
+
+
+@pytest.mark.parametrize("change", ["model.insert(3, nn.Hardtanh(0, 0.5))", "model.__setitem__(2, nn.Tanh())"])
+def test_a_network_that_its_weights_do_not_make_is_trained_again(place: Path, change: str) -> None:
+    """One's own trainer may change more than weights: what was measured of its network is of that network."""
+    Path("mine.py").write_text(f"{MINE}\n\ndef other(run):\n    model = train(run)\n    {change}\n    return model\n")
+    forget()
+    suite = SMALL | {"train": "mine:other"}
+    compare_suite(suite, "out")
+    added = compare_suite(suite | MORE["levels"], "out")
+    assert not added.failures
+    assert measured(Path("out")) == measured(compare_suite(suite | MORE["levels"], "at-once").folder)
 
 
 def test_a_network_that_is_gone_is_trained_again(finished: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partialmethod
 from typing import Any
 
 import pytest
@@ -271,6 +272,11 @@ def test_a_field_does_not_replace_a_method() -> None:
 
         class Devices(DeviceNoise):
             program_devices: float
+
+    class Method(FixedNoise):
+        noisy = partialmethod(lambda self, factor, weight, generator: factor * weight, 2.0)
+
+    assert torch.equal(Method()(torch.ones(2, 2), Generator()), 2 * torch.ones(2, 2))
 
 
 def test_times_and_readings_out_of_range_are_named() -> None:

@@ -12,6 +12,7 @@ from samson.noise import (
     BitErrors,
     DeadLines,
     DeviceNoise,
+    FixedNoise,
     Gaussian,
     Variation,
     WeightNoise,
@@ -145,6 +146,19 @@ def test_a_broken_promise_is_named(message: str, noise: WeightNoise) -> None:
         check_noise(noise)
 
 
+@dataclass(frozen=True)
+class Attenuated(FixedNoise):
+    """Errs by place alone, as wires do: chips are all the same."""
+
+    is_random = False
+
+    def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
+        if not weight.ndim:
+            return weight
+        rows = torch.arange(len(weight)).to(weight).view(-1, *(1,) * (weight.ndim - 1))
+        return weight * (1 - 0.05 * rows / len(weight))
+
+
 @pytest.mark.parametrize(
     "noise",
     [
@@ -156,6 +170,7 @@ def test_a_broken_promise_is_named(message: str, noise: WeightNoise) -> None:
         DeadLines(rows=0.02),
         BitErrors(1e-4),
         Gaussian(1e-6),
+        Attenuated(),
     ],
 )
 def test_few_rare_and_small_errors_are_no_broken_promise(noise: WeightNoise) -> None:

@@ -123,6 +123,20 @@ pruned(PRUNED.self_attn, "in_proj_weight")
 WORDS = torch.randint(9, (2, 3))
 STEPS = torch.randn(7, 2, 4)
 
+
+class Summed(nn.Module):
+    """A table is added to activations, which go through a layer on the chip and through a digital one."""
+
+    def __init__(self, *, looked_up: bool) -> None:
+        super().__init__()
+        self.looked_up, self.added = looked_up, nn.Parameter(torch.ones(5, 8))
+        self.digital, self.layer = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.relu() + (self.added[torch.arange(5)] if self.looked_up else self.added)
+        return self.layer(x) + self.digital(x.relu())
+
+
 CASES = {
     "one layer": (*LINEAR, None, 1.0),
     "convolutions": (CONVOLUTIONS, torch.randn(3, 4, 8, 8), "0", FIRST / (FIRST + SECOND)),
@@ -168,6 +182,8 @@ CASES = {
     "neighbours": (neighbours(), LINEAR[1], None, 1.0),
     "a neighbour": (neighbours(), LINEAR[1], "0", 0.5),
     "a table": (nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 6)), WORDS, "0.weight", 0.0),
+    "a table by index": (Summed(looked_up=True), torch.randn(4, 5, 8), ["added", "layer"], 0.5),
+    "a sum with activations": (Summed(looked_up=False), torch.randn(4, 5, 8), ["added", "layer"], 0.5),
 }  # fmt: skip
 
 

@@ -694,6 +694,12 @@ def test_computed_weights_are_refused(clipping: Clipping, kind: str) -> None:
         clip(model, clipping, optimizer)
     nn.init.normal_(model[1].weight)
     assert clip(model, replace(clipping, select=left_out), with_gradients(model)) == {"1.weight"}
+    several = nn.Sequential(*(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)) for _ in range(2)), *model[1:])
+    with pytest.raises(ValueError, match=re.escape("with `select=['default', '!0', '!1']`")):
+        clip(several, clipping, with_gradients(several))
+    none = several[:2]
+    with pytest.raises(ValueError, match="Make it one: remove what computes it"):
+        clip(none, clipping, with_gradients(none))
 
 
 def test_one_object_may_serve_several_optimizers(clipping: Clipping) -> None:
@@ -799,9 +805,8 @@ def test_a_model_of_no_known_layers_is_refused_with_a_name(which: str, known: st
         with pytest.raises(ValueError, match=words):
             clip(model, KIND_OF[which](), optimizer)
     assert clip(model, KIND_OF[which](**NARROW[which], select="first"), with_gradients(model)) == {"first"}
-    model = nn.LayerNorm(4)
-    with pytest.raises(ValueError, match="nothing is clipped. Give it a model with linear, convolution or recurrent"):
-        clip(model, KIND_OF[which]())
+    for model in (nn.LayerNorm(4), nn.Embedding(4, 3)):  # of a hook that several optimizers share
+        assert clip(model, KIND_OF[which](), with_gradients(model)) == set()
 
 
 @pytest.mark.parametrize("held", ["biases", "biases of computed weights", "frozen weights"])
@@ -821,7 +826,7 @@ def test_an_optimizer_without_what_lies_on_the_chip_is_let_be(
     optimizer = torch.optim.SGD([group], lr=LR)
     for _ in range(3):
         assert clip(model, clipping, optimizer) == set()
-        monkeypatch.setattr("samson.optim._clipping.has_chip_weights", None)  # not called again
+        monkeypatch.setattr("samson.optim._clipping.is_all_unknown", None)  # not called again
 
 
 @each_of_three

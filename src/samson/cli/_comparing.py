@@ -131,7 +131,7 @@ def compare(
 
 
 def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> None:
-    from samson.experiments import compare_suite, open_folder
+    from samson.experiments import compare_suite, look_into, open_folder
 
     open_folder(plan.record(), out)  # what is wrong with it is said before any bar is drawn
     screen = console(stderr=True)
@@ -147,7 +147,7 @@ def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> 
         with watcher:
             found = compare_suite(plan, out, processes=processes, watcher=watcher, begin=begin, runner=runner)
     except KeyboardInterrupt:
-        done = len(list((out / "records").rglob("*.json")))
+        done = len(look_into(plan, out))
         screen.print(f"Stopped with {done} of {total} runs finished. Repeat the command to go on,")
         screen.print(f"or see these with `samson report {out}`.")
         raise typer.Exit(130) from None
@@ -213,22 +213,23 @@ def _say_what_would_be_run(
     searched = {(p.record.name, m.name) for p in plan.problems for m in p.methods if m.candidates}
     trainings = 0 if plan.search is None else plan.search.trials * plan.search.seeds
     done, trained = (Counter((one.problem.name, one.method) for one in records) for records in (finished, there))
-    total = 0.0
+    total, to_search = 0.0, list[tuple[str, str]]()
     for one in found:
         left = plan.seeds - done[one.problem, one.method]
         known = one.training or 0.0
         training = "?" if one.training is None else _time(one.training)
         table.add_row(one.problem, one.method, str(plan.seeds), training, _time(one.chips))
-        searches = (one.problem, one.method) in searched and not done[one.problem, one.method]
-        untrained = max(plan.seeds - trained[one.problem, one.method], 0)
-        total += left * one.chips + untrained * known + known * trainings * searches
+        key = one.problem, one.method
+        to_search += [key] if key in searched and not trained[key] else []
+        untrained = max(plan.seeds - trained[key], 0)
+        total += left * one.chips + untrained * known + known * trainings * (key in to_search)
     screen = console()
     screen.print(table)
     families = ", ".join(f"{family.name} ({len(family.kinds)})" for family in plan.families)
     screen.print(f"{counted(plan.record().runs, 'run')}, each on {plan.trials} chips of every kind: {families}.")
-    if plan.search is not None:
+    if plan.search is not None and to_search:
         several = len(plan.problems) > 1
-        each = f"{len(searched)} pairs of a problem and a method" if several else counted(len(searched), "method")
+        each = f"{len(to_search)} pairs of a problem and a method" if several else counted(len(to_search), "method")
         screen.print(
             f"Before them a search, by {plan.search.chosen_by}: {counted(trainings, 'training')} for each of {each}."
         )

@@ -38,7 +38,7 @@ OF_CHIPS = {"chips", "trials", "chip_seed", "examples"}
 """What decides nothing of a network."""
 
 SEARCHED = "by which settings are chosen"
-"""What is said of a family of chips to which no kind may be added."""
+"""What is said of a family of chips to which no kind and no trial may be added."""
 
 
 def open_folder(plan: Configuration, folder: Path) -> None:
@@ -149,7 +149,7 @@ def _settings(plan: Configuration) -> dict[Key, object]:
     found["", "", "examples"] = plan.examples
     for family in plan.families:
         if plan.search is not None and family.name == plan.search.chosen_by:
-            found["", "", f"{family.name}, {SEARCHED}"] = family
+            found["", "", f"{family.name}, {SEARCHED}"] = family, plan.trials
     for planned in plan.problems:
         for method, settings in planned.methods.items():
             searched = planned.candidates.get(method, {})

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from torch import nn
+
+from samson._batches import Examples
 from samson._environment import environment
+from samson._errors import SetupError
 from samson.evaluation import clean_value
 from samson.experiments._checkpoints import Checkpoint, filled, save_checkpoint
 from samson.experiments._jobs import Job, OnProgress, one_thread
@@ -15,7 +21,7 @@ from samson.experiments._networks import make_network
 from samson.experiments._problems import load_data_set, make_task
 from samson.experiments._sweeps import on_device, ranges_of, sweep
 from samson.experiments._trained import trained
-from samson.experiments.data import length
+from samson.experiments.data import Splits, length
 from samson.noise import coverage, multiply_adds
 from samson.records import RunRecord, read_json, record_path, write_json
 
@@ -39,21 +45,16 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
     with one_thread():
         splits = load_data_set(problem.data, plan.data_root)
         kept = folder / "unfinished" / job.name
-        path, network = record_path(folder, job.name), network_path(folder, job.name)
-        earlier = read_json(path, RunRecord) if path.exists() else None
-        if earlier is not None and earlier.clean is not None and not network.exists():
-            earlier = None  # its network is gone
+        metric = make_task(problem.task).metric
+        examples = on_device(splits.some("test", plan.examples), job.place.device)
+        earlier, model = _kept(job, folder, splits, examples, metric)
         if earlier is None:
             model, training = trained(job.problem, job.method, job.seed, splits, kept, progress, job.place)
         else:
             training = earlier.training
-            own = make_network(problem.network, splits.shape, splits.outputs, job.seed)
-            model = None if earlier.clean is None else filled(own, network).to(job.place.device)
         clean, covered, products, calibrated = None, None, None, dict[str, float]()
         measured = tuple[tuple[tuple[float, ...], ...], ...]()
         if model is not None:
-            metric = make_task(problem.task).metric
-            examples = on_device(splits.some("test", plan.examples), job.place.device)
             clean = clean_value(model, examples, metric)
             select = problem.select or None
             covered, products = coverage(model, select).share, multiply_adds(model, examples, select)
@@ -81,10 +82,31 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
         )
     if model is not None:
         about = Checkpoint(problem.network, splits.shape, splits.outputs, problem.data, job.method.name, job.seed)
-        save_checkpoint(network, model.state_dict(), about)
-    write_json(path, record)
+        save_checkpoint(network_path(folder, job.name), model.state_dict(), about)
+    write_json(record_path(folder, job.name), record)
     shutil.rmtree(kept, ignore_errors=True)
     for empty in kept.parents[: len(kept.relative_to(folder).parts) - 1]:
         with suppress(OSError):  # of other runs at hand
             empty.rmdir()
     return record
+
+
+def _kept(
+    job: Job, folder: Path, splits: Splits, examples: Examples, metric: Any
+) -> tuple[RunRecord | None, nn.Module | None]:
+    """What is there of a run on fewer chips: its record, and its network unless the training diverged.
+
+    Nothing where its weights do not make the network of the record, as none of one's own trainer surely do: that may
+    change more than weights.
+    """
+    path, problem = record_path(folder, job.name), job.problem.record
+    record = read_json(path, RunRecord) if path.exists() and problem.trainer == "samson" else None
+    if record is None or record.clean is None:
+        return record, None
+    own = make_network(problem.network, splits.shape, splits.outputs, job.seed)
+    try:
+        model = filled(own, network_path(folder, job.name)).to(job.place.device)
+    except (SetupError, OSError):
+        return None, None
+    same = math.isclose(clean_value(model, examples, metric), record.clean, rel_tol=1e-6)
+    return (record, model) if same else (None, None)

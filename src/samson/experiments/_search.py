@@ -123,9 +123,8 @@ class _MethodSearch:
         }
         (folder / "search").mkdir(parents=True, exist_ok=True)
         log = optuna.storages.journal.JournalFileBackend(str(folder / "search" / "optuna.log"))
-        identity = json.dumps(
-            [dataclasses.asdict(problem.record), method.record(), space, dataclasses.asdict(self.search)]
-        )
+        about = {key: value for key, value in dataclasses.asdict(problem.record).items() if key != "select" or value}
+        identity = json.dumps([about, method.record(), space, dataclasses.asdict(self.search)])
         self.study: Any = optuna.create_study(
             storage=optuna.storages.JournalStorage(log),
             study_name=f"{self.name} {hashlib.sha256(identity.encode()).hexdigest()[:12]}",

@@ -31,7 +31,8 @@ class WeightNoise(ABC):
         super().__init_subclass__()
         own = vars(cls)
         for name in {*own, *own.get("__annotations__", ())}:
-            if isfunction(getattr(super(cls, cls), name, None)) and name[:2] != "__" and not callable(own.get(name)):
+            replaces = isfunction(getattr(super(cls, cls), name, None)) and name[:2] != "__"
+            if replaces and not hasattr(own.get(name), "__get__"):
                 raise TypeError(
                     f"`{cls.__name__}` must have no field called `{name}`: it would replace the method of that name. "
                     "Give the field another name."

@@ -19,7 +19,10 @@ from samson.noise._chip import deploy
 from samson.noise._gaussian import Gaussian
 
 _ATEN = torch.ops.aten
-_LOOK_UPS = (_ATEN.embedding, _ATEN._embedding_bag, _ATEN._embedding_bag_forward_only)
+_LOOK_UPS = (
+    *(_ATEN.embedding, _ATEN._embedding_bag, _ATEN._embedding_bag_forward_only),
+    *(_ATEN.index, _ATEN.index_select, _ATEN.gather),
+)
 _SAME = {_ATEN._scaled_dot_product_flash_attention_for_cpu: _ATEN._scaled_dot_product_flash_attention}
 _RECURRENT: dict[Any, Callable[[Any], list[Tensor]]] = {
     _ATEN.mkldnn_rnn_layer: lambda args: list(args[1:3]),
@@ -158,7 +161,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif operation in flop_registry:
             self._add(flop_registry[operation](*args, **kwargs, out_val=out) / 2, tree_leaves(args))
         elif operation not in _LOOK_UPS:
-            self._follow(tree_leaves(args), tree_leaves(out))
+            self._follow(tree_leaves(args), tree_leaves(out), operation is _ATEN.mul)
         return out
 
     def _add(self, products: float, tensors: list[Any]) -> None:
@@ -168,11 +171,18 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.all += products
         self.on_chip += products * max((weight.share for weight in found), default=0.0)
 
-    def _follow(self, given: list[Any], made: list[Any]) -> None:
-        """Take what is made of a weight, of its shape, for that weight, as a view of it is anyway."""
+    def _follow(self, given: list[Any], made: list[Any], masked: bool) -> None:
+        """Take what is made of a weight alone, of its shape, for that weight, as a view of it is anyway.
+
+        A mask, by which it is multiplied, leaves it the weight.
+        """
+        others = [t for t in filter(_has_memory, given) if t.is_floating_point() and not self.weight_in(t)]
         for tensor in given:
             if weight := self.weight_in(tensor):
-                for one in filter(_has_memory, made):
+                if any(t.numel() > tensor.numel() for t in others):
+                    continue  # a sum with activations, which stays digital
+                mixed = not masked and any(t.shape == tensor.shape for t in others)
+                for one in [] if mixed else filter(_has_memory, made):
                     if one.shape == tensor.shape and not self.weight_in(one):
                         self.hold(one, weight)
                         self._made.append(one)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samson._layers import LayerWeight
-from samson._select import Candidate, Select, candidates, require_met, selected
+from samson._select import Candidate, Select, candidates, entries, require_met, selected
 from samson.optim._sharding import from_whole, is_sharded, local, rows_here, whole
 
 PER = ("layer", "channel")
@@ -72,17 +72,21 @@ def chip_weights(
             "`samson.param_groups(model)`, or pass `model=` to the wrapper."
         )
     wanted, found = set(real), dict[tuple[Tensor, str], ChipWeight]()
+    computed: dict[str, str] = {}  # names of weights, and what leaves them out
     for _, path, module, _, matrix, _ in _picked(select, known):
         weight = module._parameters.get(matrix.attribute)
         if weight is not None and weight in wanted:
             found.setdefault((weight, matrix.part), ChipWeight(weight, matrix, module))
         elif weight is None and not wanted.isdisjoint(_sources(module, matrix.attribute)):
-            raise ValueError(
-                f"`{f'{path}.{matrix.attribute}'.lstrip('.')}` must be a parameter for {what}, got a weight that a "
-                "parametrization, weight norm or pruning computes. Leave its layer out with "
-                f"`select={['default', f'!{path or matrix.name}']}`. For quantisation-aware training take "
-                "`NoiseInjection(Quantize(…))` on a plain layer."
-            )
+            computed[f"{path}.{matrix.attribute}".lstrip(".")] = f"!{path or matrix.name}"
+    if computed:
+        rest = [*(["default"] if select is None else entries(select)), *computed.values()]
+        mend = f"Leave its layer out with `select={rest}`" if found else "Make it one: remove what computes it"
+        raise ValueError(
+            f"`{next(iter(computed))}` must be a parameter for {what}, got a weight that a parametrization, weight "
+            f"norm or pruning computes. {mend}. For quantisation-aware training take `NoiseInjection(Quantize(…))` on "
+            "a plain layer."
+        )
     owned = {p for model in known for p in model.parameters()}
     order = {p: number for number, p in enumerate(real)}
     free = [p for p in real if p not in owned] if select is None else []
@@ -90,14 +94,16 @@ def chip_weights(
     return sorted((*found.values(), *loose), key=lambda weight: order[weight.parameter])
 
 
-def has_chip_weights(models: Iterable[nn.Module | None]) -> bool:
-    """Whether a layer of one of the models lies on a chip by default, whoever holds its parameters."""
-    return bool(_picked(None, each(models)))
+def is_all_unknown(models: Iterable[nn.Module | None]) -> bool:
+    """Whether the models have matrices, but in layers that are not known, so that none lies on a chip by default."""
+    known = each(models)
+    return not _picked(None, known) and any(not one.known for model in known for one in candidates(model))
 
 
 def how_to_select(models: Iterable[nn.Module | None]) -> str:
     """What to say where nothing lies on a chip: the name of the largest weight that a selection may put there."""
     every = [one for model in each(models) for one in candidates(model) if "bias" not in one.matrix.attribute]
+    every = [one for one in every if not one.known] or every
     sizes = {
         one.name: p.numel() for one in every if (p := one.module._parameters.get(one.matrix.attribute)) is not None
     }

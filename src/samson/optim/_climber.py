@@ -296,6 +296,7 @@ class Climber(OptimizerWrapper):
                 loss.detach() if isinstance(loss, Tensor) else loss for loss in (clean, perturbed)
             )
 
+    @_disable_dynamo
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)

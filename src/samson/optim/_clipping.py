@@ -23,9 +23,8 @@ from samson.optim._chip import (
     axes_of,
     change_matrices,
     chip_weights,
-    each,
-    has_chip_weights,
     how_to_select,
+    is_all_unknown,
 )
 from samson.optim._groups import linked_models, rates_are_zero
 from samson.optim._sharding import whole
@@ -77,10 +76,11 @@ class Clipping:
         if self.select is not None:
             found = chip_weights(parameters, models, "clipping", self.select)
             require(bool(found), "select", "pick a weight that lies on the chip", self.select)
-        elif each(models) and not has_chip_weights(models):
+        elif is_all_unknown(models):
             raise ValueError(
-                f"`{type(self).__name__}` needs a weight that lies on a chip, got a model without one, so that nothing "
-                f"is clipped. {how_to_select(models)}."
+                f"`{type(self).__name__}` needs a weight that lies on a chip, but no layer of the model that "
+                f"`param_groups` was given is of a known type, so that nothing is clipped. {how_to_select(models)}; or "
+                "register no clipping on this optimizer."
             )
 
     def prepare(self, optimizer: Optimizer, weights: Sequence[ChipWeight]) -> None:

@@ -76,7 +76,8 @@ class Choice:
     def gain(self, ours: str, theirs: str) -> Interval:
         """The mean of `gains`, with an interval of no width where there is but one."""
         found = self.gains(ours, theirs)
-        return mean_interval(found, self.confidence) if len(found) > 1 else Interval(*found * 3)
+        step = 1 / self.found[0].records[0].examples if self.found[0].problem.is_fraction else 0.0
+        return mean_interval(found, self.confidence, resolution=step) if len(found) > 1 else Interval(*found * 3)
 
     def ahead(self, ours: str, theirs: str) -> bool:
         """Whether the first is surely better."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -185,6 +186,12 @@ def _notes(comparison: Comparison) -> str:
     ]
     if comparison.planned is not None and len(records) < comparison.planned:
         notes.append(f"{len(records)} of {comparison.planned} runs are finished; this report shows those.")
+    asked = {(run.problem.name, run.families, run.trials) for run in records}
+    notes += [
+        f"{name}: some networks are not on all chips yet. Figures are of what all are on; repeat the command."
+        for name, several in Counter(name for name, *_ in asked).items()
+        if several > 1
+    ]
     names = ("samson", "torch", "machine", "device", "threads")
     found = {name: {str(getattr(run.environment, name)) for run in records} for name in names}
     auto = {run.training.precision for run in records if run.problem.recipe.get("precision") == "auto"}
