@@ -17,6 +17,7 @@ from samson.report import (
     Overview,
     View,
     accuracy_table,
+    advice_in_short,
     against_baseline,
     chips_figure,
     estimate_text,
@@ -34,7 +35,6 @@ from samson.report import (
     view,
     views,
 )
-from samson.report._advice import advice_in_short
 from tests.builders import ENVIRONMENT, PROBLEM, comparison, family, record, records, unpacked, with_plan
 from tests.report.colours import contrast, rgb
 

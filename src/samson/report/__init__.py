@@ -1,6 +1,6 @@
 """Reports: tables, plots and one HTML file, from records alone."""
 
-from samson.report._advice import advice
+from samson.report._advice import advice, advice_in_short
 from samson.report._budget import budget_figure, budget_page
 from samson.report._evaluation import evaluation_page, level_figure
 from samson.report._figures import chips_figure, gain_figure, robustness_figure, training_figure
@@ -29,6 +29,7 @@ __all__ = [
     "SummaryRow",
     "View",
     "advice",
+    "advice_in_short",
     "budget_figure",
     "budget_page",
     "chips_figure",
