@@ -416,20 +416,19 @@ INTERVALS = {
     "fixed_sequence": "The level up to which a loss is kept, with confidence. "
     "A level of the grid is 2 % above the truth, and must not hold.",
 }
-"""What each is about, in the order of the page, which leaves out what the record does not have yet."""
+"""What each is about, in the order of the page."""
 
 
 def page(record: dict[str, Any]) -> str:
     """The page: a table for each interval."""
-    about = {name: words for name, words in INTERVALS.items() if of(record, name)}
-    errors = {name: max(found["standard_error"] for found in of(record, name)) for name in about}
+    errors = {name: max(found["standard_error"] for found in of(record, name)) for name in INTERVALS}
     text = HEAD.format(
         times=of(record, "mean_interval")[0]["repetitions"],
         fewer=of(record, "noise_budget")[0]["repetitions"],
         error=_short(max(error for name, error in errors.items() if name != "noise_budget"), digits=3),
         larger=_short(errors["noise_budget"], digits=3),
     )
-    for name, words in about.items():
+    for name, about in INTERVALS.items():
         rows = of(record, name)
         counted = ["ratio of chips"] if "chips_to_fixed" in rows[0] else []
         head = ["simulated", "holds the truth", *rows[0]["beside"], *counted]
@@ -438,7 +437,7 @@ def page(record: dict[str, Any]) -> str:
             chips = [f"{found['chips_to_fixed']:.1f}"] if counted else []
             shares = map(_short, (found["coverage"], *found["beside"].values()))
             lines.append([found["simulated"], *shares, *chips])
-        text += f"\n## {name}\n\n{words}\n\n{table(head, lines)}\n"
+        text += f"\n## {name}\n\n{about}\n\n{table(head, lines)}\n"
     return text
 
 

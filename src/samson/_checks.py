@@ -14,6 +14,12 @@ def require(holds: bool, name: str, rule: str, value: object) -> None:
         raise ValueError(f"`{name}` must {rule}, got {value!r}.")
 
 
+def promise(kept: Any, words: str) -> None:
+    """Raise AssertionError with these words unless a promise is kept: by a bool, or a tensor of one."""
+    if not kept:
+        raise AssertionError(f"{words}.")
+
+
 def require_positive(**values: float) -> None:
     """Require numbers > 0, by the names of the arguments."""
     for name, value in values.items():

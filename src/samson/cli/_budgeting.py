@@ -14,9 +14,6 @@ from samson.cli._showing import console, shown, shown_interval, speaks, table_of
 if TYPE_CHECKING:
     from samson.evaluation import Noise, Progress
 
-LEVELS, REFINEMENTS = 8, 6
-"""Levels of a budget: those of its grid, and those that narrow the crossing down."""
-
 
 @model_command
 def budget_model(
@@ -40,7 +37,7 @@ def budget_model(
     trials: Annotated[int, typer.Option(help="Chips.")] = 20,
 ) -> None:
     """Find the largest noise that costs a model at most so much; with --chip, the largest age or bit error rate."""
-    from samson.evaluation import noise_budget
+    from samson.evaluation import LEVELS, REFINEMENTS, noise_budget
     from samson.experiments import budget_record, chip_by_level, find_noise, parse_level
     from samson.report import budget_page
 
@@ -80,8 +77,6 @@ def budget_model(
             criterion=criterion,  # type: ignore[arg-type]
             min_yield=0.9 if min_yield is None else min_yield,
             trials=trials,
-            levels=LEVELS,
-            refinements=REFINEMENTS,
             progress=progress,
             **run.setting,
         )

@@ -1,12 +1,12 @@
 """Evidence: what a model is worth on many simulated chips, with intervals and paired differences."""
 
-from samson.evaluation._budget import noise_budget, unit_of
+from samson.evaluation._budget import LEVELS, REFINEMENTS, noise_budget, unit_of
 from samson.evaluation._budget_result import Budget
 from samson.evaluation._compared import Compared
 from samson.evaluation._layers import Layer, layers_on_chip
 from samson.evaluation._layout import Layout, find_layout
 from samson.evaluation._metric import DataSetMetric, ExampleMetric, NotFiniteError
-from samson.evaluation._metrics import METRICS, MeanThen, as_metric
+from samson.evaluation._metrics import METRICS, MeanThen, as_metric, bits, token_losses
 from samson.evaluation._pairs import compare
 from samson.evaluation._question import MAX_TRIALS, TRIALS
 from samson.evaluation._result import Evaluation
@@ -23,9 +23,11 @@ from samson.statistics import Difference, Family, Paired, family
 
 __all__ = [
     "EXECUTORS",
+    "LEVELS",
     "MAX_TRIALS",
     "METRICS",
     "PRECISIONS",
+    "REFINEMENTS",
     "TRIALS",
     "Attempt",
     "Budget",
@@ -54,6 +56,7 @@ __all__ = [
     "Task",
     "Torchrun",
     "as_metric",
+    "bits",
     "chips_alone",
     "clean_value",
     "compare",
@@ -67,6 +70,7 @@ __all__ = [
     "scores",
     "sensitivity",
     "takes_setting",
+    "token_losses",
     "unit_of",
     "value_of",
     "with_targets",

@@ -26,6 +26,9 @@ from samson.noise import RATES, BitErrors, ChipModel, WeightNoise
 from samson.records import Interval
 from samson.statistics import CONFIDENCE, ROUNDING, crossing, fixed_sequence
 
+LEVELS, REFINEMENTS = 8, 6
+"""Levels of a budget: those of its grid, and those that narrow the crossing down."""
+
 
 @takes_setting
 def noise_budget(
@@ -41,8 +44,8 @@ def noise_budget(
     min_yield: float = 0.9,
     confidence: float = CONFIDENCE,
     trials: int = TRIALS,
-    levels: int = 8,
-    refinements: int = 6,
+    levels: int = LEVELS,
+    refinements: int = REFINEMENTS,
     progress: Callable[[float, Progress], None] | None = None,
     **setting: Unpack[Setting],
 ) -> Budget:

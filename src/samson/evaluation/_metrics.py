@@ -114,7 +114,8 @@ def token_losses(output: Any, targets: Tensor) -> Tensor:
     return functional.cross_entropy(logits, targets, reduction="none")[targets != IGNORED]
 
 
-def _bits(nats: Tensor) -> Tensor:
+def bits(nats: Tensor) -> Tensor:
+    """Nats in bits."""
     return nats / math.log(2)
 
 
@@ -131,7 +132,7 @@ METRICS: dict[str, Metric] = {
     "top5": ExampleMetric("top5", top5, higher_is_better=True, bounds=(0.0, 1.0)),
     "cross-entropy": ExampleMetric("cross-entropy", cross_entropy, higher_is_better=False),
     "mse": ExampleMetric("mse", squared_error, higher_is_better=False),
-    "bits-per-token": DataSetMetric("bits-per-token", MeanThen(token_losses, _bits), higher_is_better=False),
+    "bits-per-token": DataSetMetric("bits-per-token", MeanThen(token_losses, bits), higher_is_better=False),
     "perplexity": DataSetMetric("perplexity", MeanThen(token_losses, torch.exp), higher_is_better=False),
     "perplexity-causal": DataSetMetric(
         "perplexity-causal", MeanThen(next_token_losses, torch.exp), higher_is_better=False

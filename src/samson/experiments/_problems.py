@@ -41,6 +41,11 @@ class PlannedProblem:
     methods: tuple[Method, ...]
     examples: int
 
+    @property
+    def select(self) -> tuple[str, ...] | None:
+        """Which layers lie on the chips, as chips take it."""
+        return self.record.select or None
+
 
 def plan_problem(
     asked: Table, data: str, network: str, root: Path, families: Sequence[Chips], *, alone: bool
@@ -122,14 +127,14 @@ def _try(problem: PlannedProblem, splits: Splits, families: Sequence[Chips]) -> 
             f"Take a network, or a task, for such data.{tokens}"
         ) from error
     try:
-        on_chip(model, record.select or None)
+        on_chip(model, problem.select)
     except ValueError as error:
         raise SetupError(f"`select` with the network {record.network!r}: {error}") from error
     _try_methods(problem, model, inputs)
     for family in families:
         for kind in family.kinds:
             try:
-                with torch.no_grad(), deploy(model, _bounded(kind.noise), select=record.select or None).at(kind.time_s):
+                with torch.no_grad(), deploy(model, _bounded(kind.noise), select=problem.select).at(kind.time_s):
                     model(inputs)
             except Exception as error:  # whatever a noise of one's own may raise
                 raise SetupError(

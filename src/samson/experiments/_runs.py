@@ -46,8 +46,7 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
         splits = load_data_set(problem.data, plan.data_root)
         kept = folder / "unfinished" / job.name
         metric = make_task(problem.task).metric
-        examples = on_device(splits.some("test", plan.examples), job.place.device)
-        earlier, model = _kept(job, folder, splits, examples, metric)
+        earlier, model = _kept(job, folder, splits, metric)
         if earlier is None:
             model, training = trained(job.problem, job.method, job.seed, splits, kept, progress, job.place)
         else:
@@ -55,8 +54,8 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
         clean, covered, products, calibrated = None, None, None, dict[str, float]()
         measured = tuple[tuple[tuple[float, ...], ...], ...]()
         if model is not None:
-            clean = clean_value(model, examples, metric)
-            select = problem.select or None
+            examples, select = _examples(job, splits), job.problem.select
+            clean = clean_value(model, examples, metric) if earlier is None else earlier.clean
             covered, products = coverage(model, select).share, multiply_adds(model, examples, select)
             ranges = ranges_of(model, training, job, splits)
             measured = sweep(model, examples, metric, job, progress, ranges, splits, earlier)
@@ -80,7 +79,7 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
             multiply_adds=None if products is None else products.share,
             calibrated=calibrated,
         )
-    if model is not None:
+    if model is not None and earlier is None:
         about = Checkpoint(problem.network, splits.shape, splits.outputs, problem.data, job.method.name, job.seed)
         save_checkpoint(network_path(folder, job.name), model.state_dict(), about)
     write_json(record_path(folder, job.name), record)
@@ -91,9 +90,12 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
     return record
 
 
-def _kept(
-    job: Job, folder: Path, splits: Splits, examples: Examples, metric: Any
-) -> tuple[RunRecord | None, nn.Module | None]:
+def _examples(job: Job, splits: Splits) -> Examples:
+    """The test examples that are put on the chips of a job."""
+    return on_device(splits.some("test", job.plan.examples), job.place.device)
+
+
+def _kept(job: Job, folder: Path, splits: Splits, metric: Any) -> tuple[RunRecord | None, nn.Module | None]:
     """What is there of a run on fewer chips: its record, and its network unless the training diverged.
 
     Nothing where its weights do not make the network of the record, as none of one's own trainer surely do: that may
@@ -108,5 +110,5 @@ def _kept(
         model = filled(own, network_path(folder, job.name)).to(job.place.device)
     except (SetupError, OSError):
         return None, None
-    same = math.isclose(clean_value(model, examples, metric), record.clean, rel_tol=1e-6)
+    same = math.isclose(clean_value(model, _examples(job, splits), metric), record.clean, rel_tol=1e-6)
     return (record, model) if same else (None, None)

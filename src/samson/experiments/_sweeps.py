@@ -14,7 +14,7 @@ from samson.experiments._chips import Kind
 from samson.experiments._jobs import Job, OnProgress
 from samson.experiments.data import Splits
 from samson.noise import ChipModel, calibrate, calibrate_adc
-from samson.records import ChipKind, RunRecord, Training
+from samson.records import RunRecord, Training
 
 
 def sweep(
@@ -39,10 +39,10 @@ def sweep(
         splits: The training split calibrates ADCs that round and have no bound.
         earlier: The network's record on some of the chips, which are left alone where there are as many trials.
     """
-    plan, select = job.plan, job.problem.record.select or None
+    plan, select = job.plan, job.problem.select
     every = {id(kind.noise): kind.noise for family in plan.families for kind in family.kinds}  # one at several times
     chips = {key: _calibrated(noise, model, ranges, splits, job) for key, noise in every.items()}
-    known = _known(earlier, plan.trials)
+    known = {} if earlier is None or earlier.trials != plan.trials else earlier.values
     total = plan.trials * (sum(len(family.kinds) for family in plan.families) - len(known))
     done = 0
 
@@ -71,17 +71,6 @@ def sweep(
     )
 
 
-def _known(earlier: RunRecord | None, trials: int) -> dict[tuple[str, ChipKind], tuple[float, ...]]:
-    """What was measured already, by family and kind of chip."""
-    if earlier is None or earlier.trials != trials:
-        return {}
-    return {
-        (family.name, kind): values
-        for family, of_family in zip(earlier.families, earlier.measured, strict=True)
-        for kind, values in zip(family.kinds, of_family, strict=True)
-    }
-
-
 def ranges_of(model: nn.Module, training: Training, job: Job, splits: Splits) -> Mapping[str, float]:
     """Input ranges that were learned; else from training data, if a chip of the job has converters without any."""
     if training.input_ranges:
@@ -90,7 +79,7 @@ def ranges_of(model: nn.Module, training: Training, job: Job, splits: Splits) ->
     if not any(periphery is not None and not periphery.input_ranges for periphery in around):
         return {}
     some = splits.few_inputs(job.problem.recipe.batch_size)
-    return calibrate(model, some, job.problem.record.select or None)
+    return calibrate(model, some, job.problem.select)
 
 
 def _calibrated(noise: Noise, model: nn.Module, ranges: Mapping[str, float], splits: Splits, job: Job) -> Noise:
@@ -101,7 +90,7 @@ def _calibrated(noise: Noise, model: nn.Module, ranges: Mapping[str, float], spl
     if ranges and not around.input_ranges:
         around = replace(around, input_ranges=ranges)
     if around.lacks_bounds:
-        some, select = splits.few_inputs(job.problem.recipe.batch_size), job.problem.record.select or None
+        some, select = splits.few_inputs(job.problem.recipe.batch_size), job.problem.select
         around = replace(around, adc_bounds=calibrate_adc(model, some, around, select, noise=noise))
     return replace(noise, periphery=around)
 

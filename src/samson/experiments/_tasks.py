@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Protocol
 
 from torch import Tensor
 from torch.nn import functional
 
-from samson.evaluation import DataSetMetric, MeanThen
+from samson.evaluation import DataSetMetric, MeanThen, bits, token_losses
 
 
 class Task(Protocol):
@@ -35,12 +34,7 @@ class Classification:
 
 
 def _losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    losses = functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
-    return losses[targets.flatten() != -100]
-
-
-def _bits(nats: Tensor) -> Tensor:
-    return nats / math.log(2)
+    return token_losses({"logits": outputs}, targets)  # in which classes are last
 
 
 class LanguageModelling:
@@ -49,7 +43,7 @@ class LanguageModelling:
     The vocabulary lies along the last axis, also where a text is as long as it is large.
     """
 
-    metric = DataSetMetric("bits-per-token", MeanThen(_losses, _bits), higher_is_better=False)
+    metric = DataSetMetric("bits-per-token", MeanThen(_losses, bits), higher_is_better=False)
 
     def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Cross-entropy of logits (batch, length, vocabulary) and tokens (batch, length); −100 does not count."""

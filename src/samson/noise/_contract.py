@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Generator, Tensor
 
+from samson._checks import promise
 from samson.noise._base import State, WeightNoise, program_weight, read_weight
 from samson.noise._device import DeviceNoise
 from samson.noise._types import require_type
@@ -208,9 +209,8 @@ def _check_chips(noise: WeightNoise) -> None:
     )
 
 
-def _promise(kept: bool, promise: str) -> None:
-    if not kept:
-        raise AssertionError(f"`noise` must {promise}.")
+def _promise(kept: bool, words: str) -> None:
+    promise(kept, f"`noise` must {words}")
 
 
 def _generator(seed: int = 0) -> Generator:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from samson._checks import promise
 from samson.optim._ascent import norms
 from samson.optim._chip import chip_weights
 from samson.optim._contract_climb import (
@@ -18,7 +19,6 @@ from samson.optim._contract_climb import (
     check_norms_that_are_not_finite,
     check_radius_zero,
     network,
-    promise,
 )
 from samson.optim.rules import AscentRule, fast_scale, require_ascent
 

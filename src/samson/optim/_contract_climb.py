@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from samson._checks import promise
 from samson.optim._ascent import Part, climb
 from samson.optim._groups import param_groups
 from samson.optim._memory import Workspace
@@ -81,12 +82,6 @@ def check_it_never_waits(rule: AscentRule) -> None:
                 "a rule must read no value, for which the host would wait for the device, as `.item()`, `float(t)`, "
                 f"`if t > 0` and `t[mask]` do: {error}"
             ) from error
-
-
-def promise(kept: bool | Tensor, words: str) -> None:
-    """Raise AssertionError with these words unless a promise is kept."""
-    if not kept:
-        raise AssertionError(f"{words}.")
 
 
 def network(dtype: torch.dtype) -> nn.Module:

@@ -61,11 +61,7 @@ def on_common_chips(records: Sequence[RunRecord]) -> list[RunRecord]:
         raise ValueError("`records` must belong to one comparison, got several configurations.")
     found = []
     for record in records:
-        values = {
-            (family.name, kind): chips
-            for family, of_family in zip(record.families, record.measured, strict=bool(record.measured))
-            for kind, chips in zip(family.kinds, of_family, strict=True)
-        }
+        values = record.values
         measured = [tuple(values[family.name, kind][:trials] for kind in family.kinds) for family in of_all if values]
         found.append(replace(record, families=tuple(of_all), trials=trials, measured=tuple(measured)))
     return found

@@ -10,7 +10,7 @@ from statistics import fmean
 from samson._checks import require
 from samson._names import counted
 from samson._shown import Shown, number_form
-from samson.records._chips import ChipFamily
+from samson.records._chips import ChipFamily, ChipKind
 
 VERSION = 2
 Settings = dict[str, float | str]
@@ -240,6 +240,15 @@ class RunRecord(Shown):
             values += [] if self.clean is None else [self.clean]
             outside = [value for value in values if not 0 <= value <= 1]
             require(not outside, "measured", "be between 0 and 1", outside[:1])
+
+    @property
+    def values(self) -> dict[tuple[str, ChipKind], tuple[float, ...]]:
+        """The metric on each chip, by the family's name and the kind; none if the training diverged."""
+        return {
+            (family.name, kind): chips
+            for family, of_family in zip(self.families, self.measured, strict=self.clean is not None)
+            for kind, chips in zip(family.kinds, of_family, strict=True)
+        }
 
     def __str__(self) -> str:
         start = f"{self.problem.name}, {self.method}, seed {self.seed}: "

@@ -41,9 +41,9 @@ def mean_ranks(
     """Rank methods in each block by their means over seeds, and average the ranks; ties share theirs.
 
     The interval is from percentiles of ranks after the seeds were drawn anew, with replacement, within each block and
-    method; blocks of the same networks have the same draw. In simulations it holds in about 92 % of cases with 3 seeds,
-    95 % with 10 (`benchmarks/coverage.py`). It does not speak of other data sets: that two lie apart does not show that
-    methods differ there, `critical_difference` does.
+    method; blocks of the same networks have the same draw. In simulations it holds in 91 to 92 % of cases with 3
+    seeds, 96 to 97 % with 10 (`benchmarks/coverage.py`). It does not speak of other data sets: that two lie apart does
+    not show that methods differ there, `critical_difference` does.
 
     Args:
         blocks: For each block, such as a data set, the value of each method's networks, one a training seed; larger is
