@@ -26,8 +26,10 @@ from samson.noise import RATES, BitErrors, ChipModel, WeightNoise
 from samson.records import Interval
 from samson.statistics import CONFIDENCE, ROUNDING, crossing, fixed_sequence
 
-LEVELS, REFINEMENTS = 8, 6
-"""Levels of a budget: those of its grid, and those that narrow the crossing down."""
+LEVELS = 8
+"""Levels of a budget's grid."""
+REFINEMENTS = 6
+"""Levels that narrow the crossing down at most."""
 
 
 @takes_setting
