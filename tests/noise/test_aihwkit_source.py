@@ -134,6 +134,10 @@ class OwnPCM(PCM):
     """With constants that nobody here knows."""
 
 
+class OwnPeriphery(Periphery):
+    """With what nobody here knows around the weights."""
+
+
 def tied() -> nn.Module:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     model[1].weight = model[0].weight
@@ -158,6 +162,7 @@ REFUSED: list[tuple[Callable[[], nn.Module], Any, Periphery | None, str]] = [
     (network, PCM(), replace(NUMBERS, adc_bound=float("inf"), output_noise=0.0), "outputs on the scale of the mapping"),
     (network, PCM(mapping=CHANNEL), STANDARD_HWA, r"`weight_noise` .* got 0.0175: .* replace\(periphery, weight_noise"),
     (network, PCM(mapping=CHANNEL), Periphery(ir_drop=0.5), "`ir_drop` must have a counterpart in aihwkit, got 0.5"),
+    (network, PCM(), OwnPeriphery(), "`periphery` must have a counterpart in aihwkit, got OwnPeriphery"),
     (network, PCM(), Periphery(tile_inputs=127), "`tile_inputs` .* got 127: .* `3` too. Give 128, or None"),
     unsupported(lambda: nn.Sequential(nn.ReLU(), nn.Conv2d(2, 2, 3, groups=2)), r"1: Conv2d\(2, 2, .* Leave the layer"),
     unsupported(lambda: nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), ": Conv2d"),

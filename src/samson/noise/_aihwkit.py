@@ -67,8 +67,8 @@ def aihwkit_source(chip: Chip) -> str:
     `to_aihwkit(model)`, which copies a model of these layers onto analog tiles, each with its own input range and ADC
     bound. Its first lines say how to program them and let them drift. The chips are drawn by aihwkit: of the same kind,
     not the same. What its torch tiles do not compute alike is refused: weight noise, IR drop, layers larger than a
-    tile, noises other than `PCM` and `PCMHermes` with pairs from 0 to g_max, and layers other than linear and
-    two-dimensional convolution.
+    tile, noises other than `PCM` and `PCMHermes` with pairs from 0 to g_max, a periphery of one's own, and layers
+    other than linear and two-dimensional convolution.
 
     Where aihwkit differs: its drift re-maps the programmed difference of a pair, for errors up to 3 % larger, and its
     read-out for compensation contains forward noise, which costs accuracy where outputs are very noisy (see `PCM`).
@@ -94,6 +94,8 @@ def aihwkit_source(chip: Chip) -> str:
     noise, around = chip.noise, chip.periphery or Periphery()
     if not isinstance(noise, PCM | PCMHermes) or type(noise) not in _MODULES:
         _refuse("noise", noise, "it has none with these draws", "Deploy on PCM or PCMHermes")
+    if type(around) is not Periphery:
+        _refuse("periphery", around, "nobody there knows what it computes", "Deploy with a Periphery")
     columns, converts = noise.mapping == Mapping(per="channel"), around.adc_bound < math.inf or around.adc_bounds
     if not columns and (noise.mapping != Mapping() or converts or around.output_noise):
         why = "it has pairs from 0 to g_max, and outputs on the scale of the mapping"
