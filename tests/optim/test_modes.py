@@ -52,7 +52,7 @@ def others(rule: object) -> tuple[Values, Values]:
     return run(rule)[0], run(SAM(rho=0.0))[0]
 
 
-@pytest.mark.parametrize("cleared", ["never", "before", "to zero", "inside"])
+@pytest.mark.parametrize("cleared", ["never", "before", "to zero", "inside", "inside, to zero"])
 @pytest.mark.parametrize(
     ("rule", "mode", "name"),
     [
@@ -77,8 +77,8 @@ def test_a_first_pass_that_a_mode_does_not_have_is_named(
         run_pass()
     with pytest.warns(UserWarning, match=f"{name} has one pass: .*needs_first_pass") if warns else nullcontext():
         with optimizer.perturbed(model):
-            if cleared == "inside":
-                optimizer.zero_grad()
+            if cleared in ("inside", "inside, to zero"):
+                optimizer.zero_grad(set_to_none=cleared == "inside")
             for _ in range(2):  # micro-batches
                 nn.functional.cross_entropy(model(make_batch()[0]), make_batch()[1]).backward()
         optimizer.step()

@@ -2,12 +2,13 @@
 
 from samson.optim._ascent import Ascent, Part, climb
 from samson.optim._chip import ChipWeight, chip_weights
-from samson.optim._clipping import FixedClipping, LearnedRange, WeightClipping
+from samson.optim._clipping import FixedClipping, WeightClipping
 from samson.optim._compiled import compiled_climb
 from samson.optim._contract import check_rule
 from samson.optim._groups import norm_layers, param_groups, scales
+from samson.optim._learned_range import LearnedRange
 from samson.optim._lookbehind import Lookbehind
-from samson.optim._memory import Copies, Workspace
+from samson.optim._memory import Workspace, restored
 from samson.optim._schedules import RhoSchedule
 from samson.optim._sharding import is_sharded, local, process_groups, reshard
 from samson.optim._wrapper import SharpnessAware
@@ -32,7 +33,6 @@ __all__ = [
     "SAMSON",
     "Ascent",
     "AscentRule",
-    "Copies",
     "FastScale",
     "FixedClipping",
     "LearnedRange",

@@ -22,7 +22,7 @@ from samson._names import counted
 from samson.optim._ascent import Ascent, Climb, Part, climb
 from samson.optim._chip import Models, each
 from samson.optim._delegation import OptimizerWrapper
-from samson.optim._earlier import watched, with_gradient
+from samson.optim._earlier import watched
 from samson.optim._groups import check_policy, linked_models, names_by_parameter
 from samson.optim._perturbed import Direction, Perturbed
 from samson.optim._schedules import RAMP
@@ -211,20 +211,20 @@ class Climber(OptimizerWrapper):
             )
         raise RuntimeError(f"No perturbed parameter has a gradient. {mend}")
 
-    def _earlier(self) -> Tensor | None:
-        """A parameter to whose gradient a pass would add, looked for until the first ascent."""
-        return None if self.last_ascent is not None else with_gradient(self._weights.parameters)
-
     @contextmanager
-    def _first_pass(self) -> Iterator[None]:
-        """A block for the closure's clean pass: warns if it adds to gradients that it did not make."""
-        with watched(self._earlier()) as added:
+    def _alone(self, words: str) -> Iterator[None]:
+        """A block for a pass: says these words if it adds to gradients from before it, until the first ascent."""
+        with watched(self._weights.parameters if self.last_ascent is None else ()) as added:
             yield
-        if added[:1] == [True]:  # later ones may be of micro-batches in the closure
-            self._warn_once(
-                "the closure adds to gradients from before it, which the second pass will not have. Clear them in it, "
-                "and run all micro-batches in it (in Lightning: `ManualAscent`)."
-            )
+        if added[:1] == [True]:  # later ones may be of micro-batches
+            self._warn_once(words)
+
+    def _first_pass(self) -> AbstractContextManager[None]:
+        """A block for the closure's clean pass."""
+        return self._alone(
+            "the closure adds to gradients from before it, which the second pass will not have. Clear them in it, and "
+            "run all micro-batches in it (in Lightning: `ManualAscent`)."
+        )
 
     @_disable_dynamo
     def _clear_gradients(self, model: nn.Module | None) -> None:

@@ -11,18 +11,14 @@ from torch import Tensor
 from samson.optim._sharding import local
 
 
-def with_gradient(parameters: Iterable[Tensor]) -> Tensor | None:
-    """The first parameter with a gradient that is not 0; to read that waits for a device."""
-    return next((p for p in parameters if p.requires_grad and _is_there(p.grad)), None)
-
-
 @contextmanager
-def watched(p: Tensor | None) -> Iterator[list[bool]]:
+def watched(parameters: Iterable[Tensor]) -> Iterator[list[bool]]:
     """A block in which passes come: of each, the list says whether it added to a gradient that was there.
 
-    Args:
-        p: The parameter that is looked at; None leaves the list empty. `torch.autograd.grad` adds to none.
+    The first parameter is looked at whose gradient is not 0 now, which waits for a device; without one the list is
+    empty. `torch.autograd.grad` adds to none.
     """
+    p = next((p for p in parameters if p.requires_grad and _is_there(p.grad)), None)
     there, added = [False], list[bool]()
     handles = []
     if p is not None:

@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 
 from samson.optim._climber import Climber
 from samson.optim._groups import rates_are_zero
-from samson.optim._memory import Copies
 from samson.optim._perturbed import gradient
 from samson.optim._sharding import ProcessGroups, local, over_all, process_groups
 from samson.optim.rules import AscentRule, require_ascent
@@ -82,10 +81,6 @@ class Lookbehind(Climber):
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"k": self.k, "alpha": self.alpha}
 
-    def _start(self) -> None:
-        self._slow = Copies()
-        super()._start()
-
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make one step.
 
@@ -113,11 +108,12 @@ class Lookbehind(Climber):
             loss = run()
         parameters = [p for group in self.base.param_groups for p in group["params"] if p.requires_grad]
         weights = [local(p) for p in parameters]
-        slow = self._slow.take(weights)
+        slow = [w.detach().clone() for w in weights]
         try:
             perturbed, first = self._fast_steps(run, parameters, weights, slow)
         except BaseException:
-            self._slow.put_back()
+            with torch.no_grad():
+                torch._foreach_copy_(weights, slow)
             self._weights_changed(self.model)
             raise
         self._follow(parameters, weights, slow, first)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -93,29 +94,16 @@ class Workspace:
         self._scales.view(-1, WIDTH).mul_(factors.index_select(0, self._row).unsqueeze(1))
 
 
-class Copies:
-    """Exact copies of any tensors, in memory that is used again while their metadata stay the same."""
-
-    def __init__(self) -> None:
-        self._tensors: list[Tensor] = []
-        self._copies: list[Tensor] = []
-
-    @torch.no_grad()
-    def take(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Copy these tensors; gives the copies."""
-        if [metadata(t) for t in tensors] != [metadata(t) for t in self._copies]:
-            self._copies = [t.detach().clone() for t in tensors]
-        elif tensors:
-            torch._foreach_copy_(self._copies, tensors)
-        self._tensors = tensors
-        return self._copies
-
-    @torch.no_grad()
-    def put_back(self) -> None:
-        """Give the tensors the very bits that they had."""
-        if self._tensors:
-            torch._foreach_copy_(self._tensors, self._copies)
-        self._tensors = []
+@contextmanager
+def restored(tensors: list[Tensor]) -> Iterator[None]:
+    """A block at whose end tensors have the very bits that they had."""
+    copies = [t.detach().clone() for t in tensors]
+    try:
+        yield
+    finally:
+        if tensors:
+            with torch.no_grad():
+                torch._foreach_copy_(tensors, copies)
 
 
 def exclusive(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -17,7 +17,7 @@ from samson.optim._ascent import Ascent, Part
 from samson.optim._climber import Climber
 from samson.optim._directions import DIRECTIONS, remember_gradients, require_momentum
 from samson.optim._groups import rates_are_zero
-from samson.optim._memory import Copies
+from samson.optim._memory import restored
 from samson.optim._modes import Modes
 from samson.optim._range_gradient import add_range_gradients
 from samson.optim._sharding import local
@@ -140,7 +140,6 @@ class SharpnessAware(Climber):
 
     def _start(self) -> None:
         self._inside = self._perturbed_since_step = self._awaits_step = False
-        self._copies = Copies()
         self._across: dict[Tensor, Tensor] = {}
         super()._start()
 
@@ -262,15 +261,14 @@ class SharpnessAware(Climber):
             )
         self._refuse_what_cannot_work()
         model, rule = self.model if model is None else model, self.rule
-        clean, before = self._clean_gradients(), self._gradient_before()
+        clean, alone = self._clean_gradients(), nullcontext() if self.needs_first_pass else self._only_pass()
         moved = self._injected(rule, model) if isinstance(rule, NoiseInjection) else self._climbed(model)
-        with moved as parts, self._held(model) if self.needs_first_pass else nullcontext():
+        with alone, moved as parts, self._held(model) if self.needs_first_pass else nullcontext():
             self._inside = True
             try:
                 if self.needs_first_pass:
                     self._clear_gradients(model)
                 yield
-                self._warn_if_kept(before)
                 add_range_gradients(parts)
                 self._use_clean_gradients(clean)
                 self._perturbed_since_step, self._awaits_step = True, self._has_gradient()
@@ -278,18 +276,13 @@ class SharpnessAware(Climber):
             finally:
                 self._inside = False
 
-    def _gradient_before(self) -> Tensor | None:
-        """A gradient to which the only pass would add."""
-        p = None if self.needs_first_pass else self._earlier()
-        return None if p is None else p.grad
-
-    def _warn_if_kept(self, before: Tensor | None) -> None:
-        if before is not None and any(p.grad is before for p in self._weights.parameters):
-            mode = "NoiseInjection" if self.modes.injects else f"ascent={self.modes.ascent!r}"
-            self._warn_once(
-                f"{mode} has one pass: the block holds the only backward, but gradients from before it are there. "
-                "Leave the first pass away (`if optimizer.needs_first_pass:`), or call `optimizer.zero_grad()`."
-            )
+    def _only_pass(self) -> AbstractContextManager[None]:
+        """A block for the backward pass of a mode that has one."""
+        mode = "NoiseInjection" if self.modes.injects else f"ascent={self.modes.ascent!r}"
+        return self._alone(
+            f"{mode} has one pass: the block holds the only backward, but gradients from before it are there. "
+            "Leave the first pass away (`if optimizer.needs_first_pass:`), or call `optimizer.zero_grad()`."
+        )
 
     @contextmanager
     def _climbed(self, model: nn.Module | None) -> Iterator[list[Part]]:
@@ -316,16 +309,15 @@ class SharpnessAware(Climber):
     def _injected(self, rule: NoiseInjection, model: nn.Module | None) -> Iterator[list[Part]]:
         weights = self._weights.chip_weights(model)
         shares = {p: rule.radius(group) for group in self._weights.groups for p in group["params"]}
-        self._copies.take([local(p) for p in dict.fromkeys(weight.parameter for weight in weights)])
         try:
-            rule.displace(weights, shares, step=self.base.param_groups[0]["injections"])
-            for group in self.base.param_groups:
-                group["injections"] += 1
-            self.last_ascent = Ascent()
-            self._weights_changed(model)
-            yield []
+            with restored([local(p) for p in dict.fromkeys(weight.parameter for weight in weights)]):
+                rule.displace(weights, shares, step=self.base.param_groups[0]["injections"])
+                for group in self.base.param_groups:
+                    group["injections"] += 1
+                self.last_ascent = Ascent()
+                self._weights_changed(model)
+                yield []
         finally:
-            self._copies.put_back()
             self._weights_changed(model)
 
     def _clean_gradients(self) -> dict[Tensor, Tensor]:

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samson._batches import Examples, require_module
+from samson._batches import Examples, batches_of, require_module
 from samson._modes import evaluation_mode
 from samson.evaluation import (
     ExampleMetric,
-    Layout,
     NotFiniteError,
     as_metric,
     same_draws,
@@ -22,7 +21,7 @@ from samson.evaluation import (
     value_of,
     with_targets,
 )
-from samson.optim import Copies, is_sharded
+from samson.optim import is_sharded, restored
 
 Displacement = Sequence[Tensor]
 """What is added to each weight, in float64."""
@@ -35,21 +34,20 @@ class Surface:
         model: The model; only parameters that require a gradient are moved.
         batches: The data, in batches.
         loss: One differentiable value for each example; the loss is its mean, summed in float64.
-        channels_last: Whether 4-d inputs are put in channels-last order.
     """
 
-    def __init__(self, model: nn.Module, batches: Iterable[Any], loss: ExampleMetric, channels_last: bool) -> None:
+    def __init__(self, model: nn.Module, batches: Iterable[Any], loss: ExampleMetric) -> None:
         found = movable(model)
         self.names = list(found)
         self.parameters: list[Tensor] = list(found.values())
         self.weights = [wide(p.detach()) for p in self.parameters]
-        self.model, self._batches, self._loss, self._channels_last = model, batches, loss, channels_last
+        self.model, self._batches, self._loss = model, batches, loss
 
     def loss(self, displacement: Displacement | None = None) -> float:
         """The loss at w + displacement; infinite where it is not a number."""
         self._move(displacement)
         try:
-            return value_of(scores(self.model, self._batches, self._loss, channels_last=self._channels_last))
+            return value_of(scores(self.model, self._batches, self._loss))
         except NotFiniteError:
             return math.inf
 
@@ -76,7 +74,7 @@ class Surface:
         """
         batch = None
         for batch in with_targets(self._batches):
-            moved = batch.to(self.parameters[0].device, channels_last=self._channels_last)
+            moved = batch.to(self.parameters[0].device)
             with torch.enable_grad():
                 of_batch = self._loss.score(self.model(*moved.inputs, **moved.keywords), moved.targets)
             if of_batch.shape != (len(batch),) or not of_batch.requires_grad:
@@ -96,9 +94,7 @@ class Surface:
 
 
 @contextmanager
-def loss_surface(
-    model: nn.Module, data: Examples, loss: str | ExampleMetric = "cross-entropy", layout: Layout | None = None
-) -> Iterator[Surface]:
+def loss_surface(model: nn.Module, data: Examples, loss: str | ExampleMetric = "cross-entropy") -> Iterator[Surface]:
     """The loss surface of a model, in evaluation mode: no dropout, and norm layers with their running statistics.
 
     At the end, also after an error, the weights have the very bits that they had, each module its mode, and global
@@ -106,23 +102,19 @@ def loss_surface(
 
     Args:
         model: Any model that the loss can look at.
-        data: As for `evaluate`.
+        data: As for `evaluate`; whole tensors go through the model in batches of 256.
         loss: A name in `METRICS` or an `ExampleMetric`; its value must be differentiable.
-        layout: How examples are put through the model; by default in batches of 256.
 
     Raises:
         ValueError: If the loss has no value for each example, or no parameter requires a gradient.
     """
     metric = differentiable(loss)
-    layout = layout or Layout()
-    surface = Surface(model, layout.batches(data), metric, layout.channels_last)
-    copies = Copies()
+    surface = Surface(model, batches_of(data), metric)
     with undisturbed(model):
-        copies.take(surface.parameters)
         try:
-            yield surface
+            with restored(surface.parameters):
+                yield surface
         finally:
-            copies.put_back()
             torch.clear_autocast_cache()
 
 
