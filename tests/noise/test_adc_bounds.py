@@ -20,7 +20,8 @@ from samson.noise import (
     generator_for,
 )
 from tests.conftest import equal, make_model, snapshot
-from tests.noise.test_periphery import CLEAN, EXACT, conversions, data, product
+from tests.noise.layers import data
+from tests.noise.test_periphery import CLEAN, EXACT, conversions, product
 
 QUANTILES = [1.0, 0.9, 0.5]
 BEFORE = {

@@ -345,12 +345,13 @@ def page_names() -> dict[str, Any]:
     return {"torch": torch, "model": model, "x": x, "loader": [(x, torch.randint(3, (32,)))]}
 
 
-def test_the_examples_of_the_page_run() -> None:
+def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     names = page_names()
     blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     for block in blocks:
         exec(block, names)
-    assert len(blocks) == 5
+    assert len(blocks) == 8
     assert {name: weight.shape for name, weight in names["weights"].items()} == {
         "0.weight": (16, 8),
         "3.weight": (3, 16),
@@ -360,8 +361,14 @@ def test_the_examples_of_the_page_run() -> None:
     }  # fmt: skip
     assert names["accuracy"] == evaluate(names["model"], names["loader"], PCM(), trials=2).trials[0]
     read, clean = (held / names["scale"] for held in (names["chip"].read()["3.weight"], names["weight"]))
-    assert torch.allclose(read, read.round(), atol=1e-4)  # the codes of one's own
+    assert torch.allclose(read, read.round(), atol=1e-4)  # the codes of one's own, saved and loaded
     assert not torch.allclose(clean, clean.round(), atol=0.1)
+    codes = names["faulty"]["3.weight"]
+    assert torch.equal(codes * names["step"] + names["zero"], names["read"]["3.weight"])  # as the chip reads them
+    assert -8 <= codes.min() <= codes.max() <= 7
+    powers = deploy(names["model"], names["PowersOfTwo"](0.0)).read()["3.weight"]
+    assert torch.equal(powers * 1024, (powers * 1024).round())  # of a step of a power of two
+    assert powers.unique().numel() <= 16
     assert assigned(names["program"])["INPUT_RANGES"].keys() == {"0", "3"}
     assert torch.equal(names["exported"].module()(names["x"]), names["model"](names["x"]))
 

@@ -25,8 +25,6 @@ from samson.noise import (
     calibrate_adc,
     deploy,
     load_calibration,
-    load_chip,
-    save_chip,
 )
 
 G_MAX = 25.0
@@ -297,20 +295,6 @@ def test_stuck_devices_keep_the_drift_compensation_of_the_others() -> None:
     none, all_ = (deploy(layer, noise, periphery=around).read(day)["weight"] for noise in (Compose(pcm, NONE), pcm))
     assert torch.corrcoef(torch.stack([none.flatten(), all_.flatten()]))[0, 1] > 0.99
     assert none.abs().mean().item() == pytest.approx(all_.abs().mean().item(), rel=0.02)
-
-
-def test_a_saved_chip_reads_as_before(tmp_path: Path) -> None:
-    layer, x = layer_and_inputs("linear")
-    noise = replace(IDEAL, mapping=Mapping(levels=4, slices=2))
-    around = Periphery(dac_steps=14, adc_steps=30, adc_bound=2.0, adc_per="slice")
-    chip = deploy(layer, noise, periphery=around)
-    save_chip(tmp_path / "chip", chip)
-    again = load_chip(tmp_path / "chip", layer, noise, periphery=around)
-    with torch.no_grad():
-        with chip.at():
-            expected = layer(x)
-        with again.at():
-            assert torch.equal(layer(x), expected)
 
 
 @pytest.mark.parametrize(

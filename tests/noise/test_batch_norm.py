@@ -14,10 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from samson.noise import PCM, Periphery, Variation, deploy, reestimated_norms
 from tests.conftest import Alike, equal, snapshot
-
-
-def data(*shape: int, seed: int = 2) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from tests.noise.layers import data
 
 
 class TwoNorms(nn.Module):

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partialmethod
 from typing import Any
 
@@ -149,6 +149,38 @@ def test_of_a_noise_that_never_changes_a_chip_holds_the_reading_alone(noise: Wei
     model = nn.Linear(3, 2).half()
     [held] = deploy(model, noise).states["weight"].values()
     assert (held.shape, held.dtype) == (model.weight.shape, torch.float16)
+
+
+BITS = BitErrors(0.1, bits=4)
+
+
+@pytest.mark.parametrize(
+    ("noise", "entry", "own", "words"),
+    [
+        (BITS, "scale", "words", "dtype, step, words, zero, got dtype, scale, step, words, zero. Write to those"),
+        (replace(BITS, persistent=True), "words", "weight", "weight, got weight, words. Write `weight`: that is what"),
+        (
+            Compose(BITS, Gaussian(0.1)),
+            "words",
+            "0.words",
+            "0.step, 0.words, 0.zero, dtype, seeds, got .*, words. Write",
+        ),
+    ],
+    ids=["misspelt", "persistent", "chain"],
+)
+def test_what_was_not_programmed_is_refused(noise: WeightNoise, entry: str, own: str, words: str) -> None:
+    """No reading would look at it. What was programmed may be written."""
+    chip = deploy(nn.Linear(3, 2), noise)
+    held, expected = chip.states["weight"], chip.read()["weight"]
+    held[entry] = torch.ones(2, 3, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=rf"`states\['weight'\]` must hold what .* with, {words}"):
+        chip.read()
+    with pytest.raises(ValueError, match="must hold what the chip was programmed with"), chip.at():
+        pass
+    chip.states["weight"] = {name: value for name, value in held.items() if name != entry}
+    assert torch.equal(chip.read()["weight"], expected)
+    chip.states["weight"][own] = torch.zeros_like(held[own])
+    assert not torch.equal(chip.read()["weight"], expected)
 
 
 def test_programming_once_and_read_noise_once_a_reading() -> None:

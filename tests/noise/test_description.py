@@ -72,7 +72,7 @@ def test_computed_pruned_and_tied_weights() -> None:
     model[5].weight = model[4].weight
     rows = by_name(describe(torch.compile(model, backend="eager")))
     assert rows["1.weight"].reason == "on the chip; takes the place of the computed weight"
-    assert rows["1.weight"].layer_type == "Linear"
+    assert rows["1.weight"].layer_type == rows["1.bias"].layer_type == "Linear"
     assert rows["1.parametrizations.weight.original0"].reason == "digital: a weight is computed from it"
     assert rows["2.weight"].reason == "on the chip; takes the place of the pruned weight"
     assert rows["2.weight_orig"].reason == "digital: a weight is computed from it"

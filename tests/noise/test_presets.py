@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from samson.noise import (
     PCM,
@@ -15,12 +15,9 @@ from samson.noise import (
     deploy,
     preset,
 )
+from tests.conftest import generator
 
 HWA = preset("standard-hwa")
-
-
-def generator(seed: int = 0) -> Generator:
-    return Generator().manual_seed(seed)
 
 
 def error_by_row(noise: DeviceNoise, w: Tensor) -> Tensor:

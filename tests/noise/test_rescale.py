@@ -25,6 +25,7 @@ from benchmarks.rescaling import RECORD, findings
 from samson.experiments import make_network
 from samson.noise import Gaussian, Periphery, ThroughChip, calibrate, deploy, rescale
 from tests.conftest import equal, snapshot, with_transformers
+from tests.noise.layers import data
 from tests.noise.test_interrupts import Interruption
 
 
@@ -42,10 +43,6 @@ def uneven(model: nn.Module, seed: int = 5) -> nn.Module:
                 module.running_mean.normal_(generator=generator)
                 module.running_var.uniform_(0.5, 2.0, generator=generator)
     return model.eval()
-
-
-def data(*shape: int, seed: int = 2) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def images() -> nn.Sequential:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from samson import SAMSON, NoiseInjection, SharpnessAware, WeightClipping, param_groups
-from samson.noise import Gaussian, Quantize
+from samson.noise import Gaussian, Quantize, deploy
 from tests.conftest import closure_for, equal, make_model, snapshot
 
 
@@ -67,6 +67,55 @@ def test_injected_rounding_is_training_with_straight_through_gradients(batch: tu
         expected = reference[number].parametrizations.weight.original
         torch.testing.assert_close(rounded[number].weight, expected, rtol=1e-9, atol=1e-12)
         assert not torch.allclose(free[number].weight, expected, atol=1e-4)  # the check can fail
+
+
+def test_a_rule_sees_the_weights_of_a_chip_in_the_closure(batch: tuple) -> None:
+    """Quantisation-aware training under SAMSON: both passes compute with rounded weights."""
+    on_chip, free, reference = (make_model() for _ in range(3))
+    for layer in (reference[0], reference[4]):
+        nn.utils.parametrize.register_parametrization(layer, "weight", StraightThrough())
+    for model in (on_chip, free, reference):
+        optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1, momentum=0.9), SAMSON(rho=0.3))
+        closure = closure_for(model, optimizer, batch)
+
+        def rounded(closure=closure) -> torch.Tensor:
+            with deploy(on_chip, Quantize(4, per="channel")).at():
+                return closure()
+
+        for _ in range(5):
+            optimizer.step(rounded if model is on_chip else closure)
+    for number in (0, 4):
+        expected = reference[number].parametrizations.weight.original
+        torch.testing.assert_close(on_chip[number].weight, expected, rtol=1e-9, atol=1e-12)
+        assert not torch.allclose(free[number].weight, expected, atol=1e-4)  # the check can fail
+
+
+def test_clipping_reaches_the_weights_that_a_fake_quantiser_rounds(batch: tuple) -> None:
+    """As it reaches those that are rounded by injection; in one network with plain layers, too."""
+    selects = {"rounded": None, "reference": "*.original", "mixed": ["default", "!0", "*.original"], "free": None}
+    found = {}
+    for name, select in selects.items():
+        model = found[name] = make_model()
+        for layer in {"reference": (model[0], model[4]), "mixed": (model[0],)}.get(name, ()):
+            nn.utils.parametrize.register_parametrization(layer, "weight", StraightThrough())
+        optimizer = torch.optim.SGD(param_groups(model), lr=0.1, momentum=0.9)
+        if name in ("rounded", "mixed"):
+            rule = NoiseInjection(Quantize(4, per="channel"), select=None if name == "rounded" else ["default", "!0"])
+            optimizer = SharpnessAware(optimizer, rule)
+        if name != "free":
+            optimizer.register_step_post_hook(WeightClipping(1.5, select=select))
+        for _ in range(5):
+            optimizer.step(closure_for(model, optimizer, batch))
+
+    def raw(name: str, number: int) -> torch.Tensor:
+        layer = found[name][number]
+        return layer.parametrizations.weight.original if hasattr(layer, "parametrizations") else layer.weight
+
+    for number in (0, 4):
+        expected = raw("rounded", number)
+        for name in ("reference", "mixed"):
+            torch.testing.assert_close(raw(name, number), expected, rtol=1e-9, atol=1e-12)
+        assert not torch.allclose(raw("free", number), expected, atol=1e-4)  # the check can fail
 
 
 def draws(model: nn.Module, optimizer: SharpnessAware, batch: tuple, steps: int) -> list[torch.Tensor]:
@@ -234,6 +283,7 @@ def test_computed_weights_are_refused(kind: str) -> None:
     match = (
         r"`0.weight` must be a parameter for {}, got .* computes. Leave its layer out with `select=\['default', '!0'\]"
     )
+    match += ".* on a plain layer, or select '\\*.original' too: the weight that a fake-quantiser rounds"
     with pytest.raises(ValueError, match=match.format("NoiseInjection")):
         SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), NoiseInjection(Gaussian(0.1)))
     with pytest.raises(ValueError, match=match.format("clipping")):

@@ -33,7 +33,6 @@ from samson.noise._random import generator_for, standard_normal
 from samson.noise._reram import WAN2022, ReRAM, ReRAMConstants
 from samson.noise._rescale import rescale
 from samson.noise._selection import ChipTensor, on_chip
-from samson.noise._storage import load_chip, save_chip
 from samson.noise._training import ThroughChip
 from samson.noise._variation import Variation
 from samson.noise._voltage import RATES, RatesByVoltage, bit_error_rate, voltage_at
@@ -93,7 +92,6 @@ __all__ = [
     "generator_for",
     "hooked_layers",
     "load_calibration",
-    "load_chip",
     "load_chip_model",
     "multiply_adds",
     "on_chip",
@@ -101,7 +99,6 @@ __all__ = [
     "preset",
     "reestimated_norms",
     "rescale",
-    "save_chip",
     "standard_normal",
     "voltage_at",
 ]

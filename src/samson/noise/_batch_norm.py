@@ -14,8 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from samson._batches import Examples
 from samson._interrupts import uninterrupted
 from samson._select import layer_names
-from samson.noise._attachment import require_numbers, watch
 from samson.noise._random import working_dtype
+from samson.noise._watching import require_numbers, watch
 
 
 @uninterrupted

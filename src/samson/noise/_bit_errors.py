@@ -93,21 +93,27 @@ class BitErrors(WeightNoise):
             warnings.simplefilter("ignore")  # said when the noise was made
             return bit_error_rate(self.voltage, self.rates_by_voltage)
 
+    def encode(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes of any integer type, and the step and the weight of code 0, which broadcast with the weight.
+
+        A subclass with a quantiser of its own replaces this. Of codes the lowest `bits` are stored.
+        """
+        return self.format.encode(weight)
+
     def program(self, weight: Tensor, generator: Generator) -> State:
         """Store the words, with the faults if they persist."""
-        codes, step, zero = self.format.encode(weight)
-        words = self.format.to_words(codes).to(torch.uint8)
+        codes, step, zero = self.encode(weight)
+        words = self.format.to_words(codes)
         if self.persistent:
             words = self._faulty(words, generator)
         return {"words": words, "step": step, "zero": zero}
 
     def read(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         """Read the words, with new faults unless they persist."""
-        words = state["words"]
+        words = self.format.to_words(state["words"])
         if not self.persistent:
             words = self._faulty(words, generator)
-        codes = self.format.from_words(words.to(torch.int32))
-        return self.format.decode(codes, state["step"], state["zero"])
+        return self.format.decode(self.format.from_words(words), state["step"], state["zero"])
 
     def _faulty(self, words: Tensor, generator: Generator) -> Tensor:
         faulty = bits_at_rate(self.probability, words, generator).bitwise_and_(2**self.format.bits - 1)

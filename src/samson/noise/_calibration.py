@@ -13,20 +13,14 @@ from samson._batches import Examples
 from samson._checks import require
 from samson._select import Select
 from samson.noise._arrays import arrays_of, devices_of
-from samson.noise._attachment import (
-    held_by,
-    hooked_layers,
-    operations_of,
-    require_numbers,
-    require_reached,
-    watch,
-)
+from samson.noise._attachment import held_by, hooked_layers, operations_of
 from samson.noise._base import WeightNoise
 from samson.noise._periphery import Periphery
 from samson.noise._presets import ChipModel
 from samson.noise._random import exactly, generator_for, working_dtype
 from samson.noise._selection import on_chip
 from samson.noise._types import require_type
+from samson.noise._watching import require_numbers, require_reached, watch
 
 
 def calibrate(model: nn.Module, batches: Examples, select: Select = None, *, quantile: float = 1.0) -> dict[str, float]:

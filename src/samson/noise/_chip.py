@@ -28,12 +28,12 @@ from samson.noise._types import require_type
 
 _OCCUPIED: WeakSet[nn.Module] = WeakSet()
 """Layers that lie on a chip just now."""
-LOCK = threading.RLock()
+_LOCK = threading.RLock()
 """Held while layers are looked at to be programmed, and while `_OCCUPIED` changes: for one thread at a time."""
 
 
 class Chip:
-    """One deployment of a model: its weights as one chip holds them. Made by `deploy` or `load_chip`.
+    """One deployment of a model: its weights as one chip holds them. Made by `deploy`.
 
     Args:
         model: The model.
@@ -42,10 +42,10 @@ class Chip:
         trial: Number of the chip within the set.
         tensors: The weights on the chip.
         states: What the chip holds, by the weights' names.
-        readings: Number of the next reading.
         periphery: What surrounds the weights; None computes exactly with them.
 
     Attributes:
+        readings: Number of the next reading.
         reached: How often each layer's periphery computed in the latest block, by the layer's name.
     """
 
@@ -57,12 +57,12 @@ class Chip:
         trial: int,
         tensors: Sequence[ChipTensor],
         states: Mapping[str, State],
-        readings: int = 0,
         periphery: Periphery | None = None,
     ) -> None:
         self.model, self.noise, self.seed, self.trial = model, noise, seed, trial
-        self.tensors, self.states, self.readings = list(tensors), dict(states), readings
+        self.tensors, self.states, self.readings = list(tensors), dict(states), 0
         self.periphery, self.reached = periphery, Counter[str]()
+        self._programmed = {name: sorted(state) for name, state in states.items()}  # states may be written to
         self._shapes = {t.name: t.output_first(t.weight).shape for t in tensors}  # a reading computes no weight
         self._devices: DeviceNoise | None = None
         self._layers: dict[str, nn.Module] = {}
@@ -95,7 +95,8 @@ class Chip:
             The model itself, with noisy weights until the block ends; then the same bits as before come back.
 
         Raises:
-            ValueError: If `time_s` or `reading` is out of range, or the noise reads no tensor of a weight's shape.
+            ValueError: If `time_s` or `reading` is out of range, `states` holds other entries than were programmed, or
+                the noise reads no tensor of a weight's shape.
             RuntimeError: If a layer of the model lies on a chip already: a block inside another. With a periphery, at
                 the end of the block, if a layer on the chip was not reached by it.
 
@@ -150,6 +151,9 @@ class Chip:
             time_s: As for `at`.
             reading: Number of the reading, ≥ 0.
 
+        Raises:
+            ValueError: As for `at`.
+
         Example:
             >>> from samson.noise import Gaussian
             >>> {name: weight.numpy().shape for name, weight in deploy(nn.Linear(3, 2), Gaussian(0.1)).read().items()}
@@ -167,7 +171,7 @@ class Chip:
         arrays: dict[str, list[Tensor]] = {}
         factors: dict[str, Tensor] = {}
         for t in self.tensors:
-            state, shape = self.states[t.name], self._shapes[t.name]
+            state, shape = self._state(t.name), self._shapes[t.name]
             device = next(iter(state.values())).device
             generator = self._generator("read", reading, t.name, device=device)
             if self._devices is None or self.periphery is None:
@@ -183,6 +187,18 @@ class Chip:
             else:
                 values.setdefault(t.place, t.place.weight.clone())[t.matrix.rows] = value
         return values, arrays, factors
+
+    def _state(self, name: str) -> State:
+        """What the chip holds of a weight, if there is nothing more than was programmed: no reading would see it."""
+        state, programmed = self.states[name], self._programmed[name]
+        if sorted(state) != programmed:
+            alike = "Write `weight`: that is what every reading of this chip gives"
+            mend = alike if programmed == ["weight"] else "Write to those"
+            raise ValueError(
+                f"`states[{name!r}]` must hold what the chip was programmed with, {', '.join(programmed)}, got "
+                f"{', '.join(sorted(state))}. {mend}."
+            )
+        return state
 
     def _generator(self, *path: str | int, device: torch.device) -> torch.Generator:
         return generator_for(self.seed, self.trial, *path, device=device)
@@ -202,23 +218,14 @@ def _moment(time_s: float | None, reading: int) -> tuple[float | None, int]:
 def _occupied(tensors: Sequence[ChipTensor]) -> Iterator[None]:
     """Mark the layers of weights as lying on a chip, if none of them does, until the block ends."""
     modules = [module for t in tensors for module in t.place.modules]
-    with LOCK:
+    with _LOCK:
         require_free(tensors)
         _OCCUPIED.update(modules)
     try:
         yield
     finally:
-        with LOCK:
+        with _LOCK:
             _OCCUPIED.difference_update(modules)
-
-
-def noise_and_periphery(
-    noise: WeightNoise | ChipModel, periphery: Periphery | None
-) -> tuple[WeightNoise, Periphery | None]:
-    """The noise and the periphery of a kind of chip; a periphery that is given beside it counts."""
-    require_type("noise", noise, WeightNoise | ChipModel)
-    require_type("periphery", periphery, Periphery | None)
-    return (noise.noise, periphery or noise.periphery) if isinstance(noise, ChipModel) else (noise, periphery)
 
 
 def require_free(tensors: Sequence[ChipTensor]) -> None:
@@ -271,11 +278,14 @@ def deploy(
     require_type("trial", trial, int)
     require(trial >= 0, "trial", "be ≥ 0", trial)
     seed, trial = int(seed), int(trial)
-    noise, periphery = noise_and_periphery(noise, periphery)
+    require_type("noise", noise, WeightNoise | ChipModel)
+    require_type("periphery", periphery, Periphery | None)
+    if isinstance(noise, ChipModel):
+        periphery, noise = periphery or noise.periphery, noise.noise
     states = {}
     shared = noise.program_chip(generator_for(seed, trial, "program"))
     devices = None if periphery is None else devices_of(noise, periphery)
-    with LOCK, torch.no_grad():
+    with _LOCK, torch.no_grad():
         tensors = on_chip(model, select)
         require_free(tensors)
         for t in tensors:

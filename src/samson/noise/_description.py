@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from samson._checks import require
 from samson._layers import DIGITAL, unknown_weights_of, weights_of
 from samson._select import Select, plain_name
 from samson._shown import coverage_text
 from samson.noise._base import WeightNoise
-from samson.noise._conductance import Mapping
+from samson.noise._placing import computed_place, require_shape
 from samson.noise._presets import ChipModel
-from samson.noise._selection import computed_place, on_chip, require_shape
+from samson.noise._selection import on_chip
 from samson.noise._types import require_type
 
 
@@ -85,21 +86,15 @@ def describe(
     sized = tile_inputs is None or tile_inputs >= 1
     require(sized, "tile_inputs", "be ≥ 1, or None for the noise's own", tile_inputs)
     tensors = on_chip(model, select)
-    size = _tile_inputs(noise) if tile_inputs is None else int(tile_inputs)
-    mapping = _mapping(noise)
-    rows = [
-        TensorDescription(
-            t.name,
-            type(t.layer).__name__.removeprefix("Parametrized"),
-            tuple(t.weight.shape),
-            t.weight.numel(),
-            True,
-            f"on the chip; {t.place.note}" if t.place.note else "on the chip",
-            -(-math.prod(t.output_first(t.weight).shape[1:]) // size) if size else None,
-            t.weight.numel() * mapping.devices if mapping else None,
-        )
-        for t in tensors
-    ]
+    size = _first("tile_inputs", noise) if tile_inputs is None else int(tile_inputs)
+    mapping = _first("mapping", noise)
+    rows = []
+    for t in tensors:
+        weight = t.weight
+        tiles = -(-math.prod(t.output_first(weight).shape[1:]) // size) if size else None
+        devices = weight.numel() * mapping.devices if mapping else None
+        reason = f"on the chip; {t.place.note}" if t.place.note else "on the chip"
+        rows.append(_row(t.name, t.layer, weight, reason, tiles, devices))
     names = {(id(module), t.matrix.attribute): t.name for t in tensors for module in t.place.modules}
     listed = {(id(t.layer), t.matrix.attribute): t.place for t in tensors}
     held = {(id(module), t.matrix.name) for t in tensors for module in t.place.modules}
@@ -108,34 +103,23 @@ def describe(
             name = matrix.attribute
             place = listed.get((id(module), name)) or computed_place(module, name)
             if place is not None and (id(module), matrix.name) not in held:
-                weight = matrix.within(place.weight)
-                rows.append(
-                    TensorDescription(
-                        plain_name(f"{path}.{matrix.name}"),
-                        type(module).__name__.removeprefix("Parametrized"),
-                        tuple(weight.shape),
-                        weight.numel(),
-                        False,
-                        f"digital: {_why(module, name)}",
-                    )
-                )
+                weight, reason = matrix.within(place.weight), f"digital: {_why(module, name)}"
+                rows.append(_row(plain_name(f"{path}.{matrix.name}"), module, weight, reason))
         for name, parameter in module._parameters.items():
             key = (id(module), name)
             if parameter is not None and key not in listed:
                 require_shape(path, name, parameter)
                 twin = names.get(key)
                 reason = f"on the chip: {_SAME} `{twin}`" if twin else f"digital: {_why(module, name)}"
-                rows.append(
-                    TensorDescription(
-                        plain_name(f"{path}.{name}"),
-                        type(module).__name__,
-                        tuple(parameter.shape),
-                        parameter.numel(),
-                        twin is not None,
-                        reason,
-                    )
-                )
+                rows.append(_row(plain_name(f"{path}.{name}"), module, parameter, reason))
     return rows
+
+
+def _row(
+    name: str, layer: nn.Module, tensor: Tensor, reason: str, tiles: int | None = None, devices: int | None = None
+) -> TensorDescription:
+    kind, lies = type(layer).__name__.removeprefix("Parametrized"), reason.startswith("on the chip")
+    return TensorDescription(name, kind, tuple(tensor.shape), tensor.numel(), lies, reason, tiles, devices)
 
 
 @dataclass(frozen=True)
@@ -205,18 +189,8 @@ def _why(module: nn.Module, name: str) -> str:
     return f"no {'known ' * (name in unknown)}weight matrix of a {type(module).__name__}"
 
 
-def _tile_inputs(noise: object) -> int | None:
-    """The tile size of a noise, of its mapping or of the first noise within it that has one."""
-    if noise is None:
-        return None
-    own = getattr(noise, "tile_inputs", None)
-    parts = (getattr(noise, name, None) for name in ("mapping", "periphery", "noise"))
-    inner = [*parts, *getattr(noise, "noises", ())]
-    return own or next((size for part in inner if (size := _tile_inputs(part))), None)
-
-
-def _mapping(noise: object) -> Mapping | None:
-    """The mapping of a noise, or of the first noise within it that has one."""
-    own = getattr(noise, "mapping", None)
-    inner = (getattr(noise, "noise", None), *getattr(noise, "noises", ()))
-    return own or next((found for part in inner if part and (found := _mapping(part))), None)
+def _first(name: str, noise: object) -> Any:
+    """What a noise, or the first of its parts, has by a name; None if none has."""
+    parts = (getattr(noise, part, None) for part in ("mapping", "periphery", "noise"))
+    inner = (part for part in (*parts, *getattr(noise, "noises", ())) if part)
+    return getattr(noise, name, None) or next((found for part in inner if (found := _first(name, part))), None)

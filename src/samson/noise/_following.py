@@ -19,10 +19,10 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from samson._interrupts import uninterrupted
 from samson._select import plain_name
-from samson.noise._attachment import require_numbers
 from samson.noise._forward import computes_as_torch
 from samson.noise._operations import Operation, operation_of
 from samson.noise._random import working_dtype
+from samson.noise._watching import require_numbers
 
 _ELEMENTWISE = {
     *("relu", "relu_", "leaky_relu", "leaky_relu_", "to", "float", "half", "bfloat16", "double"),

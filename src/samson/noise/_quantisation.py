@@ -64,15 +64,21 @@ class Format:
         return (codes * step).add_(zero)
 
     def to_words(self, codes: Tensor) -> Tensor:
-        """Codes as the bits that a memory holds: words from 0 to 2^bits − 1."""
-        return codes.bitwise_and(2**self.bits - 1) if self.scheme == "symmetric" else codes
+        """The lowest bits of codes of any integer type, as a memory holds them: from 0 to 2^bits − 1, a byte each.
+
+        Raises:
+            ValueError: If the codes are of no integer type.
+        """
+        require(not codes.is_floating_point(), "words", "be of an integer type", codes.dtype)
+        return codes.to(torch.uint8).bitwise_and(2**self.bits - 1)
 
     def from_words(self, words: Tensor) -> Tensor:
-        """The inverse of `to_words`."""
+        """The inverse of `to_words`: codes in int32."""
+        codes = words.to(torch.int32)
         if self.scheme == "asymmetric":
-            return words
+            return codes
         half = 2 ** (self.bits - 1)
-        return words.bitwise_xor(half).sub_(half)
+        return codes.bitwise_xor(half).sub_(half)
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,7 @@ from samson._batches import Examples
 from samson._checks import require_non_negative, require_positive
 from samson._layers import INPUT_RANGE
 from samson._select import Select
-from samson.noise._attachment import (
-    held_by,
-    hooked_layers,
-    input_alone,
-    operations_of,
-    require_numbers,
-    require_reached,
-    watch,
-)
+from samson.noise._attachment import held_by, hooked_layers, operations_of
 from samson.noise._operations import Operation
 from samson.noise._parts import Part, parts_of
 from samson.noise._periphery import Periphery
@@ -31,6 +23,7 @@ from samson.noise._rounding import convert, convert_inputs, range_of
 from samson.noise._selection import on_chip
 from samson.noise._types import require_type
 from samson.noise._unpacked import add_parts, by_parts, wholes_of
+from samson.noise._watching import input_alone, require_numbers, require_reached, watch
 
 
 class ThroughChip:

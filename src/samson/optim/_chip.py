@@ -85,7 +85,7 @@ def chip_weights(
         raise ValueError(
             f"`{next(iter(computed))}` must be a parameter for {what}, got a weight that a parametrization, weight "
             f"norm or pruning computes. {mend}. For quantisation-aware training take `NoiseInjection(Quantize(…))` on "
-            "a plain layer."
+            "a plain layer, or select '*.original' too: the weight that a fake-quantiser rounds."
         )
     owned = {p for model in known for p in model.parameters()}
     order = {p: number for number, p in enumerate(real)}
