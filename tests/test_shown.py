@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from samson import SAM, SAMSON, Lookbehind, NoiseInjection, RhoSchedule, SharpnessAware, param_groups
-from samson.evaluation import compare, evaluate, family, noise_budget, sensitivity
+from samson.evaluation import Compared, Evaluation, Sensitivity, compare, evaluate, family, noise_budget, sensitivity
 from samson.noise import PRESETS, Coverage, Gaussian, deploy
 from samson.records import Comparison, RhoPoint, RhoRecord, RunRecord, Search, SearchRecord, SensitivityRecord, Tried
 from samson.sharpness import random_landscape, worst_case_rise
@@ -26,37 +27,48 @@ NAME = "<script>alert('&')</script>"
 """A name that is code where it is not escaped."""
 
 
-@pytest.fixture(scope="module")
+@cache
 def deep() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(*[nn.Linear(6, 6) for _ in range(LAYERS)])
 
 
-@pytest.fixture(scope="module")
+@cache
 def data() -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(1)
     return torch.randn(500, 6), torch.randint(6, (500,))
 
 
-def _paired(model: nn.Module, data: object) -> object:
-    methods = {f"{NAME}{number}": copy.deepcopy(model) for number in range(12)}
-    return compare(methods, data, Gaussian(0.1), trials=3)
+@cache
+def _evaluated() -> Evaluation:
+    return evaluate(deep(), data(), Gaussian(0.1), trials=60)
 
 
-RESULTS: dict[str, Callable[[nn.Module, object], object]] = {
-    "Evaluation": lambda model, data: evaluate(model, data, Gaussian(0.1), trials=60),
-    "Budget": lambda model, data: noise_budget(model, data, Gaussian, 0.01, 0.5, trials=3, max_drop=0.1),
-    "Sensitivity": lambda model, data: sensitivity(model, data, Gaussian(0.1), trials=3, max_drop=0.9),
-    "Suggestion": lambda model, data: sensitivity(model, data, Gaussian(0.1), trials=3, max_drop=0.9).suggestion,
-    "LayerRecord": lambda model, data: sensitivity(model, data, Gaussian(0.1), trials=3).rows[0],
-    "Attempt": lambda model, data: sensitivity(model, data, Gaussian(0.1), trials=3, max_drop=0.9).suggestion.chosen,
+@cache
+def _ranked() -> Sensitivity:
+    return sensitivity(deep(), data(), Gaussian(0.1), trials=3, max_drop=0.9)
+
+
+@cache
+def _paired() -> Compared:
+    methods = {f"{NAME}{number}": copy.deepcopy(deep()) for number in range(12)}
+    return compare(methods, data(), Gaussian(0.1), trials=3)
+
+
+RESULTS: dict[str, Callable[[], object]] = {
+    "Evaluation": _evaluated,
+    "Budget": lambda: noise_budget(deep(), data(), Gaussian, 0.01, 0.5, trials=3, max_drop=0.1),
+    "Sensitivity": _ranked,
+    "Suggestion": lambda: _ranked().suggestion,
+    "LayerRecord": lambda: _ranked().rows[0],
+    "Attempt": lambda: _ranked().suggestion.chosen,
     "Compared": _paired,
-    "Difference": lambda model, data: _paired(model, data).difference(f"{NAME}0", f"{NAME}1"),
-    "Family": lambda model, data: family({str(i): _paired(model, data) for i in range(2)}, f"{NAME}0"),
-    "Trials": lambda model, data: Trials([0.5] * 500),
-    "WorstCase": lambda model, data: worst_case_rise(model, data, SAMSON(rho=0.1), steps=40),
-    "Landscape": lambda model, data: random_landscape(model, data, [i / 50 for i in range(50)], directions=2),
-    "RankCorrelation": lambda model, data: rank_correlation(
+    "Difference": lambda: _paired().difference(f"{NAME}0", f"{NAME}1"),
+    "Family": lambda: family({str(i): _paired() for i in range(2)}, f"{NAME}0"),
+    "Trials": lambda: Trials([0.5] * 500),
+    "WorstCase": lambda: worst_case_rise(deep(), data(), SAMSON(rho=0.1), steps=40),
+    "Landscape": lambda: random_landscape(deep(), data(), [i / 50 for i in range(50)], directions=2),
+    "RankCorrelation": lambda: rank_correlation(
         *[{str(i): [i + 0.1 * j for j in range(3)] for i in range(8)} for _ in range(2)], resamples=100
     ),
 }
@@ -103,8 +115,8 @@ RECORDS: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("name", [*RESULTS, *RECORDS])
-def test_a_result_shows_itself(name: str, deep: nn.Module, data: object) -> None:
-    found = RESULTS[name](deep, data) if name in RESULTS else RECORDS[name]()
+def test_a_result_shows_itself(name: str) -> None:
+    found = (RESULTS | RECORDS)[name]()
     lines = repr(found).splitlines()
     assert len(lines) <= 10
     assert max(map(len, lines)) <= 160
@@ -116,8 +128,8 @@ def test_a_result_shows_itself(name: str, deep: nn.Module, data: object) -> None
 
 
 @pytest.mark.parametrize("name", ["Compared", "Difference", "Evaluation"])
-def test_a_notebook_shows_the_same_text_and_runs_no_code(name: str, deep: nn.Module, data: object) -> None:
-    found = RESULTS[name](deep, data)
+def test_a_notebook_shows_the_same_text_and_runs_no_code(name: str) -> None:
+    found = RESULTS[name]()
     tags: list[str] = []
     text: list[str] = []
     parser = HTMLParser()
@@ -139,25 +151,25 @@ def test_a_notebook_shows_the_same_text_and_runs_no_code(name: str, deep: nn.Mod
         (Lookbehind, SAMSON(rho=0.1)),
     ],
 )
-def test_an_optimizer_says_what_it_does(wrap: type, rule: object, deep: nn.Module) -> None:
-    groups = [{"params": [named], "lr": 0.1 + i} for i, named in enumerate(deep.named_parameters())]
+def test_an_optimizer_says_what_it_does(wrap: type, rule: object) -> None:
+    groups = [{"params": [named], "lr": 0.1 + i} for i, named in enumerate(deep().named_parameters())]
     assert repr(torch.optim.SGD(groups)).count("\n") > 100  # what torch shows
     found = repr(wrap(torch.optim.SGD(groups), rule))
     assert found.count("\n") < 10
     assert found.startswith(f"{wrap.__name__}(SGD, {type(rule).__name__}(")
-    assert f"{sum(p.numel() for p in deep.parameters()):,} weights in {2 * LAYERS} groups" in found
+    assert f"{sum(p.numel() for p in deep().parameters()):,} weights in {2 * LAYERS} groups" in found
 
 
-def test_a_schedule_says_where_it_is(deep: nn.Module) -> None:
-    optimizer = SharpnessAware(torch.optim.SGD(param_groups(deep), lr=0.1), SAM(rho=0.4))
+def test_a_schedule_says_where_it_is() -> None:
+    optimizer = SharpnessAware(torch.optim.SGD(param_groups(deep()), lr=0.1), SAM(rho=0.4))
     schedule = RhoSchedule(optimizer, "linear", 4)
     schedule.step()
     assert repr(schedule) == "RhoSchedule: 1 of 4 steps done, rho 0.1"
     assert "rho 0.1" in repr(optimizer)  # what counts, not what the rule started with
 
 
-def test_a_chip_says_what_it_is(deep: nn.Module) -> None:
-    found = repr(deploy(deep, Gaussian(0.1), seed=3, trial=7))
+def test_a_chip_says_what_it_is() -> None:
+    found = repr(deploy(deep(), Gaussian(0.1), seed=3, trial=7))
     assert found.startswith(f"Chip: number 7 of seed 3, {LAYERS} weight matrices, Gaussian(")
 
 

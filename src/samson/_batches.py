@@ -184,10 +184,19 @@ class Replayed:
                 generator.set_state(state)
 
 
+def replacing(data: Examples) -> str | None:
+    """The class of the sampler by which a DataLoader draws examples with replacement; None where it does not."""
+    samplers = _samplers(data) if isinstance(data, DataLoader) else []
+    return next((type(one).__name__ for one in samplers if getattr(one, "replacement", False)), None)
+
+
+def _samplers(loader: DataLoader[Any]) -> list[Any]:
+    return [loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None)]
+
+
 def _generators(loader: DataLoader[Any]) -> list[torch.Generator]:
     """The generators of a loader and its samplers."""
-    owners = loader, loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None)
-    found = [getattr(owner, "generator", None) for owner in owners]
+    found = [getattr(owner, "generator", None) for owner in (loader, *_samplers(loader))]
     return list({id(one): one for one in found if isinstance(one, torch.Generator)}.values())
 
 

@@ -1,4 +1,4 @@
-"""Buffers such as running statistics, as they were when a model has run."""
+"""Tensors such as running statistics, as they were when a model has run."""
 
 from __future__ import annotations
 
@@ -52,6 +52,18 @@ def held_buffers(models: Iterable[nn.Module], pattern: str = "*") -> Iterator[No
                     module._buffers[name] = buffer
                 if value is not None:
                     buffer.copy_(value)
+
+
+@contextmanager
+def restored(tensors: list[Tensor]) -> Iterator[None]:
+    """A block at whose end tensors have the very bits that they had."""
+    copies = [t.detach().clone() for t in tensors]
+    try:
+        yield
+    finally:
+        if tensors:
+            with torch.no_grad():
+                torch._foreach_copy_(tensors, copies)
 
 
 def _is_writable(buffer: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Context managers that Ctrl-C does not break: what they change comes back, wherever it arrives."""
+"""Interrupts: context managers that Ctrl-C does not break, wherever it arrives, and notices to end."""
 
 from __future__ import annotations
 
@@ -65,6 +65,20 @@ def heeded() -> Iterator[Callable[[], None]]:
         yield raise_lost
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def notices() -> Iterator[threading.Event]:
+    """An event that a notice to end (SIGTERM) sets inside the block."""
+    ended = threading.Event()
+    if not _is_main_thread():
+        yield ended
+        return
+    before: Any = signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    try:
+        yield ended
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Handler:

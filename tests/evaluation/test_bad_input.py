@@ -1,6 +1,8 @@
 """What is no question: each bad input is named, with what it was, before any pass of a model."""
 
+import inspect
 import math
+import pydoc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from samson.evaluation import (
     Layout,
     MeanThen,
     Ray,
+    Setting,
     Torchrun,
     compare,
     evaluate,
@@ -111,19 +114,24 @@ COMMON: list[tuple[dict[str, Any], str]] = [
     ({"trials": 2.5}, "`trials` must be a whole number, got 2.5"),
     ({"trials": True}, "`trials` must be a whole number, got True"),
     ({"trials": -1}, "`trials` must be at least 2, got -1"),
+    ({"read_block": 0}, "`read_block` must be at least 1, got 0"),
     ({"read_block": 2.0}, "`read_block` must be a whole number, got 2.0"),
     ({"read_block": True}, "`read_block` must be a whole number, got True"),
+    ({"time_s": -1.0}, "`time_s` must be ≥ 0"),
     ({"time_s": math.nan}, "`time_s` must be ≥ 0 and finite.*got nan"),
     ({"time_s": math.inf}, "`time_s` must be ≥ 0 and finite.*got inf"),
     ({"time_s": True}, "`time_s` must be ≥ 0 and finite.*got True"),
     ({"time_s": "1 d"}, "`time_s` must be ≥ 0 and finite.*got '1 d'"),
+    ({"metric": "cross"}, "`metric` must be a known one, got 'cross'. Did you mean 'cross-entropy'?"),
     ({"metric": 3}, "`metric` must be a name.*got int"),
     ({"metric": len}, "`metric` must be a name.*got builtin_function_or_method"),
+    ({"select": nn.LSTM}, "`select`"),
     ({"select": 3}, "`select` must be a type, a pattern.*got 3"),
     ({"select": []}, r"`select` must leave a weight for the chip, got \[\]"),
     ({"periphery": "adc"}, "`periphery` must be a Periphery, got 'adc'"),
     ({"layout": 50}, "`layout` must be a Layout, got 50"),
     ({"executor": "ray"}, "`executor` must be an executor.*got 'ray'"),
+    ({"autocast": "bf16"}, "`autocast` must be a lower precision, or None, got 'bf16'.*Available: bfloat16, float16"),
     ({"autocast": 16}, "`autocast` must be a lower precision, or None, got 16"),
     ({"norm_data": 3}, "`norm_data` must be a pair of tensors.*got int"),
     ({"data": 3}, "`data` must be a pair of tensors.*got int"),
@@ -155,11 +163,24 @@ def _nothing_is_computed() -> Any:
     assert not passes()
 
 
+@pytest.mark.parametrize("question", [evaluate, compare, noise_budget, sensitivity, average_rise])
+def test_each_question_shows_the_setting_and_names_a_misspelt_keyword(question: Callable[..., object]) -> None:
+    shown = inspect.signature(question).parameters
+    assert shown.keys() >= Setting.__annotations__.keys()
+    assert all(p.kind is not p.VAR_KEYWORD for p in shown.values())
+    assert (shown["seed"].default, shown["metric"].default, shown["layout"].default) == (0, "accuracy", None)
+    text = pydoc.plain(pydoc.render_doc(question))
+    assert all(f"{name}:" in text for name in Setting.__annotations__)
+    for wrong, right in (("sed", "seed"), ("trails", "trials"), ("auto_cast", "autocast")):
+        with pytest.raises(
+            TypeError, match=f"`{question.__name__}` has no argument '{wrong}'. Did you mean '{right}'?"
+        ):
+            ASK[question.__name__](**{wrong: 1})
+
+
 @pytest.mark.parametrize("question", ASK)
 @pytest.mark.parametrize(("change", "message"), COMMON, ids=lambda value: value if isinstance(value, str) else "")
 def test_what_every_question_refuses(question: str, change: dict[str, Any], message: str) -> None:
-    if question == "compare" and "is the very" in message:
-        pytest.skip("said of its own")
     if question == "noise_budget" and "noise" in change:
         change = {"family": change["noise"]}
     with pytest.raises((ValueError, TypeError), match=f"(?s){message}"):
@@ -175,8 +196,7 @@ def test_a_layer_of_another_kind_of_tensor_may_stay_digital() -> None:
     assert "On the chip: 28.57% of the weights, 66.67% of the multiply-adds" in str(ours)  # 24 of 84, 120 of 180
 
 
-def budget(**more: Any) -> object:
-    return ASK["noise_budget"](**more)
+ask, budget = ASK["evaluate"], ASK["noise_budget"]
 
 
 SAME = Counting()
@@ -187,17 +207,23 @@ OWN: list[tuple[Callable[[], object], str]] = [
     (lambda: evaluate(Counting(), DATA, "gaussian"), "`noise` must be a noise.*got 'gaussian'"),
     (lambda: evaluate(Counting(), DATA, Gaussian), "`noise` must be a noise.*got <class"),
     (lambda: evaluate(Counting(), DATA, None), "`noise` must be a noise.*got None"),
-    (lambda: evaluate(Counting(), DATA, NOISE, precision=True), "`precision` must be a half-width > 0, got True"),
-    (lambda: evaluate(Counting(), DATA, NOISE, precision=math.nan), "`precision` must be a half-width > 0, got nan"),
-    (lambda: evaluate(Counting(), DATA, NOISE, precision="0.1"), "`precision` must be a half-width > 0, got '0.1'"),
-    (
-        lambda: evaluate(Counting(), DATA, NOISE, precision=0.1, max_trials=9.5),
-        "`max_trials` must be a whole number, got 9.5",
-    ),
-    (lambda: evaluate(Counting(), DATA, NOISE, confidence=math.nan), "`confidence` must lie between 0 and 1, got nan"),
-    (lambda: evaluate(Counting(), DATA, NOISE, confidence="95%"), "`confidence` must lie between 0 and 1, got '95%'"),
-    (lambda: evaluate(Counting(), DATA, NOISE, confidence=95), "`confidence` must lie between 0 and 1, got 95"),
-    (lambda: evaluate(Counting(), DATA, NOISE, about=None), "`about` must be one of.*got None"),
+    (lambda: ask(precision=True), "`precision` must be a half-width > 0, got True"),
+    (lambda: ask(precision=math.nan), "`precision` must be a half-width > 0, got nan"),
+    (lambda: ask(precision="0.1"), "`precision` must be a half-width > 0, got '0.1'"),
+    (lambda: ask(precision=0.1, max_trials=9.5), "`max_trials` must be a whole number, got 9.5"),
+    (lambda: ask(confidence=math.nan), "`confidence` must lie between 0 and 1, got nan"),
+    (lambda: ask(confidence="95%"), "`confidence` must lie between 0 and 1, got '95%'"),
+    (lambda: ask(confidence=95), "`confidence` must lie between 0 and 1, got 95"),
+    (lambda: ask(about=None), "`about` must be one of.*got None"),
+    (lambda: ask(trials=5, precision=0.1), "exclude each other"),
+    (lambda: ask(precision=0.0), "half-width > 0"),
+    (lambda: ask(precision=0.1, max_trials=1), "`max_trials` must be at least 2"),
+    (lambda: ask(stopping="look"), "`stopping` must be one of 'looks', 'betting'"),
+    (lambda: ask(about="everything"), "`about` must be one of 'test_set', 'population'"),
+    (lambda: ask(stopping="betting", metric="cross-entropy"), "without bounds or a population"),
+    (lambda: ask(stopping="betting", about="population"), "without bounds or a population"),
+    (lambda: ask(metric="perplexity", about="population"), "`about` must be 'test_set'"),
+    (lambda: ask(confidence=1.5), "`confidence` must lie between 0 and 1"),
     (lambda: compare({"a": Counting()}, DATA, NOISE), "`models` must be two or more methods by name, got"),
     (lambda: compare({}, DATA, NOISE), "`models` must be two or more methods by name, got {}"),
     (lambda: compare([Counting(), Counting()], DATA, NOISE), r"`models` must be two or more methods by name, got \["),

@@ -1,6 +1,7 @@
 """Every form of the data: the same batches, so the same evaluation."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from samson._batches import Batch, batches_of, repeatable
 from samson._modes import evaluation_mode
@@ -71,6 +80,34 @@ def test_what_is_repeatable_gives_the_same_batches_again(form: str) -> None:
     for one, other in zip(first, again, strict=True):
         assert torch.equal(one.targets, other.targets)
     assert torch.equal(torch.cat([batch.targets for batch in first]), Y)
+
+
+@pytest.mark.parametrize(
+    ("loader", "sampler"),
+    [
+        (
+            lambda data: DataLoader(data, 100, sampler=WeightedRandomSampler(torch.ones(300), 300)),
+            "WeightedRandomSampler",
+        ),
+        (lambda data: DataLoader(data, 100, sampler=RandomSampler(data, replacement=True)), "RandomSampler"),
+        (
+            lambda data: DataLoader(data, batch_sampler=BatchSampler(RandomSampler(data, True), 100, False)),
+            "RandomSampler",
+        ),
+        (lambda data: DataLoader(data, 100, shuffle=True), None),
+        (lambda data: data, None),
+    ],
+)
+def test_a_loader_that_draws_with_replacement_is_warned_of(
+    loader: Callable[[Dataset[Any]], Any], sampler: str | None
+) -> None:
+    data = loader(TensorDataset(X, Y))
+    about = (
+        pytest.warns(UserWarning, match=f"with replacement, by a {sampler}") if sampler else contextlib.nullcontext()
+    )
+    with about, warnings.catch_warnings():
+        warnings.simplefilter("always" if sampler else "error")
+        evaluate(make_model(), data, Gaussian(0.3), trials=2)
 
 
 def test_a_batch_is_what_the_model_is_called_with() -> None:

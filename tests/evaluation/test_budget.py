@@ -1,6 +1,7 @@
 """The noise budget: a network whose drop at each level is known, nested chips, and what cannot be answered."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import optimize, stats
 from torch import nn
 
 from samson.evaluation import NotFiniteError, evaluate, noise_budget
-from samson.noise import PCM, BitErrors, FixedNoise, Gaussian, bit_error_rate, voltage_at
+from samson.noise import PCM, BitErrors, FixedNoise, Gaussian, Quantize, WeightNoise, bit_error_rate, voltage_at
 from samson.statistics import crossing, mean_bound, upper_limit
 
 
@@ -115,6 +116,12 @@ def test_what_lies_above_is_measured_before_it_is_said(refinements: int) -> None
     assert crossing([0.0594], bad[None].astype(float), 0.1, 0.95).high == math.inf  # what was said of one level alone
     assert 0.0594 < found.interval.high < max(found.evaluations) < 5.0
     assert (found.holds_up_to, found.interval.low) == (None, 0.0)
+
+
+@pytest.mark.parametrize("family", [lambda level: Quantize(int(level)), lambda level: BitErrors(0.01, bits=int(level))])
+def test_more_bits_are_no_more_noise(family: Callable[[float], WeightNoise]) -> None:
+    with pytest.raises(ValueError, match="`family` must give more noise .* got more bits at a higher level, 2 and 8"):
+        noise_budget(Margins(), DATA, family, 2, 8)
 
 
 def test_a_time_for_all_levels_is_refused_where_levels_are_times() -> None:

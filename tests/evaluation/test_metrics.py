@@ -445,6 +445,25 @@ def test_labels_of_few_bits_are_not_wrapped(name: str) -> None:
     assert not np.array_equal(of(name, logits, targets.where(targets != 156, -100)), expected)
 
 
+@pytest.mark.parametrize(
+    ("shape", "targets", "is_said"),
+    [
+        ((50, 3), torch.rand(50, 3), True),
+        ((50, 3), torch.ones(50, 3, dtype=torch.long), True),
+        ((50, 1), torch.rand(50), True),
+        ((50, 3), torch.zeros(49), False),
+        ((50, 1), torch.zeros(50, dtype=torch.long), False),
+    ],
+)
+def test_targets_that_are_no_classes_have_other_metrics(
+    shape: tuple[int, ...], targets: torch.Tensor, is_said: bool
+) -> None:
+    with pytest.raises(ValueError, match="Logits must be of ") as found:
+        METRICS["accuracy"].score(torch.rand(shape), targets)
+    others = "for targets that are numbers it is 'mse' (`--metric mse`)", "torchmetrics' MultilabelF1Score"
+    assert [text in str(found.value) for text in others] == [is_said] * 2
+
+
 @pytest.mark.parametrize("name", ["accuracy", "cross-entropy", "perplexity"])
 @pytest.mark.parametrize("shape", [(2, 1), (2,)])
 def test_one_logit_is_no_choice(name: str, shape: tuple[int, ...]) -> None:

@@ -3,7 +3,9 @@
 import copy
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -24,7 +26,9 @@ from samson.evaluation import (
     noise_budget,
     sensitivity,
 )
-from samson.noise import PCM, Compose, Gaussian, Mapping, Periphery, Variation, preset
+from samson.noise import PCM, Compose, Gaussian, Mapping, Periphery, Quantize, Variation, WeightNoise, preset
+from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
+from samson.report import budget_page, evaluation_page, sensitivity_page
 from samson.statistics import About, mean_interval
 
 DATA = torch.zeros(4, 6), torch.arange(4) % 3
@@ -75,17 +79,52 @@ def test_yield_worst_and_quantiles_follow_the_direction() -> None:
     assert right.std == pytest.approx(np.std(values, ddof=1))
 
 
+def _constant(value: float, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return torch.full((len(targets),), value)
+
+
 def test_chips_that_are_equal_have_an_interval_with_a_width() -> None:
     model, data = nn.Linear(6, 3), (torch.randn(50, 6), torch.randint(3, (50,)))
-    zero = ExampleMetric("zero", lambda output, targets: torch.zeros(len(targets)), higher_is_better=True)
-    for about in ("test_set", "population"):
-        assert evaluate(model, data, Gaussian(0.1), trials=3, metric=zero, about=about).interval.half_width > 0
+    for about, value in product(("test_set", "population"), (0.0, 0.25)):
+        constant = ExampleMetric("constant", partial(_constant, value), higher_is_better=True)
+        found = evaluate(model, data, Gaussian(0.1), trials=3, metric=constant, about=about)
+        assert (found.interval.half_width > 0) == (value > 0)  # where all are 0 there is no step between values
+        if not value:
+            first, second, *_ = str(found).splitlines()
+            assert first.startswith("constant 0 [0, 0] (95%")
+            assert second == "0 without noise; chips are worse by 0 [0, 0]"
     right = np.ones((5, 100), dtype=bool)
     about_examples = Evaluation((1.0,) * 5, about="population", scores=right).interval
     assert (about_examples.low, about_examples.high) == pytest.approx((0.025 ** (1 / 100), 1.0))
     half = stats.t.ppf(0.975, 4) * 0.01 / np.sqrt(12) / np.sqrt(5)  # a value known to the nearest answer
     assert Evaluation((1.0,) * 5, scores=right).interval.low == pytest.approx(1 - half)
     assert Evaluation((1.0,) * 5, scores=right).interval.high == 1.0  # the metric's bound
+
+
+@pytest.mark.parametrize(
+    ("noise", "periphery", "alike"),
+    [
+        (Quantize(3), None, True),
+        (Quantize(3), Periphery(dac_steps=254), True),
+        (Quantize(3), Periphery(output_noise=0.01), False),
+        (Gaussian(0.1), None, False),
+    ],
+)
+def test_of_chips_that_are_all_the_same_the_yield_is_known(
+    noise: WeightNoise, periphery: Periphery | None, alike: bool
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+    data = torch.randn(50, 6), torch.randint(3, (50,))
+    found = evaluate(model, data, noise, trials=2, periphery=periphery)
+    share = found.yield_at(min(found.trials))
+    assert share.mean == share.high == 1
+    assert share.low == pytest.approx(1.0 if alike else 0.025 ** (1 / 2))
+    worse = found.yield_at(1.01)
+    assert (worse.mean, worse.high > 0) == (0, not alike)
+    layers = sensitivity(model, data, noise, trials=2, periphery=periphery)
+    for text in (str(found), str(layers)):
+        assert ("all the same" in next(line for line in text.splitlines() if line.startswith("Chips: "))) == alike
 
 
 def test_results_print_as_a_sentence() -> None:
@@ -203,3 +242,59 @@ def test_a_result_holds_no_model_and_no_data(question: str) -> None:
     assert len(sent) < 6_000
     assert min(len(pickle.dumps(part)) for part in (model, data)) > 100_000
     assert str(pickle.loads(sent)) == str(found) or question == "compare"
+
+
+PAGES: dict[str, tuple[Callable[..., Any], type, Callable[[Any], str]]] = {
+    "evaluate": (partial(evaluate, noise=Gaussian(0.3), trials=3), EvaluationRecord, evaluation_page),
+    "noise_budget": (
+        partial(noise_budget, family=Gaussian, low=0.01, high=1.0, trials=3, levels=3, refinements=1),
+        BudgetRecord,
+        budget_page,
+    ),
+    "sensitivity": (
+        partial(sensitivity, noise=Gaussian(0.3), trials=3, max_drop=0.5),
+        SensitivityRecord,
+        sensitivity_page,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_result_has_a_record_a_page_and_a_plot(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    ask, kind, page_of = PAGES[name]
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    data = torch.randn(50, 6), torch.randint(3, (50,))
+    found = ask(model, data, seed=4, norm_data=[data[0]], select=["default"])
+    found.save(tmp_path / "result.json")
+    record = read_json(tmp_path / "result.json", kind)
+    assert record == found.record()
+    subject = record.subject
+    assert (subject.model, subject.data, subject.examples) == ("Sequential", "tensors of 50 x 6, 50", 50)
+    assert (subject.metric, subject.chip_seed, subject.select, subject.norms_on) == (
+        "accuracy",
+        4,
+        ("default",),
+        "list",
+    )
+    assert record.clean == found.clean
+    if name == "evaluate":
+        assert [(row.trials, row.interval) for row in record.measured] == [(found.trials, found.interval)]
+    elif name == "noise_budget":
+        measured = {row.kind.level: (row.trials, row.kind.noise) for row in record.measured}
+        wanted = {level: (one.trials, repr(Gaussian(level))) for level, one in found.evaluations.items()}
+        assert measured == wanted
+    else:
+        assert record.rows == found.rows
+        assert record.suggestion.digital == found.suggestion.digital
+    found.page(tmp_path / "new" / "result.html")
+    assert (tmp_path / "new" / "result.html").read_text("utf-8") == page_of(record)
+    assert any(len(trace.x) for trace in found.plot().data)
+
+
+def test_a_part_of_a_result_has_no_record() -> None:
+    model, data = nn.Linear(6, 3), (torch.randn(50, 6), torch.randint(3, (50,)))
+    budget = noise_budget(model, data, Gaussian, 0.01, 0.5, trials=3, levels=2, refinements=0)
+    with pytest.raises(ValueError, match="`record` must be asked of what `evaluate` gives"):
+        budget.evaluations[0.01].record()

@@ -192,21 +192,19 @@ def test_small_weights_to_a_high_power_are_not_nothing(p: float, way: str) -> No
     assert torch.allclose(some[0], (w + epsilon).float(), rtol=1e-4)
 
 
-in_training = pytest.mark.parametrize(
-    "rule",
-    [
-        SAMSON(rho=0.3),
-        RangeSAM(rho=0.3, through_range=True),
-        RangeSAM(rho=0.3, per="channel", through_range=True),
-    ],
-    ids=["samson", "rangesam", "rangesam-channel"],
-)
+IN_TRAINING = {
+    "samson": SAMSON(rho=0.3),
+    "rangesam": RangeSAM(rho=0.3, through_range=True),
+    "rangesam-channel": RangeSAM(rho=0.3, per="channel", through_range=True),
+}
 
 
-@in_training
+@pytest.mark.parametrize("rule", IN_TRAINING.values(), ids=IN_TRAINING)
 def test_training_with_the_compiled_climb(rule: Rule) -> None:
+    """With a largest rise, which binds in some steps."""
     ends = []
-    for settings in ({"compiled": True}, {}, {"compiled": True, "every": 2}):
+    bound = {"budget": 0.08}
+    for settings in ({"compiled": True} | bound, bound, {"compiled": True, "every": 2} | bound, {}):
         model = make_model(torch.float32)
         base = torch.optim.SGD(param_groups(model), lr=0.1, momentum=0.9)
         optimizer = SharpnessAware(base, rule, **settings)
@@ -214,19 +212,22 @@ def test_training_with_the_compiled_climb(rule: Rule) -> None:
             optimizer.step(closure_for(model, optimizer, make_batch(torch.float32, seed)))
         ends.append(snapshot(model))
     assert all(torch.allclose(ends[0][k].float(), ends[1][k].float(), atol=2e-6) for k in ends[0])
-    assert not all(torch.allclose(ends[2][k].float(), ends[1][k].float(), atol=1e-3) for k in ends[0])
+    for other in ends[2:]:
+        assert not all(torch.allclose(other[k].float(), ends[1][k].float(), atol=5e-4) for k in ends[0])
 
 
-@in_training
-@pytest.mark.parametrize("explicit", [False, True])
-def test_a_compiled_training_step_gives_the_eager_weights(rule: Rule, explicit: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "explicit"),
+    [("samson", False), ("samson", True), ("rangesam", True), ("rangesam-channel", False)],
+)
+def test_a_compiled_training_step_gives_the_eager_weights(name: str, explicit: bool) -> None:
     """Also while the learning rate and the radius change, which compiles nothing again."""
     ends = []
     for compiled in (True, False):
         model = make_model(torch.float64)
         [group] = param_groups(model)
         group |= {"lr": torch.tensor(0.1, dtype=torch.float64), "rho": torch.tensor(0.3, dtype=torch.float64)}
-        optimizer = SharpnessAware(torch.optim.SGD([group], momentum=0.9), rule)
+        optimizer = SharpnessAware(torch.optim.SGD([group], momentum=0.9), IN_TRAINING[name])
 
         def run(x: Tensor, y: Tensor, model: nn.Module = model, optimizer: SharpnessAware = optimizer) -> Tensor:
             one_pass = closure_for(model, optimizer, (x, y))

@@ -21,6 +21,7 @@ from samson import (
     WeightClipping,
     param_groups,
 )
+from samson.noise import Gaussian
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 from tests.optim.reference import DECAY, LR, MOMENTUM
 
@@ -330,6 +331,27 @@ def test_a_group_without_names_gets_those_of_the_model() -> None:
     assert [group["param_names"] for group in optimizer.param_groups[3:]] == [["one"], ["two"]]
     with pytest.raises(ValueError, match="`param_group` must have `param_names`.*Pass `model=`"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))]})
+
+
+@pytest.mark.parametrize("rule", [SAM(), SAMSON(), NoiseInjection(Gaussian(0.1))])
+def test_a_model_without_the_optimizers_parameters_is_refused(rule: Any) -> None:
+    model = make_model()
+    base = sgd(model)
+    with pytest.raises(ValueError, match="`model` must have parameters that the optimizer holds, .*`fully_shard`"):
+        SharpnessAware(base, rule, model=copy.deepcopy(model))
+    assert "rho" not in base.param_groups[0]
+    SharpnessAware(base, rule, model=nn.ModuleList([make_model(), model[0]]))  # some of them are enough
+
+
+def test_parameters_that_are_replaced_after_the_optimizer_was_made_are_told() -> None:
+    model = make_model()
+    optimizers = SharpnessAware(sgd(model), SAM()), Lookbehind(sgd(model), SAM())
+    for module in model.modules():  # as `fully_shard` does
+        for name, p in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(p.detach().clone()))
+    for optimizer in optimizers:
+        with pytest.raises(ValueError, match="made before `fully_shard`, or from another copy"):
+            optimizer.step(closure_for(model, optimizer, make_batch()))
 
 
 def test_what_is_no_model_and_no_order_is_named() -> None:

@@ -4,7 +4,6 @@ Whole trainings are held against loops written out by hand: passes, the chip's f
 """
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from samson import SAM, SAMSON, NoiseInjection, SharpnessAware, WeightClipping, norm_layers, param_groups
 from samson.noise import PCM, STANDARD_HWA, Gaussian, Periphery, ThroughChip
 from samson.optim import chip_weights
-from tests.conftest import equal, make_batch, make_model, snapshot
+from tests.conftest import closure_for, equal, loss_of, make_batch, make_model, snapshot
 from tests.noise.products import Products, range_gradient, through
 from tests.optim.reference import CASES, Case
 
@@ -39,20 +38,6 @@ def examples(seed: int, dtype: torch.dtype = torch.float64, size: int = 16) -> B
 
 def on_chip(model: nn.Module, p: Periphery = CHIP, decay: float = RANGE_DECAY) -> ThroughChip:
     return ThroughChip(model, Periphery(**{**vars(p), "input_ranges": RANGES}), decay=decay)
-
-
-def loss_of(model: nn.Module, batch: Batch) -> Tensor:
-    return nn.functional.cross_entropy(model(batch[0]), batch[1])
-
-
-def closure_for(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> Callable[[], Tensor]:
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = loss_of(model, batch)
-        loss.backward()
-        return loss
-
-    return closure
 
 
 def sgd(model: nn.Module) -> torch.optim.SGD:

@@ -10,16 +10,12 @@ import torch
 from torch import nn
 
 from samson import ASAM, SAM, SAMSON, Lookbehind, SharpnessAware, param_groups
-from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
+from tests.conftest import closure_for, equal, loss_of, make_batch, make_model, snapshot
 from tests.optim.reference import CASES, Loop, Switching, apart
 
 
 def sgd(model: nn.Module, **settings: float) -> torch.optim.SGD:
     return torch.optim.SGD(param_groups(model), **{"lr": 0.1, "momentum": 0.9} | settings)
-
-
-def loss_of(model: nn.Module, batch: tuple) -> torch.Tensor:
-    return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def explicit_step(model: nn.Module, optimizer: SharpnessAware, batch: tuple) -> None:

@@ -35,8 +35,8 @@ def test_whole_curves_are_resampled_by_chips() -> None:
 def test_the_interval_has_percentiles_that_are_expanded_for_few_chips() -> None:
     levels = np.geomspace(0.1, 10, 7)
     curves = levels[:, None] * np.random.default_rng(1).lognormal(0, 0.5, 5)
-    found = crossing(levels, curves, 1.0, 0.9, seed=7)
-    drawn = curves[:, np.random.default_rng(7).integers(5, size=(2000, 5))].mean(axis=2)
+    found = crossing(levels, curves, 1.0, 0.9)
+    drawn = curves[:, np.random.default_rng(0).integers(5, size=(2000, 5))].mean(axis=2)
     crossed = [math.exp(np.interp(1.0, means, np.log(levels))) for means in drawn.T]
     tail = stats.norm.cdf(math.sqrt(5 / 4) * stats.t.ppf(0.05, 4))
     expected = np.quantile(crossed, [tail, 1 - tail], method="inverted_cdf")

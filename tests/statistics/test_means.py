@@ -46,6 +46,43 @@ def test_the_p_value_is_where_the_interval_meets_zero() -> None:
     assert mean_p_value([0.0] * 5) == 1.0
 
 
+FAR_OFF = [-0.0349, -0.0339, -0.0320, -0.0310, -0.0283, -0.0273, -0.0249, -0.0216, -0.0034, 0.0071]
+"""Differences on ten chips, two of which are far from the others."""
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_end_lies_no_further_than_the_outermost_value(sign: int) -> None:
+    values = sign * np.array(FAR_OFF)
+    low, high = (optimize.brentq(lambda mu, t=t: hall(values, mu) - t, -1, 1) for t in stats.t.ppf([0.975, 0.025], 9))
+    assert max(abs(low), abs(high)) > 0.018  # by skewness alone: more than twice as far as the chip that is furthest
+    wanted = (low, 0.0071) if sign > 0 else (-0.0071, high)
+    found = mean_interval(values.tolist())
+    assert (found.low, found.high) == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_values_on_one_side_of_zero_leave_it_out_where_students_interval_does(sign: int) -> None:
+    values = sign * (np.array(FAR_OFF) - 0.01)
+    high = optimize.brentq(lambda mu: hall(values, mu) - stats.t.ppf(0.5 - sign * 0.475, 9), -1, 1)
+    assert sign * high > 0  # by skewness alone, on the other side of zero
+    found = mean_interval(values.tolist())
+    assert found.low * found.high > 0
+    assert mean_p_value(values.tolist()) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+
+
+def test_an_interval_leaves_zero_out_where_p_says_so() -> None:
+    rng = np.random.default_rng(5)
+    seen = []
+    for shift in np.linspace(0, 2, 400):
+        values = (rng.choice([-1, 1]) * (rng.lognormal(0, 1, rng.integers(8, 14)) - shift)).tolist()
+        p = mean_p_value(values)
+        for confidence in (0.8, 0.95, 0.99, 1 - 1.0001 * p, 1 - 0.9999 * p):
+            interval = mean_interval(values, confidence)
+            assert (interval.low > 0 or interval.high < 0) == (p < 1 - confidence)
+            seen.append((p < 1 - confidence, min(values) > 0 or max(values) < 0))
+    assert len(set(seen)) == 4
+
+
 def chips_of(name: str, count: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """Sets of chips with a known mean: Gaussian, or Beta with sd = factor·√(mean·(1 − mean))."""
     if name == "gauss":

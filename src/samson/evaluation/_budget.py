@@ -21,8 +21,9 @@ from samson.evaluation._question import TRIALS
 from samson.evaluation._result import Evaluation
 from samson.evaluation._scoring import value_of
 from samson.evaluation._setting import Noise, Setting, prepare, repeatable_setting, takes_setting
+from samson.evaluation._subject import subject_of
 from samson.evaluation._trials import Progress, chips_alone, with_clean
-from samson.noise import RATES, BitErrors, ChipModel, WeightNoise
+from samson.noise import RATES, BitErrors, ChipModel, Quantize, WeightNoise
 from samson.records import Interval
 from samson.statistics import CONFIDENCE, ROUNDING, crossing, fixed_sequence
 
@@ -176,6 +177,7 @@ def noise_budget(
         metric,
         str(named if unit != "s" else replace(named, time_s=None)),
         made.rates_by_voltage if isinstance(made, BitErrors) else RATES,
+        subject_of(found[low], model, data, setting),
     )
 
 
@@ -186,6 +188,12 @@ def _rising(family: Callable[[float], Noise], low: float, high: float) -> Weight
         raise ValueError(
             f"`family` must give more noise at a higher level, got bit errors at a higher voltage, {most.voltage!r}. "
             "Give `lambda rate: BitErrors(rate, rates_by_voltage=…)`: `voltage` of the budget is its rate's."
+        )
+    formats = [one.format for one in (made, most) if isinstance(one, BitErrors | Quantize)]
+    if len(formats) == 2 and formats[0].bits < formats[1].bits:
+        raise ValueError(
+            "`family` must give more noise at a higher level, got more bits at a higher level, "
+            f"{formats[0].bits} and {formats[1].bits}. Evaluate each number of bits: there are at most seven."
         )
     return made
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from samson._shown import Shown, number_form
 from samson._times import age_text, level_text
 from samson.evaluation._metric import Metric
 from samson.evaluation._result import Evaluation
 from samson.noise import RATES, RatesByVoltage, voltage_at
-from samson.records import Interval
+from samson.records import BudgetRecord, Interval, Measured, Subject, replace_file, write_json
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 Criterion = Literal["mean", "yield"]
 
@@ -38,6 +42,7 @@ class Budget(Shown):
         metric: What was measured.
         family: The family of chips, in words.
         rates_by_voltage: For bit errors: the memory's rates by voltage, as those errors have them.
+        subject: What was measured, on what, and how; None if unknown.
     """
 
     holds_up_to: float | None
@@ -55,6 +60,7 @@ class Budget(Shown):
     metric: Metric
     family: str
     rates_by_voltage: RatesByVoltage = RATES
+    subject: Subject | None = None
 
     @property
     def at_least(self) -> bool:
@@ -73,6 +79,58 @@ class Budget(Shown):
     def energy_saved(self) -> float | None:
         """For bit errors: the fraction of the energy of an access saved at `voltage`, about 1 − (V/V_min)²."""
         return None if self.voltage is None else 1 - self.voltage**2
+
+    def record(self) -> BudgetRecord:
+        """Every trial, and what follows from them.
+
+        Raises:
+            ValueError: If it is unknown what was measured.
+        """
+        if self.subject is None:
+            raise ValueError("`record` must be asked of what `noise_budget` gives, but this result was made by hand.")
+        measured = []
+        for level, found in self.evaluations.items():
+            assert found.kind is not None
+            kind = replace(found.kind, label=level_text(level, self.unit), level=level)
+            measured.append(Measured(kind, found.trials, found.interval, found.worst))
+        ends = (self.interval.mean, self.interval.low, self.interval.high)
+        return BudgetRecord(
+            subject=self.subject,
+            family=self.family,
+            unit=self.unit,
+            low=self.low,
+            high=self.high,
+            max_drop=self.max_drop,
+            relative=self.relative,
+            criterion=self.criterion,
+            min_yield=self.min_yield,
+            clean=self.clean,
+            measured=tuple(measured),
+            holds_up_to=self.holds_up_to,
+            crossing=tuple(end if math.isfinite(end) else None for end in ends),
+            voltage=self.voltage,
+            energy_saved=self.energy_saved,
+        )
+
+    def plot(self) -> Figure:
+        """Every chip and the means by level, and up to where the limit holds, as a figure of plotly.
+
+        Raises:
+            ImportError: If plotly, of the extra `cli`, is missing.
+        """
+        from samson.report import budget_figure, figure_of
+
+        return figure_of(budget_figure(self.record()))
+
+    def save(self, path: Path | str) -> None:
+        """Write the record as JSON, which `samson.records.read_json(path, BudgetRecord)` reads."""
+        write_json(Path(path), self.record())
+
+    def page(self, path: Path | str) -> None:
+        """Write a page with table and plot in one HTML file, which opens offline."""
+        from samson.report import budget_page
+
+        replace_file(Path(path), budget_page(self.record()).encode())
 
     def __str__(self) -> str:
         drop = f"{self.max_drop:g}{' of the value' if self.relative else ''}"

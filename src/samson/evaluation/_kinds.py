@@ -19,7 +19,14 @@ def kind_of(task: Task) -> ChipKind:
     when = task.noise.default_time_s if task.time_s is None else task.time_s
     around = None if task.periphery is None else repr(task.periphery)
     behind = None if task.periphery is None else brief(task.periphery)
-    return ChipKind(_label(task.noise), repr(task.noise), time_s=when, periphery=around, behind=behind)
+    return ChipKind(
+        _label(task.noise),
+        repr(task.noise),
+        time_s=when,
+        periphery=around,
+        behind=behind,
+        alike=not task.is_random,
+    )
 
 
 def _label(noise: WeightNoise) -> str:

@@ -15,6 +15,11 @@ from samson.evaluation._metric import DataSetMetric, ExampleMetric, Metric, NotF
 
 IGNORED = -100
 """Targets that do not count, by torch's and Transformers' convention."""
+OTHERS = (
+    " `metric`, 'accuracy' by default, takes classes: for targets that are numbers it is 'mse' (`--metric mse`), for "
+    "several labels an example torchmetrics' MultilabelF1Score."
+)
+"""What an error adds where targets seem to be no classes."""
 
 
 class MeanThen:
@@ -189,7 +194,7 @@ def _classes_second(output: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
     if not (second or last):
         raise ValueError(
             f"Logits must be of shape (batch, classes, …) for targets of shape (batch, …), got {tuple(logits.shape)} "
-            f"for {tuple(targets.shape)}."
+            f"for {tuple(targets.shape)}.{OTHERS if logits.shape == targets.shape else ''}"
         )
     if second and last and logits is output and logits.ndim > 2:
         raise ValueError(
@@ -220,6 +225,7 @@ def _class_numbers(logits: Tensor, targets: Tensor) -> Tensor:
         raise ValueError(
             f"Logits must be of at least 2 classes, got {tuple(logits.shape)}: the largest of one says nothing. "
             "For one logit use torch.cat([-y, y], 1) / 2 as output, or an ExampleMetric of your own."
+            + (OTHERS if targets.is_floating_point() else "")
         )
     numbers = targets.long()
     known = (numbers >= 0) & (numbers < classes)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +16,18 @@ from samson.evaluation._layout import Layout
 from samson.evaluation._metric import Metric
 from samson.evaluation._metrics import METRICS
 from samson.noise import Coverage
-from samson.records import ChipKind, Interval
+from samson.records import ChipKind, EvaluationRecord, Interval, Measured, Subject, replace_file, write_json
 from samson.statistics import (
     CONFIDENCE,
     About,
     Stopping,
     betting_interval,
-    crossed_interval,
-    crossed_share_interval,
-    mean_interval,
     share_interval,
+    table_interval,
 )
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,6 +50,7 @@ class Evaluation(Shown):
         clean: The value without noise, in the same layout and precision; None if unknown.
         clean_scores: Every example's score without noise, if the metric has one for each.
         kind: The kind of chip; None if unknown.
+        subject: What was measured, on what, and how; None in a part of another result, which has it.
     """
 
     trials: tuple[float, ...]
@@ -63,6 +66,7 @@ class Evaluation(Shown):
     clean: float | None = None
     clean_scores: NDArray[Any] | None = None
     kind: ChipKind | None = None
+    subject: Subject | None = None
 
     @property
     def bounds(self) -> tuple[float, float] | None:
@@ -81,21 +85,17 @@ class Evaluation(Shown):
 
     @cached_property
     def interval(self) -> Interval:
-        """The mean with its interval, which never has a width of 0.
+        """The mean with its interval, which has a width of 0 only where every value is 0.
 
         "test_set": `mean_interval` over chips. "population": over chips and examples, `crossed_share_interval` for
         right and wrong answers, else `crossed_interval`. It is cut off where the metric is bounded.
         """
-        return self._interval().within(*(self.metric.bounds or (-np.inf, np.inf)))
-
-    def _interval(self) -> Interval:
-        if self.about == "population" and self.scores is not None:
-            if self.scores.dtype == np.bool_:
-                return crossed_share_interval(self.scores, self.look_confidence)
-            return crossed_interval(self.scores, self.look_confidence, resolution=self.resolution)
-        if self.stopping == "betting" and self.metric.bounds is not None:
-            return betting_interval(self.trials, self.confidence, self.metric.bounds)
-        return mean_interval(self.trials, self.look_confidence, resolution=self.resolution)
+        bounds, scores = self.metric.bounds, self.scores if self.about == "population" else None
+        if scores is None and self.stopping == "betting" and bounds is not None:
+            return betting_interval(self.trials, self.confidence, bounds).within(*bounds)
+        table = np.array(self.trials) if scores is None else scores
+        found = table_interval(table, self.look_confidence, resolution=self.resolution)
+        return found.within(*(bounds or (-np.inf, np.inf)))
 
     @property
     def drop(self) -> Interval | None:
@@ -111,7 +111,7 @@ class Evaluation(Shown):
         if self.about == "population" and self.scores is not None and self.clean_scores is not None:
             drops = sign * (self.clean_scores.astype(np.float64) - self.scores)
             low, high = self.metric.bounds or (-np.inf, np.inf)
-            found = crossed_interval(drops, self.look_confidence, resolution=self.resolution)
+            found = table_interval(drops, self.look_confidence, resolution=self.resolution)
             return found.within(low - high, high - low)
         ends = [sign * (self.clean - end) for end in (self.interval.mean, self.interval.low, self.interval.high)]
         return Interval(ends[0], *sorted(ends[1:]))
@@ -122,7 +122,7 @@ class Evaluation(Shown):
         if self.scores is not None and self.scores.dtype == np.bool_:
             return 1 / int(self.scores.shape[1])
         largest = max(map(abs, self.metric.bounds or self.trials))
-        return float(np.finfo(np.float32).eps * largest or np.finfo(np.float32).tiny)
+        return float(np.finfo(np.float32).eps * largest)
 
     @property
     def reached(self) -> bool:
@@ -147,12 +147,50 @@ class Evaluation(Shown):
     def yield_at(self, value: float, confidence: float = CONFIDENCE) -> Interval:
         """The share of chips that are at least as good as a value, with its exact binomial interval.
 
+        It is exact to a width of 0 where all chips are the same, as with `Quantize`.
+
         Example:
             >>> Evaluation((0.9, 0.8, 0.95, 0.97)).yield_at(0.85).mean
             0.75
         """
         better = sum(t >= value if self.metric.higher_is_better else t <= value for t in self.trials)
+        if self.kind is not None and self.kind.alike:
+            return Interval(*[better / len(self.trials)] * 3)
         return share_interval(better, len(self.trials), confidence)
+
+    def record(self) -> EvaluationRecord:
+        """Every trial, and what follows from them.
+
+        Raises:
+            ValueError: If this is a part of another result.
+        """
+        if self.subject is None or self.kind is None or self.clean is None:
+            raise ValueError(
+                "`record` must be asked of what `evaluate` gives, but this evaluation is a part of another result, or "
+                "made by hand. Ask that result."
+            )
+        measured = Measured(self.kind, self.trials, self.interval, self.worst)
+        return EvaluationRecord(self.subject, self.clean, (measured,), self.precision)
+
+    def plot(self) -> Figure:
+        """Every chip and the mean with its interval, as a figure of plotly.
+
+        Raises:
+            ImportError: If plotly, of the extra `cli`, is missing.
+        """
+        from samson.report import figure_of, level_figure
+
+        return figure_of(level_figure(self.record()))
+
+    def save(self, path: Path | str) -> None:
+        """Write the record as JSON, which `samson.records.read_json(path, EvaluationRecord)` reads."""
+        write_json(Path(path), self.record())
+
+    def page(self, path: Path | str) -> None:
+        """Write a page with table and plots in one HTML file, which opens offline."""
+        from samson.report import evaluation_page
+
+        replace_file(Path(path), evaluation_page(self.record()).encode())
 
     def __str__(self) -> str:
         i, drop = self.interval, self.drop

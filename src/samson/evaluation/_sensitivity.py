@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Unpack
 
 import numpy as np
@@ -20,6 +20,7 @@ from samson.evaluation._question import TRIALS
 from samson.evaluation._scoring import Scores, value_of
 from samson.evaluation._sensitivity_result import Attempt, Sensitivity, Suggestion
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, takes_setting
+from samson.evaluation._subject import subject_of
 from samson.evaluation._trials import Progress
 from samson.records import Interval, LayerRecord
 from samson.statistics import CONFIDENCE, mean_interval
@@ -105,7 +106,7 @@ def sensitivity(
         for layer, alone, others in zip(layers, parts[: len(layers)], parts[len(layers) :], strict=True)
     ]
     ranked = tuple(sorted(rows, key=lambda row: -row.drop.mean))
-    return Sensitivity(
+    found = Sensitivity(
         ranked,
         value_of(clean),
         noisy,
@@ -118,6 +119,7 @@ def sensitivity(
         kind_of(prepared.task),
         None if max_drop is None else _suggest(analysis, ranked, noisy, max_drop, confidence),
     )
+    return replace(found, subject=subject_of(found, model, data, setting))
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +14,19 @@ from samson.evaluation._layers import Layer
 from samson.evaluation._layout import Layout
 from samson.evaluation._metric import Metric
 from samson.noise import Coverage
-from samson.records import ChipKind, Interval, LayerRecord
+from samson.records import (
+    ChipKind,
+    Interval,
+    LayerRecord,
+    SensitivityRecord,
+    Subject,
+    SuggestionRecord,
+    replace_file,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,6 +124,7 @@ class Sensitivity(Shown):
         coverage: How much of the model lies on the chip.
         kind: The kind of chip.
         suggestion: Which layers to keep digital, if `max_drop` was given.
+        subject: What was measured, on what, and how; None if unknown.
     """
 
     rows: tuple[LayerRecord, ...]
@@ -124,11 +138,53 @@ class Sensitivity(Shown):
     coverage: Coverage
     kind: ChipKind
     suggestion: Suggestion | None = None
+    subject: Subject | None = None
 
     @property
     def intervals(self) -> int:
         """How many intervals are shown together: two a layer, and that of noise on all."""
         return 2 * len(self.rows) + 1
+
+    def record(self) -> SensitivityRecord:
+        """Every trial, and what follows from them.
+
+        Raises:
+            ValueError: If it is unknown what was measured.
+        """
+        if self.subject is None:
+            raise ValueError("`record` must be asked of what `sensitivity` gives, but this result was made by hand.")
+        s = self.suggestion
+        return SensitivityRecord(
+            subject=self.subject,
+            kind=self.kind,
+            clean=self.clean,
+            noisy=self.noisy,
+            drop=self.drop,
+            rows=self.rows,
+            suggestion=None
+            if s is None
+            else SuggestionRecord(s.max_drop, s.digital, s.share, s.chosen.drop, s.confirmed, len(s.attempts)),
+        )
+
+    def plot(self) -> Figure:
+        """What noise on each layer costs, and what keeping it digital brings back, as a figure of plotly.
+
+        Raises:
+            ImportError: If plotly, of the extra `cli`, is missing.
+        """
+        from samson.report import figure_of, sensitivity_figure
+
+        return figure_of(sensitivity_figure(self.record()))
+
+    def save(self, path: Path | str) -> None:
+        """Write the record as JSON, which `samson.records.read_json(path, SensitivityRecord)` reads."""
+        write_json(Path(path), self.record())
+
+    def page(self, path: Path | str) -> None:
+        """Write a page with table and plot in one HTML file, which opens offline."""
+        from samson.report import sensitivity_page
+
+        replace_file(Path(path), sensitivity_page(self.record()).encode())
 
     def __str__(self) -> str:
         noisy = float(np.mean(self.noisy))

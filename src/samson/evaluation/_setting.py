@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar
 import torch
 from torch import nn
 
-from samson._batches import Examples, batches_of, repeatable, require_module
+from samson._batches import Examples, batches_of, repeatable, replacing, require_module
 from samson._checks import is_number, require, require_whole
 from samson._names import suggestion
 from samson.evaluation._layout import Layout
@@ -142,6 +142,13 @@ def prepare(
             f"Only {covered.share:.0%} of the model's weights lie on the chip: the result says little about a chip "
             "that holds them all. `describe(model)` lists them; `select` puts others on it, or says that these are "
             "meant.",
+            stacklevel=4,
+        )
+    sampler = replacing(data)
+    if sampler is not None:
+        warnings.warn(
+            f"`data` draws examples with replacement, by a {sampler}: values are of what it draws, and not of the data "
+            "set. Give a loader without a sampler.",
             stacklevel=4,
         )
     layout = layout or Layout.of(model, data)

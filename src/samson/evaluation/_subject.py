@@ -66,6 +66,13 @@ def make_subject(
     )
 
 
+def subject_of(found: Evaluation | Sensitivity, model: nn.Module, data: Any, setting: Setting) -> Subject:
+    """The record for a model and data that were given in Python (see `make_subject`)."""
+    norms = setting.get("norm_data")
+    norms_on = None if norms is None else data_name(norms)
+    return make_subject(found, model, setting, name=type(model).__name__, data=data_name(data), norms_on=norms_on)
+
+
 def _patterns(select: Select) -> tuple[str, ...]:
     """What was selected, by pattern or name."""
     several = select if isinstance(select, Sequence) and not isinstance(select, str) else [select]

@@ -16,6 +16,7 @@ from samson.evaluation._question import MAX_TRIALS, Question
 from samson.evaluation._result import Evaluation
 from samson.evaluation._scoring import Scores, value_of
 from samson.evaluation._setting import Noise, Prepared, Setting, WithoutNoise, prepare, takes_setting
+from samson.evaluation._subject import subject_of
 from samson.records import Interval
 from samson.statistics import (
     CONFIDENCE,
@@ -100,8 +101,8 @@ def evaluate(
     question = Question(trials, precision, max_trials, stopping, about, confidence)
     question.check(setting)
     prepared = prepare(model, data, noise, **setting)
-    found = drawn(prepared, question, progress)
-    return with_clean(found, prepared.clean())
+    found = with_clean(drawn(prepared, question, progress), prepared.clean())
+    return replace(found, subject=subject_of(found, model, data, setting))
 
 
 def chips_alone(
@@ -114,9 +115,7 @@ def chips_alone(
     **setting: Unpack[Setting],
 ) -> Evaluation:
     """What `evaluate` gives for a number of chips, but for the pass without noise."""
-    question = Question(trials)
-    question.check(setting)
-    return drawn(prepare(model, data, noise, **setting), question, progress)
+    return drawn(prepare(model, data, noise, **setting), Question(trials), progress)
 
 
 def drawn(prepared: Prepared, asked: Question, progress: Callable[[Progress], None] | None) -> Evaluation:

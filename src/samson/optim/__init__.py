@@ -8,7 +8,7 @@ from samson.optim._contract import check_rule
 from samson.optim._groups import norm_layers, param_groups, scales
 from samson.optim._learned_range import LearnedRange
 from samson.optim._lookbehind import Lookbehind
-from samson.optim._memory import Workspace, restored
+from samson.optim._memory import Workspace
 from samson.optim._schedules import RhoSchedule
 from samson.optim._sharding import is_sharded, local, process_groups, reshard
 from samson.optim._wrapper import SharpnessAware

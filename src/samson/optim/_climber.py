@@ -123,6 +123,7 @@ class Climber(OptimizerWrapper):
                 "them a group of their own with policy='matrices' or perturb=False."
             )
         self._weights.require_chip_weights()
+        self._weights.require_model()
         for group in groups:
             self._keep_settings(group, self.rule.group_settings() | {RULE: type(self.rule).__name__})
         if any(p.dtype in (torch.float16, torch.bfloat16) for p in trained):
@@ -209,6 +210,7 @@ class Climber(OptimizerWrapper):
                 f"Gradients are there, but of no weight that {type(self.rule).__name__} moves: {which} are frozen, or "
                 "had no part in the loss. Unfreeze them, or move others, by another rule or other groups."
             )
+        self._weights.require_model()
         raise RuntimeError(f"No perturbed parameter has a gradient. {mend}")
 
     @contextmanager

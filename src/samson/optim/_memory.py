@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -92,18 +91,6 @@ class Workspace:
     def multiply(self, factors: Tensor) -> None:
         """Multiply each weight's scales by its own factor."""
         self._scales.view(-1, WIDTH).mul_(factors.index_select(0, self._row).unsqueeze(1))
-
-
-@contextmanager
-def restored(tensors: list[Tensor]) -> Iterator[None]:
-    """A block at whose end tensors have the very bits that they had."""
-    copies = [t.detach().clone() for t in tensors]
-    try:
-        yield
-    finally:
-        if tensors:
-            with torch.no_grad():
-                torch._foreach_copy_(tensors, copies)
 
 
 def exclusive(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -122,6 +122,23 @@ class Perturbed:
             return []
         return [one for one in every if one.parameter not in held and not self.is_held_elsewhere(one.parameter)]
 
+    def require_model(self) -> None:
+        """Refuse a known model that has parameters, and none that the optimizer holds.
+
+        Raises:
+            ValueError: If that is so.
+        """
+        if self._model is None:
+            return
+        self.reshard(self._model)
+        own = set(self._model.parameters())
+        if own and own.isdisjoint(p for group in self._base.param_groups for p in group["params"]):
+            raise ValueError(
+                f"`model` must have parameters that the optimizer holds, got {type(self._model).__name__} with none of "
+                "them: was the optimizer made before `fully_shard`, or from another copy? Make it afterwards, from "
+                "`param_groups(model)`."
+            )
+
     def require_chip_weights(self) -> None:
         """Refuse a rule that moves what lies on a chip where nothing does.
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from samson._buffers import restored
 from samson._checks import require
 from samson.optim import _reuse as reuse
 from samson.optim._ascent import Ascent, Part
 from samson.optim._climber import Climber
 from samson.optim._directions import DIRECTIONS, remember_gradients, require_momentum
 from samson.optim._groups import rates_are_zero
-from samson.optim._memory import restored
 from samson.optim._modes import Modes
 from samson.optim._range_gradient import add_range_gradients
 from samson.optim._sharding import local
@@ -77,8 +77,9 @@ class SharpnessAware(Climber):
     Raises:
         TypeError: If `base` is no optimizer, or one that needs a closure itself.
         ValueError: If a setting is out of its range, if a rule that scales by name meets a trained parameter without
-            one, if it would scale no tensor, or if the base optimizer has a `rho` of its own; if `NoiseInjection` or
-            `RangeSAM` finds no weight that lies on a chip, or one that a layer computes.
+            one, if it would scale no tensor, or if the base optimizer has a `rho` of its own; if it holds none of the
+            known model's parameters; if `NoiseInjection` or `RangeSAM` finds no weight that lies on a chip, or one that
+            a layer computes.
 
     Example:
         >>> from samson import SAMSON, param_groups
@@ -247,7 +248,8 @@ class SharpnessAware(Climber):
         Raises:
             RuntimeError: If no perturbed parameter has a gradient, one is sparse, the step at hand does not climb,
                 blocks are nested, or the gradients of one await their `step()`.
-            ValueError: If `hold` matches no buffer of a model that has some.
+            ValueError: If `hold` matches no buffer of a model that has some, or none of the known model's parameters
+                are in the optimizer.
         """
         if self._inside:
             raise RuntimeError("`perturbed` is already active. Blocks cannot be nested.")

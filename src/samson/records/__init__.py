@@ -14,21 +14,9 @@ from samson.records._folders import (
 )
 from samson.records._interval import Interval
 from samson.records._pairs import PairedMethod, PairedRecord
+from samson.records._plan import Candidates, Configuration, Planned, Problem, Search, Settings, finite
 from samson.records._rho import RhoPoint, RhoRecord
-from samson.records._run import (
-    Candidates,
-    Configuration,
-    Environment,
-    Perturbation,
-    Planned,
-    Problem,
-    RunRecord,
-    Search,
-    Settings,
-    Training,
-    TrainingRecord,
-    finite,
-)
+from samson.records._run import Environment, Perturbation, RunRecord, Training, TrainingRecord
 from samson.records._search import SearchRecord, Tried
 from samson.records._sensitivity import LayerRecord, SensitivityRecord, SuggestionRecord
 from samson.records._sharpness import CLEAN, CorrelationRow, NetworkSharpness, SharpnessRecord, SharpnessSettings

@@ -19,6 +19,7 @@ class ChipKind:
         time_s: When the chips are read, in seconds since the reference read; None is the noise's own time.
         periphery: What surrounds the weights, with its constants; None computes exactly with them.
         behind: The periphery in short; None shows only that there is one.
+        alike: Whether all chips of the kind are known to be the same, since nothing is drawn.
     """
 
     label: str
@@ -27,12 +28,14 @@ class ChipKind:
     time_s: float | None = None
     periphery: str | None = None
     behind: str | None = None
+    alike: bool = False
 
     def __str__(self) -> str:
         """What results show of it."""
         at = "" if self.time_s is None else f" at {age_text(self.time_s)}"
         around = "with a periphery" if self.behind is None else f"behind {self.behind}"
-        return f"{self.label}{at}{'' if self.periphery is None else f', {around}'}"
+        same = ", all the same" if self.alike else ""
+        return f"{self.label}{at}{'' if self.periphery is None else f', {around}'}{same}"
 
 
 @dataclass(frozen=True)

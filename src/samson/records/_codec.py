@@ -42,12 +42,17 @@ def replace_file(path: Path, content: bytes) -> None:
     """Put a file in place in one step, so that an interruption leaves the old one or the new one.
 
     Folders above it are made if need be.
+
+    Raises:
+        OSError: If it cannot be written; names the path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         partial.write_bytes(content)
         partial.replace(path)
+    except OSError as error:  # of a full disk it names no file, else the partial one
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -10,7 +10,8 @@ from samson._names import counted
 from samson._shown import Shown
 from samson.records._chips import ChipFamily
 from samson.records._codec import RecordError, read_json
-from samson.records._run import Configuration, RunRecord
+from samson.records._plan import Configuration
+from samson.records._run import RunRecord
 from samson.records._search import SearchRecord
 
 PLAN = "configuration.json"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from samson._shown import Shown
-from samson.records._run import VERSION, Environment, Problem, Settings
+from samson.records._plan import VERSION, Problem, Settings
+from samson.records._run import Environment
 
 
 @dataclass(frozen=True)

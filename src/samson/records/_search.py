@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from samson._checks import require
 from samson._shown import Shown
-from samson.records._run import VERSION, Candidates, Environment, Problem, Search, Settings
+from samson.records._plan import VERSION, Candidates, Problem, Search, Settings
+from samson.records._run import Environment
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from samson._shown import Shown
 from samson.records._chips import ChipFamily
 from samson.records._interval import Interval
-from samson.records._run import VERSION, Environment, Problem, Settings
+from samson.records._plan import VERSION, Problem, Settings
+from samson.records._run import Environment
 
 CLEAN = "clean"
 """What the noise-free network is called among kinds of chips."""

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from samson._batches import Examples, require_module
+from samson._batches import Examples, batches_of, require_module
 from samson._checks import require_between, require_whole
 from samson._shown import Shown
-from samson.evaluation import ExampleMetric, Layout, same_draws
+from samson.evaluation import ExampleMetric, same_draws
 from samson.noise import generator_for
 from samson.sharpness._surface import Surface, loss_surface, undisturbed
 from samson.statistics import Interval, mean_interval
@@ -56,7 +56,6 @@ def hessian_top(
     loss: str | ExampleMetric = "cross-entropy",
     tolerance: float = 1e-3,
     seed: int = 0,
-    layout: Layout | None = None,
 ) -> float:
     """The largest eigenvalue of the Hessian of the mean loss over all of the data, by Lanczos' method.
 
@@ -69,7 +68,6 @@ def hessian_top(
         loss: A name in `METRICS` or an `ExampleMetric`.
         tolerance: Relative accuracy, > 0.
         seed: Seed of the first vector, ≥ 0.
-        layout: As for `loss_surface`.
 
     Raises:
         ValueError: If `tolerance` is out of its range, or as for `worst_case_rise`.
@@ -80,7 +78,7 @@ def hessian_top(
     require_whole(0, seed=seed)
     from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
 
-    with _products(model, data, loss, layout) as (size, product):
+    with _products(model, data, loss) as (size, product):
         first = torch.randn(size, generator=generator_for(seed, "lanczos")).double().numpy()
         hessian = LinearOperator((size, size), lambda v: product(torch.from_numpy(v)).numpy(), dtype=np.float64)
         found = eigsh(hessian, k=1, which="LA", v0=first, tol=tolerance, return_eigenvectors=False)
@@ -94,7 +92,6 @@ def hessian_trace(
     loss: str | ExampleMetric = "cross-entropy",
     probes: int = PROBES,
     seed: int = 0,
-    layout: Layout | None = None,
 ) -> Trace:
     """The trace of the Hessian of the mean loss over all of the data, by Hutchinson's estimator.
 
@@ -106,7 +103,6 @@ def hessian_trace(
         loss: A name in `METRICS` or an `ExampleMetric`.
         probes: Number of vectors v, ≥ 2.
         seed: Seed of the vectors, ≥ 0; vector 7 is the same whatever their number.
-        layout: As for `loss_surface`.
 
     Raises:
         ValueError: If `probes` is out of its range, or as for `worst_case_rise`.
@@ -116,7 +112,7 @@ def hessian_trace(
     require_whole(2, probes=probes)
     require_whole(0, seed=seed)
     found = []
-    with _products(model, data, loss, layout) as (size, product):
+    with _products(model, data, loss) as (size, product):
         for number in range(probes):
             signs = 2 * torch.randint(2, (size,), generator=generator_for(seed, number, "hutchinson")) - 1
             v = signs.double()
@@ -126,15 +122,12 @@ def hessian_trace(
 
 @contextmanager
 def _products(
-    model: nn.Module, data: Examples, loss: str | ExampleMetric, layout: Layout | None
+    model: nn.Module, data: Examples, loss: str | ExampleMetric
 ) -> Iterator[tuple[int, Callable[[Tensor], Tensor]]]:
     """The number of weights, and the product of the Hessian with a vector; every product sees the same batches."""
     require_module(model)
-    layout = layout or Layout()
-    with undisturbed(model):
-        batches = list(layout.batches(data))
-        with loss_surface(model, batches, loss, layout) as surface:
-            yield sum(p.numel() for p in surface.parameters), partial(_product, surface)
+    with undisturbed(model), loss_surface(model, list(batches_of(data)), loss) as surface:
+        yield sum(p.numel() for p in surface.parameters), partial(_product, surface)
 
 
 def _product(surface: Surface, vector: Tensor) -> Tensor:

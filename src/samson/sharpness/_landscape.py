@@ -19,7 +19,7 @@ from samson._checks import require, require_whole
 from samson._layers import DIGITAL, LayerWeight, weights_of
 from samson._select import plain_name
 from samson._shown import Shown
-from samson.evaluation import ExampleMetric, Layout
+from samson.evaluation import ExampleMetric
 from samson.noise import generator_for, standard_normal
 from samson.optim import Rule
 from samson.sharpness._sharpness import Ball
@@ -60,7 +60,6 @@ def random_landscape(
     unit: Unit = "filter",
     seed: int = 0,
     loss: str | ExampleMetric = "cross-entropy",
-    layout: Layout | None = None,
 ) -> Landscape:
     """The loss along random directions that are normalised so that networks of other scale can be compared.
 
@@ -78,7 +77,6 @@ def random_landscape(
         unit: "filter" or "layer".
         seed: Seed of the directions, ≥ 0; direction 3 is the same whatever their number.
         loss: A name in `METRICS` or an `ExampleMetric`.
-        layout: As for `loss_surface`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -94,7 +92,7 @@ def random_landscape(
     require_whole(0, seed=seed)
     if unit not in get_args(Unit):
         raise ValueError(f"`unit` must be one of {', '.join(map(repr, get_args(Unit)))}, got {unit!r}.")
-    with loss_surface(model, data, loss, layout) as surface:
+    with loss_surface(model, data, loss) as surface:
         lines = [_random(surface, unit, seed, number) for number in range(directions)]
         return _along(surface, f"random, {unit}-normalised", lines, radii)
 
@@ -106,7 +104,6 @@ def ascent_landscape(
     radii: Sequence[float],
     *,
     loss: str | ExampleMetric = "cross-entropy",
-    layout: Layout | None = None,
 ) -> Landscape:
     """The loss along the direction in which a rule climbs, from the gradient of the whole data.
 
@@ -120,7 +117,6 @@ def ascent_landscape(
         rule: A rule with its policy.
         radii: Signed radii, in the unit of ρ.
         loss: A name in `METRICS` or an `ExampleMetric`.
-        layout: As for `loss_surface`.
 
     Raises:
         ValueError: As for `worst_case_rise`.
@@ -132,7 +128,7 @@ def ascent_landscape(
         >>> bool(found.losses[0, 1] > found.clean == found.losses[0, 0])
         True
     """
-    with loss_surface(model, data, loss, layout) as surface:
+    with loss_surface(model, data, loss) as surface:
         ball = Ball.around(surface, rule)
         _, gradient = surface.loss_and_gradient()
         line = ball.displacement(ball.direction(gradient))

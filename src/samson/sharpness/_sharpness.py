@@ -17,7 +17,6 @@ from samson.evaluation import (
     TRIALS,
     Evaluation,
     ExampleMetric,
-    Layout,
     Setting,
     evaluate,
     takes_setting,
@@ -68,7 +67,6 @@ def worst_case_rise(
     *,
     loss: str | ExampleMetric = "cross-entropy",
     steps: int = 1,
-    layout: Layout | None = None,
 ) -> WorstCase:
     """How much the loss over all of the data rises within a rule's ball ‖T⁻¹ε‖₂ ≤ ρ around the weights.
 
@@ -87,7 +85,6 @@ def worst_case_rise(
         rule: SAM, ASAM, SAMSON or another rule, with its radius and policy.
         loss: A name in `METRICS` or an `ExampleMetric`.
         steps: Number of steps, ≥ 1.
-        layout: As for `loss_surface`.
 
     Raises:
         ValueError: If `steps` is below 1, the rule would scale no tensor, or the loss or its gradient is not finite.
@@ -103,7 +100,7 @@ def worst_case_rise(
     for projected ascent, there on inputs.
     """
     require_whole(1, steps=steps)
-    with loss_surface(model, data, loss, layout) as surface:
+    with loss_surface(model, data, loss) as surface:
         ball = Ball.around(surface, rule)
         clean, gradient = surface.loss_and_gradient()
         position = [torch.zeros_like(w) for w in surface.weights]

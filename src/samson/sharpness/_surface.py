@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samson._batches import Examples, batches_of, require_module
+from samson._buffers import restored
 from samson._modes import evaluation_mode
 from samson.evaluation import (
     ExampleMetric,
@@ -21,7 +22,7 @@ from samson.evaluation import (
     value_of,
     with_targets,
 )
-from samson.optim import is_sharded, restored
+from samson.optim import is_sharded
 
 Displacement = Sequence[Tensor]
 """What is added to each weight, in float64."""

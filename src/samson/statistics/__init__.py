@@ -1,21 +1,28 @@
 """Intervals for means, shares, crossed designs and differences; when to stop; rank correlation. No torch."""
 
 from samson.records import Interval
-from samson.statistics._correlation import LEAST_METHODS, RankCorrelation, rank_correlation
-from samson.statistics._crossed import Component, combine, components, crossed_interval, crossed_share_interval
+from samson.statistics._correlation import RankCorrelation, rank_correlation
+from samson.statistics._crossed import (
+    Component,
+    combine,
+    components,
+    crossed_interval,
+    crossed_share_interval,
+    table_interval,
+)
 from samson.statistics._crossing import ROUNDING, crossing, fixed_sequence, upper_limit
 from samson.statistics._differences import Spread, holm, spread, variance_ratio
 from samson.statistics._family import Family, family
 from samson.statistics._means import CONFIDENCE, mean_bound, mean_interval, mean_p_value, share_interval
 from samson.statistics._pairs import About, Difference, Over, Paired, Trials
 from samson.statistics._ranks import MeanRank, critical_difference, mean_ranks
+from samson.statistics._sharpness import sharpness_correlations
 from samson.statistics._stopping import FIRST_LOOK, Look, Stopping, betting_interval, first_look, next_look
 from samson.statistics._student import t_below, t_quantile
 
 __all__ = [
     "CONFIDENCE",
     "FIRST_LOOK",
-    "LEAST_METHODS",
     "ROUNDING",
     "About",
     "Component",
@@ -48,9 +55,11 @@ __all__ = [
     "next_look",
     "rank_correlation",
     "share_interval",
+    "sharpness_correlations",
     "spread",
     "t_below",
     "t_quantile",
+    "table_interval",
     "upper_limit",
     "variance_ratio",
 ]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from samson._checks import require_between
 from samson.records import Interval
-from samson.statistics._means import CONFIDENCE, binomial_limits
+from samson.statistics._means import CONFIDENCE, binomial_limits, mean_interval
 from samson.statistics._student import t_quantile
 
 Axes = tuple[int, ...]
@@ -142,6 +142,24 @@ def crossed_share_interval(
         half = half_width(combine({**found, **own}, floor), upper)
         size = share * (1 - share) * (NormalDist().inv_cdf(upper) / half) ** 2
     return binomial_limits(share * size, size, confidence)
+
+
+def table_interval(
+    values: NDArray[Any], confidence: float = CONFIDENCE, *, floor: Sequence[Axes] = (), resolution: float = 0.0
+) -> Interval:
+    """The interval for the mean of a table: a share of right answers, a mean over one axis, or over crossed ones.
+
+    Args:
+        values: One axis for each level of randomness; booleans are answers, for `crossed_share_interval`.
+        confidence: Between 0 and 1.
+        floor: As for `crossed_interval`.
+        resolution: As for `mean_interval`.
+    """
+    if values.dtype == np.bool_:
+        return crossed_share_interval(values, confidence, floor=floor)
+    if values.ndim == 1:
+        return mean_interval(values.tolist(), confidence, resolution=resolution)
+    return crossed_interval(values, confidence, floor=floor, resolution=resolution)
 
 
 def combine(found: dict[Axes, Component], floor: Sequence[Axes] = ()) -> tuple[Component, ...]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from samson._checks import require_between
 from samson.records import Interval
-from samson.statistics._means import mean_bound, numbers
+from samson.statistics._means import hall_bound, numbers
 from samson.statistics._student import t_below, t_quantile
 
 RESAMPLINGS = 2000
@@ -22,9 +22,7 @@ ROUNDING = 1e-12
 """How far above a threshold a mean still counts as at it."""
 
 
-def crossing(
-    levels: Sequence[float], curves: NDArray[Any], threshold: float, confidence: float, seed: int = 0
-) -> Interval:
+def crossing(levels: Sequence[float], curves: NDArray[Any], threshold: float, confidence: float) -> Interval:
     """Estimate where the mean curve crosses a threshold, with an interval from resampling whole curves.
 
     The mean over chips is made to rise by isotonic regression, and read off linearly in log(level). The interval takes
@@ -36,7 +34,6 @@ def crossing(
         curves: One row a level, one column a chip.
         threshold: The value to reach.
         confidence: Of the interval, between 0 and 1.
-        seed: Of the resampling.
 
     Returns:
         The level; it and its ends are infinity where they lie above all levels that were measured, 0 where below.
@@ -47,7 +44,7 @@ def crossing(
     points = np.log(np.asarray(levels, dtype=np.float64))
     chips = curves.shape[1]
     estimate = float(_read_off(points, curves.mean(axis=1)[:, None], threshold)[0])
-    found = _read_off(points, curves @ _resampled(chips, seed) / chips, threshold)
+    found = _read_off(points, curves @ _resampled(chips) / chips, threshold)
     tail = t_below(math.inf, math.sqrt(chips / (chips - 1)) * t_quantile(chips - 1, (1 - confidence) / 2))
     low, high = (float(np.quantile(found, p, method="inverted_cdf")) for p in (tail, 1 - tail))
     return Interval(estimate, low, high)
@@ -107,7 +104,7 @@ def upper_limit(values: NDArray[Any], confidence: float, resolution: float = 0.0
         return float(betaincinv(ones + 1, n - ones, confidence)) if ones < n else 1.0
     probability = confidence if n >= FEW else (1 + confidence) / 2
     return max(
-        mean_bound(values.tolist(), probability, resolution=resolution, skewness_from=least) for least in (3, n + 1)
+        hall_bound(values.tolist(), probability, resolution=resolution, skewness_from=least) for least in (3, n + 1)
     )
 
 
@@ -125,9 +122,9 @@ def _check(levels: Sequence[float], curves: NDArray[Any], confidence: float) -> 
 
 
 @lru_cache(maxsize=4)
-def _resampled(chips: int, seed: int) -> NDArray[np.float64]:
+def _resampled(chips: int) -> NDArray[np.float64]:
     """How often each chip is in each set drawn with replacement: one row a chip, one column a set."""
-    drawn = np.random.default_rng(seed).integers(chips, size=(RESAMPLINGS, chips))
+    drawn = np.random.default_rng(0).integers(chips, size=(RESAMPLINGS, chips))
     return np.stack([np.bincount(row, minlength=chips) for row in drawn], axis=1).astype(np.float64)
 
 

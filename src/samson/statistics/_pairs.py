@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from samson._checks import require_between
 from samson._shown import Shown, number_form, table_text
 from samson.records import Interval
-from samson.statistics._crossed import crossed_interval, crossed_share_interval
+from samson.statistics._crossed import table_interval
 from samson.statistics._differences import Spread, spread, variance_ratio
-from samson.statistics._means import CONFIDENCE, mean_interval
+from samson.statistics._means import CONFIDENCE
 
 About = Literal["test_set", "population"]
 """What an interval speaks of: other chips on these examples, or other chips on other examples of the same kind."""
@@ -163,19 +163,14 @@ class Paired(Shown):
         return found.within(*(networks[0].bounds or (-math.inf, math.inf)))
 
     def _mean(self, networks: Sequence[Measurement], confidence: float, *, by_seed: bool) -> Interval:
-        step = networks[0].resolution
         table = self._table(networks)
         if not by_seed:
             table = table[0] if len(table) == 1 else table.mean(axis=0, dtype=np.float64)
         table = table.squeeze()  # an axis with one entry is no level of randomness
-        floor = [(0,)] if by_seed else ()
         if not table.ndim:
             return Interval(*[float(table)] * 3)
-        if table.dtype == np.bool_:
-            return crossed_share_interval(table, confidence, floor=floor)
-        if table.ndim == 1:
-            return mean_interval(table.tolist(), confidence, resolution=step)
-        return crossed_interval(table, confidence, floor=floor, resolution=step)
+        floor = [(0,)] if by_seed else ()
+        return table_interval(table, confidence, floor=floor, resolution=networks[0].resolution)
 
     def difference(
         self, name: str, baseline: str, confidence: float = CONFIDENCE, *, over: Over | None = None

@@ -35,7 +35,6 @@ def mean_ranks(
     blocks: Sequence[Mapping[str, Sequence[float]]],
     *,
     networks: Sequence[Hashable] | None = None,
-    seed: int = 0,
     confidence: float = 0.95,
 ) -> dict[str, MeanRank]:
     """Rank methods in each block by their means over seeds, and average the ranks; ties share theirs.
@@ -50,7 +49,6 @@ def mean_ranks(
             better. Only methods that every block has are ranked.
         networks: For each block, a label of its networks: blocks with the same label, such as one data set on several
             families of chips, are of the same networks in the same order. None is other networks in each block.
-        seed: Of the resampling.
         confidence: Of the intervals.
 
     Raises:
@@ -71,7 +69,7 @@ def mean_ranks(
     means = np.array([[np.mean(block[name]) for name in methods] for block in blocks])
     labels = range(len(blocks)) if networks is None else networks
     require(len(labels) == len(blocks), "networks", f"be one label for each of {len(blocks)} blocks", networks)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     drawn = np.zeros((RESAMPLES, len(methods)))
     picks: dict[tuple[Hashable, str], NDArray[np.int_]] = {}
     for label, block in zip(labels, blocks, strict=True):

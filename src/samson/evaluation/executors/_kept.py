@@ -137,7 +137,6 @@ class Kept(Executor):
                     f"`folder` {str(self.folder)!r} holds trials without the manifest.json that says what they are of. "
                     "Give another folder, or delete this one."
                 )
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, own)
             return {}
         try:
