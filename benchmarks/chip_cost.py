@@ -18,9 +18,7 @@ Writes `benchmarks/records/chip-cost.json` and prints it as a table.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,7 @@ from torch import Tensor, nn
 from benchmarks.markdown import table
 from benchmarks.timing import Times, in_order, now, quartiles
 from benchmarks.traffic import traffic_of
-from samson.experiments import environment
+from benchmarks.writing import write
 from samson.noise import CMO, NOISES, PCM, PRESETS, DeviceNoise, PCMHermes, ReRAM, WeightNoise, deploy
 
 RECORD = Path(__file__).parent / "records" / "chip-cost.json"
@@ -177,12 +175,9 @@ def main() -> None:
         found = measure(arguments.rounds)
     record = {
         "device": "cpu, one thread",
-        "environment": vars(environment()) | {"threads": 1},
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         **found,
     }
-    arguments.out.parent.mkdir(exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    write(arguments.out, record, threads=1)
     print(shown(record))
 
 

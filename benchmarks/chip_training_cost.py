@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import Step, in_order, in_turn, ratio, step_of
+from benchmarks.writing import write
 from samson import NoiseInjection, SharpnessAware, WeightClipping, param_groups
-from samson.experiments import environment, make_network
+from samson.experiments import make_network
 from samson.noise import Gaussian, Periphery, ThroughChip
 
 RECORD = Path(__file__).parent / "records" / "chip-training-cost.json"
@@ -111,10 +111,8 @@ def main() -> None:
             if f"lightning {name}" in seconds
         },
         "limit": LIMIT,
-        "environment": vars(environment()),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    write(RECORD, record)
     sys.stdout.write(json.dumps({key: record[key] for key in ("to_plain", "to_lightning")}, indent=1) + "\n")
 
 

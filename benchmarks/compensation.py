@@ -12,13 +12,11 @@ writes `benchmarks/records/compensation.json` and from it `docs/compensation.md`
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +28,13 @@ from torch import Tensor, nn
 from benchmarks.compensation_page import write_page
 from benchmarks.search_digits import EPOCHS, NETWORK
 from benchmarks.timing import quartiles
+from benchmarks.writing import write
 from samson.evaluation import clean_value
 from samson.experiments import (
     RECIPES,
     Classification,
     Run,
     Splits,
-    environment,
     load_data_set,
     make_network,
     one_thread,
@@ -262,12 +260,9 @@ def main() -> None:
             "intervals": "95 %, over chips; differences on common chips, averaged over networks",
             "seconds_are": "quartiles, one CPU thread",
             "batches_chips": SIZES_CHIPS,
-            "environment": vars(environment()),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             **found,
         }
-    RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+        record = write(RECORD, record)
     write_page(record)
 
 

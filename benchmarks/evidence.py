@@ -398,6 +398,7 @@ def score(name: str, number: int, method: str, settings: Settings, criterion: st
     return float(np.mean([sign * (line["clean"] if criterion == "blind" else np.mean(line["chips"])) for line in own]))
 
 
+@cache
 def gradients(name: str, method: str) -> int:
     """How many a training of the last round took, where the task has its winners from."""
     name = TASKS[name].winners_of or name

@@ -13,9 +13,7 @@ Writes `benchmarks/records/learned-range.json`.
 from __future__ import annotations
 
 import itertools
-import json
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,8 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from benchmarks.search_digits import SEEDS, validated
-from samson.experiments import environment, parse_methods
+from benchmarks.writing import write
+from samson.experiments import parse_methods
 from samson.noise import on_chip
 
 RECORD = Path(__file__).parent / "records" / "learned-range.json"
@@ -88,10 +87,7 @@ def main() -> None:
             table = [validated(parse_methods([{"method": name, **settings}], data="digits")[0], seed) for seed in SEEDS]
             found[form].append({"settings": settings, "by_seed_and_level": np.round(table, 6).tolist()})
             sys.stderr.write(f"{form} {settings} {np.mean(table):.4f}\n")
-    record = {"forms": found, "seeds": SEEDS, "environment": vars(environment())}
-    RECORD.write_text(
-        json.dumps(record | {"finished": datetime.now(UTC).isoformat(timespec="seconds")}, indent=1) + "\n"
-    )
+    write(RECORD, {"forms": found, "seeds": SEEDS})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,9 @@ import numpy as np
 
 from benchmarks.search_digits import NETWORK, method_of
 from benchmarks.search_digits import RECORD as SEARCHED
+from benchmarks.writing import write
 from samson.evaluation import clean_value
 from samson.experiments import (
-    environment,
     jobs_of,
     load_data_set,
     make_task,
@@ -124,10 +123,8 @@ def _write(asked: dict[str, tuple[str, dict[str, float]]], known: dict[str, dict
             }
             for label, (name, settings) in asked.items()
         },
-        "environment": vars(environment()),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    write(RECORD, record)
 
 
 if __name__ == "__main__":

@@ -186,8 +186,14 @@ def picture(record: dict[str, Any], prices: dict[str, list[float]]) -> None:
     save(figure, axes, "which-method.svg")
 
 
-def page(record: dict[str, Any], prices: dict[str, list[float]], other: dict[str, Any]) -> str:
+def found() -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """The record of the search, and what a step of each method costs."""
+    return json.loads(SEARCHED.read_text()), json.loads(COSTS.read_text())["costs"]
+
+
+def page() -> str:
     """The page's text."""
+    (record, prices), other = found(), json.loads(OTHERS.read_text())
     return TEXT.format(
         split=record["split"],
         seeds=len(record["seeds"]),
@@ -231,9 +237,8 @@ def main() -> None:
     if sys.argv[1:] == ["costs"]:
         COSTS.write_text(json.dumps({"costs": costs(), "environment": vars(environment())}, indent=1) + "\n")
         return
-    record, prices = json.loads(SEARCHED.read_text()), json.loads(COSTS.read_text())["costs"]
-    picture(record, prices)
-    (DOCS / "which-method.md").write_text(page(record, prices, json.loads(OTHERS.read_text())))
+    picture(*found())
+    (DOCS / "which-method.md").write_text(page())
 
 
 if __name__ == "__main__":

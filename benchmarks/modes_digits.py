@@ -1,6 +1,6 @@
 """Every mode of the optimizer on the digits: what a step costs, and how accurate the networks are on noisy chips.
 
-Each mode gets four candidates of its radius, each trained with two seeds and put on ten chips a level, on the
+Each mode gets four candidates of its radius (or α), each trained with two seeds and put on ten chips a level, on the
 validation split. A mode's figure is its best candidate's mean accuracy over the noise levels, so it is the best of four
 for every mode alike, and no test image is looked at. The base optimizer and the network are those of `samson compare
 --data digits`. Costs are measured apart: steps of all modes in turn, in one process with one thread, as the ratio to
@@ -19,7 +19,6 @@ import multiprocessing
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,9 @@ from benchmarks.search_digits import (
     validated,
 )
 from benchmarks.timing import Step, in_turn, quartiles, step_of
+from benchmarks.writing import write
 from samson import SAMSON, Lookbehind, RhoSchedule, SharpnessAware, WeightClipping, norm_layers, param_groups
-from samson.experiments import BASES, Built, Method, Splits, environment, load_data_set, make_network, one_thread
+from samson.experiments import BASES, Built, Method, Splits, load_data_set, make_network, one_thread
 
 RECORD = Path(__file__).parent / "records" / "modes-digits.json"
 DONE = Path(__file__).parent.parent / "runs" / "modes-digits.json"
@@ -49,17 +49,19 @@ Make = Callable[[nn.Module, float, int], Optimizer]
 
 @dataclass(frozen=True)
 class Mode:
-    """A mode, made from a model, its radius and the number of steps of the training.
+    """A mode, made from a model, the value of its searched setting and the number of steps of the training.
 
     Args:
         about: What the user types.
         make: Makes the optimizer.
-        grid: The candidates of the radius; a single one for a mode without a radius.
+        grid: The candidates of the setting; a single one for a mode without any.
+        searched: The name of the setting.
     """
 
     about: str
     make: Make
     grid: tuple[float, ...] = (0.3, 0.7, 1.5, 3.0)
+    searched: str = "rho"
 
 
 def base(model: nn.Module, **groups: Any) -> SGD:
@@ -88,9 +90,17 @@ def lookbehind(k: int, alpha: float | str) -> Make:
     return lambda model, rho, steps: Lookbehind(base(model), SAMSON(rho=rho), k, alpha)
 
 
+def clipped(model: nn.Module, alpha: float, steps: int) -> Optimizer:
+    """SGD with weight clipping."""
+    optimizer = base(model)
+    optimizer.register_step_post_hook(WeightClipping(alpha))
+    return optimizer
+
+
 RHO = "SharpnessAware(base, SAMSON(ρ)"
 MODES: dict[str, Mode] = {
     "SGD": Mode("base", lambda model, rho, steps: base(model), (0.0,)),
+    "clipping": Mode("base, WeightClipping(α)", clipped, (1.0, 1.2, 1.5, 2.0), "alpha"),
     "SAMSON": Mode(f"{RHO})", sharp()),
     "SAMSON, linear ramp": Mode("… and RhoSchedule(…, 'linear')", sharp(ramp="linear")),
     "SAMSON, quadratic ramp": Mode("… and RhoSchedule(…, 'quadratic')", sharp(ramp="quadratic")),
@@ -119,17 +129,17 @@ Job = tuple[str, float, int]
 
 
 class Made(Method):
-    """The method that a mode is, with a radius."""
+    """The method that a mode is, with a value of its setting."""
 
     def build(self, model: nn.Module, seed: int = 0, steps: int | None = None, data: object = None) -> Built:
         """Make the optimizer."""
-        return Built(MODES[self.name].make(model, float(self.settings["rho"]), steps or 1))
+        return Built(MODES[self.name].make(model, float(self.settings["value"]), steps or 1))
 
 
 def score(job: Job) -> float:
     """Train one candidate with one seed; its mean validation accuracy over the levels."""
     name, value, seed = job
-    return float(np.mean(validated(Made(name, name, "SGD", {"rho": value}), seed)))
+    return float(np.mean(validated(Made(name, name, "SGD", {"value": value}), seed)))
 
 
 def choose(name: str, pool: multiprocessing.pool.Pool) -> dict[str, Any]:
@@ -172,7 +182,7 @@ def main() -> None:
         of_mode = chosen[SAME_NUMBERS.get(name, name)]
         found[name] = {
             "typed": mode.about,
-            "setting": {"rho": of_mode["best"]} if len(mode.grid) > 1 else {},
+            "setting": {mode.searched: of_mode["best"]} if len(mode.grid) > 1 else {},
             "grid": mode.grid,
             "scores": of_mode["scores"],
             "cost": ratios[name],
@@ -191,12 +201,9 @@ def main() -> None:
         "chips": CHIPS,
         "scores": "mean accuracy over levels, chips and seeds, one a candidate",
         "cost": "step time as a ratio to SGD's in the same round: quartiles",
-        "environment": vars(environment()),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "modes": found,
     }
-    RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    write(RECORD, record)
 
 
 if __name__ == "__main__":

@@ -20,14 +20,14 @@ import os
 import tempfile
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.timing import quartiles
-from samson.experiments import environment, noise_family
+from benchmarks.writing import write
+from samson.experiments import noise_family
 from samson.records import Comparison, Training
 from samson.report import render
 from tests.builders import records
@@ -113,15 +113,11 @@ def main() -> None:
     load = [os.getloadavg()]
     found = comparison(2, 2, 3) if given.tiny else comparison()
     record = {
-        "environment": vars(environment()) | {"cores": os.cpu_count()},
         **measure(found, 1 if given.tiny else OPENINGS),
         "openings": 1 if given.tiny else OPENINGS,
         "load_before_and_after": [[round(part, 1) for part in each] for each in (*load, os.getloadavg())],
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    text = json.dumps(record, indent=1)
-    given.out.write_text(text + "\n")
-    print(text)
+    print(json.dumps(write(given.out, record, cores=os.cpu_count()), indent=1))
 
 
 if __name__ == "__main__":

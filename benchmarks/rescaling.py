@@ -18,13 +18,11 @@ writes `benchmarks/records/rescaling.json` and prints its findings.
 from __future__ import annotations
 
 import copy
-import json
 import math
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,12 +32,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.writing import write
 from samson.experiments import (
     RECIPES,
     LanguageModelling,
     Run,
     Splits,
-    environment,
     load_data_set,
     make_network,
     one_thread,
@@ -282,12 +280,10 @@ def main() -> None:
             "differences_are": "rescaled minus plain; mean and 95 % interval over examples, networks averaged; over "
             "chips with noise of the weights",
             "unevenness_is": "largest |input| over the median channel's largest, median over layers after a norm",
-            "environment": vars(environment()),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "results": found,
             "findings": findings(found),
         }
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+        write(RECORD, record)
     print("\n".join(findings(found)))
 
 

@@ -30,7 +30,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,8 +45,8 @@ from torch.profiler import profile
 
 from benchmarks.timing import now, quartiles
 from benchmarks.traffic import compiled_words, traffic_of
+from benchmarks.writing import write
 from samson import ASAM, SAM, SAMSON, SharpnessAware
-from samson.experiments import environment
 from samson.optim import Rule
 
 RECORD = Path(__file__).parent / "records" / "step-cost.json"
@@ -313,13 +312,10 @@ def main() -> None:
         "device": "cpu, one thread" if cpu else torch.cuda.get_device_name(arguments.device),
         "peer": "pytorch_optimizer 4.1.0, foreach=True" if find_spec("pytorch_optimizer") else "sgd alone",
         "aims": {key: {"small": s, "resnet18": r, "words": w} for key, (s, r, w) in LIMITS.items()},
-        "environment": vars(environment()) | {"threads": 1},
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "allocators": found,
     }
     out = arguments.out or (RECORD if cpu else RECORD.with_stem("step-cost-cuda"))
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(record, indent=1) + "\n")
+    write(out, record, threads=1)
     print(file=sys.stderr)
     for allocator, sets in found.items():
         print(f"allocator: {allocator}")

@@ -12,16 +12,14 @@ Writes `benchmarks/records/step-memory.json`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.step_cost import RULES, Bare, Ours, Peer, Shapes, Step, add_convolution
-from samson.experiments import environment
+from benchmarks.writing import write
 
 RECORD = Path(__file__).parent / "records" / "step-memory.json"
 AIMS = {"sam": 3.1, "asam": 4.1, "samson": 4.1}
@@ -84,11 +82,9 @@ def main() -> None:
         "peer": "pytorch_optimizer 4.1.0, foreach=True",
         "unit": "copies of the parameters beyond the weights, ResNet-50",
         "aims": AIMS,
-        "environment": vars(environment()) | {"threads": 1},
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "copies": found,
     }
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    write(RECORD, record, threads=1)
     for name, values in found.items():
         print(f"{name:10} peak {values['peak']:.2f}, between steps {values['between_steps']:.2f}")
 

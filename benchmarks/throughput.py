@@ -23,13 +23,11 @@ Writes `benchmarks/records/throughput.json`, or on a GPU `throughput-cuda.json`,
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import multiprocessing
 import os
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +36,7 @@ import torch
 
 from benchmarks.timing import now
 from benchmarks.training_loops import METHODS, SEED, bare, loops, pictures
+from benchmarks.writing import write
 from samson.experiments import environment, one_thread
 
 RECORD = Path(__file__).parent / "records" / "throughput.json"
@@ -161,7 +160,6 @@ def main() -> None:
             for precision in PRECISIONS
         }
     record = {
-        "environment": vars(about) | {"cores": os.cpu_count()},
         "seeds": {"networks, order and augmentation": SEED, "images": SEED},
         "images": n,
         "batch_size": batch_size,
@@ -169,12 +167,9 @@ def main() -> None:
         "networks": networks,
         "processes": side_by_side(rounds) if given.processes else None,
         "load_before_and_after": [[round(part, 1) for part in each] for each in (*load, os.getloadavg())],
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     out = given.out or (RECORD if given.device == "cpu" else RECORD.with_stem("throughput-cuda"))
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(record, indent=1) + "\n")
-    print(table(record))
+    print(table(write(out, record, **vars(about), cores=os.cpu_count())))
 
 
 if __name__ == "__main__":

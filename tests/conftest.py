@@ -91,11 +91,19 @@ def make_model(dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Sequenti
 
 
 def make_batch(dtype: torch.dtype = torch.float64, seed: int = 1, size: int = 16) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
+    drawn = generator(seed)
     return (
-        torch.randn(size, 2, 5, generator=generator, dtype=torch.float64).to(dtype),
-        torch.randint(3, (size,), generator=generator),
+        torch.randn(size, 2, 5, generator=drawn, dtype=torch.float64).to(dtype),
+        torch.randint(3, (size,), generator=drawn),
     )
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def closure_for(
@@ -105,7 +113,7 @@ def closure_for(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
+        loss = loss_of(model, batch)
         loss.backward()
         if losses is not None:
             losses.append(loss.item())

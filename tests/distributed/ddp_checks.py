@@ -12,11 +12,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from samson import ASAM, SAM, SAMSON, NoiseInjection, SharpnessAware, param_groups
 from samson.noise import Gaussian
-from tests.conftest import Batch, make_batch, make_model
+from tests.conftest import Batch, loss_of, make_batch, make_model
 from tests.distributed import harness, methods
 from tests.distributed.checkpoints import resume
-from tests.distributed.harness import Checks, bits, contents, distance, everywhere, main
-from tests.distributed.methods import ALL, CLIPPED, MODES, RULES, make_attention, make_net, part_of, train
+from tests.distributed.harness import Checks, bits, contents, distance, everywhere, same_everywhere
+from tests.distributed.methods import ALL, CLIPPED, MODES, RULES, make_attention, make_net, own_parts, train
 from tests.distributed.methods import make_batch as make_net_batch
 from tests.optim.reference import CASES, Loop, mixed
 
@@ -45,10 +45,6 @@ def sgd(model: nn.Module) -> torch.optim.SGD:
 
 def wrap(model: nn.Module, rule: object = RULE, **modes: object) -> SharpnessAware:
     return SharpnessAware(sgd(model), rule, model=model, **modes)
-
-
-def loss_of(model: nn.Module, batch: Batch) -> Tensor:
-    return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
 class Form:
@@ -82,10 +78,6 @@ class Form:
         for step in range(steps):
             self.step(ddp, optimizer, own_batch(step))
         return ddp, optimizer
-
-
-def same_everywhere(model: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
-    return len(set(everywhere(bits(model, optimizer)))) == 1
 
 
 @check.for_each(FORMS)
@@ -280,7 +272,7 @@ def require_a_single_process_with_both_batches(make: Callable[[], nn.Module], me
     for prepare in (replicate, lambda model: model):
         model = prepare(make())
         optimizer = method(model)
-        train(model, optimizer, [part_of(b, dist.get_rank()) for b in batches] if prepare is replicate else batches)
+        train(model, optimizer, own_parts(batches) if prepare is replicate else batches)
         ends.append({name.removeprefix("module."): value for name, value in contents(model, optimizer).items()})
     assert distance(*ends) < 1e-10
     plain = make()
@@ -300,9 +292,5 @@ def packed_attention_equals_a_single_process_with_both_batches(method: str) -> N
 
 @check.for_each(["samson", "previous", "reuse", "rangesam-through", "clip-learned-channel"])
 def resuming_through_a_distributed_checkpoint_is_bit_exact(method: str) -> None:
-    batches = [part_of(make_net_batch(seed), dist.get_rank()) for seed in range(6)]
+    batches = own_parts([make_net_batch(seed) for seed in range(6)])
     resume(ALL[method], batches, harness.folder / f"replicas-{method}", replicate)
-
-
-if __name__ == "__main__":
-    main(check)

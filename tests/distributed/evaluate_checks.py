@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from unittest.mock import patch
 
@@ -28,7 +27,7 @@ from samson.noise import Gaussian, Periphery, ReRAM
 from tests.conftest import equal, make_batch, make_model, snapshot
 from tests.distributed import harness
 from tests.distributed.evaluate_tasks import Watching
-from tests.distributed.harness import Checks, everywhere, main
+from tests.distributed.harness import Checks, everywhere
 from tests.evaluation.cases import answers
 
 check = Checks()
@@ -62,17 +61,6 @@ def the_bits_are_those_of_one_process(setting: str) -> None:
     assert len(alone.trials) > 10 or "precision" not in arguments, "more than one look"
     assert [state.done for state in states] == list(range(1, len(alone.trials) + 1))
     assert len(set(everywhere(spread.trials))) == 1
-
-
-if find_spec("torchmetrics") is not None:
-
-    @check.add
-    def a_metric_of_torchmetrics_merges_no_chips_of_other_ranks() -> None:
-        from torchmetrics import F1Score
-
-        metric = F1Score("multiclass", num_classes=3, average="macro")
-        spread, alone = (evaluate(make(), DATA, NOISE, trials=3, metric=metric, executor=e) for e in (Torchrun(), None))
-        assert answers(spread) == answers(alone)
 
 
 @check.add
@@ -238,7 +226,7 @@ DIFFERENT: dict[str, Callable[[int], dict]] = {
 def ranks_that_evaluate_different_things_are_an_error(name: str) -> None:
     """Also where all trials are saved, so that there is nothing to run."""
     same = {"model": make(), "data": DATA, "noise": NOISE, "trials": 4, "layout": LAYOUT}
-    kept = Kept(harness.folder / f"different {name}", Torchrun())
+    kept = Kept(harness.folder / "different", Torchrun())
     evaluate(**same, executor=kept)
     for executor in (Torchrun(), kept):
         everywhere_the_same(
@@ -266,7 +254,3 @@ def sharded_models_are_refused() -> None:
             everywhere_the_same(
                 lambda m=model, e=executor: evaluate(m, DATA, NOISE, trials=4, executor=e), ValueError, refusal
             )
-
-
-if __name__ == "__main__":
-    main(check)

@@ -1,16 +1,16 @@
-"""Checks for several processes: a script registers them, torchrun runs them, the tests read what each process wrote.
+"""Checks for several processes: scripts register them, torchrun runs them, the tests read what each process wrote.
 
-A process writes one line for each check: its name, its error or nothing, and its time in seconds.
+A process writes one line for each check: its script and name, its error or nothing, and its time in seconds.
 """
 
 import json
-import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,15 @@ class Checks(dict[str, Callable[[], None]]):
         return register
 
 
-def main(checks: Checks) -> None:
-    """Run the checks in this process; the command line gives the folder for results."""
+def main(scripts: Sequence[str], results: Path) -> None:
+    """Run the checks of scripts in this process, one of several that leave their results in a folder."""
     global folder  # noqa: PLW0603
-    folder = Path(sys.argv[1])
+    folder = results
     torch.set_num_threads(1)
     warnings.filterwarnings("error", message="SharpnessAware|Lookbehind")
     dist.init_process_group("gloo", timeout=timedelta(seconds=90))
-    for name, check in checks.items():
+    checks = {script: import_module(f"tests.distributed.{script}").check for script in scripts}
+    for name, check in [(f"{script} {name}", each) for script in scripts for name, each in checks[script].items()]:
         error, start = None, time.perf_counter()
         try:
             check()
@@ -101,6 +102,11 @@ def bits(model: nn.Module, optimizer: torch.optim.Optimizer) -> str:
     """A fingerprint of every bit of parameters and optimizer state."""
     found = contents(model, optimizer)
     return sha256(b"".join(name.encode() + found[name].numpy().tobytes() for name in found)).hexdigest()
+
+
+def same_everywhere(model: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
+    """Whether every process has the same bits."""
+    return len(set(everywhere(bits(model, optimizer)))) == 1
 
 
 def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from samson import (
@@ -70,6 +71,11 @@ def make_batch(seed: int) -> Batch:
 def part_of(batch: Batch, rank: int) -> Batch:
     """One of two halves, whose mean gradients have the batch's gradient as their mean."""
     return batch[0][rank::2], batch[1][rank::2]
+
+
+def own_parts(batches: list[Batch]) -> list[Batch]:
+    """This process's half of each batch."""
+    return [part_of(batch, dist.get_rank()) for batch in batches]
 
 
 def loss_of(model: nn.Module, batch: Batch) -> Tensor:

@@ -5,9 +5,6 @@ The part with Ray runs where it is installed: `pip install -c constraints.txt ra
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,35 +16,20 @@ if not (torch.distributed.is_available() and torch.distributed.is_gloo_available
 from samson.evaluation import evaluate
 from tests.distributed.evaluate_checks import DATA, LAYOUT, NOISE, make
 from tests.distributed.evaluate_program import TRIALS
-from tests.distributed.test_distributed import LOOPBACK, ROOT
+from tests.programs import TORCHRUN, run
 
 LIMIT_S = 280
 
 
 def launch(module: str, folder: Path, *arguments: str) -> None:
-    """Run a module of these tests to its end; one that takes too long is ended."""
-    environment = os.environ | LOOPBACK | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    command = [sys.executable, *arguments, "-m", f"tests.distributed.{module}", str(folder)]
-    with (folder / "output.txt").open("w") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            process.wait(LIMIT_S)
-        finally:
-            process.terminate()
-            process.wait()
-    assert not process.returncode, (folder / "output.txt").read_text()[-3000:]
+    """Run a module of these tests to its end."""
+    command = [*arguments, "-m", f"tests.distributed.{module}"]
+    status = run(command, folder, LIMIT_S, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
+    assert status == 0, (folder / "output.txt").read_text()[-3000:]
 
 
 def test_trials_of_a_lost_rank_are_run_again(tmp_path: Path) -> None:
-    launch(
-        "evaluate_program",
-        tmp_path,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "--max-restarts=1",
-    )
+    launch("evaluate_program", tmp_path, *TORCHRUN, "--max-restarts=1")
     alone = evaluate(make(), DATA, NOISE, trials=TRIALS, layout=LAYOUT)
     for rank in range(2):
         found = json.loads((tmp_path / f"rank{rank}.json").read_text())

@@ -4,8 +4,6 @@ Run as a program by torchrun, this file trains; its tests compare what every pro
 """
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,11 +17,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-fcntl = pytest.importorskip("fcntl")
 if not (torch.distributed.is_available() and torch.distributed.is_gloo_available()):
     pytest.skip("this torch has no torch.distributed with gloo", allow_module_level=True)
 
-from samson.experiments import (  # noqa: E402
+from samson.experiments import (
     Classification,
     Place,
     Recipe,
@@ -35,6 +32,7 @@ from samson.experiments import (  # noqa: E402
     save_trained,
     train,
 )
+from tests.programs import TORCHRUN, run_once
 
 PARALLEL = ("ddp", "fsdp2")
 STEPS = 10
@@ -136,27 +134,8 @@ def alone(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes wrote, started by the first worker of pytest-xdist that asks."""
-    from tests.distributed.test_distributed import LOOPBACK, ROOT
-
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "training loop"
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            folder.mkdir()
-            command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-            command += ["-m", NAME, str(folder)]
-            with (folder / "output.txt").open("w") as output:
-                process = subprocess.Popen(
-                    command, cwd=ROOT, env=os.environ | LOOPBACK, stdout=output, stderr=subprocess.STDOUT
-                )
-                try:
-                    process.wait(LIMIT_S)
-                finally:
-                    process.terminate()  # it ends its processes
-                    process.wait()
-    return folder
+    """What two processes wrote."""
+    return run_once(tmp_path_factory, "training loop", [*TORCHRUN, "-m", NAME], LIMIT_S)
 
 
 def read(folder: Path, parallel: str) -> list[dict[str, Any]]:
@@ -216,7 +195,8 @@ def test_what_the_perturbation_did_is_that_of_all_processes(parallel: str, case:
 
 @pytest.mark.parametrize("parallel", PARALLEL)
 def test_the_first_process_saves_the_network(parallel: str, folder: Path) -> None:
-    assert sorted(path.name for path in (folder / parallel).iterdir()) == ["model.json", "model.safetensors"]
+    names = sorted(path.name for path in (folder / parallel).iterdir())
+    assert names == ["model.json", "model.safetensors", "training.json"]
     saved = load_file(folder / parallel / "model.safetensors")
     expected = alone("samson")[0]
     assert distance(saved, expected) < STEPS * 16 * U * max(float(one.abs().max()) for one in expected.values())

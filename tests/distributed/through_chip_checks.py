@@ -11,8 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from samson import SAMSON, NoiseInjection, RangeSAM, SharpnessAware
 from samson.noise import STANDARD_HWA, Gaussian, Periphery, ThroughChip
-from tests.distributed.harness import Checks, bits, contents, distance, everywhere, main
-from tests.distributed.methods import Batch, Make, make_batch, make_net, part_of, sgd, train
+from tests.distributed.harness import Checks, contents, distance, everywhere, same_everywhere
+from tests.distributed.methods import Batch, Make, make_batch, make_net, own_parts, sgd, train
 
 check = Checks()
 BATCHES = [make_batch(seed) for seed in range(8)]
@@ -37,10 +37,6 @@ def on_chip(chip: Periphery = CHIP, decay: float = 0.0) -> nn.Module:
     return net
 
 
-def own(batches: list[Batch]) -> list[Batch]:
-    return [part_of(batch, dist.get_rank()) for batch in batches]
-
-
 def ends(model: nn.Module) -> dict[str, Tensor]:
     return {name.removeprefix("module."): p.detach().clone() for name, p in model.named_parameters()}
 
@@ -55,15 +51,11 @@ def trained(make: Make, model: nn.Module, batches: list[Batch]) -> tuple[nn.Modu
     return model, optimizer
 
 
-def same_everywhere(model: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
-    return len(set(everywhere(bits(model, optimizer)))) == 1
-
-
 @check.for_each([f"{method}, {chip}" for method in METHODS for chip in CHIPS])
 def ranges_equal_a_single_process_with_both_batches(case: str) -> None:
     method, chip = case.split(", ")
     make = METHODS[method]
-    model, optimizer = trained(make, DistributedDataParallel(on_chip(CHIPS[chip])), own(BATCHES))
+    model, optimizer = trained(make, DistributedDataParallel(on_chip(CHIPS[chip])), own_parts(BATCHES))
     alone, its = trained(make, on_chip(CHIPS[chip]), BATCHES)
     found = {name.removeprefix("module."): value for name, value in contents(model, optimizer).items()}
     assert distance(found, contents(alone, its)) < 1e-10
@@ -81,10 +73,10 @@ def replicas_stay_equal_with_noise_of_their_own(ascent: str) -> None:
         torch.manual_seed(dist.get_rank())
         optimizer = SharpnessAware(sgd(model), SAMSON(rho=0.3), model=model, own_ascent=ascent == "own")
         if synchronised:
-            train(model, optimizer, own(BATCHES))
+            train(model, optimizer, own_parts(BATCHES))
         else:
             with model.no_sync():
-                train(model, optimizer, own(BATCHES[:2]))
+                train(model, optimizer, own_parts(BATCHES[:2]))
         assert len(set(everywhere(float(torch.rand(()))))) == 2
         return model, optimizer
 
@@ -102,7 +94,7 @@ def ranges_decay_by_what_each_process_sees(where: str) -> None:
     found, expected, without = (
         learned(trained(METHODS["samson"], model, some)[0])["0.input_range"]
         for model, some in (
-            (DistributedDataParallel(on_chip(decay=0.5)), own(batches)),
+            (DistributedDataParallel(on_chip(decay=0.5)), own_parts(batches)),
             (on_chip(decay=0.5), batches),
             (on_chip(decay=0.0), batches),
         )
@@ -114,7 +106,7 @@ def ranges_decay_by_what_each_process_sees(where: str) -> None:
 @check.add
 def own_batches_alone_would_be_noticed() -> None:
     alone = trained(METHODS["samson"], on_chip(), BATCHES)[0]
-    half = trained(METHODS["samson"], on_chip(), own(BATCHES))[0]
+    half = trained(METHODS["samson"], on_chip(), own_parts(BATCHES))[0]
     assert distance(learned(half), learned(alone)) > 1e-5
     assert len(set(everywhere(tuple(map(float, learned(half).values()))))) == 2
 
@@ -130,7 +122,3 @@ def a_wrapped_model_is_refused_and_one_put_on_before_computes_plainly_in_evaluat
     x = BATCHES[0][0]
     assert not torch.allclose(model(x), plain(x))
     assert torch.equal(model.eval()(x), plain(x))
-
-
-if __name__ == "__main__":
-    main(check)

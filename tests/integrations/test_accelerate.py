@@ -1,6 +1,6 @@
 """Accelerate: the perturbed pass through a prepared optimizer, with accumulation, clipping and a gradient scaler."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,11 +12,10 @@ pytest.importorskip("accelerate")
 
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.state import AcceleratorState, GradientState
 
 from samson import SAM, SharpnessAware
 from samson.integrations.accelerate import perturbed, sharpness_aware, step
-from tests.conftest import Batch, closure_for, equal, make_batch, make_model, snapshot
+from tests.conftest import closure_for, equal, loss_of, make_batch, make_model, snapshot
 from tests.integrations.plain import (
     MODES,
     close,
@@ -29,18 +28,6 @@ from tests.integrations.plain import (
 from tests.optim.test_settings import Modal
 
 BATCHES = [make_batch(torch.float32, seed) for seed in range(7)]
-
-
-@pytest.fixture(autouse=True)
-def _fresh_state() -> Iterator[None]:
-    """Accelerate keeps its state in the process."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
-
-def loss_of(model: nn.Module, batch: Batch) -> Tensor:
-    return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def by_hand(factory: Callable[[nn.Module], Any], accumulate: int = 1, clip: float | None = None) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 from samson import SAMSON, Lookbehind, SharpnessAware
 from samson.experiments import load_model
 from samson.integrations.lightning import AscentMonitor, ManualAscent, SharpnessAwareModule
-from tests.conftest import Batch, closure_for, equal, make_batch, make_model, snapshot
+from tests.conftest import Batch, closure_for, equal, loss_of, make_batch, make_model, snapshot
 from tests.integrations.plain import (
     MODES,
     close,
@@ -130,10 +130,6 @@ def test_a_network_comes_out_of_a_checkpoint(tmp_path: Path) -> None:
     loaded = load_model(f"{__name__}:network", tmp_path / "end.ckpt")
     assert equal(snapshot(loaded), snapshot(net.model))
     assert not equal(snapshot(network()), snapshot(net.model))
-
-
-def loss_of(model: nn.Module, batch: Batch) -> Tensor:
-    return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def by_hand(factory: Factory, accumulate: int = 1, clip: Any = None, loss: Any = loss_of) -> dict[str, Tensor]:
