@@ -31,7 +31,6 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/cli/test_list.py::test_the_written_catalogue_is_that_of_the_code
 
 # Runs the notebooks again and saves what they show: some minutes.
 notebooks: $(VENV)/.dev

@@ -134,7 +134,7 @@ def test_import_loads_nothing_heavy_beyond_torch() -> None:
     assert not {name for name in added if name.startswith(("torch._dynamo", "torch._inductor", "torch.distributed"))}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["list"], ["list", "chips"], ["report", "."]])
+@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["list", "--help"], ["report", "."]])
 def test_what_needs_no_torch_does_not_load_it(arguments: list[str], tmp_path: Path) -> None:
     """Nor plotly and matplotlib, which a report does without."""
     others = [replace(run, problem=replace(run.problem, name="other")) for run in records()]

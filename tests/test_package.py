@@ -30,7 +30,7 @@ def test_the_wheel_is_the_package_and_nothing_else(tmp_path: Path) -> None:
     source = [path for path in Path("src/samson").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert {name for name in names if ".dist-info/" not in name} == {str(path.relative_to("src")) for path in source}
     pages = {f"samson/report/{name}" for name in ("frame.html", "style.css", "plots.js", "plotly-cartesian.min.js.gz")}
-    assert names >= pages | {"samson/py.typed", "samson/cli/catalogue.json"}
+    assert names >= pages | {"samson/py.typed"}
 
 
 def test_the_source_archive_has_what_building_and_testing_need(tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ PAGES = {
     "docs/trainers.md": 3,
     "docs/chips.md": 15,
     "docs/choosing-rho.md": 2,
-    "docs/comparing.md": 3,
+    "docs/comparing.md": 5,
     "docs/evaluating.md": 3,
     "docs/coming-from.md": 6,
     "docs/error-bars.md": 6,
-    "docs/known-chips.md": 4,
+    "docs/known-chips.md": 5,
     "docs/own-chip.md": 6,
     "docs/own-model.md": 6,
     "docs/scale-out.md": 2,
@@ -82,8 +82,10 @@ SAYS: dict[str, Callable[[dict[str, Any]], bool]] = {
     ),
     "docs/comparing.md": lambda names: (
         [record.method for record in names["found"].records] == ["sgd", "samson"]
+        and min(record.clean for record in names["segmented"].records) > 0.7
         and [(age, *found.models) for age, found in names["aged"].items()]
         == [("1 hour", "samson", "sgd"), ("1 year", "samson", "sgd")]
+        and [*names["mixed"].models] == ["samson", "sgd"]
     ),
     "docs/error-bars.md": lambda names: names["half"] == pytest.approx(0.102, abs=5e-4),
     "docs/own-chip.md": lambda names: (

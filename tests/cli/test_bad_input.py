@@ -21,61 +21,6 @@ def samson(samson: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[i
     return lambda *arguments: samson(*arguments)[::2]
 
 
-@pytest.fixture
-def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samson.experiments.run_all", lambda *_, **__: pytest.fail("training has started"))
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--methods", "samsom"], ["--methods", "'samsom'", "Did you mean 'samson'?", "Available: plain, sgd, noise"]),
-        (["--methods", "sgd,,"], ["--methods", "''", "Available"]),
-        (["--methods", "sgd,sam,sgd"], ["--methods", "without repetition", "'sgd'", "Remove"]),
-        (["--methods", "samson+clip,clip+samson"], ["without repetition", "'clip+samson'"]),
-        (["--methods", "clip,sgd+clip"], ["without repetition", "'sgd+clip'"]),
-        (["--methods", "sam+samson"], ["--methods", "'sam+samson'", "+clip", "Split"]),
-        (["--methods", "clip+clip"], ["'clip+clip'"]),
-        (["--data", "digit"], ["--data", "'digit'", "Did you mean 'digits'?"]),
-        (["--noise", "gausian"], ["--noise", "'gausian'", "Did you mean 'gaussian'?"]),
-        (["--trials", "0"], ["--trials", "at least 2", "got 0", "default"]),
-        (["--seeds", "0"], ["--seeds", "at least 1", "got 0"]),
-        (["--epochs", "-1"], ["--epochs", "at least 1", "got -1"]),
-        (["--jobs", "0"], ["--jobs", "at least 1", "got 0"]),
-        (["--levels", "0,x"], ["--levels must be a number", "got 'x'", "for example"]),
-        (["--levels", "0,-.1"], ["--levels", "≥ 0", "got '-.1'"]),
-        (["--levels", ".1,.1"], ["--levels", "without repetition"]),
-        (["--levels", "0"], ["--levels", "above 0"]),
-        (["--methods", "sam", "--set", "sam.rho=-1"], ["--set sam", "`rho` must be ≥ 0", "got -1.0", "Change it"]),
-        (["--methods", "samson", "--set", "samson.p=0.5"], ["`p` must be ≥ 1", "got 0.5"]),
-        (["--methods", "clip", "--set", "clip.alpha=0"], ["`alpha` must be > 0"]),
-        (["--methods", "noise", "--set", "noise.sigma=-1"], ["`sigma` must be ≥ 0"]),
-        (["--methods", "sam", "--set", "sam.roh=1"], ["--set sam", "'roh'", "Did you mean 'rho'?"]),
-        (["--methods", "sam", "--set", "asam.rho=1"], ["--set", "'asam'", "Did you mean 'sam'?"]),
-        (["--methods", "sam", "--set", "sam.rho=big"], ["--set sam.rho must be a number", "'big'"]),
-        (["--methods", "sam", "--set", "rho"], ["--set", "METHOD.PARAM=VALUE", "'rho'"]),
-        (["--methods", "samson", "--set", "samson.policy=some"], ["`policy` must be one of authors", "'some'"]),
-    ],
-)
-@pytest.mark.usefixtures("no_training")
-def test_compare_refuses(samson, tmp_path: Path, options: list[str], words: list[str]) -> None:
-    out = tmp_path / "out"
-    status, message = samson(*COMPARE, "--out", out, *options)
-    assert status == 2
-    assert len(message.strip().splitlines()) <= 4
-    for word in words:
-        assert word in message
-    assert not out.exists()
-
-
-def test_an_option_of_the_wrong_type_is_refused_shortly(samson, tmp_path: Path) -> None:
-    status, message = samson(*COMPARE, "--out", tmp_path / "out", "--trials", "many")
-    assert status == 2
-    assert len(message.strip().splitlines()) <= 4
-    assert "'--trials'" in message
-    assert "valid integer" in message
-
-
 def finished(samson, out: Path) -> None:
     assert samson(*COMPARE, "--out", out, "--quiet")[0] == 0
 
@@ -95,8 +40,9 @@ def test_a_folder_of_another_configuration_is_refused(samson, tmp_path: Path, mo
     finished(samson, out)
     monkeypatch.setattr("samson.experiments.run_all", lambda *_, **__: pytest.fail("training has started"))
     status, message = samson(*COMPARE, "--out", out, "--levels", ".5")
-    assert (status, len(message.strip().splitlines())) == (2, 3)
+    assert (status, len(message.strip().splitlines())) == (2, 4)
     assert "belongs to another configuration; different: chips" in message
+    assert "A folder takes more, not fewer: name too what it has: gaussian (0.05, 0.1, 0.15, 0.2, 0.3).\n" in message
     assert "Choose another folder with --out" in message
     other = tmp_path / "other"
     other.mkdir()

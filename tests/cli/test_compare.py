@@ -1,4 +1,4 @@
-"""`samson compare` end to end, small: records, resuming, interruption, and independence of the number of processes."""
+"""`samson compare` end to end, small: records, resuming, interruption."""
 
 import csv
 import io
@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -18,10 +17,12 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from samson.cli import main
 from samson.cli._progress import Bars
 from samson.records import write_json
+from tests import programs
 from tests.builders import records
+from tests.experiments.test_suites import measured
+from tests.report.test_report import in_bits
 
 SMALL = ["--methods", "sgd,samson+clip", "--seeds", "2", "--epochs", "1", "--trials", "2", "--levels", ".1,.2"]
 RUNS = [f"digits-small-resnet/{name}" for name in ("samson+clip-seed0", "samson+clip-seed1", "sgd-seed0", "sgd-seed1")]
@@ -38,29 +39,16 @@ def heed_interrupts() -> None:
 
 
 def samson(*arguments: object) -> tuple[str, str]:
-    """Run the command line in this process; gives what it wrote to both streams."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["samson", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-    assert not end.value.code, err.getvalue()
-    return out.getvalue(), err.getvalue()
-
-
-def trials(folder: Path) -> dict[str, list]:
-    records = folder / "records"
-    return {
-        str(path.relative_to(records).with_suffix("")): [data["clean"], data["measured"]]
-        for path in sorted(records.rglob("*.json"))
-        for data in [json.loads(path.read_text())]
-    }
+    """Run the command line, to its good end; gives what it wrote to both streams."""
+    status, out, err = programs.samson(*arguments)
+    assert status == 0, err
+    return out, err
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    out, err = samson("compare", *SMALL, "--out", folder, "--jobs", "2", "--quiet")
+    out, err = samson("compare", *SMALL, "--out", folder, "--jobs", "1", "--quiet")
     return folder, out, err
 
 
@@ -73,7 +61,7 @@ def test_everything_is_written(compared: tuple[Path, str, str]) -> None:
         "report.html",
         "summary.csv",
     ]
-    assert list(trials(folder)) == RUNS
+    assert list(measured(folder)) == RUNS
     networks = folder / "networks"
     assert sorted(str(path.relative_to(networks)) for path in networks.glob("*/*")) == sorted(
         f"{run}.{kind}" for run in RUNS for kind in ("json", "safetensors")
@@ -92,11 +80,6 @@ def test_everything_is_written(compared: tuple[Path, str, str]) -> None:
     assert (record["coverage"], 0.99 < record["multiply_adds"] <= 1) == (1.0, True)
     assert f"On the chips: {covered}" in " ".join(out.split())
     assert covered in (folder / "report.html").read_text()
-
-
-def test_one_process_gives_the_same_trials(compared: tuple[Path, str, str], tmp_path: Path) -> None:
-    samson("compare", *SMALL, "--out", tmp_path / "one", "--jobs", "1", "--quiet")
-    assert trials(tmp_path / "one") == trials(compared[0])
 
 
 def test_the_report_renders_from_records_alone(compared: tuple[Path, str, str], tmp_path: Path) -> None:
@@ -137,6 +120,23 @@ def test_the_terminal_ends_with_what_the_page_begins_with(
     assert ("= means: these seeds do not tell them apart." in out) == (len(problems) > 1)
 
 
+def test_the_tables_say_what_is_measured_and_which_way_is_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a terminal of 80 columns: percent for accuracies, the direction where it is down."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for run in records():
+        for folder, of in (("up", run), ("down", in_bits(run))):
+            write_json(tmp_path / folder / "records" / of.problem.name / f"{of.method}-seed{of.seed}.json", of)
+    (up, _), (down, _) = samson("report", tmp_path / "up"), samson("report", tmp_path / "down")
+    assert max(len(line) for out in (up, down) for line in out.partition("Report:")[0].splitlines()) <= 80
+    up, down = " ".join(up.split()), " ".join(down.split())
+    assert "Test accuracy (%) on digits-small-resnet by gaussian, 95 % intervals" in up
+    assert "Points over sgd on the same chips" in up
+    assert "Test bits-per-token (less is better) on text by gaussian, 95 % intervals" in down
+    assert "Gain (+ is better) over sgd on the same chips" in down
+
+
 def test_a_saved_network_gives_its_records_trials(compared: tuple[Path, str, str]) -> None:
     folder, _, _ = compared
     out, _ = samson(
@@ -147,7 +147,7 @@ def test_a_saved_network_gives_its_records_trials(compared: tuple[Path, str, str
         "--trials",
         "2",
     )
-    [clean, [[_, noisy]]] = trials(folder)["digits-small-resnet/sgd-seed0"]
+    [clean, [[_, noisy]]] = measured(folder)["digits-small-resnet/sgd-seed0"]
     assert f"{100 * clean:.1f}" in out
     assert f"{100 * sum(noisy) / 2:.1f} % [" in out
     assert f"{100 * min(noisy):.1f}" in out
@@ -167,7 +167,7 @@ def test_ctrl_c_keeps_finished_runs_and_a_repetition_goes_on(tmp_path: Path, pro
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    kept = trials(out)
+    kept = measured(out)
     assert 1 <= len(kept) < 4
     assert f"Stopped with {len(kept)} of 4 runs finished" in err
     assert not list(out.rglob("*.partial"))
@@ -177,10 +177,53 @@ def test_ctrl_c_keeps_finished_runs_and_a_repetition_goes_on(tmp_path: Path, pro
     assert f"Going on: {len(kept)} of 4 runs are finished." in err
     assert f"{len(kept) + 1}/4" in err  # only what was missing
     assert f"{len(kept)}/4 " not in err
-    assert len(trials(out)) == 4
-    assert {name: trials(out)[name] for name in kept} == kept
+    assert len(measured(out)) == 4
+    assert {name: measured(out)[name] for name in kept} == kept
     _, err = samson(*command, "1")  # nothing left to do
     assert "/4 " not in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM is POSIX")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_notice_to_end_is_answered_like_ctrl_c_and_trainings_are_saved(tmp_path: Path, processes: int) -> None:
+    out = tmp_path / "out"
+    command = ["compare", "--methods", "sgd", "--seeds", "2", "--epochs", "2000", "--quiet", "--jobs", processes]
+    process = start(*command, "--out", out)
+
+    def kept() -> dict[str, tuple[int, int]]:
+        """What tells the savings of each training apart."""
+        paths = [] if not out.exists() else out.rglob("training.safetensors")
+        return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+    deadline = time.monotonic() + 120
+    while len(kept()) < processes and time.monotonic() < deadline:
+        time.sleep(0.02)
+    before = kept()
+    process.send_signal(signal.SIGTERM)
+    written, err = process.communicate(timeout=60)
+    assert (process.returncode, written) == (143, ""), err
+    said = f"Stopped with 0 of 2 runs finished. Repeat the command to go on, or see these with `samson report {out}`."
+    assert " ".join(err.split()) == said  # and nothing of semaphores, or of where it was
+    after = kept()
+    assert len(after) == processes
+    assert all(after[path] != before[path] for path in before), "each is saved when the notice comes"
+
+
+def test_networks_that_are_only_put_on_more_chips_are_not_said_to_be_trained(
+    compared: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, said = tmp_path / "out", "Trained already, and only put on the chips that they lack: 3 networks."
+    shutil.copytree(compared[0], out)
+    (out / "networks" / f"{RUNS[2]}.safetensors").unlink()  # this one is trained again
+    command = ["compare", *SMALL, "--levels", ".1,.2,.3", "--out", out, "--jobs", "1", "--quiet"]
+    monkeypatch.setattr("samson.experiments.estimate", lambda plan: [])
+    assert said in " ".join(samson(*command, "--dry-run")[0].split())
+    assert "Trained already" not in samson("compare", *SMALL, "--dry-run", "--out", out)[0]
+    first, *lines = samson(*command)[1].splitlines()
+    assert first == said
+    assert sorted(line.split()[0] for line in lines) == ["1/4", "2/4", "3/4", "4/4"]
+    assert [RUNS[2] in line for line in lines] == ["trained in" in line for line in lines]
+    assert all("% without noise" in line for line in lines)
 
 
 @pytest.mark.parametrize("package", ["typer", "rich"])
@@ -218,10 +261,3 @@ def test_missing_data_is_named_before_training(tmp_path: Path) -> None:
     assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 2)
     assert 'pip install -c constraints.txt ".[cli]"' in done.stderr
     assert not out.exists()
-
-
-def test_the_core_imports_without_extras() -> None:
-    blocked = ("typer", "rich", "plotly", "sklearn")
-    program = f"import sys; sys.modules.update(dict.fromkeys({blocked}))\n"
-    program += "import samson, samson.noise, samson.evaluation, samson.records"
-    subprocess.run([sys.executable, "-c", program], check=True)

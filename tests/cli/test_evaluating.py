@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,17 +46,24 @@ def number():
 
 @pytest.fixture
 def samson(samson: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run the command line in a folder with a network of one's own; gives its status and what it wrote."""
-    (tmp_path / "mine.py").write_text(NETWORK)
+    """Run the command line in a folder with networks of one's own; gives its status and what it wrote."""
+    for name, source in (("mine", NETWORK), ("two", TWO_LAYERS)):
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
     return samson
 
 
+def mine(source: str = NETWORK) -> dict[str, Any]:
+    """What a module of one's own defines."""
+    names: dict[str, Any] = {}
+    exec(source, names)
+    return names
+
+
 def by_hand(noise: object, **setting: object) -> object:
-    names: dict[str, object] = {}
-    exec(NETWORK, names)
+    names = mine()
     return evaluate(names["network"](), names["batches"](), noise, **setting)
 
 
@@ -76,8 +84,7 @@ def test_a_model_and_data_of_ones_own(samson, tmp_path: Path) -> None:
 
 
 def test_data_from_a_file_a_chip_by_name_and_times(samson, tmp_path: Path) -> None:
-    names: dict[str, object] = {}
-    exec(NETWORK, names)
+    names = mine()
     [(x, y)] = names["batches"]()
     save_file({"inputs": x, "targets": y}, tmp_path / "data.safetensors")
     status, out, _ = samson(
@@ -107,8 +114,7 @@ def pair():
 def test_data_with_splits(samson, tmp_path: Path) -> None:
     """What a comparison takes is taken here too; the split of data that have none is refused."""
     (tmp_path / "mine.py").write_text(NETWORK + SPLITS)
-    names: dict[str, object] = {}
-    exec(NETWORK + SPLITS, names)
+    names = mine(NETWORK + SPLITS)
     call = "evaluate", "mine:network", "--levels", ".3", "--trials", 2, "--out", "record.json", "--data"
     arrays = {
         f"{axis}_{split}": part
@@ -179,8 +185,7 @@ def deeper(): return nn.Sequential(network(), nn.Linear(3, 3))
 def test_a_metric_of_ones_own(samson, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(NETWORK + METRIC)
     call = "--data", "mine:batches", "--trials", 3, "--out", "record.json", "--page", "page.html"
-    names: dict[str, object] = {}
-    exec(NETWORK + METRIC, names)
+    names = mine(NETWORK + METRIC)
     values = {}
     for metric, same in (("second", names["second"]), ("third", names["third"]()), ("Top", "accuracy")):
         status, out, _ = samson("evaluate", "mine:network", *call, "--levels", ".3", "--metric", f"mine:{metric}")
@@ -208,8 +213,7 @@ def test_a_budget_is_the_librarys(samson, tmp_path: Path) -> None:
         *("--trials", 6, "--out", "budget.json"),
     )
     assert status == 0
-    names: dict[str, object] = {}
-    exec(NETWORK, names)
+    names = mine()
     found = noise_budget(names["network"](), names["batches"](), Gaussian, 0.01, 1.0, max_drop=0.1, trials=6)
     record = read_json(tmp_path / "budget.json", BudgetRecord)
     assert record.holds_up_to == found.holds_up_to
@@ -228,8 +232,7 @@ def test_a_budget_of_a_memory_is_a_rate_and_a_voltage_of_its_own_table(samson, t
         *("--max-drop", ".1", "--trials", 5, "--out", "budget.json"),
     )
     assert status == 0
-    names: dict[str, object] = {}
-    exec(NETWORK, names)
+    names = mine()
 
     def bits(rate: float) -> BitErrors:
         return BitErrors(rate, bits=4, scheme="symmetric", rates_by_voltage=((0.6, 0.1), (0.7, 0.001)))
@@ -286,15 +289,12 @@ def batches():
 
 
 def test_a_sensitivity_is_the_librarys_and_has_a_page(samson, tmp_path: Path) -> None:
-    (tmp_path / "two.py").write_text(TWO_LAYERS)
-    sys.modules.pop("two", None)
     status, out, _ = samson(
         *("sensitivity", "two:network", "--data", "two:batches", "--level", ".3", "--trials", 5, "--max-drop", ".2"),
         *("--out", "layers.json", "--page", "layers.html"),
     )
     assert status == 0
-    names: dict[str, object] = {}
-    exec(TWO_LAYERS, names)
+    names = mine(TWO_LAYERS)
     found = sensitivity(names["network"](), names["batches"](), Gaussian(0.3), trials=5, max_drop=0.2)
     record = read_json(tmp_path / "layers.json", SensitivityRecord)
     assert [(row.name, row.alone) for row in record.rows] == [(row.name, row.alone) for row in found.rows]
@@ -327,7 +327,7 @@ def test_a_budgets_bar_says_how_many_levels_may_come(samson, monkeypatch: pytest
     def bar() -> Iterator[Callable[..., Callable[[object], None]]]:
         yield lambda label, metric: lambda state: labels.setdefault(label)
 
-    monkeypatch.setattr("samson.cli._options.chip_bar", bar)
+    monkeypatch.setattr("samson.cli._measuring.chip_bar", bar)
     call = "mine:network", "--data", "mine:batches", "--low", ".01", "--high", 1, "--max-drop", ".1", "--trials", 3
     assert samson("budget", *call)[0] == 0
     most = sum(signature(noise_budget).parameters[name].default for name in ("levels", "refinements"))
@@ -367,8 +367,6 @@ def test_a_budgets_page_says_the_limit_and_what_is_saved(samson, tmp_path: Path)
 
 
 def test_a_sensitivity_has_a_usual_level(samson, tmp_path: Path) -> None:
-    (tmp_path / "two.py").write_text(TWO_LAYERS)
-    sys.modules.pop("two", None)
     levels = {}
     for noise in ("lognormal", "bit-errors", "pcm"):
         call = "sensitivity", "two:network", "--data", "two:batches", "--trials", 2, "--out", "s.json"
@@ -383,8 +381,6 @@ def test_a_sensitivity_has_a_usual_level(samson, tmp_path: Path) -> None:
 
 
 def test_a_sensitivity_is_of_one_time_and_says_all_settings(samson, tmp_path: Path) -> None:
-    (tmp_path / "two.py").write_text(TWO_LAYERS)
-    sys.modules.pop("two", None)
     call = "sensitivity", "two:network", "--data", "two:batches", "--chip", "standard-hwa", "--trials", 2
     status, _, err = samson(*call, "--times", "1s,10y")
     assert (status, "--time must be one time for a sensitivity, got '1s,10y'" in err) == (2, True)
@@ -428,8 +424,7 @@ def test_a_budget_of_a_chip_is_in_years_and_keeps_its_converters(samson, tmp_pat
     )
     record = read_json(tmp_path / "budget.json", BudgetRecord)
     assert (status, record.family, record.unit, record.high) == (0, "standard-hwa", "s", 10 * 365 * 86_400)
-    hwa, names = preset("standard-hwa"), {}
-    exec(NETWORK, names)
+    hwa, names = preset("standard-hwa"), mine()
     for row in record.measured:
         aged = replace(hwa, noise=replace(hwa.noise, time_s=row.kind.level))
         assert row.trials == evaluate(names["network"](), names["batches"](), aged, trials=2).trials
@@ -438,8 +433,6 @@ def test_a_budget_of_a_chip_is_in_years_and_keeps_its_converters(samson, tmp_pat
 
 
 def test_the_commands_write_the_same_settings(samson, tmp_path: Path) -> None:
-    (tmp_path / "two.py").write_text(TWO_LAYERS)
-    sys.modules.pop("two", None)
     call = "two:network", "--data", "two:batches", "--chip", "standard-hwa", "--trials", 2, "--select", "*", "--seed", 3
     seen = {}
     for command in ("evaluate", "budget", "sensitivity"):
@@ -482,10 +475,8 @@ def test_the_commands_have_one_list_of_options(samson) -> None:
 
 
 @pytest.mark.parametrize("command", ["evaluate", "budget", "sensitivity", "calibrate"])
-def test_the_model_is_put_on_the_device(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_the_model_is_put_on_the_device(samson, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """On a device that every machine has, and that holds no values."""
-    (tmp_path / "two.py").write_text(TWO_LAYERS)
-    sys.modules.pop("two", None)
     call = command, "two:network", "--data", "two:batches", *(["--out", "k.toml"] if command == "calibrate" else [])
     monkeypatch.setattr("samson.experiments.find_device", torch.device)
     status, _, err = samson(*call, "--device", "meta")
@@ -549,8 +540,6 @@ def test_ctrl_c_keeps_finished_chips_and_a_repetition_goes_on(samson, tmp_path: 
     "command", [("budget", "--low", ".1", "--max-drop", ".1"), ("sensitivity", "--max-drop", ".2")]
 )
 def test_a_repetition_takes_chips_from_the_folder(samson, tmp_path: Path, command: tuple[str, ...]) -> None:
-    (tmp_path / "two.py").write_text(TWO_LAYERS)
-    sys.modules.pop("two", None)
     [name, *options] = command
     call = (name, "two:network", "--data", "two:batches", "--trials", 3, *options)
     expected = samson(*call)

@@ -1,6 +1,5 @@
 """What goes wrong around a command: names, streams, folders, files of others, and processes that end."""
 
-import json
 import os
 import shutil
 import signal
@@ -12,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from samson.experiments import Checkpoint, make_network, read_records, run_all, save_checkpoint
-from samson.records import checksum
+from samson.records import write_json
+from tests.builders import records
 from tests.cli.test_compare import start
+from tests.experiments.test_suites import changed, content
 
 SMALL = ["--seeds", "1", "--epochs", "1", "--trials", "2", "--levels", ".1", "--quiet"]
 
@@ -23,13 +24,6 @@ def saved(folder: Path, data: str = "digits") -> Path:
     model = make_network("small-resnet", (1, 8, 8), 10, seed=0)
     save_checkpoint(path, model.state_dict(), Checkpoint("small-resnet", (1, 8, 8), 10, data, "sgd", 0))
     return path
-
-
-def changed(path: Path, **changes: object) -> None:
-    """Change fields of a record, with a checksum that fits."""
-    data = json.loads(path.read_text()) | changes
-    del data["checksum"]
-    path.write_text(json.dumps(data | {"checksum": checksum(data)}))
 
 
 def test_a_training_that_diverges_is_a_result(samson, tmp_path: Path) -> None:
@@ -76,6 +70,11 @@ def test_a_folder_without_its_configuration_goes_on(samson, tmp_path: Path, monk
     assert samson(*command)[0] == 0
     configuration = out / "configuration.json"
     before = configuration.read_bytes()
+    configuration.write_bytes(before[:50])
+    status, _, err = samson(*command)
+    assert (status, len(err.strip().splitlines())) == (2, 2)
+    assert "configuration.json` is not readable as a record" in err
+    assert "Delete it: `samson compare` writes it again, and keeps the finished runs." in err
     configuration.unlink()
     (out / ".configuration.json.0a1b.partial").write_text("{")  # as an interruption leaves it
     monkeypatch.setattr(
@@ -112,6 +111,50 @@ def test_a_full_disk_is_one_line(samson, tmp_path: Path, monkeypatch: pytest.Mon
     assert "'out/records/sgd-seed0.json': No space left on device" in err
 
 
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        (["--out", "p.json"], ""),
+        (["--out", "a.json", "--page", "p.html"], ""),
+        (["--out", "p.json", "--resume", "chips"], "Finished chips are kept; repeat the command to go on.\n"),
+    ],
+)
+def test_a_disk_that_is_full_at_the_end_does_not_lose_what_was_measured(
+    samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: list[str], kept: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["evaluate", saved(tmp_path), "--trials", 2, "--levels", ".1"]
+    shown = samson(*command)[1]
+    write, [full] = Path.write_bytes, [name for name in written if name.startswith("p.")]
+
+    def limited(path: Path, content: bytes) -> int:
+        if path.name.startswith(f".{full}."):
+            raise OSError(28, "No space left on device")  # as a write to an open file says it: without a name
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", limited)
+    status, out, err = samson(*command, *written)
+    assert (status, err.lstrip()) == (1, f"samson: '{full}': No space left on device\n{kept}")
+    assert out.endswith(shown)
+    assert out.removesuffix(shown) == (f"Record: {tmp_path / 'a.json'}\n" if "a.json" in written else "")
+    assert not Path(full).exists()
+
+
+def test_a_disk_that_is_full_under_the_chips_is_no_bad_option(
+    samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    network = saved(tmp_path)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    status, _, err = samson("evaluate", network, "--trials", 2, "--levels", ".1", "--resume=chips")
+    assert status == 1
+    assert "/manifest.json': No space left on device\nFinished chips are kept; repeat the command to go on.\n" in err
+
+
 def test_files_that_cannot_be_written_are_refused_before_compute(
     samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +174,38 @@ def test_files_that_cannot_be_written_are_refused_before_compute(
     assert network.with_suffix(".json").read_bytes() == before
 
 
+def test_a_folder_that_cannot_be_written_still_has_a_report(
+    samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for run in records():
+        write_json(Path("runs", "records", run.problem.name, f"{run.method}-seed{run.seed}.json"), run)
+    Path("file").write_text("")
+    before = content(Path("runs"))
+
+    def read_only(*_: object, dir: Path) -> None:  # noqa: A002 (as `TemporaryFile` calls it)
+        raise OSError(30, "Read-only file system", str(dir / ".partial"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("samson.cli._errors.TemporaryFile", read_only)
+        for options, words in (
+            ([], "'runs/summary.csv' cannot be written: Read-only file system."),
+            (["--out", "file"], "'file/summary.csv' cannot be written: File exists."),
+        ):
+            status, _, err = samson("report", "runs", *options)
+            assert (status, err) == (2, f"samson: --out: {words}\nGive another folder with --out.\n")
+    status, out, _ = samson("report", "runs", "--out", "new/there")
+    assert (status, content(Path("runs"))) == (0, before)
+    there = content(Path("new", "there"))
+    assert f"Report: {tmp_path / 'new' / 'there' / 'report.html'}" in out.replace("\n", "")
+    assert samson("report", "runs")[0] == 0
+    assert content(Path("runs")) == before | there
+    assert sorted(there) == ["report.html", "summary.csv"]
+    assert samson("report", "none", "--out", "nowhere")[0] == 2
+    assert not Path("none").exists()
+    assert not Path("nowhere").exists()
+
+
 def test_a_record_is_written_before_anything_is_shown(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
@@ -144,7 +219,7 @@ def test_a_record_is_written_before_anything_is_shown(samson, tmp_path: Path, mo
         assert (tmp_path / f"{command}.json").exists()
 
 
-def test_a_file_never_names_code_to_run(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_of_a_network_never_names_code_to_run(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("evil.py").write_text(
         "from pathlib import Path\nPath('sprung').touch()\ndef data(): return []\ndef net(): pass"
@@ -153,22 +228,8 @@ def test_a_file_never_names_code_to_run(samson, tmp_path: Path, monkeypatch: pyt
     for command in ("evaluate", "budget", "sensitivity"):
         status, _, err = samson(command, network)
         assert (status, "--data must be given for this network, got 'evil:data'" in err) == (2, True)
-    changed(network.with_suffix(".json"), network="evil:net", data="digits")
+    changed(network.with_suffix(".json"), lambda data: data | {"network": "evil:net", "data": "digits"})
     assert samson("evaluate", network)[0] == 2
-    assert samson("compare", "--methods", "sgd", "--jobs", 1, *SMALL, "--out", "out")[0] == 0
-    Path("evil.toml").write_text('source = "x"\n[noise]\nfamily = "evil:net"')
-    configuration = Path("out", "configuration.json")
-    kind = {"label": "evil.toml", "noise": "evil.toml", "level": 0.1}
-    changed(configuration, families=[{"name": "evil.toml", "unit": "level", "kinds": [kind]}])
-    for command in ("report", "sharpness"):
-        assert samson(command, "out")[0] in (0, 2)
-    record = Path("out", "records", "digits-small-resnet", "sgd-seed0.json")
-    problem = json.loads(record.read_text())["problem"]
-    for field in ("data", "network", "trainer", "task"):
-        changed(record, problem=problem | {field: "evil:data"})
-        configuration.unlink(missing_ok=True)
-        for command in ("report", "sharpness"):
-            assert samson(command, "out")[0] in (0, 2)
     assert not Path("sprung").exists()
     samson("evaluate", network, "--data", "evil:data")
     assert not Path("sprung").exists(), "the network is refused first"
@@ -176,6 +237,7 @@ def test_a_file_never_names_code_to_run(samson, tmp_path: Path, monkeypatch: pyt
     assert Path("sprung").exists(), "the command line may name code: the check can fail"
     Path("sprung").unlink()
     sys.modules.pop("evil")
+    Path("evil.toml").write_text('source = "x"\n[noise]\nfamily = "evil:net"')
     assert samson("evaluate", "torch.nn:Identity", "--data", "digits", "--chip", "evil.toml")[0] == 2
     assert Path("sprung").exists(), "and so may a chip file that it gives"
 

@@ -1,6 +1,5 @@
 """`samson list`: the catalogues in full, and a model's tensors as `describe` has them, in 80 columns."""
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -9,11 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from samson.cli import main
-from samson.cli._catalogue import FILE, catalogue
 from samson.experiments import DATA, NETWORKS, TUNED, Checkpoint, default_settings, make_network, save_checkpoint
 from samson.noise import NOISES, PRESETS, describe
 from samson.optim import RULES
+from tests.programs import samson
 
 CODE = """
 from torch import nn
@@ -29,29 +27,20 @@ def attention():
 
 def bilinear():
     return nn.Bilinear(4, 4, 2)
-
-def norm():
-    return nn.BatchNorm1d(3)
 """  # noqa: E501
 
 
 @pytest.fixture
-def listed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, tmp_path: Path):
+def listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Run `samson list` in a folder with code of a user; gives status, output and errors."""
     (tmp_path / "listed_nets.py").write_text(CODE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["samson", "list", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = int(error.code or 0)
-        read = capfd.readouterr()
-        assert all(len(line.rstrip()) <= 80 for line in read.out.splitlines())
-        return status, read.out, read.err
+        status, out, err = samson("list", *arguments)
+        assert all(len(line.rstrip()) <= 80 for line in out.splitlines())
+        return status, out, err
 
     yield call
     sys.modules.pop("listed_nets", None)
@@ -60,11 +49,6 @@ def listed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, tmp_pa
 def flat(text: str) -> str:
     """Without the line breaks of wrapped cells."""
     return " ".join(text.split())
-
-
-def test_the_written_catalogue_is_that_of_the_code() -> None:
-    mend = "Run `python -m samson.cli._catalogue`."
-    assert json.loads(FILE.read_text(encoding="utf-8")) == catalogue(), mend
 
 
 @pytest.mark.parametrize(
@@ -170,23 +154,3 @@ def test_weights_are_loaded(listed, tmp_path: Path) -> None:
     status, _, err = listed("layers", "listed_nets:attention", "--weights", "other.pt")
     assert status == 2
     assert "must fit the MultiheadAttention" in err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["listed_nets:nett"], ["'nett' is unknown", "Did you mean 'net'?"]),
-        (["listed_nets:net", "--chip", "pcm-herms"], ["--chip", "Did you mean 'pcm-hermes'?", "FILE.toml"]),
-        (["listed_nets:net", "--chip", "none.toml"], ["--chip must be a TOML file", "'none.toml'", "No such file"]),
-        (["listed_nets:net", "--chip", "bad.toml"], ["`bad.toml`, [noise]: `sgima` is unknown", "mean 'sigma'?"]),
-        (["listed_nets:net", "--select", "7.*"], ["--select must leave a weight for the chip", "7.*"]),
-        (["listed_nets:norm"], ["BatchNorm1d", "--select must leave a weight for the chip"]),
-    ],
-)
-def test_bad_input_is_two(listed, tmp_path: Path, arguments: list[str], words: list[str]) -> None:
-    (tmp_path / "bad.toml").write_text('source = "x"\n[noise]\nfamily = "gaussian"\nsgima = 1')
-    status, _, err = listed("layers", *arguments)
-    assert status == 2
-    assert len(err.strip().splitlines()) <= 4
-    for word in words:
-        assert word in err

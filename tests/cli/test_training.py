@@ -1,10 +1,8 @@
 """`samson train`: killed and started again it gives the same bytes, and bad input a short error."""
 
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from samson.experiments import Loop, Saver, Splits, load_checkpoint, load_model
 from samson.records import RhoRecord, read_json
+from tests.programs import run_once
 
 # A small problem
 
@@ -43,7 +42,7 @@ OWN += ["--recipe", "batch_size=16", "--recipe", "precision=float32"]
 
 # Killed and started again
 
-KILLS = 10
+KILLS = 4
 DRIVER = """
 '''Trains in processes of its own, which it kills; each tells every step that is done through a pipe.'''
 import json, os, random, signal, sys, time
@@ -53,7 +52,8 @@ import samson.cli, samson.cli._app, samson.experiments, sklearn.datasets, torch,
 from samson.experiments import _saving as saving
 from samson.experiments import Loop
 
-folder, command = Path(sys.argv[1]), sys.argv[2:]
+kills, *command, folder = sys.argv[1:]
+folder = Path(folder)
 delays = random.Random(5)
 advance = Loop.advance
 
@@ -128,41 +128,26 @@ def kept(out):
 
 
 found = {'whole': ended(*start(folder / 'whole')), 'seed': ended(*start(folder / 'seed', seed=1))}
-found['kills'] = [(kill(folder / 'killed'), kept(folder / 'killed')) for _ in range(int(os.environ['KILLS']))]
+found['kills'] = [(kill(folder / 'killed'), kept(folder / 'killed')) for _ in range(int(kills))]
 found['killed'] = ended(*start(folder / 'killed'))
 found['notice'] = *notify(folder / 'told', 20, least_s=1e9), kept(folder / 'told')
 found['told'] = ended(*start(folder / 'told', least_s=1e9))
 (folder / 'found.json').write_text(json.dumps(found))
 """
-DIGITS = ["train", "--data", "digits", "--method", "samson", "--epochs", "3"]
-STEPS = 48
+DIGITS = ["train", "--data", "digits", "--method", "samson", "--epochs", "2"]
+STEPS = 32
 SAVED = ["model.json", "model.safetensors", "training.json"]
 
 
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a driver that has trained with and without interruptions, and of what it found.
-
-    The first worker of pytest-xdist that asks runs it.
-    """
-    fcntl = pytest.importorskip("fcntl")
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cut trainings"
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            folder.mkdir()
-            environment = os.environ | {"KILLS": str(KILLS), "OMP_NUM_THREADS": "1"}
-            command = [sys.executable, "-c", DRIVER, str(folder), *DIGITS]
-            with (folder / "output.txt").open("w") as output:
-                subprocess.run(
-                    command, stdout=output, stderr=subprocess.STDOUT, check=False, env=environment, timeout=250
-                )
+    """The folder of a driver that has trained with and without interruptions, and of what it found."""
+    folder = run_once(tmp_path_factory, "cut trainings", ["-c", DRIVER, str(KILLS), *DIGITS], limit_s=250)
     assert (folder / "found.json").exists(), (folder / "output.txt").read_text()[-1500:]
     return folder
 
 
-def test_ten_kills_at_random_steps_leave_the_same_bytes(cut: Path) -> None:
+def test_kills_at_random_steps_leave_the_same_bytes(cut: Path) -> None:
     found = json.loads((cut / "found.json").read_text())
     assert found["whole"] == [0, STEPS], (cut / "output.txt").read_text()[-2000:]
     assert [status for status, _ in found["kills"]] == [-signal.SIGKILL] * KILLS

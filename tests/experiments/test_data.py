@@ -15,18 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from samson.experiments import SetupError, data
+from tests.conftest import generator
 
 NOWHERE = Path("/nowhere")
 PACKAGED = {"digits": (), "japanese-vowels": pytest.mark.needs("aeon")}
 """Data sets that are in a package, so that no file of theirs can be missing; and what a test of them needs."""
-
-
-def generator(seed: int = 0) -> Generator:
-    return Generator().manual_seed(seed)
 
 
 def numbered(count: int, *shape: int, first: int = 0) -> Tensor:
@@ -241,6 +238,42 @@ def test_the_examples_of_a_data_set_of_torch_can_be_run_through_again() -> None:
     assert [len(targets) for _, targets in first] == [4, 4, 1]
     assert torch.cat([inputs[:, 0] for inputs, _ in first]).tolist() == list(range(9))
     assert identical(list(examples), first)
+
+
+class Counted(Noisy):
+    """It counts how often an example is read in this process."""
+
+    reads = 0
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        type(self).reads += 1
+        return super().__getitem__(number)
+
+
+@pytest.mark.parametrize(("limit", "reads"), [(9 * (4 * 4 + 8), 9), (9 * (4 * 4 + 8) - 1, 3 * 9)])
+def test_what_is_not_too_large_is_read_once(monkeypatch: pytest.MonkeyPatch, limit: int, reads: int) -> None:
+    """An example has 4 numbers of 4 bytes and a target of 8; a pass that was broken off keeps nothing."""
+    monkeypatch.setattr(data._loading, "WORKERS", 0)
+    monkeypatch.setattr(data._loading, "RESIDENT_BYTES", limit)
+    splits = data.splits_from({"train": Noisy(20), "validation": Noisy(7), "test": Counted(9), "outputs": 5})
+    next(iter(splits.examples("test", batch_size=4)))
+    sent = pickle.dumps(splits.examples("test", batch_size=4))
+    monkeypatch.setattr(Counted, "reads", 0)
+    first, second, third = (list(splits.examples("test", batch_size=4)) for _ in range(3))
+    assert Counted.reads == reads
+    assert [len(targets) for _, targets in first] == [4, 4, 1]
+    assert identical(first, second)
+    assert identical(first, third)
+    assert pickle.dumps(splits.examples("test", batch_size=4)) == sent, "what was read stays here"
+    assert identical(list(pickle.loads(sent)), first)
+
+
+def test_a_single_batch_is_read_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counted, "reads", 0)
+    splits = data.splits_from({"train": Noisy(20), "validation": Noisy(7), "test": Counted(9), "outputs": 5})
+    before = Counted.reads
+    list(splits.examples("test"))
+    assert Counted.reads == before + 9
 
 
 def test_a_data_set_of_torch_gives_up_a_tenth_for_validation() -> None:
@@ -789,8 +822,64 @@ def test_numbers_may_be_in_whatever_holds_them(held: Callable[[list[float]], Any
 )
 def test_data_that_break_a_rule(change: dict[str, Any], message: str) -> None:
     with pytest.raises(SetupError, match=message) as caught:
-        data.splits_from(GOOD | change)
+        data.check_targets(data.splits_from(GOOD | change))
     assert "`data`" in str(caught.value)
+
+
+Z = torch.zeros(4, 1, 6, 6)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "task"),
+    [
+        (Z, Z[:, 0].long(), "own"),  # a map
+        (Z[:, 0], Z[:, 0].long(), "own"),
+        (Z.byte(), Z.byte(), "own"),
+        (Z, torch.zeros(4, 3, dtype=torch.int64), "own"),  # several labels
+        (Z[:, 0, 0], Z[:, 0, 0].long(), "own"),  # as many as there are inputs, which are no tokens
+        (Z, torch.zeros(4, 3, dtype=torch.bool), "own"),
+        (Z[:, 0, 0].long(), Z[:, 0, 0].long(), "language"),  # tokens
+        (Z[:, 0, :, :2], Z[:, 0, 0].long(), "language"),  # steps of a series
+        (Z, torch.zeros(4, dtype=torch.int64), "classification"),
+        (Z, torch.full((4, 2), torch.nan), "regression"),
+    ],
+)
+@pytest.mark.parametrize("of_torch", [False, True])
+def test_what_a_task_is_by_its_targets(inputs: Tensor, targets: Tensor, task: str, of_torch: bool) -> None:
+    pair: Any = torch.utils.data.StackDataset(inputs, targets) if of_torch else (inputs, targets)
+    splits = data.splits_from({"train": pair, "test": pair, "outputs": 5})
+    assert splits.task == task
+    if task == "own":
+        data.check_targets(splits)
+        with pytest.raises(SetupError, match=r"a data set .* must come with its number of outputs.\nAdd 'outputs': "):
+            data.splits_from({"train": pair, "test": pair})
+
+
+def test_outputs_for_the_steps_of_a_series_are_as_many_as_their_labels() -> None:
+    steps = torch.full((4, 6, 2), 99.0), torch.arange(24).view(4, 6) % 5
+    splits = data.splits_from({"train": steps, "test": steps})
+    data.check_targets(splits)
+    assert (splits.task, splits.outputs) == ("language", 5)
+
+
+def test_tokens_that_do_not_count_are_no_tokens() -> None:
+    tokens = torch.arange(24).view(4, 6) % 7
+    hidden = tokens.clone()
+    hidden[:, 0] = -100
+    splits = data.splits_from({"train": (tokens, hidden), "test": (tokens, hidden)})
+    data.check_targets(splits)
+    assert (splits.task, splits.outputs) == ("language", 7)
+    hidden[0, 0] = -1
+    with pytest.raises(SetupError, match="must have targets from 0 to 6, got -1 to"):
+        data.check_targets(data.splits_from({"train": (tokens, hidden), "test": (tokens, tokens)}))
+
+
+@pytest.mark.parametrize("target", [{"boxes": X[0]}, [1, 2], "cat"])
+def test_a_target_of_a_data_set_is_one(target: object) -> None:
+    examples: Any = [(X[0], target)] * 4
+    several = torch.utils.data.Subset(examples, range(4))
+    with pytest.raises(SetupError, match=r"`train` must give as target a number or a tensor .several in one"):
+        data.splits_from({"train": several, "test": several, "outputs": 5})
 
 
 @pytest.mark.parametrize("found", [None, (X, Y), {"train": (X, Y)}])

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from samson.records import RunRecord, load_comparison
-from tests.experiments.test_suites import samson, working_in
+from tests.experiments.test_suites import working_in
+from tests.programs import samson
 
-METHODS = ["plain", "samson", "clip", "samson+clip"]
+METHODS = ["plain", "samson+clip"]
 PROBLEMS = {
     "digits-small-resnet": "",
     "fashion-mnist-vgg13-narrow": 'data = "fashion-mnist"\nnetwork = "vgg13-narrow"\n',
@@ -30,7 +31,7 @@ BATCH = {"tiny-shakespeare-gpt-tiny": 8, "digits-small-resnet": 512, "fashion-mn
 FAMILIES = {"gaussian": ["0.1"], "pcm": ["1 day"], "bit-errors": ["0.01"], "int4": ["int4"]}
 HEAD = """
 data_root = "data"
-methods = ["plain", "samson", "clip", "samson+clip"]
+methods = ["plain", "samson+clip"]
 chips = [
   {noise = "gaussian", levels = [0.1]},
   {noise = "pcm", levels = ["1d"]},
@@ -103,11 +104,11 @@ def test_methods_and_chips_have_a_say(compared: Path) -> None:
     text = [record for record in runs(compared) if record.problem.metric == "bits-per-token"]
     values = [value for record in text for family in record.measured for kind in family for value in kind]
     deterministic = [kind[0] == kind[1] for record in text for kind in record.measured[3]]
-    assert deterministic == [True] * 4, "quantised weights are the same on every chip"
-    assert len(set(values)) == len(values) - 4
-    assert len({record.clean for record in text}) == 4
+    assert deterministic == [True] * 2, "quantised weights are the same on every chip"
+    assert len(set(values)) == len(values) - 2
+    assert len({record.clean for record in text}) == 2
     gradients = {record.method: record.training.gradients for record in text}
-    assert gradients["samson"] == gradients["samson+clip"] == 2 * gradients["plain"] == 2 * gradients["clip"] > 0
+    assert gradients["samson+clip"] == 2 * gradients["plain"] > 0
 
 
 def test_one_report_has_it_all(compared: Path) -> None:

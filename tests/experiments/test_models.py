@@ -167,8 +167,10 @@ def saved(model: nn.Module, form: str, folder: Path) -> Path:
 def test_weights_from_a_file(folder: Path, form: str) -> None:
     torch.manual_seed(5)
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
-    loaded = load_model("my_nets:make", saved(model, form, folder))
+    path = saved(model, form, folder)
+    loaded = load_model("my_nets:make", path)
     assert equal(snapshot(loaded), snapshot(model))
+    assert equal(snapshot(loaded), snapshot(load_model("my_nets:make", str(path))))
     assert not equal(snapshot(loaded), snapshot(load_model("my_nets:make")))
 
 

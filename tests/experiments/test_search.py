@@ -26,7 +26,8 @@ from samson.experiments import (
 )
 from samson.noise import Gaussian
 from samson.records import SearchRecord, load_comparison
-from tests.experiments.test_suites import content, forget, no_runs, samson, working_in
+from tests.experiments.test_suites import content, forget, no_runs, working_in
+from tests.programs import samson
 
 pytest.importorskip("optuna")
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,13 +11,11 @@ import torch
 
 from benchmarks import __path__ as benchmarks
 from samson import SAMSON
-from samson.cli import main
 from samson.experiments import (
     DATA,
     Checkpoint,
     SetupError,
     Splits,
-    correlations,
     load_checkpoint,
     load_data_set,
     make_network,
@@ -41,7 +38,8 @@ from samson.records import (
     write_json,
 )
 from samson.sharpness import Trace, worst_case_rise
-from samson.statistics import rank_correlation
+from samson.statistics import rank_correlation, sharpness_correlations
+from tests import programs
 from tests.builders import PROBLEM, record, with_plan
 
 METHODS = ("sgd", "noise", "clip", "sam", "asam", "samson")
@@ -223,18 +221,33 @@ def test_curvature_is_added_to_what_is_there(
     assert measure_one(folder) == after  # without --curvature it is kept
 
 
-@pytest.fixture
-def samson(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["samson", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        try:
-            main()
-        except SystemExit as error:
-            return int(error.code or 0), *capfd.readouterr()
-        return 0, *capfd.readouterr()
+def test_a_regression_is_measured_by_its_squared_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without weights the output is the last bias b: the Hessian of the mean of (b − y)² is 2 there and 0 elsewhere."""
+    values = torch.linspace(-1, 2, 16)
+    pair = torch.rand(16, 5, generator=torch.Generator().manual_seed(0)), values
+    monkeypatch.setitem(DATA, "digits", lambda root: Splits(pair, pair, pair, outputs=1, task="regression"))
+    about = {"task": "regression", "metric": "mse", "higher_is_better": False, "is_fraction": False}
+    plan = with_plan(methods={"sgd": {"lr": 0.1}}, problem={"network": "mlp", **about})
+    plan = dataclasses.replace(plan, families=(ChipFamily("gaussian", "level", KINDS),))
+    model = make_network("mlp", (5,), 1, seed=0)
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    run = run_name(PROBLEM.name, "sgd", 0)
+    save_checkpoint(
+        tmp_path / "networks" / f"{run}.safetensors", model.state_dict(), Checkpoint("mlp", (5,), 1, "digits", "sgd", 0)
+    )
+    write_json(tmp_path / PLAN, plan)
+    write_json(record_path(tmp_path, run), record("sgd", 0, [[1.0], [1.0] * 3, [1.0] * 3], plan))
+    [network] = measure_one(tmp_path, curvature=True).networks
+    found = {name: interval.mean for name, interval in network.measures.items()}
+    assert found["loss"] == pytest.approx(float((values**2).mean()))
+    assert (found["hessian top"], found["hessian trace"]) == pytest.approx((2, 2), rel=1e-3)
 
-    return call
+
+@pytest.fixture
+def samson(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    monkeypatch.setenv("COLUMNS", "200")
+    return programs.samson
 
 
 def test_the_command_shows_and_writes(folder: Path, samson: Callable[..., tuple[int, str, str]]) -> None:
@@ -302,7 +315,7 @@ def test_a_record_of_another_layout_is_refused(folder: Path) -> None:
 
 def test_the_recorded_correlations_follow_from_the_recorded_networks() -> None:
     recorded = read_json(Path(next(iter(benchmarks))) / "records" / "sharpness-digits.json", SharpnessRecord)
-    assert correlations(recorded) == recorded.correlations
+    assert sharpness_correlations(recorded) == recorded.correlations
     assert len(recorded.networks) == 21
 
 
@@ -319,7 +332,7 @@ def test_accuracies_are_equal_that_differ_by_the_order_of_a_sum() -> None:
 
     assert 0.1 + 0.2 + 0.3 != 0.3 + 0.2 + 0.1
     apart = dataclasses.replace(recorded, networks=ends(0.6))
-    assert correlations(apart)
+    assert sharpness_correlations(apart)
     same = dataclasses.replace(recorded, networks=ends(0.3 * (0.1 + 0.2 + 0.3) / (0.3 + 0.2 + 0.1)))
     assert same.networks[1].accuracies[0] != same.networks[0].accuracies[0]
-    assert correlations(same) == ()
+    assert sharpness_correlations(same) == ()

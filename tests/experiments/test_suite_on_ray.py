@@ -6,7 +6,6 @@ The part with Ray runs where it is installed, and takes about a minute.
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ import pytest
 import torch
 
 from samson.experiments import Job, Silent, WorkerLostError, jobs_of, plan_suite, run_all, run_on_ray
-from tests.experiments.test_suites import content, measured, samson
+from tests.experiments.test_suites import content, measured
+from tests.programs import run, samson
 
-ROOT = Path(__file__).parents[2]
 LIMIT_S = 280
 
 MINE = '''
@@ -158,6 +157,7 @@ def main() -> None:
     from tests.distributed.ray_program import ENVIRONMENT, LOOPBACK, NODE
 
     os.environ.update(ENVIRONMENT)
+    os.environ.pop("RAY_ADDRESS", None)
     torch.set_num_threads(1)
     import ray
     from ray.cluster_utils import Cluster
@@ -196,16 +196,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     x = np.random.default_rng(0).standard_normal((96, 6)).astype(np.float32)
     y = x[:, :3].argmax(1)
     np.savez(folder / "files" / "numbers.npz", x_train=x[:64], y_train=y[:64], x_test=x[64:], y_test=y[64:])
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    command = [sys.executable, "-m", "tests.experiments.test_suite_on_ray", str(folder)]
-    with (folder / "output.txt").open("w") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            process.wait(LIMIT_S)
-        finally:
-            process.terminate()
-            process.wait()
-    assert not process.returncode, (folder / "output.txt").read_text()[-3000:]
+    status = run(["-m", "tests.experiments.test_suite_on_ray"], folder, LIMIT_S)
+    assert status == 0, (folder / "output.txt").read_text()[-3000:]
     return json.loads((folder / "found.json").read_text())
 
 

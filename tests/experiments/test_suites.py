@@ -2,7 +2,6 @@
 
 import csv
 import importlib
-import io
 import json
 import re
 import shutil
@@ -10,7 +9,7 @@ import signal
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from samson.cli import main
 from samson.evaluation import evaluate
 from samson.experiments import (
     Comparing,
     Estimate,
+    Failure,
     Job,
     Loop,
     Run,
@@ -44,7 +43,10 @@ from samson.experiments import (
 )
 from samson.noise import PCM, PRESETS, Gaussian, calibrate, calibrate_adc, load_chip_model
 from samson.records import RunRecord, checksum, load_comparison
-from samson.report import render, views
+from samson.report import last_kind_within, render, robustness_figure, views
+from tests.builders import records
+from tests.programs import samson
+from tests.report.test_report import in_bits
 
 MINE = """
 from dataclasses import dataclass
@@ -187,16 +189,6 @@ def place(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
 
 
-def samson(*arguments: object) -> tuple[int, str, str]:
-    """Run the command line in this process; gives its status and what it wrote to both streams."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["samson", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-    return int(end.value.code or 0), out.getvalue(), err.getvalue()
-
-
 def measured(folder: Path) -> dict[str, list]:
     """What every run measured, by its name."""
     records = folder / "records"
@@ -299,9 +291,24 @@ def test_the_table_is_that_of_the_summary(compared: Path) -> None:
         assert list(written) == list(row)
         known = {key: float(text) if isinstance(row[key], float) else text for key, text in written.items()}
         assert known == pytest.approx({key: "" if value is None else value for key, value in row.items()} | {
-            key: str(row[key]) for key in ("trials", "seeds")
+            key: str(row[key]) for key in ("trials", "seeds", "higher_is_better")
         })  # fmt: skip
     assert any(row["gain"] for row in table)
+
+
+def test_its_text_has_a_table_for_each_metric_with_unit_and_direction() -> None:
+    runs = records()
+    lines = str(Comparing((*runs, *map(in_bits, runs)), {}, Path("both"))).splitlines()
+    assert lines[0] == "8 runs, 0 failed, in both"
+    heads = [place for place, line in enumerate(lines) if line.startswith("problem")]
+    assert [lines[place - 1] for place in heads] == ["Test accuracy (%)", "Test bits-per-token (less is better)"]
+    names = [[line.split()[0] for line in lines[place + 1 : place + 3]] for place in heads]
+    assert names == [["digits-small-resnet"] * 2, ["text"] * 2]
+    assert max(map(len, lines)) <= 80
+    assert str(Comparing((), {}, Path("none"))) == "0 runs, 0 failed, in none"
+    failed = {"a/plain-seed0": Failure("ValueError: of another shape"), "a/plain-seed1": Failure("later")}
+    last = "a/plain-seed0 failed: ValueError: of another shape"
+    assert str(Comparing((), failed, Path("none"))).splitlines() == ["0 runs, 2 failed, in none", last]
 
 
 def test_what_was_measured_is_what_the_saved_network_gives(compared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,6 +357,26 @@ def test_problems_need_not_have_the_same_methods(place: Path, common: str) -> No
     assert "Mean rank" not in out + page
 
 
+def finer(level: float) -> Gaussian:
+    """Noise that falls with its level, as with bits or a voltage."""
+    return Gaussian(2 / level)
+
+
+def test_levels_of_ones_own_noise_stay_in_order_the_mildest_first(place: Path) -> None:
+    families = [{"noise": finer, "levels": [9000, 4, 1]}, {"noise": "gaussian", "levels": [0.3, 0.1]}]
+    suite = {**SMALL, "data": told_by_one, "network": linear, "methods": ["sgd"], "chips": families, "trials": 5}
+    found = compare_suite({**suite, "recipe": {"batch_size": 16, "epochs": 10}}, "out")
+    own, gaussian = views(found.records)
+    assert own.kinds == ("clean", "9000", "4", "1")
+    assert gaussian.kinds == ("clean", "0.1", "0.3"), "where noise rises with the level, order says nothing"
+    [record] = found.records
+    assert set(record.measured[0][0]) == {record.clean}
+    assert max(record.measured[0][-1]) < record.clean - 0.05
+    assert last_kind_within(own, "sgd", record.clean) == "9000"
+    ticks = [robustness_figure(view)["layout"]["xaxis"]["tickvals"] for view in (own, gaussian)]
+    assert ticks == [[0, 1, 2, 3], [0, 0.1, 0.3]], "falling levels in line, away from where there is no noise"
+
+
 HELD: list[int] = [0]
 """Which number of an example tells its class."""
 
@@ -392,6 +419,22 @@ def test_more_methods_and_seeds_run_what_is_missing(place: Path) -> None:
     after = content(place / "out" / "records")
     assert before == {name: after[name] for name in before}
     assert compare_suite(more, "out", runner=no_runs).records == found.records
+
+
+def test_the_methods_of_a_comparison_may_be_run_apart(finished: Path, tmp_path: Path) -> None:
+    """On machines without Ray: what each of them has is copied into one folder, and the whole is asked for there."""
+    with working_in(tmp_path):
+        for number, method in enumerate(SMALL["methods"]):
+            compare_suite(SMALL | {"methods": [method]}, f"part-{number}")
+            for kind in ("records", "networks"):
+                shutil.copytree(f"part-{number}/{kind}", f"out/{kind}", dirs_exist_ok=True)
+        assert samson("report", "part-0")[0] == 0
+        compare_suite(SMALL, "out", runner=no_runs)
+        shutil.copytree(finished / "out", "whole")
+        for folder in ("out", "whole"):
+            assert samson("report", folder)[0] == 0
+        parts, out, whole = (Path(folder, "summary.csv").read_bytes() for folder in ("part-0", "out", "whole"))
+        assert out == whole != parts
 
 
 NOISES = """
@@ -475,6 +518,9 @@ def test_another_comparison_is_refused(finished: Path, change: str) -> None:
         word in ("chips", "trials", "chip_seed", "examples")
     )
     assert ('name = "optimizer-2"' in said) == word.startswith("optimizer.")
+    missing = {"levels": "gaussian (0.1)", "families": "gaussian (0.1)", "fewer methods": "optimizer"}
+    left_out = re.findall(r"A folder takes more, not fewer: name too what it has: (.*)\.", said)
+    assert left_out == [missing[key] for key in [change] if key in missing]
     assert "delete" not in said
     assert len(said.splitlines()) <= 4
 
@@ -760,15 +806,6 @@ class Hard(Unsmoothed):
         return super().loss(outputs, targets)
 
 
-class OfTwo(Hard):
-    def loss(self, outputs: Any, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        return super().loss(outputs[0], targets)
-
-
-def two_outputs(classes: int) -> nn.Module:
-    return nn.GRU(6, classes, batch_first=True)
-
-
 def lazy(classes: int) -> nn.Module:
     return nn.LazyLinear(classes)
 
@@ -776,7 +813,6 @@ def lazy(classes: int) -> nn.Module:
 OURS_ALONE: dict[str, tuple[dict[str, Any], str]] = {
     "no smoothing": ({"task": Unsmoothed}, "takes 3 positional arguments but 4 were given"),
     "no smoothing here": ({"task": Hard, "recipe": {"batch_size": 16, "label_smoothing": 0.1}}, "targets are hard"),
-    "two outputs": ({"task": OfTwo, "network": two_outputs}, "'tuple' object has no attribute 'float'"),
     "lazy layers": ({"network": lazy}, "`network` must be of layers that know their sizes, got .*:lazy'"),
 }
 """What our own loop cannot train, over a good suite; and the words of its error."""
@@ -1046,6 +1082,10 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     ),
     # numbers
     "no seeds": ({"seeds": "seeds = 0"}, "`seeds` must be at least 1, got 0|default"),
+    "seeds by name": (
+        {"seeds": "seeds = [1]"},
+        "`seeds` must be a whole number of at least 1, got [1].|Their seeds are 0, 1, …; the default is 3.",
+    ),
     "no examples": ({"x": "examples = 0"}, "`examples` must be at least 1, got 0|Leave it out"),
     "one trial": ({"trials": "trials = 1"}, "`trials` must be at least 2, got 1|default"),
     "a negative chip seed": ({"x": "chip_seed = -1"}, "`chip_seed` must be at least 0, got -1"),
@@ -1402,6 +1442,13 @@ def test_no_file_of_a_comparison_names_code_to_run(place: Path) -> None:
         samson("sharpness", "digits", "--steps", 1, "--trials", 2)
     samson("report", "out")
     samson("sharpness", "out")
+    Path("evil.toml").write_text('source = "x"\n[noise]\nfamily = "evil:net"')
+    kind = {"label": "evil.toml", "noise": "evil.toml", "level": 0.1}
+    families = [{"name": "evil.toml", "unit": "level", "kinds": [kind]}]
+    changed(record, lambda data: data | {"problem": good})
+    changed(Path("digits", "configuration.json"), lambda data: data | {"families": families})
+    samson("report", "digits")
+    samson("sharpness", "digits", "--steps", 1, "--trials", 2)
     saved = network.read_text()
     for field in ("network", "data"):
         network.write_text(saved)

@@ -484,7 +484,7 @@ def test_a_compiled_network_trains_as_the_eager_one() -> None:
     assert graphs["unique_graphs"]
     assert list(compiled) == list(eager)  # no prefix of a wrapper
     assert distance(compiled, eager) < 100 * U
-    assert distance(weights(run_of("samson", compile=True, seed=1)), eager) > 1e-2
+    assert distance(weights(run_of("samson", seed=1)), eager) > 1e-2
 
 
 @pytest.mark.parametrize("last", [True, False])
@@ -585,11 +585,7 @@ EVERYTHING: dict[str, Any] = {"network": convolutions, "ema": 0.9, "accumulate":
 """Dropout, running statistics, an average, and augmentation by the data."""
 
 
-@pytest.mark.parametrize("saved", [1, 3])
-@pytest.mark.parametrize(
-    "method",
-    ALL,
-)
+@pytest.mark.parametrize(("method", "saved"), [*((method, 3) for method in ALL), ("samson", 1), ("learned-range", 1)])
 def test_a_training_that_is_cut_off_ends_as_one_that_is_not(
     method: str, saved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -931,7 +927,7 @@ def damaged(good: bytes) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", damaged(GOOD))
-def test_a_damaged_file_is_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_file_is_nothing_saved(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for function in ("pickle.load", "pickle.loads", "pickle.Unpickler", "torch.load"):
         monkeypatch.setattr(function, lambda *_, **__: pytest.fail("something was unpickled"))
@@ -940,8 +936,8 @@ def test_a_damaged_file_is_refused(kind: str, tmp_path: Path, monkeypatch: pytes
     path.write_bytes(GOOD)
     assert saver.load()["w"].equal(torch.ones(50))
     path.write_bytes(damaged(GOOD)[kind])
-    with pytest.raises(SetupError, match=r"`.*training.safetensors` is damaged: .*\nDelete it to train from the start"):
-        saver.load()
+    with pytest.warns(UserWarning, match=r"`.*training.safetensors` is damaged \(.*\): the training starts again"):
+        assert saver.load() is None
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 

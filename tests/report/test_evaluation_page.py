@@ -135,6 +135,7 @@ def test_the_page_says_what_was_measured() -> None:
         "60.0 [50.0, 72.0] *",
         "±5; * is wider",
         "at least what stands below",
+        "<th scope='col'>accuracy (%)</th>",
         "359",
         "Gaussian(…), … is 0.1, 0.2",
     ):
@@ -147,10 +148,22 @@ def test_the_page_says_what_was_measured() -> None:
     page = evaluation_page(replace(RECORD, subject=loss))
     assert "0.94 [0.92, 0.96]<" in page
     assert "at most what stands below" in page
+    assert '<p class="kind">samson · cross-entropy on noisy chips</p>' in page
+    assert "<th scope='col'>cross-entropy (less is better)</th>" in page
     assert "<script> on" not in page
     page = evaluation_page(replace(RECORD, subject=replace(SUBJECT, metric="mIoU"), precision=0.0004))
     assert "±0.04; * is wider" in page
     assert "MIoU 99.0 % without noise" in page
+
+
+def test_examples_that_nobody_counted_are_these_all_the_same() -> None:
+    """A metric of the whole data set, such as an IoU, has no value for each example."""
+    whole = replace(SUBJECT, metric="IoU", examples=None)
+    page = " ".join(evaluation_page(replace(RECORD, subject=whole)).split())
+    assert "95 %, on these examples; for one value" in page
+    assert "measured on these examples, and not of other examples" in page
+    budget = " ".join(budget_page(replace(BUDGET, subject=whole)).split())
+    assert "measured on these examples, and not of other networks or examples" in budget
 
 
 def test_shares_follow_the_direction() -> None:

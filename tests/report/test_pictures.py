@@ -1,30 +1,26 @@
 """Pictures of a view, and what is said where the package that draws them is missing."""
 
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from samson.cli import main
 from samson.cli._reporting import write_report
-from samson.experiments import SetupError, open_folder
+from samson.experiments import SetupError, open_folder, plan_suite
 from samson.records import load_records, record_path, run_name, write_json
 from samson.report import picture, view
-from tests.builders import PLAN, records
+from tests.builders import records
+from tests.programs import samson
 
 
-def report(folder: Path, patch: pytest.MonkeyPatch, *options: str) -> int:
-    """Write the records, and give the status of `samson report`."""
+def report(folder: Path, *options: str) -> tuple[int, str, str]:
+    """Write the records; gives the status of `samson report` and what it wrote to both streams."""
     for run in records():
         write_json(record_path(folder, run_name(run.problem.name, run.method, run.seed)), run)
-    patch.setattr(sys, "argv", ["samson", "report", str(folder), *options])
-    try:
-        main()
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0
+    return samson("report", folder, *options)
 
 
 @pytest.mark.needs("matplotlib")
@@ -52,8 +48,8 @@ def test_a_picture_of_many_methods_has_more_than_colours() -> None:
 
 
 @pytest.mark.needs("matplotlib")
-def test_the_command_writes_a_picture_of_each_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert report(tmp_path, monkeypatch, "--format", "png") == 0
+def test_the_command_writes_a_picture_of_each_view(tmp_path: Path) -> None:
+    assert report(tmp_path, "--format", "png")[0] == 0
     assert (tmp_path / "digits-small-resnet-gaussian.png").read_bytes() == picture(view(load_records(tmp_path)), "png")
 
 
@@ -73,10 +69,11 @@ def test_pictures_of_names_that_differ_by_a_sign_do_not_meet_nor_close_the_folde
         "digits-small-resnet-a-b.svg": "a b",
         "digits-small-resnet-a-b-2.svg": "a-b",
     }
-    plan = replace(PLAN, families=families)
+    plan = plan_suite({"data": "digits", "methods": ["sgd"]})
+    shutil.rmtree(tmp_path / "records")
     with pytest.raises(SetupError, match="a new folder"):
         open_folder(plan, tmp_path)
-    write_json(tmp_path / "configuration.json", plan)
+    write_json(tmp_path / "configuration.json", plan.record())
     open_folder(plan, tmp_path)
 
 
@@ -85,9 +82,10 @@ def test_pictures_of_names_that_differ_by_a_sign_do_not_meet_nor_close_the_folde
     [("svg", '".[docs]"'), ("pdf", '".[docs]"'), ("eps", "--format: 'eps' is unknown"), ("svgg", "svg")],
 )
 def test_what_is_missing_or_unknown_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, form: str, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, words: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert report(tmp_path, monkeypatch, "--format", form) != 0
-    assert words in re.sub(r"\s+", " ", capsys.readouterr().err)
+    status, _, err = report(tmp_path, "--format", form)
+    assert status != 0
+    assert words in re.sub(r"\s+", " ", err)
     assert {one.name for one in tmp_path.iterdir()} == {"records"}

@@ -103,6 +103,7 @@ def test_methods_stand_in_the_order_of_their_mean_under_noise(turned: bool) -> N
     assert re.findall(r"<th scope='row'>(.*?)</th>", paired_page(PAIRED))[:3] == ["samson", "sgd", "Model"]
     lower = replace(PAIRED, subject=replace(SUBJECT, higher_is_better=False))
     assert order_in(paired_figure(lower)) == ["sgd", "samson"]
+    assert "<th scope='col'>accuracy (%, less is better) on chips</th>" in paired_page(lower)
 
 
 def test_a_method_has_one_colour_in_all_plots() -> None:

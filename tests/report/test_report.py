@@ -44,13 +44,17 @@ def test_csv_has_the_promised_columns() -> None:
     promised = (
         "problem family method kind mean low high trials seeds worst seeds_low seeds_high gain gain_low gain_high"
     )
-    assert list(table[0]) == [*promised.split(), "gain_seeds_low", "gain_seeds_high", "p_value", "p_value_seeds"]
+    promised += " gain_seeds_low gain_seeds_high p_value p_value_seeds metric higher_is_better"
+    assert list(table[0]) == promised.split()
     assert len(table) == 6
     last = table[2]
     assert (last["method"], last["kind"], last["trials"], last["seeds"]) == ("samson", "0.2", "3", "2")
     assert float(last["mean"]) == pytest.approx(0.8333333, abs=1e-6)
     assert float(last["low"]) < float(last["mean"]) < float(last["high"])
     assert (table[0]["low"], table[0]["high"]) == (table[0]["mean"], table[0]["mean"])
+    both = views([*records(), *(in_bits(r) for r in records())])
+    directions = {(row["metric"], row["higher_is_better"]) for row in csv.DictReader(io.StringIO(summary_csv(both)))}
+    assert directions == {("accuracy", "True"), ("bits-per-token", "False")}
 
 
 def test_csv_says_what_holds_over_seeds_and_what_is_gained() -> None:
@@ -493,6 +497,7 @@ def test_a_metric_that_is_better_lower_turns_gains_and_the_worst_chip_round() ->
         assert other.worst == pytest.approx(2 - one.worst)
         if one.gain is not None:
             assert other.gain.mean == pytest.approx(one.gain.mean)
+    assert robustness_figure(down)["layout"]["yaxis"]["title"]["text"] == "Test bits-per-token (less is better)"
     said = "Surely within 5 % of the 1.030 that sgd has without noise: <b>samson</b> up to <b>noise 0.1</b>; sgd only"
     assert said in headline(down)
 
@@ -507,6 +512,7 @@ def test_several_problems_are_ranked() -> None:
     assert (other.interval.mean, other.wins) == (2.0, 0)
     page = render(comparison([*records(), *(in_bits(r) for r in records())]))
     assert "<option>text</option>" in page
+    assert '<p class="kind">samson · accuracy and bits-per-token on noisy chips</p>' in page
     points, bits = (advice_in_short([one], level=0.9) for one in two)
     assert re.fullmatch(r"take <b>samson</b>, better by \d+\.\d points", points)
     assert re.fullmatch(r"take <b>samson</b>, better by 0\.\d{1,3} bits-per-token", bits)

@@ -73,8 +73,9 @@ def test_the_page_is_one_file_that_opens_offline() -> None:
         assert text in page
     none = sensitivity_page(replace(record, suggestion=None))
     assert "No suggestion was asked for: <code>--max-drop .01</code> makes one." in none
-    path = replace(record.subject, model="runs/first/samson-seed0.safetensors")
-    assert "<h1>samson-seed0: which layers lose" in sensitivity_page(replace(record, subject=path))
+    mse = replace(record.subject, model="runs/first/samson-seed0.safetensors", metric="mse", higher_is_better=False)
+    page = sensitivity_page(replace(record, subject=mse))
+    assert "<h1>samson-seed0: which layers make the mse worse</h1>" in page
 
 
 def test_the_table_marks_what_is_shown() -> None:

@@ -47,9 +47,14 @@ def test_the_figure_holds_the_numbers() -> None:
     )
     assert figure["layout"]["xaxis"]["title"]["text"] == "Rise of the loss in the ball of sam, ρ = 0.05, 8 steps"
     assert figure["layout"]["xaxis"]["type"] == "log"
+    colours = [trace["marker"]["color"] for trace in figure["data"]]
+    plain = [replace(one, method={"sgd": "sam", "sam": "plain"}.get(one.method, one.method)) for one in made().networks]
+    others = sharpness_figure(replace(made(), networks=tuple(plain)), "sam worst")
+    greys = [trace["name"] for trace in others["data"] if trace["marker"]["color"] == colours[-1]]
+    assert (colours.count(colours[-1]), greys) == (1, ["plain"])  # the baseline alone is grey
     wider = replace(made(), confidence=0.995, problem=replace(PROBLEM, metric="mIoU"))
     assert "(99.5%, 3 methods" in sharpness_figure(wider, "sam worst")["layout"]["title"]["text"]
-    assert sharpness_figure(wider, "sam worst")["layout"]["yaxis"]["title"]["text"] == "MIoU, test split (%)"
+    assert sharpness_figure(wider, "sam worst")["layout"]["yaxis"]["title"]["text"] == "MIoU (%), test split"
     last = figure["layout"]["updatemenus"][0]["buttons"][2]
     assert last["args"][0]["y"][0] == pytest.approx([80.0, 80.0])
     assert "gaussian 0.2<br>Kendall −0.60 [−0.80, +0.30]" in last["args"][1]["title.text"]
@@ -84,6 +89,12 @@ def test_the_page_is_one_file_that_opens_offline() -> None:
     with pytest.raises(ValueError, match="at least one network"):
         render_sharpness(replace(made(), networks=()))
     assert "too few methods" in render_sharpness(replace(made(), correlations=()))
+    mse = replace(PROBLEM, metric="mse", higher_is_better=False, is_fraction=False)
+    page = " ".join(render_sharpness(replace(made(), problem=mse)).split())
+    assert "against its mean mse over chips" in page
+    assert "with how good the mse is at each noise level" in page  # a correlation's sign is of that, not of the mse
+    assert "Mse (less is better), test split" in page
+    assert "accura" not in page.partition("<main>")[2]
 
 
 def test_a_correlation_shows_its_interval() -> None:

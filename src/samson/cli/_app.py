@@ -1,8 +1,9 @@
-"""The commands. Each imports what it needs when it runs, so that help and lists answer at once."""
+"""The commands. Each imports what it needs when it runs, so that help answers at once."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -66,5 +67,12 @@ def run() -> None:
         sys.exit(2)
     except (WorkerLostError, OSError) as error:
         where = f"{error.filename!r}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-        sys.stderr.write(f"samson: {where}\nFinished runs are kept; repeat the command to go on.\n")
+        sys.stderr.write(f"samson: {where}\n{_kept(sys.argv[1:])}")
         sys.exit(1)
+
+
+def _kept(words: Sequence[str]) -> str:
+    """What of a command that broke off is kept."""
+    resumes = any(word.partition("=")[0] == "--resume" for word in words)
+    kept = "runs" if next(iter(words), "") in ("compare", "train", "sharpness") else "chips" if resumes else ""
+    return f"Finished {kept} are kept; repeat the command to go on.\n" if kept else ""

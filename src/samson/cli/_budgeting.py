@@ -8,8 +8,9 @@ import typer
 
 from samson._errors import SetupError, require
 from samson._times import level_text
+from samson.cli._measuring import measuring
 from samson.cli._options import ModelOptions, model_command
-from samson.cli._showing import console, shown, shown_interval, speaks, table_of, write_results
+from samson.cli._showing import console, results_written, shown, shown_interval, speaks, table_of
 
 if TYPE_CHECKING:
     from samson.evaluation import Noise, Progress
@@ -66,7 +67,7 @@ def budget_model(
         number = seen.setdefault(level, len(seen) + 1)
         run.progress(f"{level_text(level, usual.unit)}, {number} of at most {LEVELS + REFINEMENTS} levels")(state)
 
-    with options.measuring() as run:
+    with measuring(options) as run:
         found = noise_budget(
             run.model,
             run.data,
@@ -84,12 +85,12 @@ def budget_model(
         return
     metric = run.metric
     subject = run.subject(next(iter(found.evaluations.values())))
-    write_results(options.out, options.page, budget_record(subject, name, family, found), budget_page)
-    table = table_of(f"{options.model}: {metric.name} on {options.request.data_name} under {name}", None, metric)
-    table.add_row("without noise", shown(found.clean, metric), "", "")
-    for level, result in found.evaluations.items():
-        held = " held" if found.holds_up_to is not None and level <= found.holds_up_to else ""
-        interval, worst = shown_interval(result.interval, metric), shown(result.worst, metric)
-        table.add_row(f"{level_text(level, found.unit)}{held}", interval, worst, str(len(result.trials)))
-    console().print(table)
-    console().print(f"Budget: {found}")
+    with results_written(options.out, options.page, budget_record(subject, name, family, found), budget_page):
+        table = table_of(f"{options.model}: {metric.name} on {options.request.data_name} under {name}", None, metric)
+        table.add_row("without noise", shown(found.clean, metric), "", "")
+        for level, result in found.evaluations.items():
+            held = " held" if found.holds_up_to is not None and level <= found.holds_up_to else ""
+            interval, worst = shown_interval(result.interval, metric), shown(result.worst, metric)
+            table.add_row(f"{level_text(level, found.unit)}{held}", interval, worst, str(len(result.trials)))
+        console().print(table)
+        console().print(f"Budget: {found}")

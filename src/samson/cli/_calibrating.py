@@ -10,7 +10,7 @@ import typer
 
 from samson._errors import require
 from samson.cli._errors import explained, require_writable
-from samson.cli._options import OWN, DataName, DataRoot, Device, Model, Pretrained, Select, Weights, files_read
+from samson.cli._options import OWN, DataName, DataRoot, Device, Model, Pretrained, Select, Weights
 from samson.cli._showing import console
 from samson.cli._tables import empty_table
 
@@ -54,7 +54,7 @@ def calibrate_model(
         require(value is None or 0 < value <= 1, parameter, "above 0, and 1 at most", value, "Write for example .999.")
     choosing = split in (None, "train", "validation")
     require(choosing, "--split", "train or validation", split, "The test split chooses nothing.")
-    require_writable("--out", out, files_read(model, weights, data), ".toml")
+    require_writable("--out", out, (model, weights, data), ".toml")
     found_chip = None if chip is None else find_chip(chip)
     periphery = Periphery() if found_chip is None else found_chip.periphery
     require(periphery is not None, "--chip", "one that has a periphery", chip, "Choose one, such as standard-hwa.")

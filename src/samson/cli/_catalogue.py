@@ -1,16 +1,11 @@
-"""What there is to choose from, as tables: written into `catalogue.json`, so that listing it needs no torch.
-
-python -m samson.cli._catalogue     # after a change of a catalogue; a test says when
-"""
+"""What there is to choose from, as tables."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from samson.cli._options import DRIFT, OWN
 from samson.evaluation import METRICS
@@ -31,13 +26,20 @@ from samson.experiments import (
 )
 from samson.noise import NOISES, PRESETS, ChipModel
 
-FILE = Path(__file__).with_name("catalogue.json")
-
 Rows = dict[str, list[str]]
+"""Names, each with lines that say more."""
 
 
-def catalogue() -> dict[str, dict[str, Any]]:
-    """Every table: its two headings, its rows, and a note below it."""
+class Listing(NamedTuple):
+    """A catalogue as a table: its two headings, its rows, and a note below it."""
+
+    heads: tuple[str, str]
+    rows: Rows
+    note: str
+
+
+def catalogue() -> dict[str, Listing]:
+    """Every catalogue, by its name."""
     base, noise = BASES["SGD"], cores()["noise"].settings
     of_all, of_gradients = ({key: MODES[key] for key in MODES if (key in noise) == also} for also in (True, False))
     note = (
@@ -46,38 +48,26 @@ def catalogue() -> dict[str, dict[str, Any]]:
         "`--set METHOD.PARAM=VALUE`, or PARAM=VALUE for all that have it; or MODULE:FUNCTION."
     )
     own = f"{DRIFT} Or {OWN}."
+    directions = {name: [f"{'higher' if one.higher_is_better else 'lower'} is better"] for name, one in METRICS.items()}
+    chips = {name: [constants(chip), chip.source] for name, chip in PRESETS.items()}
+    files = "FILE.npz, FILE.txt, a folder of images, torchvision/NAME, hf/NAME"
     return {
-        "methods": {"heads": ["Method", "What it is, and its settings"], "rows": _methods(base), "note": note},
-        "data": {
-            "heads": ["Data", "What it is"],
-            "rows": {name: [summary(made)] for name, made in DATA.items()},
-            "note": "Or FILE.npz, FILE.txt, a folder of images, torchvision/NAME, hf/NAME, MODULE:FUNCTION.",
-        },
-        "networks": {
-            "heads": ["Network", "What it is"],
-            "rows": {name: [summary(made)] for name, made in NETWORKS.items()},
-            "note": "Or timm/NAME, torchvision/NAME, MODULE:FUNCTION.",
-        },
-        "tasks": {
-            "heads": ["Task", "What it is"],
-            "rows": {name: [summary(made)] for name, made in TASKS.items()},
-            "note": "Or MODULE:CLASS, in a suite's file.",
-        },
-        "metrics": {
-            "heads": ["Metric", "Its direction"],
-            "rows": {
-                name: ["higher is better" if metric.higher_is_better else "lower is better"]
-                for name, metric in METRICS.items()
-            },
-            "note": "Or MODULE:NAME, a metric or a function that makes one.",
-        },
-        "noises": {"heads": ["Noise", "At its usual level, and what it is"], "rows": _noises(), "note": own},
-        "chips": {
-            "heads": ["Chip", "Constants, and their source"],
-            "rows": {name: [constants(chip), chip.source] for name, chip in PRESETS.items()},
-            "note": f"{DRIFT} Or FILE.toml, or {OWN}.",
-        },
+        "methods": Listing(("Method", "What it is, and its settings"), _methods(base), note),
+        "data": Listing(("Data", "What it is"), _summaries(DATA), f"Or {files}, MODULE:FUNCTION."),
+        "networks": Listing(
+            ("Network", "What it is"), _summaries(NETWORKS), "Or timm/NAME, torchvision/NAME, MODULE:FUNCTION."
+        ),
+        "tasks": Listing(("Task", "What it is"), _summaries(TASKS), "Or MODULE:CLASS, in a suite's file."),
+        "metrics": Listing(
+            ("Metric", "Its direction"), directions, "Or MODULE:NAME, a metric or a function that makes one."
+        ),
+        "noises": Listing(("Noise", "At its usual level, and what it is"), _noises(), own),
+        "chips": Listing(("Chip", "Constants, and their source"), chips, f"{DRIFT} Or FILE.toml, or {OWN}."),
     }
+
+
+def _summaries(made: Mapping[str, Any]) -> Rows:
+    return {name: [summary(one)] for name, one in made.items()}
 
 
 def _noises() -> Rows:
@@ -138,7 +128,3 @@ def _listed(values: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-if __name__ == "__main__":
-    FILE.write_text(json.dumps(catalogue(), indent=1, ensure_ascii=False) + "\n", "utf-8")

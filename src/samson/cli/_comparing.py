@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +23,8 @@ from samson.cli._reporting import write_report
 from samson.cli._showing import console
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from samson.experiments import Job, Plan
     from samson.records import RunRecord
 
@@ -92,7 +97,15 @@ def compare(
     given |= {"noise": noise, "levels": levels, "trials": trials, "examples": examples}
     given |= {"seeds": seeds, "epochs": epochs, "set": set_}
     given = {key: value for key, value in given.items() if value is not None}
-    from samson.experiments import check_device, default_jobs, look_into, plan_suite, read_records, read_suite, run_all
+    from samson.experiments import (
+        check_device,
+        default_jobs,
+        look_into,
+        plan_suite,
+        read_suite,
+        run_all,
+        trained_already,
+    )
 
     if suite is not None:
         wrong = "what a file says is not said by options too"
@@ -119,8 +132,9 @@ def compare(
         raise FileError(f"{suite}: {error}") from error
     processes = jobs or default_jobs()
     if dry_run:
-        finished, there = ([], []) if out is None else (look_into(plan, out), read_records(out))
+        finished, there = ([], []) if out is None else look_into(plan, out)
         _say_what_would_be_run(plan, processes, finished, there)
+        _say_what_is_trained(console(), () if out is None else trained_already(plan, out))
         return
     assert out is not None
     if executor == "ray":
@@ -131,26 +145,28 @@ def compare(
 
 
 def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> None:
-    from samson.experiments import compare_suite, look_into, open_folder
+    from samson.experiments import StoppedError, compare_suite, look_into, open_folder, trained_already
 
-    open_folder(plan.record(), out)  # what is wrong with it is said before any bar is drawn
+    open_folder(plan, out)  # what is wrong with it is said before any bar is drawn
     screen = console(stderr=True)
     total = plan.record().runs
     watcher = (Lines if quiet else Bars)(screen, total)
 
     def begin(jobs: list[Job], left: list[Job]) -> None:
-        watcher.begin(len(jobs) - len(left))
+        trained = trained_already(plan, out)
+        watcher.begin(len(jobs) - len(left), trained)
         if left and len(left) < len(jobs):
             screen.print(f"Going on: {len(jobs) - len(left)} of {len(jobs)} runs are finished.")
+        _say_what_is_trained(screen, trained)
 
     try:
-        with watcher:
+        with _notice_heeded(), watcher:
             found = compare_suite(plan, out, processes=processes, watcher=watcher, begin=begin, runner=runner)
-    except KeyboardInterrupt:
-        done = len(look_into(plan, out))
+    except (KeyboardInterrupt, StoppedError) as stopped:
+        done = len(look_into(plan, out)[0])
         screen.print(f"Stopped with {done} of {total} runs finished. Repeat the command to go on,")
         screen.print(f"or see these with `samson report {out}`.")
-        raise typer.Exit(130) from None
+        raise typer.Exit(143 if isinstance(stopped, StoppedError) else 130) from None
     gone = total - len(found.records) - len(found.failures)
     if gone:
         raise WorkerLostError(
@@ -164,6 +180,26 @@ def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> 
         screen.print(f"{len(found.failures)} of {total} runs failed (details: {out / 'failed.txt'}).")
         screen.print("Finished runs are kept; repeat the command to try these again.")
         raise typer.Exit(1)
+
+
+@contextmanager
+def _notice_heeded() -> Iterator[None]:
+    """A block that a notice to end (SIGTERM) stops as Ctrl-C does, but for trainings: they save themselves first."""
+    from samson.experiments import StoppedError
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StoppedError
+
+    before: Any = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say_what_is_trained(screen: Console, names: Collection[str]) -> None:
+    if names:
+        screen.print(f"Trained already, and only put on the chips that they lack: {counted(len(names), 'network')}.")
 
 
 def _table(given: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,16 +17,30 @@ class FileError(SetupError):
     """What is wrong in a file, in the words of the file, which are not those of options."""
 
 
-def require_writable(parameter: str, path: Path | None, read: Sequence[Path], suffix: str = "") -> None:
+def require_writable(
+    parameter: str,
+    path: Path | None,
+    read: Sequence[str | Path | None] = (),
+    suffix: str = "",
+    mend: str = "Give another file.",
+) -> None:
     """Refuse a file that cannot be written, is read or has another suffix, before anything is computed.
+
+    Args:
+        parameter: The option.
+        path: The file.
+        read: What the command reads; beside a `.safetensors` its `.json` too.
+        suffix: Of the file, if it must have one.
+        mend: What to do then.
 
     Raises:
         SetupError: If it is so.
     """
     if path is None:
         return
-    mend = "Give another file."
-    require(path.resolve() not in [one.resolve() for one in read], parameter, "no file that is read", str(path), mend)
+    files = [Path(one) for one in read if one]
+    files += [one.with_suffix(".json") for one in files if one.suffix == ".safetensors"]
+    require(path.resolve() not in [one.resolve() for one in files], parameter, "no file that is read", str(path), mend)
     require(not path.is_dir(), parameter, "a file", str(path), mend)
     named = not suffix or path.suffix == suffix
     require(named, parameter, f"a {suffix} file", str(path), f"Write {path.with_suffix(suffix)}.")
@@ -64,7 +79,8 @@ def explained(model: str, resume: Path | None = None, calibration: Path | None =
             f"MODEL {model!r} raised {type(error).__name__}: {str(error).strip()}\nGive data that it can take."
         ) from error
     except OSError as error:
-        if resume is None or not _is_below(error.filename, resume):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if resume is None or full or not _is_below(error.filename, resume):
             raise
         raise SetupError(
             f"--resume must be a folder that can be written, got {str(resume)!r}: {error.strerror}.\nGive another one."

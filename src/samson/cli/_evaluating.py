@@ -9,8 +9,9 @@ import typer
 
 from samson._errors import require
 from samson.cli._kinds import kinds_of
+from samson.cli._measuring import measuring
 from samson.cli._options import ModelOptions, model_command
-from samson.cli._showing import console, shown, shown_interval, shown_share, speaks, table_of, write_results
+from samson.cli._showing import console, results_written, shown, shown_interval, shown_share, speaks, table_of
 
 
 @model_command
@@ -44,7 +45,7 @@ def evaluate_model(
     alone = max_trials is not None and precision is None
     require(not alone, "--max-trials", "left out without --precision", max_trials, "Give --trials, or both.")
     kinds = kinds_of(options, levels, times)
-    with options.measuring() as run:
+    with measuring(options) as run:
         found = [
             evaluate(
                 run.model,
@@ -65,19 +66,19 @@ def evaluate_model(
     assert clean is not None
     each = tuple(measured(kind.record(), result) for kind, result in zip(kinds, found, strict=True))
     record = EvaluationRecord(run.subject(found[0]), clean, each, precision)
-    write_results(options.out, options.page, record, evaluation_page)
-    title = f"{options.model}: {metric.name} on {options.request.data_name} under {options.family}"
-    table = table_of(title, at_least, metric)
-    table.add_row("without noise", shown(clean, metric), "", *([""] if at_least is not None else []), "")
-    for kind, result in zip(kinds, found, strict=True):
-        table.add_row(
-            kind.label,
-            shown_interval(result.interval, metric) + ("" if result.reached else " *"),
-            shown(result.worst, metric),
-            *([] if at_least is None else [shown_share(result, at_least)]),
-            str(len(result.trials)),
-        )
-    console().print(table)
-    console().print(f"On the chip: {found[0].coverage}")
-    if any(not result.reached for result in found):
-        console().print(f"* wider than ±{precision:g}, even with the chips at hand")
+    with results_written(options.out, options.page, record, evaluation_page):
+        title = f"{options.model}: {metric.name} on {options.request.data_name} under {options.family}"
+        table = table_of(title, at_least, metric)
+        table.add_row("without noise", shown(clean, metric), "", *([""] if at_least is not None else []), "")
+        for kind, result in zip(kinds, found, strict=True):
+            table.add_row(
+                kind.label,
+                shown_interval(result.interval, metric) + ("" if result.reached else " *"),
+                shown(result.worst, metric),
+                *([] if at_least is None else [shown_share(result, at_least)]),
+                str(len(result.trials)),
+            )
+        console().print(table)
+        console().print(f"On the chip: {found[0].coverage}")
+        if any(not result.reached for result in found):
+            console().print(f"* wider than ±{precision:g}, even with the chips at hand")

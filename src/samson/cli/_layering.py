@@ -10,8 +10,9 @@ from samson._errors import require
 from samson._names import counted
 from samson._shown import not_all
 from samson.cli._kinds import kinds_of
+from samson.cli._measuring import measuring
 from samson.cli._options import ModelOptions, model_command
-from samson.cli._showing import console, shown, shown_interval, shown_limit, speaks, write_results
+from samson.cli._showing import console, results_written, shown, shown_interval, shown_limit, speaks
 from samson.cli._tables import empty_table
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def sensitivity_of_model(
     [kind, *others] = kinds_of(options, level, time, usual=True)
     what, given = ("level", level) if options.chip is None else ("time", time)
     require(not others, f"--{what}", f"one {what} for a sensitivity", given, f"Repeat the command for each {what}.")
-    with options.measuring() as run:
+    with measuring(options) as run:
         found = sensitivity(
             run.model,
             run.data,
@@ -60,24 +61,24 @@ def sensitivity_of_model(
         )
     if not speaks():
         return
-    write_results(
+    with results_written(
         options.out, options.page, sensitivity_record(run.subject(found), kind.record(), found), sensitivity_page
-    )
-    under = kind.label if options.chip is not None else f"{options.family} at {kind.label}"
-    title = f"{options.model}: {run.metric.name} on {options.request.data_name} under {under}"
-    screen = console(width=max(console().width, 100))
-    screen.print(_table(title, found))
-    clean, noisy = shown(found.clean, run.metric), shown(sum(found.noisy) / len(found.noisy), run.metric)
-    screen.print(
-        f"{run.metric.name}: {clean} without noise, {noisy} with noise on all {len(found.rows)} layers, worse by "
-        f"{shown_interval(found.drop, run.metric)}.\n"
-        f"{len(found.noisy)} chips, the same for every row; the {found.intervals} intervals hold together with "
-        f"{100 * found.confidence:g}% (Bonferroni), for other chips and these examples.\n"
-        f"On the chip: {found.coverage}",
-        soft_wrap=True,
-    )
-    if found.suggestion is not None:
-        screen.print(_suggested(found.suggestion, run.metric), soft_wrap=True)
+    ):
+        under = kind.label if options.chip is not None else f"{options.family} at {kind.label}"
+        title = f"{options.model}: {run.metric.name} on {options.request.data_name} under {under}"
+        screen = console(width=max(console().width, 100))
+        screen.print(_table(title, found))
+        clean, noisy = shown(found.clean, run.metric), shown(sum(found.noisy) / len(found.noisy), run.metric)
+        screen.print(
+            f"{run.metric.name}: {clean} without noise, {noisy} with noise on all {len(found.rows)} layers, worse by "
+            f"{shown_interval(found.drop, run.metric)}.\n"
+            f"{len(found.noisy)} chips, the same for every row; the {found.intervals} intervals hold together with "
+            f"{100 * found.confidence:g}% (Bonferroni), for other chips and these examples.\n"
+            f"On the chip: {found.coverage}",
+            soft_wrap=True,
+        )
+        if found.suggestion is not None:
+            screen.print(_suggested(found.suggestion, run.metric), soft_wrap=True)
 
 
 def _table(title: str, found: Sensitivity) -> Table:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from functools import cache
-from pathlib import Path
-from typing import Any
-
 import typer
 from rich.text import Text
 
@@ -22,11 +17,13 @@ app = typer.Typer(rich_markup_mode=None, help="Show what there is to choose from
 def every(context: typer.Context) -> None:
     """Show what there is to choose from; without a word more, the names in every catalogue."""
     if context.invoked_subcommand is None:
+        from samson.cli._catalogue import catalogue
+
         table = empty_table()
         table.add_column("Catalogue", no_wrap=True)
         table.add_column("Names")
-        for name, of_name in tables().items():
-            table.add_row(name, ", ".join(of_name["rows"]))
+        for name, of_name in catalogue().items():
+            table.add_row(name, ", ".join(of_name.rows))
         console().print(table)
         console().print("`samson list NAME` says what they are.")
 
@@ -77,22 +74,16 @@ def layers(
             console().print(f"This chip can't hold all of it: {error}")
 
 
-@cache
-def tables() -> dict[str, dict[str, Any]]:
-    """Every catalogue as a table: its heads, rows and a note."""
-    found: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("catalogue.json").read_text("utf-8"))
-    return found
-
-
 def show(name: str) -> None:
     """Print names, each with lines that say more; they wrap beside the name."""
-    found = tables()[name]
+    from samson.cli._catalogue import catalogue
+
+    found = catalogue()[name]
     table = empty_table()
-    for head, whole in zip(found["heads"], (True, False), strict=True):
+    for head, whole in zip(found.heads, (True, False), strict=True):
         table.add_column(head, no_wrap=whole)
-    for key, lines in found["rows"].items():
+    for key, lines in found.rows.items():
         first, *others = (line for line in lines if line)
         table.add_row(key, Text("\n").join([Text(first), *(Text(line, style="dim") for line in others)]))
     console().print(table)
-    if found["note"]:
-        console().print(found["note"])
+    console().print(found.note)

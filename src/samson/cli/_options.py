@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from samson._errors import SetupError, choose, require
-from samson.cli._errors import explained, require_writable
-from samson.cli._showing import chip_bar
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from samson._batches import Examples
-    from samson.evaluation import (
-        DataSetMetric,
-        Evaluation,
-        ExampleMetric,
-        Executor,
-        Noise,
-        Progress,
-        Sensitivity,
-        Setting,
-    )
-    from samson.experiments import Kind, Request
-    from samson.records import Subject
+    from samson.evaluation import Executor, Noise, Setting
+    from samson.experiments import Request
 
 OWN = "MODULE:NAME, a function or a class"
 DEVICE = "Where it is computed, for example cuda."
@@ -153,77 +137,6 @@ class ModelOptions:
             "autocast": None if self.autocast is None else choose("--autocast", self.autocast, PRECISIONS),
             "executor": executor if self.resume is None else Kept(self.resume, executor),
         }
-
-    @contextmanager
-    def measuring(self) -> Iterator[Measuring]:
-        """Model, data and setting, with a progress bar until the block ends; the library's errors are explained."""
-        read = files_read(self.model, self.weights, self.data, self.calibration)
-        require_writable("--out", self.out, read, ".json")
-        require_writable("--page", self.page, read, ".html")
-        from samson.experiments import find_device
-
-        device = find_device(self.device)
-        model, data = self.request.load()
-        model.to(device)
-        setting = self.setting()
-        with explained(self.model, self.resume, self.calibration), chip_bar() as bar:
-            yield Measuring(self, model, data, setting, bar)
-
-
-@dataclass(frozen=True)
-class Measuring:
-    """A measurement that is going on.
-
-    Args:
-        options: What the user asked for.
-        model: The model.
-        data: Its data.
-        setting: How trials are run.
-        bar: A progress bar.
-    """
-
-    options: ModelOptions
-    model: nn.Module
-    data: Examples
-    setting: Setting
-    bar: Callable[[str, ExampleMetric | DataSetMetric], Callable[[Progress], None]]
-
-    @property
-    def metric(self) -> ExampleMetric | DataSetMetric:
-        """What is measured."""
-        return cast("ExampleMetric | DataSetMetric", self.setting["metric"])
-
-    def progress(self, label: str) -> Callable[[Progress], None]:
-        """What is called after each chip, from what is measured."""
-        return self.bar(label, self.metric)
-
-    def of_kind(self, kind: Kind) -> Setting:
-        """The setting for one kind of chip."""
-        from samson.evaluation import Serial
-
-        executor = self.setting.get("executor") or Serial()
-        return {**self.setting, "time_s": kind.time_s, "executor": executor.named(kind.label)}
-
-    def subject(self, found: Evaluation | Sensitivity) -> Subject:
-        """The record of what was measured."""
-        from samson.evaluation import make_subject
-
-        asked = self.options.request
-        return make_subject(
-            found,
-            self.model,
-            self.setting,
-            name=asked.model,
-            data=asked.data_name,
-            weights=None if asked.weights is None else str(asked.weights),
-            norms_on=asked.norms_on,
-        )
-
-
-def files_read(*given: str | Path | None) -> list[Path]:
-    """The files that a command reads, with those beside them."""
-    read = [Path(one) for one in given if one]
-    return read + [path.with_suffix(".json") for path in read if path.suffix == ".safetensors"]
 
 
 def model_command(function: Callable[..., None]) -> Callable[..., None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -32,7 +33,6 @@ class Bars:
         self._overall = self._all.add_task("all runs", total=total, stage=f"0/{total} runs")
         self._total, self._finished, self._begun = total, 0, False
         self._tasks: dict[str, TaskID] = {}
-        self._shares: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self._all.start()
@@ -41,14 +41,14 @@ class Bars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._take_away()
+        self._take_away(*self._tasks)
         self._all.stop()
 
-    def begin(self, finished: int) -> None:
+    def begin(self, finished: int, trained: Collection[str] = ()) -> None:
         """Some runs were finished before; what went on until now was a search for settings, which is over."""
-        self._take_away()
+        self._take_away(*self._tasks)
         self._finished, self._begun = finished, True
-        self._all.update(self._overall, completed=finished, stage=f"{finished}/{self._total} runs")
+        self._count()
 
     def progress(self, name: str, stage: str, done: int, total: int) -> None:
         """Move a run's bar, and the bar of all by its part."""
@@ -56,32 +56,28 @@ class Bars:
             self._tasks[name] = self._all.add_task(name, total=1.0, stage=stage)
         share = done / total
         share = TRAINING_SHARE * share if stage == "training" else TRAINING_SHARE + (1 - TRAINING_SHARE) * share
-        self._shares[name] = share
         self._all.update(self._tasks[name], completed=share, stage=f"{stage} {done}/{total}")
-        if not self._begun:
-            return
-        self._all.update(self._overall, completed=self._finished + sum(self._shares.values()))
+        if self._begun:
+            self._count()
 
     def finished(self, name: str, record: RunRecord) -> None:
         """Take a run's bar away and count it."""
-        if name in self._tasks:
-            self._all.remove_task(self._tasks.pop(name))
-        self._shares.pop(name, None)
+        self._take_away(name)
         self._finished += 1
-        stage = f"{self._finished}/{self._total} runs"
-        self._all.update(self._overall, completed=self._finished + sum(self._shares.values()), stage=stage)
+        self._count()
 
     def failed(self, name: str, reason: str) -> None:
         """Take a run's bar away."""
-        if name in self._tasks:
-            self._all.remove_task(self._tasks.pop(name))
-        self._shares.pop(name, None)
+        self._take_away(name)
 
-    def _take_away(self) -> None:
-        for task in self._tasks.values():
-            self._all.remove_task(task)
-        self._tasks.clear()
-        self._shares.clear()
+    def _take_away(self, *names: str) -> None:
+        for name in self._tasks.keys() & names:
+            self._all.remove_task(self._tasks.pop(name))
+
+    def _count(self) -> None:
+        """Move the bar of all runs to those that are finished and the parts of those at hand."""
+        parts = sum(bar.completed for bar in self._all.tasks if bar.id in self._tasks.values())
+        self._all.update(self._overall, completed=self._finished + parts, stage=f"{self._finished}/{self._total} runs")
 
 
 class Lines:
@@ -89,6 +85,7 @@ class Lines:
 
     def __init__(self, console: Console, total: int) -> None:
         self._console, self._total, self._finished = console, total, 0
+        self._trained: Collection[str] = ()
 
     def __enter__(self) -> Self:
         return self
@@ -96,9 +93,9 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def begin(self, finished: int) -> None:
-        """Some runs were finished before."""
-        self._finished = finished
+    def begin(self, finished: int, trained: Collection[str] = ()) -> None:
+        """Some runs were finished before, and the networks of some trained."""
+        self._finished, self._trained = finished, trained
 
     def progress(self, name: str, stage: str, done: int, total: int) -> None:
         """Say nothing: logs want whole runs."""
@@ -112,10 +109,8 @@ class Lines:
             came = f"{100 * record.clean:.1f} % without noise"
         else:
             came = f"{record.problem.metric} {record.clean:.4g} without noise"
-        self._console.print(
-            f"{self._finished}/{self._total} {name}: {came}, trained in {record.training.seconds:.1f} s",
-            soft_wrap=True,
-        )
+        took = "" if name in self._trained else f", trained in {record.training.seconds:.1f} s"
+        self._console.print(f"{self._finished}/{self._total} {name}: {came}{took}", soft_wrap=True)
 
     def failed(self, name: str, reason: str) -> None:
         """Print the run with the reason."""

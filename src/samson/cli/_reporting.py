@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from samson._errors import SetupError, choose, installing, require
+from samson.cli._errors import require_writable
 from samson.cli._showing import console
 
 
@@ -22,6 +23,9 @@ def report(
     format_: Annotated[
         str, typer.Option("--format", help="html for the report; svg, png, pdf for a picture of each plot of methods.")
     ] = "html",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for summary, report and pictures; by default that of the records.")
+    ] = None,
 ) -> None:
     """Render summary and report again, from the records alone."""
     from samson.report import FORMATS
@@ -29,11 +33,18 @@ def report(
     choose("--format", format_, ("html", *FORMATS))
     missing = format_ in FORMATS and find_spec("matplotlib") is None
     require(not missing, "--format", "html without matplotlib", format_, f"Install it: {installing('docs')}.")
-    write_report(folder, baseline, format_)
+    write_report(folder, baseline, format_, folder if out is None else out)
 
 
-def write_report(folder: Path, baseline: str | None = None, form: str = "html") -> None:
-    """Write `summary.csv` and `report.html`, or a picture of each view, and show the tables and what to take."""
+def write_report(folder: Path, baseline: str | None = None, form: str = "html", out: Path | None = None) -> None:
+    """Write `summary.csv` and `report.html`, or a picture of each view, and show the tables and what to take.
+
+    Args:
+        folder: That of the records.
+        baseline: As for the command.
+        form: As for the command's format.
+        out: Where to write, if that is to be checked first; None writes to the folder of the records.
+    """
     from samson.cli._tables import accuracy_table, gain_table, rank_table
     from samson.records import RecordError, load_comparison, replace_file
     from samson.report import Overview, advice, comparable, overview_headline, picture, render, summary_csv, views
@@ -53,7 +64,9 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html") 
     mend = "Set a smaller lr: --set lr=0.01, or set = { lr = 0.01 }."
     require(bool(found), "--methods", "such that a training does not diverge", names, mend)
     overview = Overview(found)
-    replace_file(folder / "summary.csv", summary_csv(found).encode())
+    require_writable("--out", None if out is None else out / "summary.csv", mend="Give another folder with --out.")
+    out = folder if out is None else out
+    replace_file(out / "summary.csv", summary_csv(found).encode())
     if form == "html":
         files = {"report.html": render(comparison, overview).encode()}
     else:
@@ -62,7 +75,7 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html") 
         names = [f"{name}-{count + 1}" if count else name for name, count in zip(names, before, strict=True)]
         files = {f"{name}.{form}": picture(view, form) for name, view in zip(names, found, strict=True)}
     for name, content in files.items():
-        replace_file(folder / name, content)
+        replace_file(out / name, content)
     screen = console()
     ranked = comparable(found)
     if ranked:
@@ -80,4 +93,4 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html") 
     if said:
         screen.print(unescape(re.sub("<[^>]*>", "", said)))
     for name in files:
-        screen.print(f"Report: {(folder / name).resolve()}", soft_wrap=True)
+        screen.print(f"Report: {(out / name).resolve()}", soft_wrap=True)

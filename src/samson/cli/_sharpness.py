@@ -56,7 +56,7 @@ def sharpness(
 
 
 def correlation_table(record: SharpnessRecord) -> Table:
-    """Kendall's τ of each measure with the accuracy at each level, with its interval."""
+    """Kendall's τ of each measure with how good the metric is at each level, with its interval."""
     from samson.report import correlation
 
     first = record.correlations[0]
@@ -64,7 +64,7 @@ def correlation_table(record: SharpnessRecord) -> Table:
     title = (
         f"Kendall τ of {record.settings.split} sharpness with {record.robustness_split} {metric} on {problem}, "
         f"{record.family.name}\n{first.methods} methods, {first.networks} networks, {100 * record.confidence:g}% "
-        "intervals over methods"
+        "intervals over methods; below 0: sharper is worse"
     )
     table = kind_table(title, "Measure", record.kinds)
     for measure in record.measures:

@@ -77,15 +77,26 @@ def shown_share(result: Evaluation, value: float) -> str:
     return f"{100 * share.mean:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"
 
 
-def write_results(out: Path | None, page: Path | None, record: T, render: Callable[[T], str]) -> None:
-    """Write the record and the page that were asked for, before anything is shown, and say where they are."""
-    if out is not None:
-        write_json(out, record)
-    if page is not None:
-        replace_file(page, render(record).encode())
+@contextmanager
+def results_written(out: Path | None, page: Path | None, record: T, render: Callable[[T], str]) -> Iterator[None]:
+    """Write the record and the page that were asked for, and say where they are, before a block that shows the numbers.
+
+    Raises:
+        OSError: After the block, if one cannot be written: what was measured is shown all the same.
+    """
+    written, failed = dict[str, Path](), list[OSError]()
     for name, path in (("Record", out), ("Page", page)):
         if path is not None:
-            console().print(f"{name}: {path.resolve()}", soft_wrap=True)
+            try:
+                write_json(path, record) if name == "Record" else replace_file(path, render(record).encode())
+                written[name] = path
+            except OSError as error:
+                failed.append(error)
+    for name, path in written.items():
+        console().print(f"{name}: {path.resolve()}", soft_wrap=True)
+    yield
+    if failed:
+        raise failed[0]
 
 
 @contextmanager

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 def accuracy_table(view: View) -> Table:
     """The metric with its 95 % interval, method by kind of chip."""
-    from samson.report import coverage_of, estimate_text
+    from samson.report import coverage_of, estimate_text, metric_text
 
-    unit = " (%)" if view.problem.is_fraction else ""
-    title = f"Test {view.problem.metric}{unit} on {view.problem.name} by {view.family.name}, 95 % intervals over chips"
+    metric = metric_text(view.problem)
+    title = f"Test {metric} on {view.problem.name} by {view.family.name}, 95 % intervals over chips"
     table = kind_table(title, "Method", view.kinds)
     covered = coverage_of(view)
     table.caption, table.caption_justify = f"On the chips: {covered}" if covered else None, "left"
@@ -31,6 +31,7 @@ def gain_table(view: View) -> Table | None:
     from samson.report import gain_text
 
     what = "Points" if view.problem.is_fraction else "Gain"
+    what += "" if view.problem.higher_is_better else " (+ is better)"
     title = f"{what} over {view.baseline} on the same chips, with 95 % intervals over chips, for these networks"
     table = kind_table(title, "Method", view.kinds)
     for method, of_method in view.table.items():

@@ -75,7 +75,7 @@ def train(
         table["data_root"] = data_root
     with _one_method():
         plan = plan_suite(table)
-    require_writable("--out", out / ("rho.json" if range_test else "model.safetensors"), ())
+    require_writable("--out", out / ("rho.json" if range_test else "model.safetensors"))
     if range_test:
         require(not log, "--log", "left out with --find-rho", log, "Leave one out.")
         with find_place(device, parallel) as place, stage_bar() as progress:

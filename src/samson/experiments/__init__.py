@@ -8,8 +8,8 @@ from samson.experiments._comparing import Comparing, compare_suite
 from samson.experiments._defaults import BASES, TUNED, TUNED_FOR
 from samson.experiments._distillation import distillation
 from samson.experiments._estimate import Estimate, estimate
-from samson.experiments._finding import aging, calibrated, chip_by_level, find_chip, find_noise, names_chip
-from samson.experiments._folders import look_into, open_folder, read_records
+from samson.experiments._finding import calibrated, chip_by_level, find_chip, find_noise, names_chip
+from samson.experiments._folders import look_into, open_folder, read_records, trained_already
 from samson.experiments._jobs import Job, jobs_of, one_thread
 from samson.experiments._levels import USUAL, parse_level, parse_time
 from samson.experiments._loop import Loop, train
@@ -20,8 +20,9 @@ from samson.experiments._models import load_model
 from samson.experiments._networks import make_network
 from samson.experiments._parts import ADDITIONS, ALIASES, MODES, cores, summary
 from samson.experiments._place import Place, check_device, find_device, find_place
-from samson.experiments._planning import Plan, plan_suite, read_suite
-from samson.experiments._problems import METHODS, load_data_set, make_task
+from samson.experiments._plan import Plan
+from samson.experiments._planning import plan_suite, read_suite
+from samson.experiments._problems import METHODS
 from samson.experiments._ray import run_on_ray
 from samson.experiments._recipes import RECIPES, Recipe
 from samson.experiments._requests import Request, find_metric, load_data
@@ -29,13 +30,13 @@ from samson.experiments._rho import diverged, find_rho, suggest_rho
 from samson.experiments._runs import run
 from samson.experiments._saving import Saver
 from samson.experiments._search import search_settings, validated
-from samson.experiments._sharpness import correlations, measure_folder, sharpness_path
+from samson.experiments._sharpness import measure_folder, sharpness_path
 from samson.experiments._suite import Failure, Silent, default_jobs, run_all
 from samson.experiments._sweeps import ranges_of, sweep
-from samson.experiments._tasks import TASKS, Classification, LanguageModelling, Regression, Task
+from samson.experiments._tasks import TASKS, Classification, LanguageModelling, Regression, Task, make_task
 from samson.experiments._trained import save_trained, trained
 from samson.experiments._training import DivergedError, Run, StoppedError
-from samson.experiments.data import DATA, Pair, Splits, load_splits
+from samson.experiments.data import DATA, Pair, Splits, load_data_set, load_splits
 from samson.experiments.networks import NETWORKS
 
 __all__ = [

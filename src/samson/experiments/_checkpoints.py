@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from samson._errors import SetupError, choose
 from samson.experiments._networks import make_network
+from samson.experiments._weights import load_weights
 from samson.experiments.networks import NETWORKS
-from samson.noise import plain_name
 from samson.records import RecordError, read_json, replace_file, write_json
 
 
@@ -42,7 +41,6 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, state: Mapping[str, Tensor], about: Checkpoint) -> None:
     """Write `path` (`….safetensors`) and the JSON file beside it, each atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}))
     write_json(path.with_suffix(".json"), about)
 
@@ -76,21 +74,5 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
         model = make_network(name, about.shape, about.outputs, seed=0)
     except RecordError as error:
         raise SetupError(f"{error}\nA checkpoint needs its `.json` file beside it.") from error
-    return filled(model, path), about
-
-
-def filled(model: nn.Module, path: Path) -> nn.Module:
-    """The model with the weights that were saved, in evaluation mode.
-
-    Raises:
-        SetupError: If the file is damaged, or does not fit the model.
-    """
-    try:
-        state = load(path.read_bytes())
-        if not set(state) <= set(model.state_dict()):  # a trainer of one's own gave it in a wrapper, with its prefixes
-            state = {plain_name(key): value for key, value in state.items()}
-        model.load_state_dict(state)
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise SetupError(f"MODEL {str(path)!r} is damaged or of another network: {reason}") from error
-    return model.eval()
+    load_weights(model, path)
+    return model.eval(), about

@@ -58,7 +58,8 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
 
     Args:
         noise: As for `find_noise`.
-        levels: Levels ≥ 0, or texts, such as "1h" where a level is an age; None takes some that suit the noise.
+        levels: Levels ≥ 0, or texts, such as "1h" where a level is an age; None takes some that suit the noise. Those
+            of one's own noise come from the mildest to the harshest: bits, or voltages, fall.
         name: What the family is called; by default as the noise.
 
     Raises:
@@ -83,7 +84,9 @@ def noise_family(noise: str, levels: Sequence[Any] | None = None, name: str | No
     require(
         len(set(numbers)) == len(numbers), "`levels`", "without repetition", list(asked), "Remove the repeated one."
     )
-    noisy = sorted(level for level in numbers if level or unit == "s")
+    noisy = [level for level in numbers if level or unit == "s"]
+    if noise in NOISES:  # each rises with its level
+        noisy.sort()
     require(bool(noisy), "`levels`", "at least one level above 0", list(asked), mend)
     kinds = [Kind(age_text(level) if unit == "s" else f"{level:g}", family(level), level) for level in noisy]
     return Chips(name or noise.rpartition(":")[2], unit, _distinct(kinds, "`levels`"))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from samson._shown import Shown, table_text
 from samson.experiments._folders import finished, open_folder
 from samson.experiments._jobs import Job, jobs_of
-from samson.experiments._planning import Plan, plan_suite
+from samson.experiments._plan import Plan
+from samson.experiments._planning import plan_suite
 from samson.experiments._problems import Table
 from samson.experiments._search import search_settings
 from samson.experiments._suite import Failure, Silent, Watcher, run_all
@@ -38,16 +39,20 @@ class Comparing(Shown):
     folder: Path
 
     def __str__(self) -> str:
-        from samson.report import estimate_text, views
+        from samson.report import estimate_text, metric_text, views
 
-        rows = [
-            [view.problem.name, view.family.name, method, *(estimate_text(row.value, view) for row in (first, last))]
-            for view in views(self.records)
-            for method, (first, *_, last) in ((name, tuple(of.values())) for name, of in view.table.items())
-        ]
+        by_metric: dict[str, list[list[str]]] = {}
+        for view in views(self.records):
+            rows = by_metric.setdefault(f"Test {metric_text(view.problem)}", [])
+            for method, of_method in view.table.items():
+                first, *_, last = of_method.values()
+                values = (estimate_text(row.value, view) for row in (first, last))
+                rows.append([view.problem.name, view.family.name, method, *values])
         header = ["problem", "chips", "method", "without noise", "with the most"]
         counted = f"{len(self.records)} runs, {len(self.failures)} failed, in {self.folder}"
-        return f"{counted}\n{table_text(header, rows)}" if rows else counted
+        tables = (f"{metric}\n{table_text(header, rows)}" for metric, rows in by_metric.items())
+        failed = [f"{name} failed: {failure.reason}" for name, failure in list(self.failures.items())[:1]]
+        return "\n".join([counted, *tables, *failed])
 
     def table(self) -> list[dict[str, Any]]:
         """One row a problem, family of chips, method and kind of chip, for example for `pandas.DataFrame`.
@@ -121,7 +126,7 @@ def compare_suite(
     plan = suite if isinstance(suite, Plan) else plan_suite(suite)
     folder, watcher = Path(out), watcher or Silent()
     whole = plan.record()
-    open_folder(whole, folder)
+    open_folder(plan, folder)
     plan = search_settings(plan, folder, processes=processes, progress=watcher.progress)
     jobs = jobs_of(plan)
     done = {run_name(record.problem.name, record.method, record.seed) for record in finished(plan, folder)}

@@ -16,11 +16,11 @@ from samson.experiments._loop import Loop
 from samson.experiments._method import Method
 from samson.experiments._networks import make_network
 from samson.experiments._place import Place
-from samson.experiments._planning import Plan
-from samson.experiments._problems import PlannedProblem, load_data_set, make_task
+from samson.experiments._plan import Plan, PlannedProblem
+from samson.experiments._tasks import make_task
 from samson.experiments._trained import planned_run
 from samson.experiments._training import DivergedError
-from samson.experiments.data import Pair, Splits, length
+from samson.experiments.data import Pair, Splits, length, load_data_set
 
 TIMED = 3
 """Steps that are timed, after a first one, which counts only if it is alone."""

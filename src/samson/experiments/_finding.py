@@ -92,19 +92,7 @@ def calibrated(chip: Noise, path: Path) -> ChipModel:
 
 
 def chip_by_level(chip: str) -> tuple[Callable[[float], ChipModel], NoiseFamily]:
-    """A chip by the bit error rate of its memory, or else by its age, and a family of the same levels.
-
-    Raises:
-        SetupError: As for `aging`.
-    """
-    model = find_chip(chip)
-    if not isinstance(memory := model.noise, BitErrors):
-        return aging(chip), NOISES["pcm"]
-    return lambda rate: replace(model, noise=replace(memory, rate=rate, voltage=None)), NOISES["bit-errors"]
-
-
-def aging(chip: str) -> Callable[[float], ChipModel]:
-    """A chip by its age in seconds.
+    """A chip by the bit error rate of its memory, or else by its age in seconds, and a family of the same levels.
 
     Args:
         chip: As for `find_chip`.
@@ -113,13 +101,15 @@ def aging(chip: str) -> Callable[[float], ChipModel]:
         SetupError: As for `find_chip`, or if the chip has no devices that age, or not to any age.
     """
     model = find_chip(chip)
+    if isinstance(memory := model.noise, BitErrors):
+        return lambda rate: replace(model, noise=replace(memory, rate=rate, voltage=None)), NOISES["bit-errors"]
     parts = _parts(model.noise)
     ages = any(isinstance(part, DeviceNoise) for part in parts)
     require(ages, "`chip`", "one that ages, for a budget", chip, "Take one of devices, such as pcm, or `noise`.")
     between = all(part.interpolate for part in parts if isinstance(part, ReRAM))
     mend = 'Write a chip file with family = "reram" and interpolate = true; then `high` is 2d at most.'
     require(between, "`chip`", "known at every age, for a budget", chip, mend)
-    return lambda time_s: replace(model, noise=_aged(model.noise, time_s))
+    return lambda time_s: replace(model, noise=_aged(model.noise, time_s)), NOISES["pcm"]
 
 
 def _parts(noise: WeightNoise) -> tuple[WeightNoise, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from samson._errors import SetupError, require
 from samson.experiments._jobs import jobs_of
-from samson.experiments._planning import Plan
+from samson.experiments._plan import Plan
+from samson.experiments._runs import network_path
 from samson.records import (
     PLAN,
     ChipFamily,
@@ -41,7 +42,7 @@ SEARCHED = "by which settings are chosen"
 """What is said of a family of chips to which no kind and no trial may be added."""
 
 
-def open_folder(plan: Configuration, folder: Path) -> None:
+def open_folder(plan: Plan, folder: Path) -> None:
     """Open the folder of a comparison, new or begun earlier.
 
     One that is there may have been for fewer problems, methods, seeds, kinds of chips or trials than are asked for now.
@@ -53,24 +54,51 @@ def open_folder(plan: Configuration, folder: Path) -> None:
     if (path.exists() and plan.search is not None) or (records and not path.exists()):
         return  # `compare_suite` writes it when `finished` has looked at what was chosen, or at records without a plan
     try:
-        write_json(path, plan)
+        write_json(path, plan.record())
     except OSError as error:
         raise SetupError(
             f"`out`: {str(folder)!r} cannot be written: {error.strerror}.\nChoose another folder."
         ) from error
 
 
-def look_into(plan: Plan, folder: Path) -> list[RunRecord]:
-    """The runs of a plan that are finished in a folder, which is checked as by `open_folder` and stays as it is.
+def look_into(plan: Plan, folder: Path) -> tuple[list[RunRecord], list[RunRecord]]:
+    """Look into a folder, which is checked as by `open_folder` and stays as it is.
+
+    Returns:
+        The runs of the plan that are finished, and all records that are there.
 
     Raises:
         SetupError: If it holds something else or another comparison, or its plan is damaged.
     """
-    records = _checked(plan.record(), folder)
-    return finished(plan, folder) if plan.search is None else _of_plan(plan, records)
+    records = _checked(plan, folder)
+    return _of_plan(plan, records), records
 
 
-def _checked(plan: Configuration, folder: Path) -> list[RunRecord]:
+def trained_already(plan: Plan, folder: Path) -> set[str]:
+    """The names of a plan's runs whose networks are there, and only lack chips."""
+    done, there = look_into(plan, folder)
+    names = {job.name for job in jobs_of(plan)} - {_name(record) for record in done}
+    return {
+        name
+        for record in there
+        if (name := _name(record)) in names
+        and record.problem.trainer == "samson"
+        and (record.clean is None or network_path(folder, name).exists())
+    }
+
+
+def finished(plan: Plan, folder: Path) -> list[RunRecord]:
+    """The records in a comparison's folder, each of which must be of one of its jobs.
+
+    Raises:
+        SetupError: If one is damaged, or of another comparison.
+    """
+    records = read_records(folder)
+    _refuse_others(plan, records, folder)
+    return _of_plan(plan, records)
+
+
+def _checked(plan: Plan, folder: Path) -> list[RunRecord]:
     """The records in a folder, which must be new or one of this comparison."""
     require(not folder.exists() or folder.is_dir(), "`out`", "a folder", str(folder), ANOTHER)
     there = {item.name for item in folder.iterdir() if item.suffix != ".partial"} if folder.exists() else set()
@@ -81,16 +109,28 @@ def _checked(plan: Configuration, folder: Path) -> list[RunRecord]:
         try:
             before = read_json(path, Configuration)
         except RecordError as error:
-            raise SetupError(f"`out`: {error}\n{ANOTHER}") from error
-        now = _settings(plan)
+            mend = "Delete it: `samson compare` writes it again, and keeps the finished runs."
+            raise SetupError(f"`out`: {error}\n{mend}") from error
+        now = _settings(plan.record())
         was = {key: value for key, value in _settings(before).items() if key in now or SEARCHED not in key[2]}
         refuse_other(was, now, folder)
     records = read_records(folder)
     if plan.search is None:  # else what was chosen has to be known first: see `finished`
-        now = _settings(plan)
-        for record in records:
-            refuse_other(dict(_found(record)), now, folder)
+        _refuse_others(plan, records, folder)
     return records
+
+
+def _refuse_others(plan: Plan, records: Iterable[RunRecord], folder: Path) -> None:
+    """Refuse a folder with a record that is of none of a plan's jobs."""
+    asked = {
+        (problem.record.name, method.name, "examples"): min(plan.examples or problem.examples, problem.examples)
+        for problem in plan.problems
+        for method in problem.methods
+    }
+    now = _settings(plan.record()) | asked
+    for record in records:
+        own = {(record.problem.name, record.method, "examples"): record.examples}
+        refuse_other(dict(_found(record)) | own, now, folder)
 
 
 def refuse_other(before: Mapping[Key, object], now: Mapping[Key, object], folder: Path) -> None:
@@ -115,10 +155,33 @@ def refuse_other(before: Mapping[Key, object], now: Mapping[Key, object], folder
             for word in key[2:]
         )
         run = f" (first in {problem}, {method})" if method else ""
+        missing = dict.fromkeys(name for key in other for name in _left_out(key, before[key], now, asked))
+        more = f"A folder takes more, not fewer: name too what it has: {', '.join(missing)}.\n" if all(missing) else ""
         raise SetupError(
-            f"`out`: {str(folder)!r} belongs to another configuration; different: {', '.join(words)}{run}.\n{ANOTHER}"
-            f"{_kept(words, method, folder)}"
+            f"`out`: {str(folder)!r} belongs to another configuration; different: {', '.join(words)}{run}.\n"
+            f"{more}{ANOTHER}{_kept(words, method, folder)}"
         )
+
+
+def _left_out(key: Key, before: Any, now: Mapping[Key, Any], asked: set[tuple[str, str]]) -> Iterable[str]:
+    """What is there and not asked for; "" where it is asked for differently."""
+    problem, method, word = key
+    if key[:2] not in asked:
+        yield method if any(problem == other for other, _ in asked) else problem
+    elif word == "trials":
+        yield f"{before} trials"
+    elif word == "chips":
+        families = {family.name: family for family in now[key]}
+        for family in before:
+            kinds = families[family.name].kinds if family.name in families else ()
+            missing = [kind.label for kind in family.kinds if kind not in kinds]
+            same_unit = not kinds or families[family.name].unit == family.unit
+            if not same_unit or {kind.label for kind in kinds} & {*missing}:
+                yield ""
+            elif missing:
+                yield f"{family.name} ({', '.join(missing)})"
+    else:
+        yield ""
 
 
 def _holds(word: str, before: Any, now: Any) -> bool:
@@ -174,34 +237,18 @@ def _of_run(problem: Problem, method: str, settings: Settings) -> dict[Key, obje
     return found | {(problem.name, method, f"{method}.{key}"): value for key, value in settings.items()}
 
 
-def finished(plan: Plan, folder: Path) -> list[RunRecord]:
-    """The records in a comparison's folder, each of which must be of one of its jobs.
-
-    Raises:
-        SetupError: If one is damaged, or of another comparison.
-    """
-    records = read_records(folder)
-    asked = {
-        (problem.record.name, method.name, "examples"): min(plan.examples or problem.examples, problem.examples)
-        for problem in plan.problems
-        for method in problem.methods
-    }
-    now = _settings(plan.record()) | asked
-    for record in records:
-        own = {(record.problem.name, record.method, "examples"): record.examples}
-        refuse_other(dict(_found(record)) | own, now, folder)
-    return _of_plan(plan, records)
-
-
 def _of_plan(plan: Plan, records: Iterable[RunRecord]) -> list[RunRecord]:
     """Those of a plan's runs that are on all of its chips; a folder may have more seeds."""
     names, families = {job.name for job in jobs_of(plan)}, tuple(family.record() for family in plan.families)
     return [
         record
         for record in records
-        if run_name(record.problem.name, record.method, record.seed) in names
-        and (record.families, record.trials) == (families, plan.trials)
+        if _name(record) in names and (record.families, record.trials) == (families, plan.trials)
     ]
+
+
+def _name(record: RunRecord) -> str:
+    return run_name(record.problem.name, record.method, record.seed)
 
 
 def read_records(folder: Path) -> list[RunRecord]:

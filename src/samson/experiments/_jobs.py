@@ -10,8 +10,7 @@ import torch
 
 from samson.experiments._method import Method
 from samson.experiments._place import Place
-from samson.experiments._planning import Plan
-from samson.experiments._problems import PlannedProblem
+from samson.experiments._plan import Plan, PlannedProblem
 from samson.records import run_name
 
 OnProgress = Callable[[str, int, int], None]

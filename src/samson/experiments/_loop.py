@@ -7,11 +7,9 @@ what it brings (a device, DistributedDataParallel, autocast) is a line each here
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from hashlib import sha256
 from typing import Any, cast
 
@@ -20,9 +18,11 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from samson._interrupts import notices
 from samson.experiments._distillation import distillation
 from samson.experiments._place import Place
-from samson.experiments._saving import Saver
+from samson.experiments._saving import Saver, identity_of
+from samson.experiments._tasks import in_float32
 from samson.experiments._training import DivergedError, Run, StoppedError
 from samson.records import Perturbation
 
@@ -48,7 +48,7 @@ def train(run: Run, *, keep: bool = False) -> nn.Module:
         OSError: If it cannot be saved; what was saved before is there.
     """
     training = Loop(run)
-    with _notices() as ended:
+    with notices() as ended:
         while training.step < training.total:
             for inputs, targets in training.batches():
                 training.advance(inputs, targets)
@@ -89,7 +89,7 @@ class Loop:
         # What several processes share is not kept on the way: each would have to write its part at the same step.
         alone = run.folder if run.place.world == 1 else None
         path = None if alone is None else alone / "training.safetensors"
-        self.saver = Saver(path, "" if path is None else _identity(run, self.model))
+        self.saver = Saver(path, "" if path is None else identity_of(run, self.model))
         self.started, self.earlier_s = time.monotonic(), 0.0
         self._load()
         self.model.train()
@@ -182,7 +182,7 @@ class Loop:
                         outputs = model(some)
                         with torch.no_grad():
                             taught = None if teacher is None else teacher(some)
-                    loss = self.run.task.loss(outputs.float(), wanted, self.recipe.label_smoothing)
+                    loss = self.run.task.loss(in_float32(outputs), wanted, self.recipe.label_smoothing)
                     if taught is not None:
                         loss = loss + distillation(outputs.float(), taught.float(), *shares)
                     loss = loss * (len(some) * world / size)  # processes are averaged, and may have fewer examples
@@ -256,29 +256,6 @@ def _augmentations(joined: str) -> tuple[str, ...]:
     return () if joined == "none" else tuple(joined.split("+"))
 
 
-def _identity(run: Run, model: nn.Module) -> str:
-    """What decides the final weights, hashed: settings, names, the initial weights, and a look at the data."""
-    inputs, targets = next(run.data.batches(1, seed=0, epoch=0, device="cpu", augment=(), workers=0))
-    kind = type(model)
-    said = (
-        run.about,
-        run.method,
-        run.recipe,
-        run.precision,
-        run.seed,
-        run.data.steps(1),
-        kind.__module__,
-        kind.__qualname__,
-    )
-    task = f"{type(run.task).__module__}.{type(run.task).__qualname__}"
-    layers = [(name, type(layer).__qualname__) for name, layer in model.named_modules()]
-    found = sha256(repr((*said, task, layers, inputs.tolist(), targets.tolist())).encode())
-    for name, value in model.state_dict().items():
-        found.update(f"{name} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
-
-
 def _mixed(seed: int, step: int) -> int:
     return int.from_bytes(sha256(f"step {seed} {step}".encode()).digest()[:8]) >> 1
 
@@ -289,17 +266,3 @@ def _seed(seed: int, device: torch.device) -> None:
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
         torch.cuda.default_generators[index].manual_seed(seed)
-
-
-@contextmanager
-def _notices() -> Iterator[threading.Event]:
-    """An event that a notice to end (SIGTERM) sets inside the block."""
-    ended = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield ended
-        return
-    before: Any = signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    try:
-        yield ended
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -20,7 +20,7 @@ WEIGHTS = "Give it with `weights`, beside a model that it is for."
 
 
 def load_model(
-    spec: str | Path, weights: Path | None = None, *, pretrained: bool = False, outputs: int | None = None
+    spec: str | Path, weights: str | Path | None = None, *, pretrained: bool = False, outputs: int | None = None
 ) -> nn.Module:
     """Make the model that a user names, in evaluation mode.
 
@@ -44,7 +44,7 @@ def load_model(
         >>> model.training
         False
     """
-    spec = str(spec)
+    spec, weights = str(spec), None if weights is None else Path(weights)
     if spec.endswith((".pt", ".pth", ".pt2", ".ckpt")):
         refuse_program("MODEL", Path(spec))
         raise SetupError(f"{ALONE.format(spec)}.\n{WEIGHTS}")

@@ -13,63 +13,15 @@ from samson._errors import SetupError, choose, require
 from samson._factories import spec_of
 from samson.experiments._chips import RESERVED, Chips, family_of
 from samson.experiments._place import check_device
-from samson.experiments._problems import PlannedProblem, Table, listed, load_data_set, plan_problem
-from samson.records import Configuration, Planned, Search
+from samson.experiments._plan import Plan, PlannedProblem
+from samson.experiments._problems import Table, listed, plan_problem
+from samson.experiments.data import load_data_set
+from samson.records import Search
 
 SAMPLERS = ("grid", "random", "tpe")
 OF_A_PROBLEM = ("name", "data", "network", "methods", "base", "train", "task", "select", "recipe", "set")
 OF_ALL = ("chips", "seeds", "trials", "examples", "chip_seed", "device", "data_root", "search", "problems")
 BLIND = "blind"
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """A comparison, ready to be run.
-
-    Args:
-        problems: Data sets with their networks and methods.
-        families: Families of chips on which every network is put.
-        trials: Chips of each kind.
-        examples: Test examples that are put on the chips, drawn once for all; None takes all.
-        seeds: Training seeds.
-        chip_seed: Seed of the set of chips.
-        device: Where networks are trained and put on chips, such as "cuda".
-        data_root: Where files of data are looked for.
-        search: How settings are chosen; None takes them as they are.
-        command: The command that runs it again.
-    """
-
-    problems: tuple[PlannedProblem, ...]
-    families: tuple[Chips, ...]
-    trials: int = 20
-    examples: int | None = None
-    seeds: int = 3
-    chip_seed: int = 0
-    device: str = "cpu"
-    data_root: Path = Path("data")
-    search: Search | None = None
-    command: str = ""
-
-    def record(self) -> Configuration:
-        """The plan as records hold it."""
-        return Configuration(
-            problems=tuple(
-                Planned(
-                    problem.record,
-                    {method.name: method.record() for method in problem.methods},
-                    {method.name: method.candidates_record() for method in problem.methods if method.candidates},
-                )
-                for problem in self.problems
-            ),
-            families=tuple(family.record() for family in self.families),
-            trials=self.trials,
-            examples=self.examples,
-            seeds=self.seeds,
-            chip_seed=self.chip_seed,
-            device=self.device,
-            search=self.search,
-            command=self.command,
-        )
 
 
 def read_suite(path: Path) -> dict[str, Any]:
@@ -127,7 +79,7 @@ def plan_suite(table: Table, command: str = "") -> Plan:
         families=families,
         trials=_whole(table, "trials", 20, 2),
         examples=_whole(table, "examples", 0, 1, mend="Leave it out for all.") if "examples" in table else None,
-        seeds=_whole(table, "seeds", 3, 1),
+        seeds=_whole(table, "seeds", 3, 1, mend="Their seeds are 0, 1, …; the default is 3."),
         chip_seed=_whole(table, "chip_seed", 0, 0),
         device=str(check_device(table.get("device", "cpu"))),
         data_root=_root(table),
@@ -236,8 +188,9 @@ def _checked_search(plan: Plan) -> Search | None:
 
 def _whole(table: Table, key: str, default: int, least: int, said: str | None = None, mend: str = "") -> int:
     value = table.get(key, default)
-    known = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    require(known, said or f"`{key}`", f"at least {least}", value, mend or f"The default is {default}.")
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    rule = f"at least {least}" if whole else f"a whole number of at least {least}"
+    require(whole and value >= least, said or f"`{key}`", rule, value, mend or f"The default is {default}.")
     return int(value)
 
 

@@ -99,5 +99,4 @@ def _written(files: Files, job: Job, folder: Path) -> RunRecord:
 
 def _write(files: Files, folder: Path) -> None:
     for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         replace_file(folder / name, content)

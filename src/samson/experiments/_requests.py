@@ -17,8 +17,7 @@ from samson._factories import call_factory, find_factory, takes
 from samson.evaluation import METRICS, DataSetMetric, ExampleMetric, as_metric
 from samson.experiments._checkpoints import Checkpoint
 from samson.experiments._models import load_model
-from samson.experiments._problems import load_data_set
-from samson.experiments.data import DATA, SPLITS, Splits, splits_from
+from samson.experiments.data import DATA, SPLITS, Splits, load_data_set, splits_from
 from samson.records import RecordError, read_json
 
 FORMS = f"one of {', '.join(DATA)}, MODULE:FUNCTION, FILE.npz, or FILE.safetensors with `inputs` and `targets`"

@@ -15,10 +15,10 @@ from samson.experiments._jobs import OnProgress
 from samson.experiments._loop import Loop, last_perturbation
 from samson.experiments._parts import DISTIL, MODES
 from samson.experiments._place import Place
-from samson.experiments._planning import Plan
-from samson.experiments._problems import load_data_set
+from samson.experiments._plan import Plan
 from samson.experiments._trained import planned_run
 from samson.experiments._training import DivergedError, Run
+from samson.experiments.data import load_data_set
 from samson.optim import RhoSchedule
 from samson.records import RhoPoint, RhoRecord
 

@@ -15,13 +15,14 @@ from samson._batches import Examples
 from samson._environment import environment
 from samson._errors import SetupError
 from samson.evaluation import clean_value
-from samson.experiments._checkpoints import Checkpoint, filled, save_checkpoint
+from samson.experiments._checkpoints import Checkpoint, save_checkpoint
 from samson.experiments._jobs import Job, OnProgress, one_thread
 from samson.experiments._networks import make_network
-from samson.experiments._problems import load_data_set, make_task
 from samson.experiments._sweeps import on_device, ranges_of, sweep
+from samson.experiments._tasks import make_task
 from samson.experiments._trained import trained
-from samson.experiments.data import Splits, length
+from samson.experiments._weights import load_weights
+from samson.experiments.data import Splits, length, load_data_set
 from samson.noise import coverage, multiply_adds
 from samson.records import RunRecord, read_json, record_path, write_json
 
@@ -105,10 +106,11 @@ def _kept(job: Job, folder: Path, splits: Splits, metric: Any) -> tuple[RunRecor
     record = read_json(path, RunRecord) if path.exists() and problem.trainer == "samson" else None
     if record is None or record.clean is None:
         return record, None
-    own = make_network(problem.network, splits.shape, splits.outputs, job.seed)
+    model = make_network(problem.network, splits.shape, splits.outputs, job.seed)
     try:
-        model = filled(own, network_path(folder, job.name)).to(job.place.device)
-    except (SetupError, OSError):
+        load_weights(model, network_path(folder, job.name))
+    except SetupError:
         return None, None
+    model.eval().to(job.place.device)
     same = math.isclose(clean_value(model, _examples(job, splits), metric), record.clean, rel_tol=1e-6)
     return (record, model) if same else (None, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from samson._errors import SetupError
+from samson.experiments._training import Run
 from samson.records import replace_file
 
 SHARE = 0.05
@@ -54,17 +56,16 @@ class Saver:
         started = time.monotonic()
         tensors: dict[str, Tensor] = {}
         text = json.dumps(_packed(state, "", tensors))
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         about = {"state": text, "identity": self._identity, "checksum": _checksum(text, tensors)}
         replace_file(self._path, save(tensors, about))
         self._last = time.monotonic()
         self._took = self._last - started
 
     def load(self) -> State | None:
-        """What was saved last; None if there is nothing.
+        """What was saved last; None if there is nothing, or the file is damaged, which is warned of.
 
         Raises:
-            SetupError: If the file is damaged, or belongs to something else.
+            SetupError: If the file belongs to something else.
         """
         if self._path is None or not self._path.exists():
             return None
@@ -82,8 +83,32 @@ class Saver:
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, SetupError):
                 raise
-            raise SetupError(f"`{self._path}` is damaged: {error}.\nDelete it to train from the start.") from error
+            warnings.warn(f"`{self._path}` is damaged ({error}): the training starts again.", stacklevel=2)
+            return None
         return found
+
+
+def identity_of(run: Run, model: nn.Module) -> str:
+    """What decides the final weights, hashed: settings, names, the initial weights, and a look at the data."""
+    inputs, targets = next(run.data.batches(1, seed=0, epoch=0, device="cpu", augment=(), workers=0))
+    kind = type(model)
+    said = (
+        run.about,
+        run.method,
+        run.recipe,
+        run.precision,
+        run.seed,
+        run.data.steps(1),
+        kind.__module__,
+        kind.__qualname__,
+    )
+    task = f"{type(run.task).__module__}.{type(run.task).__qualname__}"
+    layers = [(name, type(layer).__qualname__) for name, layer in model.named_modules()]
+    found = sha256(repr((*said, task, layers, inputs.tolist(), targets.tolist())).encode())
+    for name, value in model.state_dict().items():
+        found.update(f"{name} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _packed(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

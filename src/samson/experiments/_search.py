@@ -21,11 +21,12 @@ from samson.evaluation import as_metric
 from samson.experiments._folders import finished
 from samson.experiments._jobs import Job, OnProgress, one_thread
 from samson.experiments._method import Method
-from samson.experiments._planning import Plan
-from samson.experiments._problems import PlannedProblem, load_data_set, make_task
+from samson.experiments._plan import Plan, PlannedProblem
 from samson.experiments._suite import Failure, attempted, map_jobs
 from samson.experiments._sweeps import on_device, ranges_of, sweep
+from samson.experiments._tasks import make_task
 from samson.experiments._trained import trained
+from samson.experiments.data import load_data_set
 from samson.records import RecordError, Search, SearchRecord, Tried, finite, read_json, write_json
 
 FIRST_SEED = 1000

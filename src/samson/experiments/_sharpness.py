@@ -17,13 +17,11 @@ from samson.evaluation import TRIALS, Layout
 from samson.experiments._checkpoints import load_checkpoint
 from samson.experiments._folders import read_records
 from samson.experiments._jobs import one_thread
-from samson.experiments._problems import load_data_set
-from samson.experiments.data import DATA, length
+from samson.experiments.data import DATA, length, load_data_set
 from samson.noise import NOISES, WeightNoise
 from samson.optim import RULES, Rule
 from samson.records import (
     ChipFamily,
-    CorrelationRow,
     Interval,
     NetworkSharpness,
     RecordError,
@@ -42,7 +40,7 @@ from samson.sharpness import (
     hessian_trace,
     worst_case_rise,
 )
-from samson.statistics import CONFIDENCE, LEAST_METHODS, rank_correlation
+from samson.statistics import CONFIDENCE, sharpness_correlations
 
 STEPS = 8
 LOSSES = {"regression": "mse"}
@@ -171,45 +169,9 @@ def _measure_problem(
             known[run.method, run.seed] = before | found
             write_json(path, dataclasses.replace(empty, networks=_networks(records, family, known)))
     record = dataclasses.replace(empty, networks=_networks(records, family, known))
-    record = dataclasses.replace(record, correlations=correlations(record))
+    record = dataclasses.replace(record, correlations=sharpness_correlations(record))
     write_json(path, record)
     return record
-
-
-def correlations(record: SharpnessRecord) -> tuple[CorrelationRow, ...]:
-    """Every measure against the metric on every kind of chip; nothing with fewer than 6 methods.
-
-    A measure or an accuracy that is the same for all networks has no row. Accuracies are equal that differ by nothing
-    but the order in which chips were added.
-    """
-    methods = dict.fromkeys(network.method for network in record.networks)
-    if len(methods) < LEAST_METHODS:
-        return ()
-    of_method = {m: [network for network in record.networks if network.method == m] for m in methods}
-    rows = []
-    for measure in record.measures:
-        sharp = {m: [n.measures[measure].mean for n in networks] for m, networks in of_method.items()}
-        for number, kind in enumerate(record.kinds):
-            sign = 1 if record.problem.higher_is_better else -1
-            accurate = {
-                m: [sign * round(n.accuracies[number], 12) for n in networks] for m, networks in of_method.items()
-            }
-            if any(len({value for values in of.values() for value in values}) == 1 for of in (sharp, accurate)):
-                continue
-            found = rank_correlation(sharp, accurate, confidence=record.confidence, seed=record.settings.seed)
-            rows.append(
-                CorrelationRow(
-                    measure,
-                    kind,
-                    found.kendall,
-                    found.spearman,
-                    found.kendall_of_means,
-                    found.spearman_of_means,
-                    found.points,
-                    found.methods,
-                )
-            )
-    return tuple(rows)
 
 
 Measures = dict[str, Interval]
@@ -245,8 +207,8 @@ def _measured(
             )
             found["noise"] = rise.interval
         if "hessian trace" in wanted:
-            found["hessian top"] = _exact(hessian_top(model, data, seed=settings.seed))
-            found["hessian trace"] = hessian_trace(model, data, seed=settings.seed).interval
+            found["hessian top"] = _exact(hessian_top(model, data, loss=loss, seed=settings.seed))
+            found["hessian trace"] = hessian_trace(model, data, loss=loss, seed=settings.seed).interval
     return found
 
 

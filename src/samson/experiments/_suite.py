@@ -152,7 +152,7 @@ def map_jobs(
             for name, each in work:
                 finished(name, each(_telling(progress, name, raise_lost)))
         return
-    context = multiprocessing.get_context("spawn")
+    context, others = multiprocessing.get_context("spawn"), {*multiprocessing.active_children()}
     news: multiprocessing.Queue[tuple[str, str, int, int]] = context.Queue()
     stop = context.Event()
     with ProcessPoolExecutor(processes, context, _start_worker, (news, stop, str(Path.cwd()))) as pool:
@@ -160,10 +160,16 @@ def map_jobs(
             with _interrupts_ignored():  # the processes started here inherit it: Ctrl-C is for this one alone
                 pending = {pool.submit(_work, name, each): name for name, each in work}
             _follow(pending, news, progress, finished)
-        except BrokenProcessPool as error:
-            raise WorkerLostError("A process of a run died, perhaps for lack of memory.") from error
-        finally:
+        except StoppedError:
+            for worker in {*multiprocessing.active_children()} - others:
+                worker.terminate()  # which is its own notice to end: a training is saved
+            raise
+        except BaseException as error:
             stop.set()
+            if isinstance(error, BrokenProcessPool):
+                raise WorkerLostError("A process of a run died, perhaps for lack of memory.") from error
+            raise
+        finally:
             pool.shutdown(wait=True, cancel_futures=True)  # a run about to end is finished, and then counted
 
 

@@ -6,12 +6,15 @@ from typing import Any, Protocol
 
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._pytree import tree_map
 
-from samson.evaluation import DataSetMetric, MeanThen, bits, token_losses
+from samson._errors import SetupError, choose, require
+from samson._factories import find_factory, guarded
+from samson.evaluation import DataSetMetric, MeanThen, as_metric, bits, token_losses
 
 
 class Task(Protocol):
-    """What is asked of a network; a task of one's own is one class with these.
+    """What is asked of a network; a task of one's own is one class with these, and decides what targets are.
 
     Args:
         metric: Name of a metric of `samson.evaluation`, or such a metric itself.
@@ -20,7 +23,13 @@ class Task(Protocol):
     metric: Any
 
     def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """The mean loss of a batch, a tensor without axes."""
+        """The mean loss of a batch, a tensor without axes.
+
+        Args:
+            outputs: The network's, in float32; also a dictionary, or several in a tuple.
+            targets: Of the batch, as the data have them.
+            label_smoothing: Of the recipe.
+        """
 
 
 class Classification:
@@ -56,8 +65,17 @@ class Regression:
     metric = "mse"
 
     def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Mean squared error of outputs and targets, both (batch,) or (batch, numbers)."""
-        return functional.mse_loss(outputs.reshape(targets.shape), targets.to(outputs.dtype))
+        """Mean squared error of outputs and targets of one shape; one output an example may have an axis of its own.
+
+        Raises:
+            ValueError: If the shapes differ.
+        """
+        found = outputs.squeeze(-1) if outputs.shape == (*targets.shape, 1) else outputs
+        if found.shape != targets.shape:
+            raise ValueError(
+                f"Outputs must have the shape of the targets, got {tuple(outputs.shape)} for {tuple(targets.shape)}."
+            )
+        return functional.mse_loss(found, targets.to(found.dtype))
 
 
 TASKS: dict[str, type[Task]] = {
@@ -66,3 +84,29 @@ TASKS: dict[str, type[Task]] = {
     "regression": Regression,
 }
 """Tasks by name."""
+
+
+def in_float32(outputs: Any) -> Any:
+    """What a network gives, a tensor or several in a dictionary or a tuple, in the precision of a loss."""
+    return tree_map(
+        lambda leaf: leaf.float() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, outputs
+    )
+
+
+def make_task(name: str) -> Task:
+    """A task by name, or a class of one's own.
+
+    Raises:
+        SetupError: If there is none.
+    """
+    if ":" not in name:
+        return TASKS[choose("task", name, (*TASKS, "MODULE:CLASS"))]()
+    made = find_factory(name, "task")
+    task = guarded(made, name, "task")
+    there = all(hasattr(task, part) for part in ("metric", "loss"))
+    require(there, "task", "a class with a metric and a loss", name, "See samson.experiments.Task.")
+    try:
+        as_metric(task.metric)
+    except (ValueError, TypeError) as error:
+        raise SetupError(f"task {name!r}: {error}") from error
+    return task  # type: ignore[no-any-return]

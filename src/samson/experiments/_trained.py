@@ -24,10 +24,10 @@ from samson.experiments._method import Method
 from samson.experiments._networks import make_network
 from samson.experiments._parts import RAMP
 from samson.experiments._place import Place
-from samson.experiments._planning import Plan
-from samson.experiments._problems import PlannedProblem, find_trainer, load_data_set, make_task
-from samson.experiments._training import DivergedError, Run
-from samson.experiments.data import Splits
+from samson.experiments._plan import Plan, PlannedProblem
+from samson.experiments._tasks import make_task
+from samson.experiments._training import DivergedError, Run, find_trainer
+from samson.experiments.data import Splits, load_data_set
 from samson.records import Training, TrainingRecord, write_json
 
 

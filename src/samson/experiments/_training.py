@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from samson._errors import require
+from samson._factories import find_factory, takes
 from samson.experiments._method import Built, Method
 from samson.experiments._place import Place
 from samson.experiments._recipes import Recipe
@@ -97,3 +99,14 @@ class Run:
         some = self.data.few_inputs(self.recipe.batch_size, seed=self.seed, device=self.device)
         self.built = self.method.build(model, self.seed, steps, some)
         return self.built.optimizer
+
+
+def find_trainer(name: str) -> Callable[[Run], nn.Module]:
+    """A trainer of one's own.
+
+    Raises:
+        SetupError: If there is no such function, or it does not take a run.
+    """
+    function = find_factory(name, "`train`")
+    require(takes(function, (None,)), "`train`", "a function of one argument, the run", name, "It returns the network.")
+    return function

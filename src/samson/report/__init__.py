@@ -4,6 +4,7 @@ from samson.report._advice import advice, advice_in_short
 from samson.report._budget import budget_figure, budget_page
 from samson.report._evaluation import evaluation_page, level_figure
 from samson.report._figures import chips_figure, gain_figure, robustness_figure, training_figure
+from samson.report._html import metric_text
 from samson.report._overview import Overview, against_baseline, comparable, overview_headline, rank_figure, rank_table
 from samson.report._page import headline, render
 from samson.report._paired import paired_figure, paired_page

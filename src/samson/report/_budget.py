@@ -10,7 +10,16 @@ from html import escape
 from samson._shown import limit_text
 from samson._times import level_text
 from samson.records import BudgetRecord
-from samson.report._html import figure_div, html_row, html_table, interval_text, model_name, page, value_text
+from samson.report._html import (
+    figure_div,
+    html_row,
+    html_table,
+    interval_text,
+    metric_text,
+    model_name,
+    page,
+    value_text,
+)
 from samson.report._levels import chips_and_means, level_note
 from samson.report._plot import GREY_DOTS, PALETTE, Plot, age_axis, axis, horizontal, plot, stripe, under_line
 from samson.report._subject import subject_table
@@ -35,7 +44,7 @@ def budget_page(record: BudgetRecord) -> str:
         what=_what(record),
         chips=len(record.measured[0].trials),
         confidence=f"{100 * subject.confidence:g} %",
-        examples="the" if subject.examples is None else f"these {subject.examples}",
+        examples="these" if subject.examples is None else f"these {subject.examples}",
     )
 
 
@@ -76,7 +85,7 @@ def budget_figure(record: BudgetRecord) -> Plot:
     return plot(
         chips_and_means(levels, record.measured, scale, log=True),
         x | {"range": [low - beyond, high + beyond]},
-        axis(f"{record.subject.metric}{' (%)' if scale == 100 else ''}"),
+        axis(metric_text(record.subject)),
         shapes=shapes,
         annotations=[under_line(clean, "without noise", "left"), under_line(limit, "limit", "left")],
         legend={"x": 0.02, "y": 0.05, "yanchor": "bottom"},
@@ -92,7 +101,7 @@ def _table(record: BudgetRecord) -> str:
         mean, worst = interval_text(row.interval, fraction=fraction), value_text(row.worst, fraction=fraction)
         lines.append(html_row([row.kind.label, mean, worst, "holds" if held else ""]))
     unit = "age" if record.unit == "s" else record.unit
-    return html_table([unit, record.subject.metric, "worst chip", "limit"], lines, "gain")
+    return html_table([unit, metric_text(record.subject), "worst chip", "limit"], lines, "gain")
 
 
 def _what(record: BudgetRecord) -> str:

@@ -9,7 +9,17 @@ from typing import Any
 from samson._shown import limit_text
 from samson._times import age_text
 from samson.records import ChipKind, EvaluationRecord, Measured
-from samson.report._html import capital, figure_div, html_row, html_table, interval_text, model_name, page, value_text
+from samson.report._html import (
+    capital,
+    figure_div,
+    html_row,
+    html_table,
+    interval_text,
+    metric_text,
+    model_name,
+    page,
+    value_text,
+)
 from samson.report._levels import chips_and_means, level_note
 from samson.report._plot import GREY_DOTS, Plot, above, age_places, axis, horizontal, plot, under_line
 from samson.report._subject import subject_table
@@ -19,10 +29,10 @@ from samson.report._yields import yield_figure
 def evaluation_page(record: EvaluationRecord) -> str:
     """Make the page's HTML; it opens offline."""
     subject, last = record.subject, record.measured[-1].kind
-    examples = "the" if subject.examples is None else f"these {subject.examples}"
+    examples = "these" if subject.examples is None else f"these {subject.examples}"
     return page(
         "evaluation.html",
-        kind="accuracy on noisy chips",
+        kind=escape(f"{subject.metric} on noisy chips"),
         title=escape(f"{model_name(subject.model)} on noisy chips"),
         headline=headline(record),
         figure=figure_div(level_figure(record), "levels"),
@@ -74,7 +84,7 @@ def level_figure(record: EvaluationRecord) -> Plot:
     return plot(
         chips_and_means(places, record.measured, scale),
         axis(f"Noise level{level_note(kinds)}" if leveled else "Age" if aged else "", **ticks),
-        axis(f"{record.subject.metric}{' (%)' if scale == 100 else ''}"),
+        axis(metric_text(record.subject)),
         top=56,
         shapes=[horizontal(clean, **GREY_DOTS)],
         annotations=[under_line(clean, "without noise", "right")],
@@ -90,7 +100,7 @@ def _table(record: EvaluationRecord) -> str:
         mean = interval_text(row.interval, fraction=fraction) + " *" * _is_wider(record, row)
         sd, worst = (value_text(value, fraction=fraction) for value in (spread, row.worst))
         lines.append(html_row([row.kind.label, mean, sd, worst, str(len(row.trials))]))
-    table = html_table(["Noise", record.subject.metric, "sd between chips", "worst chip", "chips"], lines, "gain")
+    table = html_table(["Noise", metric_text(record.subject), "sd between chips", "worst chip", "chips"], lines, "gain")
     if record.precision is not None:
         table += f"<p class='soft'>Asked for: ±{limit_text(record.precision, fraction=fraction)}; * is wider.</p>"
     return table

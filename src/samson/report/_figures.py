@@ -170,14 +170,15 @@ def axis_title(view: View) -> str:
 
 
 def places(view: View) -> dict[str, float]:
-    """Where each kind stands on the axis: levels in proportion, times by their power of ten, all else side by side."""
+    """Where kinds stand on the axis: rising levels in proportion, times by their power of ten, all else in line."""
     levels = [kind.level for kind in view.family.kinds]
+    known = [level for level in levels if level is not None]
     times = [time for kind in view.family.kinds if (time := kind.time_s) is not None]
     if view.family.unit == "s" and len(times) == len(levels):
         places = age_places(times)
         return dict(zip(view.kinds, [min(places) - 1, *places], strict=True))
-    if view.family.unit == "level" and None not in levels:
-        return dict(zip(view.kinds, [0.0, *(level for level in levels if level is not None)], strict=True))
+    if view.family.unit == "level" and levels == sorted(known):
+        return dict(zip(view.kinds, [0.0, *known], strict=True))
     return {kind: float(place) for place, kind in enumerate(view.kinds)}
 
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import PurePath
 from string import Template
 
-from samson.records import Interval
+from samson.records import Interval, Problem, Subject
 from samson.report._plot import Plot
 
 
@@ -21,14 +21,15 @@ def page(sections: str, kind: str, title: str, headline: str, **parts: object) -
     What is inside is plotly's bundle of cartesian plots, `plotly.js-cartesian-dist-min` of npm, packed by gzip.
     """
     folder = files("samson.report")
-    frame, body, style, plots = (
-        folder.joinpath(name).read_text(encoding="utf-8") for name in ("frame.html", sections, "style.css", "plots.js")
-    )
+    style, plots = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "plots.js"))
     bundle = b64encode(folder.joinpath("plotly-cartesian.min.js.gz").read_bytes()).decode()
-    body = Template(body).substitute(parts)
-    return Template(frame).substitute(
-        style=style, plotly=bundle, plots=plots, kind=kind, title=title, headline=headline, body=body
-    )
+    frame = {"style": style, "plotly": bundle, "plots": plots, "body": filled(sections, **parts)}
+    return filled("frame.html", kind=kind, title=title, headline=headline, **frame)
+
+
+def filled(template: str, **parts: object) -> str:
+    """A template of this package with its parts."""
+    return Template(files("samson.report").joinpath(template).read_text(encoding="utf-8")).substitute(parts)
 
 
 def packed(html: str) -> str:
@@ -90,6 +91,12 @@ def model_name(model: str) -> str:
 def capital(name: str) -> str:
     """The name of a metric at the start of a sentence: "mIoU" becomes "MIoU"."""
     return name[:1].upper() + name[1:]
+
+
+def metric_text(of: Problem | Subject) -> str:
+    """A metric with its unit, and its direction where that is down: "accuracy (%)", "mse (less is better)"."""
+    notes = ["%"] * of.is_fraction + ["less is better"] * (not of.higher_is_better)
+    return f"{of.metric} ({', '.join(notes)})" if notes else of.metric
 
 
 def interval_text(interval: Interval, *, fraction: bool, signed: bool = False) -> str:

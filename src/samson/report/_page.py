@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
-from string import Template
 
 from samson.records import CLEAN, Comparison
 from samson.report._advice import LEVEL, advice
@@ -19,7 +17,7 @@ from samson.report._figures import (
     robustness_figure,
     training_figure,
 )
-from samson.report._html import capital, figure_div, listed, packed, page
+from samson.report._html import capital, figure_div, filled, listed, packed, page
 from samson.report._overview import Overview, band_text, comparable, overview_headline, rank_figure, rank_table
 from samson.report._summary import View, against_each, views
 from samson.report._tables import clean_value, last_kind_within, number
@@ -54,12 +52,12 @@ def render(comparison: Comparison, overview: Overview | None = None) -> str:
     problems = list(dict.fromkeys(view.problem.name for view in found))
     families = list(dict.fromkeys(view.family.name for view in found))
     one = len(problems) == 1
-    title = f"{len(families)} {_plural('family', families)} of chips"
+    title = f"{len(families)} {'family' if len(families) == 1 else 'families'} of chips"
     title = f"{found[0].problem.data} on {title}" if one else f"{len(problems)} problems, {title}"
     if not several:
         title = f"{found[0].problem.data} under {families[0]} noise"
     ranking = (
-        _section(
+        filled(
             "overview.html",
             what="all chips" if one else "all problems and chips",
             figure=figure_div(rank_figure(overview), "ranks"),
@@ -75,7 +73,7 @@ def render(comparison: Comparison, overview: Overview | None = None) -> str:
     )
     return page(
         "comparison.html",
-        kind="accuracy on noisy chips",
+        kind=escape(f"{listed(list(dict.fromkeys(view.problem.metric for view in found)))} on noisy chips"),
         title=escape(title),
         headline=advice(found) if one else overview_headline(overview) if ranked else "",
         unfinished=_notes(comparison),
@@ -135,8 +133,8 @@ def _view(view: View, place: int, told: str) -> str:
     training = ""
     if any(record.training.loss for record in view.records if record.measured):
         figure = figure_div(training_figure(view), f"training-{place}")
-        training = _section("training.html", figure=figure, few=escape(few)).rstrip()
-    found = _section(
+        training = filled("training.html", figure=figure, few=escape(few)).rstrip()
+    found = filled(
         "view.html",
         headline=f"{told}<p>{headline(view)}</p>",
         few=escape(few),
@@ -159,10 +157,6 @@ def _view(view: View, place: int, told: str) -> str:
     )
     where = f'data-problem="{escape(view.problem.name)}" data-family="{escape(view.family.name)}"'
     return f'<div class="view" {where}{" hidden" if place else ""}>{packed(found) if place else found}</div>'
-
-
-def _section(name: str, **parts: object) -> str:
-    return Template(files("samson.report").joinpath(name).read_text(encoding="utf-8")).substitute(parts)
 
 
 def _choice(problems: Sequence[str], families: Sequence[str]) -> str:
@@ -202,8 +196,3 @@ def _notes(comparison: Comparison) -> str:
         if len(values) > 1
     ]
     return "".join(f"<p class='note'>{escape(note)}</p>" for note in notes)
-
-
-def _plural(word: str, of: Sequence[object]) -> str:
-    several = word[:-1] + "ies" if word.endswith("y") else word + "s"
-    return word if len(of) == 1 else several

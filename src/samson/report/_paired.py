@@ -7,7 +7,7 @@ from typing import Any
 
 from samson._shown import coverage_text
 from samson.records import PairedMethod, PairedRecord
-from samson.report._html import figure_div, html_row, html_table, interval_text, page, value_text
+from samson.report._html import figure_div, html_row, html_table, interval_text, metric_text, page, value_text
 from samson.report._plot import Plot, axis, colours, error_bars, plot
 from samson.report._subject import subject_table
 
@@ -43,7 +43,7 @@ def paired_figure(record: PairedRecord) -> Plot:
             "hovertemplate": f"{mean:.4g} [{low:.4g}, {high:.4g}]",
         }
         data += [dots, estimate]
-    return plot(data, {}, axis(f"{subject.metric}{' (%)' if scale == 100 else ''}"), showlegend=False)
+    return plot(data, {}, axis(metric_text(subject)), showlegend=False)
 
 
 def paired_page(record: PairedRecord) -> str:
@@ -58,8 +58,8 @@ def paired_page(record: PairedRecord) -> str:
         mean = interval_text(method.mean, fraction=fraction)
         covered = "" if method.coverage is None else coverage_text(method.coverage, method.multiply_adds)
         lines.append(html_row([method.name, clean, mean, gain, p_value, where, covered]))
-    header = ["Method", "without noise", f"{subject.metric} on chips", f"− {record.baseline}", "p (Holm)", "counts"]
-    header.append("on the chip")
+    header = ["Method", "without noise", f"{metric_text(subject)} on chips", f"− {record.baseline}"]
+    header += ["p (Holm)", "counts", "on the chip"]
     best = _best_first(record)[0]
     chips = f"{len(best.trials[0])}, the same for every method of the same shape"
     return page(

@@ -29,7 +29,7 @@ def sensitivity_page(record: SensitivityRecord) -> str:
     return page(
         "sensitivity.html",
         kind="sensitivity of layers",
-        title=escape(f"{model_name(record.subject.model)}: which layers lose the {record.subject.metric}"),
+        title=escape(f"{model_name(record.subject.model)}: which layers make the {record.subject.metric} worse"),
         headline=headline(record),
         figure=figure_div(sensitivity_figure(record), "sensitivity"),
         table=sensitivity_table(record),

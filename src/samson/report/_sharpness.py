@@ -8,8 +8,9 @@ from statistics import fmean
 from typing import Any
 
 from samson.records import CLEAN, CorrelationRow, Interval, NetworkSharpness, SharpnessRecord
-from samson.report._html import capital, figure_div, html_row, html_table, page, row_heading
+from samson.report._html import capital, figure_div, html_row, html_table, metric_text, page, row_heading
 from samson.report._plot import Plot, axis, colours, dashes, menu, plot
+from samson.report._summary import baseline_of
 from samson.report._tables import kind_text
 
 AXES = {
@@ -25,8 +26,8 @@ def correlation(estimate: Interval) -> str:
     return f"{_signed(estimate.mean)} [{_signed(estimate.low)}, {_signed(estimate.high)}]"
 
 
-def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd") -> Plot:
-    """A measure against the accuracy on chips, one dot a network, with buttons for the noise level.
+def sharpness_figure(record: SharpnessRecord, measure: str) -> Plot:
+    """A measure against the metric on chips, one dot a network, with buttons for the noise level.
 
     The title has both rank correlations with their intervals. The axis of a measure that is always above 0 is
     logarithmic.
@@ -34,7 +35,6 @@ def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd
     Args:
         record: Sharpness and robustness of a comparison's networks.
         measure: One of its measures.
-        baseline: The method that is drawn in grey.
 
     Raises:
         ValueError: If the record does not have the measure.
@@ -44,7 +44,7 @@ def sharpness_figure(record: SharpnessRecord, measure: str, baseline: str = "sgd
     by_method: dict[str, list[NetworkSharpness]] = {}
     for network in record.networks:
         by_method.setdefault(network.method, []).append(network)
-    palette = colours(list(by_method), baseline)
+    palette = colours(list(by_method), baseline_of(by_method))
     symbols = {method: symbol for method, (_, symbol) in dashes(palette).items()}
     levels = record.kinds
     shown = max(len(levels) - 2, 0)
@@ -101,12 +101,11 @@ def measure_text(record: SharpnessRecord, measure: str) -> str:
     return AXES.get(measure, measure)
 
 
-def render_sharpness(record: SharpnessRecord, baseline: str = "sgd") -> str:
+def render_sharpness(record: SharpnessRecord) -> str:
     """Make the HTML; it opens offline, and looks like the report of the comparison.
 
     Args:
         record: Sharpness and robustness of a comparison's networks, at least one.
-        baseline: The method that is drawn in grey.
 
     Raises:
         ValueError: If there is no network.
@@ -120,10 +119,11 @@ def render_sharpness(record: SharpnessRecord, baseline: str = "sgd") -> str:
         title=escape(f"Sharpness on {problem.data}, {record.family.name} noise"),
         headline=_headline(record),
         sharp_split=escape(settings.split),
+        metric=escape(problem.metric),
         robust_split=escape(record.robustness_split),
         examples=settings.examples,
         figures="".join(
-            f"<h3>{escape(measure)}</h3>" + figure_div(sharpness_figure(record, measure, baseline), f"measure-{number}")
+            f"<h3>{escape(measure)}</h3>" + figure_div(sharpness_figure(record, measure), f"measure-{number}")
             for number, measure in enumerate(record.measures)
         ),
         kendall=_correlations(record, lambda row: (row.kendall, row.kendall_of_means)),
@@ -134,8 +134,7 @@ def render_sharpness(record: SharpnessRecord, baseline: str = "sgd") -> str:
 
 
 def _metric(record: SharpnessRecord) -> str:
-    unit = " (%)" if record.problem.is_fraction else ""
-    return f"{capital(record.problem.metric)}, {record.robustness_split} split{unit}"
+    return f"{capital(metric_text(record.problem))}, {record.robustness_split} split"
 
 
 def _title(record: SharpnessRecord, measure: str, kind: str) -> str:

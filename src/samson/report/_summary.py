@@ -129,6 +129,12 @@ def views(records: Sequence[RunRecord], baseline: str | None = None) -> list[Vie
     ]
 
 
+def baseline_of(methods: Iterable[str]) -> str:
+    """The method to which the others are compared where nobody names one; empty without methods."""
+    known = list(methods)
+    return next((name for name in (*BASELINES, *known) if name in known), "")
+
+
 def view(records: Sequence[RunRecord], number: int = 0, baseline: str | None = None) -> View:
     """The runs of one problem on one family of chips.
 
@@ -151,7 +157,7 @@ def view(records: Sequence[RunRecord], number: int = 0, baseline: str | None = N
             raise ValueError("`records` must belong to one comparison, got several configurations.")
     methods = list(dict.fromkeys(record.method for record in records if record.measured))
     if baseline is None:
-        baseline = next((name for name in BASELINES if name in methods), next(iter(methods), ""))
+        baseline = baseline_of(methods)
     else:
         choose("baseline", baseline, methods)
     palette = colours(methods, baseline)

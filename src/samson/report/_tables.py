@@ -9,13 +9,14 @@ from typing import Any
 
 from samson._shown import coverage_text
 from samson.records import CLEAN, Interval
+from samson.report._html import metric_text
 from samson.report._summary import SummaryRow, View
 from samson.statistics import CONFIDENCE
 
 COLUMNS = (
     *("problem", "family", "method", "kind", "mean", "low", "high", "trials", "seeds", "worst"),
     *("seeds_low", "seeds_high", "gain", "gain_low", "gain_high", "gain_seeds_low", "gain_seeds_high"),
-    *("p_value", "p_value_seeds"),
+    *("p_value", "p_value_seeds", "metric", "higher_is_better"),
 )
 
 
@@ -43,6 +44,7 @@ def summary_rows(found: Sequence[View]) -> list[dict[str, Any]]:
                 *(view.problem.name, view.family.name, row.method, row.kind, *_ends(row.value)),
                 *(row.trials, row.seeds, row.worst, *_ends(row.over_seeds)[1:]),
                 *(*_ends(row.gain), *_ends(row.gain_over_seeds)[1:], row.p_value, row.p_value_seeds),
+                *(view.problem.metric, view.problem.higher_is_better),
             )
             rows.append(dict(zip(COLUMNS, cells, strict=True)))
     return rows
@@ -70,8 +72,8 @@ def scale_of(view: View) -> float:
 
 
 def unit_of(view: View) -> str:
-    """The metric with its unit, as an axis says it."""
-    return f"Test {view.problem.metric}{' (%)' if view.problem.is_fraction else ''}"
+    """The metric with its unit and direction, as an axis says it."""
+    return f"Test {metric_text(view.problem)}"
 
 
 def number(value: float, view: View) -> str:

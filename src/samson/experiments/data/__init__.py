@@ -3,8 +3,8 @@
 from samson.experiments.data._augment import AUGMENTATIONS
 from samson.experiments.data._catalogue import DATA, digits
 from samson.experiments.data._dividing import SPLIT_SEED
-from samson.experiments.data._forms import load_splits
-from samson.experiments.data._found import splits_from
+from samson.experiments.data._forms import load_data_set, load_splits
+from samson.experiments.data._found import check_targets, splits_from
 from samson.experiments.data._loading import Pair
 from samson.experiments.data._splits import SPLITS, Split, Splits, length
 from samson.experiments.data._text import text_splits
@@ -17,8 +17,10 @@ __all__ = [
     "Pair",
     "Split",
     "Splits",
+    "check_targets",
     "digits",
     "length",
+    "load_data_set",
     "load_splits",
     "splits_from",
     "text_splits",

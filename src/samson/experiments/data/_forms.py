@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from samson._errors import SetupError, choose, require
@@ -42,6 +43,16 @@ def load_splits(spec: str, root: Path) -> Splits:
     if ":" in spec:
         return splits_from(call_factory(spec, "`data`"))
     return checked(_of_path(spec, root))
+
+
+@lru_cache(maxsize=4)
+def load_data_set(data: str, root: Path) -> Splits:
+    """A data set, kept for the next run of this process.
+
+    Raises:
+        SetupError: If it is not to be had.
+    """
+    return load_splits(data, root)
 
 
 def _of_path(spec: str, root: Path) -> Splits:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
@@ -21,6 +22,8 @@ from samson.experiments.data._splits import SPLITS, TASKS, Split, Splits, length
 FORM = "a dictionary with train and test, or a Splits"
 MEND = "Return {'train': (inputs, targets), 'test': (inputs, targets)}."
 KEYS = (*SPLITS, "outputs", "classes", "task", "mean", "std", "augment")
+IGNORED = -100
+"""A token's target that does not count, by torch's convention."""
 
 
 def splits_from(found: object) -> Splits:
@@ -29,9 +32,9 @@ def splits_from(found: object) -> Splits:
     Args:
         found: A `Splits`; or a dictionary with `train`, `test` and possibly `validation`, each a pair of tensors or
             arrays, or a data set of torch with a length. Possible further keys are those of `Splits`, and `classes` for
-            `outputs`. Float targets mean regression, and a row of integers for each example language, if no `task`
-            says otherwise. Images may have their channels last, or none. A `validation` that is not given is a tenth
-            of `train`.
+            `outputs`. If no `task` says so, float targets mean regression, an integer for each token or step language,
+            and any other row or map of integers a task of one's own, for which `outputs` must be given. Images may
+            have their channels last, or none. A `validation` that is not given is a tenth of `train`.
 
     Raises:
         SetupError: If it is nothing of this, or breaks a rule of `Splits`.
@@ -54,7 +57,7 @@ def splits_from(found: object) -> Splits:
 
 
 def checked(splits: Splits) -> Splits:
-    """The splits themselves, if they keep to every rule.
+    """The splits themselves, if they keep to every rule; what their targets may be, the task decides (`check_targets`).
 
     Raises:
         SetupError: Otherwise.
@@ -71,7 +74,6 @@ def checked(splits: Splits) -> Splits:
         else:
             _check_counts(split[0], split[1], name)
             _check_inputs(split[0], name, splits)
-            _check_targets(split, name, splits)
     whole = len(splits.mean) == len(splits.std) and all(value > 0 for value in splits.std)
     _require(whole, "mean and std", "be as long as each other, with std > 0", (splits.mean, splits.std))
     fits = len(splits.mean) in (0, splits.shape[0] if splits.shape else 0)
@@ -100,6 +102,18 @@ def _check_inputs(inputs: Tensor, name: str, splits: Splits) -> None:
         _check_numbers(inputs, name, "tokens", top)
 
 
+def check_targets(splits: Splits) -> None:
+    """Check that targets in memory are such as the task of the data takes; of one's own, any are.
+
+    Raises:
+        SetupError: If they are not.
+    """
+    for name in SPLITS:
+        split = getattr(splits, name)
+        if isinstance(split, tuple) and splits.task != "own":
+            _check_targets(split, name, splits)
+
+
 def _check_targets(split: Pair, name: str, splits: Splits) -> None:
     inputs, targets = split
     if splits.task == "regression":
@@ -108,11 +122,12 @@ def _check_targets(split: Pair, name: str, splits: Splits) -> None:
         _require(known, name, rule, f"{targets.dtype} {tuple(targets.shape)}")
         _require(bool(targets.isfinite().all()), name, "have finite targets", "inf or nan")
     else:
-        shape = inputs.shape if splits.task == "language" else inputs.shape[:1]
+        shape = inputs.shape[:2] if splits.task == "language" else inputs.shape[:1]
         known = targets.dtype == torch.int64 and targets.shape == shape
         rule = f"have integer targets of shape {tuple(shape)}"
         _require(known, name, rule, f"{targets.dtype} {tuple(targets.shape)}")
-        _check_numbers(targets, name, "targets", splits.outputs)
+        counted = targets.where(targets != IGNORED, 0) if splits.task == "language" else targets
+        _check_numbers(counted, name, "targets", splits.outputs)
 
 
 def _check_numbers(numbers: Tensor, name: str, what: str, top: int) -> None:
@@ -136,13 +151,16 @@ def _split(part: Any, name: str) -> Split:
         first = first_example(part)
         pair = isinstance(first, tuple | list) and len(first) == 2 and isinstance(first[0], Tensor)
         _require(pair, name, "give pairs of a tensor (several inputs in one) and a target", type(first).__name__)
+        one = isinstance(first[1], Tensor | np.ndarray | np.generic | int | float)
+        rule = "give as target a number or a tensor (several in one, which the loss cuts)"
+        _require(one, name, rule, type(first[1]).__name__)
         return part
     known = isinstance(part, tuple | list) and len(part) == 2
     _require(known, name, "be a pair of tensors or arrays, or a data set of torch", type(part).__name__)
     try:
         inputs, targets = (_plain(torch.as_tensor(each).detach().cpu()) for each in part)
     except (TypeError, ValueError, RuntimeError) as error:
-        mend = "Give tensors or arrays; several inputs as one tensor, which the network cuts."
+        mend = "Give tensors or arrays; several inputs as one tensor, which the network cuts, and so targets."
         raise SetupError(f"`data`: `{name}` cannot become tensors: {error}.\n{mend}") from error
     _check_counts(inputs, targets, name)
     if not targets.is_floating_point() and targets.shape[1:] == (1,):
@@ -168,14 +186,23 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def _task(train: Split) -> str:
-    first = torch.as_tensor(train[1][0] if isinstance(train, tuple) else first_example(train)[1])
-    return "regression" if first.is_floating_point() else "language" if first.ndim else "classification"
+    inputs, targets = (train[0][0], train[1][0]) if isinstance(train, tuple) else first_example(train)
+    first = torch.as_tensor(targets)
+    if first.is_floating_point():
+        return "regression"
+    if not first.ndim:
+        return "classification"
+    tokens_or_steps = inputs.ndim == (2 if inputs.is_floating_point() else 1)
+    return "language" if tokens_or_steps and first.shape == inputs.shape[:1] else "own"
 
 
 def _outputs(train: Split, task: str) -> int:
-    if isinstance(train, Dataset):
-        raise SetupError("`data`: a data set of torch must come with its number of outputs.\nAdd 'outputs': NUMBER.")
+    if isinstance(train, Dataset) or task == "own":
+        what = "of torch" if isinstance(train, Dataset) else f"with targets of shape {tuple(train[1].shape)}"
+        mend = "Add 'outputs': NUMBER to the dictionary; a file is then read by a function of yours."
+        raise SetupError(f"`data`: a data set {what} must come with its number of outputs.\n{mend}")
     inputs, targets = train
     if task == "regression":
         return targets[0].numel()
-    return 1 + int(torch.cat([inputs.flatten(), targets.flatten()]).max() if task == "language" else targets.max())
+    tokens = task == "language" and not inputs.is_floating_point()
+    return 1 + int(torch.cat([inputs.flatten(), targets.flatten()]).max() if tokens else targets.max())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,6 +20,9 @@ Pair = tuple[Tensor, Tensor]
 
 WORKERS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 """Worker processes that load examples, if not said otherwise."""
+
+RESIDENT_BYTES = 2**31
+"""Splits up to this size are kept: that for training on the device, the others in memory once they were read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +83,8 @@ def loaded(dataset: Dataset[Any], batches: Sequence[Tensor], workers: int, *, pi
 class Batches:
     """All batches of a data set in its own order, which can be run through again and again.
 
+    What is not too large is read once: each chip sees the same examples, and worker processes take long to start.
+
     Args:
         dataset: Gives (input, target) by number.
         length: Its number of examples.
@@ -91,11 +96,29 @@ class Batches:
     length: int
     batch_size: int
     prepared: Callable[[Tensor], Tensor]
+    _kept: list[Pair] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
         return (self.length + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> Iterator[Pair]:
-        numbers = torch.split(torch.arange(self.length), self.batch_size)
-        for inputs, targets in loaded(training_view(self.dataset, (), seed=0, epoch=0), numbers, WORKERS):
+        for inputs, targets in self._kept or self._read():
             yield self.prepared(inputs), targets
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_kept": []}  # another process reads for itself
+
+    def _read(self) -> Iterator[Pair]:
+        """Load the batches, and keep them once all are read, if they are not too large."""
+        numbers = torch.split(torch.arange(self.length), self.batch_size)
+        workers = WORKERS if len(self) > 1 else 0
+        read, room = list[Pair](), RESIDENT_BYTES
+        for inputs, targets in loaded(training_view(self.dataset, (), seed=0, epoch=0), numbers, workers):
+            room -= inputs.nbytes + targets.nbytes
+            if room < 0:
+                read.clear()
+            else:
+                read.append((inputs.clone(), targets.clone()))  # what a worker process made holds a file open
+            yield inputs, targets
+        if len(read) == len(self):
+            self._kept[:] = read

@@ -13,7 +13,15 @@ from torch.utils.data import Dataset
 
 from samson._errors import choose, require
 from samson.experiments.data._augment import AUGMENTATIONS
-from samson.experiments.data._loading import WORKERS, Batches, Pair, first_example, loaded, training_view
+from samson.experiments.data._loading import (
+    RESIDENT_BYTES,
+    WORKERS,
+    Batches,
+    Pair,
+    first_example,
+    loaded,
+    training_view,
+)
 from samson.experiments.data._pictures import Pictures
 from samson.noise import generator_for
 
@@ -21,11 +29,8 @@ Split = Pair | Dataset[Any]
 FEW = 8
 """Batches from which input ranges are taken."""
 
-RESIDENT_BYTES = 2**31
-"""Training splits up to this size are kept on the device."""
-
 SPLITS = ("train", "validation", "test")
-TASKS = ("classification", "language", "regression")
+TASKS = ("classification", "language", "regression", "own")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +38,15 @@ class Splits:
     """A data set, in memory as pairs of tensors, or read from elsewhere as data sets of torch with a length.
 
     Inputs are images (n, channels, height, width), uint8 or float32; series (n, steps, channels), float32; or tokens
-    (n, length), int64. Targets are class numbers (n,) or next tokens (n, length), int64; or values, float32.
+    (n, length), int64. Targets are class numbers (n,) or next tokens (n, length), int64, of which −100 does not count;
+    or values, float32; or, for a task of one's own, what its loss takes, with an axis of examples.
 
     Args:
         train: What networks learn from.
         validation: Chooses hyper-parameters.
         test: Is only ever reported.
         outputs: Classes, size of the vocabulary, or predicted values, ≥ 1.
-        task: "classification", "language" or "regression".
+        task: "classification", "language" or "regression"; or "own", which a comparison must name.
         mean: Of each channel, of inputs scaled to 0..1; for uint8 inputs. () leaves them at 0..1.
         std: The same for the standard deviation, > 0.
         augment: Names in `AUGMENTATIONS` that training uses by default.
@@ -55,6 +61,7 @@ class Splits:
     std: tuple[float, ...] = ()
     augment: tuple[str, ...] = ()
     _examples: dict[str, Pair] = field(default_factory=dict, init=False, repr=False)
+    _loaded: dict[tuple[str, int], Batches] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -83,7 +90,8 @@ class Splits:
         """
         data: Split = getattr(self, choose("`split`", split, SPLITS))
         if isinstance(data, Dataset):
-            return Batches(data, length(data), batch_size, self.prepared)
+            fresh = Batches(data, length(data), batch_size, self.prepared)
+            return self._loaded.setdefault((split, batch_size), fresh)
         if split not in self._examples:
             self._examples[split] = self.prepared(data[0]), data[1]
         return self._examples[split]

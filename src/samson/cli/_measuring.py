@@ -1,0 +1,87 @@
+"""A measurement of one model that a command asks for: model, data, setting, and a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from samson.cli._errors import explained, require_writable
+from samson.cli._options import ModelOptions
+from samson.cli._showing import chip_bar
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from samson._batches import Examples
+    from samson.cli._showing import Metric
+    from samson.evaluation import Evaluation, Progress, Sensitivity, Setting
+    from samson.experiments import Kind
+    from samson.records import Subject
+
+
+@contextmanager
+def measuring(options: ModelOptions) -> Iterator[Measuring]:
+    """Model, data and setting, with a progress bar until the block ends; the library's errors are explained."""
+    read = options.model, options.weights, options.data, options.calibration
+    require_writable("--out", options.out, read, ".json")
+    require_writable("--page", options.page, read, ".html")
+    from samson.experiments import find_device
+
+    device = find_device(options.device)
+    model, data = options.request.load()
+    model.to(device)
+    setting = options.setting()
+    with explained(options.model, options.resume, options.calibration), chip_bar() as bar:
+        yield Measuring(options, model, data, setting, bar)
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """A measurement that is going on.
+
+    Args:
+        options: What the user asked for.
+        model: The model.
+        data: Its data.
+        setting: How trials are run.
+        bar: A progress bar.
+    """
+
+    options: ModelOptions
+    model: nn.Module
+    data: Examples
+    setting: Setting
+    bar: Callable[[str, Metric], Callable[[Progress], None]]
+
+    @property
+    def metric(self) -> Metric:
+        """What is measured."""
+        return cast("Metric", self.setting["metric"])
+
+    def progress(self, label: str) -> Callable[[Progress], None]:
+        """What is called after each chip, from what is measured."""
+        return self.bar(label, self.metric)
+
+    def of_kind(self, kind: Kind) -> Setting:
+        """The setting for one kind of chip."""
+        from samson.evaluation import Serial
+
+        executor = self.setting.get("executor") or Serial()
+        return {**self.setting, "time_s": kind.time_s, "executor": executor.named(kind.label)}
+
+    def subject(self, found: Evaluation | Sensitivity) -> Subject:
+        """The record of what was measured."""
+        from samson.evaluation import make_subject
+
+        asked = self.options.request
+        return make_subject(
+            found,
+            self.model,
+            self.setting,
+            name=asked.model,
+            data=asked.data_name,
+            weights=None if asked.weights is None else str(asked.weights),
+            norms_on=asked.norms_on,
+        )
