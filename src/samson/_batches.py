@@ -187,7 +187,7 @@ class Replayed:
 def replacing(data: Examples) -> str | None:
     """The class of the sampler by which a DataLoader draws examples with replacement; None where it does not."""
     samplers = _samplers(data) if isinstance(data, DataLoader) else []
-    return next((type(one).__name__ for one in samplers if getattr(one, "replacement", False)), None)
+    return next((type(one).__name__ for one in samplers if getattr(one, "replacement", False) is True), None)
 
 
 def _samplers(loader: DataLoader[Any]) -> list[Any]:

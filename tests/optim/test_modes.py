@@ -85,6 +85,22 @@ def test_a_first_pass_that_a_mode_does_not_have_is_named(
     optimizer.step(run_pass)
 
 
+@pytest.mark.parametrize("how", ["by hand", "of another part"])
+def test_gradients_that_no_hook_sees_are_named_too(how: str) -> None:
+    parts, (x, y) = nn.ModuleList([make_model(), make_model(seed=1)]), make_batch()
+    rule = NoiseInjection(lambda w, generator: w + 1.0)
+    optimizer = SharpnessAware(torch.optim.SGD(param_groups(parts), lr=LR), rule)
+    nn.functional.cross_entropy(parts[0](x), y).backward()
+    with pytest.warns(UserWarning, match="NoiseInjection has one pass"), optimizer.perturbed(parts):
+        if how == "of another part":
+            nn.functional.cross_entropy(parts[1](x), y).backward()
+        else:
+            weights = list(parts[0].parameters())
+            for p, g in zip(weights, torch.autograd.grad(parts[0](x).square().sum(), weights), strict=True):
+                p.grad += g
+    optimizer.step()
+
+
 both_forms = pytest.mark.parametrize("explicit", [False, True], ids=["closure", "explicit"])
 
 

@@ -343,6 +343,22 @@ def test_a_model_without_the_optimizers_parameters_is_refused(rule: Any) -> None
     SharpnessAware(base, rule, model=nn.ModuleList([make_model(), model[0]]))  # some of them are enough
 
 
+def test_a_frozen_model_may_be_known_where_its_input_is_trained() -> None:
+    model, (x, y) = make_model().requires_grad_(False), make_batch()
+    prompt = nn.Parameter(torch.zeros_like(x[:1]))
+    optimizer = SharpnessAware(torch.optim.SGD([prompt], lr=0.1), SAM(rho=0.1), model=model)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x + prompt), y)
+        loss.backward()
+        return loss
+
+    losses = [optimizer.step(closure).item() for _ in range(10)]
+    assert losses[-1] < losses[0] - 1e-3
+    assert prompt.any()
+
+
 def test_parameters_that_are_replaced_after_the_optimizer_was_made_are_told() -> None:
     model = make_model()
     optimizers = SharpnessAware(sgd(model), SAM()), Lookbehind(sgd(model), SAM())

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from samson.evaluation import sensitivity
-from samson.experiments import Kind, sensitivity_record
+from samson.experiments import Kind
 from samson.noise import Gaussian
 from samson.records import Interval, RecordError, SensitivityRecord, read_json, write_json
 from samson.report import sensitivity_figure, sensitivity_page, sensitivity_table
@@ -24,7 +24,7 @@ def made(metric: str = "accuracy") -> SensitivityRecord:
     noise = Gaussian(0.3)
     found = sensitivity(model, (x, model(x).argmax(1)), noise, trials=4, metric=metric, max_drop=0.5)
     subject = replace(SUBJECT, metric=metric, is_fraction=metric == "accuracy")
-    return sensitivity_record(subject, Kind("0.3", noise, 0.3).record(), found)
+    return replace(found.record(), subject=subject, kind=Kind("0.3", noise, 0.3).record())
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,7 +40,7 @@ def budget_model(
 ) -> None:
     """Find the largest noise that costs a model at most so much; with --chip, the largest age or bit error rate."""
     from samson.evaluation import LEVELS, REFINEMENTS, noise_budget
-    from samson.experiments import budget_record, chip_by_level, find_noise, parse_level
+    from samson.experiments import chip_by_level, find_noise, parse_level
     from samson.report import budget_page
 
     plain = min_yield is None or criterion == "yield"
@@ -85,7 +86,7 @@ def budget_model(
         return
     metric = run.metric
     subject = run.subject(next(iter(found.evaluations.values())))
-    with results_written(options.out, options.page, budget_record(subject, name, family, found), budget_page):
+    with results_written(options.out, options.page, replace(found.record(), subject=subject, family=name), budget_page):
         table = table_of(f"{options.model}: {metric.name} on {options.request.data_name} under {name}", None, metric)
         table.add_row("without noise", shown(found.clean, metric), "", "")
         for level, result in found.evaluations.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -37,7 +38,6 @@ def evaluate_model(
 ) -> None:
     """Put a model on noisy chips and show what it is worth there, with intervals."""
     from samson.evaluation import MAX_TRIALS, evaluate
-    from samson.experiments import measured
     from samson.records import EvaluationRecord
     from samson.report import evaluation_page
 
@@ -64,7 +64,9 @@ def evaluate_model(
         return
     clean, metric = found[0].clean, run.metric
     assert clean is not None
-    each = tuple(measured(kind.record(), result) for kind, result in zip(kinds, found, strict=True))
+    each = tuple(
+        replace(result.record().measured[0], kind=kind.record()) for kind, result in zip(kinds, found, strict=True)
+    )
     record = EvaluationRecord(run.subject(found[0]), clean, each, precision)
     with results_written(options.out, options.page, record, evaluation_page):
         title = f"{options.model}: {metric.name} on {options.request.data_name} under {options.family}"

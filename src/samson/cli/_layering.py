@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,7 +44,6 @@ def sensitivity_of_model(
 ) -> None:
     """Rank the layers of a model by what noise on them costs."""
     from samson.evaluation import sensitivity
-    from samson.experiments import sensitivity_record
     from samson.report import sensitivity_page
 
     [kind, *others] = kinds_of(options, level, time, usual=True)
@@ -61,9 +61,8 @@ def sensitivity_of_model(
         )
     if not speaks():
         return
-    with results_written(
-        options.out, options.page, sensitivity_record(run.subject(found), kind.record(), found), sensitivity_page
-    ):
+    record = replace(found.record(), subject=run.subject(found), kind=kind.record())
+    with results_written(options.out, options.page, record, sensitivity_page):
         under = kind.label if options.chip is not None else f"{options.family} at {kind.label}"
         title = f"{options.model}: {run.metric.name} on {options.request.data_name} under {under}"
         screen = console(width=max(console().width, 100))

@@ -13,7 +13,6 @@ from samson.experiments._folders import look_into, open_folder, read_records, tr
 from samson.experiments._jobs import Job, jobs_of, one_thread
 from samson.experiments._levels import USUAL, parse_level, parse_time
 from samson.experiments._loop import Loop, train
-from samson.experiments._measurements import budget_record, measured, sensitivity_record
 from samson.experiments._method import Built, Method
 from samson.experiments._methods import default_settings, parse_methods
 from samson.experiments._models import load_model

@@ -16,16 +16,24 @@ def watched(parameters: Iterable[Tensor]) -> Iterator[list[bool]]:
     """A block in which passes come: of each, the list says whether it added to a gradient that was there.
 
     The first parameter is looked at whose gradient is not 0 now, which waits for a device; without one the list is
-    empty. `torch.autograd.grad` adds to none.
+    empty. A pass that leaves that parameter out, and gradients added by hand, count as one that added if the gradient
+    is there at the end. `torch.autograd.grad` adds to none.
     """
     p = next((p for p in parameters if p.requires_grad and _is_there(p.grad)), None)
-    there, added = [False], list[bool]()
+    before = None if p is None else p.grad
+    there, added = list[bool](), list[bool]()
     handles = []
     if p is not None:
         handles.append(p.register_hook(lambda _: there.append(_is_there(p.grad))))  # type: ignore[no-untyped-call]
-        handles.append(p.register_post_accumulate_grad_hook(lambda _: added.append(there[-1])))  # type: ignore[no-untyped-call]
+        handles.append(
+            p.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                lambda _: added.append(there[-1] if there else p.grad is before)  # FSDP2 calls this hook alone
+            )
+        )
     try:
         yield added
+        if p is not None and not added and p.grad is before:
+            added.append(_is_there(before))
     finally:
         for handle in handles:
             handle.remove()

@@ -123,7 +123,7 @@ class Perturbed:
         return [one for one in every if one.parameter not in held and not self.is_held_elsewhere(one.parameter)]
 
     def require_model(self) -> None:
-        """Refuse a known model that has parameters, and none that the optimizer holds.
+        """Refuse a known model that has parameters to train, and none that the optimizer holds.
 
         Raises:
             ValueError: If that is so.
@@ -131,7 +131,7 @@ class Perturbed:
         if self._model is None:
             return
         self.reshard(self._model)
-        own = set(self._model.parameters())
+        own = {p for p in self._model.parameters() if p.requires_grad}
         if own and own.isdisjoint(p for group in self._base.param_groups for p in group["params"]):
             raise ValueError(
                 f"`model` must have parameters that the optimizer holds, got {type(self._model).__name__} with none of "
