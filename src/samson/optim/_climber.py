@@ -214,9 +214,9 @@ class Climber(OptimizerWrapper):
         raise RuntimeError(f"No perturbed parameter has a gradient. {mend}")
 
     @contextmanager
-    def _alone(self, words: str) -> Iterator[None]:
+    def _alone(self, words: str, *, kept: bool = False) -> Iterator[None]:
         """A block for a pass: says these words if it adds to gradients from before it, until the first ascent."""
-        with watched(self._weights.parameters if self.last_ascent is None else ()) as added:
+        with watched(self._weights.parameters if self.last_ascent is None else (), kept=kept) as added:
             yield
         if added[:1] == [True]:  # later ones may be of micro-batches
             self._warn_once(words)

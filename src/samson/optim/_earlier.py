@@ -12,12 +12,16 @@ from samson.optim._sharding import local
 
 
 @contextmanager
-def watched(parameters: Iterable[Tensor]) -> Iterator[list[bool]]:
+def watched(parameters: Iterable[Tensor], *, kept: bool = False) -> Iterator[list[bool]]:
     """A block in which passes come: of each, the list says whether it added to a gradient that was there.
 
     The first parameter is looked at whose gradient is not 0 now, which waits for a device; without one the list is
-    empty. A pass that leaves that parameter out, and gradients added by hand, count as one that added if the gradient
-    is there at the end. `torch.autograd.grad` adds to none.
+    empty. `torch.autograd.grad` adds to none.
+
+    Args:
+        parameters: What is trained.
+        kept: Whether a gradient that is still there at the end of a block without a pass of that parameter counts too:
+            of one that takes no part, or added to by hand.
     """
     p = next((p for p in parameters if p.requires_grad and _is_there(p.grad)), None)
     before = None if p is None else p.grad
@@ -32,7 +36,7 @@ def watched(parameters: Iterable[Tensor]) -> Iterator[list[bool]]:
         )
     try:
         yield added
-        if p is not None and not added and p.grad is before:
+        if kept and p is not None and not added and p.grad is before:
             added.append(_is_there(before))
     finally:
         for handle in handles:

@@ -131,8 +131,10 @@ class Perturbed:
         if self._model is None:
             return
         self.reshard(self._model)
-        own = {p for p in self._model.parameters() if p.requires_grad}
-        if own and own.isdisjoint(p for group in self._base.param_groups for p in group["params"]):
+        own = set(self._model.parameters())
+        if any(p.requires_grad for p in own) and own.isdisjoint(
+            p for group in self._base.param_groups for p in group["params"]
+        ):
             raise ValueError(
                 f"`model` must have parameters that the optimizer holds, got {type(self._model).__name__} with none of "
                 "them: was the optimizer made before `fully_shard`, or from another copy? Make it afterwards, from "

@@ -283,7 +283,8 @@ class SharpnessAware(Climber):
         mode = "NoiseInjection" if self.modes.injects else f"ascent={self.modes.ascent!r}"
         return self._alone(
             f"{mode} has one pass: the block holds the only backward, but gradients from before it are there. "
-            "Leave the first pass away (`if optimizer.needs_first_pass:`), or call `optimizer.zero_grad()`."
+            "Leave the first pass away (`if optimizer.needs_first_pass:`), or call `optimizer.zero_grad()`.",
+            kept=True,
         )
 
     @contextmanager
