@@ -97,8 +97,18 @@ def test_data_from_a_file_a_chip_by_name_and_times(samson, tmp_path: Path) -> No
         expected = evaluate(names["network"](), (x, y), PCM(time_s=time_s, compensation="global"), trials=3)
         assert (row.trials, row.kind.time_s) == (expected.trials, time_s)
         assert "compensation='global'" in row.kind.noise
+        assert not row.kind.alike
     assert "pcm at 1 day" in out
     assert "compensation=&#x27;global&#x27;" in evaluation_page(record)
+
+
+def test_chips_that_are_all_the_same_are_so_in_the_records_too(samson, tmp_path: Path) -> None:
+    call = "two:network", "--data", "two:batches", "--chip", "int4", "--trials", 2, "--out", "record.json"
+    for command, kind in (("evaluate", EvaluationRecord), ("sensitivity", SensitivityRecord)):
+        status, _, error = samson(command, *call)
+        assert status == 0, error
+        record = read_json(tmp_path / "record.json", kind)
+        assert (record.kind if command == "sensitivity" else record.measured[0].kind).alike
 
 
 SPLITS = """

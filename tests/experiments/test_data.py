@@ -866,12 +866,14 @@ def test_tokens_that_do_not_count_are_no_tokens() -> None:
     tokens = torch.arange(24).view(4, 6) % 7
     hidden = tokens.clone()
     hidden[:, 0] = -100
-    splits = data.splits_from({"train": (tokens, hidden), "test": (tokens, hidden)})
+    splits = data.splits_from({"train": (tokens, tokens), "test": (tokens, hidden)})
     data.check_targets(splits)
     assert (splits.task, splits.outputs) == ("language", 7)
-    hidden[0, 0] = -1
-    with pytest.raises(SetupError, match="must have targets from 0 to 6, got -1 to"):
+    with pytest.raises(SetupError, match="`train` must have targets from 0 to 6, got -100 to"):
         data.check_targets(data.splits_from({"train": (tokens, hidden), "test": (tokens, tokens)}))
+    hidden[0, 0] = -1
+    with pytest.raises(SetupError, match="`test` must have targets from 0 to 6, got -1 to"):
+        data.check_targets(data.splits_from({"train": (tokens, tokens), "test": (tokens, hidden)}))
 
 
 @pytest.mark.parametrize("target", [{"boxes": X[0]}, [1, 2], "cat"])

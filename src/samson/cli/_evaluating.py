@@ -21,7 +21,9 @@ def evaluate_model(
     levels: Annotated[
         str | None,
         typer.Option(
-            "--levels", "--level", help="Levels of the noise, separated by commas; by default such as suit it."
+            "--levels",
+            "--level",
+            help="Levels of the noise, separated by commas, of your own from the mildest; by default such as suit it.",
         ),
     ] = None,
     times: Annotated[
@@ -64,10 +66,10 @@ def evaluate_model(
         return
     clean, metric = found[0].clean, run.metric
     assert clean is not None
-    each = tuple(
-        replace(result.record().measured[0], kind=kind.record()) for kind, result in zip(kinds, found, strict=True)
-    )
-    record = EvaluationRecord(run.subject(found[0]), clean, each, precision)
+    each = [result.record().measured[0] for result in found]
+    named = [replace(kind.record(), alike=one.kind.alike) for kind, one in zip(kinds, each, strict=True)]
+    each = [replace(one, kind=kind) for one, kind in zip(each, named, strict=True)]
+    record = EvaluationRecord(run.subject(found[0]), clean, tuple(each), precision)
     with results_written(options.out, options.page, record, evaluation_page):
         title = f"{options.model}: {metric.name} on {options.request.data_name} under {options.family}"
         table = table_of(title, at_least, metric)

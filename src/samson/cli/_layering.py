@@ -61,7 +61,8 @@ def sensitivity_of_model(
         )
     if not speaks():
         return
-    record = replace(found.record(), subject=run.subject(found), kind=kind.record())
+    of_kind = replace(kind.record(), alike=found.kind.alike)
+    record = replace(found.record(), subject=run.subject(found), kind=of_kind)
     with results_written(options.out, options.page, record, sensitivity_page):
         under = kind.label if options.chip is not None else f"{options.family} at {kind.label}"
         title = f"{options.model}: {run.metric.name} on {options.request.data_name} under {under}"

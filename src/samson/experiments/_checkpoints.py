@@ -74,5 +74,8 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
         model = make_network(name, about.shape, about.outputs, seed=0)
     except RecordError as error:
         raise SetupError(f"{error}\nA checkpoint needs its `.json` file beside it.") from error
-    load_weights(model, path)
+    try:
+        load_weights(model, path)
+    except SetupError as error:
+        raise SetupError(str(error).replace("`weights`", "MODEL", 1)) from error
     return model.eval(), about

@@ -109,16 +109,14 @@ class Batches:
         return {**vars(self), "_kept": []}  # another process reads for itself
 
     def _read(self) -> Iterator[Pair]:
-        """Load the batches, and keep them once all are read, if they are not too large."""
+        """Load the batches, and keep them once all are read, if they are small by each of them."""
         numbers = torch.split(torch.arange(self.length), self.batch_size)
         workers = WORKERS if len(self) > 1 else 0
-        read, room = list[Pair](), RESIDENT_BYTES
+        read, small = list[Pair](), True
         for inputs, targets in loaded(training_view(self.dataset, (), seed=0, epoch=0), numbers, workers):
-            room -= inputs.nbytes + targets.nbytes
-            if room < 0:
-                read.clear()
-            else:
+            small = small and (inputs.nbytes + targets.nbytes) * self.length <= RESIDENT_BYTES * len(targets)
+            if small:
                 read.append((inputs.clone(), targets.clone()))  # what a worker process made holds a file open
             yield inputs, targets
-        if len(read) == len(self):
+        if small:
             self._kept[:] = read
