@@ -473,6 +473,19 @@ def test_a_gpu_trains_any_network_in_bfloat16() -> None:
     assert Fast(torch.device("cuda")).precision_for(depthwise()) == "bfloat16"
 
 
+@pytest.mark.parametrize("method", ["sgd", "samson"])
+def test_a_callers_autocast_keeps_no_weights_of_steps_before(method: str) -> None:
+    """Its cache of casts lasts until it ends; so does one whose end never came."""
+
+    def trained() -> dict[str, Tensor]:
+        return weights(run_of(method, mlp, precision="bfloat16"))
+
+    alone = trained()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert distance(trained(), alone) == 0
+    assert distance(weights(run_of(method, mlp, precision="bfloat16", epochs=3)), alone) > 0
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_compiled_network_trains_as_the_eager_one() -> None:
     torch._dynamo.reset()

@@ -174,6 +174,7 @@ class Loop:
         def closure() -> Tensor:
             self.run.gradients = (self.run.gradients or 0) + 1
             self.optimizer.zero_grad()
+            torch.clear_autocast_cache()  # a caller's autocast keeps casts of weights from before the last step
             total = torch.zeros((), device=device)
             for number, (some, wanted) in enumerate(parts, start=1):
                 alone = number < len(parts) and hasattr(model, "no_sync")
