@@ -1,4 +1,4 @@
-"""Interrupts: context managers that Ctrl-C does not break, wherever it arrives, and notices to end."""
+"""Interrupts: context managers that Ctrl-C does not break, wherever it arrives, and how a notice to end is answered."""
 
 from __future__ import annotations
 
@@ -68,15 +68,14 @@ def heeded() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def notices() -> Iterator[threading.Event]:
-    """An event that a notice to end (SIGTERM) sets inside the block."""
-    ended = threading.Event()
+def answered(answer: Callable[[], None]) -> Iterator[None]:
+    """A block in which a notice to end (SIGTERM) is answered by this call; only the main thread hears one."""
     if not _is_main_thread():
-        yield ended
+        yield
         return
-    before: Any = signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    before: Any = signal.signal(signal.SIGTERM, lambda *_: answer())
     try:
-        yield ended
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from samson._errors import SetupError, WorkerLostError, choose, require
+from samson._interrupts import answered
 from samson._names import counted
 from samson.cli._errors import FileError
 from samson.cli._options import DEVICE, DRIFT, OWN
@@ -134,7 +132,7 @@ def compare(
     if dry_run:
         finished, there = ([], []) if out is None else look_into(plan, out)
         _say_what_would_be_run(plan, processes, finished, there)
-        _say_what_is_trained(console(), () if out is None else trained_already(plan, out))
+        _say_what_is_trained(console(), () if out is None else trained_already(plan, out, there))
         return
     assert out is not None
     if executor == "ray":
@@ -145,7 +143,17 @@ def compare(
 
 
 def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> None:
-    from samson.experiments import StoppedError, compare_suite, look_into, open_folder, trained_already
+    from samson.experiments import (
+        StoppedError,
+        compare_suite,
+        look_into,
+        open_folder,
+        read_records,
+        trained_already,
+    )
+
+    def stop() -> None:
+        raise StoppedError
 
     open_folder(plan, out)  # what is wrong with it is said before any bar is drawn
     screen = console(stderr=True)
@@ -153,14 +161,14 @@ def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> 
     watcher = (Lines if quiet else Bars)(screen, total)
 
     def begin(jobs: list[Job], left: list[Job]) -> None:
-        trained = trained_already(plan, out)
+        trained = trained_already(plan, out, read_records(out))
         watcher.begin(len(jobs) - len(left), trained)
         if left and len(left) < len(jobs):
             screen.print(f"Going on: {len(jobs) - len(left)} of {len(jobs)} runs are finished.")
         _say_what_is_trained(screen, trained)
 
     try:
-        with _notice_heeded(), watcher:
+        with answered(stop), watcher:  # as Ctrl-C, but trainings answer a notice themselves, and are saved first
             found = compare_suite(plan, out, processes=processes, watcher=watcher, begin=begin, runner=runner)
     except (KeyboardInterrupt, StoppedError) as stopped:
         done = len(look_into(plan, out)[0])
@@ -180,21 +188,6 @@ def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> 
         screen.print(f"{len(found.failures)} of {total} runs failed (details: {out / 'failed.txt'}).")
         screen.print("Finished runs are kept; repeat the command to try these again.")
         raise typer.Exit(1)
-
-
-@contextmanager
-def _notice_heeded() -> Iterator[None]:
-    """A block that a notice to end (SIGTERM) stops as Ctrl-C does, but for trainings: they save themselves first."""
-    from samson.experiments import StoppedError
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise StoppedError
-
-    before: Any = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _say_what_is_trained(screen: Console, names: Collection[str]) -> None:

@@ -66,10 +66,12 @@ def evaluate_model(
         return
     clean, metric = found[0].clean, run.metric
     assert clean is not None
-    each = [result.record().measured[0] for result in found]
-    named = [replace(kind.record(), alike=one.kind.alike) for kind, one in zip(kinds, each, strict=True)]
-    each = [replace(one, kind=kind) for one, kind in zip(each, named, strict=True)]
-    record = EvaluationRecord(run.subject(found[0]), clean, tuple(each), precision)
+    each = tuple(
+        replace(row, kind=replace(kind.record(), alike=row.kind.alike))
+        for kind, result in zip(kinds, found, strict=True)
+        for row in result.record().measured
+    )
+    record = EvaluationRecord(run.subject(found[0]), clean, each, precision)
     with results_written(options.out, options.page, record, evaluation_page):
         title = f"{options.model}: {metric.name} on {options.request.data_name} under {options.family}"
         table = table_of(title, at_least, metric)

@@ -7,6 +7,7 @@ what it brings (a device, DistributedDataParallel, autocast) is a line each here
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from samson._interrupts import notices
+from samson._interrupts import answered
 from samson.experiments._distillation import distillation
 from samson.experiments._place import Place
 from samson.experiments._saving import Saver, identity_of
@@ -48,7 +49,8 @@ def train(run: Run, *, keep: bool = False) -> nn.Module:
         OSError: If it cannot be saved; what was saved before is there.
     """
     training = Loop(run)
-    with notices() as ended:
+    ended = threading.Event()
+    with answered(ended.set):
         while training.step < training.total:
             for inputs, targets in training.batches():
                 training.advance(inputs, targets)
