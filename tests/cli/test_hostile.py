@@ -140,6 +140,33 @@ def test_a_disk_that_is_full_at_the_end_does_not_lose_what_was_measured(
     assert not Path(full).exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["calibrate", "NETWORK", "--out", "p.toml"], "p.toml"),
+        (["train", "--data", "digits", "--method", "samson", "--epochs", "1", "--find-rho", "--out", "."], "rho.json"),
+    ],
+)
+def test_a_disk_that_is_full_at_the_end_does_not_lose_a_table(
+    samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = [saved(tmp_path) if word == "NETWORK" else word for word in command]
+    shown, write = samson(*command)[1], Path.write_bytes
+    Path(name).unlink()
+
+    def limited(path: Path, content: bytes) -> int:
+        if path.name.startswith(f".{name}."):
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", limited)
+    status, out, err = samson(*command)
+    assert (status, f"'{name}': No space left on device" in err) == (1, True)
+    assert out.splitlines() == shown.splitlines()[:-1]  # all but where it is
+    assert len(out.splitlines()) > 3
+
+
 def test_a_disk_that_is_full_under_the_chips_is_no_bad_option(
     samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,9 @@ def test_the_figures_hold_the_numbers() -> None:
     assert line["error_y"]["arrayminus"] == pytest.approx([2, 10])
     bands = [trace["legendgroup"] for trace in yield_figure(RECORD)["data"] if trace["line"]["width"] == 0]
     assert bands == ["0.2"] * 2  # the lower and the upper end, of the last alone
+    last = RECORD.measured[1]
+    alike = replace(RECORD, measured=(RECORD.measured[0], replace(last, kind=replace(last.kind, alike=True))))
+    assert not any(trace["line"]["width"] == 0 for trace in yield_figure(alike)["data"])
     lines = [trace for trace in yield_figure(RECORD)["data"] if "name" in trace]
     assert [trace["name"] for trace in lines] == ["0.1", "0.2"]
     assert lines[1]["x"] == pytest.approx([50, 60, 70, 90, 95, 97])

@@ -76,7 +76,6 @@ def calibrate_model(
             found = replace(found, adc_bounds=bounds)
     measured = f"{model} on {request.data_name}" + (f" for {chip}" if found.adc_bounds else "")
     quantiles = f"quantile {quantile:g}" + (f", of conversions {adc_quantile:g}" if found.adc_bounds else "")
-    replace_file(out, found.text(f"Measured by `samson calibrate`: {measured}, {quantiles}.").encode())
     table = empty_table(f"Calibration of {measured}")
     table.add_column("Layer")
     for name in ("Input range", *(["ADC bound"] if found.adc_bounds else [])):
@@ -86,4 +85,5 @@ def calibrate_model(
         every = own if isinstance(own, tuple) else (own,)
         table.add_row(layer, f"{value:.4g}", *([", ".join(f"{one:.4g}" for one in every)] if every else []))
     console().print(table)
+    replace_file(out, found.text(f"Measured by `samson calibrate`: {measured}, {quantiles}.").encode())
     console().print(f"Calibration: {out.resolve()}", soft_wrap=True)

@@ -115,7 +115,6 @@ def _show_rho(found: RhoRecord, path: Path) -> None:
         return
     from samson.experiments import diverged
 
-    write_json(path, found)
     table = empty_table(f"Range test of {found.method}")
     for name in ("rho", "Loss", "Perturbed loss"):
         table.add_column(name, justify="right")
@@ -129,4 +128,5 @@ def _show_rho(found: RhoRecord, path: Path) -> None:
         screen.print("No rho to suggest: the perturbed loss did not fall and rise again. Try more --epochs.")
     else:
         screen.print(f"Suggested: --set rho={found.suggested:g}, and look at a third and a tenth of it.")
+    write_json(path, found)
     screen.print(f"Record: {path.resolve()}", soft_wrap=True)

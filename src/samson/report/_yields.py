@@ -11,7 +11,10 @@ from samson.report._plot import PALETTE, Plot, axis, dashes, plot, transparent
 
 
 def yield_figure(record: EvaluationRecord) -> Plot:
-    """The share of chips that are at least as good as a value, against that value; the last kind's line has a band."""
+    """The share of chips that are at least as good as a value, against that value.
+
+    The last kind's line has a band, unless its chips are all the same.
+    """
     scale = 100 if record.subject.is_fraction else 1
     higher = record.subject.higher_is_better
     values = sorted({value for row in record.measured for value in row.trials})
@@ -23,7 +26,8 @@ def yield_figure(record: EvaluationRecord) -> Plot:
         label, colour = row.kind.label, palette[row.kind.label]
         shares = shares_at(values, row.trials, higher_is_better=higher)
         half = half_width(len(row.trials), record.subject.confidence)
-        for bound, fill in ((half, {}), (-half, {"fill": "tonexty"})) if row is record.measured[-1] else ():
+        banded = row is record.measured[-1] and not row.kind.alike
+        for bound, fill in ((half, {}), (-half, {"fill": "tonexty"})) if banded else ():
             data.append(
                 {
                     "type": "scatter",
