@@ -17,7 +17,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "compensation.md"
 TEXT = """# What compensation brings
 
 The devices of a phase-change chip lose conductance with time: they drift. A chip can measure by how much and multiply its
-outputs by a factor, one for all ("global") or one for each column. The statistics of batch norms can be estimated anew on
+outputs by a factor, one for all ("global") or one for each column. The statistics of batch norms can be estimated again on
 the chip. And converters need to know how large their inputs are. This page measures each, on and off. To train the network
 for the faults of one chip is [another way](known-chips.md#one-chip).
 
@@ -39,7 +39,7 @@ networks, with its 95 % interval. It speaks of other chips, not of other images 
 
 ## Input ranges
 
-`STANDARD_HWA` around chips of {age} with global drift compensation; `calibrate` on the {train} split, once a network.
+`STANDARD_HWA` around chips of {age} with global drift compensation; `calibrate` on the {train} split, once for each network.
 
 {ranges}
 

@@ -393,18 +393,22 @@ def row(what: str, simulated: str, inside: list[Any], beside: dict[str, float], 
 
 HEAD = """# How often the intervals hold
 
-Each interval was simulated where the truth is known, to count how often it holds the truth. It promises 95 %. A line is
-{times:,} simulations, one of `noise_budget` {fewer:,}; the standard error of a share is at most {error}, there
-{larger}. "Beta .99, factor .1" are chips of mean accuracy .99 and a deviation of .1·√(.99·.01). From [the
-record](../benchmarks/records/coverage.json) by `benchmarks/coverage.py`. [Accuracy on chips](evaluating.md) says which
-question has which of these intervals.
+A 95 % interval should contain the truth in 95 % of cases. This page counts how often it does, in simulations where the
+truth is known ([the record](../benchmarks/records/coverage.json)). [What the intervals
+promise](evaluating.md#what-the-intervals-promise) has the result in a few sentences.
+
+Each section is one kind of interval, by the name of its function. "Holds the truth" is the share of simulations in
+which the interval contains the truth. The column after it is a simpler interval, to compare with. "Pooled" counts
+seeds, chips and examples alike. A row is {times:,} simulations, one of `noise_budget` {fewer:,}. The standard error of
+a share is at most {error}, there {larger}. "Beta .99, factor .1" are chips of mean accuracy .99 and a standard
+deviation of .1·√(.99·.01).
 """
 INTERVALS = {
     "mean_interval": "Of the mean of other chips: Student's t, corrected for skewness.",
     "share_interval": "Of a yield, by exact limits.",
-    "looks": "Of the mean, with chips drawn until a precision is reached, "
+    "looks": "Of the mean, with chips drawn until a precision is reached (`evaluate(..., precision=)`), "
     "as a ratio to a fixed number of chips for the same precision.",
-    "betting_interval": "Of the mean, looked at as often as one likes, whatever the distribution.",
+    "betting_interval": "Of the mean, looked at as often as you like, whatever the distribution.",
     "crossed_interval": "Of the mean of other chips and other examples.",
     "crossed_share_interval": "The same for a share of right answers, which may lie near 0 or 1.",
     "difference": "Of the difference of two methods, by training seeds.",

@@ -35,29 +35,38 @@ ROUNDS = 30
 
 TEXT = """# Which method
 
-What to take when the chip is unknown, when its kind is known, and when it is known exactly, with the cost in training
-time. The figures are of the digits, a small residual network and the **{split}** split: mean accuracy in percent over
-{seeds} training seeds and {chips} chips a level of Gaussian noise relative to each layer's largest weight
-([the record](../benchmarks/records/search-digits.json)). Every method had twelve candidates for its own settings. A
-line shows the best of the twelve, which is good for choosing and a little too good as a forecast; that of `sgd` has the
-learning rate and weight decay of all methods ({best_sgd}). With {seeds} seeds, a
-difference of a point says nothing. `sgd`, `noise`, `clip`, `sam`, `asam`, `samson` and their forms with `+clip` were
-searched at an earlier commit, with another order of examples. This is one small task. [Your own
-problem](comparing.md) is one file away, and decides.
-
-![Accuracy on chips against the cost of a step](which-method.svg)
+Which training method to take when the chip is unknown, when its kind is known, and when it is known exactly; and what
+it costs in training time. The figures are of one small task, the digits. [Your own problem](comparing.md) decides.
 
 ## In short
 
 {advice}
 
-On other tasks `rangesam+learned-range` was no better than `rangesam+clip` (Fashion-MNIST), or much worse without
-noise (text): where yours is not like the digits, take `rangesam+clip` or `asam+clip`, and look at [the
-evidence](evidence.md).
+Two warnings:
+
+- On other tasks `rangesam+learned-range` was no better than `rangesam+clip` (Fashion-MNIST), or much worse without
+  noise (text). If your task is not like the digits, take `rangesam+clip` or `asam+clip`, and look at [the
+  evidence](evidence.md).
+- `fixed-clip` clips every layer at one size, `w_max`. The right size depends on the network: search it on yours. The
+  evidence has no other task for it.
+
+![Accuracy on chips against the cost of a step](which-method.svg)
+
+## What the figures are
+
+They are of a small residual network on the **{split}** split of the digits: mean accuracy in percent over {seeds}
+training seeds and {chips} chips for each level of Gaussian noise, which is relative to the largest weight of each layer
+([the record](../benchmarks/records/search-digits.json)). Every method had twelve candidates for its own settings. A row
+shows the best of the twelve. That is good for choosing, and a little too good as a forecast. With {seeds} seeds, a
+difference of a point says nothing.
+
+`sgd` has the learning rate and weight decay of all methods ({best_sgd}). `sgd`, `noise`, `clip`, `sam`, `asam`,
+`samson` and their forms with `+clip` were searched at an earlier commit, with another order of the examples.
 
 ## The chip is unknown: settings chosen without any chip
 
-"Blind" settings had the best accuracy without noise; of equal ones the later candidate, which perturbs more.
+"Blind" settings had the best accuracy without noise. Of equal candidates the later counts: mostly the larger
+perturbation, or the wider clipping.
 
 {blind}
 
@@ -69,7 +78,7 @@ evidence](evidence.md).
 
 ## Other kinds of chips
 
-The settings above, trained anew with three other seeds and put on {other_trials} chips of each kind
+The settings above, trained again with three other seeds and put on {other_trials} chips of each kind
 ([the record](../benchmarks/records/methods-digits.json)): mean accuracy in percent over seeds, and its standard error.
 Only `noise`, `rwp` and `hwa` saw Gaussian noise in training, and `hwa` the converters of the last column. First the
 informed settings, then the blind ones; the order is that of the mean over kinds.
@@ -78,10 +87,10 @@ informed settings, then the blind ones; the order is that of the mean over kinds
 
 {other_blind}
 
-## It is known exactly
+## The chip is known exactly
 
-Train through it: [noise, converters and bounds](known-chips.md). In the tables above `noise` and `rwp` inject the very
-noise that is measured, which is the most that can be known of it. `hwa` adds converters, which of these chips only
+Train through it: [noise, converters and bounds](known-chips.md). In the first two tables `noise` and `rwp` inject the
+very noise that is measured, which is the most that can be known of it. `hwa` adds converters, which of these chips only
 those of the last column have; elsewhere it can only lose by them.
 
 ## How to read the cost
@@ -160,12 +169,15 @@ def advice(record: dict[str, Any], prices: dict[str, list[float]]) -> str:
     """What to take, in a few lines."""
     plain = chosen(record, "blind")["sgd"]
     lines = [
-        f"- Plain SGD, for comparison: {plain.noisy:.1f} % over the noisy levels, {plain.levels[0]:.1f} % without."
+        f"- Plain SGD, for comparison: {plain.noisy:.1f} % on noisy chips, in the mean over the levels, and "
+        f"{plain.levels[0]:.1f} % without noise."
     ]
     for criterion, words in (("blind", "The chip is unknown"), ("informed", "Its kind is known")):
-        for limit, cost in ((BUDGET, f"about the cost of SGD (up to {BUDGET} x)"), (99.0, "whatever it costs")):
+        for limit, cost in ((BUDGET, f"at about the cost of SGD (up to {BUDGET} times)"), (99.0, "whatever it costs")):
             name, entry = next((n, e) for n, e in chosen(record, criterion).items() if prices[n][0] <= limit)
-            lines.append(f"- **{words}**, {cost}: `{name}`, {entry.noisy:.1f} % and {entry.levels[0]:.1f} %.")
+            lines.append(
+                f"- **{words}**, {cost}: `{name}`, {entry.noisy:.1f} % on noisy chips, {entry.levels[0]:.1f} % without."
+            )
     return "\n".join(lines)
 
 

@@ -24,23 +24,10 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 TEXT = """# Which mode for which budget
 
-Every mode of the optimizer with SAMSON, on the digits under Gaussian noise: what a training step costs, beside how
-accurate the networks are on chips. [Which method](which-method.md) compares methods, with more candidates for each.
-[The record](../benchmarks/records/modes-digits.json) was written by `benchmarks/modes_digits.py`; this page is made
-from it by `benchmarks/modes_page.py`.
-
-![Cost of a step against accuracy on chips](which-mode.svg)
-
-- **Cost** is the time of a step as a ratio to plain SGD's in the same round (median; in brackets the quartiles), on
-  one CPU thread. The network is small (78,000 parameters), so what a mode does beside its passes weighs more than on a
-  large one.
-- **Accuracy** is on the {split} split, in percent, averaged over the noise levels {levels}, over {chips} chips a level
-  and {seeds} training seeds. It is that of the best of four candidates for the mode's setting (all four are shown):
-  good for choosing a mode, a little too good as a forecast. `samson compare` shows the test split, with intervals.
-- One data set, one network, one kind of noise, {seeds} seeds: take differences of a point or two with care.
-- Clipping alone, without any perturbation, is there to compare with: what a mode brings besides it is the difference.
-
-{table}
+A mode says how the optimizer moves the weights: in every step or in some, along which gradient, by how much. Some modes
+cost less time. This page measures, for every mode with SAMSON on the digits, what a training step costs and how
+accurate the networks are on chips with Gaussian noise ([the record](../benchmarks/records/modes-digits.json)). [Which
+method](which-method.md) compares methods.
 
 ## What to take
 
@@ -48,12 +35,91 @@ The highest accuracy within each budget:
 
 {advice}
 
-## How to type it
+![Cost of a step against accuracy on chips](which-mode.svg)
+
+## The measurements
+
+- **Cost** is the time of a step as a ratio to plain SGD's in the same round (median; in brackets the quartiles), on
+  one CPU thread. The network is small (78,000 parameters), so what a mode does beside its passes weighs more than on a
+  large one.
+- **Accuracy** is on the {split} split, in percent, averaged over the noise levels {levels}, over
+  {chips} chips for each level and {seeds} training seeds. It is that of the best of four candidates for the mode's
+  setting (all four are shown): good for choosing a mode, a little too good as a forecast.
+  `samson compare` shows the test split, with intervals.
+- There is one data set, one network, one kind of noise and {seeds} seeds: do not trust differences of a point or two.
+- `clipping` moves no weights. It is there to compare with.
+
+{table}
+
+An accuracy near 10 % is that of guessing: the training failed.
+
+## How to type it, and what it does
 
 `base` is your optimizer, made from `param_groups(model)`.
 
 {typed}
 """
+
+
+HOW = {
+    "SGD": ("base", "the base optimizer alone"),
+    "clipping": (
+        "base.register_step_post_hook(WeightClipping(alpha))",
+        "after each step, weights beyond ± alpha standard deviations of their layer are set to that limit",
+    ),
+    "SAMSON": ("SharpnessAware(base, SAMSON(rho))", "each step takes its gradient at moved weights"),
+    "SAMSON, linear ramp": (
+        'RhoSchedule(optimizer, "linear", steps)',
+        "rho grows from 0 in proportion to the steps done; call its `step()` after each step",
+    ),
+    "SAMSON, quadratic ramp": (
+        'RhoSchedule(optimizer, "quadratic", steps)',
+        "rho grows with the square of the steps done",
+    ),
+    "SAMSON, every 2nd step": ("SharpnessAware(base, SAMSON(rho), every=2)", "weights are moved in each 2nd step only"),
+    "SAMSON, every 5th step": (
+        "SharpnessAware(base, SAMSON(rho), every=5)",
+        "weights are moved in each 5th step only",
+    ),
+    "SAMSON, reused for 5 steps": (
+        "SharpnessAware(base, SAMSON(rho), every=5, reuse=0.7)",
+        "the four steps between add what the last move changed in the gradient (LookSAM)",
+    ),
+    "SAMSON, previous gradient": (
+        'SharpnessAware(base, SAMSON(rho), ascent="previous")',
+        "weights move along the gradient of the step before: one gradient for each step",
+    ),
+    "SAMSON, momentum": (
+        'SharpnessAware(base, SAMSON(rho), ascent="momentum")',
+        "weights move along the momentum of the base optimizer: one gradient for each step",
+    ),
+    "SAMSON, norm layers only": (
+        "SharpnessAware(SGD(param_groups(model, perturb=norm_layers), ...), SAMSON(rho))",
+        "only the parameters of norm layers are moved",
+    ),
+    "SAMSON, mixed": (
+        "SharpnessAware(base, SAMSON(rho), mix=0.7)",
+        "the step takes 0.7 of the gradient at the moved weights and 0.3 of the clean one",
+    ),
+    "SAMSON, compiled": ("SharpnessAware(base, SAMSON(rho), compiled=True)", "the same, with the move compiled"),
+    "Lookbehind": (
+        "Lookbehind(base, SAMSON(rho), k=2, alpha=0.5)",
+        "two moves in a row, a step with the gradient of each, then half of the way back: three gradients",
+    ),
+    "Lookbehind, adaptive": (
+        'Lookbehind(base, SAMSON(rho), k=2, alpha="adaptive")',
+        "the same, where each tensor finds by itself how far it goes back",
+    ),
+    "SAMSON + clipping": (
+        "optimizer.register_step_post_hook(WeightClipping(1.2))",
+        "with `optimizer = SharpnessAware(base, SAMSON(rho))`",
+    ),
+    "SAMSON, previous gradient + clipping": (
+        "optimizer.register_step_post_hook(WeightClipping(1.2))",
+        'with `optimizer = SharpnessAware(base, SAMSON(rho), ascent="previous")`',
+    ),
+}
+"""How each mode is typed, and what it does."""
 
 
 def modes() -> dict[str, Any]:
@@ -137,7 +203,7 @@ def page() -> str:
         seeds=len(record["seeds"]),
         table=accuracies(),
         advice=advice(),
-        typed="\n".join(f"- {name}: `{mode['typed']}`" for name, mode in modes().items()),
+        typed="\n".join(f"- **{name}**, `{HOW[name][0]}`: {HOW[name][1]}." for name in modes()),
     )
 
 

@@ -22,7 +22,7 @@ PAGES = {
     "docs/trainers.md": 3,
     "docs/chips.md": 15,
     "docs/choosing-rho.md": 2,
-    "docs/comparing.md": 5,
+    "docs/comparing.md": 6,
     "docs/evaluating.md": 3,
     "docs/coming-from.md": 6,
     "docs/error-bars.md": 6,

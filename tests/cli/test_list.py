@@ -77,7 +77,7 @@ def test_chips_come_with_constants_and_source(listed) -> None:
     for chip in PRESETS.values():
         assert chip.source in out
     for what in ("chips", "noises"):
-        assert "is compensated, but for names in -uncompensated." in flat(listed(what)[1])
+        assert "is compensated, except where the name ends in -uncompensated." in flat(listed(what)[1])
 
 
 def test_methods_come_with_their_defaults(listed) -> None:

@@ -27,18 +27,18 @@ def budget_model(
         str | None, typer.Option(help="The highest level; by default 1, .2 for bit errors, 10y for ages.")
     ] = None,
     max_drop: Annotated[
-        float, typer.Option(help="How much worse than without noise is allowed; .01 is a point.")
+        float, typer.Option(help="How much worse than without noise is allowed; of accuracy .01 is a point.")
     ] = 0.01,
     relative: Annotated[bool, typer.Option("--relative", help="--max-drop is a fraction of the value.")] = False,
     criterion: Annotated[
-        str, typer.Option(help="mean: over chips; yield: the share of chips that keep to it.")
+        str, typer.Option(help="What must keep to --max-drop. mean: the mean over chips; yield: a share of the chips.")
     ] = "mean",
     min_yield: Annotated[
         float | None, typer.Option(help="With --criterion yield: the share that must; .9 by default.")
     ] = None,
     trials: Annotated[int, typer.Option(help="Chips.")] = 20,
 ) -> None:
-    """Find the largest noise that costs a model at most so much; with --chip, the largest age or bit error rate."""
+    """Find the largest noise that costs a model at most --max-drop; with --chip, the largest age or bit error rate."""
     from samson.evaluation import LEVELS, REFINEMENTS, noise_budget
     from samson.experiments import chip_by_level, find_noise, parse_level
     from samson.report import budget_page

@@ -49,7 +49,7 @@ def compare(
         ),
     ] = None,
     base: Annotated[str | None, typer.Option(help="Base optimizer, of `torch.optim`; SGD by default.")] = None,
-    train: Annotated[str | None, typer.Option(help="MODULE:FUNCTION of one's own that trains a run.")] = None,
+    train: Annotated[str | None, typer.Option(help="Your own training function, as MODULE:FUNCTION.")] = None,
     noise: Annotated[
         str | None,
         typer.Option(
@@ -68,26 +68,26 @@ def compare(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="METHOD.PARAM=VALUE", help="A setting; PARAM=VALUE is for every method that has it."
+            "--set",
+            metavar="METHOD.PARAM=VALUE",
+            help="A method's setting; PARAM=VALUE sets it for every method that has it.",
         ),
     ] = None,
     data_root: Annotated[
         str | None,
-        typer.Option(
-            help="Folder where files of data are looked for; by default what SUITE, else the variable SAMSON_DATA says."
-        ),
+        typer.Option(help="Folder with the files of data; by default that of SUITE, else of the variable SAMSON_DATA."),
     ] = None,
     device: Annotated[str | None, typer.Option(help=f"{DEVICE} By default cpu.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Runs side by side; default: one a processor.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Runs at the same time; by default one per processor.")] = None,
     executor: Annotated[str, typer.Option(help=f"Where runs are computed: {', '.join(EXECUTORS)}.")] = "processes",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, and say what would be run and how long.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="One line a run instead of progress bars.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="One line per run instead of progress bars.")] = False,
 ) -> None:
     """Train by several methods, put every network on the same noisy chips, and write a report.
 
-    A repeated command goes on where an interrupted one stopped.
+    If the command is interrupted, repeat it: it continues where it stopped.
     """
-    require(jobs is None or jobs >= 1, "--jobs", "at least 1", jobs, "The default is one a processor.")
+    require(jobs is None or jobs >= 1, "--jobs", "at least 1", jobs, "The default is one per processor.")
     choose("--executor", executor, EXECUTORS)
     if out is None and not dry_run:
         raise SetupError("--out must be given.\nWrite for example --out runs/digits.")

@@ -23,22 +23,28 @@ def evaluate_model(
         typer.Option(
             "--levels",
             "--level",
-            help="Levels of the noise, separated by commas, of your own from the mildest; by default such as suit it.",
+            help="Levels of the noise, separated by commas; of a noise of your own the mildest first. By default some "
+            "that suit the noise.",
         ),
     ] = None,
     times: Annotated[
         str | None,
-        typer.Option(help="With --chip: when it is read, for example 0s,1h,1d,1y; by default as it says."),
+        typer.Option(help="With --chip: when it is read, for example 0s,1h,1d,1y; by default at the chip's own time."),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Chips; 20 by default.")] = None,
-    precision: Annotated[float | None, typer.Option(help="Instead of --trials: the half-width to reach.")] = None,
+    precision: Annotated[
+        float | None, typer.Option(help="Instead of --trials: draw chips until the interval is ± this.")
+    ] = None,
     max_trials: Annotated[int | None, typer.Option(help="With --precision: chips at most; 1280 by default.")] = None,
     about: Annotated[
-        str, typer.Option(help="Intervals about other chips, test_set, or also other examples, population.")
+        str,
+        typer.Option(
+            help="What intervals are about. test_set: other chips; population: other chips and other examples."
+        ),
     ] = "test_set",
     at_least: Annotated[float | None, typer.Option(help="Show the share of chips that are at least this good.")] = None,
 ) -> None:
-    """Put a model on noisy chips and show what it is worth there, with intervals."""
+    """Put a model on noisy chips and measure its accuracy there, or another metric, with intervals."""
     from samson.evaluation import MAX_TRIALS, evaluate
     from samson.records import EvaluationRecord
     from samson.report import evaluation_page

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OWN = "MODULE:NAME, a function or a class"
 DEVICE = "Where it is computed, for example cuda."
-DRIFT = "Drift of phase-change devices is compensated, but for names in -uncompensated."
+DRIFT = "Drift of phase-change devices is compensated, except where the name ends in -uncompensated."
 
 Model = Annotated[
     str, typer.Argument(help="`….safetensors` of a comparison, MODULE:FUNCTION, timm/NAME or torchvision/NAME.")
@@ -70,10 +70,12 @@ class ModelOptions:
     metric: Annotated[str, typer.Option(help="See `samson list metrics`, or MODULE:NAME.")] = "accuracy"
     seed: Annotated[int, typer.Option(help="Seed of the set of chips.")] = 0
     select: Select = None
-    read_block: Annotated[int | None, typer.Option(help="Examples of one reading of a chip; by default all.")] = None
+    read_block: Annotated[
+        int | None, typer.Option(help="Read the chip again after this many examples; by default once for all.")
+    ] = None
     norms_on: Annotated[
         str | None,
-        typer.Option(help="Estimate batch norm anew on each chip, from for example digits/train, or as for --data."),
+        typer.Option(help="Estimate batch norm again on each chip, from these data: digits/train, or as for --data."),
     ] = None
     autocast: Annotated[str | None, typer.Option(help="Run the model in lower precision: bfloat16 or float16.")] = None
     device: Device = "cpu"
@@ -83,7 +85,7 @@ class ModelOptions:
         typer.Option(
             metavar="FOLDER",
             file_okay=False,
-            help="Save each finished chip in this folder, and go on from those that are there.",
+            help="Save each finished chip in this folder, and continue from the chips that are there.",
         ),
     ] = None
     out: Annotated[Path | None, typer.Option(help="Write a record with every trial to this file, `.json`.")] = None

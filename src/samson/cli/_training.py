@@ -22,13 +22,16 @@ def train(
     data: Annotated[str, typer.Option(help="Data set: see `samson list data`, or MODULE:FUNCTION.")] = "digits",
     network: Annotated[str, typer.Option(help="See `samson list networks`, or MODULE:FUNCTION.")] = "small-resnet",
     method: Annotated[str, typer.Option(help="See `samson list methods`, or MODULE:FUNCTION.")] = "samson",
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of everything random.")] = 0,
     base: Annotated[str | None, typer.Option(help="Base optimizer, of `torch.optim`; SGD by default.")] = None,
-    trainer: Annotated[str | None, typer.Option("--train", help="MODULE:FUNCTION of one's own.")] = None,
+    trainer: Annotated[
+        str | None, typer.Option("--train", help="Your own training function, as MODULE:FUNCTION.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="PARAM=VALUE", help="A method's setting.")] = None,
     recipe: Annotated[
-        list[str] | None, typer.Option("--recipe", metavar="KEY=VALUE", help="Of the training: see `Recipe`.")
+        list[str] | None,
+        typer.Option("--recipe", metavar="KEY=VALUE", help="How to train, for example batch_size=64: see `Recipe`."),
     ] = None,
     data_root: Annotated[
         str | None, typer.Option(envvar="SAMSON_DATA", help="Folder where files of data are looked for.")
