@@ -161,7 +161,8 @@ def test_an_optimizer_says_what_it_does(wrap: type, rule: object) -> None:
 
 
 def test_a_schedule_says_where_it_is() -> None:
-    optimizer = SharpnessAware(torch.optim.SGD(param_groups(deep()), lr=0.1), SAM(rho=0.4))
+    model = deep()
+    optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), SAM(rho=0.4))
     schedule = RhoSchedule(optimizer, "linear", 4)
     schedule.step()
     assert repr(schedule) == "RhoSchedule: 1 of 4 steps done, rho 0.1"

@@ -228,3 +228,8 @@ def require_module(model: object) -> None:
             f"`model` must be a torch.nn.Module, got {model!r:.80}. For an exported or packaged program give the model "
             "that it was made from."
         )
+
+
+def is_cast(model: nn.Module) -> bool:
+    """Whether Accelerate's mixed precision wraps the forward of a model, or of a part of it."""
+    return any("_original_forward" in vars(part) for part in model.modules())  # Accelerate's own mark

@@ -88,8 +88,8 @@ def weights_of(layer: nn.Module) -> list[LayerWeight]:
             found = [LayerWeight("weight", groups=1)]
         case nn.Linear() | _ConvNd() | nn.Bilinear():
             found = [LayerWeight("weight")]
-        case _ if is_conv1d_of_transformers(layer):
-            found = [LayerWeight("weight", groups=1)]
+        case _ if (first := inputs_first(layer)) is not None:
+            found = [LayerWeight("weight", groups=int(first))]
         case _:
             found = _experts_of(layer)
     return found
@@ -112,6 +112,13 @@ def _has_axes(parameter: nn.Parameter | None, number: int) -> TypeGuard[nn.Param
     return parameter is not None and not nn.parameter.is_lazy(parameter) and parameter.ndim == number
 
 
-def is_conv1d_of_transformers(layer: nn.Module) -> bool:
-    """Whether it is the linear layer of GPT-2, which stores its weight as (in, out)."""
-    return type(layer).__name__ == "Conv1D" and type(layer).__module__ == "transformers.pytorch_utils"
+_ELSEWHERE = {"transformers.pytorch_utils.Conv1D": True, "torch_geometric.nn.dense.linear.Linear": False}
+"""Linear layers of other libraries, and whether they hold inputs first."""
+
+
+def inputs_first(layer: nn.Module) -> bool | None:
+    """Whether a linear layer of another library (GPT-2's, PyTorch Geometric's) stores its weight as (in, out).
+
+    None for any other layer.
+    """
+    return _ELSEWHERE.get(f"{type(layer).__module__}.{type(layer).__qualname__}")

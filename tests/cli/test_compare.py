@@ -20,7 +20,7 @@ from rich.console import Console
 from samson.cli._progress import Bars
 from samson.records import write_json
 from tests import programs
-from tests.builders import records
+from tests.builders import PLAN, records
 from tests.experiments.test_suites import measured
 from tests.report.test_report import in_bits
 
@@ -96,6 +96,24 @@ def test_the_report_renders_from_records_alone(compared: tuple[Path, str, str], 
     assert "Points over samson+clip" in shown
     with pytest.raises(AssertionError, match="--baseline: 'nope' is unknown"):
         samson("report", alone, "--baseline", "nope")
+
+
+def test_what_the_page_notes_is_said_in_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record is gone, and one is of another version of torch and source."""
+    monkeypatch.setenv("COLUMNS", "400")
+    kept = records()[:3]
+    other = replace(kept[2].environment, torch="2.14.0", git=f"{'0f' * 20}+changes")
+    for run in (*kept[:2], replace(kept[2], environment=other)):
+        write_json(tmp_path / "records" / run.problem.name / f"{run.method}-seed{run.seed}.json", run)
+    write_json(tmp_path / "configuration.json", PLAN)
+    lines, page = samson("report", tmp_path)[0].splitlines(), (tmp_path / "report.html").read_text()
+    for note in (
+        "3 of 4 runs are finished; this report shows those.",
+        "Runs differ in torch: 2.13.0 and 2.14.0. Their numbers may differ by that too.",
+        "Runs differ in commit: 0f0f0f0+changes and none. Their numbers may differ by that too.",
+    ):
+        assert note in lines
+        assert f"<p class='note'>{note}</p>" in page
 
 
 @pytest.mark.parametrize("problems", [["one"], ["one", "two"]])

@@ -1,6 +1,8 @@
 """What goes wrong around a command: names, streams, folders, files of others, and processes that end."""
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,23 +28,29 @@ def saved(folder: Path, data: str = "digits") -> Path:
     return path
 
 
-def test_a_training_that_diverges_is_a_result(samson, tmp_path: Path) -> None:
+def test_a_training_that_diverges_is_a_result_and_a_failure(samson, tmp_path: Path) -> None:
     command = ["compare", "--methods", "sgd,sam", "--set", "sgd.lr=1e6", "--jobs", 1, *SMALL, "--out", tmp_path / "out"]
     status, out, err = samson(*command)
-    assert status == 0
+    assert status == 1
     diverged, other = read_records(tmp_path / "out")
     step = diverged.training.diverged_at
     assert 1 <= step <= 16
     assert (diverged.measured, diverged.clean, diverged.training.validation) == ((), None, None)
     assert (other.training.diverged_at, len(other.measured[0])) == (None, 1)
     assert f"sgd-seed0: diverged at step {step}" in err
-    assert f"digits-small-resnet, sgd, seed 0: diverged at step {step}." in out
-    assert f"sgd, seed 0: the training diverged at step {step}" in (tmp_path / "out" / "report.html").read_text()
-    assert "sgd-seed0" not in samson(*command)[2], "it is not run again"
+    said = f"digits-small-resnet, sgd, seed 0: the training diverged at step {step}. Figures are of the other networks."
+    assert said in " ".join(out.split())
+    assert said in (tmp_path / "out" / "report.html").read_text()
+    counted = "1 of 2 trainings diverged. Set a smaller lr: --set lr=0.01, or set = { lr = 0.01 }."
+    assert counted in " ".join(err.split())
+    status, _, err = samson(*command)
+    assert (status, "sgd-seed0" in err, counted in " ".join(err.split())) == (1, False, True), "it is not run again"
+    assert samson("report", tmp_path / "out")[0] == 0
     alone = ["compare", "--methods", "sgd", "--set", "sgd.lr=1e6", "--jobs", 1, *SMALL, "--out", tmp_path / "alone"]
     status, _, err = samson(*alone)
+    assert (status, counted.replace("2", "1", 1) in " ".join(err.split())) == (1, True)
+    status, _, err = samson("report", tmp_path / "alone")
     assert (status, "such that a training does not diverge" in err) == (2, True)
-    assert "Set a smaller lr: --set lr=0.01, or set = { lr = 0.01 }." in " ".join(err.split())
 
 
 def test_names_are_printed_as_they_are(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,6 +61,23 @@ def test_names_are_printed_as_they_are(samson, tmp_path: Path, monkeypatch: pyte
     assert status == 0
     assert "[red]:smile:[/y]/net.safetensors" in out
     assert "/[b].html" in out.replace("\n", "")
+
+
+def test_commands_that_are_proposed_can_be_pasted(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a path has a space, and is longer than a line."""
+    monkeypatch.setenv("COLUMNS", "40")
+    network, out = saved(tmp_path / "my runs"), tmp_path / "my runs" / "out"
+    changed(network.with_suffix(".json"), lambda data: data | {"network": "mine:net", "data": "my data.npz"})
+    [words] = re.findall("Name it yourself: (.*), or load_model", samson("evaluate", network)[2])
+    assert shlex.split(words) == ["mine:net", "--weights", str(network), "--data", "my data.npz"]
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("samson.experiments.run_all", stopped)
+    status, _, err = samson("compare", "--methods", "sgd", *SMALL, "--out", out)
+    [words] = re.findall("`(samson report .*)`", err)
+    assert (status, shlex.split(words)) == (130, ["samson", "report", str(out)])
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
@@ -145,6 +170,8 @@ def test_a_disk_that_is_full_at_the_end_does_not_lose_what_was_measured(
     [
         (["calibrate", "NETWORK", "--out", "p.toml"], "p.toml"),
         (["train", "--data", "digits", "--method", "samson", "--epochs", "1", "--find-rho", "--out", "."], "rho.json"),
+        (["report", "."], "summary.csv"),
+        (["report", "."], "report.html"),
     ],
 )
 def test_a_disk_that_is_full_at_the_end_does_not_lose_a_table(
@@ -152,6 +179,8 @@ def test_a_disk_that_is_full_at_the_end_does_not_lose_a_table(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command = [saved(tmp_path) if word == "NETWORK" else word for word in command]
+    for run in records():
+        write_json(Path("records", run.problem.name, f"{run.method}-seed{run.seed}.json"), run)
     shown, write = samson(*command)[1], Path.write_bytes
     Path(name).unlink()
 
@@ -239,6 +268,11 @@ def test_a_record_is_written_before_anything_is_shown(samson, tmp_path: Path, mo
     def closed(*_: object, **__: object) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
+    for run in records():
+        write_json(Path("records", run.problem.name, f"{run.method}-seed{run.seed}.json"), run)
+    monkeypatch.setattr("samson.cli._reporting.console", closed)
+    samson("report", ".")
+    assert (tmp_path / "report.html").exists()
     for command, module in (("evaluate", "evaluating"), ("budget", "budgeting"), ("sensitivity", "layering")):
         monkeypatch.setattr(f"samson.cli._{module}.console", closed)
         options = ["--levels", ".1"] if command == "evaluate" else []

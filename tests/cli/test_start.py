@@ -1,6 +1,7 @@
 """What answers before anything is computed: the version, `python -m samson`, completion, and the doctor."""
 
 import itertools
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import torch
 from samson import ASAM, __version__
 from samson.evaluation import evaluate
 from samson.noise import Gaussian
+from tests.programs import ROOT
 
 
 def test_version(samson) -> None:
@@ -26,6 +28,14 @@ def test_completion_is_offered() -> None:
         [sys.executable, "-m", "samson", "--help"], capture_output=True, text=True, check=True, env={"TERM": "dumb"}
     )
     assert "--install-completion" in done.stdout
+
+
+def test_help_and_page_say_what_the_exit_status_means(samson) -> None:
+    page = (ROOT / "docs" / "comparing.md").read_text(encoding="utf-8")
+    table = page.partition("### Exit status")[2].partition("`samson report`")[0]
+    said = " ".join(samson("--help")[1].split()).partition("Exit status: ")[2]
+    assert re.findall(r"\d+", said) == re.findall(r"\d+", " ".join(re.findall(r"^\| (\d.*?) \|", table, re.MULTILINE)))
+    assert re.findall(r"\d+", said) == ["0", "1", "2", "130", "143"]
 
 
 def test_the_doctor_tells_what_is_installed_and_that_it_works(samson) -> None:

@@ -215,6 +215,20 @@ def test_another_machine_or_setting_is_refused(
         list(Kept(tmp_path).run(make_task(), range(2)))
 
 
+def test_another_source_is_refused_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout has one version at many commits."""
+    for name, text in (("one", "x = 1"), ("copy", "x = 1"), ("other", "x = 2")):
+        (tmp_path / name / "inner").mkdir(parents=True)
+        (tmp_path / name / "inner" / "noise.py").write_text(text)
+    kept = Kept(tmp_path / "kept")
+    for name in ("one", "copy"):
+        monkeypatch.setattr("samson.__file__", str(tmp_path / name / "__init__.py"))
+        list(kept.run(make_task(), range(2)))
+    monkeypatch.setattr("samson.__file__", str(tmp_path / "other" / "__init__.py"))
+    with pytest.raises(ValueError, match=r"different: source\."):
+        list(kept.run(make_task(), range(2)))
+
+
 def accumulators() -> Iterator[tuple[Any, Any]]:
     """Two each that differ by what their `repr` leaves out."""
     yield MeanThen(METRICS["cross-entropy"].score, torch.exp), MeanThen(METRICS["cross-entropy"].score, torch.log)
@@ -249,6 +263,21 @@ def test_a_block_of_autocast_or_another_question_is_refused(tmp_path: Path) -> N
     ranked(executor=Kept(tmp_path / "ranked"))
     with pytest.raises(ValueError, match=r"different: batches, parts, kind\. Give another"):
         measured(executor=Kept(tmp_path / "ranked" / "layers"))
+
+
+def test_results_name_the_weights_as_the_manifest_does(tmp_path: Path) -> None:
+    """A change in the last digit of a buffer is another hash; what has no bits to look at is no reason to stop."""
+    found = measured(executor=Kept(tmp_path))
+    own = json.loads((tmp_path / "manifest.json").read_text())["facts"]["model"].strip("'")
+    assert found.subject.weights_hash == own
+    budget = noise_budget(Counting(), DATA, Gaussian, 0.1, 0.2, levels=2, refinements=0, trials=2, layout=LAYOUT)
+    assert {budget.subject.weights_hash, ranked().subject.weights_hash} == {own}
+    other = changed(lambda m: m.inner[1].running_var[0].add_(1e-6))
+    assert evaluate(other, DATA, NOISE, **KEYWORDS).subject.weights_hash not in (None, own)
+    assert compare({"a": Counting(), "b": other}, DATA, NOISE, **KEYWORDS).subject.weights_hash is None
+    sparse = Counting()
+    sparse.register_buffer("links", torch.eye(3).to_sparse())
+    assert evaluate(sparse, DATA, NOISE, **KEYWORDS).subject.weights_hash is None
 
 
 def test_data_count_by_their_bits_whatever_holds_them(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from samson.evaluation import (
     METRICS,
     DataSetMetric,
     ExampleMetric,
+    MeanThen,
     NotFiniteError,
     as_metric,
     evaluate,
@@ -336,6 +337,17 @@ UNCOUNTED = [{"input_ids": IDS, "labels": torch.full((8, 5), -100)}]
     [
         (lambda: as_metric("acuracy"), ValueError, "Did you mean 'accuracy'"),
         (lambda: as_metric(lambda output, targets: output), TypeError, "A function becomes one by ExampleMetric"),
+        (
+            lambda: as_metric(["accuracy", "mse"]),
+            TypeError,
+            "must be one metric, got a list of 2. Evaluate once for each",
+        ),
+        (
+            lambda: as_metric(nn.ModuleDict({"f1": nn.Identity()})),
+            TypeError,
+            "must be one metric, got a ModuleDict of 1",
+        ),
+        (lambda: as_metric(MeanThen), TypeError, r"must be an instance, got the class. Write MeanThen\(...\)"),
         (lambda: as_metric(SimpleNamespace(reset=1, update=1, compute=1)), ValueError, "must state its direction"),
         (
             lambda: scores(linear(), BATCHES, of_examples(lambda y: 1.0)),

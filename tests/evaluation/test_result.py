@@ -73,6 +73,13 @@ def test_yield_worst_and_quantiles_follow_the_direction() -> None:
     assert (right.worst, loss.worst) == (0.1, 0.4)
     assert [right.yield_at(v).mean for v in (0.0, 0.2, 0.41)] == [1.0, 0.75, 0.0]
     assert [loss.yield_at(v).mean for v in (0.0, 0.2, 0.4)] == [0.0, 0.5, 1.0]
+    assert [right.yield_at(-0.1).mean, loss.yield_at(95).mean] == [1.0, 1.0]  # a drop may be larger than what is left
+    for value, words in (
+        (95.0, "1, as accuracy is, got 95.0. A share of 95 % is 0.95."),
+        (float("nan"), "1, as accur"),
+    ):
+        with pytest.raises(ValueError, match=f"^`value` must be at most {words}"):
+            right.yield_at(value)
     exact = stats.binomtest(3, 4).proportion_ci(0.95)
     assert (right.yield_at(0.2).low, right.yield_at(0.2).high) == pytest.approx((exact.low, exact.high))
     assert right.quantile([0.0, 0.5, 1.0]) == pytest.approx([0.1, 0.25, 0.4])
@@ -120,7 +127,7 @@ def test_of_chips_that_are_all_the_same_the_yield_is_known(
     share = found.yield_at(min(found.trials))
     assert share.mean == share.high == 1
     assert share.low == pytest.approx(1.0 if alike else 0.025 ** (1 / 2))
-    worse = found.yield_at(1.01)
+    worse = found.yield_at(1.0)
     assert (worse.mean, worse.high > 0) == (0, not alike)
     layers = sensitivity(model, data, noise, trials=2, periphery=periphery)
     for text in (str(found), str(layers)):
@@ -270,6 +277,7 @@ def test_a_result_has_a_record_a_page_and_a_plot(name: str, tmp_path: Path) -> N
     found.save(tmp_path / "result.json")
     record = read_json(tmp_path / "result.json", kind)
     assert record == found.record()
+    assert record.table() == found.table()
     subject = record.subject
     assert (subject.model, subject.data, subject.examples) == ("Sequential", "tensors of 50 x 6, 50", 50)
     assert (subject.metric, subject.chip_seed, subject.select, subject.norms_on) == (

@@ -14,6 +14,7 @@ from torch import nn
 from samson.experiments import Checkpoint, Request, SetupError, load_model, make_network, save_checkpoint
 from samson.noise import Periphery, ThroughChip
 from tests.conftest import equal, snapshot
+from tests.programs import samson
 
 CODE = """
 import torch
@@ -94,6 +95,7 @@ def test_a_saved_network_of_ones_own_is_named_by_its_user(folder: Path) -> None:
         sys.modules.pop("my_nets")
     (folder / "sized.json").unlink()
     assert "without arguments" in message("my_nets:sized", folder / "sized.safetensors")
+    assert "`weights` must be a file, got '.'" in message("my_nets:make", Path())
 
 
 def test_data_say_how_many_outputs_a_function_must_be_given(folder: Path) -> None:
@@ -141,10 +143,16 @@ def test_a_function_of_the_current_folder(name: str) -> None:
         ("my_typo:f", ["SyntaxError", "my_typo.py, line 1"]),
         ("my_needs:f", ["ModuleNotFoundError", "no_such_package", "my_needs.py, line 1"]),
         ("my_nets.pt", ["holds weights alone", "`weights`"]),
+        ("my_nets.bin", ["holds weights alone", "`weights`"]),
+        ("../my_nets.onnx", ["a graph without layers", "torch.save(model.state_dict(), 'weights.pt')"]),
+        ("./my_nets.py", ["MODULE:FUNCTION", "No model is read from that path", "`weights`"]),
+        ("runs", ["MODULE:FUNCTION", "No model is read from that path"]),
+        ("./runs", ["MODULE:FUNCTION", "No model is read from that path"]),
         ("tim/resnet18", ["'tim' is unknown", "Did you mean 'timm'?"]),
     ],
 )
-def test_a_wrong_name_says_the_mend(spec: str, words: list[str]) -> None:
+def test_a_wrong_name_says_the_mend(folder: Path, spec: str, words: list[str]) -> None:
+    (folder / "runs").mkdir()
     said = message(spec)
     for word in ["MODEL", *words]:
         assert word in said
@@ -154,16 +162,21 @@ def saved(model: nn.Module, form: str, folder: Path) -> Path:
     state, path = model.state_dict(), folder / f"weights.{form.partition(' ')[0]}"
     if form == "safetensors":
         save_file(state, path)
-    elif form == "pt":
+    elif form in ("pt", "bin"):
         torch.save(state, path)
     elif form == "pt ddp":
         torch.save({f"module.{name}": value for name, value in state.items()}, path)
+    elif form == "pt averaged":
+        torch.save(torch.optim.swa_utils.AveragedModel(model).state_dict(), path)
     else:
         torch.save({"epoch": 3, form.partition(" ")[2]: state}, path)
     return path
 
 
-@pytest.mark.parametrize("form", ["safetensors", "pt", "pth state_dict", "pt model", "pt model_state_dict", "pt ddp"])
+FORMS = ["safetensors", "pt", "bin", "pth state_dict", "pt model", "pt model_state_dict", "pt ddp", "pt averaged"]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_weights_from_a_file(folder: Path, form: str) -> None:
     torch.manual_seed(5)
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
@@ -172,6 +185,16 @@ def test_weights_from_a_file(folder: Path, form: str) -> None:
     assert equal(snapshot(loaded), snapshot(model))
     assert equal(snapshot(loaded), snapshot(load_model("my_nets:make", str(path))))
     assert not equal(snapshot(loaded), snapshot(load_model("my_nets:make")))
+
+
+def test_a_command_says_where_weights_come_from_that_were_not_given(folder: Path) -> None:
+    """Those of a function may be initial ones."""
+    torch.save(nn.Linear(4, 6).state_dict(), folder / "weights.pt")
+    asked = "my_nets:sized", "--data", "my_nets:data", "--levels", ".1", "--trials", 2
+    for weights in ([], ["--weights", "weights.pt"]):
+        status, out, err = samson("evaluate", *asked, *weights)
+        assert status == 0, err
+        assert ("Weights are those that my_nets:sized makes." in out.splitlines()) == (not weights)
 
 
 def test_learned_input_ranges_in_a_file_are_left_aside(folder: Path) -> None:
@@ -216,7 +239,8 @@ def test_weights_that_do_not_fit(folder: Path) -> None:
     ("name", "content", "words"),
     [
         ("none.pt", None, ["`weights` must be a file"]),
-        ("weights.bin", b"x", ["a .safetensors, .pt, .pth, .ckpt file"]),
+        ("weights.h5", b"x", ["a .safetensors, .pt, .pth, .bin, .ckpt file"]),
+        ("weights.onnx", b"x", ["`weights` must be layers or weights", "a graph without layers"]),
         ("cut.safetensors", b"x" * 30, ["is damaged"]),
         ("cut.pt", b"PK\x03\x04 and no more", ["is damaged"]),
         ("text.pt", b"hello", ["is damaged"]),

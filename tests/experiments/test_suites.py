@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from samson._environment import environment
 from samson.evaluation import evaluate
 from samson.experiments import (
     Comparing,
@@ -575,6 +576,27 @@ def test_chips_that_are_added_take_the_networks_that_are_there(
         before = views(load_comparison(finished / "out").records)
         if "seeds" not in suite or suite["seeds"] == 1:
             assert [view.rows for view in views_now] == [view.rows for view in before]
+
+
+def test_chips_that_are_added_elsewhere_do_not_change_where_the_network_was_made(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more kinds, those that are there stay; with more trials, every chip is measured again."""
+    first, second, third = (replace(environment(), samson=f"9.{number}", threads=1) for number in range(3))
+    kinds = MORE["families"]["chips"]
+    steps = [
+        (first, {}, ()),
+        (second, {"chips": kinds}, (second,)),
+        (first, {"chips": [*kinds, "int8"]}, (second,)),
+        (third, {"chips": [*kinds, "int8", "lognormal"]}, (second, third)),
+        (third, {"chips": [*kinds, "int8", "lognormal"], "trials": 3}, (third,)),
+    ]
+    with working_in(tmp_path):
+        for here, more, added in steps:
+            monkeypatch.setattr("samson.experiments._runs.environment", lambda device, here=here: here)
+            assert not compare_suite(SMALL | {"methods": ["sgd"]} | more, "out").failures
+            [record] = load_comparison("out").records
+            assert (record.environment, record.chips_added_on) == (first, added)
 
 
 @pytest.mark.parametrize("change", ["model.insert(3, nn.Hardtanh(0, 0.5))", "model.__setitem__(2, nn.Tanh())"])

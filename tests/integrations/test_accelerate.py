@@ -13,9 +13,13 @@ pytest.importorskip("accelerate")
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 
-from samson import SAM, SharpnessAware
+from samson import SAM, Lookbehind, SharpnessAware
+from samson.evaluation import evaluate
+from samson.experiments import Run, SetupError, trained
 from samson.integrations.accelerate import perturbed, sharpness_aware, step
+from samson.noise import Gaussian
 from tests.conftest import closure_for, equal, loss_of, make_batch, make_model, snapshot
+from tests.experiments.test_training import images, planned
 from tests.integrations.plain import (
     MODES,
     close,
@@ -80,14 +84,23 @@ def test_clipping_acts_on_the_second_gradient(accumulate: int) -> None:
     assert not equal(found, by_hand(sharp, accumulate))
 
 
-def test_the_closure_form_equals_the_plain_loop() -> None:
+def lookbehind(model: nn.Module) -> Lookbehind:
+    return Lookbehind(sgd(model), SAM(), k=2)
+
+
+@pytest.mark.parametrize(("factory", "passes"), [(sharp, 2), (lookbehind, 3), (sgd, 1)])
+def test_the_closure_form_is_that_of_the_bare_optimizer(factory: Callable[[nn.Module], Any], passes: int) -> None:
     accelerator = Accelerator(cpu=True)
-    plain = make_model(torch.float32)
-    model, optimizer = accelerator.prepare(plain, sharp(plain))
+    plain, bare = make_model(torch.float32), make_model(torch.float32)
+    model, optimizer = accelerator.prepare(plain, factory(plain))
     losses: list[float] = []
     clean = [step(optimizer, closure_for(model, optimizer, batch, losses)).item() for batch in BATCHES]
-    assert equal(snapshot(plain), by_hand(sharp))
-    assert clean == losses[::2]
+    alone = factory(bare)
+    for batch in BATCHES:
+        alone.step(closure_for(bare, alone, batch))
+    assert equal(snapshot(plain), snapshot(bare))
+    assert clean == losses[::passes]
+    assert equal(snapshot(plain), by_hand(sharp)) == (factory is sharp)
 
 
 def test_accumulation_needs_the_whole_step() -> None:
@@ -230,3 +243,87 @@ def test_a_schedule_free_base_has_its_modes_through_the_prepared_optimizer(mode:
     assert not close(y, {name: expected[-1][name] for name in names})
     with pytest.raises(RuntimeError, match="not in training mode"):
         inner.base.step()
+
+
+def train(run: Run) -> nn.Module:
+    """A trainer of one's own for `samson compare`."""
+    accelerator = Accelerator(cpu=True)
+    model = run.network()
+    model, optimizer = accelerator.prepare(model, run.optimizer(model))
+    return loop(run, model, optimizer, accelerator.backward, step)
+
+
+def train_plainly(run: Run) -> nn.Module:
+    model = run.network()
+    return loop(run, model, run.optimizer(model), Tensor.backward, lambda optimizer, closure: optimizer.step(closure))
+
+
+def loop(run: Run, model: nn.Module, optimizer: Any, backward: Callable, step: Callable) -> nn.Module:
+    for x, y in run.data.batches(16, seed=run.seed, epoch=0, device=run.device, augment=()):
+
+        def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
+            optimizer.zero_grad()
+            loss = run.task.loss(model(x), y)
+            backward(loss)
+            return loss
+
+        step(optimizer, closure)
+    return model
+
+
+def network_of(train: Callable[[Run], nn.Module], method: str) -> nn.Module:
+    [problem] = planned(train=train, methods=[method]).problems
+    model, _ = trained(problem, problem.methods[0], 0, images(), None, lambda *_: None)
+    assert model is not None
+    return model
+
+
+@pytest.mark.parametrize("method", ["sgd", "samson"])
+def test_a_comparison_trains_every_method_by_one_trainer(method: str) -> None:
+    found = snapshot(network_of(train, method))
+    assert equal(found, snapshot(network_of(train_plainly, method)))
+    assert not equal(found, snapshot(network_of(train, "sam")))
+
+
+def mixed(run: Run, **unwrapping: bool) -> nn.Module:
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    model = accelerator.prepare(run.network())
+    return accelerator.unwrap_model(model, **unwrapping) if unwrapping else model
+
+
+def mixed_and_unwrapped(run: Run) -> nn.Module:
+    return mixed(run, keep_fp32_wrapper=True)
+
+
+def mixed_and_unwrapped_whole(run: Run) -> nn.Module:
+    return mixed(run, keep_fp32_wrapper=False)
+
+
+def test_a_network_that_would_compute_in_bfloat16_on_chips_is_refused() -> None:
+    """Accelerate's autocast is in the network's own `forward`, and stays when it is unwrapped, unless told."""
+    for left in (mixed, mixed_and_unwrapped):
+        with pytest.raises(SetupError, match=r"computes in float32.*\n.*keep_fp32_wrapper=False"):
+            network_of(left, "sgd")
+    found, x = network_of(mixed_and_unwrapped_whole, "sgd"), torch.rand(2, 3, 8, 8)
+    assert torch.equal(found(x), network_of(own_network, "sgd")(x))
+
+
+def test_that_a_network_computes_in_bfloat16_on_chips_is_said() -> None:
+    data = torch.randn(6, 5), torch.randint(3, (6,))
+    accelerator = Accelerator(mixed_precision="bf16", cpu=True)
+    network = accelerator.prepare(nn.Linear(5, 3))
+    with pytest.warns(UserWarning, match=r"Accelerate's mixed precision on chips too.*keep_fp32_wrapper=False"):
+        cast = evaluate(network, data, Gaussian(0.1), trials=2, metric="cross-entropy")
+    evaluate(network, data, Gaussian(0.1), trials=2, metric="cross-entropy", autocast="bfloat16")  # the record says so
+    whole = evaluate(
+        accelerator.unwrap_model(network, keep_fp32_wrapper=False),
+        data,
+        Gaussian(0.1),
+        trials=2,
+        metric="cross-entropy",
+    )
+    assert cast.clean != whole.clean
+
+
+def own_network(run: Run) -> nn.Module:
+    return run.network().eval()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from samson.noise import Gaussian, deploy, on_chip
+from samson.noise import Gaussian, Periphery, deploy, on_chip
 from tests.conftest import snapshot
 
 
@@ -223,6 +223,35 @@ def test_the_linear_layers_of_gpt2_are_known() -> None:
     [found] = on_chip(nn.Sequential(layer))
     assert found.output_first(found.weight).shape == (5, 3)
     assert torch.equal(found.output_first(found.weight), layer.weight.T)
+
+
+class Linear(nn.Module):
+    """As that of PyTorch Geometric, which is no `nn.Linear`."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(outputs, inputs)), nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+def test_the_linear_layer_of_pytorch_geometric_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = Linear(3, 5), torch.randn(7, 3)
+    with pytest.raises(ValueError, match="has no layer of a known type"):
+        on_chip(nn.Sequential(layer))
+    monkeypatch.setattr(Linear, "__module__", "torch_geometric.nn.dense.linear")
+    [found] = on_chip(nn.Sequential(layer))
+    assert torch.equal(found.output_first(found.weight), layer.weight)
+    twin = nn.Linear(3, 5)
+    twin.load_state_dict(layer.state_dict())
+    outputs = []
+    for one in (layer, twin):
+        model = nn.Sequential(one)
+        with deploy(model, Gaussian(0.1), periphery=Periphery(dac_steps=8)).at():
+            outputs.append(model(x))
+    assert torch.equal(*outputs)
+    assert not torch.equal(outputs[0], layer(x))
 
 
 def test_parts_have_the_names_that_they_have_behind_a_periphery() -> None:

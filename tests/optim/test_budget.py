@@ -307,7 +307,8 @@ def test_a_schedule_goes_with_a_budget() -> None:
 
 @pytest.mark.parametrize("budget", [0.0, -1.0, math.nan])
 def test_bad_budgets_are_named(budget: float) -> None:
-    base = torch.optim.SGD(param_groups(make_model()), lr=LR)
+    model = make_model()
+    base = torch.optim.SGD(param_groups(model), lr=LR)
     with pytest.raises(ValueError, match=f"`budget` must be > 0, got {budget}"):
         SharpnessAware(base, SAM(), budget=budget)
     assert "rho" not in base.param_groups[0]
@@ -321,7 +322,8 @@ def test_bad_budgets_are_named(budget: float) -> None:
     ],
 )
 def test_what_climbs_along_no_gradient_has_no_budget(rule: object, modes: dict, what: str) -> None:
-    base = torch.optim.SGD(param_groups(make_model()), lr=LR, momentum=MOMENTUM)
+    model = make_model()
+    base = torch.optim.SGD(param_groups(model), lr=LR, momentum=MOMENTUM)
     with pytest.raises(ValueError, match=f"`budget` must be left out with {what}, got 0.1"):
         SharpnessAware(base, rule, budget=0.1, **modes)
     SharpnessAware(base, rule, budget=math.inf, **modes)

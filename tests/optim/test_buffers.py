@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samson import SAM, Lookbehind, SharpnessAware, param_groups
+from samson import SAM, Lookbehind, NoiseInjection, SharpnessAware, param_groups
+from samson.noise import Gaussian
 from tests.conftest import equal
 
 
@@ -53,6 +54,32 @@ class Observed(nn.Module):
         return x + ((x / step).round() * step - x).detach()
 
 
+class Queue(nn.Module):
+    """Compares with the keys of earlier batches, as MoCo does, and keeps those of this one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("keys", torch.randn(20, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x + (x @ self.keys.t()).softmax(1) @ self.keys
+        self.keys = torch.cat([self.keys[len(x) :], x.detach()])
+        return out
+
+
+class State(nn.Module):
+    """Goes on from where the last batch ended, as a stateful recurrent or spiking layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("state", torch.zeros(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = torch.tanh(x + self.state)
+        self.state.copy_(out.detach().mean(0))
+        return out
+
+
 def spectral(old: bool) -> nn.Module:
     layer = nn.Linear(6, 6)
     with warnings.catch_warnings():
@@ -68,6 +95,8 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "spectral norm by hooks": lambda: spectral(old=True),
     "codebook": Codebook,
     "observer": Observed,
+    "queue": Queue,
+    "state": State,
 }
 
 
@@ -101,8 +130,106 @@ def test_buffers_are_those_of_the_first_pass(kind: str, wrap: type) -> None:
     optimizer.step(closure)
     assert equal(buffers(model), buffers(plain))
     assert kind == "frozen batch norm" or not equal(passes[1], passes[0])  # a second pass would be noticed
-    if kind != "assigned":
+    if kind not in ("assigned", "queue"):
         assert all(objects[name] is buffer for name, buffer in model.named_buffers())
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_second_pass_begins_with_the_buffers_of_the_first(kind: str) -> None:
+    """A radius of 0 is then the base optimizer, bitwise."""
+    x = torch.randn(3, 16, 5)
+    ends = []
+    for rho in (None, 0.0):
+        model = make(kind)
+        base = torch.optim.SGD(param_groups(model), lr=0.1)
+        optimizer = base if rho is None else SharpnessAware(base, SAM(rho))
+
+        def closure(batch: Tensor, model: nn.Module = model, optimizer: torch.optim.Optimizer = optimizer) -> Tensor:
+            optimizer.zero_grad()
+            loss = model(batch).square().mean()
+            loss.backward()
+            return loss
+
+        for batch in x:
+            optimizer.step(lambda batch=batch: closure(batch))
+            if rho is not None:
+                assert optimizer.last_ascent.clean_loss == optimizer.last_ascent.perturbed_loss
+        ends.append(model.state_dict())
+    assert equal(*ends)
+
+
+@pytest.mark.parametrize("wrap", [SharpnessAware, Lookbehind])
+def test_every_pass_of_a_closure_begins_with_the_same_buffers(wrap: type) -> None:
+    model = make("state")
+    optimizer = wrap(torch.optim.SGD(param_groups(model), lr=0.1), SAM(rho=2.0))
+    seen: list[Tensor] = []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        seen.append(model[1].state.clone())
+        loss = model(torch.ones(4, 5)).square().mean()
+        loss.backward()
+        return loss
+
+    for _ in range(2):
+        optimizer.step(closure)
+    passes = len(seen) // 2
+    assert passes == (2 if wrap is SharpnessAware else 3)
+    assert all(torch.equal(one, seen[0]) for one in seen[:passes])
+    assert all(torch.equal(one, seen[passes]) for one in seen[passes:])
+    assert not torch.equal(seen[0], seen[passes])
+
+
+class Momentum(nn.Module):
+    """An encoder and one that follows it, in the forward pass or when it is told to."""
+
+    def __init__(self, *, in_forward: bool) -> None:
+        super().__init__()
+        self.online, self.follower = nn.Linear(5, 3), nn.Linear(5, 3).requires_grad_(False)
+        self.in_forward = in_forward
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        for mine, other in zip(self.follower.parameters(), self.online.parameters(), strict=True):
+            mine.data.mul_(0.9).add_(other.data, alpha=0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.in_forward:
+            self.follow()
+        return self.online(x) - self.follower(x)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda base: SharpnessAware(base, SAM(0.5)),
+        lambda base: SharpnessAware(base, SAM(0.5), ascent="previous"),
+        lambda base: Lookbehind(base, SAM(0.5)),
+        lambda base: SharpnessAware(base, NoiseInjection(Gaussian(0.1))),
+    ],
+)
+def test_a_frozen_weight_does_not_follow_perturbed_ones(
+    wrap: Callable[[torch.optim.Optimizer], SharpnessAware],
+) -> None:
+    for in_forward in (True, False):
+        model = Momentum(in_forward=in_forward)
+        optimizer = wrap(torch.optim.SGD(param_groups(model), lr=0.0))
+
+        def closure(model: Momentum = model, optimizer: SharpnessAware = optimizer) -> Tensor:
+            optimizer.zero_grad()
+            loss = model(torch.ones(4, 5)).square().mean()
+            loss.backward()
+            return loss
+
+        before = {name: p.detach().clone() for name, p in model.online.named_parameters()}
+        if in_forward:
+            with pytest.raises(RuntimeError, match=r"`follower\.weight` is frozen, but changed .* Update it after"):
+                optimizer.step(closure)
+        else:
+            optimizer.step(closure)
+            model.follow()
+            optimizer.step(closure)
+        assert equal(before, {name: p.detach() for name, p in model.online.named_parameters()})
 
 
 def test_a_pattern_says_which_buffers_are_held() -> None:

@@ -20,6 +20,7 @@ from samson import (
     SAMSON,
     FixedClipping,
     LearnedRange,
+    Lookbehind,
     NoiseInjection,
     SharpnessAware,
     WeightClipping,
@@ -727,6 +728,28 @@ def test_it_copies_as_its_settings_alone(clipping: Clipping) -> None:
     for other, one in zip(others, (clipping, again), strict=True):
         clip(other, one, with_gradients(other))
     assert equal(snapshot(others[0]), snapshot(others[1]))
+
+
+@pytest.mark.parametrize("wrap", [SharpnessAware, Lookbehind])
+@pytest.mark.parametrize("how", ["deepcopy", "pickle"])
+def test_a_copied_optimizer_goes_on_clipping(clipping: Clipping, wrap: Callable, how: str) -> None:
+    def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        for seed in range(3):
+            optimizer.step(closure_for(model, optimizer, make_batch(torch.float32, seed)))
+        return snapshot(model)
+
+    model = make_model(torch.float32)
+    optimizer = wrap(sgd(param_groups(model)), SAMSON(rho=0.3))
+    pair = model, optimizer
+    handle = optimizer.register_step_post_hook(clipping)
+    train(*pair)
+    copied = copy.deepcopy(pair) if how == "deepcopy" else pickle.loads(pickle.dumps(pair))
+    handle.remove()  # the copy has a hook of its own
+    bare = copy.deepcopy(pair)
+    optimizer.register_step_post_hook(clipping)
+    end = train(*pair)
+    assert equal(train(*copied), end)
+    assert not equal(train(*bare), end)
 
 
 def test_it_keeps_no_model_alive(clipping: Clipping) -> None:

@@ -329,7 +329,7 @@ def test_skipped_steps_do_not_warn_and_cannot_be_perturbed(batch: tuple) -> None
         (SAM(), {"reuse": -1.0, "every": 2}, "`reuse` must be ≥ 0"),
         (SAM(), {"reuse": 0.5}, "`reuse` must be 0 without `every` > 1"),
         (SAM(), {"ascent": "previous", "every": 2, "reuse": 0.5}, "`reuse` must be 0"),
-        (SAM(), {"own_ascent": True}, "pass `model=ddp`, got NoneType"),
+        (SAM(), {"own_ascent": True}, "pass `model=ddp`, got Sequential"),
         (SAM(), {"ascent": "previous", "own_ascent": True}, "`own_ascent` must be False"),
         (SAM(), {"mix": 0.5, "own_ascent": True}, "`own_ascent` must be False with `mix` < 1 or `reuse`"),
         (SAM(), {"every": 3, "reuse": 0.5, "own_ascent": True}, "`own_ascent` must be False with `mix` < 1 or `reuse`"),
@@ -338,8 +338,9 @@ def test_skipped_steps_do_not_warn_and_cannot_be_perturbed(batch: tuple) -> None
     ],
 )
 def test_bad_modes_are_named(rule: object, modes: dict, message: str) -> None:
+    model = make_model()
     with pytest.raises(ValueError, match=message):
-        SharpnessAware(torch.optim.SGD(param_groups(make_model()), lr=LR), rule, **modes)
+        SharpnessAware(torch.optim.SGD(param_groups(model), lr=LR), rule, **modes)
 
 
 def test_only_steps_that_are_made_count(batch: tuple) -> None:

@@ -904,7 +904,8 @@ given_to = pytest.mark.parametrize(
 @given_to
 def test_one_gradient_for_each_process_is_refused_through_the_range(rule: RangeSAM, group: dict) -> None:
     """Each process would add what its own perturbation gives, and the replicas would drift apart."""
-    groups = [one | group for one in param_groups(make_model())]
+    model = make_model()
+    groups = [one | group for one in param_groups(model)]
     with pytest.raises(ValueError, match="`own_ascent` must be False with through_range=True"):
         SharpnessAware(torch.optim.SGD(groups, lr=LR), rule, own_ascent=True)
     with pytest.raises(ValueError, match="pass `model=ddp`"):  # without it, it is refused for another reason
@@ -913,7 +914,8 @@ def test_one_gradient_for_each_process_is_refused_through_the_range(rule: RangeS
 
 @given_to
 def test_several_ascents_are_refused_through_the_range(rule: RangeSAM, group: dict) -> None:
-    groups = [one | group for one in param_groups(make_model())]
+    model = make_model()
+    groups = [one | group for one in param_groups(model)]
     with pytest.raises(ValueError, match="`through_range` must be False in Lookbehind"):
         Lookbehind(torch.optim.SGD(groups, lr=LR), rule)
 

@@ -307,13 +307,14 @@ def test_hooks_for_states_run_with_the_wrapper() -> None:
 
 
 def test_modes_of_the_base_are_reached() -> None:
-    base = sgd(make_model(), Modal)
+    model = make_model()
+    base = sgd(model, Modal)
     optimizer = SharpnessAware(base, SAM())
     optimizer.eval()
     assert base.mode == "eval"
     optimizer.train()
     assert base.mode == "train"
-    plain = SharpnessAware(sgd(make_model()), SAM())
+    plain = SharpnessAware(sgd(model), SAM())
     plain.eval()
     plain.train()
 

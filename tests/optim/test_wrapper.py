@@ -3,13 +3,15 @@
 import copy
 import gc
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
 
-from samson import ASAM, SAM, SAMSON, Lookbehind, SharpnessAware, param_groups
+from samson import ASAM, SAM, SAMSON, Lookbehind, NoiseInjection, RangeSAM, SharpnessAware, WeightClipping, param_groups
+from samson.noise import Gaussian
 from tests.conftest import closure_for, equal, loss_of, make_batch, make_model, snapshot
 from tests.optim.reference import CASES, Loop, Switching, apart
 
@@ -222,7 +224,7 @@ def test_a_step_without_perturbation_warns_once(model: nn.Sequential, batch: tup
     assert len(caught) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        still = SharpnessAware(sgd(make_model(), lr=0.0), SAM())
+        still = SharpnessAware(sgd(model, lr=0.0), SAM())
         still.step()  # as distributed checkpointing does to make the state
         fresh = make_model()
         optimizer = SharpnessAware(sgd(fresh), SAM())
@@ -326,7 +328,8 @@ def test_a_frozen_weight_is_none_that_a_rule_scales() -> None:
     with pytest.raises(ValueError, match="none of the 2 .*, frozen ones aside, so SAMSON would .* such as 'matrices'"):
         SharpnessAware(sgd(adapted), SAMSON())
     SharpnessAware(sgd(adapted), SAMSON(policy="matrices"))
-    SharpnessAware(sgd(nn.Linear(4, 3).requires_grad_(False)), SAMSON())  # all are yet to be unfrozen
+    frozen = nn.Linear(4, 3).requires_grad_(False)
+    SharpnessAware(sgd(frozen), SAMSON())  # all are yet to be unfrozen
 
 
 def test_a_trained_parameter_without_a_name_is_warned_of() -> None:
@@ -439,13 +442,61 @@ def test_a_shared_parameter_is_asked_for_once_with_the_module_of_its_name() -> N
 
 
 def test_the_link_to_a_model_does_not_keep_it_alive() -> None:
-    model = nn.Linear(2, 2)
-    groups = param_groups(model)
-    kept = groups[0]["params"]
-    del model, groups
+    """Layers, names and statistics would not be known: noise would come on embeddings in silence."""
+    layers = nn.Embedding(5, 4), nn.Linear(4, 2)
+    base = torch.optim.SGD(param_groups(nn.ModuleList(layers)), lr=0.1)
     gc.collect()
-    optimizer = SharpnessAware(torch.optim.SGD(kept, lr=0.1), SAM())
-    assert optimizer.model is None
+    clipped = torch.optim.SGD(base.param_groups, lr=0.1)
+    clipped.register_step_post_hook(WeightClipping(0.5))
+    for use in (lambda: SharpnessAware(base, SAM()), clipped.step):
+        with pytest.raises(ValueError, match="that `param_groups` was given must still be there.* Keep it in a var"):
+            use()
+    assert SharpnessAware(base, SAM(), model=nn.Sequential(*layers)).model is not None
+
+
+class Kernel(nn.Module):
+    """A matrix in a layer of the user's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(5, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.kernel
+
+
+@pytest.mark.parametrize("rule", [RangeSAM, lambda **chosen: NoiseInjection(Gaussian(0.1), **chosen)])
+def test_that_most_weights_lie_in_unknown_layers_is_said(rule: Callable[..., object]) -> None:
+    x = torch.randn(3, 5)
+    for layers, select, warns in (
+        ((Kernel(), nn.Linear(4, 3)), None, True),  # 20 and 12 weights
+        ((Kernel(), nn.Linear(4, 3)), ["default", "*.kernel"], False),
+        ((Kernel(), nn.Linear(4, 30)), None, False),
+    ):
+        model = nn.Sequential(*layers)
+        chosen = {} if select is None else {"select": select}
+        optimizer = SharpnessAware(sgd(model), rule(**chosen))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(2):
+                optimizer.step(closure_for(model, optimizer, (x, torch.zeros(3, dtype=torch.long))))
+        found = [str(one.message) for one in caught]
+        assert len(found) == warns, found
+        assert all("62% of the model's weights are in layers of unknown types, such as Kernel" in one for one in found)
+
+
+def test_a_closure_does_not_follow_a_block(model: nn.Sequential, batch: tuple) -> None:
+    """Lightning's optimizers bring an empty one, for which the gradients of the block would be dropped."""
+    optimizer = SharpnessAware(sgd(model), SAM())
+    loss_of(model, batch).backward()
+    with optimizer.perturbed():
+        loss_of(model, batch).backward()
+    before = snapshot(model)
+    with pytest.raises(RuntimeError, match="await `step.*` without a closure, but one came"):
+        optimizer.step(lambda: None)
+    assert equal(snapshot(model), before)
+    optimizer.step()
+    assert not equal(snapshot(model), before)
 
 
 @pytest.mark.parametrize("base", [torch.optim.AdamW, torch.optim.RMSprop])

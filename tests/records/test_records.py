@@ -11,13 +11,16 @@ import pytest
 from samson._decoding import TableError, decode
 from samson.records import PLAN as PLAN_FILE
 from samson.records import (
+    BudgetRecord,
     ChipKind,
     Configuration,
     EvaluationRecord,
     Interval,
+    LayerRecord,
     Measured,
     RecordError,
     RunRecord,
+    SensitivityRecord,
     checksum,
     load_comparison,
     load_records,
@@ -27,6 +30,7 @@ from samson.records import (
     run_name,
     write_json,
 )
+from samson.report import summary_rows, views
 from tests.builders import PLAN, SUBJECT, records
 
 
@@ -35,8 +39,10 @@ def test_round_trip(tmp_path: Path) -> None:
     write_json(path, records()[2])
     assert read_json(path, RunRecord) == records()[2]
     assert [p.name for p in path.parent.iterdir()] == ["run.json"]  # nothing partial is left
-    write_json(path, PLAN)
-    assert read_json(path, Configuration) == PLAN
+    write_json(str(path), PLAN)
+    assert read_json(str(path), Configuration) == PLAN
+    replace_file(str(path), b"{}")
+    assert path.read_bytes() == b"{}"
 
 
 def test_a_folder_may_be_named_by_a_text(tmp_path: Path) -> None:
@@ -98,6 +104,28 @@ def test_a_record_of_one_model_comes_back_and_a_file_may_lack_what_has_a_default
         (tmp_path / "bad.json").write_text(text(damage(data, *keys, value=value)))
         with pytest.raises(RecordError, match=message):
             read_json(tmp_path / "bad.json", EvaluationRecord)
+
+
+def test_a_table_has_the_numbers_of_the_record_by_the_names_of_a_comparison() -> None:
+    """Those of `summary.csv`, where it has them, and what a kind of chip has more."""
+    kinds = ChipKind("0.1", "Gaussian(0.1)", 0.1), ChipKind("1 day", "PCM()", time_s=86_400.0)
+    about = {"clean": 0.95, "metric": "accuracy", "higher_is_better": True}
+    measured = tuple(Measured(kind, (0.85, 0.95), Interval(0.9, 0.8, 1.0), 0.85) for kind in kinds)
+    found = {"mean": 0.9, "low": 0.8, "high": 1.0, "worst": 0.85, "trials": 2} | about
+    rows = [
+        {"kind": "0.1", "level": 0.1, "time_s": None} | found,
+        {"kind": "1 day", "level": None, "time_s": 86_400.0} | found,
+    ]
+    asked = "gaussian", "level", 0.1, 0.2, 0.01, False, "mean", 0.9, 0.95
+    assert EvaluationRecord(SUBJECT, 0.95, measured).table() == rows
+    assert BudgetRecord(SUBJECT, *asked, measured, None, (0.1, 0.1, 0.1), None, None).table() == rows
+    layer = LayerRecord("head", 30, (0.8, 0.9), (0.9, 0.7), Interval(0.1, 0.0, 0.2), Interval(0.3, 0.1, 0.4))
+    ranked = SensitivityRecord(SUBJECT, kinds[0], 0.95, (0.5, 0.6), Interval(0.4, 0.3, 0.5), (layer,), None).table()
+    ends = {"drop": 0.1, "drop_low": 0.0, "drop_high": 0.2, "gain": 0.3, "gain_low": 0.1, "gain_high": 0.4}
+    own = {"layer": "head", "weights": 30, "trials": 2} | ends
+    assert ranked == [{"kind": "0.1", "level": 0.1, "time_s": None} | own | about]
+    more = {"level", "time_s", "clean", "layer", "weights", "drop", "drop_low", "drop_high"}
+    assert {*rows[0], *ranked[0]} - more <= summary_rows(views(records()))[0].keys()
 
 
 def test_the_checksum_of_files_that_are_there_stays_what_it_is() -> None:

@@ -17,7 +17,7 @@ from samson._names import counted
 from samson.cli._errors import FileError
 from samson.cli._options import DEVICE, DRIFT, OWN
 from samson.cli._progress import Bars, Lines
-from samson.cli._reporting import write_report
+from samson.cli._reporting import SMALLER_LR, write_report
 from samson.cli._showing import console
 
 if TYPE_CHECKING:
@@ -173,20 +173,24 @@ def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> 
     except (KeyboardInterrupt, StoppedError) as stopped:
         done = len(look_into(plan, out)[0])
         screen.print(f"Stopped with {done} of {total} runs finished. Repeat the command to go on,")
-        screen.print(f"or see these with `samson report {out}`.")
+        screen.print(f"or see these with `samson report {shlex.quote(str(out))}`.", soft_wrap=True)
         raise typer.Exit(143 if isinstance(stopped, StoppedError) else 130) from None
     gone = total - len(found.records) - len(found.failures)
     if gone:
         raise WorkerLostError(
             f"Of {counted(gone, 'run')} the record is gone from {str(out)!r}: was it changed meanwhile?"
         )
-    if found.records:
+    diverged = sum(record.training.diverged_at is not None for record in found.records)
+    if len(found.records) > diverged:
         write_report(out)
     for name, failure in found.failures.items():
         screen.print(f"FAILED {name}: {failure.reason}")
     if found.failures:
         screen.print(f"{len(found.failures)} of {total} runs failed (details: {out / 'failed.txt'}).")
         screen.print("Finished runs are kept; repeat the command to try these again.")
+    if diverged:
+        screen.print(f"{diverged} of {total} trainings diverged. {SMALLER_LR}")
+    if found.failures or diverged:
         raise typer.Exit(1)
 
 

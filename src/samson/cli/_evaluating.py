@@ -45,7 +45,7 @@ def evaluate_model(
     at_least: Annotated[float | None, typer.Option(help="Show the share of chips that are at least this good.")] = None,
 ) -> None:
     """Put a model on noisy chips and measure its accuracy there, or another metric, with intervals."""
-    from samson.evaluation import MAX_TRIALS, evaluate
+    from samson.evaluation import MAX_TRIALS, evaluate, require_reachable
     from samson.records import EvaluationRecord
     from samson.report import evaluation_page
 
@@ -54,6 +54,8 @@ def evaluate_model(
     require(not alone, "--max-trials", "left out without --precision", max_trials, "Give --trials, or both.")
     kinds = kinds_of(options, levels, times)
     with measuring(options) as run:
+        if at_least is not None:
+            require_reachable("--at-least", at_least, run.metric)
         found = [
             evaluate(
                 run.model,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from samson.cli._errors import explained, require_writable
 from samson.cli._options import ModelOptions
-from samson.cli._showing import chip_bar
+from samson.cli._showing import chip_bar, console, speaks
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,6 +35,8 @@ def measuring(options: ModelOptions) -> Iterator[Measuring]:
     setting = options.setting()
     with explained(options.model, options.resume, options.calibration), chip_bar() as bar:
         yield Measuring(options, model, data, setting, bar)
+    if ":" in options.model and options.weights is None and speaks():
+        console().print(f"Weights are those that {options.model} makes.")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ DRIFT = "Drift of phase-change devices is compensated, except where the name end
 Model = Annotated[
     str, typer.Argument(help="`….safetensors` of a comparison, MODULE:FUNCTION, timm/NAME or torchvision/NAME.")
 ]
-Weights = Annotated[Path | None, typer.Option(help="Weights: `.safetensors`, `.pt`, `.pth` or Lightning's `.ckpt`.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Weights: `.safetensors`, `.pt`, `.pth`, `.bin` or Lightning's `.ckpt`.")
+]
 Pretrained = Annotated[bool, typer.Option("--pretrained", help="Download what timm or torchvision publish.")]
 DataName = Annotated[
     str | None,

@@ -43,11 +43,12 @@ def table_of(title: str, at_least: float | None, metric: Metric) -> Table:
     """An empty table of kinds of chips, with a column for a yield if one is asked for."""
     table = empty_table(title)
     sign = "≥" if metric.higher_is_better else "≤"
+    percent = metric.bounds == (0.0, 1.0)
     names = [
         "Noise",
         "Mean over chips [95 %]",
         "Worst",
-        *([] if at_least is None else [f"{sign} {at_least:g}"]),
+        *([] if at_least is None else [f"{sign} {100 * at_least:g} %" if percent else f"{sign} {at_least:g}"]),
         "Chips",
     ]
     for name in names:

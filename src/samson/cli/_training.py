@@ -87,10 +87,13 @@ def train(
         return
     with find_place(device, parallel) as place, stage_bar() as progress:
         training = save_trained(plan, seed, out, place, progress, log=log)
+    if training.diverged_at is not None:
+        console(stderr=True).print(
+            f"The training diverged at step {training.diverged_at}.\nTry a smaller lr or perturbation."
+        )
+        raise typer.Exit(1)
     if not speaks():
         return
-    if training.diverged_at is not None:
-        raise SetupError(f"The training diverged at step {training.diverged_at}.\nTry a smaller lr or perturbation.")
     screen, moved = console(), training.perturbation
     problem = plan.problems[0].record
     if training.validation is not None:

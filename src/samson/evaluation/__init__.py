@@ -5,7 +5,7 @@ from samson.evaluation._budget_result import Budget
 from samson.evaluation._compared import Compared
 from samson.evaluation._layers import Layer, layers_on_chip
 from samson.evaluation._layout import Layout, find_layout
-from samson.evaluation._metric import DataSetMetric, ExampleMetric, NotFiniteError
+from samson.evaluation._metric import DataSetMetric, ExampleMetric, NotFiniteError, require_reachable
 from samson.evaluation._metrics import METRICS, MeanThen, as_metric, bits, token_losses
 from samson.evaluation._pairs import compare
 from samson.evaluation._question import MAX_TRIALS, TRIALS
@@ -66,6 +66,7 @@ __all__ = [
     "make_subject",
     "noise_budget",
     "prepare",
+    "require_reachable",
     "same_draws",
     "scores",
     "sensitivity",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from samson._shown import Shown, number_form
 from samson._times import age_text, level_text
@@ -111,6 +111,10 @@ class Budget(Shown):
             voltage=self.voltage,
             energy_saved=self.energy_saved,
         )
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a level, for example for `pandas.DataFrame` (see that of the record)."""
+        return self.record().table()
 
     def plot(self) -> Figure:
         """Every chip and the means by level, and up to where the limit holds, as a figure of plotly.

@@ -116,6 +116,14 @@ def accumulates(value: object) -> bool:
 Metric = ExampleMetric | DataSetMetric
 
 
+def require_reachable(parameter: str, value: float, metric: Metric) -> None:
+    """Refuse a value above all that a metric has, as one meant in percent, and NaN."""
+    high = math.inf if metric.bounds is None else metric.bounds[1]
+    if not value <= high:
+        percent = f" A share of {value:g} % is {value / 100:g}." if metric.bounds == (0, 1) and value <= 100 else ""
+        raise ValueError(f"{parameter} must be at most {high:g}, as {metric.name} is, got {value!r}.{percent}")
+
+
 def require_possible(max_drop: float, metric: Metric, *, relative: bool = False) -> None:
     """Refuse a drop that is allowed whatever happens, as one meant in points."""
     low, high = metric.bounds or (-math.inf, math.inf)

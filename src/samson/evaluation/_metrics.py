@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from samson._names import suggestion
@@ -162,7 +162,14 @@ def as_metric(metric: Any) -> Metric:
         if metric not in METRICS:
             raise ValueError(f"`metric` must be a known one, got {metric!r}. {suggestion(metric, METRICS)}")
         return METRICS[metric]
+    if isinstance(metric, type):
+        raise TypeError(f"`metric` must be an instance, got the class. Write {metric.__name__}(...).")
     name = type(metric).__name__
+    if isinstance(metric, (list, tuple, Mapping, nn.ModuleDict)):  # torchmetrics' MetricCollection is the last
+        raise TypeError(
+            f"`metric` must be one metric, got a {name} of {len(metric)}. Evaluate once for each: the same seed gives "
+            "the same chips."
+        )
     if accumulates(metric):
         higher = getattr(metric, "higher_is_better", None)
         if higher is None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from samson._shown import Shown, number_form
 from samson.evaluation._layout import Layout
-from samson.evaluation._metric import Metric
+from samson.evaluation._metric import Metric, require_reachable
 from samson.evaluation._metrics import METRICS
 from samson.noise import Coverage
 from samson.records import ChipKind, EvaluationRecord, Interval, Measured, Subject, replace_file, write_json
@@ -149,10 +149,14 @@ class Evaluation(Shown):
 
         It is exact to a width of 0 where all chips are the same, as with `Quantize`.
 
+        Raises:
+            ValueError: If the value is larger than the metric can be, such as an accuracy of 95, or no number.
+
         Example:
             >>> Evaluation((0.9, 0.8, 0.95, 0.97)).yield_at(0.85).mean
             0.75
         """
+        require_reachable("`value`", value, self.metric)
         better = sum(t >= value if self.metric.higher_is_better else t <= value for t in self.trials)
         if self.kind is not None and self.kind.alike:
             return Interval(*[better / len(self.trials)] * 3)
@@ -171,6 +175,10 @@ class Evaluation(Shown):
             )
         measured = Measured(self.kind, self.trials, self.interval, self.worst)
         return EvaluationRecord(self.subject, self.clean, (measured,), self.precision)
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row, for example for `pandas.DataFrame` (see that of the record)."""
+        return self.record().table()
 
     def plot(self) -> Figure:
         """Every chip and the mean with its interval, as a figure of plotly.

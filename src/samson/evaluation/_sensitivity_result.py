@@ -166,6 +166,10 @@ class Sensitivity(Shown):
             else SuggestionRecord(s.max_drop, s.digital, s.share, s.chosen.drop, s.confirmed, len(s.attempts)),
         )
 
+    def table(self) -> list[dict[str, Any]]:
+        """One row a layer, for example for `pandas.DataFrame` (see that of the record)."""
+        return self.record().table()
+
     def plot(self) -> Figure:
         """What noise on each layer costs, and what keeping it digital brings back, as a figure of plotly.
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar
 import torch
 from torch import nn
 
-from samson._batches import Examples, batches_of, repeatable, replacing, require_module
+from samson._batches import Examples, batches_of, is_cast, repeatable, replacing, require_module
 from samson._checks import is_number, require, require_whole
 from samson._names import suggestion
 from samson.evaluation._layout import Layout
@@ -142,6 +142,12 @@ def prepare(
             f"Only {covered.share:.0%} of the model's weights lie on the chip: the result says little about a chip "
             "that holds them all. `describe(model)` lists them; `select` puts others on it, or says that these are "
             "meant.",
+            stacklevel=4,
+        )
+    if autocast is None and is_cast(model):
+        warnings.warn(
+            "`model` computes in Accelerate's mixed precision on chips too, and the record does not say so. After "
+            "training take `accelerator.unwrap_model(model, keep_fp32_wrapper=False)`.",
             stacklevel=4,
         )
     sampler = replacing(data)

@@ -15,7 +15,10 @@ from samson.evaluation._result import Evaluation
 from samson.evaluation._scoring import device_of
 from samson.evaluation._sensitivity_result import Sensitivity
 from samson.evaluation._setting import Setting
+from samson.evaluation._task import unwrapped
 from samson.evaluation.executors import Serial
+from samson.evaluation.executors._exchange import digest_of_weights
+from samson.optim import is_sharded
 from samson.records import Subject
 
 
@@ -63,6 +66,7 @@ def make_subject(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         coverage=None if covered is None else covered.share,
         multiply_adds=None if covered is None else covered.multiply_adds,
+        weights_hash=_weights_hash(model),
     )
 
 
@@ -71,6 +75,16 @@ def subject_of(found: Evaluation | Sensitivity, model: nn.Module, data: Any, set
     norms = setting.get("norm_data")
     norms_on = None if norms is None else data_name(norms)
     return make_subject(found, model, setting, name=type(model).__name__, data=data_name(data), norms_on=norms_on)
+
+
+def _weights_hash(model: nn.Module) -> str | None:
+    """That of the manifest of `Kept`; None if the model is sharded, or some tensor has no plain bits."""
+    if any(map(is_sharded, model.parameters())):
+        return None
+    try:
+        return digest_of_weights(unwrapped(model))
+    except (RuntimeError, TypeError, ValueError):  # of a tensor that is quantised, sparse or a subclass
+        return None
 
 
 def _patterns(select: Select) -> tuple[str, ...]:

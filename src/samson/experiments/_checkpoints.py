@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,9 @@ def save_checkpoint(path: Path, state: Mapping[str, Tensor], about: Checkpoint) 
 
 
 def outputs_of(path: Path) -> int | None:
-    """The number of outputs that the file beside saved weights tells; None if there is no such file."""
+    """The number of outputs that the file beside saved weights tells; None if there is no such file, or no weights."""
+    if not path.is_file():
+        return None
     try:
         return read_json(path.with_suffix(".json"), Checkpoint).outputs
     except RecordError:
@@ -65,9 +68,10 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
         about = read_json(path.with_suffix(".json"), Checkpoint)
         name = about.network
         if ":" in name:  # the user alone names code to run
+            words = shlex.join([name, "--weights", str(path), "--data", about.data])
             raise SetupError(
                 f"MODEL {str(path)!r} holds a network of your own code, and a file names no code to run.\n"
-                f"Name it yourself: {name} --weights {path} --data {about.data}, or load_model({name!r}, path)."
+                f"Name it yourself: {words}, or load_model({name!r}, path)."
             )
         if name.partition("/")[0] not in ("timm", "torchvision"):
             choose(f"the network in {path.with_suffix('.json')}", name, NETWORKS)

@@ -45,7 +45,7 @@ def load_model(
         False
     """
     spec, weights = str(spec), None if weights is None else Path(weights)
-    if spec.endswith((".pt", ".pth", ".pt2", ".ckpt")):
+    if spec.endswith((".pt", ".pth", ".pt2", ".bin", ".ckpt", ".onnx")):
         refuse_program("MODEL", Path(spec))
         raise SetupError(f"{ALONE.format(spec)}.\n{WEIGHTS}")
     if spec.endswith(".safetensors"):
@@ -58,6 +58,9 @@ def load_model(
     if ":" in spec:
         require(not pretrained, "`pretrained`", "left out for a function of one's own", spec, "Use `weights`.")
     else:
+        other = bool(spec) and library not in LIBRARIES and Path(spec).exists()
+        mend = "No model is read from that path: give the function that makes it, and its weights with `weights`."
+        require(not other, "MODEL", FORMS, spec, mend)
         require(bool(slash), "MODEL", FORMS, spec, "Write for example torchvision/resnet18.")
         choose("MODEL", library, LIBRARIES)
         require(not (pretrained and weights), "`pretrained`", "without `weights`", str(weights), "Leave one out.")

@@ -24,7 +24,7 @@ from samson.experiments._trained import trained
 from samson.experiments._weights import load_weights
 from samson.experiments.data import Splits, length, load_data_set
 from samson.noise import coverage, multiply_adds
-from samson.records import RunRecord, read_json, record_path, write_json
+from samson.records import Environment, RunRecord, read_json, record_path, write_json
 
 
 def network_path(folder: Path, name: str) -> Path:
@@ -61,6 +61,7 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
             ranges = ranges_of(model, training, job, splits)
             measured = sweep(model, examples, metric, job, progress, ranges, splits, earlier)
             calibrated = {} if training.input_ranges else dict(ranges)
+        first, *later = _made_on(earlier, plan.trials, environment(job.place.device.type))
         record = RunRecord(
             problem=problem,
             method=job.method.name,
@@ -74,11 +75,12 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
             examples=min(plan.examples or length(splits.test), length(splits.test)),
             clean=clean,
             measured=measured,
-            environment=environment(job.place.device.type),
+            environment=first,
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             coverage=covered,
             multiply_adds=None if products is None else products.share,
             calibrated=calibrated,
+            chips_added_on=() if model is None else tuple(later),
         )
     if model is not None and earlier is None:
         about = Checkpoint(problem.network, splits.shape, splits.outputs, problem.data, job.method.name, job.seed)
@@ -89,6 +91,14 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
         with suppress(OSError):  # of other runs at hand
             empty.rmdir()
     return record
+
+
+def _made_on(earlier: RunRecord | None, trials: int, here: Environment) -> tuple[Environment, ...]:
+    """What a run is made on: its training first, then the chips that were asked for later."""
+    if earlier is None:
+        return (here,)
+    kept = earlier.chips_added_on if earlier.trials == trials else ()  # with more trials, all are measured again
+    return tuple(dict.fromkeys((earlier.environment, *kept, here)))
 
 
 def _examples(job: Job, splits: Splits) -> Examples:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from samson._batches import is_cast
 from samson._environment import environment
 from samson._errors import SetupError, require
 from samson._names import counted
@@ -78,7 +79,8 @@ def trained(
         The network, None if the training diverged; and how it went.
 
     Raises:
-        SetupError: If a trainer of one's own returns no network, or ends before the method's ramp does.
+        SetupError: If a trainer of one's own returns no network, or one that Accelerate's mixed precision wraps, or
+            ends before the method's ramp does.
     """
     own = planned_run(
         problem,
@@ -99,8 +101,7 @@ def trained(
             if method.distils:
                 own.teacher, spent = _teacher(own)
             model = trainer(own)
-            mend = "It must return the trained network."
-            require(isinstance(model, nn.Module), "`train`", "a function that returns an nn.Module", model, mend)
+            _check_network(model)
             _check_ramp(own)
         except DivergedError as error:
             diverged_at = error.step
@@ -120,6 +121,17 @@ def trained(
         input_ranges=_learned_ranges(own, diverged_at),
         precision=own.precision,
     )
+
+
+def _check_network(model: Any) -> None:
+    """Refuse what is no network, and one that would compute in lower precision on chips too."""
+    mend = "It must return the trained network."
+    require(isinstance(model, nn.Module), "`train`", "a function that returns an nn.Module", model, mend)
+    if is_cast(model):
+        raise SetupError(
+            "`train` must return a network that computes in float32, got one that Accelerate's mixed precision wraps.\n"
+            "Return accelerator.unwrap_model(model, keep_fp32_wrapper=False)."
+        )
 
 
 def _check_ramp(run: Run) -> None:

@@ -18,8 +18,8 @@ from samson._layers import is_input_range
 from samson._names import counted
 from samson.noise import plain_name
 
-KINDS = (".safetensors", ".pt", ".pth", ".ckpt")
-"""How files of weights end; `.ckpt` are Lightning's."""
+KINDS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+"""How files of weights end; `.bin` are Hugging Face's, `.ckpt` Lightning's."""
 WITHIN = ("state_dict", "model", "model_state_dict")
 """Where checkpoints keep the state dict: the last is what torch's tutorial calls it."""
 SHOWN = 3
@@ -29,8 +29,8 @@ SHOWN = 3
 def load_weights(model: nn.Module, path: Path) -> None:
     """Put the weights of a file into a model.
 
-    Names may carry the prefixes of wrappers (DDP, compiled models), or be those of a whole that the model is part of,
-    as in Lightning's checkpoints. Nothing is unpickled: all but `.safetensors` are read by
+    Names may carry the prefixes of wrappers (DDP, compiled and averaged models), or be those of a whole that the model
+    is part of, as in Lightning's checkpoints. Nothing is unpickled: all but `.safetensors` are read by
     `torch.load(weights_only=True)`.
 
     Args:
@@ -43,6 +43,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """
     state = _state_dict(_content(path), path)
     own = model.state_dict()
+    if "n_averaged" not in own:
+        state.pop("n_averaged", None)  # how many steps torch's AveragedModel has seen
     if not set(state) <= set(own):
         state = {plain_name(name): value for name, value in state.items()}
         state = _of_part(state, own, path)
@@ -74,11 +76,17 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def refuse_program(parameter: str, path: Path) -> None:
-    """Refuse a file of torch that holds a program, scripted or exported, instead of tensors.
+    """Refuse a file that holds a program, scripted or exported by torch, or a graph of ONNX, instead of tensors.
 
     Raises:
         SetupError: If it does, with how to get its weights.
     """
+    if path.suffix == ".onnx":
+        raise SetupError(
+            f"{parameter} must be layers or weights, got {str(path)!r}, a graph without layers: noise does not reach "
+            "it.\nGive the function that makes the model as MODEL, and with `weights` what "
+            "torch.save(model.state_dict(), 'weights.pt') saves."
+        )
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:

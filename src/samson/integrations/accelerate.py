@@ -28,9 +28,7 @@ def sharpness_aware(optimizer: Optimizer | None) -> SharpnessAware:
     Raises:
         TypeError: If there is none.
     """
-    inner: Any = optimizer
-    while isinstance(inner, AcceleratedOptimizer):
-        inner = inner.optimizer
+    inner = _unwrapped(optimizer)
     if not isinstance(inner, SharpnessAware):
         raise TypeError(
             f"`optimizer` must be or wrap a SharpnessAware, got {type(inner).__name__}. Give `Accelerator.prepare` (or "
@@ -44,8 +42,8 @@ def perturbed(optimizer: Optimizer, model: nn.Module | None = None) -> Iterator[
     """`SharpnessAware.perturbed` for a prepared optimizer; clip and step after the block.
 
     With gradient accumulation the block belongs to the last micro-batch and repeats them all, because the climb
-    follows the accumulated gradient. In a mode with one pass (`not optimizer.needs_first_pass`) leave the backward
-    passes outside the block away.
+    follows the accumulated gradient. In a mode with one pass (`not sharpness_aware(optimizer).needs_first_pass`)
+    leave the backward passes outside the block away.
 
     Args:
         optimizer: What `Accelerator.prepare` returned for a `SharpnessAware`.
@@ -84,20 +82,18 @@ def perturbed(optimizer: Optimizer, model: nn.Module | None = None) -> Iterator[
 
 
 def step(optimizer: Optimizer, closure: Callable[[], Any]) -> Any:
-    """`SharpnessAware.step(closure)` for a prepared optimizer, without accumulation and without a gradient scaler.
+    """`step(closure)` for a prepared optimizer of any kind, without accumulation and without a gradient scaler.
 
     Args:
-        optimizer: What `Accelerator.prepare` returned for a `SharpnessAware`.
+        optimizer: What `Accelerator.prepare` returned for a `SharpnessAware`, a `Lookbehind` or a plain optimizer.
         closure: Clears the gradients, computes the loss, calls `accelerator.backward` and returns the loss.
 
     Returns:
         The closure's clean loss. (The prepared optimizer's own `step` returns None.)
 
     Raises:
-        TypeError: If `optimizer` wraps no `SharpnessAware`.
         RuntimeError: If a gradient scaler is active, or this micro-batch does not complete a step.
     """
-    inner = sharpness_aware(optimizer)
     scaler = getattr(optimizer, "scaler", None)
     if scaler is not None and scaler.is_enabled():
         raise RuntimeError(
@@ -106,7 +102,14 @@ def step(optimizer: Optimizer, closure: Callable[[], Any]) -> Any:
             "use mixed_precision='bf16'."
         )
     _require_whole_step("`step` was called with a closure")
-    return inner.step(closure)
+    return _unwrapped(optimizer).step(closure)
+
+
+def _unwrapped(optimizer: Optimizer | None) -> Any:
+    inner: Any = optimizer
+    while isinstance(inner, AcceleratedOptimizer):
+        inner = inner.optimizer
+    return inner
 
 
 def _require_whole_step(what: str) -> None:

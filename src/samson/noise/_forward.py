@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from samson._layers import is_conv1d_of_transformers
+from samson._layers import inputs_first
 
 KNOWN = (
     *(nn.Linear, _ConvNd, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention),
@@ -30,8 +30,8 @@ _CASTS = {"to", "float", "half", "bfloat16", "double", "type", "type_as", "conti
 
 
 def computes_as_torch(layer: nn.Module) -> bool:
-    """Whether a layer's output is that of torch's own class, or of the linear layer of GPT-2."""
-    if is_conv1d_of_transformers(layer):
+    """Whether a layer's output is that of torch's own class, or that of a linear layer of another library."""
+    if inputs_first(layer) is not None:
         return True
     base = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("torch.nn.modules"))
     same = all(getattr(type(layer), name, None) is getattr(base, name, None) for name in _METHODS)

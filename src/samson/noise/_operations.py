@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from samson._layers import is_conv1d_of_transformers
+from samson._layers import inputs_first
 from samson.noise._parts import Part
 
 
@@ -132,8 +132,8 @@ def operation_of(layer: nn.Module) -> Operation | None:
     """The operation of a linear or convolution layer, or of a part of another; None for any other."""
     if isinstance(layer, (nn.Linear, Part)):
         return Operation()
-    if is_conv1d_of_transformers(layer):
-        return Operation(inputs_first=True)
+    if (first := inputs_first(layer)) is not None:
+        return Operation(inputs_first=first)
     if not isinstance(layer, _ConvNd):
         return None
     if isinstance(layer, _ConvTransposeNd):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from samson._layers import LayerWeight
+from samson._layers import DIGITAL, LayerWeight
 from samson._select import Candidate, Select, candidates, entries, require_met, selected
 from samson.optim._sharding import from_whole, is_sharded, local, rows_here, whole
 
@@ -98,6 +99,18 @@ def is_all_unknown(models: Iterable[nn.Module | None]) -> bool:
     """Whether the models have matrices, but in layers that are not known, so that none lies on a chip by default."""
     known = each(models)
     return not _picked(None, known) and any(not one.known for model in known for one in candidates(model))
+
+
+def unknown_share(models: Iterable[nn.Module | None]) -> tuple[float, str]:
+    """The share of weights in matrices of layers whose type is not known, and the type that holds most of them."""
+    every = [one for model in each(models) for one in candidates(model) if "bias" not in one.matrix.attribute]
+    sizes: Counter[str | None] = Counter()
+    for one in every:
+        weight = one.module._parameters.get(one.matrix.attribute)
+        if not (weight is None or nn.parameter.is_lazy(weight) or isinstance(one.module, DIGITAL)):
+            sizes[None if one.known else type(one.module).__name__] += one.matrix.within(weight).numel()
+    unknown = Counter({kind: size for kind, size in sizes.items() if kind is not None})
+    return (unknown.total() / sizes.total(), unknown.most_common(1)[0][0]) if unknown else (0.0, "")
 
 
 def how_to_select(models: Iterable[nn.Module | None]) -> str:

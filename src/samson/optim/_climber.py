@@ -17,15 +17,18 @@ from torch._compile import _disable_dynamo
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
-from samson._buffers import held_buffers
+from samson._buffers import Buffers, held_buffers, unchanged
 from samson._names import counted
+from samson._select import plain_name
 from samson.optim._ascent import Ascent, Climb, Part, climb
-from samson.optim._chip import Models, each
+from samson.optim._chip import Models, each, unknown_share
+from samson.optim._clipping import Clipping
 from samson.optim._delegation import OptimizerWrapper
 from samson.optim._earlier import watched
 from samson.optim._groups import check_policy, linked_models, names_by_parameter
 from samson.optim._perturbed import Direction, Perturbed
 from samson.optim._schedules import RAMP
+from samson.optim._sharding import local
 from samson.optim.rules import AscentRule, Rule, require_ascent
 
 RULE = "rule"
@@ -89,13 +92,18 @@ class Climber(OptimizerWrapper):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("base", "rule", "model", "hold", "measure", "compiled")}
+        state = {name: getattr(self, name) for name in ("base", "rule", "model", "hold", "measure", "compiled")}
+        hooks = self._optimizer_step_post_hooks.values()
+        return state | {"clippings": [hook for hook in hooks if isinstance(hook, Clipping)]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         OptimizerWrapper.__init__(self, state["base"])
+        clippings = state.pop("clippings")
         for name, value in state.items():
             setattr(self, name, value)
         self._start()
+        for clipping in clippings:
+            self.register_step_post_hook(clipping)
 
     def _start(self) -> None:
         self.last_ascent = self.skipped_ascents = None
@@ -105,7 +113,8 @@ class Climber(OptimizerWrapper):
 
             self._climb = compiled_climb()
         self._warned: set[str] = set()
-        self._looked = False
+        self._looked = self._blocks_kept_frozen = False
+        self._before: Buffers | None = None
         self._read_groups()
 
     def _read_groups(self) -> None:
@@ -241,8 +250,17 @@ class Climber(OptimizerWrapper):
                     p.grad = None
 
     def _warn_of_missing_noise(self) -> None:
-        """Say once that weights on the chip get no noise, when all optimizers are made."""
-        if not self._looked and self.rule.on_chip and not isinstance(self.rule, AscentRule):
+        """Say once that weights on the chip get no noise, when all optimizers are made, or that few lie there."""
+        if self._looked or not self.rule.on_chip:
+            return
+        self._looked = True
+        share, kind = unknown_share([self.model])
+        if share > 0.5 and getattr(self.rule, "select", None) is None:
+            self._warn_once(
+                f"{share:.0%} of the model's weights are in layers of unknown types, such as {kind}, and so not on the "
+                "chip. The rule's `select` puts them on it; `samson.noise.describe(model)` lists all."
+            )
+        if not isinstance(self.rule, AscentRule):
             missing = len(self._weights.left_out())
             if missing:
                 self._warn_once(
@@ -250,7 +268,6 @@ class Climber(OptimizerWrapper):
                     "on what it lacks. Make the base from `param_groups(model)`, with frozen weights too, or say by "
                     "the rule's `select` which weights lie on the chip."
                 )
-        self._looked = True
 
     def _refuse_what_cannot_work(self) -> None:
         self._catch_up()
@@ -282,14 +299,45 @@ class Climber(OptimizerWrapper):
         torch.clear_autocast_cache()
         self._weights.reshard(model)
 
-    def _held(self, model: nn.Module | None) -> AbstractContextManager[None]:
+    @contextmanager
+    def _repeated(self) -> Iterator[None]:
+        """A block for the passes of a closure: each begins with the buffers that the first one saw."""
+        self._before = Buffers(each([self.model]), self.hold, norms=False)
+        try:
+            yield
+        finally:
+            self._before = None
+
+    @contextmanager
+    def _frozen(self, model: nn.Module | None) -> Iterator[None]:
+        """A block, of which the first must not write to frozen weights: they would follow the perturbed ones."""
+        known = each(dict.fromkeys((self.model, model))) if not self._blocks_kept_frozen else []
+        frozen = {
+            plain_name(name): local(p)
+            for one in known
+            for name, p in one.named_parameters()
+            if not (p.requires_grad or self._weights.is_held_elsewhere(p))
+        }
+        with unchanged(
+            frozen,
+            "is frozen, but changed in the perturbed pass, as that of a momentum encoder or an average whose update "
+            "is in the forward pass: it would follow perturbed weights. Update it after `step()`.",
+        ):
+            yield
+        self._blocks_kept_frozen = True
+
+    @contextmanager
+    def _held(self, model: nn.Module | None) -> Iterator[None]:
         """A block in which the buffers of this model and of the known one are held still."""
         if model is None:
             self._warn_once(
                 "no model is known, so running statistics of norm layers also see the perturbed pass. Make the base "
                 f"optimizer with `samson.param_groups(model)`, or pass `model=` to {type(self).__name__}."
             )
-        return held_buffers(each(dict.fromkeys((self.model, model))), self.hold)
+        with held_buffers(each(dict.fromkeys((self.model, model))), self.hold):
+            if self._before is not None:
+                self._before.put_back()
+            yield
 
     def _note_losses(self, clean: Any, perturbed: Any) -> None:
         """Put the losses of both passes in `last_ascent`."""

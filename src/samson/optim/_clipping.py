@@ -55,7 +55,8 @@ class Clipping:
         """Clamp the optimizer's weights in place; the signature is that of torch's step hooks."""
         full = [p for group in optimizer.param_groups for p in group["params"] if p.numel()]
         parameters = [p for p in full if p.requires_grad]
-        models = [getattr(optimizer, "model", None), *linked_models(full)]
+        known = getattr(optimizer, "model", None)
+        models = [known, *linked_models(full, known)]
         find = self._finders.get(optimizer) or Finder("clipping", self.select)
         weights = find(parameters, models)
         if not weights and optimizer not in self._finders:

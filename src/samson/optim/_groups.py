@@ -75,10 +75,24 @@ def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] 
     return list(chosen.values())
 
 
-def linked_models(parameters: Iterable[Tensor]) -> list[nn.Module]:
-    """The models from which `param_groups` took these parameters, as far as they are still there."""
-    links = (_MODELS[p]() for p in parameters if p in _MODELS)
-    return list({id(model): model for model in links if model is not None}.values())
+def linked_models(parameters: Iterable[Tensor], known: nn.Module | None = None) -> list[nn.Module]:
+    """The models from which `param_groups` took these parameters, as far as they are still there.
+
+    Raises:
+        ValueError: If one is gone, and no other model is known.
+    """
+    found: dict[int, nn.Module] = {}
+    for link in (_MODELS[p] for p in parameters if p in _MODELS):
+        model = link()
+        if model is not None:
+            found[id(model)] = model
+        elif known is None:
+            raise ValueError(
+                "The model that `param_groups` was given must still be there, but it is gone: layers, names and "
+                "statistics are not known without it. Keep it in a variable, as in `both = nn.ModuleList([one, other])`"
+                "; `param_groups(both)`."
+            )
+    return list(found.values())
 
 
 def names_by_parameter(groups: Iterable[dict[str, Any]], model: nn.Module | None) -> dict[Tensor, str]:

@@ -104,13 +104,14 @@ class Lookbehind(Climber):
             return None
         self._refuse_what_cannot_work()
         run = torch.enable_grad()(closure)
-        with self._first_pass():
-            loss = run()
         parameters = [p for group in self.base.param_groups for p in group["params"] if p.requires_grad]
         weights = [local(p) for p in parameters]
         slow = [w.detach().clone() for w in weights]
         try:
-            perturbed, first = self._fast_steps(run, parameters, weights, slow)
+            with self._repeated():
+                with self._first_pass():
+                    loss = run()
+                perturbed, first = self._fast_steps(run, parameters, weights, slow)
         except BaseException:
             with torch.no_grad():
                 torch._foreach_copy_(weights, slow)
@@ -132,7 +133,7 @@ class Lookbehind(Climber):
             parts = self._parts(gradient, self.model)
             self._require_parts(parts, "The closure must call `loss.backward()`.")
             self._ascend(parts, self.model)
-            with self._held(self.model):
+            with self._held(self.model), self._frozen(self.model):
                 self._clear_gradients(self.model)
                 loss = run()
                 self._require_gradient()

@@ -31,8 +31,8 @@ class SharpnessAware(Climber):
     """Wrap an optimizer so that each step uses the gradient at perturbed weights.
 
     There are two ways of use. `step(closure)` runs the closure twice and returns the clean loss. Or run `backward()`
-    once, then again inside `with optimizer.perturbed(model):`, then call `step()`. Both passes see the same
-    mini-batch; dropout draws new masks in the second.
+    once, then again inside `with optimizer.perturbed(model):`, then call `step()`. Both passes must see the same
+    mini-batch, and what the loss draws (latents, noise, times) the same draws; dropout draws new masks in the second.
 
     Cheaper and mixed modes are settings and combine freely:
 
@@ -53,12 +53,13 @@ class SharpnessAware(Climber):
     Args:
         base: The optimizer that makes the step.
         rule: An ascent rule (`SAM`, `ASAM`, `SAMSON`, `RangeSAM`) or `NoiseInjection`.
-        model: Needed only if `base` was not made from `param_groups(model)`: gives the parameters' names and the
-            buffers to hold still. It may be wrapped or compiled. The names in a `select` are those of this model, else
-            of the one that `param_groups` was given; several such keep their own names.
+        model: Needed if `base` was not made from `param_groups(model)`, or if the closure runs other networks too
+            (both of a GAN: `nn.ModuleDict`): gives the parameters' names and the buffers to hold still. It may be
+            wrapped or compiled. The names in a `select` are those of this model, else of the one that `param_groups`
+            was given; several such keep their own names.
         hold: Which of the model's buffers keep the state that the first pass left, by a pattern for their names as in
             `fnmatch`: running statistics, vectors of a spectral norm, codebooks, observers; by default all of them,
-            none with "".
+            none with "". Each pass of a closure begins with those that the first one saw.
         ascent: Where the direction comes from: "gradient" (of a first pass), "previous" or "momentum".
         every: Perturb each k-th step, k ≥ 1.
         reuse: α ≥ 0 for the steps between.
@@ -176,6 +177,11 @@ class SharpnessAware(Climber):
         """
         if self._inside:
             raise RuntimeError("`step` was called inside `perturbed`. Leave the `with` block first.")
+        if closure is not None and self._awaits_step:
+            raise RuntimeError(
+                "The gradients of a `perturbed` block await `step()` without a closure, but one came. Lightning's "
+                "optimizers bring an empty one in manual optimization: use `step(closure)` there, without a block."
+            )
         self._awaits_step = False
         self._refuse_scaled_gradients(closure)
         loss, counts = None, True
@@ -214,15 +220,17 @@ class SharpnessAware(Climber):
 
     def _run(self, closure: Callable[[], Any]) -> Any:
         """Both passes, or the one that the mode has; gives the loss to return."""
-        clean = perturbed = None
-        if self.needs_first_pass or not self.climbs:
-            with self._first_pass() if self.climbs else nullcontext():
-                clean = closure()
-        if self.climbs:
+        if not self.climbs:
+            return closure()
+        clean = None
+        with self._repeated() if self.needs_first_pass else nullcontext():
+            if self.needs_first_pass:
+                with self._first_pass():
+                    clean = closure()
             with self.perturbed():
                 perturbed = closure()
                 self._require_gradient()
-            self._note_losses(clean, perturbed)
+        self._note_losses(clean, perturbed)
         return perturbed if clean is None else clean
 
     @contextmanager
@@ -265,7 +273,8 @@ class SharpnessAware(Climber):
         model, rule = self.model if model is None else model, self.rule
         clean, alone = self._clean_gradients(), nullcontext() if self.needs_first_pass else self._only_pass()
         moved = self._injected(rule, model) if isinstance(rule, NoiseInjection) else self._climbed(model)
-        with alone, moved as parts, self._held(model) if self.needs_first_pass else nullcontext():
+        held = self._held(model) if self.needs_first_pass else nullcontext()
+        with alone, moved as parts, held, self._frozen(model):
             self._inside = True
             try:
                 if self.needs_first_pass:

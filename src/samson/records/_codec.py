@@ -22,7 +22,7 @@ class RecordError(ValueError):
 CHECKSUM = "checksum"
 
 
-def write_json(path: Path, record: Any) -> None:
+def write_json(path: Path | str, record: Any) -> None:
     """Write a dataclass as JSON with a checksum, atomically: a reader sees the whole file or none.
 
     Raises:
@@ -38,7 +38,7 @@ def checksum(data: Mapping[str, Any]) -> str:
     return sha256(json.dumps(data, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path | str, content: bytes) -> None:
     """Put a file in place in one step, so that an interruption leaves the old one or the new one.
 
     Folders above it are made if need be.
@@ -46,6 +46,7 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: If it cannot be written; names the path.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
@@ -57,7 +58,7 @@ def replace_file(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def read_json(path: Path, kind: type[T]) -> T:
+def read_json(path: Path | str, kind: type[T]) -> T:
     """Read a dataclass from JSON.
 
     Raises:
@@ -65,7 +66,7 @@ def read_json(path: Path, kind: type[T]) -> T:
             since it was written.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        data = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_no_constant)
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"`{path}` is not readable as a record: {error}.") from error
     found = data.pop(CHECKSUM, None) if isinstance(data, dict) else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from samson._shown import Shown, number_form
 from samson._times import level_text
@@ -38,6 +40,8 @@ class Subject:
         finished: When, in UTC, ISO 8601.
         coverage: The share of the model's weights that lie on the chip, embeddings aside; None if unknown.
         multiply_adds: The share of its products that are with these weights; None if unknown.
+        weights_hash: A hash over the bits of its parameters and buffers, with their names; None of several models, of
+            one that is sharded over processes, or if unknown.
     """
 
     model: str
@@ -61,6 +65,7 @@ class Subject:
     finished: str
     coverage: float | None = None
     multiply_adds: float | None = None
+    weights_hash: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,10 @@ class EvaluationRecord(Shown):
 
     def __str__(self) -> str:
         return "\n".join([_start(self.subject, self.clean), *map(_line, self.measured)])
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a kind of chip, for example for `pandas.DataFrame`; `trials` is the number of chips."""
+        return _rows(self.subject, self.clean, self.measured)
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,6 +156,23 @@ class BudgetRecord(Shown):
         held = "none holds" if none else f"holds up to {level_text(self.holds_up_to or 0.0, self.unit)}"
         what = f"{_start(self.subject, self.clean)}; worse by at most {self.max_drop:g}"
         return "\n".join([f"{what} under {self.family}: {held}", *map(_line, self.measured)])
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a level, for example for `pandas.DataFrame`; `trials` is the number of chips."""
+        return _rows(self.subject, self.clean, self.measured)
+
+
+def table_row(subject: Subject, kind: ChipKind, clean: float, **own: Any) -> dict[str, Any]:
+    """A row of a record's table: what is its own, after the kind of chip and before what all rows have."""
+    about = {"clean": clean, "metric": subject.metric, "higher_is_better": subject.higher_is_better}
+    return {"kind": kind.label, "level": kind.level, "time_s": kind.time_s} | own | about
+
+
+def _rows(subject: Subject, clean: float, measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    return [
+        table_row(subject, of.kind, clean, **vars(of.interval), worst=of.worst, trials=len(of.trials))
+        for of in measured
+    ]
 
 
 def _start(subject: Subject, clean: float) -> str:

@@ -88,12 +88,13 @@ class RunRecord(Shown):
         examples: Number of its examples.
         clean: The metric without noise; None if the training diverged.
         measured: The metric by family, kind and chip; none if the training diverged.
-        environment: What the run ran on.
+        environment: What the network was trained on, and then put on chips.
         finished: When, in UTC, ISO 8601.
         coverage: The share of the network's weights that lie on the chips; None if unknown.
         multiply_adds: The share of its products that are with these weights; None if unknown.
         calibrated: The input ranges, by layer, that chips with converters were given from training data; empty where
             they were learned (see `Training`), or no chip needs any.
+        chips_added_on: What chips were measured on that were asked for later, where that is not `environment`.
         version: Version of this layout.
     """
 
@@ -114,6 +115,7 @@ class RunRecord(Shown):
     coverage: float | None = None
     multiply_adds: float | None = None
     calibrated: Mapping[str, float] = field(default_factory=dict)
+    chips_added_on: tuple[Environment, ...] = ()
     version: int = VERSION
 
     def __post_init__(self) -> None:

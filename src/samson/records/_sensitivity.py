@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from samson._shown import Shown, number_form
 from samson.records._chips import ChipKind
-from samson.records._evaluation import Subject
+from samson.records._evaluation import Subject, table_row
 from samson.records._interval import Interval
 
 
@@ -103,6 +104,23 @@ class SensitivityRecord(Shown):
     def intervals(self) -> int:
         """How many intervals hold together: two a layer, and that of noise on all."""
         return 2 * len(self.rows) + 1
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a layer, for example for `pandas.DataFrame`; `trials` is the number of chips.
+
+        `drop` is above 0 where noise on the layer alone makes the metric worse, `gain` where it is better with that
+        layer alone digital.
+        """
+        rows = []
+        for row in self.rows:
+            ends = {
+                f"{name}{end}": value
+                for name, of in (("drop", row.drop), ("gain", row.gain))
+                for end, value in (("", of.mean), ("_low", of.low), ("_high", of.high))
+            }
+            own = {"layer": row.name, "weights": row.weights} | ends
+            rows.append(table_row(self.subject, self.kind, self.clean, **own, trials=len(self.noisy)))
+        return rows
 
     def __str__(self) -> str:
         subject, clean = self.subject, f"{self.clean:{number_form(self.clean)}}"

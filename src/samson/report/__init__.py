@@ -6,7 +6,7 @@ from samson.report._evaluation import evaluation_page, level_figure
 from samson.report._figures import chips_figure, gain_figure, robustness_figure, training_figure
 from samson.report._html import metric_text
 from samson.report._overview import Overview, against_baseline, comparable, overview_headline, rank_figure, rank_table
-from samson.report._page import headline, render
+from samson.report._page import headline, notes, render
 from samson.report._paired import paired_figure, paired_page
 from samson.report._pictures import FORMATS, picture
 from samson.report._plot import Plot, figure_of

@@ -163,7 +163,9 @@ def advice(found: Sequence[View], level: float = LEVEL) -> str:
             f" <b>{escape(best)}</b> is better by another {_gain(choice, best, taken)}, which may be chance"
             f"{_price(choice, best, taken)}."
         )
-    seeds = min(len(choice.scores[method]) for method in (base, taken, best))
+    if few := [escape(method) for method in choice.scores if method not in choice.order]:
+        others += f" Too few training seeds to judge {listed(few)}."
+    seeds = min(len(choice.scores[method]) for method in choice.order)
     compared = round(LEVEL / (1 - choice.confidence))
     allowing = f", to allow for {compared} comparisons" if compared > 1 else ""
     return f"{said}{others} Intervals are {_percent(choice.confidence)} %{allowing}, over {seeds} training seeds."

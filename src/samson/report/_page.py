@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
@@ -76,7 +77,7 @@ def render(comparison: Comparison, overview: Overview | None = None) -> str:
         kind=escape(f"{listed(list(dict.fromkeys(view.problem.metric for view in found)))} on noisy chips"),
         title=escape(title),
         headline=advice(found) if one else overview_headline(overview) if ranked else "",
-        unfinished=_notes(comparison),
+        unfinished="".join(f"<p class='note'>{escape(note)}</p>" for note in notes(comparison)),
         results=looks + ranking if one else ranking + looks,
         searches=searches_section(comparison.searches),
         command=escape(comparison.command or "samson compare … (the plan is not in the folder)"),
@@ -169,30 +170,36 @@ def _choice(problems: Sequence[str], families: Sequence[str]) -> str:
     return f"<nav>{' '.join(menus)}</nav>"
 
 
-def _notes(comparison: Comparison) -> str:
-    """What a reader must know first: runs that are missing, diverged, or ran on different things."""
+def notes(comparison: Comparison) -> list[str]:
+    """What a reader must know first, in sentences: runs that are missing, diverged, or ran on different things."""
     records = comparison.records
-    notes = [
+    said = [
         f"{run.problem.name}, {run.method}, seed {run.seed}: the training diverged at step {run.training.diverged_at}. "
         "Figures are of the other networks."
         for run in records
         if run.training.diverged_at is not None
     ]
     if comparison.planned is not None and len(records) < comparison.planned:
-        notes.append(f"{len(records)} of {comparison.planned} runs are finished; this report shows those.")
+        said.append(f"{len(records)} of {comparison.planned} runs are finished; this report shows those.")
     asked = {(run.problem.name, run.families, run.trials) for run in records}
-    notes += [
+    said += [
         f"{name}: some networks are not on all chips yet. Figures are of what all are on; repeat the command."
         for name, several in Counter(name for name, *_ in asked).items()
         if several > 1
     ]
     names = ("samson", "torch", "machine", "device", "threads")
-    found = {name: {str(getattr(run.environment, name)) for run in records} for name in names}
+    places = [place for run in records for place in (run.environment, *run.chips_added_on)]
+    found = {name: {str(getattr(place, name)) for place in places} for name in names}
+    found["commit"] = {re.sub(r"\b([0-9a-f]{7})[0-9a-f]+", r"\1", place.git or "none") for place in places}
     auto = {run.training.precision for run in records if run.problem.recipe.get("precision") == "auto"}
     found["precision"] = {precision for precision in auto if precision is not None}
-    notes += [
-        f"Runs differ in {name}: {' and '.join(sorted(values))}. Their numbers may differ by that too."
+    return said + [
+        f"Runs differ in {name}: {_few(sorted(values))}. Their numbers may differ by that too."
         for name, values in found.items()
         if len(values) > 1
     ]
-    return "".join(f"<p class='note'>{escape(note)}</p>" for note in notes)
+
+
+def _few(values: list[str]) -> str:
+    """All of a few values, else the first of them and a number."""
+    return " and ".join(values if len(values) < 4 else [*values[:2], f"{len(values) - 2} others"])

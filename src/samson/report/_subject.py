@@ -24,7 +24,9 @@ def subject_table(
     """
     facts = dict(more or {})
     facts |= {
-        "Model": subject.model + ("" if subject.weights is None else f", weights {subject.weights}"),
+        "Model": subject.model
+        + ("" if subject.weights is None else f", weights {subject.weights}")
+        + ("" if subject.weights_hash is None else f" (hash {subject.weights_hash})"),
         "Data": subject.data + ("" if subject.examples is None else f", {subject.examples} examples"),
         "Metric": f"{subject.metric}, {'higher' if subject.higher_is_better else 'lower'} is better",
         "Chips": f"{chips} (seed {subject.chip_seed})",

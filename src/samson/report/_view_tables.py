@@ -183,7 +183,8 @@ def _scored(choice: Tried, record: SearchRecord) -> str:
 
 def versions_table(records: Sequence[RunRecord]) -> str:
     """The versions and machines of the runs, folded up by the page."""
-    found = {name: sorted({str(vars(r.environment)[name]) for r in records}) for name in vars(records[0].environment)}
+    places = [vars(place) for run in records for place in (run.environment, *run.chips_added_on)]
+    found = {name: sorted({str(place[name]) for place in places}) for name in places[0]}
     return html_table([], (html_row([name, " and ".join(values)]) for name, values in found.items()), "facts")
 
 

@@ -60,6 +60,11 @@ def digest(value: Any) -> str:
     return found.hexdigest()[:16]
 
 
+def digest_of_weights(model: nn.Module) -> str:
+    """A hash over the bits of a model's parameters and buffers, with their names."""
+    return digest({**dict(model.named_parameters()), **dict(model.named_buffers())})
+
+
 def digest_of(batches: Iterable[Any]) -> str:
     """A hash over batches, whatever holds their tensors (see `Batch.of`); one is in memory at a time.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Self, TypeVar
@@ -18,7 +18,7 @@ from samson._shown import plain
 from samson.evaluation._scoring import device_of
 from samson.evaluation._task import Task
 from samson.evaluation.executors._base import Executor, Finished, Serial, on_its_own
-from samson.evaluation.executors._exchange import as_bytes, digest, digest_of, facts_of, from_bytes
+from samson.evaluation.executors._exchange import as_bytes, digest_of, digest_of_weights, facts_of, from_bytes
 from samson.records import RecordError, read_json, replace_file, write_json
 
 T = TypeVar("T")
@@ -36,14 +36,14 @@ class Manifest:
     @classmethod
     def of(cls, task: Task) -> Manifest:
         """The manifest of a task."""
-        tensors = {**dict(task.model.named_parameters()), **dict(task.model.named_buffers())}
         data, norm_data = (None if b is None else digest_of(b) for b in (task.batches, task.norm_batches))
         device = device_of(task.model)
         facts = {
-            "model": digest(tensors),
+            "model": digest_of_weights(task.model),
             "batches": data,
             "norm_batches": norm_data,
             "samson": samson.__version__,
+            "source": source(Path(samson.__file__).parent),
             "machine": f"{platform.system()} {platform.machine()}",
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         }
@@ -59,10 +59,10 @@ class Kept(Executor):
     parts, such as levels of noise or several models, has a folder for each within this one.
 
     A folder has a `manifest.json` that says what its trials are of: the bits of model and data, noise, periphery,
-    layers on the chip, metric, seed, layout, versions, kind of machine, and torch's settings that change results.
-    Another evaluation is refused, with what differs. Noise, periphery and metric count by their `repr`, a metric of the
-    data set by the settings of its accumulator too: **a change in code of your own is not noticed**. After one, use
-    another folder.
+    layers on the chip, metric, seed, layout, versions, samson's own source, kind of machine, and torch's settings that
+    change results. Another evaluation is refused, with what differs. Noise, periphery and metric count by their `repr`,
+    a metric of the data set by the settings of its accumulator too: **a change in code of your own is not noticed**.
+    After one, use another folder.
 
     With `Torchrun`, the folder of rank 0 counts.
 
@@ -156,6 +156,15 @@ class Kept(Executor):
     def _save(self, rows: Finished) -> None:
         for number, row in rows.items():
             replace_file(Path(self.folder, f"{number}.npy"), as_bytes(row))
+
+
+@cache
+def source(folder: Path) -> str:
+    """A hash over the Python files in a folder: a checkout keeps its version between commits. Taken once."""
+    found = sha256()
+    for path in sorted(folder.rglob("*.py")):
+        found.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def _is_whole(path: Path) -> bool:
