@@ -180,7 +180,7 @@ def test_the_page_shows_the_record_of_range_tests() -> None:
     for row in range_test.rows():
         for criterion, rho in range_test.chosen(row["task"], row["method"]).items():
             ratios[criterion].append(row["suggested"] / rho)
-    assert "between 0.6 and 4 times the ρ that was best on noisy chips, and up to 14 times" in text
+    assert "between 0.6 and 4 times the ρ that was best on noisy chips, and is up to 14 times" in text
     assert 0.6 <= min(ratios["informed"]) < 0.7
     assert 3 < max(ratios["informed"]) <= 4
     assert 13 < max(ratios["blind"]) <= 14

@@ -102,13 +102,15 @@ def is_all_unknown(models: Iterable[nn.Module | None]) -> bool:
 
 
 def unknown_share(models: Iterable[nn.Module | None]) -> tuple[float, str]:
-    """The share of weights in matrices of layers whose type is not known, and the type that holds most of them."""
+    """The share of weights in matrices of layers whose type is unknown and not torch's, and the type that holds most."""
     every = [one for model in each(models) for one in candidates(model) if "bias" not in one.matrix.attribute]
     sizes: Counter[str | None] = Counter()
     for one in every:
         weight = one.module._parameters.get(one.matrix.attribute)
-        if not (weight is None or nn.parameter.is_lazy(weight) or isinstance(one.module, DIGITAL)):
-            sizes[None if one.known else type(one.module).__name__] += one.matrix.within(weight).numel()
+        if weight is None or nn.parameter.is_lazy(weight) or isinstance(one.module, DIGITAL):
+            continue
+        kind = None if one.known or type(one.module).__module__.startswith("torch.") else type(one.module).__name__
+        sizes[kind] += one.matrix.within(weight).numel()
     unknown = Counter({kind: size for kind, size in sizes.items() if kind is not None})
     return (unknown.total() / sizes.total(), unknown.most_common(1)[0][0]) if unknown else (0.0, "")
 

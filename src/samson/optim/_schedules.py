@@ -49,7 +49,8 @@ class RhoSchedule:
     Example:
         >>> import torch
         >>> from samson import SAM, SharpnessAware, param_groups
-        >>> optimizer = SharpnessAware(torch.optim.SGD(param_groups(torch.nn.Linear(2, 2)), lr=0.1), SAM(rho=0.4))
+        >>> model = torch.nn.Linear(2, 2)
+        >>> optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), SAM(rho=0.4))
         >>> schedule = RhoSchedule(optimizer, "quadratic", steps=10)
         >>> for _ in range(5):
         ...     schedule.step()
