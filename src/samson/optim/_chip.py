@@ -102,7 +102,7 @@ def is_all_unknown(models: Iterable[nn.Module | None]) -> bool:
 
 
 def unknown_share(models: Iterable[nn.Module | None]) -> tuple[float, str]:
-    """The share of weights in matrices of layers whose type is unknown and not torch's, and the type that holds most."""
+    """The share of weights in layers of unknown types that are not torch's, and the type that holds most of them."""
     every = [one for model in each(models) for one in candidates(model) if "bias" not in one.matrix.attribute]
     sizes: Counter[str | None] = Counter()
     for one in every:
