@@ -202,4 +202,4 @@ def notes(comparison: Comparison) -> list[str]:
 
 def _few(values: list[str]) -> str:
     """All of a few values, else the first of them and a number."""
-    return " and ".join(values if len(values) < 4 else [*values[:2], f"{len(values) - 2} others"])
+    return listed(values if len(values) < 4 else [*values[:2], f"{len(values) - 2} others"])
