@@ -232,4 +232,5 @@ def require_module(model: object) -> None:
 
 def is_cast(model: nn.Module) -> bool:
     """Whether Accelerate's mixed precision wraps the forward of a model, or of a part of it."""
-    return any("_original_forward" in vars(part) for part in model.modules())  # Accelerate's own mark
+    inner = (getattr(vars(part).get("forward"), "__wrapped__", None) for part in model.modules())
+    return any(type(one).__name__ == "ConvertOutputsToFp32" for one in inner)

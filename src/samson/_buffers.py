@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
@@ -23,14 +23,14 @@ class Buffers:
     Args:
         models: The models, also wrapped or compiled.
         pattern: Which buffers, by their names in the model without the prefixes of wrappers, as in `fnmatch`.
-        norms: Whether those of torch's own norm layers are among them, which no layer reads while it writes them.
+        state: Whether only what layers may read and write while they train: numbers outside of torch's own norm layers
+            (which only write), but no flag or count, and no view of a weight.
 
     Raises:
         ValueError: If the models have buffers and the pattern meets none; "" is none on purpose.
     """
 
-    @_disable_dynamo  # bookkeeping, as in all of this module; torch.compiler.disable would import the compiler at once
-    def __init__(self, models: Iterable[nn.Module], pattern: str = "*", *, norms: bool = True) -> None:
+    def __init__(self, models: Collection[nn.Module], pattern: str = "*", *, state: bool = False) -> None:
         names: list[str] = []
         found: dict[tuple[int, str], tuple[nn.Module, str, Tensor]] = {}
         for model in models:
@@ -45,10 +45,13 @@ class Buffers:
                 f"`hold` must match the name of a buffer, got {pattern!r}, which none of {len(names)} has, such as "
                 f'{names[0]!r}. Take a pattern of such names, "*" for all, or "" for none.'
             )
-        live = [one for one in found.values() if norms or type(one[0]).__module__ not in _NORMS]
-        self._saved = [(*one, one[2].clone() if _is_writable(one[2]) else None) for one in live]
+        weights = {_memory(p) for model in models for p in model.parameters()} - {0} if state else set()
+        self._saved = [
+            (module, name, buffer, buffer.clone() if _is_writable(buffer) else None)
+            for module, name, buffer in found.values()
+            if not state or (_is_read(module, buffer) and _memory(buffer) not in weights)
+        ]
 
-    @_disable_dynamo
     @torch.no_grad()
     def put_back(self) -> None:
         """Give the buffers the values, and be the tensors, that they were."""
@@ -59,11 +62,21 @@ class Buffers:
                 buffer.copy_(value)
 
 
+def _is_read(module: nn.Module, buffer: Tensor) -> bool:
+    return type(module).__module__ not in _NORMS and (buffer.is_floating_point() or buffer.is_complex())
+
+
+def _memory(tensor: Tensor) -> int:
+    """Where a tensor lies; 0 if it has no memory of its own."""
+    own = getattr(tensor, "_local_tensor", tensor)  # of a sharded one
+    return own.untyped_storage().data_ptr() if _is_plain(own) else 0
+
+
 _NORMS = {"torch.nn.modules.batchnorm", "torch.nn.modules.instancenorm"}
 
 
 @contextmanager
-def held_buffers(models: Iterable[nn.Module], pattern: str = "*") -> Iterator[None]:
+def held_buffers(models: Collection[nn.Module], pattern: str = "*") -> Iterator[None]:
     """Put buffers back at exit, whatever forward passes did to them (see `Buffers`)."""
     buffers = Buffers(models, pattern)
     try:
@@ -73,15 +86,15 @@ def held_buffers(models: Iterable[nn.Module], pattern: str = "*") -> Iterator[No
 
 
 @contextmanager
-def unchanged(named: Mapping[str, Tensor], words: str) -> Iterator[None]:
+def unchanged(named: Iterable[tuple[str, Tensor]], words: str) -> Iterator[None]:
     """A block that leaves tensors alone, by their sums; quantised ones are not looked at.
 
     Raises:
         RuntimeError: At its end, with the name of one that changed and these words.
     """
-    before = {name: (tensor, _total(tensor)) for name, tensor in named.items() if _has_sum(tensor)}
+    before = [(name, tensor, _total(tensor)) for name, tensor in named if _has_sum(tensor)]
     yield
-    for name, (tensor, total) in before.items():
+    for name, tensor, total in before:
         if not _total(tensor).equal(total):
             raise RuntimeError(f"`{name}` {words}")
 
@@ -100,13 +113,18 @@ def restored(tensors: list[Tensor]) -> Iterator[None]:
 
 @_disable_dynamo
 def _total(tensor: Tensor) -> Tensor:
-    return tensor.detach().nan_to_num().sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
+    return tensor.detach().nan_to_num(0, 0, 0).sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
 
 
 @_disable_dynamo
 def _has_sum(tensor: Tensor) -> bool:
-    plain = type(tensor.data) is Tensor and not (tensor.is_meta or nn.parameter.is_lazy(tensor))
-    return plain and tensor.is_floating_point() and tensor.itemsize > 1
+    return _is_plain(tensor) and tensor.is_floating_point() and tensor.itemsize > 1
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether it is a tensor in memory, neither lazy nor sparse nor of a class of its own."""
+    strange = nn.parameter.is_lazy(tensor) or tensor.is_meta or tensor.layout != torch.strided
+    return not strange and type(tensor.data) is Tensor
 
 
 def _is_writable(buffer: Tensor) -> bool:

@@ -1,6 +1,7 @@
 """Accelerate: the perturbed pass through a prepared optimizer, with accumulation, clipping and a gradient scaler."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from samson import SAM, Lookbehind, SharpnessAware
 from samson.evaluation import evaluate
 from samson.experiments import Run, SetupError, trained
-from samson.integrations.accelerate import perturbed, sharpness_aware, step
+from samson.integrations.accelerate import perturbed, sharpness_aware, step, unwrapped
 from samson.noise import Gaussian
 from tests.conftest import closure_for, equal, loss_of, make_batch, make_model, snapshot
 from tests.experiments.test_training import images, planned
@@ -271,6 +272,14 @@ def loop(run: Run, model: nn.Module, optimizer: Any, backward: Callable, step: C
     return model
 
 
+def tenfold(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @wraps(forward)
+    def made(*inputs: Any) -> Tensor:
+        return 10 * forward(*inputs)
+
+    return made
+
+
 def network_of(train: Callable[[Run], nn.Module], method: str) -> nn.Module:
     [problem] = planned(train=train, methods=[method]).problems
     model, _ = trained(problem, problem.methods[0], 0, images(), None, lambda *_: None)
@@ -285,44 +294,50 @@ def test_a_comparison_trains_every_method_by_one_trainer(method: str) -> None:
     assert not equal(found, snapshot(network_of(train, "sam")))
 
 
-def mixed(run: Run, **unwrapping: bool) -> nn.Module:
-    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
-    model = accelerator.prepare(run.network())
-    return accelerator.unwrap_model(model, **unwrapping) if unwrapping else model
+def mixed(run: Run) -> nn.Module:
+    return Accelerator(cpu=True, mixed_precision="bf16").prepare(run.network())
 
 
 def mixed_and_unwrapped(run: Run) -> nn.Module:
-    return mixed(run, keep_fp32_wrapper=True)
+    return Accelerator(cpu=True).unwrap_model(mixed(run))
 
 
-def mixed_and_unwrapped_whole(run: Run) -> nn.Module:
-    return mixed(run, keep_fp32_wrapper=False)
+def mixed_and_whole(run: Run) -> nn.Module:
+    return unwrapped(mixed(run))
 
 
 def test_a_network_that_would_compute_in_bfloat16_on_chips_is_refused() -> None:
-    """Accelerate's autocast is in the network's own `forward`, and stays when it is unwrapped, unless told."""
+    """Accelerate's autocast is in the network's own `forward`, and stays when it is unwrapped."""
     for left in (mixed, mixed_and_unwrapped):
-        with pytest.raises(SetupError, match=r"computes in float32.*\n.*keep_fp32_wrapper=False"):
+        with pytest.raises(SetupError, match=r"computes in float32.*\n.*accelerate.unwrapped"):
             network_of(left, "sgd")
-    found, x = network_of(mixed_and_unwrapped_whole, "sgd"), torch.rand(2, 3, 8, 8)
+    found, x = network_of(mixed_and_whole, "sgd"), torch.rand(2, 3, 8, 8)
     assert torch.equal(found(x), network_of(own_network, "sgd")(x))
 
 
+class Scaled(nn.Linear):
+    """Its `forward` has a decorator of the user's own."""
+
+    @tenfold
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
 def test_that_a_network_computes_in_bfloat16_on_chips_is_said() -> None:
-    data = torch.randn(6, 5), torch.randint(3, (6,))
-    accelerator = Accelerator(mixed_precision="bf16", cpu=True)
-    network = accelerator.prepare(nn.Linear(5, 3))
-    with pytest.warns(UserWarning, match=r"Accelerate's mixed precision on chips too.*keep_fp32_wrapper=False"):
-        cast = evaluate(network, data, Gaussian(0.1), trials=2, metric="cross-entropy")
-    evaluate(network, data, Gaussian(0.1), trials=2, metric="cross-entropy", autocast="bfloat16")  # the record says so
-    whole = evaluate(
-        accelerator.unwrap_model(network, keep_fp32_wrapper=False),
-        data,
-        Gaussian(0.1),
-        trials=2,
-        metric="cross-entropy",
-    )
-    assert cast.clean != whole.clean
+    data, chips = (torch.randn(6, 5), torch.randint(3, (6,))), {"trials": 2, "metric": "cross-entropy"}
+    network = Scaled(5, 3)
+    before = network(data[0])
+    prepared = Accelerator(mixed_precision="bf16", cpu=True).prepare(network)
+    with pytest.warns(UserWarning, match=r"Accelerate's mixed precision on chips too.*accelerate.unwrapped"):
+        cast = evaluate(prepared, data, Gaussian(0.1), **chips)
+    evaluate(prepared, data, Gaussian(0.1), autocast="bfloat16", **chips)  # the record says so
+    whole = unwrapped(prepared)
+    assert evaluate(whole, data, Gaussian(0.1), **chips).clean != cast.clean
+    assert torch.equal(whole(data[0]), before)
+    patched = nn.Linear(5, 3)
+    patched._original_forward, patched.forward = patched.forward, patched.forward
+    evaluate(patched, data, Gaussian(0.1), **chips)  # another's mark
+    assert "forward" in vars(unwrapped(patched))
 
 
 def own_network(run: Run) -> nn.Module:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samson import SAM, Lookbehind, NoiseInjection, SharpnessAware, param_groups
+from samson import SAM, Lookbehind, NoiseInjection, RangeSAM, SharpnessAware, param_groups
 from samson.noise import Gaussian
-from tests.conftest import equal
+from samson.optim import AscentRule
+from tests.conftest import closure_for, equal
 
 
 class Assigning(nn.BatchNorm1d):
@@ -180,6 +181,48 @@ def test_every_pass_of_a_closure_begins_with_the_same_buffers(wrap: type) -> Non
     assert not torch.equal(seen[0], seen[passes])
 
 
+class Started(nn.Module):
+    """Takes its shift from the first batch, as an ActNorm, and says by a flag that it has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(6))
+        self.register_buffer("started", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.started:
+            self.shift.data.copy_(-x.detach().mean(0))
+            self.started.fill_(1)
+        return x + self.shift
+
+
+@pytest.mark.parametrize("wrap", [SharpnessAware, Lookbehind])
+@pytest.mark.parametrize("rule", [SAM(2.0), RangeSAM(0.5)])
+def test_a_layer_that_starts_from_the_first_batch_does_so_once(wrap: type, rule: AscentRule) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(5, 6), Started(), nn.Linear(6, 3)), torch.randn(16, 5)
+    optimizer = wrap(torch.optim.SGD(param_groups(model), lr=1e-9), rule)
+    wanted = -model[0](x).mean(0)
+    optimizer.step(closure_for(model, optimizer, (x, torch.zeros(16, dtype=torch.long))))
+    assert torch.allclose(model[1].shift, wanted, atol=1e-6)
+
+
+def test_a_buffer_that_is_a_view_of_a_weight_moves_with_it() -> None:
+    model, x = make("batch norm"), torch.randn(16, 5)
+    model[0].register_buffer("view", model[0].weight.data)
+    optimizer, seen = SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), SAM(rho=2.0)), []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        seen.append(model[0].weight.detach().clone())
+        loss = model(x).square().mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert not torch.equal(*seen)
+
+
 class Momentum(nn.Module):
     """An encoder and one that follows it, in the forward pass or when it is told to."""
 
@@ -225,6 +268,10 @@ def test_a_frozen_weight_does_not_follow_perturbed_ones(
         if in_forward:
             with pytest.raises(RuntimeError, match=r"`follower\.weight` is frozen, but changed .* Update it after"):
                 optimizer.step(closure)
+            with pytest.raises(RuntimeError, match="is frozen, but changed"):  # and not what a block left behind
+                optimizer.step(closure)
+            optimizer.hold = ""
+            optimizer.step(closure)
         else:
             optimizer.step(closure)
             model.follow()

@@ -452,6 +452,7 @@ def test_the_link_to_a_model_does_not_keep_it_alive() -> None:
         with pytest.raises(ValueError, match="that `param_groups` was given must still be there.* Keep it in a var"):
             use()
     assert SharpnessAware(base, SAM(), model=nn.Sequential(*layers)).model is not None
+    assert SharpnessAware(torch.optim.SGD(layers[1].parameters(), lr=0.1), SAM()).model is None  # not from groups of it
 
 
 class Kernel(nn.Module):
@@ -496,6 +497,21 @@ def test_a_closure_does_not_follow_a_block(model: nn.Sequential, batch: tuple) -
         optimizer.step(lambda: None)
     assert equal(snapshot(model), before)
     optimizer.step()
+    assert not equal(snapshot(model), before)
+
+
+def test_a_step_that_was_cut_off_is_made_again(model: nn.Sequential, batch: tuple) -> None:
+    optimizer = SharpnessAware(sgd(model), SAM())
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    hook = optimizer.base.register_step_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step(closure_for(model, optimizer, batch))
+    hook.remove()
+    before = snapshot(model)
+    optimizer.step(closure_for(model, optimizer, batch))
     assert not equal(snapshot(model), before)
 
 

@@ -35,7 +35,8 @@ def measuring(options: ModelOptions) -> Iterator[Measuring]:
     setting = options.setting()
     with explained(options.model, options.resume, options.calibration), chip_bar() as bar:
         yield Measuring(options, model, data, setting, bar)
-    if ":" in options.model and options.weights is None and speaks():
+    made = ":" in options.model and not options.model.endswith(".safetensors")
+    if made and options.weights is None and speaks():
         console().print(f"Weights are those that {options.model} makes.")
 
 
@@ -86,4 +87,5 @@ class Measuring:
             data=asked.data_name,
             weights=None if asked.weights is None else str(asked.weights),
             norms_on=asked.norms_on,
+            weights_hash=None if found.subject is None else found.subject.weights_hash,
         )

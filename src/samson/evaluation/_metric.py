@@ -120,7 +120,8 @@ def require_reachable(parameter: str, value: float, metric: Metric) -> None:
     """Refuse a value above all that a metric has, as one meant in percent, and NaN."""
     high = math.inf if metric.bounds is None else metric.bounds[1]
     if not value <= high:
-        percent = f" A share of {value:g} % is {value / 100:g}." if metric.bounds == (0, 1) and value <= 100 else ""
+        meant = metric.bounds == (0, 1) and 2 <= value <= 100
+        percent = f" A share of {value:g} % is {value / 100:g}." if meant else ""
         raise ValueError(f"{parameter} must be at most {high:g}, as {metric.name} is, got {value!r}.{percent}")
 
 

@@ -121,7 +121,7 @@ def compare(
         data=named_data,
         norms_on=named_norms,
     )
-    subject = replace(subject, coverage=None, multiply_adds=None, weights_hash=None)  # each method has its own
+    subject = replace(subject, coverage=None, multiply_adds=None)  # each method has its own
     return Compared(results, shapes, about, kind=kind, subject=subject)
 
 

@@ -147,7 +147,7 @@ def prepare(
     if autocast is None and is_cast(model):
         warnings.warn(
             "`model` computes in Accelerate's mixed precision on chips too, and the record does not say so. After "
-            "training take `accelerator.unwrap_model(model, keep_fp32_wrapper=False)`.",
+            "training take `samson.integrations.accelerate.unwrapped(model)`.",
             stacklevel=4,
         )
     sampler = replacing(data)

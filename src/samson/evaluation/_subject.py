@@ -31,6 +31,7 @@ def make_subject(
     data: str,
     weights: str | None = None,
     norms_on: str | None = None,
+    weights_hash: str | None = None,
 ) -> Subject:
     """The record of what was measured, on what, and how.
 
@@ -42,6 +43,7 @@ def make_subject(
         data: What the data are called.
         weights: The file of its weights, if it had one of its own.
         norms_on: What `norm_data` is called.
+        weights_hash: That of the model's weights, if known.
     """
     covered = found.coverage
     return Subject(
@@ -66,7 +68,7 @@ def make_subject(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         coverage=None if covered is None else covered.share,
         multiply_adds=None if covered is None else covered.multiply_adds,
-        weights_hash=_weights_hash(model),
+        weights_hash=weights_hash,
     )
 
 
@@ -74,7 +76,8 @@ def subject_of(found: Evaluation | Sensitivity, model: nn.Module, data: Any, set
     """The record for a model and data that were given in Python (see `make_subject`)."""
     norms = setting.get("norm_data")
     norms_on = None if norms is None else data_name(norms)
-    return make_subject(found, model, setting, name=type(model).__name__, data=data_name(data), norms_on=norms_on)
+    name, named, weights = type(model).__name__, data_name(data), _weights_hash(model)
+    return make_subject(found, model, setting, name=name, data=named, norms_on=norms_on, weights_hash=weights)
 
 
 def _weights_hash(model: nn.Module) -> str | None:

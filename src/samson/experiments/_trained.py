@@ -130,7 +130,7 @@ def _check_network(model: Any) -> None:
     if is_cast(model):
         raise SetupError(
             "`train` must return a network that computes in float32, got one that Accelerate's mixed precision wraps.\n"
-            "Return accelerator.unwrap_model(model, keep_fp32_wrapper=False)."
+            "Return samson.integrations.accelerate.unwrapped(model)."
         )
 
 

@@ -9,17 +9,19 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from samson._batches import is_cast
 from samson.integrations import missing
 from samson.optim import SharpnessAware
 
 try:
     from accelerate.optimizer import AcceleratedOptimizer
     from accelerate.state import GradientState
+    from accelerate.utils import extract_model_from_parallel
 except ImportError as error:
     raise missing("accelerate") from error
 
 
-__all__ = ["perturbed", "sharpness_aware", "step"]
+__all__ = ["perturbed", "sharpness_aware", "step", "unwrapped"]
 
 
 def sharpness_aware(optimizer: Optimizer | None) -> SharpnessAware:
@@ -102,7 +104,25 @@ def step(optimizer: Optimizer, closure: Callable[[], Any]) -> Any:
             "use mixed_precision='bf16'."
         )
     _require_whole_step("`step` was called with a closure")
-    return _unwrapped(optimizer).step(closure)
+    inner = _unwrapped(optimizer)
+    if not isinstance(inner, Optimizer):
+        raise TypeError(f"`optimizer` must be what `Accelerator.prepare` gave for one, got {inner!r:.80}.")
+    return inner.step(closure)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside what `Accelerator.prepare` gave, in its own precision: so it belongs on a chip after training.
+
+    `Accelerator.unwrap_model` leaves the cast of mixed precision in the model's `forward`, or takes decorators of the
+    model's own away with it.
+    """
+    found: nn.Module = extract_model_from_parallel(model)
+    forward = vars(found).pop("_original_forward", None) if is_cast(found) else None
+    if forward is not None:
+        found.forward = forward
+        if getattr(forward, "__func__", None) is type(found).forward:
+            del found.forward  # it is the class's own
+    return found
 
 
 def _unwrapped(optimizer: Optimizer | None) -> Any:

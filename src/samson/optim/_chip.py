@@ -110,7 +110,8 @@ def unknown_share(models: Iterable[nn.Module | None]) -> tuple[float, str]:
         if weight is None or nn.parameter.is_lazy(weight) or isinstance(one.module, DIGITAL):
             continue
         kind = None if one.known or type(one.module).__module__.startswith("torch.") else type(one.module).__name__
-        sizes[kind] += one.matrix.within(weight).numel()
+        shape = torch.empty(weight.shape, device="meta")  # of a sharded weight each part would be gathered
+        sizes[kind] += one.matrix.within(shape).numel()
     unknown = Counter({kind: size for kind, size in sizes.items() if kind is not None})
     return (unknown.total() / sizes.total(), unknown.most_common(1)[0][0]) if unknown else (0.0, "")
 

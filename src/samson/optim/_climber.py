@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
+from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch._compile import _disable_dynamo
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
-from samson._buffers import Buffers, held_buffers, unchanged
+from samson._buffers import Buffers, unchanged
 from samson._names import counted
 from samson._select import plain_name
 from samson.optim._ascent import Ascent, Climb, Part, climb
@@ -63,7 +64,7 @@ class Climber(OptimizerWrapper):
         self.measure = measure
         self.compiled = compiled
         if model is None:
-            found = linked_models(p for group in base.param_groups for p in group["params"])
+            found = linked_models(base.param_groups)
             model = Models(found) if len(found) > 1 else next(iter(found), None)
         self.model = model
         for group in base.param_groups:
@@ -98,7 +99,7 @@ class Climber(OptimizerWrapper):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         OptimizerWrapper.__init__(self, state["base"])
-        clippings = state.pop("clippings")
+        clippings = state.pop("clippings", ())
         for name, value in state.items():
             setattr(self, name, value)
         self._start()
@@ -302,7 +303,7 @@ class Climber(OptimizerWrapper):
     @contextmanager
     def _repeated(self) -> Iterator[None]:
         """A block for the passes of a closure: each begins with the buffers that the first one saw."""
-        self._before = Buffers(each([self.model]), self.hold, norms=False)
+        self._before = self._buffers([self.model], state=True)
         try:
             yield
         finally:
@@ -312,16 +313,16 @@ class Climber(OptimizerWrapper):
     def _frozen(self, model: nn.Module | None) -> Iterator[None]:
         """A block, of which the first must not write to frozen weights: they would follow the perturbed ones."""
         known = each(dict.fromkeys((self.model, model))) if not self._blocks_kept_frozen else []
-        frozen = {
-            plain_name(name): local(p)
-            for one in known
-            for name, p in one.named_parameters()
-            if not (p.requires_grad or self._weights.is_held_elsewhere(p))
-        }
+        named = [(plain_name(name), p) for one in known for name, p in one.named_parameters() if not p.requires_grad]
         with unchanged(
-            frozen,
+            [
+                (name, local(p))
+                for name, p in named
+                if fnmatchcase(name, self.hold) and not self._weights.is_held_elsewhere(p)
+            ],
             "is frozen, but changed in the perturbed pass, as that of a momentum encoder or an average whose update "
-            "is in the forward pass: it would follow perturbed weights. Update it after `step()`.",
+            "is in the forward pass: it would follow perturbed weights. Update it after `step()`, make it a buffer, "
+            "which is held, or leave it out of `hold`.",
         ):
             yield
         self._blocks_kept_frozen = True
@@ -334,10 +335,22 @@ class Climber(OptimizerWrapper):
                 "no model is known, so running statistics of norm layers also see the perturbed pass. Make the base "
                 f"optimizer with `samson.param_groups(model)`, or pass `model=` to {type(self).__name__}."
             )
-        with held_buffers(each(dict.fromkeys((self.model, model))), self.hold):
+        held = self._buffers(dict.fromkeys((self.model, model)))
+        try:
             if self._before is not None:
-                self._before.put_back()
+                self._put_back(self._before)
             yield
+        finally:
+            self._put_back(held)
+
+    @_disable_dynamo  # bookkeeping; in `Buffers` itself it would bring the compiler into evaluations
+    def _buffers(self, models: Iterable[nn.Module | None], *, state: bool = False) -> Buffers:
+        return Buffers(each(models), self.hold, state=state)
+
+    @staticmethod
+    @_disable_dynamo
+    def _put_back(buffers: Buffers) -> None:
+        buffers.put_back()
 
     def _note_losses(self, clean: Any, perturbed: Any) -> None:
         """Put the losses of both passes in `last_ascent`."""

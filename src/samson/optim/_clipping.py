@@ -56,7 +56,7 @@ class Clipping:
         full = [p for group in optimizer.param_groups for p in group["params"] if p.numel()]
         parameters = [p for p in full if p.requires_grad]
         known = getattr(optimizer, "model", None)
-        models = [known, *linked_models(full, known)]
+        models = [known, *linked_models(optimizer.param_groups, known)]
         find = self._finders.get(optimizer) or Finder("clipping", self.select)
         weights = find(parameters, models)
         if not weights and optimizer not in self._finders:

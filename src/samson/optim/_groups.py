@@ -75,18 +75,18 @@ def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] 
     return list(chosen.values())
 
 
-def linked_models(parameters: Iterable[Tensor], known: nn.Module | None = None) -> list[nn.Module]:
-    """The models from which `param_groups` took these parameters, as far as they are still there.
+def linked_models(groups: Iterable[dict[str, Any]], known: nn.Module | None = None) -> list[nn.Module]:
+    """The models from which `param_groups` took the parameters of these groups, as far as they are still there.
 
     Raises:
-        ValueError: If one is gone, and no other model is known.
+        ValueError: If one of which a group has the names is gone, and no other model is known.
     """
     found: dict[int, nn.Module] = {}
-    for link in (_MODELS[p] for p in parameters if p in _MODELS):
-        model = link()
+    linked = [(_MODELS[p](), "param_names" in one) for one in groups for p in one["params"] if p in _MODELS]
+    for model, has_names in linked:
         if model is not None:
             found[id(model)] = model
-        elif known is None:
+        elif known is None and has_names:
             raise ValueError(
                 "The model that `param_groups` was given must still be there, but it is gone: layers, names and "
                 "statistics are not known without it. Keep it in a variable, as in `both = nn.ModuleList([one, other])`"

@@ -105,18 +105,18 @@ class Lookbehind(Climber):
         self._refuse_what_cannot_work()
         run = torch.enable_grad()(closure)
         parameters = [p for group in self.base.param_groups for p in group["params"] if p.requires_grad]
-        weights = [local(p) for p in parameters]
-        slow = [w.detach().clone() for w in weights]
-        try:
-            with self._repeated():
-                with self._first_pass():
-                    loss = run()
+        with self._repeated():
+            with self._first_pass():
+                loss = run()
+            weights = [local(p) for p in parameters]
+            slow = [w.detach().clone() for w in weights]
+            try:
                 perturbed, first = self._fast_steps(run, parameters, weights, slow)
-        except BaseException:
-            with torch.no_grad():
-                torch._foreach_copy_(weights, slow)
-            self._weights_changed(self.model)
-            raise
+            except BaseException:
+                with torch.no_grad():
+                    torch._foreach_copy_(weights, slow)
+                self._weights_changed(self.model)
+                raise
         self._follow(parameters, weights, slow, first)
         self._weights_changed(self.model)
         self._note_losses(loss, perturbed)

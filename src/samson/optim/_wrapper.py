@@ -59,7 +59,7 @@ class SharpnessAware(Climber):
             was given; several such keep their own names.
         hold: Which of the model's buffers keep the state that the first pass left, by a pattern for their names as in
             `fnmatch`: running statistics, vectors of a spectral norm, codebooks, observers; by default all of them,
-            none with "". Each pass of a closure begins with those that the first one saw.
+            none with "". Each pass of a closure begins with the numbers among them that the first one saw.
         ascent: Where the direction comes from: "gradient" (of a first pass), "previous" or "momentum".
         every: Perturb each k-th step, k ≥ 1.
         reuse: α ≥ 0 for the steps between.
@@ -196,7 +196,10 @@ class SharpnessAware(Climber):
                 )
         else:
             self._refuse_what_cannot_work()
-            loss = self._run(torch.enable_grad()(closure))
+            try:
+                loss = self._run(torch.enable_grad()(closure))
+            finally:
+                self._awaits_step = False
         if not self.climbs and self.modes.reuse:
             reuse.add(self.base, self.modes.reuse)
         self.base.step()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from samson._batches import Batch
+from samson._select import plain_name
 from samson._shown import plain
 from samson.evaluation._metric import DataSetMetric, Metric
 from samson.evaluation._scoring import Scores, device_of, same_draws
@@ -61,8 +62,8 @@ def digest(value: Any) -> str:
 
 
 def digest_of_weights(model: nn.Module) -> str:
-    """A hash over the bits of a model's parameters and buffers, with their names."""
-    return digest({**dict(model.named_parameters()), **dict(model.named_buffers())})
+    """A hash over the bits of a model's parameters and buffers, with their names without the prefixes of wrappers."""
+    return digest({plain_name(name): t for name, t in (*model.named_parameters(), *model.named_buffers())})
 
 
 def digest_of(batches: Iterable[Any]) -> str:

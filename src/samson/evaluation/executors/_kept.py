@@ -162,7 +162,7 @@ class Kept(Executor):
 def source(folder: Path) -> str:
     """A hash over the Python files in a folder: a checkout keeps its version between commits. Taken once."""
     found = sha256()
-    for path in sorted(folder.rglob("*.py")):
+    for path in filter(Path.is_file, sorted(folder.rglob("*.py"))):  # an editor's lock may be a link to nowhere
         found.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return found.hexdigest()[:16]
 
