@@ -45,12 +45,12 @@ class Buffers:
                 f"`hold` must match the name of a buffer, got {pattern!r}, which none of {len(names)} has, such as "
                 f'{names[0]!r}. Take a pattern of such names, "*" for all, or "" for none.'
             )
-        weights = {_memory(p) for model in models for p in model.parameters()} - {0} if state else set()
-        self._saved = [
-            (module, name, buffer, buffer.clone() if _is_writable(buffer) else None)
-            for module, name, buffer in found.values()
-            if not state or (_is_read(module, buffer) and _memory(buffer) not in weights)
-        ]
+        live = [*found.values()]
+        if state:
+            live = [one for one in live if _is_read(one[0], one[2])]
+            weights = {_memory(p) for model in models if live for p in model.parameters()} - {0}
+            live = [one for one in live if _memory(one[2]) not in weights]
+        self._saved = [(*one, one[2].clone() if _is_writable(one[2]) else None) for one in live]
 
     @torch.no_grad()
     def put_back(self) -> None:
