@@ -75,7 +75,7 @@ RESULTS: dict[str, Callable[[], object]] = {
 
 
 def _runs(methods: int) -> list[RunRecord]:
-    families = (builders.family(tuple(i / 20 for i in range(1, 20))),) * 12
+    families = tuple(builders.family(tuple(i / 20 for i in range(1, 20)), f"noise {i}") for i in range(12))
     measured = ((((0.5,) * 3,) * 19),) * 12
     return [
         replace(run, method=f"method-{number}", families=families, measured=measured)

@@ -80,11 +80,11 @@ def read_toml(path: Path, read: Callable[[dict[str, Any]], T]) -> T:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # too deep
         raise ValueError(f"`path` must be a TOML file, got {str(path)!r}: {error}.") from error
     try:
         return read(table)
-    except SetupError as error:
+    except (SetupError, RecursionError) as error:
         raise TableError(f"`{path}`, {error}") from None
 
 

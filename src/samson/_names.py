@@ -1,9 +1,13 @@
-"""Words for a user: what to say to an unknown name, and how many there are of something."""
+"""Words for a user: what to say to an unknown name, how many there are of something, and text of others."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and newline, and what turns the direction of a text."""
 
 
 def suggestion(name: str, available: Iterable[str]) -> str:
@@ -31,3 +35,15 @@ def counted(number: int, noun: str) -> str:
         ('1 run', '2,000 runs')
     """
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def visible(text: str) -> str:
+    r"""A text, perhaps from a file of others, with nothing in it that commands a terminal.
+
+    Control characters and what turns the direction of a text are written as ``\uXXXX``.
+
+    Example:
+        >>> print(visible("net\x1b[2J"))
+        net\u001b[2J
+    """
+    return HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

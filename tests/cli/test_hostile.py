@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from samson.experiments import Checkpoint, make_network, read_records, run_all, save_checkpoint
 from samson.records import write_json
@@ -61,6 +63,22 @@ def test_names_are_printed_as_they_are(samson, tmp_path: Path, monkeypatch: pyte
     assert status == 0
     assert "[red]:smile:[/y]/net.safetensors" in out
     assert "/[b].html" in out.replace("\n", "")
+
+
+def test_files_of_others_give_the_terminal_no_commands(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    evil, shown = "\x1b[2J\u202egnp\x9b", r"\u001b[2J\u202egnp\u009b"
+    save_file({evil: torch.zeros(1)}, "weights.safetensors")
+    Path("chip.toml").write_text(f'"{shown}" = 1')
+    said = [
+        samson("evaluate", "torch.nn:Identity", "--weights", "weights.safetensors", "--data", "digits")[2],
+        samson("list", "layers", "torch.nn:Identity", "--chip", "chip.toml")[2],
+        samson("evaluate", saved(tmp_path), "--levels", ".1", "--trials", 2, "--page", f"{evil}.html")[1],
+    ]
+    for text in said:
+        assert shown in text
+        assert not {*text} & {"\x1b", "\u202e", "\x9b"}
 
 
 def test_commands_that_are_proposed_can_be_pasted(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import pickle
 import random
 import sys
 import tarfile
+import zipfile
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -713,9 +714,44 @@ def test_damaged_files(tmp_path: Path, content: bytes) -> None:
 def test_a_file_of_python_objects_is_refused_and_runs_nothing(tmp_path: Path) -> None:
     bomb = tmp_path / "exploded"
     np.savez(tmp_path / "own.npz", x_train=np.array([Bomb(bomb)], dtype=object))
-    with pytest.raises(SetupError, match="cannot be read"):
+    with pytest.raises(SetupError, match="cannot be read: it holds Python objects, which could run code"):
+        data.load_splits("own.npz", tmp_path)
+    (tmp_path / "own.npz").write_bytes(pickle.dumps(Bomb(bomb)))
+    with pytest.raises(SetupError, match=r"cannot be read: it is no `.npz` file\.\nWrite it"):
         data.load_splits("own.npz", tmp_path)
     assert not bomb.exists()
+
+
+def zipped(content: bytes, **fields: int) -> bytes:
+    """An archive of one file, some fields of whose directory are other ones."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x_train.npy", content)
+    found = bytearray(file.getvalue())
+    start = found.index(b"PK\x01\x02")
+    for field, value in fields.items():
+        found[start + {"signature": 0, "flags": 8, "packing": 10}[field]] = value
+    return bytes(found)
+
+
+CLAIMS = b"{'descr': '<f8', 'fortran_order': False, 'shape': (100000000000000,), }"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        zipped(b"", signature=0),
+        zipped(b"", flags=1),  # with a password
+        zipped(b"", packing=99),
+        zipped(b"\x93NUMPY\x01\x00" + len(CLAIMS).to_bytes(2, "little") + CLAIMS),
+        b"\x93NUMPY\x01\x00" + len(CLAIMS).to_bytes(2, "little") + CLAIMS,
+    ],
+    ids=["directory", "password", "packing", "size", "npy"],
+)
+def test_a_damaged_archive_of_arrays(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "own.npz").write_bytes(content)
+    with pytest.raises(SetupError, match=r"own\.npz' cannot be read: .*\.\nWrite it"):
+        data.load_splits("own.npz", tmp_path)
 
 
 @pytest.mark.parametrize(

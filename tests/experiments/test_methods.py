@@ -512,3 +512,14 @@ def test_distillation_is_for_classes_in_our_own_loop(kind: str) -> None:
 
 def one_number(outputs: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(36, 1), nn.Flatten(0))
+
+
+def of_the_run(model: nn.Module, lr: float = 0.5, seed: int = 0, steps: int = 0) -> torch.optim.Optimizer:
+    return torch.optim.SGD([{"params": model.parameters(), "seed": seed, "steps": steps}], lr=lr)
+
+
+def test_a_method_of_ones_own_knows_seed_and_steps() -> None:
+    [found] = parse_methods([f"{__name__}:of_the_run"])
+    assert found.settings == {"lr": 0.5}
+    [group] = found.build(net(), seed=3, steps=40).optimizer.param_groups
+    assert (group["seed"], group["steps"], group["lr"]) == (3, 40, 0.5)

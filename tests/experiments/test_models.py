@@ -1,8 +1,10 @@
 """Models by name, with weights from files; bad names and files are errors that say the mend, and nothing is run."""
 
+import io
 import re
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.error import URLError
 
@@ -11,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from samson._factories import find_factory, import_own, own_modules
 from samson.experiments import Checkpoint, Request, SetupError, load_model, make_network, save_checkpoint
 from samson.noise import Periphery, ThroughChip
 from tests.conftest import equal, snapshot
@@ -64,6 +67,13 @@ def message(spec: str, weights: Path | None = None, **options: bool) -> str:
         load_model(spec, weights, **options)
     assert len(str(caught.value).splitlines()) <= 4
     return str(caught.value)
+
+
+@pytest.mark.parametrize(("shape", "outputs"), [((1, 8, 8), 10**15), ((1, 8, 8), 10**30), ((10**15, 8, 8), 10)])
+def test_a_network_that_cannot_be_made_is_named(folder: Path, shape: tuple[int, ...], outputs: int) -> None:
+    path = folder / "sgd-seed3.safetensors"
+    save_checkpoint(path, {}, Checkpoint("small-resnet", shape, outputs, "digits", "sgd", 3))
+    assert f"cannot be made for `shape` {shape} and `outputs` {outputs}: " in message(str(path))
 
 
 @pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module.", "module._orig_mod."])
@@ -126,6 +136,24 @@ def test_a_function_of_the_current_folder(name: str) -> None:
     assert not model.training
     assert torch.equal(torch.get_rng_state(), state)
     assert sys.path == path
+
+
+def test_another_process_imports_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was named comes from the current folder, else what is installed goes before what lies there."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    antigravity = find_spec("antigravity").origin
+    for name in ("beside", "this", "antigravity"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        (folder / f"{name}.py").write_text("def make(): return __file__")
+    assert find_factory("this:make")() == str(folder / "this.py"), "it has the name of one that is installed"
+    names = own_modules()
+    assert "this" in names
+    assert not {"antigravity", "torch"} & {*names}
+    del sys.modules["this"]
+    import_own(names)
+    assert sys.modules.pop("this").make() == str(folder / "this.py")
+    assert find_spec("beside").origin == str(folder / "beside.py")
+    assert find_spec("antigravity").origin == antigravity != str(folder / "antigravity.py")
 
 
 @pytest.mark.parametrize(
@@ -235,6 +263,12 @@ def test_weights_that_do_not_fit(folder: Path) -> None:
     assert equal(snapshot(load_model("my_nets:make")), before)
 
 
+def damaged() -> bytes:
+    """An archive whose directory is not where its end says."""
+    torch.save({}, file := io.BytesIO())
+    return file.getvalue().replace(b"PK\x01\x02", b"PK\x00\x00", 1)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -243,6 +277,7 @@ def test_weights_that_do_not_fit(folder: Path) -> None:
         ("weights.onnx", b"x", ["`weights` must be layers or weights", "a graph without layers"]),
         ("cut.safetensors", b"x" * 30, ["is damaged"]),
         ("cut.pt", b"PK\x03\x04 and no more", ["is damaged"]),
+        ("directory.pt", damaged(), ["is damaged"]),
         ("text.pt", b"hello", ["is damaged"]),
         ("empty.pt", b"", ["is damaged"]),
     ],

@@ -171,6 +171,16 @@ def test_the_best_on_the_validation_split_is_chosen(place: Path, criterion: str)
     assert plan.problems[0].methods[2] == plan_suite(SUITE).problems[0].methods[2]
 
 
+def test_of_equal_choices_the_later_is_taken(place: Path) -> None:
+    for values, wanted in (([2, 0, 1e-9], 1e-9), ([2, 1e-9, 0], 0.0)):
+        suite = {**SUITE, "methods": [{"method": "mine:leaning", "lean": values}]}
+        plan = searched(suite, f"of{wanted}", chosen_by="blind")
+        [record] = records(f"of{wanted}").values()
+        by_value = {one.settings["lean"]: one.values for one in record.tried}
+        assert by_value[0.0] == by_value[1e-9] != by_value[2.0]
+        assert chosen(plan) == {"leaning": wanted}
+
+
 def test_chips_change_what_is_chosen(place: Path) -> None:
     """Noise is as large as the largest weight, which is good for nothing: it drowns the others if it is strong."""
     assert {name: chosen(searched(SUITE, name, chosen_by=name))["shaped"] for name in CRITERIA} == {

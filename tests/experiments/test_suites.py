@@ -247,6 +247,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert len(found.records) == 8
         check_what_it_shows(found, folder / "page.html")
         forget()
+        (folder / "sklearn.py").write_text('raise ImportError("not that which is installed")')
         status, out, err = samson("compare", "suite.toml", "--out", "command", "--jobs", 2, "--quiet")
         assert status == 0, err
         (folder / "out.txt").write_text(out)
@@ -524,6 +525,24 @@ def test_another_comparison_is_refused(finished: Path, change: str) -> None:
     assert left_out == [missing[key] for key in [change] if key in missing]
     assert "delete" not in said
     assert len(said.splitlines()) <= 4
+
+
+@pytest.mark.parametrize("link", ["unfinished", "unfinished/data-net"])
+def test_nothing_is_deleted_through_a_link(place: Path, link: str) -> None:
+    """As it may lie in a folder that comes from others."""
+    elsewhere = place / "elsewhere"
+    kept = elsewhere / "data-net" / "sgd-seed0" / "kept.txt"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    Path("out", link).parent.mkdir(parents=True)
+    Path("out", link).symlink_to(elsewhere / Path(link).relative_to("unfinished"))
+    with pytest.raises(SetupError, match=f"no link in `unfinished`, .*, got 'out/{link}'.\nRemove the link."):
+        compare_suite(SMALL, "out")
+    assert kept.exists()
+    Path("out", link).unlink()
+    compare_suite(SMALL, "out")
+    assert kept.exists()
+    assert not Path("out", "unfinished").exists()
 
 
 MORE = {
@@ -1220,6 +1239,14 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "a method that takes nothing": (
         {"methods": "methods = ['mine:of_nothing']"},
         "a function that takes a model|mine:of_nothing",
+    ),
+    "a rule in place of a method": (
+        {"methods": "methods = [{method = 'samson.optim:SAMSON', rho = 1}]"},
+        "a function that returns an optimizer, and no rule, got 'samson.optim:SAMSON'|returns `SharpnessAware",
+    ),
+    "a setting of the recipe": (
+        {"methods": "methods = [{method = 'samson', ema = 0.9}]"},
+        "a setting of the method, and none of `recipe`, got 0.9|a problem with a `name`",
     ),
     "a method that raises": ({"methods": "methods = ['mine:raises']"}, "`methods`|raises|no such lr"),
     "a trainer that takes nothing": ({"x": "train = 'mine:of_nothing'"}, "`train` must be a function of one argument"),

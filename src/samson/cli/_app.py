@@ -12,6 +12,7 @@ import typer
 
 from samson import __version__
 from samson._errors import SetupError, WorkerLostError, require
+from samson._names import visible
 from samson.cli import _listing as listing
 from samson.cli._budgeting import budget_model
 from samson.cli._calibrating import calibrate_model
@@ -69,11 +70,11 @@ def run() -> None:
         app(standalone_mode=True)
     except SetupError as error:
         said = str(error) if isinstance(error, FileError) else as_options(str(error))
-        sys.stderr.write(f"samson: {said}\n")
+        sys.stderr.write(f"samson: {visible(said)}\n")
         sys.exit(2)
     except (WorkerLostError, OSError) as error:
         where = f"{error.filename!r}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-        sys.stderr.write(f"samson: {where}\n{_kept(sys.argv[1:])}")
+        sys.stderr.write(f"samson: {visible(str(where))}\n{_kept(sys.argv[1:])}")
         sys.exit(1)
 
 

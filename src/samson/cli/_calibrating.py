@@ -10,7 +10,7 @@ import typer
 
 from samson._errors import require
 from samson.cli._errors import explained, require_writable
-from samson.cli._options import OWN, DataName, DataRoot, Device, Model, Pretrained, Select, Weights
+from samson.cli._options import OWN, RUNS, DataName, DataRoot, Device, Model, Pretrained, Select, Weights
 from samson.cli._showing import console
 from samson.cli._tables import empty_table
 
@@ -22,7 +22,8 @@ AdcQuantile = Annotated[
 Chip = Annotated[
     str | None,
     typer.Option(
-        "--chip", help=f"Chip whose ADC bounds are measured too: see `samson list chips`, FILE.toml or {OWN}."
+        "--chip",
+        help=f"Chip whose ADC bounds are measured too: see `samson list chips`, FILE.toml or {OWN}. A file {RUNS}",
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the noise of its periphery.")]

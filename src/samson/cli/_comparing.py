@@ -15,7 +15,7 @@ from samson._errors import SetupError, WorkerLostError, choose, require
 from samson._interrupts import answered
 from samson._names import counted
 from samson.cli._errors import FileError
-from samson.cli._options import DEVICE, DRIFT, OWN
+from samson.cli._options import DEVICE, DRIFT, OWN, RUNS
 from samson.cli._progress import Bars, Lines
 from samson.cli._reporting import SMALLER_LR, write_report
 from samson.cli._showing import console
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from samson.experiments import Job, Plan
     from samson.records import RunRecord
 
-Suite = Annotated[Path | None, typer.Argument(help="A comparison in a file, `….toml`, instead of the options.")]
+Suite = Annotated[
+    Path | None,
+    typer.Argument(
+        help=f"A comparison in a file, `….toml`, instead of the options. Also under --dry-run, a file {RUNS}"
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Folder for records, networks, summary and report.")]
 EXECUTORS = ("processes", "ray")
 """Where runs are computed."""

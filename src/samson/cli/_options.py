@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from samson.experiments import Request
 
 OWN = "MODULE:NAME, a function or a class"
+RUNS = "runs the functions that it names: read one from others before you use it."
 DEVICE = "Where it is computed, for example cuda."
 DRIFT = "Drift of phase-change devices is compensated, except where the name ends in -uncompensated."
 
@@ -43,7 +44,10 @@ Select = Annotated[
 Device = Annotated[str, typer.Option(help=DEVICE)]
 ChipName = Annotated[
     str | None,
-    typer.Option("--chip", help=f"A chip instead of a noise: see `samson list chips`, FILE.toml or {OWN}. {DRIFT}"),
+    typer.Option(
+        "--chip",
+        help=f"A chip instead of a noise: see `samson list chips`, FILE.toml or {OWN}. {DRIFT} A file {RUNS}",
+    ),
 ]
 DataRoot = Annotated[
     Path, typer.Option("--data-root", envvar="SAMSON_DATA", help="Folder where files of data are looked for.")

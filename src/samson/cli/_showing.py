@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 
+from samson._names import visible
 from samson._shown import limit_text
 from samson.cli._tables import empty_table
 from samson.records import Interval, replace_file, write_json
@@ -25,13 +27,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class _Console(Console):
+    """A console to which a text gives no commands."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
-    """A console that writes names as they are: square brackets are no markup, and colons no emoji.
+    """A console that writes names as they are: square brackets are no markup, colons no emoji, and nothing a command.
 
     It is made anew for each use, since the stream may be another one.
     """
     quiet = stderr and not speaks()
-    return Console(stderr=stderr, width=width, quiet=quiet, markup=False, emoji=False, highlight=False)
+    return _Console(stderr=stderr, width=width, quiet=quiet, markup=False, emoji=False, highlight=False)
 
 
 def speaks() -> bool:

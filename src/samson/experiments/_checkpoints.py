@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from samson._errors import SetupError, choose
+from samson._errors import SetupError, choose, reason
 from samson.experiments._networks import make_network
 from samson.experiments._weights import load_weights
 from samson.experiments.networks import NETWORKS
@@ -78,6 +78,13 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
         model = make_network(name, about.shape, about.outputs, seed=0)
     except RecordError as error:
         raise SetupError(f"{error}\nA checkpoint needs its `.json` file beside it.") from error
+    except SetupError:
+        raise
+    except Exception as error:  # networks raise whatever they stumble over, or there is not so much memory
+        raise SetupError(
+            f"MODEL {str(path)!r} is of a network {name} that cannot be made for `shape` {about.shape} and `outputs` "
+            f"{about.outputs}: {reason(error)}\nIts `.json` file is damaged, or of another release: save it again."
+        ) from error
     try:
         load_weights(model, path)
     except SetupError as error:

@@ -104,6 +104,10 @@ def _checked(plan: Plan, folder: Path) -> list[RunRecord]:
     path = folder / PLAN
     known = path.exists() or there <= OWN  # beside a plan there may be more, such as pictures of the report
     require(known, "`out`", "a new folder or one of this comparison", str(folder), ANOTHER)
+    kept = folder / "unfinished"
+    links = [str(at) for at in (kept, *kept.glob("*")) if at.is_symlink()]
+    rule = "a folder with no link in `unfinished`, where finished work is deleted"
+    require(not links, "`out`", rule, ", ".join(links), "Remove the link.")
     if path.exists():
         try:
             before = read_json(path, Configuration)

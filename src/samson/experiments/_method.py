@@ -104,7 +104,7 @@ class Method:
             ValueError: If a setting is out of its range.
         """
         if ":" in self.made_of:
-            made = _own(self.made_of, model, self.settings, seed)
+            made = _own(self.made_of, model, self.settings, {"seed": seed, "steps": steps or 1})
             require(
                 isinstance(made, Optimizer), "`methods`", "a function that returns an optimizer", made, "Change it."
             )
@@ -133,12 +133,12 @@ def part_of(name: str) -> Part:
     return {**cores(), **ADDITIONS}[name]
 
 
-def _own(spec: str, model: nn.Module, settings: Mapping[str, Any], seed: int) -> Any:
+def _own(spec: str, model: nn.Module, settings: Mapping[str, Any], of_run: Mapping[str, int]) -> Any:
     function = find_factory(spec, "`methods`")
     defaults = {name: p.default for name, p in inspect.signature(function).parameters.items()}
     kinds = {name: type(value) for name, value in defaults.items() if isinstance(value, int)}  # also true and false
     given = {name: kinds[name](whole(name, value)) if name in kinds else value for name, value in settings.items()}
-    return function(model, **given, **({"seed": seed} if "seed" in defaults else {}))
+    return function(model, **given, **{name: value for name, value in of_run.items() if name in defaults})
 
 
 def base_settings(base: str) -> dict[str, float]:

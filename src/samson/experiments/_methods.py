@@ -15,6 +15,8 @@ from samson._factories import find_factory, is_plain, spec_of
 from samson.experiments._defaults import BASES, TUNED
 from samson.experiments._method import METHOD, Method, base_settings, part_of
 from samson.experiments._parts import ADDITIONS, ALIASES, CLIPPINGS, PLAIN, cores
+from samson.experiments._recipes import Recipe
+from samson.optim import AscentRule
 
 Given = Mapping[str, Any]
 """A method as a file has it: `method`, perhaps a `name`, and settings; a list of values is searched."""
@@ -120,10 +122,13 @@ def _settings_of_own(spec: str) -> dict[str, float | str]:
     function = find_factory(spec, "`methods`")
     parameters = list(inspect.signature(function).parameters.values()) if callable(function) else []
     require(bool(parameters), "`methods`", "a function that takes a model", spec, "It returns an optimizer for it.")
+    rule = isinstance(function, type) and issubclass(function, AscentRule)
+    mend = "Write a function of a model, which returns `SharpnessAware(base, …)` with that rule."
+    require(not rule, "`methods`", "a function that returns an optimizer, and no rule", spec, mend)
     return {
         p.name: float(p.default) if isinstance(p.default, (int, float)) else p.default
         for p in parameters[1:]
-        if isinstance(p.default, (int, float, str)) and p.name != "seed"
+        if isinstance(p.default, (int, float, str)) and p.name not in ("seed", "steps")
     }
 
 
@@ -181,6 +186,9 @@ def _split(override: str) -> tuple[str, str]:
 
 def _set(method: Method, parameter: str, value: Any, where: str) -> Method:
     """The method with a setting; a list of values is searched."""
+    of_recipe = parameter not in method.settings and parameter in {f.name for f in dataclasses.fields(Recipe)}
+    mend = "All methods of a problem share its recipe: give another one a problem with a `name`."
+    require(not of_recipe, where, "a setting of the method, and none of `recipe`", value, mend)
     before = method.settings[choose(where.rpartition(".")[0], parameter, method.settings)]
     if isinstance(value, Sequence) and not isinstance(value, str):
         require(len(value) > 0, where, "at least one value", value, "Write for example [0.1, 0.3, 1].")

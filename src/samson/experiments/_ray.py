@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from samson._errors import SetupError, installing
+from samson._factories import import_own, own_modules
 from samson._ray import connected, spread
 from samson.experiments._jobs import Job
 from samson.experiments._runs import network_path, run
@@ -48,14 +48,14 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
     except ImportError as error:
         raise SetupError(f"`executor` ray needs a package: {installing('ray')}.") from error
     task = ray.remote(num_cpus=1, max_retries=0)(_far_run)
-    here, failures = str(Path.cwd()), dict[str, Failure]()
+    here, modules, failures = str(Path.cwd()), own_modules(), dict[str, Failure]()
     room = max(processes, int(ray.cluster_resources().get("CPU", 1)))
     named = {f"run {job.name}": job for job in jobs}
 
     def start(job: Job) -> Any:
         there = [path for path in (record_path(folder, job.name), network_path(folder, job.name)) if path.exists()]
         kept = {str(path.relative_to(folder)): path.read_bytes() for path in there}  # of a run on fewer chips
-        return task.remote(ray.cloudpickle.dumps(job), kept, here)
+        return task.remote(ray.cloudpickle.dumps(job), kept, here, modules)
 
     ended = spread(ray, named, start, room, ATTEMPTS)
     try:
@@ -72,12 +72,11 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
     return failures
 
 
-def _far_run(packed: bytes, kept: Files, here: str) -> Files | Failure:
+def _far_run(packed: bytes, kept: Files, here: str, modules: Sequence[str]) -> Files | Failure:
     """Run a job in a folder of its own with what is there of it, and give the files that are there then."""
     if Path(here).is_dir():
         os.chdir(here)  # paths are as they were given
-        if here not in sys.path:
-            sys.path.insert(0, here)  # modules of the user's own, of which the job may hold objects
+        import_own(modules)  # the job may hold objects of their classes
     job: Job = pickle.loads(packed)
     with TemporaryDirectory() as own:
         folder = Path(own)

@@ -200,7 +200,7 @@ class _MethodSearch:
             SetupError: If every choice diverged.
         """
         told = self.told()
-        best = max(told, key=lambda trial: trial.value)
+        best = max(told, key=lambda trial: (trial.value, self.order.index(trial.params)))  # of equal ones the later
         if best.value <= -1e300:
             raise SetupError(f"`methods` {self.name}: training diverged with every choice.\nTry a smaller lr.")
         return SearchRecord(

@@ -124,7 +124,7 @@ def _measure_problem(
     require(
         not code,
         "DIR",
-        "a comparison of data and networks by name, since a file names no code to run",
+        "a comparison of data and networks by name, since a record names no code to run",
         ", ".join(code),
         "Measure your own in Python: samson.sharpness.worst_case_rise(samson.experiments.load_model(…), data, rule).",
     )

@@ -8,7 +8,6 @@ import multiprocessing.synchronize
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from samson._errors import WorkerLostError, reason
+from samson._factories import import_own, own_modules
 from samson._interrupts import heeded
 from samson.experiments._jobs import Job, OnProgress
 from samson.experiments._runs import run
@@ -155,7 +155,7 @@ def map_jobs(
     context, others = multiprocessing.get_context("spawn"), {*multiprocessing.active_children()}
     news: multiprocessing.Queue[tuple[str, str, int, int]] = context.Queue()
     stop = context.Event()
-    with ProcessPoolExecutor(processes, context, _start_worker, (news, stop, str(Path.cwd()))) as pool:
+    with ProcessPoolExecutor(processes, context, _start_worker, (news, stop, own_modules())) as pool:
         try:
             with _interrupts_ignored():  # the processes started here inherit it: Ctrl-C is for this one alone
                 pending = {pool.submit(_work, name, each): name for name, each in work}
@@ -200,12 +200,11 @@ class _Stopped(Exception):  # noqa: N818 (no error: the user asked for it)
 _channel: tuple[Any, multiprocessing.synchronize.Event]
 
 
-def _start_worker(news: Any, stop: multiprocessing.synchronize.Event, here: str) -> None:
+def _start_worker(news: Any, stop: multiprocessing.synchronize.Event, modules: Sequence[str]) -> None:
     global _channel  # noqa: PLW0603 (a worker process has one channel for its life)
     _channel = (news, stop)
-    if here not in sys.path:
-        sys.path.insert(0, here)  # modules of the user's own: work may hold objects of their classes
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    import_own(modules)  # work may hold objects of their classes
 
 
 def _end_with_parent() -> None:

@@ -87,10 +87,11 @@ def refuse_program(parameter: str, path: Path) -> None:
             "it.\nGive the function that makes the model as MODEL, and with `weights` what "
             "torch.save(model.state_dict(), 'weights.pt') saves."
         )
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = {name.split("/")[1] for name in archive.namelist() if "/" in name}
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):  # not there, no archive, or a damaged one
         return
-    with zipfile.ZipFile(path) as archive:
-        parts = {name.split("/")[1] for name in archive.namelist() if "/" in name}
     for part, what, state in (
         ("code", "scripted", "torch.jit.load(path).state_dict()"),
         ("archive_format", "exported", "torch.export.load(path).state_dict"),

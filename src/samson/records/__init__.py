@@ -1,6 +1,6 @@
 """Typed, versioned records of runs, and their JSON."""
 
-from samson.records._chips import ChipFamily, ChipKind
+from samson.records._chips import CLEAN, ChipFamily, ChipKind
 from samson.records._codec import RecordError, checksum, read_json, replace_file, write_json
 from samson.records._evaluation import BudgetRecord, EvaluationRecord, Measured, Subject
 from samson.records._folders import (
@@ -19,7 +19,7 @@ from samson.records._rho import RhoPoint, RhoRecord
 from samson.records._run import Environment, Perturbation, RunRecord, Training, TrainingRecord
 from samson.records._search import SearchRecord, Tried
 from samson.records._sensitivity import LayerRecord, SensitivityRecord, SuggestionRecord
-from samson.records._sharpness import CLEAN, CorrelationRow, NetworkSharpness, SharpnessRecord, SharpnessSettings
+from samson.records._sharpness import CorrelationRow, NetworkSharpness, SharpnessRecord, SharpnessSettings
 
 __all__ = [
     "CLEAN",

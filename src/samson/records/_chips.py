@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from samson._checks import require
 from samson._times import age_text
 
+CLEAN = "clean"
+"""What the noise-free network is called among kinds of chips."""
+
 
 @dataclass(frozen=True)
 class ChipKind:
@@ -45,7 +48,7 @@ class ChipFamily:
     Args:
         name: What it is called, once in a comparison.
         unit: What kinds differ in: "level", "bit error rate", "s" (an age), or "" where each has a name of its own.
-        kinds: The kinds, from little noise to much.
+        kinds: The kinds, from little noise to much; their labels differ, and none is `CLEAN`.
     """
 
     name: str
@@ -54,3 +57,5 @@ class ChipFamily:
 
     def __post_init__(self) -> None:
         require(bool(self.kinds), "kinds", "be at least one", self.kinds)
+        labels = [kind.label for kind in self.kinds]
+        require(len({CLEAN, *labels}) > len(labels), "kinds", f"have labels that differ, none {CLEAN!r}", labels)

@@ -62,11 +62,14 @@ def read_json(path: Path | str, kind: type[T]) -> T:
     """Read a dataclass from JSON.
 
     Raises:
-        RecordError: If the file is no JSON, a field is missing, unknown or of the wrong type, or the file was changed
-            since it was written.
+        RecordError: If the file is none, such as a pipe, or no JSON, a field is missing, unknown or of the wrong type,
+            or the file was changed since it was written.
     """
+    path = Path(path)
+    if path.exists() and not path.is_file():  # a pipe or a device may have no end
+        raise RecordError(f"`{path}` is not readable as a record: it is no file.")
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_no_constant)
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"`{path}` is not readable as a record: {error}.") from error
     found = data.pop(CHECKSUM, None) if isinstance(data, dict) else None

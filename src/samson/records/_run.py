@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from samson._checks import require
+from samson._checks import require, require_whole
+from samson._factories import is_plain
 from samson._shown import Shown, number_form
 from samson.records._chips import ChipFamily, ChipKind
 from samson.records._plan import VERSION, Problem, Settings
+
+LARGEST = 1e150
+"""The largest number that a run may have measured: sums of squares stay finite."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +81,15 @@ class RunRecord(Shown):
 
     Args:
         problem: What it was trained on.
-        method: By which method.
+        method: By which method: letters, digits and any of -_.+, since it names files.
         settings: The method's hyper-parameters.
         seed: Training seed.
-        families: The families of chips on which it was put.
-        trials: Chips of each kind.
+        families: The families of chips on which it was put; their names differ.
+        trials: Chips of each kind, at least one.
         chip_seed: Seed of the set of chips.
         training: How the training went.
         split: The split that was evaluated.
-        examples: Number of its examples.
+        examples: Number of its examples, at least one.
         clean: The metric without noise; None if the training diverged.
         measured: The metric by family, kind and chip; none if the training diverged.
         environment: What the network was trained on, and then put on chips.
@@ -119,17 +123,23 @@ class RunRecord(Shown):
     version: int = VERSION
 
     def __post_init__(self) -> None:
+        require(is_plain(self.method), "method", "be letters, digits and any of -_.+", self.method)
         require(self.seed >= 0, "seed", "be ≥ 0", self.seed)
+        require_whole(1, trials=self.trials, examples=self.examples)
+        names = [family.name for family in self.families]
+        require(len(set(names)) == len(names), "families", "have names that differ", names)
         diverged = self.training.diverged_at is not None
         planned = [[self.trials] * len(family.kinds) for family in self.families]
         found = [[len(chips) for chips in family] for family in self.measured]
         require(found == ([] if diverged else planned), "measured", f"be of {planned} chips by family and kind", found)
         require((self.clean is None) == diverged, "clean", "be there unless the training diverged", self.clean)
-        if self.problem.is_fraction:
-            values = [value for family in self.measured for chips in family for value in chips]
-            values += [] if self.clean is None else [self.clean]
-            outside = [value for value in values if not 0 <= value <= 1]
-            require(not outside, "measured", "be between 0 and 1", outside[:1])
+        values = [value for family in self.measured for chips in family for value in chips]
+        values += [] if self.clean is None else [self.clean]
+        low, high = (0, 1) if self.problem.is_fraction else (-LARGEST, LARGEST)
+        outside = [value for value in values if not low <= value <= high]
+        require(not outside, "measured", f"be between {low:g} and {high:g}", outside[:1])
+        beyond = [value for value in (*self.training.loss, self.training.seconds) if abs(value) > LARGEST]
+        require(not beyond, "training", f"have numbers of at most {LARGEST:g}", beyond[:1])
 
     @property
     def values(self) -> dict[tuple[str, ChipKind], tuple[float, ...]]:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from samson._shown import Shown
-from samson.records._chips import ChipFamily
+from samson.records._chips import CLEAN, ChipFamily
 from samson.records._interval import Interval
 from samson.records._plan import VERSION, Problem, Settings
 from samson.records._run import Environment
-
-CLEAN = "clean"
-"""What the noise-free network is called among kinds of chips."""
 
 
 @dataclass(frozen=True)

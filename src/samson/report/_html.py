@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -57,9 +58,13 @@ def html_table(header: Sequence[str], lines: Iterable[str], kind: str) -> str:
 
 
 def figure_div(plot: Plot, name: str) -> str:
-    """A plot that `plots.js` draws when it comes into view: numbers of seven digits, null for what is not finite."""
+    """A plot that `plots.js` draws when it comes into view: numbers of seven digits, null for what is not finite.
+
+    Plotly reads its texts as HTML: a name cannot be a link there.
+    """
     short = json.loads(json.dumps(plot), parse_float=_seven_digits, parse_constant=lambda _: None)
-    text = json.dumps(short, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(short, ensure_ascii=False, separators=(",", ":"))
+    text = re.sub(r"<(?=a\b)", "‹", text, flags=re.IGNORECASE).replace("<", "\\u003c")
     place = f"<div class='plot' id='{name}' style='min-height:{plot['layout']['height']}px'></div>"
     return f"{place}<script type='application/json' data-plot='{name}'>{text}</script>"
 

@@ -10,6 +10,7 @@ from samson.report._figures import axis_title, gain_title, places
 from samson.report._plot import dashes
 from samson.report._summary import View
 from samson.report._tables import scale_of, unit_of
+from samson.statistics import CONFIDENCE
 
 _DATES: dict[str, dict[str, None]] = {"svg": {"Date": None}, "png": {}, "pdf": {"CreationDate": None}}
 """What a file says of when it was made, left out: by format."""
@@ -34,13 +35,16 @@ def picture(view: View, form: str) -> bytes:
         left, right = figure.subplots(1, 2)
         palette = view.palette
         for method, of_method in view.table.items():
-            _line(left, view, method, {kind: row.value for kind, row in of_method.items()})
-            gains = {kind: row.gain for kind, row in of_method.items() if row.gain is not None}
-            _line(right, view, method, gains)
+            _line(left, view, method, {kind: row.over_seeds or row.value for kind, row in of_method.items()})
+            gains = {kind: row.gain_over_seeds or row.gain for kind, row in of_method.items()}
+            _line(right, view, method, {kind: gain for kind, gain in gains.items() if gain is not None})
         right.axhline(0, color=palette[view.baseline], linestyle=":")
         for axes, title in ((left, unit_of(view)), (right, gain_title(view))):
             axes.set_xticks(list(places(view).values()), ["without\nnoise", *view.kinds[1:]])
             axes.set(xlabel=axis_title(view), ylabel=title)
+        several = any(row.over_seeds is not None for row in view.rows)
+        bands = "over training seeds" if several else "over chips, of these networks"
+        figure.supxlabel(f"Bands: {100 * CONFIDENCE:g} % {bands}", fontsize="small")
         figure.legend(*left.get_legend_handles_labels(), loc="outside right center", frameon=False)
         file = io.BytesIO()
         figure.savefig(file, format=form, dpi=200, metadata=_DATES[form])

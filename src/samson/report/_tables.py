@@ -16,7 +16,7 @@ from samson.statistics import CONFIDENCE
 COLUMNS = (
     *("problem", "family", "method", "kind", "mean", "low", "high", "trials", "seeds", "worst"),
     *("seeds_low", "seeds_high", "gain", "gain_low", "gain_high", "gain_seeds_low", "gain_seeds_high"),
-    *("p_value", "p_value_seeds", "metric", "higher_is_better"),
+    *("p_value", "p_value_seeds", "metric", "higher_is_better", "baseline"),
 )
 
 
@@ -44,7 +44,7 @@ def summary_rows(found: Sequence[View]) -> list[dict[str, Any]]:
                 *(view.problem.name, view.family.name, row.method, row.kind, *_ends(row.value)),
                 *(row.trials, row.seeds, row.worst, *_ends(row.over_seeds)[1:]),
                 *(*_ends(row.gain), *_ends(row.gain_over_seeds)[1:], row.p_value, row.p_value_seeds),
-                *(view.problem.metric, view.problem.higher_is_better),
+                *(view.problem.metric, view.problem.higher_is_better, view.baseline),
             )
             rows.append(dict(zip(COLUMNS, cells, strict=True)))
     return rows

@@ -7,6 +7,7 @@ from html import escape
 from statistics import fmean
 from typing import Any
 
+from samson._names import counted
 from samson.records import CLEAN, Interval, RunRecord, SearchRecord, Training, Tried
 from samson.report._html import html_row, html_table, row_heading, value_text
 from samson.report._subject import said_once
@@ -98,7 +99,7 @@ def what_table(view: View) -> str:
     training = {"Training": f"{problem.base}; by {problem.trainer}; {took}"}
     if problem.trainer == "samson":
         recipe = dict(problem.recipe)
-        epochs, batch = (_number(recipe.pop(name)) for name in ("epochs", "batch_size"))
+        epochs, batch = (_number(recipe.pop(name, "–")) for name in ("epochs", "batch_size"))
         training = {
             "Training": f"{problem.base}, {epochs} epochs, batch {batch}; {took}",
             "Recipe": ", ".join(f"{name} {_number(value)}" for name, value in recipe.items() if value),
@@ -152,8 +153,9 @@ def searches_section(found: Sequence[SearchRecord]) -> str:
     ]
     return (
         "<h3>How settings were chosen</h3><p>By the validation split, measured "
-        f"{how}, in {search.trials} choices for each method, drawn by “{escape(search.sampler)}”; the test split chose "
-        f"nothing.</p>{html_table(['Method', 'chosen', 'tried'], lines, 'settings')}"
+        f"{how}, in {search.trials} choices for each method, drawn by “{escape(search.sampler)}”, each trained with "
+        f"{counted(search.seeds, 'seed')}; of equal choices the later is taken. The test split chose nothing.</p>"
+        f"{html_table(['Method', 'chosen', 'tried'], lines, 'settings')}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,14 +41,21 @@ def find(data: str, root: Path, folders: Sequence[str], names: Sequence[str], pa
     )
 
 
+_DAMAGED = (
+    *(OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError, zipfile.BadZipFile),
+    *(RuntimeError, MemoryError),  # a password or a way of packing that is not known; a size that is a lie
+)
+"""What readers raise that stumble over a damaged file."""
+
+
 @contextmanager
 def reading(path: Path, mend: str) -> Iterator[None]:
     """Turn what goes wrong inside the block into an error that names the file."""
     try:
         yield
-    except (OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError) as error:
-        if isinstance(error, SetupError):
-            raise
+    except SetupError:
+        raise
+    except _DAMAGED as error:
         raise SetupError(f"`data`: {str(path)!r} cannot be read: {error}.\n{mend}") from error
 
 
@@ -58,8 +66,16 @@ def read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         SetupError: If it cannot be read.
     """
     mend = "Write it with numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)."
-    with reading(path, mend), np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    with reading(path, mend), path.open("rb") as file:
+        if not zipfile.is_zipfile(path):  # numpy would take it for a pickle, and say how to run it
+            raise ValueError("it is no `.npz` file")
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except ValueError as error:
+            if "allow_pickle" in str(error):
+                raise ValueError("it holds Python objects, which could run code") from error
+            raise
 
 
 def channels_first(images: Tensor) -> Tensor:
