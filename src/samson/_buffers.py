@@ -12,6 +12,9 @@ from torch._compile import _disable_dynamo
 
 from samson._select import plain_name
 
+_NORMS = {"torch.nn.modules.batchnorm", "torch.nn.modules.instancenorm"}
+"""Modules of torch's own layers that read no statistics while they write them."""
+
 
 class Buffers:
     """The buffers of models, as they are now.
@@ -70,9 +73,6 @@ def _memory(tensor: Tensor) -> int:
     """Where a tensor lies; 0 if it has no memory of its own."""
     own = getattr(tensor, "_local_tensor", tensor)  # of a sharded one
     return own.untyped_storage().data_ptr() if _is_plain(own) else 0
-
-
-_NORMS = {"torch.nn.modules.batchnorm", "torch.nn.modules.instancenorm"}
 
 
 @contextmanager

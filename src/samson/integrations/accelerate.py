@@ -94,6 +94,7 @@ def step(optimizer: Optimizer, closure: Callable[[], Any]) -> Any:
         The closure's clean loss. (The prepared optimizer's own `step` returns None.)
 
     Raises:
+        TypeError: If `optimizer` is, or wraps, no optimizer.
         RuntimeError: If a gradient scaler is active, or this micro-batch does not complete a step.
     """
     scaler = getattr(optimizer, "scaler", None)
