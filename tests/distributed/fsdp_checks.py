@@ -24,6 +24,7 @@ from tests.distributed.methods import (
     ALL,
     CLIPPED,
     MODES,
+    PARTS_OF_OTHERS,
     RULES,
     Make,
     clipped,
@@ -70,21 +71,14 @@ def weights(found: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in found.items() if " " not in name}
 
 
-@check.for_each(RULES)
-def four_steps_equal_a_single_process(rule: str) -> None:
-    expected = single(RULES[rule], 4)
-    assert distance(sharded(RULES[rule], 4), expected) < 1e-10
+@check.for_each([name for name in RULES | MODES if name not in (*PARTS_OF_OTHERS, "rangesam")])
+def four_steps_equal_a_single_process(method: str) -> None:
+    expected = single(ALL[method], 4)
+    assert distance(sharded(ALL[method], 4), expected) < 1e-10
     assert distance(weights(single(sgd, 4)), weights(expected)) > 1e-4  # plain SGD would be noticed
 
 
-@check.for_each(MODES)
-def every_mode_equals_a_single_process(mode: str) -> None:
-    expected = single(MODES[mode], 4)
-    assert distance(sharded(MODES[mode], 4), expected) < 1e-10
-    assert distance(weights(single(sgd, 4)), weights(expected)) > 1e-4
-
-
-@check.for_each(RULES)
+@check.for_each(["sam", "samson", "rangesam-channel"])
 def norms_of_own_parts_alone_would_be_noticed(rule: str) -> None:
     with patch("torch.distributed.all_reduce", lambda *_: None):
         assert distance(sharded(RULES[rule], 4), single(RULES[rule], 4)) > 1e-6
@@ -106,11 +100,10 @@ OF_ATTENTION: dict[str, Make] = {
     f"{name}-{per}": make
     for per in ("layer", "channel")
     for name, make in {
-        "rangesam": lambda model, per=per: SharpnessAware(sgd(model), RangeSAM(rho=0.5, per=per)),
         "through": lambda model, per=per: SharpnessAware(sgd(model), RangeSAM(rho=0.5, per=per, through_range=True)),
         "clip": clipped(lambda per=per: WeightClipping(alpha=1.2, per=per)),
     }.items()
-} | {"clip-learned": CLIPPED["clip-learned"], "clip-learned-channel": CLIPPED["clip-learned-channel"]}
+} | {"clip-learned-channel": CLIPPED["clip-learned-channel"]}
 
 
 @check.for_each(OF_ATTENTION)
@@ -124,7 +117,7 @@ def packed_attention_equals_a_single_process(method: str) -> None:
         assert distance(single(OF_ATTENTION[other], 4, make_attention), expected) > 1e-4
 
 
-@check.for_each(["rangesam-layer", "rangesam-channel", "through-layer", "through-channel"])
+@check.for_each(["through-layer", "through-channel"])
 def norms_of_own_parts_of_packed_attention_would_be_noticed(method: str) -> None:
     with patch("torch.distributed.all_reduce", lambda *_: None):
         found = sharded(OF_ATTENTION[method], 5, make_attention)
@@ -132,8 +125,8 @@ def norms_of_own_parts_of_packed_attention_would_be_noticed(method: str) -> None
 
 
 LEARNED = "clip-learned-channel"
-GATHERED = {name: OF_ATTENTION[name] for name in ("rangesam-layer", "through-channel")} | {
-    "clip-channel": clipped(lambda: WeightClipping(alpha=1.2, per="channel"), RULES["sam"]),
+GATHERED = {
+    "through-channel": OF_ATTENTION["through-channel"],
     "clip-learned": clipped(lambda: LearnedRange(start=1.2, penalty=0.5), RULES["sam"]),
 }
 
@@ -193,7 +186,7 @@ def shards_are_even_uneven_and_empty() -> None:
     assert [tuple(rows) for rows in zip(*sizes, strict=True)][::2] == [(3, 3), (3, 2), (3, 2), (2, 1), (1, 0)]
 
 
-@check.for_each(["sam", "asam", "samson-p2", "samson", "mix", "lookbehind-adaptive"])
+@check.for_each(["asam", "samson-p2", "samson", "lookbehind-adaptive"])
 def a_process_may_have_nothing_at_all(method: str) -> None:
     ends = []
     for alone in (True, False):
@@ -308,11 +301,11 @@ def stack_of(layers: int, last_bias: bool) -> nn.Module:
     return shard(nn.Sequential(*below, nn.Linear(4, 1, bias=last_bias)).double(), whole_at_once=True)
 
 
-@check.for_each(["sam", "asam", "samson-p2", "samson", "rangesam", "rangesam-channel"])
+@check.for_each(["sam", "samson-p2", "samson", "rangesam-channel"])
 def a_climb_takes_at_most_two_collectives(rule: str) -> None:
-    few, many = stack_of(2, last_bias=False), stack_of(29, last_bias=True)
-    assert [len(list(model.parameters())) for model in (few, many)] == [5, 60]
-    expected = 2 if rule in ("samson-p2", "samson", "rangesam") else 1  # a channel is whole in its process
+    few, many = stack_of(2, last_bias=False), stack_of(8, last_bias=True)
+    assert [len(list(model.parameters())) for model in (few, many)] == [5, 18]
+    expected = 2 if rule in ("samson-p2", "samson") else 1  # a channel is whole in its process
     for model in (few, many):
         assert collectives(model, RULES[rule](model)) == (expected, expected)
 
@@ -320,7 +313,7 @@ def a_climb_takes_at_most_two_collectives(rule: str) -> None:
 @check.add
 def the_part_through_the_range_takes_as_many_collectives_for_many_layers() -> None:
     found = []
-    for model in (stack_of(2, last_bias=False), stack_of(29, last_bias=True)):
+    for model in (stack_of(2, last_bias=False), stack_of(8, last_bias=True)):
         optimizer = RULES["rangesam-through"](model)
         loss_of(model, make_batch(0)).backward()
         block = optimizer.perturbed(model)
@@ -335,12 +328,12 @@ def the_part_through_the_range_takes_as_many_collectives_for_many_layers() -> No
 @check.add
 def many_collectives_would_be_counted() -> None:
     found = []
-    for model in (stack_of(2, last_bias=False), stack_of(29, last_bias=True)):
+    for model in (stack_of(2, last_bias=False), stack_of(8, last_bias=True)):
         noise = SharpnessAware(sgd(model), NoiseInjection(Gaussian(0.1)))
         with Collectives() as seen, noise.perturbed(model):
             pass
         found.append(len(seen.seen))
-    assert found[1] == 10 * found[0] >= 30, found  # a gathering for each of 3 and of 30 matrices
+    assert found[1] == 3 * found[0] >= 9, found  # a gathering for each of 3 and of 9 matrices
 
 
 @check.add
@@ -396,7 +389,7 @@ def without_a_model_it_is_an_error_and_the_weights_are_kept() -> None:
     assert distance(before, contents(model, optimizer)) == 0
 
 
-@check.for_each(["samson", "previous", "every", "reuse", "noise", "lookbehind"])
+@check.for_each(["samson", "every", "noise", "lookbehind"])
 def weights_that_stay_gathered_after_backward_are_dealt_with(method: str) -> None:
     """`reshard_after_backward(False)`: the next pass must not run with weights gathered before they moved."""
 
@@ -416,7 +409,7 @@ def weights_that_stay_gathered_after_backward_are_dealt_with(method: str) -> Non
     assert distance(end(dealt_with=False), expected) > 1e-6
 
 
-@check.for_each(["sam", "asam", "samson-p2", "samson"])
+@check.for_each(["sam", "samson"])
 def an_infinite_gradient_in_one_process_gives_no_perturbation_in_any(rule: str) -> None:
     model = shard(make_net())
     optimizer = RULES[rule](model)
@@ -457,18 +450,19 @@ def noise_is_drawn_as_in_a_single_process() -> None:
     expected = drawn(make_net(), noise)
     assert distance(drawn(shard(make_net()), noise), expected) == 0
     assert distance(dict(make_net().named_parameters()), expected) > 0.01
-    with patch("samson.optim._chip.whole", local), patch("samson.optim._chip.from_whole", lambda part, like: part):
+    with (
+        patch("samson.optim._matrices.whole", local),
+        patch("samson.optim._matrices.from_whole", lambda part, like: part),
+    ):
         assert distance(drawn(shard(make_net()), noise), expected) > 0.01  # each part by itself would be noticed
 
 
-@check.for_each(
-    ["samson-groups", "rangesam-through", "previous", "momentum", "every", "reuse", "noise-mix", "lookbehind", LEARNED]
-)
+@check.for_each(["samson-groups", "reuse", LEARNED])
 def resuming_through_a_distributed_checkpoint_is_bit_exact(method: str) -> None:
     resume(ALL[method], own_parts(BATCHES[:6]), harness.folder / f"sharded-{method}", shard)
 
 
-@check.for_each(["previous", "reuse", "clip-learned"])
+@check.for_each(["reuse", "clip-learned"])
 def resuming_from_a_state_dict_is_bit_exact(method: str) -> None:
     straight, resumed = shard(make_net()), shard(make_net(seed=9))
     optimizer, again = ALL[method](straight), ALL[method](resumed)

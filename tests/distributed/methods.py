@@ -144,6 +144,9 @@ MODES: dict[str, Make] = {
 }
 """Everything else."""
 
+PARTS_OF_OTHERS = ("every", "previous-every-mix", "noise-mix", "lookbehind")
+"""Modes that do nothing with gradients and states that one of the others does not."""
+
 
 def clipped(clipping: Callable[[], Callable], wrap: Make = sgd) -> Make:
     """An optimizer with a clipping of its own."""

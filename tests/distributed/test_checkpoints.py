@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from samson import SAM, SharpnessAware, WeightClipping, param_groups
 from tests.distributed.checkpoints import load, resume
 from tests.distributed.harness import contents, distance
-from tests.distributed.methods import ALL, Make, clipped, make_batch, make_net, train
+from tests.distributed.methods import ALL, CLIPPED, MODES, Make, clipped, make_batch, make_net, train
 
 BATCHES = [make_batch(seed) for seed in range(6)]
 quiet = pytest.mark.filterwarnings("ignore:torch.distributed is disabled", "ignore::DeprecationWarning")
@@ -27,7 +27,7 @@ def test_resuming_is_bit_exact(method: str, tmp_path: Path) -> None:
     resume(ALL[method], BATCHES, tmp_path, lambda model: model)
 
 
-@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("method", ["samson", "reuse", "noise", "clip-learned"])
 @quiet
 def test_resuming_without_the_optimizer_would_be_noticed(method: str, tmp_path: Path) -> None:
     def weights_alone(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
@@ -37,7 +37,7 @@ def test_resuming_without_the_optimizer_would_be_noticed(method: str, tmp_path: 
         resume(ALL[method], BATCHES, tmp_path, lambda model: model)
 
 
-@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("method", ["samson", *MODES, *CLIPPED])
 def test_reading_the_state_before_the_first_step_changes_nothing(method: str) -> None:
     """Torch then makes the state by a step with a learning rate of 0, which must not count as one.
 

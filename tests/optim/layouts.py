@@ -156,6 +156,50 @@ def two_axes(layer: nn.Module, x: Tensor) -> Tensor:
     return layer(x[..., :2], x[..., 2:])
 
 
+class Scale(nn.Module):
+    """A layer scale of shape (channels, 1, 1), and a weight in a layer of no known type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.mix = nn.Parameter(torch.rand(4, 1, 1) + 0.5), nn.Parameter(torch.randn(4, 4))
+
+
+def everything() -> nn.ModuleDict:
+    """What lies on a chip, and much that does not: digital, frozen, quantised, complex, without entries."""
+    model = nn.ModuleDict(
+        {
+            "linear": nn.Linear(4, 5),
+            "narrow": nn.Linear(1, 5),
+            "frozen": nn.Linear(4, 5),
+            "attention": nn.MultiheadAttention(4, 2),
+            "up": nn.ConvTranspose2d(4, 6, 2, groups=2),
+            "embedding": nn.Embedding(6, 4),
+            "norm": nn.LayerNorm([4, 5]),
+            "batch": nn.BatchNorm1d(4),
+            "scale": Scale(),
+        }
+    )
+    with torch.no_grad():
+        for name in ("norm", "batch"):
+            model[name].weight.uniform_(0.5, 1.5)
+            model[name].bias.uniform_(-0.5, 0.5)
+    model["frozen"].requires_grad_(False)
+    model["linear"].levels = nn.Parameter(torch.randint(0, 200, (8, 8), dtype=torch.uint8), requires_grad=False)
+    model["linear"].waves = nn.Parameter(torch.randn(8, 8, dtype=torch.complex64))
+    model["linear"].empty = nn.Parameter(torch.zeros(0, 4))
+    return model
+
+
+ON_CHIP = {
+    *("linear.weight", "narrow.weight", "up.weight"),
+    *("attention.in_proj_weight", "attention.out_proj.weight"),
+}
+"""What of `everything` is trained and lies on a chip, by the types of layers."""
+
+BY_SHAPE = ON_CHIP - {"narrow.weight"} | {"embedding.weight", "norm.weight", "norm.bias", "scale.mix"}
+"""The same where no model is known."""
+
+
 KINDS = {
     "linear": Kind(lambda: nn.Linear(4, 5), (4,), 5, {"weight": plain(5, 4)}),
     "convolution": Kind(lambda: nn.Conv2d(2, 4, 2), (2, 3, 3), 16, {"weight": plain(4, 2, 2, 2)}),

@@ -18,8 +18,8 @@ from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 from tests.optim.reference import CASES, DECAY, LR, MOMENTUM, Case, Loop, Values, apart, product
 
 STEPS = 8
-every_rule = pytest.mark.parametrize("name", ["sam", "asam", "samson", "samson-p2", "rangesam", "rangesam-channel"])
-both_forms = pytest.mark.parametrize("explicit", [False, True], ids=["closure", "explicit"])
+NAMES = ("sam", "asam", "samson", "samson-p2", "rangesam", "rangesam-channel")
+every_rule = pytest.mark.parametrize("name", NAMES)
 
 
 def rise(loop: Loop, case: Case, g: Values) -> float:
@@ -71,8 +71,7 @@ def run(rule: object, explicit: bool = False, dtype: torch.dtype = torch.float64
     return [p.detach() for p in model.parameters()]
 
 
-@every_rule
-@both_forms
+@pytest.mark.parametrize(("name", "explicit"), [*((name, False) for name in NAMES), ("samson", True)])
 def test_the_radius_is_the_smaller_of_two(name: str, explicit: bool) -> None:
     case = CASES[name]
     budget = middle(case)
@@ -136,14 +135,15 @@ def fast_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("maximize", "as_tensor", "compiled"),
-    [(m, t, c) for m in (False, True) for t in (False, True) for c in (False, True) if m == t or not c],
+    [(m, t, c) for m in (False, True) for t in (False, True) for c in (False, True) if (m and t) or not c],
 )
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.usefixtures("fast_compiler")
 def test_groups_with_settings_of_their_own(maximize: bool, as_tensor: bool, compiled: bool) -> None:
     """By hand: one norm, and for each group the smaller of two radii, downhill for one that maximises."""
     budget = 0.05
-    for radii in ((0.5, 0.001), (0.001, 0.5), (0.5, 0.3), (0.001, 0.002)):
+    every = ((0.5, 0.001), (0.001, 0.5), (0.5, 0.3), (0.001, 0.002))
+    for radii in every[:1] if compiled else every:
         model, case = make_model(), CASES["samson"]
         named = list(model.named_parameters())
         own = [torch.tensor(rho, dtype=torch.float64) if as_tensor else rho for rho in radii]
@@ -168,17 +168,6 @@ def test_groups_with_settings_of_their_own(maximize: bool, as_tensor: bool, comp
             assert [float(rho) for rho in own] == list(radii)  # a group's own ρ stays
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-@pytest.mark.usefixtures("fast_compiler")
-def test_the_compiled_climb_has_the_same_budget() -> None:
-    case = CASES["samson"]
-    budget = middle(case)
-    compiled = run(case.rule, budget=budget, compiled=True)
-    assert apart(compiled, run(case.rule, budget=budget)) < 1e-10
-    assert apart(compiled, by_hand(case, budget)[0]) < 1e-10
-    assert apart(compiled, run(case.rule)) > 1e-5
-
-
 def parts(budget: float, rho: object, dtype: torch.dtype = torch.float32) -> list[Part]:
     generator = torch.Generator().manual_seed(0)
     weights = [torch.randn(shape, generator=generator).to(dtype) for shape in ((7, 3), (13,))]
@@ -200,11 +189,10 @@ def test_another_budget_compiles_nothing_again() -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("bad", [math.inf, math.nan])
 @pytest.mark.usefixtures("fast_compiler")
-def test_a_gradient_that_is_not_finite_moves_nothing(compiled: bool, bad: float) -> None:
+def test_a_gradient_that_is_not_finite_moves_nothing(compiled: bool) -> None:
     run_climb = compiled_climb() if compiled else climb
-    for value in (bad, 1.0):
+    for value in (math.inf, math.nan, 1.0):
         [part] = parts(0.1, 0.3)
         before = [w.clone() for w in part.weights]
         part.directions[0][0, 0] = value

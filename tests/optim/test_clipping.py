@@ -8,6 +8,7 @@ import re
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from samson import (
     param_groups,
 )
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
-from tests.optim.layouts import KINDS, Kind, Products, every_kind, every_per
+from tests.optim.layouts import BY_SHAPE, KINDS, ON_CHIP, Kind, Products, every_kind, every_per, everything
 
 Arrays = dict[str, np.ndarray]
 Clipping = WeightClipping | FixedClipping | LearnedRange
@@ -46,9 +47,9 @@ without_perturbation = pytest.mark.filterwarnings("ignore:SharpnessAware. no per
 """For a step that only clips."""
 
 
-@pytest.fixture(params=CLIPPINGS)
+@pytest.fixture(params=["std", "learned"])
 def clipping(request: pytest.FixtureRequest) -> Clipping:
-    """Each of them, not used before."""
+    """One with a range of the moment and one with a range that is kept, not used before."""
     return replace(CLIPPINGS[request.param])
 
 
@@ -119,6 +120,13 @@ def test_another_reading_of_a_layout_would_be_noticed(name: str) -> None:
     clip(model, WeightClipping(alpha=1.1, per="channel"))
     by_first = np.stack([within_spread(1.1)(row) for row in start.reshape(len(start), -1)]).reshape(start.shape)
     assert (np.abs(arrays(model)[first] - by_first).max() > 1e-3) == (name != "attention")
+
+
+def test_a_layer_without_spread_is_left_alone() -> None:
+    layers = nn.ModuleList([nn.Linear(3, 3, bias=False), nn.Linear(1, 1, bias=False)])
+    nn.init.ones_(layers[0].weight)
+    assert clip(layers, WeightClipping(alpha=0.5)) == set()
+    assert clip(layers, FixedClipping(w_max=0.5)) >= {"0.weight"}
 
 
 def test_channels_without_spread_are_left_alone() -> None:
@@ -250,21 +258,24 @@ def agrees(found: tuple[nn.Module, torch.optim.Optimizer], by_hand: ByHand, with
 
 @every_kind
 @every_per
+def test_learned_ranges_equal_the_reference(kind: Kind, per: str) -> None:
+    clipping = LearnedRange(start=1.2, penalty=0.3, per=per)
+    found = train(kind, clipping, 4)
+    assert agrees(found, ByHand(kind, clipping).train(4))
+    other = replace(clipping, per="channel" if per == "layer" else "layer")
+    assert apart(arrays(found[0]), ByHand(kind, other).train(4).at) > 1e-6
+
+
+@every_per
 @pytest.mark.parametrize("penalty", [0.0, 0.3])
-def test_learned_ranges_equal_the_reference(kind: Kind, per: str, penalty: float) -> None:
-    clipping = LearnedRange(start=1.2, penalty=penalty, per=per)
+def test_each_setting_of_a_learned_range_counts(per: str, penalty: float) -> None:
+    kind, clipping = KINDS["attention"], LearnedRange(start=1.2, penalty=penalty, per=per)
     found = train(kind, clipping, 5)
     assert agrees(found, ByHand(kind, clipping).train(5))
-    free = train(kind, None, 5)[0]
-    spread = train(kind, WeightClipping(alpha=1.2, per=per), 5)[0]
-    for other in (free, spread):
-        assert apart(arrays(found[0]), arrays(other)) > 1e-4
-    others = {
-        "penalty": LearnedRange(start=1.2, penalty=penalty + 0.1, per=per),
-        "per": LearnedRange(start=1.2, penalty=penalty, per="channel" if per == "layer" else "layer"),
-        "start": LearnedRange(start=1.3, penalty=penalty, per=per),
-    }
-    assert not any(apart(arrays(found[0]), ByHand(kind, other).train(5).at) < 1e-6 for other in others.values())
+    for other in (None, WeightClipping(alpha=1.2, per=per)):
+        assert apart(arrays(found[0]), arrays(train(kind, other, 5)[0])) > 1e-4
+    for other in (replace(clipping, penalty=penalty + 0.1), replace(clipping, start=1.3)):
+        assert apart(arrays(found[0]), ByHand(kind, other).train(5).at) > 1e-6
     assert apart(ranges_of(*found), ByHand(kind, clipping, root=False).train(5).ranges) > 1e-6
 
 
@@ -545,39 +556,6 @@ def test_there_is_one_range_for_each_part_and_channel() -> None:
 # What is reached
 
 
-class Scale(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale, self.mix = nn.Parameter(torch.rand(4, 1, 1) + 0.5), nn.Parameter(torch.randn(4, 4))
-
-
-def everything() -> nn.ModuleDict:
-    model = nn.ModuleDict(
-        {
-            "linear": nn.Linear(4, 5),
-            "frozen": nn.Linear(4, 5),
-            "attention": nn.MultiheadAttention(4, 2),
-            "up": nn.ConvTranspose2d(4, 6, 2, groups=2),
-            "embedding": nn.Embedding(6, 4),
-            "norm": nn.LayerNorm([4, 5]),
-            "batch": nn.BatchNorm1d(4),
-            "scale": Scale(),
-        }
-    )
-    with torch.no_grad():
-        for name in ("norm", "batch"):
-            model[name].weight.uniform_(0.5, 1.5)
-            model[name].bias.uniform_(-0.5, 0.5)
-    model["frozen"].requires_grad_(False)
-    model["linear"].levels = nn.Parameter(torch.randint(0, 200, (8, 8), dtype=torch.uint8), requires_grad=False)
-    model["linear"].waves = nn.Parameter(torch.randn(8, 8, dtype=torch.complex64))
-    model["linear"].empty = nn.Parameter(torch.zeros(0, 4))
-    return model
-
-
-ON_CHIP = {"linear.weight", "attention.in_proj_weight", "attention.out_proj.weight", "up.weight"}
-
-
 def with_gradients(model: nn.Module) -> torch.optim.Optimizer:
     """One whose step itself changes nothing, with a gradient for all that may have one."""
     for p in model.parameters():
@@ -598,67 +576,61 @@ def test_what_is_digital_frozen_quantised_or_complex_is_left_alone(clipping: Cli
 def test_without_a_model_it_goes_by_shape(clipping: Clipping) -> None:
     model = everything()
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
-    assert clip(model, clipping, optimizer) == ON_CHIP | {"embedding.weight", "norm.weight", "norm.bias", "scale.mix"}
+    assert clip(model, clipping, optimizer) == BY_SHAPE
     model = everything()
     wrapper = SharpnessAware(torch.optim.SGD(model.parameters(), lr=LR), SAMSON(), model=model)
     assert clip(model, clipping, wrapper) == ON_CHIP
 
 
-KIND_OF = {"std": WeightClipping, "fixed": FixedClipping, "learned": LearnedRange}
-NARROW = {"std": {"alpha": 0.5}, "fixed": {"w_max": 0.05}, "learned": {"start": 0.5}}
-each_of_three = pytest.mark.parametrize("which", KIND_OF)
-
-
-@each_of_three
 @pytest.mark.parametrize(
     ("select", "reached"),
     [
-        (nn.Linear, {"linear.weight", "attention.out_proj.weight"}),
         (nn.MultiheadAttention, {"attention.in_proj_weight", "attention.out_proj.weight"}),
-        ("up", {"up.weight"}),
-        ("attention*", {"attention.in_proj_weight", "attention.out_proj.weight"}),
         (
             [nn.ConvTranspose2d, "linear", nn.Embedding, "scale.mix"],
             {*("up.weight", "linear.weight", "embedding.weight", "scale.mix")},
         ),
         (lambda name, layer: name.startswith("lin"), {"linear.weight"}),
     ],
-    ids=["type", "type-with-parts", "name", "pattern", "list", "function"],
+    ids=["type-with-parts", "list", "function"],
 )
-def test_a_selection_says_what_is_clipped(which: str, select: object, reached: set[str]) -> None:
+def test_a_selection_says_what_is_clipped(clipping: Clipping, select: object, reached: set[str]) -> None:
+    """Those of `test_range_ball`, by the same notion."""
     model = everything()
-    assert clip(model, KIND_OF[which](**NARROW[which], select=select), with_gradients(model)) == reached
+    assert clip(model, replace(clipping, select=select), with_gradients(model)) == reached
 
 
-@each_of_three
-def test_a_part_of_a_packed_weight_may_be_selected(which: str) -> None:
+def test_a_part_of_a_packed_weight_may_be_selected(clipping: Clipping) -> None:
     model = everything()
-    before = model["attention"].in_proj_weight.detach().clone()
-    clipping = KIND_OF[which](**NARROW[which], select="attention.in_proj_weight.k")
-    optimizer = with_gradients(model)
-    assert clip(model, clipping, optimizer) == {"attention.in_proj_weight"}
+    before, optimizer = model["attention"].in_proj_weight.detach().clone(), with_gradients(model)
+    chosen = replace(clipping, select="attention.in_proj_weight.k")
+    assert clip(model, chosen, optimizer) == {"attention.in_proj_weight"}
     changed = (model["attention"].in_proj_weight != before).view(3, -1).any(1)
     assert changed.tolist() == [False, True, False]
-    if which == "learned":
+    if isinstance(clipping, LearnedRange):
         assert optimizer.state[model["attention"].in_proj_weight]["ranges"].shape == (1,)
 
 
-@each_of_three
-def test_a_selection_needs_the_model(which: str) -> None:
-    model = everything()
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
-    with pytest.raises(ValueError, match="`select` needs the model, got 'up'.*param_groups"):
-        clip(model, KIND_OF[which](select="up"), optimizer)
-
-
-@each_of_three
-@pytest.mark.parametrize("select", ["!heed", ["body*", "heed"]])
-def test_an_entry_that_meets_no_weight_is_refused(select: str | list[str], which: str) -> None:
-    """What it was to leave out, or to pick, would be forgotten in silence."""
+@pytest.mark.parametrize(
+    ("select", "error", "words"),
+    [
+        ("tpyo", ValueError, "'tpyo'"),
+        ("!heed", ValueError, "`select` must have entries that each meet a weight, but '!heed' meets none"),
+        (["body*", "heed"], ValueError, "`select` must have entries that each meet a weight, but 'heed' meets none"),
+        (3, TypeError, "`select` must be a type, a pattern, a list of these or a function, got 3"),
+    ],
+)
+def test_a_selection_that_picks_other_than_was_meant_is_refused(select: Any, error: type, words: str) -> None:
+    """A mistyped name would leave weights as they are, or clip them, in silence."""
     model = body_and_head()
-    optimizer = torch.optim.SGD(param_groups(model), lr=LR)
-    with pytest.raises(ValueError, match="`select` must have entries that each meet a weight, but '!?heed' meets none"):
-        clip(model, KIND_OF[which](select=select), optimizer)
+    with pytest.raises(error, match=words):
+        clip(model, WeightClipping(select=select), with_gradients(model))
+
+
+def test_a_selection_needs_the_model() -> None:
+    model = body_and_head()
+    with pytest.raises(ValueError, match="`select` needs the model, got 'head'.*param_groups"):
+        clip(model, WeightClipping(select="head"), torch.optim.SGD(model.parameters(), lr=LR))
 
 
 def body_and_head() -> nn.ModuleDict:
@@ -666,15 +638,14 @@ def body_and_head() -> nn.ModuleDict:
 
 
 @pytest.mark.parametrize(("given", "select"), [("base", "!0"), ("none", "!0"), ("whole", "!body.0"), ("list", "!0.0")])
-@each_of_three
 @without_perturbation
-def test_a_layer_of_several_models_is_left_out_by_one_name(given: str, select: str, which: str) -> None:
+def test_a_layer_of_several_models_is_left_out_by_one_name(given: str, select: str) -> None:
     """Parts with rates of their own are models with names of their own, unless the optimizer is given the whole."""
     model = body_and_head()
     base = torch.optim.SGD([*param_groups(model["body"]), *param_groups(model["head"])], lr=LR)
     known = {"whole": model, "list": nn.ModuleList([model["body"], model["head"]])}.get(given)
     hooked = base if given == "base" else SharpnessAware(base, SAMSON(), model=known)
-    assert clip(model, KIND_OF[which](**NARROW[which], select=select), hooked) == {"head.weight"}
+    assert clip(model, WeightClipping(alpha=0.5, select=select), hooked) == {"head.weight"}
 
 
 @pytest.mark.parametrize("kind", ["weight norm", "pruned"])
@@ -752,7 +723,9 @@ def test_a_copied_optimizer_goes_on_clipping(clipping: Clipping, wrap: Callable,
     assert not equal(train(*bare), end)
 
 
-def test_it_keeps_no_model_alive(clipping: Clipping) -> None:
+def test_it_keeps_no_model_alive() -> None:
+    clipping = LearnedRange()
+
     def used(one: Clipping) -> weakref.ref[nn.Module]:
         model = make_model()
         clip(model, one, with_gradients(model))
@@ -772,6 +745,7 @@ def test_a_group_that_is_not_perturbed_is_clipped_too(clipping: Clipping) -> Non
     assert clip(model, clipping, wrapper) == {"0.weight", "4.weight"}
 
 
+@pytest.mark.parametrize("clipping", CLIPPINGS.values(), ids=CLIPPINGS)
 def test_clipping_never_waits_for_the_device(clipping: Clipping) -> None:
     with FakeTensorMode():
         model = nn.ModuleList([nn.MultiheadAttention(4, 2), nn.ConvTranspose2d(4, 6, 2, groups=2), nn.Linear(3, 3)])
@@ -807,29 +781,20 @@ def test_bad_settings_are_named(make: Callable[[], Clipping], message: str) -> N
         make()
 
 
-@each_of_three
-def test_a_selection_that_finds_nothing_is_an_error(which: str) -> None:
-    """A mistyped name would leave every weight as it is, in silence."""
-    model = make_model()
-    with pytest.raises(ValueError, match="'tpyo'"):
-        clip(model, KIND_OF[which](select="tpyo"), with_gradients(model))
-
-
-@each_of_three
 @pytest.mark.parametrize("known", ["groups", "wrapper"])
 @without_perturbation
-def test_a_model_of_no_known_layers_is_refused_with_a_name(which: str, known: str) -> None:
+def test_a_model_of_no_known_layers_is_refused_with_a_name(known: str) -> None:
     """Else nothing is clipped, in silence, though the model is known; the name that is told says what is."""
     model = Products()
     base = torch.optim.SGD(param_groups(model) if known == "groups" else model.parameters(), lr=LR)
     optimizer = base if known == "groups" else SharpnessAware(base, SAMSON(policy="all"), model=model)
-    words = f"`{KIND_OF[which].__name__}` needs a weight that lies on a chip, .* nothing is clipped. .*`select='first'`"
+    words = "`WeightClipping` needs a weight that lies on a chip, .* nothing is clipped. .*`select='first'`"
     for _ in range(2):
         with pytest.raises(ValueError, match=words):
-            clip(model, KIND_OF[which](), optimizer)
-    assert clip(model, KIND_OF[which](**NARROW[which], select="first"), with_gradients(model)) == {"first"}
+            clip(model, WeightClipping(), optimizer)
+    assert clip(model, WeightClipping(alpha=0.5, select="first"), with_gradients(model)) == {"first"}
     for model in (nn.LayerNorm(4), nn.Embedding(4, 3)):  # of a hook that several optimizers share
-        assert clip(model, KIND_OF[which](), with_gradients(model)) == set()
+        assert clip(model, WeightClipping(), with_gradients(model)) == set()
 
 
 @pytest.mark.parametrize("held", ["biases", "biases of computed weights", "frozen weights"])
@@ -852,20 +817,12 @@ def test_an_optimizer_without_what_lies_on_the_chip_is_let_be(
         monkeypatch.setattr("samson.optim._clipping.is_all_unknown", None)  # not called again
 
 
-@each_of_three
-def test_a_selection_may_be_frozen_for_a_while(which: str) -> None:
+def test_a_selection_may_be_frozen_for_a_while(clipping: Clipping) -> None:
     """As a backbone is at first: what is selected is there, and clipped from when it is trained."""
     model = body_and_head()
     model["body"].requires_grad_(False)
     optimizer = with_gradients(model)
-    clipping = KIND_OF[which](**NARROW[which], select="body.0")
+    clipping = replace(clipping, select="body.0")
     assert clip(model, clipping, optimizer) == set()
     model["body"].requires_grad_(True)
     assert clip(model, clipping, optimizer) == {"body.0.weight"}
-
-
-@each_of_three
-def test_a_selection_of_another_kind_is_named(which: str) -> None:
-    model = make_model()
-    with pytest.raises(TypeError, match="`select` must be a type, a pattern, a list of these or a function, got 3"):
-        clip(model, KIND_OF[which](select=3), with_gradients(model))

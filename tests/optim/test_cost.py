@@ -10,13 +10,13 @@ from samson import ASAM, SAM, SAMSON, RangeSAM, SharpnessAware
 from samson.optim import Rule
 
 RULES = {
-    "sam": (SAM(), 20, 15),
-    "asam": (ASAM(), 30, 16),
-    "samson": (SAMSON(), 31, 16),
-    "p2": (SAMSON(p=2), 31, 16),
-    "rangesam": (RangeSAM(), 29, 16),  # a word less than SAMSON: its T is written without being read
+    "sam": (SAM(), 20),
+    "asam": (ASAM(), 30),
+    "samson": (SAMSON(), 31),
+    "p2": (SAMSON(p=2), 31),
+    "rangesam": (RangeSAM(), 29),  # a word less than SAMSON: its T is written without being read
 }
-every_rule = pytest.mark.parametrize(("rule", "limit", "compiled"), RULES.values(), ids=RULES)
+every_rule = pytest.mark.parametrize(("rule", "limit"), RULES.values(), ids=RULES)
 
 
 class Steps:
@@ -72,10 +72,10 @@ def test_the_count_is_right() -> None:
 
 
 @every_rule
-def test_words_and_calls_of_a_step(rule: Rule, limit: int, compiled: int) -> None:
-    few, many = (Steps(rule, tensors, 4096).counted() for tensors in (50, 600))
-    assert many.words / (600 * 4096) <= limit
-    assert Steps(rule, 600, 64).counted().words / (600 * 64) <= limit  # the numbers for each tensor weigh most
+def test_words_and_calls_of_a_step(rule: Rule, limit: int) -> None:
+    few, many = (Steps(rule, tensors, 4096).counted() for tensors in (20, 120))
+    assert many.words / (120 * 4096) <= limit
+    assert Steps(rule, 120, 64).counted().words / (120 * 64) <= limit  # the numbers for each tensor weigh most
     assert few.calls == many.calls  # the number of calls does not grow with the number of tensors
     assert few.views == many.views
     slow = traffic_of(lambda: [w.detach().add_(1.0) for w in Steps(rule, 50, 8).weights]).calls
@@ -93,15 +93,17 @@ def test_words_and_calls_of_a_step(rule: Rule, limit: int, compiled: int) -> Non
 )
 def test_words_and_calls_where_each_layer_is_looked_at(rule: Rule, limit: int, calls: int) -> None:
     """Ranges by channel, and the gradient through a range, take calls for each layer: few, but not none."""
-    few, many = (Steps(rule, tensors, 4096).counted() for tensors in (50, 600))
-    assert many.words / (600 * 4096) <= limit
-    assert Steps(rule, 600, 64).counted().words / (600 * 64) <= limit
-    assert sum(many.calls.values()) - sum(few.calls.values()) <= calls * 550
+    few, many = (Steps(rule, tensors, 4096).counted() for tensors in (20, 120))
+    assert many.words / (120 * 4096) <= limit
+    assert Steps(rule, 120, 64).counted().words / (120 * 64) <= limit
+    assert sum(many.calls.values()) - sum(few.calls.values()) <= calls * 100
 
 
-@every_rule
+@pytest.mark.parametrize(
+    ("rule", "compiled"), [(SAM(), 15), (ASAM(), 16), (SAMSON(), 16)], ids=["sam", "asam", "samson"]
+)
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler, of itself
-def test_words_of_the_compiled_climb(rule: Rule, limit: int, compiled: int) -> None:
+def test_words_of_the_compiled_climb(rule: Rule, compiled: int) -> None:
     """By the compiler's own account; with 2 words of the restoring and 8 of eager SGD (5 of `SGD(fused=True)`)."""
     steps = Steps(rule, 3, 8192, compiled=True)
     first = steps.prepare()[0]

@@ -53,16 +53,6 @@ def test_the_step_takes_the_scheduled_radius() -> None:
     assert lengths == pytest.approx([0.0, 0.2, 0.4])
 
 
-def test_injected_noise_ramps_too() -> None:
-    model, optimizer = optimizer_of(NoiseInjection(lambda w, generator: w + 1.0))
-    schedule = RhoSchedule(optimizer, "quadratic", steps=2)
-    weight = model[4].weight.detach().clone()
-    for share in (0.0, 0.25, 1.0):
-        with optimizer.perturbed(model):
-            assert torch.allclose(model[4].weight, weight + share, rtol=1e-12)
-        schedule.step()
-
-
 def shares(count: int, seed: int = 0, steps: int = 10, start: int = 0) -> list[float]:
     """The drawn shares of the full radius, step after step."""
     _, optimizer = optimizer_of()
@@ -116,6 +106,17 @@ def test_drawn_strengths_are_uniform() -> None:
     assert abs(float((u * (u + 0.1 * v)).mean())) * 12 > 5 / math.sqrt(n)
 
 
+@pytest.mark.parametrize("shape", ["quadratic", "drawn"])
+def test_injected_noise_has_the_strength_of_the_step(shape: str) -> None:
+    model, optimizer = optimizer_of(NoiseInjection(lambda w, generator: w + 1.0))
+    schedule = RhoSchedule(optimizer, shape, steps=2, seed=5)
+    weight = model[4].weight.detach().clone()
+    for share in (0.0, 0.25, 1.0) if shape == "quadratic" else shares(4, seed=5):
+        with optimizer.perturbed(model):
+            assert torch.allclose(model[4].weight, weight + share, rtol=1e-12)
+        schedule.step()
+
+
 @pytest.mark.parametrize("as_tensor", [False, True])
 def test_a_drawn_strength_is_that_of_the_step_in_every_group(as_tensor: bool) -> None:
     model = make_model()
@@ -152,16 +153,6 @@ def test_a_rule_with_a_tensor_serves_several_optimizers() -> None:
     assert [float(group["rho"]) for group in first.param_groups[:2]] == pytest.approx([0.7, 0.1])
     assert {float(group["rho"]) for group in second.param_groups} == {0.4}
     assert float(rule.rho) == 0.4
-
-
-def test_injected_noise_has_a_drawn_strength() -> None:
-    model, optimizer = optimizer_of(NoiseInjection(lambda w, generator: w + 1.0))
-    schedule = RhoSchedule(optimizer, "drawn", steps=2, seed=5)
-    weight = model[4].weight.detach().clone()
-    for share in shares(4, seed=5):
-        with optimizer.perturbed(model):
-            assert torch.allclose(model[4].weight, weight + share, rtol=1e-12)
-        schedule.step()
 
 
 def test_resuming_draws_what_would_have_come() -> None:

@@ -15,17 +15,9 @@ from torch.optim import Optimizer
 
 from samson._checks import require
 from samson._select import Select
-from samson.optim._chip import (
-    PER,
-    ChipWeight,
-    Finder,
-    axes_of,
-    change_matrices,
-    chip_weights,
-    how_to_select,
-    is_all_unknown,
-)
+from samson.optim._chip import Finder, chip_weights, how_to_select, is_all_unknown
 from samson.optim._groups import linked_models, rates_are_zero
+from samson.optim._matrices import PER, ChipWeight, axes_of, change_matrices
 
 
 @dataclass(frozen=True)

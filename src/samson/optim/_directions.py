@@ -1,4 +1,4 @@
-"""Where the ascent direction comes from when no pass is spent on it: the last gradient, or the base's momentum."""
+"""What an ascent goes along: the gradient of a first pass, the last step's gradient, or the base's momentum."""
 
 from __future__ import annotations
 
@@ -8,13 +8,23 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samson.optim._perturbed import Direction, gradient, not_sparse
+Direction = Callable[[Tensor], Tensor | None]
+"""Gives what a parameter climbs along, to be used up; None leaves it where it is."""
 
 PREVIOUS = "previous_gradient"
 """Key in a parameter's optimizer state."""
 
 BUFFERS = ("momentum_buffer", "exp_avg")
 """Names under which optimizers keep their momentum."""
+
+
+def gradient(p: Tensor) -> Tensor | None:
+    """A parameter's gradient, if it has one.
+
+    Raises:
+        RuntimeError: If it is sparse.
+    """
+    return _not_sparse(p.grad)
 
 
 def require_momentum(base: Optimizer) -> None:
@@ -39,9 +49,18 @@ def remember_gradients(base: Optimizer) -> None:
                 base.state[p][PREVIOUS] = p.grad.clone()
 
 
+def _not_sparse(grad: Tensor | None) -> Tensor | None:
+    if grad is not None and grad.layout != torch.strided:
+        raise RuntimeError(
+            "A sparse gradient cannot be perturbed. Use `sparse=False`, or put the embedding in a parameter group with "
+            "`perturb=False`."
+        )
+    return grad
+
+
 def _previous(base: Optimizer) -> Direction:
     def copy(p: Tensor) -> Tensor | None:
-        found = not_sparse(base.state.get(p, {}).get(PREVIOUS))
+        found = _not_sparse(base.state.get(p, {}).get(PREVIOUS))
         return None if found is None else found.clone()
 
     return copy

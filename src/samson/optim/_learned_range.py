@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 
 from samson._checks import require
 from samson.optim._ascent import precise
-from samson.optim._chip import PER, ChipWeight, axes_of, change_matrices
 from samson.optim._clipping import Clipping, deviations
+from samson.optim._matrices import PER, ChipWeight, axes_of, change_matrices
 from samson.optim._sharding import whole
 
 RANGES = "ranges"

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from samson.optim._climber import Climber
+from samson.optim._directions import gradient
 from samson.optim._groups import rates_are_zero
-from samson.optim._perturbed import gradient
 from samson.optim._sharding import ProcessGroups, local, over_all, process_groups
 from samson.optim.rules import AscentRule, require_ascent
 
@@ -130,11 +130,10 @@ class Lookbehind(Climber):
         fast = first = slow
         loss = None
         for i in range(self.k):
-            parts = self._parts(gradient, self.model)
+            parts = self._weights.parts(gradient, self.model, compiled=self.compiled)
             self._require_parts(parts, "The closure must call `loss.backward()`.")
             self._ascend(parts, self.model)
-            with self._held(self.model), self._frozen(self.model):
-                self._clear_gradients(self.model)
+            with self._perturbed_pass(self.model):
                 loss = run()
                 self._require_gradient()
             with torch.no_grad():

@@ -17,14 +17,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from samson._checks import require
 from samson._layers import is_input_range
 from samson.optim._ascent import Part
-from samson.optim._chip import ChipWeight, Finder, how_to_select, views
+from samson.optim._chip import Finder, how_to_select
+from samson.optim._directions import Direction
 from samson.optim._groups import names_by_parameter
+from samson.optim._matrices import ChipWeight, views
 from samson.optim._memory import Workspace, exclusive
 from samson.optim._sharding import ProcessGroups, is_sharded, local, process_groups, refuse_flat_shards, reshard
-from samson.optim.rules import AscentRule, Rule
-
-Direction = Callable[[Tensor], Tensor | None]
-"""Gives what a parameter climbs along, to be used up; None leaves it where it is."""
+from samson.optim.rules import AscentRule, Rule, require_ascent
 
 View = Callable[[Tensor], Tensor]
 """How a weight is seen in a parameter, or in this process's part of it."""
@@ -159,7 +158,6 @@ class Perturbed:
     @_disable_dynamo  # bookkeeping, not tensor work; torch.compiler.disable would import the compiler at once
     def parts(
         self,
-        rule: AscentRule,
         direction: Direction,
         model: nn.Module | None,
         *,
@@ -170,7 +168,6 @@ class Perturbed:
         """The weights that have a direction, sorted into parts.
 
         Args:
-            rule: The rule.
             direction: Gives the directions.
             model: A model that the perturbed weights may belong to, beside the known one.
             of_objective: Whether they are of what the base minimises, also where a group has `maximize=True`, and not
@@ -178,6 +175,7 @@ class Perturbed:
             budget: As for `Part`.
             compiled: Whether the climb is compiled, which then needs no memory for scales.
         """
+        rule = require_ascent(self._rule)
         parts: list[Part] = []
         spaces: dict[tuple[Any, ...], Workspace] = {}
         if rule.on_chip:
@@ -241,26 +239,3 @@ class Perturbed:
 
 def _as_it_is(tensor: Tensor) -> Tensor:
     return tensor
-
-
-def gradient(p: Tensor) -> Tensor | None:
-    """A parameter's gradient, if it has one.
-
-    Raises:
-        RuntimeError: If it is sparse.
-    """
-    return not_sparse(p.grad)
-
-
-def not_sparse(grad: Tensor | None) -> Tensor | None:
-    """A gradient as it is.
-
-    Raises:
-        RuntimeError: If it is sparse.
-    """
-    if grad is not None and grad.layout != torch.strided:
-        raise RuntimeError(
-            "A sparse gradient cannot be perturbed. Use `sparse=False`, or put the embedding in a parameter group with "
-            "`perturb=False`."
-        )
-    return grad

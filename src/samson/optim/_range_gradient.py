@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from samson.optim._ascent import Part
-from samson.optim._chip import axes_of
+from samson.optim._matrices import axes_of
 from samson.optim._sharding import ProcessGroups, local, over_all
 from samson.optim.rules import RangeSAM, sizes_of
 

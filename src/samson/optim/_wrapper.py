@@ -188,7 +188,8 @@ class SharpnessAware(Climber):
         if closure is None:
             self._catch_up()
             counts = self._perturbed_since_step or not rates_are_zero(self.base)
-            self._warn_if_plain()
+            if counts and self.climbs and not self._perturbed_since_step:
+                self._warn_once("no perturbation was made: pass a closure or use `perturbed`.")
             if self._perturbed_since_step and not self._has_gradient():
                 raise RuntimeError(
                     "No parameter has a gradient since `perturbed`. Run forward and `backward()` inside the block, and "
@@ -228,21 +229,14 @@ class SharpnessAware(Climber):
         clean = None
         with self._repeated() if self.needs_first_pass else nullcontext():
             if self.needs_first_pass:
-                with self._first_pass():
+                apart = self.model.no_sync() if self.modes.own_ascent else nullcontext()  # type: ignore[union-attr, operator]
+                with apart, self._first_pass():
                     clean = closure()
             with self.perturbed():
                 perturbed = closure()
                 self._require_gradient()
         self._note_losses(clean, perturbed)
         return perturbed if clean is None else clean
-
-    @contextmanager
-    def _first_pass(self) -> Iterator[None]:
-        apart: AbstractContextManager[Any] = nullcontext()
-        if self.modes.own_ascent:
-            apart = self.model.no_sync()  # type: ignore[union-attr, operator]
-        with apart, super()._first_pass():
-            yield
 
     @contextmanager
     def perturbed(self, model: nn.Module | None = None) -> Iterator[None]:
@@ -274,17 +268,18 @@ class SharpnessAware(Climber):
             )
         self._refuse_what_cannot_work()
         model, rule = self.model if model is None else model, self.rule
-        clean, alone = self._clean_gradients(), nullcontext() if self.needs_first_pass else self._only_pass()
+        clean = reuse.gradients(self.base) if self.modes.keeps_clean_gradient else {}
+        alone = nullcontext() if self.needs_first_pass else self._only_pass()
         moved = self._injected(rule, model) if isinstance(rule, NoiseInjection) else self._climbed(model)
-        held = self._held(model) if self.needs_first_pass else nullcontext()
-        with alone, moved as parts, held, self._frozen(model):
+        with alone, moved as parts, self._perturbed_pass(model, is_second=self.needs_first_pass):
             self._inside = True
             try:
-                if self.needs_first_pass:
-                    self._clear_gradients(model)
                 yield
                 add_range_gradients(parts)
-                self._use_clean_gradients(clean)
+                if self.modes.reuse:
+                    self._across = reuse.across(self.base, clean)
+                if self.modes.mix < 1:
+                    reuse.mix(self.base, self.modes.mix, clean)
                 self._perturbed_since_step, self._awaits_step = True, self._has_gradient()
                 self._scaler_steps = self._groups_read = False  # a scaler has yet to unscale the new gradients
             finally:
@@ -302,7 +297,13 @@ class SharpnessAware(Climber):
     @contextmanager
     def _climbed(self, model: nn.Module | None) -> Iterator[list[Part]]:
         ascent = self.modes.ascent
-        parts = self._parts(DIRECTIONS[ascent](self.base), model, of_objective=ascent == "momentum")
+        parts = self._weights.parts(
+            DIRECTIONS[ascent](self.base),
+            model,
+            of_objective=ascent == "momentum",
+            budget=self.budget,
+            compiled=self.compiled,
+        )
         if not self.modes.one_pass:
             self._require_parts(
                 parts,
@@ -334,27 +335,3 @@ class SharpnessAware(Climber):
                 yield []
         finally:
             self._weights_changed(model)
-
-    def _clean_gradients(self) -> dict[Tensor, Tensor]:
-        """Copies of the first pass's gradients, where the step needs them once more."""
-        if not self.modes.keeps_clean_gradient:
-            return {}
-        return {p: p.grad.clone() for group in self.base.param_groups for p in group["params"] if p.grad is not None}
-
-    @torch.no_grad()
-    def _use_clean_gradients(self, clean: dict[Tensor, Tensor]) -> None:
-        if self.modes.reuse:
-            self._across = reuse.across(self.base, clean)
-        if self.modes.mix == 1:
-            return
-        for group in self.base.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    p.grad.mul_(self.modes.mix)
-                if p in clean:
-                    rest = clean[p].mul_(1 - self.modes.mix)
-                    p.grad = rest if p.grad is None else p.grad.add_(rest)
-
-    def _warn_if_plain(self) -> None:
-        if not (self._perturbed_since_step or not self.climbs or rates_are_zero(self.base)):
-            self._warn_once("no perturbation was made: pass a closure or use `perturbed`.")

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from samson._checks import require
 from samson._select import Select
-from samson.optim._chip import ChipWeight, change_matrices
+from samson.optim._matrices import ChipWeight, change_matrices
 from samson.optim.rules._base import Rule
 
 

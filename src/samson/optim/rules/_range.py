@@ -10,7 +10,7 @@ from torch import Tensor
 
 from samson._checks import require
 from samson._select import Select
-from samson.optim._chip import PER, axes_of
+from samson.optim._matrices import PER, axes_of
 from samson.optim.rules._base import AscentRule, FastScale, Norms
 
 

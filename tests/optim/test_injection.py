@@ -1,16 +1,15 @@
-"""Noise injection and weight clipping, against hand-written references."""
+"""Noise injection, alone and beside clipping, against hand-written references."""
 
-import math
 import warnings
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import prune
 
 from samson import SAMSON, NoiseInjection, SharpnessAware, WeightClipping, param_groups
 from samson.noise import Gaussian, Quantize, deploy
 from tests.conftest import closure_for, equal, make_model, snapshot
+from tests.optim.layouts import BY_SHAPE, ON_CHIP, everything
 
 
 def wrapped(model: nn.Module, sigma: float = 0.2, seed: int = 0) -> SharpnessAware:
@@ -118,27 +117,6 @@ def test_clipping_reaches_the_weights_that_a_fake_quantiser_rounds(batch: tuple)
         assert not torch.allclose(raw("free", number), expected, atol=1e-4)  # the check can fail
 
 
-def draws(model: nn.Module, optimizer: SharpnessAware, batch: tuple, steps: int) -> list[torch.Tensor]:
-    found = []
-    for _ in range(steps):
-        closure = closure_for(model, optimizer, batch)
-        clean = model[4].weight.detach().clone()
-
-        def watching(closure=closure, clean=clean) -> torch.Tensor:
-            found.append((model[4].weight - clean).detach() / clean.abs().max())
-            return closure()
-
-        optimizer.step(watching)
-    return found
-
-
-def test_draws_derive_from_seed_and_step(batch: tuple) -> None:
-    first, again, other = (draws(m := make_model(), wrapped(m, seed=s), batch, 3) for s in (5, 5, 6))
-    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(first, again, strict=True))
-    assert not any(torch.allclose(a, b, atol=1e-3) for a, b in zip(first, other, strict=True))
-    assert not torch.allclose(first[0], first[1], atol=1e-3)  # redrawn for each mini-batch
-
-
 def test_a_group_can_stay_clean(batch: tuple) -> None:
     model = make_model()
     groups = [{"params": [model[0].weight], "perturb": False}, {"params": [model[4].weight]}]
@@ -149,145 +127,29 @@ def test_a_group_can_stay_clean(batch: tuple) -> None:
         assert not torch.equal(model[4].weight, before["4.weight"])
 
 
-def test_clipping_clamps_matrices_and_convolutions_after_the_step(batch: tuple) -> None:
-    model, free = make_model(), make_model()
-    optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), SAMSON())
-    optimizer.register_step_post_hook(WeightClipping(alpha=1.2))
-    plain = SharpnessAware(torch.optim.SGD(param_groups(free), lr=0.1), SAMSON())
-    optimizer.step(closure_for(model, optimizer, batch))
-    plain.step(closure_for(free, plain, batch))
-    for name, p in free.named_parameters():
-        value = p.detach()
-        if value.ndim >= 2:
-            bound = 1.2 * math.sqrt(float(((value - value.mean()) ** 2).mean()))
-            assert value.abs().max() > bound  # there is something to clamp
-            value = value.clamp(-bound, bound)
-        assert torch.allclose(model.get_parameter(name), value, rtol=1e-12)
-
-
-def test_clipping_spares_what_has_no_spread() -> None:
-    parameters = [torch.ones(3, 3, requires_grad=True), torch.ones(4, requires_grad=True), torch.randn(1, 1)]
-    before = [p.clone() for p in parameters]
-    optimizer = torch.optim.SGD(parameters[:2], lr=0.1)
-    optimizer.add_param_group({"params": [parameters[2].requires_grad_()]})
-    optimizer.register_step_post_hook(WeightClipping(alpha=0.5))
-    optimizer.step()
-    assert all(torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
-
-
-class Scale(nn.Module):
-    """A layer scale of shape (channels, 1, 1), and a weight in a layer of no known type."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.rand(4, 1, 1) + 0.5)
-        self.mix = nn.Parameter(torch.randn(4, 4))
-
-
-def many_kinds() -> nn.ModuleDict:
-    layers = {
-        "linear": nn.Linear(4, 5),
-        "narrow": nn.Linear(1, 5),
-        "convolution": nn.Conv2d(3, 2, 2),
-        "attention": nn.MultiheadAttention(4, 2),
-        "recurrent": nn.LSTM(4, 3),
-        "bilinear": nn.Bilinear(2, 3, 4),
-        "embedding": nn.Embedding(6, 4),
-        "norm": nn.LayerNorm([4, 5]),
-        "scale": Scale(),
-    }
-    model = nn.ModuleDict(layers)
-    with torch.no_grad():
-        model["norm"].weight.uniform_(0.5, 1.5)
-    return model
-
-
-ON_CHIP = {
-    *("linear.weight", "narrow.weight", "convolution.weight", "bilinear.weight"),
-    *("attention.in_proj_weight", "attention.out_proj.weight", "recurrent.weight_ih_l0", "recurrent.weight_hh_l0"),
-}
-BY_SHAPE = ON_CHIP - {"narrow.weight"} | {"embedding.weight", "norm.weight", "scale.mix"}
-
-
 def changed(model: nn.Module, before: dict[str, torch.Tensor]) -> set[str]:
     return {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
 
 
-def clip(model: nn.Module, optimizer: torch.optim.Optimizer) -> set[str]:
-    """The parameters that clipping alone changes."""
-    before = snapshot(model)
-    optimizer.register_step_post_hook(WeightClipping(alpha=0.5))
-    optimizer.step()
-    return changed(model, before)
-
-
 @pytest.mark.parametrize("known", ["groups", "wrapper", "not"])
-@pytest.mark.filterwarnings("ignore:SharpnessAware. no perturbation was made")
-def test_what_lies_on_a_chip_is_clipped(known: str) -> None:
-    """Known by the types of layers; without a model by shape."""
-    model = many_kinds()
-    given = list(model.parameters()) if known == "not" else param_groups(model)
-    optimizer = torch.optim.SGD(given, lr=0.1)
-    if known == "wrapper":
-        optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAMSON(), model=model)
-    assert clip(model, optimizer) == (BY_SHAPE if known == "not" else ON_CHIP)
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_what_lies_on_a_chip_gets_noise(known: bool) -> None:
-    model = many_kinds()
-    base = torch.optim.SGD(param_groups(model) if known else list(model.parameters()), lr=0.1)
-    optimizer = SharpnessAware(base, NoiseInjection(Gaussian(0.2)))
+def test_what_lies_on_a_chip_gets_noise(known: str) -> None:
+    """What is frozen, too, as it lies there all the same; nothing that has no real numbers."""
+    model = everything()
+    base = torch.optim.SGD(param_groups(model) if known == "groups" else model.parameters(), lr=0.1)
+    rule = NoiseInjection(Gaussian(0.2))
+    optimizer = SharpnessAware(base, rule, model=model if known == "wrapper" else None)
     before = snapshot(model)
     with optimizer.perturbed():
-        assert changed(model, before) == (ON_CHIP if known else BY_SHAPE)
-    model = many_kinds()
-    optimizer = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), NoiseInjection(Gaussian(0.2)), model=model)
-    before = snapshot(model)
-    with optimizer.perturbed():
-        assert changed(model, before) == ON_CHIP
+        assert changed(model, before) == {"frozen.weight"} | (BY_SHAPE if known == "not" else ON_CHIP)
 
 
-def test_clipping_spares_frozen_quantised_and_complex_parameters() -> None:
-    for groups in (lambda model: list(model.parameters()), param_groups):
-        model = nn.ModuleList([nn.Linear(4, 4) for _ in range(2)])
-        model[0].requires_grad_(False)
-        model[1].levels = nn.Parameter(torch.randint(0, 200, (8, 8), dtype=torch.uint8), requires_grad=False)
-        model[1].mask = nn.Parameter(torch.rand(8, 8) > 0.5, requires_grad=False)
-        model[1].waves = nn.Parameter(torch.randn(8, 8, dtype=torch.complex64))
-        assert clip(model, torch.optim.SGD(groups(model), lr=0.1)) == {"1.weight"}
-        noisy = SharpnessAware(torch.optim.SGD(groups(model), lr=0.0), NoiseInjection(Gaussian(0.1)))
-        before = snapshot(model)
-        with noisy.perturbed():
-            assert changed(model, before) == {"0.weight", "1.weight"}  # what is frozen lies on the chip all the same
-
-
-def computed(kind: str) -> nn.Module:
-    layer = nn.Linear(4, 4)
-    if kind == "weight norm":
-        nn.utils.parametrizations.weight_norm(layer)
-    elif kind == "orthogonal":
-        nn.utils.parametrizations.orthogonal(layer)
-    elif kind == "pruned":
-        prune.l1_unstructured(layer, "weight", 4)
-    else:
-        with pytest.warns(FutureWarning):
-            nn.utils.weight_norm(layer)
-    return nn.Sequential(layer, nn.Linear(4, 4))
-
-
-@pytest.mark.parametrize("kind", ["weight norm", "orthogonal", "pruned", "weight norm by hooks"])
-def test_computed_weights_are_refused(kind: str) -> None:
-    """Their parts are no weights of the chip: a clipped direction, or noise on it, would be of another size."""
-    model = computed(kind)
-    match = (
-        r"`0.weight` must be a parameter for {}, got .* computes. Leave its layer out with `select=\['default', '!0'\]"
-    )
+def test_computed_weights_are_refused() -> None:
+    """Their parts are no weights of the chip: noise on a direction would be of another size."""
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
+    match = r"`0.weight` must be a parameter for NoiseInjection, got .* with `select=\['default', '!0'\]"
     match += ".* on a plain layer, or select '\\*.original' too: the weight that a fake-quantiser rounds"
-    with pytest.raises(ValueError, match=match.format("NoiseInjection")):
+    with pytest.raises(ValueError, match=match):
         SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), NoiseInjection(Gaussian(0.1)))
-    with pytest.raises(ValueError, match=match.format("clipping")):
-        clip(model, torch.optim.SGD(param_groups(model), lr=0.1))
     rule = NoiseInjection(Quantize(2), select=["default", "!0"])
     optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.1), rule)
     before = snapshot(model)
@@ -304,18 +166,23 @@ def test_noise_that_reaches_nothing_is_refused() -> None:
 
 
 def test_each_weight_and_each_step_has_a_draw_of_its_own() -> None:
-    """Noise that is the same for two weights, or for two pairs of seed and step with the same sum, is no noise."""
+    """Noise that is the same for two weights, or for two pairs of seed and step with the same sum, is no noise.
+
+    One seed and step have one draw.
+    """
     layers = nn.ModuleList([nn.Linear(8, 8, bias=False) for _ in range(2)])
     for layer in layers:
         nn.init.ones_(layer.weight)
     drawn: dict[tuple[int, int], list[torch.Tensor]] = {}
-    for seed in (0, 1):
+    for seed in (0, 1, 0):
         optimizer = SharpnessAware(
             torch.optim.SGD(param_groups(layers), lr=0.0), NoiseInjection(Gaussian(0.1), seed=seed)
         )
         for step in range(3):
             with optimizer.perturbed():
-                drawn[seed, step] = [layer.weight.detach() - 1 for layer in layers]
+                found = [layer.weight.detach() - 1 for layer in layers]
+            before = drawn.setdefault((seed, step), found)
+            assert all(torch.equal(one, other) for one, other in zip(found, before, strict=True))
     every = [noise for pair in drawn.values() for noise in pair]
     for i, one in enumerate(every):
         assert 0.05 < one.std() < 0.15
@@ -345,8 +212,6 @@ def test_the_counter_of_draws_is_each_groups(batch: tuple) -> None:
 
 
 def test_bad_settings_are_named() -> None:
-    with pytest.raises(ValueError, match="`alpha` must be > 0"):
-        WeightClipping(alpha=0.0)
     with pytest.raises(ValueError, match="`seed` must be ≥ 0"):
         NoiseInjection(Gaussian(0.1), seed=-1)
     with pytest.raises(TypeError, match="`noise` must be callable"):
