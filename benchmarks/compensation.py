@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.compensation_page import write_page
+from benchmarks.compensation_page import RECORD, write_page
 from benchmarks.search_digits import EPOCHS, NETWORK
 from benchmarks.timing import quartiles
 from benchmarks.writing import write
@@ -44,7 +45,6 @@ from samson.experiments import (
 from samson.noise import PCM, STANDARD_HWA, Moments, Periphery, calibrate, deploy, moments, reestimated_norms
 from samson.statistics import mean_interval
 
-RECORD = Path(__file__).parent / "records" / "compensation.json"
 SEEDS, CHIP_SEED, CHIPS = (0, 1, 2), 0, 20
 BATCH = 256
 TIMES = {"1 hour": 3_600.0, "1 day": 86_400.0, "30 days": 2_592_000.0, "1 year": 31_536_000.0}
@@ -62,28 +62,16 @@ SIZES_CHIPS = 5
 
 Table = NDArray[np.float64]
 """One accuracy for each network and chip."""
+Spent = defaultdict[str, list[float]]
+"""Seconds by what they were spent on."""
 
 
-class Clock:
-    """Seconds by what they were spent on."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = {}
-
-    @contextmanager
-    def on(self, name: str) -> Iterator[None]:
-        """Count the block's seconds."""
-        start = time.perf_counter()
-        yield
-        self.add(name, time.perf_counter() - start)
-
-    def add(self, name: str, seconds: float) -> None:
-        """Count seconds."""
-        self.seconds.setdefault(name, []).append(seconds)
-
-    def quartiles(self) -> dict[str, list[float]]:
-        """The quartiles for each name."""
-        return {name: quartiles(of, 5) for name, of in self.seconds.items()}
+@contextmanager
+def timed(seconds: list[float]) -> Iterator[None]:
+    """Add the block's seconds."""
+    start = time.perf_counter()
+    yield
+    seconds.append(time.perf_counter() - start)
 
 
 def trained(seed: int, data: Splits) -> nn.Module:
@@ -96,7 +84,7 @@ def trained(seed: int, data: Splits) -> nn.Module:
     return train(Run(data, Classification(), network, method, RECIPES["digits"], seed))
 
 
-def drifted(model: nn.Module, data: Splits, clock: Clock) -> NDArray[np.float64]:
+def drifted(model: nn.Module, data: Splits, spent: Spent) -> NDArray[np.float64]:
     """Accuracies by time, setting and chip."""
     batches, test = list(data.train[0].split(BATCH)), [data.test]
     found = np.zeros((len(TIMES), len(DRIFT), CHIPS))
@@ -106,24 +94,23 @@ def drifted(model: nn.Module, data: Splits, clock: Clock) -> NDArray[np.float64]
             for j, (compensation, norms) in enumerate(DRIFT.values()):
                 start = time.perf_counter()
                 with chips[compensation].at(time_s, reading=0):
-                    clock.add(
-                        f"reading a chip, drift compensation {compensation or 'none'}", time.perf_counter() - start
-                    )
+                    name = f"reading a chip, drift compensation {compensation or 'none'}"
+                    spent[name].append(time.perf_counter() - start)
                     if not norms:
-                        with clock.on("evaluating the split"):
+                        with timed(spent["evaluating the split"]):
                             found[i, j, trial] = clean_value(model, test)
                         continue
                     with reestimated_norms(model, batches) as seconds:
-                        clock.add("re-estimating batch norms, a chip and time", seconds)
+                        spent["re-estimating batch norms, a chip and time"].append(seconds)
                         found[i, j, trial] = clean_value(model, test)
     return found
 
 
-def peripheries(model: nn.Module, data: Splits, clock: Clock) -> dict[str, Periphery]:
+def peripheries(model: nn.Module, data: Splits, spent: Spent) -> dict[str, Periphery]:
     """The standard periphery, by the input ranges that it has."""
     found = {"each vector's own largest": STANDARD_HWA}
     for name, quantile in {"calibrated, largest": 1.0, "calibrated, 99 %": 0.99}.items():
-        with clock.on("calibrating input ranges, once a network"):
+        with timed(spent["calibrating input ranges, once a network"]):
             ranges = calibrate(model, list(data.train[0].split(BATCH)), quantile=quantile)
         found[name] = replace(STANDARD_HWA, input_ranges=ranges)
     found["1 for every layer"] = replace(STANDARD_HWA, input_ranges=dict.fromkeys(ranges, 1.0))
@@ -207,7 +194,8 @@ def summary(names: Sequence[str], tables: NDArray[np.float64]) -> dict[str, Any]
 
 def measure() -> dict[str, Any]:
     """Train and measure; the record without its surroundings."""
-    data, clock = load_data_set("digits", Path()), Clock()
+    data = load_data_set("digits", Path())
+    spent: Spent = defaultdict(list)
     drift, ranges, clean = [], [], []
     sizes: dict[str, Any] = {}
     for seed in SEEDS:
@@ -215,8 +203,8 @@ def measure() -> dict[str, Any]:
         model = trained(seed, data)
         clean.append(clean_value(model, [data.test]))
         sizes = sizes or by_size(model, data)
-        drift.append(drifted(model, data, clock))
-        around = peripheries(model, data, clock)
+        drift.append(drifted(model, data, spent))
+        around = peripheries(model, data, spent)
         ranges.append([ranged(model, periphery, data) for periphery in around.values()])
     by_time, by_range = np.array(drift), np.array(ranges)  # networks, times, settings, chips; the same without times
     settings, kinds = list(DRIFT).index, list(around).index
@@ -231,7 +219,7 @@ def measure() -> dict[str, Any]:
         "ranges": summary(list(around), by_range),
         "calibrated_over_1": interval(over_one.mean(axis=0)),
         "batches": sizes,
-        "seconds": clock.quartiles(),
+        "seconds": {name: quartiles(of, 5) for name, of in spent.items()},
     }
 
 

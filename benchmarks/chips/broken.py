@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.chips.samples import generator, moments
 from benchmarks.chips.style import BLUE, GREY, INK, ORANGE, PALE, SIGNED, WIDTH, bars, label
@@ -17,13 +17,8 @@ from samson.noise import DeadLines, Gaussian, StuckDevices, Variation, WeightNoi
 OUTPUTS, INPUTS, TILE = 20, 32, 8
 
 
-def _matrix(axes: Axes, values: Tensor, title: str, bound: float) -> None:
-    """A weight matrix as it lies on the chip: inputs are rows, outputs are columns."""
-    colours = SIGNED((values.T.numpy() / bound + 1) / 2)
-    _image(axes, colours, title)
-
-
 def _image(axes: Axes, colours: NDArray[np.float64], title: str) -> None:
+    """A weight matrix as it lies on the chip: inputs are rows, outputs are columns."""
     axes.imshow(colours, interpolation="nearest", aspect="auto")
     axes.set_title(title)
     axes.set_xticks([])
@@ -71,7 +66,8 @@ def variation() -> Figure:
         with deploy(nn.ModuleList(layers), Variation(gain=0.1, per=per, tile_inputs=tile), seed=17).at():
             first, second = (layer.weight.detach() - 1 for layer in layers)
         gap = torch.full((3, INPUTS), float("nan"))
-        _matrix(axes, torch.cat([first, gap, second]), f'per="{per}"', 0.25)
+        gains = torch.cat([first, gap, second]).T.numpy()
+        _image(axes, SIGNED((gains / 0.25 + 1) / 2), f'per="{per}"')
     grid[0].set_ylabel("inputs of two layers")
     grid[0].set_xlabel("outputs")
     sums = grid[4]

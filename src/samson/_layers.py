@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeGuard
 
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 DIGITAL = (nn.Embedding, nn.EmbeddingBag)
@@ -13,6 +12,11 @@ DIGITAL = (nn.Embedding, nn.EmbeddingBag)
 
 INPUT_RANGE = "input_range"
 """Name of the parameter under which a layer that is trained through a chip holds the range of its inputs."""
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module is compiled or wraps one that is: what is done within is not seen from outside."""
+    return "_orig_mod" in module._modules or module._compiled_call_impl is not None
 
 
 def is_input_range(name: str) -> bool:
@@ -51,18 +55,20 @@ class LayerWeight:
         return tensor if self.rows is None else tensor[self.rows]
 
     def output_first(self, matrix: Tensor) -> Tensor:
-        """The matrix with its output channels along the first axis.
-
-        Transposed convolutions are stored as (in, out / groups, …) and come as (out, in / groups, …).
-        """
-        if not self.groups:
-            return matrix
-        split = matrix.reshape(self.groups, -1, *matrix.shape[1:])
-        return split.transpose(1, 2).flatten(0, 1)
+        """The matrix with its output channels along the first axis."""
+        return exchanged(matrix, self.groups) if self.groups else matrix
 
     def stored(self, matrix: Tensor) -> Tensor:
         """The inverse of `output_first`."""
-        return self.output_first(matrix)  # both swap the two axes within each group
+        return self.output_first(matrix)
+
+
+def exchanged(weight: Tensor, groups: int) -> Tensor:
+    """The first two axes exchanged within each group of the first one: (in, out / groups, …) as (out, in / groups, …).
+
+    So transposed convolutions are stored. Its own inverse.
+    """
+    return weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
 
 
 def weights_of(layer: nn.Module) -> list[LayerWeight]:
@@ -97,19 +103,19 @@ def weights_of(layer: nn.Module) -> list[LayerWeight]:
 
 def unknown_weights_of(layer: nn.Module) -> list[LayerWeight]:
     """What may be a weight matrix in a layer of an unknown type: its own parameters with two or more axes."""
-    found = layer._parameters.items()
-    return [LayerWeight(name) for name, p in found if p is not None and not nn.parameter.is_lazy(p) and p.ndim >= 2]
+    return [LayerWeight(name) for name, axes in _axes_of(layer).items() if len(axes) >= 2]
 
 
 def _experts_of(layer: nn.Module) -> list[LayerWeight]:
     count = getattr(layer, "num_experts", None)
-    packed = [name for name, p in layer._parameters.items() if _has_axes(p, 3) and p.shape[0] == count]
+    packed = [name for name, axes in _axes_of(layer).items() if len(axes) == 3 and axes[0] == count]
     groups = int(bool(getattr(layer, "is_transposed", False)))
     return [LayerWeight(name, str(i), i, groups) for name in packed for i in range(int(count or 0))]
 
 
-def _has_axes(parameter: nn.Parameter | None, number: int) -> TypeGuard[nn.Parameter]:
-    return parameter is not None and not nn.parameter.is_lazy(parameter) and parameter.ndim == number
+def _axes_of(layer: nn.Module) -> dict[str, Size]:
+    """The shape of each of its own parameters that has one already."""
+    return {name: p.shape for name, p in layer._parameters.items() if p is not None and not nn.parameter.is_lazy(p)}
 
 
 _ELSEWHERE = {"transformers.pytorch_utils.Conv1D": True, "torch_geometric.nn.dense.linear.Linear": False}

@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 Moments = tuple[Array, Array]
 """Mean and mean square."""
 
-_NORMAL = np.linspace(-9, 9, 20_001)
+_NORMAL = np.linspace(-9, 9, 2_001)
 _WEIGHT = np.exp(-(_NORMAL**2) / 2) / np.exp(-(_NORMAL**2) / 2).sum()
 
 

@@ -45,9 +45,8 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "transposed2d-alone": (lambda: nn.ConvTranspose2d(2, 3, 2, stride=2), (2, 3, 2)),
     "conv1d-of-transformers": (of_transformers, (2, 4, 11)),
 }
-every_layer = pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=[with_transformers] if "transformers" in k else []) for k in LAYERS]
-)
+KINDS = [pytest.param(k, marks=[with_transformers] if "transformers" in k else []) for k in LAYERS]
+every_layer = pytest.mark.parametrize("kind", KINDS)
 even_kernels = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 
 

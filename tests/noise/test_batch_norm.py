@@ -209,7 +209,7 @@ def test_a_compiled_model_is_estimated_and_not_compiled_again(kind: str) -> None
     network = wrapped(kind, copy.deepcopy(plain), counter)
     with torch.no_grad():
         own = network(x)
-        for trial in range(3):
+        for trial in range(2):
             with deploy(plain, PCM(compensation=None), trial=trial).at(60.0), reestimated_norms(plain, x.split(8)):
                 expected, values = plain(x), list(statistics(plain).values())
             with deploy(network, PCM(compensation=None), trial=trial).at(60.0), reestimated_norms(network, x.split(8)):

@@ -1,7 +1,7 @@
-"""Recurrent layers behind a periphery: against torch's own, and against cells that are built from linear layers."""
+"""Recurrent layers behind a periphery, against torch's own; `test_parts.py` has them against linear layers."""
 
-import copy
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -11,19 +11,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from samson import param_groups
 from samson.noise import (
-    PCM,
-    CustomPCM,
     Gaussian,
-    InversePower,
     Periphery,
     ThroughChip,
-    calibrate,
-    calibrate_adc,
     deploy,
 )
-from tests.conftest import equal, snapshot
+from tests.noise.test_parts import gru
 
 KINDS: dict[str, tuple[type[nn.RNNBase], dict[str, Any]]] = {
     "LSTM": (nn.LSTM, {}),
@@ -53,10 +47,10 @@ def flat(found: Any) -> list[Tensor]:
     return [tensor for one in found if one is not None for tensor in flat(one)]
 
 
-@pytest.mark.parametrize("start", ["zeros", "a state"])
 @pytest.mark.parametrize("inputs", INPUTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_behind_an_exact_periphery_it_is_torchs_own(kind: str, inputs: str, start: str) -> None:
+def test_behind_an_exact_periphery_it_is_torchs_own(kind: str, inputs: str) -> None:
+    """From zeros, and from a state."""
     torch.manual_seed(0)
     make, settings = KINDS[kind]
     layer = make(4, 5, batch_first=inputs == "batch first", **settings).double()
@@ -71,28 +65,25 @@ def test_behind_an_exact_periphery_it_is_torchs_own(kind: str, inputs: str, star
     ways = layer.num_layers * (1 + layer.bidirectional)
     batch = () if inputs == "one series" else (3,)
     h, c = (torch.randn(ways, *batch, n).double() for n in (layer.proj_size or 5, 5))
-    args = (given,) if start == "zeros" else (given, (h, c) if isinstance(layer, nn.LSTM) else h)
-    expected, found = torchs_and_ours(layer, *args)
-    assert type(found) is type(expected)
-    assert [t.shape for t in flat(found)] == [t.shape for t in flat(expected)]
-    torch.testing.assert_close(flat(found), flat(expected))
+    for args in ((given,), (given, (h, c) if isinstance(layer, nn.LSTM) else h)):
+        expected, found = torchs_and_ours(layer, *args)
+        assert type(found) is type(expected)
+        torch.testing.assert_close(flat(found), flat(expected))
     assert not layer._modules
     assert not layer._forward_hooks
 
 
-CELLS = {"LSTM": nn.LSTMCell, "GRU": nn.GRUCell, "tanh": nn.RNNCell}
-
-
 @pytest.mark.parametrize("batch", [(), (3,)], ids=["one", "batch"])
-@pytest.mark.parametrize("start", ["zeros", "a state"])
-@pytest.mark.parametrize("cell", [*CELLS, "relu"])
-def test_so_are_cells(cell: str, start: str, batch: tuple[int, ...]) -> None:
-    torch.manual_seed(0)
-    layer = (nn.RNNCell(4, 5, nonlinearity="relu") if cell == "relu" else CELLS[cell](4, 5)).double()
+@pytest.mark.parametrize(
+    "cell", [nn.LSTMCell, nn.GRUCell, nn.RNNCell, partial(nn.RNNCell, nonlinearity="relu")], ids=str
+)
+def test_so_are_cells(cell: Callable[[int, int], nn.RNNCellBase], batch: tuple[int, ...]) -> None:
+    layer = cell(4, 5).double()
     h, c = torch.randn(2, *batch, 5).double()
-    args = [torch.randn(*batch, 4).double(), (h, c) if cell == "LSTM" else h]
-    expected, found = torchs_and_ours(layer, *args[: 1 if start == "zeros" else 2])
-    torch.testing.assert_close(flat(found), flat(expected))
+    x = torch.randn(*batch, 4).double()
+    for args in ((x,), (x, (h, c) if isinstance(layer, nn.LSTMCell) else h)):
+        expected, found = torchs_and_ours(layer, *args)
+        torch.testing.assert_close(flat(found), flat(expected))
 
 
 @pytest.mark.parametrize("inputs", ["batch", "no series", "packed"])
@@ -120,7 +111,8 @@ class OneMask(nn.Module):
 
 
 def test_a_computed_weight_is_computed_once_a_pass_in_training() -> None:
-    layer, _, x = pair()
+    case = gru()
+    layer, [x] = case.layer, case.inputs
     parametrize.register_parametrization(layer, "weight_hh_l0", OneMask())
     with ThroughChip(layer, Periphery(), [x]):
         OneMask.computed = 0
@@ -138,109 +130,12 @@ def test_arguments_may_be_given_by_name() -> None:
     torch.testing.assert_close(found, layer(x, h))
 
 
-class Built(nn.Module):
-    """A GRU of one layer by its textbook formula, from linear layers with the weights of another."""
-
-    def __init__(self, like: nn.GRU) -> None:
-        super().__init__()
-        for part in ("ih_l0", "hh_l0"):
-            weight, bias = getattr(like, f"weight_{part}"), getattr(like, f"bias_{part}")
-            layer = nn.Linear(weight.shape[1], len(weight), dtype=weight.dtype)
-            layer.load_state_dict({"weight": weight, "bias": bias})
-            self.add_module(part, layer)
-        self.size = like.hidden_size
-
-    def forward(self, series: Tensor) -> Tensor:
-        h, found = series.new_zeros(series.shape[1], self.size), []
-        for x in self.ih_l0(series):
-            own = self.hh_l0(h)
-            (xr, xz, xn), (hr, hz, hn) = x.split(self.size, -1), own.split(self.size, -1)
-            r, z = 1 / (1 + (-xr - hr).exp()), 1 / (1 + (-xz - hz).exp())
-            h = (1 - z) * torch.tanh(xn + r * hn) + z * h
-            found.append(h)
-        return torch.stack(found)
-
-
-PARTS = ("ih_l0", "hh_l0")
-
-
-def pair() -> tuple[nn.GRU, Built, Tensor]:
-    """A layer and what is built like it, and series."""
-    torch.manual_seed(0)
-    layer = nn.GRU(7, 6).double()
-    for parameter in layer.parameters():
-        nn.init.normal_(parameter, std=0.6)
-    return layer, Built(layer), torch.randn(5, 3, 7).double()
-
-
-@pytest.mark.parametrize("time_s", [None, 365 * 86_400.0], ids=["programmed", "a year"])
-def test_it_computes_as_linear_layers_on_the_same_devices(time_s: float | None) -> None:
-    """Also with the compensation of drift, which scales the columns, and with the periphery's own noise."""
-    layer, built, x = pair()
-    ranges = calibrate(layer, [x])
-    assert ranges == pytest.approx(calibrate(built, [x]))
-    around = Periphery(
-        dac_steps=30, adc_steps=60, adc_bound=2.0, tile_inputs=5, input_ranges=ranges, output_noise=0.02, ir_drop=1.0
-    )
-    bounds, expected = (calibrate_adc(model, [x], around) for model in (layer, built))
-    assert bounds == pytest.approx(expected)
-    noise = CustomPCM(
-        constants=replace(PCM().constants, read=InversePower(0.0, 0.65, 1e-3, 0.2))
-    )  # read noise goes by names
-    chip, other = (deploy(model, noise, periphery=around, seed=3) for model in (layer, built))
-    for part in PARTS:
-        other.states[f"{part}.weight"] = chip.states[f"weight_{part}"]
-    before = snapshot(layer)
-    with torch.no_grad(), chip.at(time_s), other.at(time_s):
-        found, by_hand = layer(x)[0], built(x)
-    torch.testing.assert_close(found, by_hand, rtol=1e-9, atol=1e-9)
-    assert (found - layer(x)[0]).abs().max() > 0.01  # the check can fail
-    assert chip.reached == other.reached == {"ih_l0": 1, "hh_l0": 5}
-    assert equal(snapshot(layer), before)
-
-
-@pytest.mark.parametrize("select", ["weight_ih_l0", "hh_l0", "*_hh_l0"])
-def test_a_part_may_lie_on_the_chip_alone(select: str) -> None:
-    layer, _, x = pair()
-    plain = layer(x)[0]
-    chip = deploy(layer, Gaussian(0.0), periphery=Periphery(dac_steps=6), select=select)
-    with chip.at():
-        found = layer(x)[0]
-    assert chip.reached.keys() == {select.removeprefix("*_").removeprefix("weight_")}
-    assert (found - plain).abs().max() > 1e-3
-
-
-def test_it_is_trained_as_linear_layers_are() -> None:
-    """Outputs, gradients of weights and of the ranges that are learned."""
-    layer, built, x = pair()
-    around, keys = Periphery(dac_steps=30, adc_steps=60, adc_bound=2.0, tile_inputs=5), layer.state_dict().keys()
-    one, other = (ThroughChip(model, around, [x], deviations=1.5, decay=0.0) for model in (layer, built))
-    assert one.ranges == pytest.approx(other.ranges)
-    assert set(param_groups(layer)[1]["param_names"]) == {f"{part}.input_range" for part in PARTS}
-    twin = copy.deepcopy(layer)
-    found, by_hand = layer(x)[0], built(x)
-    torch.testing.assert_close(found, by_hand)
-    torch.testing.assert_close(twin(x)[0], found)
-    for y in (found, by_hand):
-        y.square().mean().backward()
-    for part in PARTS:
-        range_grads = [model.get_submodule(part).input_range.grad for model in (layer, built)]
-        torch.testing.assert_close(*range_grads)
-        assert range_grads[0].abs() > 0
-        torch.testing.assert_close(layer.get_parameter(f"weight_{part}").grad, built.get_submodule(part).weight.grad)
-    chip = deploy(layer.eval(), Gaussian(0.0), periphery=one.periphery)  # while it is still trained
-    with torch.no_grad(), chip.at():
-        torch.testing.assert_close(layer(x)[0], found)
-    assert one.remove().input_ranges.keys() == set(PARTS)
-    assert layer.state_dict().keys() == keys
-    assert not layer._forward_hooks
-
-
 def test_what_narrows_a_range_comes_once_a_pass_and_not_once_a_step() -> None:
-    layer, _, x = pair()
-    ThroughChip(layer, Periphery(input_ranges=dict.fromkeys(PARTS, 50.0)), decay=0.01)  # nothing saturates
+    case = gru()
+    layer, [x] = case.layer, case.inputs
+    ThroughChip(layer, Periphery(input_ranges=dict.fromkeys(case.calls, 50.0)), decay=0.01)  # nothing saturates
     layer(x)[0].sum().backward()
-    for part in PARTS:
+    for part in case.calls:
         assert layer.get_submodule(part).input_range.grad.item() == pytest.approx(50 * 0.01)
 
 
@@ -275,13 +170,3 @@ def test_it_is_trained_in_a_compiled_model_and_under_autocast() -> None:
     assert found[1].isfinite().all()
     torch.testing.assert_close(found[1], found[0], rtol=0.1, atol=0.1 * float(found[0].abs().max()))
     torch.testing.assert_close(found[3], found[0], rtol=0.1, atol=0.1 * float(found[0].abs().max()))
-
-
-class Twice(nn.GRU):
-    def forward(self, *args: Any, **keywords: Any) -> Any:
-        return 2 * super().forward(*args, **keywords)[0], None
-
-
-def test_a_layer_with_a_forward_of_its_own_is_refused() -> None:
-    with pytest.raises(ValueError, match="a Twice, has a `forward` of its own|change their weight before"):
-        deploy(Twice(4, 2), Gaussian(0.0), periphery=Periphery())

@@ -104,9 +104,3 @@ def read_arrays(
         weight = torch.tensordot(every.new_tensor(shares), every, dims=1).to(state["dtype"].dtype)
         require_reading(noise, weight, shape)
         return weight, [tensor.stored(one) for one in every], factor
-
-
-def as_read(arrays: list[Array], held: list[Tensor], factor: Tensor | None) -> list[Array]:
-    """Arrays with what they hold now, and the drift compensation of their columns."""
-    found = [replace(one, weight=weight) for one, weight in zip(arrays, held, strict=True)] if held else arrays
-    return found if factor is None else [replace(one, column=one.column * factor) for one in found]

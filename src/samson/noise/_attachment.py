@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
+from samson._layers import is_compiled
 from samson._names import suggestion
 from samson._select import layer_names, plain_name
 from samson.noise._arrays import Array
@@ -35,7 +36,7 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
             or if a part of the model is compiled: there a hook would not fire.
     """
     for path, module in model.named_modules():
-        if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+        if is_compiled(module):
             name = f"`{plain_name(path + '.').rstrip('.')}`" if path else "the model"
             raise ValueError(
                 f"`periphery` must go on a model that is not compiled, but {name} is. Deploy the original."
@@ -57,10 +58,7 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
                     f"{type(module).__name__}, has a `forward` of its own, which would be lost. Leave it out with "
                     "`select`."
                 )
-            if isinstance(module, WHOLE):
-                layers |= _named_parts(name, module)
-            else:
-                layers[name] = module
+            layers |= _named(name, module)
     held = held_by(layers, tensors)
     empty = next((name for name, tensor in held.items() if not tensor.weight.numel()), None)
     if empty is not None:
@@ -70,8 +68,9 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
     return {name: layers[name] for name in held}
 
 
-def _named_parts(name: str, layer: nn.Module) -> dict[str, Part]:
-    return {f"{name}.{part}".lstrip("."): one for part, one in parts_of(layer).items()}
+def _named(name: str, layer: nn.Module) -> dict[str, nn.Module]:
+    """A layer, or its parts, by name."""
+    return {f"{name}.{part}".lstrip("."): one for part, one in parts_of(layer).items()} or {name: layer}
 
 
 def held_by(layers: Mapping[str, nn.Module], tensors: Sequence[ChipTensor]) -> dict[str, ChipTensor]:
@@ -96,9 +95,7 @@ def operations_of(model: nn.Module, layers: Mapping[str, nn.Module], periphery: 
             have no bound.
     """
     periphery.require_bounds()
-    known = [name for name, layer in layer_names(model).items() if operation_of(layer)]
-    for name, layer in layer_names(model).items():
-        known += _named_parts(name, layer)
+    known = [name for whole in layer_names(model).items() for name, one in _named(*whole).items() if operation_of(one)]
     for parameter in ("input_ranges", "adc_bounds"):
         values = getattr(periphery, parameter)
         for name in values:

@@ -15,7 +15,6 @@ from samson.noise._quantisation import Format
 from samson.noise._types import require_types
 from samson.noise._voltage import RATES, RatesByVoltage, bit_error_rate, in_tuples
 
-FAULTS = ("flip", "stuck")
 DIGITS = 24
 """Binary digits of a bit error rate: those of a uniform float32."""
 
@@ -70,7 +69,7 @@ class BitErrors(WeightNoise):
             check_rates(rate=self.rate)
         if self.voltage is not None:
             bit_error_rate(self.voltage, self.rates_by_voltage)
-        require_one_of(FAULTS, fault=self.fault)
+        require_one_of(("flip", "stuck"), fault=self.fault)
         _ = self.format
 
     @property

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from samson._checks import require, require_non_negative
 from samson._interrupts import interruptible, uninterrupted
 from samson._select import Select
-from samson.noise._arrays import Array, arrays_of, as_read, devices_of, read_arrays
+from samson.noise._arrays import Array, arrays_of, devices_of, read_arrays
 from samson.noise._attachment import attached, held_by, hooked_layers, operations_of
 from samson.noise._base import State, WeightNoise, program_weight, read_weight
 from samson.noise._device import DeviceNoise
@@ -30,6 +30,9 @@ _OCCUPIED: WeakSet[nn.Module] = WeakSet()
 """Layers that lie on a chip just now."""
 _LOCK = threading.RLock()
 """Held while layers are looked at to be programmed, and while `_OCCUPIED` changes: for one thread at a time."""
+
+_Held = Sequence[Tensor | None]
+"""What the arrays of a weight hold in a reading; None is the weight itself."""
 
 
 class Chip:
@@ -111,37 +114,31 @@ class Chip:
             stack.enter_context(_occupied(self.tensors))
             with torch.no_grad():
                 values, held, factors = self._read(time_s, number)
-            arrays = self._now(held, factors)
             stack.callback(torch.clear_autocast_cache)  # it keeps casts of weights, and would go on with those
             for place, value in values.items():
                 stack.enter_context(place.holding(value))
             torch.clear_autocast_cache()
             if self.periphery is not None:
-                stack.enter_context(self._surrounded(self.periphery, arrays, number))
+                stack.enter_context(self._surrounded(self.periphery, held, factors, number))
             if reading is None:
                 self.readings += 1
             yield self.model
 
     def _surrounded(
-        self, periphery: Periphery, arrays: Mapping[str, list[Array]], reading: int
+        self, periphery: Periphery, held: Mapping[str, _Held], factors: Mapping[str, Tensor], reading: int
     ) -> AbstractContextManager[None]:
+        """Layers compute as the periphery does with what their arrays hold in a reading, until the block ends."""
         self.reached.clear()
-        generators = {
-            name: self._generator("periphery", reading, name, device=found[0].column.device)
-            for name, found in arrays.items()
-        }
-        return attached(self.model, self._layers, periphery, arrays, generators, self.reached)
-
-    def _now(self, held: Mapping[str, list[Tensor]], factors: Mapping[str, Tensor]) -> dict[str, list[Array]]:
-        """The arrays of each layer as they are read."""
-        found = {}
+        read, generators = {}, {}
         for name, arrays in self._arrays.items():
             tensor = self._held[name].name
-            factor = factors.get(tensor)
-            if factor is not None and self.periphery is not None:
-                factor = self.periphery.factors(arrays[0].operation, factor)
-            found[name] = as_read(arrays, held[tensor], factor)
-        return found
+            factor = periphery.factors(arrays[0].operation, factors[tensor]) if tensor in factors else 1.0
+            read[name] = [
+                replace(one, weight=weight, column=one.column * factor)
+                for one, weight in zip(arrays, held[tensor], strict=True)
+            ]
+            generators[name] = self._generator("periphery", reading, name, device=arrays[0].column.device)
+        return attached(self.model, self._layers, periphery, read, generators, self.reached)
 
     @torch.no_grad()
     def read(self, time_s: float | None = None, *, reading: int = 0) -> dict[str, Tensor]:
@@ -165,17 +162,17 @@ class Chip:
     @interruptible
     def _read(
         self, time_s: float | None, reading: int
-    ) -> tuple[dict[Place, Tensor], dict[str, list[Tensor]], dict[str, Tensor]]:
+    ) -> tuple[dict[Place, Tensor], dict[str, _Held], dict[str, Tensor]]:
         """Every weight as the chip reads it, by its place; by its name, its arrays and the drift compensation in it."""
         values: dict[Place, Tensor] = {}
-        arrays: dict[str, list[Tensor]] = {}
+        arrays: dict[str, _Held] = {}
         factors: dict[str, Tensor] = {}
         for t in self.tensors:
             state, shape = self._state(t.name), self._shapes[t.name]
             device = next(iter(state.values())).device
             generator = self._generator("read", reading, t.name, device=device)
             if self._devices is None or self.periphery is None:
-                arrays[t.name], (weight, factor) = [], read_weight(self.noise, state, shape, time_s, generator)
+                arrays[t.name], (weight, factor) = [None], read_weight(self.noise, state, shape, time_s, generator)
             else:
                 per = self.periphery.adc_per
                 weight, arrays[t.name], factor = read_arrays(self._devices, t, state, shape, time_s, generator, per)

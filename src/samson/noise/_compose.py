@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
@@ -148,4 +148,4 @@ def _stuck_on(device: DeviceNoise, noise: StuckDevices) -> StuckDevices:
                 f"`{name}` of StuckDevices must be that of the devices before, {own!r} of {type(device).__name__}, "
                 f"got {given!r}. Leave it out."
             )
-    return noise.on(device.mapping, device.largest_us)
+    return replace(noise, mapping=device.mapping, g_max_us=device.largest_us)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TypeGuard
 
 import torch
 from safetensors.torch import load, save
@@ -254,7 +253,7 @@ def _form(value: object) -> str:
     return f"{kind} of shape {tuple(value.shape)} in {value.dtype}" if isinstance(value, Tensor) else kind
 
 
-def _spreads(factor: object, shape: torch.Size) -> TypeGuard[Tensor]:
+def _spreads(factor: object, shape: torch.Size) -> bool:
     """Whether it is a tensor that broadcasts to a shape."""
     return (
         isinstance(factor, Tensor)

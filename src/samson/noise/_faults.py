@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
@@ -14,9 +14,6 @@ from samson.noise._device import DeviceNoise
 from samson.noise._random import uniform
 from samson.noise._types import require_types
 from samson.noise._units import spread_tiles, tile_count, where_ge
-
-LARGEST_US = 25.0
-"""g_max of stuck devices that no device model stands before."""
 
 
 def check_rates(**rates: float) -> None:
@@ -68,20 +65,20 @@ class StuckDevices(FixedNoise):
             require_positive(g_max_us=self.g_max_us)
             (self.mapping or ONE_PAIR).smallest_us(self.g_max_us)
 
-    def on(self, mapping: Mapping, g_max_us: float) -> StuckDevices:
-        """These, with devices of that kind where they name none."""
-        return replace(self, mapping=self.mapping or mapping, g_max_us=self.g_max_us or g_max_us)
-
     def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
         """Move the stuck devices, and read the weights that lie on them."""
-        mapping, g_max = self.mapping or ONE_PAIR, self.g_max_us or LARGEST_US
+        mapping, g_max = self.mapping or ONE_PAIR, self.g_max_us or 25.0
         held = mapping.conductances(weight, g_max)
         devices = held["conductance_us"]
-        drawn = uniform(devices.shape, generator, devices.device).to(devices.dtype)
-        lowest, highest = (devices.new_full((), g) for g in (mapping.smallest_us(g_max), g_max))
-        stuck = where_ge(drawn, 1 - self.high, highest, where_ge(drawn, self.low, devices, lowest))
+        stuck = self.stick(devices, mapping.smallest_us(g_max), g_max, generator)
         moved = (stuck != devices).flatten(0, 1).any(dim=0)
         return mapping.weights(stuck, held, g_max).where(moved, weight)
+
+    def stick(self, devices: Tensor, lowest: float, highest: float, generator: Generator) -> Tensor:
+        """Draw which devices are stuck, and give those stuck low and high these values."""
+        drawn = uniform(devices.shape, generator, devices.device).to(devices.dtype)
+        low, high = (devices.new_full((), value) for value in (lowest, highest))
+        return where_ge(drawn, 1 - self.high, high, where_ge(drawn, self.low, devices, low))
 
 
 @dataclass(frozen=True)
@@ -108,8 +105,7 @@ class FaultyDevices(DeviceNoise):
         state = self.devices.program_devices(target_us, generator)
         at = torch.full_like(target_us, 0.5)
         for faults in self.stuck:
-            drawn = uniform(target_us.shape, generator, target_us.device)
-            at.masked_fill_(drawn < faults.low, 0.0).masked_fill_(drawn >= 1 - faults.high, 1.0)
+            at = faults.stick(at, 0.0, 1.0, generator)
         return {**state, "stuck_at": at}
 
     def _check_time(self, time_s: float) -> None:
@@ -117,15 +113,12 @@ class FaultyDevices(DeviceNoise):
 
     def read_devices(self, state: State, time_s: float | None, generator: Generator) -> Tensor:
         """Read the devices, and the stuck ones as they are."""
-        return self._with_stuck(self.devices.read_devices(state, time_s, generator), state)
+        return self._conductances(state, time_s, generator)[0]
 
     def _conductances(self, state: State, time_s: float | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
         conductances, factor = self.devices._conductances(state, time_s, generator)
-        return self._with_stuck(conductances, state), factor
-
-    def _with_stuck(self, conductance_us: Tensor, state: State) -> Tensor:
         at, lowest = state["stuck_at"], self.mapping.smallest_us(self.largest_us)
-        return conductance_us.where(at == 0.5, lowest + at * (self.largest_us - lowest))
+        return conductances.where(at == 0.5, lowest + at * (self.largest_us - lowest)), factor
 
 
 @dataclass(frozen=True)

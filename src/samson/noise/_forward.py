@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from samson._layers import inputs_first
 
-KNOWN = (
+_KNOWN = (
     *(nn.Linear, _ConvNd, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention),
     *(nn.Embedding, nn.EmbeddingBag),
 )
@@ -45,7 +45,7 @@ def computes_with(layer: nn.Module, attribute: str) -> bool:
     mode. The weight, its views and casts may go into products alone: what standardises or quantises it is found. A
     layer that cannot be run so counts as one that changes it.
     """
-    if not isinstance(layer, KNOWN) or computes_as_torch(layer):
+    if not isinstance(layer, _KNOWN) or computes_as_torch(layer):
         return True
     computed = {id(value): value for value in vars(layer).values() if isinstance(value, Tensor)}
     try:

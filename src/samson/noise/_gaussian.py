@@ -12,8 +12,6 @@ from samson.noise._random import standard_normal
 from samson.noise._types import require_types
 from samson.noise._units import reduce_by
 
-RELATIVE_TO = ("layer", "channel", "filter", "weight")
-
 
 @dataclass(frozen=True)
 class Gaussian(FixedNoise):
@@ -45,7 +43,7 @@ class Gaussian(FixedNoise):
     def __post_init__(self) -> None:
         require_types(self)
         require_non_negative(sigma=self.sigma)
-        require_one_of(RELATIVE_TO, per=self.per)
+        require_one_of(("layer", "channel", "filter", "weight"), per=self.per)
 
     def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
         """Add the errors."""
@@ -55,7 +53,5 @@ class Gaussian(FixedNoise):
         magnitudes = weight.abs()
         if self.per == "weight":
             return magnitudes
-        if self.per == "layer":
-            return reduce_by(magnitudes, "layer", "amax")
-        largest = reduce_by(magnitudes, "channel", "amax")
-        return largest if self.per == "channel" else largest.sqrt()
+        largest = reduce_by(magnitudes, "layer" if self.per == "layer" else "channel", "amax")
+        return largest.sqrt() if self.per == "filter" else largest

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from samson._batches import Batch, Examples, batches_of
+from samson._layers import is_compiled
 from samson._modes import evaluation_mode
 from samson._select import Select
 from samson.noise._chip import deploy
@@ -82,8 +83,8 @@ def multiply_adds(
         >>> multiply_adds(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 6)), [torch.ones(4, 2)], "0")
         Products(on_chip=24, total=96)
     """
-    compiled = any("_orig_mod" in m._modules or m._compiled_call_impl is not None for m in model.modules())
-    if compiled or any(hasattr(parameter, "_local_tensor") for parameter in model.parameters()):
+    sharded = any(hasattr(parameter, "_local_tensor") for parameter in model.parameters())
+    if sharded or any(map(is_compiled, model.modules())):
         return None
     chip = deploy(model, Gaussian(0.0), select=select)
     first = next(iter(batches_of(batches)), None)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from samson._layers import inputs_first
+from samson._layers import exchanged, inputs_first
 from samson.noise._parts import Part
 
 
@@ -106,17 +106,15 @@ class Operation:
 
     def matrices(self, weight: Tensor) -> Tensor:
         """The weight as (groups, outputs, inputs of a product)."""
-        if not self.inputs_first:
-            return weight.reshape(self.groups, weight.shape[0] // self.groups, -1)
-        split = weight.reshape(self.groups, weight.shape[0] // self.groups, *weight.shape[1:])
-        return split.transpose(1, 2).flatten(2)
+        own = exchanged(weight, self.groups) if self.inputs_first else weight
+        return own.reshape(self.groups, own.shape[0] // self.groups, -1)
 
     def stored(self, matrices: Tensor, weight: Tensor) -> Tensor:
         """The inverse of `matrices`, in the shape of the weight."""
         if not self.inputs_first:
             return matrices.reshape(weight.shape)
-        split = matrices.reshape(*matrices.shape[:2], weight.shape[0] // self.groups, *weight.shape[2:])
-        return split.transpose(1, 2).reshape(weight.shape)
+        inputs = weight.shape[0] // self.groups
+        return exchanged(matrices.reshape(-1, inputs, *weight.shape[2:]), self.groups)
 
     def outputs(self, products: Tensor) -> Tensor:
         """The layer's output from products of shape (…, groups, outputs)."""

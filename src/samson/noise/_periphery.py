@@ -17,7 +17,6 @@ from samson.noise._random import standard_normal, working_dtype
 from samson.noise._rounding import convert
 from samson.noise._types import require_types
 
-_NON_NEGATIVE = ("input_noise", "output_noise", "weight_noise", "ir_drop")
 WIRES = 1 / (0.35 * 5e-6)
 """The largest conductance of a wire segment over that of a device: 0.35 Ω and 5 µS, 5.7143e5."""
 
@@ -102,7 +101,8 @@ class Periphery:
             steps = getattr(self, name)
             even = steps is None or (steps >= 2 and steps % 2 == 0)
             require(even, name, "be even and ≥ 2, so that zero is a level, or None", steps)
-        require_non_negative(**{name: getattr(self, name) for name in _NON_NEGATIVE})
+        require_non_negative(input_noise=self.input_noise, output_noise=self.output_noise)
+        require_non_negative(weight_noise=self.weight_noise, ir_drop=self.ir_drop)
         require(self.adc_bound > 0, "adc_bound", "be > 0", self.adc_bound)
         bits = self.input_slice_bits
         sliced = bits is None or (bits >= 1 and self.dac_steps is not None)
@@ -171,7 +171,7 @@ class Periphery:
         for digits, size in self._slices(convert(x / scale, 1.0, self.dac_steps)):
             noise = self.input_noise * standard_normal(digits, generator) * present if self.input_noise else None
             part = digits if noise is None else digits + noise
-            yield self._outputs(product, part, w, sizes, generator), scale if size == 1 else scale * size
+            yield self._outputs(product, part, w, sizes, generator), scale * size
 
     def analog(self, operation: Operation, inputs: Tensor, weight: Tensor, column: Tensor) -> Tensor:
         """Steps 2 to 5 for inputs that are converted already, with noise from global state (see `conversions`)."""

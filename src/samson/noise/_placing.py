@@ -38,28 +38,23 @@ class Owner:
         return str(t.device), t.data_ptr(), t.data_ptr() + last * t.element_size()
 
 
-def owners_in(model: nn.Module) -> dict[int, tuple[int, list[Owner]]]:
-    """By the id of each parameter: the number of its memory, and all tensors of layers that overlap there."""
+def owners_in(model: nn.Module) -> dict[int, list[Owner]]:
+    """By the id of each tensor of a layer: all those that overlap in its memory, one list for all of them."""
     tensors = [
         Owner(path, module, name, tensor)
         for path, module in model.named_modules()
         for name, tensor in (*module._parameters.items(), *module._buffers.items())
         if tensor is not None
     ]
-    found: dict[int, tuple[int, list[Owner]]] = {}
-    group: list[Owner] = []
+    groups: list[list[int]] = []
     end = ("", -1)
-    for owner in sorted(tensors, key=lambda one: one.span):
-        device, first, last = owner.span
+    for number, (device, first, last) in sorted(enumerate(one.span for one in tensors), key=lambda pair: pair[1]):
         if (device, first) > end:
-            group = []
-        end = max(end, (device, last)) if group else (device, last)
-        group.append(owner)
-        found[id(owner.tensor)] = (id(group[0].tensor), group)
-    order = {id(owner): position for position, owner in enumerate(tensors)}
-    for _, group in found.values():
-        group.sort(key=lambda one: order[id(one)])
-    return found
+            groups.append([])
+        groups[-1].append(number)
+        end = max(end, (device, last))
+    together = ([tensors[number] for number in sorted(group)] for group in groups)
+    return {id(one.tensor): owners for owners in together for one in owners}
 
 
 def computed_place(module: nn.Module, name: str) -> Place | None:
@@ -75,7 +70,7 @@ def place_of(
     layer: str,
     module: nn.Module,
     name: str,
-    memory: dict[int, tuple[int, list[Owner]]],
+    owners: dict[int, list[Owner]],
     chosen: set[tuple[nn.Module, str]],
 ) -> Place:
     """The place of a layer's weight.
@@ -84,7 +79,7 @@ def place_of(
         layer: The layer's name.
         module: The layer.
         name: The weight's own name.
-        memory: What `owners_in` gives for the model.
+        owners: What `owners_in` gives for the model.
         chosen: Weights that lie on the chip, by layer and own name.
 
     Raises:
@@ -105,14 +100,14 @@ def place_of(
             "torch.nn.utils.parametrizations (weight_norm, spectral_norm) instead of the old functions."
         )
     _require_numbers(layer, name, parameter)
-    owners = memory[id(parameter)][1]
-    if len({(one.span[1], one.tensor.shape, one.tensor.stride()) for one in owners}) > 1:
-        names = ", ".join(f"`{one.path}.{one.name}`" for one in owners)
+    shared = owners[id(parameter)]
+    if len({(one.span[1], one.tensor.shape, one.tensor.stride()) for one in shared}) > 1:
+        names = ", ".join(f"`{one.path}.{one.name}`" for one in shared)
         raise ValueError(f"{names} share memory in different layouts. Untie them: noise would leak.")
-    users = [(one.module, one.name) for one in owners if (one.module, one.name) in chosen]
-    if len(users) == len(owners):
+    users = [(one.module, one.name) for one in shared if (one.module, one.name) in chosen]
+    if len(users) == len(shared):
         return Stored(users)
-    digital = next(plain_name(f"{one.path}.{one.name}") for one in owners if (one.module, one.name) not in chosen)
+    digital = next(plain_name(f"{one.path}.{one.name}") for one in shared if (one.module, one.name) not in chosen)
     return Alone(users, f"on this layer alone: shared with `{digital}`, which stays digital")
 
 

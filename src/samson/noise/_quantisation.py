@@ -15,22 +15,11 @@ from samson.noise._units import reduce_by
 
 @dataclass(frozen=True)
 class Format:
-    """How weights are stored as integers of a few bits.
+    """How weights are stored as integers of a few bits, with the arguments and formulas of `Quantize`.
 
-    symmetric: code = round(w/Δ) in [−(2^(bits−1) − 1), 2^(bits−1) − 1], in two's complement, with
-    Δ = max|w|/(2^(bits−1) − 1). asymmetric: code = round((w − min w)/Δ) in [0, 2^bits − 1], unsigned, with
-    Δ = (max w − min w)/(2^bits − 1). Halves are rounded to even. A range of zero has Δ = 0: such
-    weights are exact, and no error in a code moves them.
-
-    Args:
-        bits: 2 to 8.
-        scheme: "symmetric" or "asymmetric".
-        per: Weights that share one Δ: "tensor" or "channel" (output channel).
-
-    Raises:
-        ValueError: If an argument is out of range.
-
-    Reference: Stutz et al. 2021, arXiv 2006.13977 [MEM]; no constants.
+    Codes are round(w/Δ) in [−(2^(bits−1) − 1), 2^(bits−1) − 1], in two's complement (symmetric), or
+    round((w − min w)/Δ) in [0, 2^bits − 1], unsigned (asymmetric). Where the range is zero, no error in a code moves a
+    weight.
     """
 
     bits: int = 8

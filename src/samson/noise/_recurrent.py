@@ -7,6 +7,7 @@ from itertools import product
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import PackedSequence
 
@@ -16,7 +17,7 @@ State = tuple[Tensor, ...]
 """The hidden state h, and c of an LSTM."""
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@_disable_dynamo  # torch.compiler.disable would import the compiler with this module
 def recur(
     layer: nn.RNNBase, series: Tensor | PackedSequence, state: Tensor | State | None = None
 ) -> tuple[Tensor | PackedSequence, Tensor | State]:

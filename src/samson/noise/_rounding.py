@@ -52,15 +52,11 @@ def range_of(limit: Tensor) -> Tensor:
 
 def _converted(values: Tensor, bound: Tensor | float, steps: int | None) -> tuple[Tensor, Tensor]:
     """The values saturated and rounded, and on the scale of the converter, where the bound is half of its steps."""
-    half = _half(steps)
     share = values / bound  # ± 1 exactly at the bound
     if steps is None:
         return values.clamp(-bound, bound), share  # type: ignore[arg-type]
+    half = steps / 2
     return (share * half).round_().clamp_(-half, half).mul_(bound / half), share
-
-
-def _half(steps: int | None) -> float:
-    return 1.0 if steps is None else steps / 2
 
 
 def _passed(gradient: Tensor, scaled: Tensor) -> Tensor:

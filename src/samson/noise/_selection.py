@@ -89,7 +89,7 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
     found: dict[tuple[int, str], ChipTensor] = {}
     for name, layer, module, _, matrix, known in wanted:
         parameter = module._parameters.get(matrix.attribute)
-        memory = (module, matrix.attribute) if parameter is None else owners[id(parameter)][0]
+        memory = (module, matrix.attribute) if parameter is None else id(owners[id(parameter)])
         if memory not in places:
             places[memory] = place_of(layer, module, matrix.attribute, owners, chosen)
             if known and not is_named(select, name, layer, module) and not computes_with(module, matrix.attribute):

@@ -34,9 +34,11 @@ class ThroughChip:
     data first, then follows its own gradient (see `convert_inputs`). Make the optimizer afterwards, from
     `param_groups(model)`, which puts the ranges in a group of their own, without perturbation and weight decay. Every
     rule, `NoiseInjection` (for what happens to the weights) and clipping go with it, and so do autocast, accumulation,
-    DistributedDataParallel and `torch.compile`, both around the model that this was put on. Noise is drawn from torch's
-    global state, as dropout's is; that of inputs once an input, where a chip draws it for each product. Columns are
-    scaled to the weights of the pass at hand, also while a rule or injected noise moves them.
+    DistributedDataParallel and `torch.compile`, both around the model that this was put on; for that the first one of a
+    process makes the compiler look at hooks (`torch._dynamo.config.skip_nnmodule_hook_guards`), and forget what it
+    made without. Noise is drawn from torch's global state, as dropout's is; that of inputs once an input, where a chip
+    draws it for each product. Columns are scaled to the weights of the pass at hand, also while a rule or injected
+    noise moves them.
 
     Args:
         model: The model, which is not converted.
@@ -118,6 +120,7 @@ class ThroughChip:
         for whole in self._wholes:
             add_parts(whole, self.layers)
             self._hooks.append(whole.register_forward_hook(_by_parts, prepend=True, with_kwargs=True))
+        _let_compilers_look_at_hooks()
         for name, operation in operations.items():
             layer, through = self.layers[name], _Through(operation, periphery, decay)
             weight = held[name].weight
@@ -144,7 +147,7 @@ class ThroughChip:
     @property
     def periphery(self) -> Periphery:
         """The periphery with the ranges as they are now, for `deploy`."""
-        return replace(self._around, input_ranges=self.ranges) if self._hooks else self._around
+        return replace(self._around, input_ranges=self.ranges)
 
     def remove(self) -> Periphery:
         """Leave the model as it was; gives the periphery with the ranges that were learned."""
@@ -209,6 +212,14 @@ def _by_parts(layer: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any],
         return output
     with parametrize.cached():  # a weight that is computed is computed once a pass, not once a time step
         return by_parts(layer, args, keywords, output)
+
+
+def _let_compilers_look_at_hooks() -> None:
+    """Else what was compiled for a model without these hooks, or with others, runs for all models of its class."""
+    settings: Any = torch._dynamo.config
+    if settings.skip_nnmodule_hook_guards:
+        settings.skip_nnmodule_hook_guards = False
+        torch.compiler.reset()
 
 
 def _limit(layer: nn.Module) -> Tensor:

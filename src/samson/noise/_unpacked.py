@@ -1,15 +1,16 @@
-"""Attention and recurrent layers whose parts hooks reach."""
+"""Attention and recurrent layers that compute by their parts, which hooks reach."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 from torch.utils._pytree import tree_map
 
-from samson.noise._attention import as_packed, attend
 from samson.noise._parts import WHOLE, Part, parts_of
 from samson.noise._recurrent import recur, recur_once
 
@@ -17,11 +18,47 @@ from samson.noise._recurrent import recur, recur_once
 def by_parts(layer: nn.Module, args: tuple[Any, ...], keywords: Mapping[str, Any], output: object) -> Any:
     """As a forward hook: what a layer gives if it computes by its parts."""
     if isinstance(layer, nn.MultiheadAttention):
-        return attend(layer, *args, **keywords)
+        return _attend(layer, *args, **keywords)
     given = {**dict(zip(("input", "hx"), args, strict=False)), **keywords}
     compute: Any = recur if isinstance(layer, nn.RNNBase) else recur_once
     found = compute(layer, given["input"], given.get("hx"))
     return tree_map(lambda new, old: new if old is None else new.to(old.dtype), found, output)  # as under autocast
+
+
+def _attend(
+    layer: nn.MultiheadAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """What attention gives: four linear layers around torch's own kernels, which have the identity for every weight.
+
+    The arguments are those of torch's own `forward`.
+    """
+    inputs = [part(x) for part, x in zip(parts_of(layer).values(), (query, key, value), strict=True)]
+    swapped = layer.batch_first and query.ndim == 3
+    q, k, v = (x.transpose(0, 1) for x in inputs) if swapped else inputs
+    same = torch.eye(layer.embed_dim, dtype=q.dtype, device=q.device)
+    heads, weights = F.multi_head_attention_forward(
+        *(q, k, v, layer.embed_dim, layer.num_heads, None, None),
+        *(layer.bias_k, layer.bias_v, layer.add_zero_attn, layer.dropout, same, None),
+        training=layer.training,
+        key_padding_mask=key_padding_mask,
+        need_weights=need_weights,
+        attn_mask=attn_mask,
+        use_separate_proj_weight=True,
+        q_proj_weight=same,
+        k_proj_weight=same,
+        v_proj_weight=same,
+        average_attn_weights=average_attn_weights,
+        is_causal=is_causal,
+    )
+    return layer.out_proj(heads.transpose(0, 1) if swapped else heads), weights
 
 
 def wholes_of(model: nn.Module, layers: Mapping[str, nn.Module]) -> list[nn.Module]:
@@ -57,7 +94,7 @@ def unpacked(model: nn.Module, layers: Mapping[str, nn.Module]) -> Iterator[dict
             if encoder.use_nested_tensor and not hooked.isdisjoint(encoder.modules()):
                 stack.callback(setattr, encoder, "use_nested_tensor", True)
                 encoder.use_nested_tensor = False
-                stack.enter_context(encoder.register_forward_hook(as_packed, prepend=True, with_kwargs=True))
+                stack.enter_context(encoder.register_forward_hook(_as_packed, prepend=True, with_kwargs=True))
         for whole in wholes:
             for name in add_parts(whole, layers):
                 stack.callback(whole._modules.pop, name)
@@ -66,3 +103,20 @@ def unpacked(model: nn.Module, layers: Mapping[str, nn.Module]) -> Iterator[dict
             name: parts_of(layer.whole)[layer.name] if isinstance(layer, Part) else layer
             for name, layer in layers.items()
         }
+
+
+def _as_packed(encoder: nn.TransformerEncoder, args: tuple[Any, ...], keywords: Mapping[str, Any], output: Any) -> Any:
+    """As a forward hook: at padded places what an encoder gives where torch packs its inputs, zeros before its norm."""
+    given = {**dict(zip(("src", "mask", "src_key_padding_mask"), args, strict=False)), **keywords}
+    inputs, padded, first = given.get("src"), given.get("src_key_padding_mask"), cast("nn.Module", encoder.layers[0])
+    if not isinstance(inputs, Tensor) or padded is None:
+        return output
+    learns = torch.is_grad_enabled() and any(x.requires_grad for x in (inputs, *first.parameters()))
+    off = first.training or learns or torch.is_autocast_enabled() or not torch.backends.mha.get_fastpath_enabled()
+    if off or given.get("mask") is not None or inputs.ndim != 3 or not isinstance(output, Tensor):
+        return output
+    padded = padded.bool()
+    if padded.logical_not().long().diff(dim=1).gt(0).any():  # not at the end alone
+        return output
+    zeros = torch.zeros_like(output)
+    return torch.where(padded.unsqueeze(-1), zeros if encoder.norm is None else encoder.norm(zeros), output)

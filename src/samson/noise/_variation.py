@@ -14,8 +14,6 @@ from samson.noise._random import normals
 from samson.noise._types import require_types
 from samson.noise._units import reduce_by, require_granularity, spread_tiles, tile_count
 
-SHARED = ("chip", "layer", "tile", "channel")
-
 
 @dataclass(frozen=True)
 class Variation(WeightNoise):
@@ -60,7 +58,7 @@ class Variation(WeightNoise):
         require_types(self)
         require_non_negative(gain=self.gain, offset=self.offset, drift_exponent=self.drift_exponent)
         require_positive(reference_s=self.reference_s)
-        require_granularity(self.per, self.tile_inputs, SHARED)
+        require_granularity(self.per, self.tile_inputs, ("chip", "layer", "tile", "channel"))
 
     def program_chip(self, generator: Generator) -> State:
         """The three numbers of the whole chip, if it shares a draw."""
