@@ -36,12 +36,12 @@ def deep() -> nn.Module:
 @cache
 def data() -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(1)
-    return torch.randn(500, 6), torch.randint(6, (500,))
+    return torch.randn(100, 6), torch.randint(6, (100,))
 
 
 @cache
 def _evaluated() -> Evaluation:
-    return evaluate(deep(), data(), Gaussian(0.1), trials=60)
+    return evaluate(deep(), data(), Gaussian(0.1), trials=20)
 
 
 @cache

@@ -135,9 +135,8 @@ def _matches(pattern: str, candidate: Candidate) -> bool:
 
 def is_named(select: Select, name: str, layer: str, module: nn.Module) -> bool:
     """Whether an entry is the very name of the tensor or its layer, or the layer's very type."""
-    if isinstance(select, (list, tuple)):
-        return any(is_named(one, name, layer, module) for one in select)
-    return select in (name, layer, type(module), parametrize.type_before_parametrizations(module))
+    own = name, layer, type(module), parametrize.type_before_parametrizations(module)
+    return any(entry in own for entry in entries(select))
 
 
 def layer_names(model: nn.Module) -> dict[str, nn.Module]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from samson.evaluation import Torchrun, evaluate
-from tests.distributed.evaluate_checks import DATA, LAYOUT, NOISE, make
+from tests.distributed.evaluate_checks import DATA, NOISE, make
 from tests.distributed.evaluate_tasks import Watching
 
 TRIALS = 9
@@ -19,7 +19,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     watching = Watching(Torchrun(), folder / "trials", kills=5)
-    result = evaluate(make(), DATA, NOISE, trials=TRIALS, layout=LAYOUT, executor=watching)
-    found = {"trials": result.trials, "scores": result.scores.tolist()}
+    result = evaluate(make(), DATA, NOISE, trials=TRIALS, executor=watching)
+    found = {"trials": result.trials, "scores": result.scores.tolist(), "layout": str(result.layout)}
     found["restarts"] = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
     (folder / f"rank{os.environ['RANK']}.json").write_text(json.dumps(found))

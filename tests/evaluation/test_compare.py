@@ -164,32 +164,6 @@ def test_networks_of_one_layout_share_the_data() -> None:
     assert places[0] != images[0].data_ptr()
 
 
-SAME = flat()
-
-
-@pytest.mark.parametrize(
-    ("models", "setting", "message"),
-    [
-        ({"a": flat(), "b": []}, {}, "got none for 'b'"),
-        ({"a": [make_model(), flat()], "b": flat()}, {}, "those of 'a' differ"),
-        ({"a": flat(), "b": nn.Sequential(nn.Flatten(), nn.BatchNorm1d(10))}, {}, "without noise"),
-        ({"a": flat()}, {}, "`models` must be two or more methods"),
-        (dict.fromkeys("ab", flat()), {}, "one of 'b' is the very object of 'a'"),
-        ({"a": flat(), "b": [SAME, SAME]}, {}, "one of 'b' is the very object of 'b'"),
-        ({"a": flat(), "b": flat()}, {"trials": 1}, "`trials` must be at least 2"),
-    ],
-)
-def test_bad_input_is_named_before_compute(models: dict, setting: dict[str, int], message: str) -> None:
-    runs = []
-    hook = torch.nn.modules.module.register_module_forward_hook(lambda *_: runs.append(1))
-    try:
-        with pytest.raises(ValueError, match=message):
-            compare(models, DATA, NOISE, **setting)
-    finally:
-        hook.remove()
-    assert not runs
-
-
 NAMES = ["<b>plain</b>", "b", "c"]
 SEEDS = [0, 4, 5]
 

@@ -1,6 +1,5 @@
 """Evaluation on chips: the number itself, common chips, and a model left as it was."""
 
-import contextlib
 import math
 from dataclasses import replace
 from statistics import NormalDist
@@ -63,23 +62,16 @@ def test_values_outside_of_the_bounds_are_an_error() -> None:
     percent = ExampleMetric("percent", lambda y, t: 100.0 * (y.argmax(1) == t), higher_is_better=True, bounds=(0, 1))
     with pytest.raises(ValueError, match=r"must stay within its `bounds` \(0, 1\), got values from 0 to 100"):
         evaluate(nn.Linear(6, 3), data, Gaussian(0.2), trials=3, metric=percent)
-    for beyond, refused in ((1.01, True), (-0.01, True), (1 + 1e-7, False), (-1e-7, False)):  # of float32's rounding
+    for beyond in (1.01, -0.01):  # a rounding error of float32 is cut off
         constant = replace(percent, score=lambda y, t, beyond=beyond: torch.full((len(t),), beyond))
-        with pytest.raises(ValueError, match="within its `bounds`") if refused else contextlib.nullcontext():
+        with pytest.raises(ValueError, match="within its `bounds`"):
             evaluate(nn.Linear(6, 3), data, Gaussian(0.2), trials=3, metric=constant)
     for bounds in ((0.0, math.inf), (1.0, 1.0), (1.0, 0.0), (math.nan, 1.0)):
         with pytest.raises(ValueError, match="`bounds` must be two finite numbers in ascending order"):
             replace(percent, bounds=bounds)
 
 
-def test_bad_input_is_an_error() -> None:
-    x, y = DATA
-    with pytest.raises(ValueError, match="`trials` must be at least 2"):
-        evaluate(make_model(), (x, y), Gaussian(0.1), trials=0)
-    with pytest.raises(ValueError, match="64 inputs and 3 targets"):
-        evaluate(make_model(), (x, y[:3]), Gaussian(0.1))
+def test_data_without_an_example_are_an_error() -> None:
     for ask in (lambda: clean_value(make_model(), []), lambda: evaluate(make_model(), [], Gaussian(0.1), read_block=3)):
         with pytest.raises(ValueError, match="`data` must hold at least one example"):
             ask()
-    with pytest.raises(ValueError, match="without noise"):
-        evaluate(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(10)), (x, y), Gaussian(0.1))

@@ -65,11 +65,10 @@ def test_three_levels_estimate_the_variance_of_the_mean_without_bias() -> None:
     assert abs(np.mean(uncorrected) - truth) > 4 * np.std(uncorrected) / math.sqrt(3000)
 
 
-@pytest.mark.parametrize("chips", [10, 30])
-def test_the_interval_covers_other_chips_and_other_examples(chips: int) -> None:
-    rng, inside, pooled = np.random.default_rng(chips), [], []
+def test_the_interval_covers_other_chips_and_other_examples() -> None:
+    rng, inside, pooled = np.random.default_rng(10), [], []
     for _ in range(4000):
-        values = answers(rng, chips, 100)
+        values = answers(rng, 10, 100)
         interval = crossed_interval(values)
         inside.append(interval.low <= TRUTH <= interval.high)
         half = 1.96 * math.sqrt(values.mean() * (1 - values.mean()) / values.size)
@@ -89,11 +88,6 @@ def test_a_floor_takes_its_own_degrees_of_freedom() -> None:
     assert combine(found, [(0,)]) == (found[(0, 1)], found[(0,)])
     share = crossed_share_interval(alike, floor=[(0,)])
     assert 0 < share.low < 0.5 < share.high <= 1
-
-
-def test_a_short_axis_is_named() -> None:
-    with pytest.raises(ValueError, match=r"at least 2 entries along each axis, got a table of \(1, 5\)"):
-        components(np.ones((1, 5)))
 
 
 @pytest.mark.parametrize(("mu", "examples"), [(1.2, 100), (3.2, 200), (3.8, 1000)])
@@ -130,10 +124,3 @@ def test_equal_values_have_no_interval_of_width_0() -> None:
     assert crossed_interval(np.full((3, 4), 0.5), resolution=0.1).half_width == pytest.approx(half)
     assert spread(np.ones((3, 4)), np.ones((3, 4)), shared=(0, 1)).interval(0.95, 0.1).high == pytest.approx(half)
     assert spread(np.ones((3, 4)), np.ones((3, 4)), shared=(0, 1)).p_value(0.1) == 1.0
-
-
-@pytest.mark.parametrize("confidence", [0.0, 1.0, 1.5, 9.0])
-def test_a_confidence_lies_between_zero_and_one(confidence: float) -> None:
-    for interval, values in ((crossed_interval, np.eye(3)), (crossed_share_interval, np.eye(3, dtype=bool))):
-        with pytest.raises(ValueError, match="`confidence` must lie between 0 and 1"):
-            interval(values, confidence)

@@ -77,11 +77,5 @@ def test_a_curve_at_the_threshold_keeps_to_it() -> None:
         assert crossing([1.0, 2.0], np.full((2, 5), height), 0.1, 0.95).mean == expected
 
 
-@pytest.mark.parametrize("levels", [[1.0, 1.0], [2.0, 1.0], [0.0, 1.0]])
-def test_levels_must_rise_from_above_zero(levels: list[float]) -> None:
-    with pytest.raises(ValueError, match="`levels` must be > 0 and ascending"):
-        crossing(levels, np.zeros((2, 3)), 0.1, 0.95)
-
-
 def test_where_all_chips_are_bad_the_limit_is_one() -> None:
     assert upper_limit(np.ones(6, dtype=bool), 0.95) == 1.0

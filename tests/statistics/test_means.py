@@ -1,7 +1,6 @@
 """Intervals over chips: formulas against scipy and root finding, and coverage on a known truth."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -93,8 +92,8 @@ def chips_of(name: str, count: int, rng: np.random.Generator) -> tuple[np.ndarra
 
 
 GRID = [
-    *((10, name) for name in ("gauss", ".5 .1", ".95 .1", ".95 .03", ".99 .1", ".99 .03")),
-    *((50, name) for name in ("gauss", ".5 .3", ".95 .3", ".95 .1", ".99 .3", ".99 .1")),
+    *((10, name) for name in ("gauss", ".95 .1", ".99 .1")),
+    *((50, name) for name in (".95 .3", ".99 .3")),
 ]
 
 
@@ -130,17 +129,3 @@ def test_the_share_interval_covers_at_least_as_often_as_it_says(share: float, to
     reference = stats.binomtest(total - 2, total).proportion_ci(0.9)
     ours = share_interval(total - 2, total, 0.9)
     assert (ours.low, ours.high) == pytest.approx((reference.low, reference.high))
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: mean_interval([0.5]), "at least 2 values"),
-        (lambda: mean_interval([0.5, math.nan]), "must be finite"),
-        (lambda: mean_interval([0.1, 0.2], confidence=1.0), "between 0 and 1"),
-        (lambda: share_interval(3, 2), "got 3 of 2"),
-    ],
-)
-def test_bad_input_is_named(call: Callable[[], object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        call()

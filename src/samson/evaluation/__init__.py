@@ -4,7 +4,7 @@ from samson.evaluation._budget import LEVELS, REFINEMENTS, noise_budget, unit_of
 from samson.evaluation._budget_result import Budget
 from samson.evaluation._compared import Compared
 from samson.evaluation._layers import Layer, layers_on_chip
-from samson.evaluation._layout import Layout, find_layout
+from samson.evaluation._layout import Layout
 from samson.evaluation._metric import DataSetMetric, ExampleMetric, NotFiniteError, require_reachable
 from samson.evaluation._metrics import METRICS, MeanThen, as_metric, bits, token_losses
 from samson.evaluation._pairs import compare
@@ -62,7 +62,6 @@ __all__ = [
     "compare",
     "evaluate",
     "family",
-    "find_layout",
     "make_subject",
     "noise_budget",
     "prepare",

@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from samson._batches import Examples, repeatable
+from samson._batches import Examples
 from samson._checks import is_number, require, require_between, require_whole
 from samson.evaluation._budget_result import Budget, Criterion
-from samson.evaluation._kinds import kind_of
 from samson.evaluation._metric import NotFiniteError, require_possible
-from samson.evaluation._question import TRIALS
+from samson.evaluation._question import TRIALS, Question
 from samson.evaluation._result import Evaluation
 from samson.evaluation._scoring import value_of
-from samson.evaluation._setting import Noise, Setting, prepare, repeatable_setting, takes_setting
-from samson.evaluation._subject import subject_of
-from samson.evaluation._trials import Progress, chips_alone, with_clean
+from samson.evaluation._setting import Noise, Setting, parts_of, prepare, takes_setting
+from samson.evaluation._subject import kind_of, subject_of
+from samson.evaluation._trials import Progress, drawn, with_clean
+from samson.evaluation._watch import Watch
 from samson.noise import RATES, BitErrors, ChipModel, Quantize, WeightNoise
 from samson.records import Interval
 from samson.statistics import CONFIDENCE, ROUNDING, crossing, fixed_sequence
@@ -105,10 +105,8 @@ def noise_budget(
             f"`time_s` must be None where the levels are times, got {setting['time_s']!r}: every level would be read "
             "at that time. Leave it out, or give a family whose level is not a time."
         )
-    data = repeatable(data)
-    setting = repeatable_setting(setting)
     prepared = prepare(model, data, family(low), **setting)
-    metric, executor = prepared.task.metric, prepared.executor
+    metric = prepared.task.metric
     require_possible(max_drop, metric, relative=relative)
     without_noise = prepared.clean()
     clean = value_of(without_noise.scores)
@@ -125,10 +123,12 @@ def noise_budget(
     def curve(level: float) -> NDArray[Any]:
         """What is limited, for each chip: the drop, or whether it is too large."""
         if level not in found:
-            setting["executor"] = executor.named(repr(level))
-            of_level = None if progress is None else partial(progress, level)
+            noise, around = parts_of(_made(family, level), setting.get("periphery"))
+            # Each level is looked at anew: noise of a lower one may have changed no weight.
+            task = replace(prepared.task, noise=noise, periphery=around, watch=Watch())
+            of_level = replace(prepared, task=task, executor=prepared.executor.named(repr(level)))
             try:
-                result = chips_alone(model, data, family(level), trials=trials, progress=of_level, **setting)
+                result = drawn(of_level, Question(trials), None if progress is None else partial(progress, level))
             except NotFiniteError as error:
                 raise NotFiniteError(
                     f"`high` must leave outputs finite at each level that is measured, but at {level:g}: {error} Or "
@@ -183,7 +183,7 @@ def noise_budget(
 
 def _rising(family: Callable[[float], Noise], low: float, high: float) -> WeightNoise:
     """The noise of the lowest level; that of the highest is looked at before compute, too."""
-    made, most = (_made(family, level) for level in (low, high))
+    made, most = (parts_of(_made(family, level))[0] for level in (low, high))
     if isinstance(made, BitErrors) and isinstance(most, BitErrors) and (made.voltage or 0) < (most.voltage or 0):
         raise ValueError(
             f"`family` must give more noise at a higher level, got bit errors at a higher voltage, {most.voltage!r}. "
@@ -198,14 +198,14 @@ def _rising(family: Callable[[float], Noise], low: float, high: float) -> Weight
     return made
 
 
-def _made(family: Callable[[float], Noise], level: float) -> WeightNoise:
+def _made(family: Callable[[float], Noise], level: float) -> Noise:
     makes = callable(family) and not isinstance(family, WeightNoise | ChipModel)  # a noise itself takes no level
-    found: Any = family(level) if makes else None
+    found = family(level) if makes else None
     if not isinstance(found, WeightNoise | ChipModel):
         raise TypeError(
             f"`family` must give a noise from a level, such as Gaussian or lambda t: PCM(time_s=t), got {family!r:.80}."
         )
-    return found.noise if isinstance(found, ChipModel) else found
+    return found
 
 
 def unit_of(noise: WeightNoise, level: float) -> str:

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import Any, Unpack
 
 from torch import nn
@@ -15,12 +14,11 @@ from torch import nn
 from samson._batches import Examples, repeatable
 from samson._checks import require
 from samson.evaluation._compared import Compared
-from samson.evaluation._kinds import kind_of
 from samson.evaluation._layout import Layout
 from samson.evaluation._question import TRIALS, Question
 from samson.evaluation._result import Evaluation
-from samson.evaluation._setting import Noise, Prepared, Setting, prepare, repeatable_setting, takes_setting
-from samson.evaluation._subject import data_name, make_subject
+from samson.evaluation._setting import Noise, Prepared, Setting, prepare, takes_setting
+from samson.evaluation._subject import kind_of, subject_of
 from samson.evaluation._trials import Progress, drawn, with_clean
 from samson.noise import Periphery, on_chip
 from samson.statistics import About
@@ -71,16 +69,14 @@ def compare(
         'these two networks'
     """
     question = Question(trials, about=about)
-    question.check(setting)
     networks = _networks(models)
     around = None if peripheries is None else _peripheries(peripheries, networks, setting)
     shapes: dict[str, object] = {}
     prepared: deque[tuple[str, Prepared]] = deque()
     laid_out: dict[Layout, Iterable[Any]] = {}
-    named_data, norms = data_name(data), setting.get("norm_data")
-    named_norms = None if norms is None else data_name(norms)
     data = repeatable(data)
-    setting = repeatable_setting(setting)
+    if (norms := setting.get("norm_data")) is not None:
+        setting["norm_data"] = repeatable(norms)
     for name, of_method in networks.items():
         for number, model in enumerate(of_method):
             own: Setting = setting if around is None else {**setting, "periphery": around[name][number]}
@@ -96,6 +92,7 @@ def compare(
             raise ValueError(f"`models` of one method must be of one shape, but those of {name!r} differ.")
         shapes[name] = on[0]
     first = prepared[0][1].task
+    question.check(first.metric)
     if around is not None and first.periphery is not None:  # what all have in common
         first = replace(first, periphery=replace(first.periphery, input_ranges={}, adc_bounds={}))
     elif first.periphery is not None and (first.periphery.input_ranges or first.periphery.adc_bounds):
@@ -105,7 +102,7 @@ def compare(
             stacklevel=3,
         )
     kind = kind_of(first)
-    for _, one in islice(prepared, 1, None):  # the first is looked at on its first chip, when no other has had any
+    for _, one in prepared:  # before any has a chip
         one.executor.broadcast(one.task.look)
     results: dict[str, tuple[Evaluation, ...]] = {}
     while prepared:
@@ -113,15 +110,13 @@ def compare(
         named = None if progress is None else partial(progress, name)
         results[name] = (*results.get(name, ()), with_clean(drawn(one, question, named), one.clean()))
     every = [model for of_method in networks.values() for model in of_method]
-    subject = make_subject(
-        next(iter(results.values()))[0],
-        every[0],
-        setting,
-        name=", ".join(dict.fromkeys(type(model).__name__ for model in every)),
-        data=named_data,
-        norms_on=named_norms,
+    subject = replace(
+        subject_of(next(iter(results.values()))[0], every[0], data, setting),
+        model=", ".join(dict.fromkeys(type(model).__name__ for model in every)),
+        coverage=None,  # of this and what follows, each method has its own
+        multiply_adds=None,
+        weights_hash=None,
     )
-    subject = replace(subject, coverage=None, multiply_adds=None)  # each method has its own
     return Compared(results, shapes, about, kind=kind, subject=subject)
 
 

@@ -122,7 +122,7 @@ class Evaluation(Shown):
         if self.scores is not None and self.scores.dtype == np.bool_:
             return 1 / int(self.scores.shape[1])
         largest = max(map(abs, self.metric.bounds or self.trials))
-        return float(np.finfo(np.float32).eps * largest)
+        return float(np.finfo(np.float32).eps) * largest
 
     @property
     def reached(self) -> bool:

@@ -19,6 +19,7 @@ from samson._interrupts import uninterrupted
 from samson._modes import evaluation_mode
 from samson.evaluation._metric import DataSetMetric, ExampleMetric, Metric, NotFiniteError
 from samson.evaluation._metrics import as_metric, prediction
+from samson.records import LARGEST
 
 Scores = NDArray[Any] | float
 """One value for each example (booleans or float64), or one for the data set."""
@@ -117,10 +118,11 @@ class Tally:
         else:
             values = torch.cat(self._parts)
             found = (values if values.dtype == torch.bool else values.double()).cpu().numpy()
-        if not np.isfinite(found).all():
+        if not (np.abs(found) <= LARGEST).all():
             raise NotFiniteError(
-                f"`metric` {self.metric.name!r} must be finite, got NaN or infinity: the network's outputs are not "
-                "finite on this chip, or an example has no target that counts. A metric of your own can bound them."
+                f"`metric` {self.metric.name!r} must be finite, got NaN or infinity, or a number beyond {LARGEST:g}: "
+                "the network overflows on this chip, or an example has no target that counts. A metric of your own can "
+                "bound them."
             )
         low, high = self.metric.bounds or (-math.inf, math.inf)
         slack = 1e-6 * (high - low)  # of float32

@@ -13,14 +13,13 @@ from torch import nn
 from samson._batches import Examples
 from samson._checks import is_number, require_between, require_whole
 from samson._select import DEFAULT, entries
-from samson.evaluation._kinds import kind_of
 from samson.evaluation._layers import Layer, PartsTask, layers_on_chip
 from samson.evaluation._metric import require_possible
 from samson.evaluation._question import TRIALS
 from samson.evaluation._scoring import Scores, value_of
 from samson.evaluation._sensitivity_result import Attempt, Sensitivity, Suggestion
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, takes_setting
-from samson.evaluation._subject import subject_of
+from samson.evaluation._subject import kind_of, subject_of
 from samson.evaluation._trials import Progress
 from samson.records import Interval, LayerRecord
 from samson.statistics import CONFIDENCE, mean_interval

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar
 import torch
 from torch import nn
 
-from samson._batches import Examples, batches_of, is_cast, repeatable, replacing, require_module
+from samson._batches import Examples, batches_of, is_cast, replacing, require_module
 from samson._checks import is_number, require, require_whole
 from samson._names import suggestion
 from samson.evaluation._layout import Layout
@@ -65,12 +65,6 @@ class Setting(TypedDict, total=False):
     autocast: str | None
     layout: Layout | None
     executor: Executor | None
-
-
-def repeatable_setting(setting: Setting) -> Setting:
-    """A setting for several evaluations, whose `norm_data` can be run through again."""
-    norm_data = setting.get("norm_data")
-    return setting if norm_data is None else {**setting, "norm_data": repeatable(norm_data)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +126,6 @@ def prepare(
     if autocast is not None and autocast not in PRECISIONS:
         hint = suggestion(str(autocast), PRECISIONS)
         raise ValueError(f"`autocast` must be a lower precision, or None, got {autocast!r}. {hint}")
-    if isinstance(noise, ChipModel):
-        periphery, noise = periphery or noise.periphery, noise.noise
     known = as_metric(metric)
     _require_weights(model)
     covered = coverage(model, select)
@@ -158,21 +150,29 @@ def prepare(
             stacklevel=4,
         )
     layout = layout or Layout.of(model, data)
+    of_weights, around = parts_of(noise, periphery)
     task = Task(
         model,
         layout.batches(data),
-        noise,
+        of_weights,
         known,
         seed,
         layout,
         select,
         read_block,
         time_s,
-        periphery,
+        around,
         None if norm_data is None else batches_of(norm_data, name="norm_data"),
         autocast,
     )
     return Prepared(task, executor or Serial(), covered)
+
+
+def parts_of(noise: Noise, periphery: Periphery | None = None) -> tuple[WeightNoise, Periphery | None]:
+    """What the hardware does to a weight, and what surrounds it: what was asked for, else that of the whole chip."""
+    if isinstance(noise, ChipModel):
+        return noise.noise, periphery or noise.periphery
+    return noise, periphery
 
 
 def _require_weights(model: nn.Module) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,16 +11,20 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from samson._environment import environment
-from samson._select import Select
+from samson._select import Select, entries
 from samson.evaluation._result import Evaluation
 from samson.evaluation._scoring import device_of
 from samson.evaluation._sensitivity_result import Sensitivity
 from samson.evaluation._setting import Setting
-from samson.evaluation._task import unwrapped
+from samson.evaluation._task import Task, unwrapped
 from samson.evaluation.executors import Serial
-from samson.evaluation.executors._exchange import digest_of_weights
+from samson.evaluation.executors._facts import digest_of_weights
+from samson.noise import Compose, WeightNoise
 from samson.optim import is_sharded
-from samson.records import Subject
+from samson.records import ChipKind, Subject
+
+LONGEST = 80
+"""Letters of a noise in a label at most."""
 
 
 def make_subject(
@@ -92,10 +97,9 @@ def _weights_hash(model: nn.Module) -> str | None:
 
 def _patterns(select: Select) -> tuple[str, ...]:
     """What was selected, by pattern or name."""
-    several = select if isinstance(select, Sequence) and not isinstance(select, str) else [select]
     return tuple(
         one if isinstance(one, str) else getattr(one, "__qualname__", type(one).__name__)
-        for one in several
+        for one in entries(select)
         if one is not None
     )
 
@@ -113,3 +117,49 @@ def data_name(data: Any) -> str:
     if isinstance(data, tuple) and data and all(isinstance(one, Tensor) for one in data):
         return f"tensors of {', '.join(' x '.join(map(str, one.shape)) for one in data)}"
     return type(data).__name__
+
+
+def kind_of(task: Task) -> ChipKind:
+    """The kind of chip of a task, with its noise and periphery in short for results."""
+    when = task.noise.default_time_s if task.time_s is None else task.time_s
+    around = None if task.periphery is None else repr(task.periphery)
+    behind = None if task.periphery is None else brief(task.periphery)
+    return ChipKind(
+        _label(task.noise),
+        repr(task.noise),
+        time_s=when,
+        periphery=around,
+        behind=behind,
+        alike=not task.is_random,
+    )
+
+
+def _label(noise: WeightNoise) -> str:
+    if isinstance(noise, Compose):
+        return f"{type(noise).__name__}({', '.join(map(_label, noise.noises))})"
+    text = brief(noise)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def brief(value: Any) -> str:
+    """A noise or a periphery by what was set of it, without a time, which a kind of chip holds by itself.
+
+    Example:
+        >>> from samson.noise import PCM, Periphery
+        >>> brief(PCM(time_s=60.0, g_max_us=20.0)), brief(Periphery(dac_steps=254, input_ranges={"stem": 2.0}))
+        ('PCM(g_max_us=20.0)', 'Periphery(dac_steps=254, input_ranges={…})')
+    """
+    if isinstance(value, Mapping):
+        return "{…}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(brief, value))})"
+    if not is_dataclass(value):
+        return repr(value)
+    values = {field.name: (getattr(value, field.name), _default(field)) for field in fields(value) if field.repr}
+    values.pop("time_s", None)
+    said = [f"{name}={brief(own)}" for name, (own, default) in values.items() if repr(own) != repr(default)]
+    return type(value).__name__ + (f"({', '.join(said)})" if said else "")
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()

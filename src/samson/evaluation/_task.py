@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -128,9 +128,10 @@ class Task:
             **how,
         )
 
-    @property
-    def _run(self) -> Callable[..., Any]:
-        return self.model if self.autocast is None else self._lower
+    def _run(self, *inputs: Any, **keywords: Any) -> Any:
+        """A pass, in the precision of `autocast`."""
+        with self._lowered():
+            return self.model(*inputs, **keywords)
 
     def _first_run(self, *inputs: Any, **keywords: Any) -> Any:
         """A pass; where the model cannot be called so, the error says what it is called with."""
@@ -141,11 +142,6 @@ class Task:
                 f"`model` must take the inputs of a batch of `data`: {reason(error)}. Several inputs are given as "
                 '[(input, …, targets)], keywords as [{"name": …, "labels": …}].'
             ) from error
-
-    def _lower(self, *inputs: Any, **keywords: Any) -> Any:
-        """A pass in the precision of `autocast`."""
-        with self._lowered():
-            return self.model(*inputs, **keywords)
 
     def _lowered(self) -> AbstractContextManager[object]:
         if self.autocast is None:

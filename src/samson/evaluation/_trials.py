@@ -11,12 +11,12 @@ import numpy as np
 from torch import nn
 
 from samson._batches import Examples
-from samson.evaluation._kinds import kind_of
 from samson.evaluation._question import MAX_TRIALS, Question
 from samson.evaluation._result import Evaluation
 from samson.evaluation._scoring import Scores, value_of
 from samson.evaluation._setting import Noise, Prepared, Setting, WithoutNoise, prepare, takes_setting
-from samson.evaluation._subject import subject_of
+from samson.evaluation._subject import kind_of, subject_of
+from samson.evaluation._watch import require_as_many
 from samson.records import Interval
 from samson.statistics import (
     CONFIDENCE,
@@ -99,8 +99,8 @@ def evaluate(
         5
     """
     question = Question(trials, precision, max_trials, stopping, about, confidence)
-    question.check(setting)
     prepared = prepare(model, data, noise, **setting)
+    question.check(prepared.task.metric)
     found = with_clean(drawn(prepared, question, progress), prepared.clean())
     return replace(found, subject=subject_of(found, model, data, setting))
 
@@ -169,12 +169,7 @@ def with_clean(found: Evaluation, clean: WithoutNoise) -> Evaluation:
 
 def _result(start: Evaluation, rows: Sequence[Scores], confidence: float) -> Evaluation:
     tables = [row for row in rows if isinstance(row, np.ndarray)]
-    lengths = sorted({len(row) for row in tables})
-    if len(lengths) > 1:
-        raise ValueError(
-            f"`data` must hold the same examples for every chip, got {' and '.join(map(str, lengths))} of them. Give a "
-            "list of batches, or a loader of fixed length and order."
-        )
+    require_as_many(map(len, tables))
     return replace(
         start,
         trials=tuple(value_of(row) for row in rows),

@@ -169,12 +169,7 @@ def _keys(batch: Batch) -> NDArray[np.uint64]:
 def _require_same(first: NDArray[np.uint64], later: NDArray[np.uint64], ordered: bool) -> None:
     if np.array_equal(first, later):
         return
-    if len(first) != len(later):
-        lengths = " and ".join(map(str, sorted({len(first), len(later)})))
-        raise ValueError(
-            f"`data` must hold the same examples for every chip, got {lengths} of them. Give a list of batches, or a "
-            "loader of fixed length and order."
-        )
+    require_as_many([len(first), len(later)])
     if not np.array_equal(np.sort(first), np.sort(later)):
         raise ValueError(
             "`data` must hold the same examples for every chip, got others on a later one: they change from pass to "
@@ -185,4 +180,14 @@ def _require_same(first: NDArray[np.uint64], later: NDArray[np.uint64], ordered:
         raise ValueError(
             "`data` must come in the same order for every chip for a population, got another on a later one. Use "
             "shuffle=False."
+        )
+
+
+def require_as_many(counts: Iterable[int]) -> None:
+    """Refuse numbers of examples that differ from chip to chip."""
+    found = sorted(set(counts))
+    if len(found) > 1:
+        raise ValueError(
+            f"`data` must hold the same examples for every chip, got {' and '.join(map(str, found))} of them. Give a "
+            "list of batches, or a loader of fixed length and order."
         )

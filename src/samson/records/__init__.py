@@ -2,7 +2,7 @@
 
 from samson.records._chips import CLEAN, ChipFamily, ChipKind
 from samson.records._codec import RecordError, checksum, read_json, replace_file, write_json
-from samson.records._evaluation import BudgetRecord, EvaluationRecord, Measured, Subject
+from samson.records._evaluation import BudgetRecord, EvaluationRecord, Measured, PairedMethod, PairedRecord, Subject
 from samson.records._folders import (
     PLAN,
     Comparison,
@@ -13,16 +13,15 @@ from samson.records._folders import (
     run_name,
 )
 from samson.records._interval import Interval
-from samson.records._pairs import PairedMethod, PairedRecord
 from samson.records._plan import Candidates, Configuration, Planned, Problem, Search, Settings, finite
-from samson.records._rho import RhoPoint, RhoRecord
-from samson.records._run import Environment, Perturbation, RunRecord, Training, TrainingRecord
-from samson.records._search import SearchRecord, Tried
+from samson.records._run import LARGEST, Environment, Perturbation, RunRecord, Training, TrainingRecord
+from samson.records._search import RhoPoint, RhoRecord, SearchRecord, Tried
 from samson.records._sensitivity import LayerRecord, SensitivityRecord, SuggestionRecord
 from samson.records._sharpness import CorrelationRow, NetworkSharpness, SharpnessRecord, SharpnessSettings
 
 __all__ = [
     "CLEAN",
+    "LARGEST",
     "PLAN",
     "BudgetRecord",
     "Candidates",

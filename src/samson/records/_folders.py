@@ -55,7 +55,8 @@ def on_common_chips(records: Sequence[RunRecord]) -> list[RunRecord]:
         return list(records)
     trials, of_all = min(record.trials for record in records), list[ChipFamily]()
     for family in records[0].families:
-        others = [{kind for f in record.families if _same(f, family) for kind in f.kinds} for record in records]
+        alike = [[f for f in record.families if (f.name, f.unit) == (family.name, family.unit)] for record in records]
+        others = [{kind for f in of_record for kind in f.kinds} for of_record in alike]
         if common := tuple(kind for kind in family.kinds if all(kind in kinds for kinds in others)):
             of_all.append(replace(family, kinds=common))
     if not of_all:
@@ -66,10 +67,6 @@ def on_common_chips(records: Sequence[RunRecord]) -> list[RunRecord]:
         measured = [tuple(values[family.name, kind][:trials] for kind in family.kinds) for family in of_all if values]
         found.append(replace(record, families=tuple(of_all), trials=trials, measured=tuple(measured)))
     return found
-
-
-def _same(one: ChipFamily, other: ChipFamily) -> bool:
-    return (one.name, one.unit) == (other.name, other.unit)
 
 
 def run_name(problem: str, method: str, seed: int) -> str:

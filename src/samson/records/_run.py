@@ -13,7 +13,7 @@ from samson.records._chips import ChipFamily, ChipKind
 from samson.records._plan import VERSION, Problem, Settings
 
 LARGEST = 1e150
-"""The largest number that a run may have measured: sums of squares stay finite."""
+"""The largest number that may be measured: sums of squares stay finite. Beyond it a metric is as good as infinite."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Intervals for means, shares, crossed designs and differences; when to stop; rank correlation. No torch."""
 
 from samson.records import Interval
-from samson.statistics._correlation import RankCorrelation, rank_correlation
+from samson.statistics._correlation import RankCorrelation, rank_correlation, sharpness_correlations
 from samson.statistics._crossed import (
     Component,
     combine,
@@ -16,7 +16,6 @@ from samson.statistics._family import Family, family
 from samson.statistics._means import CONFIDENCE, mean_bound, mean_interval, mean_p_value, share_interval
 from samson.statistics._pairs import About, Difference, Over, Paired, Trials
 from samson.statistics._ranks import MeanRank, critical_difference, mean_ranks
-from samson.statistics._sharpness import sharpness_correlations
 from samson.statistics._stopping import FIRST_LOOK, Look, Stopping, betting_interval, first_look, next_look
 from samson.statistics._student import t_below, t_quantile
 

@@ -84,10 +84,11 @@ def spread(ours: NDArray[Any], theirs: NDArray[Any], *, shared: Axes, floor: Seq
         return Spread(mean, tuple((ours.astype(np.float64) - theirs).tolist()))
     parts: dict[Axes, Component] = {}
     if shared:
-        parts = _renamed(components(_margin(ours, own) - _margin(theirs, own)), shared)
+        found = components(_margin(ours, own) - _margin(theirs, own))
+        parts = {tuple(shared[i] for i in axes): part for axes, part in found.items()}
     if own:
         separate = [components(table) for table in (ours, theirs)]
-        parts |= {axes: _sum([found[axes] for found in separate]) for axes in separate[0] if set(axes) & set(own)}
+        parts |= {axes: _sum([each[axes] for each in separate]) for axes in separate[0] if set(axes) & set(own)}
     return Spread(mean, (), combine(parts, floor))
 
 
@@ -141,10 +142,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _margin(table: NDArray[Any], over: Axes) -> NDArray[np.float64]:
     found: NDArray[np.float64] = np.mean(table, axis=over, dtype=np.float64)
     return found
-
-
-def _renamed(found: dict[Axes, Component], axes: Axes) -> dict[Axes, Component]:
-    return {tuple(axes[i] for i in chosen): part for chosen, part in found.items()}
 
 
 def _sum(parts: Sequence[Component]) -> Component:

@@ -60,7 +60,8 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE, *, re
 
     Reference: Student 1908, Biometrika 6, 1; Hall 1992, J. R. Statist. Soc. B 54, 221.
     """
-    tail = (1 - _between(confidence)) / 2
+    require_between(0, 1, confidence=confidence)
+    tail = (1 - confidence) / 2
     low, high = (mean_bound(values, p, resolution=resolution) for p in (tail, 1 - tail))
     return Interval(float(np.mean(values)), low, high)
 
@@ -152,15 +153,11 @@ def binomial_limits(successes: float, total: float, confidence: float) -> Interv
     """The limits of `share_interval`, by the Beta distribution, also for numbers that are not whole."""
     from scipy.special import betaincinv  # slow to import
 
-    tail = (1 - _between(confidence)) / 2
+    require_between(0, 1, confidence=confidence)
+    tail = (1 - confidence) / 2
     low = float(betaincinv(successes, total - successes + 1, tail)) if successes else 0.0
     high = float(betaincinv(successes + 1, total - successes, 1 - tail)) if successes < total else 1.0
     return Interval(successes / total, low, high)
-
-
-def _between(confidence: float) -> float:
-    require_between(0, 1, confidence=confidence)
-    return confidence
 
 
 def numbers(values: Sequence[float], name: str = "values") -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from samson._checks import require_between
 from samson._shown import Shown, number_form, table_text
 from samson.records import Interval
 from samson.statistics._crossed import table_interval
-from samson.statistics._differences import Spread, spread, variance_ratio
+from samson.statistics._differences import spread, variance_ratio
 from samson.statistics._means import CONFIDENCE
 
 About = Literal["test_set", "population"]
@@ -159,18 +159,16 @@ class Paired(Shown):
             ValueError: If the name is unknown, numbers of chips differ, or there are no seeds to count.
         """
         networks = self._networks(name)
-        found = self._mean(networks, confidence, by_seed=_by_seed(over, networks))
-        return found.within(*(networks[0].bounds or (-math.inf, math.inf)))
-
-    def _mean(self, networks: Sequence[Measurement], confidence: float, *, by_seed: bool) -> Interval:
-        table = self._table(networks)
+        table, by_seed = self._table(networks), _by_seed(over, networks)
         if not by_seed:
             table = table[0] if len(table) == 1 else table.mean(axis=0, dtype=np.float64)
         table = table.squeeze()  # an axis with one entry is no level of randomness
-        if not table.ndim:
-            return Interval(*[float(table)] * 3)
-        floor = [(0,)] if by_seed else ()
-        return table_interval(table, confidence, floor=floor, resolution=networks[0].resolution)
+        if table.ndim:
+            floor = [(0,)] if by_seed else ()
+            found = table_interval(table, confidence, floor=floor, resolution=networks[0].resolution)
+        else:
+            found = Interval(*[float(table)] * 3)
+        return found.within(*(networks[0].bounds or (-math.inf, math.inf)))
 
     def difference(
         self, name: str, baseline: str, confidence: float = CONFIDENCE, *, over: Over | None = None
@@ -202,7 +200,12 @@ class Paired(Shown):
             )
         by_seed = _by_seed(over, ours, theirs)
         common_seeds = len(ours) == len(theirs)
-        found = self._spread(ours, theirs, common_chips, by_seed=by_seed, common_seeds=common_seeds)
+        tables = [self._table(networks) for networks in (ours, theirs)]
+        if not by_seed:
+            tables = [table.mean(axis=0, dtype=np.float64) for table in tables]
+        common = [common_seeds] * by_seed + [common_chips] + [True] * (self.about == "population")
+        shared = tuple(axis for axis, is_shared in enumerate(common) if is_shared)
+        found = spread(tables[0], tables[1], shared=shared, floor=[(0,)] if by_seed else ())
         step, bounds = ours[0].resolution, ours[0].bounds
         span = math.inf if bounds is None else bounds[1] - bounds[0]
         whole = found.interval(confidence, step)
@@ -232,22 +235,6 @@ class Paired(Shown):
                 f"{' and '.join(map(str, sorted(chips)))}. Measure them with the same `trials`."
             )
         return self.models[name]
-
-    def _spread(
-        self,
-        ours: Sequence[Measurement],
-        theirs: Sequence[Measurement],
-        common_chips: bool,
-        *,
-        by_seed: bool,
-        common_seeds: bool,
-    ) -> Spread:
-        tables = [self._table(networks) for networks in (ours, theirs)]
-        if not by_seed:
-            tables = [table.mean(axis=0, dtype=np.float64) for table in tables]
-        common = ([common_seeds] if by_seed else []) + [common_chips] + [True] * (self.about == "population")
-        shared = tuple(axis for axis, is_shared in enumerate(common) if is_shared)
-        return spread(tables[0], tables[1], shared=shared, floor=[(0,)] if by_seed else ())
 
     def _table(self, networks: Sequence[Measurement]) -> NDArray[Any]:
         """Networks x chips, with the examples as a third axis for a population."""

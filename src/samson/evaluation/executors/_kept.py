@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import samson
 from samson._shown import plain
-from samson.evaluation._scoring import device_of
+from samson.evaluation._scoring import Scores, device_of
 from samson.evaluation._task import Task
 from samson.evaluation.executors._base import Executor, Finished, Serial, on_its_own
-from samson.evaluation.executors._exchange import as_bytes, digest_of, digest_of_weights, facts_of, from_bytes
+from samson.evaluation.executors._facts import digest_of, digest_of_weights, facts_of
 from samson.records import RecordError, read_json, replace_file, write_json
 
 T = TypeVar("T")
@@ -165,6 +168,24 @@ def source(folder: Path) -> str:
     for path in filter(Path.is_file, sorted(folder.rglob("*.py"))):  # an editor's lock may be a link to nowhere
         found.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return found.hexdigest()[:16]
+
+
+def as_bytes(found: Scores) -> bytes:
+    """Scores as an `.npy` file, with their dtype and shape, which needs no unpickling."""
+    file = BytesIO()
+    np.save(file, np.asarray(found), allow_pickle=False)
+    return file.getvalue()
+
+
+def from_bytes(data: bytes) -> Scores:
+    """The scores again; what follows them is not read.
+
+    Example:
+        >>> from_bytes(as_bytes(np.array([True, False]))), from_bytes(as_bytes(0.5))
+        (array([ True, False]), 0.5)
+    """
+    values: NDArray[Any] = np.load(BytesIO(data), allow_pickle=False)
+    return values if values.ndim else float(values)
 
 
 def _is_whole(path: Path) -> bool:

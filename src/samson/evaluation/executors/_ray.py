@@ -68,7 +68,10 @@ class Ray(Executor):
         """Run them on the cluster."""
         if not numbers:
             return
-        ray = self._connected()
+        ray, here = connected(self.address)
+        if here:
+            self._sent.clear()
+            self._started = True
         numerics = Numerics.here(device_of(task.model).type)
         submit, room = _submitter(ray, numerics)
         sent = self._send(ray, task)
@@ -89,13 +92,6 @@ class Ray(Executor):
         if self._started:
             self._started = False
             import_module("ray").shutdown()
-
-    def _connected(self) -> Any:
-        ray, here = connected(self.address)
-        if here:
-            self._sent.clear()
-            self._started = True
-        return ray
 
     def _send(self, ray: Any, task: Task) -> list[Any]:
         """A list with a reference to the task, so that Ray leaves it to the worker whether to fetch it."""

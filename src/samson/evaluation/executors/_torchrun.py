@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,15 +17,7 @@ from samson._buffers import held_buffers
 from samson._checks import is_number, require
 from samson.evaluation._task import Task
 from samson.evaluation.executors._base import Executor, Finished, on_its_own
-from samson.evaluation.executors._exchange import (
-    as_bytes,
-    digest,
-    digest_of,
-    facts_of,
-    from_bytes,
-    gathered,
-    shared_from_first,
-)
+from samson.evaluation.executors._facts import digest, digest_of, facts_of
 
 T = TypeVar("T")
 
@@ -74,31 +65,27 @@ class Torchrun(Executor):
             rank, world = dist.get_rank(group), dist.get_world_size(group)
             task = on_its_own(task)
             _require_same(_everywhere("Looking at model and data", lambda: _facts(task, numbers), group))
-            buffers = shared_from_first(list(task.model.buffers()), group)
+            buffers = self.broadcast(lambda: [own.detach().to("cpu", copy=True) for own in task.model.buffers()])
             for start in range(0, len(numbers), world):
-                of_round = numbers[start : start + world]
+                mine = numbers[start + rank : start + rank + 1]  # none in a last round of fewer
 
-                def own(of_round: Sequence[int] = of_round) -> bytes:
-                    if rank >= len(of_round):
-                        return b""
+                def share(mine: Sequence[int] = mine) -> Finished:
                     with held_buffers([task.model]):
                         for buffer, value in zip(task.model.buffers(), buffers, strict=True):
                             buffer.detach().copy_(value)
-                        return as_bytes(task(of_round[rank]))
+                        return {number: task(number) for number in mine}
 
-                what = f"Trial {of_round[rank]}" if rank < len(of_round) else ""
-                rows = map(from_bytes, _everywhere(what, own, group)[: len(of_round)])
-                yield dict(zip(of_round, rows, strict=True))
+                every = _everywhere(f"Trial {''.join(map(str, mine))}", share, group)
+                yield {number: row for theirs in every for number, row in theirs.items()}
 
     def broadcast(self, compute: Callable[[], T]) -> T:
         """What rank 0 computes; an error there is raised on every rank."""
         found: list[Any] = [None]
         with self._joined() as group:
 
-            def on_first() -> bytes:
+            def on_first() -> None:
                 if dist.get_rank(group) == 0:
                     found[0] = compute()
-                return b""
 
             _everywhere("What rank 0 does for all", on_first, group)
             dist.broadcast_object_list(found, src=0, group=group)
@@ -140,35 +127,36 @@ def _destroyed() -> None:
         dist.destroy_process_group()
 
 
-def _everywhere(what: str, compute: Callable[[], bytes], group: Any) -> list[bytes]:
+def _everywhere(what: str, compute: Callable[[], T], group: Any) -> list[T]:
     """What every rank computes; an error of one is raised on all, so that none waits for it.
 
     Raises:
         RuntimeError: If a rank failed, on that rank from the error itself; or if one is gone.
     """
     failure: Exception | None = None
-    data = b""
+    own: tuple[T | None, str] = None, ""
     try:
-        data = b"+" + compute()
+        own = compute(), ""
     except Exception as error:
         failure = error
-        data = f"-{what} failed on rank {dist.get_rank(group)}: {type(error).__name__}: {error}".encode()
+        own = None, f"{what} failed on rank {dist.get_rank(group)}: {type(error).__name__}: {error}"
+    every: list[Any] = [None] * dist.get_world_size(group)
     try:
-        found = gathered(data, group)
+        dist.all_gather_object(every, own, group=group)
     except RuntimeError as error:
         raise RuntimeError(
             "A rank was lost, or took too long for its trial: see its output. `torchrun --max-restarts` starts anew."
         ) from error
-    for theirs in found:
-        if theirs.startswith(b"-"):
-            raise RuntimeError(theirs[1:].decode()) from failure
-    return [theirs[1:] for theirs in found]
+    for _, error_there in every:
+        if error_there:
+            raise RuntimeError(error_there) from failure
+    return [found for found, _ in every]
 
 
-def _facts(task: Task, numbers: Sequence[int]) -> bytes:
+def _facts(task: Task, numbers: Sequence[int]) -> dict[str, Any]:
     """What must be the same on all ranks, by name."""
     norms = task.norm_batches
-    facts = {
+    return {
         "parameters": digest(dict(task.model.named_parameters())),
         "buffers": [tuple(buffer.shape) for buffer in task.model.buffers()],
         "a first batch": digest_of(islice(task.batches, 1)),
@@ -176,11 +164,10 @@ def _facts(task: Task, numbers: Sequence[int]) -> bytes:
         "the trials": list(numbers),
         **facts_of(task),
     }
-    return json.dumps(facts).encode()
 
 
-def _require_same(found: Sequence[bytes]) -> None:
-    first, *others = (json.loads(data) for data in found)
+def _require_same(found: Sequence[dict[str, Any]]) -> None:
+    first, *others = found
     for rank, facts in enumerate(others, start=1):
         for name, fact in facts.items():
             if fact != first[name]:

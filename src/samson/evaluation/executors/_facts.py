@@ -1,17 +1,14 @@
-"""Scores as plain bytes, which need no unpickling, hashes, and what ranks exchange."""
+"""What decides the trials of a task: each thing in words, or as a hash of its bits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import fields
 from hashlib import sha256
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
@@ -19,28 +16,10 @@ from samson._batches import Batch
 from samson._select import plain_name
 from samson._shown import plain
 from samson.evaluation._metric import DataSetMetric, Metric
-from samson.evaluation._scoring import Scores, device_of, same_draws
+from samson.evaluation._scoring import device_of, same_draws
 from samson.evaluation._task import Task
 from samson.evaluation.executors._numerics import Numerics
 from samson.noise import on_chip
-
-
-def as_bytes(found: Scores) -> bytes:
-    """Scores as an `.npy` file, with their dtype and shape."""
-    file = BytesIO()
-    np.save(file, np.asarray(found), allow_pickle=False)
-    return file.getvalue()
-
-
-def from_bytes(data: bytes) -> Scores:
-    """The scores again; what follows them is not read.
-
-    Example:
-        >>> from_bytes(as_bytes(np.array([True, False]))), from_bytes(as_bytes(0.5))
-        (array([ True, False]), 0.5)
-    """
-    values: NDArray[Any] = np.load(BytesIO(data), allow_pickle=False)
-    return values if values.ndim else float(values)
 
 
 def digest(value: Any) -> str:
@@ -55,7 +34,7 @@ def digest(value: Any) -> str:
         if isinstance(leaf, Tensor | np.ndarray):
             held = torch.as_tensor(leaf).detach().cpu().resolve_conj().contiguous()
             found.update(f"{keystr(path)} {held.dtype} {tuple(held.shape)}\n".encode())
-            found.update(_as_uint8(held).numpy().data)
+            found.update(held.reshape(-1).view(torch.uint8).numpy().data)
         else:
             found.update(f"{keystr(path)} {plain(leaf)}\n".encode())
     return found.hexdigest()[:16]
@@ -114,27 +93,3 @@ def _public(part: object) -> dict[str, Any]:
     held: dict[str, Any] = getattr(part, "__dict__", {})
     every = held | held.get("_parameters", {}) | held.get("_buffers", {})
     return {name: value for name, value in every.items() if not name.startswith("_")}
-
-
-def gathered(data: bytes, group: Any) -> list[bytes]:
-    """What each rank gives, of any length, in the order of ranks."""
-    world = dist.get_world_size(group)
-    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(world)]
-    dist.all_gather(lengths, torch.tensor([len(data)]), group=group)
-    padded = torch.frombuffer(bytearray(data.ljust(max(map(int, lengths)), b"\0")), dtype=torch.uint8)
-    parts = [torch.empty_like(padded) for _ in range(world)]
-    dist.all_gather(parts, padded, group=group)
-    return [part.numpy().tobytes()[: int(length)] for part, length in zip(parts, lengths, strict=True)]
-
-
-def shared_from_first(tensors: Sequence[Tensor], group: Any) -> list[Tensor]:
-    """The tensors of rank 0, which have the same shapes everywhere, as copies on the CPU."""
-    copies = [tensor.detach().to("cpu", copy=True).contiguous() for tensor in tensors]
-    for copy in copies:
-        if copy.numel():
-            dist.broadcast(_as_uint8(copy), src=0, group=group)
-    return copies
-
-
-def _as_uint8(tensor: Tensor) -> Tensor:
-    return tensor.reshape(-1).view(torch.uint8)
