@@ -1,39 +1,18 @@
 """`samson calibrate`, and what the commands about a model make of its file, against the library called by hand."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
-
-import pytest
 
 from samson.evaluation import evaluate
 from samson.noise import PRESETS, calibrate, calibrate_adc, load_calibration, load_chip_model
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
+from tests.cli.conftest import TWO_LAYERS
 
-MINE = """
-import torch
-from torch import nn
-
-def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
-
-def batches():
-    x = torch.randn(60, 6, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        return [(x, network()(x).argmax(1))]
-"""
 KIND = PRESETS["standard-hwa"]
 
 
-def test_a_calibration_is_the_librarys_and_the_commands_take_it(
-    samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "mine.py").write_text(MINE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
-    names: dict[str, object] = {}
-    exec(MINE, names)
+def test_a_calibration_is_the_librarys_and_the_commands_take_it(samson, module, tmp_path: Path) -> None:
+    names = module("mine", TWO_LAYERS)
     model, batches = names["network"](), names["batches"]()
     call = "mine:network", "--data", "mine:batches"
     assert samson("calibrate", *call, "--out", "ranges.toml", "--quantile", 0.9)[0] == 0
@@ -62,15 +41,11 @@ def test_a_calibration_is_the_librarys_and_the_commands_take_it(
             assert row.trials == expected.trials != evaluate(model, batches, KIND, trials=3).trials
 
 
-def test_a_chip_without_a_bound_of_its_converters_is_calibrated_first(
-    samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "mine.py").write_text(MINE)
+def test_a_chip_without_a_bound_of_its_converters_is_calibrated_first(samson, module, tmp_path: Path) -> None:
     (tmp_path / "chip.toml").write_text(
         'source = "a sheet"\n[noise]\nfamily = "quantize"\nbits = 4\n[periphery]\nadc_bits = 6\n'
     )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    module("mine", TWO_LAYERS)
     call = "mine:network", "--data", "mine:batches", "--chip", "chip.toml"
     rule = "`adc_bound` must be finite where ADCs round (62 steps)"
     status, _, error = samson("evaluate", *call, "--trials", 2)
@@ -79,18 +54,12 @@ def test_a_chip_without_a_bound_of_its_converters_is_calibrated_first(
     assert samson("evaluate", *call, "--calibration", "all.toml", "--trials", 2)[0] == 0
 
 
-def test_slices_with_adcs_of_their_own_are_calibrated_one_by_one(
-    samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "mine.py").write_text(MINE)
+def test_slices_with_adcs_of_their_own_are_calibrated_one_by_one(samson, module, tmp_path: Path) -> None:
     (tmp_path / "chip.toml").write_text(
         'source = "a sheet"\n[noise]\nfamily = "pcm"\nmapping = {levels = 4, slices = 2}\n'
         '[periphery]\nadc_bits = 6\ndac_bits = 4\nadc_per = "slice"\ninput_slice_bits = 1\n'
     )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
-    names: dict[str, object] = {}
-    exec(MINE, names)
+    names = module("mine", TWO_LAYERS)
     model, batches, kind = names["network"](), names["batches"](), load_chip_model(tmp_path / "chip.toml")
     call = "mine:network", "--data", "mine:batches", "--chip", "chip.toml"
     status, out, _ = samson("calibrate", *call, "--out", "all.toml")

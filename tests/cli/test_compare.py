@@ -16,26 +16,32 @@ from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
+from torch import Tensor
 
 from samson.cli._progress import Bars
+from samson.experiments import Loop
 from samson.records import write_json
 from tests import programs
 from tests.builders import PLAN, records
+from tests.cli.conftest import COMPARE, heed_interrupts, start
 from tests.experiments.test_suites import measured
 from tests.report.test_report import in_bits
 
-SMALL = ["--methods", "sgd,samson+clip", "--seeds", "2", "--epochs", "1", "--trials", "2", "--levels", ".1,.2"]
-RUNS = [f"digits-small-resnet/{name}" for name in ("samson+clip-seed0", "samson+clip-seed1", "sgd-seed0", "sgd-seed1")]
-
-
-def start(*arguments: object, **settings: object) -> subprocess.Popen:
-    program = [sys.executable, "-c", "from samson.cli import main; main()", *map(str, arguments)]
-    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
-
-
-def heed_interrupts() -> None:
-    """In the new process: a shell's background job would pass on that it ignores them."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+SMALL = [
+    "--network",
+    "mlp",
+    "--methods",
+    "sgd,samson+clip",
+    "--seeds",
+    "2",
+    "--epochs",
+    "1",
+    "--trials",
+    "2",
+    "--levels",
+    ".1,.2",
+]
+RUNS = [f"digits-mlp/{name}" for name in ("samson+clip-seed0", "samson+clip-seed1", "sgd-seed0", "sgd-seed1")]
 
 
 def samson(*arguments: object) -> tuple[str, str]:
@@ -73,7 +79,7 @@ def test_everything_is_written(compared: tuple[Path, str, str]) -> None:
     assert "samson+clip" in out
     assert str(folder / "report.html") in out.replace("\n", "")
     assert [line.split()[0] for line in err.splitlines()] == ["1/4", "2/4", "3/4", "4/4"]
-    record = json.loads((folder / "records" / "digits-small-resnet" / "samson+clip-seed1.json").read_text())
+    record = json.loads((folder / "records" / "digits-mlp" / "samson+clip-seed1.json").read_text())
     assert [[len(chips) for chips in family] for family in record["measured"]] == [[2, 2]]
     assert record["settings"]["policy"] == "authors"
     covered = f"100% of the weights, {100 * record['multiply_adds']:.4g}% of the multiply-adds"
@@ -159,31 +165,22 @@ def test_a_saved_network_gives_its_records_trials(compared: tuple[Path, str, str
     folder, _, _ = compared
     out, _ = samson(
         "evaluate",
-        folder / "networks" / "digits-small-resnet" / "sgd-seed0.safetensors",
+        folder / "networks" / "digits-mlp" / "sgd-seed0.safetensors",
         "--levels",
         ".2",
         "--trials",
         "2",
     )
-    [clean, [[_, noisy]]] = measured(folder)["digits-small-resnet/sgd-seed0"]
+    [clean, [[_, noisy]]] = measured(folder)["digits-mlp/sgd-seed0"]
     assert f"{100 * clean:.1f}" in out
     assert f"{100 * sum(noisy) / 2:.1f} % [" in out
     assert f"{100 * min(noisy):.1f}" in out
 
 
-@pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
-@pytest.mark.parametrize("processes", [1, 2])
-def test_ctrl_c_keeps_finished_runs_and_a_repetition_goes_on(tmp_path: Path, processes: int) -> None:
-    out = tmp_path / "out"
-    command = ["compare", "--methods", "sgd", "--seeds", "4", "--epochs", "3", "--trials", "2", "--levels", ".2"]
-    command += ["--out", str(out), "--quiet", "--jobs"]
-    process = start(*command, str(processes), start_new_session=True, preexec_fn=heed_interrupts)
-    deadline = time.monotonic() + 120
-    while not list((out / "records").rglob("*.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+def check_that_it_goes_on(command: list[str], status: int, err: str) -> None:
+    """What a comparison of four runs says and keeps that Ctrl-C has ended, and what its repetition makes."""
+    out = Path("out")
+    assert status == 130, err
     assert "Traceback" not in err
     kept = measured(out)
     assert 1 <= len(kept) < 4
@@ -191,39 +188,80 @@ def test_ctrl_c_keeps_finished_runs_and_a_repetition_goes_on(tmp_path: Path, pro
     assert not list(out.rglob("*.partial"))
     samson("report", out)
     assert f"{len(kept)} of 4 runs are finished" in (out / "report.html").read_text()
-    _, err = samson(*command, "1")
+    _, err = samson(*command)
     assert f"Going on: {len(kept)} of 4 runs are finished." in err
     assert f"{len(kept) + 1}/4" in err  # only what was missing
     assert f"{len(kept)}/4 " not in err
     assert len(measured(out)) == 4
     assert {name: measured(out)[name] for name in kept} == kept
-    _, err = samson(*command, "1")  # nothing left to do
+    _, err = samson(*command)  # nothing left to do
     assert "/4 " not in err
 
 
+def sending(patch: pytest.MonkeyPatch, number: signal.Signals, seed: int) -> None:
+    """Let a signal come in the third step of the training with a seed."""
+    advance = Loop.advance
+
+    def advancing(loop: Loop, inputs: Tensor, targets: Tensor) -> None:
+        if (loop.run.seed, loop.step) == (seed, 2):
+            signal.raise_signal(number)
+        advance(loop, inputs, targets)
+
+    patch.setattr(Loop, "advance", advancing)
+
+
+def test_ctrl_c_keeps_finished_runs_and_a_repetition_goes_on(own) -> None:
+    command = [*COMPARE, "--seeds", "4", "--epochs", "3", "--jobs", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        sending(patch, signal.SIGINT, seed=1)
+        status, _, err = programs.samson(*command)
+    assert list(measured(Path("out"))) == ["data-network/sgd-seed0"]
+    check_that_it_goes_on(command, status, err)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
+def test_ctrl_c_ends_workers_too(own) -> None:
+    command = [*COMPARE, "--train", "own_problem:halting", "--seeds", "4", "--epochs", "1", "--jobs", "2"]
+    process = start(*command, start_new_session=True, preexec_fn=heed_interrupts)
+    while not list(Path("out").rglob("records/*/*.json")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, err = process.communicate(timeout=60)
+    Path("go").touch()
+    check_that_it_goes_on([*command[:-1], "1"], process.returncode, err)
+
+
+STOPPED = "Stopped with 0 of 2 runs finished. Repeat the command to go on, or see these with `samson report out`."
+
+
+def test_a_notice_to_end_is_answered_like_ctrl_c_and_the_training_is_saved(own) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        sending(patch, signal.SIGTERM, seed=0)
+        status, written, err = programs.samson(*COMPARE, "--seeds", 2, "--epochs", 9, "--jobs", 1)
+    assert (status, written, " ".join(err.split())) == (143, "", STOPPED)
+    assert len(list(Path("out").rglob("training.safetensors"))) == 1
+
+
 @pytest.mark.skipif(os.name != "posix", reason="SIGTERM is POSIX")
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_notice_to_end_is_answered_like_ctrl_c_and_trainings_are_saved(tmp_path: Path, processes: int) -> None:
-    out = tmp_path / "out"
-    command = ["compare", "--methods", "sgd", "--seeds", "2", "--epochs", "2000", "--quiet", "--jobs", processes]
-    process = start(*command, "--out", out)
+def test_a_notice_to_end_is_handed_on_to_workers(own) -> None:
+    process = start(*COMPARE, "--seeds", 2, "--epochs", 10**6, "--jobs", 2)
 
     def kept() -> dict[str, tuple[int, int]]:
         """What tells the savings of each training apart."""
-        paths = [] if not out.exists() else out.rglob("training.safetensors")
+        paths = Path("out").rglob("training.safetensors")
         return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
-    deadline = time.monotonic() + 120
-    while len(kept()) < processes and time.monotonic() < deadline:
+    while len(kept()) < 2:
+        assert process.poll() is None
         time.sleep(0.02)
     before = kept()
     process.send_signal(signal.SIGTERM)
     written, err = process.communicate(timeout=60)
-    assert (process.returncode, written) == (143, ""), err
-    said = f"Stopped with 0 of 2 runs finished. Repeat the command to go on, or see these with `samson report {out}`."
-    assert " ".join(err.split()) == said  # and nothing of semaphores, or of where it was
+    # and nothing of semaphores, or of where it was
+    assert (process.returncode, written, " ".join(err.split())) == (143, "", STOPPED)
     after = kept()
-    assert len(after) == processes
+    assert len(after) == 2
     assert all(after[path] != before[path] for path in before), "each is saved when the notice comes"
 
 
@@ -270,12 +308,10 @@ def test_bars_of_a_search_are_gone_when_runs_begin() -> None:
     assert shown() == [("all runs", 1.4), ("run", 0.4)]
 
 
-def test_missing_data_is_named_before_training(tmp_path: Path) -> None:
-    program = "import sys; sys.modules['sklearn.datasets'] = None; from samson.cli import main; main()"
+def test_missing_data_is_named_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     out = tmp_path / "out"
-    done = subprocess.run(
-        [sys.executable, "-c", program, "compare", "--out", str(out)], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 2)
-    assert 'pip install -c constraints.txt ".[cli]"' in done.stderr
+    status, _, err = programs.samson("compare", "--out", out)
+    assert (status, len(err.strip().splitlines())) == (2, 2)
+    assert 'pip install -c constraints.txt ".[cli]"' in err
     assert not out.exists()

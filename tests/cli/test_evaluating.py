@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from samson.experiments import Request, SetupError, parse_time
 from samson.noise import PCM, BitErrors, Gaussian, calibrate, load_calibration, preset
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
 from samson.report import budget_figure, budget_page, evaluation_page
-from tests.cli.test_compare import heed_interrupts, start
+from tests.cli.conftest import TWO_LAYERS, heed_interrupts, start
 
 NETWORK = """
 import torch
@@ -45,12 +44,10 @@ def number():
 
 
 @pytest.fixture
-def samson(samson: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def samson(samson: Callable[..., tuple[int, str, str]], module: Any, monkeypatch: pytest.MonkeyPatch):
     """Run the command line in a folder with networks of one's own; gives its status and what it wrote."""
-    for name, source in (("mine", NETWORK), ("two", TWO_LAYERS)):
-        (tmp_path / f"{name}.py").write_text(source)
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.chdir(tmp_path)
+    module("mine", NETWORK)
+    module("two", TWO_LAYERS)
     monkeypatch.setenv("COLUMNS", "100")
     return samson
 
@@ -222,10 +219,10 @@ def test_a_metric_of_ones_own(samson, tmp_path: Path) -> None:
         assert (status, words in err) == (2, True), err
 
 
-def test_a_budget_is_the_librarys(samson, tmp_path: Path) -> None:
+def test_a_budget_is_the_librarys_and_has_a_page(samson, tmp_path: Path) -> None:
     status, out, _ = samson(
         *("budget", "mine:network", "--data", "mine:batches", "--low", ".01", "--high", 1, "--max-drop", ".1"),
-        *("--trials", 6, "--out", "budget.json"),
+        *("--trials", 6, "--out", "budget.json", "--page", "budget.html"),
     )
     assert status == 0
     names = mine()
@@ -235,6 +232,12 @@ def test_a_budget_is_the_librarys(samson, tmp_path: Path) -> None:
     assert [row.trials for row in record.measured] == [e.trials for e in found.evaluations.values()]
     assert f"{found.holds_up_to:g}" in out
     assert json.loads((tmp_path / "budget.json").read_text())["unit"] == "level"
+    assert re.findall(r"(?m)^(\w+): .*/(budget\..*)$", out) == [("Record", "budget.json"), ("Page", "budget.html")]
+    page = (tmp_path / "budget.html").read_text()
+    assert f"<b>{record.holds_up_to:.3g}</b>, chips are worse by at most 10 points in the mean" in page
+    assert page == budget_page(record)
+    for row in record.measured:
+        assert f"<th scope='row'>{row.kind.label}</th>" in page
 
 
 def test_a_budget_of_a_memory_is_a_rate_and_a_voltage_of_its_own_table(samson, tmp_path: Path) -> None:
@@ -288,21 +291,6 @@ def test_a_folder_that_cannot_be_written_is_named(samson, tmp_path: Path) -> Non
     assert "--resume must be a folder that can be written, got 'file/below'" in err
 
 
-TWO_LAYERS = """
-import torch
-from torch import nn
-
-def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 3))
-
-def batches():
-    x = torch.randn(60, 6, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        return [(x, network()(x).argmax(1))]
-"""
-
-
 def test_a_sensitivity_is_the_librarys_and_has_a_page(samson, tmp_path: Path) -> None:
     status, out, _ = samson(
         *("sensitivity", "two:network", "--data", "two:batches", "--level", ".3", "--trials", 5, "--max-drop", ".2"),
@@ -349,20 +337,6 @@ def test_a_budgets_bar_says_how_many_levels_may_come(samson, monkeypatch: pytest
     found = [re.fullmatch(r"[\d.]+, (\d+) of at most (\d+) levels", label).groups() for label in labels]
     assert found == [(str(number), str(most)) for number in range(1, len(found) + 1)]
     assert 2 <= len(found) <= most
-
-
-def test_a_budget_has_a_page(samson, tmp_path: Path) -> None:
-    status, out, _ = samson(
-        *("budget", "mine:network", "--data", "mine:batches", "--low", ".01", "--high", 1, "--max-drop", ".1"),
-        *("--trials", 6, "--out", "budget.json", "--page", "budget.html"),
-    )
-    assert status == 0
-    assert re.findall(r"(?m)^(\w+): .*/(budget\..*)$", out) == [("Record", "budget.json"), ("Page", "budget.html")]
-    page, record = (tmp_path / "budget.html").read_text(), read_json(tmp_path / "budget.json", BudgetRecord)
-    assert f"<b>{record.holds_up_to:.3g}</b>, chips are worse by at most 10 points in the mean" in page
-    assert page == budget_page(record)
-    for row in record.measured:
-        assert f"<th scope='row'>{row.kind.label}</th>" in page
 
 
 def test_a_budgets_page_says_the_limit_and_what_is_saved(samson, tmp_path: Path) -> None:
@@ -520,10 +494,9 @@ def test_ctrl_c_keeps_finished_chips_and_a_repetition_goes_on(samson, tmp_path: 
     (tmp_path / "mine.py").write_text(NETWORK + HALTING)
     command = ["evaluate", "mine:halting", "--data", "mine:batches", "--levels", ".3,.4", "--trials", "8"]
     folder = tmp_path / "chips"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    settings = {"cwd": tmp_path, "env": environment, "start_new_session": True, "preexec_fn": heed_interrupts}
-    process = start(*command, "--resume", folder, **settings)
+    process = start(*command, "--resume", folder, start_new_session=True, preexec_fn=heed_interrupts)
     while len(list(folder.rglob("*.npy"))) < 3:
+        assert process.poll() is None
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate()
@@ -538,10 +511,9 @@ def test_ctrl_c_keeps_finished_chips_and_a_repetition_goes_on(samson, tmp_path: 
     before = saved()
     assert len(before) == 3
     (tmp_path / "go").touch()
-    again = start(*command, "--resume", folder, "--out", "resumed.json", **settings)
-    out, err = again.communicate()
+    status, out, err = samson(*command, "--resume", folder, "--out", "resumed.json")
     after = saved()
-    assert (again.returncode, len(after)) == (0, 16), err
+    assert (status, len(after)) == (0, 16), err
     assert before.items() < after.items(), "nothing is written again"
     assert samson(*command, "--out", "alone.json")[1].replace("alone.json", "resumed.json") == out
     resumed, alone = (read_json(tmp_path / f"{name}.json", EvaluationRecord) for name in ("resumed", "alone"))

@@ -1,23 +1,23 @@
 """What goes wrong around a command: names, streams, folders, files of others, and processes that end."""
 
-import os
+import io
 import re
 import shlex
-import shutil
 import signal
-import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from samson.cli import main
 from samson.experiments import Checkpoint, make_network, read_records, run_all, save_checkpoint
 from samson.records import write_json
 from tests.builders import records
-from tests.cli.test_compare import start
+from tests.cli.conftest import COMPARE, start
 from tests.experiments.test_suites import changed, content
 
 SMALL = ["--seeds", "1", "--epochs", "1", "--trials", "2", "--levels", ".1", "--quiet"]
@@ -99,12 +99,18 @@ def test_commands_that_are_proposed_can_be_pasted(samson, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_stream_may_lack_signs(encoding: str) -> None:
-    program = [sys.executable, "-c", "from samson.cli import main; main()", "list", "methods"]
-    done = subprocess.run(program, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert b"samson+clip" in done.stdout
-    assert b"?" in done.stdout  # for the Greek letters
+def test_a_stream_may_lack_signs(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+    with pytest.raises(UnicodeEncodeError):
+        out.write("ρ")  # the check can fail
+    monkeypatch.setattr(sys, "argv", ["samson", "list", "methods"])
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main()
+    for stream in (out, err):
+        stream.flush()
+    assert (end.value.code or 0, err.buffer.getvalue()) == (0, b"")
+    assert b"samson+clip" in out.buffer.getvalue()
+    assert b"?" in out.buffer.getvalue()  # for the Greek letters
 
 
 def test_a_folder_without_its_configuration_goes_on(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +160,23 @@ def test_a_full_disk_is_one_line(samson, tmp_path: Path, monkeypatch: pytest.Mon
     assert "'out/records/sgd-seed0.json': No space left on device" in err
 
 
+def fill_the_disk(patch: pytest.MonkeyPatch, name: str) -> None:
+    """Let a file of that name not be written, as a write to an open file says it: the error names no file."""
+    write = Path.write_bytes
+
+    def limited(path: Path, content: bytes) -> int:
+        if path.name.startswith(f".{name}."):
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    patch.setattr(Path, "write_bytes", limited)
+
+
+def write_records(folder: Path) -> None:
+    for run in records():
+        write_json(folder / "records" / run.problem.name / f"{run.method}-seed{run.seed}.json", run)
+
+
 @pytest.mark.parametrize(
     ("written", "kept"),
     [
@@ -168,14 +191,8 @@ def test_a_disk_that_is_full_at_the_end_does_not_lose_what_was_measured(
     monkeypatch.chdir(tmp_path)
     command = ["evaluate", saved(tmp_path), "--trials", 2, "--levels", ".1"]
     shown = samson(*command)[1]
-    write, [full] = Path.write_bytes, [name for name in written if name.startswith("p.")]
-
-    def limited(path: Path, content: bytes) -> int:
-        if path.name.startswith(f".{full}."):
-            raise OSError(28, "No space left on device")  # as a write to an open file says it: without a name
-        return write(path, content)
-
-    monkeypatch.setattr(Path, "write_bytes", limited)
+    [full] = [name for name in written if name.startswith("p.")]
+    fill_the_disk(monkeypatch, full)
     status, out, err = samson(*command, *written)
     assert (status, err.lstrip()) == (1, f"samson: '{full}': No space left on device\n{kept}")
     assert out.endswith(shown)
@@ -197,17 +214,10 @@ def test_a_disk_that_is_full_at_the_end_does_not_lose_a_table(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command = [saved(tmp_path) if word == "NETWORK" else word for word in command]
-    for run in records():
-        write_json(Path("records", run.problem.name, f"{run.method}-seed{run.seed}.json"), run)
-    shown, write = samson(*command)[1], Path.write_bytes
+    write_records(Path())
+    shown = samson(*command)[1]
     Path(name).unlink()
-
-    def limited(path: Path, content: bytes) -> int:
-        if path.name.startswith(f".{name}."):
-            raise OSError(28, "No space left on device")
-        return write(path, content)
-
-    monkeypatch.setattr(Path, "write_bytes", limited)
+    fill_the_disk(monkeypatch, name)
     status, out, err = samson(*command)
     assert (status, f"'{name}': No space left on device" in err) == (1, True)
     assert out.splitlines() == shown.splitlines()[:-1]  # all but where it is
@@ -252,8 +262,7 @@ def test_a_folder_that_cannot_be_written_still_has_a_report(
     samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for run in records():
-        write_json(Path("runs", "records", run.problem.name, f"{run.method}-seed{run.seed}.json"), run)
+    write_records(Path("runs"))
     Path("file").write_text("")
     before = content(Path("runs"))
 
@@ -286,8 +295,7 @@ def test_a_record_is_written_before_anything_is_shown(samson, tmp_path: Path, mo
     def closed(*_: object, **__: object) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    for run in records():
-        write_json(Path("records", run.problem.name, f"{run.method}-seed{run.seed}.json"), run)
+    write_records(Path())
     monkeypatch.setattr("samson.cli._reporting.console", closed)
     samson("report", ".")
     assert (tmp_path / "report.html").exists()
@@ -330,9 +338,8 @@ def running(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are looked for in /proc")
-def test_workers_end_with_their_parent(tmp_path: Path) -> None:
-    command = ["compare", "--methods", "sgd", "--seeds", "2", "--epochs", "2000", "--jobs", "2", "--quiet"]
-    process = start(*command, "--out", tmp_path / "out")
+def test_workers_end_with_their_parent(own) -> None:
+    process = start(*COMPARE, "--seeds", 2, "--epochs", 10**6, "--jobs", 2)
     children: list[int] = []
     while len(children) < 3:  # two workers, and the tracker of multiprocessing
         found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
@@ -343,5 +350,4 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     process.communicate()  # also the end of the pipes, which workers have inherited
     while any(map(running, children)):
         time.sleep(0.05)
-    assert not list((tmp_path / "out").rglob("*.safetensors"))
-    shutil.rmtree(tmp_path / "out")
+    assert not list(Path("out").rglob("*.safetensors"))

@@ -1,7 +1,6 @@
 """`samson list`: the catalogues in full, and a model's tensors as `describe` has them, in 80 columns."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -31,10 +30,9 @@ def bilinear():
 
 
 @pytest.fixture
-def listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def listed(monkeypatch: pytest.MonkeyPatch, module):
     """Run `samson list` in a folder with code of a user; gives status, output and errors."""
-    (tmp_path / "listed_nets.py").write_text(CODE)
-    monkeypatch.chdir(tmp_path)
+    module("listed_nets", CODE)
     monkeypatch.setenv("COLUMNS", "80")
 
     def call(*arguments: object) -> tuple[int, str, str]:
@@ -42,8 +40,7 @@ def listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         assert all(len(line.rstrip()) <= 80 for line in out.splitlines())
         return status, out, err
 
-    yield call
-    sys.modules.pop("listed_nets", None)
+    return call
 
 
 def flat(text: str) -> str:

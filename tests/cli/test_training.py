@@ -48,7 +48,7 @@ DRIVER = """
 import json, os, random, signal, sys, time
 from pathlib import Path
 
-import samson.cli, samson.cli._app, samson.experiments, sklearn.datasets, torch, torch._dynamo
+import samson.cli, samson.cli._app, samson.experiments, torch, torch._dynamo
 from samson.experiments import _saving as saving
 from samson.experiments import Loop
 
@@ -134,7 +134,6 @@ found['notice'] = *notify(folder / 'told', 20, least_s=1e9), kept(folder / 'told
 found['told'] = ended(*start(folder / 'told', least_s=1e9))
 (folder / 'found.json').write_text(json.dumps(found))
 """
-DIGITS = ["train", "--data", "digits", "--method", "samson", "--epochs", "2"]
 STEPS = 32
 SAVED = ["model.json", "model.safetensors", "training.json"]
 
@@ -142,7 +141,7 @@ SAVED = ["model.json", "model.safetensors", "training.json"]
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a driver that has trained with and without interruptions, and of what it found."""
-    folder = run_once(tmp_path_factory, "cut trainings", ["-c", DRIVER, str(KILLS), *DIGITS], limit_s=250)
+    folder = run_once(tmp_path_factory, "cut trainings", ["-c", DRIVER, str(KILLS), *OWN, "--epochs", "8"], limit_s=250)
     assert (folder / "found.json").exists(), (folder / "output.txt").read_text()[-1500:]
     return folder
 
@@ -216,22 +215,15 @@ def test_ctrl_c_ends_with_its_status_and_keeps_what_was_saved(samson, tmp_path: 
     assert both[0] == both[1]
 
 
-@pytest.mark.parametrize("changed", [["--seed", "1"], ["--method", "sam"], ["--set", "rho=1"], ["--epochs", "3"]])
-def test_the_folder_of_another_unfinished_training_is_refused(samson, tmp_path: Path, changed: list[str]) -> None:
+def test_the_folder_of_another_unfinished_training_is_refused(samson, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 3)
         samson(*OWN, "--out", tmp_path)
-    status, _, message = samson(*OWN, "--out", tmp_path, *changed)
-    refused(status, message, "belongs to another training", "Delete it, or take another folder")
-    assert not (tmp_path / "model.safetensors").exists()
-
-
-def test_the_folder_of_another_network_is_refused(samson, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, 3)
-        samson(*OWN, "--out", tmp_path)
-    status, _, message = samson(*OWN, "--out", tmp_path, "--network", f"{__name__}:rectified")
-    refused(status, message, "belongs to another training")
+    other_network = ["--network", f"{__name__}:rectified"]
+    for changed in (["--seed", "1"], ["--method", "sam"], ["--set", "rho=1"], ["--epochs", "3"], other_network):
+        status, _, message = samson(*OWN, "--out", tmp_path, *changed)
+        refused(status, message, "belongs to another training", "Delete it, or take another folder")
+        assert not (tmp_path / "model.safetensors").exists()
 
 
 def test_after_a_divergence_the_advice_can_be_followed(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """The evaluation matrix, tiny: every kind of data and network in one suite, by one command, in one report."""
 
-import csv
 import re
 import struct
 import zlib
@@ -16,10 +15,10 @@ from tests.programs import samson
 
 METHODS = ["plain", "samson+clip"]
 PROBLEMS = {
-    "digits-small-resnet": "",
+    "digits-mlp": 'network = "mlp"\n',
     "fashion-mnist-vgg13-narrow": 'data = "fashion-mnist"\nnetwork = "vgg13-narrow"\n',
     "cifar10-resnet8": 'data = "cifar10"\nnetwork = "resnet8"\n',
-    "cifar10-mobilenetv2-narrow": 'data = "cifar10"\nnetwork = "mobilenetv2-narrow"\n',
+    "cifar10-mobilenetv2-tiny": 'data = "cifar10"\nnetwork = "mobilenetv2-tiny"\n',
     "tiny-shakespeare-gpt-tiny": 'data = "tiny-shakespeare"\nnetwork = "gpt-tiny"\n',
     **(
         {"japanese-vowels-gru": 'data = "japanese-vowels"\nnetwork = "gru"\nbase = "AdamW"\n'}
@@ -27,7 +26,7 @@ PROBLEMS = {
         else {}
     ),
 }
-BATCH = {"tiny-shakespeare-gpt-tiny": 8, "digits-small-resnet": 512, "fashion-mnist-vgg13-narrow": 32}
+BATCH = {"tiny-shakespeare-gpt-tiny": 8, "digits-mlp": 512, "fashion-mnist-vgg13-narrow": 32}
 FAMILIES = {"gaussian": ["0.1"], "pcm": ["1 day"], "bit-errors": ["0.01"], "int4": ["int4"]}
 HEAD = """
 data_root = "data"
@@ -75,9 +74,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for name, text in PROBLEMS.items()
         ]
         (folder / "suite.toml").write_text("\n".join([HEAD, *tables]))
-        status, out, err = samson("compare", "suite.toml", "--out", "out", "--jobs", 1, "--quiet")
+        status, _, err = samson("compare", "suite.toml", "--out", "out", "--jobs", 1, "--quiet")
         assert status == 0, err
-        (folder / "out.txt").write_text(out)
     return folder
 
 
@@ -111,19 +109,12 @@ def test_methods_and_chips_have_a_say(compared: Path) -> None:
     assert gradients["samson+clip"] == 2 * gradients["plain"] > 0
 
 
-def test_one_report_has_it_all(compared: Path) -> None:
+def test_one_report_ranks_methods_over_it_all(compared: Path) -> None:
     page = (compared / "out" / "report.html").read_text()
     assert f"{len(PROBLEMS)} problems, 4 families of chips" in page
-    assert re.findall(r"<option>([^<]*)</option>", page) == [*PROBLEMS, *FAMILIES]
-    pairs = re.findall(r'data-problem="([^"]*)" data-family="([^"]*)"', page)
-    assert pairs == [(problem, family) for problem in PROBLEMS for family in FAMILIES]
     overview = page[page.index("Mean rank") : page.index("<nav>")]
     for method in METHODS:
         assert f"<th scope='row'>{method.replace('+', '<wbr>+')}</th>" in overview
     heads = re.findall(r"<th[^>]*>([^<]*)</th>", overview[overview.index("<thead") : overview.index("</thead>")])
     assert heads[:-1] == ["Method", "without noise", *FAMILIES, "all"]
     assert f"over {4 * len(PROBLEMS)} pairs of a problem and a family of chips" in page
-    rows = list(csv.DictReader((compared / "out" / "summary.csv").read_text().splitlines()))
-    assert len(rows) == len(PROBLEMS) * 4 * len(METHODS) * 2
-    said = (compared / "out.txt").read_text()
-    assert all(name in said for name in (*PROBLEMS, *FAMILIES))

@@ -1,7 +1,7 @@
 """What methods are made of, and what a training does for them: ramps, ranges, converters, a teacher."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from samson import RhoSchedule, SharpnessAware
@@ -18,14 +19,18 @@ from samson.experiments import (
     ADDITIONS,
     ALIASES,
     MODES,
+    Classification,
     Loop,
     Method,
     Run,
     SetupError,
     Splits,
+    _sweeps,
+    _trained,
     compare_suite,
     cores,
     distillation,
+    make_network,
     parse_methods,
     plan_suite,
     run,
@@ -243,7 +248,9 @@ def test_a_ramp_goes_by_the_steps_of_the_training(shape: str, power: int) -> Non
             return optimizer
 
     task = plan_suite(TABLE).problems[0]
-    run = Watching(data(), Task(), net, method("samson", "samson.rho=0.8", f"samson.ramp={shape}"), task.recipe, 0)
+    run = Watching(
+        data(), Classification(), net, method("samson", "samson.rho=0.8", f"samson.ramp={shape}"), task.recipe, 0
+    )
     train(run)
     steps = 2 * 4
     assert strengths == pytest.approx([0.8 * (step / steps) ** power for step in range(steps)])
@@ -299,13 +306,6 @@ def test_a_trainer_of_ones_own_must_come_to_the_end_of_a_ramp(name: Any, batch_s
         assert isinstance(made(), nn.Module)  # its losses say what it is
 
 
-class Task:
-    metric = "accuracy"
-
-    def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        return nn.functional.cross_entropy(outputs, targets)
-
-
 def test_without_a_number_of_steps_nothing_is_ramped() -> None:
     assert method("samson").build(net(), steps=10).schedule is None
     assert isinstance(method("rwp").build(net(), steps=10).schedule, RhoSchedule)
@@ -341,8 +341,6 @@ def test_a_network_is_judged_with_its_own_ranges(monkeypatch: pytest.MonkeyPatch
         seen.append(dict(chip.periphery.input_ranges))
         return real(model, examples, chip, **more)
 
-    from samson.experiments import _sweeps
-
     real = _sweeps.chips_alone
     monkeypatch.setattr(_sweeps, "chips_alone", watched)
     suite = {**TABLE, "methods": ["plain", "converters"], "seeds": 1, "trials": 2, "chips": ["chip.toml"]}
@@ -352,10 +350,7 @@ def test_a_network_is_judged_with_its_own_ranges(monkeypatch: pytest.MonkeyPatch
     assert seen[0] != seen[1]
     assert (plain.calibrated, learned.calibrated) == (seen[0], {})
     batches = [(inputs,) for inputs, _ in data().batches(12, seed=0, epoch=0, device="cpu", augment=(), workers=0)]
-    from samson.experiments import load_checkpoint
-
-    model, _ = load_checkpoint_of(load_checkpoint, plain)
-    assert seen[0] == pytest.approx(calibrate(model, batches))
+    assert seen[0] == pytest.approx(calibrate(network_of(plain), batches))
 
 
 def one_by_one(jobs: Any, folder: Path, *_: Any, **__: Any) -> dict[str, Any]:
@@ -378,13 +373,11 @@ adc_bound = 4.0
 """
 
 
-def load_checkpoint_of(load: Callable[..., Any], record: Any) -> tuple[nn.Module, None]:
+def network_of(record: Any) -> nn.Module:
     """The network of a record, built by its function here."""
-    from safetensors.torch import load_file
-
     model = net()
     model.load_state_dict(load_file(f"out/networks/{record.problem.name}/{record.method}-seed0.safetensors"))
-    return model.eval(), None
+    return model.eval()
 
 
 def test_converters_on_what_hooks_do_not_reach_are_refused_before_training() -> None:
@@ -415,8 +408,6 @@ def test_the_teacher_is_the_plain_network_and_its_training_counts(tmp_path: Path
             if name == "teacher" and value is not None:
                 teachers.append(value)
             super().__setattr__(name, value)
-
-    from samson.experiments import _trained
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_trained, "Run", Watching)
@@ -470,9 +461,7 @@ def test_a_teacher_changes_the_loss_as_its_formula_says() -> None:
 
     def by_hand(weight: float) -> dict[str, Tensor]:
         torch.manual_seed(0)
-        run = Run(data(), Task(), net, problem.methods[0], problem.recipe, 0)
-        from samson.experiments import make_network
-
+        run = Run(data(), Classification(), net, problem.methods[0], problem.recipe, 0)
         student = make_network(problem.record.network, (1, 6, 6), 2, 0).train()
         optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
         for step in range(8):

@@ -41,6 +41,11 @@ def found_by(**more: object) -> RhoRecord:
     return find_rho(plan_suite(table | more), 0, Place(), lambda *_: None)
 
 
+@pytest.fixture(scope="module")
+def usual() -> RhoRecord:
+    return found_by()
+
+
 def endless() -> Splits:
     """Values to be told whose squared errors are beyond float32."""
     parts = [(x, torch.full((len(x), 1), 1e30)) for x, _ in (dots().train, dots().validation, dots().test)]
@@ -52,8 +57,8 @@ def test_a_training_without_a_first_loss_is_refused() -> None:
         found_by(data=f"{__name__}:endless", task="regression")
 
 
-def test_the_losses_are_those_of_a_loop_in_which_rho_rises() -> None:
-    record = found_by()
+def test_the_losses_are_those_of_a_loop_in_which_rho_rises(usual: RhoRecord) -> None:
+    record = usual
     data, model = dots(), network(2)
     base = torch.optim.SGD(param_groups(model), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     optimizer = SharpnessAware(base, RULES["samson"]())
@@ -81,16 +86,14 @@ def test_the_losses_are_those_of_a_loop_in_which_rho_rises() -> None:
     assert record.suggested == suggest_rho(record.points, record.start_loss)
 
 
-def test_the_rho_of_the_method_plays_no_part() -> None:
-    records = [found_by(set={"samson.rho": rho}) for rho in (0.1, 2.0)]
-    assert records[0].points == records[1].points
-    assert found_by(methods=["sam"]).points != records[0].points
+def test_the_rho_of_the_method_plays_no_part(usual: RhoRecord) -> None:
+    assert found_by(set={"samson.rho": 2.0}).points == usual.points
+    assert found_by(methods=["sam"]).points != usual.points
 
 
-def test_a_record_comes_back(tmp_path: Path) -> None:
-    record = found_by()
-    write_json(tmp_path / "rho.json", record)
-    assert read_json(tmp_path / "rho.json", RhoRecord) == record
+def test_a_record_comes_back(usual: RhoRecord, tmp_path: Path) -> None:
+    write_json(tmp_path / "rho.json", usual)
+    assert read_json(tmp_path / "rho.json", RhoRecord) == usual
 
 
 @pytest.mark.parametrize("checked", [1, 16])
@@ -110,14 +113,16 @@ def test_it_ends_where_a_loss_is_no_finite_number(checked: int, monkeypatch: pyt
         ((0.9, 0.5, 0.2), 40.0, True),  # ended early
     ],
 )
-def test_a_training_that_diverged_is_told(clean: tuple[float, ...], highest: float, expected: bool) -> None:
+def test_a_training_that_diverged_is_told(
+    usual: RhoRecord, clean: tuple[float, ...], highest: float, expected: bool
+) -> None:
     ended = tuple(RhoPoint(rho, loss, loss) for rho, loss in zip((0.01, 1.0, highest), clean, strict=True))
-    assert diverged(dataclasses.replace(found_by(), start_loss=1.0, points=ended)) == expected
+    assert diverged(dataclasses.replace(usual, start_loss=1.0, points=ended)) == expected
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 3, 7, 16])
+@pytest.mark.parametrize("epochs", [1, 3, 16])
 def test_a_range_test_that_came_to_its_end_did_not_diverge(epochs: int) -> None:
-    """However many steps its last point is the mean of."""
+    """However many steps its last point is the mean of: 1, 2 and 8."""
     assert not diverged(found_by(recipe=RECIPE | {"epochs": epochs}))
 
 

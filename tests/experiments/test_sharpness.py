@@ -86,10 +86,10 @@ def make(folder: Path, methods: tuple[str, ...]) -> None:
     write_json(folder / PLAN, plan)
     for number, name in enumerate(methods):
         for seed in range(2):
-            model = make_network("small-resnet", (1, 8, 8), 10, seed=10 * number + seed)
+            model = make_network("mlp", (1, 8, 8), 10, seed=10 * number + seed)
             with torch.no_grad():
-                model.head.weight.mul_(3**number)
-            about = Checkpoint("small-resnet", (1, 8, 8), 10, "digits", name, seed)
+                model[-1].weight.mul_(3**number)
+            about = Checkpoint("mlp", (1, 8, 8), 10, "digits", name, seed)
             run = run_name(PROBLEM.name, name, seed)
             save_checkpoint(folder / "networks" / f"{run}.safetensors", model.state_dict(), about)
             level = 0.9 - number / 10
@@ -211,7 +211,7 @@ def test_curvature_is_added_to_what_is_there(
     before = measured[1]
     monkeypatch.setattr("samson.experiments._sharpness.hessian_top", lambda *_, **__: 1.5)
     monkeypatch.setattr(
-        "samson.experiments._sharpness.hessian_trace", lambda model, *_, **__: Trace((1.0, model.head.bias[0].item()))
+        "samson.experiments._sharpness.hessian_trace", lambda model, *_, **__: Trace((1.0, model[-1].bias[0].item()))
     )
     monkeypatch.setattr("samson.experiments._sharpness.worst_case_rise", lambda *_, **__: pytest.fail("measured again"))
     after = measure_one(folder, curvature=True)

@@ -136,7 +136,7 @@ chips = [
 
 [[problems]]
 data = "digits"
-network = "small-resnet"
+network = "mlp"
 methods = ["plain", "samson"]
 recipe = {epochs = 1, batch_size = 64}
 
@@ -160,7 +160,7 @@ SMALL: dict[str, Any] = {
 
 FAMILIES = ["gaussian", "pcm", "bits", "my-chip", "noise"]
 PROBLEMS = {
-    "digits-small-resnet": ["plain", "samson"],
+    "digits-mlp": ["plain", "samson"],
     "data-net": ["plain", "samson", "optimizer"],
     "data-net_of_three": ["plain", "samson", "optimizer"],
 }
@@ -326,12 +326,12 @@ def test_what_was_measured_is_what_the_saved_network_gives(compared: Path, monke
             [load_chip_model(Path("my-chip.toml"))],
             [mine.Shaken(0.1)],
         ]
-        digits = load_model("python/networks/digits-small-resnet/samson-seed0.safetensors")
+        digits = load_model("python/networks/digits-mlp/samson-seed0.safetensors")
         own = mine.net(3)
         own.load_state_dict(load_file("python/networks/data-net/optimizer-seed0.safetensors"))
         splits, raw = load_splits("digits", Path()), mine.data()["test"]
     for name, model, test in (
-        ("digits-small-resnet/samson-seed0", digits, splits.examples("test")),
+        ("digits-mlp/samson-seed0", digits, splits.examples("test")),
         ("data-net/optimizer-seed0", own.eval(), raw),
     ):
         clean, found = measured(compared / "python")[name]
@@ -418,6 +418,8 @@ def test_more_methods_and_seeds_run_what_is_missing(place: Path) -> None:
     missing = ["data-net/samson-seed0", "data-net/sgd-seed1", "data-net/optimizer-seed1", "data-net/samson-seed1"]
     assert begun == [missing]
     assert len(found.records) == 6
+    own = next(record for record in found.records if record.method == "optimizer")
+    assert own.settings == {"method": "mine:optimizer", "lr": 0.05}
     after = content(place / "out" / "records")
     assert before == {name: after[name] for name in before}
     assert compare_suite(more, "out", runner=no_runs).records == found.records
@@ -546,8 +548,7 @@ def test_nothing_is_deleted_through_a_link(place: Path, link: str) -> None:
 
 
 MORE = {
-    "levels": {"chips": [{"noise": "gaussian", "levels": [0.1, 0.3]}]},
-    "families": {"chips": ["int4", *SMALL["chips"], {"noise": "pcm", "levels": ["1d"]}]},
+    "kinds": {"chips": ["int4", {"noise": "gaussian", "levels": [0.1, 0.3]}, {"noise": "pcm", "levels": ["1d"]}]},
     "trials": {"trials": 4},
     "all of it": {"chips": [{"noise": "gaussian", "levels": [0.05, 0.1]}, "int4"], "trials": 4, "seeds": 2},
 }
@@ -568,12 +569,12 @@ def test_chips_that_are_added_take_the_networks_that_are_there(
         shutil.copytree(finished / "out", "out")
         at_once = compare_suite(suite, "at-once")
         old = {path: path.read_text() for path in Path("out/records").rglob("*.json")}
-        seen: list[tuple[str, int]] = []
+        last: dict[str, tuple[str, int, int]] = {}
         with monkeypatch.context() as patch:
             if added != "all of it":  # which has a seed more
                 patch.setattr("samson.experiments._runs.trained", no_training)
             watcher = Silent()
-            watcher.progress = lambda name, stage, done, total: seen.append((stage, total))  # type: ignore[method-assign]
+            watcher.progress = lambda name, *state: last.update({name: state})  # type: ignore[method-assign]
             found = compare_suite(suite, "out", watcher=watcher)
         assert not found.failures
         assert measured(Path("out")) == measured(Path("at-once"))
@@ -582,8 +583,8 @@ def test_chips_that_are_added_take_the_networks_that_are_there(
             for of in (found, at_once)
         ]
         assert records[0] == records[1]
-        chips = {total for stage, total in seen if stage == "chips"}
-        assert chips == {"levels": {2}, "families": {4}, "trials": {4}, "all of it": {12}}[added]
+        chips = {"kinds": 6, "trials": 4, "all of it": 12}[added]
+        assert {*last.values()} == {("chips", chips, chips)}
         compare_suite(suite, "out", runner=no_runs)
         with pytest.raises(SetupError, match=f"different: {'trials' if added == 'trials' else 'chips'}"):
             compare_suite(SMALL, "out", runner=no_runs)
@@ -602,7 +603,7 @@ def test_chips_that_are_added_elsewhere_do_not_change_where_the_network_was_made
 ) -> None:
     """With more kinds, those that are there stay; with more trials, every chip is measured again."""
     first, second, third = (replace(environment(), samson=f"9.{number}", threads=1) for number in range(3))
-    kinds = MORE["families"]["chips"]
+    kinds = MORE["kinds"]["chips"]
     steps = [
         (first, {}, ()),
         (second, {"chips": kinds}, (second,)),
@@ -625,9 +626,9 @@ def test_a_network_that_its_weights_do_not_make_is_trained_again(place: Path, ch
     forget()
     suite = SMALL | {"train": "mine:other"}
     compare_suite(suite, "out")
-    added = compare_suite(suite | MORE["levels"], "out")
+    added = compare_suite(suite | MORE["kinds"], "out")
     assert not added.failures
-    assert measured(Path("out")) == measured(compare_suite(suite | MORE["levels"], "at-once").folder)
+    assert measured(Path("out")) == measured(compare_suite(suite | MORE["kinds"], "at-once").folder)
 
 
 def test_a_network_that_is_gone_is_trained_again(finished: Path, tmp_path: Path) -> None:
@@ -774,8 +775,6 @@ def test_transformers_trains_what_is_compared(tmp_path: Path) -> None:
     assert list(records) == ["sgd", "samson", "clip", "sharp"]
     assert {record.problem.trainer for record in found.records} == {f"{__name__}:by_transformers"}
     assert len({record.measured for record in found.records}) == 4, "each method has a say"
-    ours = compare_suite({**suite, "train": "samson"}, tmp_path / "ours")
-    assert [record.families for record in ours.records] == [record.families for record in found.records]
     status, _, err = samson("report", tmp_path / "out")
     assert status == 0, err
     page = (tmp_path / "out" / "report.html").read_text()
@@ -1025,6 +1024,18 @@ def chips(text: str) -> dict[str, str]:
     return {"chips": f"chips = [{text}]"}
 
 
+def methods(text: str) -> dict[str, str]:
+    return {"methods": f"methods = [{text}]"}
+
+
+def mine(key: str, name: str) -> dict[str, str]:
+    return {key: f"{key} = 'mine:{name}'"}
+
+
+def searched(text: str) -> dict[str, str]:
+    return {"methods": SEARCHED, "x": f"search = {{{text}}}"}
+
+
 ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     # keys that are not known
     "a key": ({"seeds": "seed = 1"}, "keys: 'seed'|Did you mean 'seeds'"),
@@ -1034,22 +1045,19 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "a metric of a problem": ({"x": "[[problems]]\nmetric = 'mine:f1'"}, "problems: 'metric'|task = 'mine:Task'"),
     "a key of the recipe": ({"recipe": "recipe = {epoch = 1}"}, "recipe: 'epoch'|Did you mean 'epochs'"),
     "a key of chips": (chips("{noise = 'gaussian', level = [0.1]}"), "chips: 'level'|Did you mean 'levels'"),
-    "a key of a method": ({"methods": "methods = [{method = 'sgd', rl = 1}]"}, "sgd: 'rl'|Did you mean 'lr'"),
+    "a key of a method": (methods("{method = 'sgd', rl = 1}"), "sgd: 'rl'|Did you mean 'lr'"),
     "a selection that meets nothing": ({"x": "select = 'heed'"}, "`select` with the network|'heed'|to choose from"),
     "a selection that is no text": ({"x": "select = 3"}, "`select` must be a pattern of names|got 3"),
-    "a key of a search": (
-        {"methods": SEARCHED, "x": "search = {trial = 2}"},
-        "search: 'trial'|Did you mean 'trials'",
-    ),
+    "a key of a search": (searched("trial = 2"), "search: 'trial'|Did you mean 'trials'"),
     "a set key": ({"x": "set = {'sgd.rl' = 1}"}, "sgd: 'rl'|Did you mean 'lr'"),
     "a set method": ({"x": "set = {'sdg.lr' = 1}"}, "'sdg'|Did you mean 'sgd'"),
     "a set key of no method": ({"x": "set = {rl = 1}"}, "`set`: 'rl' is unknown|Did you mean 'lr'"),
     # names that are not known
     "data": ({"data": "data = 'digit'"}, "`data`: 'digit'|Did you mean 'digits'"),
     "a module": ({"data": "data = 'mien:data'"}, "`data`: there is no module 'mien'|Did you mean 'mine'"),
-    "a function": ({"data": "data = 'mine:dat'"}, "`data`: in 'mine': 'dat'|Did you mean 'data'"),
+    "a function": (mine("data", "dat"), "`data`: in 'mine': 'dat'|Did you mean 'data'"),
     "a network": ({"network": "network = 'small-resnt'"}, "`network`: 'small-resnt'|Did you mean 'small-resnet'"),
-    "a method": ({"methods": "methods = ['samsom']"}, "`methods`: 'samsom'|Did you mean 'samson'"),
+    "a method": (methods("'samsom'"), "`methods`: 'samsom'|Did you mean 'samson'"),
     "a base": ({"x": "base = 'AdmW'", "methods": "methods = ['plain']"}, "`base`: 'AdmW'|Did you mean 'AdamW'"),
     "a task": ({"x": "task = 'clasification'"}, "task: 'clasification'|Did you mean 'classification'"),
     "a trainer": ({"x": "train = 'mine:tran'"}, "`train`: in 'mine': 'tran'|Available"),
@@ -1057,11 +1065,8 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "a chip": (chips("{chip = 'int5'}"), "`chip`: 'int5'|Did you mean 'int8'"),
     "a schedule": ({"recipe": "recipe = {schedule = 'cosin', batch_size = 16}"}, "recipe: `schedule`|'cosin'|'cosine'"),
     "an augmentation": ({"recipe": "recipe = {augment = 'flop', batch_size = 16}"}, "`augment`: 'flop'|'flip'"),
-    "a sampler": ({"methods": SEARCHED, "x": "search = {sampler = 'bayes'}"}, "search.sampler: 'bayes'|grid, random"),
-    "chosen_by": (
-        {"methods": SEARCHED, "x": "search = {chosen_by = 'pcm'}"},
-        "search.chosen_by: 'pcm'|blind, gaussian",
-    ),
+    "a sampler": (searched("sampler = 'bayes'"), "search.sampler: 'bayes'|grid, random"),
+    "chosen_by": (searched("chosen_by = 'pcm'"), "search.chosen_by: 'pcm'|blind, gaussian"),
     # types
     "seeds in words": ({"seeds": "seeds = 'three'"}, "`seeds` must be |'three'|default is 3"),
     "half a trial": ({"trials": "trials = 2.5"}, "`trials` must be |2.5"),
@@ -1077,12 +1082,12 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "a number as name of chips": (chips("{chip = 'int8', name = 3}"), "name|3"),
     "a number as time": (chips("{chip = 'pcm', times = 3600}"), "times|3600"),
     "a number among times": (chips("{chip = 'pcm', times = [3600]}"), "times|3600"),
-    "a number as method": ({"methods": "methods = [{method = 3}]"}, "method|3"),
-    "a number as name of a method": ({"methods": "methods = [{method = 'sgd', name = 3}]"}, "name|3"),
+    "a number as method": (methods("{method = 3}"), "method|3"),
+    "a number as name of a method": (methods("{method = 'sgd', name = 3}"), "name|3"),
     "a number as base": ({"x": "base = 3", "methods": "methods = ['plain']"}, "base|3"),
     "a list of bases": ({"x": "base = ['Adam']", "methods": "methods = ['plain']"}, "base|['Adam']"),
     "a number as task": ({"x": "task = 3"}, "task must be |3"),
-    "a number as sampler": ({"methods": SEARCHED, "x": "search = {sampler = 3}"}, "search.sampler|3"),
+    "a number as sampler": (searched("sampler = 3"), "search.sampler|3"),
     "a number of settings": ({"x": "set = 3"}, "set|3"),
     "a number of problems": ({"x": "problems = 3"}, "problems|3"),
     "one table of problems": ({"x": "[problems]\ndata = 'digits'"}, "problems must be tables|[[problems]]"),
@@ -1091,36 +1096,30 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
         {"network": "network = ['mlp', 'linear']", "x": "name = 'one'"},
         "`name` must be left out with",
     ),
-    "a true setting": ({"methods": "methods = [{method = 'sgd', lr = true}]"}, "sgd.lr must be a number, got True"),
+    "a true setting": (methods("{method = 'sgd', lr = true}"), "sgd.lr must be a number, got True"),
     # lists
     "no data": ({"data": "data = []"}, "data must be at least one, got []"),
     "no network": ({"network": "network = []"}, "network must be at least one, got []"),
-    "no methods": ({"methods": "methods = []"}, "methods must be at least one, got []"),
+    "no methods": (methods(""), "methods must be at least one, got []"),
     "no chips": ({"chips": "chips = []"}, "chips must be at least one, got []"),
     "no problems": ({"x": "problems = []"}, "problems|[]"),
     "no levels": (chips("{noise = 'gaussian', levels = []}"), "`levels` must be at least one level above 0, got []"),
     "none of chips": (chips("{chip = []}"), "`chip` must be at least one chip, got []"),
     "no times": (chips("{chip = 'pcm', times = []}"), "times|at least one time|for example"),
-    "no candidates": (
-        {"methods": "methods = [{method = 'sgd', lr = []}]"},
-        "sgd.lr must be at least one value, got []",
-    ),
+    "no candidates": (methods("{method = 'sgd', lr = []}"), "sgd.lr must be at least one value, got []"),
     # what there may be once
     "problems twice": (
         {"x": "[[problems]]\n[[problems]]"},
         "problems must be without repetition, got ['data-net']|name =",
     ),
     "families twice": (chips("'pcm', {noise = 'pcm', levels = ['1h']}"), "chips must be without repetition|pcm|name ="),
-    "methods twice": ({"methods": "methods = ['sgd', {method = 'sgd', lr = 1}]"}, "without repetition, got 'sgd'"),
+    "methods twice": (methods("'sgd', {method = 'sgd', lr = 1}"), "without repetition, got 'sgd'"),
     "levels twice": (chips("{noise = 'gaussian', levels = [0.1, 0.1]}"), "`levels` must be without repetition|0.1"),
     "levels that look alike": (chips("{noise = 'gaussian', levels = [0.1, 0.10000001]}"), "`levels` must be |0.1"),
     "ages twice": (chips("{noise = 'pcm', levels = ['1h', '60m']}"), "`levels` must be without repetition|60m"),
     "times twice": (chips("{chip = 'pcm', times = ['1h', '60m']}"), "times|1 h', '1 h"),
     "a chip twice": (chips("{chip = ['int8', 'int8']}"), "chip|int8"),
-    "candidates twice": (
-        {"methods": "methods = [{method = 'sgd', lr = [1, 1.0]}]"},
-        "sgd.lr must be without repetition",
-    ),
+    "candidates twice": (methods("{method = 'sgd', lr = [1, 1.0]}"), "sgd.lr must be without repetition"),
     # numbers
     "no seeds": ({"seeds": "seeds = 0"}, "`seeds` must be at least 1, got 0|default"),
     "seeds by name": (
@@ -1146,7 +1145,7 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "a malformed time": (chips("{chip = 'pcm', times = ['h']}"), "`times` must be numbers ≥ 0 with one of|got 'h'"),
     "a time that a chip does not know": (chips("{chip = 'reram-wan2022', times = ['1h']}"), "times|3600"),
     "a bad setting": ({"x": "set = {'sgd.lr' = -1}"}, "sgd: Invalid learning rate: -1|Change it"),
-    "a bad candidate": ({"methods": "methods = [{method = 'sgd', lr = [1, -2]}]"}, "sgd: Invalid learning rate: -2"),
+    "a bad candidate": (methods("{method = 'sgd', lr = [1, -2]}"), "sgd: Invalid learning rate: -2"),
     # chips
     "chips of nothing": (chips("{levels = [0.1]}"), "chips must be tables with a noise or a chip|Write"),
     "noise and chip": (chips("{noise = 'gaussian', chip = 'int8'}"), "chips: 'chip'|Available: noise, levels"),
@@ -1160,30 +1159,27 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
         {"network": "network = 'mine:recurrent'", **chips("'standard-hwa'")},
         "standard-hwa|'mine:recurrent'|recurrent",
     ),
-    "a network without weights for a chip": ({"network": "network = 'mine:norm'"}, "'mine:norm'|weight for the chip"),
+    "a network without weights for a chip": (mine("network", "norm"), "'mine:norm'|weight for the chip"),
     # searches
     "a search of nothing": (
         {"x": "search = {sampler = 'grid'}"},
         "search must be left out where no setting has several",
     ),
     "uneven grids": (
-        {"methods": "methods = [{method = 'sgd', lr = [1, 2]}, {method = 'sam', rho = [1, 2, 3]}]"},
+        methods("{method = 'sgd', lr = [1, 2]}, {method = 'sam', rho = [1, 2, 3]}"),
         "candidates must be of the same number|'data-net/sgd': 2, 'data-net/sam': 3|Give each as many",
     ),
     "too many draws": (
-        {"methods": SEARCHED, "x": "search = {sampler = 'random', trials = 3}"},
+        searched("sampler = 'random', trials = 3"),
         "search.trials must be from 1 to 2, got 3|different",
     ),
-    "no draws": ({"methods": SEARCHED, "x": "search = {sampler = 'tpe'}"}, "search.trials must be from 1 to 2, got 0"),
-    "part of a grid": (
-        {"methods": SEARCHED, "x": "search = {trials = 1}"},
-        "search.trials must be left out for a grid, or 2",
-    ),
-    "negative trials of a search": ({"methods": SEARCHED, "x": "search = {trials = -1}"}, "search.trials|-1"),
-    "no seeds of a search": ({"methods": SEARCHED, "x": "search = {seeds = 0}"}, "search.seeds|got 0"),
+    "no draws": (searched("sampler = 'tpe'"), "search.trials must be from 1 to 2, got 0"),
+    "part of a grid": (searched("trials = 1"), "search.trials must be left out for a grid, or 2"),
+    "negative trials of a search": (searched("trials = -1"), "search.trials|-1"),
+    "no seeds of a search": (searched("seeds = 0"), "search.seeds|got 0"),
     # names
     "a name of two words": ({"x": "name = 'my problem'"}, "`name` of a problem must be letters|'my problem'|folder"),
-    "a name with a folder": ({"methods": "methods = [{method = 'sgd', name = '../../sgd'}]"}, "name|'../../sgd'"),
+    "a name with a folder": (methods("{method = 'sgd', name = '../../sgd'}"), "name|'../../sgd'"),
     "a family called clean": (chips("{chip = 'int8', name = 'clean'}"), "name|'clean'"),
     "a family called all": (chips("{chip = 'int8', name = 'all'}"), "name|'all'"),
     "a family called blind": (chips("{chip = 'int8', name = 'blind'}"), "name|'blind'"),
@@ -1193,39 +1189,24 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     "a huge setting": ({"methods": f"methods = [{{method = 'samson', rho = {10**400}}}]"}, "rho must be a number"),
     "a huge norm": ({"recipe": f"recipe = {{clip_norm = {10**400}}}"}, "recipe: int too large to convert to float"),
     # code of one's own
-    "no test": (
-        {"data": "data = 'mine:no_test'"},
-        "`data` must be a dictionary with train and test|['train']|Return",
-    ),
-    "uneven data": (
-        {"data": "data = 'mine:uneven'"},
-        "`data`: `train` must have a target for each of 40 inputs, got 39",
-    ),
-    "labels out of range": (
-        {"data": "data = 'mine:outside'"},
-        "`data`: `test` must have targets from 0 to 2, got 0 to 3",
-    ),
-    "other shapes": ({"data": "data = 'mine:shapes'"}, "`data`: `test` must have inputs of shape (1, 6, 6)|(1, 5, 5)"),
-    "nothing": ({"data": "data = 'mine:nothing'"}, "`data` must be a dictionary|NoneType|Return"),
-    "data that fail": (
-        {"data": "data = 'mine:fails'"},
-        "`data` 'mine:fails' raised OSError: no such disk|Mend|mine.py, line",
-    ),
+    "no test": (mine("data", "no_test"), "`data` must be a dictionary with train and test|['train']|Return"),
+    "uneven data": (mine("data", "uneven"), "`data`: `train` must have a target for each of 40 inputs, got 39"),
+    "labels out of range": (mine("data", "outside"), "`data`: `test` must have targets from 0 to 2, got 0 to 3"),
+    "other shapes": (mine("data", "shapes"), "`data`: `test` must have inputs of shape (1, 6, 6)|(1, 5, 5)"),
+    "nothing": (mine("data", "nothing"), "`data` must be a dictionary|NoneType|Return"),
+    "data that fail": (mine("data", "fails"), "`data` 'mine:fails' raised OSError: no such disk|Mend|mine.py, line"),
     "a network that does not fit": (
-        {"network": "network = 'mine:wide'"},
+        mine("network", "wide"),
         "`network` 'mine:wide' cannot be trained on 'mine:data'|(1, 6, 6)|Take a network",
     ),
     "a network for text": ({"network": "network = 'gpt-tiny'"}, "`gpt-tiny`|(1, 6, 6)|Take a network for images"),
-    "no network at all": (
-        {"network": "network = 'mine:text'"},
-        "a function that returns an nn.Module, got 'a network'",
-    ),
+    "no network at all": (mine("network", "text"), "a function that returns an nn.Module, got 'a network'"),
     "data that are no function": (
-        {"data": "data = 'mine:table'"},
+        mine("data", "table"),
         "`data` must be the name of a function or a class, got 'mine:table'|Write a function that gives it",
     ),
     "a method that is no function": (
-        {"methods": "methods = ['mine:number']"},
+        methods("'mine:number'"),
         "`methods` must be a function that takes a model, got 'mine:number'",
     ),
     "a noise that fails": (
@@ -1233,22 +1214,19 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
         "chips: 1 cannot carry the network 'mine:net': TypeError: |Take other chips",
     ),
     "no optimizer": (
-        {"methods": "methods = ['mine:no_optimizer']"},
+        methods("'mine:no_optimizer'"),
         "`methods` must be a function that returns an optimizer, got None",
     ),
-    "a method that takes nothing": (
-        {"methods": "methods = ['mine:of_nothing']"},
-        "a function that takes a model|mine:of_nothing",
-    ),
+    "a method that takes nothing": (methods("'mine:of_nothing'"), "a function that takes a model|mine:of_nothing"),
     "a rule in place of a method": (
-        {"methods": "methods = [{method = 'samson.optim:SAMSON', rho = 1}]"},
+        methods("{method = 'samson.optim:SAMSON', rho = 1}"),
         "a function that returns an optimizer, and no rule, got 'samson.optim:SAMSON'|returns `SharpnessAware",
     ),
     "a setting of the recipe": (
-        {"methods": "methods = [{method = 'samson', ema = 0.9}]"},
+        methods("{method = 'samson', ema = 0.9}"),
         "a setting of the method, and none of `recipe`, got 0.9|a problem with a `name`",
     ),
-    "a method that raises": ({"methods": "methods = ['mine:raises']"}, "`methods`|raises|no such lr"),
+    "a method that raises": (methods("'mine:raises'"), "`methods`|raises|no such lr"),
     "a trainer that takes nothing": ({"x": "train = 'mine:of_nothing'"}, "`train` must be a function of one argument"),
     "no task": ({"x": "task = 'mine:Task'"}, "task must be a class with a metric and a loss, got 'mine:Task'"),
     # the file
@@ -1474,16 +1452,14 @@ def test_no_file_of_a_comparison_names_code_to_run(place: Path) -> None:
     Path("mine.py").write_text(f"{MINE}\nfrom samson.experiments import Classification as task\n")
     compare_suite(suite, "out")
     recipe = {"epochs": 1, "batch_size": 512}
-    compare_suite(
-        {**SMALL, "data": "digits", "network": "small-resnet", "methods": ["sgd"], "recipe": recipe}, "digits"
-    )
+    compare_suite({**SMALL, "data": "digits", "network": "mlp", "methods": ["sgd"], "recipe": recipe}, "digits")
     files = [path for folder in ("out", "digits") for path in Path(folder).rglob("*.json")]
     assert len(files) == 8
     for path in files:
         changed(path, named_evil)
     assert sum("evil:" in path.read_text() for path in files) == 5
-    record = Path("digits", "records", "digits-small-resnet", "sgd-seed0.json")
-    network = Path("digits", "networks", "digits-small-resnet", "sgd-seed0.json")
+    record = Path("digits", "records", "digits-mlp", "sgd-seed0.json")
+    network = Path("digits", "networks", "digits-mlp", "sgd-seed0.json")
     good = json.loads(record.read_text())["problem"]
     for field in ("data", "network", "trainer", "task"):
         changed(record, lambda data, field=field: data | {"problem": good | {field: f"evil:{field}"}})
@@ -1507,13 +1483,6 @@ def test_no_file_of_a_comparison_names_code_to_run(place: Path) -> None:
     assert not Path("sprung").exists()
     samson("evaluate", network.with_suffix(".safetensors"), "--data", "evil:data", "--trials", 2, "--levels", ".1")
     assert Path("sprung").exists(), "the command line may name code: the check can fail"
-
-
-def test_a_record_is_typed(finished: Path) -> None:
-    with working_in(finished):
-        [one, other] = compare_suite(SMALL, "out", runner=no_runs).records
-    assert isinstance(one, RunRecord)
-    assert (one.method, other.method, other.settings) == ("sgd", "optimizer", {"method": "mine:optimizer", "lr": 0.05})
 
 
 def interrupted_where_python_drops_it() -> None:

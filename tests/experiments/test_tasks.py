@@ -1,6 +1,7 @@
 """Tasks: what targets are, the loss and the metric of those of one's own, and what is refused before a training."""
 
 import importlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from samson.evaluation import DataSetMetric, ExampleMetric
+from samson.evaluation import DataSetMetric, ExampleMetric, MeanThen
 from samson.experiments import TASKS, Run, SetupError, compare_suite, load_model, plan_suite, read_suite
 from samson.noise import Gaussian, deploy
 from tests.experiments.test_suites import SMALL, Net, own_data, working_in
@@ -269,6 +270,19 @@ class Overflows(Hard):
     metric = ExampleMetric("infinite", lambda o, t: o[:, 0] / 0, higher_is_better=True)
 
 
+def perplexity(nats: float) -> DataSetMetric:
+    """As it is on a chip that breaks the network."""
+    return DataSetMetric("perplexity", MeanThen(lambda o, t: o[:, 0] * 0 + nats, torch.exp), higher_is_better=False)
+
+
+class Beyond(Hard):
+    metric = perplexity(400)
+
+
+class Large(Hard):
+    metric = perplexity(230)
+
+
 class OneOutput(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -293,3 +307,18 @@ def test_a_metric_that_would_fail_after_the_training_fails_before(
         plan_suite({**suite, "task": task})
     plan_suite({**suite, "task": Overflows})  # a training may mend it
     plan_suite({**suite, "task": AsNumbers, "network": OneOutput})  # its data set may have a value
+
+
+def untrained_with_losses(run: Run) -> nn.Module:
+    run.losses += [1.0, 1e200, 2.0]
+    return run.network()
+
+
+@pytest.mark.parametrize("task", [Overflows, Beyond])
+def test_a_metric_that_is_not_finite_is_said_so(tmp_path: Path, task: type) -> None:
+    """Also where it is a number whose square is none; losses, too, are recorded up to such a one."""
+    suite = {**SMALL, "train": untrained_with_losses, "data": own_data, "network": Net, "methods": ["sgd"]}
+    [failure] = compare_suite({**suite, "task": task}, tmp_path / "not").failures.values()
+    assert failure.reason.startswith(f"NotFiniteError: `metric` '{task.metric.name}' must be finite, got NaN or inf")
+    [record] = compare_suite({**suite, "task": Large}, tmp_path / "finite").records
+    assert (record.training.loss, record.clean) == ((1.0,), pytest.approx(math.exp(230)))

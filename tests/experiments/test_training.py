@@ -203,11 +203,6 @@ def test_a_cycle_has_no_other_warm_up() -> None:
         Recipe(schedule="one-cycle", warmup=0.1)
 
 
-def test_an_unknown_schedule_has_a_suggestion() -> None:
-    with pytest.raises(ValueError, match="Did you mean 'cosine'?"):
-        Recipe(schedule="cosin")
-
-
 # Against loops written here
 
 
@@ -255,9 +250,9 @@ def closure_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, 
     return optimizer.step(closure).detach()
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
 @pytest.mark.parametrize(
-    ("method", "step", "make", "passes"), [("sgd", sgd_step, sgd, 1), ("samson", closure_step, samson, 2)]
+    ("schedule", "method", "step", "make", "passes"),
+    [("one-cycle", "sgd", sgd_step, sgd, 1), ("cosine", "samson", closure_step, samson, 2)],
 )
 def test_the_loop_is_a_plain_loop_bit_for_bit(schedule: str, method: str, step: Any, make: Any, passes: int) -> None:
     run = run_of(method, seed=3, epochs=3, schedule=schedule)
@@ -322,7 +317,7 @@ LINE = {
 """A step of gradient descent on squared errors, with every number on the way a small multiple of a power of two."""
 
 
-@pytest.mark.parametrize("parts", [2, 4, 8, 16, 99])
+@pytest.mark.parametrize("parts", [2, 16, 99])
 def test_parts_of_a_batch_give_its_gradient(parts: int) -> None:
     """Nothing is rounded here, so the order of sums plays no part: the bits must agree."""
     ends = []
@@ -334,7 +329,7 @@ def test_parts_of_a_batch_give_its_gradient(parts: int) -> None:
     assert not equal(ends[0][0], line().state_dict())
 
 
-@pytest.mark.parametrize("parts", [3, 4, 5])
+@pytest.mark.parametrize("parts", [3, 5])
 def test_parts_of_a_batch_may_differ_in_size(parts: int) -> None:
     """The gradient's terms are exact but for their weights; γ = (n + 3)·u of their sizes bounds what sums round off.
 
@@ -372,7 +367,7 @@ def test_a_bound_beyond_every_gradient_changes_nothing() -> None:
 # Averages
 
 
-@pytest.mark.parametrize("decay", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("decay", [0.5, 0.99])
 def test_the_average_is_the_result(decay: float) -> None:
     run = run_of("samson", convolutions, kind=Recording, ema=decay)
     found = weights(run)
@@ -402,7 +397,7 @@ class Shifted(nn.Module):
         return self.linear(x.flatten(1)[:, self.places] * self.mask)
 
 
-@pytest.mark.parametrize("decay", [0.5, 0.9, 0.999])
+@pytest.mark.parametrize("decay", [0.5, 0.999])
 def test_buffers_of_whole_numbers_survive_an_average(decay: float) -> None:
     found = weights(run_of(network=Shifted, ema=decay))
     assert found["places"].equal(torch.arange(192))
@@ -583,9 +578,6 @@ def without_schedule(model: nn.Module) -> SharpnessAware:
 ALL: dict[str, dict[str, Any]] = {
     "sgd": {"method": "sgd"},
     "samson": {"method": "samson"},
-    "noise": {"method": "noise"},
-    "samson+clip": {"method": "samson+clip"},
-    "adamw": {"method": "plain", "base": "AdamW"},
     "samson-adamw": {"method": "samson", "base": "AdamW"},
     "own": {"method": f"{__name__}:remembering"},
     "schedule-free": {"method": f"{__name__}:without_schedule"},
@@ -674,7 +666,7 @@ def test_a_state_that_is_not_put_back_would_be_noticed(
     assert not equal(found, expected)
 
 
-@pytest.mark.parametrize("at", [16, 20, 32, 40])
+@pytest.mark.parametrize("at", [16, 20, 40])
 def test_progress_may_stop_a_training(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is called before the step is saved, which is then made again."""
     saving_every(monkeypatch, 1)
@@ -776,9 +768,8 @@ def test_saving_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pyt
 # Losses that are no numbers
 
 
-@pytest.mark.parametrize("saved", [1, 1000])
+@pytest.mark.parametrize(("power", "saved"), [(3, 1), (9, 1000)])
 @pytest.mark.parametrize(("method", "step", "make"), [("sgd", sgd_step, sgd), ("samson", closure_step, samson)])
-@pytest.mark.parametrize("power", [3, 9])
 def test_a_training_that_diverges_says_at_which_step(
     method: str, step: Any, make: Any, power: int, saved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -954,24 +945,6 @@ def test_a_damaged_file_is_nothing_saved(kind: str, tmp_path: Path, monkeypatch:
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-OTHERS: dict[str, dict[str, Any]] = {
-    "seed": {"seed": 1},
-    "method": {"method": "sam"},
-    "settings": {"settings": ["samson.rho=1"]},
-    "epochs": {"epochs": 3},
-    "average": {"ema": 0.9},
-    "amount of data": {"data": images(64)},
-}
-
-
-@pytest.mark.parametrize("other", OTHERS)
-def test_the_state_of_another_training_is_refused(other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    saving_every(monkeypatch, 1)
-    train(run_of("samson", asked={"folder": tmp_path}))
-    with pytest.raises(SetupError, match=r"training.safetensors` belongs to another training.\nDelete it, or take"):
-        train(run_of(**{"method": "samson", "asked": {"folder": tmp_path}} | OTHERS[other]))
-
-
 def wider() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 13), nn.Tanh(), nn.Linear(13, 4))
 
@@ -1016,48 +989,52 @@ class Doubled(Classification):
         return 2 * super().loss(outputs, targets, label_smoothing)
 
 
-ALIKE: dict[str, dict[str, Any]] = {
-    "other widths": {"network": wider},
-    "the same widths": {"network": rectified},
+OTHERS: dict[str, dict[str, Any]] = {
+    "seed": {"seed": 1},
+    "method": {"method": "sam"},
+    "settings": {"settings": ["samson.rho=1"]},
+    "epochs": {"epochs": 3},
+    "average": {"ema": 0.9},
+    "amount of data": {"data": images(64)},
     "other data of the same size": {"data": images(seed=8)},
-    "another task": {"asked": {"task": Doubled()}},
+    "widths": {"network": wider},
+    "a network of the same widths": {"network": rectified},
+    "task": {"asked": {"task": Doubled()}},
 }
 
 
-@pytest.mark.parametrize("other", ALIKE)
-def test_the_state_of_a_training_that_looks_alike_is_refused(
-    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("other", OTHERS)
+def test_the_state_of_another_training_is_refused(other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saving_every(monkeypatch, 1)
     train(run_of("samson", asked={"folder": tmp_path}))
-    changed = ALIKE[other]
-    with pytest.raises(SetupError, match="belongs to another training"):
-        train(run_of(**{"method": "samson"} | changed | {"asked": {"folder": tmp_path} | changed.get("asked", {})}))
+    changed = {"method": "samson", **OTHERS[other]}
+    changed["asked"] = {"folder": tmp_path, **changed.get("asked", {})}
+    with pytest.raises(SetupError, match=r"training.safetensors` belongs to another training.\nDelete it, or take"):
+        train(run_of(**changed))
 
 
-def failing(patch: pytest.MonkeyPatch, number: int, code: int) -> None:
+def failing(patch: pytest.MonkeyPatch, number: int) -> None:
     """Let the disk fail at one of the writings, in the midst of it."""
     count, write = itertools.count(1), Path.write_bytes
 
     def written(path: Path, content: bytes) -> int:
         if next(count) == number:
             write(path, content[: len(content) // 2])
-            raise OSError(code, "the disk is full", str(path))
+            raise OSError(errno.ENOSPC, "the disk is full", str(path))
         return write(path, content)
 
     patch.setattr(Path, "write_bytes", written)
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_a_disk_that_fails_leaves_what_was_saved(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_leaves_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run_of("samson", convolutions)
     expected = weights(whole)
     saving_every(monkeypatch, 2)
     with monkeypatch.context() as patch:
-        failing(patch, 3, code)
+        failing(patch, 3)
         with pytest.raises(OSError, match="the disk is full") as failed:
             train(run_of("samson", convolutions, asked={"folder": tmp_path}))
-    assert failed.value.errno == code
+    assert failed.value.errno == errno.ENOSPC
     [path] = tmp_path.iterdir()
     assert saved_step(path) == 4
     run = run_of("samson", convolutions, asked={"folder": tmp_path})
@@ -1065,8 +1042,7 @@ def test_a_disk_that_fails_leaves_what_was_saved(code: int, tmp_path: Path, monk
     assert (run.losses, run.gradients) == (whole.losses, whole.gradients)
 
 
-@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
-@pytest.mark.parametrize("function", ["write_bytes", "mkdir"])
+@pytest.mark.parametrize(("function", "code"), [("write_bytes", errno.EACCES), ("mkdir", errno.EROFS)])
 def test_a_folder_that_cannot_be_written_is_an_error(
     function: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,8 +11,7 @@ import typer
 from samson._errors import require
 from samson.cli._errors import explained, require_writable
 from samson.cli._options import OWN, RUNS, DataName, DataRoot, Device, Model, Pretrained, Select, Weights
-from samson.cli._showing import console
-from samson.cli._tables import empty_table
+from samson.cli._showing import console, empty_table
 
 Split = Annotated[str | None, typer.Option(help="Of data that have splits: train, validation; by default train.")]
 Quantile = Annotated[float, typer.Option(help="Share of a batch's inputs, by size, that a range covers.")]

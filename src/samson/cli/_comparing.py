@@ -18,7 +18,7 @@ from samson.cli._errors import FileError
 from samson.cli._options import DEVICE, DRIFT, OWN, RUNS
 from samson.cli._progress import Bars, Lines
 from samson.cli._reporting import SMALLER_LR, write_report
-from samson.cli._showing import console
+from samson.cli._showing import console, empty_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -241,7 +241,6 @@ def _say_what_would_be_run(
     plan: Plan, processes: int, finished: Sequence[RunRecord], there: Sequence[RunRecord]
 ) -> None:
     """What is left, of which those that are there need chips alone."""
-    from samson.cli._tables import empty_table
     from samson.experiments import estimate
 
     table = empty_table("What would be run; times are for each run")

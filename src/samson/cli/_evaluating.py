@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from samson._errors import require
-from samson.cli._kinds import kinds_of
-from samson.cli._measuring import measuring
+from samson.cli._measuring import kinds_of, measuring
 from samson.cli._options import ModelOptions, model_command
 from samson.cli._showing import console, results_written, shown, shown_interval, shown_share, speaks, table_of
 

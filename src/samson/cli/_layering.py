@@ -10,11 +10,9 @@ import typer
 from samson._errors import require
 from samson._names import counted
 from samson._shown import not_all
-from samson.cli._kinds import kinds_of
-from samson.cli._measuring import measuring
+from samson.cli._measuring import kinds_of, measuring
 from samson.cli._options import ModelOptions, model_command
-from samson.cli._showing import console, results_written, shown, shown_interval, shown_limit, speaks
-from samson.cli._tables import empty_table
+from samson.cli._showing import console, empty_table, results_written, shown, shown_interval, shown_limit, speaks
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import typer
+from rich.table import Table
 from rich.text import Text
 
+from samson._shown import not_all
 from samson.cli._errors import explained
 from samson.cli._options import ChipName, Model, Pretrained, Select, Weights
-from samson.cli._showing import console
-from samson.cli._tables import empty_table
+from samson.cli._showing import console, empty_table
+
+if TYPE_CHECKING:
+    from samson.noise import TensorDescription
 
 app = typer.Typer(rich_markup_mode=None, help="Show what there is to choose from.", invoke_without_command=True)
 
@@ -53,7 +60,6 @@ def layers(
     pretrained: Pretrained = False,
 ) -> None:
     """Show which tensors of a model lie on the chip, and why the others do not."""
-    from samson.cli._layer_tables import digital_table, on_chip_table, totals
     from samson.experiments import find_chip, load_model
     from samson.noise import describe, hooked_layers, on_chip
 
@@ -63,10 +69,10 @@ def layers(
     with explained(model):
         rows = describe(loaded, noise, select, tile_inputs=None if periphery is None else periphery.tile_inputs)
     on, off = ([row for row in rows if row.on_chip is there] for there in (True, False))
-    console().print(on_chip_table(on))
+    console().print(_on_chip_table(on))
     if off:
-        console().print(digital_table(off))
-    console().print(totals(on, off))
+        console().print(_digital_table(off))
+    console().print(_totals(on, off))
     if periphery is not None:
         try:
             hooked_layers(loaded, on_chip(loaded, select))
@@ -87,3 +93,49 @@ def show(name: str) -> None:
         table.add_row(key, Text("\n").join([Text(first), *(Text(line, style="dim") for line in others)]))
     console().print(table)
     console().print(found.note)
+
+
+def _on_chip_table(rows: Sequence[TensorDescription]) -> Table:
+    """The tensors on the chip: their tiles, if those have a size, and what is special about some."""
+    columns = {
+        "Tiles": ["" if row.tiles is None else f"{row.tiles:,}" for row in rows],
+        "What happens": [row.reason.removeprefix("on the chip").lstrip(";: ") for row in rows],
+    }
+    return _tensors("On the chip", rows, {name: cells for name, cells in columns.items() if any(cells)})
+
+
+def _digital_table(rows: Sequence[TensorDescription]) -> Table:
+    """The tensors that stay digital, and why."""
+    reasons = [row.reason.removeprefix("digital: ").removesuffix(f" of a {row.layer_type}") for row in rows]
+    return _tensors("Not on the chip", rows, {"Why": reasons})
+
+
+def _totals(on: Sequence[TensorDescription], off: Sequence[TensorDescription]) -> str:
+    """The line below: how much of the model lies on the chip.
+
+    A weight that several layers share counts once, and what a weight is computed from does not.
+    """
+    own = [row for row in on if "the same weight as" not in row.reason]
+    off = [row for row in off if "computed from it" not in row.reason]
+    held, rest = (sum(row.elements for row in rows) for rows in (own, off))
+    tiles, devices = sum(row.tiles or 0 for row in own), sum(row.devices or 0 for row in own)
+    return (
+        f"On the chip: {len(own)} of {len(own) + len(off)} tensors, {held:,} of {held + rest:,} elements "
+        f"({100 * not_all(held / (held + rest)):.1f} %){f', {tiles:,} tiles' if tiles else ''}"
+        f"{f', {devices:,} devices' if devices else ''}."
+    )
+
+
+def _tensors(title: str, rows: Sequence[TensorDescription], more: Mapping[str, Sequence[str]]) -> Table:
+    """A table of tensors, with columns of its own by name."""
+    table = empty_table(title)
+    table.add_column("Tensor", overflow="fold", min_width=12)
+    table.add_column("Layer", overflow="fold", max_width=19)
+    table.add_column("Shape", no_wrap=True)
+    table.add_column("Elements", justify="right", no_wrap=True)
+    for name in more:
+        table.add_column(name, justify="right" if name == "Tiles" else "left")
+    for row, *cells in zip(rows, *more.values(), strict=True):
+        shape = "×".join(map(str, row.shape)) or "scalar"
+        table.add_row(row.name, row.layer_type, shape, f"{row.elements:,}", *cells)
+    return table

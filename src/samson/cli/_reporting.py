@@ -13,10 +13,12 @@ import typer
 
 from samson._errors import SetupError, choose, installing, require
 from samson.cli._errors import require_writable
-from samson.cli._showing import console
+from samson.cli._showing import console, kind_table
 
 if TYPE_CHECKING:
-    from samson.report import View
+    from rich.table import Table
+
+    from samson.report import Overview, View
 
 SMALLER_LR = "Set a smaller lr: --set lr=0.01, or set = { lr = 0.01 }."
 """What to do where a training diverged."""
@@ -55,7 +57,6 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html", 
     Raises:
         OSError: If a file cannot be written, after all is shown.
     """
-    from samson.cli._tables import accuracy_table, gain_table, rank_table
     from samson.records import RecordError, load_comparison, replace_file
     from samson.report import Overview, advice, comparable, notes, overview_headline, render, summary_csv, views
 
@@ -86,10 +87,10 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html", 
     screen = console()
     ranked = comparable(found)
     if ranked:
-        screen.print(rank_table(overview))
+        screen.print(_rank_table(overview))
     for view in found:
-        screen.print(accuracy_table(view))
-        gains = gain_table(view) if len(found) == 1 else None
+        screen.print(_accuracy_table(view))
+        gains = _gain_table(view) if len(found) == 1 else None
         if gains is not None:
             screen.print(gains)
     for note in notes(comparison):
@@ -101,6 +102,50 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html", 
         raise failed
     for name in files:
         screen.print(f"Report: {(out / name).resolve()}", soft_wrap=True)
+
+
+def _accuracy_table(view: View) -> Table:
+    """The metric with its 95 % interval, method by kind of chip."""
+    from samson.report import coverage_of, estimate_text, metric_text
+
+    metric = metric_text(view.problem)
+    title = f"Test {metric} on {view.problem.name} by {view.family.name}, 95 % intervals over chips"
+    table = kind_table(title, "Method", view.kinds)
+    covered = coverage_of(view)
+    table.caption, table.caption_justify = f"On the chips: {covered}" if covered else None, "left"
+    for method, of_method in view.table.items():
+        table.add_row(method, *(estimate_text(row.value, view) for row in of_method.values()))
+    return table
+
+
+def _gain_table(view: View) -> Table | None:
+    """Paired gain over the baseline with its 95 % interval; None if there is nothing to compare."""
+    from samson.report import gain_text
+
+    what = "Points" if view.problem.is_fraction else "Gain"
+    what += "" if view.problem.higher_is_better else " (+ is better)"
+    title = f"{what} over {view.baseline} on the same chips, with 95 % intervals over chips, for these networks"
+    table = kind_table(title, "Method", view.kinds)
+    for method, of_method in view.table.items():
+        gains = [row.gain for row in of_method.values()]
+        if any(gains):
+            table.add_row(method, *("" if gain is None else gain_text(gain, view) for gain in gains))
+    return table if table.rows else None
+
+
+def _rank_table(overview: Overview) -> Table:
+    """Mean ranks over problems, and wins, ties and losses against the baseline."""
+    from samson.report import against_baseline
+
+    found = overview.views
+    over = "families of chips" if overview.problems == 1 else f"{overview.problems} problems"
+    title = f"Mean rank over {over}; 1 is best"
+    table = kind_table(title, "Method", [*overview.ranks, f"+ / = / − {found[0].baseline}"])
+    table.caption, table.caption_justify = "= means: these seeds do not tell them apart.", "left"
+    for method, _ in overview.order:
+        cells = [f"{of[method].interval.mean:.2f}" if method in of else "" for of in overview.ranks.values()]
+        table.add_row(method, *cells, " / ".join(map(str, against_baseline(found, method))))
+    return table
 
 
 def _pictures(found: Sequence[View], form: str) -> dict[str, bytes]:

@@ -9,8 +9,7 @@ import typer
 from rich.table import Table
 
 from samson.cli._options import DataRoot
-from samson.cli._showing import console, stage_bar
-from samson.cli._tables import kind_table
+from samson.cli._showing import console, kind_table, stage_bar
 
 if TYPE_CHECKING:
     from samson.records import SharpnessRecord

@@ -1,4 +1,4 @@
-"""What the commands about one model show: progress, numbers with intervals, and pages."""
+"""What commands show: tables, progress, numbers with intervals, and pages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
@@ -15,7 +16,6 @@ from rich.table import Table
 
 from samson._names import visible
 from samson._shown import limit_text
-from samson.cli._tables import empty_table
 from samson.records import Interval, replace_file, write_json
 
 if TYPE_CHECKING:
@@ -47,6 +47,22 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
 def speaks() -> bool:
     """Whether this process shows and writes results: of several that torchrun started, the first."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def empty_table(title: str | None = None) -> Table:
+    """A table in the style of all of them."""
+    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
+def kind_table(title: str, first: str, kinds: Iterable[str]) -> Table:
+    """An empty table with a column for each kind of chip."""
+    from samson.report import kind_text
+
+    table = empty_table(title)
+    table.add_column(first, no_wrap=True)
+    for kind in kinds:
+        table.add_column(kind_text(kind), justify="right")
+    return table
 
 
 def table_of(title: str, at_least: float | None, metric: Metric) -> Table:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +11,8 @@ import typer
 from samson._errors import SetupError, require
 from samson.cli._errors import require_writable
 from samson.cli._options import Device
-from samson.cli._showing import console, speaks, stage_bar
-from samson.cli._tables import empty_table
-from samson.records import RhoRecord, write_json
+from samson.cli._showing import console, empty_table, speaks, stage_bar
+from samson.records import Problem, RhoRecord, Training, write_json
 
 
 def train(
@@ -64,20 +62,20 @@ def train(
     if epochs is not None:
         settings["epochs"] = epochs
     table: dict[str, Any] = {"data": data, "network": network, "methods": [method], "recipe": settings}
-    table |= {key: value for key, value in (("base", base), ("train", trainer)) if value is not None}
-    with _one_method():
+    more = {"base": base, "train": trainer, "data_root": data_root}
+    table |= {key: value for key, value in more.items() if value is not None}
+    try:
         [parsed] = parse_methods([method], base=base or "SGD")
-    name = parsed.name
-    for one in set_ or ():
-        require("=" in one, "--set", "PARAM=VALUE", one, "Write for example --set rho=0.5.")
-        parameter = one.partition("=")[0].rpartition(".")[2].strip()
-        searched = range_test and parameter == "rho"
-        require(not searched, "--set rho", "left out with --find-rho", one, "It tries many; leave one out.")
-    table["set"] = [one if "." in one.partition("=")[0] else f"{name}.{one}" for one in set_ or ()]
-    if data_root is not None:
-        table["data_root"] = data_root
-    with _one_method():
+        table["set"] = []
+        for one in set_ or ():
+            target, equals, _ = one.partition("=")
+            require(bool(equals), "--set", "PARAM=VALUE", one, "Write for example --set rho=0.5.")
+            searched = range_test and target.rpartition(".")[2].strip() == "rho"
+            require(not searched, "--set rho", "left out with --find-rho", one, "It tries many; leave one out.")
+            table["set"].append(one if "." in target else f"{parsed.name}.{one}")
         plan = plan_suite(table)
+    except SetupError as error:  # this command has one method
+        raise SetupError(str(error).replace("`methods`", "--method")) from error
     require_writable("--out", out / ("rho.json" if range_test else "model.safetensors"))
     if range_test:
         require(not log, "--log", "left out with --find-rho", log, "Leave one out.")
@@ -92,10 +90,13 @@ def train(
             f"The training diverged at step {training.diverged_at}.\nTry a smaller lr or perturbation."
         )
         raise typer.Exit(1)
+    _show_training(plan.problems[0].record, training, out)
+
+
+def _show_training(problem: Problem, training: Training, out: Path) -> None:
     if not speaks():
         return
     screen, moved = console(), training.perturbation
-    problem = plan.problems[0].record
     if training.validation is not None:
         value = f"{100 * training.validation:.1f} %" if problem.is_fraction else f"{training.validation:.4g}"
         screen.print(f"Validation {problem.metric}: {value}, in {training.seconds:.1f} s.")
@@ -105,15 +106,6 @@ def train(
         screen.print(f"The last perturbation: loss {losses[0]} at the weights, {losses[1]} perturbed{norm}.")
     screen.print(f"Network: {(out / 'model.safetensors').resolve()}", soft_wrap=True)
     screen.print(f"Record: {(out / 'training.json').resolve()}", soft_wrap=True)
-
-
-@contextmanager
-def _one_method() -> Iterator[None]:
-    """Errors about `methods` in the words of this command, which has one."""
-    try:
-        yield
-    except SetupError as error:
-        raise SetupError(str(error).replace("`methods`", "--method")) from error
 
 
 def _show_rho(found: RhoRecord, path: Path) -> None:

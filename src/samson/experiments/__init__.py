@@ -3,23 +3,21 @@
 from samson._environment import environment
 from samson._errors import SetupError, WorkerLostError
 from samson.experiments._checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from samson.experiments._chips import Kind, chip_family, noise_family
+from samson.experiments._chips import USUAL, Kind, chip_family, noise_family, parse_level, parse_time
 from samson.experiments._comparing import Comparing, compare_suite
 from samson.experiments._defaults import BASES, TUNED, TUNED_FOR
 from samson.experiments._distillation import distillation
 from samson.experiments._estimate import Estimate, estimate
 from samson.experiments._finding import calibrated, chip_by_level, find_chip, find_noise, names_chip
 from samson.experiments._folders import look_into, open_folder, read_records, trained_already
-from samson.experiments._jobs import Job, jobs_of, one_thread
-from samson.experiments._levels import USUAL, parse_level, parse_time
 from samson.experiments._loop import Loop, train
 from samson.experiments._method import Built, Method
 from samson.experiments._methods import default_settings, parse_methods
 from samson.experiments._models import load_model
 from samson.experiments._networks import make_network
 from samson.experiments._parts import ADDITIONS, ALIASES, MODES, cores, summary
-from samson.experiments._place import Place, check_device, find_device, find_place
-from samson.experiments._plan import Plan
+from samson.experiments._place import Place, check_device, find_device, find_place, one_thread
+from samson.experiments._plan import Job, Plan, jobs_of
 from samson.experiments._planning import plan_suite, read_suite
 from samson.experiments._problems import METHODS
 from samson.experiments._ray import run_on_ray

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from samson._errors import SetupError, choose, reason
-from samson.experiments._networks import make_network
+from samson.experiments._networks import LIBRARIES, make_network
 from samson.experiments._weights import load_weights
 from samson.experiments.networks import NETWORKS
 from samson.records import RecordError, read_json, replace_file, write_json
@@ -73,7 +73,7 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
                 f"MODEL {str(path)!r} holds a network of your own code, and a file names no code to run.\n"
                 f"Name it yourself: {words}, or load_model({name!r}, path)."
             )
-        if name.partition("/")[0] not in ("timm", "torchvision"):
+        if name.partition("/")[0] not in LIBRARIES:
             choose(f"the network in {path.with_suffix('.json')}", name, NETWORKS)
         model = make_network(name, about.shape, about.outputs, seed=0)
     except RecordError as error:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from samson._shown import Shown, table_text
 from samson.experiments._folders import finished, open_folder
-from samson.experiments._jobs import Job, jobs_of
-from samson.experiments._plan import Plan
+from samson.experiments._plan import Job, Plan, jobs_of
 from samson.experiments._planning import plan_suite
 from samson.experiments._problems import Table
 from samson.experiments._search import search_settings

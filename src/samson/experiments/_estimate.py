@@ -11,16 +11,14 @@ from statistics import fmean
 import torch
 
 from samson.evaluation import clean_value
-from samson.experiments._jobs import one_thread
 from samson.experiments._loop import Loop
 from samson.experiments._method import Method
 from samson.experiments._networks import make_network
-from samson.experiments._place import Place
+from samson.experiments._place import Place, one_thread
 from samson.experiments._plan import Plan, PlannedProblem
-from samson.experiments._tasks import make_task
 from samson.experiments._trained import planned_run
 from samson.experiments._training import DivergedError
-from samson.experiments.data import Pair, Splits, length, load_data_set
+from samson.experiments.data import Pair, Splits, load_data_set
 
 TIMED = 3
 """Steps that are timed, after a first one, which counts only if it is alone."""
@@ -52,8 +50,8 @@ def estimate(plan: Plan) -> list[Estimate]:
     with one_thread(), torch.random.fork_rng(devices=[]):
         for problem in plan.problems:
             splits = load_data_set(problem.record.data, plan.data_root)
-            size = min(plan.examples or length(splits.test), length(splits.test))
-            chips = _pass_s(problem, splits, torch.device(plan.device), size) * (1 + kinds * plan.trials)
+            size, device = plan.examples_of(problem), torch.device(plan.device)
+            chips = _pass_s(problem, splits, device, size) * (1 + kinds * plan.trials)
             for method in problem.methods:
                 parts = [method.with_settings(method.grid()[0]), *([method.plain()] if method.distils else [])]
                 own = problem.record.trainer != "samson"
@@ -82,8 +80,7 @@ def _pass_s(problem: PlannedProblem, splits: Splits, device: torch.device, size:
     model = make_network(problem.record.network, splits.shape, splits.outputs, 0).to(device)
     found = splits.examples("test", EXAMPLES)
     some: Pair = (found[0][:EXAMPLES], found[1][:EXAMPLES]) if isinstance(found, tuple) else next(iter(found))
-    metric = make_task(problem.record.task).metric
-    clean_value(model, some, metric)
+    clean_value(model, some, problem.metric)
     started = time.monotonic()
-    clean_value(model, some, metric)
+    clean_value(model, some, problem.metric)
     return (time.monotonic() - started) * size / len(some[1])

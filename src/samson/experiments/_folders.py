@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from samson._errors import SetupError, require
-from samson.experiments._jobs import jobs_of
-from samson.experiments._plan import Plan
+from samson.experiments._plan import Plan, jobs_of
 from samson.experiments._runs import network_path
 from samson.records import (
     PLAN,
@@ -126,14 +125,14 @@ def _checked(plan: Plan, folder: Path) -> list[RunRecord]:
 def _refuse_others(plan: Plan, records: Iterable[RunRecord], folder: Path) -> None:
     """Refuse a folder with a record that is of none of a plan's jobs."""
     asked = {
-        (problem.record.name, method.name, "examples"): min(plan.examples or problem.examples, problem.examples)
+        (problem.record.name, method.name, "examples"): plan.examples_of(problem)
         for problem in plan.problems
         for method in problem.methods
     }
     now = _settings(plan.record()) | asked
     for record in records:
         own = {(record.problem.name, record.method, "examples"): record.examples}
-        refuse_other(dict(_found(record)) | own, now, folder)
+        refuse_other(_found(record) | own, now, folder)
 
 
 def refuse_other(before: Mapping[Key, object], now: Mapping[Key, object], folder: Path) -> None:
@@ -147,18 +146,16 @@ def refuse_other(before: Mapping[Key, object], now: Mapping[Key, object], folder
     Raises:
         SetupError: If something that is there is not asked for, or is asked for differently.
     """
-    other = [key for key, value in before.items() if key not in now or not _holds(key[2], value, now[key])]
-    if other:
-        problem, method, _ = other[0]
-        asked = {(of_problem, of_method) for of_problem, of_method, _ in now}
+    asked = {key[:2] for key in now}
+    left_out = {key: names for key, value in before.items() if (names := [*_left_out(key, value, now, asked)])}
+    if left_out:
+        problem, method, _ = next(iter(left_out))
         problems = {of_problem for of_problem, _ in asked}
         words = dict.fromkeys(
-            word if key[:2] in asked else "methods" if key[0] in problems else "problems"
-            for key in other
-            for word in key[2:]
+            key[2] if key[:2] in asked else "methods" if key[0] in problems else "problems" for key in left_out
         )
         run = f" (first in {problem}, {method})" if method else ""
-        missing = dict.fromkeys(name for key in other for name in _left_out(key, before[key], now, asked))
+        missing = dict.fromkeys(name for names in left_out.values() for name in names)
         more = f"A folder takes more, not fewer: name too what it has: {', '.join(missing)}.\n" if all(missing) else ""
         raise SetupError(
             f"`out`: {str(folder)!r} belongs to another configuration; different: {', '.join(words)}{run}.\n"
@@ -167,12 +164,15 @@ def refuse_other(before: Mapping[Key, object], now: Mapping[Key, object], folder
 
 
 def _left_out(key: Key, before: Any, now: Mapping[Key, Any], asked: set[tuple[str, str]]) -> Iterable[str]:
-    """What is there and not asked for; "" where it is asked for differently."""
+    """What is there and not asked for; "" where it is asked for differently. Kinds of chips and trials may be more."""
     problem, method, word = key
     if key[:2] not in asked:
         yield method if any(problem == other for other, _ in asked) else problem
+    elif key not in now:
+        yield ""
     elif word == "trials":
-        yield f"{before} trials"
+        if before > now[key]:
+            yield f"{before} trials"
     elif word == "chips":
         families = {family.name: family for family in now[key]}
         for family in before:
@@ -183,21 +183,8 @@ def _left_out(key: Key, before: Any, now: Mapping[Key, Any], asked: set[tuple[st
                 yield ""
             elif missing:
                 yield f"{family.name} ({', '.join(missing)})"
-    else:
+    elif before != now[key]:
         yield ""
-
-
-def _holds(word: str, before: Any, now: Any) -> bool:
-    """Whether what is asked for holds what is there: kinds of chips and trials may be more."""
-    if word == "chips":
-        kinds = {family.name: family for family in now}
-        return all(
-            family.name in kinds
-            and family.unit == kinds[family.name].unit
-            and set(family.kinds) <= set(kinds[family.name].kinds)
-            for family in before
-        )
-    return bool(before <= now if word == "trials" else before == now)
 
 
 def _kept(words: Iterable[str], method: str, folder: Path) -> str:
@@ -211,7 +198,7 @@ def _kept(words: Iterable[str], method: str, folder: Path) -> str:
 
 def _settings(plan: Configuration) -> dict[Key, object]:
     """Each thing that decides runs; a setting that is searched has no value yet."""
-    found: dict[Key, object] = dict(_common(plan.families, plan.trials, plan.chip_seed, plan.device))
+    found = _common(plan.families, plan.trials, plan.chip_seed, plan.device)
     found["", "", "examples"] = plan.examples
     for family in plan.families:
         if plan.search is not None and family.name == plan.search.chosen_by:
@@ -223,16 +210,15 @@ def _settings(plan: Configuration) -> dict[Key, object]:
     return found
 
 
-def _found(record: RunRecord) -> Iterable[tuple[Key, object]]:
-    yield from _common(record.families, record.trials, record.chip_seed, record.environment.device)
-    yield from _of_run(record.problem, record.method, record.settings).items()
+def _found(record: RunRecord) -> dict[Key, object]:
+    common = _common(record.families, record.trials, record.chip_seed, record.environment.device)
+    return common | _of_run(record.problem, record.method, record.settings)
 
 
-def _common(families: Sequence[ChipFamily], trials: int, chip_seed: int, device: str) -> Iterable[tuple[Key, object]]:
+def _common(families: Sequence[ChipFamily], trials: int, chip_seed: int, device: str) -> dict[Key, object]:
     kind = device.partition(":")[0]  # chips of another kind of device are other chips
-    pairs = (("chips", tuple(families)), ("trials", trials), ("chip_seed", chip_seed), ("device", kind))
-    for word, value in pairs:
-        yield ("", "", word), value
+    found = {"chips": tuple(families), "trials": trials, "chip_seed": chip_seed, "device": kind}
+    return {("", "", word): value for word, value in found.items()}
 
 
 def _of_run(problem: Problem, method: str, settings: Settings) -> dict[Key, object]:

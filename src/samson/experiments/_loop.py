@@ -123,7 +123,7 @@ class Loop:
         factor = self.recipe.factor(self.step, self.total)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        _seed(_mixed(self.run.seed, self.step), self.run.device)  # what dropout draws is the same after an interruption
+        _seed(self.run.seed, self.step, self.run.device)  # what dropout draws is the same after an interruption
         part = self.run.place.part(inputs)
         if self.channels_last:
             part = part.contiguous(memory_format=torch.channels_last)
@@ -167,11 +167,8 @@ class Loop:
         """Make a step with this process's examples of a batch of that size; gives the loss of the whole batch."""
         count = min(self.recipe.accumulate, len(inputs))
         parts = list(zip(inputs.chunk(count), targets.chunk(count), strict=True))  # perhaps fewer
-        given = self.run.method.settings
-        shares = (
-            (float(given["temperature"]), float(given["teacher_weight"])) if self.run.teacher is not None else (1, 0)
-        )
         device, model, world, teacher = self.run.device, self.forward, self.run.place.world, self.run.teacher
+        given = self.run.method.settings
 
         def closure() -> Tensor:
             self.run.gradients = (self.run.gradients or 0) + 1
@@ -187,7 +184,8 @@ class Loop:
                             taught = None if teacher is None else teacher(some)
                     loss = self.run.task.loss(in_float32(outputs), wanted, self.recipe.label_smoothing)
                     if taught is not None:
-                        loss = loss + distillation(outputs.float(), taught.float(), *shares)
+                        strengths = float(given["temperature"]), float(given["teacher_weight"])
+                        loss = loss + distillation(outputs.float(), taught.float(), *strengths)
                     loss = loss * (len(some) * world / size)  # processes are averaged, and may have fewer examples
                     loss.backward()  # type: ignore[no-untyped-call]  # torch's has no types
                 total += loss.detach()
@@ -259,13 +257,10 @@ def _augmentations(joined: str) -> tuple[str, ...]:
     return () if joined == "none" else tuple(joined.split("+"))
 
 
-def _mixed(seed: int, step: int) -> int:
-    return int.from_bytes(sha256(f"step {seed} {step}".encode()).digest()[:8]) >> 1
-
-
-def _seed(seed: int, device: torch.device) -> None:
-    """Seed the generators that a network draws from; `torch.manual_seed` takes half a millisecond."""
-    torch.default_generator.manual_seed(seed)
+def _seed(seed: int, step: int, device: torch.device) -> None:
+    """Seed the generators that a network draws from, for one step; `torch.manual_seed` takes half a millisecond."""
+    mixed = int.from_bytes(sha256(f"step {seed} {step}".encode()).digest()[:8]) >> 1
+    torch.default_generator.manual_seed(mixed)
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
-        torch.cuda.default_generators[index].manual_seed(seed)
+        torch.cuda.default_generators[index].manual_seed(mixed)

@@ -152,9 +152,8 @@ def _parse_name(asked: str, base: str) -> tuple[str, str]:
     added = [name for name in ADDITIONS if name in parts]
     cored = [name for name in own if name not in PLAIN or recipe or not added]
     called = [*cored, *added, *([recipe] if recipe else [])]
-    if recipe is None:
-        return "+".join(called), "+".join(called)
-    return "+".join(called), "+".join([*(own or [core]), *(name for name in ADDITIONS if name in every)])
+    made_of = called if recipe is None else [*(own or [core]), *(name for name in ADDITIONS if name in every)]
+    return "+".join(called), "+".join(made_of)
 
 
 def default_settings(name: str, base: str = "SGD", data: str | None = None) -> dict[str, float | str]:

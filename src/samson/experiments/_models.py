@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from samson._errors import SetupError, choose, require
-from samson._factories import call_factory, find_factory, guarded, takes
+from samson._factories import find_factory, takes
 from samson.experiments._checkpoints import load_checkpoint, outputs_of
-from samson.experiments._networks import LIBRARIES
+from samson.experiments._networks import LIBRARIES, own_network
 from samson.experiments._weights import load_weights, refuse_program
 
 FORMS = "`….safetensors` of a comparison, MODULE:FUNCTION, timm/NAME or torchvision/NAME"
@@ -66,17 +65,13 @@ def load_model(
         require(not (pretrained and weights), "`pretrained`", "without `weights`", str(weights), "Leave one out.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: nn.Module = _made(spec, weights, outputs) if ":" in spec else LIBRARIES[library](name, pretrained)
-    require(isinstance(model, nn.Module), "MODEL", "a function that returns an nn.Module", model, f"Change {spec!r}.")
+        if ":" in spec:
+            known = None if weights is None else outputs_of(weights)
+            if known is None and not takes(find_factory(spec), ()):
+                known = outputs
+            model = own_network(spec, known, "MODEL")
+        else:
+            model = LIBRARIES[library](name, pretrained)
     if weights is not None:
         load_weights(model, weights)
     return model.eval()
-
-
-def _made(spec: str, weights: Path | None, outputs: int | None) -> Any:
-    """What a user's function makes; it gets the number of outputs of trained weights, or, if it must, the other one."""
-    function, known = find_factory(spec), None if weights is None else outputs_of(weights)
-    outputs = outputs if known is None and not takes(function, ()) else known
-    if outputs is None or not takes(function, (outputs,)):
-        return call_factory(spec)
-    return guarded(lambda: function(outputs), spec, "MODEL")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any, cast
@@ -10,8 +9,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from samson._errors import SetupError, choose, installing, require
-from samson._factories import find_factory, guarded, takes
+from samson._errors import SetupError, choose, reason, require
+from samson._factories import call_factory, find_factory, guarded, takes
+from samson.experiments.data import package
 from samson.experiments.networks import NETWORKS, Shape
 
 
@@ -37,12 +37,7 @@ def make_network(spec: str, shape: Shape, outputs: int, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if ":" in spec:
-            function = find_factory(spec, "`network`")
-            arguments = (outputs,) if takes(function, (outputs,)) else ()
-            model = guarded(lambda: function(*arguments), spec, "`network`")
-            mend = "It takes the number of outputs, or nothing."
-            require(isinstance(model, nn.Module), "`network`", "a function that returns an nn.Module", model, mend)
-            return cast("nn.Module", model)
+            return own_network(spec, outputs, "`network`")
         if slash:
             maker = LIBRARIES[choose("`network`", library, LIBRARIES)]
             return maker(name, False, outputs=outputs, channels=shape[0])
@@ -50,24 +45,39 @@ def make_network(spec: str, shape: Shape, outputs: int, seed: int) -> nn.Module:
         return NETWORKS[choose("`network`", spec, forms)](shape, outputs)
 
 
+def own_network(spec: str, outputs: int | None, parameter: str) -> nn.Module:
+    """What a function of one's own makes, from the number of outputs if that is known and the function takes it.
+
+    Raises:
+        SetupError: If there is no such function, or it raises or returns something else.
+    """
+    function = find_factory(spec, parameter)
+    if outputs is not None and takes(function, (outputs,)):
+        model = guarded(lambda: function(outputs), spec, parameter)
+    else:
+        model = call_factory(spec, parameter)
+    require(isinstance(model, nn.Module), parameter, "a function that returns an nn.Module", model, f"Change {spec!r}.")
+    return cast("nn.Module", model)
+
+
 def _timm(name: str, pretrained: bool, outputs: int | None = None, channels: int = 3) -> nn.Module:
-    timm = _package("timm")
+    timm = package("timm", f"timm/{name}", "vision", "MODEL")
     _known(name.partition(".")[0], "timm", timm.list_models())
-    if outputs is not None:
-        return cast("nn.Module", timm.create_model(name, num_classes=outputs, in_chans=channels))
-    if pretrained:
-        return cast("nn.Module", _downloading(lambda: timm.create_model(name, pretrained=True), name))
-    return cast("nn.Module", timm.create_model(name))
+    sizes = {} if outputs is None else {"num_classes": outputs, "in_chans": channels}
+
+    def made() -> Any:
+        return timm.create_model(name, pretrained=pretrained, **sizes)
+
+    return cast("nn.Module", _downloading(made, name) if pretrained else made())
 
 
 def _torchvision(name: str, pretrained: bool, outputs: int | None = None, channels: int = 3) -> nn.Module:
-    models = _package("torchvision.models")
+    models = package("torchvision.models", f"torchvision/{name}", "vision", "MODEL")
     _known(name, "torchvision", models.list_models())
-    if outputs is not None:
-        mend = "Take one of timm, or write a network of your own."
-        require(channels == 3, "`network`", "for images of 3 channels, from torchvision", channels, mend)
-        return cast("nn.Module", models.get_model(name, weights=None, num_classes=outputs))
-    model = cast("nn.Module", models.get_model(name, weights=None))
+    mend = "Take one of timm, or write a network of your own."
+    require(channels == 3, "`network`", "for images of 3 channels, from torchvision", channels, mend)
+    sizes = {} if outputs is None else {"num_classes": outputs}
+    model = cast("nn.Module", models.get_model(name, weights=None, **sizes))
     if pretrained:
         published = models.get_model_weights(name).DEFAULT
         state = _downloading(lambda: published.get_state_dict(check_hash=True, weights_only=True), name)
@@ -89,26 +99,12 @@ def _known(name: str, library: str, available: Iterable[str]) -> None:
         raise SetupError(f"MODEL: {name!r} is no model of {library}.\n{hint}`{source}` lists all {len(names)}.")
 
 
-def _package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        package = (error.name or name).partition(".")[0]
-        raise SetupError(f"MODEL needs the package {package!r}.\nInstall it: {installing('vision')}.") from error
-    except (ImportError, RuntimeError) as error:  # a build of torchvision that belongs to another torch
-        raise SetupError(
-            f"MODEL: {name} cannot be imported: {error}.\n"
-            f"Install the build of torchvision that belongs to torch {torch.__version__}."
-        ) from error
-
-
 def _downloading(fetch: Callable[[], Any], name: str) -> Any:
     """Fetch weights; whatever goes wrong on the way is one error."""
     try:
         return fetch()
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SetupError(
-            f"`pretrained`: the weights of {name!r} could not be fetched: {reason}\n"
+            f"`pretrained`: the weights of {name!r} could not be fetched: {reason(error)}\n"
             "Download a file of them by hand, and give it with `weights`."
         ) from error

@@ -1,4 +1,4 @@
-"""Where a training runs: one device, or several processes that torchrun started."""
+"""Where a training runs: one device, in one thread, or several processes that torchrun started."""
 
 from __future__ import annotations
 
@@ -155,3 +155,14 @@ def find_place(device: str = "cpu", parallel: str = "ddp") -> Iterator[Place]:
         yield Place(chosen, rank, world, parallel)
     finally:
         distributed.destroy_process_group()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run with one thread inside the block, so that numbers do not depend on how many runs go side by side."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,14 +1,23 @@
-"""A comparison that was checked and is ready to be run: its problems, its chips, and the whole."""
+"""A comparison that was checked and is ready to be run: its problems, its chips, the whole, and its runs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from samson.evaluation import DataSetMetric, ExampleMetric, as_metric
 from samson.experiments._chips import Chips
 from samson.experiments._method import Method
+from samson.experiments._place import Place
 from samson.experiments._recipes import Recipe
-from samson.records import Configuration, Planned, Problem, Search
+from samson.experiments._tasks import make_task
+from samson.records import Configuration, Planned, Problem, Search, run_name
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with (stage, done, total) as work goes on; may raise to stop it."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,11 @@ class PlannedProblem:
     def select(self) -> tuple[str, ...] | None:
         """Which layers lie on the chips, as chips take it."""
         return self.record.select or None
+
+    @property
+    def metric(self) -> ExampleMetric | DataSetMetric:
+        """By what its networks are judged."""
+        return as_metric(make_task(self.record.task).metric)
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,10 @@ class Plan:
     search: Search | None = None
     command: str = ""
 
+    def examples_of(self, problem: PlannedProblem) -> int:
+        """How many test examples of a problem are put on the chips."""
+        return min(self.examples or problem.examples, problem.examples)
+
     def record(self) -> Configuration:
         """The plan as records hold it."""
         return Configuration(
@@ -74,3 +92,40 @@ class Plan:
             search=self.search,
             command=self.command,
         )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a comparison.
+
+    Args:
+        plan: The comparison; says which chips, and where it is computed.
+        problem: What is trained on.
+        method: One of the problem's methods, with its settings as they are used.
+        seed: Seed of initial weights, order of examples, augmentation and injected noise.
+    """
+
+    plan: Plan
+    problem: PlannedProblem
+    method: Method
+    seed: int
+
+    @property
+    def place(self) -> Place:
+        """Where the run is computed."""
+        return Place(torch.device(self.plan.device))
+
+    @property
+    def name(self) -> str:
+        """What the run is called: the problem, the method and the seed."""
+        return run_name(self.problem.record.name, self.method.name, self.seed)
+
+
+def jobs_of(plan: Plan) -> list[Job]:
+    """Every run of a plan: all methods of a problem with one seed come before the next seed."""
+    return [
+        Job(plan, problem, method, seed)
+        for seed in range(plan.seeds)
+        for problem in plan.problems
+        for method in problem.methods
+    ]

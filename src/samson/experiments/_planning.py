@@ -67,7 +67,6 @@ def plan_suite(table: Table, command: str = "") -> Plan:
     for family in families:
         free = family.name not in RESERVED
         require(free, "name of chips", f"not one of {', '.join(RESERVED)}", family.name, "Give it another `name`.")
-    search = table.get("search")
     asked = table.get("problems", [{}])
     known = isinstance(asked, Sequence) and not isinstance(asked, str) and len(asked) > 0
     require(known, "problems", "tables, one at least", asked, "Write [[problems]] and its keys below.")
@@ -83,10 +82,9 @@ def plan_suite(table: Table, command: str = "") -> Plan:
         chip_seed=_whole(table, "chip_seed", 0, 0),
         device=str(check_device(table.get("device", "cpu"))),
         data_root=_root(table),
-        search=None if search is None else _search(search, families),
+        search=_search(table.get("search"), families, problems),
         command=command,
     )
-    plan = dataclasses.replace(plan, search=_checked_search(plan))
     _check_examples(plan)
     return plan
 
@@ -149,30 +147,27 @@ def _problems(asked: Table, suite: Table, families: Sequence[Chips]) -> Iterable
         )
 
 
-def _search(asked: Any, families: Sequence[Chips]) -> Search:
-    require(isinstance(asked, Mapping), "search", "a table", asked, "Write [search] and its keys below.")
-    for key in asked:
-        choose("search", key, ("trials", "sampler", "chosen_by", "seeds"))
-    return Search(
-        trials=_whole(asked, "trials", 0, 0, "search.trials"),
-        sampler=choose("search.sampler", asked.get("sampler", "grid"), SAMPLERS),
-        chosen_by=choose("search.chosen_by", asked.get("chosen_by", BLIND), (BLIND, *(f.name for f in families))),
-        seeds=_whole(asked, "seeds", 1, 1, "search.seeds"),
-    )
-
-
-def _checked_search(plan: Plan) -> Search | None:
+def _search(asked: Any, families: Sequence[Chips], problems: Sequence[PlannedProblem]) -> Search | None:
     """The search with its number of trials; every method that is searched has the same effort."""
+    table = {} if asked is None else asked
+    require(isinstance(table, Mapping), "search", "a table", asked, "Write [search] and its keys below.")
+    for key in table:
+        choose("search", key, ("trials", "sampler", "chosen_by", "seeds"))
+    search = Search(
+        trials=_whole(table, "trials", 0, 0, "search.trials"),
+        sampler=choose("search.sampler", table.get("sampler", "grid"), SAMPLERS),
+        chosen_by=choose("search.chosen_by", table.get("chosen_by", BLIND), (BLIND, *(f.name for f in families))),
+        seeds=_whole(table, "seeds", 1, 1, "search.seeds"),
+    )
     sizes = {
         f"{problem.record.name}/{method.name}": len(method.grid())
-        for problem in plan.problems
+        for problem in problems
         for method in problem.methods
         if method.candidates
     }
     if not sizes:
-        require(plan.search is None, "search", "left out where no setting has several values", plan.search, "Add some.")
+        require(asked is None, "search", "left out where no setting has several values", search, "Add some.")
         return None
-    search = plan.search or Search(trials=0)
     least = min(sizes.values())
     if search.sampler == "grid":
         equal = len(set(sizes.values())) == 1

@@ -13,7 +13,7 @@ from typing import Any
 from samson._errors import SetupError, installing
 from samson._factories import import_own, own_modules
 from samson._ray import connected, spread
-from samson.experiments._jobs import Job
+from samson.experiments._plan import Job
 from samson.experiments._runs import network_path, run
 from samson.experiments._suite import Failure, Watcher, attempted
 from samson.records import RunRecord, read_json, record_path, replace_file
@@ -81,7 +81,7 @@ def _far_run(packed: bytes, kept: Files, here: str, modules: Sequence[str]) -> F
     with TemporaryDirectory() as own:
         folder = Path(own)
         _write(kept, folder)
-        failed = attempted(lambda: run(job, folder, lambda stage, done, total: None))
+        failed = attempted(run, job, folder, lambda stage, done, total: None)
         if isinstance(failed, Failure):
             return failed
         return {

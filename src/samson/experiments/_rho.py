@@ -11,11 +11,10 @@ import torch
 
 from samson._environment import environment
 from samson._errors import require
-from samson.experiments._jobs import OnProgress
 from samson.experiments._loop import Loop, last_perturbation
 from samson.experiments._parts import DISTIL, MODES
 from samson.experiments._place import Place
-from samson.experiments._plan import Plan
+from samson.experiments._plan import OnProgress, Plan
 from samson.experiments._trained import planned_run
 from samson.experiments._training import DivergedError, Run
 from samson.experiments.data import load_data_set

@@ -7,22 +7,20 @@ import shutil
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from samson._batches import Examples
 from samson._environment import environment
 from samson._errors import SetupError
 from samson.evaluation import clean_value
 from samson.experiments._checkpoints import Checkpoint, save_checkpoint
-from samson.experiments._jobs import Job, OnProgress, one_thread
 from samson.experiments._networks import make_network
-from samson.experiments._sweeps import on_device, ranges_of, sweep
-from samson.experiments._tasks import make_task
+from samson.experiments._place import one_thread
+from samson.experiments._plan import Job, OnProgress
+from samson.experiments._sweeps import examples_of, ranges_of, sweep
 from samson.experiments._trained import trained
 from samson.experiments._weights import load_weights
-from samson.experiments.data import Splits, length, load_data_set
+from samson.experiments.data import Splits, load_data_set
 from samson.noise import coverage, multiply_adds
 from samson.records import Environment, RunRecord, read_json, record_path, write_json
 
@@ -46,8 +44,7 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
     with one_thread():
         splits = load_data_set(problem.data, plan.data_root)
         kept = folder / "unfinished" / job.name
-        metric = make_task(problem.task).metric
-        earlier, model = _kept(job, folder, splits, metric)
+        earlier, model = _kept(job, folder, splits)
         if earlier is None:
             model, training = trained(job.problem, job.method, job.seed, splits, kept, progress, job.place)
         else:
@@ -55,11 +52,11 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
         clean, covered, products, calibrated = None, None, None, dict[str, float]()
         measured = tuple[tuple[tuple[float, ...], ...], ...]()
         if model is not None:
-            examples, select = _examples(job, splits), job.problem.select
-            clean = clean_value(model, examples, metric) if earlier is None else earlier.clean
+            examples, select = examples_of(job, splits, "test"), job.problem.select
+            clean = clean_value(model, examples, job.problem.metric) if earlier is None else earlier.clean
             covered, products = coverage(model, select).share, multiply_adds(model, examples, select)
             ranges = ranges_of(model, training, job, splits)
-            measured = sweep(model, examples, metric, job, progress, ranges, splits, earlier)
+            measured = sweep(model, examples, job, progress, ranges, splits, earlier)
             calibrated = {} if training.input_ranges else dict(ranges)
         first, *later = _made_on(earlier, plan.trials, environment(job.place.device.type))
         record = RunRecord(
@@ -72,7 +69,7 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
             chip_seed=plan.chip_seed,
             training=training,
             split="test",
-            examples=min(plan.examples or length(splits.test), length(splits.test)),
+            examples=plan.examples_of(job.problem),
             clean=clean,
             measured=measured,
             environment=first,
@@ -101,12 +98,7 @@ def _made_on(earlier: RunRecord | None, trials: int, here: Environment) -> tuple
     return tuple(dict.fromkeys((earlier.environment, *kept, here)))
 
 
-def _examples(job: Job, splits: Splits) -> Examples:
-    """The test examples that are put on the chips of a job."""
-    return on_device(splits.some("test", job.plan.examples), job.place.device)
-
-
-def _kept(job: Job, folder: Path, splits: Splits, metric: Any) -> tuple[RunRecord | None, nn.Module | None]:
+def _kept(job: Job, folder: Path, splits: Splits) -> tuple[RunRecord | None, nn.Module | None]:
     """What is there of a run on fewer chips: its record, and its network unless the training diverged.
 
     Nothing where its weights do not make the network of the record, as none of one's own trainer surely do: that may
@@ -122,5 +114,6 @@ def _kept(job: Job, folder: Path, splits: Splits, metric: Any) -> tuple[RunRecor
     except SetupError:
         return None, None
     model.eval().to(job.place.device)
-    same = math.isclose(clean_value(model, _examples(job, splits), metric), record.clean, rel_tol=1e-6)
+    clean = clean_value(model, examples_of(job, splits, "test"), job.problem.metric)
+    same = math.isclose(clean, record.clean, rel_tol=1e-6)
     return (record, model) if same else (None, None)

@@ -17,14 +17,12 @@ import numpy as np
 
 from samson._environment import environment
 from samson._errors import SetupError, installing
-from samson.evaluation import as_metric
 from samson.experiments._folders import finished
-from samson.experiments._jobs import Job, OnProgress, one_thread
 from samson.experiments._method import Method
-from samson.experiments._plan import Plan, PlannedProblem
-from samson.experiments._suite import Failure, attempted, map_jobs
-from samson.experiments._sweeps import on_device, ranges_of, sweep
-from samson.experiments._tasks import make_task
+from samson.experiments._place import one_thread
+from samson.experiments._plan import Job, OnProgress, Plan, PlannedProblem
+from samson.experiments._suite import Failure, map_jobs
+from samson.experiments._sweeps import examples_of, ranges_of, sweep
 from samson.experiments._trained import trained
 from samson.experiments.data import load_data_set
 from samson.records import RecordError, Search, SearchRecord, Tried, finite, read_json, write_json
@@ -81,23 +79,19 @@ def search_settings(
             finished=lambda name, values, work=work: work[name][0].tell(work[name][1], values),  # type: ignore[misc]
         )
     records = [search.record() for search in searches]
-    chosen = {
-        (search.problem.record.name, search.method.name): search.chosen(record)
-        for search, record in zip(searches, records, strict=True)
-    }
+    chosen = {search.name: search.chosen(record) for search, record in zip(searches, records, strict=True)}
     found = dataclasses.replace(
         plan,
         problems=tuple(
             dataclasses.replace(
-                problem,
-                methods=tuple(chosen.get((problem.record.name, m.name), m) for m in problem.methods),
+                problem, methods=tuple(chosen.get(f"{problem.record.name}/{m.name}", m) for m in problem.methods)
             )
             for problem in plan.problems
         ),
     )
     finished(found, folder)  # refuses other settings than those of runs that are there
     for search, record in zip(searches, records, strict=True):
-        if not search.path.exists() or _other(search.path, record):
+        if _other(search.path, record):
             write_json(search.path, record)
     shutil.rmtree(folder / "unfinished" / "search", ignore_errors=True)
     return found
@@ -112,8 +106,6 @@ class _MethodSearch:
         self.name = f"{problem.record.name}/{method.name}"
         self.path = folder / "search" / f"{self.name}.json"
         self.search: Search = plan.search  # type: ignore[assignment]
-        metric = as_metric(make_task(problem.record.task).metric)
-        self.sign = 1.0 if metric.higher_is_better else -1.0
         space = {name: list(values) for name, values in method.candidates.items()}
         seed = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4])
         self.seed, self.order = seed, method.grid()
@@ -170,7 +162,8 @@ class _MethodSearch:
         if isinstance(values, Failure):
             raise SetupError(f"The search for {self.name} failed with {choice}: {values.reason}\nMend it, and repeat.")
         known = [value for value in values if value is not None]
-        score = self.sign * float(np.mean(known)) if len(known) == len(values) else -math.inf
+        sign = 1.0 if self.problem.record.higher_is_better else -1.0
+        score = sign * float(np.mean(known)) if len(known) == len(values) else -math.inf
         trial = _optuna().trial.create_trial(
             params=choice,
             distributions=self.distributions,
@@ -179,7 +172,7 @@ class _MethodSearch:
         )
         self.study.add_trial(trial)
 
-    def score(self, choice: Choice, folder: Path) -> Callable[[OnProgress], Values | Failure]:
+    def score(self, choice: Choice, folder: Path) -> Callable[[OnProgress], Values]:
         """What says what a choice is worth, by trainings of its own."""
         digest = hashlib.sha256(json.dumps(choice, sort_keys=True).encode()).hexdigest()[:12]
         kept = folder / "unfinished" / "search" / self.name / digest
@@ -190,8 +183,7 @@ class _MethodSearch:
 
     def chosen(self, record: SearchRecord) -> Method:
         """The method with the best choice."""
-        [best] = [trial.params for trial in self.told() if _recorded(trial.params) == record.chosen]
-        return self.method.with_settings(best)
+        return self.method.with_settings(next(c for c in self.method.grid() if _recorded(c) == record.chosen))
 
     def record(self) -> SearchRecord:
         """What was tried, and the best choice.
@@ -214,9 +206,9 @@ class _MethodSearch:
         )
 
 
-def _scored(jobs: Sequence[Job], kept: Path, progress: OnProgress) -> Values | Failure:
+def _scored(jobs: Sequence[Job], kept: Path, progress: OnProgress) -> Values:
     """What a choice is worth on the validation split, by seed."""
-    return attempted(lambda: tuple(validated(job, kept / str(job.seed), progress) for job in jobs))
+    return tuple(validated(job, kept / str(job.seed), progress) for job in jobs)
 
 
 def validated(job: Job, kept: Path | None, progress: OnProgress) -> float | None:
@@ -230,10 +222,8 @@ def validated(job: Job, kept: Path | None, progress: OnProgress) -> float | None
         model, training = trained(job.problem, job.method, job.seed, splits, kept, progress, job.place)
         if model is None or not job.plan.families:
             return training.validation
-        metric = make_task(job.problem.record.task).metric
-        examples = on_device(splits.some("validation", job.plan.examples), job.place.device)
-        ranges = ranges_of(model, training, job, splits)
-        found = sweep(model, examples, metric, job, progress, ranges, splits)
+        examples, ranges = examples_of(job, splits, "validation"), ranges_of(model, training, job, splits)
+        found = sweep(model, examples, job, progress, ranges, splits)
     return float(np.mean([value for family in found for kind in family for value in kind]))
 
 
@@ -242,7 +232,7 @@ def _recorded(choice: Choice) -> dict[str, float | str]:
 
 
 def _other(path: Path, record: SearchRecord) -> bool:
-    """Whether a file holds another record, or none that can be read; where it was made does not matter."""
+    """Whether a file is not there, cannot be read or holds another record; where it was made does not matter."""
     try:
         found = read_json(path, SearchRecord)
     except RecordError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ from samson._errors import SetupError, choose, require
 from samson.evaluation import TRIALS, Layout
 from samson.experiments._checkpoints import load_checkpoint
 from samson.experiments._folders import read_records
-from samson.experiments._jobs import one_thread
+from samson.experiments._place import one_thread
+from samson.experiments._plan import OnProgress
+from samson.experiments._runs import network_path
 from samson.experiments.data import DATA, length, load_data_set
 from samson.noise import NOISES, WeightNoise
 from samson.optim import RULES, Rule
@@ -33,21 +36,12 @@ from samson.records import (
     run_name,
     write_json,
 )
-from samson.sharpness import (
-    WorstCase,
-    average_rise,
-    hessian_top,
-    hessian_trace,
-    worst_case_rise,
-)
+from samson.sharpness import WorstCase, average_rise, hessian_top, hessian_trace, worst_case_rise
 from samson.statistics import CONFIDENCE, sharpness_correlations
 
 STEPS = 8
 LOSSES = {"regression": "mse"}
 """The loss of a task, where that is not the cross-entropy."""
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with the name of the network at hand, networks done, and networks in all."""
 
 
 def sharpness_path(folder: Path, problem: str) -> Path:
@@ -78,7 +72,7 @@ def measure_folder(
         trials: Chips for "noise", ≥ 2.
         examples: Training examples that are looked at, ≥ 1, always the same ones; None takes all.
         curvature: Whether the Hessian is looked at, which takes longest.
-        progress: Called before each network and at the end.
+        progress: Called before each network, with its name, networks done and networks in all; and at the end.
         data_root: Where files of data are looked for.
 
     Returns:
@@ -96,16 +90,16 @@ def measure_folder(
     by_problem: dict[str, list[RunRecord]] = {}
     for record in records:
         by_problem.setdefault(record.problem.name, []).append(record)
-    done, found = 0, []
-    for of_problem in by_problem.values():
-        start = done
+    done = itertools.count()
 
-        def counted(name: str, number: int, start: int = start) -> None:
-            progress(name, start + number, len(records))
+    def begin(name: str) -> None:
+        progress(name, next(done), len(records))
 
-        found.append(_measure_problem(folder, of_problem, steps, trials, examples, curvature, counted, data_root))
-        done += len(of_problem)
-    progress("", done, len(records))
+    found = [
+        _measure_problem(folder, of_problem, steps, trials, examples, curvature, begin, data_root)
+        for of_problem in by_problem.values()
+    ]
+    begin("")
     return found
 
 
@@ -116,7 +110,7 @@ def _measure_problem(
     trials: int,
     examples: int | None,
     curvature: bool,
-    progress: Callable[[str, int], None],
+    begin: Callable[[str], None],
     data_root: Path,
 ) -> SharpnessRecord:
     first = records[0]
@@ -158,14 +152,14 @@ def _measure_problem(
     )
     path = sharpness_path(folder, first.problem.name)
     known = _known(path, empty)
-    for done, run in enumerate(records):
+    for run in records:
         name = run_name(run.problem.name, run.method, run.seed)
-        progress(name, done)
+        begin(name)
         before = known.get((run.method, run.seed), {})
         wanted = [measure for measure in _names(rules, curvature) if measure not in before]
         if wanted:
             loss = LOSSES.get(first.problem.task, "cross-entropy")
-            found = _measured(folder / "networks" / f"{name}.safetensors", data, settings, rules, noise, loss, wanted)
+            found = _measured(network_path(folder, name), data, settings, rules, noise, loss, wanted)
             known[run.method, run.seed] = before | found
             write_json(path, dataclasses.replace(empty, networks=_networks(records, family, known)))
     record = dataclasses.replace(empty, networks=_networks(records, family, known))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-import multiprocessing.synchronize
 import os
 import queue
 import signal
@@ -22,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 from samson._errors import WorkerLostError, reason
 from samson._factories import import_own, own_modules
 from samson._interrupts import heeded
-from samson.experiments._jobs import Job, OnProgress
+from samson.experiments._plan import Job, OnProgress
 from samson.experiments._runs import run
 from samson.experiments._training import StoppedError
 from samson.records import RunRecord
@@ -105,7 +104,7 @@ def run_all(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Watch
             watcher.finished(name, found)
 
     map_jobs(
-        [(job.name, partial(_attempt, job, folder)) for job in jobs],
+        [(job.name, partial(run, job, folder)) for job in jobs],
         processes=processes,
         progress=watcher.progress,
         finished=ended,
@@ -113,17 +112,10 @@ def run_all(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Watch
     return failures
 
 
-def _attempt(job: Job, folder: Path, progress: OnProgress) -> RunRecord | Failure:
-    """A run, whose errors are results."""
-    return attempted(lambda: run(job, folder, progress))
-
-
-def attempted(work: Callable[[], T]) -> T | Failure:
+def attempted(work: Callable[..., T], *arguments: Any) -> T | Failure:
     """The result of some work, or how it failed."""
     try:
-        return work()
-    except _Stopped:
-        raise
+        return work(*arguments)
     except Exception as error:  # whatever a user's own code raises ends this run alone
         return Failure(reason(error), traceback.format_exc())
 
@@ -133,15 +125,15 @@ def map_jobs(
     *,
     processes: int,
     progress: Callable[[str, str, int, int], None],
-    finished: Callable[[str, T], None],
+    finished: Callable[[str, T | Failure], None],
 ) -> None:
-    """Do some work in processes side by side.
+    """Do some work in processes side by side; if it is broken off, these get a notice to end and save their trainings.
 
     Args:
         work: Each with a name; called with what takes its progress.
         processes: Processes, ≥ 1; with one, none is started.
         progress: Called as work goes on, with the name first.
-        finished: Called with each name and its result.
+        finished: Called with each name and its result, or how it failed.
 
     Raises:
         WorkerLostError: If a process dies.
@@ -149,31 +141,34 @@ def map_jobs(
     processes = min(processes, len(work))
     if processes <= 1:
         with heeded() as raise_lost:
+
+            def tell(name: str, stage: str, done: int, total: int) -> None:
+                raise_lost()
+                progress(name, stage, done, total)
+
             for name, each in work:
-                finished(name, each(_telling(progress, name, raise_lost)))
+                finished(name, attempted(each, partial(tell, name)))
         return
     context, others = multiprocessing.get_context("spawn"), {*multiprocessing.active_children()}
     news: multiprocessing.Queue[tuple[str, str, int, int]] = context.Queue()
-    stop = context.Event()
-    with ProcessPoolExecutor(processes, context, _start_worker, (news, stop, own_modules())) as pool:
+    with ProcessPoolExecutor(processes, context, _start_worker, (news, own_modules())) as pool:
         try:
             with _interrupts_ignored():  # the processes started here inherit it: Ctrl-C is for this one alone
                 pending = {pool.submit(_work, name, each): name for name, each in work}
             _follow(pending, news, progress, finished)
-        except StoppedError:
-            for worker in {*multiprocessing.active_children()} - others:
-                worker.terminate()  # which is its own notice to end: a training is saved
-            raise
         except BaseException as error:
-            stop.set()
+            for worker in {*multiprocessing.active_children()} - others:
+                worker.terminate()  # which is a notice to end: a training is saved
             if isinstance(error, BrokenProcessPool):
                 raise WorkerLostError("A process of a run died, perhaps for lack of memory.") from error
             raise
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)  # a run about to end is finished, and then counted
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _follow(pending: dict[Future[T], str], news: Any, progress: Any, finished: Callable[[str, T], None]) -> None:
+def _follow(
+    pending: dict[Future[T | Failure], str], news: Any, progress: Any, finished: Callable[[str, T | Failure], None]
+) -> None:
     while pending:
         done, _ = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
         try:
@@ -185,24 +180,12 @@ def _follow(pending: dict[Future[T], str], news: Any, progress: Any, finished: C
             finished(pending.pop(future), future.result())
 
 
-def _telling(progress: Callable[[str, str, int, int], None], name: str, look: Callable[[], None]) -> OnProgress:
-    def tell(stage: str, done: int, total: int) -> None:
-        look()
-        progress(name, stage, done, total)
-
-    return tell
+_news: Any
 
 
-class _Stopped(Exception):  # noqa: N818 (no error: the user asked for it)
-    """Raised in a worker to leave a run that is no longer wanted."""
-
-
-_channel: tuple[Any, multiprocessing.synchronize.Event]
-
-
-def _start_worker(news: Any, stop: multiprocessing.synchronize.Event, modules: Sequence[str]) -> None:
-    global _channel  # noqa: PLW0603 (a worker process has one channel for its life)
-    _channel = (news, stop)
+def _start_worker(news: Any, modules: Sequence[str]) -> None:
+    global _news  # noqa: PLW0603 (a worker process has one channel for its life)
+    _news = news
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import_own(modules)  # work may hold objects of their classes
 
@@ -217,17 +200,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(name: str, each: Callable[[OnProgress], T]) -> T:
-    news, stop = _channel
-
-    def progress(stage: str, done: int, total: int) -> None:
-        if stop.is_set():
-            news.cancel_join_thread()
-            raise _Stopped
-        news.put((name, stage, done, total))
-
+def _work(name: str, each: Callable[[OnProgress], T]) -> T | Failure:
     try:
-        return each(progress)
+        return attempted(each, lambda *state: _news.put((name, *state)))
     except StoppedError:  # a notice to end: the training is saved, and nobody waits for what comes of it
         os._exit(143)
 

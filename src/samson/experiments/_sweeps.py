@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
 from torch import nn
 
 from samson._batches import Examples
 from samson.evaluation import Layout, Noise, chips_alone
 from samson.experiments._chips import Kind
-from samson.experiments._jobs import Job, OnProgress
+from samson.experiments._plan import Job, OnProgress
 from samson.experiments.data import Splits
 from samson.noise import ChipModel, calibrate, calibrate_adc
 from samson.records import RunRecord, Training
@@ -20,7 +19,6 @@ from samson.records import RunRecord, Training
 def sweep(
     model: nn.Module,
     data: Examples,
-    metric: object,
     job: Job,
     progress: OnProgress,
     ranges: Mapping[str, float],
@@ -31,8 +29,7 @@ def sweep(
 
     Args:
         model: The network.
-        data: Test examples.
-        metric: As for `evaluate`.
+        data: As `examples_of` gives them.
         job: Says which chips.
         progress: Called after each chip.
         ranges: The input range of each layer, for chips with converters and no ranges of their own.
@@ -60,7 +57,7 @@ def sweep(
             seed=plan.chip_seed,
             time_s=kind.time_s,
             select=select,
-            metric=metric,
+            metric=job.problem.metric,
             layout=Layout(),
             progress=count,
         ).trials
@@ -95,6 +92,7 @@ def _calibrated(noise: Noise, model: nn.Module, ranges: Mapping[str, float], spl
     return replace(noise, periphery=around)
 
 
-def on_device(data: Examples, device: torch.device) -> Examples:
-    """A pair of tensors on a device, once for all chips; anything else as it is."""
-    return (data[0].to(device), data[1].to(device)) if isinstance(data, tuple) else data
+def examples_of(job: Job, splits: Splits, split: str) -> Examples:
+    """The examples that are put on the chips of a job; a pair of tensors is on its device, once for all chips."""
+    found, device = splits.some(split, job.plan.examples), job.place.device
+    return (found[0].to(device), found[1].to(device)) if isinstance(found, tuple) else found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
@@ -19,17 +20,16 @@ from samson._errors import SetupError, require
 from samson._names import counted
 from samson.evaluation import clean_value
 from samson.experiments._checkpoints import Checkpoint, save_checkpoint
-from samson.experiments._jobs import OnProgress
 from samson.experiments._loop import train
 from samson.experiments._method import Method
 from samson.experiments._networks import make_network
 from samson.experiments._parts import RAMP
 from samson.experiments._place import Place
-from samson.experiments._plan import Plan, PlannedProblem
+from samson.experiments._plan import OnProgress, Plan, PlannedProblem
 from samson.experiments._tasks import make_task
 from samson.experiments._training import DivergedError, Run, find_trainer
 from samson.experiments.data import Splits, load_data_set
-from samson.records import Training, TrainingRecord, write_json
+from samson.records import LARGEST, Training, TrainingRecord, write_json
 
 
 def planned_run(problem: PlannedProblem, method: Method, seed: int, splits: Splits, **more: Any) -> Run:
@@ -111,7 +111,8 @@ def trained(
         if own.place.world == 1:
             validation = clean_value(model, splits.examples("validation"), own.task.metric)
     return model, Training(
-        loss=tuple(takewhile(math.isfinite, own.losses)),  # a trainer of one's own may go on after the last
+        # A trainer of one's own may go on after the last.
+        loss=tuple(takewhile(lambda loss: abs(loss) <= LARGEST, own.losses)),
         validation=validation,
         parameters=0 if model is None else sum(p.numel() for p in model.parameters()),
         seconds=time.monotonic() - started + own.earlier_s,
@@ -169,18 +170,8 @@ def _teacher(run: Run) -> tuple[nn.Module, int]:
     It is kept beside the run's own training until the run is finished.
     """
     folder = None if run.folder is None else run.folder / "teacher"
-    plain = Run(
-        run.data,
-        run.task,
-        run.network,
-        run.method.plain(),
-        run.recipe,
-        run.seed,
-        run.place,
-        folder,
-        run.progress,
-        about=f"teacher of {run.about}",
-    )
+    about = f"teacher of {run.about}"
+    plain = replace(run, method=run.method.plain(), folder=folder, log=None, about=about, losses=[])
     model = train(plain, keep=True)
     run.earlier_s += plain.earlier_s
     torch.manual_seed(run.seed)  # what follows is the same whether it was trained or was there

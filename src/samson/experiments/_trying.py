@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from samson._errors import SetupError, reason, require
-from samson.evaluation import ExampleMetric, Noise, NotFiniteError, as_metric, clean_value
+from samson.evaluation import ExampleMetric, Noise, NotFiniteError, clean_value
 from samson.experiments._chips import Chips
 from samson.experiments._networks import make_network
 from samson.experiments._plan import PlannedProblem
@@ -63,8 +63,7 @@ def try_together(problem: PlannedProblem, splits: Splits, families: Sequence[Chi
 
 def _try_metric(problem: PlannedProblem, model: nn.Module, inputs: Tensor, outputs: Any, targets: Tensor) -> None:
     """Look for what would fail after the training; two equal examples need not have a value for a data set."""
-    record = problem.record
-    metric = as_metric(make_task(record.task).metric)
+    record, metric = problem.record, problem.metric
     try:
         if isinstance(metric, ExampleMetric):
             clean_value(model, (inputs, targets), metric)

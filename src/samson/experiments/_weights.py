@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from samson._errors import SetupError, require
+from samson._errors import SetupError, reason, require
 from samson._layers import is_input_range
 from samson._names import counted
 from samson.noise import plain_name
@@ -135,8 +135,7 @@ def _content(path: Path) -> Any:
             "Save the weights alone, in a program that may run it: torch.save(model.state_dict(), path)."
         ) from error
     except Exception as error:  # torch raises whatever its reader stumbles over
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SetupError(f"`weights` {str(path)!r} is damaged: {reason}\nSave or download it again.") from error
+        raise SetupError(f"`weights` {str(path)!r} is damaged: {reason(error)}\nSave or download it again.") from error
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:

@@ -2,11 +2,11 @@
 
 from samson.experiments.data._augment import AUGMENTATIONS
 from samson.experiments.data._catalogue import DATA, digits
-from samson.experiments.data._dividing import SPLIT_SEED
+from samson.experiments.data._files import package
 from samson.experiments.data._forms import load_data_set, load_splits
 from samson.experiments.data._found import check_targets, splits_from
 from samson.experiments.data._loading import Pair
-from samson.experiments.data._splits import SPLITS, Split, Splits, length
+from samson.experiments.data._splits import SPLIT_SEED, SPLITS, Split, Splits, length
 from samson.experiments.data._text import text_splits
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "length",
     "load_data_set",
     "load_splits",
+    "package",
     "splits_from",
     "text_splits",
 ]

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 
 from samson.experiments.data._cifar import cifar10, cifar100
-from samson.experiments.data._dividing import SPLIT_SEED
 from samson.experiments.data._files import package
 from samson.experiments.data._idx import fashion_mnist, mnist
-from samson.experiments.data._splits import Splits
+from samson.experiments.data._splits import SPLIT_SEED, Splits
 from samson.experiments.data._text import tiny_shakespeare
 from samson.experiments.data._vowels import japanese_vowels
 

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 
 from samson._errors import require
-from samson.experiments.data._dividing import split_off
 from samson.experiments.data._files import channels_first, find, package, read_arrays, reading
 from samson.experiments.data._loading import Pair
-from samson.experiments.data._splits import Splits
+from samson.experiments.data._splits import Splits, split_off
 
 PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 PYTHON_MD5 = {10: "c58f30108f718f92721af3b95e74349a", 100: "eb9058c3a382ffc7106e4002c42a8d85"}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from samson._errors import SetupError, installing
@@ -86,14 +87,25 @@ def channels_first(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).contiguous() if last else images
 
 
-def package(name: str, what: str, extra: str = "data") -> Any:
+def package(name: str, what: str, extra: str = "data", parameter: str = "`data`") -> Any:
     """Import a module that is installed with an extra only.
 
+    Args:
+        name: The module.
+        what: What needs it.
+        extra: Which brings it.
+        parameter: What errors call that with which a user asked for it.
+
     Raises:
-        SetupError: If it is not there, with the way to install it.
+        SetupError: If it is not there, with the way to install it, or cannot be imported.
     """
     try:
         return import_module(name)
-    except ImportError as error:
-        top = name.partition(".")[0]
-        raise SetupError(f"`data`: {what} needs {top}.\nInstall it: {installing(extra)}.") from error
+    except ModuleNotFoundError as error:
+        top = (error.name or name).partition(".")[0]
+        raise SetupError(f"{parameter}: {what} needs {top}.\nInstall it: {installing(extra)}.") from error
+    except (ImportError, RuntimeError) as error:  # a build of torchvision that belongs to another torch
+        raise SetupError(
+            f"{parameter}: {what} needs {name}, which cannot be imported: {error}.\n"
+            f"Install it again, of torchvision the build that belongs to torch {torch.__version__}."
+        ) from error

@@ -8,12 +8,11 @@ from pathlib import Path
 from samson._errors import SetupError, choose, require
 from samson._factories import call_factory
 from samson.experiments.data._catalogue import DATA
-from samson.experiments.data._dividing import split_off
 from samson.experiments.data._files import package, read_arrays
-from samson.experiments.data._found import checked, splits_from
+from samson.experiments.data._found import splits_from
 from samson.experiments.data._hubs import from_hub, from_torchvision
 from samson.experiments.data._pictures import MEAN, STD, Pictures
-from samson.experiments.data._splits import SPLITS, Split, Splits
+from samson.experiments.data._splits import SPLITS, Split, Splits, split_off
 from samson.experiments.data._text import read_text, text_splits
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -33,29 +32,27 @@ def load_splits(spec: str, root: Path) -> Splits:
     Raises:
         SetupError: If there are no such data, they break a rule of `Splits`, or a package is missing.
     """
-    if spec in DATA:
-        return checked(DATA[spec](root))
     hub, _, name = spec.partition("/")
-    if hub == "torchvision" and name:
-        return splits_from(from_torchvision(name, root))
-    if hub == "hf" and name:
-        return splits_from(from_hub(name))
-    if ":" in spec:
-        return splits_from(call_factory(spec, "`data`"))
-    return checked(_of_path(spec, root))
+    found: object
+    if spec in DATA:
+        found = DATA[spec](root)
+    elif hub == "torchvision" and name:
+        found = from_torchvision(name, root)
+    elif hub == "hf" and name:
+        found = from_hub(name)
+    elif ":" in spec:
+        found = call_factory(spec, "`data`")
+    else:
+        found = _of_path(spec, root)
+    return splits_from(found)
 
 
-@lru_cache(maxsize=4)
-def load_data_set(data: str, root: Path) -> Splits:
-    """A data set, kept for the next run of this process.
-
-    Raises:
-        SetupError: If it is not to be had.
-    """
-    return load_splits(data, root)
+load_data_set = lru_cache(maxsize=4)(load_splits)
+"""As `load_splits`, kept for the next run of this process."""
 
 
-def _of_path(spec: str, root: Path) -> Splits:
+def _of_path(spec: str, root: Path) -> object:
+    """What a file or a folder holds, for `splits_from`."""
     path = next((place for place in (Path(spec), root / spec) if place.exists()), Path(spec))
     if path.is_dir():
         return folder_splits(path)
@@ -64,7 +61,7 @@ def _of_path(spec: str, root: Path) -> Splits:
     if not path.exists():
         mend = "Check the path, or set another folder with `data_root`."
         raise SetupError(f"`data`: there is no file {spec!r}, neither from here nor in {str(root)!r}.\n{mend}")
-    return splits_from(_of_arrays(path)) if path.suffix == ".npz" else text_splits(read_text(path))
+    return _of_arrays(path) if path.suffix == ".npz" else text_splits(read_text(path))
 
 
 def _of_arrays(path: Path) -> dict[str, object]:

@@ -14,10 +14,9 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from samson._batches import is_pair
 from samson._errors import SetupError, choose, require
 from samson.experiments.data._augment import AUGMENTATIONS
-from samson.experiments.data._dividing import split_off
 from samson.experiments.data._files import channels_first
 from samson.experiments.data._loading import Pair, first_example
-from samson.experiments.data._splits import SPLITS, TASKS, Split, Splits, length
+from samson.experiments.data._splits import SPLITS, TASKS, Split, Splits, length, split_off
 
 FORM = "a dictionary with train and test, or a Splits"
 MEND = "Return {'train': (inputs, targets), 'test': (inputs, targets)}."

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samson.experiments.data._dividing import split_off
 from samson.experiments.data._files import find, reading
 from samson.experiments.data._loading import Pair
-from samson.experiments.data._splits import Splits
+from samson.experiments.data._splits import Splits, split_off
 
 
 def mnist(root: Path) -> Splits:

@@ -1,4 +1,4 @@
-"""A data set in three parts, and its batches as a network sees them."""
+"""A data set in three parts, how validation examples are split off, and batches as a network sees them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from samson._errors import choose, require
 from samson.experiments.data._augment import AUGMENTATIONS
@@ -29,6 +30,8 @@ Split = Pair | Dataset[Any]
 FEW = 8
 """Batches from which input ranges are taken."""
 
+SPLIT_SEED = 2211
+"""Seed of every split; part of each data set's definition."""
 SPLITS = ("train", "validation", "test")
 TASKS = ("classification", "language", "regression", "own")
 
@@ -60,7 +63,8 @@ class Splits:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     augment: tuple[str, ...] = ()
-    _examples: dict[str, Pair] = field(default_factory=dict, init=False, repr=False)
+    _examples: dict[str | torch.device, Pair] = field(default_factory=dict, init=False, repr=False)
+    """In memory: prepared ones by their split, and the raw training split by a device."""
     _loaded: dict[tuple[str, int], Batches] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -167,43 +171,60 @@ class Splits:
         require(images, "`augment`", "left out unless inputs are images", ",".join(augment), "Leave it out.")
         order = torch.randperm(length(self.train), generator=generator_for(seed, "order", epoch))
         numbers = order[: steps * batch_size].view(steps, batch_size)[start:]
-        return self._batches(numbers, seed, epoch, torch.device(device), augment, workers, start)
+        place = torch.device(device)
+
+        def made() -> Iterator[Pair]:
+            done = Pictures.own if isinstance(self.train, Pictures) else ()
+            raw: Iterator[Pair]
+            if isinstance(self.train, tuple):
+                held = self._resident(place)
+                raw = ((held[0][each], held[1][each]) for each in numbers.to(held[0].device))
+            else:
+                view = training_view(self.train, augment, seed, epoch)
+                raw = loaded(view, list(numbers), workers, pin=place.type == "cuda")
+            for number, batch in enumerate(raw, start):
+                inputs, targets = (_moved(part, place) for part in batch)
+                for name in augment:
+                    if name not in done:
+                        inputs = AUGMENTATIONS[name](inputs, generator_for(seed, "augment", epoch, number, name))
+                yield self.prepared(inputs), targets
+
+        return made()
 
     def _resident(self, device: torch.device) -> Pair:
         """The training split in memory of a device, raw; there it is moved once, if it is small enough."""
         inputs, targets = cast("Pair", self.train)
         if device.type == "cpu" or inputs.nbytes > RESIDENT_BYTES:
             return inputs, targets
-        key = str(device)
-        if key not in self._examples:
-            self._examples[key] = inputs.to(device), targets.to(device)
-        return self._examples[key]
+        if device not in self._examples:
+            self._examples[device] = inputs.to(device), targets.to(device)
+        return self._examples[device]
 
-    def _batches(
-        self,
-        numbers: Tensor,
-        seed: int,
-        epoch: int,
-        device: torch.device,
-        augment: Sequence[str],
-        workers: int,
-        start: int,
-    ) -> Iterator[Pair]:
-        done: tuple[str, ...] = ()
-        raw: Iterator[Pair]
-        if isinstance(self.train, tuple):
-            held = self._resident(device)
-            raw = ((held[0][each], held[1][each]) for each in numbers.to(held[0].device))
-        else:
-            done = Pictures.own if isinstance(self.train, Pictures) else done
-            view = training_view(self.train, augment, seed, epoch)
-            raw = loaded(view, list(numbers), workers, pin=device.type == "cuda")
-        for number, batch in enumerate(raw, start):
-            inputs, targets = (_moved(part, device) for part in batch)
-            for name in augment:
-                if name not in done:
-                    inputs = AUGMENTATIONS[name](inputs, generator_for(seed, "augment", epoch, number, name))
-            yield self.prepared(inputs), targets
+
+def divide(count: int, part: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The numbers of `count` examples that stay in training and of the `part` that validate, both in order."""
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
+    return order[part:].sort().values, order[:part].sort().values
+
+
+def split_off(train: Split, share: int = 10) -> tuple[Split, Split]:
+    """Split validation examples off the training examples: one in `share`, and at least one.
+
+    Raises:
+        SetupError: If there are fewer than two.
+    """
+    count = length(train)
+    require(count >= 2, "`data`", "a set of two training examples at least", count, "Give a `validation` split too.")
+    first, second = (_part(train, numbers) for numbers in divide(count, max(1, round(count / share)), SPLIT_SEED))
+    return first, second
+
+
+def _part(split: Split, numbers: Tensor) -> Split:
+    if isinstance(split, tuple):
+        return split[0][numbers], split[1][numbers]
+    if isinstance(split, Pictures):
+        return split.part(numbers)
+    return Subset(split, numbers.tolist())
 
 
 def length(split: Split) -> int:

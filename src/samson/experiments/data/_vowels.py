@@ -10,10 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from samson._errors import SetupError, installing
-from samson.experiments.data._dividing import SPLIT_SEED, divide
 from samson.experiments.data._files import find, reading
 from samson.experiments.data._loading import Pair
-from samson.experiments.data._splits import Splits
+from samson.experiments.data._splits import SPLIT_SEED, Splits, divide
 
 STEPS = 29
 """Of the longest series."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from samson.experiments.networks._shapes import Shape, require_images
 from samson.experiments.networks._transformer import Block, draw_transformer
 
-PATCH = 4
+PATCH, WIDTH, HEADS, BLOCKS = 4, 192, 3, 6
 
 
 class VisionTransformer(nn.Module):
@@ -19,20 +19,17 @@ class VisionTransformer(nn.Module):
     Args:
         shape: Shape of an image; height and width are multiples of `PATCH`.
         outputs: Number of classes.
-        width: Width of a token.
-        heads: Number of heads.
-        blocks: Number of blocks.
     """
 
-    def __init__(self, shape: Shape, outputs: int, width: int, heads: int, blocks: int) -> None:
+    def __init__(self, shape: Shape, outputs: int) -> None:
         super().__init__()
         channels, height, across = shape
-        self.patches = nn.Conv2d(channels, width, PATCH, PATCH)
-        self.token = nn.Parameter(torch.zeros(width))
-        self.positions = nn.Embedding((height // PATCH) * (across // PATCH) + 1, width)
-        self.blocks = nn.Sequential(*(Block(width, heads, causal=False) for _ in range(blocks)))
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, outputs)
+        self.patches = nn.Conv2d(channels, WIDTH, PATCH, PATCH)
+        self.token = nn.Parameter(torch.zeros(WIDTH))
+        self.positions = nn.Embedding((height // PATCH) * (across // PATCH) + 1, WIDTH)
+        self.blocks = nn.Sequential(*(Block(WIDTH, HEADS, causal=False) for _ in range(BLOCKS)))
+        self.norm = nn.LayerNorm(WIDTH)
+        self.head = nn.Linear(WIDTH, outputs)
         draw_transformer(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,4 +48,4 @@ def vit_small_patch4(shape: Shape, outputs: int) -> nn.Module:
     Reference: Dosovitskiy et al. 2021, arXiv 2010.11929, section 3.1, with sizes of our own.
     """
     require_images("vit-small-patch4", shape, side=PATCH, divisible=True)
-    return VisionTransformer(shape, outputs, width=192, heads=3, blocks=6)
+    return VisionTransformer(shape, outputs)
