@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -199,46 +199,45 @@ def crossed_rows(repetitions: int) -> Iterator[Row]:
                 pooled.append(pool.low <= 0 <= pool.high)
             about = f"{seeds} seeds x 20 chips, which add {part} of the seeds' deviation"
             yield row("crossed_interval", about, ours, {"pooled": float(np.mean(pooled))})
-    for chips, examples in ((2, 200), (3, 200), (5, 200)):
-        for mean in (0.0, 2.4):
-            yield _share_row(chips, examples, mean, repetitions)
-    for chips, examples in ((10, 100), (10, 1000), (30, 300)):
-        for mean in (0.0, 2.4, 3.2, 3.8, 4.4):
-            yield _share_row(chips, examples, mean, repetitions)
+    few, many = ((2, 200), (3, 200), (5, 200)), ((10, 100), (10, 1000), (30, 300))
+    for sizes, means in ((few, (0.0, 2.4)), (many, (0.0, 2.4, 3.2, 3.8, 4.4))):
+        for chips, examples in sizes:
+            for mean in means:
+                parts = ((0.3, (chips, 1)), (1.0, (1, examples)))
+                yield _share_row(f"{chips} chips x {examples} examples", mean, parts, repetitions)
     for seeds in (2, 3):
         for mean in (0.0, 2.4):
-            yield _share_of_seeds_row(seeds, mean, repetitions)
+            of_seeds = ((0.3, (seeds, 1, 1)), (0.1, (1, 10, 1)), (1.0, (1, 1, 100)))
+            about = f"{seeds} seeds x 10 chips x 100 examples"
+            yield _share_row(about, mean, of_seeds, repetitions, floor=[(0,)])
 
 
 PARTS_OF_CHIPS = 0.0, 0.2, 0.5
 """Deviations of a mean that chips bring, with that which seeds bring as unit."""
 
 
-def _share_row(chips: int, examples: int, mean: float, repetitions: int) -> Row:
-    """`crossed_share_interval` up to where few answers are wrong; beside it `crossed_interval`."""
-    truth = float(stats.norm.cdf(mean / math.sqrt(0.09 + 1 + 0.49)))
+def _share_row(
+    about: str,
+    mean: float,
+    parts: Sequence[tuple[float, tuple[int, ...]]],
+    repetitions: int,
+    floor: Sequence[tuple[int, ...]] = (),
+) -> Row:
+    """`crossed_share_interval` up to where few answers are wrong; beside it `crossed_interval`.
+
+    An answer is right where the mean and all that adds to it are above 0: each part, by its deviation and the axes
+    along which it is drawn, and ± .7 of its own.
+    """
+    truth = float(stats.norm.cdf(mean / math.sqrt(sum(deviation**2 for deviation, _ in parts) + 0.49)))
+    shape = np.broadcast_shapes(*(axes for _, axes in parts))
     rng, ours, plain = np.random.default_rng(SEED), list[bool](), list[bool]()
     for _ in range(repetitions):
-        size = rng.normal(0, 0.3, (chips, 1)) + rng.normal(mean, 1.0, (1, examples))
-        right = size + rng.normal(0, 0.7, (chips, examples)) > 0
-        for found, inside in ((crossed_share_interval(right), ours), (crossed_interval(right), plain)):
-            inside.append(found.low <= truth <= found.high)
-    about = f"{chips} chips x {examples} examples, truth {truth:.4f}"
-    return row("crossed_share_interval", about, ours, {"crossed_interval": float(np.mean(plain))})
-
-
-def _share_of_seeds_row(seeds: int, mean: float, repetitions: int) -> Row:
-    """`crossed_share_interval` with seeds as the unit; beside it `crossed_interval`."""
-    truth = float(stats.norm.cdf(mean / math.sqrt(0.09 + 0.01 + 1 + 0.49)))
-    rng, ours, plain = np.random.default_rng(SEED), list[bool](), list[bool]()
-    for _ in range(repetitions):
-        size = rng.normal(0, 0.3, (seeds, 1, 1)) + rng.normal(0, 0.1, (1, 10, 1)) + rng.normal(mean, 1.0, (1, 1, 100))
-        right = size + rng.normal(0, 0.7, (seeds, 10, 100)) > 0
+        right = mean + sum(rng.normal(0, deviation, axes) for deviation, axes in parts) + rng.normal(0, 0.7, shape) > 0
         for interval, inside in ((crossed_share_interval, ours), (crossed_interval, plain)):
-            found = interval(right, floor=[(0,)])
+            found = interval(right, floor=floor)
             inside.append(found.low <= truth <= found.high)
-    about = f"{seeds} seeds x 10 chips x 100 examples, truth {truth:.4f}"
-    return row("crossed_share_interval", about, ours, {"crossed_interval": float(np.mean(plain))})
+    beside = {"crossed_interval": float(np.mean(plain))}
+    return row("crossed_share_interval", f"{about}, truth {truth:.4f}", ours, beside)
 
 
 def pair_rows(repetitions: int) -> Iterator[Row]:

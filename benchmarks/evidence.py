@@ -45,6 +45,7 @@ import numpy as np
 
 from samson.evaluation import clean_value
 from samson.experiments import (
+    Job,
     compare_suite,
     jobs_of,
     load_data_set,
@@ -57,7 +58,7 @@ from samson.experiments import (
     trained,
 )
 from samson.noise import Quantize
-from samson.records import record_path, run_name
+from samson.records import Training, record_path, run_name
 
 Settings = dict[str, float]
 Key = tuple[int, str, Settings, int]
@@ -66,6 +67,8 @@ Lines = list[dict[str, Any]]
 """What a search wrote."""
 Table = dict[str, Any]
 """Of a suite."""
+Chips = tuple[tuple[tuple[float, ...], ...], ...]
+"""A value for each family, kind and chip."""
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path(__file__).parent.parent / "runs" / "evidence"
@@ -277,6 +280,14 @@ def lines(path: Path) -> Lines:
     return found
 
 
+def add(path: Path, line: dict[str, Any], told: str) -> None:
+    """Write a line at the end of a file, and on standard error with what else is told."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    sys.stderr.write(f"{told} {json.dumps(line)}\n")
+
+
 def data_root() -> Path:
     """Where files of data are."""
     return Path(os.environ.get("SAMSON_DATA", "data"))
@@ -284,14 +295,11 @@ def data_root() -> Path:
 
 def search(name: str) -> None:
     """Train every candidate of every round that has no line yet, and write one for each."""
-    searched(name).parent.mkdir(exist_ok=True)
     for keys in (of_the_base,) if TASKS[name].winners_of else (of_the_base, short, whole):
         while left := without_line(name, keys(name)):
             for number, key in enumerate(left, start=1):
                 line = dict(zip(("round", "method", "settings", "seed"), key, strict=True)) | measured(name, key)
-                with searched(name).open("a") as file:
-                    file.write(json.dumps(line) + "\n")
-                sys.stderr.write(f"{keys.__name__} {number}/{len(left)} {json.dumps(line)}\n")
+                add(searched(name), line, f"{keys.__name__} {number}/{len(left)}")
 
 
 def without_line(name: str, keys: list[Key]) -> list[Key]:
@@ -358,24 +366,43 @@ def tried(name: str, method: str, settings: dict[str, Any], epochs: int, seed: i
         "data_root": str(data_root()),
     }
     job = dataclasses.replace(jobs_of(plan_suite(table))[0], seed=seed)
-    splits = load_data_set(job.problem.record.data, job.plan.data_root)
     which = repr((name, method, settings, epochs, seed, recipe))
     kept_in = RUNS / "search" / blake2b(which.encode(), digest_size=8).hexdigest()
+    training, clean, families = on_validation(job, task.examples, kept_in)
+    if clean is None:
+        return {"diverged": training.diverged_at}
+    [found] = families
+    return {
+        "clean": clean,
+        "chips": [round(float(np.mean(values)), 6) for values in found],
+        "gradients": training.gradients,
+        "seconds": round(training.seconds, 1),
+    }
+
+
+def on_validation(job: Job, examples: int | None, kept_in: Path | None = None) -> tuple[Training, float | None, Chips]:
+    """Train the network of a job, and measure it on the validation split: without noise and on every chip.
+
+    Args:
+        job: Its first training and all its chips.
+        examples: Of the validation split; None takes all.
+        kept_in: A folder for the training while it runs, so that it can go on.
+
+    Returns:
+        The training, the value without noise, and those on chips; None and nothing where the training diverged.
+    """
+    splits = load_data_set(job.problem.record.data, job.plan.data_root)
     with one_thread():
-        model, training = trained(job.problem, job.method, seed, splits, kept_in, lambda *_: None)
-        shutil.rmtree(kept_in, ignore_errors=True)
+        model, training = trained(job.problem, job.method, job.seed, splits, kept_in, lambda *_: None)
+        if kept_in is not None:
+            shutil.rmtree(kept_in, ignore_errors=True)
         if model is None:
-            return {"diverged": training.diverged_at}
+            return training, None, ()
         metric = make_task(job.problem.record.task).metric
-        data = splits.some("validation", task.examples)
+        data = splits.some("validation", examples)
         ranges = ranges_of(model, training, job, splits)
-        [found] = sweep(model, data, metric, job, lambda *_: None, ranges, splits)
-        return {
-            "clean": clean_value(model, data, metric),
-            "chips": [round(float(np.mean(values)), 6) for values in found],
-            "gradients": training.gradients,
-            "seconds": round(training.seconds, 1),
-        }
+        found = sweep(model, data, job, lambda *_: None, ranges, splits)
+        return training, clean_value(model, data, metric), found
 
 
 def base_of(name: str) -> Settings:

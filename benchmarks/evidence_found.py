@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import evidence
 from benchmarks.evidence import TASKS, label_of, packed, part_of, parts, twins
 from samson._times import age_text
 from samson.records import Interval
@@ -154,6 +156,12 @@ class Found:
 
 def read(task: str) -> dict[str, Found]:
     """What is there of either part of a task; of equal winners one was trained, and is both."""
+    return _read(task, evidence.RESULTS)
+
+
+@cache
+def _read(task: str, results: Path) -> dict[str, Found]:
+    """The same once for each folder of results: many tables are of one task."""
     records = packed(task)
     trained = {record["method"] for record in records}
     also = [(label, twin) for label, twin in (twins(task) if records else {}).items() if label not in trained]

@@ -21,20 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.evidence import add, lines, on_validation
 from benchmarks.search_digits import NETWORK, method_of
 from benchmarks.search_digits import RECORD as SEARCHED
 from benchmarks.writing import write
-from samson.evaluation import clean_value
-from samson.experiments import (
-    jobs_of,
-    load_data_set,
-    make_task,
-    one_thread,
-    plan_suite,
-    ranges_of,
-    sweep,
-    trained,
-)
+from samson.experiments import jobs_of, plan_suite
 
 RECORD = Path(__file__).parent / "records" / "methods-digits.json"
 DONE = Path(__file__).parent.parent / "runs" / "methods-digits.jsonl"
@@ -67,30 +58,23 @@ def measure(name: str, settings: dict[str, float], seed: int) -> dict[str, Any]:
     """Train a network, and put it on validation chips: its accuracy without noise and on each kind of chip."""
     plan = plan_suite({"data": "digits", "network": NETWORK, "methods": ["sgd"], "chips": CHIPS, "trials": TRIALS})
     job = replace(jobs_of(replace(plan, chip_seed=2))[0], method=method_of(name, settings), seed=seed)
-    splits = load_data_set("digits", Path())
-    with one_thread():
-        model, training = trained(job.problem, job.method, seed, splits, None, lambda *_: None)
-        if model is None:
-            return {"diverged": True}
-        metric = make_task(job.problem.record.task).metric
-        data = splits.some("validation", None)
-        ranges = ranges_of(model, training, job, splits)
-        found = sweep(model, data, metric, job, lambda *_: None, ranges, splits)
-        return {
-            "clean": clean_value(model, data, metric),
-            "chips": {
-                f"{family.name} {kind.label}": round(float(np.mean(values)), 6)
-                for family, kinds in zip(plan.families, found, strict=True)
-                for kind, values in zip(family.kinds, kinds, strict=True)
-            },
-            "gradients": training.gradients,
-        }
+    training, clean, found = on_validation(job, None)
+    if clean is None:
+        return {"diverged": True}
+    return {
+        "clean": clean,
+        "chips": {
+            f"{family.name} {kind.label}": round(float(np.mean(values)), 6)
+            for family, kinds in zip(plan.families, found, strict=True)
+            for kind, values in zip(family.kinds, kinds, strict=True)
+        },
+        "gradients": training.gradients,
+    }
 
 
 def done() -> dict[str, dict[str, Any]]:
     """What was measured, by method, settings and seed."""
-    lines = DONE.read_text().splitlines() if DONE.exists() else []
-    return {json.dumps(line["key"]): line["found"] for line in map(json.loads, lines)}
+    return {json.dumps(line["key"]): line["found"] for line in lines(DONE)}
 
 
 def main() -> None:
@@ -100,31 +84,18 @@ def main() -> None:
         for label, (name, settings) in asked.items():
             key = [label, settings, seed]
             if json.dumps(key) not in done():
-                found = measure(name, settings, seed)
-                DONE.parent.mkdir(exist_ok=True)
-                with DONE.open("a") as file:
-                    file.write(json.dumps({"key": key, "found": found}) + "\n")
-                sys.stderr.write(f"{key} {found.get('clean')}\n")
+                add(DONE, {"key": key, "found": measure(name, settings, seed)}, "measured")
     known = done()
     if all(json.dumps([label, settings, seed]) in known for seed in SEEDS for label, (_, settings) in asked.items()):
-        _write(asked, known)
-
-
-def _write(asked: dict[str, tuple[str, dict[str, float]]], known: dict[str, dict[str, Any]]) -> None:
-    record = {
-        "split": "validation",
-        "seeds": SEEDS,
-        "trials": TRIALS,
-        "methods": {
+        methods = {
             label: {
                 "method": name,
                 "settings": settings,
                 "runs": [known[json.dumps([label, settings, seed])] for seed in SEEDS],
             }
             for label, (name, settings) in asked.items()
-        },
-    }
-    write(RECORD, record)
+        }
+        write(RECORD, {"split": "validation", "seeds": SEEDS, "trials": TRIALS, "methods": methods})
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from benchmarks.modes_page import DOCS, save
 from benchmarks.search_digits import GRIDS, NETWORK
 from benchmarks.search_digits import RECORD as SEARCHED
 from benchmarks.timing import Step, in_turn, ratio, step_of
+from benchmarks.writing import write
 from samson._times import age_text, seconds_of
-from samson.experiments import Method, environment, make_network, one_thread, parse_methods
+from samson.experiments import Method, make_network, one_thread, parse_methods
 
 matplotlib.use("svg")
 from matplotlib import pyplot as plt
@@ -247,7 +248,7 @@ def costs() -> dict[str, list[float]]:
 def main() -> None:
     """Measure costs if asked, else write the page and its picture."""
     if sys.argv[1:] == ["costs"]:
-        COSTS.write_text(json.dumps({"costs": costs(), "environment": vars(environment())}, indent=1) + "\n")
+        write(COSTS, {"costs": costs()})
         return
     picture(*found())
     (DOCS / "which-method.md").write_text(page())

@@ -52,13 +52,15 @@ class Mode:
     """A mode, made from a model, the value of its searched setting and the number of steps of the training.
 
     Args:
-        about: What the user types.
+        typed: What the user types.
+        does: What it does, as a page says it.
         make: Makes the optimizer.
         grid: The candidates of the setting; a single one for a mode without any.
         searched: The name of the setting.
     """
 
-    about: str
+    typed: str
+    does: str
     make: Make
     grid: tuple[float, ...] = (0.3, 0.7, 1.5, 3.0)
     searched: str = "rho"
@@ -97,26 +99,79 @@ def clipped(model: nn.Module, alpha: float, steps: int) -> Optimizer:
     return optimizer
 
 
-RHO = "SharpnessAware(base, SAMSON(ρ)"
 MODES: dict[str, Mode] = {
-    "SGD": Mode("base", lambda model, rho, steps: base(model), (0.0,)),
-    "clipping": Mode("base, WeightClipping(α)", clipped, (1.0, 1.2, 1.5, 2.0), "alpha"),
-    "SAMSON": Mode(f"{RHO})", sharp()),
-    "SAMSON, linear ramp": Mode("… and RhoSchedule(…, 'linear')", sharp(ramp="linear")),
-    "SAMSON, quadratic ramp": Mode("… and RhoSchedule(…, 'quadratic')", sharp(ramp="quadratic")),
-    "SAMSON, every 2nd step": Mode(f"{RHO}, every=2)", sharp(every=2)),
-    "SAMSON, every 5th step": Mode(f"{RHO}, every=5)", sharp(every=5)),
-    "SAMSON, reused for 5 steps": Mode(f"{RHO}, every=5, reuse=0.7)", sharp(every=5, reuse=0.7)),
-    "SAMSON, previous gradient": Mode(f"{RHO}, ascent='previous')", sharp(ascent="previous")),
-    "SAMSON, momentum": Mode(f"{RHO}, ascent='momentum')", sharp(ascent="momentum")),
-    "SAMSON, norm layers only": Mode("param_groups(model, perturb=norm_layers)", sharp(only_norms=True)),
-    "SAMSON, mixed": Mode(f"{RHO}, mix=0.7)", sharp(mix=0.7)),
-    "SAMSON, compiled": Mode(f"{RHO}, compiled=True)", sharp(compiled=True)),
-    "Lookbehind": Mode("Lookbehind(base, SAMSON(ρ), k=2, alpha=0.5)", lookbehind(2, 0.5)),
-    "Lookbehind, adaptive": Mode("Lookbehind(base, SAMSON(ρ), k=2, alpha='adaptive')", lookbehind(2, "adaptive")),
-    "SAMSON + clipping": Mode("SAMSON and WeightClipping(1.2)", sharp(clip=1.2)),
+    "SGD": Mode("base", "the base optimizer alone", lambda model, rho, steps: base(model), (0.0,)),
+    "clipping": Mode(
+        "base.register_step_post_hook(WeightClipping(alpha))",
+        "after each step, weights beyond ± alpha standard deviations of their layer are set to that limit",
+        clipped,
+        (1.0, 1.2, 1.5, 2.0),
+        "alpha",
+    ),
+    "SAMSON": Mode("SharpnessAware(base, SAMSON(rho))", "each step takes its gradient at moved weights", sharp()),
+    "SAMSON, linear ramp": Mode(
+        'RhoSchedule(optimizer, "linear", steps)',
+        "rho grows from 0 in proportion to the steps done; call its `step()` after each step",
+        sharp(ramp="linear"),
+    ),
+    "SAMSON, quadratic ramp": Mode(
+        'RhoSchedule(optimizer, "quadratic", steps)',
+        "rho grows with the square of the steps done",
+        sharp(ramp="quadratic"),
+    ),
+    "SAMSON, every 2nd step": Mode(
+        "SharpnessAware(base, SAMSON(rho), every=2)", "weights are moved in each 2nd step only", sharp(every=2)
+    ),
+    "SAMSON, every 5th step": Mode(
+        "SharpnessAware(base, SAMSON(rho), every=5)", "weights are moved in each 5th step only", sharp(every=5)
+    ),
+    "SAMSON, reused for 5 steps": Mode(
+        "SharpnessAware(base, SAMSON(rho), every=5, reuse=0.7)",
+        "the four steps between add what the last move changed in the gradient (LookSAM)",
+        sharp(every=5, reuse=0.7),
+    ),
+    "SAMSON, previous gradient": Mode(
+        'SharpnessAware(base, SAMSON(rho), ascent="previous")',
+        "weights move along the gradient of the step before: one gradient for each step",
+        sharp(ascent="previous"),
+    ),
+    "SAMSON, momentum": Mode(
+        'SharpnessAware(base, SAMSON(rho), ascent="momentum")',
+        "weights move along the momentum of the base optimizer: one gradient for each step",
+        sharp(ascent="momentum"),
+    ),
+    "SAMSON, norm layers only": Mode(
+        "SharpnessAware(SGD(param_groups(model, perturb=norm_layers), ...), SAMSON(rho))",
+        "only the parameters of norm layers are moved",
+        sharp(only_norms=True),
+    ),
+    "SAMSON, mixed": Mode(
+        "SharpnessAware(base, SAMSON(rho), mix=0.7)",
+        "the step takes 0.7 of the gradient at the moved weights and 0.3 of the clean one",
+        sharp(mix=0.7),
+    ),
+    "SAMSON, compiled": Mode(
+        "SharpnessAware(base, SAMSON(rho), compiled=True)", "the same, with the move compiled", sharp(compiled=True)
+    ),
+    "Lookbehind": Mode(
+        "Lookbehind(base, SAMSON(rho), k=2, alpha=0.5)",
+        "two moves in a row, a step with the gradient of each, then half of the way back: three gradients",
+        lookbehind(2, 0.5),
+    ),
+    "Lookbehind, adaptive": Mode(
+        'Lookbehind(base, SAMSON(rho), k=2, alpha="adaptive")',
+        "the same, where each tensor finds by itself how far it goes back",
+        lookbehind(2, "adaptive"),
+    ),
+    "SAMSON + clipping": Mode(
+        "optimizer.register_step_post_hook(WeightClipping(1.2))",
+        "with `optimizer = SharpnessAware(base, SAMSON(rho))`",
+        sharp(clip=1.2),
+    ),
     "SAMSON, previous gradient + clipping": Mode(
-        "ascent='previous' and WeightClipping(1.2)", sharp(clip=1.2, ascent="previous")
+        "optimizer.register_step_post_hook(WeightClipping(1.2))",
+        'with `optimizer = SharpnessAware(base, SAMSON(rho), ascent="previous")`',
+        sharp(clip=1.2, ascent="previous"),
     ),
 }
 SAME_NUMBERS = {"SAMSON, compiled": "SAMSON"}
@@ -181,7 +236,6 @@ def main() -> None:
     for name, mode in MODES.items():
         of_mode = chosen[SAME_NUMBERS.get(name, name)]
         found[name] = {
-            "typed": mode.about,
             "setting": {mode.searched: of_mode["best"]} if len(mode.grid) > 1 else {},
             "grid": mode.grid,
             "scores": of_mode["scores"],

@@ -18,8 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.markdown import table
+from benchmarks.modes_digits import MODES, RECORD
 
-RECORD = Path(__file__).parent / "records" / "modes-digits.json"
 DOCS = Path(__file__).parent.parent / "docs"
 
 TEXT = """# Which mode for which budget
@@ -59,67 +59,6 @@ An accuracy near 10 % is that of guessing: the training failed.
 
 {typed}
 """
-
-
-HOW = {
-    "SGD": ("base", "the base optimizer alone"),
-    "clipping": (
-        "base.register_step_post_hook(WeightClipping(alpha))",
-        "after each step, weights beyond ± alpha standard deviations of their layer are set to that limit",
-    ),
-    "SAMSON": ("SharpnessAware(base, SAMSON(rho))", "each step takes its gradient at moved weights"),
-    "SAMSON, linear ramp": (
-        'RhoSchedule(optimizer, "linear", steps)',
-        "rho grows from 0 in proportion to the steps done; call its `step()` after each step",
-    ),
-    "SAMSON, quadratic ramp": (
-        'RhoSchedule(optimizer, "quadratic", steps)',
-        "rho grows with the square of the steps done",
-    ),
-    "SAMSON, every 2nd step": ("SharpnessAware(base, SAMSON(rho), every=2)", "weights are moved in each 2nd step only"),
-    "SAMSON, every 5th step": (
-        "SharpnessAware(base, SAMSON(rho), every=5)",
-        "weights are moved in each 5th step only",
-    ),
-    "SAMSON, reused for 5 steps": (
-        "SharpnessAware(base, SAMSON(rho), every=5, reuse=0.7)",
-        "the four steps between add what the last move changed in the gradient (LookSAM)",
-    ),
-    "SAMSON, previous gradient": (
-        'SharpnessAware(base, SAMSON(rho), ascent="previous")',
-        "weights move along the gradient of the step before: one gradient for each step",
-    ),
-    "SAMSON, momentum": (
-        'SharpnessAware(base, SAMSON(rho), ascent="momentum")',
-        "weights move along the momentum of the base optimizer: one gradient for each step",
-    ),
-    "SAMSON, norm layers only": (
-        "SharpnessAware(SGD(param_groups(model, perturb=norm_layers), ...), SAMSON(rho))",
-        "only the parameters of norm layers are moved",
-    ),
-    "SAMSON, mixed": (
-        "SharpnessAware(base, SAMSON(rho), mix=0.7)",
-        "the step takes 0.7 of the gradient at the moved weights and 0.3 of the clean one",
-    ),
-    "SAMSON, compiled": ("SharpnessAware(base, SAMSON(rho), compiled=True)", "the same, with the move compiled"),
-    "Lookbehind": (
-        "Lookbehind(base, SAMSON(rho), k=2, alpha=0.5)",
-        "two moves in a row, a step with the gradient of each, then half of the way back: three gradients",
-    ),
-    "Lookbehind, adaptive": (
-        'Lookbehind(base, SAMSON(rho), k=2, alpha="adaptive")',
-        "the same, where each tensor finds by itself how far it goes back",
-    ),
-    "SAMSON + clipping": (
-        "optimizer.register_step_post_hook(WeightClipping(1.2))",
-        "with `optimizer = SharpnessAware(base, SAMSON(rho))`",
-    ),
-    "SAMSON, previous gradient + clipping": (
-        "optimizer.register_step_post_hook(WeightClipping(1.2))",
-        'with `optimizer = SharpnessAware(base, SAMSON(rho), ascent="previous")`',
-    ),
-}
-"""How each mode is typed, and what it does."""
 
 
 def modes() -> dict[str, Any]:
@@ -203,7 +142,7 @@ def page() -> str:
         seeds=len(record["seeds"]),
         table=accuracies(),
         advice=advice(),
-        typed="\n".join(f"- **{name}**, `{HOW[name][0]}`: {HOW[name][1]}." for name in modes()),
+        typed="\n".join(f"- **{name}**, `{MODES[name].typed}`: {MODES[name].does}." for name in modes()),
     )
 
 

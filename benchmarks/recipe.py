@@ -28,6 +28,7 @@ from benchmarks.evidence import (
     RESULTS,
     RUNS,
     TASKS,
+    add,
     base_of,
     confirming,
     lines,
@@ -147,9 +148,7 @@ def search(task: str) -> None:
     for number, (variation, settings, seed) in enumerate(left, start=1):
         found = tried(task, methods[variation], {**base_of(task), **settings}, epochs, seed)
         line = {"variation": variation, "settings": settings, "seed": seed, **found}
-        with logged(task).open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        sys.stderr.write(f"{number}/{len(left)} {json.dumps(line)}\n")
+        add(logged(task), line, f"{number}/{len(left)}")
 
 
 if __name__ == "__main__":

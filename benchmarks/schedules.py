@@ -9,12 +9,11 @@ training to `benchmarks/results/schedules.jsonl`; `docs/evidence.md` shows the b
 
 from __future__ import annotations
 
-import json
 import sys
 
 import numpy as np
 
-from benchmarks.evidence import FIRST_SEED, RESULTS, TASKS, Lines, base_of, lines, tried
+from benchmarks.evidence import FIRST_SEED, RESULTS, TASKS, Lines, add, base_of, lines, tried
 
 FILE = RESULTS / "schedules.jsonl"
 SCHEDULES = ("cosine", "one-cycle", "multi-step", "constant")
@@ -72,9 +71,7 @@ def search(task: str) -> None:
         rises = {"warmup": 0.0} if schedule == "one-cycle" else {}  # which rises itself
         found = tried(task, "plain", settings, TASKS[task].epochs, seed, schedule=schedule, **rises)
         line = {"task": task, "schedule": schedule, "factor": factor, "seed": seed, **found}
-        with FILE.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        sys.stderr.write(f"{number}/{len(left)} {json.dumps(line)}\n")
+        add(FILE, line, f"{number}/{len(left)}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def test_a_method_joins_every_command(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(RULES, "rootasam", code("Add a method")["RootASAM"])
 
     assert catalogue()["methods"].rows["rootasam"] == ["T = √(|w| + η).", "rho=0.5, eta=0.01, policy=authors"]
-    common = "--seeds", 1, "--epochs", 1, "--trials", 2, "--levels", "0,.1", "--jobs", 1, "--quiet"
+    common = "--network", "mlp", "--seeds", 1, "--epochs", 1, "--trials", 2, "--levels", "0,.1", "--jobs", 1, "--quiet"
     methods = "sgd,rootasam,rootasam+clip"
     assert samson("compare", "--methods", methods, *common, "--out", tmp_path / "runs")[0] == 0
     records = {record.method: record for record in read_records(tmp_path / "runs")}
@@ -35,5 +35,5 @@ def test_a_method_joins_every_command(tmp_path: Path, monkeypatch: pytest.Monkey
     assert records["rootasam"].settings["eta"] == 0.01
     assert records["rootasam"].training.loss != records["sgd"].training.loss
     assert samson("sharpness", tmp_path / "runs", "--steps", 1, "--trials", 2)[0] == 0
-    measures = read_json(sharpness_path(tmp_path / "runs", "digits-small-resnet"), SharpnessRecord).measures
+    measures = read_json(sharpness_path(tmp_path / "runs", "digits-mlp"), SharpnessRecord).measures
     assert {"rootasam one step", "rootasam worst"} <= set(measures)

@@ -25,37 +25,40 @@ from tests.builders import unpacked
 TEXT = PAGE.read_text(encoding="utf-8")
 DONE = [task for task in evidence.TASKS if finished(task)]
 AGES = {3600.0: "1 h", 86_400.0: "1 day", 31_536_000.0: "1 year", 315_360_000.0: "10 years"}
-Networks = dict[tuple[str, int], dict[str, float]]
+Networks = dict[str, dict[str, np.ndarray]]
 
 
 @cache
-def networks(task: str) -> dict[str, Networks]:
-    """By part of the training, method and seed: each network's mean on each kind of chip."""
-    records = records_of(task)
-    longest = max(record["problem"]["recipe"]["epochs"] for record in records)
-    found: dict[str, Networks] = {"whole": {}, "half": {}}
-    for record in records:
+def networks(task: str, part: str = "whole") -> Networks:
+    """By method and kind of chip: each network's mean over chips, in the order of seeds."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for record in sorted(records_of(task, part), key=lambda record: record["seed"]):
         if record["clean"] is None:
             continue  # it diverged
-        own = {"without noise": record["clean"]}
+        own = found[record["method"]]
+        own["without noise"].append(record["clean"])
         for family, kinds in zip(record["families"], record["measured"], strict=True):
             for kind, chips in zip(family["kinds"], kinds, strict=True):
                 age = kind["level"] if family["unit"] == "s" else None
                 label = kind["label"].rpartition(":")[2] if age is None else AGES[age]
-                own[f"{family['name']} {label}"] = sum(chips) / len(chips)
-        part = "whole" if record["problem"]["recipe"]["epochs"] == longest else "half"
-        found[part][record["method"], record["seed"]] = own
+                own[f"{family['name']} {label}"].append(sum(chips) / len(chips))
     trained_once = {} if task.endswith("-recipe") else evidence.twins(task)
-    for some in found.values():
-        alone = {method for method, _ in some}
-        for label, twin in trained_once.items():
-            if label not in alone:
-                some |= {(label, seed): own for (method, seed), own in some.items() if method == twin}
-    return found
+    also = {label: found[twin] for label, twin in trained_once.items() if label not in found and twin in found}
+    every = {**found, **also}
+    return {method: {kind: np.array(values) for kind, values in own.items()} for method, own in every.items()}
 
 
-def of_method(some: Networks, method: str, kind: str) -> np.ndarray:
-    return np.array([own[kind] for (name, _), own in sorted(some.items()) if name == method])
+def kinds_of(some: Networks) -> list[str]:
+    return list(next(iter(some.values())))
+
+
+def gaussian(some: Networks) -> list[str]:
+    return [kind for kind in kinds_of(some) if kind.startswith("gaussian ")]
+
+
+def mean(some: Networks, method: str, kinds: Iterable[str]) -> np.ndarray:
+    """Over kinds of chips, for each network."""
+    return np.mean([some[method][kind] for kind in kinds], axis=0)
 
 
 def holm(p_values: Iterable[float]) -> np.ndarray:
@@ -65,6 +68,9 @@ def holm(p_values: Iterable[float]) -> np.ndarray:
     adjusted = np.empty(len(given))
     adjusted[order] = np.minimum(1, np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1)))
     return adjusted
+
+
+SMALLEST = min(DONE, key=lambda task: len(evidence_page.packed(task)))
 
 
 def sign_of(task: str) -> int:
@@ -91,10 +97,6 @@ def labels_of(name: str) -> list[str]:
     return [f"{method}-{criterion}" for criterion in criteria.split(" and ")] if criteria else [method]
 
 
-def is_gaussian(kind: str) -> bool:
-    return kind.startswith("gaussian ")
-
-
 def rows(text: str) -> list[list[str]]:
     """The cells of the first table of a text."""
     table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
@@ -104,13 +106,36 @@ def rows(text: str) -> list[list[str]]:
 
 
 @cache
-def records_of(task: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(gzip.decompress((evidence.RESULTS / f"{task}.json.gz").read_bytes()))
-    return found
+def records_of(task: str, part: str | None = None) -> list[dict[str, Any]]:
+    """All of them, or those of one length of the training."""
+    if part is None:
+        return json.loads(gzip.decompress((evidence.RESULTS / f"{task}.json.gz").read_bytes()))
+    longest = max(epochs_of(record) for record in records_of(task))
+    return [record for record in records_of(task) if (epochs_of(record) == longest) == (part == "whole")]
+
+
+def epochs_of(record: dict[str, Any]) -> float:
+    return record["problem"]["recipe"]["epochs"]
 
 
 def first_record(task: str) -> dict[str, Any]:
     return records_of(task)[0]
+
+
+def families_of(task: str) -> list[str]:
+    return [family["name"] for family in first_record(task)["families"]]
+
+
+def in_family(some: Networks, family: str) -> list[str]:
+    """The kinds of a family of chips, or without noise the one that there is."""
+    return [kind for kind in kinds_of(some) if kind == family or kind.startswith(f"{family} ")]
+
+
+def check_spread(cell: str, values: np.ndarray, task: str) -> None:
+    """Whether a cell shows the mean over seeds, and half of its interval."""
+    scale, digits = shown_in(task)
+    expected = [scale * values.mean(), scale * half_width(values, task)]
+    assert [float(text) for text in cell.split(" ± ")] == pytest.approx(expected, abs=0.5001 * 10**-digits)
 
 
 def half_width(values: np.ndarray, task: str) -> float:
@@ -133,6 +158,7 @@ def test_every_file_is_made_from_the_records() -> None:
         assert path.read_text(encoding="utf-8") == text, path
 
 
+@cache
 def shown_means(page: str) -> dict[tuple[str, str, str], list[float]]:
     """The means in the report's curves by problem, family and method: without noise, and on each kind of chip."""
     found = {}
@@ -150,15 +176,13 @@ def shown_means(page: str) -> dict[tuple[str, str, str], list[float]]:
 def test_the_reports_curves_are_the_records_means(task: str) -> None:
     scale, _ = shown_in(task)
     shown = shown_means(REPORT.read_text(encoding="utf-8"))
-    problem, some = first_record(task)["problem"]["name"], networks(task)["whole"]
-    families = [family["name"] for family in first_record(task)["families"]]
-    methods = evidence.TASKS[task].methods
+    problem, some = first_record(task)["problem"]["name"], networks(task)
+    families, methods = families_of(task), evidence.TASKS[task].methods
     assert {key[1:] for key in shown if key[0] == problem} == {(f, m) for f in families for m in methods}
     for family in families:
-        kinds = ["without noise", *(kind for kind in next(iter(some.values())) if kind.startswith(f"{family} "))]
         for method in methods:
-            label = evidence.label_of(method, "informed")
-            means = [scale * of_method(some, label, kind).mean() for kind in kinds]
+            own = some[evidence.label_of(method, "informed")]
+            means = [scale * own[kind].mean() for kind in ("without noise", *in_family(some, family))]
             assert shown[problem, family, method] == pytest.approx(means, rel=1e-6)
 
 
@@ -185,7 +209,7 @@ def test_a_method_that_diverged_is_left_out_and_named() -> None:
 def test_the_picture_shows_gains_over_plain_training(task: str) -> None:
     """Its dots are where the means are, on the scale of its ticks."""
     text = (PAGE.parent / "evidence" / f"{task}.svg").read_text(encoding="utf-8")
-    some, scale = networks(task)["whole"], shown_in(task)[0] * sign_of(task)
+    some, scale = networks(task), shown_in(task)[0] * sign_of(task)
     panel = text.partition(">Gaussian chips, ")[2].partition(">other chips, ")[0]
     labels = re.findall(r'text-anchor="end">([^<]*)<', text)
     ticks = [
@@ -194,27 +218,25 @@ def test_the_picture_shows_gains_over_plain_training(task: str) -> None:
     ]
     (x0, v0), (x1, v1) = ticks[0], ticks[-1]
     shown = [v0 + (float(x) - x0) * (v1 - v0) / (x1 - x0) for x in re.findall(r'<circle cx="([\d.]+)"', panel)]
-    kinds = [kind for kind in next(iter(some.values())) if is_gaussian(kind)]
     for label, gain in zip(labels, shown, strict=True):
-        means = [of_method(some, name, kind).mean() for kind in kinds for name in (f"{label}-informed", "plain")]
-        expected = scale * (np.mean(means[::2]) - np.mean(means[1::2]))
+        ours, plain = (mean(some, name, gaussian(some)).mean() for name in (f"{label}-informed", "plain"))
+        expected = scale * (ours - plain)
         assert gain == pytest.approx(expected, abs=0.1 * abs(v1 - v0) / (x1 - x0))
 
 
 @pytest.mark.parametrize("task", DONE)
 def test_the_curves_end_where_the_means_are(task: str) -> None:
     text = (PAGE.parent / "evidence" / f"{task}-levels.svg").read_text(encoding="utf-8")
-    some, scale = networks(task)["whole"], shown_in(task)[0]
+    some, scale = networks(task), shown_in(task)[0]
     ticks = [(float(y), float(value)) for y, value in re.findall(r' y="([\d.]+)" text-anchor="end">([^<]*)<', text)]
     (y0, v0), (y1, v1) = ticks[0], ticks[-1]
     found = re.findall(r'points="([^"]*)".*?fill="#\w+">([^<]*)</text>', text, re.DOTALL)
-    trained = {label.removesuffix("-informed") for label, _ in some}
+    trained = {label.removesuffix("-informed") for label in some}
     assert {method for _, method in found} == trained & set(evidence_page.FIRST)
-    kinds = ["without noise", *(kind for kind in next(iter(some.values())) if is_gaussian(kind))]
     for points, method in found:
         label = method if method == "plain" else f"{method}-informed"
         shown = [v0 + (float(p.split(",")[1]) + 4 - y0) * (v1 - v0) / (y1 - y0) for p in points.split()]
-        expected = [scale * of_method(some, label, kind).mean() for kind in kinds]
+        expected = [scale * some[label][kind].mean() for kind in ("without noise", *gaussian(some))]
         assert shown == pytest.approx(expected, abs=0.15 * abs(v1 - v0) / abs(y1 - y0))
 
 
@@ -223,31 +245,23 @@ def at_places(lines: list[list[str]]) -> Iterator[tuple[str, Networks, list[str]
     assert [line[0] for line in lines] == [f"{t}, {what}" for t in DONE for what in ("without noise", "Gaussian chips")]
     for place, *cells in lines:
         task, _, what = place.partition(", ")
-        some = networks(task)["whole"]
-        every = next(iter(some.values()))
-        yield task, some, [k for k in every if (is_gaussian(k) if what == "Gaussian chips" else k == what)], cells
-
-
-def check_spread(cell: str, values: np.ndarray, task: str) -> None:
-    """Whether a cell shows the mean over seeds, and half of its interval."""
-    scale, digits = shown_in(task)
-    expected = [scale * values.mean(), scale * half_width(values, task)]
-    assert [float(text) for text in cell.split(" ± ")] == pytest.approx(expected, abs=0.5001 * 10**-digits)
+        some = networks(task)
+        yield task, some, gaussian(some) if what == "Gaussian chips" else [what], cells
 
 
 def test_the_first_screen_of_the_readme() -> None:
     head, *lines = rows(
         evidence_page.README.read_text(encoding="utf-8").partition("<!-- made by benchmarks/evidence_page.py -->\n")[2]
     )
-    every = {label.removesuffix("-informed") for task in DONE for label, _ in networks(task)["whole"]}
+    every = {label.removesuffix("-informed") for task in DONE for label in networks(task)}
     assert head[1:] == [method for method in evidence_page.FIRST if method in every]
     for task, some, kinds, cells in at_places(lines):
         for method, cell in zip(head[1:], cells, strict=True):
             label = method if method == "plain" else f"{method}-informed"
-            if (label, 0) not in some:
+            if label not in some:
                 assert cell == "–"
                 continue
-            check_spread(cell, np.mean([of_method(some, label, one) for one in kinds], axis=0), task)
+            check_spread(cell, mean(some, label, kinds), task)
 
 
 @pytest.mark.parametrize("criterion", ["blind", "informed"])
@@ -256,17 +270,17 @@ def test_the_differences_of_pairs(criterion: str) -> None:
     for task, some, kinds, cells in at_places(lines):
         for pair, cell in zip(head[1:], cells, strict=True):
             labels = [name if name == "plain" else f"{name}-{criterion}" for name in pair.split(" − ")]
-            if any((label, 0) not in some for label in labels):
+            if not {*labels} <= {*some}:
                 assert cell == "–"
                 continue
-            one, other = (np.mean([of_method(some, label, kind) for kind in kinds], axis=0) for label in labels)
+            one, other = (mean(some, label, kinds) for label in labels)
             check_spread(cell, sign_of(task) * (one - other), task)
 
 
 def test_the_example_of_the_error_bars() -> None:
     """Of three networks with ten chips each."""
     text = (PAGE.parent / "error-bars.md").read_text(encoding="utf-8")
-    own = [r for r in whole_records("digits") if r["method"] == "noise-informed" and r["seed"] < 3]
+    own = [r for r in records_of("digits", "whole") if r["method"] == "noise-informed" and r["seed"] < 3]
     assert own[0]["families"][0]["kinds"][3]["level"] == 0.2
     chips = np.array([r["measured"][0][3] for r in sorted(own, key=lambda r: r["seed"])])
     means = [f"{mean:.3f}".removeprefix("0") for mean in chips.mean(axis=1)]
@@ -281,25 +295,19 @@ def test_the_example_of_the_error_bars() -> None:
 def test_the_best_in_short(task: str) -> None:
     """With one gradient a step and with two, on Gaussian chips, among informed settings."""
     line = next(line for line in TEXT.splitlines() if line.startswith(f"- **{task}**"))
-    some, (scale, digits) = networks(task)["whole"], shown_in(task)
-    cost = {record["method"]: record["training"]["gradients"] for record in whole_records(task)}
-    kinds = [kind for kind in next(iter(some.values())) if is_gaussian(kind)]
-    means = {
-        label: sign_of(task) * np.mean([of_method(some, label, kind) for kind in kinds], axis=0)
-        for label in dict.fromkeys(label for label, _ in some)
-        if not label.endswith("-blind")
-    }
+    some = networks(task)
+    cost = {record["method"]: record["training"]["gradients"] for record in records_of(task, "whole")}
+    means = {label: sign_of(task) * mean(some, label, gaussian(some)) for label in some if not label.endswith("-blind")}
     of_twin = evidence.twins(task)
     once, twice = (
         max((label for label in means if (cost[of_twin[label]] > cost["plain"]) == dear), key=lambda m: means[m].mean())
         for dear in (False, True)
     )
-    found = re.search(r"one gradient a step is `([^`]+)`.*two is `([^`]+)`.*: (-?[\d.]+) ± ([\d.]+) \w+ better", line)
+    found = re.search(r"one gradient a step is `([^`]+)`.*two is `([^`]+)`.*: (-?[\d.]+ ± [\d.]+) \w+ better", line)
     assert found is not None
     gain = means[twice] - means[once]
     assert (found[1], found[2]) == (once.removesuffix("-informed"), twice.removesuffix("-informed"))
-    expected = [scale * gain.mean(), scale * half_width(gain, task)]
-    assert [float(found[3]), float(found[4])] == pytest.approx(expected, abs=0.5001 * 10**-digits)
+    check_spread(found[3], gain, task)
     assert ("(significant" in line) == (p_value(gain, resolution_of(task)) < 0.05)
 
 
@@ -324,13 +332,12 @@ def test_the_log_of_recipes_shows_all_that_was_tried(task: str) -> None:
 
 @pytest.mark.parametrize("task", [task for task in evidence.TASKS if evidence_page.packed(f"{task}-recipe")])
 def test_the_confirmed_recipes_are_what_their_records_say(task: str) -> None:
-    some = networks(f"{task}-recipe")["whole"]
-    kinds = list(next(iter(some.values())))
-    groups = [kinds[:1], [k for k in kinds if is_gaussian(k)], [k for k in kinds[1:] if not is_gaussian(k)]]
-    scale, digits = shown_in(task)
+    some = networks(f"{task}-recipe")
+    clean, *noisy = kinds_of(some)
+    groups = [[clean], gaussian(some), [kind for kind in noisy if kind not in gaussian(some)]]
 
     def means(variation: str, group: list[str]) -> np.ndarray:
-        return np.mean([of_method(some, recipe.plain(variation), kind) for kind in group], axis=0)
+        return mean(some, recipe.plain(variation), group)
 
     _, *lines = rows(TEXT[TEXT.index(f"| {task}, confirmed |") :])
     assert [line[0] for line in lines] == list(recipe.finalists(task))
@@ -344,9 +351,7 @@ def test_the_confirmed_recipes_are_what_their_records_say(task: str) -> None:
     for name, _, _, *cells in lines:
         expected = [means(name, group) for group in groups] + ([gains[name]] if name in gains else [])
         for cell, values in zip(cells, expected, strict=False):
-            half = half_width(values, f"{task}-recipe")
-            found = [float(text) for text in cell.split(" ± ")]
-            assert found == pytest.approx([scale * values.mean(), scale * half], abs=0.5001 * 10**-digits)
+            check_spread(cell, values, f"{task}-recipe")
         assert cells[4] == (f"{corrected[name]:.2g}" if name in gains else "")
 
 
@@ -394,26 +399,25 @@ def test_equal_winners_are_trained_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_task_is_finished_when_every_winner_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    records, wanted = records_of(DONE[0]), evidence.parts(DONE[0])
+    records, wanted = records_of(SMALLEST), evidence.parts(SMALLEST)
     monkeypatch.setattr("benchmarks.evidence.RESULTS", tmp_path)
     for number, some in enumerate((records, records[:-1], records[1:])):
-        name = f"{DONE[0]}-{number}"
-        monkeypatch.setitem(evidence.TASKS, name, evidence.TASKS[DONE[0]])
+        name = f"{SMALLEST}-{number}"
+        monkeypatch.setitem(evidence.TASKS, name, evidence.TASKS[SMALLEST])
         monkeypatch.setattr("benchmarks.evidence_found.parts", lambda _: wanted)
         (tmp_path / f"{name}.json.gz").write_bytes(gzip.compress(json.dumps(some).encode()))
         assert finished(name) == (number == 0)
 
 
 def test_packed_records_can_be_unpacked_for_a_report(tmp_path: Path) -> None:
-    task = DONE[0]
-    evidence.unpack(task, tmp_path)
-    found = [record for part in ("whole", "half") for record in load_comparison(tmp_path / task / part).records]
+    evidence.unpack(SMALLEST, tmp_path)
+    found = [record for part in ("whole", "half") for record in load_comparison(tmp_path / SMALLEST / part).records]
     assert sorted((r.method, r.seed, r.clean) for r in found) == sorted(
-        (r["method"], r["seed"], r["clean"]) for r in records_of(task)
+        (r["method"], r["seed"], r["clean"]) for r in records_of(SMALLEST)
     )
     path = next(tmp_path.rglob("*.json"))
     path.write_text("kept")
-    evidence.unpack(task, tmp_path)
+    evidence.unpack(SMALLEST, tmp_path)
     assert path.read_text() == "kept"
 
 
@@ -423,8 +427,8 @@ def test_the_committed_suites_are_those_that_were_confirmed(task: str, part: str
     """Each run of a suite has a record with its settings and chips."""
     tables = tomllib.loads((evidence.RESULTS / f"{task}-{part}.toml").read_text(encoding="utf-8"))
     assert tables == evidence.suite(task, part)
-    epochs = tables["recipe"]["epochs"]
-    known = {(r["method"], r["seed"]): r for r in records_of(task) if r["problem"]["recipe"]["epochs"] == epochs}
+    assert {epochs_of(record) for record in records_of(task, part)} == {tables["recipe"]["epochs"]}
+    known = {(record["method"], record["seed"]): record for record in records_of(task, part)}
     for given in tables["methods"]:
         settings = {name: value for name, value in given.items() if name not in ("method", "name")}
         for seed in range(tables["seeds"]):
@@ -439,53 +443,38 @@ def test_the_committed_suites_are_those_that_were_confirmed(task: str, part: str
 
 
 @pytest.mark.parametrize("task", DONE)
-@pytest.mark.parametrize("part", ["whole", "half"])
-@pytest.mark.parametrize("each", [False, True])
-def test_each_figure_of_the_tables(task: str, part: str, each: bool) -> None:
-    scale, digits = shown_in(task)
-    some = networks(task)[part]
-    every = list(next(iter(some.values())))
-    begin = {
-        ("whole", False): "# As many epochs",
-        ("half", False): "# As many gradients",
-        ("whole", True): "# Each kind of chip",
-        ("half", True): "With half the epochs:",
-    }[part, each]
+@pytest.mark.parametrize(
+    ("part", "begin", "each"),
+    [
+        ("whole", "# As many epochs", False),
+        ("half", "# As many gradients", False),
+        ("whole", "# Each kind of chip", True),
+        ("half", "With half the epochs:", True),
+    ],
+)
+def test_each_figure_of_the_tables(task: str, part: str, begin: str, each: bool) -> None:
+    some = networks(task, part)
     head, *lines = rows(own_page(task).partition(begin)[2])
     if each:
-        assert head[4:] == every
-    assert {label for line in lines for label in labels_of(line[0])} == {method for method, _ in some}
-    cost = {
-        (record["method"], record["problem"]["recipe"]["epochs"]): record["training"]["gradients"]
-        for record in records_of(task)
-    }
-    longest = max(epochs for _, epochs in cost)
+        assert head[4:] == kinds_of(some)
+    assert {label for line in lines for label in labels_of(line[0])} == {*some}
+    cost, of_plain = (
+        {record["method"]: record["training"]["gradients"] for record in records_of(task, of)} for of in (part, "whole")
+    )
     for name, _, gradients, _, *cells in lines:
         for label in labels_of(name):
-            own = next(
-                number
-                for (method, epochs), number in cost.items()
-                if method == evidence.twins(task)[label] and (epochs == longest) == (part == "whole")
-            )
-            assert gradients == f"{own / cost['plain', longest]:.2g}"
+            assert gradients == f"{cost[evidence.twins(task)[label]] / of_plain['plain']:.2g}"
             for column, cell in zip(head[4:], cells, strict=True):
-                kinds = [kind for kind in every if kind == column or kind.startswith(f"{column} ")]
-                values = np.mean([of_method(some, label, kind) for kind in kinds], axis=0)
+                values = mean(some, label, in_family(some, column))
                 assert len(values) == evidence.TASKS[task].confirming
-                shown = [float(text) for text in cell.split(" ± ")]
-                expected = [scale * values.mean(), scale * half_width(values, task)]
-                assert shown == pytest.approx(expected, abs=0.5001 * 10**-digits)
+                check_spread(cell, values, task)
 
 
-Kinds = Callable[[list[str]], list[str]]
+Kinds = Callable[[Networks], list[str]]
 
 
-def each_level(kinds: list[str]) -> list[str]:
-    return [kind for kind in kinds if is_gaussian(kind)]
-
-
-def and_clean(kinds: list[str]) -> list[str]:
-    return ["without noise", *each_level(kinds)]
+def and_clean(some: Networks) -> list[str]:
+    return ["without noise", *gaussian(some)]
 
 
 PUBLISHED = [name for name in evidence.METHODS if "rangesam" not in name]
@@ -493,14 +482,14 @@ LATER = [task for task in DONE if task not in ("digits", "japanese-vowels")]
 HYPOTHESES: dict[int, tuple[list[str], list[str], Kinds, list[str]]] = {
     1: (["samson-blind", "samson-p2-blind"], ["sam-blind", "asam-blind"], and_clean, DONE),
     2: (["samson+clip-blind"], ["sam+clip-blind", "asam+clip-blind"], and_clean, DONE),
-    3: (["rangesam+clip-informed"], ["plain", *(f"{name}-informed" for name in PUBLISHED)], each_level, DONE),
+    3: (["rangesam+clip-informed"], ["plain", *(f"{name}-informed" for name in PUBLISHED)], gaussian, DONE),
     4: (
         ["clip-informed"],
         ["noise-informed", "sam-informed", "asam-informed", "samson-informed"],
-        lambda kinds: each_level(kinds)[-2:],
+        lambda some: gaussian(some)[-2:],
         DONE,
     ),
-    6: (["rangesam+learned-range-informed"], ["rangesam+clip-informed"], each_level, LATER),
+    6: (["rangesam+learned-range-informed"], ["rangesam+clip-informed"], gaussian, LATER),
     7: (["samson-informed"], ["sam-informed", "asam-informed"], and_clean, LATER),
 }
 
@@ -510,11 +499,10 @@ def test_the_answer_to_a_hypothesis(number: int) -> None:
     ours, theirs, which, tasks = HYPOTHESES[number]
     found = []
     for task in tasks:
-        some = networks(task)["whole"]
-        trained = {label for label, _ in some}
-        for one, other in ((one, other) for one in ours for other in theirs if {one, other} <= trained):
-            for kind in which(list(next(iter(some.values())))):
-                gain = sign_of(task) * (of_method(some, one, kind) - of_method(some, other, kind))
+        some = networks(task)
+        for one, other in ((one, other) for one in ours for other in theirs if {one, other} <= {*some}):
+            for kind in which(some):
+                gain = sign_of(task) * (some[one][kind] - some[other][kind])
                 found.append((task, gain.mean(), p_value(gain, resolution_of(task))))
     text = TEXT.partition("## The hypotheses")[2].partition(f"\n{number}. ")[2].partition("\n")[0]
     deciding = [one for one in found if evidence.TASKS[one[0]].confirming >= 5]
@@ -536,12 +524,12 @@ def test_the_answer_to_a_hypothesis(number: int) -> None:
     holds = shown == {task for task, _, _ in deciding} and bool((gains > 0).all())
     if number == 3:  # which also asks for what is lost without noise
         holds &= all(
-            sign_of(task) * (of_method(some, ours[0], "without noise") - of_method(some, other, "without noise")).mean()
+            sign_of(task) * (some[ours[0]]["without noise"] - some[other]["without noise"]).mean()
             > -(0.005 if resolution_of(task) else 0.02)
             for task in {task for task, _, _ in deciding}
-            for some in [networks(task)["whole"]]
+            for some in [networks(task)]
             for other in theirs
-            if (other, 0) in some
+            if other in some
         )
     assert ("**Confirmed**" in text) == holds
     for task in {task for task, _, _ in found} - {task for task, _, _ in deciding}:
@@ -553,15 +541,10 @@ def test_the_answer_to_the_fifth_hypothesis() -> None:
     text = TEXT.partition("\n5. ")[2].partition("\n")[0]
     every = []
     for task in DONE:
-        some = networks(task)["whole"]
-        methods = [label for label in dict.fromkeys(label for label, _ in some) if not label.endswith("-blind")]
+        some = networks(task)
+        methods = [label for label in some if not label.endswith("-blind")]
         means = {
-            family: [
-                np.mean([of_method(some, m, k) for k in next(iter(some.values())) if k.startswith(f"{family} ")]).round(
-                    9
-                )
-                for m in methods
-            ]
+            family: [mean(some, method, in_family(some, family)).mean().round(9) for method in methods]
             for family in families_of(task)
         }
         taus = {family: stats.kendalltau(means["gaussian"], own).statistic for family, own in means.items()}
@@ -574,23 +557,21 @@ def test_the_answer_to_the_fifth_hypothesis() -> None:
 @pytest.mark.parametrize("task", [task for task in DONE if (evidence.RESULTS / f"{task}-sharpness.json").exists()])
 def test_the_correlations_of_sharpness(task: str) -> None:
     found = json.loads((evidence.RESULTS / f"{task}-sharpness.json").read_text())["networks"]
-    some = networks(task)["whole"]
+    some = networks(task)
     head, *lines = rows(own_page(task).partition("## Sharpness")[2])
     assert head[1:] == ["without noise", *families_of(task)]
     assert [line[0] for line in lines] == list(found[0]["measures"])
-    networks_of = [one for one in found if (one["method"], one["seed"]) in some]
+    networks_of = [one for one in found if one["method"] in some]
     for measure, *cells in lines:
         for family, cell in zip(head[1:], cells, strict=True):
             values = [
-                sign_of(task)
-                * np.mean([v for k, v in own.items() if k == family or k.startswith(f"{family} ")]).round(9)
+                sign_of(task) * mean(some, one["method"], in_family(some, family))[one["seed"]].round(9)
                 for one in networks_of
-                for own in [some[one["method"], one["seed"]]]
             ]
             tau = stats.kendalltau([one["measures"][measure] for one in networks_of], values).statistic
-            mean, low, high = (float(text) for text in re.findall(r"[+-][\d.]+", cell))
-            assert mean == pytest.approx(tau, abs=0.00501)
-            assert low <= mean <= high
+            middle, low, high = (float(text) for text in re.findall(r"[+-][\d.]+", cell))
+            assert middle == pytest.approx(tau, abs=0.00501)
+            assert low <= middle <= high
 
 
 @pytest.mark.parametrize("criterion", ["blind", "informed"])
@@ -600,13 +581,10 @@ def test_wins_and_losses(criterion: str) -> None:
     for ours in names:
         gains, p_values = [], []
         for task in DONE:
-            some = networks(task)["whole"]
-            trained = {label for label, _ in some}
-            kinds = list(next(iter(some.values())))
-            families = [["without noise"], *([k for k in kinds if k.startswith(f"{f} ")] for f in families_of(task))]
-            for other in (other for other in names if other != ours and {ours, other} <= trained):
-                for family in families:
-                    own, against = (np.mean([of_method(some, m, k) for k in family], axis=0) for m in (ours, other))
+            some = networks(task)
+            for other in (other for other in names if other != ours and {ours, other} <= {*some}):
+                for family in ("without noise", *families_of(task)):
+                    own, against = (mean(some, method, in_family(some, family)) for method in (ours, other))
                     gains.append(sign_of(task) * (own - against))
                     p_values.append(p_value(gains[-1], resolution_of(task)))
         if not gains or (criterion == "informed" and ours == "plain"):
@@ -616,19 +594,10 @@ def test_wins_and_losses(criterion: str) -> None:
         assert shown[ours] == [won, len(gains) - won - lost, lost]
 
 
-def families_of(task: str) -> list[str]:
-    return [family["name"] for family in first_record(task)["families"]]
-
-
-def whole_records(task: str) -> list[dict[str, Any]]:
-    longest = max(record["problem"]["recipe"]["epochs"] for record in records_of(task))
-    return [record for record in records_of(task) if record["problem"]["recipe"]["epochs"] == longest]
-
-
 @pytest.mark.parametrize("task", DONE)
 def test_confirming_seeds_took_no_part_in_the_search(task: str) -> None:
     searched = {line["seed"] for line in evidence.lines(evidence.searched(task))}
-    confirming = {seed for part in networks(task).values() for _, seed in part}
+    confirming = {record["seed"] for record in records_of(task)}
     assert searched
     assert not searched & confirming
     assert first_record(task)["split"] == "test"

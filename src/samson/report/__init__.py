@@ -2,7 +2,7 @@
 
 from samson.report._advice import advice, advice_in_short
 from samson.report._budget import budget_figure, budget_page
-from samson.report._evaluation import evaluation_page, level_figure
+from samson.report._evaluation import evaluation_page, half_width, level_figure, shares_at, yield_figure
 from samson.report._figures import chips_figure, gain_figure, robustness_figure, training_figure
 from samson.report._html import metric_text
 from samson.report._overview import Overview, against_baseline, comparable, overview_headline, rank_figure, rank_table
@@ -23,7 +23,6 @@ from samson.report._tables import (
     summary_rows,
 )
 from samson.report._view_tables import accuracy_table, gain_table
-from samson.report._yields import half_width, shares_at, yield_figure
 
 __all__ = [
     "Plot",

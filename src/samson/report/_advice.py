@@ -76,8 +76,9 @@ class Choice:
     def gain(self, ours: str, theirs: str) -> Interval:
         """The mean of `gains`, with an interval of no width where there is but one."""
         found = self.gains(ours, theirs)
-        step = 1 / self.found[0].records[0].examples if self.found[0].problem.is_fraction else 0.0
-        return mean_interval(found, self.confidence, resolution=step) if len(found) > 1 else Interval(*found * 3)
+        if len(found) == 1:
+            return Interval(*found * 3)
+        return mean_interval(found, self.confidence, resolution=self.found[0].resolution)
 
     def ahead(self, ours: str, theirs: str) -> bool:
         """Whether the first is surely better."""
@@ -193,11 +194,8 @@ def _percent(confidence: float) -> str:
 
 def _gain(choice: Choice, ours: str, theirs: str) -> str:
     """By how much the first is better."""
-    return gain_text(choice.gain(ours, theirs), choice.found[0]).lstrip("+") + _points(choice.found[0])
-
-
-def _points(view: View) -> str:
-    return " points" if view.problem.is_fraction else ""
+    first = choice.found[0]
+    return gain_text(choice.gain(ours, theirs), first).lstrip("+") + " points" * first.problem.is_fraction
 
 
 def _price(choice: Choice, ours: str, theirs: str) -> str:

@@ -18,6 +18,7 @@ from samson.report._html import (
     metric_text,
     model_name,
     page,
+    scale_of,
     value_text,
 )
 from samson.report._levels import chips_and_means, level_note
@@ -70,7 +71,7 @@ def headline(record: BudgetRecord) -> str:
 
 def budget_figure(record: BudgetRecord) -> Plot:
     """The mean over chips with its interval and every chip, against the level on a logarithmic axis."""
-    scale = 100 if record.subject.is_fraction else 1
+    scale = scale_of(record.subject)
     levels = [row.kind.level for row in record.measured if row.kind.level is not None]
     allowed = record.max_drop * (abs(record.clean) if record.relative else 1)
     clean = scale * record.clean
@@ -93,12 +94,11 @@ def budget_figure(record: BudgetRecord) -> Plot:
 
 
 def _table(record: BudgetRecord) -> str:
-    fraction = record.subject.is_fraction
     lines = []
     for row in record.measured:
         level = row.kind.level
         held = record.holds_up_to is not None and level is not None and level <= record.holds_up_to
-        mean, worst = interval_text(row.interval, fraction=fraction), value_text(row.worst, fraction=fraction)
+        mean, worst = interval_text(row.interval, record.subject), value_text(row.worst, record.subject)
         lines.append(html_row([row.kind.label, mean, worst, "holds" if held else ""]))
     unit = "age" if record.unit == "s" else record.unit
     return html_table([unit, metric_text(record.subject), "worst chip", "limit"], lines, "gain")
@@ -108,7 +108,7 @@ def _what(record: BudgetRecord) -> str:
     mean, low, high = (_named(record, value) for value in record.crossing)
     more = {
         "Estimate of the crossing": f"{mean} [{low}, {high}], by resampling chips",
-        "Without noise": value_text(record.clean, fraction=record.subject.is_fraction),
+        "Without noise": value_text(record.clean, record.subject),
     }
     chips = f"{len(record.measured[0].trials)}, the same at every level"
     kinds = [replace(row.kind, noise=_with_short_numbers(row.kind.noise)) for row in record.measured]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from html import escape
 from statistics import stdev
 from typing import Any
@@ -18,12 +20,24 @@ from samson.report._html import (
     metric_text,
     model_name,
     page,
+    scale_of,
     value_text,
 )
 from samson.report._levels import chips_and_means, level_note
-from samson.report._plot import GREY_DOTS, Plot, above, age_places, axis, horizontal, plot, under_line
+from samson.report._plot import (
+    GREY_DOTS,
+    PALETTE,
+    Plot,
+    above,
+    age_places,
+    axis,
+    dashes,
+    horizontal,
+    plot,
+    transparent,
+    under_line,
+)
 from samson.report._subject import subject_table
-from samson.report._yields import yield_figure
 
 
 def evaluation_page(record: EvaluationRecord) -> str:
@@ -53,13 +67,12 @@ def evaluation_page(record: EvaluationRecord) -> str:
 def headline(record: EvaluationRecord) -> str:
     """What the record says of the last kind of chip, in a sentence."""
     subject, last = record.subject, record.measured[-1]
-    fraction = subject.is_fraction
-    unit = " %" if fraction else ""
+    unit = " %" if subject.is_fraction else ""
     wider = " (wider than asked for)" if _is_wider(record, last) else ""
     return (
-        f"{escape(capital(subject.metric))} {value_text(record.clean, fraction=fraction)}{unit} without noise; "
-        f"<b>{interval_text(last.interval, fraction=fraction)}{unit}</b>{wider} at {escape(_named(last.kind))}, "
-        f"and {value_text(last.worst, fraction=fraction)}{unit} on the worst of {len(last.trials)} chips."
+        f"{escape(capital(subject.metric))} {value_text(record.clean, subject)}{unit} without noise; "
+        f"<b>{interval_text(last.interval, subject)}{unit}</b>{wider} at {escape(_named(last.kind))}, "
+        f"and {value_text(last.worst, subject)}{unit} on the worst of {len(last.trials)} chips."
     )
 
 
@@ -68,7 +81,7 @@ def level_figure(record: EvaluationRecord) -> Plot:
 
     Noise levels stand in proportion, times on a logarithmic axis, and all else side by side.
     """
-    scale = 100 if record.subject.is_fraction else 1
+    scale = scale_of(record.subject)
     kinds = [row.kind for row in record.measured]
     leveled = all(_is_level(kind) for kind in kinds)
     in_proportion = leveled and len(kinds) > 1
@@ -92,17 +105,84 @@ def level_figure(record: EvaluationRecord) -> Plot:
     )
 
 
+def yield_figure(record: EvaluationRecord) -> Plot:
+    """The share of chips that are at least as good as a value, against that value.
+
+    The last kind's line has a band, unless its chips are all the same.
+    """
+    scale = scale_of(record.subject)
+    higher = record.subject.higher_is_better
+    values = sorted({value for row in record.measured for value in row.trials})
+    step = "vh" if higher else "hv"  # what lies between two values
+    palette = {row.kind.label: PALETTE[(5 + number) % len(PALETTE)] for number, row in enumerate(record.measured)}
+    looks = dashes(palette)
+    data: list[dict[str, Any]] = []
+    for row in record.measured:
+        label, colour = row.kind.label, palette[row.kind.label]
+        shares = shares_at(values, row.trials, higher_is_better=higher)
+        half = half_width(len(row.trials), record.subject.confidence)
+        banded = row is record.measured[-1] and not row.kind.alike
+        for bound, fill in ((half, {}), (-half, {"fill": "tonexty"})) if banded else ():
+            data.append(
+                {
+                    "type": "scatter",
+                    "x": [scale * value for value in values],
+                    "y": [100 * min(1.0, max(0.0, share + bound)) for share in shares],
+                    "mode": "lines",
+                    "line": {"width": 0, "shape": step},
+                    **fill,
+                    "fillcolor": transparent(colour, 0.1),
+                    "legendgroup": label,
+                    "showlegend": False,
+                    "hoverinfo": "skip",
+                }
+            )
+        data.append(
+            {
+                "type": "scatter",
+                "x": [scale * value for value in values],
+                "y": [100 * share for share in shares],
+                "mode": "lines+markers",
+                "marker": {"size": 4, "symbol": looks[label][1]},
+                "line": {"width": 2.5, "shape": step, "color": colour, "dash": looks[label][0]},
+                "name": label,
+                "legendgroup": label,
+                "hovertemplate": "%{x:.4g}: %{y:.0f} % of the chips",
+            }
+        )
+    x = axis(f"{'At least' if higher else 'At most'} this {record.subject.metric}{' (%)' * record.subject.is_fraction}")
+    return plot(data, x, axis("Share of chips (%)", range=[-2, 102]))
+
+
+def shares_at(values: Sequence[float], trials: Sequence[float], *, higher_is_better: bool) -> list[float]:
+    """The share of chips that are at least as good as each value.
+
+    Example:
+        >>> shares_at([0.7, 0.8, 0.9], [0.9, 0.7], higher_is_better=True)
+        [1.0, 0.5, 0.5]
+    """
+    return [sum(t >= v if higher_is_better else t <= v for t in trials) / len(trials) for v in values]
+
+
+def half_width(chips: int, confidence: float) -> float:
+    """Half the width of a band that holds the whole line of shares: √(ln(2 / (1 − confidence)) / (2·chips)).
+
+    Reference: Dvoretzky, Kiefer and Wolfowitz 1956, with the constant of Massart 1990, Ann. Probab. 18, 1269.
+    """
+    return math.sqrt(math.log(2 / (1 - confidence)) / (2 * chips))
+
+
 def _table(record: EvaluationRecord) -> str:
-    fraction = record.subject.is_fraction
-    lines = [html_row(["without noise", value_text(record.clean, fraction=fraction), "", "", ""])]
+    lines = [html_row(["without noise", value_text(record.clean, record.subject), "", "", ""])]
     for row in record.measured:
         spread = 0.0 if len(row.trials) < 2 else stdev(row.trials)
-        mean = interval_text(row.interval, fraction=fraction) + " *" * _is_wider(record, row)
-        sd, worst = (value_text(value, fraction=fraction) for value in (spread, row.worst))
+        mean = interval_text(row.interval, record.subject) + " *" * _is_wider(record, row)
+        sd, worst = (value_text(value, record.subject) for value in (spread, row.worst))
         lines.append(html_row([row.kind.label, mean, sd, worst, str(len(row.trials))]))
     table = html_table(["Noise", metric_text(record.subject), "sd between chips", "worst chip", "chips"], lines, "gain")
     if record.precision is not None:
-        table += f"<p class='soft'>Asked for: ±{limit_text(record.precision, fraction=fraction)}; * is wider.</p>"
+        limit = limit_text(record.precision, fraction=record.subject.is_fraction)
+        table += f"<p class='soft'>Asked for: ±{limit}; * is wider.</p>"
     return table
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
 from samson.records import Interval
 from samson.report._advice import Choice
+from samson.report._html import scale_of
 from samson.report._levels import level_note
 from samson.report._plot import (
     BASELINE_COLOUR,
@@ -22,7 +24,7 @@ from samson.report._plot import (
     under_line,
 )
 from samson.report._summary import View
-from samson.report._tables import clean_value, scale_of, unit_of
+from samson.report._tables import clean_value, unit_of
 
 TOLERANCE = 0.05
 """How much worse than the baseline without noise holds its own: points of a fraction, a share of the rest."""
@@ -45,13 +47,18 @@ def allowed_drop(view: View) -> float:
     return TOLERANCE * (1 if view.problem.is_fraction else abs(clean_value(view, view.baseline)))
 
 
+def tolerance_text(view: View) -> str:
+    """The same in words: points of a fraction, else a share."""
+    return f"{100 * TOLERANCE:g} {'points' if view.problem.is_fraction else '%'}"
+
+
 def robustness_figure(view: View) -> Plot:
     """The metric against the kind of chip: a line and a 95 % band for each method, a thin line for each seed.
 
     Of many methods, only those that matter most have bands and thin lines (`in_full`).
     """
     data, full, looks = [], in_full(view), dashes(view.palette)
-    palette, scale, of_kind = view.palette, scale_of(view), places(view)
+    palette, scale, of_kind = view.palette, scale_of(view.problem), places(view)
     for method, of_method in view.table.items():
         data += _band(view, method, {kind: row.value for kind, row in of_method.items()}, method in full)
         for seed in sorted({seed for row in of_method.values() for seed in row.by_seed} if method in full else ()):
@@ -71,8 +78,7 @@ def robustness_figure(view: View) -> Plot:
             )
     drop = scale * allowed_drop(view) * (1 if view.problem.higher_is_better else -1)
     limit = scale * clean_value(view, view.baseline) - drop
-    much = f"{100 * TOLERANCE:g} {'points' if view.problem.is_fraction else '%'}"
-    text = f"{much} {'below' if drop > 0 else 'above'} {view.baseline} without noise"
+    text = f"{tolerance_text(view)} {'below' if drop > 0 else 'above'} {view.baseline} without noise"
     lines = {"shapes": [horizontal(limit, **GREY_DOTS)], "annotations": [under_line(limit, text, "left")]}
     return _by_kind(view, data, unit_of(view), **lines)
 
@@ -90,7 +96,7 @@ def gain_figure(view: View) -> Plot:
 
 def chips_figure(view: View) -> Plot:
     """Every trial: one dot a chip and network, method by method, with buttons for the kind of chip."""
-    methods, scale = list(view.table), scale_of(view)
+    methods, scale = list(view.table), scale_of(view.problem)
     palette = view.palette
     family = view.records[0].families.index(view.family)
     kinds = view.kinds[1:]
@@ -182,12 +188,18 @@ def places(view: View) -> dict[str, float]:
     return {kind: float(place) for place, kind in enumerate(view.kinds)}
 
 
+def on_axes(view: View, estimates: Mapping[str, Interval]) -> tuple[list[float], ...]:
+    """Where estimates by kind stand on the x-axis; and, as the y-axis has them, low ends, means and high ends."""
+    of_kind, scale = places(view), scale_of(view.problem)
+    ends = ([scale * getattr(one, end) for one in estimates.values()] for end in ("low", "mean", "high"))
+    return [of_kind[kind] for kind in estimates], *ends
+
+
 def _band(view: View, method: str, estimates: dict[str, Interval], full: bool) -> list[dict[str, Any]]:
     """A line through the means of intervals and, in full, a band from end to end behind it."""
     colour, (dash, symbol) = view.palette[method], dashes(view.palette)[method]
-    of_kind, scale, shown = places(view), scale_of(view), f".{view.digits}f"
-    x = [of_kind[kind] for kind in estimates]
-    low, mean, high = ([scale * getattr(e, end) for e in estimates.values()] for end in ("low", "mean", "high"))
+    shown = f".{view.digits}f"
+    x, low, mean, high = on_axes(view, estimates)
     band = {
         "type": "scatter",
         "x": [*x, *reversed(x)],

@@ -6,7 +6,7 @@ import gzip
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import PurePath
@@ -51,10 +51,14 @@ def row_heading(name: str) -> str:
 
 def html_table(header: Sequence[str], lines: Iterable[str], kind: str) -> str:
     """A table of rows, of a kind that the style knows."""
-    head = (
-        "<thead><tr>" + "".join(f"<th scope='col'>{escape(h)}</th>" for h in header) + "</tr></thead>" if header else ""
-    )
+    names = "".join(f"<th scope='col'>{escape(h)}</th>" for h in header)
+    head = f"<thead><tr>{names}</tr></thead>" if header else ""
     return f"<div class='scroll' tabindex='0'><table class='{kind}'>{head}<tbody>{''.join(lines)}</tbody></table></div>"
+
+
+def facts_table(facts: Mapping[str, object]) -> str:
+    """A table without a header: what was measured or run, by what it is."""
+    return html_table([], (html_row([name, str(fact)]) for name, fact in facts.items()), "facts")
 
 
 def figure_div(plot: Plot, name: str) -> str:
@@ -62,20 +66,23 @@ def figure_div(plot: Plot, name: str) -> str:
 
     Plotly reads its texts as HTML: a name cannot be a link there.
     """
-    short = json.loads(json.dumps(plot), parse_float=_seven_digits, parse_constant=lambda _: None)
+    short = json.loads(
+        json.dumps(plot), parse_float=lambda digits: float(f"{float(digits):.7g}"), parse_constant=lambda _: None
+    )
     text = json.dumps(short, ensure_ascii=False, separators=(",", ":"))
     text = re.sub(r"<(?=a\b)", "‹", text, flags=re.IGNORECASE).replace("<", "\\u003c")
     place = f"<div class='plot' id='{name}' style='min-height:{plot['layout']['height']}px'></div>"
     return f"{place}<script type='application/json' data-plot='{name}'>{text}</script>"
 
 
-def _seven_digits(digits: str) -> float:
-    return float(f"{float(digits):.7g}")
+def scale_of(of: Problem | Subject) -> float:
+    """By what values of a metric are multiplied where they are shown: 100 for a fraction."""
+    return 100.0 if of.is_fraction else 1.0
 
 
-def value_text(value: float, *, fraction: bool) -> str:
+def value_text(value: float, of: Problem | Subject) -> str:
     """A value of a metric, a fraction in percent: "97.3" for a share of .9731."""
-    return f"{100 * value:.1f}" if fraction else f"{value:.4g}"
+    return f"{100 * value:.1f}" if of.is_fraction else f"{value:.4g}"
 
 
 def listed(words: Sequence[str]) -> str:
@@ -104,9 +111,9 @@ def metric_text(of: Problem | Subject) -> str:
     return f"{of.metric} ({', '.join(notes)})" if notes else of.metric
 
 
-def interval_text(interval: Interval, *, fraction: bool, signed: bool = False) -> str:
+def interval_text(interval: Interval, of: Problem | Subject, *, signed: bool = False) -> str:
     """A mean with the ends of its interval, for example "97.3 [97.0, 97.6]"; with signs for a difference."""
-    scale, form = (100, ".1f") if fraction else (1, ".3g" if signed else ".4g")
-    form = f"+z{form}" if signed else form
-    mean, low, high = (f"{scale * value:{form}}" for value in (interval.mean, interval.low, interval.high))
+    digits = ".1f" if of.is_fraction else ".3g" if signed else ".4g"
+    form = f"+z{digits}" if signed else digits
+    mean, low, high = (f"{scale_of(of) * value:{form}}" for value in (interval.mean, interval.low, interval.high))
     return f"{mean} [{low}, {high}]"

@@ -119,14 +119,14 @@ def rank_table(overview: Overview) -> str:
         for of_column in columns.values():
             rank = of_column.get(method)
             best = min(other.interval.mean for other in of_column.values())
-            ends = "" if rank is None or overview.one_seed else f"{_ends(rank)}<br>"
-            share = 0.0 if rank is None else 1 - (rank.interval.mean - 1) / max(len(of_column) - 1, 1)
-            shown = (
-                ""
-                if rank is None
-                else f"{rank.interval.mean:.2f}<small>{ends}first {rank.wins} of {rank.blocks}</small>"
-            )
-            mark = " class=best" if rank is not None and rank.interval.mean == best else ""
+            if rank is None:
+                cells.append("<td style='--shade:0.000'></td>")
+                continue
+            own = rank.interval
+            ends = "" if overview.one_seed else f"[{own.low:.2f}, {own.high:.2f}]<br>"
+            share = 1 - (own.mean - 1) / max(len(of_column) - 1, 1)
+            mark = " class=best" if own.mean == best else ""
+            shown = f"{own.mean:.2f}<small>{ends}first {rank.wins} of {rank.blocks}</small>"
             cells.append(f"<td style='--shade:{share:.3f}'{mark}>{shown}</td>")
         won, tied, lost = against_baseline(found, method)
         cells.append(f"<td style='--shade:0'>{'' if won + tied + lost == 0 else f'{won} / {tied} / {lost}'}</td>")
@@ -197,7 +197,3 @@ def band_text(overview: Overview) -> str:
         "outside of it, a method is worse than the best on other problems too (Nemenyi, 95 %). With few problems it is "
         "wide."
     )
-
-
-def _ends(rank: MeanRank) -> str:
-    return f"[{rank.interval.low:.2f}, {rank.interval.high:.2f}]"

@@ -10,12 +10,12 @@ from html import escape
 from samson.records import CLEAN, Comparison
 from samson.report._advice import LEVEL, advice
 from samson.report._figures import (
-    TOLERANCE,
     allowed_drop,
     chips_figure,
     gain_figure,
     in_full,
     robustness_figure,
+    tolerance_text,
     training_figure,
 )
 from samson.report._html import capital, figure_div, filled, listed, packed, page
@@ -88,7 +88,7 @@ def render(comparison: Comparison, overview: Overview | None = None) -> str:
 def headline(view: View) -> str:
     """What a view says in one sentence: up to which chip each method keeps the baseline's noise-free value."""
     clean, name = clean_value(view, view.baseline), view.baseline
-    near = f"within {100 * TOLERANCE:g} {'points' if view.problem.is_fraction else '%'} of"
+    near = f"within {tolerance_text(view)} of"
     reference = (
         f"the {number(clean, view)}{' %' if view.problem.is_fraction else ''} that {escape(name)} has without noise"
     )

@@ -7,7 +7,16 @@ from typing import Any
 
 from samson._shown import coverage_text
 from samson.records import PairedMethod, PairedRecord
-from samson.report._html import figure_div, html_row, html_table, interval_text, metric_text, page, value_text
+from samson.report._html import (
+    figure_div,
+    html_row,
+    html_table,
+    interval_text,
+    metric_text,
+    page,
+    scale_of,
+    value_text,
+)
 from samson.report._plot import Plot, axis, colours, error_bars, plot
 from samson.report._subject import subject_table
 
@@ -15,7 +24,7 @@ from samson.report._subject import subject_table
 def paired_figure(record: PairedRecord) -> Plot:
     """Every chip as a dot, and the mean with its interval, method by method."""
     subject = record.subject
-    scale = 100 if subject.is_fraction else 1
+    scale = scale_of(subject)
     palette = colours([method.name for method in record.methods], record.baseline)
     data: list[dict[str, Any]] = []
     for method in _best_first(record):
@@ -48,25 +57,24 @@ def paired_figure(record: PairedRecord) -> Plot:
 
 def paired_page(record: PairedRecord) -> str:
     """Make the page's HTML; it opens offline."""
-    subject, fraction = record.subject, record.subject.is_fraction
-    lines = []
-    for method in _best_first(record):
-        gain = "" if method.gain is None else interval_text(method.gain, fraction=fraction, signed=True)
-        clean = ", ".join("" if value is None else value_text(value, fraction=fraction) for value in method.clean)
+    subject, best_first, lines = record.subject, _best_first(record), []
+    for method in best_first:
+        gain = "" if method.gain is None else interval_text(method.gain, subject, signed=True)
+        clean = ", ".join("" if value is None else value_text(value, subject) for value in method.clean)
         p_value = "" if method.p_value is None else f"{method.p_value:.2g}"
         where = "" if method.gain is None else f"{method.unit}, {'the same' if method.common_chips else 'other'} chips"
-        mean = interval_text(method.mean, fraction=fraction)
+        mean = interval_text(method.mean, subject)
         covered = "" if method.coverage is None else coverage_text(method.coverage, method.multiply_adds)
         lines.append(html_row([method.name, clean, mean, gain, p_value, where, covered]))
     header = ["Method", "without noise", f"{metric_text(subject)} on chips", f"− {record.baseline}"]
     header += ["p (Holm)", "counts", "on the chip"]
-    best = _best_first(record)[0]
+    best = best_first[0]
     chips = f"{len(best.trials[0])}, the same for every method of the same shape"
     return page(
         "paired.html",
         kind="methods on the same chips",
         title=escape(f"{len(record.methods)} methods on the same chips: {record.kind}"),
-        headline=escape(f"{best.name} has the best mean: {interval_text(best.mean, fraction=fraction)}."),
+        headline=escape(f"{best.name} has the best mean: {interval_text(best.mean, subject)}."),
         figure=figure_div(paired_figure(record), "methods"),
         table=html_table(header, lines, "gain"),
         what=subject_table(subject, [record.kind], chips),

@@ -6,10 +6,10 @@ import io
 from typing import Any
 
 from samson.records import Interval
-from samson.report._figures import axis_title, gain_title, places
+from samson.report._figures import axis_title, gain_title, on_axes, places
 from samson.report._plot import dashes
 from samson.report._summary import View
-from samson.report._tables import scale_of, unit_of
+from samson.report._tables import unit_of
 from samson.statistics import CONFIDENCE
 
 _DATES: dict[str, dict[str, None]] = {"svg": {"Date": None}, "png": {}, "pdf": {"CreationDate": None}}
@@ -58,7 +58,6 @@ _SYMBOLS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "c
 
 def _line(axes: Any, view: View, method: str, estimates: dict[str, Interval]) -> None:
     colour, (dash, symbol) = view.palette[method], dashes(view.palette)[method]
-    scale, x = scale_of(view), [places(view)[kind] for kind in estimates]
-    low, mean, high = ([scale * getattr(e, end) for e in estimates.values()] for end in ("low", "mean", "high"))
+    x, low, mean, high = on_axes(view, estimates)
     axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.plot(x, mean, color=colour, linestyle=_DASHES[dash], marker=_SYMBOLS[symbol], markersize=4, label=method)

@@ -15,6 +15,7 @@ from samson.report._html import (
     model_name,
     page,
     row_heading,
+    scale_of,
     value_text,
 )
 from samson.report._plot import BASELINE_COLOUR, PALETTE, Plot, above, axis, error_bars, plot, vertical
@@ -46,18 +47,18 @@ def sensitivity_page(record: SensitivityRecord) -> str:
 
 def headline(record: SensitivityRecord) -> str:
     """What the record says in a sentence or two."""
-    noisy = sum(record.noisy) / len(record.noisy)
+    subject, noisy = record.subject, sum(record.noisy) / len(record.noisy)
     sentence = (
-        f"{escape(capital(record.subject.metric))} {_value(record, record.clean)} without noise, "
-        f"{_value(record, noisy)} with noise on all {len(record.rows)} layers. "
+        f"{escape(capital(subject.metric))} {value_text(record.clean, subject)} without noise, "
+        f"{value_text(noisy, subject)} with noise on all {len(record.rows)} layers. "
     )
     shown = [row for row in record.rows if row.drop.low > 0]
     if not shown:
         return sentence + "Noise on no layer alone is shown to make it worse."
-    points = " points" if record.subject.is_fraction else ""
+    points = " points" if subject.is_fraction else ""
     return sentence + (
         f"Noise on one layer alone is shown to make it worse for {len(shown)} of them, "
-        f"most for <b>{escape(shown[0].name)}</b>: by {_value(record, shown[0].drop.mean)}{points}."
+        f"most for <b>{escape(shown[0].name)}</b>: by {value_text(shown[0].drop.mean, subject)}{points}."
     )
 
 
@@ -65,7 +66,7 @@ def sensitivity_figure(record: SensitivityRecord) -> Plot:
     """Drop and gain of each layer with their intervals, the most sensitive layer on top."""
     data = []
     names = [row.name for row in record.rows]
-    scale = 100 if record.subject.is_fraction else 1
+    scale = scale_of(record.subject)
     for name, colour, symbol, shift, estimates in (
         (ALONE, ALONE_COLOUR, "circle", -0.14, [row.drop for row in record.rows]),
         (GAIN, GAIN_COLOUR, "diamond", 0.14, [row.gain for row in record.rows]),
@@ -107,14 +108,14 @@ def sensitivity_table(record: SensitivityRecord) -> str:
     total = sum(row.weights for row in record.rows)
     lines = []
     for rank, row in enumerate(record.rows, start=1):
-        means = [_value(record, sum(values) / len(values)) for values in (row.alone, row.others)]
+        means = [value_text(sum(values) / len(values), record.subject) for values in (row.alone, row.others)]
         lines.append(
             f"<tr>{row_heading(f'{rank}. {row.name}')}<td>{row.weights:,}"
             f" ({100 * not_all(row.weights / total):.1f} %)</td><td>{means[0]}</td>{_cell(record, row.drop, 'down')}"
             f"<td>{means[1]}</td>{_cell(record, row.gain, 'up')}"
             f"<td>{'digital' if row.name in digital else ''}</td></tr>"
         )
-    noisy = _value(record, sum(record.noisy) / len(record.noisy))
+    noisy = value_text(sum(record.noisy) / len(record.noisy), record.subject)
     lines.append(
         f"<tr><th scope='row'>all layers</th><td>{total:,}</td><td>{noisy}</td>"
         f"{_cell(record, record.drop, 'down')}<td></td><td></td><td></td></tr>"
@@ -129,15 +130,7 @@ def _examples(record: SensitivityRecord) -> str:
 
 def _cell(record: SensitivityRecord, estimate: Interval, colour: str) -> str:
     known = estimate.low > 0 or estimate.high < 0
-    return f"<td class='{colour if known else ''}'>{_interval(record, estimate)}</td>"
-
-
-def _interval(record: SensitivityRecord, interval: Interval) -> str:
-    return interval_text(interval, fraction=record.subject.is_fraction, signed=True)
-
-
-def _value(record: SensitivityRecord, value: float) -> str:
-    return value_text(value, fraction=record.subject.is_fraction)
+    return f"<td class='{colour if known else ''}'>{interval_text(estimate, record.subject, signed=True)}</td>"
 
 
 def _unit(record: SensitivityRecord) -> str:
@@ -145,11 +138,11 @@ def _unit(record: SensitivityRecord) -> str:
 
 
 def _suggestion(record: SensitivityRecord) -> str:
-    found = record.suggestion
+    found, subject = record.suggestion, record.subject
     if found is None:
         return "<p>No suggestion was asked for: <code>--max-drop .01</code> makes one.</p>"
     names = ", ".join(f"<b>{escape(name)}</b>" for name in found.digital)
-    limit = limit_text(found.max_drop, fraction=record.subject.is_fraction)
+    limit = limit_text(found.max_drop, fraction=subject.is_fraction)
     if found.share == 1:
         return (
             f"<p>Keep digital: {names}, which are all, so that <b>no chip is left</b>: of "
@@ -157,12 +150,12 @@ def _suggestion(record: SensitivityRecord) -> str:
         )
     keep = f"{names}, which hold {100 * not_all(found.share):.1f} % of the chip's weights" if names else "<b>none</b>"
     verdict = "within" if found.holds else "<b>not shown to be within</b>"
+    confirmed, chosen = (interval_text(one, subject, signed=True) for one in (found.confirmed, found.chosen))
     return (
         f"<p>Keep digital: {keep}. On {len(record.noisy)} chips that did not choose, it is worse by "
-        f"{_interval(record, found.confirmed)}, {verdict} the {limit} allowed.</p>"
+        f"{confirmed}, {verdict} the {limit} allowed.</p>"
         f"<p class='soft'>Chosen among {counted(found.attempts, 'set')} on the {len(record.noisy)} chips above, where "
-        f"it was worse by {_interval(record, found.chosen)}, which the choice makes look better than it is. Each "
-        f"interval holds by itself with {100 * record.subject.confidence:g} %. Both are on the same "
-        f"{_examples(record)}: "
-        "confirm it on others.</p>"
+        f"it was worse by {chosen}, which the choice makes look better than it is. Each "
+        f"interval holds by itself with {100 * subject.confidence:g} %. Both are on the same "
+        f"{_examples(record)}: confirm it on others.</p>"
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from statistics import fmean
-from typing import Any
 
 from samson.records import CLEAN, CorrelationRow, Interval, NetworkSharpness, SharpnessRecord
-from samson.report._html import capital, figure_div, html_row, html_table, metric_text, page, row_heading
+from samson.report._html import capital, facts_table, figure_div, html_table, metric_text, page, row_heading, scale_of
 from samson.report._plot import Plot, axis, colours, dashes, menu, plot
 from samson.report._summary import baseline_of
 from samson.report._tables import kind_text
@@ -49,35 +48,37 @@ def sharpness_figure(record: SharpnessRecord, measure: str) -> Plot:
     levels = record.kinds
     shown = max(len(levels) - 2, 0)
     problem = record.problem
-    scale = 100 if problem.is_fraction else 1
-    data = []
-    accuracies: list[list[list[float]]] = [[] for _ in levels]
-    for method in sorted(by_method, key=lambda name: _robustness(by_method[name]), reverse=problem.higher_is_better):
-        of_method = by_method[method]
-        for number in range(len(levels)):
-            accuracies[number].append([scale * network.accuracies[number] for network in of_method])
-        data.append(
-            {
-                "type": "scatter",
-                "x": [network.measures[measure].mean for network in of_method],
-                "y": accuracies[shown][-1],
-                "text": [f"seed {network.seed}" for network in of_method],
-                "name": method,
-                "mode": "markers",
-                "marker": {"color": palette[method], "symbol": symbols[method], "size": 10, "opacity": 0.85},
-                "hovertemplate": "%{text}: %{x:.3g}, %{y:.4g}<extra>" + method + "</extra>",
-            }
-        )
+    scale = scale_of(problem)
+    methods = sorted(by_method, key=lambda name: _robustness(by_method[name]), reverse=problem.higher_is_better)
+    accuracies = [
+        [[scale * network.accuracies[number] for network in by_method[method]] for method in methods]
+        for number in range(len(levels))
+    ]
+    data = [
+        {
+            "type": "scatter",
+            "x": [network.measures[measure].mean for network in by_method[method]],
+            "y": of_method,
+            "text": [f"seed {network.seed}" for network in by_method[method]],
+            "name": method,
+            "mode": "markers",
+            "marker": {"color": palette[method], "symbol": symbols[method], "size": 10, "opacity": 0.85},
+            "hovertemplate": "%{text}: %{x:.3g}, %{y:.4g}<extra>" + method + "</extra>",
+        }
+        for method, of_method in zip(methods, accuracies[shown], strict=True)
+    ]
     titles = [_title(record, measure, level) for level in levels]
     buttons = (
         (kind_text(level), [{"y": accuracies[number]}, {"title.text": titles[number]}])
         for number, level in enumerate(levels)
     )
+    positive = all(network.measures[measure].mean > 0 for network in record.networks)
+    scaled = {"type": "log", "dtick": "D2", "tickformat": ".1g"} if positive else {"type": "linear"}
     title = {"text": titles[shown], "x": 0, "xref": "paper", "y": 0.97, "yanchor": "top", "font": {"size": 14}}
     return plot(
         data,
-        axis(measure_text(record, measure), **_scale(record, measure)),
-        axis(_metric(record)),
+        axis(measure_text(record, measure), **scaled),
+        axis(f"{capital(metric_text(problem))}, {record.robustness_split} split"),
         top=120,
         title=title,
         updatemenus=menu(buttons, shown, 1.1),
@@ -133,10 +134,6 @@ def render_sharpness(record: SharpnessRecord) -> str:
     )
 
 
-def _metric(record: SharpnessRecord) -> str:
-    return f"{capital(metric_text(record.problem))}, {record.robustness_split} split"
-
-
 def _title(record: SharpnessRecord, measure: str, kind: str) -> str:
     row = next((r for r in record.correlations if (r.measure, r.kind) == (measure, kind)), None)
     start = (
@@ -148,11 +145,6 @@ def _title(record: SharpnessRecord, measure: str, kind: str) -> str:
         f"{start}<br>Kendall {correlation(row.kendall)}, Spearman {correlation(row.spearman)} "
         f"({100 * record.confidence:g}%, {row.methods} methods, {row.networks} networks)"
     )
-
-
-def _scale(record: SharpnessRecord, measure: str) -> dict[str, Any]:
-    positive = all(network.measures[measure].mean > 0 for network in record.networks)
-    return {"type": "log", "dtick": "D2", "tickformat": ".1g"} if positive else {"type": "linear"}
 
 
 def _headline(record: SharpnessRecord) -> str:
@@ -194,16 +186,15 @@ def _signed(value: float) -> str:
 def _what(record: SharpnessRecord) -> str:
     problem, settings = record.problem, record.settings
     methods = dict.fromkeys(network.method for network in record.networks)
-    facts: dict[str, Any] = {
+    balls = {
+        name: ", ".join(f"{key} {value}" for key, value in of_rule.items()) for name, of_rule in settings.rules.items()
+    }
+    facts = {
         "Networks": f"{len(record.networks)} of {problem.network} on {problem.data}, by {', '.join(methods)}",
         "Sharpness": f"on the {settings.split} split, {settings.examples} examples, in evaluation mode",
         "Robustness": f"mean {problem.metric} over {record.chips} chips on the {record.robustness_split} split",
         "Noise of the average rise": f"{settings.noise} {settings.kind}, {settings.trials} chips",
-        "Balls": "; ".join(f"{name}: {_words(of_rule.items())}" for name, of_rule in settings.rules.items()),
+        "Balls": "; ".join(f"{name}: {words}" for name, words in balls.items()),
         "Steps": f"{settings.steps} for the worst case",
     }
-    return html_table([], (html_row(item) for item in facts.items()), "facts")
-
-
-def _words(settings: Iterable[tuple[str, float | str]]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in settings)
+    return facts_table(facts)

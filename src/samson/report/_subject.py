@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from samson._shown import coverage_text
 from samson._times import age_text
 from samson.records import ChipKind, Subject
-from samson.report._html import html_row, html_table
+from samson.report._html import facts_table
 
 
 def subject_table(
@@ -49,11 +49,8 @@ def subject_table(
     if aged:
         several = len(aged) < len(kinds)
         facts["Time"] = ", ".join(dict.fromkeys(f"{age} ({label})" if several else age for label, age in aged.items()))
-    settings, versions = (
-        html_table([], (html_row([name, str(value)]) for name, value in of.items()), "facts")
-        for of in (facts, vars(subject.environment))
-    )
-    return f"{settings}<details><summary>Versions</summary>{versions}</details>"
+    versions = facts_table(vars(subject.environment))
+    return f"{facts_table(facts)}<details><summary>Versions</summary>{versions}</details>"
 
 
 def said_once(values: Mapping[str, str | None]) -> dict[str, str]:

@@ -85,6 +85,11 @@ class View:
         return CLEAN, *(kind.label for kind in self.family.kinds)
 
     @property
+    def resolution(self) -> float:
+        """The step between possible values of a network on a chip; 0 where any value may be."""
+        return 1 / self.records[0].examples if self.problem.is_fraction else 0.0
+
+    @property
     def table(self) -> dict[str, dict[str, SummaryRow]]:
         """The rows by method and kind, in their order."""
         found: dict[str, dict[str, SummaryRow]] = {}
@@ -212,9 +217,8 @@ def _values(view: View, methods: Sequence[str]) -> _Values:
 
 
 def _measured(view: View, of_seeds: Iterable[tuple[float, ...]]) -> list[Trials]:
-    fraction = view.problem.is_fraction
-    step = 1 / view.records[0].examples if fraction else 0.0
-    return [Trials(of_seed, step, (0.0, 1.0) if fraction else None) for of_seed in of_seeds]
+    bounds = (0.0, 1.0) if view.problem.is_fraction else None
+    return [Trials(of_seed, view.resolution, bounds) for of_seed in of_seeds]
 
 
 def _rows(view: View, values: _Values) -> Iterable[SummaryRow]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from samson._shown import coverage_text
 from samson.records import CLEAN, Interval
-from samson.report._html import metric_text
+from samson.report._html import metric_text, scale_of
 from samson.report._summary import SummaryRow, View
 from samson.statistics import CONFIDENCE
 
@@ -66,11 +66,6 @@ def kind_text(kind: str) -> str:
     return "without noise" if kind == CLEAN else kind
 
 
-def scale_of(view: View) -> float:
-    """By what values are multiplied where they are shown: 100 for a fraction."""
-    return 100.0 if view.problem.is_fraction else 1.0
-
-
 def unit_of(view: View) -> str:
     """The metric with its unit and direction, as an axis says it."""
     return f"Test {metric_text(view.problem)}"
@@ -78,7 +73,7 @@ def unit_of(view: View) -> str:
 
 def number(value: float, view: View) -> str:
     """A value as it is shown."""
-    return f"{scale_of(view) * value:.{view.digits}f}"
+    return f"{scale_of(view.problem) * value:.{view.digits}f}"
 
 
 def estimate_text(estimate: Interval, view: View) -> str:
@@ -95,7 +90,7 @@ def gain_text(estimate: Interval, view: View) -> str:
 
 def gain_number(value: float, view: View) -> str:
     """A difference as it is shown, with its sign."""
-    return f"{scale_of(view) * value:+z.{view.digits}f}".replace("-", "−")
+    return f"{scale_of(view.problem) * value:+z.{view.digits}f}".replace("-", "−")
 
 
 def spread_text(estimate: Interval, view: View, *, signed: bool = False) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 
 from samson._names import counted
 from samson.records import CLEAN, Interval, RunRecord, SearchRecord, Training, Tried
-from samson.report._html import html_row, html_table, row_heading, value_text
+from samson.report._html import facts_table, html_row, html_table, row_heading, value_text
 from samson.report._subject import said_once
 from samson.report._summary import SummaryRow, View
-from samson.report._tables import coverage_of, estimate_text, gain_text, kind_text, number, scale_of, sign, spread_text
+from samson.report._tables import coverage_of, estimate_text, gain_text, kind_text, number, sign, spread_text
 
 
 def accuracy_table(view: View) -> str:
@@ -115,8 +115,7 @@ def what_table(view: View) -> str:
         **({"Selected": ", ".join(problem.select)} if problem.select else {}),
     }
     noises = said_once({kind.label: kind.noise for kind in view.family.kinds})
-    facts |= {f"Noise{where}": noise for where, noise in noises.items()}
-    return html_table([], (html_row(item) for item in facts.items()), "facts")
+    return facts_table(facts | {f"Noise{where}": noise for where, noise in noises.items()})
 
 
 def settings_table(view: View) -> str:
@@ -132,7 +131,7 @@ def settings_table(view: View) -> str:
         gradients = of_method[0].gradients if of_method else None
         values = [_number(record.settings[name]) if name in record.settings else "" for name in names]
         lines.append(html_row([method, *values, validation, seconds, "" if gradients is None else f"{gradients:,}"]))
-    unit = " (%)" if scale_of(view) == 100 else ""
+    unit = " (%)" if view.problem.is_fraction else ""
     return html_table(["Method", *names, f"validation{unit}", "seconds", "gradients"], lines, "settings")
 
 
@@ -177,8 +176,7 @@ def _scored(choice: Tried, record: SearchRecord) -> str:
     known = [value for value in choice.values if value is not None]
     score = "diverged"
     if len(known) == len(choice.values):
-        fraction = record.problem.is_fraction
-        score = value_text(fmean(known), fraction=fraction) + (" %" if fraction else "")
+        score = value_text(fmean(known), record.problem) + " %" * record.problem.is_fraction
     text = escape(", ".join(f"{name} {_number(value)}" for name, value in choice.settings.items()) + f": {score}")
     return f"<b>{text}</b>" if choice.settings == record.chosen else text
 
@@ -186,8 +184,7 @@ def _scored(choice: Tried, record: SearchRecord) -> str:
 def versions_table(records: Sequence[RunRecord]) -> str:
     """The versions and machines of the runs, folded up by the page."""
     places = [vars(place) for run in records for place in (run.environment, *run.chips_added_on)]
-    found = {name: sorted({str(place[name]) for place in places}) for name in places[0]}
-    return html_table([], (html_row([name, " and ".join(values)]) for name, values in found.items()), "facts")
+    return facts_table({name: " and ".join(sorted({str(place[name]) for place in places})) for name in places[0]})
 
 
 def _number(value: Any) -> str:
