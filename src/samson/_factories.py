@@ -100,7 +100,7 @@ def takes(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
 
 
 def spec_of(thing: str | Callable[..., Any], parameter: str) -> str:
-    """What names a function in a file: `MODULE:FUNCTION`; a text is such a name already.
+    """What names a function in a file: `MODULE:FUNCTION`, by its public module; a text is such a name already.
 
     Raises:
         SetupError: If another process could not import it.
@@ -112,7 +112,8 @@ def spec_of(thing: str | Callable[..., Any], parameter: str) -> str:
     require(
         there, parameter, "a function at the top of a module", thing, "Give it a name there: no lambda, no closure."
     )
-    return f"{module}:{name}"
+    public = module.partition("._")[0]  # where code is kept may change
+    return f"{public if getattr(sys.modules.get(public), name, None) is thing else module}:{name}"
 
 
 def _imported(name: str, parameter: str) -> ModuleType:

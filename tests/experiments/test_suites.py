@@ -795,6 +795,8 @@ def test_functions_stand_for_their_names(tmp_path: Path) -> None:
     assert [plan.problems[0].record for plan in plans] == [plans[0].problems[0].record] * 3
     assert [plan.problems[0].methods for plan in plans] == [plans[0].problems[0].methods] * 3
     assert plans[0].problems[0].record.name == "own_data-Net"
+    public = plan_suite({**SMALL, **functions, "chips": [{"chip": PCM}]})
+    assert public.families[0].kinds[0].label == "samson.noise:PCM", "a record does not say where code is kept"
     found = compare_suite({**SMALL, **functions}, tmp_path / "out")
     assert [record.problem.data for record in found.records] == [f"{__name__}:own_data"]
 
