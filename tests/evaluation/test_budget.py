@@ -12,7 +12,18 @@ from scipy import optimize, stats
 from torch import nn
 
 from samson.evaluation import NotFiniteError, evaluate, noise_budget
-from samson.noise import PCM, BitErrors, FixedNoise, Gaussian, Quantize, WeightNoise, bit_error_rate, voltage_at
+from samson.noise import (
+    PCM,
+    BitErrors,
+    ChipModel,
+    FixedNoise,
+    Gaussian,
+    Periphery,
+    Quantize,
+    WeightNoise,
+    bit_error_rate,
+    voltage_at,
+)
 from samson.statistics import crossing, mean_bound, upper_limit
 
 
@@ -242,6 +253,17 @@ def test_a_level_that_overflows_is_named() -> None:
     with pytest.raises(NotFiniteError, match=r"`high` must leave outputs finite .*, but at 0\.\d+: .*lower `high`"):
         noise_budget(Overflowing(), data, Gaussian, 0.01, 2.0, max_drop=0.1, trials=5)
     assert noise_budget(Overflowing(), data, Gaussian, 0.01, 0.1, max_drop=0.1, trials=5).at_least
+
+
+def test_a_level_may_be_of_the_periphery() -> None:
+    def family(level: float) -> ChipModel:
+        return ChipModel(Gaussian(level), "made up", periphery=Periphery(output_noise=level))
+
+    torch.manual_seed(0)
+    budget = noise_budget(nn.Linear(4, 3), (torch.randn(40, 4), torch.arange(40) % 3), family, 0.01, 1.0, max_drop=0.02)
+    assert len(budget.evaluations) > 2
+    for level, found in budget.evaluations.items():
+        assert found.kind.periphery == repr(Periphery(output_noise=level))
 
 
 def test_a_drop_is_below_what_the_metric_can_fall_by() -> None:

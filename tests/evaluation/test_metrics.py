@@ -495,6 +495,17 @@ def test_outputs_that_are_no_answer_are_an_error(name: str, bad: float) -> None:
         evaluate(nn.Linear(6, 7), (X * bad, Y), Gaussian(0.1), trials=2, metric="accuracy")
 
 
+def test_a_value_whose_square_overflows_is_not_finite() -> None:
+    def large(value: float) -> ExampleMetric:
+        return ExampleMetric(
+            "large", lambda y, t: torch.full((len(t),), value, dtype=torch.float64), higher_is_better=False
+        )
+
+    with pytest.raises(NotFiniteError, match=r"a number beyond 1e\+150"):
+        evaluate(linear(), BATCHES, Gaussian(0.1), trials=2, metric=large(1e151))
+    assert evaluate(linear(), BATCHES, Gaussian(0.1), trials=2, metric=large(1e149)).mean == pytest.approx(1e149)
+
+
 def test_a_rounding_error_beyond_the_bounds_is_cut_off() -> None:
     assert scores(linear(), BATCHES, of_data(1 + 1e-7)) == 1.0
     ones = ExampleMetric("own", lambda y, t: torch.full((len(t),), -1e-7), higher_is_better=True, bounds=(0.0, 1.0))

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any, Unpack
 
 from torch import nn
@@ -18,7 +19,7 @@ from samson.evaluation._layout import Layout
 from samson.evaluation._question import TRIALS, Question
 from samson.evaluation._result import Evaluation
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, takes_setting
-from samson.evaluation._subject import kind_of, subject_of
+from samson.evaluation._subject import data_name, kind_of, make_subject
 from samson.evaluation._trials import Progress, drawn, with_clean
 from samson.noise import Periphery, on_chip
 from samson.statistics import About
@@ -69,13 +70,16 @@ def compare(
         'these two networks'
     """
     question = Question(trials, about=about)
+    question.check(setting)
     networks = _networks(models)
     around = None if peripheries is None else _peripheries(peripheries, networks, setting)
     shapes: dict[str, object] = {}
     prepared: deque[tuple[str, Prepared]] = deque()
     laid_out: dict[Layout, Iterable[Any]] = {}
+    named_data, norms = data_name(data), setting.get("norm_data")
+    named_norms = None if norms is None else data_name(norms)
     data = repeatable(data)
-    if (norms := setting.get("norm_data")) is not None:
+    if norms is not None:
         setting["norm_data"] = repeatable(norms)
     for name, of_method in networks.items():
         for number, model in enumerate(of_method):
@@ -92,7 +96,6 @@ def compare(
             raise ValueError(f"`models` of one method must be of one shape, but those of {name!r} differ.")
         shapes[name] = on[0]
     first = prepared[0][1].task
-    question.check(first.metric)
     if around is not None and first.periphery is not None:  # what all have in common
         first = replace(first, periphery=replace(first.periphery, input_ranges={}, adc_bounds={}))
     elif first.periphery is not None and (first.periphery.input_ranges or first.periphery.adc_bounds):
@@ -102,7 +105,7 @@ def compare(
             stacklevel=3,
         )
     kind = kind_of(first)
-    for _, one in prepared:  # before any has a chip
+    for _, one in islice(prepared, 1, None):  # the first is looked at on its first chip, when no other has had any
         one.executor.broadcast(one.task.look)
     results: dict[str, tuple[Evaluation, ...]] = {}
     while prepared:
@@ -110,13 +113,15 @@ def compare(
         named = None if progress is None else partial(progress, name)
         results[name] = (*results.get(name, ()), with_clean(drawn(one, question, named), one.clean()))
     every = [model for of_method in networks.values() for model in of_method]
-    subject = replace(
-        subject_of(next(iter(results.values()))[0], every[0], data, setting),
-        model=", ".join(dict.fromkeys(type(model).__name__ for model in every)),
-        coverage=None,  # of this and what follows, each method has its own
-        multiply_adds=None,
-        weights_hash=None,
+    subject = make_subject(
+        next(iter(results.values()))[0],
+        every[0],
+        setting,
+        name=", ".join(dict.fromkeys(type(model).__name__ for model in every)),
+        data=named_data,
+        norms_on=named_norms,
     )
+    subject = replace(subject, coverage=None, multiply_adds=None)  # each method has its own
     return Compared(results, shapes, about, kind=kind, subject=subject)
 
 

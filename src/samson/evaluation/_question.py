@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from samson._checks import is_number, require, require_between, require_whole
-from samson.evaluation._metric import DataSetMetric, Metric
+from samson.evaluation._metric import DataSetMetric
+from samson.evaluation._metrics import as_metric
+from samson.evaluation._setting import Setting
 from samson.statistics import CONFIDENCE, About, Look, Stopping, first_look
 
 TRIALS = 20
@@ -60,12 +62,13 @@ class Question:
         look = first_look(self.largest, self.confidence)
         return replace(look, confidence=self.confidence) if self.stopping == "betting" else look
 
-    def check(self, metric: Metric) -> None:
+    def check(self, setting: Setting) -> None:
         """Refuse a metric that the question cannot be asked of.
 
         Raises:
             ValueError: If they do not go together.
         """
+        metric = as_metric(setting.get("metric", "accuracy"))
         if self.about == "population" and isinstance(metric, DataSetMetric):
             raise ValueError(
                 f"`about` must be 'test_set' for {metric.name!r}, which has no value for each example. "

@@ -99,8 +99,8 @@ def evaluate(
         5
     """
     question = Question(trials, precision, max_trials, stopping, about, confidence)
+    question.check(setting)
     prepared = prepare(model, data, noise, **setting)
-    question.check(prepared.task.metric)
     found = with_clean(drawn(prepared, question, progress), prepared.clean())
     return replace(found, subject=subject_of(found, model, data, setting))
 
