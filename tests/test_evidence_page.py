@@ -17,7 +17,7 @@ from scipy import stats
 
 from benchmarks import evidence, evidence_page, recipe
 from benchmarks.evidence_found import Found, finished
-from benchmarks.evidence_page import PAGE, REPORT
+from benchmarks.evidence_page import PAGE, README, REPORT
 from samson.records import load_comparison
 from samson.statistics import mean_interval
 from tests.builders import unpacked
@@ -592,6 +592,54 @@ def test_wins_and_losses(criterion: str) -> None:
         clear, means = holm(p_values) < 0.05, np.array([gain.mean() for gain in gains])
         won, lost = int((clear & (means > 0)).sum()), int((clear & (means < 0)).sum())
         assert shown[ours] == [won, len(gains) - won - lost, lost]
+
+
+@pytest.mark.parametrize("task", DONE)
+def test_what_shorter_training_brings(task: str) -> None:
+    """Half of the epochs against all of them, by the same seeds."""
+    head, *lines = rows(TEXT.partition("## Shorter training")[2])
+    whole, half = networks(task), networks(task, "half")
+    of_place = {place: cells for place, *cells in lines}
+    for place, kinds in ((f"{task}, without noise", ["without noise"]), (f"{task}, Gaussian chips", gaussian(whole))):
+        for method, cell in zip(head[1:], of_place[place], strict=True):
+            label = f"{method}-informed"
+            if label in half:
+                check_spread(cell, sign_of(task) * (mean(half, label, kinds) - mean(whole, label, kinds)), task)
+            else:
+                assert cell == "–"
+
+
+@pytest.mark.parametrize("task", [task for task in DONE if not evidence.TASKS[task].winners_of])
+def test_winners_at_an_end_of_what_was_tried_are_counted(task: str) -> None:
+    """Of those trained to the end or in the last search: nothing weaker or nothing stronger, all else the same."""
+    shown = {
+        label: line[1]
+        for line in rows(own_page(task).partition("# As many epochs")[2])[1:]
+        for label in labels_of(line[0])
+    }
+    tried: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for line in evidence.lines(evidence.searched(task)):
+        if line["round"] == 1 and line["settings"] in evidence.candidates(task, line["method"]):
+            tried[line["method"]].append(line["settings"])
+    at_end, every = 0, [label for label in shown if label.endswith("-informed")]
+    for label in every:
+        own = {key: float(value) for key, value in (word.split(" ") for word in shown[label].split(", "))}
+        strength, *others = own
+        alike = [
+            one[strength]
+            for one in tried[label.removesuffix("-informed")]
+            if all(one[key] == own[key] for key in others)
+        ]
+        at_end += min(alike) == own[strength] or max(alike) == own[strength]
+    assert f"{at_end} of {len(every)} on {task}" in TEXT.partition("the largest that was tried:")[2]
+
+
+def test_the_readme_says_which_way_the_first_hypothesis_points() -> None:
+    there = re.search(r"1\. SAMSON beats SAM and ASAM.*?(\d+) of (\d+) comparisons point its way", TEXT)
+    said = re.search(r"(\d+) of (\d+) comparisons point against\s+SAMSON", README.read_text(encoding="utf-8"))
+    assert there
+    assert said
+    assert [int(said[1]), int(said[2])] == [int(there[2]) - int(there[1]), int(there[2])]
 
 
 @pytest.mark.parametrize("task", DONE)
