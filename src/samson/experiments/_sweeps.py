@@ -36,7 +36,7 @@ def sweep(
         splits: The training split calibrates ADCs that round and have no bound.
         earlier: The network's record on some of the chips, which are left alone where there are as many trials.
     """
-    plan, select = job.plan, job.problem.select
+    plan, select, metric = job.plan, job.problem.select, job.problem.metric
     every = {id(kind.noise): kind.noise for family in plan.families for kind in family.kinds}  # one at several times
     chips = {key: _calibrated(noise, model, ranges, splits, job) for key, noise in every.items()}
     known = {} if earlier is None or earlier.trials != plan.trials else earlier.values
@@ -57,7 +57,7 @@ def sweep(
             seed=plan.chip_seed,
             time_s=kind.time_s,
             select=select,
-            metric=job.problem.metric,
+            metric=metric,
             layout=Layout(),
             progress=count,
         ).trials

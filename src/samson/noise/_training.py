@@ -114,13 +114,13 @@ class ThroughChip:
         if taken is not None:
             raise RuntimeError(f"`{taken}` is trained through a chip already, or has an `{INPUT_RANGE}` of its own.")
         ranges = periphery.input_ranges or _first_ranges(model, self.layers, batches, deviations)
+        _let_compilers_look_at_hooks()
         self._around = periphery
         self._hooks, held = [], held_by(self.layers, tensors)
         self._wholes = wholes_of(model, self.layers)
         for whole in self._wholes:
             add_parts(whole, self.layers)
             self._hooks.append(whole.register_forward_hook(_by_parts, prepend=True, with_kwargs=True))
-        _let_compilers_look_at_hooks()
         for name, operation in operations.items():
             layer, through = self.layers[name], _Through(operation, periphery, decay)
             weight = held[name].weight
@@ -218,6 +218,7 @@ def _let_compilers_look_at_hooks() -> None:
     """Else what was compiled for a model without these hooks, or with others, runs for all models of its class."""
     settings: Any = torch._dynamo.config
     if settings.skip_nnmodule_hook_guards:
+        settings._config["skip_nnmodule_hook_guards"].default = False  # of all threads: what is set is this one's
         settings.skip_nnmodule_hook_guards = False
         torch.compiler.reset()
 

@@ -85,7 +85,7 @@ def is_all_unknown(models: Iterable[nn.Module | None]) -> bool:
 def unknown_share(models: Iterable[nn.Module | None]) -> tuple[float, str]:
     """The share of weights in layers of unknown types that are not torch's, and the type that holds most of them."""
     sizes: Counter[str | None] = Counter()
-    for one in _matrices(models):
+    for one in _all_matrices(models):
         weight = one.module._parameters.get(one.matrix.attribute)
         if weight is None or nn.parameter.is_lazy(weight) or isinstance(one.module, DIGITAL):
             continue
@@ -98,7 +98,7 @@ def unknown_share(models: Iterable[nn.Module | None]) -> tuple[float, str]:
 
 def how_to_select(models: Iterable[nn.Module | None]) -> str:
     """What to say where nothing lies on a chip: the name of the largest weight that a selection may put there."""
-    every = _matrices(models)
+    every = _all_matrices(models)
     every = [one for one in every if not one.known] or every
     sizes = {
         one.name: p.numel() for one in every if (p := one.module._parameters.get(one.matrix.attribute)) is not None
@@ -108,7 +108,7 @@ def how_to_select(models: Iterable[nn.Module | None]) -> str:
     return f"Say by name what lies there, such as `select={max(sizes, key=sizes.__getitem__)!r}`"
 
 
-def _matrices(models: Iterable[nn.Module | None]) -> list[Candidate]:
+def _all_matrices(models: Iterable[nn.Module | None]) -> list[Candidate]:
     """All matrices of the models, on a chip or not."""
     return [one for model in each(models) for one in candidates(model) if "bias" not in one.matrix.attribute]
 

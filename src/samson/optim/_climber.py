@@ -36,7 +36,7 @@ class Climber(RuledOptimizer):
     def __init__(
         self, base: Optimizer, rule: Rule, model: nn.Module | None, *, hold: str, measure: bool, compiled: bool
     ) -> None:
-        self.hold, self.measure, self.compiled = hold, measure, compiled
+        self.hold, self.measure, self.compiled = hold, measure, compiled  # before `_start`
         super().__init__(base, rule, model)
 
     def __getstate__(self) -> dict[str, Any]:

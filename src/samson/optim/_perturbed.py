@@ -63,7 +63,7 @@ class Perturbed:
     """
 
     def __init__(self, base: Optimizer, rule: Rule, model: nn.Module | None) -> None:
-        self._base, self._rule, self._model = base, rule, model
+        self._base, self.rule, self._model = base, rule, model
         self._find = Finder(type(rule).__name__, getattr(rule, "select", None))
         self._on_chip: list[ChipWeight] = []
         self._plans: dict[int, tuple[AscentRule, list[Tensor], list[Source]]] = {}
@@ -146,12 +146,12 @@ class Perturbed:
         Raises:
             ValueError: If no parameter lies on a chip, or one that does is computed from others.
         """
-        perturbed, select = self.parameters, getattr(self._rule, "select", None)
-        if self._rule.on_chip and not self._find(perturbed, [self._model]):
+        perturbed, select = self.parameters, getattr(self.rule, "select", None)
+        if self.rule.on_chip and not self._find(perturbed, [self._model]):
             rule = f"pick a weight that lies on the chip and is perturbed ({len(perturbed)} parameters are)"
             require(select is None, "select", rule, select)
             raise ValueError(
-                f"`{type(self._rule).__name__}` needs a weight that lies on a chip, got {len(perturbed)} parameters "
+                f"`{type(self.rule).__name__}` needs a weight that lies on a chip, got {len(perturbed)} parameters "
                 f"without one. {how_to_select([self._model])}, or take another rule."
             )
 
@@ -175,7 +175,7 @@ class Perturbed:
             budget: As for `Part`.
             compiled: Whether the climb is compiled, which then needs no memory for scales.
         """
-        rule = require_ascent(self._rule)
+        rule = require_ascent(self.rule)
         parts: list[Part] = []
         spaces: dict[tuple[Any, ...], Workspace] = {}
         if rule.on_chip:

@@ -1,7 +1,6 @@
-"""What is used again: the clean gradient in its own step, and what a perturbation changed in the steps that follow.
+"""LookSAM: what a perturbation changed in the gradient is used again in the steps that follow.
 
-The first is a mean of both gradients of a step. The second is LookSAM: with the clean gradient g and the perturbed one
-g_s, the part of g_s at right angles to g is
+With the clean gradient g and the perturbed one g_s, the part of g_s at right angles to g is
 
     g_v = g_s − (⟨g_s, g⟩ / ‖g‖²)·g
 
@@ -20,23 +19,6 @@ from samson.optim._sharding import ProcessGroups, local, over_all, process_group
 
 ACROSS = "gradient_across"
 """Key in a parameter's optimizer state."""
-
-
-def gradients(base: Optimizer) -> dict[Tensor, Tensor]:
-    """Copies of the gradients that there are."""
-    return {p: p.grad.clone() for group in base.param_groups for p in group["params"] if p.grad is not None}
-
-
-@torch.no_grad()
-def mix(base: Optimizer, share: float, clean: dict[Tensor, Tensor]) -> None:
-    """Make the gradients λ·g + (1 − λ)·clean; a missing one counts as 0, and the clean ones are used up."""
-    for group in base.param_groups:
-        for p in group["params"]:
-            if p.grad is not None:
-                p.grad.mul_(share)
-            if p in clean:
-                rest = clean[p].mul_(1 - share)
-                p.grad = rest if p.grad is None else p.grad.add_(rest)
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ NOT_OF_THE_USER = {"samson", "torch", "contextlib"}
 
 
 class RuledOptimizer(OptimizerWrapper):
-    """An optimizer whose groups hold the settings of a rule, under which they count wherever they come from.
+    """An optimizer whose groups hold the settings of a rule beside its name, also after copies and loaded states.
 
     Args:
         base: The optimizer that makes the step.
@@ -123,8 +123,9 @@ class RuledOptimizer(OptimizerWrapper):
             )
 
     def _catch_up(self) -> None:
-        """Read the groups again if one came, or a state was loaded, through the base optimizer."""
-        if any(group.get(RULE) != type(self.rule).__name__ for group in self.base.param_groups):
+        """Read the groups again if the rule is another, or one came or a state was loaded through the base optimizer."""
+        is_new = self._weights.rule is not self.rule
+        if is_new or any(group.get(RULE) != type(self.rule).__name__ for group in self.base.param_groups):
             self._read_groups()
 
     def _keep_settings(self, group: dict[str, Any], present: dict[str, Any]) -> None:

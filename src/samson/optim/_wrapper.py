@@ -18,6 +18,7 @@ from samson.optim._ascent import Ascent, Part
 from samson.optim._climber import Climber
 from samson.optim._directions import DIRECTIONS, remember_gradients, require_momentum
 from samson.optim._groups import rates_are_zero
+from samson.optim._mix import clean_gradients, mix
 from samson.optim._modes import Modes
 from samson.optim._range_gradient import add_range_gradients
 from samson.optim._sharding import local
@@ -268,7 +269,7 @@ class SharpnessAware(Climber):
             )
         self._refuse_what_cannot_work()
         model, rule = self.model if model is None else model, self.rule
-        clean = reuse.gradients(self.base) if self.modes.keeps_clean_gradient else {}
+        clean = clean_gradients(self.base) if self.modes.keeps_clean_gradient else {}
         alone = nullcontext() if self.needs_first_pass else self._only_pass()
         moved = self._injected(rule, model) if isinstance(rule, NoiseInjection) else self._climbed(model)
         with alone, moved as parts, self._perturbed_pass(model, is_second=self.needs_first_pass):
@@ -279,7 +280,7 @@ class SharpnessAware(Climber):
                 if self.modes.reuse:
                     self._across = reuse.across(self.base, clean)
                 if self.modes.mix < 1:
-                    reuse.mix(self.base, self.modes.mix, clean)
+                    mix(self.base, self.modes.mix, clean)
                 self._perturbed_since_step, self._awaits_step = True, self._has_gradient()
                 self._scaler_steps = self._groups_read = False  # a scaler has yet to unscale the new gradients
             finally:

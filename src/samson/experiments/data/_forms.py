@@ -47,8 +47,10 @@ def load_splits(spec: str, root: Path) -> Splits:
     return splits_from(found)
 
 
-load_data_set = lru_cache(maxsize=4)(load_splits)
-"""As `load_splits`, kept for the next run of this process."""
+@lru_cache(maxsize=4)
+def load_data_set(data: str, root: Path) -> Splits:
+    """As `load_splits`, kept for the next run of this process."""
+    return load_splits(data, root)
 
 
 def _of_path(spec: str, root: Path) -> object:

@@ -1,0 +1,24 @@
+"""A mean of both gradients of a step: `mix=λ` steps with λ·g(w + ε) + (1 − λ)·g(w)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+def clean_gradients(base: Optimizer) -> dict[Tensor, Tensor]:
+    """Copies of the gradients that there are."""
+    return {p: p.grad.clone() for group in base.param_groups for p in group["params"] if p.grad is not None}
+
+
+@torch.no_grad()
+def mix(base: Optimizer, share: float, clean: dict[Tensor, Tensor]) -> None:
+    """Make the gradients λ·g + (1 − λ)·clean; a missing one counts as 0, and the clean ones are used up."""
+    for group in base.param_groups:
+        for p in group["params"]:
+            if p.grad is not None:
+                p.grad.mul_(share)
+            if p in clean:
+                rest = clean[p].mul_(1 - share)
+                p.grad = rest if p.grad is None else p.grad.add_(rest)
