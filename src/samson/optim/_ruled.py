@@ -123,7 +123,7 @@ class RuledOptimizer(OptimizerWrapper):
             )
 
     def _catch_up(self) -> None:
-        """Read the groups again if the rule is another, or one came or a state was loaded through the base optimizer."""
+        """Read the groups again if the rule is another, or a group or a state came through the base optimizer."""
         is_new = self._weights.rule is not self.rule
         if is_new or any(group.get(RULE) != type(self.rule).__name__ for group in self.base.param_groups):
             self._read_groups()
