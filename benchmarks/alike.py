@@ -3,9 +3,9 @@
     python -m benchmarks.alike TASK     # killed, it goes on
 
 The search gave `asam+clip` a tighter clipping on tiny-shakespeare than every other method, and shorter training helps
-there (`docs/evidence.md`). So two more parts are trained with the confirming seeds and put on the same chips: the methods
-whose winner has another `alpha`, each with the best radius that the search tried with this one; and with half of the
-epochs the methods with one gradient a step. The run records go to `benchmarks/results/TASK-alike.json.gz`;
+there (`docs/evidence.md`). So two more parts are trained with the confirming seeds and put on the same chips: the
+methods whose winner has another `alpha`, each with the best radius that the search tried with this one; and with half
+of the epochs the methods with one gradient a step. The run records go to `benchmarks/results/TASK-alike.json.gz`;
 `benchmarks/hypotheses.md` says what was written before.
 """
 
