@@ -20,15 +20,22 @@ def promise(kept: Any, words: str) -> None:
         raise AssertionError(f"{words}.")
 
 
+def require_number(name: str, value: object) -> None:
+    """Require a real number, also a tensor of one; NaN, which further rules refuse, counts as one here."""
+    require(hasattr(value, "__float__") and not isinstance(value, bool), name, "be a number", value)
+
+
 def require_positive(**values: float) -> None:
     """Require numbers > 0, by the names of the arguments."""
     for name, value in values.items():
+        require_number(name, value)
         require(0 < value < math.inf, name, "be > 0 and finite", value)
 
 
 def require_non_negative(**values: float) -> None:
     """Require numbers ≥ 0, by the names of the arguments."""
     for name, value in values.items():
+        require_number(name, value)
         require(0 <= value < math.inf, name, "be ≥ 0 and finite", value)
 
 

@@ -18,7 +18,10 @@ _INTERRUPTIBLE: set[CodeType] = set()
 
 
 def interruptible(function: _F) -> _F:
-    """Let a function that `uninterrupted` calls be interrupted all the same: it may take long, and changes nothing."""
+    """Let a function that `uninterrupted` calls be interrupted all the same.
+
+    It may take long, and changes nothing but what its caller puts back.
+    """
     _INTERRUPTIBLE.add(function.__code__)
     return function
 
@@ -27,13 +30,16 @@ def uninterrupted(function: Callable[P, Iterator[T]]) -> Callable[P, AbstractCon
     """A `contextmanager` whose enter and exit are not interrupted by Ctrl-C: it waits until they are done.
 
     Before the end of an enter it is raised from there, after what was changed is back; in the block it is raised as
-    ever. Only the main thread has interrupts.
+    ever. Only the main thread has interrupts. In what torch compiles this is a `contextmanager` and no more.
     """
+    from torch.compiler import is_compiling  # here: the command line, which has no such block, starts without torch
+
     make = contextmanager(function)
 
     @wraps(function)
     def manager(*args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[T]:
-        return _Uninterrupted(make(*args, **kwargs))
+        made = make(*args, **kwargs)
+        return made if is_compiling() else _Uninterrupted(made)
 
     return manager
 

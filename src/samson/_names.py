@@ -34,7 +34,7 @@ def counted(number: int, noun: str) -> str:
         >>> counted(1, "run"), counted(2000, "run")
         ('1 run', '2,000 runs')
     """
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def visible(text: str) -> str:

@@ -55,6 +55,22 @@ class Observed(nn.Module):
         return x + ((x / step).round() * step - x).detach()
 
 
+class Unsized(nn.Module):
+    """Fake quantisation by the ranges of channels, of which it knows how many at its first input, as torch's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("max_val", torch.tensor([]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        largest = x.detach().abs().amax(0)
+        if not self.max_val.numel():
+            self.max_val.resize_(largest.shape).zero_()
+        self.max_val.copy_(torch.maximum(self.max_val, largest))
+        step = self.max_val / 7
+        return x + ((x / step).round() * step - x).detach()
+
+
 class Queue(nn.Module):
     """Compares with the keys of earlier batches, as MoCo does, and keeps those of this one."""
 
@@ -96,6 +112,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "spectral norm by hooks": lambda: spectral(old=True),
     "codebook": Codebook,
     "observer": Observed,
+    "unsized observer": Unsized,
     "queue": Queue,
     "state": State,
 }

@@ -703,7 +703,10 @@ def test_it_copies_as_its_settings_alone(clipping: Clipping) -> None:
 
 @pytest.mark.parametrize("wrap", [SharpnessAware, Lookbehind])
 @pytest.mark.parametrize("how", ["deepcopy", "pickle"])
-def test_a_copied_optimizer_goes_on_clipping(clipping: Clipping, wrap: Callable, how: str) -> None:
+@pytest.mark.parametrize("on_base", [False, True])
+def test_a_copied_optimizer_goes_on_clipping(clipping: Clipping, wrap: Callable, how: str, on_base: bool) -> None:
+    clipping = replace(clipping, select="4")  # needs the model, which the copy has to know too
+
     def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         for seed in range(3):
             optimizer.step(closure_for(model, optimizer, make_batch(torch.float32, seed)))
@@ -712,15 +715,25 @@ def test_a_copied_optimizer_goes_on_clipping(clipping: Clipping, wrap: Callable,
     model = make_model(torch.float32)
     optimizer = wrap(sgd(param_groups(model)), SAMSON(rho=0.3))
     pair = model, optimizer
-    handle = optimizer.register_step_post_hook(clipping)
+    hooked = optimizer.base if on_base else optimizer
+    handle = hooked.register_step_post_hook(clipping)
     train(*pair)
     copied = copy.deepcopy(pair) if how == "deepcopy" else pickle.loads(pickle.dumps(pair))
     handle.remove()  # the copy has a hook of its own
     bare = copy.deepcopy(pair)
-    optimizer.register_step_post_hook(clipping)
+    hooked.register_step_post_hook(clipping)
     end = train(*pair)
     assert equal(train(*copied), end)
     assert not equal(train(*bare), end)
+
+
+def test_a_shallow_copy_clips_no_second_time() -> None:
+    model = make_model(torch.float32)
+    optimizer = SharpnessAware(sgd(param_groups(model)), SAMSON(rho=0.3))
+    optimizer.base.register_step_post_hook(LearnedRange())
+    copied = copy.copy(optimizer)
+    assert copied.base is optimizer.base
+    assert len(optimizer.base._optimizer_step_post_hooks) == 1
 
 
 def test_it_keeps_no_model_alive() -> None:
@@ -728,7 +741,9 @@ def test_it_keeps_no_model_alive() -> None:
 
     def used(one: Clipping) -> weakref.ref[nn.Module]:
         model = make_model()
-        clip(model, one, with_gradients(model))
+        optimizer = with_gradients(model)
+        clip(model, one, optimizer)
+        model.optimizer = optimizer  # as a module of Lightning has, by its trainer
         return weakref.ref(model)
 
     of_one_that_is_gone, of_one_that_stays = used(replace(clipping)), used(clipping)

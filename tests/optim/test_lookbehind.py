@@ -114,7 +114,7 @@ def test_hooks_run_after_the_step(batch: tuple) -> None:
 
 def test_wrong_use_is_an_error(batch: tuple) -> None:
     model = make_model()
-    with pytest.raises(ValueError, match="`k` must be a whole number ≥ 1, got 0"):
+    with pytest.raises(ValueError, match="`k` must be at least 1, got 0"):
         Lookbehind(sgd(model), SAM(), k=0)
     with pytest.raises(ValueError, match="`alpha` must be between 0 and 1, or 'adaptive', got 1.5"):
         Lookbehind(sgd(model), SAM(), alpha=1.5)

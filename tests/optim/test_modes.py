@@ -238,7 +238,7 @@ def test_reuse_without_a_backward_in_the_block_is_an_error_at_the_step(batch: tu
     closure_for(model, optimizer, batch)()
     with optimizer.perturbed(model):
         pass
-    with pytest.raises(RuntimeError, match="No parameter has a gradient since `perturbed`"):
+    with pytest.raises(RuntimeError, match="No parameter has a gradient from the `perturbed`"):
         optimizer.step()
 
 
@@ -328,7 +328,7 @@ def test_skipped_steps_do_not_warn_and_cannot_be_perturbed(batch: tuple) -> None
     ("rule", "modes", "message"),
     [
         (SAM(), {"ascent": "last"}, "`ascent` must be one of gradient, previous, momentum, got 'last'"),
-        (SAM(), {"every": 0}, "`every` must be a whole number ≥ 1, got 0"),
+        (SAM(), {"every": 0}, "`every` must be at least 1, got 0"),
         (SAM(), {"mix": 1.5}, "`mix` must be between 0 and 1, got 1.5"),
         (SAM(), {"reuse": -1.0, "every": 2}, "`reuse` must be ≥ 0"),
         (SAM(), {"reuse": 0.5}, "`reuse` must be 0 without `every` > 1"),

@@ -1,7 +1,9 @@
 """The radius over a training."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -222,14 +224,27 @@ def test_a_group_that_comes_later_has_its_own_ramp(by: str) -> None:
     assert [group["rho"] for group in optimizer.param_groups] == pytest.approx([0.3, 0.3])
 
 
+def test_a_radius_of_numpy_is_a_plain_number_in_the_state(tmp_path: Path) -> None:
+    """Which `torch.load` else refuses as unsafe."""
+    _, optimizer = optimizer_of(SAM(rho=np.float64(0.4)))
+    for shape in (None, lambda t: np.float64(0.5)):
+        schedule = shape and RhoSchedule(optimizer, shape, steps=np.int64(4))
+        torch.save(optimizer.state_dict(), tmp_path / "state.pt")
+        [group] = torch.load(tmp_path / "state.pt", weights_only=True)["param_groups"]
+        assert group["rho"] == (0.4 if schedule is None else 0.2)
+    assert repr(schedule) == "RhoSchedule: 0 of 4 steps done, rho 0.2"
+
+
 def test_bad_settings_are_named() -> None:
     _, optimizer = optimizer_of()
     with pytest.raises(
         ValueError, match="`shape` must be one of constant, linear, quadratic, drawn or a function, got 'cos'"
     ):
         RhoSchedule(optimizer, "cos", steps=4)
-    with pytest.raises(ValueError, match="`steps` must be ≥ 1, got 0"):
+    with pytest.raises(ValueError, match="`steps` must be at least 1, got 0"):
         RhoSchedule(optimizer, "linear", steps=0)
+    with pytest.raises(ValueError, match="`steps` must be a whole number, got '4'"):
+        RhoSchedule(optimizer, "linear", steps="4")
     with pytest.raises(ValueError, match="`shape` must give values ≥ 0, got -1"):
         RhoSchedule(optimizer, lambda t: -1.0, steps=4)
     with pytest.raises(ValueError, match="make SharpnessAware first"):

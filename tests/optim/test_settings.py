@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from samson import (
     ASAM,
     SAM,
     SAMSON,
+    FixedClipping,
     LearnedRange,
     Lookbehind,
     NoiseInjection,
@@ -275,8 +277,7 @@ def test_a_group_added_through_the_base_is_perturbed() -> None:
         if optimizer.needs_first_pass:
             closure_for(model, optimizer, make_batch())()
         assert moved(optimizer, model) == {"0.weight", "4.weight"}
-        closure_for(model, optimizer, make_batch())()
-        optimizer.step()
+        optimizer.step(closure_for(model, optimizer, make_batch()))
         assert [group["sharpness_steps"] for group in base.param_groups] == [1, 1]
 
 
@@ -400,3 +401,45 @@ def test_a_rule_that_is_exchanged_is_the_one_that_moves(rule: Any) -> None:
         assert optimizer.last_ascent is not None
         found.append(float(optimizer.last_ascent.epsilon_norm))
     assert found[0] == pytest.approx(found[1])
+
+
+TEXTS: dict[str, Callable[[], object]] = {
+    "`rho` must be a number, got '5e-1'": lambda: SAMSON(rho="5e-1"),
+    "`rho` must be a number, got None": lambda: SAM(rho=None),
+    "`eta` must be a number, got '1e-2'": lambda: ASAM(eta="1e-2"),
+    "`seed` must be a whole number, got '1'": lambda: NoiseInjection(Gaussian(0.1), seed="1"),
+    "`alpha` must be a number, got '2'": lambda: WeightClipping(alpha="2"),
+    "`w_max` must be a number, got '1e-1'": lambda: FixedClipping(w_max="1e-1"),
+    "`start` must be a number, got '2'": lambda: LearnedRange(start="2"),
+    "`penalty` must be a number, got '1e-2'": lambda: LearnedRange(penalty="1e-2"),
+    "`mix` must be between 0 and 1, got '5e-1'": lambda: SharpnessAware(sgd(make_model()), SAM(), mix="5e-1"),
+    "`reuse` must be a number, got '1'": lambda: SharpnessAware(sgd(make_model()), SAM(), every=2, reuse="1"),
+    "`every` must be a whole number, got '2'": lambda: SharpnessAware(sgd(make_model()), SAM(), every="2"),
+    "`budget` must be a number, got '1'": lambda: SharpnessAware(sgd(make_model()), SAM(), budget="1"),
+    "`k` must be a whole number, got '2'": lambda: Lookbehind(sgd(make_model()), SAM(), k="2"),
+    "`alpha` must be between 0 and 1, or 'adaptive', got '0.5'": lambda: Lookbehind(
+        sgd(make_model()), SAM(), alpha="0.5"
+    ),
+}
+"""What YAML makes of 5e-1, and the like."""
+
+
+@pytest.mark.parametrize("words", TEXTS)
+def test_a_text_in_place_of_a_number_is_named(words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        TEXTS[words]()
+
+
+@pytest.mark.parametrize("wrap", ["sharp", "lookbehind"])
+def test_numbers_of_numpy_are_numbers(wrap: str) -> None:
+    ends = []
+    for whole, real in ((int, float), (np.int64, np.float32)):
+        model = make_model()
+        if wrap == "sharp":
+            optimizer: Any = SharpnessAware(sgd(model), SAM(), every=whole(2), mix=real(0.5))
+        else:
+            optimizer = Lookbehind(sgd(model), SAM(), k=whole(2), alpha=real(0.5))
+        for _ in range(3):
+            optimizer.step(closure_for(model, optimizer, make_batch()))
+        ends.append(snapshot(model))
+    assert equal(*ends)

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from samson import ASAM, SAM, SAMSON, Lookbehind, NoiseInjection, RangeSAM, SharpnessAware, WeightClipping, param_groups
 from samson.noise import Gaussian
@@ -256,10 +257,41 @@ def test_a_block_without_backward_is_an_error_at_the_step(batch: tuple) -> None:
     with optimizer.perturbed(model):
         loss_of(model, batch)
     before = snapshot(model)
-    with pytest.raises(RuntimeError, match=r"No parameter has a gradient since `perturbed`. Run .* inside the block"):
+    with pytest.raises(RuntimeError, match=r"No parameter has a gradient from the `perturbed` block. Run .* inside it"):
         optimizer.step()
     assert equal(snapshot(model), before)
     explicit_step(model, optimizer, batch)
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+def test_a_backward_after_the_block_is_an_error_at_the_step(cleared: bool, batch: tuple) -> None:
+    """With checkpoints of activations it would compute them anew, from weights that are back."""
+    model, (x, y) = make_model(), batch
+    optimizer = SharpnessAware(sgd(model), SAM())
+    loss_of(model, batch).backward()
+    with optimizer.perturbed(model):
+        loss = nn.functional.cross_entropy(checkpoint(model, x, use_reentrant=False), y)
+    if cleared:
+        optimizer.zero_grad()
+    loss.backward()
+    before = snapshot(model)
+    with pytest.raises(RuntimeError, match=r"No parameter has a gradient from the `perturbed` block"):
+        optimizer.step()
+    assert equal(snapshot(model), before)
+    explicit_step(model, optimizer, batch)
+
+
+def test_a_step_may_follow_one_that_was_given_up(model: nn.Sequential, batch: tuple) -> None:
+    """As after one that a GradScaler left out."""
+    optimizer = SharpnessAware(sgd(model), SAM())
+    loss_of(model, batch).backward()
+    with optimizer.perturbed(model):
+        loss_of(model, batch).backward()
+    optimizer.zero_grad()
+    loss_of(model, batch).backward()
+    before = snapshot(model)
+    optimizer.step()
+    assert not equal(snapshot(model), before)
 
 
 def test_two_blocks_for_one_step_are_an_error(batch: tuple) -> None:

@@ -12,6 +12,7 @@ from torch._compile import _disable_dynamo
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
+from samson._interrupts import interruptible, uninterrupted
 from samson._names import counted
 from samson.optim._ascent import Ascent, Climb, Part, climb
 from samson.optim._chip import each, unknown_share
@@ -121,6 +122,7 @@ class Climber(RuledOptimizer):
                 "that block first."
             )
 
+    @interruptible
     def _ascend(self, parts: list[Part], model: nn.Module | None) -> None:
         """Move the weights of the parts; their directions are used up."""
         norm, epsilon_norm = self._climb(parts, self.measure)
@@ -139,7 +141,7 @@ class Climber(RuledOptimizer):
         """A block for the passes of a closure: each begins with the buffers that the first one saw."""
         return self._passes.repeated(self._known(None), self.hold)
 
-    @contextmanager
+    @uninterrupted
     def _perturbed_pass(self, model: nn.Module | None, *, is_second: bool = True) -> Iterator[None]:
         """A block for passes at perturbed weights, which leave buffers and frozen weights as they are.
 

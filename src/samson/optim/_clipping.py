@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samson._checks import require
+from samson._checks import require, require_positive
 from samson._select import Select
 from samson.optim._chip import Finder, chip_weights, how_to_select, is_all_unknown
 from samson.optim._groups import linked_models, rates_are_zero
@@ -35,10 +33,6 @@ class Clipping:
 
     select: Select = field(default=None, kw_only=True)
 
-    @cached_property
-    def _finders(self) -> WeakKeyDictionary[Optimizer, Finder]:
-        return WeakKeyDictionary()
-
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
@@ -49,11 +43,12 @@ class Clipping:
         parameters = [p for p in full if p.requires_grad]
         known = getattr(optimizer, "model", None)
         models = [known, *linked_models(optimizer.param_groups, known)]
-        find = self._finders.get(optimizer) or Finder("clipping", self.select)
+        finders = vars(optimizer).setdefault("_finders_of_clippings", {})  # here they would keep every model alive
+        _, find = finders.get(id(self)) or (self, Finder("clipping", self.select))
         weights = find(parameters, models)
-        if not weights and optimizer not in self._finders:
+        if not weights and id(self) not in finders:
             self._require_reach(full, models)
-        self._finders[optimizer] = find
+        finders[id(self)] = self, find
         if rates_are_zero(optimizer):
             self.prepare(optimizer, weights)
         else:
@@ -111,7 +106,7 @@ class WeightClipping(Clipping):
     per: str = "layer"
 
     def __post_init__(self) -> None:
-        require(0 < self.alpha < math.inf, "alpha", "be > 0 and finite", self.alpha)
+        require_positive(alpha=self.alpha)
         require(self.per in PER, "per", f"be one of {', '.join(PER)}", self.per)
 
     def clipped(self, weight: ChipWeight, matrix: Tensor) -> Tensor:
@@ -140,7 +135,7 @@ class FixedClipping(Clipping):
     w_max: float = 0.1
 
     def __post_init__(self) -> None:
-        require(0 < self.w_max < math.inf, "w_max", "be > 0 and finite", self.w_max)
+        require_positive(w_max=self.w_max)
 
     def clipped(self, weight: ChipWeight, matrix: Tensor) -> Tensor:
         """The matrix within ±w_max."""

@@ -71,6 +71,13 @@ def param_groups(model: nn.Module, *, perturb: Callable[[nn.Module, str], bool] 
     return list(chosen.values())
 
 
+def link(model: nn.Module) -> None:
+    """Lead from parameters to their model, where `param_groups` did not take them: those of a copy."""
+    for parameter in model.parameters():
+        if parameter not in _MODELS:
+            _MODELS[parameter] = weakref.ref(model)
+
+
 def linked_models(groups: Iterable[dict[str, Any]], known: nn.Module | None = None) -> list[nn.Module]:
     """The models from which `param_groups` took the parameters of these groups, as far as they are still there.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samson._checks import require
+from samson._checks import require, require_non_negative, require_positive
 from samson.optim._ascent import precise
 from samson.optim._clipping import Clipping, deviations
 from samson.optim._matrices import PER, ChipWeight, axes_of, change_matrices
@@ -57,8 +57,8 @@ class LearnedRange(Clipping):
     per: str = "layer"
 
     def __post_init__(self) -> None:
-        require(0 < self.start < math.inf, "start", "be > 0 and finite", self.start)
-        require(0 <= self.penalty < math.inf, "penalty", "be ≥ 0 and finite", self.penalty)
+        require_positive(start=self.start)
+        require_non_negative(penalty=self.penalty)
         require(self.per in PER, "per", f"be one of {', '.join(PER)}", self.per)
 
     def clip(self, optimizer: Optimizer, weights: Sequence[ChipWeight]) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from samson._checks import is_number, require, require_whole
 from samson.optim._climber import Climber
 from samson.optim._directions import gradient
 from samson.optim._groups import rates_are_zero
@@ -69,10 +70,9 @@ class Lookbehind(Climber):
         compiled: bool = False,
     ) -> None:
         require_ascent(rule)
-        if not isinstance(k, int) or k < 1:
-            raise ValueError(f"`k` must be a whole number ≥ 1, got {k!r}.")
-        if alpha != ADAPTIVE and not (isinstance(alpha, (int, float)) and 0 <= alpha <= 1):
-            raise ValueError(f"`alpha` must be between 0 and 1, or {ADAPTIVE!r}, got {alpha!r}.")
+        require_whole(1, k=k)
+        fits = alpha == ADAPTIVE or (is_number(alpha) and 0 <= float(alpha) <= 1)
+        require(fits, "alpha", f"be between 0 and 1, or {ADAPTIVE!r}", alpha)
         self.k, self.alpha = k, alpha
         super().__init__(base, rule, model, hold=hold, measure=measure, compiled=compiled)
         if self._goes_through_range():
@@ -112,12 +112,12 @@ class Lookbehind(Climber):
             slow = [w.detach().clone() for w in weights]
             try:
                 perturbed, first = self._fast_steps(run, parameters, weights, slow)
+                self._follow(parameters, weights, slow, first)
             except BaseException:
                 with torch.no_grad():
                     torch._foreach_copy_(weights, slow)
                 self._weights_changed(self.model)
                 raise
-        self._follow(parameters, weights, slow, first)
         self._weights_changed(self.model)
         self._note_losses(loss, perturbed)
         self._scaler_steps = False

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from samson._checks import require
+from samson._checks import is_number, require, require_non_negative, require_whole
 from samson.optim._directions import DIRECTIONS
 
 
@@ -32,9 +31,9 @@ class Modes:
         two = not self.one_pass
         require(self.ascent in DIRECTIONS, "ascent", f"be one of {', '.join(DIRECTIONS)}", self.ascent)
         require(not self.injects or self.ascent == "gradient", "ascent", "be left out with NoiseInjection", self.ascent)
-        require(isinstance(self.every, int) and self.every >= 1, "every", "be a whole number ≥ 1", self.every)
-        require(0 <= self.reuse < math.inf, "reuse", "be ≥ 0 and finite", self.reuse)
-        require(0 <= self.mix <= 1, "mix", "be between 0 and 1", self.mix)
+        require_whole(1, every=self.every)
+        require_non_negative(reuse=self.reuse)
+        require(is_number(self.mix) and 0 <= self.mix <= 1, "mix", "be between 0 and 1", self.mix)
         between = two and self.every > 1
         require(not self.reuse or between, "reuse", "be 0 without `every` > 1 and a first pass", self.reuse)
         require(not self.own_ascent or two, "own_ascent", "be False in a mode without a first pass", self.own_ascent)

@@ -12,6 +12,7 @@ from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 
 from samson._buffers import Buffers, unchanged
+from samson._interrupts import uninterrupted
 from samson._select import plain_name
 from samson.optim._sharding import local
 
@@ -26,7 +27,7 @@ class Passes:
         self._before: Buffers | None = None
         self._kept_frozen = False
 
-    @contextmanager
+    @uninterrupted
     def repeated(self, models: Collection[nn.Module], hold: str) -> Iterator[None]:
         """A block in which each pass in a block of `held` begins with the buffers of now."""
         self._before = _buffers(models, hold, state=True)

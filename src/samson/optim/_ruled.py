@@ -14,10 +14,10 @@ from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 
 from samson._names import counted
-from samson.optim._chip import Models
+from samson.optim._chip import Models, each
 from samson.optim._clipping import Clipping
 from samson.optim._delegation import OptimizerWrapper
-from samson.optim._groups import linked_models, names_by_parameter
+from samson.optim._groups import link, linked_models, names_by_parameter
 from samson.optim._perturbed import Perturbed
 from samson.optim._scales import check_policy
 from samson.optim._schedules import RAMP
@@ -81,17 +81,20 @@ class RuledOptimizer(OptimizerWrapper):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in ("base", "rule", "model")}
-        hooks = self._optimizer_step_post_hooks.values()
-        return state | {"clippings": [hook for hook in hooks if isinstance(hook, Clipping)]}
+        return state | {"clippings": _clippings(self), "base_clippings": _clippings(self.base)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         OptimizerWrapper.__init__(self, state["base"])
-        clippings = state.pop("clippings", ())
+        clippings = {self: state.pop("clippings", ()), self.base: state.pop("base_clippings", ())}
         for name, value in state.items():
             setattr(self, name, value)
         self._start()
-        for clipping in clippings:
-            self.register_step_post_hook(clipping)
+        for model in each([self.model]):
+            link(model)
+        for optimizer, hooks in clippings.items():
+            for hook in hooks:
+                if hook not in _clippings(optimizer):  # of the base that a shallow copy shares
+                    optimizer.register_step_post_hook(hook)
 
     def _start(self) -> None:
         """What is made anew in a copy, too."""
@@ -188,3 +191,8 @@ class RuledOptimizer(OptimizerWrapper):
             while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in NOT_OF_THE_USER:
                 level, frame = level + 1, frame.f_back
             warnings.warn(f"{type(self).__name__}: {message}", stacklevel=level)
+
+
+def _clippings(optimizer: Optimizer) -> list[Clipping]:
+    """What clips after each step of an optimizer; torch's copies leave hooks out."""
+    return [hook for hook in optimizer._optimizer_step_post_hooks.values() if isinstance(hook, Clipping)]

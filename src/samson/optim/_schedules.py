@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samson._checks import require
+from samson._checks import require_whole
 from samson._names import counted
 
 RAMP = "rho_ramp"
@@ -67,7 +67,7 @@ class RhoSchedule:
     ) -> None:
         if isinstance(shape, str) and shape not in (*SHAPES, DRAWN):
             raise ValueError(f"`shape` must be one of {', '.join((*SHAPES, DRAWN))} or a function, got {shape!r}.")
-        require(steps >= 1, "steps", "be ≥ 1", steps)
+        require_whole(1, steps=steps)
         if not all("rho" in group for group in optimizer.param_groups):
             raise ValueError("`optimizer` must have a `rho` in each group: make SharpnessAware first.")
         self.optimizer, self.steps, self._seed = optimizer, steps, seed
@@ -102,7 +102,7 @@ class RhoSchedule:
         return int.from_bytes(digest) / 2**64
 
     def _set(self) -> None:
-        share = self._drawn() if self._ramp is None else self._ramp(min(self._done / self.steps, 1.0))
+        share = self._drawn() if self._ramp is None else float(self._ramp(min(self._done / self.steps, 1.0)))
         if not share >= 0:
             raise ValueError(f"`shape` must give values ≥ 0, got {share!r} after {self._done} of {self.steps} steps.")
         groups = self.optimizer.param_groups

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from samson._buffers import restored
-from samson._checks import require
+from samson._checks import require, require_number
+from samson._interrupts import uninterrupted
 from samson.optim import _reuse as reuse
 from samson.optim._ascent import Ascent, Part
 from samson.optim._climber import Climber
@@ -120,6 +121,7 @@ class SharpnessAware(Climber):
         if not isinstance(rule, Rule):
             raise TypeError(f"`rule` must be a rule such as SAMSON(rho=0.5), got {rule!r}.")
         self.modes = Modes(isinstance(rule, NoiseInjection), ascent, every, reuse, mix, own_ascent)
+        require_number("budget", budget)
         require(budget > 0, "budget", "be > 0", budget)
         require(budget == math.inf or not self.modes.injects, "budget", "be left out with NoiseInjection", budget)
         require(budget == math.inf or ascent != "momentum", "budget", "be left out with ascent='momentum'", budget)
@@ -142,7 +144,7 @@ class SharpnessAware(Climber):
         return super().__getstate__() | {"modes": self.modes, "budget": self.budget}
 
     def _start(self) -> None:
-        self._inside = self._perturbed_since_step = self._awaits_step = False
+        self._inside = self._perturbed_since_step = self._left_gradient = self._awaits_step = False
         self._across: dict[Tensor, Tensor] = {}
         super()._start()
 
@@ -174,7 +176,7 @@ class SharpnessAware(Climber):
 
         Raises:
             RuntimeError: If called inside `perturbed`, or with a closure by a GradScaler, if a GradScaler unscaled
-                before `perturbed`, or if the closure leaves no gradient.
+                before `perturbed`, or if that block or the closure leaves no gradient.
         """
         if self._inside:
             raise RuntimeError("`step` was called inside `perturbed`. Leave the `with` block first.")
@@ -191,10 +193,10 @@ class SharpnessAware(Climber):
             counts = self._perturbed_since_step or not rates_are_zero(self.base)
             if counts and self.climbs and not self._perturbed_since_step:
                 self._warn_once("no perturbation was made: pass a closure or use `perturbed`.")
-            if self._perturbed_since_step and not self._has_gradient():
+            if self._perturbed_since_step and not (self._left_gradient and self._has_gradient()):
                 raise RuntimeError(
-                    "No parameter has a gradient since `perturbed`. Run forward and `backward()` inside the block, and "
-                    "clear no gradient after it."
+                    "No parameter has a gradient from the `perturbed` block. Run forward and `backward()` inside it, "
+                    "and clear no gradient after it."
                 )
         else:
             self._refuse_what_cannot_work()
@@ -239,7 +241,7 @@ class SharpnessAware(Climber):
         self._note_losses(clean, perturbed)
         return perturbed if clean is None else clean
 
-    @contextmanager
+    @uninterrupted
     def perturbed(self, model: nn.Module | None = None) -> Iterator[None]:
         """Perturb the weights inside the block, and put back the very same bits at its end.
 
@@ -281,7 +283,9 @@ class SharpnessAware(Climber):
                     self._across = reuse.across(self.base, clean)
                 if self.modes.mix < 1:
                     mix(self.base, self.modes.mix, clean)
-                self._perturbed_since_step, self._awaits_step = True, self._has_gradient()
+                self._perturbed_since_step = True
+                # A gradient from after the block may be of any weights.
+                self._left_gradient = self._awaits_step = self._has_gradient()
                 self._scaler_steps = self._groups_read = False  # a scaler has yet to unscale the new gradients
             finally:
                 self._inside = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, NamedTuple, Self
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from samson._checks import require
+from samson._checks import require, require_non_negative
 from samson.optim.rules._policies import POLICIES
 
 Norms = Callable[[Sequence[Tensor], float], list[Tensor]]
@@ -39,7 +38,7 @@ class Rule:
 
     def group_settings(self) -> dict[str, Any]:
         """What a parameter group holds for itself, with this rule's values; a tensor is the group's own."""
-        return {"rho": self.rho.detach().clone() if isinstance(self.rho, Tensor) else self.rho}
+        return {"rho": self.rho.detach().clone() if isinstance(self.rho, Tensor) else float(self.rho)}
 
     def radius(self, group: Mapping[str, Any]) -> float | Tensor:
         """A parameter group's ρ, this rule's own where it has none: read nowhere else.
@@ -51,7 +50,8 @@ class Rule:
             ValueError: If ρ is out of its range.
         """
         rho: float | Tensor = group.get("rho", self.rho)
-        require(isinstance(rho, Tensor) or 0 <= rho < math.inf, "rho", "be ≥ 0 and finite", rho)
+        if not isinstance(rho, Tensor):
+            require_non_negative(rho=rho)
         return rho
 
     def within(self, group: Mapping[str, Any]) -> Self:
@@ -132,7 +132,7 @@ class ScalingRule(AscentRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.eta < math.inf, "eta", "be ≥ 0 and finite", self.eta)
+        require_non_negative(eta=self.eta)
         require(self.policy in POLICIES, "policy", f"be one of {', '.join(POLICIES)}", self.policy)
 
     def scales_tensor(self, name: str, tensor: Tensor) -> bool:

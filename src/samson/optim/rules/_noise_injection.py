@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from samson._checks import require
+from samson._checks import require_whole
 from samson._select import Select
 from samson.optim._matrices import ChipWeight, change_matrices
 from samson.optim.rules._base import Rule
@@ -53,7 +53,7 @@ class NoiseInjection(Rule):
         super().__post_init__()
         if not callable(self.noise):
             raise TypeError(f"`noise` must be callable as noise(weight, generator), got {self.noise!r}.")
-        require(self.seed >= 0, "seed", "be ≥ 0", self.seed)
+        require_whole(0, seed=self.seed)
 
     def group_settings(self) -> dict[str, Any]:
         """The share of the noise, and how many draws a parameter group has seen, which a checkpoint then holds."""
