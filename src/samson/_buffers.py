@@ -56,13 +56,21 @@ class Buffers:
         self._saved = [(*one, one[2].clone() if _is_writable(one[2]) else None) for one in live]
 
     @torch.no_grad()
-    def put_back(self) -> None:
-        """Give the buffers the values, and be the tensors, that they were."""
+    def put_back(self, *, exchanged: bool = True) -> None:
+        """Give the buffers the values, and be the tensors, that they were.
+
+        Args:
+            exchanged: Whether also those that a layer exchanged for another tensor instead of writing into them.
+        """
         for module, name, buffer, value in self._saved:
-            if module._buffers.get(name) is not buffer:  # a layer may exchange it instead of writing into it
+            if name not in module._buffers or module._buffers[name] is not buffer:  # a scripted module's have no `get`
+                if not exchanged:
+                    continue
                 module._buffers[name] = buffer
             if value is not None:
-                buffer.copy_(value)
+                if buffer.shape != value.shape:  # some observers have no size before their first input
+                    buffer.resize_(value.shape)
+                buffer.data.copy_(value)  # or a graph from before, such as of batch norm, would refuse to run backward
 
 
 def _is_read(module: nn.Module, buffer: Tensor) -> bool:
@@ -76,13 +84,13 @@ def _memory(tensor: Tensor) -> int:
 
 
 @contextmanager
-def held_buffers(models: Collection[nn.Module], pattern: str = "*") -> Iterator[None]:
-    """Put buffers back at exit, whatever forward passes did to them (see `Buffers`)."""
+def held_buffers(models: Collection[nn.Module], pattern: str = "*", *, exchanged: bool = True) -> Iterator[None]:
+    """Put buffers back at exit, whatever forward passes did to them (see `Buffers` and its `put_back`)."""
     buffers = Buffers(models, pattern)
     try:
         yield
     finally:
-        buffers.put_back()
+        buffers.put_back(exchanged=exchanged)
 
 
 @contextmanager

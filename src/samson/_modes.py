@@ -15,18 +15,21 @@ from samson._interrupts import uninterrupted
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside the block.
 
-    Each module gets its own mode back, and the CPU's global random state and the gradient mode are as before.
+    Each module gets its own mode back, and the CPU's global random state and the gradient mode are as before. So is
+    what layers write into buffers, as observers do in either mode. A buffer that a layer exchanges stays: it may be a
+    table that grew, whose length the layer keeps elsewhere.
     """
     training = [module for module in model.modules() if getattr(module, "training", False)]  # a frozen one has none
     random_state, gradients = torch.get_rng_state(), torch.is_grad_enabled()
-    try:
-        model.eval()
-        yield
-    finally:
-        for module in training:
-            module.training = True
-        torch.set_rng_state(random_state)
-        torch.set_grad_enabled(gradients)
+    with held_buffers([model], exchanged=False):
+        try:
+            model.eval()
+            yield
+        finally:
+            for module in training:
+                module.training = True
+            torch.set_rng_state(random_state)
+            torch.set_grad_enabled(gradients)
 
 
 @uninterrupted

@@ -1,6 +1,7 @@
 """A lower precision: torch's own on every chip, also without noise, and metrics that see float32."""
 
 import copy
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -56,6 +57,22 @@ def test_every_question_measures_its_drop_in_the_same_precision() -> None:
     assert ranked.noisy == trials
     assert compare({"a": copy.deepcopy(model), "b": model}, (X, Y), NOISE, **lower).evaluations["b"].trials == trials
     assert sensitivity(model, (X, Y), NOISE, **SETTING).clean != pytest.approx(clean, rel=1e-6)
+
+
+def test_that_a_block_of_autocast_is_not_in_the_record_is_said_once() -> None:
+    model = make_model(torch.float32)
+    questions: list[Callable[..., Any]] = [
+        lambda **setting: evaluate(model, (X, Y), NOISE, **setting).clean,
+        lambda **setting: sensitivity(model, (X, Y), NOISE, **setting).clean,
+        lambda **setting: noise_budget(model, (X, Y), Gaussian, 0.2, 0.4, levels=2, refinements=0, **setting).clean,
+    ]
+    for question in questions:
+        with torch.autocast("cpu", torch.bfloat16):
+            said = question(**SETTING, autocast="bfloat16")
+            with pytest.warns(UserWarning, match=r"a block of `torch\.autocast`.*give it as `autocast`") as warned:
+                assert question(**SETTING) == said
+        assert [one.filename for one in warned] == [__file__]
+        assert question(**SETTING) != said
 
 
 class Nested(nn.Module):

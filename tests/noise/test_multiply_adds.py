@@ -187,13 +187,17 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("inference", [False, True], ids=["", "inference mode"])
 @pytest.mark.parametrize("name", CASES)
-def test_the_share_is_the_count_by_hand(name: str) -> None:
+def test_the_share_is_the_count_by_hand(name: str, inference: bool) -> None:
+    """Also in inference mode, where layers reach torch's dispatcher whole."""
     model, inputs, select, expected = CASES[name]
     model = copy.deepcopy(model).train()
     before, state = snapshot(model), torch.get_rng_state()
     batch = (*inputs, torch.zeros(3)) if isinstance(inputs, tuple) else (inputs,)
-    assert multiply_adds(model, [batch], select).share == pytest.approx(expected, rel=1e-9)
+    with torch.inference_mode(inference):
+        found = multiply_adds(model, [batch], select)
+    assert found.share == pytest.approx(expected, rel=1e-9)
     assert equal(snapshot(model), before)
     assert torch.equal(torch.get_rng_state(), state)
     assert model.training
@@ -205,6 +209,8 @@ def test_the_numbers_are_those_of_the_whole_batch() -> None:
     convolved, multiplied = 5 * 16 * 8 * 27, 5 * 128 * 10  # 5 pictures, 4 x 4 places
     assert multiply_adds(model, [torch.ones(5, 3, 6, 6)], "0") == Products(convolved, convolved + multiplied)
     assert multiply_adds(model, [torch.ones(5, 3, 6, 6)]).share == 1.0
+    with torch.inference_mode():
+        assert multiply_adds(model, [torch.ones(5, 3, 6, 6)], "0") == Products(convolved, convolved + multiplied)
 
 
 def test_what_cannot_be_counted_is_unknown() -> None:
@@ -213,6 +219,10 @@ def test_what_cannot_be_counted_is_unknown() -> None:
     padded = nn.Sequential(Padded(6, 4), nn.Linear(4, 6))
     assert multiply_adds(padded, [LINEAR[1]], ["default", "0.weight"]) is None
     assert multiply_adds(padded, [LINEAR[1]], "1") == Products(120, 5 * 32 + 120)
+    ragged = torch.nested.nested_tensor([torch.ones(2, 6), torch.ones(3, 6)], layout=torch.jagged)
+    for inference in (False, True):
+        with torch.inference_mode(inference):
+            assert multiply_adds(LINEAR[0], [ragged]) is None
     for model, batches, words in ((LINEAR[0], [], "at least one batch"), (nn.ReLU(), [LINEAR[1]], "leave a weight")):
         with pytest.raises(ValueError, match=words):
             multiply_adds(model, batches)

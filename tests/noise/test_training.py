@@ -639,6 +639,20 @@ def test_a_compiled_model_computes_through_its_own_chip() -> None:
     torch.testing.assert_close(early(x), plain(x))
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
+def test_so_does_one_that_another_process_made() -> None:
+    x, plain = data(4, 6).float(), Pair()
+    model = copy.deepcopy(plain)
+    put(model, Periphery(dac_steps=4))
+    packed = pickle.dumps(model)
+    as_a_process_begins()
+    early = torch.compile(plain, backend="eager")
+    torch.testing.assert_close(early(x), plain(x))
+    there = pickle.loads(packed)
+    torch.testing.assert_close(torch.compile(there, backend="eager")(x), model(x))
+    assert (model(x) - plain(x)).abs().max() > 0.01  # the check can fail
+
+
 # Another implementation
 
 

@@ -108,6 +108,13 @@ def test_the_trace_is_the_truth_within_its_own_error() -> None:
     assert other.probes == pytest.approx([16 * value for value in found.probes[:2]], rel=1e-10)
 
 
+def test_vectors_are_the_same_whatever_the_default_device() -> None:
+    model, data = make_model(), make_batch()
+    here = hessian_top(model, data), hessian_trace(model, data, probes=2)
+    with torch.device("meta"):
+        assert (hessian_top(model, data), hessian_trace(model, data, probes=2)) == here
+
+
 def test_the_model_is_left_as_it_was() -> None:
     model = make_model().train()
     before, state = snapshot(model), torch.get_rng_state()

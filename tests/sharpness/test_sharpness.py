@@ -2,17 +2,20 @@
 
 import itertools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import brentq
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize
 
 from samson import ASAM, SAM, SAMSON, SharpnessAware, param_groups
 from samson.evaluation import METRICS, ExampleMetric, Layout, clean_value, evaluate
 from samson.noise import Gaussian
-from samson.sharpness import average_rise, hessian_top, hessian_trace, worst_case_rise
+from samson.sharpness import average_rise, hessian_top, hessian_trace, random_landscape, worst_case_rise
 from tests.conftest import equal, make_batch, make_model, snapshot
 
 RULES = [
@@ -178,6 +181,38 @@ def test_autocast_sees_the_moved_weights() -> None:
     exact = worst_case_rise(model, data, SAM(rho=0.5), steps=2).rise
     with torch.autocast("cpu", torch.bfloat16):  # its cache of casts would give the clean weights again: no rise
         assert worst_case_rise(model, data, SAM(rho=0.5), steps=2).rise == pytest.approx(exact, rel=0.1)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_caller_without_gradients_gets_the_same(steps: int) -> None:
+    model, data = make_model(), make_batch()
+    found = worst_case_rise(model, data, SAMSON(rho=0.3), steps=steps)
+    with torch.no_grad():
+        assert worst_case_rise(model, data, SAMSON(rho=0.3), steps=steps) == found
+        assert not torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda model, data: worst_case_rise(model, data, SAM()),
+        hessian_top,
+        hessian_trace,
+        lambda model, data: random_landscape(model, data, [0.0, 0.5]),
+    ],
+    ids=["rise", "top", "trace", "landscape"],
+)
+def test_weights_that_are_cached_are_refused(measure: Callable[[nn.Module, Any], object]) -> None:
+    """What is computed from moved weights would stay as it was."""
+    model = nn.Sequential(nn.Flatten(), parametrizations.weight_norm(nn.Linear(10, 3))).double()
+    before = snapshot(model)
+    with (
+        parametrize.cached(),
+        pytest.raises(RuntimeError, match=r"Inside `parametrize.cached\(\)` .* Leave that block"),
+    ):
+        measure(model, make_batch())
+    assert equal(snapshot(model), before)
+    assert measure(model, make_batch()) is not None
 
 
 @pytest.mark.parametrize("autocast", [None, "bfloat16"])

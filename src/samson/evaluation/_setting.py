@@ -19,7 +19,7 @@ from samson._names import suggestion
 from samson.evaluation._layout import Layout
 from samson.evaluation._metric import Metric
 from samson.evaluation._metrics import as_metric
-from samson.evaluation._scoring import Scores
+from samson.evaluation._scoring import Scores, device_of
 from samson.evaluation._task import Task
 from samson.evaluation.executors import Executor, Serial
 from samson.noise import ChipModel, Coverage, Periphery, Select, WeightNoise, coverage
@@ -140,6 +140,12 @@ def prepare(
         warnings.warn(
             "`model` computes in Accelerate's mixed precision on chips too, and the record does not say so. After "
             "training take `samson.integrations.accelerate.unwrapped(model)`.",
+            stacklevel=4,
+        )
+    if autocast is None and torch.is_autocast_enabled(device_of(model).type):
+        warnings.warn(
+            "`model` computes in the lower precision of a block of `torch.autocast` on chips too, and the record does "
+            "not say so. Leave that block, and give it as `autocast`.",
             stacklevel=4,
         )
     sampler = replacing(data)

@@ -66,7 +66,8 @@ def evaluate(
     The model is not converted and comes back bitwise as it was, and so does the CPU's global random state, which begins
     each chip alike: a DataLoader that shuffles gives the same order for every chip, also by a generator of its own, and
     a model that draws in evaluation mode draws the same, whatever the global seed. Last comes a pass without noise, for
-    `result.clean` and `result.drop`.
+    `result.clean` and `result.drop`. A process measures one model at a time, also where it has several threads: these
+    share the random state and other settings of torch.
 
     Args:
         model: Any model whose output the metric can look at.

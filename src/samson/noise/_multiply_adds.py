@@ -151,6 +151,11 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Compute, and count."""
         kwargs = kwargs or {}
+        if not types:  # tensors of torch alone: in inference mode a layer arrives whole, and is taken apart
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
         out = func(*args, **kwargs)
         operation = _SAME.get(func._overloadpacket, func._overloadpacket)
         if operation in _RECURRENT:

@@ -170,7 +170,7 @@ def _followed(model: nn.Module, batch: Batch, following: Following | None) -> It
 
 @uninterrupted
 def _kept(layers: Iterable[Scaled]) -> Iterator[None]:
-    """Weights and biases that come back if the block ends in an error."""
+    """Weights and biases that come back if the block ends in an error; at its end autocast keeps no casts of them."""
     tensors = {tensor for layer in layers for tensor in (layer.weight, layer.bias) if tensor is not None}
     kept = [(tensor, tensor.clone()) for tensor in tensors]
     try:
@@ -179,6 +179,8 @@ def _kept(layers: Iterable[Scaled]) -> Iterator[None]:
         for tensor, value in kept:
             tensor.copy_(value)
         raise
+    finally:
+        torch.clear_autocast_cache()
 
 
 def _require_same(before: Sequence[Tensor], after: Sequence[Tensor], owners: Sequence[Scaled]) -> None:

@@ -173,6 +173,10 @@ class _Through:
     periphery: Periphery
     decay: float
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        _let_compilers_look_at_hooks()  # a model may come from another process
+        self.__dict__.update(state)
+
     def inputs(self, layer: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, Any] | None:
         """The layer's input as its converters pass it on."""
         if not layer.training:

@@ -79,7 +79,7 @@ def hessian_top(
     from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
 
     with _products(model, data, loss) as (size, product):
-        first = torch.randn(size, generator=generator_for(seed, "lanczos")).double().numpy()
+        first = torch.randn(size, generator=generator_for(seed, "lanczos"), device="cpu").double().numpy()
         hessian = LinearOperator((size, size), lambda v: product(torch.from_numpy(v)).numpy(), dtype=np.float64)
         found = eigsh(hessian, k=1, which="LA", v0=first, tol=tolerance, return_eigenvectors=False)
     return float(found[0])
@@ -114,8 +114,8 @@ def hessian_trace(
     found = []
     with _products(model, data, loss) as (size, product):
         for number in range(probes):
-            signs = 2 * torch.randint(2, (size,), generator=generator_for(seed, number, "hutchinson")) - 1
-            v = signs.double()
+            generator = generator_for(seed, number, "hutchinson")
+            v = 2 * torch.randint(2, (size,), generator=generator, device="cpu").double() - 1
             found.append(float(v @ product(v)))
     return Trace(tuple(found))
 

@@ -88,6 +88,7 @@ def worst_case_rise(
 
     Raises:
         ValueError: If `steps` is below 1, the rule would scale no tensor, or the loss or its gradient is not finite.
+        RuntimeError: Inside `parametrize.cached()`, where the model would go on with the cached weights.
 
     Example:
         >>> from samson import SAM

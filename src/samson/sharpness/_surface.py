@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from samson._batches import Examples, batches_of, require_module
 from samson._buffers import restored
@@ -57,7 +58,7 @@ class Surface:
         self._move(displacement)
         gradients = [torch.zeros_like(w) for w in self.weights]
         values: list[Tensor] = []
-        with same_draws():
+        with torch.enable_grad(), same_draws():
             for of_batch in self.losses_of_batches():
                 values.append(of_batch.detach().double())
                 found = torch.autograd.grad(of_batch.sum(), self.parameters, allow_unused=True)
@@ -108,7 +109,13 @@ def loss_surface(model: nn.Module, data: Examples, loss: str | ExampleMetric = "
 
     Raises:
         ValueError: If the loss has no value for each example, or no parameter requires a gradient.
+        RuntimeError: Inside `parametrize.cached()`, where the model would go on with the cached weights.
     """
+    if parametrize._cache_enabled:
+        raise RuntimeError(
+            "Inside `parametrize.cached()` a pass at moved weights would use those computed before. Leave that block "
+            "first."
+        )
     metric = differentiable(loss)
     surface = Surface(model, batches_of(data), metric)
     with undisturbed(model):
