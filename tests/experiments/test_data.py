@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from samson.experiments import SetupError, data
+from samson.experiments import SetupError, data, load_data
 from tests.conftest import generator
 
 NOWHERE = Path("/nowhere")
@@ -442,6 +442,13 @@ def test_a_file_of_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "own.npz", **arrays, x_val=x[:3] - 100)
     with pytest.raises(SetupError, match=r"Add y_validation\."):
         data.load_splits("own.npz", tmp_path)
+
+
+def test_examples_are_those_that_a_file_holds_now(tmp_path: Path) -> None:
+    x, y = np.zeros((20, 5)), np.arange(20) % 2
+    for value in (1.0, 2.0):
+        np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x[:4] + value, y_test=y[:4])
+        assert load_data("own.npz", root=tmp_path)[0][0].unique().tolist() == [value]
 
 
 def write_pictures(folder: Path, counts: dict[str, int]) -> None:

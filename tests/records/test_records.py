@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from samson._decoding import TableError, decode
@@ -45,6 +46,15 @@ def test_round_trip(tmp_path: Path) -> None:
     assert read_json(str(path), Configuration) == PLAN
     replace_file(str(path), b"{}")
     assert path.read_bytes() == b"{}"
+
+
+def test_numbers_of_numpy_are_written_as_numbers(tmp_path: Path) -> None:
+    path, run = tmp_path / "run.json", records()[2]
+    write_json(path, replace(run, seed=np.int64(3), clean=np.float32(0.25)))
+    found = read_json(path, RunRecord)
+    assert (found.seed, found.clean) == (3, 0.25)
+    with pytest.raises(TypeError, match=r"must hold data alone, got \{1\} of type set"):
+        checksum({"seed": {1}})
 
 
 def test_a_folder_may_be_named_by_a_text(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from samson._factories import call_factory, find_factory, takes
 from samson.evaluation import METRICS, DataSetMetric, ExampleMetric, as_metric
 from samson.experiments._checkpoints import Checkpoint
 from samson.experiments._models import load_model
-from samson.experiments.data import DATA, SPLITS, Splits, load_data_set, splits_from
+from samson.experiments.data import DATA, SPLITS, Splits, load_splits, splits_from
 from samson.records import RecordError, read_json
 
 FORMS = f"one of {', '.join(DATA)}, MODULE:FUNCTION, FILE.npz, or FILE.safetensors with `inputs` and `targets`"
@@ -114,7 +114,7 @@ def _found(spec: str, root: Path) -> Splits | Examples:
     """What a user names, whole."""
     if ":" in spec:
         return _of_code(spec)
-    return _of_file(spec) if spec.endswith(".safetensors") else load_data_set(spec, root)
+    return _of_file(spec) if spec.endswith(".safetensors") else load_splits(spec, root)
 
 
 def _part(found: Splits | Examples, spec: str, split: str | None, usual_split: str) -> Examples:

@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from hashlib import sha256
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,13 +30,22 @@ def write_json(path: Path | str, record: Any) -> None:
         ValueError: If a number in it is NaN or infinite, which JSON does not have.
     """
     data = dataclasses.asdict(record)
-    text = json.dumps(data | {CHECKSUM: checksum(data)}, indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(data | {CHECKSUM: checksum(data)}, indent=1, ensure_ascii=False, allow_nan=False, default=_number)
     replace_file(path, (text + "\n").encode())
 
 
 def checksum(data: Mapping[str, Any]) -> str:
     """A hash of JSON data, whatever the order of its keys: it shows changes that were not meant."""
-    return sha256(json.dumps(data, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+    return sha256(json.dumps(data, sort_keys=True, allow_nan=False, default=_number).encode()).hexdigest()[:16]
+
+
+def _number(value: object) -> int | float:
+    """A number of another library, such as NumPy, as Python's own."""
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    raise TypeError(f"A record must hold data alone, got {value!r} of type {type(value).__name__}.")
 
 
 def replace_file(path: Path | str, content: bytes) -> None:
