@@ -394,7 +394,7 @@ def test_pretrained_weights_are_fetched_without_unpickling(folder: Path, monkeyp
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     said = message("torchvision/squeezenet1_1", pretrained=True)
-    assert "could not be fetched: <urlopen error no network>" in said
+    assert "could not be fetched: URLError: <urlopen error no network>" in said
     assert "give it with `weights`" in said
 
 
