@@ -78,7 +78,7 @@ def test_ctrl_c_anywhere_leaves_the_weights_from_before_the_step_or_after_it(nam
     after = snapshot(model)
     weights = [key for key, _ in model.named_parameters()]
     found, kept = set(), []
-    for number in range(events, 0, -5):
+    for number in range(events, 0, -1 if name == "noise" else -5):  # of noise there are few
         model.load_state_dict(before)
         optimizer.zero_grad()
         kept.append(interrupted(optimizer, closure, number)[0])  # as a notebook does: what it holds is not collected
