@@ -67,10 +67,16 @@ class Buffers:
                 if not exchanged:
                     continue
                 module._buffers[name] = buffer
-            if value is not None:
+            if value is not None and not _is_same(buffer, value):
                 if buffer.shape != value.shape:  # some observers have no size before their first input
                     buffer.resize_(value.shape)
                 buffer.data.copy_(value)  # or a graph from before, such as of batch norm, would refuse to run backward
+
+
+def _is_same(buffer: Tensor, value: Tensor) -> bool:
+    """Whether a buffer is known to be unchanged: it may lie where nobody may write, as in a mapped file."""
+    cheap = buffer.device.type == "cpu" and _is_plain(buffer) and not buffer.is_quantized
+    return cheap and torch.equal(buffer, value)
 
 
 def _is_read(module: nn.Module, buffer: Tensor) -> bool:
@@ -136,8 +142,13 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def _is_writable(buffer: Tensor) -> bool:
-    """Whether a layer may write into it: not if it has no shape yet, is expanded, or was made in inference mode."""
+    """Whether a layer may write into it: not if it has no shape yet, is expanded, or was made in inference mode.
+
+    A quantised embedding neither is written nor can be copied.
+    """
     if nn.parameter.is_lazy(buffer) or buffer.is_inference():
+        return False
+    if buffer.is_quantized and buffer.qscheme() is torch.per_channel_affine_float_qparams:
         return False
     own = buffer.to_local() if hasattr(buffer, "to_local") else buffer  # the part of a sharded one that is here
     return buffer.layout != torch.strided or torch._debug_has_internal_overlap(own) != 1

@@ -22,7 +22,7 @@ def promise(kept: Any, words: str) -> None:
 
 def require_number(name: str, value: object) -> None:
     """Require a real number, also a tensor of one; NaN, which further rules refuse, counts as one here."""
-    require(hasattr(value, "__float__") and not isinstance(value, bool), name, "be a number", value)
+    require(hasattr(value, "__float__"), name, "be a number", value)
 
 
 def require_positive(**values: float) -> None:

@@ -2,9 +2,12 @@
 
 import copy
 import math
+import warnings
 from dataclasses import replace
+from pathlib import Path
 from statistics import NormalDist
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -151,3 +154,31 @@ def test_data_without_an_example_are_an_error() -> None:
     for ask in (lambda: clean_value(make_model(), []), lambda: evaluate(make_model(), [], Gaussian(0.1), read_block=3)):
         with pytest.raises(ValueError, match="`data` must hold at least one example"):
             ask()
+
+
+class Holding(nn.Module):
+    """Adds a buffer of its own to what a layer gives."""
+
+    def __init__(self, buffer: torch.Tensor) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.register_buffer("held", buffer)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) + self.held.dequantize()[0, 0] if self.held.is_quantized else self.layer(x) + self.held[0]
+
+
+def test_a_buffer_that_nobody_may_write_to_is_left_alone(tmp_path: Path) -> None:
+    """Written to, a file that is mapped to be read ends the process."""
+    np.save(tmp_path / "table.npy", np.ones(5, dtype=np.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's: it may not be written
+        mapped = torch.from_numpy(np.load(tmp_path / "table.npy", mmap_mode="r"))
+        codes = torch.quantize_per_channel(
+            torch.ones(2, 3), torch.ones(2), torch.zeros(2), 0, torch.quint8
+        )  # as of an embedding; it has no copy
+    data = torch.randn(20, 4), torch.arange(20) % 3
+    for buffer in (mapped, codes):
+        model = Holding(buffer)
+        assert len(evaluate(model, data, Gaussian(0.1), trials=2).trials) == 2
+        assert model.held is buffer

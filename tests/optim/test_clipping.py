@@ -841,3 +841,20 @@ def test_a_selection_may_be_frozen_for_a_while(clipping: Clipping) -> None:
     assert clip(model, clipping, optimizer) == set()
     model["body"].requires_grad_(True)
     assert clip(model, clipping, optimizer) == {"body.0.weight"}
+
+
+class Whole(torch.optim.SGD):
+    """Is copied with all that it holds, but for hooks."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if "hook" not in key}
+
+
+def test_a_base_that_copies_all_of_itself_copies_no_model() -> None:
+    model = nn.Linear(3, 2)
+    model.own = lambda x: x  # cannot be pickled
+    base = Whole(param_groups(model), lr=0.1)
+    base.register_step_post_hook(WeightClipping(alpha=1.5))
+    model(torch.randn(4, 3)).sum().backward()
+    base.step()
+    assert pickle.loads(pickle.dumps(base)).defaults == base.defaults

@@ -241,9 +241,9 @@ def test_bad_settings_are_named() -> None:
         ValueError, match="`shape` must be one of constant, linear, quadratic, drawn or a function, got 'cos'"
     ):
         RhoSchedule(optimizer, "cos", steps=4)
-    with pytest.raises(ValueError, match="`steps` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="`steps` must be ≥ 1, got 0"):
         RhoSchedule(optimizer, "linear", steps=0)
-    with pytest.raises(ValueError, match="`steps` must be a whole number, got '4'"):
+    with pytest.raises(ValueError, match="`steps` must be a number, got '4'"):
         RhoSchedule(optimizer, "linear", steps="4")
     with pytest.raises(ValueError, match="`shape` must give values ≥ 0, got -1"):
         RhoSchedule(optimizer, lambda t: -1.0, steps=4)

@@ -412,7 +412,7 @@ TEXTS: dict[str, Callable[[], object]] = {
     "`w_max` must be a number, got '1e-1'": lambda: FixedClipping(w_max="1e-1"),
     "`start` must be a number, got '2'": lambda: LearnedRange(start="2"),
     "`penalty` must be a number, got '1e-2'": lambda: LearnedRange(penalty="1e-2"),
-    "`mix` must be between 0 and 1, got '5e-1'": lambda: SharpnessAware(sgd(make_model()), SAM(), mix="5e-1"),
+    "`mix` must be a number, got '5e-1'": lambda: SharpnessAware(sgd(make_model()), SAM(), mix="5e-1"),
     "`reuse` must be a number, got '1'": lambda: SharpnessAware(sgd(make_model()), SAM(), every=2, reuse="1"),
     "`every` must be a whole number, got '2'": lambda: SharpnessAware(sgd(make_model()), SAM(), every="2"),
     "`budget` must be a number, got '1'": lambda: SharpnessAware(sgd(make_model()), SAM(), budget="1"),

@@ -18,6 +18,13 @@ from samson.optim._groups import linked_models, rates_are_zero
 from samson.optim._matrices import PER, ChipWeight, axes_of, change_matrices
 
 
+class _Finders(dict[int, tuple[Any, Finder]]):
+    """By a clipping's id: itself, and how its weights are found in the model at hand; so copies have none."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Finders, ()
+
+
 @dataclass(frozen=True)
 class Clipping:
     """A step hook that clamps each weight that lies on a chip to a range.
@@ -43,7 +50,7 @@ class Clipping:
         parameters = [p for p in full if p.requires_grad]
         known = getattr(optimizer, "model", None)
         models = [known, *linked_models(optimizer.param_groups, known)]
-        finders = vars(optimizer).setdefault("_finders_of_clippings", {})  # here they would keep every model alive
+        finders = vars(optimizer).setdefault("_finders_of_clippings", _Finders())  # here they would keep models alive
         _, find = finders.get(id(self)) or (self, Finder("clipping", self.select))
         weights = find(parameters, models)
         if not weights and id(self) not in finders:

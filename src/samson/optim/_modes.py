@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from samson._checks import is_number, require, require_non_negative, require_whole
+from samson._checks import require, require_non_negative, require_number, require_whole
 from samson.optim._directions import DIRECTIONS
 
 
@@ -33,7 +33,8 @@ class Modes:
         require(not self.injects or self.ascent == "gradient", "ascent", "be left out with NoiseInjection", self.ascent)
         require_whole(1, every=self.every)
         require_non_negative(reuse=self.reuse)
-        require(is_number(self.mix) and 0 <= self.mix <= 1, "mix", "be between 0 and 1", self.mix)
+        require_number("mix", self.mix)
+        require(0 <= self.mix <= 1, "mix", "be between 0 and 1", self.mix)
         between = two and self.every > 1
         require(not self.reuse or between, "reuse", "be 0 without `every` > 1 and a first pass", self.reuse)
         require(not self.own_ascent or two, "own_ascent", "be False in a mode without a first pass", self.own_ascent)

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samson._checks import require_whole
+from samson._checks import require, require_number
 from samson._names import counted
 
 RAMP = "rho_ramp"
@@ -67,7 +67,8 @@ class RhoSchedule:
     ) -> None:
         if isinstance(shape, str) and shape not in (*SHAPES, DRAWN):
             raise ValueError(f"`shape` must be one of {', '.join((*SHAPES, DRAWN))} or a function, got {shape!r}.")
-        require_whole(1, steps=steps)
+        require_number("steps", steps)
+        require(steps >= 1, "steps", "be ≥ 1", steps)
         if not all("rho" in group for group in optimizer.param_groups):
             raise ValueError("`optimizer` must have a `rho` in each group: make SharpnessAware first.")
         self.optimizer, self.steps, self._seed = optimizer, steps, seed

@@ -196,7 +196,7 @@ class SharpnessAware(Climber):
             if self._perturbed_since_step and not (self._left_gradient and self._has_gradient()):
                 raise RuntimeError(
                     "No parameter has a gradient from the `perturbed` block. Run forward and `backward()` inside it, "
-                    "and clear no gradient after it."
+                    "or assign gradients of your own there, and clear none after it."
                 )
         else:
             self._refuse_what_cannot_work()
