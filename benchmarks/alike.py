@@ -19,7 +19,6 @@ from benchmarks.evidence import (
     TASKS,
     Settings,
     Table,
-    base_of,
     candidates,
     confirming,
     label_of,
@@ -44,18 +43,12 @@ def at_alpha(task: str, method: str) -> Settings:
 
 def parts(task: str) -> dict[str, Table]:
     """The suite of each part."""
-    base, own, epochs = base_of(task), winners(task), TASKS[task].epochs
+    own, epochs = winners(task), TASKS[task].epochs
     others = [method for method in CLIPPED if own[label_of(method, "informed")][1]["alpha"] != ALPHA]
     alike = {f"{method}-alike": (METHODS[method][0], at_alpha(task, method)) for method in others}
-    short = {label: own[label] for label in (label_of(method, "informed") for method in SHORT)}
-    return {
-        part: confirming(
-            TASKS[task],
-            [{"method": method, "name": label, **base, **settings} for label, (method, settings) in chosen.items()],
-            length,
-        )
-        for part, chosen, length in (("whole", alike, epochs), ("half", short, max(1, epochs // 2)))
-    }
+    labels = [(label_of(method, "informed"), METHODS[method][0]) for method in SHORT]
+    short = {label: (method, own[label][1]) for label, method in labels}
+    return {"whole": confirming(task, alike, epochs), "half": confirming(task, short, max(1, epochs // 2))}
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
@@ -484,18 +485,20 @@ def confirm(name: str) -> None:
 
 def suite(name: str, part: str) -> Table:
     """The tables of a part of the confirmation."""
-    base, own = base_of(name), winners(name)
-    epochs, labels = parts(name)[part]
-    methods = [{"method": METHODS[own[label][0]][0], "name": label, **base, **own[label][1]} for label in labels]
-    return confirming(TASKS[name], methods, epochs)
+    own, (epochs, labels) = winners(name), parts(name)[part]
+    return confirming(name, {label: (METHODS[own[label][0]][0], own[label][1]) for label in labels}, epochs)
 
 
-def confirming(task: Task, methods: list[Table], epochs: int) -> Table:
-    """The tables for methods with the confirming seeds, on the test split and all chips."""
+def confirming(name: str, chosen: Mapping[str, tuple[str, dict[str, Any]]], epochs: int) -> Table:
+    """The tables for methods with the confirming seeds, on the test split and all chips.
+
+    `chosen` has each method and its own settings, by the name that it gets; the base optimizer's are those of the task.
+    """
+    task, base = TASKS[name], base_of(name)
     found = {
         **task.problem,
         "recipe": {**task.problem["recipe"], "epochs": epochs},
-        "methods": methods,
+        "methods": [{"method": method, "name": label, **base, **own} for label, (method, own) in chosen.items()],
         "chips": CHIPS,
         "seeds": task.confirming,
         "trials": task.trials,

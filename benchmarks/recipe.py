@@ -130,11 +130,8 @@ def plain(variation: str) -> str:
 def confirm(task: str) -> None:
     """The finalists with new seeds, on the test split and all chips."""
     every = variations(task)
-    methods = [
-        {"method": every.get(variation, every[AS_IT_IS])[0], "name": plain(variation), **base_of(task), **own}
-        for variation, own in finalists(task).items()
-    ]
-    run(confirming(TASKS[task], methods, TASKS[task].epochs), RUNS / f"{task}-recipe" / "whole")
+    chosen = {plain(one): (every.get(one, every[AS_IT_IS])[0], own) for one, own in finalists(task).items()}
+    run(confirming(task, chosen, TASKS[task].epochs), RUNS / f"{task}-recipe" / "whole")
     pack(f"{task}-recipe")
 
 
