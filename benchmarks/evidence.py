@@ -541,7 +541,7 @@ def _packed(path: Path) -> list[dict[str, Any]]:
 
 def part_of(name: str, record: dict[str, Any]) -> str:
     """Which part of a task's confirmation a record belongs to."""
-    return "whole" if record["problem"]["recipe"]["epochs"] == TASKS[name].epochs else "half"
+    return "whole" if record["problem"]["recipe"]["epochs"] == TASKS[name.removesuffix("-alike")].epochs else "half"
 
 
 def unpack(name: str, runs: Path = RUNS) -> None:
