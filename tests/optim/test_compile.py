@@ -172,6 +172,26 @@ def test_at_the_compilers_limit_the_climb_goes_on_uncompiled() -> None:
         run(fused, False)  # warned once
 
 
+@pytest.mark.parametrize("name", ["RecompileLimitExceeded", "Unsupported"])
+def test_the_limit_of_an_older_compiler_is_known_and_no_other_error(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = type(name, (Exception,), {})
+
+    def fails(*args: object) -> None:
+        raise error("as torch 2.6 does")
+
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: fails)
+    fused, eager = (parts(SAM(rho=0.3), torch.float32, fast=False) for _ in range(2))
+    if name == "Unsupported":
+        with pytest.raises(error):
+            compiled_climb()(fused, False)
+        return
+    with pytest.warns(UserWarning, match="is not compiled"):
+        norm, _ = compiled_climb()(fused, False)
+    assert torch.equal(norm, climb(eager)[0])
+
+
 @pytest.mark.usefixtures("quick_compiler")
 @pytest.mark.parametrize("p", [24.0, 200.0, float("inf")])
 @pytest.mark.parametrize("way", ["fast", "foreach", "compiled"])

@@ -17,6 +17,9 @@ from samson.optim._ascent import SMALLEST, Climb, Part, climb, precise
 from samson.optim._sharding import unit_of
 from samson.optim.rules import FastScale, fast_scale
 
+_AT_LIMIT = "FailOnRecompileLimitHit", "RecompileLimitExceeded"
+"""What the compiler raises at its limit: in torch 2.13, and in 2.6."""
+
 
 def compiled_climb() -> Climb:
     """A climb that compiles itself at its first use, for rules with a fast form; others climb as usual.
@@ -43,12 +46,14 @@ def compiled_climb() -> Climb:
         try:
             with torch.no_grad():
                 found: tuple[Tensor, Tensor | None] = fused(entries, forms, radii, budgets, measure)
-        except torch._dynamo.exc.FailOnRecompileLimitHit:
+        except Exception as error:
+            if type(error).__name__ not in _AT_LIMIT:
+                raise
             at_limit = True
             warnings.warn(
                 "`compiled=True` has reached the compiler's limit for one process, "
-                f"{torch._dynamo.config.recompile_limit} variants, so from here on the climb is not compiled. Raise "
-                "`torch._dynamo.config.recompile_limit`.",
+                f"{torch._dynamo.config.cache_size_limit} variants, so from here on the climb is not compiled. Raise "
+                "`torch._dynamo.config.cache_size_limit`.",
                 stacklevel=2,
             )
             return climb(parts, measure)
