@@ -20,6 +20,15 @@ Examples = Tensor | tuple[Tensor, Tensor] | Dataset[Any] | Iterable[Any]
 """Whole tensors (inputs, or inputs and targets), a data set, a DataLoader, or any iterable of batches (see `Batch`)."""
 
 
+def moved(examples: Examples, device: torch.device) -> Examples:
+    """Whole tensors on a device, once for all passes; of other data each batch is moved when it comes."""
+    if isinstance(examples, Tensor):
+        return examples.to(device)
+    if isinstance(examples, tuple) and all(isinstance(part, Tensor) for part in examples):
+        return examples[0].to(device), examples[1].to(device)
+    return examples
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Inputs and targets of some examples: the model is called as `model(*inputs, **keywords)`.

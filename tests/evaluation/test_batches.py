@@ -19,7 +19,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from samson._batches import Batch, batches_of, repeatable
+from samson._batches import Batch, batches_of, moved, repeatable
 from samson._modes import evaluation_mode
 from samson.evaluation import ExampleMetric, Layout, evaluate, noise_budget
 from samson.noise import Gaussian, calibrate
@@ -27,6 +27,13 @@ from tests.conftest import make_batch, make_model
 
 X, Y = make_batch(size=300)
 PARTS = list(zip(X.split(100), Y.split(100), strict=True))
+
+
+def test_whole_tensors_are_moved_once_and_batches_when_they_come() -> None:
+    there = torch.device("meta")
+    inputs, targets = moved((X, Y), there)
+    assert (inputs.device, targets.device, moved(X, there).device) == (there, there, there)
+    assert moved(PARTS, there) is PARTS
 
 
 class Rows(Dataset[dict[str, Tensor]]):

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, TensorDataset
 
-from samson.evaluation import Kept, compare, evaluate, noise_budget, sensitivity
+from samson.evaluation import ExampleMetric, Kept, clean_value, compare, evaluate, noise_budget, sensitivity
 from samson.noise import (
     BitErrors,
     Compose,
@@ -131,6 +131,39 @@ def test_a_model_that_draws_from_global_state_draws_the_same_on_each_chip() -> N
         found.append(evaluate(model, (X, Y), NOISE, trials=3, metric="cross-entropy"))
     assert found[0].trials == found[1].trials
     assert found[0].clean == found[1].clean
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_draws_on_a_gpu_are_held_as_well(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generator stands in for the GPU's; where CUDA was not begun, its state is not asked for."""
+    of_gpu = torch.Generator().manual_seed(5)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: begun)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [of_gpu.get_state()])
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", of_gpu.manual_seed)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda states: [of_gpu.set_state(one) for one in states])
+
+    class Samples(Two):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + torch.randn(len(x), 3, generator=of_gpu)
+
+    model, before = Samples(), of_gpu.get_state()
+    values = [clean_value(model, (X, Y), "cross-entropy") for _ in range(2)]
+    assert (values[0] == values[1]) == begun
+    assert torch.equal(of_gpu.get_state(), before) == begun
+
+
+def test_targets_go_where_the_outputs_are() -> None:
+    """As those of a model whose last layer lies on another device."""
+
+    class Split(Two):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"logits": super().forward(x).to("meta")}
+
+    def score(output: dict[str, Tensor], targets: Tensor) -> Tensor:
+        assert (output["logits"].device.type, targets.device.type) == ("meta", "meta")
+        return torch.zeros(len(targets))
+
+    assert clean_value(Split(), (X, Y), ExampleMetric("own", score, higher_is_better=True)) == 0
 
 
 def test_no_method_is_measured_before_noise_was_seen_to_reach_all() -> None:

@@ -4,16 +4,19 @@ This module is also the program that does it: a process of its own, since Ray re
 The part with Ray runs where it is installed, and takes about a minute.
 """
 
+import dataclasses
 import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from samson._errors import SetupError
 from samson.experiments import Job, Silent, WorkerLostError, jobs_of, plan_suite, run_all, run_on_ray
 from tests.experiments.test_suites import content, measured
 from tests.programs import run, samson
@@ -185,6 +188,36 @@ def main() -> None:
     Path("found.json").write_text(json.dumps(found))
     ray.shutdown()
     cluster.shutdown()
+
+
+class AskedError(Exception):
+    """What a task asks of the cluster."""
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "said"),
+    [
+        ("cpu", 0, {"num_cpus": 1, "num_gpus": 0}),
+        ("cuda", 2, {"num_cpus": 1, "num_gpus": 1}),
+        ("cuda", 0, "`device` must be in the cluster, got 'cuda'"),
+        ("cuda:1", 2, "`device` must be cuda without a number on Ray, got 'cuda:1'"),
+    ],
+)
+def test_a_run_on_a_gpu_asks_for_one(
+    device: str, gpus: int, said: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray hides GPUs from tasks that ask for none; a module stands in for it."""
+
+    def remote(**asked: object) -> None:
+        raise AskedError({name: value for name, value in asked.items() if name.startswith("num_")})
+
+    ray = SimpleNamespace(is_initialized=lambda: True, cluster_resources=lambda: {"CPU": 4, "GPU": gpus}, remote=remote)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    plan = plan_suite({"data": "digits", "methods": ["sgd"], "chips": SUITE["chips"], "seeds": 1, "trials": 2})
+    jobs = jobs_of(dataclasses.replace(plan, device=device))
+    with pytest.raises((AskedError, SetupError)) as error:
+        run_on_ray(jobs, tmp_path, processes=1, watcher=Silent())
+    assert said in (error.value.args[0], str(error.value).partition(".")[0])
 
 
 @pytest.fixture(scope="module")

@@ -173,9 +173,7 @@ def test_at_the_compilers_limit_the_climb_goes_on_uncompiled() -> None:
 
 
 @pytest.mark.parametrize("name", ["RecompileLimitExceeded", "Unsupported"])
-def test_the_limit_of_an_older_compiler_is_known_and_no_other_error(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_limit_of_an_older_compiler_is_known_and_no_other_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     error = type(name, (Exception,), {})
 
     def fails(*args: object) -> None:

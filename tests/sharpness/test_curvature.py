@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from torch.utils.data import DataLoader, TensorDataset
 
+from samson import SAM
 from samson.evaluation import METRICS, ExampleMetric
-from samson.sharpness import hessian_top, hessian_trace
+from samson.sharpness import hessian_top, hessian_trace, worst_case_rise
 from samson.statistics import mean_interval
 from tests.conftest import equal, make_batch, make_model, snapshot
 
@@ -60,6 +61,17 @@ class Unused(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(x.flatten(1))
+
+
+@pytest.mark.parametrize(("network", "enabled"), [(Recurrent, False), (make_model, True)])
+def test_recurrent_layers_are_differentiated_without_cudnn(network: Callable[[], nn.Module], enabled: bool) -> None:
+    """It has no gradient in evaluation mode; other networks keep it."""
+    model, seen = network().double(), set[bool]()
+    model.register_forward_hook(lambda *_: seen.add(torch.backends.cudnn.enabled))
+    worst_case_rise(model, make_batch(), SAM(rho=0.1))
+    hessian_top(model, make_batch())
+    assert seen == {enabled}
+    assert torch.backends.cudnn.enabled
 
 
 @pytest.mark.parametrize(

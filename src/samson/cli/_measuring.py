@@ -52,11 +52,12 @@ def measuring(options: ModelOptions) -> Iterator[Measuring]:
     read = options.model, options.weights, options.data, options.calibration
     require_writable("--out", options.out, read, ".json")
     require_writable("--page", options.page, read, ".html")
+    from samson._batches import moved
     from samson.experiments import find_device
 
     device = find_device(options.device)
     model, data = options.request.load()
-    model.to(device)
+    model, data = model.to(device), moved(data, device)
     setting = options.setting()
     with explained(options.model, options.resume, options.calibration), chip_bar() as bar:
         yield Measuring(options, model, data, setting, bar)

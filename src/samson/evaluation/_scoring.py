@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from samson._batches import TARGET_KEYS, Batch, Examples, batches_of
 from samson._interrupts import uninterrupted
@@ -40,7 +40,7 @@ def scores(
 ) -> Scores:
     """Run a model over all batches in evaluation mode.
 
-    Each call draws the same numbers from the CPU's global random state, which comes back as it was.
+    Each call draws the same numbers from global random state, which comes back as it was.
 
     Args:
         model: Any model that the metric can look at.
@@ -74,16 +74,21 @@ def scores(
 
 @uninterrupted
 def same_draws() -> Iterator[None]:
-    """A block in which the CPU's global random state, from which a DataLoader draws, begins as in every other.
+    """A block in which global random state, from which a DataLoader draws, begins as in every other; GPUs' too.
 
     It comes back as it was.
     """
     before = torch.get_rng_state()
+    begun = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    of_gpus = torch.cuda.get_rng_state_all() if begun else []
     try:
         torch.default_generator.manual_seed(0)
+        if of_gpus:
+            torch.cuda.manual_seed_all(0)
         yield
     finally:
         torch.set_rng_state(before)
+        torch.cuda.set_rng_state_all(of_gpus)
 
 
 class Tally:
@@ -102,6 +107,9 @@ class Tally:
     def update(self, output: Any, batch: Batch) -> None:
         """Take in the output for a batch; it and targets in at least float32, in which a metric does not overflow."""
         output, targets = tree_map(_raised, (output, batch.targets))
+        where = next((leaf.device for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
+        if isinstance(targets, Tensor) and where is not None:
+            targets = targets.to(where)  # the last layer of a model that is split over devices
         if isinstance(self.metric, ExampleMetric):
             self._parts.append(_checked(self.metric.score(output, targets), batch, self.metric))
         elif self._accumulator is not None:

@@ -63,7 +63,7 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on simulated chips.
 
-    The model is not converted and comes back bitwise as it was, and so does the CPU's global random state, which begins
+    The model is not converted and comes back bitwise as it was, and so does global random state, which begins
     each chip alike: a DataLoader that shuffles gives the same order for every chip, also by a generator of its own, and
     a model that draws in evaluation mode draws the same, whatever the global seed. Last comes a pass without noise, for
     `result.clean` and `result.drop`. A process measures one model at a time, also where it has several threads: these

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from samson._errors import SetupError, installing
+from samson._errors import SetupError, installing, require
 from samson._factories import import_own, own_modules
 from samson._ray import connected, spread
 from samson.experiments._plan import Job
@@ -27,9 +27,9 @@ Files = dict[str, bytes]
 def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Watcher) -> dict[str, Failure]:
     """As `run_all`, on the Ray that `RAY_ADDRESS` names, or on one that is started on this machine.
 
-    Each run is a task that asks for one CPU. Its files come back to the folder here, so nodes need share no disk; data
-    that are read from files must lie at the same place on every node. When a worker or a node is lost, its run starts
-    again elsewhere.
+    Each run is a task that asks for one CPU, and for one GPU if the device is one. Its files come back to the folder
+    here, so nodes need share no disk; data that are read from files must lie at the same place on every node. When a
+    worker or a node is lost, its run starts again elsewhere.
 
     Args:
         jobs: What is run, in order.
@@ -38,18 +38,23 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
         watcher: Told when runs end.
 
     Raises:
-        SetupError: If Ray is not installed.
+        SetupError: If Ray is not installed, or there is no such device for a task.
         WorkerLostError: If a run was lost with its worker several times.
     """
     if not jobs:
         return {}
+    device = jobs[0].place.device
+    require(not device.index, "`device`", "cuda without a number on Ray", str(device), "A task sees one GPU, its own.")
     try:
         ray, started = connected()
     except ImportError as error:
         raise SetupError(f"`executor` ray needs a package: {installing('ray')}.") from error
-    task = ray.remote(num_cpus=1, max_retries=0)(_far_run)
+    on_gpu = device.type == "cuda"
+    there = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 0))
+    require(there > 0 or not on_gpu, "`device`", "in the cluster", str(device), "Start Ray on nodes with a GPU.")
+    task = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_retries=0)(_far_run)
     here, modules, failures = str(Path.cwd()), own_modules(), dict[str, Failure]()
-    room = max(processes, int(ray.cluster_resources().get("CPU", 1)))
+    room = max(processes, there)
     named = {f"run {job.name}": job for job in jobs}
 
     def start(job: Job) -> Any:

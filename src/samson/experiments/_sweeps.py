@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from samson._batches import Examples
+from samson._batches import Examples, moved
 from samson.evaluation import Layout, Noise, chips_alone
 from samson.experiments._chips import Kind
 from samson.experiments._plan import Job, OnProgress
@@ -93,6 +93,5 @@ def _calibrated(noise: Noise, model: nn.Module, ranges: Mapping[str, float], spl
 
 
 def examples_of(job: Job, splits: Splits, split: str) -> Examples:
-    """The examples that are put on the chips of a job; a pair of tensors is on its device, once for all chips."""
-    found, device = splits.some(split, job.plan.examples), job.place.device
-    return (found[0].to(device), found[1].to(device)) if isinstance(found, tuple) else found
+    """The examples that are put on the chips of a job."""
+    return moved(splits.some(split, job.plan.examples), job.place.device)

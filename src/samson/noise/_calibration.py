@@ -141,7 +141,8 @@ def _largest(
                 return
             require_numbers(name, sizes)
             rank = max(1, round(quantile * sizes.numel()))
-            found.append(float(sizes.to(working_dtype(sizes)).kthvalue(rank).values))
+            sizes = sizes.to(working_dtype(sizes))
+            found.append(float(sizes.amax() if rank == len(sizes) else sizes.kthvalue(rank).values))
         largest[name] = [max(pair) for pair in zip(found, largest.get(name, found), strict=True)]
 
     watch(model, layers, batches, look)

@@ -67,11 +67,12 @@ class Part:
 
     def radius(self, norm: Tensor) -> float | Tensor:
         """The part's ρ, or less where the rise ρ·‖T∘g‖₂ would be more than the budget."""
+        rho = self.rho.to(norm.device) if isinstance(self.rho, Tensor) else self.rho
         if self.budget == math.inf:
-            return self.rho
-        size: Any = abs(self.rho)
+            return rho
+        size: Any = abs(rho)
         most = self.budget / (norm + SMALLEST)
-        radius: Tensor = self.rho * (most / size).clamp(max=1)  # no number of the host is copied, which would wait
+        radius: Tensor = rho * (most / size).clamp(max=1)  # no number of the host is copied, which would wait
         return radius
 
 

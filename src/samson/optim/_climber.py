@@ -129,7 +129,7 @@ class Climber(RuledOptimizer):
         for part in parts:
             part.directions.clear()  # or the gradients would lie in memory until the second pass is over
         bad = norm.isfinite().logical_not()
-        self.skipped_ascents = bad.long() if self.skipped_ascents is None else self.skipped_ascents + bad
+        self.skipped_ascents = bad.long() if self.skipped_ascents is None else self.skipped_ascents.to(bad.device) + bad
         self.last_ascent = Ascent(norm, epsilon_norm)
         self._weights_changed(model)
 

@@ -128,10 +128,18 @@ def loss_surface(model: nn.Module, data: Examples, loss: str | ExampleMetric = "
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; modes and global random state are as before afterwards."""
+    """Evaluation mode inside the block; modes and global random state are as before afterwards.
+
+    Recurrent layers compute without cuDNN, which has no gradient in evaluation mode, and no second one at all.
+    """
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    enabled, recurrent = torch.backends.cudnn.enabled, any(isinstance(m, nn.RNNBase) for m in model.modules())
     with evaluation_mode(model), torch.random.fork_rng(devices=list(devices)):
-        yield
+        try:
+            torch.backends.cudnn.enabled = enabled and not recurrent
+            yield
+        finally:
+            torch.backends.cudnn.enabled = enabled
 
 
 def movable(model: nn.Module) -> dict[str, Tensor]:

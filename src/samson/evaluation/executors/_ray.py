@@ -133,11 +133,16 @@ def run_trials(sent: list[Any], numbers: Sequence[int], numerics: Numerics) -> l
 
 
 def _whole(batches: Iterable[Any]) -> Any:
-    """A list of batches in memory of their own: with each that is cut from larger tensors, pickle would send these."""
+    """A list of batches in memory of their own: with each that is cut from larger tensors, pickle would send these.
+
+    None lies on a GPU: a worker may see another.
+    """
 
     def own(value: Any) -> Any:
-        cut = isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes
-        return value.clone() if cut else value
+        if not isinstance(value, Tensor):
+            return value
+        here = value.cpu()
+        return here.clone() if here.untyped_storage().nbytes() > here.nbytes else here
 
     with same_draws():
         return tree_map(own, list(batches))

@@ -24,7 +24,8 @@ class NoiseInjection(Rule):
     and bilinear layers (if no model is known, what has two axes or more with more than one element). Scales, biases
     and embeddings stay clean, and so do groups with `perturb=False`. The draw derives from (seed, step), so a resumed
     training repeats it, and every process draws the same. Weights that a layer computes (weight norm, pruning, other
-    parametrizations) are refused: noise on their parts has another size.
+    parametrizations) are refused: noise on their parts has another size. Devices whose drift is compensated (`PCM` at
+    a time) wait for a GPU at each weight; `compensation=None` does not.
 
     Args:
         noise: Gives a noisy copy of a weight from `(weight, generator)`; any noise of `samson.noise` does.
@@ -75,6 +76,7 @@ class NoiseInjection(Rule):
                 generators[matrix.device] = Generator(matrix.device).manual_seed(int.from_bytes(key) >> 1)
             noisy, share = self.noise(matrix, generators[matrix.device]), shares[weight.parameter]
             whole = isinstance(share, (int, float)) and share == 1
+            share = share.to(matrix.device) if isinstance(share, Tensor) else share
             return noisy if whole else matrix.lerp(noisy.to(matrix.dtype), share)
 
         change_matrices(weights, drawn)
