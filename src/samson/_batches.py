@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, Dataset
 
@@ -117,11 +118,13 @@ class Batch:
         return self._mapped(moved)
 
     def _mapped(self, function: Any) -> Batch:
-        parts = tree_map(
-            lambda value: function(value) if isinstance(value, Tensor) else value,
-            (self.inputs, self.targets, self.keywords),
-        )
-        return Batch(*parts)
+        def one(value: Any) -> Any:
+            if isinstance(value, PackedSequence):  # the sizes of its batches stay on the CPU, by torch's rule
+                return PackedSequence(function(value.data), value.batch_sizes, *map(one, value[2:]))
+            return function(value) if isinstance(value, Tensor) else value
+
+        every = self.inputs, self.targets, self.keywords
+        return Batch(*tree_map(one, every, is_leaf=lambda value: isinstance(value, PackedSequence)))
 
 
 def _lengths(value: Any) -> set[int]:

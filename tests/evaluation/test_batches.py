@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -27,6 +28,16 @@ from tests.conftest import make_batch, make_model
 
 X, Y = make_batch(size=300)
 PARTS = list(zip(X.split(100), Y.split(100), strict=True))
+
+
+def test_packed_sequences_move_but_for_the_sizes_of_their_batches() -> None:
+    """Which torch wants on the CPU."""
+    packed = pack_padded_sequence(X, torch.full((len(X),), 2), batch_first=True, enforce_sorted=False)
+    there = Batch.of((packed, Y)).to(torch.device("meta")).inputs[0]
+    assert [part.device.type for part in there] == ["meta", "cpu", "meta", "meta"]
+    here = Batch.of((packed, Y)).to(torch.device("cpu")).inputs[0]
+    assert torch.equal(here.data, packed.data)
+    assert here.data.data_ptr() != packed.data.data_ptr()
 
 
 def test_whole_tensors_are_moved_once_and_batches_when_they_come() -> None:

@@ -3,10 +3,11 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -318,6 +319,42 @@ def test_data_count_by_their_bits_whatever_holds_them(tmp_path: Path) -> None:
     assert passes() == CLEAN, "whatever the global state, the order is the same"
     with pytest.raises(ValueError, match="different: batches"):
         run(list(loader), "in another order", model)  # drawn from the global state by the caller
+
+
+class Graph:
+    """Inputs that show their shape alone, as graphs do, and hold themselves and a lock."""
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x, self.itself, self.lock = x, self, Lock()
+
+    def __repr__(self) -> str:
+        return f"Graph(x={list(self.x.shape)})"
+
+
+@dataclass(slots=True, repr=False)
+class Slotted:
+    x: torch.Tensor
+
+
+@pytest.mark.parametrize("form", [Graph, Slotted])
+def test_objects_of_another_class_count_by_what_they_hold(tmp_path: Path, form: Callable[[torch.Tensor], Any]) -> None:
+    class Opened(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = Counting()
+
+        def forward(self, held: Any) -> torch.Tensor:
+            return self.model(held.x)
+
+    def run(inputs: torch.Tensor) -> Evaluation:
+        return evaluate(Opened(), [(form(inputs), Y)], NOISE, trials=2, executor=Kept(tmp_path))
+
+    first = run(X)
+    passes()
+    assert run(X.clone()).trials == first.trials
+    assert passes() == 2  # without noise, and a look at whether it reaches the outputs
+    with pytest.raises(ValueError, match="different: batches"):
+        run(X.flip(0))
 
 
 class Doubtful(nn.Module):

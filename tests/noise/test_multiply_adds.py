@@ -47,6 +47,19 @@ class OneVector(nn.Module):
         return torch.addmv(self.other.bias, self.other.weight, self.one.weight @ x)
 
 
+class SharedKeys(nn.Module):
+    """Attention in which two heads of queries share the keys and values of one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.keys = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, (k, v) = self.queries(x).unflatten(-1, (2, 4)), self.keys(x).unflatten(-1, (2, 1, 4)).unbind(-3)
+        q, k, v = (t.transpose(-2, -3) for t in (q, k, v))
+        return nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+
 class Halved(nn.Module):
     """A layer that computes in half the precision, which casts its weight."""
 
@@ -154,6 +167,7 @@ CASES = {
         "in_proj_weight.q",
         5 * 64 / (PROJECTED + BETWEEN),
     ),
+    "shared keys": (SharedKeys(), torch.randn(3, 5, 8), "queries", 5 * 64 / (2 * 5 * 64 + BETWEEN)),
     "bilinear": (Paired(), (torch.randn(5, 2, 4), torch.randn(5, 2, 3)), "pair", 96 / (96 + 16)),
     "a vector": (OneVector(), torch.randn(6), "one", 24 / (24 + 12)),
     "another": (OneVector(), torch.randn(6), "other", 12 / (24 + 12)),

@@ -24,7 +24,10 @@ _LOOK_UPS = (
     *(_ATEN.embedding, _ATEN._embedding_bag, _ATEN._embedding_bag_forward_only),
     *(_ATEN.index, _ATEN.index_select, _ATEN.gather),
 )
-_SAME = {_ATEN._scaled_dot_product_flash_attention_for_cpu: _ATEN._scaled_dot_product_flash_attention}
+_ATTENTION = (
+    *(_ATEN._scaled_dot_product_flash_attention, _ATEN._scaled_dot_product_flash_attention_for_cpu),
+    *(_ATEN._scaled_dot_product_efficient_attention, _ATEN._scaled_dot_product_cudnn_attention),
+)
 _RECURRENT: dict[Any, Callable[[Any], list[Tensor]]] = {
     _ATEN.mkldnn_rnn_layer: lambda args: list(args[1:3]),
     _ATEN._cudnn_rnn: lambda args: [weight for weight in args[1] if weight.ndim == 2],
@@ -35,8 +38,10 @@ _UNLISTED: dict[Any, Callable[[Any], int]] = {
     _ATEN.addmv: lambda args: args[1].numel(),
     _ATEN._trilinear: lambda args: len(args[0]) * args[1].numel(),
     _ATEN._int_mm: lambda args: len(args[0]) * args[1].numel(),
+    **dict.fromkeys(_ATTENTION, lambda args: args[0].shape[:-1].numel() * _each_query(*args[1:3])),
 }
-"""Products that torch does not count: a matrix with one vector, bilinear layers, and whole numbers."""
+"""Products that torch does not count: a matrix with one vector, bilinear layers, whole numbers, and attention whose
+queries have more heads than keys and values (torch 2.6)."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if out is not NotImplemented:
                 return out
         out = func(*args, **kwargs)
-        operation = _SAME.get(func._overloadpacket, func._overloadpacket)
+        operation = func._overloadpacket
         if operation in _RECURRENT:
             vectors = args[0].shape[:-1].numel()
             for matrix in _RECURRENT[operation](args):
@@ -193,6 +198,10 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
                         self.hold(one, weight)
                         self._made.append(one)
                 weight.lost |= not any(map(self.weight_in, made))
+
+
+def _each_query(keys: Tensor, values: Tensor) -> int:
+    return keys.shape[-2] * (keys.shape[-1] + values.shape[-1])
 
 
 def _has_memory(leaf: Any) -> TypeGuard[Tensor]:

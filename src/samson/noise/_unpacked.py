@@ -22,7 +22,7 @@ def by_parts(layer: nn.Module, args: tuple[Any, ...], keywords: Mapping[str, Any
     given = {**dict(zip(("input", "hx"), args, strict=False)), **keywords}
     compute: Any = recur if isinstance(layer, nn.RNNBase) else recur_once
     found = compute(layer, given["input"], given.get("hx"))
-    return tree_map(lambda new, old: new if old is None else new.to(old.dtype), found, output)  # as under autocast
+    return tree_map(lambda new, old: new if old is None else new.to(old.data.dtype), found, output)  # as under autocast
 
 
 def _attend(

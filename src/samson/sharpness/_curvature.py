@@ -143,7 +143,7 @@ def _product(surface: Surface, vector: Tensor) -> Tensor:
             slope = torch.stack([(g * v).sum() for g, v in zip(gradients, directions, strict=True)]).sum()
             if slope.requires_grad:  # a loss that is linear in the weights has no curvature
                 for total, part in zip(totals, _gradients(slope, weights), strict=True):
-                    total.add_(part)
+                    total.add_(part.detach())
             examples += len(losses)
     return torch.cat([total.flatten() for total in totals]).cpu() / examples
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from hashlib import sha256
 from typing import Any
@@ -22,8 +22,10 @@ from samson.evaluation.executors._numerics import Numerics
 from samson.noise import on_chip
 
 
-def digest(value: Any) -> str:
+def digest(value: Any, inside: tuple[int, ...] = ()) -> str:
     """A hash over the bits, dtypes and shapes of all tensors and arrays in a value, and over its numbers and texts.
+
+    Of an object of another class, such as a graph, it takes what pickle would; `inside` are those that hold the value.
 
     Example:
         >>> digest([torch.zeros(2)]) == digest([torch.zeros(2)]), digest([torch.zeros(2)]) == digest([torch.zeros(1)])
@@ -36,8 +38,21 @@ def digest(value: Any) -> str:
             found.update(f"{keystr(path)} {held.dtype} {tuple(held.shape)}\n".encode())
             found.update(held.reshape(-1).view(torch.uint8).numpy().data)
         else:
-            found.update(f"{keystr(path)} {plain(leaf)}\n".encode())
+            parts = () if id(leaf) in inside else _parts_of(leaf)
+            own = digest(parts, (*inside, id(leaf))) if parts else ""
+            found.update(f"{keystr(path)} {plain(leaf)} {own}\n".encode())
     return found.hexdigest()[:16]
+
+
+def _parts_of(value: Any) -> list[Any]:
+    """What pickle would take of an object; nothing of one that is all in its `repr`, or cannot be pickled."""
+    if isinstance(value, type) or type(value).__module__ in ("builtins", "torch"):
+        return []
+    try:
+        _, *parts = value.__reduce_ex__(2)
+    except Exception:  # a lock, a weak reference, or what its class raises
+        return []
+    return [list(part) if isinstance(part, Iterator) else part for part in parts]
 
 
 def digest_of_weights(model: nn.Module) -> str:
