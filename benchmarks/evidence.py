@@ -265,6 +265,13 @@ def label_of(method: str, criterion: str) -> str:
     return f"{method}-{criterion}" if METHODS[method][1] else method
 
 
+def bare(label: str) -> str:
+    """A method's name without the criterion."""
+    for criterion in CRITERIA:
+        label = label.removesuffix(f"-{criterion}")
+    return label
+
+
 def searched(task: str) -> Path:
     """Where the lines of a search are."""
     return RESULTS / f"{task}-search.jsonl"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from scipy.stats import kendalltau
 
-from benchmarks.evidence import CRITERIA, LEARNED, METHODS, TASKS, label_of, winners
+from benchmarks import alike
+from benchmarks.evidence import CRITERIA, LEARNED, METHODS, TASKS, bare, label_of, winners
 from benchmarks.evidence_found import DIGITS, GAUSSIAN, NO_NOISE, Found, informed
 from samson.statistics import holm
 
@@ -149,8 +150,37 @@ def hypotheses(tasks: Tasks) -> str:
         "With settings chosen on noisy chips, too, SAMSON beats SAM and ASAM": verdict(
             later, ["samson-informed"], informed(["sam", "asam"]), noisy
         ),
+        **({} if alike.TASK not in tasks else of_alike(alike.whole())),
     }
     return "\n".join(f"{number}. {claim}. {answer}" for number, (claim, answer) in enumerate(answers.items(), start=1))
+
+
+def of_alike(found: Found) -> dict[str, str]:
+    """The answers on one clipping and on shorter training, which are about one task."""
+    task = {found.task: found}
+    clip, sam, asam, samson, ball = (f"{method}-{alike.SAME}" for method in alike.CLIPPED)
+    return {
+        "At one clipping `asam+clip` leads no more": no_lead(task, [asam], [clip, samson], levels),
+        "At one clipping sharpness-aware training still adds to it": verdict(
+            task, [sam, asam, samson, ball], [clip], levels
+        ),
+        "Plain training with half of the epochs is not behind SAM, ASAM and SAMSON": no_lead(
+            task, informed(["sam", "asam", "samson"]), ["plain-half"], levels
+        ),
+    }
+
+
+def no_lead(tasks: Tasks, ours: Names, theirs: Names, kinds: Callable[[Found], Iterable[str]]) -> str:
+    """Sentences on a family of comparisons of which none may be significant for ours."""
+    comparisons = compared(tasks, ours, theirs, kinds)
+    better, worse = significant([one.gain for one in comparisons], [one.p_value for one in comparisons])
+    most = max(comparisons, key=lambda one: one.relative)
+    answer = "Not confirmed" if any(better) else "Confirmed"
+    return (
+        f"**{answer}** on {', '.join(tasks)}: of {len(comparisons)} comparisons {sum(better)} are significant for "
+        f"{' or '.join(map(bare, ours))}, {sum(worse)} against; {_pointing(comparisons)} point for, "
+        f"{len(comparisons) - _pointing(comparisons)} against. Most for: {most}."
+    )
 
 
 def carried(tasks: Tasks) -> str:
@@ -231,10 +261,3 @@ def in_short(found: Found) -> str:
         f"{said(dear)}, {on_chips[2]}: {found.spread(gain)} {found.unit} better "
         f"({surely} at {LEVEL}, not corrected for having chosen the best)."
     )
-
-
-def bare(label: str) -> str:
-    """A method's name without the criterion."""
-    for criterion in CRITERIA:
-        label = label.removesuffix(f"-{criterion}")
-    return label

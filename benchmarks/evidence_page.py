@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from benchmarks import schedules
+from benchmarks import alike, schedules
 from benchmarks.evidence import (
     CRITERIA,
     LEARNED,
     METHODS,
     RESULTS,
     TASKS,
+    bare,
     base_of,
     candidates,
     label_of,
@@ -32,7 +33,7 @@ from benchmarks.evidence import (
     unpack,
     winners,
 )
-from benchmarks.evidence_answers import LEVEL, RANGE_BALL, bare, hypotheses, in_short, wins
+from benchmarks.evidence_answers import LEVEL, RANGE_BALL, hypotheses, in_short, wins
 from benchmarks.evidence_found import DIGITS, NO_NOISE, Found, finished, informed, read
 from benchmarks.evidence_picture import curves, picture
 from benchmarks.markdown import table, with_part
@@ -180,8 +181,8 @@ def differences(tasks: Sequence[str]) -> str:
 
 
 def shorter(tasks: Sequence[str]) -> str:
-    """By how much half of the epochs is better than all of them, for the informed winners with two gradients a step."""
-    of_half = {task: read(task)["half"] for task in tasks}
+    """By how much half of the epochs is better than all of them, for the informed winners that were trained so."""
+    of_half = {task: alike.half() if task == alike.TASK else read(task)["half"] for task in tasks}
     labels = [label for label in informed(list(METHODS)) if any(label in half.table for half in of_half.values())]
     rows = []
     for place, whole, kinds in places(tasks):
@@ -192,6 +193,21 @@ def shorter(tasks: Sequence[str]) -> str:
         ]
         rows.append([place, *cells])
     return table(["", *map(bare, labels)], rows)
+
+
+def one_clipping() -> str:
+    """The methods with the same clipping, and by how much each is better than clipping alone."""
+    found = alike.whole()
+    clip, *_ = labels = [f"{method}-{alike.SAME}" for method in alike.CLIPPED]
+    rows = []
+    for method, label in zip(alike.CLIPPED, labels, strict=True):
+        own = alike.at_alpha(method)
+        cells = [found.spread(found.mean(label, kinds)) for kinds in ([NO_NOISE], found.gaussian)]
+        gains = [found.spread(found.gain(label, clip, kinds)) for kinds in ([NO_NOISE], found.gaussian)]
+        settings = ", ".join(f"{key} {value:g}" for key, value in own.items())
+        rows.append([method, settings, *cells, *(gains if label != clip else ["", ""])])
+    head = [NO_NOISE, "Gaussian chips", f"{NO_NOISE}, − clip", "Gaussian chips, − clip"]
+    return table([alike.TASK, "settings", *head], rows)
 
 
 def at_an_end(task: str, label: str) -> bool:
@@ -394,6 +410,7 @@ def page() -> str:
         hypotheses=hypotheses(whole),
         differences=differences(done),
         shorter=shorter(done),
+        one_clipping=one_clipping(),
         ends=ends(done),
         schedules=of_schedules(),
         tasks="\n".join(f"- [{task}](evidence/{task}.md): {KNOWN[task]}." for task in done),

@@ -42,7 +42,7 @@ def networks(task: str, part: str = "whole") -> Networks:
                 age = kind["level"] if family["unit"] == "s" else None
                 label = kind["label"].rpartition(":")[2] if age is None else AGES[age]
                 own[f"{family['name']} {label}"].append(sum(chips) / len(chips))
-    trained_once = {} if task.endswith("-recipe") else evidence.twins(task)
+    trained_once = evidence.twins(task) if task in evidence.TASKS else {}
     also = {label: found[twin] for label, twin in trained_once.items() if label not in found and twin in found}
     every = {**found, **also}
     return {method: {kind: np.array(values) for kind, values in own.items()} for method, own in every.items()}
@@ -477,6 +477,7 @@ def and_clean(some: Networks) -> list[str]:
     return ["without noise", *gaussian(some)]
 
 
+ALIKE = "tiny-shakespeare"
 PUBLISHED = [name for name in evidence.METHODS if "rangesam" not in name]
 LATER = [task for task in DONE if task not in ("digits", "japanese-vowels")]
 HYPOTHESES: dict[int, tuple[list[str], list[str], Kinds, list[str]]] = {
@@ -491,7 +492,19 @@ HYPOTHESES: dict[int, tuple[list[str], list[str], Kinds, list[str]]] = {
     ),
     6: (["rangesam+learned-range-informed"], ["rangesam+clip-informed"], gaussian, LATER),
     7: (["samson-informed"], ["sam-informed", "asam-informed"], and_clean, LATER),
+    9: ([f"{name}+clip-alike" for name in ("sam", "asam", "samson", "rangesam")], ["clip-alike"], gaussian, [ALIKE]),
 }
+NO_LEAD = {
+    8: (["asam+clip-alike"], ["clip-alike", "samson+clip-alike"]),
+    10: (["sam-informed", "asam-informed", "samson-informed"], ["plain-half"]),
+}
+
+
+@cache
+def beside() -> Networks:
+    """That task's own networks, those at one clipping, and the shorter plain ones, by the names on the page."""
+    own, new, short = networks(ALIKE), networks(f"{ALIKE}-alike"), networks(f"{ALIKE}-alike", "half")
+    return {**own, **new, "asam+clip-alike": own["asam+clip-informed"], "plain-half": short["plain"]}
 
 
 @pytest.mark.parametrize("number", HYPOTHESES)
@@ -499,7 +512,7 @@ def test_the_answer_to_a_hypothesis(number: int) -> None:
     ours, theirs, which, tasks = HYPOTHESES[number]
     found = []
     for task in tasks:
-        some = networks(task)
+        some = networks(task) if number < 8 else beside()
         for one, other in ((one, other) for one in ours for other in theirs if {one, other} <= {*some}):
             for kind in which(some):
                 gain = sign_of(task) * (some[one][kind] - some[other][kind])
@@ -535,6 +548,83 @@ def test_the_answer_to_a_hypothesis(number: int) -> None:
     for task in {task for task, _, _ in found} - {task for task, _, _ in deciding}:
         own = [gain for name, gain, _ in found if name == task]
         assert f"On {task} {sum(gain > 0 for gain in own)} of {len(own)} point its way." in text
+
+
+@pytest.mark.parametrize("number", NO_LEAD)
+def test_the_answer_to_a_hypothesis_that_none_leads(number: int) -> None:
+    gains = [
+        sign_of(ALIKE) * (beside()[one][kind] - beside()[other][kind])
+        for one in NO_LEAD[number][0]
+        for other in NO_LEAD[number][1]
+        for kind in gaussian(beside())
+    ]
+    clear = holm(p_value(gain, 0.0) for gain in gains) < 0.05
+    better, worse = (
+        sum(sure and sign * gain.mean() > 0 for sure, gain in zip(clear, gains, strict=False)) for sign in (1, -1)
+    )
+    pointing = sum(gain.mean() > 0 for gain in gains)
+    text = TEXT.partition("## The hypotheses")[2].partition(f"\n{number}. ")[2].partition("\n")[0]
+    assert f"of {len(gains)} comparisons {better} are significant for " in text
+    assert f", {worse} against; {pointing} point for, {len(gains) - pointing} against." in text
+    assert ("**Confirmed**" in text) == (better == 0)
+
+
+def chips_of(record: dict[str, Any]) -> list[Any]:
+    kinds = [(kind["label"], kind["level"], kind["noise"]) for family in record["families"] for kind in family["kinds"]]
+    return [kinds, record["chip_seed"], record["trials"], record["examples"], record["split"]]
+
+
+def test_runs_at_one_clipping_are_those_of_the_task_but_for_it() -> None:
+    """The same seeds and chips; of what the search tried with this clipping, the best on noisy validation chips."""
+    own, new = records_of(ALIKE, "whole"), records_of(f"{ALIKE}-alike", "whole")
+    assert {r["method"] for r in new} == {name for name in beside() if name.endswith("-alike")} - {"asam+clip-alike"}
+    for record in [*new, *(record for record in own if record["method"].startswith("asam+clip"))]:
+        assert record["settings"]["alpha"] == 1.5
+        assert chips_of(record) == chips_of(own[0])
+        tried = [
+            (-np.mean(line["chips"]), line["settings"])
+            for line in evidence.lines(evidence.searched(ALIKE))
+            if line["method"] == record["settings"]["method"] and line["settings"]["alpha"] == 1.5
+        ]
+        best = max(tried, key=lambda one: one[0])[1]
+        assert best.items() <= record["settings"].items()
+    for of in (new, records_of(f"{ALIKE}-alike", "half")):
+        assert {r["seed"] for r in of} == {r["seed"] for r in own}
+
+
+def test_the_table_of_one_clipping() -> None:
+    _head, *lines = rows(TEXT.partition("## At one clipping")[2])
+    assert [line[0] for line in lines] == ["clip", "sam+clip", "asam+clip", "samson+clip", "rangesam+clip"]
+    for method, _, *cells in lines:
+        ours, clip = f"{method}-alike", "clip-alike"
+        kinds = [["without noise"], gaussian(beside())]
+        expected = [mean(beside(), ours, of) for of in kinds]
+        expected += [mean(beside(), clip, of) - mean(beside(), ours, of) for of in kinds if ours != clip]
+        for cell, values in zip(cells, expected, strict=False):
+            check_spread(cell, values, ALIKE)
+
+
+def test_what_is_said_of_one_clipping_and_of_shorter_plain_training() -> None:
+    """The sentences beside the tables, and in the README."""
+    some, levels = beside(), gaussian(beside())
+    gain = {
+        (name, kind): mean(some, "clip-alike", [kind]) - mean(some, f"{name}+clip-alike", [kind])
+        for name in ("sam", "asam", "samson", "rangesam")
+        for kind in ["without noise", *levels]
+    }
+    family = [(name, kind) for name, kind in gain if kind in levels]
+    clear = dict(zip(family, holm(p_value(gain[one], 0.0) for one in family) < 0.05, strict=True))
+    assert not any(clear["asam", kind] for kind in levels)
+    for name in ("sam", "samson", "rangesam"):
+        assert all(clear[name, kind] and gain[name, kind].mean() > 0 for kind in levels[-2:])
+    for name in ("sam", "samson"):
+        assert clear[name, levels[0]]
+        assert gain[name, levels[0]].mean() < 0
+        assert gain[name, "without noise"].mean() < -0.1
+    means = {name: mean(some, name, levels).mean() for name in some if name.endswith("-alike")}
+    assert min(means, key=lambda name: means[name]) == "rangesam+clip-alike"
+    shorter = mean(some, "plain-half", levels).mean()
+    assert shorter < min(mean(some, f"{name}-informed", levels).mean() for name in ("sam", "asam", "samson"))
 
 
 def test_the_answer_to_the_fifth_hypothesis() -> None:
@@ -599,10 +689,12 @@ def test_what_shorter_training_brings(task: str) -> None:
     """Half of the epochs against all of them, by the same seeds."""
     head, *lines = rows(TEXT.partition("## Shorter training")[2])
     whole, half = networks(task), networks(task, "half")
+    if task == ALIKE:
+        half = {**half, **networks(f"{ALIKE}-alike", "half")}
     of_place = {place: cells for place, *cells in lines}
     for place, kinds in ((f"{task}, without noise", ["without noise"]), (f"{task}, Gaussian chips", gaussian(whole))):
         for method, cell in zip(head[1:], of_place[place], strict=True):
-            label = f"{method}-informed"
+            label = f"{method}-informed" if method != "plain" else method
             if label in half:
                 check_spread(cell, sign_of(task) * (mean(half, label, kinds) - mean(whole, label, kinds)), task)
             else:
