@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import samson.noise
-from samson.noise import CMO, NOISES, PCM, PRESETS, Quantize, ReRAM, WeightNoise
+from samson.noise import CMO, FALCONE, NOISES, PCM, PRESETS, Quantize, ReRAM, WeightNoise
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "chips.md").read_text(encoding="utf-8")
@@ -49,6 +49,13 @@ def test_every_picture_is_there_described_and_small() -> None:
         assert text.rstrip().endswith("</svg>")
         assert len(text.encode()) < 150_000
         assert "<dc:date>" not in text
+
+
+def test_constants_are_printed_as_they_are() -> None:
+    for name, constants in zip(("0.2 %", "2 %"), FALCONE.programming_us, strict=True):
+        row = re.search(rf"\| a, b at {re.escape(name)} \| (.+) µS, (.+) \|", PAGE)
+        assert row is not None
+        assert tuple(map(float, row.groups())) == constants
 
 
 @pytest.mark.needs("matplotlib")

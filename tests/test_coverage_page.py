@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from benchmarks.coverage import INTERVALS, of, page, renewed
+from samson.statistics import mean_interval
 
 ROOT = Path(__file__).parent.parent
 RECORD = json.loads((ROOT / "benchmarks" / "records" / "coverage.json").read_text(encoding="utf-8"))
@@ -19,6 +20,12 @@ def test_the_page_shows_the_record() -> None:
     other = json.loads(json.dumps(RECORD))
     other["rows"][0]["coverage"] = 0.5
     assert page(other) != PAGE  # the check can fail
+
+
+def test_the_docstring_says_how_rare_dead_chips_are_missed() -> None:
+    dead = [(row["coverage"], *row["beside"].values()) for row in rows("mean_interval") if "dead" in row["simulated"]]
+    ours, plain = (", ".join(f"{share:.2f}"[1:] for share in shares) for shares in zip(*dead, strict=True))
+    assert f"one chip in 50 dead                   | {ours} | {plain} |" in mean_interval.__doc__
 
 
 def test_every_row_is_on_the_page() -> None:

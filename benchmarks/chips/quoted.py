@@ -107,7 +107,7 @@ def cmo() -> str:
     rows = {
         "g_min, g_max": f"{c.g_min_us:g} µS, {c.g_max_us:g} µS",
         "a, b at 0.2 %": f"{fine:.9g} µS, {fine_slope:.9g}",
-        "a, b at 2 %": f"{coarse:.9g} µS, {coarse_slope:.9g}",
+        "a, b at 2 %": f"{coarse:.10g} µS, {coarse_slope:.10g}",
         "m": f"−{-c.relaxation_us:.9g} µS",
         "c, d": "{:.9g} µS, {:.9g} µS".format(*c.relaxation_deviation_us),
         "k": f"{c.read_us:.9g} µS",

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
+from samson._names import nearest
+
 
 def require(holds: bool, name: str, rule: str, value: object) -> None:
     """Raise ValueError unless the argument of that name keeps to a rule, such as "be ≥ 0"."""
@@ -64,6 +66,9 @@ def is_number(value: object) -> bool:
 
 
 def require_one_of(options: Iterable[str], **values: str) -> None:
-    """Require known words, by the names of the arguments."""
+    """Require known words, by the names of the arguments; the error suggests the nearest."""
+    known = tuple(options)
     for name, value in values.items():
-        require(value in options, name, f"be one of {', '.join(options)}", value)
+        if value not in known:
+            hint = nearest(str(value), known)
+            raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {value!r}.{hint}")

@@ -22,9 +22,18 @@ def suggestion(name: str, available: Iterable[str]) -> str:
         "Did you mean 'int4'? Available: pcm, int4."
     """
     names = list(available)
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
-    return f"{hint}Available: {', '.join(names)}."
+    return f"{nearest(name, names)} Available: {', '.join(names)}.".lstrip()
+
+
+def nearest(name: str, available: Iterable[str]) -> str:
+    """The nearest of the available names as a question after a sentence; empty if none is near.
+
+    Example:
+        >>> nearest("chanel", ["layer", "channel"])
+        " Did you mean 'channel'?"
+    """
+    near = get_close_matches(name, available, n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def counted(number: int, noun: str) -> str:

@@ -27,13 +27,13 @@ class Shown(ABC):
 
 
 def number_form(*values: float) -> str:
-    """How numbers that stand together are written: with four decimals, or with four digits where all are small.
+    """How numbers that stand together are written: with four decimals, or four digits if all are small or one is large.
 
     Example:
-        >>> f"{0.25:{number_form(0.25, 0.001)}}", f"{2.5e-6:{number_form(2.5e-6, 1e-7)}}"
-        ('0.2500', '2.5e-06')
+        >>> [f"{value:{number_form(value, 1e-7)}}" for value in (0.25, 2.5e-6, 1e90)]
+        ['0.2500', '2.5e-06', '1e+90']
     """
-    return ".4f" if max(map(abs, values)) >= 0.01 else ".4g"
+    return ".4f" if 0.01 <= max(map(abs, values)) < 1e6 else ".4g"
 
 
 def plain(value: Any) -> str:

@@ -200,7 +200,7 @@ def test_bit_errors_are_also_volts_and_energy_and_pcm_is_time() -> None:
     below = noise_budget(model, data, lambda s: BitErrors(voltage=1 - s), 0.13, 0.24, max_drop=0.5, trials=3)
     assert (below.unit, below.voltage) == ("level", None)
     always = {"trials": 3, "levels": 2, "refinements": 0}
-    nearly_none = noise_budget(model, data, BitErrors, 1e-9, 1e-8, max_drop=0.99, **always)
+    nearly_none = noise_budget(model, data, BitErrors, 5e-8, 1e-7, max_drop=0.99, **always)
     assert (nearly_none.voltage, nearly_none.energy_saved) == (1.0, 0.0)  # at V_min there is none
     nearly_all = noise_budget(model, data, BitErrors, 0.01, 0.9, max_drop=1e6, metric="cross-entropy", **always)
     assert nearly_all.holds_up_to == 0.9

@@ -122,6 +122,16 @@ def test_models_of_another_shape_have_chips_of_their_own() -> None:
     assert found.ratio is None
 
 
+def test_models_on_several_kinds_of_device_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their chips differ, though the networks have one shape."""
+    here, there = make_model(), make_model(seed=1)
+    where = "samson.evaluation._pairs.device_of"
+    monkeypatch.setattr(where, lambda model: torch.device("cuda" if model is there else "cpu"))
+    for models in ({"a": here, "b": there}, {"a": [here, there], "b": make_model()}):
+        with pytest.raises(ValueError, match="`models` must be on one kind of device, got cpu and cuda"):
+            compare(models, DATA, NOISE, trials=2)
+
+
 @pytest.mark.parametrize(
     "setting", [{"select": nn.Linear}, {"periphery": Periphery(output_noise=5.0)}, {"time_s": 60.0, "read_block": 10}]
 )

@@ -41,6 +41,8 @@ from samson.noise import (
 LOW, SPLIT = "`low` must be ≥ 0 and ≤ `high`, both finite, got", "`split` must be > 0, and finite where and only where"
 CASES: list[tuple[Callable[..., object], dict[str, object], str]] = [
     (Gaussian, {"sigma": 0.1, "per": "row"}, "`per` must be one of layer, channel, filter, weight, got 'row'"),
+    (Gaussian, {"sigma": 0.1, "per": "chanel"}, "weight, got 'chanel'. Did you mean 'channel'?"),
+    (Lognormal, {"sigma": 1e200, "corrected": True}, "`sigma` must be below 1e154 with `corrected`"),
     (Mapping, {"g_min_us": -1.0}, "`g_min_us` must be ≥ 0 and finite, got -1.0"),
     (Mapping, {"on_off_ratio": 1.0}, "`on_off_ratio` must be > 1"),
     (Mapping, {"on_off_ratio": 5.0, "g_min_us": 1.0}, "Give one of the two"),
@@ -61,6 +63,7 @@ CASES: list[tuple[Callable[..., object], dict[str, object], str]] = [
     (BitErrors, {"voltage": -1.0}, "`voltage` must be > 0"),
     (StuckDevices, {"low": 0.6, "high": 0.6}, "`low` + `high` must be ≤ 1"),
     (Periphery, {"dac_steps": 255}, "`dac_steps` must be even and ≥ 2"),
+    (Periphery, {"dac_steps": 254, "input_slice_bits": 9}, "`input_slice_bits` must be at most 8, the bits of"),
     (Periphery, {"output_noise": -0.1}, "`output_noise` must be ≥ 0 and finite, got -0.1"),
     (Periphery, {"adc_bound": 0.0}, "`adc_bound` must be > 0"),
     (Periphery, {"tile_inputs": 0}, "`tile_inputs` must be ≥ 1"),

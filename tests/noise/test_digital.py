@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -82,6 +83,17 @@ def test_each_bit_flips_with_the_rate(scheme: str, bits: int, p: float) -> None:
     assert (flips.mean(1) - p).abs().max() <= error
     assert (flips.mean(1) - (2 * p or 0.5)).abs().max() > error  # the check can fail
     assert abs((flips[0] * flips[1]).mean() - p**2) <= 5 * math.sqrt(p**2 * (1 - p**2) / w.numel())
+
+
+def test_a_rate_that_is_rounded_to_no_faults_is_said() -> None:
+    for made in (
+        partial(BitErrors, 2.9e-8),
+        partial(BitErrors, voltage=0.95, rates_by_voltage=((0.9, 0.1), (1, 1e-16))),
+    ):
+        with pytest.warns(UserWarning, match="is rounded to 0, the nearest multiple .* Give a rate above 3e-8"):
+            made()
+    for rate in (0.0, 3e-8):
+        BitErrors(rate)  # a warning is an error here
 
 
 @pytest.mark.parametrize("scheme", ["symmetric", "asymmetric"])

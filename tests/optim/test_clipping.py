@@ -127,6 +127,11 @@ def test_a_layer_without_spread_is_left_alone() -> None:
     nn.init.ones_(layers[0].weight)
     assert clip(layers, WeightClipping(alpha=0.5)) == set()
     assert clip(layers, FixedClipping(w_max=0.5)) >= {"0.weight"}
+    for clipping in (WeightClipping(alpha=2.0), LearnedRange(start=2.0)):
+        layer = nn.Linear(100, 10, bias=False)
+        nn.init.constant_(layer.weight, 0.1)
+        assert layer.weight.std(correction=0) > 0  # by rounding alone
+        assert clip(layer, clipping) == set()
 
 
 def test_channels_without_spread_are_left_alone() -> None:
@@ -408,6 +413,28 @@ def test_each_group_has_its_own_learning_rate() -> None:
         optimizer.step()
         found.append([float(optimizer.state[layer.weight]["ranges"]) for layer in layers])
     assert np.divide(found[1], found[0]).tolist() == pytest.approx([1 - 0.1 * 0.5, 1 - 0.4 * 0.5], rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("settings", "overwrites"),
+    [({}, True), ({"weight_decay": 0.1}, False), ({"foreach": False}, False), ({"nesterov": False}, False)],
+)
+def test_a_base_that_overwrites_gradients_is_refused(settings: dict[str, Any], overwrites: bool) -> None:
+    """A range would move by the look ahead of Nesterov's momentum in place of its gradient."""
+    layer = nn.Linear(4, 4)
+    base = torch.optim.SGD(
+        layer.parameters(), **{"lr": LR, "momentum": 0.9, "nesterov": True, "foreach": True} | settings
+    )
+    base.register_step_post_hook(LearnedRange())
+    for _ in range(1 if overwrites else 2):
+        before = layer.weight.grad = torch.randn(4, 4)
+        given = before.clone()
+        if overwrites:
+            with pytest.raises(ValueError, match="`foreach` must be False, or `fused` True, with Nesterov"):
+                base.step()
+        else:
+            base.step()
+        assert torch.equal(layer.weight.grad, given) != overwrites
 
 
 def test_a_weight_without_a_gradient_has_no_state_yet() -> None:

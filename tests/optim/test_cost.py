@@ -14,6 +14,7 @@ RULES = {
     "asam": (ASAM(), 30),
     "samson": (SAMSON(), 31),
     "p2": (SAMSON(p=2), 31),
+    "p3": (SAMSON(p=3), 34),
     "rangesam": (RangeSAM(), 29),  # a word less than SAMSON: its T is written without being read
 }
 every_rule = pytest.mark.parametrize(("rule", "limit"), RULES.values(), ids=RULES)

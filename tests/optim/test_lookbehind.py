@@ -1,6 +1,8 @@
 """Lookbehind against its algorithm written out, and against `SharpnessAware` where the two are the same."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -68,6 +70,20 @@ def test_one_step_and_no_return_is_sharpness_aware_bitwise(case: Case) -> None:
         ends.append(snapshot(model))
     assert equal(ends[0], ends[1])
     assert not equal(ends[0], ends[2])
+
+
+@pytest.mark.parametrize("make", [partial(Lookbehind, k=3), partial(SharpnessAware, ascent="previous")])
+def test_a_base_may_write_into_the_gradients_that_it_steps_with(make: Callable[..., torch.optim.Optimizer]) -> None:
+    """As torch's SGD does with Nesterov momentum in its foreach form, which it takes by itself on a GPU."""
+    ends = []
+    for foreach in (False, True):
+        model = make_model()
+        base = torch.optim.SGD(param_groups(model), lr=LR, momentum=MOMENTUM, nesterov=True, foreach=foreach)
+        optimizer = make(base, SAMSON(rho=0.5))
+        for seed in range(5):
+            optimizer.step(closure_for(model, optimizer, make_batch(seed=seed)))
+        ends.append(snapshot(model))
+    assert all(torch.allclose(ends[0][name], ends[1][name], rtol=1e-12, atol=1e-14) for name in ends[0])
 
 
 def test_k_plus_one_gradients_and_one_update_of_statistics(batch: tuple) -> None:

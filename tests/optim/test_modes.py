@@ -370,6 +370,25 @@ def test_only_steps_that_are_made_count(batch: tuple) -> None:
         assert counts() == {i}
 
 
+@pytest.mark.filterwarnings("ignore:.*half-precision weights absorb")
+def test_reuse_in_half_precision_is_as_long_as_in_full() -> None:
+    """Squares of small gradients would be nothing in float16."""
+    added = []
+    for dtype in (torch.float32, torch.float16):
+        layer = nn.Linear(32, 8, bias=False).to(dtype)
+        optimizer = SharpnessAware(torch.optim.SGD(param_groups(layer), lr=1.0), SAM(rho=0.5), every=2, reuse=0.7)
+        drawn = torch.Generator().manual_seed(0)
+        clean, other = (1e-4 * torch.randn(8, 32, generator=drawn) for _ in range(2))
+        layer.weight.grad = clean.to(dtype, copy=True)
+        with optimizer.perturbed():
+            layer.weight.grad = other.to(dtype, copy=True)
+        optimizer.step()
+        layer.weight.grad = clean.to(dtype, copy=True)
+        optimizer.step()
+        added.append((layer.weight.grad.float() - clean).norm().item() / clean.norm().item())
+    assert added == pytest.approx([0.7, 0.7], rel=1e-2)
+
+
 @pytest.mark.parametrize("zero", range(4))
 def test_a_zero_gradient_leaves_reuse_finite(zero: int) -> None:
     """Of a clean pass, of what the perturbation changed, or of a step between: 0/0 is no NaN, and adds nothing."""

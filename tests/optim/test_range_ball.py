@@ -523,6 +523,19 @@ def test_half_precision(per: str) -> None:
     assert all(torch.equal(p.double(), at[name]) for name, p in model.named_parameters())
 
 
+@pytest.mark.filterwarnings("ignore:.*half-precision weights absorb")
+def test_more_weights_at_the_range_than_half_precision_can_count() -> None:
+    layer = nn.Linear(512, 512, bias=False).half()
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(512, 512).sign())
+    optimizer = wrapped(layer, RangeSAM(rho=64.0, through_range=True))
+    layer.weight.grad = torch.full((512, 512), 0.25).half()
+    with optimizer.perturbed(layer):
+        layer.weight.grad = torch.full((512, 512), 0.5).half()  # every weight has moved by ρ/512 = .125
+    expected = 0.5 + layer.weight.detach() * 0.5 * 0.125
+    assert torch.allclose(layer.weight.grad, expected, rtol=2e-3)
+
+
 @every_kind
 def test_the_compiled_climb_takes_every_layout(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """By torch's own tracing and without code of its own, which `test_compile` has."""

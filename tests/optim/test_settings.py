@@ -155,6 +155,24 @@ def test_a_bare_state_loaded_through_the_base_keeps_working(rule: Any) -> None:
     assert optimizer.param_groups[0]["rho"] == 0.7
 
 
+@pytest.mark.parametrize("by", ["wrapper", "base"])
+def test_a_bare_state_leaves_each_group_its_settings(by: str) -> None:
+    """Also those that a schedule has changed meanwhile."""
+    model = make_model()
+    named = [*model.named_parameters()]
+    base = torch.optim.SGD([{"params": named[:2]}, {"params": named[2:], "perturb": False}], lr=LR)
+    optimizer = SharpnessAware(base, SAMSON(rho=0.5), model=model, every=2)
+    optimizer.step(closure_for(model, optimizer, make_batch()))
+    optimizer.param_groups[0] |= {"rho": 0.2, "eta": 0.3}
+    kept = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    bare = torch.optim.SGD([{"params": named[:2]}, {"params": named[2:]}], lr=LR).state_dict()
+    (optimizer if by == "wrapper" else optimizer.base).load_state_dict(bare)
+    assert not optimizer.climbs
+    assert [
+        {key: group.get(key) for key in old} for group, old in zip(optimizer.param_groups, kept, strict=True)
+    ] == kept
+
+
 def test_a_base_that_another_rule_has_wrapped_takes_the_new_settings() -> None:
     model = make_model()
     base = torch.optim.SGD(model.parameters(), lr=LR)

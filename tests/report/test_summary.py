@@ -1,6 +1,6 @@
 """The summary of hand-made records, against the numbers worked out by hand."""
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from scipy import stats
 from samson.records import CLEAN
 from samson.report import against_each, view, views
 from samson.statistics import Paired, Trials
-from tests.builders import record, records, with_plan
+from tests.builders import ENVIRONMENT, record, records, with_plan
 
 
 def summarise(found: list) -> list:
@@ -121,6 +121,20 @@ def test_records_of_different_comparisons_are_refused() -> None:
     other = record("sgd", 0, [[0.9], [0.9] * 3, [0.9] * 3], with_plan(problem={"recipe": {"epochs": 2.0}}))
     with pytest.raises(ValueError, match="one comparison"):
         summarise([*records(), other])
+
+
+@pytest.mark.parametrize("field", ["environment", "chips_added_on"])
+def test_records_of_several_kinds_of_device_are_refused(field: str) -> None:
+    """Chips of CPU and GPU differ, so that they are no pairs; those of two GPUs are."""
+    first, *others = [replace(r, environment=replace(ENVIRONMENT, device="cuda")) for r in records()]
+
+    def with_first_on(device: str) -> list:
+        place = replace(ENVIRONMENT, device=device)
+        return summarise([replace(first, **{field: place if field == "environment" else (place,)}), *others])
+
+    assert with_first_on("cuda:1") == summarise(records())
+    with pytest.raises(ValueError, match="`records` must be of one kind of device, got cpu and cuda"):
+        with_first_on("cpu")
 
 
 def three() -> list:

@@ -171,3 +171,29 @@ def test_what_has_no_curvature_is_named() -> None:
         hessian_trace(make_model(), make_batch(), probes=1)
     with pytest.raises(ValueError, match="`tolerance` must lie between 0 and 1, got 0"):
         hessian_top(make_model(), make_batch(), tolerance=0)
+    with pytest.raises(ValueError, match="`model` must have at least 2 weights .*, got 1"):
+        hessian_top(Scaled(), (torch.randn(8, 3), torch.randint(3, (8,))))
+
+
+class Scaled(nn.Module):
+    """One weight alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x
+
+
+class Silent(nn.Linear):
+    """Its outputs are 0 whatever its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0 * super().forward(x)
+
+
+def test_a_hessian_of_zeros_has_the_top_eigenvalue_zero() -> None:
+    data = torch.randn(8, 4), torch.randint(3, (8,))
+    assert hessian_top(Silent(4, 3), data) == 0
+    assert hessian_top(nn.Linear(4, 3), data) > 0

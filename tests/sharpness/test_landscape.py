@@ -158,7 +158,7 @@ def test_the_ascent_passes_through_the_one_step_rise(rule: SAM) -> None:
     ("change", "words"),
     [
         ({"directions": 0}, "`directions` must be at least 1"),
-        ({"unit": "row"}, "`unit` must be one of 'filter', 'layer', got 'row'"),
+        ({"unit": "row"}, "`unit` must be one of filter, layer, got 'row'"),
         ({"radii": []}, "`radii` must be one or more finite numbers"),
         ({"radii": [float("nan")]}, "`radii` must be one or more finite numbers"),
     ],

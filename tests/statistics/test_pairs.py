@@ -240,6 +240,16 @@ def test_what_pairing_brought_has_an_interval() -> None:
     assert 0.93 <= np.mean(inside) <= 0.97
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e100, 1e-9])
+def test_where_no_chip_varies_pairing_brought_any_ratio(scale: float) -> None:
+    """The variance of equal numbers is not 0 by rounding: of three times .1 − .2 it is not."""
+    assert np.var([0.1 - 0.2] * 3, ddof=1) > 0
+    for ours, theirs, n in ((0.1, 0.2, 3), (0.97, 0.93, 5), (0.432, 0.9, 50)):
+        found = variance_ratio([scale * ours] * n, [scale * theirs] * n)
+        assert (found.mean, found.low, found.high) == (math.inf, 0.5, math.inf)
+    assert variance_ratio([scale, scale * (1 + 1e-9)], [scale, scale]).mean == pytest.approx(1)
+
+
 def test_a_family_holds_together() -> None:
     rng = np.random.default_rng(8)
     gains = {"sgd": 0, "sam": 0.01, "samson": 0.05}

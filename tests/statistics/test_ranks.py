@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -32,6 +33,18 @@ def test_blocks_of_the_same_networks_are_drawn_together() -> None:
         assert (same[name].interval.low, same[name].interval.high) == pytest.approx(ends)
         assert apart[name].interval.half_width < 0.8 * one[name].interval.half_width
     assert mean_ranks([BLOCK] * 2, networks=["digits", "text"]) == mean_ranks([BLOCK] * 2)
+
+
+@pytest.mark.parametrize("scale", [-(2.0**20), 2.0**-30, 1.0])
+def test_the_same_values_in_another_order_are_equal(scale: float) -> None:
+    """Their sums differ by rounding alone; a difference in the tenth digit counts."""
+    a, b = ([scale * value for value in values] for values in ((0.1, 0.2, 0.3), (0.3, 0.2, 0.1)))
+    assert np.mean(a) != np.mean(b)
+    found = mean_ranks([{"a": a, "b": b, "none": [0.0]}])
+    assert found["a"].interval.mean == found["b"].interval.mean == (1.5 if scale > 0 else 2.5)
+    assert found["a"].wins == found["b"].wins == (scale > 0)
+    apart = mean_ranks([{"a": a, "b": [value + abs(scale) * 1e-10 for value in a]}])
+    assert (apart["a"].interval.mean, apart["b"].interval.mean) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -89,3 +89,5 @@ def test_the_next_look_is_a_tenth_beyond_what_should_do() -> None:
     assert 100 < found.size < 200
     assert next_look(look, 0.0001, 0.01, 1000, 0.95).size == 101
     assert next_look(look, 0.0105, 0.01, 120, 0.95).size == 120
+    for wide, narrow in ((math.inf, 0.01), (1e200, 0.01), (1.0, 1e-320)):
+        assert next_look(look, wide, narrow, 1000, 0.95).size == 200

@@ -18,6 +18,7 @@ from samson.evaluation._compared import Compared
 from samson.evaluation._layout import Layout
 from samson.evaluation._question import TRIALS, Question
 from samson.evaluation._result import Evaluation
+from samson.evaluation._scoring import device_of
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, takes_setting
 from samson.evaluation._subject import data_name, kind_of, make_subject
 from samson.evaluation._trials import Progress, drawn, with_clean
@@ -57,9 +58,9 @@ def compare(
         counts the chips of each by themselves.
 
     Raises:
-        ValueError: If there are fewer than two methods, a method has no model, a model is there twice, or models of one
-            method differ in shape; if `peripheries` are not one for each model, or differ in more than ranges and
-            bounds; or as for `evaluate`.
+        ValueError: If there are fewer than two methods, a method has no model, a model is there twice, models of one
+            method differ in shape, or models are on several kinds of device; if `peripheries` are not one for each
+            model, or differ in more than ranges and bounds; or as for `evaluate`.
 
     Example:
         >>> import torch
@@ -74,6 +75,7 @@ def compare(
     networks = _networks(models)
     around = None if peripheries is None else _peripheries(peripheries, networks, setting)
     shapes: dict[str, object] = {}
+    kinds = set[str]()
     prepared: deque[tuple[str, Prepared]] = deque()
     laid_out: dict[Layout, Iterable[Any]] = {}
     named_data, norms = data_name(data), setting.get("norm_data")
@@ -88,6 +90,12 @@ def compare(
             batches = laid_out.setdefault(one.task.layout, one.task.batches)  # one copy of the data for all
             executor = one.executor.named(f"{name}-{number}")
             prepared.append((name, replace(one, task=replace(one.task, batches=batches), executor=executor)))
+        kinds |= {device_of(model).type for model in of_method}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"`models` must be on one kind of device, got {' and '.join(sorted(kinds))}: chips of CPU and GPU "
+                "differ. Move them to one."
+            )
         on = [
             [(t.name, tuple(t.weight.shape), t.weight.device.type) for t in on_chip(model, setting.get("select"))]
             for model in of_method

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from samson._checks import is_number, require, require_between, require_whole
+from samson._checks import is_number, require, require_between, require_one_of, require_whole
 from samson.evaluation._metric import DataSetMetric
 from samson.evaluation._metrics import as_metric
 from samson.evaluation._setting import Setting
@@ -46,9 +46,7 @@ class Question:
         require_whole(2, max_trials=self.max_trials)
         require_between(0, 1, confidence=self.confidence)
         for name, kinds in (("stopping", Stopping), ("about", About)):
-            value, known = getattr(self, name), get_args(kinds)
-            if value not in known:
-                raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, got {value!r}.")
+            require_one_of(get_args(kinds), **{name: getattr(self, name)})
 
     @property
     def largest(self) -> int:

@@ -186,12 +186,14 @@ ALIASES: dict[str, tuple[str, Part]] = {
     "hwa": (
         f"noise+channel-clip+converters+{DISTIL}",
         Part(
-            "Hardware-aware training as in industry: noise (or another core), channel-clip, converters and distil.",
+            "Hardware-aware training as in industry: noise (or another core), channel-clip, converters and distil; "
+            "input ranges start and decay as by default in aihwkit-lightning.",
             {"sigma": 0.03, "per": "channel", "alpha": 2.5},
         ),
     )
 }
-"""Methods by one name for several parts: those, whose core another may replace, and settings as published.
+"""Methods by one name for several parts: those, whose core another may replace, and settings.
 
-`hwa` is the recipe of aihwkit-lightning 2.1.0 and arXiv 2505.09663 (IBM).
+`hwa` is the recipe of arXiv 2505.09663 (IBM) but for its input ranges, which start at 3 deviations and decay by 0.001,
+the defaults of aihwkit-lightning 2.1.0; the recipe has 18 and 0.01.
 """

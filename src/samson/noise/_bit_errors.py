@@ -31,7 +31,7 @@ class BitErrors(WeightNoise):
     are stuck for good need both: `fault="stuck"` alone draws other cells in each reading.
 
     Args:
-        rate: p, a fraction from 0 to 1; or
+        rate: p, a fraction from 0 to 1, rounded to a multiple of 2^−24 = 6e-8; or
         voltage: V/V_min in place of `rate`; see `bit_error_rate`.
         bits: 2 to 8.
         scheme: "asymmetric" (unsigned) or "symmetric" (signed, two's complement).
@@ -71,6 +71,12 @@ class BitErrors(WeightNoise):
             bit_error_rate(self.voltage, self.rates_by_voltage)
         require_one_of(("flip", "stuck"), fault=self.fault)
         _ = self.format
+        if self.probability > 0 and round(self.probability * 2**DIGITS) == 0:
+            warnings.warn(
+                f"A bit error rate of {self.probability!r} is rounded to 0, the nearest multiple of 2**-{DIGITS} = "
+                "6e-8: no bit is faulty. Give a rate above 3e-8, or a lower voltage.",
+                stacklevel=3,
+            )
 
     @property
     def format(self) -> Format:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
-from samson._checks import require_non_negative
+from samson._checks import require, require_non_negative
 from samson.noise._base import FixedNoise
 from samson.noise._random import standard_normal
 from samson.noise._types import require_types
@@ -19,11 +19,11 @@ class Lognormal(FixedNoise):
     The mean factor is exp(σ²/2), so weights grow on average. With `corrected=True` it is 1: w·exp(σξ − σ²/2).
 
     Args:
-        sigma: σ ≥ 0, the standard deviation of the logarithm.
+        sigma: σ ≥ 0, the standard deviation of the logarithm; < 1e154 if corrected.
         corrected: Whether the mean factor is 1.
 
     Raises:
-        ValueError: If `sigma` is negative or not finite.
+        ValueError: If `sigma` is negative or not finite, or its square is not where that is needed.
 
     Example:
         >>> import torch
@@ -40,6 +40,8 @@ class Lognormal(FixedNoise):
     def __post_init__(self) -> None:
         require_types(self)
         require_non_negative(sigma=self.sigma)
+        finite = not self.corrected or self.sigma < 1e154
+        require(finite, "sigma", "be below 1e154 with `corrected`, so that its square is finite", self.sigma)
 
     def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
         """Scale the weights."""

@@ -49,7 +49,8 @@ class Periphery:
     Args:
         dac_steps: Even number ≥ 2; None does not round.
         adc_steps: Even number ≥ 2; None does not round.
-        input_slice_bits: Bits of |x| that enter at a time, ≥ 1; None lets all enter at once. Needs `dac_steps`.
+        input_slice_bits: Bits of |x| that enter at a time, from 1 to those of `dac_steps`, which it needs; None lets
+            all enter at once.
         adc_per: What has ADCs of its own: "weight" for the product with the weight as it is read from all its devices,
             "slice" for each cell of a `Mapping`, "device" for each device of its pairs too. The last two need a
             `DeviceNoise`; on single devices the offset is taken off before the ADC.
@@ -107,6 +108,10 @@ class Periphery:
         bits = self.input_slice_bits
         sliced = bits is None or (bits >= 1 and self.dac_steps is not None)
         require(sliced, "input_slice_bits", "be ≥ 1 with `dac_steps`, or None for all bits at once", bits)
+        if bits is not None and self.dac_steps is not None:
+            most = self.dac_steps.bit_length()
+            rule = f"be at most {most}, the bits of `dac_steps` = {self.dac_steps}, or None for all at once"
+            require(bits <= most, "input_slice_bits", rule, bits)
         require_one_of(("weight", "slice", "device"), adc_per=self.adc_per)
         require_positive(wire_ratio=self.wire_ratio)
         sized = self.tile_inputs is None or self.tile_inputs >= 1

@@ -77,8 +77,9 @@ class Quantize(FixedNoise):
         symmetric    w ≈ Δ·round(w/Δ),                     Δ = max|w|/(2^(bits−1) − 1)
         asymmetric   w ≈ min w + Δ·round((w − min w)/Δ),   Δ = (max w − min w)/(2^bits − 1)
 
-    Halves are rounded to even. A range of zero has Δ = 0: such weights are exact. The lowest code of two's complement,
-    −2^(bits−1), is not used.
+    Halves are rounded to even: those of the quotient as it is computed, in float32 (float64 for weights of float64),
+    where an exact half may come out beside it. A range of zero has Δ = 0: such weights are exact. The lowest code of
+    two's complement, −2^(bits−1), is not used.
 
     Args:
         bits: 2 to 8.

@@ -84,8 +84,9 @@ def norms(tensors: Sequence[Tensor], p: float) -> list[Tensor]:
     exact = precise(full[0])
     wide = exact if full[0].dtype.itemsize == 2 else None
     if 2 < p < math.inf:  # small weights to a high power would be nothing
-        units = [unit_of(largest) for largest in torch._foreach_norm(full, math.inf, dtype=wide)]
-        shares = torch._foreach_div([t.to(torch.promote_types(t.dtype, exact)) for t in full], units)
+        units = unit_of(torch.stack(torch._foreach_norm(full, math.inf, dtype=wide))).unbind()
+        wider = {dtype: torch.promote_types(dtype, exact) for dtype in {t.dtype for t in full}}
+        shares = torch._foreach_div([t.to(wider[t.dtype]) for t in full], units)
         found = list(torch._foreach_mul(torch._foreach_norm(shares, p), units))
     else:
         found = list(torch._foreach_norm(full, p, dtype=wide))

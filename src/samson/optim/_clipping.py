@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samson._checks import require, require_positive
+from samson._checks import require, require_one_of, require_positive
 from samson._select import Select
 from samson.optim._chip import Finder, chip_weights, how_to_select, is_all_unknown
 from samson.optim._groups import linked_models, rates_are_zero
@@ -114,7 +114,7 @@ class WeightClipping(Clipping):
 
     def __post_init__(self) -> None:
         require_positive(alpha=self.alpha)
-        require(self.per in PER, "per", f"be one of {', '.join(PER)}", self.per)
+        require_one_of(PER, per=self.per)
 
     def clipped(self, weight: ChipWeight, matrix: Tensor) -> Tensor:
         """The matrix within ±α·std."""
@@ -150,6 +150,9 @@ class FixedClipping(Clipping):
 
 
 def deviations(matrix: Tensor, per: str) -> Tensor:
-    """The standard deviation of the whole matrix or of each row, with as many axes."""
+    """The standard deviation of the whole matrix or of each row, with as many axes; of equal entries exactly 0."""
     axes = axes_of(matrix, per)
-    return matrix.std(axes, correction=0, keepdim=True) if axes else torch.zeros_like(matrix)
+    if not axes:
+        return torch.zeros_like(matrix)
+    differs = matrix.amax(axes, keepdim=True) > matrix.amin(axes, keepdim=True)
+    return matrix.std(axes, correction=0, keepdim=True).where(differs, 0.0)

@@ -40,13 +40,10 @@ def require_momentum(base: Optimizer) -> None:
         )
 
 
-@torch.no_grad()
-def remember_gradients(base: Optimizer) -> None:
+def remember_gradients(base: Optimizer, gradients: dict[Tensor, Tensor]) -> None:
     """Put each parameter's gradient in the state that the base has made for it, for the next step."""
-    for group in base.param_groups:
-        for p in group["params"]:
-            if p.grad is not None:
-                base.state[p][PREVIOUS] = p.grad.clone()
+    for p, found in gradients.items():
+        base.state[p][PREVIOUS] = found
 
 
 def _not_sparse(grad: Tensor | None) -> Tensor | None:

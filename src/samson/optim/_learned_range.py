@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from samson._checks import require, require_non_negative, require_positive
+from samson._checks import require, require_non_negative, require_one_of, require_positive
 from samson.optim._ascent import precise
 from samson.optim._clipping import Clipping, deviations
 from samson.optim._matrices import PER, ChipWeight, axes_of, change_matrices
@@ -39,7 +39,7 @@ class LearnedRange(Clipping):
 
     Raises:
         ValueError: If a setting is out of its range; after the first step as for `WeightClipping`; after a step, if a
-            loaded state has other ranges than `per` says.
+            loaded state has other ranges than `per` says, or torch's SGD has overwritten the gradients.
 
     Example:
         >>> layer = torch.nn.Linear(8, 8)
@@ -59,13 +59,16 @@ class LearnedRange(Clipping):
     def __post_init__(self) -> None:
         require_positive(start=self.start)
         require_non_negative(penalty=self.penalty)
-        require(self.per in PER, "per", f"be one of {', '.join(PER)}", self.per)
+        require_one_of(PER, per=self.per)
 
     def clip(self, optimizer: Optimizer, weights: Sequence[ChipWeight]) -> None:
         """Move the ranges, then clamp the weights to them."""
         rates: dict[Tensor, Any] = {p: group.get("lr") for group in optimizer.param_groups for p in group["params"]}
         known_rates = all(rates[weight.parameter] is not None for weight in weights)
         require(known_rates, "lr", "be a number, by which a learned range moves (else take WeightClipping)", None)
+        overwritten = any(map(_overwritten, optimizer.param_groups))
+        rule = "be False, or `fused` True, with Nesterov momentum and no weight decay: torch overwrites gradients then"
+        require(not overwritten, "foreach", rule, None)
         uphill = {p for group in optimizer.param_groups if group.get("maximize") for p in group["params"]}
         gradients = {w.parameter: None if w.parameter.grad is None else whole(w.parameter.grad) for w in weights}
         skips = getattr(optimizer, "found_inf", None)  # a fused base leaves a scaler's step out by itself
@@ -119,3 +122,10 @@ class LearnedRange(Clipping):
                 outputs = len(matrix.output_first(matrix.within(torch.empty(parameter.shape, device="meta"))))
             found[parameter] = found.get(parameter, 0) + outputs
         return found
+
+
+def _overwritten(group: dict[str, Any]) -> bool:
+    """Whether torch's SGD has written the look ahead of Nesterov's momentum into the gradients that it stepped with."""
+    copies = any(group.get(key) for key in ("weight_decay", "maximize", "fused")) or not group.get("nesterov")
+    on_gpu = any(p.grad is not None and p.grad.device.type != "cpu" for p in group["params"])
+    return not copies and bool(on_gpu if group.get("foreach") is None else group["foreach"])

@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 
 from samson._checks import is_number, require, require_whole
 from samson.optim._climber import Climber
-from samson.optim._directions import gradient
+from samson.optim._directions import Direction, gradient
 from samson.optim._groups import rates_are_zero
+from samson.optim._mix import clean_gradients
 from samson.optim._sharding import ProcessGroups, local, over_all, process_groups
 from samson.optim.rules import AscentRule, require_ascent
 
@@ -128,9 +129,10 @@ class Lookbehind(Climber):
     ) -> tuple[Any, list[Tensor]]:
         """The k ascents and descents; leaves φ in the weights, gives the last perturbed loss and the first φ."""
         fast = first = slow
-        loss = None
+        loss: Any = None
+        direction: Direction = gradient
         for i in range(self.k):
-            parts = self._weights.parts(gradient, self.model, compiled=self.compiled)
+            parts = self._weights.parts(direction, self.model, compiled=self.compiled)
             self._require_parts(parts, "The closure must call `loss.backward()`.")
             self._ascend(parts, self.model)
             with self._perturbed_pass(self.model):
@@ -139,6 +141,8 @@ class Lookbehind(Climber):
             with torch.no_grad():
                 climbed = [w.clone() for w in weights] if i + 1 < self.k else []
                 torch._foreach_copy_(weights, fast)
+            if i + 1 < self.k:
+                direction = clean_gradients(self.base).get  # some bases write into the gradients that they step with
             self.base.step()
             if i + 1 < self.k:
                 fast = [w.detach().clone() for w in weights]
@@ -172,7 +176,8 @@ def _bounded(values: Tensor) -> Tensor:
 
 def _towards(step: Tensor, way: Tensor, groups: ProcessGroups) -> Tensor:
     """(cos + 1) / 2 of the angle between two displacements of one tensor; 1 where there is none."""
+    step, way = (one.to(torch.promote_types(one.dtype, torch.float32)) for one in (step, way))
     products = torch.stack([(a.conj() * b).real.sum() for a, b in ((step, way), (step, step), (way, way))])
     dot, first, second = over_all(products, 1, groups).unbind()
     cosine = dot / (first.sqrt() * second.sqrt())
-    return torch.where(cosine.isfinite(), (cosine + 1) / 2, 1.0)
+    return torch.where(cosine.isfinite(), (cosine.clamp(max=1) + 1) / 2, 1.0)

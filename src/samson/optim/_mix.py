@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 def clean_gradients(base: Optimizer) -> dict[Tensor, Tensor]:
     """Copies of the gradients that there are."""
-    return {p: p.grad.clone() for group in base.param_groups for p in group["params"] if p.grad is not None}
+    return {p: p.grad.detach().clone() for group in base.param_groups for p in group["params"] if p.grad is not None}
 
 
 @torch.no_grad()

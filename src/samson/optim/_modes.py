@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from samson._checks import require, require_non_negative, require_number, require_whole
+from samson._checks import require, require_non_negative, require_number, require_one_of, require_whole
 from samson.optim._directions import DIRECTIONS
 
 
@@ -29,7 +29,7 @@ class Modes:
 
     def __post_init__(self) -> None:
         two = not self.one_pass
-        require(self.ascent in DIRECTIONS, "ascent", f"be one of {', '.join(DIRECTIONS)}", self.ascent)
+        require_one_of(DIRECTIONS, ascent=self.ascent)
         require(not self.injects or self.ascent == "gradient", "ascent", "be left out with NoiseInjection", self.ascent)
         require_whole(1, every=self.every)
         require_non_negative(reuse=self.reuse)

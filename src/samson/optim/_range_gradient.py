@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from samson.optim._ascent import Part
+from samson.optim._ascent import Part, precise
 from samson.optim._matrices import axes_of
 from samson.optim._sharding import ProcessGroups, local, over_all
 from samson.optim.rules import RangeSAM, sizes_of
@@ -53,8 +53,9 @@ def add_range_gradients(parts: Sequence[Part]) -> None:
     for (groups, *_), found in alike.items():
         largest = _over_all([sizes_of(m.clean.abs(), m.per) for m in found], math.inf, groups)
         at = [m.clean.abs() == size for m, size in zip(found, largest, strict=True)]
-        counts = [a.sum(m.axes, keepdim=True).to(m.clean.dtype) for m, a in zip(found, at, strict=True)]
-        rises = [(m.gradient * (m.weight - m.clean)).sum(m.axes, keepdim=True) for m in found]
+        wide = precise(found[0].clean)
+        counts = [a.sum(m.axes, keepdim=True).to(wide) for m, a in zip(found, at, strict=True)]
+        rises = [(m.gradient.to(wide) * (m.weight - m.clean)).sum(m.axes, keepdim=True) for m in found]
         sums = _over_all([*counts, *rises], 1, groups)
         for m, a, size, n, rise in zip(found, at, largest, sums[: len(found)], sums[len(found) :], strict=True):
             m.gradient.add_(torch.where(a & (size > 0), m.clean.sign() * (rise / (n * size)), 0.0))

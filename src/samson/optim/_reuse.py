@@ -73,9 +73,8 @@ def _product(pairs: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
     device = local(pairs[0][0]).device
     sums: dict[ProcessGroups, list[Tensor]] = {}
     for p, one, other in pairs:
-        product = (local(one).conj() * local(other)).real.sum()
-        sums.setdefault(process_groups(p), []).append(
-            product.to(device, torch.promote_types(product.dtype, torch.float32))
-        )
+        wide = torch.promote_types(one.dtype, torch.float32)  # or small numbers of half precision would be nothing
+        product = (local(one).to(wide).conj() * local(other).to(wide)).real.sum()
+        sums.setdefault(process_groups(p), []).append(product.to(device))
     totals = [over_all(torch.stack(of_groups).sum(), 1, groups) for groups, of_groups in sums.items()]
     return torch.stack(totals).sum()

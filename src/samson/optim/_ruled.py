@@ -119,6 +119,7 @@ class RuledOptimizer(OptimizerWrapper):
         self._weights.require_model()
         for group in groups:
             self._keep_settings(group, self.rule.group_settings() | {RULE: type(self.rule).__name__})
+        self._last_groups = [*groups]
         if any(p.dtype in (torch.float16, torch.bfloat16) for p in trained):
             self._warn_once(
                 "half-precision weights absorb most of a small perturbation. Keep the weights in float32 and use "
@@ -129,7 +130,15 @@ class RuledOptimizer(OptimizerWrapper):
         """Read the groups again if the rule is another, or a group or a state came through the base optimizer."""
         is_new = self._weights.rule is not self.rule
         if is_new or any(group.get(RULE) != type(self.rule).__name__ for group in self.base.param_groups):
+            self._keep_known()
             self._read_groups()
+
+    def _keep_known(self) -> None:
+        """Give groups that a loaded state has made anew the settings that it lacks."""
+        for group, known in zip(self.base.param_groups, self._last_groups, strict=False):
+            if group is not known:
+                self._keep_settings(group, {key: value for key, value in known.items() if key != "params"})
+        self._last_groups = [*self.base.param_groups]
 
     def _keep_settings(self, group: dict[str, Any], present: dict[str, Any]) -> None:
         """Give a group the settings that it lacks, or all where it holds those of another rule."""
@@ -178,10 +187,8 @@ class RuledOptimizer(OptimizerWrapper):
 
     def _load(self, state_dict: dict[str, Any]) -> None:
         """A setting that the state lacks, or that is of another rule, stays as it is."""
-        present = [{key: value for key, value in group.items() if key != "params"} for group in self.param_groups]
         super()._load(state_dict)
-        for group, values in zip(self.param_groups, present, strict=True):
-            self._keep_settings(group, values)
+        self._keep_known()
 
     @_disable_dynamo
     def _warn_once(self, message: str) -> None:

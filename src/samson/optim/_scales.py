@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from samson.optim._ascent import norms
 from samson.optim._chip import chip_weights
-from samson.optim.rules import NAMELESS, Rule, ScalingRule, require_ascent
+from samson.optim.rules import NAMELESS, POLICIES, Rule, ScalingRule, require_ascent
 
 
 def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tensor, str]) -> int:
@@ -36,9 +36,11 @@ def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tenso
             "optimizer with `samson.param_groups(model)`, or pass `model=` to SharpnessAware: one that holds them."
         )
     if not any(own.scales_tensor(names.get(p, ""), p) for own, p in active):
+        tried = dict.fromkeys(own.policy for own, _ in active)
+        other = next(policy for policy in POLICIES if policy not in tried)
         raise ValueError(
-            f"`policy` {rule.policy!r} picks none of the {len(active)} perturbed tensors, frozen ones aside, "
-            f"so {kind} would silently be SAM. Use another policy, such as 'matrices', or SAM."
+            f"`policy` {' and '.join(map(repr, tried))} picks none of the {len(active)} perturbed tensors, frozen ones "
+            f"aside, so {kind} would silently be SAM. Use another policy, such as {other!r}, or SAM."
         )
     return len(by_name)
 

@@ -157,6 +157,7 @@ class SharpnessAware(Climber):
     @property
     def climbs(self) -> bool:
         """Whether the step at hand perturbs; False on the steps that `every` leaves plain."""
+        self._catch_up()
         return self.modes.every == 1 or bool(self.base.param_groups[0].get(STEPS, 0) % self.modes.every == 0)
 
     @property
@@ -206,9 +207,9 @@ class SharpnessAware(Climber):
                 self._awaits_step = False
         if not self.climbs and self.modes.reuse:
             reuse.add(self.base, self.modes.reuse)
+        stepped_with = clean_gradients(self.base) if self.modes.ascent == "previous" else {}
         self.base.step()
-        if self.modes.ascent == "previous":
-            remember_gradients(self.base)
+        remember_gradients(self.base, stepped_with)
         if self.modes.reuse and self.climbs:
             reuse.remember(self.base, self._across if self._perturbed_since_step else reuse.none_yet(self.base))
             self._across = {}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from statistics import fmean
 
+from samson._checks import require_one_of
 from samson.records import CLEAN, CorrelationRow, Interval, NetworkSharpness, SharpnessRecord
 from samson.report._html import capital, facts_table, figure_div, html_table, metric_text, page, row_heading, scale_of
 from samson.report._plot import Plot, axis, colours, dashes, menu, plot
@@ -38,8 +39,7 @@ def sharpness_figure(record: SharpnessRecord, measure: str) -> Plot:
     Raises:
         ValueError: If the record does not have the measure.
     """
-    if measure not in record.measures:
-        raise ValueError(f"`measure` must be one of {', '.join(record.measures)}, got {measure!r}.")
+    require_one_of(record.measures, measure=measure)
     by_method: dict[str, list[NetworkSharpness]] = {}
     for network in record.networks:
         by_method.setdefault(network.method, []).append(network)

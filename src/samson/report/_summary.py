@@ -160,6 +160,12 @@ def view(records: Sequence[RunRecord], number: int = 0, baseline: str | None = N
         same = (record.problem, record.families, record.trials, record.chip_seed)
         if same != (first.problem, first.families, first.trials, first.chip_seed):
             raise ValueError("`records` must belong to one comparison, got several configurations.")
+    places = [place for record in records for place in (record.environment, *record.chips_added_on)]
+    kinds = sorted({place.device.partition(":")[0] for place in places})
+    if len(kinds) > 1:
+        raise ValueError(
+            f"`records` must be of one kind of device, got {' and '.join(kinds)}: their chips differ. Compare on one."
+        )
     methods = list(dict.fromkeys(record.method for record in records if record.measured))
     if baseline is None:
         baseline = baseline_of(methods)

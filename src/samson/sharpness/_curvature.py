@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from samson._batches import Examples, batches_of, require_module
-from samson._checks import require_between, require_whole
+from samson._checks import require, require_between, require_whole
 from samson._shown import Shown
 from samson.evaluation import ExampleMetric, same_draws
 from samson.noise import generator_for
@@ -70,7 +70,7 @@ def hessian_top(
         seed: Seed of the first vector, ≥ 0.
 
     Raises:
-        ValueError: If `tolerance` is out of its range, or as for `worst_case_rise`.
+        ValueError: If `tolerance` is out of its range, there is one weight alone, or as for `worst_case_rise`.
 
     Reference: Lanczos 1950, J. Res. Natl. Bur. Stand. 45, 255; products by Pearlmutter 1994, Neural Comput. 6, 147.
     """
@@ -79,9 +79,12 @@ def hessian_top(
     from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
 
     with _products(model, data, loss) as (size, product):
-        first = torch.randn(size, generator=generator_for(seed, "lanczos"), device="cpu").double().numpy()
+        require(size > 1, "model", "have at least 2 weights (for one, ask `hessian_trace`)", size)
+        first = torch.randn(size, generator=generator_for(seed, "lanczos"), device="cpu").double()
+        if not product(first).any():
+            return 0.0  # no curvature at all, from which Lanczos' method cannot start
         hessian = LinearOperator((size, size), lambda v: product(torch.from_numpy(v)).numpy(), dtype=np.float64)
-        found = eigsh(hessian, k=1, which="LA", v0=first, tol=tolerance, return_eigenvectors=False)
+        found = eigsh(hessian, k=1, which="LA", v0=first.numpy(), tol=tolerance, return_eigenvectors=False)
     return float(found[0])
 
 

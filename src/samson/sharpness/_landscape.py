@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from samson._batches import Examples
-from samson._checks import require, require_whole
+from samson._checks import require, require_one_of, require_whole
 from samson._layers import DIGITAL, LayerWeight, weights_of
 from samson._select import plain_name
 from samson._shown import Shown
@@ -90,8 +90,7 @@ def random_landscape(
     """
     require_whole(1, directions=directions)
     require_whole(0, seed=seed)
-    if unit not in get_args(Unit):
-        raise ValueError(f"`unit` must be one of {', '.join(map(repr, get_args(Unit)))}, got {unit!r}.")
+    require_one_of(get_args(Unit), unit=unit)
     with loss_surface(model, data, loss) as surface:
         lines = [_random(surface, unit, seed, number) for number in range(directions)]
         return _along(surface, f"random, {unit}-normalised", lines, radii)

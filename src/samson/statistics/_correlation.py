@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -112,7 +113,7 @@ def rank_correlation(
     draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     taus, rhos = _correlations(x, y, member, draws)
     tau, rho = _correlations(x, y, member, np.ones((1, len(names))))
-    means = [[float(np.mean(of[name])) for name in names] for of in (sharpness, robustness)]
+    means = [[math.fsum(of[name]) / len(of[name]) for name in names] for of in (sharpness, robustness)]
     of_means = _correlations(np.array(means[0]), np.array(means[1]), np.arange(len(names)), np.ones((1, len(names))))
     tau_of_means, rho_of_means = (float(np.nan_to_num(found[0])) for found in of_means)
     return RankCorrelation(

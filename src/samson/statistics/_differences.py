@@ -112,7 +112,8 @@ def variance_ratio(ours: Sequence[float], theirs: Sequence[float], confidence: f
     if len(a) != len(b) or len(a) < 2:
         raise ValueError(f"`ours` and `theirs` must be at least 2 values of the same chips, got {len(a)} and {len(b)}.")
     same, different = (float(np.var(values, ddof=1)) for values in (a + b, a - b))
-    if not different:
+    tiny = (1e-12 * max(np.abs(a).max(), np.abs(b).max())) ** 2  # rounding, where no difference varies
+    if different <= tiny:
         return Interval(math.inf, 0.5, math.inf)
     tail, degrees = (1 - confidence) / 2, len(a) - 1
     shift = t_quantile(degrees, 1 - tail) / math.sqrt(degrees)

@@ -64,7 +64,8 @@ def next_look(look: Look, half_width: float, precision: float, largest: int, con
     number = look.number + 1
     level = 1 - (1 - confidence) / (number * (number + 1))
     z, before = (NormalDist().inv_cdf((1 + p) / 2) for p in (level, look.confidence))
-    enough = math.ceil(1.1 * look.size * (z * half_width / (before * precision)) ** 2)
+    share = min(z * half_width / (before * precision), 2.0)  # more than 2·n_k is never taken
+    enough = math.ceil(1.1 * look.size * share**2)
     return Look(number, min(max(enough, look.size + 1), 2 * look.size, largest), level)
 
 

@@ -11,7 +11,7 @@ from samson.optim.rules._base import (
     require_ascent,
 )
 from samson.optim.rules._noise_injection import NoiseInjection
-from samson.optim.rules._policies import NAMELESS
+from samson.optim.rules._policies import NAMELESS, POLICIES
 from samson.optim.rules._range import RangeSAM, sizes_of
 from samson.optim.rules._sam import SAM
 from samson.optim.rules._samson import SAMSON
@@ -22,6 +22,7 @@ RULES: dict[str, type[Rule]] = {"sam": SAM, "asam": ASAM, "samson": SAMSON, "ran
 __all__ = [
     "ASAM",
     "NAMELESS",
+    "POLICIES",
     "RULES",
     "SAM",
     "SAMSON",

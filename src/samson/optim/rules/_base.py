@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from samson._checks import require, require_non_negative
+from samson._checks import require_non_negative, require_one_of
 from samson.optim.rules._policies import POLICIES
 
 Norms = Callable[[Sequence[Tensor], float], list[Tensor]]
@@ -133,7 +133,7 @@ class ScalingRule(AscentRule):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_non_negative(eta=self.eta)
-        require(self.policy in POLICIES, "policy", f"be one of {', '.join(POLICIES)}", self.policy)
+        require_one_of(POLICIES, policy=self.policy)
 
     def scales_tensor(self, name: str, tensor: Tensor) -> bool:
         """Whether the policy picks this parameter."""

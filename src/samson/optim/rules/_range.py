@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from samson._checks import require
+from samson._checks import require_one_of
 from samson._select import Select
 from samson.optim._matrices import PER, axes_of
 from samson.optim.rules._base import AscentRule, FastScale, Norms
@@ -51,7 +51,7 @@ class RangeSAM(AscentRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.per in PER, "per", f"be one of {', '.join(PER)}", self.per)
+        require_one_of(PER, per=self.per)
 
     def scales_tensor(self, name: str, tensor: Tensor) -> bool:
         """Every tensor that is perturbed at all."""

@@ -58,5 +58,6 @@ class SAMSON(ScalingRule):
 
 
 def inverses(norms: Tensor) -> Tensor:
-    """1 / ‖w_l‖_p, and 0 where the norm is 0."""
-    return torch.where(norms > 0, norms.reciprocal(), 0.0)
+    """1 / ‖w_l‖_p, and 0 where that is no number: of zeros, and of weights that are nearly so."""
+    found = norms.reciprocal()
+    return torch.where(found.isfinite(), found, 0.0)
