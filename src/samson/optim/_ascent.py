@@ -67,7 +67,9 @@ class Part:
 
     def radius(self, norm: Tensor) -> float | Tensor:
         """The part's ρ, or less where the rise ρ·‖T∘g‖₂ would be more than the budget."""
-        rho = self.rho.to(norm.device) if isinstance(self.rho, Tensor) else self.rho
+        rho = self.rho
+        if isinstance(rho, Tensor) and rho.device.type != "cpu":  # from the host a copy would wait, and is not needed
+            rho = rho.to(norm.device)
         if self.budget == math.inf:
             return rho
         size: Any = abs(rho)
