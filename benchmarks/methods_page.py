@@ -48,8 +48,8 @@ Three warnings:
 - With two seeds, differences below a point say nothing. Also under "unknown" the method itself is the best on Gaussian
   chips; its settings alone are blind.
 - On other tasks `rangesam+learned-range` was no better than `rangesam+clip` (Fashion-MNIST), or much worse without
-  noise (text). If your task is not like the digits, take `rangesam+clip`, or `clip` alone for half of the time. Try several
-  values of `alpha`: how tightly one clips may count for more than by which method ([the
+  noise (text). If your task is not like the digits, take `rangesam+clip`, or `clip` alone for half of the time. Try
+  several values of `alpha`: how tightly one clips may count for more than by which method ([the
   evidence](evidence.md#at-one-clipping)).
 - `fixed-clip` clips every layer at one size, `w_max`. The right size depends on the network: search it on yours. The
   evidence has no other task for it.
