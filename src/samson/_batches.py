@@ -25,9 +25,12 @@ def moved(examples: Examples, device: torch.device) -> Examples:
     """Whole tensors on a device, once for all passes; of other data each batch is moved when it comes."""
     if isinstance(examples, Tensor):
         return examples.to(device)
-    if isinstance(examples, tuple) and all(isinstance(part, Tensor) for part in examples):
-        return examples[0].to(device), examples[1].to(device)
-    return examples
+    return (examples[0].to(device), examples[1].to(device)) if is_pair(examples) else examples
+
+
+def raised(leaf: Any) -> Any:
+    """A tensor of half precision in float32, in which a metric does not overflow; anything else as it is."""
+    return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype in (torch.bfloat16, torch.float16) else leaf
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +106,7 @@ class Batch:
         """The examples from `start` to `end`: what has one row or entry an example is cut, anything else is kept."""
         size = len(self)
         cut = self._mapped(lambda t: t[start:end] if t.ndim and len(t) == size else t)
-        if isinstance(self.targets, tuple | list) and self._rows_of_parts is None:
+        if isinstance(self.targets, tuple | list | np.ndarray) and self._rows_of_parts is None:
             return Batch(cut.inputs, self.targets[start:end], cut.keywords)
         return cut
 

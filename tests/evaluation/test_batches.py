@@ -185,6 +185,20 @@ SEVERAL: dict[str, Callable[[], Any]] = {
 }
 
 
+def test_targets_of_numpy_are_cut_into_blocks() -> None:
+    def error(output: Tensor, targets: Any) -> Tensor:
+        return (output.sum(1) - torch.as_tensor(targets)).square()
+
+    metric, numbers = ExampleMetric("own", error, higher_is_better=False), Y.double()
+    values = [
+        evaluate(
+            make_model(), [(X, targets)], Gaussian(0.3), trials=2, metric=metric, about="population", read_block=size
+        )
+        for targets, size in ((numbers.numpy(), 77), (numbers, 77), (numbers, None))
+    ]
+    assert values[0].trials == values[1].trials == pytest.approx(values[2].trials, rel=1e-9)
+
+
 @pytest.mark.parametrize("form", SEVERAL)
 def test_targets_of_several_parts(form: str) -> None:
     metric = ExampleMetric("both", correct_and_close, higher_is_better=True)

@@ -1,13 +1,19 @@
 """Trials in a folder: an evaluation that was interrupted goes on, with the bits of one that never was."""
 
+import copy
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +26,7 @@ from samson.evaluation import (
     METRICS,
     DataSetMetric,
     Evaluation,
+    ExampleMetric,
     Executor,
     Kept,
     Layout,
@@ -32,6 +39,7 @@ from samson.evaluation import (
     noise_budget,
     sensitivity,
 )
+from samson.evaluation.executors import digest, identity
 from samson.noise import PCM, Gaussian, preset
 from tests.evaluation.cases import DATA, LAYOUT, NOISE, Counting, answers, passes
 
@@ -163,7 +171,7 @@ X, Y = DATA
 CHANGES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "a weight": ("model", lambda: {"model": changed(lambda m: m.inner[4].bias[0].add_(1e-7))}),
     "a buffer": ("model", lambda: {"model": changed(lambda m: m.inner[1].running_var[0].add_(1e-6))}),
-    "a name": ("model, select", lambda: {"model": nn.Sequential(Counting())}),
+    "a name": ("model, select, modules", lambda: {"model": nn.Sequential(Counting())}),
     "a constant of the noise": ("noise", lambda: {"noise": Gaussian(0.3 + 1e-12)}),
     "the noise": ("noise", lambda: {"noise": PCM()}),
     "the seed": ("seed", lambda: {"seed": 1}),
@@ -175,6 +183,7 @@ CHANGES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "the metric": ("metric", lambda: {"metric": METRICS["top5"]}),
     "the selection": ("select", lambda: {"select": "inner.4"}),
     "the block of a reading": ("read_block", lambda: {"read_block": 30}),
+    "a layer's setting": ("modules", lambda: {"model": changed(lambda m: m.inner.__setitem__(2, nn.Sigmoid()))}),
     "the time": ("time_s", lambda: {"time_s": 1.0}),
     "the periphery": ("periphery", lambda: {"periphery": preset("standard-hwa").periphery}),
     "data for norms": ("norm_batches", lambda: {"norm_batches": LAYOUT.batches(DATA)}),
@@ -278,7 +287,7 @@ def test_results_name_the_weights_as_the_manifest_does(tmp_path: Path) -> None:
     assert compare({"a": Counting(), "b": other}, DATA, NOISE, **KEYWORDS).subject.weights_hash is None
     sparse = Counting()
     sparse.register_buffer("links", torch.eye(3).to_sparse())
-    assert evaluate(sparse, DATA, NOISE, **KEYWORDS).subject.weights_hash is None
+    assert evaluate(sparse, DATA, NOISE, **KEYWORDS).subject.weights_hash not in (None, own)
 
 
 def test_data_count_by_their_bits_whatever_holds_them(tmp_path: Path) -> None:
@@ -355,6 +364,73 @@ def test_objects_of_another_class_count_by_what_they_hold(tmp_path: Path, form: 
     assert passes() == 2  # without noise, and a look at whether it reaches the outputs
     with pytest.raises(ValueError, match="different: batches"):
         run(X.flip(0))
+
+
+def scaled(k: float) -> Callable[..., torch.Tensor]:
+    return lambda output, targets: k * output.sum(1)
+
+
+class Scaled:
+    def __init__(self, k: float) -> None:
+        self.k = k
+
+    def __call__(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return self.k * output.sum(1)
+
+    def __repr__(self) -> str:
+        return "Scaled()"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        scaled,
+        Scaled,
+        lambda k: Scaled(k).__call__,
+        lambda k: partial(scaled(1.0), weights=torch.full((2000,), k)),
+        lambda k: nn.CrossEntropyLoss(weight=torch.full((3,), k), reduction="none"),
+    ],
+    ids=["closure", "object", "method", "partial", "module"],
+)
+def test_a_metric_counts_by_what_its_function_holds(make: Callable[[float], Any]) -> None:
+    once, again, other = (identity(ExampleMetric("own", make(k), higher_is_better=True)) for k in (1.0, 1.0, 2.0))
+    assert once == again != other
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (np.array(["a", "b"]), np.array(["a", "c"])),
+        (np.array([1, 2, 3])[::-1], np.array([1, 2, 3])),
+        (np.array([{}, None]), np.array([{1: 2}, None])),
+        (torch.eye(3).to_sparse(), 2 * torch.eye(3).to_sparse()),
+        ({"a", "b"}, {"a", "c"}),
+        (MappingProxyType(dict.fromkeys(range(5000), 0)), MappingProxyType(dict.fromkeys(range(5000), 1))),
+    ],
+    ids=["texts", "reversed", "objects", "sparse", "sets", "proxies"],
+)
+def test_data_of_any_kind_have_a_hash(one: Any, other: Any) -> None:
+    assert digest(one) == digest(one)
+    assert digest(one) != digest(other)
+
+
+def test_a_hash_is_the_same_in_every_process() -> None:
+    """Sets of texts have another order there."""
+    code = "from samson.evaluation.executors import digest; print(digest([{'a', 'b', 'c', 'd'}, frozenset('xyz')]))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
+
+
+def test_objects_that_all_know_each_other_have_a_hash_soon() -> None:
+    nodes = [SimpleNamespace() for _ in range(40)]
+    for node in nodes:
+        node.neighbours = nodes
+    assert digest(nodes) == digest(copy.deepcopy(nodes))
 
 
 class Doubtful(nn.Module):

@@ -80,6 +80,10 @@ def test_yield_worst_and_quantiles_follow_the_direction() -> None:
     ):
         with pytest.raises(ValueError, match=f"^`value` must be at most {words}"):
             right.yield_at(value)
+    for value in (0.9, 0.1):  # metrics that compute in float32 give it or next to it
+        assert [
+            Evaluation((float(np.float32(value)),) * 2, m).yield_at(value).mean for m in (right.metric, loss.metric)
+        ] == [*(1.0, 1.0)]
     exact = stats.binomtest(3, 4).proportion_ci(0.95)
     assert (right.yield_at(0.2).low, right.yield_at(0.2).high) == pytest.approx((exact.low, exact.high))
     assert right.quantile([0.0, 0.5, 1.0]) == pytest.approx([0.1, 0.25, 0.4])

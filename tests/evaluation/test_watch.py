@@ -15,7 +15,16 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, TensorDataset
 
-from samson.evaluation import ExampleMetric, Kept, clean_value, compare, evaluate, noise_budget, sensitivity
+from samson.evaluation import (
+    DataSetMetric,
+    ExampleMetric,
+    Kept,
+    clean_value,
+    compare,
+    evaluate,
+    noise_budget,
+    sensitivity,
+)
 from samson.noise import (
     BitErrors,
     Compose,
@@ -152,18 +161,38 @@ def test_draws_on_a_gpu_are_held_as_well(begun: bool, monkeypatch: pytest.Monkey
     assert torch.equal(of_gpu.get_state(), before) == begun
 
 
-def test_targets_go_where_the_outputs_are() -> None:
-    """As those of a model whose last layer lies on another device."""
+@pytest.mark.parametrize("split", [True, False])
+def test_targets_go_where_the_outputs_are(split: bool) -> None:
+    """As those of a model whose last layer lies on another device; where one is on the model's own, they stay."""
 
     class Split(Two):
         def forward(self, x: Tensor) -> dict[str, Tensor]:
-            return {"logits": super().forward(x).to("meta")}
+            logits = super().forward(x)
+            return {"gate": torch.ones(1, device="meta"), "logits": logits.to("meta") if split else logits}
 
-    def score(output: dict[str, Tensor], targets: Tensor) -> Tensor:
-        assert (output["logits"].device.type, targets.device.type) == ("meta", "meta")
-        return torch.zeros(len(targets))
+    def score(output: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
+        assert output["logits"].device.type == targets["of"].device.type == ("meta" if split else "cpu")
+        return torch.zeros(len(targets["of"]))
 
-    assert clean_value(Split(), (X, Y), ExampleMetric("own", score, higher_is_better=True)) == 0
+    assert clean_value(Split(), [(X, {"of": Y})], ExampleMetric("own", score, higher_is_better=True)) == 0
+
+
+def test_a_metric_that_draws_is_the_same_each_time() -> None:
+    class Drawn:
+        def reset(self) -> None: ...
+
+        def update(self, output: Tensor, targets: Tensor) -> None: ...
+
+        def compute(self) -> Tensor:
+            return torch.rand(())
+
+        def to(self, device: torch.device) -> "Drawn":
+            return self
+
+    model, metric = Two(), DataSetMetric("own", Drawn(), higher_is_better=True)
+    before = torch.get_rng_state()
+    assert clean_value(model, (X, Y), metric) == clean_value(model, (X, Y), metric)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_no_method_is_measured_before_noise_was_seen_to_reach_all() -> None:

@@ -417,7 +417,10 @@ def test_each_group_has_its_own_learning_rate() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "overwrites"),
-    [({}, True), ({"weight_decay": 0.1}, False), ({"foreach": False}, False), ({"nesterov": False}, False)],
+    [
+        ({}, True),
+        *(({name: value}, False) for name, value in (("weight_decay", 0.1), ("foreach", None), ("nesterov", False))),
+    ],
 )
 def test_a_base_that_overwrites_gradients_is_refused(settings: dict[str, Any], overwrites: bool) -> None:
     """A range would move by the look ahead of Nesterov's momentum in place of its gradient."""

@@ -86,6 +86,18 @@ def test_a_base_may_write_into_the_gradients_that_it_steps_with(make: Callable[.
     assert all(torch.allclose(ends[0][name], ends[1][name], rtol=1e-12, atol=1e-14) for name in ends[0])
 
 
+def test_the_previous_gradient_is_that_with_which_the_base_stepped() -> None:
+    """After the base's own hooks."""
+    layer = nn.Linear(4, 4, bias=False)
+    base = torch.optim.SGD(param_groups(layer), lr=LR)
+    base.register_step_pre_hook(lambda *_: nn.utils.clip_grad_value_(layer.parameters(), 0.1))
+    optimizer = SharpnessAware(base, SAM(rho=0.5), ascent="previous")
+    with optimizer.perturbed():
+        layer.weight.grad = torch.full((4, 4), 5.0)
+    optimizer.step()
+    assert (optimizer.state[layer.weight]["previous_gradient"] == 0.1).all()
+
+
 def test_k_plus_one_gradients_and_one_update_of_statistics(batch: tuple) -> None:
     model = make_model()
     optimizer = Lookbehind(sgd(model), SAMSON(rho=0.5), k=3)

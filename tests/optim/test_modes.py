@@ -4,6 +4,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -230,6 +231,43 @@ def test_a_mode_says_how_many_passes_it_needs(modes: dict, passes: int, batch: t
     else:
         assert seen.clean_loss is None
         assert seen.perturbed_loss.item() == losses[0]
+
+
+class Projected(torch.optim.SGD):
+    """Keeps its momentum in another shape, as optimizers of low rank do, or in a dictionary."""
+
+    def step(self, closure: Any = None) -> None:
+        super().step(closure)
+        for state in self.state.values():
+            state |= {"exp_avg": torch.zeros(2, 8), "momentum_buffer": {"of": "several"}}
+
+
+def test_momentum_of_another_shape_is_no_direction() -> None:
+    layer = nn.Linear(8, 32, bias=False)
+    optimizer = SharpnessAware(Projected(param_groups(layer), lr=LR, momentum=0.9), SAM(rho=0.5), ascent="momentum")
+    for _ in range(2):
+        layer.weight.grad = torch.ones(32, 8)
+        if optimizer.state:
+            with pytest.raises(RuntimeError, match="of the shape of each parameter, got Projected, which keeps"):
+                optimizer.perturbed().__enter__()
+            return
+        with optimizer.perturbed():
+            layer.weight.grad = torch.ones(32, 8)
+        optimizer.step()
+
+
+class Ahead(torch.optim.SGD):
+    """Leaves its state to another optimizer, as timm's Lookahead does."""
+
+    def __init__(self, base: torch.optim.Optimizer) -> None:
+        super().__init__(base.param_groups, lr=LR)
+        self._base_optimizer = base
+
+
+def test_a_base_that_leaves_its_state_to_another_is_refused() -> None:
+    inner = torch.optim.SGD(param_groups(make_model()), lr=LR)
+    with pytest.raises(TypeError, match=r"Ahead leaves it to a SGD. .*Ahead\(SharpnessAware\(inner, rule\)\)"):
+        SharpnessAware(Ahead(inner), SAM())
 
 
 def test_reuse_without_a_backward_in_the_block_is_an_error_at_the_step(batch: tuple) -> None:

@@ -173,6 +173,16 @@ def test_a_bare_state_leaves_each_group_its_settings(by: str) -> None:
     ] == kept
 
 
+def test_a_group_that_took_anothers_place_gets_none_of_its_settings() -> None:
+    model = make_model()
+    named = [*model.named_parameters()]
+    base = torch.optim.SGD([{"params": named[:2], "perturb": False}, {"params": named[2:]}], lr=LR)
+    optimizer = SharpnessAware(base, SAMSON(rho=0.5), model=model)
+    del optimizer.param_groups[0]
+    optimizer.load_state_dict(torch.optim.SGD([{"params": named[2:]}], lr=LR).state_dict())
+    assert optimizer.param_groups[0].get("perturb", True)
+
+
 def test_a_base_that_another_rule_has_wrapped_takes_the_new_settings() -> None:
     model = make_model()
     base = torch.optim.SGD(model.parameters(), lr=LR)

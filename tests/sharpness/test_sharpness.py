@@ -215,6 +215,12 @@ def test_weights_that_are_cached_are_refused(measure: Callable[[nn.Module, Any],
     assert measure(model, make_batch()) is not None
 
 
+def test_where_no_weight_moves_there_is_no_rise_in_half_precision() -> None:
+    """The loss before and after is computed alike, in float32."""
+    model, (x, y) = make_model(torch.float32).bfloat16(), make_batch(torch.float32)
+    assert worst_case_rise(model, (x.bfloat16(), y), SAM(rho=1e-9)).rise == 0
+
+
 @pytest.mark.parametrize("autocast", [None, "bfloat16"])
 def test_the_average_rise_is_of_the_same_chips(autocast: str | None) -> None:
     model, (x, y) = make_model(torch.float32), make_batch(torch.float32)

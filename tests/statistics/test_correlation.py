@@ -48,6 +48,8 @@ def test_means_of_the_same_values_in_another_order_are_equal() -> None:
     same = {name: [0.1, 0.2, 0.3] if place % 2 else [0.3, 0.2, 0.1] for place, name in enumerate("abcdef")}
     other = {name: [float(place)] * 3 for place, name in enumerate("abcdef")}
     assert rank_correlation(same, other, resamples=200).kendall_of_means == 0
+    alike = {name: [0.1, 0.2, 0.3] if place % 2 else [0.2] * 3 for place, name in enumerate("abcdef")}
+    assert rank_correlation(alike, other, resamples=200).kendall_of_means == 0
 
 
 def test_the_interval_is_of_copies_of_whole_methods() -> None:

@@ -157,7 +157,8 @@ class Evaluation(Shown):
             0.75
         """
         require_reachable("`value`", value, self.metric)
-        better = sum(t >= value if self.metric.higher_is_better else t <= value for t in self.trials)
+        slack = float(np.finfo(np.float32).eps) * abs(value)  # of metrics that compute in it
+        better = sum(t >= value - slack if self.metric.higher_is_better else t <= value + slack for t in self.trials)
         if self.kind is not None and self.kind.alike:
             return Interval(*[better / len(self.trials)] * 3)
         return share_interval(better, len(self.trials), confidence)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from samson._batches import TARGET_KEYS, Batch, Examples, batches_of
+from samson._batches import TARGET_KEYS, Batch, Examples, batches_of, raised
 from samson._interrupts import uninterrupted
 from samson._modes import evaluation_mode
 from samson.evaluation._metric import DataSetMetric, ExampleMetric, Metric, NotFiniteError
@@ -69,7 +69,7 @@ def scores(
                 for piece in pieces:
                     batch = piece.to(device, channels_last=channels_last)
                     tally.update(run(*batch.inputs, **batch.keywords), batch)
-    return tally.scores()
+        return tally.scores()
 
 
 @uninterrupted
@@ -100,20 +100,20 @@ class Tally:
     """
 
     def __init__(self, metric: Metric, device: torch.device) -> None:
-        self.metric, self._examples = metric, 0
+        self.metric, self._device, self._examples = metric, device, 0
         self._parts: list[Tensor] = []
         self._accumulator = metric.fresh(device) if isinstance(metric, DataSetMetric) else None
 
     def update(self, output: Any, batch: Batch) -> None:
         """Take in the output for a batch; it and targets in at least float32, in which a metric does not overflow."""
-        output, targets = tree_map(_raised, (output, batch.targets))
-        where = next((leaf.device for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
-        if isinstance(targets, Tensor) and where is not None:
-            targets = targets.to(where)  # the last layer of a model that is split over devices
+        output, targets = tree_map(raised, (output, batch.targets))
+        devices = [leaf.device for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        if devices and not devices.count(self._device):  # a model that is split ends on another
+            targets = tree_map(lambda leaf: leaf.to(devices[0]) if isinstance(leaf, Tensor) else leaf, targets)
         if isinstance(self.metric, ExampleMetric):
             self._parts.append(_checked(self.metric.score(output, targets), batch, self.metric))
         elif self._accumulator is not None:
-            torchmetric = hasattr(self._accumulator, "higher_is_better")  # it takes tensors, not models' own outputs
+            torchmetric = type(self._accumulator).__module__.startswith("torchmetrics.")  # takes no models' own outputs
             self._accumulator.update(prediction(output) if torchmetric else output, targets)
         self._examples += len(batch)
 
@@ -210,10 +210,6 @@ def _in_blocks(batches: Iterable[Batch], size: int) -> Iterator[tuple[int, Batch
             yield (start + done) // size, batch.part(done, end)
             done = end
         start += len(batch)
-
-
-def _raised(leaf: Any) -> Any:
-    return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype in (torch.bfloat16, torch.float16) else leaf
 
 
 def _one_number(value: Any, metric: Metric) -> float:

@@ -51,6 +51,8 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
         raise SetupError(f"`executor` ray needs a package: {installing('ray')}.") from error
     on_gpu = device.type == "cuda"
     there = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 0))
+    if started and on_gpu and not there:
+        ray.shutdown()
     require(there > 0 or not on_gpu, "`device`", "in the cluster", str(device), "Start Ray on nodes with a GPU.")
     task = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_retries=0)(_far_run)
     here, modules, failures = str(Path.cwd()), own_modules(), dict[str, Failure]()

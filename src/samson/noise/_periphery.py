@@ -49,8 +49,8 @@ class Periphery:
     Args:
         dac_steps: Even number ≥ 2; None does not round.
         adc_steps: Even number ≥ 2; None does not round.
-        input_slice_bits: Bits of |x| that enter at a time, from 1 to those of `dac_steps`, which it needs; None lets
-            all enter at once.
+        input_slice_bits: Bits of |x| that enter at a time, from 1 to those of `dac_steps`, which it needs (8 of 254,
+            where 7 and 8 are all); None lets all enter at once.
         adc_per: What has ADCs of its own: "weight" for the product with the weight as it is read from all its devices,
             "slice" for each cell of a `Mapping`, "device" for each device of its pairs too. The last two need a
             `DeviceNoise`; on single devices the offset is taken off before the ADC.

@@ -27,7 +27,8 @@ class OptimizerWrapper(Optimizer):
         base: The optimizer that makes the step.
 
     Raises:
-        TypeError: If `base` is no optimizer, a wrapper itself, or one whose step needs a closure.
+        TypeError: If `base` is no optimizer, a wrapper itself, one whose step needs a closure, or one that leaves its
+            state to another.
     """
 
     def __init__(self, base: Optimizer) -> None:
@@ -35,6 +36,13 @@ class OptimizerWrapper(Optimizer):
             raise TypeError(
                 "`base` must be a torch optimizer whose step needs no closure (not LBFGS, not a wrapper), got "
                 f"{type(base).__name__}. Pass for example `torch.optim.SGD(...)`."
+            )
+        inner = getattr(base, "_base_optimizer", base)  # of timm's Lookahead
+        if inner.state is not base.state:
+            raise TypeError(
+                f"`base` must keep its state itself, and {type(base).__name__} leaves it to a "
+                f"{type(inner).__name__}. Wrap that one, and put {type(base).__name__} around: "
+                f"{type(base).__name__}(SharpnessAware(inner, rule))."
             )
         self.base = base
         self._scaler_steps = False  # a GradScaler is about to step

@@ -68,12 +68,13 @@ def _momentum(base: Optimizer) -> Direction:
         state = base.state.get(p)
         if not state:  # before the first step
             return None
-        found: Tensor | None = next((state[name] for name in BUFFERS if state.get(name) is not None), None)
+        kept = (state.get(name) for name in BUFFERS)
+        found = next((one for one in kept if isinstance(one, Tensor) and one.shape == p.shape), None)
         if found is None:
             raise RuntimeError(
                 f"`ascent='momentum'` needs a base optimizer that keeps {' or '.join(f'`{name}`' for name in BUFFERS)} "
-                f"for each parameter, got {type(base).__name__}, which keeps {', '.join(map(str, state))}. Take "
-                "ascent='previous'."
+                f"of the shape of each parameter, got {type(base).__name__}, which keeps {', '.join(map(str, state))}. "
+                "Take ascent='previous'."
             )
         return found.clone()
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import _default_to_fused_or_foreach
 
 from samson._checks import require, require_non_negative, require_one_of, require_positive
 from samson.optim._ascent import precise
@@ -66,7 +67,8 @@ class LearnedRange(Clipping):
         rates: dict[Tensor, Any] = {p: group.get("lr") for group in optimizer.param_groups for p in group["params"]}
         known_rates = all(rates[weight.parameter] is not None for weight in weights)
         require(known_rates, "lr", "be a number, by which a learned range moves (else take WeightClipping)", None)
-        overwritten = any(map(_overwritten, optimizer.param_groups))
+        base = getattr(optimizer, "base", optimizer)
+        overwritten = isinstance(base, torch.optim.SGD) and any(map(_overwritten, optimizer.param_groups))
         rule = "be False, or `fused` True, with Nesterov momentum and no weight decay: torch overwrites gradients then"
         require(not overwritten, "foreach", rule, None)
         uphill = {p for group in optimizer.param_groups if group.get("maximize") for p in group["params"]}
@@ -127,5 +129,7 @@ class LearnedRange(Clipping):
 def _overwritten(group: dict[str, Any]) -> bool:
     """Whether torch's SGD has written the look ahead of Nesterov's momentum into the gradients that it stepped with."""
     copies = any(group.get(key) for key in ("weight_decay", "maximize", "fused")) or not group.get("nesterov")
-    on_gpu = any(p.grad is not None and p.grad.device.type != "cpu" for p in group["params"])
-    return not copies and bool(on_gpu if group.get("foreach") is None else group["foreach"])
+    foreach = group["foreach"]
+    if foreach is None and not copies:
+        foreach = _default_to_fused_or_foreach(group["params"], group["differentiable"])[1]
+    return bool(foreach) and not copies

@@ -14,7 +14,7 @@ from samson._checks import is_number, require, require_whole
 from samson.optim._climber import Climber
 from samson.optim._directions import Direction, gradient
 from samson.optim._groups import rates_are_zero
-from samson.optim._mix import clean_gradients
+from samson.optim._mix import stepped_with
 from samson.optim._sharding import ProcessGroups, local, over_all, process_groups
 from samson.optim.rules import AscentRule, require_ascent
 
@@ -141,10 +141,10 @@ class Lookbehind(Climber):
             with torch.no_grad():
                 climbed = [w.clone() for w in weights] if i + 1 < self.k else []
                 torch._foreach_copy_(weights, fast)
+            with stepped_with(self.base, i + 1 < self.k) as gradients:
+                self.base.step()
             if i + 1 < self.k:
-                direction = clean_gradients(self.base).get  # some bases write into the gradients that they step with
-            self.base.step()
-            if i + 1 < self.k:
+                direction = gradients.get
                 fast = [w.detach().clone() for w in weights]
                 first = fast if i == 0 else first
                 with torch.no_grad():

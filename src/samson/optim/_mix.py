@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -10,6 +13,25 @@ from torch.optim import Optimizer
 def clean_gradients(base: Optimizer) -> dict[Tensor, Tensor]:
     """Copies of the gradients that there are."""
     return {p: p.grad.detach().clone() for group in base.param_groups for p in group["params"] if p.grad is not None}
+
+
+@contextmanager
+def stepped_with(base: Optimizer, wanted: bool) -> Iterator[dict[Tensor, Tensor]]:
+    """Copies of the gradients with which the base steps inside the block, if they are wanted: some write into them.
+
+    They are taken after its own hooks, such as a clipping, and after the step where it has no hooks.
+    """
+    found: dict[Tensor, Tensor] = {}
+    if not wanted:
+        yield found
+        return
+    hook = base.register_step_pre_hook(lambda *_: found.update(clean_gradients(base)))
+    try:
+        yield found
+    finally:
+        hook.remove()
+    if not found:
+        found.update(clean_gradients(base))
 
 
 @torch.no_grad()

@@ -136,7 +136,7 @@ class RuledOptimizer(OptimizerWrapper):
     def _keep_known(self) -> None:
         """Give groups that a loaded state has made anew the settings that it lacks."""
         for group, known in zip(self.base.param_groups, self._last_groups, strict=False):
-            if group is not known:
+            if group is not known and group["params"] is known["params"]:  # torch keeps the list of parameters
                 self._keep_settings(group, {key: value for key, value in known.items() if key != "params"})
         self._last_groups = [*self.base.param_groups]
 

@@ -37,7 +37,7 @@ def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tenso
         )
     if not any(own.scales_tensor(names.get(p, ""), p) for own, p in active):
         tried = dict.fromkeys(own.policy for own, _ in active)
-        other = next(policy for policy in POLICIES if policy not in tried)
+        other = next(name for name, picks in POLICIES.items() if any(picks(names.get(p, ""), p) for _, p in active))
         raise ValueError(
             f"`policy` {' and '.join(map(repr, tried))} picks none of the {len(active)} perturbed tensors, frozen ones "
             f"aside, so {kind} would silently be SAM. Use another policy, such as {other!r}, or SAM."

@@ -19,7 +19,7 @@ from samson.optim._ascent import Ascent, Part
 from samson.optim._climber import Climber
 from samson.optim._directions import DIRECTIONS, remember_gradients, require_momentum
 from samson.optim._groups import rates_are_zero
-from samson.optim._mix import clean_gradients, mix
+from samson.optim._mix import clean_gradients, mix, stepped_with
 from samson.optim._modes import Modes
 from samson.optim._range_gradient import add_range_gradients
 from samson.optim._sharding import local
@@ -207,9 +207,9 @@ class SharpnessAware(Climber):
                 self._awaits_step = False
         if not self.climbs and self.modes.reuse:
             reuse.add(self.base, self.modes.reuse)
-        stepped_with = clean_gradients(self.base) if self.modes.ascent == "previous" else {}
-        self.base.step()
-        remember_gradients(self.base, stepped_with)
+        with stepped_with(self.base, self.modes.ascent == "previous") as gradients:
+            self.base.step()
+        remember_gradients(self.base, gradients)
         if self.modes.reuse and self.climbs:
             reuse.remember(self.base, self._across if self._perturbed_since_step else reuse.none_yet(self.base))
             self._across = {}

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils._pytree import tree_map
 
-from samson._batches import Examples, batches_of, require_module
+from samson._batches import Examples, batches_of, raised, require_module
 from samson._buffers import restored
 from samson._modes import evaluation_mode
 from samson.evaluation import (
@@ -78,7 +79,8 @@ class Surface:
         for batch in with_targets(self._batches):
             moved = batch.to(self.parameters[0].device)
             with torch.enable_grad():
-                of_batch = self._loss.score(self.model(*moved.inputs, **moved.keywords), moved.targets)
+                output = self.model(*moved.inputs, **moved.keywords)
+                of_batch = self._loss.score(*tree_map(raised, (output, moved.targets)))
             if of_batch.shape != (len(batch),) or not of_batch.requires_grad:
                 raise ValueError(
                     f"`loss` {self._loss.name!r} must give one differentiable value for each example. "
@@ -136,10 +138,12 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     enabled, recurrent = torch.backends.cudnn.enabled, any(isinstance(m, nn.RNNBase) for m in model.modules())
     with evaluation_mode(model), torch.random.fork_rng(devices=list(devices)):
         try:
-            torch.backends.cudnn.enabled = enabled and not recurrent
+            if recurrent:
+                torch.backends.cudnn.enabled = False
             yield
         finally:
-            torch.backends.cudnn.enabled = enabled
+            if recurrent:
+                torch.backends.cudnn.enabled = enabled
 
 
 def movable(model: nn.Module) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from samson._checks import require_between, require_whole
 from samson._shown import Shown
 from samson.records import CorrelationRow, Interval, SharpnessRecord
 from samson.statistics._means import CONFIDENCE
+from samson.statistics._ranks import rounded
 
 LEAST_METHODS = 6
 """Methods below which a rank correlation is refused."""
@@ -113,8 +113,8 @@ def rank_correlation(
     draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     taus, rhos = _correlations(x, y, member, draws)
     tau, rho = _correlations(x, y, member, np.ones((1, len(names))))
-    means = [[math.fsum(of[name]) / len(of[name]) for name in names] for of in (sharpness, robustness)]
-    of_means = _correlations(np.array(means[0]), np.array(means[1]), np.arange(len(names)), np.ones((1, len(names))))
+    means = [rounded(np.array([np.mean(of[name]) for name in names])) for of in (sharpness, robustness)]
+    of_means = _correlations(means[0], means[1], np.arange(len(names)), np.ones((1, len(names))))
     tau_of_means, rho_of_means = (float(np.nan_to_num(found[0])) for found in of_means)
     return RankCorrelation(
         _percentiles(tau[0], taus, confidence),

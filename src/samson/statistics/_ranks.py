@@ -66,7 +66,7 @@ def mean_ranks(
     for name in methods:
         for block in blocks:
             require(not np.isnan(block[name]).any(), "blocks", f"hold numbers for {name!r}", block[name])
-    means = _rounded(np.array([[np.mean(block[name]) for name in methods] for block in blocks]))
+    means = rounded(np.array([[np.mean(block[name]) for name in methods] for block in blocks]))
     labels = range(len(blocks)) if networks is None else networks
     require(len(labels) == len(blocks), "networks", f"be one label for each of {len(blocks)} blocks", networks)
     generator = np.random.default_rng(0)
@@ -82,7 +82,7 @@ def mean_ranks(
             rule = f"hold as many networks of {name!r} wherever the label is {label!r}"
             require(pick.shape[1] == len(values), "blocks", rule, block[name])
             columns.append(values[pick].mean(axis=1))
-        drawn += _ranks(_rounded(np.stack(columns, axis=1)))
+        drawn += _ranks(rounded(np.stack(columns, axis=1)))
     ranks = _ranks(means)
     ordered = np.sort(drawn / len(blocks), axis=0)
     tail = int((1 - confidence) / 2 * RESAMPLES)
@@ -139,7 +139,7 @@ def _upper_studentized_range(groups: int) -> float:
     return q
 
 
-def _rounded(means: NDArray[np.float64]) -> NDArray[np.float64]:
+def rounded(means: NDArray[np.float64]) -> NDArray[np.float64]:
     """The same to 12 digits: those are equal that differ by nothing but the order in which values were added."""
     fractions, exponents = np.frexp(means)
     return np.ldexp(np.round(fractions, 12), exponents)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import pickle
+from collections.abc import Iterable
 from dataclasses import fields
 from hashlib import sha256
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from samson._batches import Batch
 from samson._select import plain_name
@@ -22,37 +24,64 @@ from samson.evaluation.executors._numerics import Numerics
 from samson.noise import on_chip
 
 
-def digest(value: Any, inside: tuple[int, ...] = ()) -> str:
-    """A hash over the bits, dtypes and shapes of all tensors and arrays in a value, and over its numbers and texts.
+def digest(value: Any) -> str:
+    """A hash over all that a value holds: the bits of tensors and arrays, numbers, texts, and what objects pickle.
 
-    Of an object of another class, such as a graph, it takes what pickle would; `inside` are those that hold the value.
+    Functions count by their names, defaults and what they close over, and what cannot be pickled by its attributes.
 
     Example:
         >>> digest([torch.zeros(2)]) == digest([torch.zeros(2)]), digest([torch.zeros(2)]) == digest([torch.zeros(1)])
         (True, False)
     """
     found = sha256()
-    for path, leaf in tree_flatten_with_path(value)[0]:
-        if isinstance(leaf, Tensor | np.ndarray):
-            held = torch.as_tensor(leaf).detach().cpu().resolve_conj().contiguous()
-            found.update(f"{keystr(path)} {held.dtype} {tuple(held.shape)}\n".encode())
-            found.update(held.reshape(-1).view(torch.uint8).numpy().data)
-        else:
-            parts = () if id(leaf) in inside else _parts_of(leaf)
-            own = digest(parts, (*inside, id(leaf))) if parts else ""
-            found.update(f"{keystr(path)} {plain(leaf)} {own}\n".encode())
+    _Hasher(found).dump(value)
     return found.hexdigest()[:16]
 
 
-def _parts_of(value: Any) -> list[Any]:
-    """What pickle would take of an object; nothing of one that is all in its `repr`, or cannot be pickled."""
-    if isinstance(value, type) or type(value).__module__ in ("builtins", "torch"):
-        return []
-    try:
-        _, *parts = value.__reduce_ex__(2)
-    except Exception:  # a lock, a weak reference, or what its class raises
-        return []
-    return [list(part) if isinstance(part, Iterator) else part for part in parts]
+class _Hasher(pickle._Pickler):  # torch's tensors pickle with addresses, and the fast one knows equal texts apart
+    """Pickles into a hash; nothing is ever read back."""
+
+    def __init__(self, found: Any) -> None:
+        super().__init__(SimpleNamespace(write=found.update), protocol=4)
+
+    def memoize(self, obj: Any) -> None:
+        """Know an object again, but for those that may be one or several without a difference."""
+        if not isinstance(obj, str | bytes | Tensor | np.ndarray):
+            super().memoize(obj)  # type: ignore[misc]  # not in the stub
+
+    def persistent_id(self, obj: Any) -> str | None:
+        """The name of a class; others may be made of objects."""
+        return f"{obj.__module__}.{obj.__qualname__}" if isinstance(obj, type) else None
+
+    def reducer_override(self, obj: Any) -> Any:
+        """What is hashed of an object; NotImplemented is what pickle takes of numbers, texts and containers."""
+        if isinstance(obj, Tensor | np.ndarray):
+            return tuple, (_numbers(obj),)
+        if isinstance(obj, set | frozenset):  # in an order that differs from process to process
+            return list, (sorted(map(plain, obj)),)
+        if type(obj) in self.dispatch and not isinstance(obj, FunctionType):
+            return NotImplemented
+        try:
+            if isinstance(obj, FunctionType):
+                cells = [cell.cell_contents for cell in obj.__closure__ or ()]
+                return tuple, (f"{obj.__module__}.{obj.__qualname__}", obj.__defaults__, obj.__kwdefaults__), cells
+            found = obj.__reduce_ex__(4)
+        except Exception:  # a lock, a weak reference, or what its class raises
+            return str, (plain(obj),), getattr(obj, "__dict__", None)
+        return (str, (found,)) if isinstance(found, str) else found
+
+
+def _numbers(held: Tensor | NDArray[Any]) -> list[Any]:
+    """Dtype, shape, and a hash of the bits; objects that are no numbers as they are."""
+    if isinstance(held, np.ndarray):
+        bits: Any = held.tolist() if held.dtype.hasobject else sha256(np.ascontiguousarray(held).tobytes()).hexdigest()
+        return [str(held.dtype), held.shape, bits]
+    if held.is_nested:
+        return [*held.unbind()]
+    dense = held.detach().cpu().resolve_conj()
+    dense = dense if dense.layout is torch.strided else dense.to_dense()
+    content = dense.contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return [str(held.dtype), str(held.layout), tuple(held.shape), sha256(content).hexdigest()]
 
 
 def digest_of_weights(model: nn.Module) -> str:
@@ -80,6 +109,7 @@ def facts_of(task: Task) -> dict[str, str]:
         del settings[hashed]
     settings |= {
         "kind": type(task).__name__,
+        "modules": digest(plain(task.model)),
         "select": [tensor.name for tensor in on_chip(task.model, task.select)],
         **{f"process.{name}": own for name, own in vars(Numerics.here(device_of(task.model).type)).items()},
     }
@@ -87,7 +117,7 @@ def facts_of(task: Task) -> dict[str, str]:
 
 
 def identity(metric: Metric) -> str:
-    """What tells a metric from others: its `repr`, and a hash over its accumulator's settings, which that leaves out.
+    """What tells a metric from others: its `repr`, and a hash over its function, or over its accumulator.
 
     Example:
         >>> from samson.evaluation import MeanThen
@@ -95,16 +125,15 @@ def identity(metric: Metric) -> str:
         >>> identity(means[0]) == identity(means[1]), identity(means[0]) == identity(means[2])
         (True, False)
     """
-    if not isinstance(metric, DataSetMetric):
-        return plain(metric)
-    empty = metric.fresh(torch.device("cpu"))
-    parts = dict(empty.named_modules()) if isinstance(empty, nn.Module) else {"": empty}
-    settings = {name: (type(part).__qualname__, _public(part)) for name, part in parts.items()}
-    return f"{plain(metric)} {digest(settings)}"
+    held: Any = metric.fresh(torch.device("cpu")) if isinstance(metric, DataSetMetric) else metric.score
+    if isinstance(held, nn.Module):
+        held = {name: (type(part), _public(part)) for name, part in held.named_modules()}
+    return f"{plain(metric)} {digest(held)}"
 
 
-def _public(part: object) -> dict[str, Any]:
-    """The public attributes of an object, with parameters and buffers if it is a module."""
-    held: dict[str, Any] = getattr(part, "__dict__", {})
-    every = held | held.get("_parameters", {}) | held.get("_buffers", {})
-    return {name: value for name, value in every.items() if not name.startswith("_")}
+def _public(part: nn.Module) -> dict[str, Any]:
+    """The public attributes of a module, with parameters and buffers; others, and functions, hold what it has seen."""
+    every = vars(part) | vars(part)["_parameters"] | vars(part)["_buffers"]
+    return {
+        name: v for name, v in every.items() if not (name.startswith("_") or isinstance(v, FunctionType | MethodType))
+    }

@@ -63,9 +63,10 @@ class Kept(Executor):
 
     A folder has a `manifest.json` that says what its trials are of: the bits of model and data, noise, periphery,
     layers on the chip, metric, seed, layout, versions, samson's own source, kind of machine, and torch's settings that
-    change results. Another evaluation is refused, with what differs. Noise, periphery and metric count by their `repr`,
-    a metric of the data set by the settings of its accumulator too: **a change in code of your own is not noticed**.
-    After one, use another folder.
+    change results. Another evaluation is refused, with what differs. Noise, periphery and the model's layers count by
+    their `repr`, a metric by what its function or its accumulator holds: **a change in code of your own is not
+    noticed**, nor is an attribute that a `repr` leaves out. After one, use another folder. Inputs into which a model
+    writes, as graphs that keep what was computed, are other data from then on.
 
     With `Torchrun`, the folder of rank 0 counts.
 

@@ -135,7 +135,7 @@ def run_trials(sent: list[Any], numbers: Sequence[int], numerics: Numerics) -> l
 def _whole(batches: Iterable[Any]) -> Any:
     """A list of batches in memory of their own: with each that is cut from larger tensors, pickle would send these.
 
-    None lies on a GPU: a worker may see another.
+    None in tuples, lists and dictionaries lies on a GPU: a worker may see another.
     """
 
     def own(value: Any) -> Any:

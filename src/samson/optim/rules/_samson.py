@@ -58,6 +58,6 @@ class SAMSON(ScalingRule):
 
 
 def inverses(norms: Tensor) -> Tensor:
-    """1 / ‖w_l‖_p, and 0 where that is no number: of zeros, and of weights that are nearly so."""
+    """1 / ‖w_l‖_p, and 0 where its square is no number: of zeros, and of weights that are nearly so."""
     found = norms.reciprocal()
-    return torch.where(found.isfinite(), found, 0.0)
+    return torch.where(found.square().isfinite(), found, 0.0)
