@@ -35,11 +35,12 @@ from samson.evaluation import (
     Serial,
     Task,
     compare,
+    digest,
     evaluate,
+    identity,
     noise_budget,
     sensitivity,
 )
-from samson.evaluation.executors import digest, identity
 from samson.noise import PCM, Gaussian, preset
 from tests.evaluation.cases import DATA, LAYOUT, NOISE, Counting, answers, passes
 
@@ -416,7 +417,7 @@ def test_data_of_any_kind_have_a_hash(one: Any, other: Any) -> None:
 
 def test_a_hash_is_the_same_in_every_process() -> None:
     """Sets of texts have another order there."""
-    code = "from samson.evaluation.executors import digest; print(digest([{'a', 'b', 'c', 'd'}, frozenset('xyz')]))"
+    code = "from samson.evaluation import digest; print(digest([{'a', 'b', 'c', 'd'}, frozenset('xyz')]))"
     found = {
         subprocess.run(
             [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
