@@ -17,7 +17,8 @@ from samson.evaluation._setting import PRECISIONS, Noise, Setting, prepare, take
 from samson.evaluation._subject import make_subject
 from samson.evaluation._task import Task
 from samson.evaluation._trials import Progress, chips_alone, evaluate
-from samson.evaluation.executors import EXECUTORS, Executor, Kept, Numerics, Ray, Serial, Torchrun, digest, identity
+from samson.evaluation.executors import EXECUTORS, Executor, Kept, Numerics, Ray, Serial, Torchrun
+from samson.evaluation.executors._facts import digest, identity
 from samson.records import Interval
 from samson.statistics import Difference, Family, Paired, family
 

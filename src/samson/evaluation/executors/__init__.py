@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from samson.evaluation.executors._base import Executor, Serial
-from samson.evaluation.executors._facts import digest, identity
 from samson.evaluation.executors._kept import Kept
 from samson.evaluation.executors._numerics import Numerics
 from samson.evaluation.executors._ray import Ray
