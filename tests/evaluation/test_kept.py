@@ -398,6 +398,27 @@ def test_a_metric_counts_by_what_its_function_holds(make: Callable[[float], Any]
     assert once == again != other
 
 
+def test_a_metric_counts_the_same_in_another_mode_or_on_another_device() -> None:
+    def own(loss: nn.Module, device: str = "cuda:0") -> Any:
+        where = torch.device(device)
+        return ExampleMetric("own", lambda output, targets: loss(output.to(where), targets), higher_is_better=False)
+
+    loss = nn.CrossEntropyLoss(reduction="none")
+    found = [identity(own(loss)), identity(own(loss.eval())), identity(own(loss, "cuda:1"))]
+    assert found == [identity(own(nn.CrossEntropyLoss(reduction="none")))] * 3
+    assert identity(own(nn.CrossEntropyLoss(reduction="none", label_smoothing=0.1))) not in found
+
+
+def test_a_wrapped_model_and_another_form_of_the_data_are_the_same(tmp_path: Path) -> None:
+    def run(model: nn.Module, data: Any) -> Evaluation:
+        return evaluate(model, data, NOISE, trials=2, executor=Kept(tmp_path), metric=METRICS["accuracy"])
+
+    first = run(Counting(), [(X, Y)])
+    passes()
+    assert run(nn.DataParallel(Counting()), [[X, Y]]).trials == first.trials
+    assert passes() == 2  # without noise, and a look at whether it reaches the outputs
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [

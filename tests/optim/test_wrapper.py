@@ -349,6 +349,17 @@ def test_a_scaling_rule_needs_names_and_something_to_scale(model: nn.Sequential)
             SharpnessAware(of_group, SAMSON(policy="all"))
 
 
+@pytest.mark.filterwarnings("ignore:.*half-precision weights absorb")
+def test_small_weights_of_half_precision_move() -> None:
+    """The square of the inverse of their norm is no number in float16."""
+    layer = nn.Linear(4, 4, bias=False).half()
+    nn.init.constant_(layer.weight, 1e-3)
+    optimizer = SharpnessAware(torch.optim.SGD(param_groups(layer), lr=0.1), SAMSON(rho=0.5))
+    layer.weight.grad = torch.ones(4, 4).half()
+    with optimizer.perturbed():
+        assert (layer.weight > 2e-3).all()
+
+
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0, math.inf])
 def test_a_layer_of_next_to_nothing_keeps_no_other_from_its_ascent(p: float) -> None:
     """Weights that have decayed so far that the inverse of their norm has no finite square count as zeros do."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, groupby, islice
 from typing import Any
@@ -107,13 +107,16 @@ class Tally:
     def update(self, output: Any, batch: Batch) -> None:
         """Take in the output for a batch; it and targets in at least float32, in which a metric does not overflow."""
         output, targets = tree_map(raised, (output, batch.targets))
-        devices = [leaf.device for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        named = isinstance(output, Mapping) and "logits" in output
+        judged = tree_leaves(output["logits"] if named else output)
+        devices = [leaf.device for leaf in judged if isinstance(leaf, Tensor)]
         if devices and not devices.count(self._device):  # a model that is split ends on another
             targets = tree_map(lambda leaf: leaf.to(devices[0]) if isinstance(leaf, Tensor) else leaf, targets)
         if isinstance(self.metric, ExampleMetric):
             self._parts.append(_checked(self.metric.score(output, targets), batch, self.metric))
         elif self._accumulator is not None:
-            torchmetric = type(self._accumulator).__module__.startswith("torchmetrics.")  # takes no models' own outputs
+            updates = next((one for one in type(self._accumulator).__mro__ if "update" in vars(one)), object)
+            torchmetric = updates.__module__.startswith("torchmetrics.")  # it takes tensors, not models' own outputs
             self._accumulator.update(prediction(output) if torchmetric else output, targets)
         self._examples += len(batch)
 

@@ -37,7 +37,7 @@ class OptimizerWrapper(Optimizer):
                 "`base` must be a torch optimizer whose step needs no closure (not LBFGS, not a wrapper), got "
                 f"{type(base).__name__}. Pass for example `torch.optim.SGD(...)`."
             )
-        inner = getattr(base, "_base_optimizer", base)  # of timm's Lookahead
+        inner = getattr(base, "_base_optimizer", None) or base  # of timm's Lookahead
         if inner.state is not base.state:
             raise TypeError(
                 f"`base` must keep its state itself, and {type(base).__name__} leaves it to a "

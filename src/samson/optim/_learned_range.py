@@ -130,6 +130,6 @@ def _overwritten(group: dict[str, Any]) -> bool:
     """Whether torch's SGD has written the look ahead of Nesterov's momentum into the gradients that it stepped with."""
     copies = any(group.get(key) for key in ("weight_decay", "maximize", "fused")) or not group.get("nesterov")
     foreach = group["foreach"]
-    if foreach is None and not copies:
+    if foreach is None and not copies and group["params"]:
         foreach = _default_to_fused_or_foreach(group["params"], group["differentiable"])[1]
     return bool(foreach) and not copies

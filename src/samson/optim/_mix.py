@@ -19,11 +19,12 @@ def clean_gradients(base: Optimizer) -> dict[Tensor, Tensor]:
 def stepped_with(base: Optimizer, wanted: bool) -> Iterator[dict[Tensor, Tensor]]:
     """Copies of the gradients with which the base steps inside the block, if they are wanted: some write into them.
 
-    They are taken after its own hooks, such as a clipping, and after the step where it has no hooks.
+    They are taken after its own hooks, such as a clipping, and after the step where it has no hooks. In a step that is
+    compiled, where another hook would compile it again, they are taken before.
     """
     found: dict[Tensor, Tensor] = {}
-    if not wanted:
-        yield found
+    if not wanted or torch.compiler.is_compiling():
+        yield clean_gradients(base) if wanted else found
         return
     hook = base.register_step_pre_hook(lambda *_: found.update(clean_gradients(base)))
     try:

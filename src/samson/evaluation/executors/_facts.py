@@ -6,13 +6,14 @@ import pickle
 from collections.abc import Iterable
 from dataclasses import fields
 from hashlib import sha256
-from types import FunctionType, MethodType, SimpleNamespace
+from types import FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from samson._batches import Batch
 from samson._select import plain_name
@@ -50,19 +51,29 @@ class _Hasher(pickle._Pickler):  # torch's tensors pickle with addresses, and th
             super().memoize(obj)  # type: ignore[misc]  # not in the stub
 
     def persistent_id(self, obj: Any) -> str | None:
-        """The name of a class; others may be made of objects."""
+        """The name of a class or a module of Python, and the kind of a device, of which each process has its own."""
+        if isinstance(obj, torch.device):
+            return obj.type
+        if isinstance(obj, ModuleType):
+            return obj.__name__
         return f"{obj.__module__}.{obj.__qualname__}" if isinstance(obj, type) else None
 
     def reducer_override(self, obj: Any) -> Any:
         """What is hashed of an object; NotImplemented is what pickle takes of numbers, texts and containers."""
+        held: list[Any] | None = None
         if isinstance(obj, Tensor | np.ndarray):
-            return tuple, (_numbers(obj),)
-        if isinstance(obj, set | frozenset):  # in an order that differs from process to process
-            return list, (sorted(map(plain, obj)),)
+            held = _numbers(obj)
+        elif isinstance(obj, nn.Module):
+            held = [(name, type(part), _public(part)) for name, part in obj.named_modules()]
+        elif isinstance(obj, set | frozenset):
+            held = sorted(map(plain, obj))  # in whose own order processes differ
+        if held is not None:
+            return list, (held,)
         if type(obj) in self.dispatch and not isinstance(obj, FunctionType):
             return NotImplemented
         try:
             if isinstance(obj, FunctionType):
+                obj = getattr(obj, "_torchdynamo_orig_callable", obj)
                 cells = [cell.cell_contents for cell in obj.__closure__ or ()]
                 return tuple, (f"{obj.__module__}.{obj.__qualname__}", obj.__defaults__, obj.__kwdefaults__), cells
             found = obj.__reduce_ex__(4)
@@ -99,7 +110,8 @@ def digest_of(batches: Iterable[Any]) -> str:
     """
     with same_draws():
         each = map(Batch.of, batches)
-        return digest([digest((batch.inputs, batch.targets, batch.keywords)) for batch in each])
+        parts = (tree_flatten_with_path((batch.inputs, batch.targets, batch.keywords))[0] for batch in each)
+        return digest([digest([(keystr(path), leaf) for path, leaf in found]) for found in parts])
 
 
 def facts_of(task: Task) -> dict[str, str]:
@@ -109,11 +121,16 @@ def facts_of(task: Task) -> dict[str, str]:
         del settings[hashed]
     settings |= {
         "kind": type(task).__name__,
-        "modules": digest(plain(task.model)),
+        "modules": digest({plain_name(f"{name}."): _layer(part) for name, part in task.model.named_modules()}),
         "select": [tensor.name for tensor in on_chip(task.model, task.select)],
         **{f"process.{name}": own for name, own in vars(Numerics.here(device_of(task.model).type)).items()},
     }
     return {name: plain(value) for name, value in settings.items()} | {"metric": identity(task.metric)}
+
+
+def _layer(part: nn.Module) -> str:
+    """A layer as the `repr` of its model has it."""
+    return plain(f"{type(part).__name__}({part.extra_repr()})")
 
 
 def identity(metric: Metric) -> str:
@@ -125,15 +142,12 @@ def identity(metric: Metric) -> str:
         >>> identity(means[0]) == identity(means[1]), identity(means[0]) == identity(means[2])
         (True, False)
     """
-    held: Any = metric.fresh(torch.device("cpu")) if isinstance(metric, DataSetMetric) else metric.score
-    if isinstance(held, nn.Module):
-        held = {name: (type(part), _public(part)) for name, part in held.named_modules()}
+    held = metric.fresh(torch.device("cpu")) if isinstance(metric, DataSetMetric) else metric.score
     return f"{plain(metric)} {digest(held)}"
 
 
 def _public(part: nn.Module) -> dict[str, Any]:
     """The public attributes of a module, with parameters and buffers; others, and functions, hold what it has seen."""
-    every = vars(part) | vars(part)["_parameters"] | vars(part)["_buffers"]
-    return {
-        name: v for name, v in every.items() if not (name.startswith("_") or isinstance(v, FunctionType | MethodType))
-    }
+    every = vars(part) | dict(vars(part)["_parameters"]) | dict(vars(part)["_buffers"])
+    seen = {name for name, value in every.items() if name[0] == "_" or isinstance(value, FunctionType | MethodType)}
+    return {name: value for name, value in every.items() if name not in seen | {"training"}}

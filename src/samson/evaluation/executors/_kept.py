@@ -66,7 +66,7 @@ class Kept(Executor):
     change results. Another evaluation is refused, with what differs. Noise, periphery and the model's layers count by
     their `repr`, a metric by what its function or its accumulator holds: **a change in code of your own is not
     noticed**, nor is an attribute that a `repr` leaves out. After one, use another folder. Inputs into which a model
-    writes, as graphs that keep what was computed, are other data from then on.
+    writes, as graphs that keep what was computed, are other data from then on; so are objects of a metric that gather.
 
     With `Torchrun`, the folder of rank 0 counts.
 

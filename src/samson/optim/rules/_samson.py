@@ -60,4 +60,5 @@ class SAMSON(ScalingRule):
 def inverses(norms: Tensor) -> Tensor:
     """1 / ‖w_l‖_p, and 0 where its square is no number: of zeros, and of weights that are nearly so."""
     found = norms.reciprocal()
-    return torch.where(found.square().isfinite(), found, 0.0)
+    square = found.to(torch.promote_types(found.dtype, torch.float32)).square()
+    return torch.where(square.isfinite(), found, 0.0)
