@@ -10,7 +10,7 @@ from scipy.stats import kendalltau
 
 from benchmarks import alike
 from benchmarks.evidence import CRITERIA, LEARNED, METHODS, TASKS, bare, label_of, winners
-from benchmarks.evidence_found import DIGITS, GAUSSIAN, NO_NOISE, Found, informed
+from benchmarks.evidence_found import DIGITS, GAUSSIAN, NO_NOISE, Found, in_words, informed
 from samson.statistics import holm
 
 LEVEL = 0.05
@@ -244,7 +244,7 @@ def in_short(found: Found) -> str:
         return max(methods, key=lambda method: sign * found.mean(method, kinds).mean())
 
     def said(label: str) -> str:
-        settings = ", ".join(f"{key} {value:g}" for key, value in winners(found.task)[label][1].items())
+        settings = in_words(winners(found.task)[label][1])
         return f"`{bare(label)}`" + (f" ({settings})" if settings else "")
 
     cheap = best([name for name in methods if found.gradients(name) <= cost])

@@ -32,6 +32,11 @@ def kind_name(family: dict[str, Any], kind: dict[str, Any]) -> str:
     return f"{family['name']} {age_text(kind['level']) if aged else kind['label'].rpartition(':')[2]}"
 
 
+def in_words(settings: evidence.Settings) -> str:
+    """A method's own settings, as tables and sentences say them."""
+    return ", ".join(f"{key} {value:g}" for key, value in settings.items())
+
+
 @dataclass(frozen=True)
 class Found:
     """The confirming runs of a task, of one length of training.

@@ -34,7 +34,7 @@ from benchmarks.evidence import (
     winners,
 )
 from benchmarks.evidence_answers import LEVEL, RANGE_BALL, hypotheses, in_short, wins
-from benchmarks.evidence_found import DIGITS, NO_NOISE, Found, finished, informed, read
+from benchmarks.evidence_found import DIGITS, NO_NOISE, Found, finished, in_words, informed, read
 from benchmarks.evidence_picture import curves, picture
 from benchmarks.markdown import table, with_part
 from benchmarks.recipe import BEST_RADIUS, FACTORS, finalists, logged, plain, variations
@@ -80,7 +80,7 @@ def results(task: str, part: str, *, each: bool = False) -> str:
     columns = {kind: [kind] for kind in found.kinds} if each else found.families
     rows = []
     for label in found.in_order([label for label in found.table if twins(task)[label] == label]):
-        settings = ", ".join(f"{key} {value:g}" for key, value in own[label][1].items())
+        settings = in_words(own[label][1])
         cost = f"{found.gradients(label) / plain_one.gradients('plain'):.2g}"
         time = f"{step_times()[METHODS[bare(label)][0]]:.2f}"
         cells = [found.spread(found.mean(label, kinds)) for kinds in columns.values()]
@@ -204,8 +204,7 @@ def one_clipping() -> str:
         own = alike.at_alpha(method)
         cells = [found.spread(found.mean(label, kinds)) for kinds in ([NO_NOISE], found.gaussian)]
         gains = [found.spread(found.gain(label, clip, kinds)) for kinds in ([NO_NOISE], found.gaussian)]
-        settings = ", ".join(f"{key} {value:g}" for key, value in own.items())
-        rows.append([method, settings, *cells, *(gains if label != clip else ["", ""])])
+        rows.append([method, in_words(own), *cells, *(gains if label != clip else ["", ""])])
     head = [NO_NOISE, "Gaussian chips", f"{NO_NOISE}, − clip", "Gaussian chips, − clip"]
     return table([alike.TASK, "settings", *head], rows)
 
@@ -251,7 +250,7 @@ def task_page(task: str) -> str:
         metric=found.metric,
         plain=found.spread(found.mean("plain", [NO_NOISE])),
         known=KNOWN[task],
-        settings=", ".join(f"{key} {value:g}" for key, value in base_of(task).items()),
+        settings=in_words(base_of(task)),
         diverged="".join(
             f"\nA training of {name} with {epochs} diverged; it is left out.\n"
             for epochs, part in (("all epochs", found), ("half the epochs", half))

@@ -17,7 +17,7 @@ from samson._checks import is_number, require, require_between, require_whole
 from samson.evaluation._budget_result import Budget, Criterion
 from samson.evaluation._metric import NotFiniteError, require_possible
 from samson.evaluation._question import TRIALS, Question
-from samson.evaluation._result import Evaluation
+from samson.evaluation._result import Evaluation, rounding
 from samson.evaluation._scoring import value_of
 from samson.evaluation._setting import Noise, Setting, parts_of, prepare, takes_setting
 from samson.evaluation._subject import kind_of, subject_of
@@ -136,7 +136,7 @@ def noise_budget(
                 ) from error
             found[level] = with_clean(result, without_noise)
         drops = sign * (clean - np.asarray(found[level].trials))
-        slack = ROUNDING + float(np.finfo(np.float32).eps) * abs(clean)  # of metrics that compute in float32
+        slack = ROUNDING + rounding([clean])
         return drops if criterion == "mean" else drops > max_drop + slack
 
     grid = np.geomspace(low, high, levels).tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,11 @@ from samson.statistics import (
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+
+def rounding(values: Iterable[float]) -> float:
+    """A rounding error of float32, in which most metrics compute, at the largest of these values."""
+    return float(np.finfo(np.float32).eps) * max(map(abs, values))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -121,8 +126,7 @@ class Evaluation(Shown):
         """The step between possible values of a trial: one answer, or a rounding error of float32."""
         if self.scores is not None and self.scores.dtype == np.bool_:
             return 1 / int(self.scores.shape[1])
-        largest = max(map(abs, self.metric.bounds or self.trials))
-        return float(np.finfo(np.float32).eps) * largest
+        return rounding(self.metric.bounds or self.trials)
 
     @property
     def reached(self) -> bool:
@@ -157,7 +161,7 @@ class Evaluation(Shown):
             0.75
         """
         require_reachable("`value`", value, self.metric)
-        slack = float(np.finfo(np.float32).eps) * abs(value)  # of metrics that compute in it
+        slack = rounding([value])
         better = sum(t >= value - slack if self.metric.higher_is_better else t <= value + slack for t in self.trials)
         if self.kind is not None and self.kind.alike:
             return Interval(*[better / len(self.trials)] * 3)

@@ -16,6 +16,7 @@ from samson._select import DEFAULT, entries
 from samson.evaluation._layers import Layer, PartsTask, layers_on_chip
 from samson.evaluation._metric import require_possible
 from samson.evaluation._question import TRIALS
+from samson.evaluation._result import rounding
 from samson.evaluation._scoring import Scores, value_of
 from samson.evaluation._sensitivity_result import Attempt, Sensitivity, Suggestion
 from samson.evaluation._setting import Noise, Prepared, Setting, prepare, takes_setting
@@ -165,7 +166,7 @@ class _Analysis:
         """The step between possible values (see `Evaluation.resolution`)."""
         if isinstance(self.clean, np.ndarray) and self.clean.dtype == np.bool_:
             return 1 / len(self.clean)
-        return float(np.finfo(np.float32).eps) * max(map(abs, [*values, value_of(self.clean)]))
+        return rounding([*values, value_of(self.clean)])
 
 
 def _suggest(

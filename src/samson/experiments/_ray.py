@@ -50,13 +50,8 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
     except ImportError as error:
         raise SetupError(f"`executor` ray needs a package: {installing('ray')}.") from error
     on_gpu = device.type == "cuda"
-    there = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 0))
-    if started and on_gpu and not there:
-        ray.shutdown()
-    require(there > 0 or not on_gpu, "`device`", "in the cluster", str(device), "Start Ray on nodes with a GPU.")
     task = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_retries=0)(_far_run)
     here, modules, failures = str(Path.cwd()), own_modules(), dict[str, Failure]()
-    room = max(processes, there)
     named = {f"run {job.name}": job for job in jobs}
 
     def start(job: Job) -> Any:
@@ -64,9 +59,10 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
         kept = {str(path.relative_to(folder)): path.read_bytes() for path in there}  # of a run on fewer chips
         return task.remote(ray.cloudpickle.dumps(job), kept, here, modules)
 
-    ended = spread(ray, named, start, room, ATTEMPTS)
     try:
-        with closing(ended):
+        there = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 0))
+        require(there > 0 or not on_gpu, "`device`", "in the cluster", str(device), "Start Ray on nodes with a GPU.")
+        with closing(spread(ray, named, start, max(processes, there), ATTEMPTS)) as ended:
             for job, found in ended:
                 if isinstance(found, Failure):
                     failures[job.name] = found

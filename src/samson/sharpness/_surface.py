@@ -135,15 +135,13 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     Recurrent layers compute without cuDNN, which has no gradient in evaluation mode, and no second one at all.
     """
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    enabled, recurrent = torch.backends.cudnn.enabled, any(isinstance(m, nn.RNNBase) for m in model.modules())
+    enabled = torch.backends.cudnn.enabled
     with evaluation_mode(model), torch.random.fork_rng(devices=list(devices)):
         try:
-            if recurrent:
-                torch.backends.cudnn.enabled = False
+            torch.backends.cudnn.enabled = enabled and not any(isinstance(m, nn.RNNBase) for m in model.modules())
             yield
         finally:
-            if recurrent:
-                torch.backends.cudnn.enabled = enabled
+            torch.backends.cudnn.enabled = enabled
 
 
 def movable(model: nn.Module) -> dict[str, Tensor]:
