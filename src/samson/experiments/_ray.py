@@ -50,7 +50,6 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
     except ImportError as error:
         raise SetupError(f"`executor` ray needs a package: {installing('ray')}.") from error
     on_gpu = device.type == "cuda"
-    task = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_retries=0)(_far_run)
     here, modules, failures = str(Path.cwd()), own_modules(), dict[str, Failure]()
     named = {f"run {job.name}": job for job in jobs}
 
@@ -62,6 +61,7 @@ def run_on_ray(jobs: Sequence[Job], folder: Path, *, processes: int, watcher: Wa
     try:
         there = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 0))
         require(there > 0 or not on_gpu, "`device`", "in the cluster", str(device), "Start Ray on nodes with a GPU.")
+        task = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_retries=0)(_far_run)
         with closing(spread(ray, named, start, max(processes, there), ATTEMPTS)) as ended:
             for job, found in ended:
                 if isinstance(found, Failure):
