@@ -63,7 +63,7 @@ def test_results_hold_every_score(rows: list[Scores], kind: Any, examples: int |
 
 
 def test_scores_are_of_the_same_examples_for_every_chip() -> None:
-    with pytest.raises(ValueError, match="same examples for every chip, got 3 and 4 of them"):
+    with pytest.raises(ValueError, match="same examples in every pass, got 3 and 4 of them"):
         evaluate(nn.Linear(6, 3), DATA, Gaussian(0.1), trials=2, executor=Given([np.ones(4), np.ones(3)]))
 
 

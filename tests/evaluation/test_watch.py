@@ -399,21 +399,21 @@ class UsedUp:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (lambda: Changing(np.random.default_rng(0).random), "got others on a later one"),
-        (lambda: Changing(random.Random(0).random), "got others on a later one"),
-        (lambda: DataLoader(Changing(np.random.rand), batch_size=25), "got others on a later one"),
+        (lambda: Changing(np.random.default_rng(0).random), "got others in a later one"),
+        (lambda: Changing(random.Random(0).random), "got others in a later one"),
+        (lambda: DataLoader(Changing(np.random.rand), batch_size=25), "got others in a later one"),
         (UsedUp, "got 0 and 60 of them"),
     ],
 )
 @pytest.mark.parametrize("setting", [{}, {"read_block": 7}], ids=["", "blocks"])
 def test_data_that_change_from_chip_to_chip_are_refused(data: Any, message: str, setting: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"`data` must hold the same examples for every chip, {message}"):
+    with pytest.raises(ValueError, match=f"`data` must hold the same examples in every pass, {message}"):
         evaluate(nn.Linear(6, 3), data(), NOISE, trials=4, **setting)
 
 
 def test_workers_that_persist_are_noticed() -> None:
     loader = DataLoader(Changing(lambda: float(torch.rand(()))), batch_size=30, num_workers=1, persistent_workers=True)
-    with pytest.raises(ValueError, match="`data` must hold the same examples for every chip, got others"):
+    with pytest.raises(ValueError, match="`data` must hold the same examples in every pass, got others"):
         evaluate(nn.Linear(6, 3), loader, NOISE, trials=3)
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -321,3 +321,28 @@ def test_a_model_that_samples_draws_the_same_in_every_pass() -> None:
     expected = worst_case_rise(model.inner, still, SAMSON(rho=0.3)).rise, hessian_top(model.inner, still)
     assert found[0][:2] == pytest.approx(expected, rel=1e-6)
     assert worst_case_rise(model.inner, (x, y), SAMSON(rho=0.3)).rise != pytest.approx(expected[0], rel=0.01)
+
+
+class Drawing:
+    """Batches that are others in each pass, by numbers of numpy."""
+
+    def __init__(self, size: float) -> None:
+        self.size, self.generator = size, np.random.default_rng(0)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        x, y = make_batch()
+        yield x + self.size * self.generator.random(), y
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda model, data: worst_case_rise(model, data, SAM()),
+        lambda model, data: worst_case_rise(model, data, SAM(), steps=3),
+        lambda model, data: random_landscape(model, data, [0.0, 0.1]),
+    ],
+)
+def test_data_that_change_between_passes_are_refused(measure: Callable[[nn.Module, Any], object]) -> None:
+    with pytest.raises(ValueError, match="`data` must hold the same examples in every pass, got others"):
+        measure(make_model(), Drawing(0.1))
+    measure(make_model(), Drawing(0.0))

@@ -17,6 +17,7 @@ from samson.evaluation._setting import PRECISIONS, Noise, Setting, prepare, take
 from samson.evaluation._subject import make_subject
 from samson.evaluation._task import Task
 from samson.evaluation._trials import Progress, chips_alone, evaluate
+from samson.evaluation._watch import Watch
 from samson.evaluation.executors import EXECUTORS, Executor, Kept, Numerics, Ray, Serial, Torchrun
 from samson.evaluation.executors._facts import digest, identity
 from samson.records import Interval
@@ -56,6 +57,7 @@ __all__ = [
     "Suggestion",
     "Task",
     "Torchrun",
+    "Watch",
     "as_metric",
     "bits",
     "chips_alone",

@@ -1,4 +1,4 @@
-"""What a process watches over a task's trials: that noise reaches the outputs, and all chips see the same data."""
+"""What a process watches over passes through a model: that noise reaches outputs, and all passes see the same data."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def _require_same(first: NDArray[np.uint64], later: NDArray[np.uint64], ordered:
     require_as_many([len(first), len(later)])
     if not np.array_equal(np.sort(first), np.sort(later)):
         raise ValueError(
-            "`data` must hold the same examples for every chip, got others on a later one: they change from pass to "
+            "`data` must hold the same examples in every pass, got others in a later one: they change from pass to "
             "pass, by random numbers of numpy or Python, or in workers that persist. Leave random changes out, or give "
             "list(data)."
         )
@@ -188,6 +188,6 @@ def require_as_many(counts: Iterable[int]) -> None:
     found = sorted(set(counts))
     if len(found) > 1:
         raise ValueError(
-            f"`data` must hold the same examples for every chip, got {' and '.join(map(str, found))} of them. Give a "
+            f"`data` must hold the same examples in every pass, got {' and '.join(map(str, found))} of them. Give a "
             "list of batches, or a loader of fixed length and order."
         )

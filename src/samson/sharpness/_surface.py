@@ -18,6 +18,7 @@ from samson._modes import evaluation_mode
 from samson.evaluation import (
     ExampleMetric,
     NotFiniteError,
+    Watch,
     as_metric,
     same_draws,
     scores,
@@ -44,7 +45,13 @@ class Surface:
         self.names = list(found)
         self.parameters: list[Tensor] = list(found.values())
         self.weights = [wide(p.detach()) for p in self.parameters]
-        self.model, self._batches, self._loss = model, batches, loss
+        self.model, self._data, self._loss = model, batches, loss
+        self._watch = Watch()
+
+    @property
+    def _batches(self) -> Iterable[Any]:
+        """The data for a pass, which must be those of the first."""
+        return self._watch.batches(self._data)
 
     def loss(self, displacement: Displacement | None = None) -> float:
         """The loss at w + displacement; infinite where it is not a number."""
