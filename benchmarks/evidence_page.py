@@ -162,7 +162,7 @@ def first_screen(tasks: Sequence[str]) -> str:
         f"Test accuracy in percent{bits}: the mean over {of_seeds}, ± half of the 95 % interval over seeds; on Gaussian"
         " chips over five levels, up to 30 % of a layer's largest weight. Learning rate and weight decay were chosen "
         "for plain training without noise; what else a method has, on noisy validation chips"
-        f"{''.join(f', {task} has those of {source}' for task, source in taken)}."
+        f"{''.join(f'; {task} has the settings of {source}' for task, source in taken)}."
     )
     return f"{table(['', *methods], rows)}\n\n{caption}"
 
@@ -224,6 +224,18 @@ def ends(tasks: Sequence[str]) -> str:
         every = [at_an_end(task, label) for label in winners(task) if label.endswith("-informed")]
         found.append(f"{sum(every)} of {len(every)} on {task}")
     return ", ".join(found)
+
+
+def carried(tasks: Sequence[str]) -> str:
+    """What settings of another task cost without noise against plain training, where that is more than chance."""
+    lines = []
+    for task in (task for task in tasks if TASKS[task].winners_of):
+        found = read(task)["whole"]
+        lost = {label: found.gain("plain", label, [NO_NOISE]) for label in found.table}
+        clear = sorted((-lost[label].mean(), label) for label in lost if found.interval(lost[label]).low > 0)
+        said = [f"`{bare(label)}` {found.spread(lost[label])}" for _, label in clear]
+        lines.append(f"{', '.join(said) or 'none'} on {task}")
+    return "; ".join(lines)
 
 
 def places(tasks: Sequence[str]) -> Iterator[tuple[str, Found, list[str]]]:
@@ -411,6 +423,7 @@ def page() -> str:
         shorter=shorter(done),
         one_clipping=one_clipping(),
         ends=ends(done),
+        carried=carried(done),
         schedules=of_schedules(),
         tasks="\n".join(f"- [{task}](evidence/{task}.md): {KNOWN[task]}." for task in done),
         wins=table(["method", "better", "not distinguishable", "worse"], wins(whole)),

@@ -808,6 +808,22 @@ def test_a_task_may_take_over_the_informed_winners_of_another(monkeypatch: pytes
     assert evidence.parts("other") == {"whole": (other.epochs, labels), "half": (other.epochs // 2, labels[2:])}
 
 
+@pytest.mark.parametrize("task", [task for task in DONE if evidence.TASKS[task].winners_of])
+def test_what_the_settings_of_another_task_cost_without_noise(task: str) -> None:
+    said = re.search(rf"(?:[^;:]*) on {task}", TEXT.partition("more than chance: ")[2])
+    assert said
+    cells = dict(re.findall(r"`(\S+)` (\S+ ± \S+?),? ", said[0]))
+    some = networks(task)
+    lost = {
+        name.removesuffix("-informed"): -sign_of(task) * (some[name]["without noise"] - some["plain"]["without noise"])
+        for name in some
+    }
+    assert set(cells) == {name for name, values in lost.items() if values.mean() > half_width(values, task)}
+    for name, cell in cells.items():
+        check_spread(cell, lost[name], task)
+        assert 0.2 < lost[name].mean() < 0.4  # as the README says
+
+
 def test_schedules_are_the_lines_of_their_trainings() -> None:
     """The best of the rates, its mean and Student's interval, from the file; every task in it is complete."""
     text = TEXT[TEXT.index("The schedule is a cosine") :]
