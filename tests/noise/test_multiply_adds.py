@@ -227,6 +227,21 @@ def test_the_numbers_are_those_of_the_whole_batch() -> None:
         assert multiply_adds(model, [torch.ones(5, 3, 6, 6)], "0") == Products(convolved, convolved + multiplied)
 
 
+@pytest.mark.parametrize("implementation", ["eager", "grouped_mm", "batched_mm"])
+def test_the_experts_of_transformers_are_counted(implementation: str) -> None:
+    mixtral = pytest.importorskip("transformers.models.mixtral.modeling_mixtral")
+    config = mixtral.MixtralConfig(
+        hidden_size=8, intermediate_size=16, num_local_experts=3, num_experts_per_tok=2, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, vocab_size=11,
+    )  # fmt: skip
+    model, words = mixtral.MixtralForCausalLM(config).eval(), torch.arange(11)[None]
+    model.set_experts_implementation(implementation)
+    experts, linear, router = 2 * (8 * 32 + 16 * 8), 8 * 8 + 2 * 8 * 4 + 8 * 8 + 8 * 11, 8 * 3
+    total = 11 * (experts + linear + router) + 2 * 11 * 11 * 8  # and words with words
+    assert multiply_adds(model, [words], "*.experts") == Products(11 * experts, total)
+    assert multiply_adds(model, [words], ["default", "!*.experts"]) == Products(11 * linear, total)
+
+
 def test_what_cannot_be_counted_is_unknown() -> None:
     assert multiply_adds(torch.compile(LINEAR[0], backend="eager"), [LINEAR[1]]) is None
     assert multiply_adds(nn.Sequential(nn.Linear(3, 2)), [torch.ones(0, 3)]) is None

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from samson import ASAM, SAM, SAMSON, Lookbehind, NoiseInjection, RangeSAM, SharpnessAware, WeightClipping, param_groups
 from samson.noise import Gaussian
 from tests.conftest import closure_for, equal, loss_of, make_batch, make_model, snapshot
+from tests.optim.layouts import Experts
 from tests.optim.reference import CASES, Loop, Switching, apart
 
 
@@ -399,6 +400,19 @@ def test_a_frozen_weight_is_none_that_a_rule_scales() -> None:
     SharpnessAware(sgd(adapted), SAMSON(policy="matrices"))
     frozen = nn.Linear(4, 3).requires_grad_(False)
     SharpnessAware(sgd(frozen), SAMSON())  # all are yet to be unfrozen
+
+
+def test_experts_that_a_policy_does_not_know_by_name_are_warned_of() -> None:
+    """They are moved unscaled; the policy by shape knows them, and a bias, or a table of no layer, needs no scale."""
+    model = nn.Sequential(Experts(False), nn.Linear(5, 3))
+    model.table = nn.Parameter(torch.ones(5, 3))
+    match = "SAMSON moves 1 parameter of chip layers as SAM would, such as '0.up'.*policy='matrices'"
+    with pytest.warns(UserWarning, match=match):
+        SharpnessAware(sgd(model), SAMSON())
+    SharpnessAware(sgd(model), SAMSON(policy="matrices"))
+    SharpnessAware(sgd(model), SAM())
+    own = [{"params": [model[0].up], "perturb": False}, {"params": [*model[1].parameters()]}]
+    SharpnessAware(torch.optim.SGD(own, lr=0.1), SAMSON(), model=model)
 
 
 def test_a_trained_parameter_without_a_name_is_warned_of() -> None:

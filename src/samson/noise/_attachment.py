@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -43,15 +44,18 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
             )
     on_chip = {module for t in tensors for module in t.place.modules}
     layers: dict[str, nn.Module] = {}
-    for name, module in layer_names(model).items():
+    named = layer_names(model)
+    strange = {n: m for n, m in named.items() if m in on_chip and operation_of(m) is None and not isinstance(m, WHOLE)}
+    if strange:
+        name, module = next(iter(strange.items()))
+        own = [f"!{n}" if n else f"!{t.name}" for n, m in strange.items() for t in tensors if m in t.place.modules]
+        raise ValueError(
+            f"`periphery` must go on linear, convolution and recurrent layers and attention, but `{name}` is a "
+            f"{type(module).__name__}, which hooks do not reach. Leave out with `select` what they do not reach: "
+            f"{json.dumps(['default', *dict.fromkeys(own)])}."
+        )
+    for name, module in named.items():
         if module in on_chip or (isinstance(module, nn.MultiheadAttention) and module.out_proj in on_chip):
-            if operation_of(module) is None and not isinstance(module, WHOLE):
-                own = ", ".join(f'"!{t.name}"' for t in tensors if module in t.place.modules)
-                raise ValueError(
-                    f"`periphery` must go on linear, convolution and recurrent layers and attention, but `{name}` is a "
-                    f"{type(module).__name__}, which hooks do not reach. Leave its weights out with `select`: "
-                    f'["default", {own}].'
-                )
             if not computes_as_torch(module):
                 raise ValueError(
                     f"`periphery` must go on layers that compute as torch's do, but `{name}`, a "
@@ -160,6 +164,6 @@ def attached(
     missed = [name for name in layers if not counts[name]]
     if missed:
         raise RuntimeError(
-            f"The periphery of layer `{missed[0]}` was not reached: the model was not run, or takes the layer's weight "
-            "without calling the layer. Leave it out with `select`."
+            f"The periphery of these layers was not reached: {', '.join(missed)}. The model was not run, or takes "
+            "their weights without calling them. Leave them out with `select`."
         )

@@ -38,10 +38,11 @@ _UNLISTED: dict[Any, Callable[[Any], int]] = {
     _ATEN.addmv: lambda args: args[1].numel(),
     _ATEN._trilinear: lambda args: len(args[0]) * args[1].numel(),
     _ATEN._int_mm: lambda args: len(args[0]) * args[1].numel(),
+    getattr(_ATEN, "_grouped_mm", None): lambda args: args[0].numel() * args[1].shape[-1],
     **dict.fromkeys(_ATTENTION, lambda args: args[0].shape[:-1].numel() * _each_query(*args[1:3])),
 }
-"""Products that torch does not count: a matrix with one vector, bilinear layers, whole numbers, and attention whose
-queries have more heads than keys and values (torch 2.6)."""
+"""Products that torch does not count: a matrix with one vector, bilinear layers, whole numbers, experts (since torch
+2.8), and attention whose queries have more heads than keys and values (torch 2.6)."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,11 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._add(_UNLISTED[operation](args), tree_leaves(args))
         elif operation in flop_registry:
             self._add(flop_registry[operation](*args, **kwargs, out_val=out) / 2, tree_leaves(args))
-        elif operation not in _LOOK_UPS:
+        elif operation in _LOOK_UPS:
+            for tensor in tree_leaves(args):
+                if (weight := self.weight_in(tensor)) and tensor.ndim > 2:  # experts, to be multiplied
+                    self._take(out, weight)
+        else:
             self._follow(tree_leaves(args), tree_leaves(out), operation is _ATEN.mul)
         return out
 
@@ -181,6 +186,11 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
             weight.multiplied = True
         self.all += products
         self.on_chip += products * max((weight.share for weight in found), default=0.0)
+
+    def _take(self, made: Tensor, weight: _Weight) -> None:
+        """Take what was made of a weight for it."""
+        self.hold(made, weight)
+        self._made.append(made)
 
     def _follow(self, given: list[Any], made: list[Any], masked: bool) -> None:
         """Take what is made of a weight alone, of its shape, for that weight, as a view of it is anyway.
@@ -195,8 +205,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 mixed = not masked and any(t.shape == tensor.shape for t in others)
                 for one in [] if mixed else filter(_has_memory, made):
                     if one.shape == tensor.shape and not self.weight_in(one):
-                        self.hold(one, weight)
-                        self._made.append(one)
+                        self._take(one, weight)
                 weight.lost |= not any(map(self.weight_in, made))
 
 

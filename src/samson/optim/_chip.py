@@ -76,6 +76,12 @@ def chip_weights(
     return sorted((*found.values(), *loose), key=lambda weight: order[weight.parameter])
 
 
+def matrices_of(models: Iterable[nn.Module | None]) -> set[Tensor]:
+    """The parameters of models that lie on a chip by default; a weight that is computed is none."""
+    held = {one.module._parameters.get(one.matrix.attribute) for one in _picked(None, each(models))}
+    return {parameter for parameter in held if parameter is not None}
+
+
 def is_all_unknown(models: Iterable[nn.Module | None]) -> bool:
     """Whether the models have matrices, but in layers that are not known, so that none lies on a chip by default."""
     known = each(models)

@@ -19,7 +19,7 @@ from samson.optim._clipping import Clipping
 from samson.optim._delegation import OptimizerWrapper
 from samson.optim._groups import link, linked_models, names_by_parameter
 from samson.optim._perturbed import Perturbed
-from samson.optim._scales import check_policy
+from samson.optim._scales import check_policy, unscaled
 from samson.optim._schedules import RAMP
 from samson.optim.rules import Rule
 
@@ -114,6 +114,11 @@ class RuledOptimizer(OptimizerWrapper):
                 f"{counted(nameless, 'parameter')} of {len(trained)} have no name, so {type(self.rule).__name__} moves "
                 "them as SAM would. Pass a `model=` that holds them all, such as nn.ModuleList([model, head]), or give "
                 "them a group of their own with policy='matrices' or perturb=False."
+            )
+        if plain := unscaled(self.rule, settings, self._weights.names, self.model):
+            self._warn_once(
+                f"{type(self.rule).__name__} moves {counted(len(plain), 'parameter')} of chip layers as SAM would, "
+                f"such as {plain[0]!r}: policy='authors' picks names with \"weight\". Take policy='matrices'."
             )
         self._weights.require_chip_weights()
         self._weights.require_model()

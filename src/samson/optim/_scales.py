@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from samson.optim._ascent import norms
-from samson.optim._chip import chip_weights
+from samson.optim._chip import chip_weights, matrices_of
 from samson.optim.rules import NAMELESS, POLICIES, Rule, ScalingRule, require_ascent
 
 
@@ -43,6 +43,22 @@ def check_policy(rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tenso
             f"aside, so {kind} would silently be SAM. Use another policy, such as {other!r}, or SAM."
         )
     return len(by_name)
+
+
+def unscaled(
+    rule: Rule, groups: Iterable[dict[str, Any]], names: dict[Tensor, str], model: nn.Module | None
+) -> list[str]:
+    """The names of what lies on a chip, but is moved as SAM's: packed experts, whose names hold no "weight"."""
+    if not isinstance(rule, ScalingRule):
+        return []
+    matrices = matrices_of([model])
+    return [
+        names[p]
+        for group in groups
+        if group.get("perturb", True)
+        for p in group["params"]
+        if p in names and p in matrices and not rule.within(group).scales_tensor(names[p], p)
+    ]
 
 
 @torch.no_grad()
