@@ -121,7 +121,7 @@ def standard() -> str:
     rows = {
         "dac_steps": "steps from −1 to 1, for inputs over their range",
         "adc_steps": "steps from −adc_bound to adc_bound",
-        "adc_bound": "of a column whose largest weight and inputs are 1",
+        "adc_bound": "of a column of a tile whose largest weight and inputs are 1",
         "output_noise": "standard deviation, in the same units",
         "weight_noise": "of a weight of 1, at each product",
         "ir_drop": "times the physical size",

@@ -54,7 +54,7 @@ class Periphery:
         adc_per: What has ADCs of its own: "weight" for the product with the weight as it is read from all its devices,
             "slice" for each cell of a `Mapping`, "device" for each device of its pairs too. The last two need a
             `DeviceNoise`; on single devices the offset is taken off before the ADC.
-        adc_bound: Largest output, > 0, of a column whose largest weight and inputs are 1; inf does not saturate.
+        adc_bound: Largest output, > 0, of a tile's column whose largest weight and inputs are 1; inf does not saturate.
         input_noise: Standard deviation ≥ 0, relative to the range of the inputs.
         output_noise: Standard deviation ≥ 0, on the scale of `adc_bound`.
         weight_noise: Standard deviation ≥ 0 of a weight, relative to the largest of its column.
