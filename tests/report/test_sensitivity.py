@@ -1,5 +1,6 @@
 """The record of a sensitivity analysis, and its page."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,14 @@ def test_the_table_marks_what_is_shown() -> None:
     assert "for 1 of them, most for <b>&lt;b&gt;</b>: by 10.0 points" in sensitivity_page(record)
     record = replace(record, rows=tuple(replace(row, drop=open_) for row in rows))
     assert "no layer alone is shown to make it worse" in sensitivity_page(record)
+
+
+def test_a_layer_on_which_noise_helps_has_the_colours_of_that() -> None:
+    """A drop below zero is good, a gain below zero is not."""
+    record, below = made(), Interval(-0.1, -0.15, -0.05)
+    page = sensitivity_page(replace(record, rows=(replace(record.rows[0], drop=below, gain=below), record.rows[1])))
+    marked = re.findall(r"<td class='(up|down)'>-10.0 \[-15.0, -5.0\]</td>", page)
+    assert marked == ["up", "down"]
 
 
 def test_what_was_asked_for_is_shown_as_it_was_given() -> None:

@@ -111,14 +111,14 @@ def sensitivity_table(record: SensitivityRecord) -> str:
         means = [value_text(sum(values) / len(values), record.subject) for values in (row.alone, row.others)]
         lines.append(
             f"<tr>{row_heading(f'{rank}. {row.name}')}<td>{row.weights:,}"
-            f" ({100 * not_all(row.weights / total):.1f} %)</td><td>{means[0]}</td>{_cell(record, row.drop, 'down')}"
-            f"<td>{means[1]}</td>{_cell(record, row.gain, 'up')}"
+            f" ({100 * not_all(row.weights / total):.1f} %)</td><td>{means[0]}</td>{_cell(record, row.drop, -1)}"
+            f"<td>{means[1]}</td>{_cell(record, row.gain, 1)}"
             f"<td>{'digital' if row.name in digital else ''}</td></tr>"
         )
     noisy = value_text(sum(record.noisy) / len(record.noisy), record.subject)
     lines.append(
         f"<tr><th scope='row'>all layers</th><td>{total:,}</td><td>{noisy}</td>"
-        f"{_cell(record, record.drop, 'down')}<td></td><td></td><td></td></tr>"
+        f"{_cell(record, record.drop, -1)}<td></td><td></td><td></td></tr>"
     )
     header = ["Layer", "Weights", "Noise on it", "Worse by", "On all others", "Better by", "Keep"]
     return html_table(header, lines, "gain")
@@ -128,7 +128,9 @@ def _examples(record: SensitivityRecord) -> str:
     return "examples" if record.subject.examples is None else f"{record.subject.examples} examples"
 
 
-def _cell(record: SensitivityRecord, estimate: Interval, colour: str) -> str:
+def _cell(record: SensitivityRecord, estimate: Interval, sign: int) -> str:
+    """A cell in the colour of better or worse, if that is known; `sign` is 1 for what is better when larger, else −1."""
+    colour = "up" if min(sign * estimate.low, sign * estimate.high) > 0 else "down"
     known = estimate.low > 0 or estimate.high < 0
     return f"<td class='{colour if known else ''}'>{interval_text(estimate, record.subject, signed=True)}</td>"
 
