@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from samson import SAM, SAMSON, Lookbehind, SharpnessAware, param_groups
+from samson import SAM, SAMSON, Lookbehind, NoiseInjection, SharpnessAware, param_groups
+from samson.noise import Gaussian
 from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
 
 
@@ -24,10 +25,21 @@ def autocast() -> torch.autocast:
     return torch.autocast("cpu", dtype=torch.bfloat16)
 
 
-def test_a_closure_may_run_inside_autocast() -> None:
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda base: SharpnessAware(base, SAMSON(rho=0.5)),
+        lambda base: Lookbehind(base, SAMSON(rho=0.5)),
+        lambda base: SharpnessAware(base, NoiseInjection(Gaussian(0.3)), mix=0.5),
+    ],
+    ids=["ascent", "lookbehind", "injection"],
+)
+def test_a_closure_may_run_inside_autocast(wrap: Callable[[torch.optim.Optimizer], torch.optim.Optimizer]) -> None:
+    """Whose cache of casts would give each pass the weights of the one before."""
     ends = []
     for around in (True, False):
-        model, optimizer = pair()
+        model = make_model(torch.float32)
+        optimizer = wrap(torch.optim.SGD(param_groups(model), lr=0.1, momentum=0.9))
 
         def closure(model=model, optimizer=optimizer, around=around) -> torch.Tensor:
             optimizer.zero_grad()

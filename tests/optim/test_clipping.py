@@ -160,6 +160,17 @@ def test_clipping_comes_after_the_step() -> None:
         assert torch.equal(model.get_parameter(name), value)
 
 
+def test_a_step_at_a_rate_of_zero_clips_nothing() -> None:
+    """It makes the state that a checkpoint is loaded into."""
+    for clipping in CLIPPINGS.values():
+        model = make_model()
+        optimizer = torch.optim.SGD(param_groups(model), lr=0.0)
+        optimizer.register_step_post_hook(clipping)
+        before = snapshot(model)
+        optimizer.step(closure_for(model, optimizer, make_batch()))
+        assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
 # The range that is learned
 
 
@@ -438,6 +449,19 @@ def test_a_base_that_overwrites_gradients_is_refused(settings: dict[str, Any], o
         else:
             base.step()
         assert torch.equal(layer.weight.grad, given) != overwrites
+
+
+def test_a_step_at_a_rate_of_zero_leaves_a_range_that_has_begun() -> None:
+    model = make_model()
+    optimizer = torch.optim.SGD(param_groups(model), lr=LR)
+    optimizer.register_step_post_hook(LearnedRange(start=0.5))
+    found = []
+    for rate in (LR, 0.0):
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step(closure_for(model, optimizer, make_batch()))
+        found.append(optimizer.state[model[4].weight]["ranges"].clone())
+    assert torch.equal(*found)
+    assert found[0].isfinite().all()
 
 
 def test_a_weight_without_a_gradient_has_no_state_yet() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samson import ASAM, SAM, SAMSON, Lookbehind, SharpnessAware
+from samson import ASAM, SAM, SAMSON, Lookbehind, SharpnessAware, param_groups
 from samson.optim import Part, Rule, Workspace, climb
 from tests.conftest import closure_for, make_batch, make_model
 
@@ -119,6 +119,36 @@ def test_the_ascent_is_the_worst_case_of_what_the_base_maximises(kind: str) -> N
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda base: SharpnessAware(base, SAM(rho=0.5), every=2, reuse=0.7),
+        lambda base: Lookbehind(base, SAM(rho=0.5), k=2, alpha="adaptive"),
+    ],
+    ids=["reuse", "adaptive"],
+)
+def test_complex_weights_train_as_pairs_of_real_ones(wrap: Callable[[torch.optim.Optimizer], SharpnessAware]) -> None:
+    """Lengths and angles are those of the pairs."""
+    start, x = (torch.randn(*shape, dtype=torch.complex128) for shape in ((3, 4), (8, 4)))
+    y, ends = torch.rand(8, 3, dtype=torch.float64), []
+    for pairs in (False, True):
+        w = (torch.view_as_real(start) if pairs else start).clone().requires_grad_()
+        model = nn.ParameterDict({"weight": w})
+        optimizer = wrap(torch.optim.SGD(param_groups(model), lr=0.1))
+
+        def closure(model=model, optimizer=optimizer, pairs=pairs) -> Tensor:
+            optimizer.zero_grad()
+            w = torch.view_as_complex(model["weight"]) if pairs else model["weight"]
+            loss = ((x @ w.t()).abs() - y).square().mean()
+            loss.backward()
+            return loss
+
+        for _ in range(4):
+            optimizer.step(closure)
+        ends.append(torch.view_as_complex(model["weight"].detach()) if pairs else model["weight"].detach())
+    assert torch.allclose(*ends, rtol=1e-10)
+
+
 def climbed(gradients: list[Tensor], rule: Rule) -> list[Tensor]:
     torch.manual_seed(1)
     given = named([torch.randn(6, 5) for _ in gradients])
@@ -189,6 +219,14 @@ def test_directions_may_have_the_dtype_of_the_weights_or_a_wider_one(
     [expected] = meant(rule, [weight], [along])
     climb([Part(rule, rule.rho, scaled, [weight], [along.clone()], Workspace([weight], scaled))])
     assert torch.allclose(weight.double() - before, expected, rtol=0, atol=20 * torch.finfo(dtype).eps)
+
+
+def test_the_norm_is_as_precise_as_the_widest_weights() -> None:
+    still, w, g = torch.zeros(3), *torch.randn(2, 5, dtype=torch.float64)
+    expected = w + 0.3 * g / g.norm()
+    pairs = (still, torch.zeros(3)), (w, g)
+    climb([Part(SAM(0.3), 0.3, False, [one], [along], Workspace([one], False)) for one, along in pairs])
+    assert torch.allclose(w, expected, rtol=1e-13, atol=1e-14)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -245,7 +245,8 @@ def test_bad_settings_are_named() -> None:
         RhoSchedule(optimizer, "linear", steps=0)
     with pytest.raises(ValueError, match="`steps` must be a number, got '4'"):
         RhoSchedule(optimizer, "linear", steps="4")
-    with pytest.raises(ValueError, match="`shape` must give values ≥ 0, got -1"):
-        RhoSchedule(optimizer, lambda t: -1.0, steps=4)
+    for bad in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"`shape` must give values ≥ 0, got {bad}"):
+            RhoSchedule(optimizer, lambda t, bad=bad: bad, steps=4)
     with pytest.raises(ValueError, match="make SharpnessAware first"):
         RhoSchedule(torch.optim.SGD(make_model().parameters(), lr=0.1), "linear", steps=4)

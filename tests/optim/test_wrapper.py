@@ -158,6 +158,18 @@ def test_gradients_are_cleared_for_every_parameter(model: nn.Sequential, batch: 
     assert torch.allclose(model[4].weight.grad, once, rtol=1e-6)
 
 
+def test_an_optimizer_that_is_gone_holds_nothing(model: nn.Sequential, batch: tuple) -> None:
+    """As that of a first phase: the gradients of what it held are cleared, too."""
+    gone = SharpnessAware(sgd(model), SAM())
+    del gone
+    gc.collect()
+    optimizer = SharpnessAware(torch.optim.SGD(model[4].parameters(), lr=0.1), SAM(), model=model)
+    loss_of(model, batch).backward()
+    with optimizer.perturbed(model):
+        assert all(p.grad is None for p in model.parameters())
+        loss_of(model, batch).backward()
+
+
 @pytest.mark.parametrize("form", ["explicit", "both perturb", "closure", "lookbehind"])
 def test_another_optimizer_gets_the_perturbed_gradient_alone(form: str, batch: tuple) -> None:
     """By hand: as Muon for the matrices beside SGD for the rest."""
@@ -686,6 +698,7 @@ def test_norms_that_are_not_finite_are_counted_and_the_next_step_climbs(model: n
         with optimizer.perturbed(model):
             moved = not torch.equal(model[0].weight, before)
         seen.append((moved, int(optimizer.skipped_ascents), float(optimizer.last_ascent.epsilon_norm) > 0))
+        assert moved or optimizer.last_ascent.epsilon_norm == 0
     assert seen == [(True, 0, True), (False, 1, False), (False, 2, False), (True, 2, True)]
     assert isinstance(optimizer.skipped_ascents, torch.Tensor)
 

@@ -149,7 +149,6 @@ class Lookbehind(Climber):
                 first = fast if i == 0 else first
                 with torch.no_grad():
                     torch._foreach_copy_(weights, climbed)
-                self._weights_changed(self.model)
         return loss, first if self.k > 1 else [w.detach() for w in weights]
 
     @torch.no_grad()
