@@ -262,6 +262,23 @@ def test_stuck_devices_are_devices_of_the_arrays(per: str) -> None:
         torch.testing.assert_close(weight, by_hand, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("per", ["slice", "device"])
+def test_a_device_that_is_stuck_low_conducts_as_one_of_weight_zero(per: str) -> None:
+    layer = nn.Linear(60, 50, bias=False).double()
+    noise = Compose(replace(IDEAL, mapping=Mapping(g_min_us=5.0)), StuckDevices(low=0.3))
+    kept = deploy(layer, noise, periphery=Periphery(adc_per=per)).read()["weight"] / layer.weight.detach()
+    torch.testing.assert_close(kept, kept.round())
+    assert kept.mean().item() == pytest.approx(0.7, abs=4 * (0.21 / kept.numel()) ** 0.5)
+
+
+def test_of_several_faults_of_a_device_the_last_counts_and_all_of_others_do() -> None:
+    noise = Compose(IDEAL, StuckDevices(low=0.3), StuckDevices(high=0.2))
+    held = deploy(nn.Linear(60, 50), noise, periphery=Periphery(adc_per="slice")).states["weight"]["stuck_at"]
+    for end, share in ((0.0, 0.3 * 0.8), (1.0, 0.2)):
+        error = 4 * (share * (1 - share) / held.numel()) ** 0.5
+        assert (held == end).double().mean().item() == pytest.approx(share, abs=error)
+
+
 def test_times_that_the_devices_do_not_know_are_refused_with_stuck_ones_too() -> None:
     noise = Compose(ReRAM(mapping=Mapping(levels=4, slices=2)), StuckDevices(low=0.1))
     chip = deploy(nn.Linear(3, 2), noise, periphery=Periphery(adc_per="slice"))
@@ -279,6 +296,14 @@ def test_stuck_devices_keep_the_drift_compensation_of_the_others() -> None:
     none, all_ = (deploy(layer, noise, periphery=around).read(day)["weight"] for noise in (Compose(pcm, NONE), pcm))
     assert torch.corrcoef(torch.stack([none.flatten(), all_.flatten()]))[0, 1] > 0.99
     assert none.abs().mean().item() == pytest.approx(all_.abs().mean().item(), rel=0.02)
+
+
+def test_stuck_devices_are_read_at_the_time_of_the_others() -> None:
+    layer, year = nn.Linear(40, 30, bias=False), 365 * 86_400.0
+    pcm = PCM(year, Mapping(levels=4, slices=2), compensation=None)
+    chip = deploy(layer, Compose(pcm, StuckDevices(low=0.1)), periphery=Periphery(adc_per="slice"))
+    assert torch.equal(chip.read()["weight"], chip.read(year)["weight"])
+    assert chip.read()["weight"].abs().mean() < 0.7 * chip.read(0.0)["weight"].abs().mean()  # the check can fail
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ FUSED: dict[str, Callable[[nn.TransformerEncoder, Tensor], AbstractContextManage
     "inputs learn": lambda model, x: nullcontext((model.requires_grad_(False), x.requires_grad_())),
     "training": lambda model, x: nullcontext(model.layers[0].train()),
     "switched off": lambda model, x: without_fast_path(),
+    "with a mask": lambda model, x: torch.no_grad(),
 }
 
 
@@ -88,13 +89,14 @@ def test_an_encoder_gives_on_a_chip_what_it_gives_elsewhere_for_padded_inputs(wa
     if last is not None:
         nn.init.normal_(last.bias)
     padded = torch.arange(5) >= torch.tensor([[5], [3], [4]])
+    mask = torch.ones(5, 5).triu(1).bool() if way == "with a mask" else None
     parts = (*(f"self_attn.{part}" for part in PARTS), "linear1", "linear2")
     with FUSED[way](model, x):
-        expected = model(x, src_key_padding_mask=padded)
+        expected = model(x, mask, src_key_padding_mask=padded)
         for select in (None, "*.linear?"):
             chip = deploy(model, Gaussian(0.0), periphery=Periphery(), select=select)
             with chip.at():
-                found = model(x, None, padded)
+                found = model(x, mask, padded)
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
             if select is None:
                 assert chip.reached == {f"layers.{i}.{part}": 1 for i in range(2) for part in parts}

@@ -73,6 +73,15 @@ def test_common_random_numbers() -> None:
     assert [t.name for t in on_chip(wrapped)] == ["0.weight", "4.weight"]
 
 
+def test_layers_that_are_alike_have_errors_of_their_own() -> None:
+    model = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(2)))
+    for layer in model:
+        nn.init.eye_(layer.weight)
+    for sigma, alike in ((0.0, True), (0.1, False)):  # without noise the check fails
+        one, other = noisy(model, sigma).values()
+        assert torch.equal(one, other) == alike
+
+
 def test_a_path_is_hashed_not_added() -> None:
     keys = [(0, 1), (1, 0), (0, 1, ""), (0, "1"), (0, 11), (0, 1, 1)]
     draws = {generator_for(*key).initial_seed() for key in keys}
@@ -419,6 +428,6 @@ def test_weights_as_they_are_read_come_by_name(time_s: float | None) -> None:
 def test_what_is_read_is_a_copy() -> None:
     model = nn.Linear(4, 3)
     chip = deploy(model, Gaussian(0.1))
-    before = chip.read()["weight"]
+    before = chip.read()["weight"].clone()
     chip.read()["weight"].zero_()
     assert torch.equal(chip.read()["weight"], before)

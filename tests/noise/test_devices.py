@@ -26,6 +26,7 @@ from samson.noise import (
     ReRAM,
     ReRAMConstants,
     deploy,
+    logarithm,
     preset,
 )
 from tests.conftest import generator
@@ -35,6 +36,7 @@ COPIES = 40_000
 STEPS = np.arange(10) / 9
 """Ten conductances over g_max, with 0 and g_max."""
 DAY, YEAR = 86_400.0, 365 * 86_400.0
+NOTHING = Logarithmic(0.0, 0.0, 0.0, 0.0)
 
 
 def copies(values: Array) -> Tensor:
@@ -469,6 +471,16 @@ def test_cmo_relaxes_and_is_read_as_the_quadrature(time_s: float) -> None:
     assert not agree(sample, alone(1.05))
 
 
+def test_cmo_below_one_microsiemens_has_no_read_noise() -> None:
+    """Where its size, a logarithm, would be negative, or no number."""
+    low = replace(CMO().constants, g_min_us=0.01, g_max_us=0.9)
+    noise = CMO(mapping=Mapping(g_min_us=0.01, pair=False), constants=low)
+    state = noise.program_devices(copies(np.array([0.01, 0.5, 0.9])), generator())
+    for time_s in (0.5, DAY):
+        one, two = (noise.read_devices(state, time_s, generator(seed)) for seed in (1, 2))
+        assert torch.equal(one, two)
+
+
 def test_cmo_before_one_second_is_read_noise_alone() -> None:
     noise = CMO()
     state = noise.program(torch.linspace(-1, 1, 50), generator())
@@ -529,6 +541,13 @@ def test_the_constants_are_the_published_ones() -> None:
     )  # fmt: skip
 
 
+def test_logarithms_begin_at_the_published_conductance() -> None:
+    """Which the limits of all published curves hide."""
+    r = torch.tensor([0.0, 1e-8, 1e-6], dtype=torch.float64)
+    expected = [7 * math.log(10), 7 * math.log(10), 6 * math.log(10)]
+    assert Logarithmic(-1.0, 0.0, 0.0, 99.0)(r, logarithm(r)).tolist() == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("per", ["layer", "channel"])
 def test_a_compensation_that_measures_nothing_is_1(per: str) -> None:
     exact = CustomPCM(YEAR, Mapping(per=per), "global", replace(PCM().constants, programming=(0.0,)))
@@ -542,6 +561,18 @@ def test_a_compensation_that_measures_nothing_is_1(per: str) -> None:
     weight, factor = exact.reading(state, YEAR, generator(1))  # nothing is left of what was programmed
     assert torch.equal(factor, torch.ones_like(factor))
     assert torch.equal(weight, torch.zeros(2, 3))
+
+
+def test_each_chip_and_time_measures_its_compensation_with_a_draw_of_its_own() -> None:
+    """Of devices that do not drift it is nothing but read noise, here of one weight a channel."""
+    still = replace(PCM().constants, programming=(0.0,), drift_mean=NOTHING, drift_deviation=NOTHING)
+    noise, w = CustomPCM(mapping=Mapping(per="channel"), constants=still), torch.ones(2_000, 1)
+    chips = [noise.program(w, generator(seed)) for seed in (0, 1)]
+    factors = [noise.reading(chip, t, generator())[1].flatten() for chip in chips for t in (0.0, DAY)]
+    again = noise.reading(chips[0], 0.0, generator(1))[1].flatten()
+    off = torch.corrcoef(torch.stack([*factors, again])) - torch.eye(5)
+    assert off[:4, :4].abs().max() < 5 / len(w) ** 0.5
+    assert off[0, 4] > 0.999  # another reading of a chip at that time
 
 
 def test_each_channel_measures_its_own_compensation() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from samson.evaluation import evaluate
 from samson.noise import (
     CMO,
+    NOISES,
     PCM,
     PRESETS,
     BitErrors,
@@ -391,6 +392,15 @@ def test_factors_of_compensation_multiply() -> None:
     assert weight.shape == w.shape
 
 
+def test_the_first_time_among_several_is_that_of_all() -> None:
+    w, (none, second, day) = weights(5, 6), (PCM(t, compensation=None) for t in (None, 1.0, DAY))
+    chip = Compose(none, second, day)
+    assert chip.default_time_s == 1.0
+    state = chip.program(w, generator())
+    assert torch.equal(chip.read(state, None, generator(1)), chip.read(state, 1.0, generator(1)))
+    assert not torch.equal(chip.read(state, None, generator(1)), chip.read(state, DAY, generator(1)))
+
+
 def test_what_follows_a_device_is_the_same_at_every_time() -> None:
     w, chip = torch.ones(20, 30), Compose(PCM(time_s=0.0, compensation=None), DeadLines(rows=0.3), Quantize(8))
     assert chip.default_time_s == 0.0
@@ -425,6 +435,21 @@ def test_presets_have_a_source_and_unknown_ones_are_named() -> None:
     assert preset("int4") is PRESETS["int4"]
     with pytest.raises(ValueError, match="Did you mean 'pcm-hermes'\\? Available: pcm,"):
         preset("pcm-herms")
+
+
+def test_a_quantiser_derived_from_ours_may_round_by_chance() -> None:
+    class Chance(Quantize):
+        pass
+
+    assert Chance(4).is_random
+    assert not Quantize(4).is_random
+
+
+def test_digital_chips_by_name_are_what_they_say() -> None:
+    assert preset("int8").noise == Quantize(8, "symmetric", "channel")
+    assert preset("int4").noise == Quantize(4, "symmetric", "channel")
+    assert preset("sram-0.80vmin").noise == BitErrors(voltage=0.8, persistent=True)
+    assert NOISES["stuck-bits"](0.1) == BitErrors(0.1, fault="stuck", persistent=True)  # for good, not in one reading
 
 
 @pytest.mark.parametrize("p", [2e-6, 1.2e-5, 2.2e-5])

@@ -185,6 +185,17 @@ def test_blocks_may_end_in_any_order() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_block_that_another_thread_began_leaves_the_next_one_protected() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    block = at(nn.Linear(2, 2))
+    thread = threading.Thread(target=block.__enter__)
+    thread.start()
+    thread.join()
+    block.__exit__(None, None, None)
+    test_an_interrupt_waits_for_the_end_of_an_enter_and_is_handled_once()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 class Slow(Gaussian):
     """Lets another thread run in the middle of a reading or of programming."""
 

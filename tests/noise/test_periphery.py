@@ -23,6 +23,7 @@ from samson.noise import (
     Periphery,
     Variation,
     calibrate,
+    calibrate_adc,
     deploy,
     describe,
     generator_for,
@@ -226,6 +227,15 @@ def test_a_column_of_zeros_has_the_noise_of_the_layers_largest_weight() -> None:
     assert quiet.abs().max() > 0.01  # an all-zero layer keeps the scale 1
 
 
+def test_weights_of_zero_have_noise_too_where_it_does_not_grow_with_them() -> None:
+    n, weight = 20_000, torch.tensor([[2.0, 0.0, 0.0]], dtype=torch.float64)
+    x = torch.tensor([0.0, 0.6, 0.8], dtype=torch.float64).expand(n, 3)
+    for grows, expected in ((True, 0.0), (False, 0.1 * 2.0)):
+        noisy = Periphery(weight_noise=0.1, weight_noise_grows=grows)
+        y = noisy(Operation(input_range=1.0), x, weight, generator_for(0))
+        assert y.std().item() == pytest.approx(expected, rel=5 / math.sqrt(2 * n))
+
+
 AGED = {0.0: 0.040, 3600.0: 0.052, DAY: 0.060, YEAR: 0.080}
 """Output noise over the largest programmed weight: .04 times the drift compensation."""
 ONE_INPUT = torch.eye(512)[:1].expand(4000, 512)
@@ -389,6 +399,34 @@ def test_noise_is_drawn_once_a_reading_by_layer_and_trial() -> None:
     assert torch.equal(run(0), run(0))
     assert not torch.equal(run(0), run(1))
     assert not torch.equal(run(0), run(0, trial=1))
+
+
+def test_hooks_of_ones_own_see_what_comes_from_the_chip() -> None:
+    layer, x, seen = nn.Linear(5, 3).double(), data(4, 5), []
+
+    def doubled(layer: nn.Module, args: object, output: Tensor) -> Tensor:
+        seen.append(output)
+        return 2 * output
+
+    layer.register_forward_hook(doubled)
+    with torch.no_grad(), deploy(layer, CLEAN, periphery=Periphery(output_noise=0.5)).at():
+        found = layer(x)
+    assert torch.equal(found, 2 * seen[0])
+    assert not torch.allclose(seen[0], nn.functional.linear(x, layer.weight, layer.bias))
+
+
+def test_layers_that_are_alike_have_noise_of_their_own() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)).double(), data(3, 4)
+    for layer in model:
+        nn.init.eye_(layer.weight)
+    ranges = {"0": 9.0, "1": 9.0}
+    for size, alike in ((0.0, True), (0.1, False)):  # without noise the check fails
+        noisy = Periphery(output_noise=size, input_ranges=ranges)
+        with deploy(model, CLEAN, periphery=noisy).at(), torch.no_grad():
+            errors = [layer(x) - x for layer in model]
+        assert torch.allclose(*errors) == alike
+        bounds = calibrate_adc(model, [x], noisy)
+        assert (bounds["0"] == bounds["1"]) == alike
 
 
 @pytest.mark.parametrize("kind", ["plain", "parametrised", "pruned", "tied"])

@@ -256,6 +256,15 @@ def test_a_spectral_norm_in_training_keeps_its_state() -> None:
     assert equal(snapshot(model), before)
 
 
+def test_a_parametrisation_in_another_mode_than_the_one_after_it_keeps_its_mode() -> None:
+    layer = parametrizations.spectral_norm(nn.Linear(3, 3))
+    parametrize.register_parametrization(layer, "weight", nn.Identity())
+    steps = layer.parametrizations.weight
+    steps[0].eval()
+    deploy(layer, NOISE, seed=SEED).read()
+    assert [step.training for step in steps] == [False, True]
+
+
 def test_a_chip_inside_cached_parametrisations_is_an_error() -> None:
     model, x = make("parametrised")[0], inputs(4, 3)
     chip = deploy(model, NOISE, seed=SEED)
@@ -322,6 +331,19 @@ def test_two_heads_tied_to_an_embedding_have_one_draw() -> None:
     x = inputs(2, 3)
     assert [t.name for t in on_chip(model)] == ["1.weight"]
     check(model, lambda w: torch.cat([x @ w["1.weight"].T] * 2), lambda: torch.cat([model[1](x), model[2](x)]))
+
+
+def test_memory_that_other_layers_use_a_part_of_is_found() -> None:
+    """Also by a part that the memory's first part does not reach, and where there is one element alone."""
+    model = nn.Sequential(*(nn.Linear(3, size, bias=False) for size in (9, 2, 2)))
+    for layer, rows in ((model[1], slice(1, 3)), (model[2], slice(5, 7))):
+        layer.weight = nn.Parameter(model[0].weight.data[rows])
+    for select in ("1", "2"):
+        with pytest.raises(ValueError, match="share memory in different layouts"):
+            on_chip(model, select)
+    one = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    one[1].weight = nn.Parameter(one[0].weight.data)
+    assert [t.name for t in on_chip(one)] == ["0.weight"]
 
 
 def test_tied_linear_layers_are_both_noisy() -> None:
