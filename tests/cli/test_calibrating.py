@@ -41,6 +41,18 @@ def test_a_calibration_is_the_librarys_and_the_commands_take_it(samson, module, 
             assert row.trials == expected.trials != evaluate(model, batches, KIND, trials=3).trials
 
 
+def test_layers_and_seed_of_a_calibration_are_those_that_are_asked_for(samson, module, tmp_path: Path) -> None:
+    names = module("mine", TWO_LAYERS)
+    model, batches = names["network"](), names["batches"]()
+    call = "mine:network", "--data", "mine:batches", "--chip", "standard-hwa", "--select", "2", "--seed", 3
+    assert samson("calibrate", *call, "--out", "all.toml")[0] == 0
+    around = replace(KIND.periphery, input_ranges=calibrate(model, batches, ["2"]))
+    bounds = [calibrate_adc(model, batches, around, ["2"], seed=seed, noise=KIND) for seed in (3, 0)]
+    assert vars(load_calibration("all.toml")) == {"input_ranges": around.input_ranges, "adc_bounds": bounds[0]}
+    assert list(bounds[0]) == ["2"]
+    assert bounds[0] != bounds[1]
+
+
 def test_a_chip_without_a_bound_of_its_converters_is_calibrated_first(samson, module, tmp_path: Path) -> None:
     (tmp_path / "chip.toml").write_text(
         'source = "a sheet"\n[noise]\nfamily = "quantize"\nbits = 4\n[periphery]\nadc_bits = 6\n'

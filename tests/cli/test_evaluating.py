@@ -240,6 +240,35 @@ def test_a_budget_is_the_librarys_and_has_a_page(samson, tmp_path: Path) -> None
         assert f"<th scope='row'>{row.kind.label}</th>" in page
 
 
+NORMED = TWO_LAYERS.replace("nn.Tanh(),", "nn.BatchNorm1d(12), nn.Tanh(),")
+
+
+@pytest.mark.parametrize(
+    ("options", "setting"),
+    [
+        (("--read-block", 20), {"read_block": 20}),
+        (("--select", "0"), {"select": ["0"]}),
+        (("--norms-on", "normed:batches"), {"norm_data": "batches"}),
+        (("--about", "population"), {"about": "population"}),
+        (("--seed", 3), {"seed": 3}),
+    ],
+)
+def test_what_is_said_of_chips_and_intervals_reaches_the_library(
+    samson, module, tmp_path: Path, options: tuple[object, ...], setting: dict[str, Any]
+) -> None:
+    names = module("normed", NORMED)
+    (x, y), chip = names["batches"]()[0], preset("standard-hwa")
+    call = "normed:network", "--data", "normed:batches", "--chip", "standard-hwa", "--metric", "cross-entropy"
+    assert samson("evaluate", *call, "--trials", 3, *options, "--out", "record.json")[0] == 0
+    [row] = read_json(tmp_path / "record.json", EvaluationRecord).measured
+    given = {"trials": 3, "metric": "cross-entropy"}
+    plain = evaluate(names["network"]().eval(), [(x, y)], chip, **given)
+    setting = {key: [(x, y)] if value == "batches" else value for key, value in setting.items()}
+    asked = evaluate(names["network"]().eval(), [(x, y)], chip, **given | setting)
+    assert (row.trials, row.interval) == (asked.trials, asked.interval)
+    assert (row.trials, row.interval) != (plain.trials, plain.interval)
+
+
 def test_a_budget_of_a_memory_is_a_rate_and_a_voltage_of_its_own_table(samson, tmp_path: Path) -> None:
     (tmp_path / "memory.toml").write_text(
         'source = "made up"\n[noise]\nfamily = "bit-errors"\nvoltage = 0.62\nbits = 4\nscheme = "symmetric"\n'

@@ -1,6 +1,7 @@
 """`samson train`: killed and started again it gives the same bytes, and bad input a short error."""
 
 import json
+import os
 import re
 import signal
 import sys
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from samson.experiments import Loop, Saver, Splits, load_checkpoint, load_model
-from samson.records import RhoRecord, read_json
+from samson.records import RhoRecord, TrainingRecord, read_json
 from tests.programs import run_once
 
 # A small problem
@@ -203,6 +204,10 @@ def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:
     patch.setattr(Loop, "advance", advancing)
 
 
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_ctrl_c_ends_with_its_status_and_keeps_what_was_saved(samson, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 5)
@@ -224,6 +229,19 @@ def test_the_folder_of_another_unfinished_training_is_refused(samson, tmp_path: 
         status, _, message = samson(*OWN, "--out", tmp_path, *changed)
         refused(status, message, "belongs to another training", "Delete it, or take another folder")
         assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_what_a_finished_training_kept_hinders_no_other(samson, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Saver, "due", lambda _: True)
+        patch.setattr("shutil.rmtree", interrupted)  # as if it were killed at its very end
+        assert samson(*OWN, "--out", tmp_path, "--method", "sgd")[0] == 130
+    (tmp_path / ".model.json.0123abcd.partial").touch()
+    os.utime(tmp_path / ".model.json.0123abcd.partial", (0, 0))
+    assert (tmp_path / "unfinished" / "training.safetensors").exists()
+    assert samson(*OWN, "--out", tmp_path, "--method", "sam")[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == SAVED
+    assert read_json(tmp_path / "training.json", TrainingRecord).method == "sam"
 
 
 def test_after_a_divergence_the_advice_can_be_followed(samson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

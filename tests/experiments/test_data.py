@@ -285,9 +285,22 @@ def test_a_data_set_of_torch_gives_up_a_tenth_for_validation() -> None:
     assert len(validation) == 2
     assert sorted(train + validation) == list(range(20))
     assert splits.shape == (4,)
+    for count, tenth in ((2, 1), (14, 1), (16, 2), (26, 3)):  # the nearest whole number, and one at least
+        held = torch.ones(count, 4), torch.ones(count)
+        assert len(data.splits_from({"train": held, "test": held}).validation[1]) == tenth
 
 
 # Files
+
+
+PUBLISHED = {
+    "mnist": ((0.1307,), (0.3081,)),
+    "fashion-mnist": ((0.2860,), (0.3530,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Mean and deviation of each channel over the training pictures, as others have them too."""
 
 
 def idx(array: Tensor) -> bytes:
@@ -310,6 +323,7 @@ def test_idx_files(tmp_path: Path, name: str, folder: str, zipped: bool) -> None
     splits = data.load_splits(name, tmp_path)
     check_splits(splits, train, test, validation=3)
     assert splits.examples("test")[0].dtype == torch.float32
+    assert (splits.mean, splits.std) == PUBLISHED[name]
 
 
 def cifar_records(classes: int) -> tuple[Tensor, Tensor, dict[str, bytes]]:
@@ -347,6 +361,7 @@ def test_binary_cifar(tmp_path: Path, classes: int, packed: bool) -> None:
     splits = data.load_splits(f"cifar{classes}", tmp_path)
     check_splits(splits, train, test, validation=6)
     assert splits.augment == ("crop", "flip")
+    assert (splits.mean, splits.std) == PUBLISHED[f"cifar{classes}"]
 
 
 def test_cifar_of_arrays_with_channels_last(tmp_path: Path) -> None:
@@ -467,6 +482,7 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
     write_pictures(tmp_path / "val", {"dog": 2, "cat": 1})
     splits = data.load_splits(str(tmp_path), NOWHERE)
     assert (splits.outputs, splits.shape, splits.augment) == (2, (3, 224, 224), ("crop", "flip"))
+    assert (splits.mean, splits.std) == PUBLISHED["imagenet"]
     assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [10, 1, 3]
     examples = list(splits.examples("test", batch_size=2))
     assert torch.cat([targets for _, targets in examples]).tolist() == [0, 1, 1]
@@ -504,6 +520,9 @@ def test_the_middle_of_a_picture_is_that_of_resizing_and_cropping(tmp_path: Path
     assert (seen - expected).abs().max() < 1
     seed_0 = [int(splits.train.augmented(("flip",), 0, number)[0][0][0, 0, 0] > 125) for number in range(64)]
     assert abs(np.mean(seed_0) - 0.5) < 4 * 0.5 / 8  # mirrored
+    mirrored = {splits.train.augmented(("flip",), 0, number)[0][0].numpy().tobytes() for number in range(16)}
+    middle = splits.test[0][0]
+    assert mirrored == {middle.numpy().tobytes(), middle.flip(2).numpy().tobytes()}  # and nothing else
     widths = [splits.train.augmented(("crop",), 0, number)[0][0].float().mean((0, 1)) for number in range(64)]
     spans = np.array([float(each[-1] - each[0]) * 2 for each in widths])
     assert spans.min() < 250
@@ -526,6 +545,7 @@ def test_boxes_are_of_any_area_and_aspect_ratio_and_lie_inside() -> None:
     assert data._pictures._random_box(1000, 1, generator()) == data._pictures._middle(1000, 1)  # none fits
     tiny = [data._pictures._random_box(2, 2, generator(seed)) for seed in range(50)]
     assert {right - left for left, _, right, _ in tiny} == {1, 2}  # one pixel is a box too
+    assert {box[0] for box in tiny} == {box[1] for box in tiny} == {0, 1}  # and may lie at either end
 
 
 @pytest.mark.needs("PIL")
@@ -840,6 +860,7 @@ def test_numbers_may_be_in_whatever_holds_them(held: Callable[[list[float]], Any
         ({"train": (X, X[:, 0] / 0)}, "must have finite targets, got inf or nan"),
         ({"test": (X[:5, :2], Y[:5])}, r"`test` must have inputs of shape \(3,\), as the training split, got \(2,\)"),
         ({"train": (X > 0, Y)}, "must have inputs that are uint8 .* got torch.bool"),
+        ({"train": (X[:, 0], Y), "test": (X[:5, 0], Y[:5])}, r"must have inputs that .* got torch.float32 \(18,\)"),
         ({"train": (X, X[:, 0]), "task": "classification"}, "must have integer targets of shape"),
         ({"task": "classify"}, "Did you mean 'classification'"),
         ({"trian": None}, "Did you mean 'train'"),

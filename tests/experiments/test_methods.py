@@ -280,6 +280,7 @@ def by_divergence(run: Run) -> nn.Module:
     ("name", "batch_size", "steps"),
     [
         ("rwp", 12, 8),
+        ("rwp", 24, 4),
         ("rwp", 48, 2),
         ("samson", 12, None),
         ({"method": "samson", "ramp": "linear"}, 12, 8),
@@ -304,6 +305,17 @@ def test_a_trainer_of_ones_own_must_come_to_the_end_of_a_ramp(name: Any, batch_s
         plan = plan_suite({**TABLE, "methods": [name], "train": by_divergence, "recipe": recipe})
         [problem] = plan.problems
         assert isinstance(made(), nn.Module)  # its losses say what it is
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_seed_of_a_training_is_that_of_its_noise_and_of_what_is_drawn(seed: int) -> None:
+    assert method("noise").build(net(), seed).optimizer.rule.seed == seed
+    built = method("samson", "samson.ramp=drawn").build(net(), seed, 8)
+    by_hand = RhoSchedule(method("samson").build(net()).optimizer, "drawn", 8, seed=seed)
+    for _ in range(8):
+        assert built.optimizer.param_groups[0]["rho"] == by_hand.optimizer.param_groups[0]["rho"]
+        built.schedule.step()
+        by_hand.step()
 
 
 def test_without_a_number_of_steps_nothing_is_ramped() -> None:
@@ -351,6 +363,25 @@ def test_a_network_is_judged_with_its_own_ranges(monkeypatch: pytest.MonkeyPatch
     assert (plain.calibrated, learned.calibrated) == (seen[0], {})
     batches = [(inputs,) for inputs, _ in data().batches(12, seed=0, epoch=0, device="cpu", augment=(), workers=0)]
     assert seen[0] == pytest.approx(calibrate(network_of(plain), batches))
+
+
+def test_a_chip_with_ranges_of_its_own_keeps_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also beside one that has none, for which they are calibrated, and for a network that has learned some."""
+    monkeypatch.chdir(tmp_path)
+    Path("chip.toml").write_text(CHIP)
+    Path("own.toml").write_text(f"{CHIP}\n[periphery.input_ranges]\n0 = 2.0\n4 = 3.0\n")
+    seen: list[dict[str, float]] = []
+
+    def watched(model: nn.Module, examples: Any, chip: Any, **more: Any) -> Any:
+        seen.append(dict(chip.periphery.input_ranges))
+        return real(model, examples, chip, **more)
+
+    real = _sweeps.chips_alone
+    monkeypatch.setattr(_sweeps, "chips_alone", watched)
+    suite = {**TABLE, "methods": ["plain", "converters"], "seeds": 1, "trials": 2, "chips": ["chip.toml", "own.toml"]}
+    compare_suite(suite, "out", runner=one_by_one)
+    assert seen[1] == seen[3] == {"0": 2.0, "4": 3.0}
+    assert len({tuple(ranges.values()) for ranges in seen}) == 3
 
 
 def one_by_one(jobs: Any, folder: Path, *_: Any, **__: Any) -> dict[str, Any]:
@@ -411,14 +442,27 @@ def test_the_teacher_is_the_plain_network_and_its_training_counts(tmp_path: Path
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_trained, "Run", Watching)
-        model, training = one_run("samson+distil", folder=tmp_path / "run")
-    plain, of_plain = one_run("plain")
+        model, training = one_run("samson+distil", "samson+distil.lr=0.05", folder=tmp_path / "run")
+    plain, of_plain = one_run("plain", "plain.lr=0.05")
     [teacher] = teachers
     assert equal(teacher.state_dict(), plain.state_dict())
     assert not teacher.training
     _, alone = one_run("samson")
     assert training.gradients == alone.gradients + of_plain.gradients
+    assert len(training.loss) == 2, "its own epochs alone"
     assert not equal(model.state_dict(), plain.state_dict())
+
+
+def test_a_log_has_the_figures_of_the_student_alone() -> None:
+    written: list[tuple[str, int]] = []
+
+    class Writer:
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, step))
+
+    [problem] = plan_suite({**TABLE, "methods": ["distil"]}).problems
+    trained(problem, problem.methods[0], 0, data(), None, lambda *_: None, log=Writer())
+    assert [step for name, step in written if name == "loss"] == [4, 8]
 
 
 def dropping(outputs: int) -> nn.Module:
@@ -481,6 +525,19 @@ def test_a_teacher_changes_the_loss_as_its_formula_says() -> None:
 
     assert apart(model.state_dict(), by_hand(3.0)) < 1e-5
     assert apart(model.state_dict(), by_hand(0.0)) > 1e-2
+
+
+def test_a_teacher_is_heard_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where both networks run in bfloat16, whose logarithms have two digits."""
+    seen: set[torch.dtype] = set()
+
+    def noted(outputs: Tensor, taught: Tensor, *strengths: float) -> Tensor:
+        seen.update((outputs.dtype, taught.dtype))
+        return distillation(outputs, taught, *strengths)
+
+    monkeypatch.setattr("samson.experiments._loop.distillation", noted)
+    _, training = one_run("distil", table={**TABLE, "recipe": {**TABLE["recipe"], "precision": "bfloat16"}})
+    assert (training.precision, seen) == ("bfloat16", {torch.float32})
 
 
 def trainer(run: Run) -> nn.Module:

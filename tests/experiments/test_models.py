@@ -4,6 +4,7 @@ import io
 import re
 import sys
 import warnings
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.error import URLError
@@ -16,7 +17,7 @@ from torch import nn
 from samson._factories import find_factory, import_own, own_modules
 from samson.experiments import Checkpoint, Request, SetupError, load_model, load_splits, make_network, save_checkpoint
 from samson.noise import Periphery, ThroughChip
-from tests.conftest import equal, snapshot
+from tests.conftest import Alike, equal, snapshot
 from tests.programs import samson
 
 CODE = """
@@ -207,6 +208,16 @@ def test_weights_from_a_file(folder: Path, form: str) -> None:
     assert equal(snapshot(loaded), snapshot(model))
     assert equal(snapshot(loaded), snapshot(load_model("my_nets:make", str(path))))
     assert not equal(snapshot(loaded), snapshot(load_model("my_nets:make")))
+
+
+def alike() -> nn.Module:
+    return Alike(partial(nn.Linear, 2, 2))
+
+
+def test_names_that_differ_by_the_prefix_of_a_wrapper_alone_are_kept_apart(folder: Path) -> None:
+    model = alike()
+    torch.save(model.state_dict(), folder / "alike.pt")
+    assert equal(load_model(f"{__name__}:alike", folder / "alike.pt").state_dict(), model.state_dict())
 
 
 def test_a_command_says_where_weights_come_from_that_were_not_given(folder: Path) -> None:

@@ -248,6 +248,20 @@ def test_blocks_hand_on_their_input_beside_what_they_compute() -> None:
     assert torch.equal(block(x[:, :24]), x[:, :24])
 
 
+def test_a_narrow_map_of_mobilenet_has_no_rectifier() -> None:
+    """Its block ends linear: a rectifier would lose what the few channels hold."""
+    block = make_network("mobilenetv2", CIFAR, 10, seed=0).eval().features[2]
+    assert (block(torch.randn(2, 16, 4, 4)) < 0).float().mean() > 0.1
+
+
+def test_a_vision_transformer_reads_its_class_token() -> None:
+    """Which sees an image through the blocks alone."""
+    model, x = make_network("vit-small-patch4", CIFAR, 10, seed=0).eval(), torch.randn(2, *CIFAR)
+    assert not torch.equal(*model(x))
+    model.blocks = nn.Identity()
+    assert torch.equal(*model(x))
+
+
 @pytest.mark.parametrize("name", ["resnet20", "mobilenetv2-narrow"])
 def test_convolutions_start_with_the_variance_of_he(name: str) -> None:
     model = make_network(name, CIFAR, 10, seed=0)

@@ -74,7 +74,7 @@ def train(run):
     (run.folder / "kept.txt").touch()
     if Path("breaks").exists() and settings.get("lean") == 2:
         raise RuntimeError("no lean\\nof two")
-    if settings.get("lean", 0) < 0:
+    if settings.get("lean", 0) < 0 or (settings.get("lean") == 0.001 and run.seed == 1001):
         raise DivergedError(3)
     row = torch.tensor(SHAPES[settings["shape"]] if "shape" in settings else [1, settings["lean"], settings["outlier"]])
     row = row + torch.tensor([0, 0.02, 0]) * (run.seed % 1000)
@@ -279,6 +279,16 @@ def test_after_an_interruption_nothing_is_tried_again(place: Path, sampler: str)
     assert records() == records("whole")
 
 
+def test_half_a_line_that_a_full_disk_left_is_no_hindrance(place: Path) -> None:
+    whole = chosen(searched(SUITE))
+    log = Path("out", "search", "optuna.log")
+    log.write_bytes(log.read_bytes()[:-30])
+    once = trainings()
+    for _ in range(2):
+        assert chosen(searched(SUITE)) == whole
+        assert trainings() == [*once, *once[-2:]], "the last choice alone is tried again"
+
+
 def test_a_choice_that_two_commands_tried_counts_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both asked what to try before either had told what came of it."""
     from samson.experiments import _search
@@ -328,6 +338,15 @@ def test_another_search_is_one_of_its_own(place: Path) -> None:
     assert trainings() == begun, "the first search is still known"
 
 
+def test_what_a_search_chose_may_be_said_without_it(place: Path) -> None:
+    """The chips by which it chose, in the folder's plan, are no chips of the runs that are left out."""
+    method = {"method": "mine:leaning", "lean": [0.5, 0.0, 2]}
+    found = compare_suite({**SUITE, "methods": [method], "search": {"chosen_by": "gaussian"}}, "out")
+    fixed = {key: value for key, value in SUITE.items() if key != "search"}
+    fixed["methods"] = [{**method, "lean": found.records[0].settings["lean"]}]
+    assert compare_suite(fixed, "out", runner=no_runs).records == found.records
+
+
 def test_what_diverges_is_not_chosen(place: Path) -> None:
     methods = [{"method": "mine:leaning", "lean": [-1, 2, -2]}]
     plan = searched({**SUITE, "methods": methods})
@@ -339,6 +358,26 @@ def test_what_diverges_is_not_chosen(place: Path) -> None:
     ):
         searched({**SUITE, "methods": methods}, "other")
     assert not records("other")
+
+
+def test_what_diverges_with_one_of_several_seeds_is_not_chosen(place: Path) -> None:
+    plan = searched({**SUITE, "methods": [{"method": "mine:leaning", "lean": [0.001, 2]}]})
+    assert chosen(plan) == {"leaning": 2.0}
+    assert [one.values[1] is None for one in records()["leaning"].tried] == [True, False]
+
+
+@pytest.mark.parametrize("other", [{"search": {"seeds": 2}}, {"methods": [{"outlier": 60}]}])
+def test_nothing_of_a_search_by_other_chips_or_with_other_settings_is_taken(place: Path, other: dict[str, Any]) -> None:
+    leaning = {"method": "mine:leaning", "lean": [0.5, 0.0, 2]}
+    suite = {**SUITE, "methods": [leaning], "search": {"seeds": 2, "chosen_by": "gaussian"}}
+    changed = {**suite, **other}
+    changed["methods"] = [leaning | more for more in other.get("methods", [{}])]
+    fresh = searched(changed, "fresh")
+    searched(suite)
+    before = records()["leaning"].tried
+    assert chosen(searched(changed)) == chosen(fresh)
+    assert records()["leaning"].tried == records("fresh")["leaning"].tried
+    assert [one.values for one in records()["leaning"].tried] != [one.values for one in before]
 
 
 def test_what_raises_is_told_in_a_few_words(place: Path) -> None:
@@ -353,6 +392,15 @@ def test_what_raises_is_told_in_a_few_words(place: Path) -> None:
     Path("breaks").unlink()
     assert chosen(searched(SUITE))["leaning"] == 0.0
     assert trainings()[len(begun) :] == [["leaning", "2.0", "1000"], ["leaning", "2.0", "1001"]]
+
+
+def test_a_disk_that_fails_is_no_bad_input(place: Path) -> None:
+    Path("out").mkdir()
+    Path("out", "unfinished").touch()
+    with pytest.raises(OSError, match="The search for data-network/shaped failed with .*Error: "):
+        searched(SUITE)
+    Path("out", "unfinished").unlink()
+    assert chosen(searched(SUITE))["leaning"] == 0.0
 
 
 def test_the_command_searches_and_the_report_says_how(place: Path) -> None:

@@ -37,7 +37,7 @@ from samson.records import (
     run_name,
     write_json,
 )
-from samson.sharpness import Trace, worst_case_rise
+from samson.sharpness import Trace, average_rise, worst_case_rise
 from samson.statistics import rank_correlation, sharpness_correlations
 from tests import programs
 from tests.builders import PROBLEM, record, with_plan
@@ -145,6 +145,23 @@ def test_some_examples_can_be_enough(tmp_path: Path) -> None:
     assert measure_one(tmp_path, examples=1000).settings.examples == 24  # there are no more
     with pytest.raises(SetupError, match="`examples` must be at least 1, got 0"):
         measure_one(tmp_path, examples=0)
+
+
+def test_chips_have_the_seed_of_the_comparison_and_are_of_the_first_family_with_a_name(tmp_path: Path) -> None:
+    families = ChipFamily("mine", "level", KINDS), ChipFamily("gaussian", "level", KINDS)
+    plan = dataclasses.replace(with_plan(methods={"sgd": {"lr": 0.1}}, chip_seed=5), families=families)
+    model, run = make_network("mlp", (1, 8, 8), 10, seed=0).eval(), run_name(PROBLEM.name, "sgd", 0)
+    about = Checkpoint("mlp", (1, 8, 8), 10, "digits", "sgd", 0)
+    save_checkpoint(tmp_path / "networks" / f"{run}.safetensors", model.state_dict(), about)
+    write_json(tmp_path / PLAN, plan)
+    made = record("sgd", 0, [[0.9], [0.4] * 3, [0.3] * 3], dataclasses.replace(plan, families=families[:1]))
+    made = dataclasses.replace(made, families=families, measured=(*made.measured, ((0.8,) * 3, (0.7,) * 3)))
+    write_json(record_path(tmp_path, run), made)
+    [network] = measure_one(tmp_path).networks
+    assert network.accuracies == pytest.approx((0.9, 0.8, 0.7))
+    rises = [average_rise(model, small_data().train, Gaussian(0.2), trials=2, seed=s).interval.mean for s in (5, 0)]
+    assert network.measures["noise"].mean == pytest.approx(rises[0], rel=1e-6)
+    assert rises[0] != pytest.approx(rises[1], rel=1e-3)
 
 
 def test_correlations_are_of_what_was_measured(measured: tuple[Path, SharpnessRecord]) -> None:
@@ -317,6 +334,9 @@ def test_the_recorded_correlations_follow_from_the_recorded_networks() -> None:
     recorded = read_json(Path(next(iter(benchmarks))) / "records" / "sharpness-digits.json", SharpnessRecord)
     assert sharpness_correlations(recorded) == recorded.correlations
     assert len(recorded.networks) == 21
+    loss = dataclasses.replace(recorded, problem=dataclasses.replace(recorded.problem, higher_is_better=False))
+    turned = [-row.kendall.mean for row in sharpness_correlations(loss)]
+    assert turned == pytest.approx([row.kendall.mean for row in recorded.correlations])
 
 
 def test_accuracies_are_equal_that_differ_by_the_order_of_a_sum() -> None:

@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -31,6 +33,7 @@ from samson.experiments import (
     Run,
     SetupError,
     Silent,
+    chip_by_level,
     compare_suite,
     estimate,
     find_noise,
@@ -42,8 +45,8 @@ from samson.experiments import (
     read_suite,
     run_all,
 )
-from samson.noise import PCM, PRESETS, Gaussian, calibrate, calibrate_adc, load_chip_model
-from samson.records import RunRecord, checksum, load_comparison
+from samson.noise import PCM, PRESETS, Compose, Gaussian, calibrate, calibrate_adc, load_chip_model
+from samson.records import PLAN, RunRecord, checksum, load_comparison
 from samson.report import last_kind_within, render, robustness_figure, views
 from tests.builders import records
 from tests.programs import samson
@@ -425,6 +428,29 @@ def test_more_methods_and_seeds_run_what_is_missing(place: Path) -> None:
     assert compare_suite(more, "out", runner=no_runs).records == found.records
 
 
+def test_nothing_is_left_of_what_was_killed(place: Path) -> None:
+    """A run when its record was written, before what it kept was deleted; and files half written, long ago and now."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    own = {**SMALL, "train": "mine:train"}  # which keeps something
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            compare_suite(own, "out")
+    old, new = (Path("out", "records", "data-net", f".sgd-seed0.json.0123abc{k}.partial") for k in range(2))
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    other = Path("out", "unfinished", "data-net", "sgd-seed7", "kept.txt")  # of another command
+    other.parent.mkdir()
+    other.touch()
+    compare_suite(own, "out")
+    assert [path for path in Path("out", "unfinished").rglob("*") if path.is_file()] == [other]
+    assert (old.exists(), new.exists()) == (False, True)
+
+
 def test_the_methods_of_a_comparison_may_be_run_apart(finished: Path, tmp_path: Path) -> None:
     """On machines without Ray: what each of them has is copied into one folder, and the whole is asked for there."""
     with working_in(tmp_path):
@@ -529,6 +555,17 @@ def test_another_comparison_is_refused(finished: Path, change: str) -> None:
     assert len(said.splitlines()) <= 4
 
 
+def test_chips_of_another_kind_of_device_are_other_chips(finished: Path, tmp_path: Path) -> None:
+    with working_in(tmp_path):
+        shutil.copytree(finished / "out", "out")
+        for device in ("cuda", "cuda:1"):
+            changed(Path("out", PLAN), lambda data, device=device: data | {"device": device})
+            with pytest.raises(SetupError, match="different: device"):
+                compare_suite(SMALL, "out", runner=no_runs)
+        changed(Path("out", PLAN), lambda data: data | {"device": "cpu:0"})
+        compare_suite(SMALL, "out", runner=no_runs)
+
+
 @pytest.mark.parametrize("link", ["unfinished", "unfinished/data-net"])
 def test_nothing_is_deleted_through_a_link(place: Path, link: str) -> None:
     """As it may lie in a folder that comes from others."""
@@ -631,6 +668,16 @@ def test_a_network_that_its_weights_do_not_make_is_trained_again(place: Path, ch
     assert measured(Path("out")) == measured(compare_suite(suite | MORE["kinds"], "at-once").folder)
 
 
+def test_a_network_whose_code_has_changed_is_trained_again(place: Path) -> None:
+    """What was measured of it is of the old one, whose weights fit the new one too."""
+    suite = SMALL | {"methods": ["sgd"], "recipe": SMALL["recipe"] | {"epochs": 5}}
+    before = compare_suite(suite, "out").records[0].clean
+    Path("mine.py").write_text(MINE.replace("nn.ReLU()", "nn.Hardtanh(-9, 0)"))
+    forget()
+    assert compare_suite(suite | MORE["kinds"], "out").records[0].clean != before
+    assert measured(Path("out")) == measured(compare_suite(suite | MORE["kinds"], "at-once").folder)
+
+
 def test_a_network_that_is_gone_is_trained_again(finished: Path, tmp_path: Path) -> None:
     with working_in(tmp_path):
         shutil.copytree(finished / "out", "out")
@@ -647,6 +694,14 @@ def test_the_chips_by_which_settings_were_chosen_stay(place: Path) -> None:
         compare_suite(SMALL | chosen | wider, "out", runner=no_runs)
     found = compare_suite(SMALL | chosen | {"chips": [*SMALL["chips"], "int4"]}, "out")
     assert [family.name for family in found.records[0].families] == ["gaussian", "int4"]
+
+
+def test_a_file_of_data_that_was_written_again_is_read_again(place: Path) -> None:
+    for count in (20, 30):
+        x, y = torch.ones(count, 6).numpy(), (torch.arange(count) % 2).numpy()
+        np.savez("own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+        plan = plan_suite({**SMALL, "data": "own.npz", "network": "mlp", "methods": ["sgd"]})
+        assert plan.problems[0].examples == count
 
 
 def test_a_run_that_raises_is_told_and_tried_again(place: Path) -> None:
@@ -978,6 +1033,30 @@ def test_an_estimate_times_steps_also_with_one_batch_an_epoch(
     [found] = estimate(plan_suite({**SMALL, "methods": [sgd], "recipe": recipe}))
     assert found.training == (5 if epochs == 1 else 2 * epochs)
     assert now[0] == 5 + 2 * timed * (epochs > 1)
+
+
+def test_an_estimate_has_a_pass_without_noise_and_one_a_chip_and_a_teacher(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that a step moves by two seconds, and an example by half a one."""
+    now = [0.0]
+
+    def look(model: nn.Module, data: tuple[Tensor, Tensor], metric: object) -> float:
+        now[0] += len(data[1]) / 2
+        return 0.0
+
+    def step(self: Loop, *batch: Tensor) -> None:
+        now[0] += 2
+
+    monkeypatch.setattr("samson.experiments._estimate.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("samson.experiments._estimate.clean_value", look)
+    monkeypatch.setattr(Loop, "advance", step)
+    recipe = {"epochs": 2, "batch_size": 58}
+    suite = {**SMALL, "methods": ["sgd", "distil"], "recipe": recipe, "chips": [*SMALL["chips"], "int4"]}
+    for more, examples in (({}, 32), ({"examples": 8}, 8)):
+        plain, distil = estimate(plan_suite({**suite, **more}))
+        assert plain.chips == distil.chips == examples / 2 * (1 + 2 * 2)
+        assert (plain.training, distil.training) == (2 * 2, 2 * 2 * 2)
 
 
 BAD = """
@@ -1446,6 +1525,21 @@ def test_a_level_of_ones_own_noise_is_what_the_noise_makes_of_it(place: Path) ->
     assert find_noise("own:bits")(4).bits == 4
     plan = plan_suite({**SMALL, "chips": [{"noise": "own:aged", "levels": ["1h"]}]})
     assert plan.families[0].kinds[0].noise.time_s == 3600.0
+
+
+def test_a_noise_of_ones_own_may_age(place: Path) -> None:
+    Path("own.py").write_text("from mine import Shaken\ndef chip(): return Shaken(0.1)\n")
+    plan = plan_suite({**SMALL, "chips": [{"chip": "own:chip", "times": ["1h"]}]})
+    assert [kind.time_s for kind in plan.families[0].kinds] == [3600.0]
+
+
+def test_a_chip_of_several_noises_ages_in_that_of_its_devices(place: Path) -> None:
+    Path("own.py").write_text(
+        "from samson.noise import PCM, Compose, Gaussian\ndef both(): return Compose(Gaussian(0.1), PCM())\n"
+    )
+    make, family = chip_by_level("own:both")
+    assert make(60.0).noise == Compose(Gaussian(0.1), PCM(time_s=60.0))
+    assert family.unit == "s"
 
 
 def test_no_file_of_a_comparison_names_code_to_run(place: Path) -> None:

@@ -230,8 +230,20 @@ def test_outputs_of_another_shape_than_the_targets_are_refused_before_training()
 def test_the_loss_of_numbers_is_their_mean_squared_error(one: tuple[int, ...]) -> None:
     outputs, targets = torch.arange(5.0).view(one), torch.ones(5)
     assert TASKS["regression"]().loss(outputs, targets) == (1 + 0 + 1 + 4 + 9) / 5
+    assert TASKS["regression"]().loss(outputs, targets.view(one)) == (1 + 0 + 1 + 4 + 9) / 5
     with pytest.raises(ValueError, match=r"shape of the targets, got \(5, 1, 1\) for \(5,\)"):
         TASKS["regression"]().loss(outputs.view(5, 1, 1), targets)
+
+
+def test_the_loss_of_tokens_smooths_their_labels_and_leaves_out_what_does_not_count() -> None:
+    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    tokens = torch.tensor([[0, 4, -100], [2, 2, 1]])
+    scores, counts = logits.log_softmax(2), tokens >= 0
+    right = scores.gather(2, tokens.clamp(min=0)[..., None])[..., 0]
+    for smoothing in (0.0, 0.3):
+        each = -(1 - smoothing) * right - smoothing * scores.mean(2)
+        found = TASKS["language"]().loss(logits, tokens, smoothing)
+        assert float(found) == pytest.approx(float(each[counts].mean()), rel=1e-12)
 
 
 class Hard:

@@ -9,6 +9,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -528,6 +529,24 @@ def test_a_network_that_comes_in_evaluation_mode_is_trained_in_training_mode() -
     assert found["1.running_mean"].abs().max() > 0
 
 
+def test_what_dropout_draws_depends_on_seed_and_step() -> None:
+    drawn: dict[int, list[bytes]] = {0: [], 1: []}
+    for seed, draws in drawn.items():
+
+        def watched(draws: list[bytes] = draws) -> nn.Module:
+            model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(192, 4))
+            model[1].register_forward_hook(lambda _, given, out: draws.append((out != 0).numpy().tobytes()))
+            return model
+
+        train(run_of("sgd", watched, seed=seed, data=images_of_ones()))
+    assert len({*drawn[0], *drawn[1]}) == 20
+
+
+def images_of_ones() -> Splits:
+    held = torch.ones(80, 3, 8, 8), torch.arange(80) % 4
+    return Splits(held, held, held, outputs=4)
+
+
 # Cut off and started again
 
 
@@ -997,6 +1016,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "average": {"ema": 0.9},
     "amount of data": {"data": images(64)},
     "other data of the same size": {"data": images(seed=8)},
+    "other targets": {"data": replace(images(), train=(images().train[0], 3 - images().train[1]))},
     "widths": {"network": wider},
     "a network of the same widths": {"network": rectified},
     "task": {"asked": {"task": Doubled()}},
@@ -1011,6 +1031,35 @@ def test_the_state_of_another_training_is_refused(other: str, tmp_path: Path, mo
     changed["asked"] = {"folder": tmp_path, **changed.get("asked", {})}
     with pytest.raises(SetupError, match=r"training.safetensors` belongs to another training.\nDelete it, or take"):
         train(run_of(**changed))
+
+
+def alike(count: int) -> Splits:
+    """Examples that are all the same one."""
+    held = torch.ones(count, 3, 8, 8), torch.ones(count, dtype=torch.int64)
+    return Splits(held, held, held, outputs=4)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"data": alike(80)}, {"data": alike(64)}),
+        ({"asked": {"place": Slow()}}, {"asked": {"place": Fast()}}),  # as on another machine
+    ],
+    ids=["amount of equal examples", "precision"],
+)
+def test_what_no_weight_and_no_example_shows_belongs_to_a_training_too(
+    first: dict[str, Any], second: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saving_every(monkeypatch, 1)
+
+    def begun(case: dict[str, Any]) -> Run:
+        asked = {"folder": tmp_path, **case.get("asked", {})}
+        return run_of("samson", convolutions, precision="auto", **case | {"asked": asked})
+
+    train(begun(first))
+    train(begun(first))
+    with pytest.raises(SetupError, match="belongs to another training"):
+        train(begun(second))
 
 
 def failing(patch: pytest.MonkeyPatch, number: int) -> None:
@@ -1141,26 +1190,29 @@ def test_what_diverges_in_any_way_is_recorded(
         assert training.perturbation.perturbed_loss is None
 
 
-def test_seconds_before_an_interruption_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that moves by five seconds in an epoch; what was not saved is lost."""
+@pytest.mark.parametrize(("method", "epochs"), [("samson", 2), ("distil", 4)])
+def test_seconds_before_an_interruption_count(
+    method: str, epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that moves by five seconds in an epoch, also of a teacher; what was not saved is lost."""
     now = [0.0]
     monkeypatch.setattr("samson.experiments._loop.time.monotonic", lambda: now[0])
     steps = itertools.count(1)
 
     def progress(*_: object) -> None:
         now[0] += 5
-        if next(steps) == 2:
+        if next(steps) == epochs:
             raise CutError
 
     saving_every(monkeypatch, 3)
-    [problem] = planned().problems
+    [problem] = planned(methods=[method]).problems
 
     def once() -> Any:
         return trained(problem, problem.methods[0], 0, images(), tmp_path, progress)[1]
 
     with pytest.raises(CutError):
         once()
-    assert once().seconds == 5 + 5
+    assert once().seconds == 5 * epochs
 
 
 def with_wild_losses(run: Run) -> nn.Module:

@@ -12,6 +12,7 @@ from samson.experiments._folders import finished, open_folder
 from samson.experiments._plan import Job, Plan, jobs_of
 from samson.experiments._planning import plan_suite
 from samson.experiments._problems import Table
+from samson.experiments._runs import delete_kept
 from samson.experiments._search import search_settings
 from samson.experiments._suite import Failure, Silent, Watcher, run_all
 from samson.records import PLAN, RunRecord, load_comparison, replace_file, run_name, write_json
@@ -130,6 +131,8 @@ def compare_suite(
     jobs = jobs_of(plan)
     done = {run_name(record.problem.name, record.method, record.seed) for record in finished(plan, folder)}
     left = [job for job in jobs if job.name not in done]
+    for name in done:
+        delete_kept(folder, name)  # is there if it was killed when its record was written
     write_json(folder / PLAN, whole)
     begin(jobs, left)
     failures = runner(left, folder, processes=processes, watcher=watcher)

@@ -17,6 +17,7 @@ from samson.records import (
     RecordError,
     RunRecord,
     Settings,
+    delete_partial,
     load_comparison,
     read_json,
     run_name,
@@ -50,6 +51,7 @@ def open_folder(plan: Plan, folder: Path) -> None:
         SetupError: If it holds something else or another comparison, its plan is damaged, or it cannot be written.
     """
     path, records = folder / PLAN, _checked(plan, folder)
+    delete_partial(folder, "**/")
     if (path.exists() and plan.search is not None) or (records and not path.exists()):
         return  # `compare_suite` writes it when `finished` has looked at what was chosen, or at records without a plan
     try:

@@ -83,11 +83,17 @@ def run(job: Job, folder: Path, progress: OnProgress) -> RunRecord:
         about = Checkpoint(problem.network, splits.shape, splits.outputs, problem.data, job.method.name, job.seed)
         save_checkpoint(network_path(folder, job.name), model.state_dict(), about)
     write_json(record_path(folder, job.name), record)
+    delete_kept(folder, job.name)
+    return record
+
+
+def delete_kept(folder: Path, name: str) -> None:
+    """Delete what the training of a finished run has kept, and the folders that are empty then."""
+    kept = folder / "unfinished" / name
     shutil.rmtree(kept, ignore_errors=True)
     for empty in kept.parents[: len(kept.relative_to(folder).parts) - 1]:
         with suppress(OSError):  # of other runs at hand
             empty.rmdir()
-    return record
 
 
 def _made_on(earlier: RunRecord | None, trials: int, here: Environment) -> tuple[Environment, ...]:

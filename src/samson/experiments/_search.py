@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import random
 import shutil
 from collections.abc import Callable, Sequence
@@ -57,8 +58,9 @@ def search_settings(
         The plan with nothing left to choose.
 
     Raises:
-        SetupError: If Optuna is not installed, a record of the search is of another one, or every choice of a method
-            diverged.
+        SetupError: If Optuna is not installed, a record of the search is of another one, every choice of a method
+            diverged, or a training raised.
+        OSError: If a training raised one, for example since the disk is full.
     """
     if plan.search is None:
         return plan
@@ -115,7 +117,11 @@ class _MethodSearch:
             name: optuna.distributions.CategoricalDistribution(values) for name, values in space.items()
         }
         (folder / "search").mkdir(parents=True, exist_ok=True)
-        log = optuna.storages.journal.JournalFileBackend(str(folder / "search" / "optuna.log"))
+        path = folder / "search" / "optuna.log"
+        text = path.read_bytes() if path.exists() else b""
+        if text[-1:] not in (b"", b"\n"):  # half a line, of a full disk: with another behind it, Optuna reads none
+            os.truncate(path, text.rfind(b"\n") + 1)
+        log = optuna.storages.journal.JournalFileBackend(str(path))
         about = {key: value for key, value in dataclasses.asdict(problem.record).items() if key != "select" or value}
         identity = json.dumps([about, method.record(), space, dataclasses.asdict(self.search)])
         self.study: Any = optuna.create_study(
@@ -160,7 +166,8 @@ class _MethodSearch:
     def tell(self, choice: Choice, values: Values | Failure) -> None:
         """Keep what came of a choice."""
         if isinstance(values, Failure):
-            raise SetupError(f"The search for {self.name} failed with {choice}: {values.reason}\nMend it, and repeat.")
+            kind = OSError if values.of_file else SetupError
+            raise kind(f"The search for {self.name} failed with {choice}: {values.reason}\nMend it, and repeat.")
         known = [value for value in values if value is not None]
         sign = 1.0 if self.problem.record.higher_is_better else -1.0
         score = sign * float(np.mean(known)) if len(known) == len(values) else -math.inf

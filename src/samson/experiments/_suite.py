@@ -65,10 +65,12 @@ class Failure:
     Args:
         reason: The error, in a line.
         details: Where it was raised.
+        of_file: Whether it is one of the system, such as a full disk.
     """
 
     reason: str
     details: str = ""
+    of_file: bool = False
 
 
 def default_jobs() -> int:
@@ -117,7 +119,7 @@ def attempted(work: Callable[..., T], *arguments: Any) -> T | Failure:
     try:
         return work(*arguments)
     except Exception as error:  # whatever a user's own code raises ends this run alone
-        return Failure(reason(error), traceback.format_exc())
+        return Failure(reason(error), traceback.format_exc(), isinstance(error, OSError))
 
 
 def map_jobs(

@@ -29,7 +29,10 @@ from samson.experiments._plan import OnProgress, Plan, PlannedProblem
 from samson.experiments._tasks import make_task
 from samson.experiments._training import DivergedError, Run, find_trainer
 from samson.experiments.data import Splits, load_data_set
-from samson.records import LARGEST, Training, TrainingRecord, write_json
+from samson.records import LARGEST, Training, TrainingRecord, delete_partial, write_json
+
+FINISHED = "training-finished.json"
+"""The record of a training that is finished, as long as what it kept is there."""
 
 
 def planned_run(problem: PlannedProblem, method: Method, seed: int, splits: Splits, **more: Any) -> Run:
@@ -197,10 +200,12 @@ def save_trained(
         SetupError: If the logs need a package that is not installed.
     """
     [problem], [method] = plan.problems, plan.problems[0].methods
+    if place.rank == 0:
+        _finish(folder)
+        delete_partial(folder)
     splits = load_data_set(problem.record.data, plan.data_root)
     writer = _tensorboard(folder) if log and place.rank == 0 else None
-    kept = folder / "unfinished"
-    model, training = trained(problem, method, seed, splits, kept, progress, place, writer)
+    model, training = trained(problem, method, seed, splits, folder / "unfinished", progress, place, writer)
     if writer is not None:
         writer.close()
     path = folder / "model.safetensors"
@@ -217,9 +222,17 @@ def save_trained(
         about = environment(place.device.type)
         finished = datetime.now(UTC).isoformat(timespec="seconds")
         made = TrainingRecord(problem.record, method.name, method.record(), seed, training, about, finished)
-        write_json(folder / "training.json", made)
-        shutil.rmtree(kept, ignore_errors=True)
+        write_json(folder / FINISHED, made)
+        _finish(folder)
     return training
+
+
+def _finish(folder: Path) -> None:
+    """Delete what a finished training has kept, and give its record its name; if killed here, the next does it."""
+    record = folder / FINISHED
+    if record.exists():
+        shutil.rmtree(folder / "unfinished", ignore_errors=True)
+        record.replace(folder / "training.json")
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -1,7 +1,7 @@
 """Typed, versioned records of runs, and their JSON."""
 
 from samson.records._chips import CLEAN, ChipFamily, ChipKind
-from samson.records._codec import RecordError, checksum, read_json, replace_file, write_json
+from samson.records._codec import RecordError, checksum, delete_partial, read_json, replace_file, write_json
 from samson.records._evaluation import BudgetRecord, EvaluationRecord, Measured, PairedMethod, PairedRecord, Subject
 from samson.records._folders import (
     PLAN,
@@ -57,6 +57,7 @@ __all__ = [
     "TrainingRecord",
     "Tried",
     "checksum",
+    "delete_partial",
     "finite",
     "load_comparison",
     "load_records",

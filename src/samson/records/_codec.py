@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import sha256
 from numbers import Integral, Real
 from pathlib import Path
@@ -66,6 +68,19 @@ def replace_file(path: Path | str, content: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def delete_partial(folder: Path, below: str = "") -> None:
+    """Delete what killed processes left half written, once it is a day old: younger files may yet be put in place.
+
+    Args:
+        folder: Where it lies.
+        below: "**/" for the folders in it too.
+    """
+    with suppress(OSError):  # another command deletes as well
+        for path in folder.glob(f"{below}.*.????????.partial"):
+            if time.time() - path.stat().st_mtime > 86_400:
+                path.unlink()
 
 
 def read_json(path: Path | str, kind: type[T]) -> T:
