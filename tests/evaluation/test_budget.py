@@ -83,6 +83,8 @@ def test_refinements_are_at_the_ends_of_the_interval_and_at_the_estimate_in_turn
     for number, (before, after) in enumerate(pairwise(budgets)):
         new = set(after.evaluations) - set(before.evaluations)
         assert new == {(before.interval.low, before.interval.high, before.interval.mean)[number % 3]}
+    # Levels that the chips themselves chose are no fixed sequence: the budget is that of the grid alone.
+    assert {budget.holds_up_to for budget in budgets} == {budgets[0].holds_up_to}
 
 
 def test_the_yield_criterion_counts_chips() -> None:
@@ -231,6 +233,11 @@ def test_a_chip_exactly_at_the_limit_is_good() -> None:
     for max_drop, held in ((0.04905, None), (0.0492, 0.0496)):
         limit["max_drop"] = max_drop
         assert noise_budget(Margins(), DATA, Shrunk, 0.0495, 0.0496, **limit).holds_up_to == held
+    # Of half the value, half an answer is twice as much: .098 + 1.7·.002 / √(12·30) is .09818.
+    half = [(MARGINS, (torch.arange(1000) < 500).long())]
+    for max_drop, held in ((0.0981, None), (0.0984, 0.0496)):
+        limit["max_drop"] = max_drop
+        assert noise_budget(Margins(), half, Shrunk, 0.0495, 0.0496, relative=True, **limit).holds_up_to == held
 
 
 class Overflowing(nn.Module):

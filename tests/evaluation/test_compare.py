@@ -120,6 +120,9 @@ def test_models_of_another_shape_have_chips_of_their_own() -> None:
     found = compare({"a": make_model(), "b": flat()}, DATA, NOISE, trials=5).difference("b", "a")
     assert not found.common_chips
     assert found.ratio is None
+    wider = nn.Sequential(nn.Flatten(), nn.Linear(10, 4)).double()
+    with pytest.raises(ValueError, match="`models` of one method must be of one shape, but those of 'a' differ"):
+        compare({"a": [flat(), wider], "b": flat()}, DATA, NOISE, trials=2)
 
 
 def test_models_on_several_kinds_of_device_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,8 +210,10 @@ def test_a_comparison_gives_its_rows() -> None:
     ("metric", "said"), [("accuracy", "accuracy of"), ("cross-entropy", "cross-entropy (less is better) of")]
 )
 def test_a_comparison_says_which_direction_is_better(metric: str, said: str) -> None:
-    found = compare({"a": make_model(), "b": make_model(seed=4)}, DATA, NOISE, trials=2, metric=metric)
+    found = compare({"a": make_model(), "b": make_model(seed=5)}, DATA, NOISE, trials=2, metric=metric)
     assert str(found).startswith(f"{said} 2 methods")
+    best = (max if metric == "accuracy" else min)("ab", key=lambda name: found.mean(name).mean)
+    assert f"{best} has the best mean: " in paired_page(found.record())
 
 
 def test_a_comparison_is_saved_with_every_trial(tmp_path: Path) -> None:

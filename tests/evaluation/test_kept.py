@@ -264,6 +264,13 @@ def test_another_setting_of_an_accumulator_is_another_metric(tmp_path: Path) -> 
             list(kept.run(other, range(2)))
 
 
+def test_levels_that_hardly_differ_have_folders_of_their_own(tmp_path: Path) -> None:
+    """A search ends at such levels."""
+    few = {"trials": 2, "levels": 2, "refinements": 0, "layout": LAYOUT, "max_drop": 0.99}
+    found = noise_budget(Counting(), DATA, Gaussian, 0.1, 0.1 + 1e-12, **few, executor=Kept(tmp_path))
+    assert list(found.evaluations) == [0.1, 0.1 + 1e-12]
+
+
 def test_a_block_of_autocast_or_another_question_is_refused(tmp_path: Path) -> None:
     list(Kept(tmp_path).run(make_task(), range(2)))
     with (
@@ -318,6 +325,14 @@ def test_data_count_by_their_bits_whatever_holds_them(tmp_path: Path) -> None:
     assert passes() == CLEAN
     with pytest.raises(ValueError, match="different: batches"):
         run(held((DATA[1] + 1) % 3), "held", Keyed())
+
+    class Either(Keyed):
+        def forward(self, plus: Any = None, minus: Any = None) -> torch.Tensor:
+            return super().forward(plus if minus is None else -minus)
+
+    run([{"plus": DATA[0], "labels": DATA[1]}], "named", Either())
+    with pytest.raises(ValueError, match="different: batches"):  # the same tensors under another name
+        run([{"minus": DATA[0], "labels": DATA[1]}], "named", Either())
     loader = DataLoader(TensorDataset(*DATA), batch_size=25, shuffle=True)
     model = Counting()
     torch.manual_seed(3)
@@ -371,6 +386,13 @@ def scaled(k: float) -> Callable[..., torch.Tensor]:
     return lambda output, targets: k * output.sum(1)
 
 
+def by_default(k: float) -> Callable[..., torch.Tensor]:
+    def score(output: torch.Tensor, targets: torch.Tensor, *, factor: float = k) -> torch.Tensor:
+        return factor * output.sum(1)
+
+    return score
+
+
 class Scaled:
     def __init__(self, k: float) -> None:
         self.k = k
@@ -390,8 +412,9 @@ class Scaled:
         lambda k: Scaled(k).__call__,
         lambda k: partial(scaled(1.0), weights=torch.full((2000,), k)),
         lambda k: nn.CrossEntropyLoss(weight=torch.full((3,), k), reduction="none"),
+        by_default,
     ],
-    ids=["closure", "object", "method", "partial", "module"],
+    ids=["closure", "object", "method", "partial", "module", "keyword"],
 )
 def test_a_metric_counts_by_what_its_function_holds(make: Callable[[float], Any]) -> None:
     once, again, other = (identity(ExampleMetric("own", make(k), higher_is_better=True)) for k in (1.0, 1.0, 2.0))
@@ -426,10 +449,12 @@ def test_a_wrapped_model_and_another_form_of_the_data_are_the_same(tmp_path: Pat
         (np.array([1, 2, 3])[::-1], np.array([1, 2, 3])),
         (np.array([{}, None]), np.array([{1: 2}, None])),
         (torch.eye(3).to_sparse(), 2 * torch.eye(3).to_sparse()),
+        (torch.zeros(2, 3), torch.zeros(3, 2)),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.int32)),
         ({"a", "b"}, {"a", "c"}),
         (MappingProxyType(dict.fromkeys(range(5000), 0)), MappingProxyType(dict.fromkeys(range(5000), 1))),
     ],
-    ids=["texts", "reversed", "objects", "sparse", "sets", "proxies"],
+    ids=["texts", "reversed", "objects", "sparse", "shapes", "dtypes", "sets", "proxies"],
 )
 def test_data_of_any_kind_have_a_hash(one: Any, other: Any) -> None:
     assert digest(one) == digest(one)

@@ -524,6 +524,14 @@ def test_a_class_may_be_ruled_out_and_tokens_that_do_not_count_may_be_anything()
     assert of("accuracy", tokens, targets).tolist() == [1.0]
     with pytest.raises(NotFiniteError, match="for 1 of 2 answers: the network overflows"):
         of("accuracy", tokens, torch.tensor([[0, 1]]))
+    assert of("cross-entropy", torch.zeros(1, 3, 2), targets).tolist() == [pytest.approx(math.log(3))]
+
+
+def test_a_mean_of_many_terms_is_of_float64() -> None:
+    terms = torch.tensor([2.0**24, 1.0])  # whose sum float32 does not have
+    metric = MeanThen(lambda output, targets: terms, lambda mean: mean)
+    metric.update(terms, terms)
+    assert float(metric.compute()) == 2**23 + 0.5
 
 
 def test_five_of_at_most_five_classes_say_nothing() -> None:

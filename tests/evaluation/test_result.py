@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -29,7 +30,7 @@ from samson.evaluation import (
 from samson.noise import PCM, Compose, Gaussian, Mapping, Periphery, Quantize, Variation, WeightNoise, preset
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
 from samson.report import budget_page, evaluation_page, sensitivity_page
-from samson.statistics import About, mean_interval
+from samson.statistics import About, crossed_interval, mean_interval
 
 DATA = torch.zeros(4, 6), torch.arange(4) % 3
 
@@ -110,6 +111,8 @@ def test_chips_that_are_equal_have_an_interval_with_a_width() -> None:
     half = stats.t.ppf(0.975, 4) * 0.01 / np.sqrt(12) / np.sqrt(5)  # a value known to the nearest answer
     assert Evaluation((1.0,) * 5, scores=right).interval.low == pytest.approx(1 - half)
     assert Evaluation((1.0,) * 5, scores=right).interval.high == 1.0  # the metric's bound
+    small = ExampleMetric("small", _constant, higher_is_better=True, bounds=(-2.0, 1.0))
+    assert Evaluation((0.1, 0.1), small).resolution == 2 * np.finfo(np.float32).eps  # of the largest that it may be
 
 
 @pytest.mark.parametrize(
@@ -178,6 +181,8 @@ def test_results_say_on_which_chips_and_what_they_were_without_noise() -> None:
     assert said[2] == (
         f"Chips: PCM(mapping=Mapping(per='channel')) at 1 day, behind Periphery({around}, tile_inputs=512)"
     )
+    new = evaluate(model, data, PCM(time_s=60.0), trials=2, time_s=0.0)
+    assert (new.kind.time_s, str(new).splitlines()[2]) == (0.0, "Chips: PCM at 0 s")  # a time as any other
     tiles = Mapping(on_off_ratio=50.0, per="tile", tile_inputs=256, levels=32)
     chip = Compose(PCM(mapping=tiles, g_max_us=30.0), Variation(gain=0.05))
     own = evaluate(model, data, chip, trials=2, periphery=Periphery(dac_steps=62, input_ranges={"": 3.0}))
@@ -232,6 +237,9 @@ def test_the_drop_of_a_population_is_taken_example_by_example() -> None:
         axis=0
     )  # other examples alone: what any number of chips leaves
     assert other.drop.half_width > 0.9 * mean_interval(drops.tolist()).half_width
+    looked = replace(other, look_confidence=0.99)  # as after several looks
+    by_hand = crossed_interval(other.clean_scores * 1.0 - other.scores, 0.99, resolution=1 / 400)
+    assert looked.drop == by_hand.within(-1.0, 1.0)
 
 
 ASKED: dict[str, Callable[..., Any]] = {
@@ -303,6 +311,14 @@ def test_a_result_has_a_record_a_page_and_a_plot(name: str, tmp_path: Path) -> N
     found.page(tmp_path / "new" / "result.html")
     assert (tmp_path / "new" / "result.html").read_text("utf-8") == page_of(record)
     assert any(len(trace.x) for trace in found.plot().data)
+
+
+def test_a_record_says_what_its_interval_speaks_of_and_that_only_a_share_is_in_percent() -> None:
+    grade = ExampleMetric("grade", lambda y, t: 2 * y[:, 0].sigmoid(), higher_is_better=True, bounds=(0.0, 2.0))
+    data = torch.randn(20, 6), torch.arange(20) % 3
+    for metric, about, is_fraction in ((grade, "population", False), ("accuracy", "test_set", True)):
+        found = evaluate(nn.Linear(6, 3), data, Gaussian(0.1), trials=2, metric=metric, about=about).record().subject
+        assert (found.about, found.is_fraction) == (about, is_fraction)
 
 
 def test_a_part_of_a_result_has_no_record() -> None:

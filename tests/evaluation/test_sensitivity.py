@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samson.evaluation import Attempt, Interval, Progress, Sensitivity, evaluate, layers_on_chip, sensitivity
-from samson.noise import Gaussian
+from samson.noise import Gaussian, Periphery
 from samson.statistics import mean_interval
 
 TRIALS = 100
@@ -75,6 +75,19 @@ def test_chips_are_common() -> None:
     assert rows["middle"].others == others.trials
     gains = np.array(found.noisy) - others.trials  # lower is better
     assert rows["middle"].gain.mean == pytest.approx(gains.mean())
+    together, step = 1 - 0.05 / 9, EPS * max(found.noisy)  # two intervals a layer, and that of noise on all
+    assert found.drop == mean_interval(found.noisy, together, resolution=step)
+    assert rows["middle"].drop == mean_interval(middle.trials, together, resolution=EPS * max(middle.trials))
+    assert rows["middle"].gain == mean_interval(gains.tolist(), together, resolution=EPS * max(others.trials))
+    assert rows["nothing"].gain == mean_interval([0.0] * 5, together, resolution=step)  # equal gains have a width
+
+
+def test_each_layer_alone_is_on_the_chip_with_its_periphery() -> None:
+    around = Periphery(output_noise=0.3)
+    rows = {row.name: row for row in ranked(trials=3, periphery=around).rows}
+    for periphery in (around, None):
+        alone = evaluate(Sum(), data(), Gaussian(0.3), trials=3, metric="mse", select="middle", periphery=periphery)
+        assert (rows["middle"].alone == alone.trials) == (periphery is around)
 
 
 def test_the_table_says_what_it_shows() -> None:

@@ -1,7 +1,10 @@
 """Stopping at a precision: looks in the order of the chips, and a population that knows when chips cannot help."""
 
+import math
+
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from samson.evaluation import ExampleMetric, clean_value, evaluate
@@ -77,6 +80,20 @@ def test_a_precision_finer_than_the_examples_allow_is_an_error_after_two_chips()
     assert evaluate(model, data, Gaussian(0.1), precision=0.15, about="population").reached
     with pytest.raises(ValueError, match="`data` must hold at least 2 examples for a population, got 1"):
         evaluate(model, (data[0][:1], data[1][:1]), Gaussian(0.1), trials=3, about="population")
+
+
+def test_a_precision_is_refused_after_two_chips_only_where_they_are_sure() -> None:
+    """What two chips leave open is an estimate: between it and three standard errors less, it goes on."""
+    model, data = make_classifier()
+    first, second = (row - row.mean() for row in evaluate(model, data, Gaussian(1.0), trials=2).scores.astype(float))
+    products, t = first * second, stats.t.ppf(0.975, 199)
+    least = products.mean() - 3 * products.std(ddof=1) / math.sqrt(200)
+    sure, guessed = (t * math.sqrt(variance / 200) for variance in (least, products.mean()))
+    asked = {"about": "population", "max_trials": 10}
+    found = evaluate(model, data, Gaussian(1.0), precision=(sure + guessed) / 2, **asked)
+    assert len(found.trials) == 10
+    with pytest.raises(ValueError, match="`precision` must be at least"):
+        evaluate(model, data, Gaussian(1.0), precision=0.999 * sure, **asked)
 
 
 def test_noise_that_levels_examples_leaves_less_open_than_they_do_without_it() -> None:

@@ -374,16 +374,16 @@ def test_the_share_of_the_weights_on_the_chip_is_said() -> None:
 
 
 class Changing(Dataset[tuple[Tensor, int]]):
-    """Examples with random changes."""
+    """Examples with random changes, or targets with such."""
 
-    def __init__(self, draw: Any) -> None:
-        self.draw = draw
+    def __init__(self, draw: Any, answer: Any = None) -> None:
+        self.draw, self.answer = draw, answer
 
     def __len__(self) -> int:
         return len(X)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return X[index] + 0.1 * self.draw(), index % 3
+        return X[index] + 0.1 * self.draw(), index % 3 if self.answer is None else self.answer(3)
 
 
 class UsedUp:
@@ -402,6 +402,7 @@ class UsedUp:
         (lambda: Changing(np.random.default_rng(0).random), "got others in a later one"),
         (lambda: Changing(random.Random(0).random), "got others in a later one"),
         (lambda: DataLoader(Changing(np.random.rand), batch_size=25), "got others in a later one"),
+        (lambda: Changing(lambda: 0.0, random.Random(0).randrange), "got others in a later one"),
         (UsedUp, "got 0 and 60 of them"),
     ],
 )

@@ -333,6 +333,7 @@ def test_that_a_network_computes_in_bfloat16_on_chips_is_said() -> None:
     whole = unwrapped(prepared)
     assert evaluate(whole, data, Gaussian(0.1), **chips).clean != cast.clean
     assert torch.equal(whole(data[0]), before)
+    assert "forward" not in vars(whole), "it is that of its class again"
     patched = nn.Linear(5, 3)
     patched._original_forward, patched.forward = patched.forward, patched.forward
     evaluate(patched, data, Gaussian(0.1), **chips)  # another's mark

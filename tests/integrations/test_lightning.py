@@ -328,6 +328,29 @@ def test_clipping_acts_on_the_gradient_of_the_step(mode: str, algorithm: str) ->
         assert equal(snapshot(net.model), expected)
 
 
+@pytest.mark.parametrize("kind", [Sharp, manual(1, clip_norm=0.05)])
+def test_each_gradient_of_a_mixture_is_clipped(kind: type[Net]) -> None:
+    def mixed(model: nn.Module) -> SharpnessAware:
+        return sharp(model, "mixed")
+
+    model = make_model(torch.float32)
+    optimizer = mixed(model)
+    for batch in BATCHES:
+
+        def closure(batch: Batch = batch) -> Tensor:
+            optimizer.zero_grad()
+            loss = loss_of(model, batch)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+            return loss
+
+        optimizer.step(closure)
+    net = kind(mixed)
+    fit(net, gradient_clip_val=0.05 if kind is Sharp else None)
+    assert equal(snapshot(net.model), snapshot(model))
+    assert not equal(snapshot(model), by_hand(mixed, clip=lambda ps: nn.utils.clip_grad_norm_(ps, 0.05)))
+
+
 def test_manual_clipping_with_accumulation() -> None:
     net = manual(3, clip_norm=0.05)(sharp)
     fit(net)
@@ -339,6 +362,13 @@ def test_a_value_clip_of_both_gradients_would_be_another_step() -> None:
     for net in nets:
         fit(net, gradient_clip_val=0.01, gradient_clip_algorithm="value")
     assert not equal(*(snapshot(net.model) for net in nets))
+
+
+def test_the_loss_of_accumulated_batches_is_their_mean() -> None:
+    net = manual(3)(sharp)
+    memory = fit(net, callbacks=[AscentMonitor()])
+    for name, losses in (("clean_loss", net.losses[:3]), ("perturbed_loss", net.losses[3:6])):
+        assert memory.values(f"ascent/{name}")[0] == pytest.approx(sum(losses) / 3)
 
 
 @pytest.mark.parametrize("kind", [Sharp, manual(1)], ids=["automatic", "manual"])

@@ -284,6 +284,33 @@ def test_a_schedule_free_base_trains_at_y_and_ends_at_x(mode: str, evaluate: boo
     assert not close(snapshot(model), x[-2])
 
 
+class StopAtThree(TrainerCallback):
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop = state.global_step == 3
+
+
+class Stopped(SharpnessAwareTrainer):
+    """Ends with a step after the last evaluation."""
+
+    def __init__(self, *args: Any, callbacks: list[TrainerCallback], **kwargs: Any) -> None:
+        super().__init__(*args, callbacks=[*callbacks, StopAtThree()], **kwargs)
+
+
+def test_the_best_weights_of_a_schedule_free_base_stay_as_they_were_saved(tmp_path: Path) -> None:
+    """Which was at x, while the optimizer ends in training mode."""
+    model = llama()
+    asked = {"eval_strategy": "steps", "eval_steps": 2, "eval_dataset": data(llama)[:4]}
+    saved = {"save_strategy": "steps", "save_steps": 2, "load_best_model_at_end": True}
+    train(model, tmp_path, schedule_free(model, rho=0.05), Stopped, **asked, **saved)
+
+    def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        loss: Tensor = network(**batch, num_items_in_batch=tokens_in([batch])).loss
+        return loss
+
+    x = schedule_free_weights(llama(), batches(llama)[:3], loss_of, rho=0.05)
+    assert [close(snapshot(model), at) for at in x] == [False, True, False]
+
+
 def test_a_rule_wraps_the_trainers_own_optimizer(tmp_path: Path) -> None:
     """Which equals one that is made by hand from the Trainer's own groups."""
     models = [llama() for _ in range(4)]

@@ -27,6 +27,7 @@ from samson.records import (
     checksum,
     load_comparison,
     load_records,
+    on_common_chips,
     read_json,
     record_path,
     replace_file,
@@ -65,6 +66,23 @@ def test_a_folder_may_be_named_by_a_text(tmp_path: Path) -> None:
     assert (len(found.records), found.planned) == (4, 4)
     assert found == load_comparison(tmp_path)
     assert load_records(str(tmp_path)) == load_records(tmp_path)
+    (tmp_path / "records" / PLAN.problems[0].problem.name).rename(tmp_path / "records" / "other")
+    with pytest.raises(RecordError, match="belongs to another comparison or run"):
+        load_records(tmp_path)
+
+
+def test_kinds_of_a_family_in_another_unit_are_not_in_common() -> None:
+    one, other = records()[:2]
+    aged = replace(other, families=tuple(replace(family, unit="s") for family in other.families))
+    with pytest.raises(ValueError, match="`records` must belong to one comparison, got several configurations"):
+        on_common_chips([one, aged])
+
+
+def test_of_more_chips_the_first_are_in_common() -> None:
+    """Chip 0 of one network is chip 0 of another."""
+    one, other = records()[:2]
+    more = replace(other, trials=5, measured=tuple(tuple((*of, 0.1, 0.2) for of in kinds) for kinds in other.measured))
+    assert on_common_chips([one, more]) == [one, other]
 
 
 def test_small_values_print_with_their_digits() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from samson.records import RunRecord
-from samson.report import advice, render, views
+from samson.report import advice, advice_in_short, render, views
 from tests.builders import comparison, family, record, with_plan
 
 PLAN = with_plan(methods={"sgd": {}, "clip": {}, "samson": {}}, seeds=3)
@@ -109,6 +109,31 @@ def test_a_diverged_seed_does_not_count_for_the_others() -> None:
     assert said.startswith("Take <b>clip</b>: its mean accuracy on noisy chips is 65.3 %")
     assert said.count("samson") == said.count(" Too few training seeds to judge samson. Intervals are") == 1
     assert said.endswith("over 3 training seeds.")
+    # Samson gains more over plain training on two seeds than clip on three, and on those two less than clip.
+    both = {"sgd": [0.60, 0.62, 0.64], "clip": [0.70, 0.92, 0.95], "samson": [0.1, 0.91, 0.94]}
+    said = advice(views(without(runs(**both), "samson", 0)))
+    assert said.startswith("Take <b>clip</b>")
+    assert "another" not in said
+
+
+def test_what_diverged_of_the_method_that_is_taken_is_said() -> None:
+    def with_diverged(*seeds: int) -> list[RunRecord]:
+        found = runs(sgd=[0.60, 0.61, 0.62, 0.63, 0.64], clip=[0.80, 0.81, 0.82, 0.83, 0.84])
+        ended = {"clean": None, "measured": ()}
+        return [
+            replace(r, training=replace(r.training, diverged_at=1), **ended) if (r.method, r.seed) in gone else r
+            for gone in [{("clip", seed) for seed in seeds}]
+            for r in found
+        ]
+
+    most, one_left = views(with_diverged(0, 1, 2)), views(with_diverged(0, 1, 2, 3))
+    assert "that of sgd 99.0 %. 3 of its 5 trainings diverged. Intervals are 95 %, over 2 training seeds" in advice(
+        most
+    )
+    assert advice_in_short(most) == "take <b>clip</b>, better by 20.0 points, though 3 of its 5 trainings diverged"
+    assert "than that of sgd. 4 of its 5 trainings diverged. One training seed" in advice(one_left)
+    assert advice_in_short(one_left).endswith("on one training seed, though 4 of its 5 trainings diverged")
+    assert "diverged" not in advice(views(with_diverged()))
 
 
 def test_seeds_are_counted_over_all_methods_that_are_judged() -> None:
@@ -133,6 +158,25 @@ def test_one_seed_decides_nothing() -> None:
     said = advice(views(runs(sgd=SGD[:1], samson=[0.9])))
     assert said.startswith("<b>samson</b> is ahead: its mean accuracy on noisy chips is 90.0 %, better by 30.0 points")
     assert "One training seed can't tell" in said
+
+
+def test_no_method_is_ahead_where_all_are_equal() -> None:
+    chance = "One training seed can't tell whether that is chance."
+    for alone in (runs(sgd=[0.9]), runs(sgd=[0.9], clip=[0.9], samson=[0.9])):
+        said = advice(views(alone))
+        assert said.startswith("No method is ahead: the mean accuracy on noisy chips is 90.0 %.")
+        assert said.endswith(chance) == (len(alone) > 1)
+        assert advice_in_short(views(alone)) == "no method is ahead, on one training seed"
+    two = views(runs(sgd=[0.6], clip=[0.9], samson=[0.9]))
+    assert advice(two) == (
+        "<b>clip</b> and <b>samson</b> are ahead: their mean accuracy on noisy chips is 90.0 %, better by 30.0 points "
+        f"than that of sgd. {chance}"
+    )
+    assert advice_in_short(two) == "<b>clip</b> and <b>samson</b> are ahead by 30.0 points, on one training seed"
+    with_sgd = advice_in_short(views(runs(sgd=[0.9], clip=[0.9], samson=[0.6])))
+    assert with_sgd == "<b>sgd</b> and <b>clip</b> are ahead, on one training seed"
+    families = on_pcm(runs(sgd=[0.6], samson=[0.9]), sgd=[0.5], samson=[0.5])
+    assert "alone" not in advice(views(families)), "on pcm none is ahead"
 
 
 def test_a_method_that_is_worse_than_plain_training_is_not_taken() -> None:
@@ -183,6 +227,9 @@ def test_families_of_chips_that_disagree_are_told() -> None:
     assert "Take <b>samson</b>" in said
     assert "though" not in said
     assert said.count("alone") == said.count("On pcm alone: sgd.") == 1
+    # Gains of .1 ± .035 over seeds, t = 5: sure at 95 %, and not where two families share that.
+    near = advice(views(on_pcm(runs(sgd=sgd, samson=[0.565, 0.61, 0.655]), sgd=sgd, samson=[0.635, 0.61, 0.586])))
+    assert "better by 10.0 ±0.2 points than that of sgd, though surely on no family of chips alone" in near
     plain = advice(views(on_pcm(runs(sgd=SGD, samson=[0.70, 0.72, 0.75]), sgd=[0.5] * 3, samson=[0.2, 0.6, 0.5])))
     assert plain.startswith("Take <b>sgd</b>: no method is surely better in the mean over gaussian and pcm chips.")
     assert "On gaussian alone: samson." in plain

@@ -24,7 +24,7 @@ RECORD = EvaluationRecord(
     0.99,
     (
         Measured(ChipKind("0.1", "Gaussian(0.1)", 0.1), (0.9, 0.95, 0.97), Interval(0.94, 0.92, 0.96), 0.9),
-        Measured(ChipKind("0.2", "Gaussian(0.2)", 0.2), (0.5, 0.6, 0.7), Interval(0.6, 0.5, 0.72), 0.5),
+        Measured(ChipKind("0.2", "Gaussian(0.2)", 0.2), (0.7, 0.5, 0.6), Interval(0.6, 0.5, 0.72), 0.5),
     ),
     precision=0.05,
 )
@@ -50,7 +50,8 @@ BUDGET = BudgetRecord(
 def test_the_figures_hold_the_numbers() -> None:
     dots, line = level_figure(RECORD)["data"]
     assert dots["meta"] == [0.1] * 3 + [0.2] * 3
-    assert dots["y"] == pytest.approx([90, 95, 97, 50, 60, 70])
+    assert dots["y"] == pytest.approx([90, 95, 97, 70, 50, 60])
+    assert dots["text"] == ["chip 0", "chip 1", "chip 2"] * 2
     assert (line["x"], line["y"]) == ([0.1, 0.2], pytest.approx([94, 60]))
     assert line["error_y"]["array"] == pytest.approx([2, 12])
     assert line["error_y"]["arrayminus"] == pytest.approx([2, 10])
@@ -63,6 +64,24 @@ def test_the_figures_hold_the_numbers() -> None:
     assert [trace["name"] for trace in lines] == ["0.1", "0.2"]
     assert lines[1]["x"] == pytest.approx([50, 60, 70, 90, 95, 97])
     assert lines[1]["y"] == pytest.approx([100, 200 / 3, 100 / 3, 0, 0, 0])
+    upper, lower = (trace["y"] for trace in yield_figure(RECORD)["data"] if trace["line"]["width"] == 0)
+    share, half = 1 / 3, math.sqrt(math.log(2 / 0.05) / 6)  # of three chips
+    assert (upper[2], lower[2]) == pytest.approx((100 * min(1, share + half), 100 * max(0, share - half)))
+    assert lower[0] == pytest.approx(100 * (1 - half))
+    # Between two values the share is that of the larger one, or, where less is better, of the smaller.
+    for higher, shape in ((True, "vh"), (False, "hv")):
+        figure = yield_figure(replace(RECORD, subject=replace(SUBJECT, higher_is_better=higher)))
+        assert {trace["line"]["shape"] for trace in figure["data"]} == {shape}
+
+
+@pytest.mark.parametrize(
+    ("higher", "relative", "limit"), [(True, False, 94.0), (False, False, 104.0), (True, True, 94.05)]
+)
+def test_the_limit_of_a_budget_is_drawn(higher: bool, relative: bool, limit: float) -> None:
+    record = replace(BUDGET, relative=relative, subject=replace(SUBJECT, higher_is_better=higher))
+    clean, line, _ = budget_figure(record)["layout"]["shapes"]
+    assert (clean["y0"], line["y0"]) == pytest.approx((99.0, limit))
+    assert "0.15 [below 0.1, above 0.2]" in budget_page(replace(record, crossing=(0.15, 0.0, None)))
 
 
 def test_kinds_that_are_no_levels_stand_side_by_side() -> None:

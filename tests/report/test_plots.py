@@ -97,6 +97,16 @@ class Links(HTMLParser):
         self.found += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "data")]
 
 
+def test_methods_on_the_same_chips_have_no_best_where_they_are_equal() -> None:
+    plain, samson = PAIRED.methods
+    for methods, said in (
+        ((plain, replace(plain, name="again")), "No method is ahead: the mean is 60.0."),
+        ((plain, samson, replace(samson, name="again")), "samson and again share the best mean: 80.0."),
+        ((plain, samson), "samson has the best mean: 80.0 [75.0, 85.0]."),
+    ):
+        assert f'<p class="lead">{said}</p>' in paired_page(replace(PAIRED, methods=methods))
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_one_file_that_opens_offline(name: str) -> None:
     """And every part of its template is filled."""

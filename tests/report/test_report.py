@@ -25,6 +25,8 @@ from samson.report import (
     gain_text,
     headline,
     last_kind_within,
+    notes,
+    overview_headline,
     rank_figure,
     rank_table,
     render,
@@ -145,6 +147,16 @@ def test_figures_hold_the_numbers() -> None:
     boxes = chips_figure(found)["data"]
     assert sum(len(box["y"]) for box in boxes) == 24  # every noisy trial
     assert [box["visible"] for box in boxes] == [True, True, False, False]
+    two = [replace(r, families=(family(name="other"), *r.families), measured=r.measured[::-1] * 2) for r in records()]
+    two = [replace(r, measured=(((0.5,) * 3,) * 2, r.measured[1])) for r in two]
+    for box in chips_figure(view(two, 1))["data"]:
+        values = {
+            f"seed {r.seed}, chip {chip}": 100 * value
+            for r in records()
+            if r.method == box["name"]
+            for chip, value in enumerate(r.measured[0][found.kinds[1:].index(box["meta"])])
+        }
+        assert dict(zip(box["text"], box["y"], strict=True)) == pytest.approx(values)
 
 
 def test_bands_end_where_a_fraction_ends() -> None:
@@ -253,6 +265,12 @@ def test_a_search_shows_each_choice_with_its_score() -> None:
     assert "<td>rho 0.1, p 2, way &lt;a&gt;: 0.03333<br><b>rho 0.2, p ∞, way b: 0.06667</b><br>" in said
     assert "the smallest tried" in searched(PROBLEM, alphas[:2], {"alpha": 1.5})
     assert "the largest" not in searched(PROBLEM, alphas[:1], {"alpha": 1.5}), "of one value there is no largest"
+
+
+def test_a_mixture_of_versions_is_said_also_of_chips_that_were_added() -> None:
+    later = replace(ENVIRONMENT, torch="2.14.0")
+    runs = [replace(run, chips_added_on=(later,) * (run.seed == 1)) for run in records()]
+    assert "Runs differ in torch: 2.13.0 and 2.14.0. Their numbers may differ by that too." in notes(comparison(runs))
 
 
 def test_a_mixture_of_precisions_is_said() -> None:
@@ -408,6 +426,20 @@ def test_the_limit_of_the_headline_is_drawn(lower: bool, limit: float, text: str
     assert (line["line"]["dash"], note["text"]) == ("dot", text)
 
 
+def test_the_limit_of_a_metric_below_zero_is_a_share_of_its_size() -> None:
+    runs = [
+        replace(
+            run,
+            problem=replace(run.problem, is_fraction=False),
+            clean=-run.clean,
+            measured=tuple(tuple(tuple(-value for value in chips) for chips in kinds) for kinds in run.measured),
+        )
+        for run in records()
+    ]
+    [line] = robustness_figure(view(runs))["layout"]["shapes"]
+    assert line["y0"] == pytest.approx(-0.97 - 0.05 * 0.97)
+
+
 def test_the_axis_says_what_a_level_is_where_the_noise_does() -> None:
     def title(noise: str) -> str:
         kinds = tuple(replace(kind, noise=noise.format(kind.level)) for kind in family().kinds)
@@ -503,6 +535,8 @@ def test_several_problems_are_ranked() -> None:
     assert page.count('class="view"') == 2
     assert "critical difference" in page
     assert "first 2 of 2" in rank_table(Overview(two))
+    shades = re.findall(r"--shade:(\d\.\d{3})", rank_table(Overview(two)))
+    assert (set(shades[: len(shades) // 2]), set(shades[len(shades) // 2 :])) == ({"1.000"}, {"0.000"})  # best, worst
     won, tied, lost = against_baseline(two, "samson")
     assert won + tied + lost == 4  # two noisy kinds on each of two problems
     assert lost == 0
@@ -536,6 +570,21 @@ def test_too_few_problems_tell_nothing_of_others() -> None:
         assert "problem 0: take <b>samson</b>, better by 20.0 points; problem 1: take <b>samson</b>" in page
 
 
+def test_methods_of_the_same_rank_share_it() -> None:
+    """By rank alone: samson is worse than both, or all have the same mean."""
+
+    def said(**means: list[float]) -> str:
+        runs = of_seeds(**means)
+        return overview_headline(Overview(views([*runs, *(of_problem(run, "other") for run in runs)])))
+
+    assert "<b>sgd</b> and <b>clip</b> share the best mean rank, 1.50, over 2 pairs" in said(
+        sgd=[0.8, 0.8], clip=[0.8, 0.8], samson=[0.7, 0.7]
+    )
+    all_equal = said(sgd=[0.8, 0.8], clip=[0.8, 0.8])
+    assert "No method has a better mean rank than 1.50, over 2 pairs" in all_equal
+    assert all_equal.endswith("these 2 problems can't tell whether one is better on others.")
+
+
 def of_problem(run: RunRecord, name: str) -> RunRecord:
     return replace(run, problem=replace(run.problem, name=name))
 
@@ -546,6 +595,7 @@ def test_networks_on_ten_families_of_chips_are_not_ten_times_as_many() -> None:
     ranks = Overview(views([replace(run, families=families, measured=run.measured * 10) for run in runs])).ranks
     for method, rank in ranks["noise 0"].items():
         assert 0 < rank.interval.half_width == pytest.approx(ranks["all"][method].interval.half_width)
+        assert ranks["clean"][method].blocks == 1  # without noise there is no family
     several = [of_problem(run, f"problem {number}") for number in range(10) for run in runs]
     assert Overview(views(several)).ranks["all"]["sgd"].interval.half_width < 0.4  # each has networks of its own
 
@@ -559,6 +609,14 @@ def test_comparisons_with_another_baseline_do_not_count_as_those_with_the_first(
     assert against_baseline(found, "samson") == (2, 0, 0)  # the two kinds of the first problem
     assert against_baseline(found, "clip") == (2, 0, 0)
     assert re.findall(r"<td style='--shade:0'>(.*?)</td>", rank_table(Overview(found))) == ["2 / 0 / 0"] * 2
+
+
+def test_wins_allow_for_the_comparisons_of_all_problems() -> None:
+    """Gains of .10, .13 and .10, p = .008: sure of two kinds of chips, and not of twenty."""
+    runs = of_seeds(sgd=[0.60, 0.62, 0.64], samson=[0.70, 0.75, 0.74])
+    assert against_baseline(views(runs), "samson") == (2, 0, 0)
+    several = [of_problem(run, f"problem {number}") for number in range(10) for run in runs]
+    assert against_baseline(views(several), "samson") == (0, 20, 0)
 
 
 def test_one_training_seed_ranks_nothing_surely() -> None:

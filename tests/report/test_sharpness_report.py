@@ -38,6 +38,9 @@ def made(loss: float = 0.5) -> SharpnessRecord:
 def test_the_figure_holds_the_numbers() -> None:
     figure = sharpness_figure(made(), "sam worst")
     assert [trace["name"] for trace in figure["data"]] == list(reversed(METHODS))  # the most robust first
+    right = [replace(n, accuracies=(1.0 - 0.3 * (n.method != "sgd"), *n.accuracies[1:])) for n in made().networks]
+    ordered = sharpness_figure(replace(made(), networks=tuple(right)), "sam worst")  # without noise sgd is the best
+    assert [trace["name"] for trace in ordered["data"]] == list(reversed(METHODS))
     assert figure["data"][1]["x"] == [2.0, 2.1]
     assert figure["data"][1]["y"] == pytest.approx([80.0, 80.0])  # the second-largest level is shown at first
     assert (

@@ -114,6 +114,7 @@ def test_the_trace_is_the_truth_within_its_own_error() -> None:
     assert statistics.stdev(found.probes) == pytest.approx(std, rel=0.35)
     assert found.interval == mean_interval(found.probes)
     assert hessian_trace(make_model(), (x, y), probes=2).probes == found.probes[:2]
+    assert hessian_trace(make_model(), (x, y), probes=2, seed=1).probes != found.probes[:2]
     # The check can fail: the loss summed over examples has another trace.
     total = ExampleMetric("sum", lambda o, t: len(t) * METRICS["cross-entropy"].score(o, t), higher_is_better=False)
     other = hessian_trace(make_model(), (x, y), loss=total, probes=2)

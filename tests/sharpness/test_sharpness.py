@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,7 @@ def test_more_steps_stay_in_the_ball_and_never_give_less() -> None:
     one = worst_case_rise(model, data, rule)
     assert many.losses[0] == one.losses[0]
     assert many.rise == max(many.losses) - many.clean > one.rise
+    assert replace(many, losses=many.losses[::-1]).rise == many.rise  # also where the last step is not the highest
     assert radii[0] == 0
     assert radii[1] == pytest.approx(2.0)
     assert max(radii) <= 2.0 + 1e-9
@@ -236,6 +238,13 @@ def test_the_average_rise_is_of_the_same_chips(autocast: str | None) -> None:
     assert found.scores is None
 
 
+def test_the_average_rise_of_a_bounded_loss_may_be_negative() -> None:
+    error = ExampleMetric("error", lambda o, t: (o.argmax(1) != t).double(), higher_is_better=False, bounds=(0.0, 1.0))
+    model, (x, _) = make_model().eval(), make_batch()
+    found = average_rise(model, (x, model(x).argmin(1)), Gaussian(0.5), trials=6, metric=error)  # all wrong at first
+    assert found.interval.low < found.mean < 0
+
+
 def test_the_average_rise_of_a_quadratic_is_known() -> None:
     """For w + σ·max|w|·ξ and a squared error, the expected rise is σ²·max|w|²·mean ‖x‖²."""
     generator = torch.Generator().manual_seed(5)
@@ -280,6 +289,9 @@ def test_a_loss_without_bounds_in_the_ball_is_an_infinite_rise(steps: int) -> No
 
 def test_a_model_that_has_no_answer_is_an_error() -> None:
     model, data = make_model(), make_batch()
+    root = ExampleMetric("root", lambda o, t: (o - o.detach()).abs().sum(1).sqrt(), higher_is_better=False)
+    with pytest.raises(ValueError, match="finite loss and gradient"):  # here the loss is, its slope is not
+        worst_case_rise(model, data, SAM(), loss=root)
     with pytest.raises(ValueError, match="silently be SAM"):
         worst_case_rise(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(10).double()), data, SAMSON(policy="matrices"))
     with torch.no_grad():

@@ -75,6 +75,9 @@ def test_a_limit_without_skewness_is_students_and_of_booleans_exact() -> None:
 def test_a_curve_at_the_threshold_keeps_to_it() -> None:
     for height, expected in ((0.1 + 1e-13, math.inf), (0.1, math.inf), (0.1 + 1e-9, 0.0)):
         assert crossing([1.0, 2.0], np.full((2, 5), height), 0.1, 0.95).mean == expected
+    steep = np.array([[0.1 + 9e-13] * 2, [0.1 + 1.1e-12] * 2])
+    assert crossing([1.0, 2.0], steep, 0.1, 0.95).mean == 1.0  # never below the level that keeps to it
+    assert fixed_sequence([1.0, 2.0], np.full((2, 5), 0.25), 0.25, 0.95) == 2.0
 
 
 def test_where_all_chips_are_bad_the_limit_is_one() -> None:

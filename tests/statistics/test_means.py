@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from samson.statistics import mean_bound, mean_interval, mean_p_value, share_interval
+from samson.statistics import mean_bound, mean_interval, mean_p_value, share_interval, smallest_step
 
 REPETITIONS = 4000
 
@@ -115,6 +115,30 @@ def test_equal_values_have_an_interval_with_a_width() -> None:
     interval = mean_interval([0.75] * 20, resolution=1 / 100)
     assert interval.half_width == pytest.approx(stats.t.ppf(0.975, 19) * 0.01 / math.sqrt(12) / math.sqrt(20))
     assert mean_interval([0.75] * 20).half_width == 0  # without a resolution nothing is known of one
+    values = np.array([0.75] * 19 + [0.76])
+    s = 0.1 / math.sqrt(12)  # of which the skewness is taken, too
+    g = stats.skew(values, bias=False) * (values.std(ddof=1) / s) ** 3
+    y = stats.t.ppf(0.975, 19) / math.sqrt(20)
+    low = values.mean() - s * 3 / g * (math.cbrt(1 + g * (y - g / 120)) - 1)
+    assert mean_interval(values.tolist(), resolution=0.1).low == pytest.approx(low, rel=1e-9)
+
+
+def test_values_as_large_as_records_may_hold_have_their_interval() -> None:
+    found, large = mean_interval(FAR_OFF), mean_interval([1e151 * value for value in FAR_OFF])
+    assert (large.low, large.high) == pytest.approx((1e151 * found.low, 1e151 * found.high))
+
+
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [
+        ([9.0, 12.0, 14.0, 12.0], 2.0),
+        ([-3.0, -3.0000002, 1.0], 4.0),  # a rounding error of float32
+        ([7.0, 7.0], 0.0),
+        ([0.1 + 0.2, 0.3], 2**-20 * (0.1 + 0.2)),  # nothing but rounding
+    ],
+)
+def test_the_smallest_step_is_no_rounding_error(values: list[float], step: float) -> None:
+    assert smallest_step(values) == pytest.approx(step, rel=1e-6)
 
 
 @pytest.mark.parametrize(("share", "total"), [(0.5, 20), (0.9, 20), (0.99, 50), (0.999, 50), (1.0, 10)])

@@ -125,6 +125,13 @@ def test_without_noise_only_seeds_and_examples_are_random() -> None:
     about = population(ours=scores[0], theirs=scores[1])
     assert ends(about.mean("ours")) == pytest.approx(t_limits(scores[0, 0, 0]))
     assert ends(about.difference("ours", "theirs")) == pytest.approx(t_limits((scores[0] - scores[1])[0, 0]))
+    floored = 0
+    for seed in range(8):
+        ours, theirs = np.random.default_rng(seed).normal(size=(2, 3, 1, 9))
+        limits = crossed_limits((ours - theirs)[:, 0], floor=True)  # by seeds and examples, at least by seeds
+        assert ends(population(ours=ours, theirs=theirs).difference("ours", "theirs")) == pytest.approx(limits)
+        floored += limits != crossed_limits((ours - theirs)[:, 0], floor=False)
+    assert floored
 
 
 def test_a_population_takes_the_examples_into_account() -> None:
@@ -181,6 +188,33 @@ def test_chips_of_their_own_are_welchs_interval() -> None:
     assert "these two networks, common chips" in str(common)
 
 
+def test_differences_of_equal_chips_are_known_to_the_nearest_step() -> None:
+    a, b = np.full((1, 20), 0.75), np.full((1, 20), 0.74)
+    for common, degrees, error in ((True, 19, 0.01 / math.sqrt(12 * 20)), (False, 38, 0.01 / math.sqrt(12))):
+        found = paired(a, b, common=common, resolution=0.01).difference("ours", "theirs")
+        assert found.interval.half_width == pytest.approx(stats.t.ppf(0.975, degrees) * error)
+        assert found.p_value == pytest.approx(2 * stats.t.cdf(-0.01 / error, degrees))
+
+
+def test_seeds_that_differ_alike_by_whole_numbers_are_not_sure() -> None:
+    """Numbers of errors on chips that are all alike: 12 and 11 of one method, 11 and 10 of the other."""
+    ours, theirs = np.full((2, 3), [[12.0], [11.0]]), np.full((2, 3), [[11.0], [10.0]])
+    found = paired(ours, theirs)
+    assert found.difference("ours", "theirs").p_value == pytest.approx(2 * stats.t.sf(math.sqrt(12), 1))
+    assert found.difference("ours", "theirs", over="chips").p_value == 0  # these networks do differ
+    half = stats.t.ppf(0.975, 1) / math.sqrt(12)
+    assert paired(ours * 0 + 12, theirs).mean("ours").half_width == pytest.approx(half)
+
+
+@pytest.mark.parametrize("common", [True, False])
+def test_differences_may_be_as_large_as_records_hold(common: bool) -> None:
+    ours, theirs = tables(0, 3, 6)
+    small, large = (
+        ends(paired(scale * ours, scale * theirs, common=common).difference("ours", "theirs")) for scale in (1, 1e149)
+    )
+    assert large == pytest.approx([1e149 * end for end in small])
+
+
 def test_unequal_numbers_of_seeds_are_not_paired() -> None:
     rng = np.random.default_rng(4)
     ours, theirs = (rng.normal(0.9, 0.02, (networks, 1)) + np.zeros((networks, 5)) for networks in (3, 5))
@@ -188,6 +222,25 @@ def test_unequal_numbers_of_seeds_are_not_paired() -> None:
     welch = stats.ttest_ind(ours[:, 0], theirs[:, 0], equal_var=False).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((welch.low, welch.high))
     assert (found.unit, found.common_seeds) == ("training seeds", False)
+
+
+def test_unequal_seeds_on_common_chips_count_each_seed_on_each_chip_once() -> None:
+    """V = S_seeds − S_both of each method, and S_chips of the difference of their means, in which is both's part."""
+    ours, theirs = tables(0, 3, 6)[0], tables(1, 5, 6)[0]
+    parts, seeds = [], []
+    for table in (ours, theirs):
+        rows, columns = table.mean(1, keepdims=True), table.mean(0, keepdims=True)
+        n, both = len(rows), (len(rows) - 1) * 5
+        seeds.append((rows.var(ddof=1) / n, n - 1))
+        parts.append((-((table - rows - columns + table.mean()) ** 2).sum() / both / table.size, both))
+    chips = (ours.mean(0) - theirs.mean(0)).var(ddof=1) / 6
+    v, of_seeds = sum(s for s, _ in (*parts, *seeds)) + chips, sum(s for s, _ in seeds)
+    df = [sum(s for s, _ in of) ** 2 / sum(s**2 / d for s, d in of) for of in (seeds, parts)]
+    of_both = sum(s for s, _ in parts)
+    degrees = v**2 / (of_seeds**2 / df[0] + of_both**2 / df[1] + chips**2 / 5)
+    assert v > of_seeds
+    half = max(stats.t.ppf(0.975, d) * math.sqrt(s) for s, d in ((v, degrees), (of_seeds, df[0])))
+    assert paired(ours, theirs).difference("ours", "theirs").interval.half_width == pytest.approx(half)
 
 
 def test_differences_of_three_levels_cover_and_pooling_does_not() -> None:

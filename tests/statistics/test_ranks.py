@@ -35,6 +35,13 @@ def test_blocks_of_the_same_networks_are_drawn_together() -> None:
     assert mean_ranks([BLOCK] * 2, networks=["digits", "text"]) == mean_ranks([BLOCK] * 2)
 
 
+def test_the_interval_of_a_mean_rank_has_two_tails() -> None:
+    """In each block a is ahead unless both of its draws are the 0, in one of four cases."""
+    found = mean_ranks([{"a": [0.0, 3.0], "b": [1.0, 1.2]}] * 400)["a"].interval
+    assert found.mean == 1
+    assert found.high == pytest.approx(2 - stats.binom.ppf(0.025, 400, 0.75) / 400, abs=1.5 / 400)
+
+
 @pytest.mark.parametrize("scale", [-(2.0**20), 2.0**-30, 1.0])
 def test_the_same_values_in_another_order_are_equal(scale: float) -> None:
     """Their sums differ by rounding alone; a difference in the tenth digit counts."""
@@ -43,6 +50,11 @@ def test_the_same_values_in_another_order_are_equal(scale: float) -> None:
     found = mean_ranks([{"a": a, "b": b, "none": [0.0]}])
     assert found["a"].interval.mean == found["b"].interval.mean == (1.5 if scale > 0 else 2.5)
     assert found["a"].wins == found["b"].wins == (scale > 0)
+    many = [{"a": a, "b": b}] * 200
+    exact = [
+        {name: np.round(np.array(values) / abs(scale) * 10).tolist() for name, values in of.items()} for of in many
+    ]
+    assert mean_ranks(many) == mean_ranks(exact)
     apart = mean_ranks([{"a": a, "b": [value + abs(scale) * 1e-10 for value in a]}])
     assert (apart["a"].interval.mean, apart["b"].interval.mean) == (2, 1)
 

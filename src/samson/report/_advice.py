@@ -96,6 +96,17 @@ class Choice:
         """The method with the largest gain over the baseline."""
         return self.order[0]
 
+    @cached_property
+    def leaders(self) -> list[str]:
+        """The methods that no other has a larger gain than, but for rounding."""
+        least = fmean(self.gains(self.best, self.base)) - 1e-12 * abs(self.mean(self.best))
+        return [method for method in self.order if fmean(self.gains(method, self.base)) >= least]
+
+    @property
+    def tied(self) -> bool:
+        """Whether no method is ahead of another."""
+        return len(self.leaders) == len(self.order)
+
     @property
     def by_chance(self) -> bool:
         """Whether there are too few seeds to tell the best from the baseline."""
@@ -111,6 +122,19 @@ class Choice:
         if not all(self.cost[method] for method in as_good):
             return self.base if self.base in as_good else self.best
         return min(as_good, key=lambda method: (self.cost[method], better.index(method)))
+
+    @property
+    def named(self) -> list[str]:
+        """The methods that an advice names: the one to take, or all that are ahead on one seed."""
+        return self.leaders if self.by_chance else [self.taken]
+
+    @property
+    def diverged(self) -> str:
+        """How many of their trainings diverged; empty if none did."""
+        own = [record for record in self.found[0].records if record.method in self.named]
+        count = sum(not record.measured for record in own)
+        whose = "its" if len(self.named) == 1 else "their"
+        return f"{count} of {whose} {len(own)} trainings diverged" if count else ""
 
     @cached_property
     def alone(self) -> dict[str, Choice]:
@@ -139,26 +163,31 @@ def advice(found: Sequence[View], level: float = LEVEL) -> str:
     percent = " %" if first.problem.is_fraction else ""
     metric, families = escape(first.problem.metric), listed([escape(view.family.name) for view in found])
     where = f"in the mean over {families} chips" if choice.alone else "on noisy chips"
-    what = f"its {metric} {where}" if choice.alone else f"its mean {metric} {where}"
+    what = f"{metric} {where}" if choice.alone else f"mean {metric} {where}"
     what += f" is {number(choice.mean(taken), first)}{percent}"
     others = "".join(
-        f" On {escape(family)} alone: {escape(one.taken)}{', perhaps' if one.doubt else ''}."
+        f" On {escape(family)} alone: {listed(list(map(escape, one.named)))}{', perhaps' if one.doubt else ''}."
         for family, one in choice.alone.items()
-        if one.taken != taken
+        if taken not in one.named
     )
+    lost = f" {choice.diverged}." if choice.diverged else ""
     if choice.by_chance:
-        gain = "" if best == base else f", better by {_gain(choice, best, base)} than that of {escape(base)}"
-        chance = "One training seed can't tell whether that is chance."
-        return f"<b>{escape(best)}</b> is ahead: {what}{gain}. {chance}{others}"
+        gain = f", better by {_gain(choice, best, base)} than that of {escape(base)}"
+        chance = " One training seed can't tell whether that is chance." if len(choice.order) > 1 else ""
+        if choice.tied:
+            return f"No method is ahead: the {what}.{lost}{chance}{others}"
+        whose = "its" if len(choice.leaders) == 1 else "their"
+        return f"{_ahead(choice)}: {whose} {what}{'' if base in choice.leaders else gain}.{lost}{chance}{others}"
     if taken == base:
         said = f"Take <b>{escape(base)}</b>: no method is surely better {where}."
     else:
         clean = [f"{number(clean_value(first, method), first)}{percent}" for method in (taken, base)]
         said = (
-            f"Take <b>{escape(taken)}</b>: {what}, better by {_gain(choice, taken, base)} than that of {escape(base)}"
-            f"{choice.doubt}{_price(choice, taken, base)}; without noise it is {clean[0]}, that of "
+            f"Take <b>{escape(taken)}</b>: its {what}, better by {_gain(choice, taken, base)} than that of "
+            f"{escape(base)}{choice.doubt}{_price(choice, taken, base)}; without noise it is {clean[0]}, that of "
             f"{escape(base)} {clean[1]}."
         )
+    said += lost
     if fmean(choice.gains(best, taken)) > 0:
         said += (
             f" <b>{escape(best)}</b> is better by another {_gain(choice, best, taken)}, which may be chance"
@@ -181,15 +210,23 @@ def advice_in_short(found: Sequence[View], level: float = LEVEL) -> str:
     gain = gain_number(mean, found[0]).lstrip("+") + " points"
     if not found[0].problem.is_fraction:
         gain = f"{mean:.3g} {escape(found[0].problem.metric)}"
+    lost = f", though {choice.diverged}" if choice.diverged else ""
     if choice.by_chance:
-        return f"{method} is ahead{'' if taken == base else f' by {gain}'}, on one training seed"
-    return f"take {method}" + ("" if taken == base else f", better by {gain}{choice.doubt}")
+        by = "" if base in choice.leaders else f" by {gain}"
+        return f"{'no method is ahead' if choice.tied else _ahead(choice)}{by}, on one training seed{lost}"
+    return f"take {method}" + ("" if taken == base else f", better by {gain}{choice.doubt}") + lost
 
 
 def _percent(confidence: float) -> str:
     """A confidence in percent, which is never all."""
     shown = f"{100 * confidence:.3g}"
     return f"{100 * confidence:.5g}" if shown == "100" else shown
+
+
+def _ahead(choice: Choice) -> str:
+    """Who is ahead on one training seed."""
+    leaders = [f"<b>{escape(method)}</b>" for method in choice.leaders]
+    return f"{listed(leaders)} {'is' if len(leaders) == 1 else 'are'} ahead"
 
 
 def _gain(choice: Choice, ours: str, theirs: str) -> str:

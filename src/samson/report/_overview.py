@@ -10,7 +10,7 @@ from html import escape
 
 from samson.records import CLEAN
 from samson.report._advice import LEVEL, advice_in_short
-from samson.report._html import html_table, row_heading
+from samson.report._html import html_table, listed, row_heading
 from samson.report._plot import BASELINE_COLOUR, Plot, axis, error_bars, plot, stripe
 from samson.report._summary import View
 from samson.report._tables import kind_text, sign
@@ -96,18 +96,24 @@ def overview_headline(overview: Overview) -> str:
     for view in overview.views:
         of_problems.setdefault(view.problem.name, []).append(view)
     each = [f"{escape(name)}: {advice_in_short(of, LEVEL / len(of_problems))}" for name, of in of_problems.items()]
-    (best, rank), *others = overview.order
-    said = (
-        f"{'; '.join(each)}. <b>{escape(best)}</b> has the best mean rank, {rank.interval.mean:.2f}, over "
-        f"{rank.blocks} pairs of a problem and a family of chips"
+    (_, rank), *_ = overview.order
+    mean = f"{rank.interval.mean:.2f}"
+    first = [f"<b>{escape(name)}</b>" for name, other in overview.order if other.interval.mean == rank.interval.mean]
+    others = overview.order[len(first) :]
+    has, it_is = ("has", "it is") if len(first) == 1 else ("share", "they are" if others else "one is")
+    best = (
+        f"{listed(first)} {has} the best mean rank, {mean}"
+        if others
+        else f"No method has a better mean rank than {mean}"
     )
+    said = f"{'; '.join(each)}. {best}, over {rank.blocks} pairs of a problem and a family of chips"
     if overview.one_seed:
         return f"{said}. One training seed can't tell whether that is chance."
     worse = [name for name, other in others if other.interval.mean - rank.interval.mean > overview.critical]
     if not worse:
-        return f"{said}; these {overview.problems} problems can't tell whether it is better on others."
+        return f"{said}; these {overview.problems} problems can't tell whether {it_is} better on others."
     than = "all others" if len(worse) == len(others) else f"{len(worse)} of the other {len(others)} methods"
-    return f"{said}; on other problems, too, it is better than {than}."
+    return f"{said}; on other problems, too, {it_is} better than {than}."
 
 
 def rank_table(overview: Overview) -> str:

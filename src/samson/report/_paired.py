@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from typing import Any
 
@@ -12,6 +13,7 @@ from samson.report._html import (
     html_row,
     html_table,
     interval_text,
+    listed,
     metric_text,
     page,
     scale_of,
@@ -74,13 +76,24 @@ def paired_page(record: PairedRecord) -> str:
         "paired.html",
         kind="methods on the same chips",
         title=escape(f"{len(record.methods)} methods on the same chips: {record.kind}"),
-        headline=escape(f"{best.name} has the best mean: {interval_text(best.mean, subject)}."),
+        headline=escape(_headline(record)),
         figure=figure_div(paired_figure(record), "methods"),
         table=html_table(header, lines, "gain"),
         what=subject_table(subject, [record.kind], chips),
         confidence=f"{100 * subject.confidence:g} %",
         about="these examples" if subject.about == "test_set" else "other examples of the same kind",
     )
+
+
+def _headline(record: PairedRecord) -> str:
+    """Which method has the best mean, if not all have."""
+    best, *others = _best_first(record)
+    alike = [other.name for other in others if math.isclose(other.mean.mean, best.mean.mean, rel_tol=1e-12)]
+    if len(alike) == len(others):
+        return f"No method is ahead: the mean is {value_text(best.mean.mean, record.subject)}."
+    if alike:
+        return f"{listed([best.name, *alike])} share the best mean: {value_text(best.mean.mean, record.subject)}."
+    return f"{best.name} has the best mean: {interval_text(best.mean, record.subject)}."
 
 
 def _best_first(record: PairedRecord) -> list[PairedMethod]:

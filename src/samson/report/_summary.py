@@ -7,14 +7,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 
 from samson._errors import choose
 from samson.records import CLEAN, ChipFamily, Interval, Problem, RunRecord, on_common_chips
 from samson.report._plot import colours
-from samson.statistics import Paired, Trials, holm
+from samson.statistics import Paired, Trials, holm, smallest_step
 
 BASELINES = ("plain", "sgd")
 """Methods to which the others are compared, if one is there; else it is the first method."""
@@ -37,7 +37,8 @@ class SummaryRow:
         by_seed: Each network's mean over chips, by training seed.
         gain: How much better than the baseline on the same chips and seeds; None for the baseline, or without it.
         gain_over_seeds: The same with its interval over training seeds and chips; None also with one seed.
-        p_value: Of no gain on these networks, after Holm for all methods and noisy kinds; None where there is none.
+        p_value: Of no gain on these networks, after Holm for all methods and noisy kinds; None where there is none, or
+            one chip.
         p_value_seeds: The same of other networks, trained like these; None also with one seed.
         p_value_alone: `p_value_seeds` before Holm, for who counts over several views.
     """
@@ -84,10 +85,14 @@ class View:
         """The labels of the kinds, the noise-free network first."""
         return CLEAN, *(kind.label for kind in self.family.kinds)
 
-    @property
+    @cached_property
     def resolution(self) -> float:
-        """The step between possible values of a network on a chip; 0 where any value may be."""
-        return 1 / self.records[0].examples if self.problem.is_fraction else 0.0
+        """The step between possible values of a network on a chip; of what is no fraction, between those found."""
+        if self.problem.is_fraction:
+            return 1 / self.records[0].examples
+        clean = [record.clean for record in self.records if record.clean is not None]
+        noisy = [chips for record in self.records for family in record.measured for chips in family]
+        return smallest_step([*clean, *chain.from_iterable(noisy)])
 
     @property
     def table(self) -> dict[str, dict[str, SummaryRow]]:
@@ -223,8 +228,9 @@ def _values(view: View, methods: Sequence[str]) -> _Values:
 
 
 def _measured(view: View, of_seeds: Iterable[tuple[float, ...]]) -> list[Trials]:
-    bounds = (0.0, 1.0) if view.problem.is_fraction else None
-    return [Trials(of_seed, view.resolution, bounds) for of_seed in of_seeds]
+    """Of what is no fraction, `Paired` finds the step over seeds; over chips, those that are all alike have none."""
+    step, bounds = (view.resolution, (0.0, 1.0)) if view.problem.is_fraction else (0.0, None)
+    return [Trials(of_seed, step, bounds) for of_seed in of_seeds]
 
 
 def _rows(view: View, values: _Values) -> Iterable[SummaryRow]:
@@ -267,7 +273,7 @@ def _gains(view: View, values: _Values, pairs: Sequence[tuple[str, str]]) -> dic
                 found[*pair, kind] = _Gain(
                     gain=chips.interval,
                     gain_over_seeds=None if seeds is None else seeds.interval,
-                    p_value=chips.p_value,
+                    p_value=chips.p_value if view.records[0].trials > 1 else None,
                     p_value_alone=None if seeds is None else seeds.p_value,
                 )
     noisy = {key: gain for key, gain in found.items() if key[-1] != CLEAN}

@@ -118,7 +118,8 @@ def sign(row: SummaryRow) -> str:
 def last_kind_within(view: View, method: str, reference: float, drop: float = 0.05) -> str | None:
     """The noisiest kind of chip up to which a method surely loses little.
 
-    On it and on every one before it, the worse end of the method's interval is within `drop` of the reference.
+    On it and on every one before it, the worse end of the method's interval is within `drop` of the reference. One chip
+    of a kind makes nothing sure.
 
     Args:
         view: What is looked at.
@@ -132,7 +133,7 @@ def last_kind_within(view: View, method: str, reference: float, drop: float = 0.
     held = None
     for kind, row in view.table[method].items():
         lost = reference - row.value.low if view.problem.higher_is_better else row.value.high - reference
-        if lost > drop:
+        if lost > drop or (row.trials < 2 and kind != CLEAN):
             break
         held = kind
     return held

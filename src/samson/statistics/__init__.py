@@ -13,7 +13,7 @@ from samson.statistics._crossed import (
 from samson.statistics._crossing import ROUNDING, crossing, fixed_sequence, upper_limit
 from samson.statistics._differences import Spread, holm, spread, variance_ratio
 from samson.statistics._family import Family, family
-from samson.statistics._means import CONFIDENCE, mean_bound, mean_interval, mean_p_value, share_interval
+from samson.statistics._means import CONFIDENCE, mean_bound, mean_interval, mean_p_value, share_interval, smallest_step
 from samson.statistics._pairs import About, Difference, Over, Paired, Trials
 from samson.statistics._ranks import MeanRank, critical_difference, mean_ranks
 from samson.statistics._stopping import FIRST_LOOK, Look, Stopping, betting_interval, first_look, next_look
@@ -55,6 +55,7 @@ __all__ = [
     "rank_correlation",
     "share_interval",
     "sharpness_correlations",
+    "smallest_step",
     "spread",
     "t_below",
     "t_quantile",

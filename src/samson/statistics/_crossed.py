@@ -170,7 +170,7 @@ def combine(found: dict[Axes, Component], floor: Sequence[Axes] = ()) -> tuple[C
         return least
     if variance <= 0:
         return max(found.values(), key=lambda part: (part.variance, part.degrees)), *least
-    degrees = variance**2 / sum(part.variance**2 / part.degrees for part in found.values())
+    degrees = 1 / sum((part.variance / variance) ** 2 / part.degrees for part in found.values())
     return Component(variance, max(1.0, degrees)), *least
 
 

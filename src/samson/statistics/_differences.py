@@ -148,5 +148,6 @@ def _margin(table: NDArray[Any], over: Axes) -> NDArray[np.float64]:
 def _sum(parts: Sequence[Component]) -> Component:
     """The sum of independent components, with Satterthwaite's degrees of freedom."""
     variance = sum(part.variance for part in parts)
-    squares = sum(part.variance**2 / part.degrees for part in parts)
-    return Component(variance, variance**2 / squares if squares else sum(part.degrees for part in parts))
+    if not variance:
+        return Component(0.0, sum(part.degrees for part in parts))
+    return Component(variance, 1 / sum((part.variance / variance) ** 2 / part.degrees for part in parts))

@@ -121,8 +121,23 @@ def _moments(
     deviations = found - mean
     own = math.sqrt(float(np.sum(deviations**2)) / (n - 1))
     std = max(own, resolution / math.sqrt(12))
-    skewness = n / ((n - 1) * (n - 2)) * float(np.sum(deviations**3)) / std**3 if n >= skewness_from and own else 0.0
+    skewness = n / ((n - 1) * (n - 2)) * float(np.sum((deviations / std) ** 3)) if n >= skewness_from and own else 0.0
     return n, mean, std, skewness if abs(skewness) > 1e-6 else 0.0
+
+
+def smallest_step(values: Sequence[float]) -> float:
+    """The smallest difference between values that is no rounding error, as a guess at the step between possible ones.
+
+    What differs by a few rounding errors of float32 at the largest value is the same; where all values are, the step is
+    that much, or 0 where they are equal.
+
+    Example:
+        >>> smallest_step([12.0, 9.0, 9.000001, 11.0])
+        1.0
+    """
+    found = np.unique(numbers(values))
+    steps, error = np.diff(found), 8 * float(np.finfo(np.float32).eps) * float(np.abs(found).max())
+    return float(min(steps[steps > error], default=error if len(steps) else 0.0))
 
 
 def share_interval(successes: int, total: int, confidence: float = CONFIDENCE) -> Interval:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ from samson._shown import Shown, number_form, table_text
 from samson.records import Interval
 from samson.statistics._crossed import table_interval
 from samson.statistics._differences import spread, variance_ratio
-from samson.statistics._means import CONFIDENCE
+from samson.statistics._means import CONFIDENCE, smallest_step
 
 About = Literal["test_set", "population"]
 """What an interval speaks of: other chips on these examples, or other chips on other examples of the same kind."""
@@ -164,8 +165,8 @@ class Paired(Shown):
             table = table[0] if len(table) == 1 else table.mean(axis=0, dtype=np.float64)
         table = table.squeeze()  # an axis with one entry is no level of randomness
         if table.ndim:
-            floor = [(0,)] if by_seed else ()
-            found = table_interval(table, confidence, floor=floor, resolution=networks[0].resolution)
+            floor, step = ([(0,)], self._step) if by_seed else ((), networks[0].resolution)
+            found = table_interval(table, confidence, floor=floor, resolution=step)
         else:
             found = Interval(*[float(table)] * 3)
         return found.within(*(networks[0].bounds or (-math.inf, math.inf)))
@@ -206,7 +207,7 @@ class Paired(Shown):
         common = [common_seeds] * by_seed + [common_chips] + [True] * (self.about == "population")
         shared = tuple(axis for axis, is_shared in enumerate(common) if is_shared)
         found = spread(tables[0], tables[1], shared=shared, floor=[(0,)] if by_seed else ())
-        step, bounds = ours[0].resolution, ours[0].bounds
+        step, bounds = self._step if by_seed else ours[0].resolution, ours[0].bounds
         span = math.inf if bounds is None else bounds[1] - bounds[0]
         whole = found.interval(confidence, step)
         of_ours, of_theirs = (np.mean([e.trials for e in networks], axis=0).tolist() for networks in (ours, theirs))
@@ -235,6 +236,15 @@ class Paired(Shown):
                 f"{' and '.join(map(str, sorted(chips)))}. Measure them with the same `trials`."
             )
         return self.models[name]
+
+    @cached_property
+    def _step(self) -> float:
+        """The step between possible values; of a metric without bounds, such as errors, between those found."""
+        networks = [network for of_method in self.models.values() for network in of_method]
+        known = float(networks[0].resolution)
+        if networks[0].bounds is not None:
+            return known
+        return max(known, smallest_step([value for network in networks for value in network.trials]))
 
     def _table(self, networks: Sequence[Measurement]) -> NDArray[Any]:
         """Networks x chips, with the examples as a third axis for a population."""
