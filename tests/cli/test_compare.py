@@ -134,10 +134,10 @@ def test_the_terminal_ends_with_what_the_page_begins_with(
             path = tmp_path / "records" / name / f"{run.method}-seed{run.seed}.json"
             write_json(path, replace(run, problem=of))
     out, _ = samson("report", tmp_path)
-    [lead] = re.findall(r'<p class="lead">.*?</p>', (tmp_path / "report.html").read_text())
+    [lead] = re.findall(r'<p class="lead">.*?</p>', (tmp_path / "report.html").read_text(), re.DOTALL)
     said = "".join(ElementTree.fromstring(lead).itertext())
-    *_, last, where = out.splitlines()
-    assert last == said
+    *lines, where = out.splitlines()
+    assert lines[-len(said.splitlines()) :] == said.splitlines()
     assert where == f"Report: {tmp_path / 'report.html'}"
     assert "samson" in said
     assert ("right & <sure>" in said) == (len(problems) == 1)

@@ -130,7 +130,10 @@ def test_what_diverged_of_the_method_that_is_taken_is_said() -> None:
     assert "that of sgd 99.0 %. 3 of its 5 trainings diverged. Intervals are 95 %, over 2 training seeds" in advice(
         most
     )
-    assert advice_in_short(most) == "take <b>clip</b>, better by 20.0 points, though 3 of its 5 trainings diverged"
+    assert (
+        advice_in_short(most)
+        == "take <b>clip</b>, better by 20.0 points than sgd, though 3 of its 5 trainings diverged"
+    )
     assert "than that of sgd. 4 of its 5 trainings diverged. One training seed" in advice(one_left)
     assert advice_in_short(one_left).endswith("on one training seed, though 4 of its 5 trainings diverged")
     assert "diverged" not in advice(views(with_diverged()))
@@ -172,7 +175,7 @@ def test_no_method_is_ahead_where_all_are_equal() -> None:
         "<b>clip</b> and <b>samson</b> are ahead: their mean accuracy on noisy chips is 90.0 %, better by 30.0 points "
         f"than that of sgd. {chance}"
     )
-    assert advice_in_short(two) == "<b>clip</b> and <b>samson</b> are ahead by 30.0 points, on one training seed"
+    assert advice_in_short(two) == "<b>clip</b> and <b>samson</b> are ahead of sgd by 30.0 points, on one training seed"
     with_sgd = advice_in_short(views(runs(sgd=[0.9], clip=[0.9], samson=[0.6])))
     assert with_sgd == "<b>sgd</b> and <b>clip</b> are ahead, on one training seed"
     families = on_pcm(runs(sgd=[0.6], samson=[0.9]), sgd=[0.5], samson=[0.5])

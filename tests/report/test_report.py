@@ -530,8 +530,8 @@ def test_several_problems_are_ranked() -> None:
     assert "<option>text</option>" in page
     assert '<p class="kind">samson · accuracy and bits-per-token on noisy chips</p>' in page
     points, bits = (advice_in_short([one], level=0.9) for one in two)
-    assert re.fullmatch(r"take <b>samson</b>, better by \d+\.\d points", points)
-    assert re.fullmatch(r"take <b>samson</b>, better by 0\.\d{1,3} bits-per-token", bits)
+    assert re.fullmatch(r"take <b>samson</b>, better by \d+\.\d points than sgd", points)
+    assert re.fullmatch(r"take <b>samson</b>, better by 0\.\d{1,3} bits-per-token than sgd", bits)
     assert page.count('class="view"') == 2
     assert "critical difference" in page
     assert "first 2 of 2" in rank_table(Overview(two))
@@ -567,7 +567,9 @@ def test_too_few_problems_tell_nothing_of_others() -> None:
         assert (nothing in page) == (not tells)
         others = "on other problems, too, it is better than all others." if tells else "can't tell whether it is better"
         assert others in page
-        assert "problem 0: take <b>samson</b>, better by 20.0 points; problem 1: take <b>samson</b>" in page
+        assert (
+            "problem 0: take <b>samson</b>, better by 20.0 points than sgd.<br/>\nproblem 1: take <b>samson</b>" in page
+        )
 
 
 def test_methods_of_the_same_rank_share_it() -> None:
@@ -630,9 +632,10 @@ def test_one_training_seed_ranks_nothing_surely() -> None:
         found = Overview(views(alone))
         page = render(comparison(alone), found)
         assert (
-            "digits-small-resnet: <b>samson</b> is ahead by 20.0 points, on one training seed; other: <b>samson</b> is "
-            "ahead by 20.0 points, on one training seed. <b>samson</b> has the best mean rank, 1.00, over 2 pairs of a "
-            "problem and a family of chips. One training seed can't tell whether that is chance."
+            "digits-small-resnet: <b>samson</b> is ahead of sgd by 20.0 points, on one training seed.<br/>\n"
+            "other: <b>samson</b> is ahead of sgd by 20.0 points, on one training seed.<br/>\n"
+            "<b>samson</b> has the best mean rank, 1.00, over 2 pairs of a problem and a family of chips. "
+            "One training seed can't tell whether that is chance."
         ) in page
         assert "1.00<small>first 2 of 2</small>" in rank_table(found)
         assert against_baseline(found.views, "samson") == (0, 4, 0)  # surely on these networks, not on others

@@ -212,9 +212,9 @@ def advice_in_short(found: Sequence[View], level: float = LEVEL) -> str:
         gain = f"{mean:.3g} {escape(found[0].problem.metric)}"
     lost = f", though {choice.diverged}" if choice.diverged else ""
     if choice.by_chance:
-        by = "" if base in choice.leaders else f" by {gain}"
-        return f"{'no method is ahead' if choice.tied else _ahead(choice)}{by}, on one training seed{lost}"
-    return f"take {method}" + ("" if taken == base else f", better by {gain}{choice.doubt}") + lost
+        of = "" if base in choice.leaders else f" of {escape(base)} by {gain}"
+        return f"{'no method is ahead' if choice.tied else _ahead(choice)}{of}, on one training seed{lost}"
+    return f"take {method}" + ("" if taken == base else f", better by {gain} than {escape(base)}{choice.doubt}") + lost
 
 
 def _percent(confidence: float) -> str:

@@ -91,11 +91,13 @@ def comparable(found: Sequence[View]) -> bool:
 
 
 def overview_headline(overview: Overview) -> str:
-    """What to take on each problem, and what the ranks say of others, in two sentences."""
+    """What to take on each problem, in a line for each, and what the ranks say of others."""
     of_problems: dict[str, list[View]] = {}
     for view in overview.views:
         of_problems.setdefault(view.problem.name, []).append(view)
-    each = [f"{escape(name)}: {advice_in_short(of, LEVEL / len(of_problems))}" for name, of in of_problems.items()]
+    each = [
+        f"{escape(name)}: {advice_in_short(of, LEVEL / len(of_problems))}.<br/>\n" for name, of in of_problems.items()
+    ]
     (_, rank), *_ = overview.order
     mean = f"{rank.interval.mean:.2f}"
     first = [f"<b>{escape(name)}</b>" for name, other in overview.order if other.interval.mean == rank.interval.mean]
@@ -106,7 +108,7 @@ def overview_headline(overview: Overview) -> str:
         if others
         else f"No method has a better mean rank than {mean}"
     )
-    said = f"{'; '.join(each)}. {best}, over {rank.blocks} pairs of a problem and a family of chips"
+    said = f"{''.join(each)}{best}, over {rank.blocks} pairs of a problem and a family of chips"
     if overview.one_seed:
         return f"{said}. One training seed can't tell whether that is chance."
     worse = [name for name, other in others if other.interval.mean - rank.interval.mean > overview.critical]
