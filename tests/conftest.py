@@ -1,6 +1,7 @@
 """Tests and the processes that they start have one thread; a small model whose parameters are of every kind."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes on few cores wait for each other's threads
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would pass on that it is ignored
 
 BROWSER = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), None)
 """A browser that draws pages without a screen."""

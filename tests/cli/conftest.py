@@ -1,6 +1,5 @@
 """The command line, called in this process and in others, and problems of one's own for it."""
 
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -68,11 +67,6 @@ def start(*arguments: object, **settings: object) -> subprocess.Popen:
     """Begin to run the command line in a process of its own."""
     program = [sys.executable, "-c", "from samson.cli import main; main()", *map(str, arguments)]
     return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
-
-
-def heed_interrupts() -> None:
-    """In the new process: a shell's background job would pass on that it ignores them."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from samson.experiments import Loop
 from samson.records import write_json
 from tests import programs
 from tests.builders import PLAN, records
-from tests.cli.conftest import COMPARE, heed_interrupts, start
+from tests.cli.conftest import COMPARE, start
 from tests.experiments.test_suites import measured
 from tests.report.test_report import in_bits
 
@@ -222,7 +222,7 @@ def test_ctrl_c_keeps_finished_runs_and_a_repetition_goes_on(own) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
 def test_ctrl_c_ends_workers_too(own) -> None:
     command = [*COMPARE, "--train", "own_problem:halting", "--seeds", "4", "--epochs", "1", "--jobs", "2"]
-    process = start(*command, start_new_session=True, preexec_fn=heed_interrupts)
+    process = start(*command, start_new_session=True)
     while not list(Path("out").rglob("records/*/*.json")):
         assert process.poll() is None
         time.sleep(0.02)

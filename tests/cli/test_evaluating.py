@@ -22,7 +22,7 @@ from samson.experiments import Request, SetupError, parse_time
 from samson.noise import PCM, BitErrors, Gaussian, calibrate, load_calibration, preset
 from samson.records import BudgetRecord, EvaluationRecord, SensitivityRecord, read_json
 from samson.report import budget_figure, budget_page, evaluation_page
-from tests.cli.conftest import TWO_LAYERS, heed_interrupts, start
+from tests.cli.conftest import TWO_LAYERS, start
 
 NETWORK = """
 import torch
@@ -253,7 +253,7 @@ NORMED = TWO_LAYERS.replace("nn.Tanh(),", "nn.BatchNorm1d(12), nn.Tanh(),")
         (("--seed", 3), {"seed": 3}),
     ],
 )
-def test_what_is_said_of_chips_and_intervals_reaches_the_library(
+def test_each_option_about_chips_and_intervals_reaches_the_library(
     samson, module, tmp_path: Path, options: tuple[object, ...], setting: dict[str, Any]
 ) -> None:
     names = module("normed", NORMED)
@@ -523,7 +523,7 @@ def test_ctrl_c_keeps_finished_chips_and_a_repetition_goes_on(samson, tmp_path: 
     (tmp_path / "mine.py").write_text(NETWORK + HALTING)
     command = ["evaluate", "mine:halting", "--data", "mine:batches", "--levels", ".3,.4", "--trials", "8"]
     folder = tmp_path / "chips"
-    process = start(*command, "--resume", folder, start_new_session=True, preexec_fn=heed_interrupts)
+    process = start(*command, "--resume", folder, start_new_session=True)
     while len(list(folder.rglob("*.npy"))) < 3:
         assert process.poll() is None
         time.sleep(0.01)

@@ -75,11 +75,14 @@ def test_chips_are_common() -> None:
     assert rows["middle"].others == others.trials
     gains = np.array(found.noisy) - others.trials  # lower is better
     assert rows["middle"].gain.mean == pytest.approx(gains.mean())
-    together, step = 1 - 0.05 / 9, EPS * max(found.noisy)  # two intervals a layer, and that of noise on all
-    assert found.drop == mean_interval(found.noisy, together, resolution=step)
-    assert rows["middle"].drop == mean_interval(middle.trials, together, resolution=EPS * max(middle.trials))
-    assert rows["middle"].gain == mean_interval(gains.tolist(), together, resolution=EPS * max(others.trials))
-    assert rows["nothing"].gain == mean_interval([0.0] * 5, together, resolution=step)  # equal gains have a width
+    together = 1 - 0.05 / 9  # two intervals a layer, and that of noise on all
+    for interval, values in (
+        (found.drop, found.noisy),
+        (rows["middle"].drop, middle.trials),
+        (rows["middle"].gain, gains.tolist()),
+    ):
+        assert interval == mean_interval(values, together)
+    assert rows["nothing"].gain == mean_interval([0.0] * 5, together, resolution=EPS * max(found.noisy))  # has a width
 
 
 def test_each_layer_alone_is_on_the_chip_with_its_periphery() -> None:

@@ -90,8 +90,7 @@ def test_a_precision_is_refused_after_two_chips_only_where_they_are_sure() -> No
     least = products.mean() - 3 * products.std(ddof=1) / math.sqrt(200)
     sure, guessed = (t * math.sqrt(variance / 200) for variance in (least, products.mean()))
     asked = {"about": "population", "max_trials": 10}
-    found = evaluate(model, data, Gaussian(1.0), precision=(sure + guessed) / 2, **asked)
-    assert len(found.trials) == 10
+    assert len(evaluate(model, data, Gaussian(1.0), precision=(sure + guessed) / 2, **asked).trials) > 2
     with pytest.raises(ValueError, match="`precision` must be at least"):
         evaluate(model, data, Gaussian(1.0), precision=0.999 * sure, **asked)
 

@@ -343,18 +343,24 @@ def test_converters_are_taken_off_and_their_ranges_are_recorded() -> None:
     assert not equal(model.state_dict(), plain.state_dict())
 
 
-def test_a_network_is_judged_with_its_own_ranges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Learned ones where it has them, else from training data; never each vector's own."""
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, float]]:
+    """Input ranges with which networks are measured, in a folder with chip.toml."""
     monkeypatch.chdir(tmp_path)
     Path("chip.toml").write_text(CHIP)
-    seen: list[dict[str, float]] = []
+    ranges: list[dict[str, float]] = []
 
     def watched(model: nn.Module, examples: Any, chip: Any, **more: Any) -> Any:
-        seen.append(dict(chip.periphery.input_ranges))
+        ranges.append(dict(chip.periphery.input_ranges))
         return real(model, examples, chip, **more)
 
     real = _sweeps.chips_alone
     monkeypatch.setattr(_sweeps, "chips_alone", watched)
+    return ranges
+
+
+def test_a_network_is_judged_with_its_own_ranges(seen: list[dict[str, float]]) -> None:
+    """Learned ones where it has them, else from training data; never each vector's own."""
     suite = {**TABLE, "methods": ["plain", "converters"], "seeds": 1, "trials": 2, "chips": ["chip.toml"]}
     plain, learned = compare_suite(suite, "out", runner=one_by_one).records
     assert seen[1] == dict(learned.training.input_ranges)
@@ -365,19 +371,9 @@ def test_a_network_is_judged_with_its_own_ranges(monkeypatch: pytest.MonkeyPatch
     assert seen[0] == pytest.approx(calibrate(network_of(plain), batches))
 
 
-def test_a_chip_with_ranges_of_its_own_keeps_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_chip_with_ranges_of_its_own_keeps_them(seen: list[dict[str, float]]) -> None:
     """Also beside one that has none, for which they are calibrated, and for a network that has learned some."""
-    monkeypatch.chdir(tmp_path)
-    Path("chip.toml").write_text(CHIP)
     Path("own.toml").write_text(f"{CHIP}\n[periphery.input_ranges]\n0 = 2.0\n4 = 3.0\n")
-    seen: list[dict[str, float]] = []
-
-    def watched(model: nn.Module, examples: Any, chip: Any, **more: Any) -> Any:
-        seen.append(dict(chip.periphery.input_ranges))
-        return real(model, examples, chip, **more)
-
-    real = _sweeps.chips_alone
-    monkeypatch.setattr(_sweeps, "chips_alone", watched)
     suite = {**TABLE, "methods": ["plain", "converters"], "seeds": 1, "trials": 2, "chips": ["chip.toml", "own.toml"]}
     compare_suite(suite, "out", runner=one_by_one)
     assert seen[1] == seen[3] == {"0": 2.0, "4": 3.0}

@@ -517,6 +517,7 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "recipe": ({"recipe": SMALL["recipe"] | {"epochs": 2}}, "recipe"),
     "levels": ({"chips": [{"noise": "gaussian", "levels": [0.2]}]}, "chips"),
     "families": ({"chips": ["int4"]}, "chips"),
+    "unit": ({"chips": [{"name": "gaussian", "noise": "pcm", "levels": ["1h"]}]}, "chips"),
     "chip seed": ({"chip_seed": 1}, "chip_seed"),
     "base": ({"base": "Adam", "methods": ["mine:optimizer"]}, "base"),
     "task": ({"task": "mine:task"}, "task"),
@@ -1035,7 +1036,7 @@ def test_an_estimate_times_steps_also_with_one_batch_an_epoch(
     assert now[0] == 5 + 2 * timed * (epochs > 1)
 
 
-def test_an_estimate_has_a_pass_without_noise_and_one_a_chip_and_a_teacher(
+def test_an_estimate_counts_the_pass_without_noise_each_chip_and_the_teacher(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a clock that a step moves by two seconds, and an example by half a one."""

@@ -262,6 +262,11 @@ def test_the_last_ascent_is_logged_with_each_loss(tmp_path: Path) -> None:
     assert "ascent/epsilon_norm" not in train(model, tmp_path, sharp(model)).rows[0]
 
 
+def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    loss: Tensor = network(**batch, num_items_in_batch=tokens_in([batch])).loss
+    return loss
+
+
 @pytest.mark.parametrize(
     ("mode", "evaluate"),
     [
@@ -275,37 +280,28 @@ def test_a_schedule_free_base_trains_at_y_and_ends_at_x(mode: str, evaluate: boo
     asked = {"eval_strategy": "steps", "eval_steps": 2, "eval_dataset": data(llama)[:4]} if evaluate else {}
     train(model, tmp_path, schedule_free(model, mode, rho=0.05), **asked)
 
-    def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        loss: Tensor = network(**batch, num_items_in_batch=tokens_in([batch])).loss
-        return loss
-
     x = schedule_free_weights(llama(), batches(llama), loss_of, mode, rho=0.05)
     assert close(snapshot(model), x[-1])
     assert not close(snapshot(model), x[-2])
 
 
 class StopAtThree(TrainerCallback):
+    """Which, unlike the end of the data, asks for no evaluation."""
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         control.should_training_stop = state.global_step == 3
 
 
-class Stopped(SharpnessAwareTrainer):
-    """Ends with a step after the last evaluation."""
-
-    def __init__(self, *args: Any, callbacks: list[TrainerCallback], **kwargs: Any) -> None:
-        super().__init__(*args, callbacks=[*callbacks, StopAtThree()], **kwargs)
-
-
 def test_the_best_weights_of_a_schedule_free_base_stay_as_they_were_saved(tmp_path: Path) -> None:
-    """Which was at x, while the optimizer ends in training mode."""
+    """Which was at x, after step 2; the optimizer ends after step 3, in training mode."""
+
+    def stopped(*args: Any, callbacks: list[TrainerCallback], **kwargs: Any) -> Trainer:
+        return SharpnessAwareTrainer(*args, callbacks=[*callbacks, StopAtThree()], **kwargs)
+
     model = llama()
     asked = {"eval_strategy": "steps", "eval_steps": 2, "eval_dataset": data(llama)[:4]}
     saved = {"save_strategy": "steps", "save_steps": 2, "load_best_model_at_end": True}
-    train(model, tmp_path, schedule_free(model, rho=0.05), Stopped, **asked, **saved)
-
-    def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        loss: Tensor = network(**batch, num_items_in_batch=tokens_in([batch])).loss
-        return loss
+    train(model, tmp_path, schedule_free(model, rho=0.05), stopped, **asked, **saved)
 
     x = schedule_free_weights(llama(), batches(llama)[:3], loss_of, rho=0.05)
     assert [close(snapshot(model), at) for at in x] == [False, True, False]

@@ -490,11 +490,11 @@ def test_the_count_finds_a_layer_that_the_model_does_not_call() -> None:
     model, x = Bypass(), torch.randn(2, 3)
     before = snapshot(model)
     chip = deploy(model, CLEAN, periphery=STANDARD_HWA)
-    with pytest.raises(RuntimeError, match="was not reached: taken. The model was not run"), chip.at():
+    with pytest.raises(RuntimeError, match="The model was not run, .* was not reached: taken\\."), chip.at():
         model(x)
     assert chip.reached == {"called": 2, "taken": 0}
     assert equal(snapshot(model), before)
-    with pytest.raises(RuntimeError, match="was not reached: called, taken. The model was not run"), chip.at():
+    with pytest.raises(RuntimeError, match="The model was not run, .* was not reached: called, taken\\."), chip.at():
         pass
     with pytest.raises(ZeroDivisionError), chip.at():  # the error in the block is the one to be seen
         raise ZeroDivisionError

@@ -159,7 +159,7 @@ def test_gradients_are_cleared_for_every_parameter(model: nn.Sequential, batch: 
 
 
 def test_an_optimizer_that_is_gone_holds_nothing(model: nn.Sequential, batch: tuple) -> None:
-    """As that of a first phase: the gradients of what it held are cleared, too."""
+    """After a first phase, say: the next optimizer clears the gradients of what it held, too."""
     gone = SharpnessAware(sgd(model), SAM())
     del gone
     gc.collect()

@@ -147,9 +147,9 @@ def test_figures_hold_the_numbers() -> None:
     boxes = chips_figure(found)["data"]
     assert sum(len(box["y"]) for box in boxes) == 24  # every noisy trial
     assert [box["visible"] for box in boxes] == [True, True, False, False]
-    two = [replace(r, families=(family(name="other"), *r.families), measured=r.measured[::-1] * 2) for r in records()]
-    two = [replace(r, measured=(((0.5,) * 3,) * 2, r.measured[1])) for r in two]
-    for box in chips_figure(view(two, 1))["data"]:
+    other = family(name="other")
+    two = [replace(r, families=(other, *r.families), measured=(((0.5,) * 3,) * 2, *r.measured)) for r in records()]
+    for box in chips_figure(view(two, 1))["data"]:  # of the second family
         values = {
             f"seed {r.seed}, chip {chip}": 100 * value
             for r in records()

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from samson.records import CLEAN
-from samson.report import against_each, last_kind_within, view, views
+from samson.report import against_each, view, views
 from samson.statistics import Paired, Trials
 from tests.builders import ENVIRONMENT, record, records, with_plan
 
@@ -115,19 +115,6 @@ def test_the_step_of_what_is_no_fraction_is_that_between_its_values() -> None:
     [_, noisy] = found.rows
     assert noisy.value.half_width == 0, "chips that are all alike differ by nothing"
     assert noisy.over_seeds.half_width > 1
-
-
-def test_one_chip_makes_nothing_sure_of_others() -> None:
-    """The gain is there, over seeds with its p-value; over chips there is none."""
-    plan = with_plan(trials=1, levels=(0.1,))
-    found = view(
-        [replace(run, trials=1, families=plan.families, measured=((run.measured[0][0][:1],),)) for run in records()]
-    )
-    gained = row(list(found.rows), "samson", 0.1)
-    assert gained.gain.mean == pytest.approx(0.04)
-    assert gained.p_value is None
-    assert gained.p_value_seeds is not None
-    assert last_kind_within(found, "samson", 0.96) == CLEAN  # .96 and .94 on that chip
 
 
 def test_unfinished_comparisons_use_the_seeds_that_both_have() -> None:

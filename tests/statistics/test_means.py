@@ -134,6 +134,7 @@ def test_values_as_large_as_records_may_hold_have_their_interval() -> None:
         ([9.0, 12.0, 14.0, 12.0], 2.0),
         ([-3.0, -3.0000002, 1.0], 4.0),  # a rounding error of float32
         ([7.0, 7.0], 0.0),
+        ([1e-3, 1.1e-3, 1e4], 1e-4),  # beside one that exploded
         ([0.1 + 0.2, 0.3], 2**-20 * (0.1 + 0.2)),  # nothing but rounding
     ],
 )

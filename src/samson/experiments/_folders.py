@@ -180,7 +180,8 @@ def _left_out(key: Key, before: Any, now: Mapping[Key, Any], asked: set[tuple[st
         for family in before:
             kinds = families[family.name].kinds if family.name in families else ()
             missing = [kind.label for kind in family.kinds if kind not in kinds]
-            if {kind.label for kind in kinds} & {*missing}:
+            same_unit = not kinds or families[family.name].unit == family.unit
+            if not same_unit or {kind.label for kind in kinds} & {*missing}:
                 yield ""
             elif missing:
                 yield f"{family.name} ({', '.join(missing)})"

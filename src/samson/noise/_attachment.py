@@ -164,6 +164,6 @@ def attached(
     missed = [name for name in layers if not counts[name]]
     if missed:
         raise RuntimeError(
-            f"The periphery of these layers was not reached: {', '.join(missed)}. The model was not run, or takes "
-            "their weights without calling them. Leave them out with `select`."
+            "The model was not run, or takes weights of layers without calling these. Leave out with `select` those "
+            f"whose periphery was not reached: {', '.join(missed)}."
         )

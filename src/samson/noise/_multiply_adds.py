@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -138,21 +139,23 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.on_chip, self.all, self.weights = 0.0, 0.0, set[_Weight]()
-        self._held: dict[int, list[tuple[range, _Weight]]] = {}  # by storage: recurrent layers share one on a GPU
-        self._made: list[Tensor] = []  # another tensor could be laid where one was freed
+        # By storage, which recurrent layers share on a GPU; another tensor may be laid where one was freed.
+        self._held: dict[int, list[tuple[range, _Weight, StorageWeakRef]]] = {}
 
     def hold(self, tensor: Tensor, weight: _Weight) -> _Weight:
         """Take a tensor, with all its views, for that weight."""
         length = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True)) + 1
         span = range(tensor.data_ptr(), tensor.data_ptr() + length * tensor.element_size())
-        self._held.setdefault(_storage(tensor), []).append((span, weight))
+        own = span, weight, StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+        self._held.setdefault(_storage(tensor), []).append(own)
         self.weights.add(weight)
         return weight
 
     def weight_in(self, leaf: Any) -> _Weight | None:
         """The weight that a tensor is."""
         held = self._held.get(_storage(leaf), ()) if _has_memory(leaf) else ()
-        return next((weight for span, weight in held if leaf.data_ptr() in span), None)
+        known = ((span, weight) for span, weight, own in held if not own.expired())  # type: ignore[no-untyped-call]
+        return next((weight for span, weight in known if leaf.data_ptr() in span), None)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Compute, and count."""
@@ -175,7 +178,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif operation in _LOOK_UPS:
             for tensor in tree_leaves(args):
                 if (weight := self.weight_in(tensor)) and tensor.ndim > 2:  # experts, to be multiplied
-                    self._take(out, weight)
+                    self.hold(out, weight)
         else:
             self._follow(tree_leaves(args), tree_leaves(out), operation is _ATEN.mul)
         return out
@@ -186,11 +189,6 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
             weight.multiplied = True
         self.all += products
         self.on_chip += products * max((weight.share for weight in found), default=0.0)
-
-    def _take(self, made: Tensor, weight: _Weight) -> None:
-        """Take what was made of a weight for it."""
-        self.hold(made, weight)
-        self._made.append(made)
 
     def _follow(self, given: list[Any], made: list[Any], masked: bool) -> None:
         """Take what is made of a weight alone, of its shape, for that weight, as a view of it is anyway.
@@ -205,7 +203,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 mixed = not masked and any(t.shape == tensor.shape for t in others)
                 for one in [] if mixed else filter(_has_memory, made):
                     if one.shape == tensor.shape and not self.weight_in(one):
-                        self._take(one, weight)
+                        self.hold(one, weight)
                 weight.lost |= not any(map(self.weight_in, made))
 
 

@@ -77,8 +77,8 @@ def delete_partial(folder: Path, below: str = "") -> None:
         folder: Where it lies.
         below: "**/" for the folders in it too.
     """
-    with suppress(OSError):  # another command deletes as well
-        for path in folder.glob(f"{below}.*.????????.partial"):
+    for path in folder.glob(f"{below}.*.????????.partial"):
+        with suppress(OSError):  # another command deletes as well
             if time.time() - path.stat().st_mtime > 86_400:
                 path.unlink()
 

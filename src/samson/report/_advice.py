@@ -168,14 +168,14 @@ def advice(found: Sequence[View], level: float = LEVEL) -> str:
     others = "".join(
         f" On {escape(family)} alone: {listed(list(map(escape, one.named)))}{', perhaps' if one.doubt else ''}."
         for family, one in choice.alone.items()
-        if taken not in one.named
+        if not {*one.named} >= {*choice.named}
     )
     lost = f" {choice.diverged}." if choice.diverged else ""
     if choice.by_chance:
         gain = f", better by {_gain(choice, best, base)} than that of {escape(base)}"
         chance = " One training seed can't tell whether that is chance." if len(choice.order) > 1 else ""
         if choice.tied:
-            return f"No method is ahead: the {what}.{lost}{chance}{others}"
+            return f"{'No method is ahead: the' if len(choice.order) > 1 else 'The'} {what}.{lost}{chance}{others}"
         whose = "its" if len(choice.leaders) == 1 else "their"
         return f"{_ahead(choice)}: {whose} {what}{'' if base in choice.leaders else gain}.{lost}{chance}{others}"
     if taken == base:

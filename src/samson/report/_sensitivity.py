@@ -130,7 +130,7 @@ def _examples(record: SensitivityRecord) -> str:
 
 def _cell(record: SensitivityRecord, estimate: Interval, sign: int) -> str:
     """A cell in the colour of better or worse, if known; `sign` is 1 for what is better when larger, else −1."""
-    colour = "up" if min(sign * estimate.low, sign * estimate.high) > 0 else "down"
+    colour = "up" if sign * estimate.low > 0 else "down"
     known = estimate.low > 0 or estimate.high < 0
     return f"<td class='{colour if known else ''}'>{interval_text(estimate, record.subject, signed=True)}</td>"
 

@@ -37,8 +37,7 @@ class SummaryRow:
         by_seed: Each network's mean over chips, by training seed.
         gain: How much better than the baseline on the same chips and seeds; None for the baseline, or without it.
         gain_over_seeds: The same with its interval over training seeds and chips; None also with one seed.
-        p_value: Of no gain on these networks, after Holm for all methods and noisy kinds; None where there is none, or
-            one chip.
+        p_value: Of no gain on these networks, after Holm for all methods and noisy kinds; None where there is none.
         p_value_seeds: The same of other networks, trained like these; None also with one seed.
         p_value_alone: `p_value_seeds` before Holm, for who counts over several views.
     """
@@ -273,7 +272,7 @@ def _gains(view: View, values: _Values, pairs: Sequence[tuple[str, str]]) -> dic
                 found[*pair, kind] = _Gain(
                     gain=chips.interval,
                     gain_over_seeds=None if seeds is None else seeds.interval,
-                    p_value=chips.p_value if view.records[0].trials > 1 else None,
+                    p_value=chips.p_value,
                     p_value_alone=None if seeds is None else seeds.p_value,
                 )
     noisy = {key: gain for key, gain in found.items() if key[-1] != CLEAN}

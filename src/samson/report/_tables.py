@@ -118,8 +118,7 @@ def sign(row: SummaryRow) -> str:
 def last_kind_within(view: View, method: str, reference: float, drop: float = 0.05) -> str | None:
     """The noisiest kind of chip up to which a method surely loses little.
 
-    On it and on every one before it, the worse end of the method's interval is within `drop` of the reference. One chip
-    of a kind makes nothing sure.
+    On it and on every one before it, the worse end of the method's interval is within `drop` of the reference.
 
     Args:
         view: What is looked at.
@@ -133,7 +132,7 @@ def last_kind_within(view: View, method: str, reference: float, drop: float = 0.
     held = None
     for kind, row in view.table[method].items():
         lost = reference - row.value.low if view.problem.higher_is_better else row.value.high - reference
-        if lost > drop or (row.trials < 2 and kind != CLEAN):
+        if lost > drop:
             break
         held = kind
     return held

@@ -76,9 +76,10 @@ def gain_table(view: View) -> str:
 
 
 def _p_values(row: SummaryRow) -> str:
-    whose = {"these networks": row.p_value, "others trained likewise": row.p_value_seeds}
-    known = ", ".join(f"{p:.2g} for {networks}" for networks, p in whose.items() if p is not None)
-    return f"after Holm, p = {known}" if known else ""
+    if row.p_value is None:
+        return ""
+    others = "" if row.p_value_seeds is None else f", {row.p_value_seeds:.2g} for others trained likewise"
+    return f"after Holm, p = {row.p_value:.2g} for these networks{others}"
 
 
 def _seeds(estimate: Interval | None, view: View, *, signed: bool = False) -> str:

@@ -128,16 +128,16 @@ def _moments(
 def smallest_step(values: Sequence[float]) -> float:
     """The smallest difference between values that is no rounding error, as a guess at the step between possible ones.
 
-    What differs by a few rounding errors of float32 at the largest value is the same; where all values are, the step is
-    that much, or 0 where they are equal.
+    Values that differ by a few rounding errors of float32 are the same; where all are, the step is that much, or 0 if
+    they are equal.
 
     Example:
         >>> smallest_step([12.0, 9.0, 9.000001, 11.0])
         1.0
     """
     found = np.unique(numbers(values))
-    steps, error = np.diff(found), 8 * float(np.finfo(np.float32).eps) * float(np.abs(found).max())
-    return float(min(steps[steps > error], default=error if len(steps) else 0.0))
+    steps, errors = np.diff(found), 8 * float(np.finfo(np.float32).eps) * np.maximum(*np.abs([found[:-1], found[1:]]))
+    return float(min(steps[steps > errors], default=max(errors, default=0.0)))
 
 
 def share_interval(successes: int, total: int, confidence: float = CONFIDENCE) -> Interval:
