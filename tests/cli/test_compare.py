@@ -255,6 +255,7 @@ def test_a_notice_to_end_is_handed_on_to_workers(own) -> None:
     while len(kept()) < 2:
         assert process.poll() is None
         time.sleep(0.02)
+    time.sleep(0.3)  # or a notice within a saving finds its step saved already
     before = kept()
     process.send_signal(signal.SIGTERM)
     written, err = process.communicate(timeout=60)
