@@ -146,7 +146,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Take a tensor, with all its views, for that weight."""
         length = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True)) + 1
         span = range(tensor.data_ptr(), tensor.data_ptr() + length * tensor.element_size())
-        own = span, weight, StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+        own = span, weight, StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]  # untyped in torch
         self._held.setdefault(_storage(tensor), []).append(own)
         self.weights.add(weight)
         return weight
@@ -154,8 +154,8 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def weight_in(self, leaf: Any) -> _Weight | None:
         """The weight that a tensor is."""
         held = self._held.get(_storage(leaf), ()) if _has_memory(leaf) else ()
-        known = ((span, weight) for span, weight, own in held if not own.expired())  # type: ignore[no-untyped-call]
-        return next((weight for span, weight in known if leaf.data_ptr() in span), None)
+        there = [one for one in held if not one[2].expired()]  # type: ignore[no-untyped-call]  # untyped in torch
+        return next((weight for span, weight, _ in there if leaf.data_ptr() in span), None)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Compute, and count."""
