@@ -157,12 +157,17 @@ def first_screen(tasks: Sequence[str]) -> str:
     in_bits = [task for task, of in found.items() if not of.is_fraction]
     guesses = [f" and guessing has {np.log2(CHARACTERS[task]):.2f}" for task in in_bits]
     bits = f"; bits per token for {', '.join(in_bits)}, where less is better{''.join(guesses)}" if in_bits else ""
-    taken = [(task, TASKS[task].winners_of) for task in found if TASKS[task].winners_of]
+    taken = {source: [task for task in found if TASKS[task].winners_of == source] for source in found}
+    settings = (
+        f"; {' and '.join(own)} {'has' if len(own) == 1 else 'have'} the settings of {source}"
+        for source, own in taken.items()
+        if own
+    )
     caption = (
         f"Test accuracy in percent{bits}: the mean over {of_seeds}, ± half of the 95 % interval over seeds; on Gaussian"
         " chips over five levels, up to 30 % of a layer's largest weight. Learning rate and weight decay were chosen "
         "for plain training without noise; what else a method has, on noisy validation chips"
-        f"{''.join(f'; {task} has the settings of {source}' for task, source in taken)}."
+        f"{''.join(settings)}."
     )
     return f"{table(['', *methods], rows)}\n\n{caption}"
 
