@@ -65,6 +65,11 @@ class Found:
         """The step between possible values of a network."""
         return 1 / self.records[0]["examples"] if self.is_fraction else 0.0
 
+    @property
+    def seeds(self) -> int:
+        """How often each method was trained."""
+        return len({record["seed"] for record in self.records})
+
     @cached_property
     def diverged(self) -> list[str]:
         """The methods of which a training diverged; they are left out."""
