@@ -34,6 +34,7 @@ from benchmarks.evidence import (
     winners,
 )
 from benchmarks.evidence_answers import LEVEL, RANGE_BALL, hypotheses, in_short, wins
+from benchmarks.evidence_cost import RECORD as COSTS
 from benchmarks.evidence_found import DIGITS, NO_NOISE, Found, finished, in_words, informed, read
 from benchmarks.evidence_picture import curves, picture
 from benchmarks.markdown import table, with_part
@@ -46,7 +47,6 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "evidence.md"
 REPORT = DOCS / "evidence" / "report.html"
 README = DOCS.parent / "README.md"
-COSTS = Path(__file__).parent / "records" / "method-costs.json"
 RESAMPLES = 400
 KNOWN = {
     "digits": "a support-vector machine reaches 97 % on half of these images (scikit-learn's example)",
@@ -82,17 +82,26 @@ def results(task: str, part: str, *, each: bool = False) -> str:
     for label in found.in_order([label for label in found.table if twins(task)[label] == label]):
         settings = in_words(own[label][1])
         cost = f"{found.gradients(label) / plain_one.gradients('plain'):.2g}"
-        time = f"{step_times()[METHODS[bare(label)][0]]:.2f}"
+        time = f"{step_times(task)[bare(label)][0]:.2f}"
         cells = [found.spread(found.mean(label, kinds)) for kinds in columns.values()]
         rows.append([name_of(task, label), settings, cost, time, *cells])
     return table(["method", "settings", "gradients", "time", *columns], rows)
 
 
 @cache
-def step_times() -> dict[str, float]:
-    """What a step takes over one of plain training, by method: medians, measured apart on the digits' network."""
-    found: dict[str, list[float]] = json.loads(COSTS.read_text())["costs"]
-    return {"plain" if method == "sgd" else method: median for method, (median, *_) in found.items()}
+def step_times(task: str) -> dict[str, list[float]]:
+    """What a step of each method takes over a plain one on a task's network: median, lower and upper quartile."""
+    found: dict[str, dict[str, list[float]]] = json.loads(COSTS.read_text())["costs"]
+    return found[task]
+
+
+def cost(tasks: Sequence[str]) -> str:
+    """What a step of some methods takes over a plain one, with the quartiles."""
+    rows = []
+    for task in tasks:
+        of = step_times(task)
+        rows.append([task, *("{:.2f} [{:.2f}, {:.2f}]".format(*of[m]) if m in of else "–" for m in FIRST[1:])])
+    return table(["", *FIRST[1:]], rows)
 
 
 def name_of(task: str, label: str) -> str:
@@ -426,6 +435,7 @@ def page() -> str:
         hypotheses=hypotheses(whole),
         differences=differences(done),
         shorter=shorter(done),
+        cost=cost(done),
         one_clipping=one_clipping(),
         ends=ends(done),
         carried=carried(done),

@@ -596,6 +596,21 @@ def test_runs_at_one_clipping_are_those_of_the_task_but_for_it() -> None:
         assert {r["seed"] for r in of} == {r["seed"] for r in own}
 
 
+def test_what_a_step_costs() -> None:
+    """The medians and quartiles of the record, and the sentence below them."""
+    costs = json.loads((evidence.RESULTS.parent / "records" / "evidence-costs.json").read_text())["costs"]
+    [_, *methods], *lines = rows(TEXT.partition("## What a step costs")[2])
+    assert [task for task, *_ in lines] == DONE
+    for task, *cells in lines:
+        for method, cell in zip(methods, cells, strict=True):
+            shown = [float(text) for text in re.findall(r"[\d.]+", cell)]
+            assert shown == pytest.approx(costs[task].get(method, []), abs=0.00501)
+        two = [median for name, (median, *_) in costs[task].items() if "sam" in name or "rwp" in name]
+        alone = [costs[task][name][0] for name in ("noise", "clip", "channel-clip") if name in costs[task]]
+        assert 1.9 < min(two) <= max(two) < 2.4
+        assert max(alone) < (1.065 if evidence.TASKS[task].large else 1.225)
+
+
 def test_the_table_of_one_clipping() -> None:
     _head, *lines = rows(TEXT.partition("## At one clipping")[2])
     assert [line[0] for line in lines] == ["clip", "sam+clip", "asam+clip", "samson+clip", "rangesam+clip"]
