@@ -198,6 +198,15 @@ def test_each_expert_is_a_matrix_of_its_own(is_transposed: bool) -> None:
         assert torch.equal(model[0].proj[0], before["0.proj"][0])
 
 
+def test_a_packed_parameter_is_copied_once_for_a_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not once for each of its experts."""
+    model = nn.Sequential(Experts(8, 5, 4))
+    chip, copies, clone = deploy(model, Gaussian(0.1)), [], Tensor.clone
+    monkeypatch.setattr(Tensor, "clone", lambda t, **more: copies.append(t.shape) or clone(t, **more))
+    chip.read()
+    assert copies.count((8, 4, 5)) == 1
+
+
 def test_the_experts_of_transformers_are_on_the_chip() -> None:
     mixtral = pytest.importorskip("transformers.models.mixtral.modeling_mixtral")
     config = mixtral.MixtralConfig(

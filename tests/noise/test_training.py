@@ -425,11 +425,12 @@ SMALL = partial(nn.Linear, 3, 3)
 REFUSED: dict[str, tuple[Callable[[], nn.Module], dict]] = {
     "`batches` must be training data .* got None. Or give a periphery with `input_ranges`": (SMALL, {"batches": None}),
     "`batches` must run every layer on the chip, but `taken` had no input": (Bypass, {}),
-    "`batches` must run every layer on the chip, but `` had no input": (SMALL, {"batches": []}),
+    "`batches` must run every layer on the chip, but `model` had no input": (SMALL, {"batches": []}),
     "`batches` must give every layer finite numbers, but `0` had NaN or infinity": (
         lambda: nn.Sequential(SMALL()),
         {"batches": [torch.full((2, 3), math.nan)]},
     ),
+    "but `model` had NaN or infinity": (SMALL, {"batches": [torch.full((2, 3), math.nan)]}),
     "but `1` had NaN or infinity": (
         lambda: nn.Sequential(SMALL(), SMALL()).apply(ones),
         {"batches": [torch.full((2, 3), 3e38)]},
@@ -441,6 +442,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict]] = {
     "`decay` must be ≥ 0.* got nan": (SMALL, {"decay": math.nan}),
     "not compiled, but the model is": (lambda: torch.compile(SMALL(), backend="eager"), {}),
     "but `0` is a Bilinear, which hooks do not reach": (lambda: nn.Sequential(nn.Bilinear(3, 3, 3)), {}),
+    "but `model` is a Bilinear, which hooks do not reach": (lambda: nn.Bilinear(3, 3, 3), {}),
     "`select` must leave a weight for the chip": (SMALL, {"select": "nothing"}),
     "`input_ranges` must name each layer on the chip; `1` is not there": (
         lambda: nn.Sequential(SMALL(), SMALL()),

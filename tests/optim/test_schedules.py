@@ -224,6 +224,19 @@ def test_a_group_that_comes_later_has_its_own_ramp(by: str) -> None:
     assert [group["rho"] for group in optimizer.param_groups] == pytest.approx([0.3, 0.3])
 
 
+def test_groups_that_come_by_the_base_keep_their_own_radii() -> None:
+    """Also where the first of them has none before a step, and the second has one."""
+    model = make_model()
+    optimizer = SharpnessAware(torch.optim.SGD([model[0].weight], lr=0.1), SAM(rho=0.4), model=model)
+    schedule = RhoSchedule(optimizer, "constant", steps=4)
+    for group in ({"params": [model[1].weight]}, {"params": [model[4].weight], "rho": 0.9}):
+        optimizer.base.add_param_group(group)
+    schedule.step()
+    optimizer.step(closure_for(model, optimizer, make_batch()))
+    schedule.step()
+    assert [group["rho"] for group in optimizer.param_groups] == [0.4, 0.4, 0.9]
+
+
 def test_a_radius_of_numpy_is_a_plain_number_in_the_state(tmp_path: Path) -> None:
     """Which `torch.load` else refuses as unsafe."""
     _, optimizer = optimizer_of(SAM(rho=np.float64(0.4)))

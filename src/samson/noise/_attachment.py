@@ -50,15 +50,15 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
         name, module = next(iter(strange.items()))
         own = [f"!{n}" if n else f"!{t.name}" for n, m in strange.items() for t in tensors if m in t.place.modules]
         raise ValueError(
-            f"`periphery` must go on linear, convolution and recurrent layers and attention, but `{name}` is a "
-            f"{type(module).__name__}, which hooks do not reach. Leave out with `select` what they do not reach: "
-            f"{json.dumps(['default', *dict.fromkeys(own)])}."
+            "`periphery` must go on linear, convolution and recurrent layers and attention, but "
+            f"`{name or 'model'}` is a {type(module).__name__}, which hooks do not reach. Leave out with `select` what "
+            f"they do not reach: {json.dumps(['default', *dict.fromkeys(own)])}."
         )
     for name, module in named.items():
         if module in on_chip or (isinstance(module, nn.MultiheadAttention) and module.out_proj in on_chip):
             if not computes_as_torch(module):
                 raise ValueError(
-                    f"`periphery` must go on layers that compute as torch's do, but `{name}`, a "
+                    f"`periphery` must go on layers that compute as torch's do, but `{name or 'model'}`, a "
                     f"{type(module).__name__}, has a `forward` of its own, which would be lost. Leave it out with "
                     "`select`."
                 )
@@ -67,7 +67,8 @@ def hooked_layers(model: nn.Module, tensors: Sequence[ChipTensor]) -> dict[str, 
     empty = next((name for name, tensor in held.items() if not tensor.weight.numel()), None)
     if empty is not None:
         raise ValueError(
-            f"`periphery` must go on layers with weights, but `{empty}` has none. Leave it out with `select`."
+            f"`periphery` must go on layers with weights, but `{empty or 'model'}` has none. Leave it out "
+            "with `select`."
         )
     return {name: layers[name] for name in held}
 
@@ -111,14 +112,15 @@ def operations_of(model: nn.Module, layers: Mapping[str, nn.Module], periphery: 
         missing = [name for name in layers if values and name not in values]
         if missing:
             raise ValueError(
-                f"`{parameter}` must name each layer on the chip; `{missing[0]}` is not there. Calibrate again."
+                f"`{parameter}` must name each layer on the chip; `{missing[0] or 'model'}` is not there. "
+                "Calibrate again."
             )
     ranges, bounds = periphery.input_ranges, periphery.adc_bounds
     several = next((name for name in layers if isinstance(bounds.get(name), tuple)), None)
     if several is not None and periphery.adc_per == "weight":
         raise ValueError(
-            f"`adc_bounds` must be one number a layer with adc_per='weight', got {bounds[several]!r} for `{several}`. "
-            "Calibrate again, or say `adc_per`."
+            f"`adc_bounds` must be one number a layer with adc_per='weight', got {bounds[several]!r} for "
+            f"`{several or 'model'}`. Calibrate again, or say `adc_per`."
         )
     return {
         name: replace(cast("Operation", operation_of(layer)), input_range=ranges.get(name), adc_bound=bounds.get(name))

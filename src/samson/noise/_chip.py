@@ -12,13 +12,12 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from samson._checks import require, require_non_negative
+from samson._checks import require, require_non_negative, require_whole
 from samson._interrupts import interruptible, uninterrupted
 from samson._select import Select
 from samson.noise._arrays import Array, arrays_of, devices_of, read_arrays
 from samson.noise._attachment import attached, held_by, hooked_layers, operations_of
 from samson.noise._base import State, WeightNoise, program_weight, read_weight
-from samson.noise._device import DeviceNoise
 from samson.noise._periphery import Periphery
 from samson.noise._places import Place
 from samson.noise._presets import ChipModel
@@ -67,12 +66,11 @@ class Chip:
         self.periphery, self.reached = periphery, Counter[str]()
         self._programmed = {name: sorted(state) for name, state in states.items()}  # states may be written to
         self._shapes = {t.name: t.output_first(t.weight).shape for t in tensors}  # a reading computes no weight
-        self._devices: DeviceNoise | None = None
+        self._devices = devices_of(noise, periphery)
         self._layers: dict[str, nn.Module] = {}
         self._arrays: dict[str, list[Array]] = {}
         self._held: dict[str, ChipTensor] = {}
         if periphery is not None:
-            self._devices = devices_of(noise, periphery)
             self._layers = hooked_layers(model, tensors)
             self._held = held_by(self._layers, tensors)
             for name, operation in operations_of(model, self._layers, periphery).items():
@@ -182,7 +180,9 @@ class Chip:
             if t.matrix.rows is None:
                 values[t.place] = value
             else:
-                values.setdefault(t.place, t.place.weight.clone())[t.matrix.rows] = value
+                if t.place not in values:
+                    values[t.place] = t.place.weight.clone()
+                values[t.place][t.matrix.rows] = value
         return values, arrays, factors
 
     def _state(self, name: str) -> State:
@@ -271,9 +271,7 @@ def deploy(
         >>> with chip.at():
         ...     y = model(x)
     """
-    require_type("seed", seed, int)
-    require_type("trial", trial, int)
-    require(trial >= 0, "trial", "be ≥ 0", trial)
+    require_whole(0, seed=seed, trial=trial)
     seed, trial = int(seed), int(trial)
     require_type("noise", noise, WeightNoise | ChipModel)
     require_type("periphery", periphery, Periphery | None)
@@ -281,7 +279,7 @@ def deploy(
         periphery, noise = periphery or noise.periphery, noise.noise
     states = {}
     shared = noise.program_chip(generator_for(seed, trial, "program"))
-    devices = None if periphery is None else devices_of(noise, periphery)
+    devices = devices_of(noise, periphery)
     with _LOCK, torch.no_grad():
         tensors = on_chip(model, select)
         require_free(tensors)

@@ -81,13 +81,13 @@ def require_reached(layers: Iterable[str], reached: Container[str]) -> None:
     """
     missed = [name for name in layers if name not in reached]
     if missed:
-        raise ValueError(f"`batches` must run every layer on the chip, but `{missed[0]}` had no input.")
+        raise ValueError(f"`batches` must run every layer on the chip, but `{missed[0] or 'model'}` had no input.")
 
 
 def require_numbers(name: str, inputs: Tensor) -> None:
     """Refuse what a layer sees of a batch if it is not finite, which one number is enough for."""
     if not inputs.isfinite().all():
         raise ValueError(
-            f"`batches` must give every layer finite numbers, but `{name}` had NaN or infinity. Clean the data, or "
-            "look where the model makes them."
+            f"`batches` must give every layer finite numbers, but `{name or 'model'}` had NaN or infinity. Clean the "
+            "data, or look where the model makes them."
         )

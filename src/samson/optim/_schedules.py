@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from hashlib import blake2b
+from itertools import takewhile
 from typing import Any
 
 from torch import Tensor
@@ -107,8 +108,8 @@ class RhoSchedule:
         if not share >= 0:
             raise ValueError(f"`shape` must give values ≥ 0, got {share!r} after {self._done} of {self.steps} steps.")
         groups = self.optimizer.param_groups
-        later = [group for group in groups[len(self._full) :] if "rho" in group]
-        self._full += [_full_radius(group) for group in later]
+        later = takewhile(lambda group: "rho" in group, groups[len(self._full) :])
+        self._full += map(_full_radius, later)
         for group, full in zip(groups, self._full, strict=False):  # one that came by the base has no ρ before its step
             if isinstance(group.get("rho"), Tensor):
                 group["rho"].fill_(full * share)
