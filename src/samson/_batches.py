@@ -59,13 +59,12 @@ class Batch:
         Raises:
             ValueError: If it is none of these, or inputs are arrays of numpy.
         """
-        of_arrays = raw[:1] if isinstance(raw, tuple | list) else raw
-        if any(isinstance(part, np.ndarray) for part in (of_arrays if isinstance(of_arrays, tuple | list) else [raw])):
-            raise ValueError(
-                "A batch of `data` must hold tensors, got arrays of numpy. Give torch.as_tensor(array), or a "
-                "DataLoader, which does so."
-            )
         match raw:
+            case np.ndarray() | [np.ndarray(), *_]:
+                raise ValueError(
+                    "A batch of `data` must hold tensors, got arrays of numpy. Give torch.as_tensor(array), or a "
+                    "DataLoader, which does so."
+                )
             case Batch():
                 return raw
             case Tensor():

@@ -75,7 +75,7 @@ class Buffers:
 
 def _is_same(buffer: Tensor, value: Tensor) -> bool:
     """Whether a buffer is known to be unchanged: it may lie where nobody may write, as in a mapped file."""
-    cheap = buffer.device.type == "cpu" and _is_plain(buffer) and not buffer.is_quantized
+    cheap = buffer.device.type == "cpu" and is_in_memory(buffer) and not buffer.is_quantized
     return cheap and torch.equal(buffer, value)
 
 
@@ -86,13 +86,13 @@ def _is_read(module: nn.Module, buffer: Tensor) -> bool:
 def _memory(tensor: Tensor) -> int:
     """Where a tensor lies; 0 if it has no memory of its own."""
     own = getattr(tensor, "_local_tensor", tensor)  # of a sharded one
-    return own.untyped_storage().data_ptr() if _is_plain(own) else 0
+    return own.untyped_storage().data_ptr() if is_in_memory(own) else 0
 
 
 @contextmanager
-def held_buffers(models: Collection[nn.Module], pattern: str = "*", *, exchanged: bool = True) -> Iterator[None]:
+def held_buffers(models: Collection[nn.Module], *, exchanged: bool = True) -> Iterator[None]:
     """Put buffers back at exit, whatever forward passes did to them (see `Buffers` and its `put_back`)."""
-    buffers = Buffers(models, pattern)
+    buffers = Buffers(models)
     try:
         yield
     finally:
@@ -132,10 +132,10 @@ def _total(tensor: Tensor) -> Tensor:
 
 @_disable_dynamo
 def _has_sum(tensor: Tensor) -> bool:
-    return _is_plain(tensor) and tensor.is_floating_point() and tensor.itemsize > 1
+    return is_in_memory(tensor) and tensor.is_floating_point() and tensor.itemsize > 1
 
 
-def _is_plain(tensor: Tensor) -> bool:
+def is_in_memory(tensor: Tensor) -> bool:
     """Whether it is a tensor in memory, neither lazy nor sparse nor of a class of its own."""
     strange = nn.parameter.is_lazy(tensor) or tensor.is_meta or tensor.layout != torch.strided
     return not strange and type(tensor.data) is Tensor

@@ -278,7 +278,7 @@ OWN: list[tuple[Callable[[], object], str]] = [
     (lambda: ASK["sensitivity"](confidence=1), "`confidence` must lie between 0 and 1, got 1"),
     (lambda: average_rise(Counting(), DATA, NOISE, metric="perplexity"), "`loss` must have a value for each example"),
     (lambda: worst_case_rise(Counting(), DATA, SAM(), steps=1.5), "`steps` must be a whole number, got 1.5"),
-    (lambda: worst_case_rise(Counting(), DATA, "sam"), r"`rule` must be a rule.*got 'sam'"),
+    (lambda: worst_case_rise(Counting(), DATA, "sam"), r"`rule` must be an ascent rule.*got 'sam'"),
     (lambda: worst_case_rise(3, DATA, SAM()), "`model` must be a torch.nn.Module, got 3"),
     (lambda: worst_case_rise(Counting(), 3, SAM()), "`data` must be a pair of tensors.*got int"),
     (lambda: random_landscape(Counting(), DATA, [0.1], seed=0.5), "`seed` must be a whole number, got 0.5"),

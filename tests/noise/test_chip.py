@@ -86,7 +86,7 @@ def test_a_path_is_hashed_not_added() -> None:
     keys = [(0, 1), (1, 0), (0, 1, ""), (0, "1"), (0, 11), (0, 1, 1)]
     draws = {generator_for(*key).initial_seed() for key in keys}
     assert len(draws) == len(keys)
-    with pytest.raises(ValueError, match="`seed` must be ≥ 0"):
+    with pytest.raises(ValueError, match="`seed` must be at least 0"):
         generator_for(-1)
 
 
@@ -104,7 +104,7 @@ def test_what_noise_cannot_reach_is_an_error() -> None:
     for message, model in cases.items():
         with pytest.raises(ValueError, match=message):
             deploy(model, Gaussian(0.1))
-    with pytest.raises(ValueError, match="`trial` must be ≥ 0"):
+    with pytest.raises(ValueError, match="`trial` must be at least 0"):
         deploy(make_model(), Gaussian(0.1), trial=-1)
 
 

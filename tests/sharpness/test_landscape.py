@@ -170,7 +170,7 @@ def test_bad_input_is_an_error(change: dict[str, object], words: str) -> None:
 
 def test_what_has_no_landscape_is_named() -> None:
     model = make_model()
-    with pytest.raises(TypeError, match="`rule` must be a rule with its radius, .* got 'sam'"):
+    with pytest.raises(TypeError, match="`rule` must be an ascent rule such as .* got 'sam'"):
         ascent_landscape(model, make_batch(), "sam", [1.0])
     with torch.no_grad():
         model[4].weight.fill_(np.inf)

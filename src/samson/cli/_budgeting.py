@@ -85,7 +85,7 @@ def budget_model(
     if not speaks():
         return
     metric = run.metric
-    subject = run.subject(replace(next(iter(found.evaluations.values())), subject=found.subject))
+    subject = run.subject(found)
     with results_written(options.out, options.page, replace(found.record(), subject=subject, family=name), budget_page):
         table = table_of(f"{options.model}: {metric.name} on {options.request.data_name} under {name}", None, metric)
         table.add_row("without noise", shown(found.clean, metric), "", "")

@@ -78,7 +78,7 @@ def evaluate_model(
         for kind, result in zip(kinds, found, strict=True)
         for row in result.record().measured
     )
-    record = EvaluationRecord(run.subject(found[0]), clean, each, precision)
+    record = EvaluationRecord(run.subject(found[-1]), clean, each, precision)
     with results_written(options.out, options.page, record, evaluation_page):
         title = f"{options.model}: {metric.name} on {options.request.data_name} under {options.family}"
         table = table_of(title, at_least, metric)

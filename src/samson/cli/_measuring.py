@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from samson._batches import Examples
     from samson.cli._showing import Metric
-    from samson.evaluation import Evaluation, Progress, Sensitivity, Setting
+    from samson.evaluation import Budget, Evaluation, Progress, Sensitivity, Setting
     from samson.experiments import Kind
     from samson.records import Subject
 
@@ -100,18 +100,9 @@ class Measuring:
         executor = self.setting.get("executor") or Serial()
         return {**self.setting, "time_s": kind.time_s, "executor": executor.named(kind.label)}
 
-    def subject(self, found: Evaluation | Sensitivity) -> Subject:
-        """The record of what was measured."""
-        from samson.evaluation import make_subject
-
+    def subject(self, found: Evaluation | Budget | Sensitivity) -> Subject:
+        """The record of what was measured, by the names that the user gave."""
         asked = self.options.request
-        return make_subject(
-            found,
-            self.model,
-            self.setting,
-            name=asked.model,
-            data=asked.data_name,
-            weights=None if asked.weights is None else str(asked.weights),
-            norms_on=asked.norms_on,
-            weights_hash=None if found.subject is None else found.subject.weights_hash,
-        )
+        assert found.subject is not None
+        weights = None if asked.weights is None else str(asked.weights)
+        return replace(found.subject, model=asked.model, data=asked.data_name, weights=weights, norms_on=asked.norms_on)

@@ -14,7 +14,6 @@ from samson.evaluation._scoring import Scores, clean_value, same_draws, scores, 
 from samson.evaluation._sensitivity import sensitivity
 from samson.evaluation._sensitivity_result import Attempt, Sensitivity, Suggestion
 from samson.evaluation._setting import PRECISIONS, Noise, Setting, prepare, takes_setting
-from samson.evaluation._subject import make_subject
 from samson.evaluation._task import Task
 from samson.evaluation._trials import Progress, chips_alone, evaluate
 from samson.evaluation._watch import Watch
@@ -65,7 +64,6 @@ __all__ = [
     "compare",
     "evaluate",
     "family",
-    "make_subject",
     "noise_budget",
     "prepare",
     "require_reachable",

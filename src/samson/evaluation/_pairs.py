@@ -158,9 +158,8 @@ def _networks(models: Any) -> dict[str, list[nn.Module]]:
     found = {}
     seen: dict[int, str] = {}
     for name, given in models.items():
-        found[name] = (
-            [given] if isinstance(given, nn.Module) else list(given) if isinstance(given, Sequence) else [given]
-        )
+        several = isinstance(given, Sequence) and not isinstance(given, nn.Module)
+        found[name] = list(given) if several else [given]
         if not found[name]:
             raise ValueError(f"`models` must have a model for each method, got none for {name!r}.")
         for model in found[name]:

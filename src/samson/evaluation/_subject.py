@@ -34,7 +34,6 @@ def make_subject(
     *,
     name: str,
     data: str,
-    weights: str | None = None,
     norms_on: str | None = None,
     weights_hash: str | None = None,
 ) -> Subject:
@@ -46,14 +45,13 @@ def make_subject(
         setting: How its trials were run.
         name: What the model is called.
         data: What the data are called.
-        weights: The file of its weights, if it had one of its own.
         norms_on: What `norm_data` is called.
         weights_hash: That of the model's weights, if known.
     """
     covered = found.coverage
     return Subject(
         model=name,
-        weights=weights,
+        weights=None,
         data=data,
         examples=found.examples,
         metric=found.metric.name,

@@ -26,7 +26,7 @@ from samson.experiments._requests import Request, find_metric, load_data
 from samson.experiments._rho import diverged, find_rho, suggest_rho
 from samson.experiments._runs import run
 from samson.experiments._saving import Saver
-from samson.experiments._search import search_settings, validated
+from samson.experiments._search import search_settings
 from samson.experiments._sharpness import measure_folder, sharpness_path
 from samson.experiments._suite import Failure, Silent, default_jobs, run_all
 from samson.experiments._sweeps import ranges_of, sweep

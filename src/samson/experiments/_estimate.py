@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain, islice, pairwise
+from itertools import islice, pairwise
 from statistics import fmean
 
 import torch
@@ -63,9 +63,8 @@ def estimate(plan: Plan) -> list[Estimate]:
 def _training_s(problem: PlannedProblem, splits: Splits, method: Method, device: str) -> float:
     run = planned_run(problem, method, 0, splits, place=Place(torch.device(device)))
     loop = Loop(run)
-    batches = chain.from_iterable(loop.batches() for _ in range(problem.recipe.epochs))
     times = [time.monotonic()]
-    for batch in islice(batches, 1 + TIMED):
+    for batch in islice(loop.batches(), 1 + TIMED):
         with suppress(DivergedError):  # a step takes its time all the same
             loop.advance(*batch)
         if run.device.type == "cuda":

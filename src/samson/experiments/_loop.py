@@ -51,13 +51,12 @@ def train(run: Run, *, keep: bool = False) -> nn.Module:
     training = Loop(run)
     ended = threading.Event()
     with answered(ended.set):
-        while training.step < training.total:
-            for inputs, targets in training.batches():
-                training.advance(inputs, targets)
-                if training.saver.due() or ended.is_set():
-                    training.save()
-                if ended.is_set():
-                    raise StoppedError
+        for inputs, targets in training.batches():
+            training.advance(inputs, targets)
+            if training.saver.due() or ended.is_set():
+                training.save()
+            if ended.is_set():
+                raise StoppedError
         training.check_weights()
         if keep:
             training.save()
@@ -82,7 +81,8 @@ class Loop:
         """Of the floating-point weights and buffers, by name; empty before the first step, and without one."""
         run.precision = run.place.precision_for(self.model) if recipe.precision == "auto" else recipe.precision
         self.precision = torch.bfloat16 if run.precision == "bfloat16" else None
-        self.augment = run.data.augment if recipe.augment == "default" else _augmentations(recipe.augment)
+        named = () if recipe.augment == "none" else tuple(recipe.augment.split("+"))
+        self.augment = run.data.augment if recipe.augment == "default" else named
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.steps = run.data.steps(recipe.batch_size)
         self.total = recipe.epochs * self.steps
@@ -107,16 +107,17 @@ class Loop:
         return self.model
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """What is left of the epoch at hand."""
-        epoch, start = divmod(self.step, self.steps)
-        return self.run.data.batches(
-            self.recipe.batch_size,
-            seed=self.run.seed,
-            epoch=epoch,
-            device=self.run.device,
-            augment=self.augment,
-            start=start,
-        )
+        """What is left of the training, of which each is stepped with before the next, epoch by epoch."""
+        while self.step < self.total:
+            epoch, start = divmod(self.step, self.steps)
+            yield from self.run.data.batches(
+                self.recipe.batch_size,
+                seed=self.run.seed,
+                epoch=epoch,
+                device=self.run.device,
+                augment=self.augment,
+                start=start,
+            )
 
     def advance(self, inputs: Tensor, targets: Tensor) -> None:
         """Make a step."""
@@ -251,10 +252,6 @@ def last_perturbation(optimizer: Optimizer, place: Place) -> Perturbation | None
     found = [None if loss is None else float(place.mean(loss.detach())) for loss in losses]
     found.append(None if ascent.epsilon_norm is None else float(ascent.epsilon_norm))
     return Perturbation(*(None if value is None or not math.isfinite(value) else value for value in found))
-
-
-def _augmentations(joined: str) -> tuple[str, ...]:
-    return () if joined == "none" else tuple(joined.split("+"))
 
 
 def _seed(seed: int, step: int, device: torch.device) -> None:

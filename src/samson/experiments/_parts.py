@@ -133,9 +133,7 @@ def _of_clipping(kind: Any, **fixed: str) -> Part:
     about = (
         summary(kind).replace("each weight that lies", "each output channel of what lies") if fixed else summary(kind)
     )
-    own = {
-        name: value for name, value in _settings(kind).items() if name not in {"per", *fixed} or kind is LearnedRange
-    }
+    own = {name: value for name, value in _settings(kind).items() if name != "per" or kind is LearnedRange}
     return Part(about, own, put_on)
 
 

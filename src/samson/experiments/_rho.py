@@ -83,19 +83,18 @@ def _losses(run: Run) -> tuple[list[RhoPoint], int]:
     loop = Loop(run)
     schedule = RhoSchedule(loop.optimizer, lambda t: (LOWEST / HIGHEST) ** (1 - t), max(loop.total - 1, 1))
     found: list[RhoPoint] = []
-    while loop.step < loop.total:
-        for batch in loop.batches():
-            rho = float(loop.optimizer.param_groups[0]["rho"])
-            try:
-                loop.advance(*batch)
-            except DivergedError:
-                return found, loop.total
-            moved = last_perturbation(loop.optimizer, run.place)
-            clean, perturbed = (None, None) if moved is None else (moved.clean_loss, moved.perturbed_loss)
-            if clean is None or perturbed is None:
-                return found, loop.total
-            found.append(RhoPoint(rho, clean, perturbed))
-            schedule.step()
+    for batch in loop.batches():
+        rho = float(loop.optimizer.param_groups[0]["rho"])
+        try:
+            loop.advance(*batch)
+        except DivergedError:
+            break
+        moved = last_perturbation(loop.optimizer, run.place)
+        clean, perturbed = (None, None) if moved is None else (moved.clean_loss, moved.perturbed_loss)
+        if clean is None or perturbed is None:
+            break
+        found.append(RhoPoint(rho, clean, perturbed))
+        schedule.step()
     return found, loop.total
 
 

@@ -215,10 +215,10 @@ class _MethodSearch:
 
 def _scored(jobs: Sequence[Job], kept: Path, progress: OnProgress) -> Values:
     """What a choice is worth on the validation split, by seed."""
-    return tuple(validated(job, kept / str(job.seed), progress) for job in jobs)
+    return tuple(_validated(job, kept / str(job.seed), progress) for job in jobs)
 
 
-def validated(job: Job, kept: Path | None, progress: OnProgress) -> float | None:
+def _validated(job: Job, kept: Path, progress: OnProgress) -> float | None:
     """Train, and measure on the validation split: without noise, or, if the job has families, on their chips.
 
     Returns:

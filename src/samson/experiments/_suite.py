@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -173,11 +173,9 @@ def _follow(
 ) -> None:
     while pending:
         done, _ = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
-        try:
+        with suppress(queue.Empty):
             while True:
                 progress(*news.get_nowait())
-        except queue.Empty:
-            pass
         for future in done:
             finished(pending.pop(future), future.result())
 

@@ -208,20 +208,17 @@ def save_trained(
     model, training = trained(problem, method, seed, splits, folder / "unfinished", progress, place, writer)
     if writer is not None:
         writer.close()
-    path = folder / "model.safetensors"
-    if model is not None:
-        state = place.whole_state(model)
-        if place.rank == 0:
-            record = problem.record
+    state = None if model is None else place.whole_state(model)  # of which each process has its part
+    if place.rank == 0:
+        record, path = problem.record, folder / "model.safetensors"
+        if state is None:
+            for earlier in (path, path.with_suffix(".json")):
+                earlier.unlink(missing_ok=True)
+        else:
             saved = Checkpoint(record.network, splits.shape, splits.outputs, record.data, method.name, seed)
             save_checkpoint(path, state, saved)
-    elif place.rank == 0:
-        for earlier in (path, path.with_suffix(".json")):
-            earlier.unlink(missing_ok=True)
-    if place.rank == 0:
-        about = environment(place.device.type)
-        finished = datetime.now(UTC).isoformat(timespec="seconds")
-        made = TrainingRecord(problem.record, method.name, method.record(), seed, training, about, finished)
+        about, finished = environment(place.device.type), datetime.now(UTC).isoformat(timespec="seconds")
+        made = TrainingRecord(record, method.name, method.record(), seed, training, about, finished)
         write_json(folder / FINISHED, made)
         _finish(folder)
     return training

@@ -41,13 +41,13 @@ class Array:
         return periphery(self.operation, exact, self.weight, generator, self.column) * self.share
 
 
-def devices_of(noise: WeightNoise | None, periphery: Periphery) -> DeviceNoise | None:
+def devices_of(noise: WeightNoise | None, periphery: Periphery | None) -> DeviceNoise | None:
     """The devices of slices or pairs with ADCs of their own, stuck ones too; None where whole weights have them.
 
     Raises:
         ValueError: If there are such ADCs, but no devices.
     """
-    if periphery.adc_per == "weight":
+    if periphery is None or periphery.adc_per == "weight":
         return None
     first, *others = noise.noises if isinstance(noise, Compose) else (noise,)
     stuck = tuple(one for one in others if isinstance(one, StuckDevices))

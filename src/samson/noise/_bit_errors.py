@@ -13,7 +13,7 @@ from samson.noise._base import State, WeightNoise
 from samson.noise._faults import check_rates
 from samson.noise._quantisation import Format
 from samson.noise._types import require_types
-from samson.noise._voltage import RATES, RatesByVoltage, bit_error_rate, in_tuples
+from samson.noise._voltage import RATES, RatesByVoltage, bit_error_rate, in_tuples, rate_at
 
 DIGITS = 24
 """Binary digits of a bit error rate: those of a uniform float32."""
@@ -94,9 +94,7 @@ class BitErrors(WeightNoise):
         if self.rate is not None:
             return self.rate
         assert self.voltage is not None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # said when the noise was made
-            return bit_error_rate(self.voltage, self.rates_by_voltage)
+        return rate_at(self.voltage, self.rates_by_voltage)
 
     def encode(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Codes of any integer type, and the step and the weight of code 0, which broadcast with the weight.

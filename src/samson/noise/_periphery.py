@@ -186,10 +186,10 @@ class Periphery:
     def _scaled(
         self, operation: Operation, weight: Tensor, dtype: torch.dtype, column: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The weights of each tile, (groups, tiles, outputs, inputs), by what columns stand for, and tiles' sizes."""
+        """The weights of each tile, (groups, tiles, outputs, inputs), by columns' scales; the inputs on each."""
         matrices = operation.matrices(weight.to(dtype))
         w = self._tiles(matrices).transpose(1, 2) / column.unsqueeze(-1)
-        return w, self._sizes(matrices.shape[-1], w)
+        return w, self._tiles(w.new_ones(matrices.shape[-1])).sum(dim=-1, keepdim=True)
 
     def _slices(self, x: Tensor) -> Iterator[tuple[Tensor, float]]:
         """The digits of converted inputs, the lowest first, each within [-1, 1], and what 1 stands for."""
@@ -282,10 +282,6 @@ class Periphery:
         size = min(self.tile_inputs or inputs, inputs)  # one tile that is not full is not filled up: it would take time
         padded = torch.nn.functional.pad(vectors, (0, -inputs % size))
         return padded.view(*padded.shape[:-1], padded.shape[-1] // size, size)  # there may be no vector
-
-    def _sizes(self, inputs: int, like: Tensor) -> Tensor:
-        """How many inputs of a product lie on each tile, (tiles, 1); on the last one maybe fewer."""
-        return self._tiles(like.new_ones(inputs)).sum(dim=-1, keepdim=True)
 
 
 STANDARD_HWA = Periphery(

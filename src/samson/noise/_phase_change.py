@@ -133,6 +133,5 @@ class PhaseChange(DeviceNoise):
     def _magnitude(self, conductance_us: Tensor, state: State) -> Tensor:
         """The mean |w| of each part, up to the number of weights, which cancels."""
         magnitudes = self.mapping.weights(conductance_us, state, self.largest_us).abs_()
-        if self.compensation == "column":
-            return reduce_by(magnitudes, "channel", "sum")
-        return reduce_by(magnitudes, self.mapping.per, "sum", self.mapping.tile_inputs)
+        per = "channel" if self.compensation == "column" else self.mapping.per
+        return reduce_by(magnitudes, per, "sum", self.mapping.tile_inputs)

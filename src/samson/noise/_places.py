@@ -32,9 +32,9 @@ class Place(ABC):
         self.modules, self.attribute = [module for module, _ in users], users[0][1]
 
     @property
-    @abstractmethod
     def weight(self) -> Tensor:
-        """The weight with which the layer computes in evaluation mode, detached."""
+        """The weight with which the layer computes in evaluation mode, detached: here the parameter."""
+        return _parameter(*self.users[0]).detach()
 
     @abstractmethod
     def holding(self, value: Tensor) -> AbstractContextManager[None]:
@@ -43,11 +43,6 @@ class Place(ABC):
 
 class Stored(Place):
     """A parameter that only layers on the chip use: the value is written into it."""
-
-    @property
-    def weight(self) -> Tensor:
-        """The parameter."""
-        return _parameter(self.modules[0], self.attribute).detach()
 
     @contextmanager
     def holding(self, value: Tensor) -> Iterator[None]:
@@ -62,11 +57,6 @@ class Stored(Place):
 
 class Alone(Place):
     """A parameter that digital layers use as well: only the layers on the chip get another one."""
-
-    @property
-    def weight(self) -> Tensor:
-        """The parameter."""
-        return _parameter(*self.users[0]).detach()
 
     def holding(self, value: Tensor) -> AbstractContextManager[None]:
         """Give the layers a parameter with the value."""

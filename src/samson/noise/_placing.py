@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from samson._buffers import is_in_memory
 from samson._select import plain_name
 from samson.noise._places import Alone, Computed, Masked, Place, Stored
 
@@ -25,14 +25,7 @@ class Owner:
     def span(self) -> tuple[str, int, int]:
         """Device, and the first and last address; of no length where tensors have no memory of their own."""
         t = self.tensor
-        if (
-            nn.parameter.is_lazy(t)
-            or type(t.data) is not Tensor
-            or t.is_meta
-            or t.layout != torch.strided
-            or not t.numel()
-            or not t.is_floating_point()
-        ):
+        if not is_in_memory(t) or not t.numel() or not t.is_floating_point():
             return "", id(t), id(t)
         last = sum((size - 1) * step for size, step in zip(t.shape, t.stride(), strict=True))
         return str(t.device), t.data_ptr(), t.data_ptr() + last * t.element_size()

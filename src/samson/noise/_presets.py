@@ -41,8 +41,7 @@ class ChipModel:
 
     def __post_init__(self) -> None:
         require_types(self)
-        if self.periphery is not None:
-            devices_of(self.noise, self.periphery)
+        devices_of(self.noise, self.periphery)
 
 
 _JOSHI = "Joshi et al. 2020, Nature Communications 11, 2473; aihwkit inference/noise/pcm.py"

@@ -41,12 +41,8 @@ class Format:
         else:
             zero = reduce_by(weight, granularity, "amin")
             step = (reduce_by(weight, granularity, "amax") - zero) / (2**self.bits - 1)
-        codes = (
-            ((weight - zero) / step.where(step > 0, 1.0))
-            .round_()
-            .to(torch.int32, memory_format=torch.contiguous_format)
-        )
-        return codes, step, zero
+        shares = (weight - zero) / step.where(step > 0, 1.0)
+        return shares.round_().to(torch.int32, memory_format=torch.contiguous_format), step, zero
 
     def decode(self, codes: Tensor, step: Tensor, zero: Tensor) -> Tensor:
         """Weights of codes: code·Δ + weight of code 0."""

@@ -10,8 +10,7 @@ from hashlib import blake2b
 import torch
 from torch import Generator, Tensor
 
-from samson._checks import require
-from samson.noise._types import require_type
+from samson._checks import require_whole
 
 
 def generator_for(seed: int, *path: str | int, device: torch.device | str = "cpu") -> Generator:
@@ -32,8 +31,7 @@ def generator_for(seed: int, *path: str | int, device: torch.device | str = "cpu
         >>> bool(torch.rand(3, generator=a).equal(torch.rand(3, generator=b)))
         True
     """
-    require_type("seed", seed, int)
-    require(seed >= 0, "seed", "be ≥ 0", seed)
+    require_whole(0, seed=seed)
     digest = blake2b(json.dumps([int(seed), *path]).encode(), digest_size=8).digest()
     return Generator(device).manual_seed(int.from_bytes(digest) >> 1)
 

@@ -7,11 +7,11 @@ import dataclasses
 import sys
 import types
 import typing
-from functools import cache
 from numbers import Integral, Real
 from typing import Any
 
 from samson._checks import require
+from samson._decoding import hints_of
 
 _NOUNS: dict[Any, str] = {
     float: "a number",
@@ -43,7 +43,7 @@ def require_types(made: Any) -> None:
         ValueError: `steps` must be a whole number or None, got True.
     """
     kind: Any = type(made)
-    hints = _hints(kind)
+    hints = hints_of(kind)
     for field in dataclasses.fields(made):
         value = getattr(made, field.name)
         require_type(field.name, value, hints[field.name])
@@ -54,11 +54,6 @@ def require_types(made: Any) -> None:
 def require_type(name: str, value: object, hint: Any) -> None:
     """Require that an argument of that name is of an annotated type."""
     require(_fits(value, hint), name, f"be {_noun(hint)}", value)
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
 
 
 def _fits(value: object, hint: Any) -> bool:

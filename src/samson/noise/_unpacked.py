@@ -71,11 +71,10 @@ def wholes_of(model: nn.Module, layers: Mapping[str, nn.Module]) -> list[nn.Modu
 def add_parts(whole: nn.Module, layers: Mapping[str, nn.Module]) -> list[str]:
     """Make its parts children of a layer, these where they are given; gives the names of new ones."""
     given = {one.name: one for one in layers.values() if isinstance(one, Part) and one.whole is whole}
-    new = [name for name in parts_of(whole) if name not in whole._modules]
-    for name, part in parts_of(whole).items():
-        if name in new:
-            whole.add_module(name, given.get(name, part).train(whole.training))
-    return new
+    new = {name: part for name, part in parts_of(whole).items() if name not in whole._modules}
+    for name, part in new.items():
+        whole.add_module(name, given.get(name, part).train(whole.training))
+    return list(new)
 
 
 @contextmanager

@@ -43,6 +43,11 @@ def bit_error_rate(voltage: float, rates_by_voltage: RatesByVoltage = RATES) -> 
             "bit error rate is extrapolated.",
             stacklevel=2,
         )
+    return rate_at(voltage, points)
+
+
+def rate_at(voltage: float, points: RatesByVoltage) -> float:
+    """`bit_error_rate` of arguments that are checked already, without a word where it is extrapolated."""
     start = max(0, min(sum(v < voltage for v, _ in points) - 1, len(points) - 2))
     (v0, p0), (v1, p1) = points[start : start + 2]
     return min(p0 * math.exp(math.log(p1 / p0) * (voltage - v0) / (v1 - v0)), 0.5)

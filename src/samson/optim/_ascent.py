@@ -217,7 +217,7 @@ def _fusable(part: Part) -> bool:
         not torch.compiler.is_compiling()
         and ((dtype == torch.float32 and kind in ("cpu", "cuda")) or (dtype == torch.float64 and kind == "cpu"))
         and part.workspace.dense
-        and all(own.strides == s.stride() for own, s in zip(part.workspace.metadata, steps, strict=True))
+        and all(w.stride() == s.stride() for w, s in zip(weights, steps, strict=True))
         and dtype == steps[0].dtype
     )
 

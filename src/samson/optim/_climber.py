@@ -16,6 +16,7 @@ from samson._interrupts import interruptible, uninterrupted
 from samson._names import counted
 from samson.optim._ascent import Ascent, Climb, Part, climb
 from samson.optim._chip import each, unknown_share
+from samson.optim._compiled import compiled_climb
 from samson.optim._passes import Passes, clear_gradients, watched
 from samson.optim._ruled import RuledOptimizer
 from samson.optim.rules import AscentRule, Rule
@@ -45,11 +46,7 @@ class Climber(RuledOptimizer):
 
     def _start(self) -> None:
         self.last_ascent = self.skipped_ascents = None
-        self._climb: Climb = climb
-        if self.compiled:
-            from samson.optim._compiled import compiled_climb
-
-            self._climb = compiled_climb()
+        self._climb: Climb = compiled_climb() if self.compiled else climb
         self._looked = False
         self._passes = Passes()
         super()._start()

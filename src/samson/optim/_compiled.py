@@ -39,10 +39,8 @@ def compiled_climb() -> Climb:
             return climb(parts, measure)
         device = parts[0].weights[0].device
         entries = [list(zip(p.weights, p.directions, p.workspace.copies, strict=True)) for p in parts]
-        radii, budgets = (
-            [_number(value, device) for value in values]
-            for values in ([part.rho for part in parts], [part.budget for part in parts])
-        )
+        radii = [_number(part.rho, device) for part in parts]
+        budgets = [_number(part.budget, device) for part in parts]
         try:
             with torch.no_grad():
                 found: tuple[Tensor, Tensor | None] = fused(entries, forms, radii, budgets, measure)

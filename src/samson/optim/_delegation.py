@@ -14,10 +14,6 @@ def _of_base(name: str) -> Any:
     return property(lambda self: getattr(self.base, name), lambda self, value: setattr(self.base, name, value))
 
 
-def _nothing() -> None:
-    pass
-
-
 class OptimizerWrapper(Optimizer):
     """A `torch.optim.Optimizer` whose `param_groups`, `state` and `defaults` are the base optimizer's own objects.
 
@@ -99,11 +95,11 @@ class OptimizerWrapper(Optimizer):
 
     def train(self) -> None:
         """Put a base that has modes (schedule-free ones do) in training mode."""
-        getattr(self.base, "train", _nothing)()
+        getattr(self.base, "train", lambda: None)()
 
     def eval(self) -> None:
         """Put a base that has modes (schedule-free ones do) in evaluation mode."""
-        getattr(self.base, "eval", _nothing)()
+        getattr(self.base, "eval", lambda: None)()
 
     def state_dict(self) -> dict[str, Any]:
         """The base optimizer's state, in torch's own format."""

@@ -40,10 +40,10 @@ def require_momentum(base: Optimizer) -> None:
         )
 
 
-def remember_gradients(base: Optimizer, gradients: dict[Tensor, Tensor]) -> None:
-    """Put each parameter's gradient in the state that the base has made for it, for the next step."""
-    for p, found in gradients.items():
-        base.state[p][PREVIOUS] = found
+def remember(base: Optimizer, key: str, values: dict[Tensor, Tensor]) -> None:
+    """Put a tensor for each parameter in the state that the base has made for it, for the steps to come."""
+    for p, value in values.items():
+        base.state[p][key] = value
 
 
 def _not_sparse(grad: Tensor | None) -> Tensor | None:

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 WIDTH = 64
 """Elements in a row of a `Workspace`; a tensor fills whole rows."""
-
-
-class Metadata(NamedTuple):
-    """What two tensors must share for one to hold an exact copy of the other, strides included."""
-
-    strides: tuple[int, ...]
-    shape: torch.Size
-    dtype: torch.dtype
-    device: torch.device
 
 
 class Workspace:
@@ -34,7 +24,7 @@ class Workspace:
     """
 
     def __init__(self, weights: Sequence[Tensor], scaled: bool) -> None:
-        self.metadata = [metadata(w) for w in weights]
+        self._forms = [_form(w) for w in weights]
         self.dense = all(_dense(w) for w in weights)
         self.saved = False
         self.copies: list[Tensor] = []
@@ -56,7 +46,7 @@ class Workspace:
 
     def fits(self, weights: list[Tensor]) -> bool:
         """Whether this is memory for these weights."""
-        return self.metadata == [metadata(w) for w in weights]
+        return self._forms == [_form(w) for w in weights]
 
     @torch.no_grad()
     def save(self, weights: list[Tensor]) -> None:
@@ -107,9 +97,9 @@ def exclusive(tensors: Sequence[Tensor]) -> list[Tensor]:
     return found
 
 
-def metadata(t: Tensor) -> Metadata:
-    """A tensor's metadata."""
-    return Metadata(t.stride(), t.shape, t.dtype, t.device)
+def _form(t: Tensor) -> tuple[object, ...]:
+    """What two tensors must share for one to hold an exact copy of the other."""
+    return t.stride(), t.shape, t.dtype, t.device
 
 
 def _views(block: Tensor, weights: Sequence[Tensor], rows: Sequence[int]) -> list[Tensor]:

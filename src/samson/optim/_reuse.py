@@ -25,19 +25,11 @@ ACROSS = "gradient_across"
 def across(base: Optimizer, clean: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
     """g_v of each parameter that has a gradient in both passes; zeros where one of them overflowed."""
     found = {p: p.grad for group in base.param_groups for p in group["params"] if p in clean and p.grad is not None}
-    both = list(found)
-    if not both:
+    if not found:
         return {}
-    size = _product([(p, clean[p], clean[p]) for p in both])
-    share = torch.where(size == 0, 0.0, _product([(p, found[p], clean[p]) for p in both]) / size)
-    return {p: (found[p] - share.to(p.device, found[p].dtype) * clean[p]).nan_to_num(0.0, 0.0, 0.0) for p in both}
-
-
-@torch.no_grad()
-def remember(base: Optimizer, values: dict[Tensor, Tensor]) -> None:
-    """Put g_v in the state that the base optimizer has made."""
-    for p, value in values.items():
-        base.state[p][ACROSS] = value
+    size = _product([(p, clean[p], clean[p]) for p in found])
+    share = torch.where(size == 0, 0.0, _product([(p, g, clean[p]) for p, g in found.items()]) / size)
+    return {p: (g - share.to(p.device, g.dtype) * clean[p]).nan_to_num(0.0, 0.0, 0.0) for p, g in found.items()}
 
 
 def none_yet(base: Optimizer) -> dict[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from samson._interrupts import uninterrupted
 from samson.optim import _reuse as reuse
 from samson.optim._ascent import Ascent, Part
 from samson.optim._climber import Climber
-from samson.optim._directions import DIRECTIONS, remember_gradients, require_momentum
+from samson.optim._directions import DIRECTIONS, PREVIOUS, remember, require_momentum
 from samson.optim._groups import rates_are_zero
 from samson.optim._mix import clean_gradients, mix, stepped_with
 from samson.optim._modes import Modes
@@ -209,9 +209,10 @@ class SharpnessAware(Climber):
             reuse.add(self.base, self.modes.reuse)
         with stepped_with(self.base, self.modes.ascent == "previous") as gradients:
             self.base.step()
-        remember_gradients(self.base, gradients)
+        remember(self.base, PREVIOUS, gradients)
         if self.modes.reuse and self.climbs:
-            reuse.remember(self.base, self._across if self._perturbed_since_step else reuse.none_yet(self.base))
+            across = self._across if self._perturbed_since_step else reuse.none_yet(self.base)
+            remember(self.base, reuse.ACROSS, across)
             self._across = {}
         for group in self.base.param_groups if self.modes.every > 1 and counts else ():
             group[STEPS] += 1

@@ -104,7 +104,7 @@ class EvaluationRecord(Shown):
     version: int = 2
 
     def __str__(self) -> str:
-        return "\n".join([_start(self.subject, self.clean), *map(_line, self.measured)])
+        return "\n".join([without_noise(self.subject, self.clean), *map(_line, self.measured)])
 
     def table(self) -> list[dict[str, Any]]:
         """One row a kind of chip, for example for `pandas.DataFrame`; `trials` is the number of chips."""
@@ -154,7 +154,7 @@ class BudgetRecord(Shown):
     def __str__(self) -> str:
         none = self.holds_up_to is None
         held = "none holds" if none else f"holds up to {level_text(self.holds_up_to or 0.0, self.unit)}"
-        what = f"{_start(self.subject, self.clean)}; worse by at most {self.max_drop:g}"
+        what = f"{without_noise(self.subject, self.clean)}; worse by at most {self.max_drop:g}"
         return "\n".join([f"{what} under {self.family}: {held}", *map(_line, self.measured)])
 
     def table(self) -> list[dict[str, Any]]:
@@ -229,7 +229,8 @@ def _rows(subject: Subject, clean: float, measured: Sequence[Measured]) -> list[
     ]
 
 
-def _start(subject: Subject, clean: float) -> str:
+def without_noise(subject: Subject, clean: float) -> str:
+    """What was measured, and its value without noise."""
     return f"{subject.model} on {subject.data}: {subject.metric} {clean:{number_form(clean)}} without noise"
 
 

@@ -110,9 +110,7 @@ def load_comparison(folder: Path | str) -> Comparison:
         plan = read_json(folder / PLAN, Configuration)
     except RecordError:
         plan = None
-    order: list[tuple[str, str]] = []
-    if plan is not None:
-        order = [(planned.problem.name, method) for planned in plan.problems for method in planned.methods]
+    order = [] if plan is None else [(p.problem.name, method) for p in plan.problems for method in p.methods]
     places = {pair: place for place, pair in enumerate(order)}
 
     def place(record: RunRecord) -> tuple[int, str, str, int]:

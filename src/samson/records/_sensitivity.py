@@ -7,7 +7,7 @@ from typing import Any
 
 from samson._shown import Shown, number_form
 from samson.records._chips import ChipKind
-from samson.records._evaluation import Subject, table_row
+from samson.records._evaluation import Subject, table_row, without_noise
 from samson.records._interval import Interval
 
 
@@ -123,7 +123,6 @@ class SensitivityRecord(Shown):
         return rows
 
     def __str__(self) -> str:
-        subject, clean = self.subject, f"{self.clean:{number_form(self.clean)}}"
         lines = [f"{row.name}: worse by {row.drop} with noise on it alone" for row in self.rows]
-        what = f"{subject.model} on {subject.data}: {subject.metric} {clean} without noise, chips {self.kind}"
+        what = f"{without_noise(self.subject, self.clean)}, chips {self.kind}"
         return "\n".join([f"{what}: worse by {self.drop}", *lines])

@@ -93,7 +93,7 @@ class View:
         noisy = [chips for record in self.records for family in record.measured for chips in family]
         return smallest_step([*clean, *chain.from_iterable(noisy)])
 
-    @property
+    @cached_property
     def table(self) -> dict[str, dict[str, SummaryRow]]:
         """The rows by method and kind, in their order."""
         found: dict[str, dict[str, SummaryRow]] = {}
@@ -218,12 +218,15 @@ _Gains = Mapping[tuple[str, str, str], _Gain]
 
 
 def _values(view: View, methods: Sequence[str]) -> _Values:
+    """One value a chip, by method and kind, then by training seed."""
+    found: dict[tuple[str, str], dict[int, tuple[float, ...]]] = {(m, k): {} for m in methods for k in view.kinds}
     number = view.records[0].families.index(view.family)
-    return {
-        (method, kind): _trials(view.records, method, number, place)
-        for method in methods
-        for place, kind in enumerate(view.kinds)
-    }
+    for record in sorted(view.records, key=lambda record: record.seed):
+        if record.measured:
+            values = ((float(record.clean or 0.0),), *record.measured[number])
+            for kind, chips in zip(view.kinds, values, strict=True):
+                found[record.method, kind][record.seed] = chips
+    return found
 
 
 def _measured(view: View, of_seeds: Iterable[tuple[float, ...]]) -> list[Trials]:
@@ -295,13 +298,3 @@ def _with_gains(view: View, gains: _Gains, baseline: str) -> View:
         return replace(row, **vars(gains.get((row.method, baseline, row.kind), _Gain())))
 
     return replace(view, rows=tuple(map(of, view.rows)), baseline=baseline)
-
-
-def _trials(records: Iterable[RunRecord], method: str, number: int, place: int) -> dict[int, tuple[float, ...]]:
-    """One value a chip, by training seed; place 0 is the noise-free network."""
-    found = {
-        record.seed: (float(record.clean or 0.0),) if place == 0 else record.measured[number][place - 1]
-        for record in records
-        if record.method == method and record.measured
-    }
-    return dict(sorted(found.items()))

@@ -44,11 +44,10 @@ def accuracy_table(view: View) -> str:
 
 def _cost(view: View, method: str) -> str:
     """Seconds of a training run, and gradients as a multiple of the baseline's."""
-    runs = {name: _trainings(view, name) for name in (method, view.baseline)}
-    seconds = fmean(training.seconds for training in runs[method])
-    own, reference = (of[0].gradients for of in runs.values()) if len(runs) > 1 else [runs[method][0].gradients] * 2
+    runs, of_base = (_trainings(view, name) for name in (method, view.baseline))
+    own, reference = runs[0].gradients, of_base[0].gradients
     times = f"<small>{own / reference:.3g} × gradients</small>" if own and reference else ""
-    return f"{_seconds(seconds)} s{times}"
+    return f"{_seconds(fmean(training.seconds for training in runs))} s{times}"
 
 
 def _trainings(view: View, method: str) -> list[Training]:

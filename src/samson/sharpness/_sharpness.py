@@ -173,9 +173,8 @@ class Ball:
             TypeError: If it is no rule.
             ValueError: If the rule scales, and would scale no tensor.
         """
-        if not isinstance(rule, Rule):
-            raise TypeError(f"`rule` must be a rule with its radius, such as SAM(rho=0.1), got {rule!r:.80}.")
-        return cls(rule.rho, scales(rule, zip(surface.names, surface.weights, strict=True), surface.model))
+        found = scales(rule, zip(surface.names, surface.weights, strict=True), surface.model)
+        return cls(rule.rho, found)
 
     def climbed(self, position: Sequence[Tensor], gradient: Sequence[Tensor]) -> list[Tensor]:
         """The position after a step of length ρ along the gradient, brought back into the ball."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from samson._checks import require_between
 from samson.records import Interval
-from samson.statistics._means import hall_bound, numbers
+from samson.statistics._means import both_bounds, numbers
 from samson.statistics._student import t_below, t_quantile
 
 RESAMPLINGS = 2000
@@ -103,9 +103,7 @@ def upper_limit(values: NDArray[Any], confidence: float, resolution: float = 0.0
         ones = int(values.sum())
         return float(betaincinv(ones + 1, n - ones, confidence)) if ones < n else 1.0
     probability = confidence if n >= FEW else (1 + confidence) / 2
-    return max(
-        hall_bound(values.tolist(), probability, resolution=resolution, skewness_from=least) for least in (3, n + 1)
-    )
+    return max(both_bounds(values.tolist(), probability, resolution, 3))
 
 
 def _check(levels: Sequence[float], curves: NDArray[Any], confidence: float) -> None:

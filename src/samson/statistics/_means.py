@@ -73,26 +73,22 @@ def mean_bound(values: Sequence[float], probability: float, *, resolution: float
     `mean_interval`).
     """
     found: list[float] = numbers(values).tolist()
-    hall, student = (
-        hall_bound(found, probability, resolution=resolution, skewness_from=least)
-        for least in (SKEWNESS_FROM, len(found) + 1)
-    )
+    hall, student = both_bounds(found, probability, resolution, SKEWNESS_FROM)
     return max(hall, min(student, *found)) if probability < 0.5 else min(hall, max(student, *found))
 
 
-def hall_bound(
-    values: Sequence[float], probability: float, *, resolution: float = 0.0, skewness_from: int = SKEWNESS_FROM
-) -> float:
-    """As `mean_bound`, however far beyond the values it lies.
+def both_bounds(
+    values: Sequence[float], probability: float, resolution: float, skewness_from: int
+) -> tuple[float, float]:
+    """Hall's end of a one-sided interval, however far beyond the values it lies, and Student's.
 
     The skewness of `skewness_from` values and more, at least 3, is corrected for.
     """
     n, mean, std, skewness = _moments(values, resolution, skewness_from)
     require_between(0, 1, probability=probability)
     y = t_quantile(n - 1, 1 - probability) / math.sqrt(n)
-    if skewness:
-        y = 3 / skewness * (float(np.cbrt(1 + skewness * (y - skewness / (6 * n)))) - 1)
-    return mean - std * y
+    hall = 3 / skewness * (float(np.cbrt(1 + skewness * (y - skewness / (6 * n)))) - 1) if skewness else y
+    return mean - std * hall, mean - std * y
 
 
 def mean_p_value(values: Sequence[float], *, resolution: float = 0.0) -> float:
@@ -159,7 +155,7 @@ def share_interval(successes: int, total: int, confidence: float = CONFIDENCE) -
     Reference: Clopper and Pearson 1934, Biometrika 26, 404.
     """
     require_whole(0, successes=successes, total=total)
-    if not 0 <= successes <= total or total < 1:
+    if successes > total or total < 1:
         raise ValueError(f"`successes` must be between 0 and `total` ≥ 1, got {successes} of {total}.")
     return binomial_limits(successes, total, confidence)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,26 +23,6 @@ About = Literal["test_set", "population"]
 
 Over = Literal["chips", "seeds"]
 """Which randomness an interval counts besides that of `About`: chips for these networks, or training seeds too."""
-
-
-class Measurement(Protocol):
-    """What was measured of one network."""
-
-    @property
-    def trials(self) -> Sequence[float]:
-        """One value a chip."""
-
-    @property
-    def resolution(self) -> float:
-        """The step between possible values."""
-
-    @property
-    def scores(self) -> NDArray[Any] | None:
-        """One value for each chip and example, if there is one."""
-
-    @property
-    def bounds(self) -> tuple[float, float] | None:
-        """The smallest and largest possible value, if there are such."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -123,7 +103,7 @@ class Paired(Shown):
     """Measurements of several methods, each with one network or several.
 
     Args:
-        models: One measurement for each network, by the method's name.
+        models: One measurement for each network, by the method's name: `Trials`, or what has its fields.
         shapes: For each method, what its networks put on a chip; chips are common where these are equal. Empty if all
             are.
         about: What intervals speak of (see `About`).
@@ -246,7 +226,7 @@ class Paired(Shown):
             return known
         return max(known, smallest_step([value for network in networks for value in network.trials]))
 
-    def _table(self, networks: Sequence[Measurement]) -> NDArray[Any]:
+    def _table(self, networks: Sequence[Any]) -> NDArray[Any]:
         """Networks x chips, with the examples as a third axis for a population."""
         if self.about == "population":
             return np.stack([network.scores for network in networks if network.scores is not None])

@@ -117,13 +117,14 @@ def betting_interval(values: Sequence[float], confidence: float, bounds: tuple[f
         capped = np.minimum(stakes, 0.5 / room) if room > 0 else stakes
         return float(np.sum(np.log1p(sign * capped * (x - m)))) >= enough
 
-    low = _edge(0.0, mean, lambda m: won(m, 1))
-    high = 1 - _edge(0.0, 1 - mean, lambda m: won(1 - m, -1))
+    low = _edge(mean, lambda m: won(m, 1))
+    high = 1 - _edge(1 - mean, lambda m: won(1 - m, -1))
     return Interval(start + span * mean, start + span * low, start + span * high)
 
 
-def _edge(start: float, end: float, refuted: Callable[[float], bool]) -> float:
-    """Where "refuted" ends, between a start and an end that is not, by bisection; the start if it is not refuted."""
+def _edge(end: float, refuted: Callable[[float], bool]) -> float:
+    """Where "refuted" ends, between 0 and an end that is not, by bisection; 0 if that is not refuted."""
+    start = 0.0
     if not refuted(start):
         return start
     for _ in range(60):

@@ -154,8 +154,8 @@ class Kept(Executor):
                 f"`folder` {str(self.folder)!r} holds trials of another evaluation; different: {', '.join(differ)}. "
                 "Give another folder, or delete this one."
             )
-        files = {number: Path(self.folder, f"{number}.npy") for number in numbers}
-        return {number: file.read_bytes() for number, file in files.items() if _is_whole(file)}
+        files = {number: _whole(Path(self.folder, f"{number}.npy")) for number in numbers}
+        return {number: data for number, data in files.items() if data is not None}
 
     def _save(self, rows: Finished) -> None:
         for number, row in rows.items():
@@ -189,10 +189,11 @@ def from_bytes(data: bytes) -> Scores:
     return values if values.ndim else float(values)
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a file is there and can be read; a damaged one is not trusted, and its trial is run again."""
+def _whole(path: Path) -> bytes | None:
+    """What a file holds; None where it is not there or damaged: its trial is run again."""
     try:
-        from_bytes(path.read_bytes())
+        data = path.read_bytes()
+        from_bytes(data)
     except (OSError, ValueError, EOFError):
-        return False
-    return True
+        return None
+    return data

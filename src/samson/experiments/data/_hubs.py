@@ -55,7 +55,7 @@ def from_hub(name: str) -> dict[str, Any]:
     Raises:
         SetupError: If it has no such columns, or no training and test split.
     """
-    found = package("datasets", f"hf/{name}", extra="data").load_dataset(name)
+    found = package("datasets", f"hf/{name}").load_dataset(name)
     parts = {"train": found.get("train"), "test": found.get("test") or found.get("validation")}
     require(None not in parts.values(), "`data`", "a set with train and test", list(found), "Take another set.")
     if "test" in found and "validation" in found:
