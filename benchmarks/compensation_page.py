@@ -21,6 +21,14 @@ outputs by a factor, one for all ("global") or one for each column. The statisti
 the chip. And converters need to know how large their inputs are. This page measures each, on and off. To train the network
 for the faults of one chip is [another way](known-chips.md#one-chip).
 
+In short: a day old and without any of it, these networks give mostly wrong answers. Global drift compensation brings
+nearly all back, and one factor for each column no more. Batch norms that are estimated again do as well alone, and add a
+little to it. Calibrated input ranges cost next to nothing, and a range of 1 for every layer costs much.
+
+In Python an evaluation has them by `PCM(compensation=…)` (`"global"`, the default, `"column"` or `None`) and
+`evaluate(…, norm_data=train_loader)`; as a command, `samson evaluate MODEL --chip pcm --norms-on digits/train`. Chips
+named `…-uncompensated` have none.
+
 Accuracy in percent on the {split} split of the digits ({examples} images), for {seeds} networks (`{network}` by `{method}`, seeds
 {seed_list}; {clean} without noise) on the same {chips} phase-change chips in every row. Each cell is a network's mean with
 half its 95 % interval over chips; the last column is the chip-by-chip difference from the first row, averaged over the

@@ -400,7 +400,9 @@ Each section is one kind of interval, by the name of its function. "Holds the tr
 which the interval contains the truth. The column after it is a simpler interval, to compare with. "Pooled" counts
 seeds, chips and examples alike. A row is {times:,} simulations, one of `noise_budget` {fewer:,}. The standard error of
 a share is at most {error}, there {larger}. "Beta .99, factor .1" are chips of mean accuracy .99 and a standard
-deviation of .1·√(.99·.01).
+deviation of .1·√(.99·.01). For `noise_budget` and `fixed_sequence` a chip loses a·level²; a is lognormal,
+with σ = .2 ("equal-ish chips") or .6 ("unequal chips"). "No interval apart" is how often the interval of every method
+meets that of the best.
 """
 INTERVALS = {
     "mean_interval": "Of the mean of other chips: Student's t, corrected for skewness.",

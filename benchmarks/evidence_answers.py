@@ -269,5 +269,5 @@ def in_short(found: Found) -> str:
         f"- **{found.task}** ({found.metric}): plain training {clean} without noise, {on_chips[0]} on Gaussian chips. "
         f"There the best with one gradient a step is {said(cheap)}, {on_chips[1]}; the best with two is "
         f"{said(dear)}, {on_chips[2]}: {found.spread(gain)} {found.unit} better "
-        f"({surely} at {LEVEL}, not corrected for having chosen the best)."
+        f"({surely})."
     )

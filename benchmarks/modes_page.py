@@ -55,7 +55,9 @@ An accuracy near 10 % is that of guessing: the training failed.
 
 ## How to type it, and what it does
 
-`base` is your optimizer, made from `param_groups(model)`.
+`base` is your optimizer, made from `param_groups(model)`. In a comparison modes are settings: `--set samson.every=5`,
+`samson.ramp=quadratic` (or `linear`, `drawn`), `samson.ascent=previous` (or `momentum`), `samson.mix=0.7`. Reuse, the
+compiled step, `Lookbehind` and norm layers alone need [a method of your own](comparing.md).
 
 {typed}
 """

@@ -52,6 +52,7 @@ __all__ = [
     "Method",
     "Pair",
     "Plan",
+    "Recipe",
     "Regression",
     "Run",
     "SetupError",
@@ -67,5 +68,6 @@ __all__ = [
     "make_network",
     "parse_methods",
     "plan_suite",
+    "suggest_rho",
     "train",
 ]
