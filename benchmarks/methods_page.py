@@ -100,7 +100,7 @@ drop. First the informed settings, then the blind ones; the order is that of the
 You can train through it: [noise, converters and bounds](known-chips.md). On the digits, with informed
 settings, this brought nothing beyond clipping that these seeds could show, not even on the chips of the last column.
 In the first two tables `noise` and `rwp` inject the very noise that is measured, which is the most that can be known of
-it. `hwa` adds converters; of these chips only those of the last column have any, and elsewhere it can only lose by them.
+it. `hwa` adds converters; of these chips only those of the last column have any. Elsewhere it can only lose by them.
 
 ## How to read the cost
 
