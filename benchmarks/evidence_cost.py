@@ -3,8 +3,8 @@
     python -m benchmarks.evidence_cost           # about five minutes on one core that does nothing else
 
 All methods of a task, with their informed settings, step in turn on one mini-batch, round after round, in one process
-with one thread and the precision of their trainings. A ratio is the median over rounds of a method's step to the plain
-one of the same round, with the quartiles. Reading and augmenting the data is left out: it is the same for all.
+with one thread; a step is one of the training loop itself. A ratio is the median over rounds of a method's step to the
+plain one of the same round, with the quartiles. Reading and augmenting the data is left out: it is the same for all.
 
 Writes `benchmarks/records/evidence-costs.json`.
 """
@@ -12,16 +12,23 @@ Writes `benchmarks/records/evidence-costs.json`.
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from benchmarks.evidence import METHODS, TASKS, confirming, data_root, label_of, winners
-from benchmarks.timing import Step, in_order, in_turn, ratio
+from benchmarks.timing import Step, in_turn, ratio
 from benchmarks.writing import write
-from samson.experiments import Job, Splits, jobs_of, load_data_set, make_network, make_task, one_thread, plan_suite
+from samson.experiments import (
+    Job,
+    Loop,
+    Run,
+    Splits,
+    jobs_of,
+    load_data_set,
+    make_network,
+    make_task,
+    one_thread,
+    plan_suite,
+)
 
 RECORD = Path(__file__).parent / "records" / "evidence-costs.json"
 ROUNDS, UNCOUNTED, SEED = {False: 100, True: 11}, 2, 0
@@ -29,24 +36,20 @@ ROUNDS, UNCOUNTED, SEED = {False: 100, True: 11}, 2, 0
 
 
 def step(job: Job, splits: Splits) -> Step:
-    """A training step of a job's method on one mini-batch."""
-    record, recipe, cpu = job.problem.record, job.problem.recipe, torch.device("cpu")
-    inputs, targets = next(splits.batches(recipe.batch_size, seed=SEED, epoch=0, device=cpu, augment=splits.augment))
-    model = make_network(record.network, splits.shape, splits.outputs, SEED).train()
-    if len(splits.shape) == 3:
-        model, inputs = in_order(model, torch.channels_last), inputs.contiguous(memory_format=torch.channels_last)
-    optimizer = job.method.build(model, SEED, 10_000, [inputs]).optimizer
-    task, short = make_task(record.task), recipe.precision == "bfloat16"
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16) if short else nullcontext():
-            outputs = model(inputs)
-        loss = task.loss(outputs.float(), targets, recipe.label_smoothing)
-        loss.backward()
-        return loss
-
-    return lambda: optimizer.step(closure)  # type: ignore[arg-type]  # in the stub a float
+    """A step of a job's training, again and again on its first mini-batch."""
+    record, recipe = job.problem.record, job.problem.recipe
+    loop = Loop(
+        Run(
+            data=splits,
+            task=make_task(record.task),
+            network=lambda: make_network(record.network, splits.shape, splits.outputs, SEED),
+            method=job.method,
+            recipe=recipe,
+            seed=SEED,
+        )
+    )
+    batch = next(loop.batches())
+    return lambda: loop.advance(*batch)
 
 
 def costs(name: str) -> dict[str, list[float]]:

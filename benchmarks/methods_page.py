@@ -42,7 +42,8 @@ it costs in training time. The figures are of one small task, the digits. [Your 
 ## In short
 
 **For your own task** take `clip`, at about the cost of SGD, or `rangesam+clip`, at twice that. Try several values of
-`alpha`: how tightly one clips may count for more than by which method ([the evidence](evidence.md#at-one-clipping)).
+`alpha`: how tightly one clips may count for more than which method one takes ([the
+evidence](evidence.md#at-one-clipping)).
 
 On the digits alone:
 

@@ -124,7 +124,7 @@ def test_wrong_names_and_quantiles_are_refused(parameter: str) -> None:
     for name in ("stem", "head"):
         model.add_module(name, nn.Linear(3, 3).double())
     unknown = rf"`{parameter}` must name .* got 'haed'. Did you mean 'head'\? Available: stem, head"
-    missing = f"`{parameter}` must name each layer on the chip; `head` is not there"
+    missing = f"`{parameter}` must name each layer on the chip; 'head' is not there"
     for message, names in ((unknown, ("stem", "head", "haed")), (missing, ("stem",))):
         wrong = replace(STANDARD_HWA, **{parameter: dict.fromkeys(names, 1.0)})
         with pytest.raises(ValueError, match=message):

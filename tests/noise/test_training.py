@@ -444,7 +444,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict]] = {
     "but `0` is a Bilinear, which hooks do not reach": (lambda: nn.Sequential(nn.Bilinear(3, 3, 3)), {}),
     "but `model` is a Bilinear, which hooks do not reach": (lambda: nn.Bilinear(3, 3, 3), {}),
     "`select` must leave a weight for the chip": (SMALL, {"select": "nothing"}),
-    "`input_ranges` must name each layer on the chip; `1` is not there": (
+    "`input_ranges` must name each layer on the chip; '1' is not there": (
         lambda: nn.Sequential(SMALL(), SMALL()),
         {"periphery": Periphery(input_ranges={"0": 1.0})},
     ),

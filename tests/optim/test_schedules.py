@@ -228,13 +228,15 @@ def test_groups_that_come_by_the_base_keep_their_own_radii() -> None:
     """Also where the first of them has none before a step, and the second has one."""
     model = make_model()
     optimizer = SharpnessAware(torch.optim.SGD([model[0].weight], lr=0.1), SAM(rho=0.4), model=model)
-    schedule = RhoSchedule(optimizer, "constant", steps=4)
-    for group in ({"params": [model[1].weight]}, {"params": [model[4].weight], "rho": 0.9}):
+    schedule = RhoSchedule(optimizer, "linear", steps=4)
+    for group in ({"params": [model[1].weight]}, {"params": [model[4].weight], "rho": 0.8}):
         optimizer.base.add_param_group(group)
     schedule.step()
+    assert [group.get("rho") for group in optimizer.param_groups] == [0.1, None, 0.2]
     optimizer.step(closure_for(model, optimizer, make_batch()))
     schedule.step()
-    assert [group["rho"] for group in optimizer.param_groups] == [0.4, 0.4, 0.9]
+    schedule.load_state_dict(schedule.state_dict())
+    assert [group["rho"] for group in optimizer.param_groups] == [0.2, 0.2, 0.4]
 
 
 def test_a_radius_of_numpy_is_a_plain_number_in_the_state(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def compare(
     if dry_run:
         finished, there = ([], []) if out is None else look_into(plan, out)
         _say_what_would_be_run(plan, processes, finished, there)
-        _say_what_is_trained(console(), () if out is None else trained_already(plan, out))
+        _say_what_is_trained(console(), () if out is None else trained_already(plan, out, there))
         return
     assert out is not None
     if executor == "ray":
@@ -153,6 +153,7 @@ def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> 
         compare_suite,
         look_into,
         open_folder,
+        read_records,
         trained_already,
     )
 
@@ -165,7 +166,7 @@ def _run(plan: Plan, out: Path, processes: int, *, quiet: bool, runner: Any) -> 
     watcher = (Lines if quiet else Bars)(screen, total)
 
     def begin(jobs: list[Job], left: list[Job]) -> None:
-        trained = trained_already(plan, out)
+        trained = trained_already(plan, out, read_records(out))
         watcher.begin(len(jobs) - len(left), trained)
         if left and len(left) < len(jobs):
             screen.print(f"Going on: {len(jobs) - len(left)} of {len(jobs)} runs are finished.")

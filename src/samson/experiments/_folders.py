@@ -75,9 +75,8 @@ def look_into(plan: Plan, folder: Path) -> tuple[list[RunRecord], list[RunRecord
     return _of_plan(plan, records), records
 
 
-def trained_already(plan: Plan, folder: Path) -> set[str]:
-    """The names of a plan's runs whose networks are there, and only lack chips."""
-    there = read_records(folder)
+def trained_already(plan: Plan, folder: Path, there: Sequence[RunRecord]) -> set[str]:
+    """The names of a plan's runs whose networks are there, and only lack chips; of all records that are there."""
     names = {job.name for job in jobs_of(plan)} - {_name(record) for record in _of_plan(plan, there)}
     return {
         name

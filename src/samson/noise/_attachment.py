@@ -112,15 +112,14 @@ def operations_of(model: nn.Module, layers: Mapping[str, nn.Module], periphery: 
         missing = [name for name in layers if values and name not in values]
         if missing:
             raise ValueError(
-                f"`{parameter}` must name each layer on the chip; `{missing[0] or 'model'}` is not there. "
-                "Calibrate again."
+                f"`{parameter}` must name each layer on the chip; {missing[0]!r} is not there. Calibrate again."
             )
     ranges, bounds = periphery.input_ranges, periphery.adc_bounds
     several = next((name for name in layers if isinstance(bounds.get(name), tuple)), None)
     if several is not None and periphery.adc_per == "weight":
         raise ValueError(
             f"`adc_bounds` must be one number a layer with adc_per='weight', got {bounds[several]!r} for "
-            f"`{several or 'model'}`. Calibrate again, or say `adc_per`."
+            f"{several!r}. Calibrate again, or say `adc_per`."
         )
     return {
         name: replace(cast("Operation", operation_of(layer)), input_range=ranges.get(name), adc_bound=bounds.get(name))

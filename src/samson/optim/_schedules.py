@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Callable
 from hashlib import blake2b
-from itertools import takewhile
 from typing import Any
 
 from torch import Tensor
@@ -75,7 +74,7 @@ class RhoSchedule:
         self.optimizer, self.steps, self._seed = optimizer, steps, seed
         self._ramp = SHAPES.get(shape) if isinstance(shape, str) else shape
         self._done = 0
-        self._full = [_full_radius(group) for group in optimizer.param_groups]
+        self._full: list[float | None] = [_full_radius(group) for group in optimizer.param_groups]
         if not any(self._full):
             warnings.warn("RhoSchedule: the full `rho` of every group is 0, so nothing is perturbed.", stacklevel=2)
         self._set()
@@ -108,10 +107,14 @@ class RhoSchedule:
         if not share >= 0:
             raise ValueError(f"`shape` must give values ≥ 0, got {share!r} after {self._done} of {self.steps} steps.")
         groups = self.optimizer.param_groups
-        later = takewhile(lambda group: "rho" in group, groups[len(self._full) :])
-        self._full += map(_full_radius, later)
-        for group, full in zip(groups, self._full, strict=False):  # one that came by the base has no ρ before its step
-            if isinstance(group.get("rho"), Tensor):
+        self._full += [None] * (len(groups) - len(self._full))
+        for place, group in enumerate(groups):
+            if "rho" not in group:
+                continue  # one that came by the base has none before its step
+            full = self._full[place]
+            if full is None:
+                full = self._full[place] = _full_radius(group)
+            if isinstance(group["rho"], Tensor):
                 group["rho"].fill_(full * share)
             else:
                 group["rho"] = full * share

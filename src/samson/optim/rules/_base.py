@@ -169,5 +169,5 @@ def require_ascent(rule: Rule) -> AscentRule:
         TypeError: If it is not.
     """
     if not isinstance(rule, AscentRule):
-        raise TypeError(f"`rule` must be an ascent rule such as SAMSON(rho=0.5), got {rule!r}.")
+        raise TypeError(f"`rule` must be an ascent rule such as SAMSON(rho=0.5), got {rule!r:.80}.")
     return rule
