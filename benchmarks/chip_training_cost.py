@@ -61,11 +61,7 @@ def peer(images: Tensor, targets: Tensor, *, recipe: bool) -> Step:
     """A step of aihwkit-lightning."""
     from aihwkit_lightning.nn.conversion import convert_to_analog
     from aihwkit_lightning.optim import AnalogOptimizer
-    from aihwkit_lightning.simulator.configs import (
-        TorchInferenceRPUConfig,
-        WeightClipType,
-        WeightNoiseInjectionType,
-    )
+    from aihwkit_lightning.simulator.configs import TorchInferenceRPUConfig, WeightClipType, WeightNoiseInjectionType
 
     config = TorchInferenceRPUConfig()
     config.forward.inp_res = config.forward.out_res = 254

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from benchmarks.compensation_page import RECORD, write_page
 from benchmarks.search_digits import EPOCHS, NETWORK
 from benchmarks.timing import quartiles
-from benchmarks.writing import write
+from benchmarks.writing import interval, write
 from samson.evaluation import clean_value
 from samson.experiments import (
     RECIPES,
@@ -43,7 +43,6 @@ from samson.experiments import (
     train,
 )
 from samson.noise import PCM, STANDARD_HWA, Moments, Periphery, calibrate, deploy, moments, reestimated_norms
-from samson.statistics import mean_interval
 
 SEEDS, CHIP_SEED, CHIPS = (0, 1, 2), 0, 20
 BATCH = 256
@@ -60,8 +59,6 @@ AGE = "1 day"
 SIZES = (8, 64, 256, 1078)
 SIZES_CHIPS = 5
 
-Table = NDArray[np.float64]
-"""One accuracy for each network and chip."""
 Spent = defaultdict[str, list[float]]
 """Seconds by what they were spent on."""
 
@@ -166,12 +163,6 @@ def by_size(model: nn.Module, data: Splits) -> dict[str, Any]:
             "seconds": round(seconds, 3),
         }
     return found
-
-
-def interval(values: Table) -> list[float]:
-    """Mean and 95 % interval over chips."""
-    found = mean_interval(values.tolist())
-    return [round(value, 6) for value in (found.mean, found.low, found.high)]
 
 
 def summary(names: Sequence[str], tables: NDArray[np.float64]) -> dict[str, Any]:

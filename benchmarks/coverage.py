@@ -1,4 +1,4 @@
-"""How often the intervals of `samson.evaluation` hold the truth, by simulation where the truth is known.
+"""How often the intervals of `samson.statistics` hold the truth, by simulation where the truth is known.
 
     python -m benchmarks.coverage                    # about 10 minutes on one core
     python -m benchmarks.coverage --repetitions 400  # a quick look, not written
@@ -56,33 +56,21 @@ def beta(mean: float, factor: float) -> Chips:
     return lambda rng, n: rng.beta(mean * total, (1 - mean) * total, n)
 
 
-def gaussian(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
-    """Chips of accuracy .9 ± .02."""
-    return rng.normal(0.9, 0.02, n)
-
-
-def dead(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
-    """Chips of accuracy .95 ± .005, one in 50 dead at .1."""
-    return np.where(rng.random(n) < 0.02, 0.1, np.clip(rng.normal(0.95, 0.005, n), 0, 1))
-
-
-def skewed(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
-    """Chips that lose .02·lognormal with σ = 1."""
-    return 1 - 0.02 * rng.lognormal(0, 1, n)
-
-
 CHIPS: dict[str, tuple[Chips, float]] = {
-    "Gaussian .9 ± .02": (gaussian, 0.9),
+    "Gaussian .9 ± .02": (lambda rng, n: rng.normal(0.9, 0.02, n), 0.9),
     "Beta .5, factor .1": (beta(0.5, 0.1), 0.5),
     "Beta .95, factor .1": (beta(0.95, 0.1), 0.95),
     "Beta .99, factor .1": (beta(0.99, 0.1), 0.99),
     "Beta .5, factor .3": (beta(0.5, 0.3), 0.5),
     "Beta .95, factor .3": (beta(0.95, 0.3), 0.95),
     "Beta .99, factor .3": (beta(0.99, 0.3), 0.99),
-    "a loss of .02·lognormal, σ = 1": (skewed, 1 - 0.02 * math.exp(0.5)),
-    "one chip in 50 dead": (dead, 0.02 * 0.1 + 0.98 * 0.95),
+    "a loss of .02·lognormal, σ = 1": (lambda rng, n: 1 - 0.02 * rng.lognormal(0, 1, n), 1 - 0.02 * math.exp(0.5)),
+    "one chip in 50 dead": (
+        lambda rng, n: np.where(rng.random(n) < 0.02, 0.1, np.clip(rng.normal(0.95, 0.005, n), 0, 1)),
+        0.02 * 0.1 + 0.98 * 0.95,
+    ),
 }
-
+"""How they are drawn, and their mean."""
 
 FEW_CHIPS = "lognormal", ".99"
 """What is in the names of chips that are also looked at five at a time: the most skewed."""

@@ -39,6 +39,7 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -113,8 +114,7 @@ def fastest(model: nn.Module, layouts: list[Layout], data: Data, passes: int) ->
     times: dict[Layout, list[float]] = {layout: [] for layout in layouts}
     for _ in range(passes):
         for layout in layouts:
-            batches = prepared(layout, data)
-            times[layout].append(float(timed(lambda b=batches: count_right(model, b))[0]))  # type: ignore[misc]
+            times[layout].append(float(timed(partial(count_right, model, prepared(layout, data)))[0]))
     medians = {layout: float(np.median(of)) for layout, of in times.items()}
     named = {f"{of.batch_size}{', channels last' * of.channels_last}": 1e3 * t for of, t in medians.items()}
     return min(medians, key=lambda layout: medians[layout]), {name: round(ms, 1) for name, ms in named.items()}
@@ -189,14 +189,8 @@ def measure(
             def after_each(_: object, of_passes: list[Times] = of_passes) -> None:
                 of_passes.append(timed(lambda: count_right(clean, batches)))
 
-            def run(
-                noise: WeightNoise = noise,
-                autocast: str | None = autocast,
-                after: Callable[[object], None] = after_each,
-            ) -> None:
-                evaluate(model, data, noise, trials=chips, progress=after, autocast=autocast)
-
-            of_all = timed(run)
+            own = partial(evaluate, trials=chips, progress=after_each, autocast=autocast)
+            of_all = timed(partial(own, model, data, noise))
             of_reference = np.sum(of_passes, axis=0)
             costs[name].append(((of_all - of_reference) / chips, of_reference / chips))
             reference.append(of_reference / chips)

@@ -222,7 +222,7 @@ METHODS: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
     "samson+clip": ("samson+clip", {"rho": (0.1, 0.2, 0.5), "alpha": TIGHT}),
     "samson-p2+clip": ("samson+clip", {"rho": (1.0, 2.0, 5.0), "p": (2.0,), "alpha": TIGHT}),
     "rangesam+clip": ("rangesam+clip", {"rho": (0.25, 0.5, 1.0), "alpha": TIGHT}),
-    LEARNED: ("rangesam+learned-range", {"rho": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0), "penalty": (1.0,)}),
+    LEARNED: (LEARNED, {"rho": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0), "penalty": (1.0,)}),
 }
 """By the name in the evidence: the method, and six candidates for its own settings."""
 
@@ -579,14 +579,6 @@ def sharpness(name: str) -> None:
     (RESULTS / f"{name}-sharpness.json").write_text(json.dumps(found) + "\n")
 
 
-COMMANDS = {
-    "search": search,
-    "suites": suites,
-    "confirm": confirm,
-    "sharpness": sharpness,
-    "pack": pack,
-    "unpack": unpack,
-}
-
 if __name__ == "__main__":
-    COMMANDS[sys.argv[1]](sys.argv[2])
+    commands = {one.__name__: one for one in (search, suites, confirm, sharpness, pack, unpack)}
+    commands[sys.argv[1]](sys.argv[2])

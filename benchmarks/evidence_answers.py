@@ -21,6 +21,7 @@ MARGINS = {True: 0.005, False: 0.02}
 RANGE_BALL = "rangesam+clip"
 
 Names = Sequence[str]
+Kinds = Callable[[Found], Iterable[str]]
 Tasks = dict[str, Found]
 """The whole trainings of each task."""
 
@@ -48,7 +49,7 @@ class Comparison:
         return f"{self.words}, on {self.found.task} ({self.found.in_words(self.gain)})"
 
 
-def compared(tasks: Tasks, ours: Names, theirs: Names, kinds: Callable[[Found], Iterable[str]]) -> list[Comparison]:
+def compared(tasks: Tasks, ours: Names, theirs: Names, kinds: Kinds) -> list[Comparison]:
     """Each of ours against each of theirs on every task that has both, at each kind of chip."""
     return [
         Comparison(found, f"{one} − {other}, {kind}", float(gain.mean()), found.p_value(gain))
@@ -61,9 +62,7 @@ def compared(tasks: Tasks, ours: Names, theirs: Names, kinds: Callable[[Found], 
     ]
 
 
-def verdict(
-    tasks: Tasks, ours: Names, theirs: Names, kinds: Callable[[Found], Iterable[str]], *, also: bool = True
-) -> str:
+def verdict(tasks: Tasks, ours: Names, theirs: Names, kinds: Kinds, *, also: bool = True) -> str:
     """Sentences on a family of comparisons; `also` is what else must hold. Who diverged on a task has lost there."""
     comparisons = compared(tasks, ours, theirs, kinds)
     deciding = [one for one in comparisons if one.decides]
@@ -138,10 +137,7 @@ def hypotheses(tasks: Tasks) -> str:
             f".02 bits may be lost, it comes off worst in: {loss}."
         ),
         "Clipping alone beats noise, SAM, ASAM and SAMSON at the two largest levels": verdict(
-            tasks,
-            ["clip-informed"],
-            informed(["noise", "sam", "asam", "samson"]),
-            lambda found: found.gaussian[-2:],
+            tasks, ["clip-informed"], informed(["noise", "sam", "asam", "samson"]), lambda found: found.gaussian[-2:]
         ),
         "Orders carry over from Gaussian noise to other chips": carried(tasks),
         "A learned range in place of clipping makes the range ball better still": verdict(
@@ -180,7 +176,7 @@ def of_published(found: Found) -> dict[str, str]:
     return {claim: verdict({found.task: found}, [samson], [sam, asam], noisy)}
 
 
-def no_lead(tasks: Tasks, ours: Names, theirs: Names, kinds: Callable[[Found], Iterable[str]]) -> str:
+def no_lead(tasks: Tasks, ours: Names, theirs: Names, kinds: Kinds) -> str:
     """Sentences on a family of comparisons of which none may be significant for ours."""
     comparisons = compared(tasks, ours, theirs, kinds)
     better, worse = significant([one.gain for one in comparisons], [one.p_value for one in comparisons])
@@ -197,7 +193,7 @@ def carried(tasks: Tasks) -> str:
     """Kendall's correlation over methods between the mean over Gaussian levels and that of each other family."""
     words, confirmed = [], []
     for task, found in tasks.items():
-        methods = [name for name in informed(list(METHODS)) if name in found.table]
+        methods = [name for name in informed(METHODS) if name in found.table]
         of = {
             family: [found.mean(m, kinds).mean().round(DIGITS) for m in methods]
             for family, kinds in found.families.items()
@@ -247,7 +243,7 @@ def wins(tasks: Tasks) -> list[list[str]]:
 def in_short(found: Found) -> str:
     """What to take on a task: the best method with one gradient a step and with two, on Gaussian chips."""
     sign, kinds = TASKS[found.task].sign, found.gaussian
-    methods = [name for name in informed(list(METHODS)) if name in found.table]
+    methods = [name for name in informed(METHODS) if name in found.table]
     cost = found.gradients("plain")
 
     def best(methods: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,7 +19,6 @@ from samson.statistics import mean_interval, mean_p_value
 
 GAUSSIAN = "gaussian"
 NO_NOISE = "without noise"
-OTHERS = "other chips"
 DIGITS = 9
 """Of values whose ranks are looked at: equal ones must not differ by the order in which chips were added."""
 
@@ -112,7 +112,7 @@ class Found:
     def groups(self) -> dict[str, list[str]]:
         """Kinds by what they have in common."""
         others = [kind for kind in self.kinds if kind != NO_NOISE and kind not in self.gaussian]
-        return {NO_NOISE: [NO_NOISE], "Gaussian chips": self.gaussian, OTHERS: others}
+        return {NO_NOISE: [NO_NOISE], "Gaussian chips": self.gaussian, "other chips": others}
 
     def mean(self, method: str, kinds: list[str]) -> Values:
         """Over kinds of chips."""
@@ -192,6 +192,6 @@ def finished(task: str) -> bool:
     return wanted <= found
 
 
-def informed(methods: list[str] | tuple[str, ...]) -> list[str]:
+def informed(methods: Iterable[str]) -> list[str]:
     """The names of the winners on noisy chips."""
     return [label_of(method, "informed") for method in methods]

@@ -110,10 +110,10 @@ def name_of(task: str, label: str) -> str:
     return bare(label) if criteria == [label] else f"{bare(label)}, {' and '.join(criteria)}"
 
 
-def gains(found: Found, kinds: Sequence[str]) -> dict[str, Interval]:
+def gains(found: Found, kinds: list[str]) -> dict[str, Interval]:
     """By how much each informed winner is better than plain training, in points or bits, in the order of chips."""
-    methods = [label for label in informed(list(METHODS)) if label in found.table and label != "plain"]
-    return {bare(label): found.interval(found.gain(label, "plain", list(kinds))) for label in found.in_order(methods)}
+    methods = [label for label in informed(METHODS) if label in found.table and label != "plain"]
+    return {bare(label): found.interval(found.gain(label, "plain", kinds)) for label in found.in_order(methods)}
 
 
 def drawn(task: str) -> str:
@@ -197,7 +197,7 @@ def differences(tasks: Sequence[str]) -> str:
 def shorter(tasks: Sequence[str]) -> str:
     """By how much half of the epochs is better than all of them, for the informed winners that were trained so."""
     of_half = {task: alike.half() if task == alike.TASK else read(task)["half"] for task in tasks}
-    labels = [label for label in informed(list(METHODS)) if any(label in half.table for half in of_half.values())]
+    labels = [label for label in informed(METHODS) if any(label in half.table for half in of_half.values())]
     rows = []
     for place, whole, kinds in places(tasks):
         half, sign = of_half[whole.task], TASKS[whole.task].sign

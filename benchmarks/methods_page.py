@@ -12,13 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.markdown import table
-from benchmarks.modes_page import DOCS, save
+from benchmarks.modes_page import BUDGET, DOCS, axes_of, save
 from benchmarks.search_digits import GRIDS, NETWORK
 from benchmarks.search_digits import RECORD as SEARCHED
 from benchmarks.timing import Step, in_turn, ratio, step_of
@@ -26,12 +25,8 @@ from benchmarks.writing import write
 from samson._times import age_text, seconds_of
 from samson.experiments import Method, make_network, one_thread, parse_methods
 
-matplotlib.use("svg")
-from matplotlib import pyplot as plt
-
 COSTS = Path(__file__).parent / "records" / "method-costs.json"
 OTHERS = Path(__file__).parent / "records" / "methods-digits.json"
-BUDGET = 1.35
 ROUNDS = 30
 
 TEXT = """# Which method
@@ -115,9 +110,9 @@ teacher first: one more plain training, which is not in the cost of a step. The 
 class Entry:
     """A method with one of its candidates."""
 
-    def __init__(self, settings: dict[str, float], levels: list[list[float]]) -> None:
-        self.settings = settings
-        self.levels = 100 * np.mean(levels, axis=0)
+    def __init__(self, candidate: dict[str, Any]) -> None:
+        self.settings: dict[str, float] = candidate["settings"]
+        self.levels = 100 * np.mean(candidate["by_seed_and_level"], axis=0)
         """Accuracy at each level, the mean over seeds."""
 
     @property
@@ -130,7 +125,7 @@ def chosen(record: dict[str, Any], criterion: str) -> dict[str, Entry]:
     """The candidate of each method by a criterion, best on noisy chips first; plain SGD has none of its own."""
     found = {}
     for name, search in record["methods"].items():
-        entries = [Entry(c["settings"], c["by_seed_and_level"]) for c in search["candidates"]]
+        entries = [Entry(candidate) for candidate in search["candidates"]]
         if name == "sgd":  # with the settings that all others have
             entries = [e for e in entries if e.settings == {key: record["base"][key] for key in e.settings}]
         scores = [round(e.levels[0] if criterion == "blind" else float(np.mean(e.levels)), 6) for e in entries]
@@ -145,8 +140,7 @@ def accuracies(record: dict[str, Any], prices: dict[str, list[float]], criterion
     lines = []
     for name, entry in chosen(record, criterion).items():
         settings = "" if name == "sgd" else ", ".join(f"{key} {value:g}" for key, value in entry.settings.items())
-        middle, low, high = prices[name]
-        cost = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+        cost = "{:.2f} [{:.2f}, {:.2f}]".format(*prices[name])
         lines.append([name, settings, cost, *(f"{value:.1f}" for value in entry.levels)])
     return table(heads, lines)
 
@@ -193,8 +187,7 @@ def advice(record: dict[str, Any], prices: dict[str, list[float]]) -> str:
 
 def picture(record: dict[str, Any], prices: dict[str, list[float]]) -> None:
     """Cost against accuracy on noisy chips; blind settings hollow, informed ones filled."""
-    plt.rcParams |= {"svg.hashsalt": "samson", "font.size": 9, "font.family": "sans-serif"}
-    figure, axes = plt.subplots(figsize=(8.5, 6.5))
+    axes = axes_of(6.5)
     for criterion, fill in (("blind", "none"), ("informed", "full")):
         for name, entry in chosen(record, criterion).items():
             bounded = any(word in name for word in ("clip", "learned", "hwa"))
@@ -205,7 +198,7 @@ def picture(record: dict[str, Any], prices: dict[str, list[float]]) -> None:
     axes.set_xlabel("time of a step, as a ratio to plain SGD's")
     axes.set_ylabel("accuracy on chips (%), mean over noisy levels; hollow: settings chosen blind")
     axes.margins(x=0.18)
-    save(figure, axes, "which-method.svg")
+    save(axes, "which-method.svg")
 
 
 def found() -> tuple[dict[str, Any], dict[str, list[float]]]:
@@ -232,7 +225,7 @@ def page() -> str:
 
 def best_sgd(record: dict[str, Any]) -> str:
     """What plain SGD reaches with a learning rate and a weight decay of its own."""
-    entries = [Entry(c["settings"], c["by_seed_and_level"]) for c in record["methods"]["sgd"]["candidates"]]
+    entries = map(Entry, record["methods"]["sgd"]["candidates"])
     best = max(entries, key=lambda entry: float(np.mean(entry.levels)))
     settings = " and ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in best.settings.items())
     return f"its own best, {settings}, have {best.noisy:.1f} % over the noisy levels"

@@ -26,16 +26,7 @@ import numpy as np
 from torch import nn
 from torch.optim import SGD, Optimizer
 
-from benchmarks.search_digits import (
-    BATCH_SIZE,
-    CHIP_SEED,
-    CHIPS,
-    EPOCHS,
-    LEVELS,
-    NETWORK,
-    SEEDS,
-    validated,
-)
+from benchmarks.search_digits import BATCH_SIZE, CHIP_SEED, CHIPS, EPOCHS, LEVELS, NETWORK, SEEDS, validated
 from benchmarks.timing import Step, in_turn, quartiles, step_of
 from benchmarks.writing import write
 from samson import SAMSON, Lookbehind, RhoSchedule, SharpnessAware, WeightClipping, norm_layers, param_groups
@@ -212,11 +203,11 @@ def cycle_of(mode: Mode, data: Splits) -> Step:
     return lambda: [step() for _ in range(CYCLE)]
 
 
-def costs(rounds: int = 10) -> dict[str, list[float]]:
+def costs() -> dict[str, list[float]]:
     """Quartiles of each mode's step time as a ratio to SGD's in the same round; a round covers a whole cycle."""
     with one_thread():
         data = load_data_set("digits", Path())
-        seconds = in_turn({name: cycle_of(mode, data) for name, mode in MODES.items()}, rounds, uncounted=1)
+        seconds = in_turn({name: cycle_of(mode, data) for name, mode in MODES.items()}, rounds=10, uncounted=1)
     return {name: quartiles(np.divide(of, seconds["SGD"])) for name, of in seconds.items()}
 
 

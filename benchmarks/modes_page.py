@@ -15,12 +15,13 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from benchmarks.markdown import table
 from benchmarks.modes_digits import MODES, RECORD
 
 DOCS = Path(__file__).parent.parent / "docs"
+BUDGET = 1.35
+"""What costs about as much as plain SGD, in its steps."""
 
 TEXT = """# Which mode for which budget
 
@@ -73,12 +74,11 @@ def accuracies() -> str:
     """One line for each mode."""
     lines = []
     for name, mode in modes().items():
-        low, middle, high = mode["cost"]
         setting = ", ".join(f"{key} {value:g}" for key, value in mode["setting"].items())
         others = ", ".join(
             f"{value:g}: {100 * score:.1f}" for value, score in zip(mode["grid"], mode["scores"], strict=True)
         )
-        cost = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+        cost = "{1:.2f} [{0:.2f}, {2:.2f}]".format(*mode["cost"])
         lines.append([name, setting, cost, f"{best(mode):.1f}", others if setting else ""])
     return table(["mode", "setting", "cost", "accuracy", "its candidates"], lines)
 
@@ -91,7 +91,7 @@ def best(mode: dict[str, Any]) -> float:
 def advice() -> str:
     """The most accurate mode within each budget, without clipping and with it."""
     lines = []
-    for budget, words in ((1.35, "About the cost of SGD (up to 1.35 x)"), (99.0, "Whatever it costs")):
+    for budget, words in ((BUDGET, f"About the cost of SGD (up to {BUDGET} x)"), (99.0, "Whatever it costs")):
         within = {n: m for n, m in modes().items() if m["cost"][1] <= budget and not m["same_networks_as"]}
         for kind, clipped in (("", False), (", with clipping", True)):
             name = max((n for n in within if ("clip" in n) == clipped), key=lambda n: best(within[n]))
@@ -102,8 +102,7 @@ def advice() -> str:
 
 def picture() -> None:
     """Cost with its quartiles against accuracy, one dot for each mode."""
-    plt.rcParams |= {"svg.hashsalt": "samson", "font.size": 9, "font.family": "sans-serif"}
-    figure, axes = plt.subplots(figsize=(8.5, 5.5))
+    axes = axes_of(5.5)
     for name, mode in modes().items():
         if mode["same_networks_as"]:
             continue
@@ -123,15 +122,21 @@ def picture() -> None:
     axes.set_xlabel("time of a step, as a ratio to SGD's")
     axes.set_ylabel("accuracy on chips (%), mean over noise levels")
     axes.margins(x=0.2)
-    save(figure, axes, "which-mode.svg")
+    save(axes, "which-mode.svg")
 
 
-def save(figure: Figure, axes: Axes, name: str) -> None:
+def axes_of(height: float) -> Axes:
+    """Of a picture so many inches high."""
+    plt.rcParams |= {"svg.hashsalt": "samson", "font.size": 9, "font.family": "sans-serif"}
+    return plt.subplots(figsize=(8.5, height))[1]
+
+
+def save(axes: Axes, name: str) -> None:
     """Put a picture beside the pages."""
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(DOCS / name, metadata={"Date": None})
+    axes.figure.tight_layout()
+    axes.figure.savefig(DOCS / name, metadata={"Date": None})
 
 
 def page() -> str:

@@ -9,13 +9,12 @@ On the small tasks, with the length, learning rate and weight decay of their tra
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evidence import METHODS, TASKS, base_of, data_root, winners
+from benchmarks.evidence import CRITERIA, METHODS, TASKS, base_of, data_root, winners
 from benchmarks.markdown import table, with_part
 from samson.experiments import Place, environment, find_rho, one_thread, plan_suite
 
@@ -41,8 +40,7 @@ def rows() -> list[dict[str, Any]]:
 def chosen(task: str, method: str) -> dict[str, float]:
     """By criterion: the ρ that the search of a task chose for a method; none where it was not searched."""
     own = winners(task)
-    labels = {criterion: f"{method}-{criterion}" for criterion in ("blind", "informed")}
-    return {criterion: own[label][1]["rho"] for criterion, label in labels.items() if label in own}
+    return {one: own[f"{method}-{one}"][1]["rho"] for one in CRITERIA if f"{method}-{one}" in own}
 
 
 def suggestions() -> str:
@@ -52,7 +50,7 @@ def suggestions() -> str:
         found = [row["suggested"] for row in rows() if (row["task"], row["method"]) == (task, method)]
         values = ", ".join("none" if value is None else f"{value:g}" for value in found)
         own = chosen(task, method)
-        cells = [f"{own[criterion]:g}" if criterion in own else "–" for criterion in ("blind", "informed")]
+        cells = [f"{own[criterion]:g}" if criterion in own else "–" for criterion in CRITERIA]
         lines.append([task, f"`{method}`", values, *cells])
     return table(["task", "method", "suggested", "best without noise", "best on noisy chips"], lines)
 
@@ -75,7 +73,7 @@ def main() -> None:
                     continue
                 row = {**key, "suggested": run(task, method, seed), "git": environment().git}
                 print(row, flush=True)
-                content = {"environment": dataclasses.asdict(environment()), "rows": [*rows(), row]}
+                content = {"environment": vars(environment()), "rows": [*rows(), row]}
                 RECORD.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

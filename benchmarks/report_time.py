@@ -111,10 +111,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RECORD)
     given = parser.parse_args()
     load = [os.getloadavg()]
-    found = comparison(2, 2, 3) if given.tiny else comparison()
+    found, openings = (comparison(2, 2, 3), 1) if given.tiny else (comparison(), OPENINGS)
     record = {
-        **measure(found, 1 if given.tiny else OPENINGS),
-        "openings": 1 if given.tiny else OPENINGS,
+        **measure(found, openings),
+        "openings": openings,
         "load_before_and_after": [[round(part, 1) for part in each] for each in (*load, os.getloadavg())],
     }
     print(json.dumps(write(given.out, record, cores=os.cpu_count()), indent=1))

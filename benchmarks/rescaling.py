@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,7 +31,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.writing import write
+from benchmarks.evidence import data_root
+from benchmarks.writing import interval, write
 from samson.experiments import (
     RECIPES,
     LanguageModelling,
@@ -45,7 +45,6 @@ from samson.experiments import (
     train,
 )
 from samson.noise import Gaussian, Periphery, WeightNoise, calibrate, deploy, rescale
-from samson.statistics import mean_interval
 
 RECORD = Path(__file__).parent / "records" / "rescaling.json"
 NETWORK = "gpt-tiny"
@@ -111,12 +110,6 @@ def bits(model: nn.Module, data: Pair, noise: WeightNoise, periphery: Periphery 
     return torch.cat(found).double().numpy()
 
 
-def interval(values: Bits) -> list[float]:
-    """Mean and 95 % interval over examples, or chips."""
-    found = mean_interval(values.tolist())
-    return [round(value, 5) for value in (found.mean, found.low, found.high)]
-
-
 Setting = tuple[float | None, float]
 """A strength, None without rescaling, and a quantile."""
 
@@ -168,8 +161,8 @@ def summary(networks: list[list[dict[str, Any]]]) -> dict[str, Any]:
             "bits": np.round(tables.mean(axis=2), 5).tolist(),
             "strengths": [one["strength"] for one in own],
             "quantiles": [one["quantiles"] for one in own],
-            "difference": interval(differences.mean(axis=0)),
-            "differences": [interval(one) for one in differences],
+            "difference": interval(differences.mean(axis=0), 5),
+            "differences": [interval(one, 5) for one in differences],
             "validation": [one["validation"] for one in own],
         }
     return found
@@ -203,7 +196,7 @@ def measure(data: Splits) -> dict[str, Any]:
     weights = {
         strength: {
             "bits": [round(float(own.mean()), 5) for own in rows],
-            "difference": interval(np.mean(rows, axis=0) - np.mean(noisy["None"], axis=0)),
+            "difference": interval(np.mean(rows, axis=0) - np.mean(noisy["None"], axis=0), 5),
         }
         for strength, rows in noisy.items()
         if strength != "None"
@@ -254,7 +247,7 @@ def findings(results: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Measure and write the record."""
     with one_thread():
-        data = load_data_set("tiny-shakespeare", Path(os.environ.get("SAMSON_DATA", "data")))
+        data = load_data_set("tiny-shakespeare", data_root())
         found = measure(data)
         record = {
             "data": "tiny-shakespeare",

@@ -10,8 +10,7 @@ learning rate x weight decay, recorded to show what tuning these for SGD alone w
     python -m benchmarks.search_digits [METHOD …]       # about 100 minutes on two cores for all
 
 writes `benchmarks/records/search-digits.json` after each method; without a name those that the record lacks. The
-winners stand in `samson/experiments/_defaults.py`; a test holds
-the two together. The test split is never looked at.
+winners stand in `samson/experiments/_defaults.py`; a test holds the two together. The test split is never looked at.
 """
 
 from __future__ import annotations
@@ -27,16 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from samson.evaluation import Layout, clean_value, evaluate
-from samson.experiments import (
-    BASES,
-    Method,
-    environment,
-    load_data_set,
-    one_thread,
-    parse_methods,
-    plan_suite,
-    trained,
-)
+from samson.experiments import BASES, Method, environment, load_data_set, one_thread, parse_methods, plan_suite, trained
 from samson.noise import Gaussian
 
 RECORD = Path(__file__).parent / "records" / "search-digits.json"
@@ -47,19 +37,18 @@ EPOCHS, BATCH_SIZE = 30, 64
 NETWORK = "small-resnet"
 LEVELS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 
-RADII: dict[str, tuple[float, ...]] = {
-    "sam": (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0),
-    "asam": (0.2, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0),
-    "samson": (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
-    "rangesam": (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
-}
+RADII = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+ALPHAS = (0.8, 1.0, 1.2, 1.4, 1.5, 1.6, 1.8, 2.0, 2.25, 2.5, 3.0, 4.0)
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "sgd": {"lr": (0.05, 0.1, 0.2, 0.4), "weight_decay": (5e-4, 1e-3, 2e-3)},  # recorded, not used
     "noise": {"sigma": (0.02, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5)},
     "rwp": {"sigma": (0.2, 0.4, 0.6, 0.8, 1.0, 1.5), "mix": (0.5, 1.0)},
-    "clip": {"alpha": (0.8, 1.0, 1.2, 1.4, 1.5, 1.6, 1.8, 2.0, 2.25, 2.5, 3.0, 4.0)},
-    **{rule: {"rho": radii} for rule, radii in RADII.items()},
-    "channel-clip": {"alpha": (0.8, 1.0, 1.2, 1.4, 1.5, 1.6, 1.8, 2.0, 2.25, 2.5, 3.0, 4.0)},
+    "clip": {"alpha": ALPHAS},
+    "sam": {"rho": (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0)},
+    "asam": {"rho": (0.2, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0)},
+    "samson": {"rho": RADII},
+    "rangesam": {"rho": RADII},
+    "channel-clip": {"alpha": ALPHAS},
     "fixed-clip": {"w_max": (0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)},
     "learned-range": {"penalty": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "start": (1.2, 2.0)},
     "noise+clip": {"sigma": (0.05, 0.1, 0.2, 0.3), "alpha": (1.2, 1.5, 2.0)},
@@ -137,26 +126,21 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(int(os.environ.get("JOBS", "2"))) as pool:
         for name in asked:
             known[name] = search(name, pool)
-            _write({name: known[name] for name in GRIDS if name in known})
-
-
-def _write(methods: dict[str, object]) -> None:
-    record = {
-        "criterion": "mean validation accuracy over noise levels, chips and seeds",
-        "data": "digits",
-        "split": "validation",
-        "noise": "gaussian",
-        "levels": LEVELS,
-        "chips": CHIPS,
-        "chip_seed": CHIP_SEED,
-        "seeds": SEEDS,
-        "epochs": EPOCHS,
-        "batch_size": BATCH_SIZE,
-        "base": BASES["SGD"],
-        "methods": methods,
-    }
-    RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+            record = {
+                "criterion": "mean validation accuracy over noise levels, chips and seeds",
+                "data": "digits",
+                "split": "validation",
+                "noise": "gaussian",
+                "levels": LEVELS,
+                "chips": CHIPS,
+                "chip_seed": CHIP_SEED,
+                "seeds": SEEDS,
+                "epochs": EPOCHS,
+                "batch_size": BATCH_SIZE,
+                "base": BASES["SGD"],
+                "methods": {name: known[name] for name in GRIDS if name in known},
+            }
+            RECORD.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

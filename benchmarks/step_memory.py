@@ -42,21 +42,17 @@ def resnet50() -> Shapes:
     return [*shapes, ("head.weight", (1000, inputs)), ("head.bias", (1000,))]
 
 
-def copies_of(make: Callable[[Shapes], Step], shapes: Shapes, steps: int = 3) -> dict[str, float]:
+def copies_of(make: Callable[[Shapes], Step], shapes: Shapes) -> dict[str, float]:
     """The peak and what is kept between steps, in copies of the parameters."""
     step = make(shapes)
     size = sum(w.nbytes for w in step.weights)
 
-    def passes() -> None:
-        for part in (step.first, step.second):
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        for part in 3 * (step.first, step.second):
             for w in step.weights:
                 w.grad = None
                 w.grad = torch.randn_like(w)
             part()
-
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        for _ in range(steps):
-            passes()
     held = peak = 0
     for event in seen.profiler.kineto_results.events():
         if event.name() == "[memory]":

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
@@ -65,12 +66,11 @@ def traffic_of(run: Callable[[], Any]) -> Traffic:
     return counted
 
 
-def compiled_words(run: Callable[[], Any], element: int = 4) -> float:
+def compiled_words(run: Callable[[], Any]) -> float:
     """The words that code moves which is compiled by inductor in this call, by the compiler's own account.
 
     Args:
-        run: Compiles something, and does nothing compiled before.
-        element: Bytes of one element.
+        run: Compiles something of float32, and does nothing compiled before.
     """
     import torch._inductor.config as inductor
     from torch._inductor.dependencies import StarDep
@@ -89,7 +89,7 @@ def compiled_words(run: Callable[[], Any], element: int = 4) -> float:
         run()
     if not moved:
         raise RuntimeError("nothing was compiled in this call")
-    return sum(moved) / element
+    return sum(moved) / torch.float32.itemsize
 
 
 def _elements(value: Any) -> int:

@@ -7,7 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from samson.experiments import environment
+from samson.statistics import mean_interval
+
+
+def interval(values: NDArray[np.float64], digits: int = 6) -> list[float]:
+    """Mean and 95 % interval over chips, or examples."""
+    found = mean_interval(values.tolist())
+    return [round(value, digits) for value in (found.mean, found.low, found.high)]
 
 
 def write(path: Path, record: dict[str, Any], **about: Any) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -39,8 +37,8 @@ def converters() -> Figure:
     adc.set_ylabel("converted")
     numbers = [1, 4, 16, 64, 128, 256, 384, 512]
     parts = {
-        "weight_noise": (replace(Periphery(), weight_noise=STANDARD_HWA.weight_noise), ORANGE, (512, 0.405, "above")),
-        "output_noise": (replace(Periphery(), output_noise=STANDARD_HWA.output_noise), GREEN, (512, 0.04, "above")),
+        "weight_noise": (Periphery(weight_noise=STANDARD_HWA.weight_noise), ORANGE, (512, 0.405, "above")),
+        "output_noise": (Periphery(output_noise=STANDARD_HWA.output_noise), GREEN, (512, 0.04, "above")),
     }
     for name, (one, colour, (at, height, side)) in parts.items():
         drawn = [output(one, torch.ones(8000, n, dtype=torch.float64), torch.ones(n), name, n) for n in numbers]

@@ -79,7 +79,7 @@ def bit_errors() -> Figure:
     fine = torch.linspace(0.75, 0.875, 26, dtype=torch.float64)
     voltage.plot(fine, [100 * bit_error_rate(float(v)) for v in fine], color=GREY, lw=0.8)
     for v in torch.linspace(0.75, 0.875, 6, dtype=torch.float64).tolist():
-        words = (255 * reading(BitErrors(voltage=v), codes / 255, None, str(v))).round().long()
+        words = (255 * reading(BitErrors(voltage=v), codes / 255, str(v))).round().long()
         wrong = torch.stack([(words ^ codes.long()) >> place & 1 for place in range(8)]).double().mean()
         bars(voltage, v, 100 * wrong, 100 * (wrong * (1 - wrong) / (8 * len(codes))).sqrt(), BLUE)
     voltage.plot([v for v, _ in RATES], [100 * rate for _, rate in RATES], "D", color=ORANGE, ms=5, mfc="none")

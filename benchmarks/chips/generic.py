@@ -23,8 +23,8 @@ def gaussian() -> Figure:
     few[:, 0] = largest.squeeze(-1)  # so that each channel has its range
     for one, per in zip(axes, units, strict=True):
         noise = Gaussian(0.1, per=per)
-        spread = moments(reading(noise, copies(at, 4000), None, per) - copies(at, 4000)).deviation
-        errors = reading(noise, few, None, per) - few
+        spread = moments(reading(noise, copies(at, 4000), per) - copies(at, 4000)).deviation
+        errors = reading(noise, few, per) - few
         for channel, colour in enumerate(COLUMNS.values()):
             one.scatter(few[channel], errors[channel], s=5, color=colour, alpha=0.5, lw=0)
             for sign in (-1, 1):
@@ -44,7 +44,7 @@ def lognormal() -> Figure:
     )
     ones = torch.ones(200_000, dtype=torch.float64)
     for sigma, colour, x, y in ((0.1, BLUE, 1.13, 2.2), (0.3, GREEN, 1.38, 0.72), (0.6, ORANGE, 2.0, 0.3)):
-        drawn = reading(Lognormal(sigma), ones, None, str(sigma))
+        drawn = reading(Lognormal(sigma), ones, str(sigma))
         height, edges = torch.histogram(drawn, bins=128, range=(0.0, 3.2), density=True)
         factors.stairs(height, edges, color=colour, lw=1.2, fill=False)
         factors.stairs(height, edges, color=colour, alpha=0.12, fill=True)
@@ -55,9 +55,7 @@ def lognormal() -> Figure:
     factors.set_ylabel("density")
     sigmas = torch.linspace(0, 0.6, 7, dtype=torch.float64)
     for corrected, colour, text in ((False, ORANGE, "lognormal: exp(σ²/2)"), (True, BLUE, "lognormal-corrected: 1")):
-        drawn = torch.stack(
-            [reading(Lognormal(float(s), corrected), ones[:40_000], None, float(s).hex()) for s in sigmas]
-        )
+        drawn = torch.stack([reading(Lognormal(float(s), corrected), ones[:40_000], float(s).hex()) for s in sigmas])
         seen = moments(drawn)
         means.plot(sigmas, torch.ones_like(sigmas) if corrected else (sigmas**2 / 2).exp(), color=GREY, lw=0.8)
         bars(means, sigmas, seen.mean, seen.mean_error, colour)

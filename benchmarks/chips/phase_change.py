@@ -8,16 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.chips.samples import (
-    SINGLE,
-    conductances,
-    copies,
-    generator,
-    layer_weights,
-    moments,
-    reading,
-    rectified,
-)
+from benchmarks.chips.samples import SINGLE, conductances, copies, generator, layer_weights, moments, reading, rectified
 from benchmarks.chips.style import (
     BLUE,
     BLUES,

@@ -134,9 +134,8 @@ def standard() -> str:
 
 def _powers(coefficients: Sequence[float]) -> str:
     """A polynomial of r as text."""
-    powers = ["", " r", " r²", " r³", " r⁴"]
     text = f"{coefficients[0]:.9g}"
-    for value, power in zip(coefficients[1:], powers[1:], strict=False):
+    for value, power in zip(coefficients[1:], (" r", " r²", " r³", " r⁴"), strict=False):
         text += f" {'−' if value < 0 else '+'} {abs(value):.9g}{power}"
     return text
 

@@ -8,20 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.chips.samples import SINGLE, conductances, copies, generator, moments, rectified
-from benchmarks.chips.style import (
-    BLUE,
-    BLUES,
-    DAY,
-    GREEN,
-    GREY,
-    ORANGE,
-    YEAR,
-    bars,
-    label,
-    note,
-    over_time,
-    panels,
-)
+from benchmarks.chips.style import BLUE, BLUES, DAY, GREEN, GREY, ORANGE, YEAR, bars, label, note, over_time, panels
 from samson.noise import CMO, FALCONE, WAN2022, ReRAM, polynomial
 
 MEASURED = {1.0: ("1 s", BLUE), DAY: ("1 day", ORANGE), 2 * DAY: ("2 days", GREEN)}

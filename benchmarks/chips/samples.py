@@ -19,12 +19,12 @@ def generator(*path: str | int) -> Generator:
     return generator_for(2211, *path)
 
 
-def layer_weights(outputs: int = 64, inputs: int = 1024) -> Tensor:
+def layer_weights() -> Tensor:
     """Normal weights, clipped at 2.5 standard deviations, over their largest."""
-    return torch.randn(outputs, inputs, generator=generator("weights"), dtype=torch.float64).clamp_(-2.5, 2.5) / 2.5
+    return torch.randn(64, 1024, generator=generator("weights"), dtype=torch.float64).clamp_(-2.5, 2.5) / 2.5
 
 
-def reading(noise: WeightNoise, weight: Tensor, time_s: float | None = None, *path: str | int) -> Tensor:
+def reading(noise: WeightNoise, weight: Tensor, *path: str | int, time_s: float | None = None) -> Tensor:
     """Program a weight on the chip of that path and read it once."""
     return noise.read(noise.program(weight, generator("program", *path)), time_s, generator("read", *path))
 
@@ -32,7 +32,7 @@ def reading(noise: WeightNoise, weight: Tensor, time_s: float | None = None, *pa
 def error_size(noise: WeightNoise, time_s: float | None = None) -> float:
     """Root mean square of the errors of the weights of `layer_weights`, over the largest weight."""
     weight = layer_weights()
-    return float((reading(noise, weight, time_s) - weight).square().mean().sqrt())
+    return float((reading(noise, weight, time_s=time_s) - weight).square().mean().sqrt())
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def rectified(mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
 
 def copies(values: Tensor, number: int) -> Tensor:
     """Each value many times, along a new last axis."""
-    return values.unsqueeze(-1).repeat(*(1,) * values.ndim, number)
+    return values.unsqueeze(-1).repeat_interleave(number, -1)
 
 
 def conductances(g_max_us: float, points: int = 26) -> Tensor:

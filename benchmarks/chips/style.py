@@ -60,7 +60,7 @@ WIDTH = 8.6
 """Inches of every picture."""
 
 SECOND, HOUR, DAY, YEAR = 1.0, 3_600.0, 86_400.0, 365 * 86_400.0
-TIMES = {SECOND: "1 s", 60.0: "1 min", HOUR: "1 h", DAY: "1 day", 30 * DAY: "1 month", YEAR: "1 year"}
+TIMES = {SECOND: "1 s", HOUR: "1 h", DAY: "1 day", YEAR: "1 year"}
 
 
 def svg(picture: Callable[[], Figure]) -> bytes:
@@ -96,17 +96,16 @@ def label(axes: Axes, x: float, y: float, text: str, colour: str, at: str = "rig
     )
 
 
-def note(axes: Axes, x: float, y: float, text: str, colour: str = GREY, **options: Any) -> None:
+def note(axes: Axes, x: float, y: float, text: str, colour: str, **options: Any) -> None:
     """Text at a place given as a share of the axes."""
     axes.text(x, y, text, transform=axes.transAxes, color=colour, fontsize=8, **options)
 
 
-def over_time(axes: Axes, *shown: float, low: float = 0.6, high: float = 2 * YEAR) -> None:
+def over_time(axes: Axes, *shown: float, high: float) -> None:
     """A logarithmic axis of time with named ticks."""
     axes.set_xscale("log")
-    shown = shown or (SECOND, HOUR, DAY, YEAR)
-    axes.set_xticks(shown, [TIMES[time_s] for time_s in shown])
-    axes.set_xlim(low, high)
+    axes.set_xticks(shown or list(TIMES), [TIMES[time_s] for time_s in shown or TIMES])
+    axes.set_xlim(0.6, high)
 
 
 def bars(axes: Axes, x: Any, y: Any, error: Any, colour: str, size: float = 3.2) -> None:
