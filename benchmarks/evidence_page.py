@@ -428,7 +428,8 @@ def page() -> str:
     left = [task for task in TASKS if task not in done]
     whole = {task: read(task)["whole"] for task in done}
     return template("first").format(
-        state=f"{', '.join(done)} done" + (f"; {', '.join(left)} to come" if left else ""),
+        state=f"Tasks: {', '.join(done)}."
+        + (f" To come: {', '.join(left)}; an answer to a hypothesis is final when all are there." if left else ""),
         short="\n".join(in_short(found) for found in whole.values()),
         first=first_screen(done),
         level=LEVEL,

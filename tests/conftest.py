@@ -128,6 +128,10 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     """Bitwise equality, also of NaN."""
     return one.keys() == other.keys() and all(

@@ -72,7 +72,6 @@ ROWS = {
     "evaluate p.pt": "got 'p.pt', which holds weights alone|--weights",
     "evaluate x/y": "MODEL: 'x' is unknown.|Available: timm, torchvision",
     "evaluate bare.safetensors": "got 'bare.safetensors', which holds weights alone|`.json`|Give it with --weights",
-    "evaluate other.safetensors": "--data must be given for this network, got 'mine:batches'",
     E: "--data must be one of digits|got None",
     f"{E} --data digit": "'digit' is unknown.|Did you mean 'digits'",
     f"{E} --data mine:none": "a function that returns batches, got None",
@@ -125,7 +124,7 @@ ROWS = {
     f"{K} --split test": "--split must be train or validation, got 'test'",
     f"{K} --chip pcm": "--chip must be one that has a periphery, got 'pcm'",
     f"{K} --select zzz": "--select must leave a weight for the chip, got ['zzz']",
-    "calibrate mine:network --data mine:empty --out k.toml": "--data must run every layer on the chip, but `` had no",
+    "calibrate mine:network --data mine:empty --out k.toml": "--data must run every layer on the chip, but MODEL had",
     "calibrate mine:network --data mine:batches --out mine.py/k.toml": "--out: 'mine.py/k.toml' cannot be written",
     f"{D} --chip pcm --times 1": "--times must be numbers ≥ 0 with one of s, m, h, d, y|got '1'",
     f"{D} --chip pcm --times -1s": "got '-1s'",
@@ -158,6 +157,7 @@ ROWS = {
     f"{K} --device cuda:99": "--device must be there, got 'cuda:99'",
     f"{D} --executor slurm": "--executor: 'slurm' is unknown|serial, torchrun, ray",
     f"{D} --resume mine.py": "'--resume'|is a file",
+    f"{D} --resume mine.py/below": "--resume must be a folder that can be written, got 'mine.py/below'",
     f"{D} --out dir": "--out must be a file, got 'dir'",
     f"{D} --page mine.py/x.html": "--page: 'mine.py/x.html' cannot be written",
     f"{D} --out e.txt": "--out must be a .json file, got 'e.txt'|Write e.json",
@@ -175,7 +175,6 @@ ROWS = {
     f"{D} --weights computed.safetensors": "1 missing: weight|by a function that registers the same parametrizations.",
     f"{D} --pretrained": "--pretrained must be left out for a function of one's own",
     "evaluate net.safetensors --weights p.pt": "--weights must be left out for 'net.safetensors'",
-    "evaluate net.safetensors --out net.json": "--out must be no file that is read, got 'net.json'",
     f"{B} --low 1 --high .1": "--low and --high must be levels with 0 < low < high, got 1.0 and 0.1",
     f"{B} --low 1h": "--low must be a number, got '1h'",
     f"{B} --chip pcm --high 1h,1d": "--high must be a number, or an age with s, m, h, d, y, got '1h,1d'",
@@ -210,6 +209,7 @@ ROWS = {
     "list chip": "Did you mean 'chips'",
     "list layers mine:none": "a function that returns an nn.Module, got None",
     "list layers mine:norms": "BatchNorm1d|--select must leave a weight for the chip",
+    "list layers mine:network --weights net.safetensors": "--weights 'net.safetensors' must fit the Linear",
     "list layers mine:network --chip x": "--chip: 'x' is unknown",
     "list layers mine:network --chip pcm-herms": "--chip|Did you mean 'pcm-hermes'?|FILE.toml",
     "list layers mine:network --chip none.toml": "--chip must be a TOML file, got 'none.toml': No such file",
@@ -264,9 +264,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mine.py").write_text(MINE)
     network = make_network("small-resnet", (1, 8, 8), 10, 0).state_dict()
     save_checkpoint(folder / "net.safetensors", network, Checkpoint("small-resnet", (1, 8, 8), 10, "digits", "sgd", 0))
-    save_checkpoint(
-        folder / "other.safetensors", network, Checkpoint("small-resnet", (1, 8, 8), 10, "mine:batches", "sgd", 0)
-    )
     (folder / "bare.safetensors").write_bytes((folder / "net.safetensors").read_bytes())
     for name in ("dir", "dir.safetensors", "dir.toml"):
         (folder / name).mkdir()

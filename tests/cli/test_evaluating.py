@@ -312,14 +312,6 @@ def test_times_have_units() -> None:
             parse_time(wrong)
 
 
-def test_a_folder_that_cannot_be_written_is_named(samson, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    call = "evaluate", "mine:network", "--data", "mine:batches", "--levels", ".1", "--resume"
-    status, _, err = samson(*call, "file/below")
-    assert (status, "Traceback" in err) == (2, False)
-    assert "--resume must be a folder that can be written, got 'file/below'" in err
-
-
 def test_a_sensitivity_is_the_librarys_and_has_a_page(samson, tmp_path: Path) -> None:
     status, out, _ = samson(
         *("sensitivity", "two:network", "--data", "two:batches", "--level", ".3", "--trials", 5, "--max-drop", ".2"),
@@ -398,10 +390,8 @@ def test_a_sensitivity_has_a_usual_level(samson, tmp_path: Path) -> None:
     )
 
 
-def test_a_sensitivity_is_of_one_time_and_says_all_settings(samson, tmp_path: Path) -> None:
+def test_a_sensitivity_says_all_settings(samson, tmp_path: Path) -> None:
     call = "sensitivity", "two:network", "--data", "two:batches", "--chip", "standard-hwa", "--trials", 2
-    status, _, err = samson(*call, "--times", "1s,10y")
-    assert (status, "--time must be one time for a sensitivity, got '1s,10y'" in err) == (2, True)
     status, _, _ = samson(*call, "--times", "10y", "--select", "*", "--out", "s.json", "--page", "s.html")
     record = read_json(tmp_path / "s.json", SensitivityRecord)
     assert (status, record.kind.time_s, record.subject.select) == (0, 10 * 365 * 86_400.0, ("*",))

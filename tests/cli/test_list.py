@@ -4,8 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
 
 from samson.experiments import DATA, NETWORKS, TUNED, Checkpoint, default_settings, make_network, save_checkpoint
 from samson.noise import NOISES, PRESETS, describe
@@ -144,10 +142,3 @@ def test_a_chip_that_cannot_hold_a_layer_says_so(listed) -> None:
     assert "can't hold all of it: `periphery` must go on linear, convolution and recurrent layers" in flat(out)
     for network in ("net", "attention"):
         assert "can't hold" not in listed("layers", f"listed_nets:{network}", "--chip", "standard-hwa")[1]
-
-
-def test_weights_are_loaded(listed, tmp_path: Path) -> None:
-    torch.save(nn.Linear(4, 2).state_dict(), tmp_path / "other.pt")
-    status, _, err = listed("layers", "listed_nets:attention", "--weights", "other.pt")
-    assert status == 2
-    assert "must fit the MultiheadAttention" in err

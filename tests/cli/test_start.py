@@ -18,11 +18,6 @@ def test_version(samson) -> None:
     assert samson("--version") == (0, f"samson {__version__}\n", "")
 
 
-def test_the_package_runs_as_a_module() -> None:
-    command = [sys.executable, "-m", "samson", "--version"]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"samson {__version__}\n"
-
-
 def test_completion_is_offered() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "samson", "--help"], capture_output=True, text=True, check=True, env={"TERM": "dumb"}

@@ -22,7 +22,7 @@ from torch.utils.data import (
 
 from samson._batches import Batch, batches_of, moved, repeatable
 from samson._modes import evaluation_mode
-from samson.evaluation import ExampleMetric, Layout, evaluate, noise_budget
+from samson.evaluation import ExampleMetric, evaluate, noise_budget
 from samson.noise import Gaussian, calibrate
 from tests.conftest import make_batch, make_model
 
@@ -293,7 +293,6 @@ def test_an_encoder_with_a_decoder() -> None:
             r"got \(dict,.* Several .*labels",
         ),
         (lambda: evaluate(make_model(), [{"input": X}], Gaussian(0.1)), ValueError, "got the keys input"),
-        (lambda: evaluate(make_model(), [], Gaussian(0.1), layout=Layout(None)), ValueError, "at least one example"),
     ],
 )
 def test_what_is_no_batch_is_named(call: Callable[[], object], error: type[Exception], message: str) -> None:

@@ -150,12 +150,6 @@ def test_values_outside_of_the_bounds_are_an_error() -> None:
             replace(percent, bounds=bounds)
 
 
-def test_data_without_an_example_are_an_error() -> None:
-    for ask in (lambda: clean_value(make_model(), []), lambda: evaluate(make_model(), [], Gaussian(0.1), read_block=3)):
-        with pytest.raises(ValueError, match="`data` must hold at least one example"):
-            ask()
-
-
 class Holding(nn.Module):
     """Adds a buffer of its own to what a layer gives."""
 

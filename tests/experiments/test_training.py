@@ -40,7 +40,7 @@ from samson.experiments import (
     trained,
 )
 from samson.records import TrainingRecord, read_json
-from tests.conftest import equal
+from tests.conftest import equal, loss_of
 from tests.integrations.plain import close, schedule_free, schedule_free_weights
 
 U = torch.finfo(torch.float32).eps / 2
@@ -639,10 +639,6 @@ def test_a_schedule_free_base_trains_at_y_and_gives_x() -> None:
     batches = [
         batch for epoch in range(2) for batch in run.data.batches(16, seed=0, epoch=epoch, device="cpu", augment=())
     ]
-
-    def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        return nn.functional.cross_entropy(model(batch[0]), batch[1])
-
     x = schedule_free_weights(run.network(), batches, loss_of)
     found = train(run)
     assert close(found.state_dict(), x[-1])

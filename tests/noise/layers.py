@@ -10,6 +10,17 @@ from tests.conftest import with_transformers
 from tests.noise.products import Products
 
 
+class Bypass(nn.Module):
+    """Takes the weight of its second layer without calling the layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called, self.taken = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(self.called(self.called(x)), self.taken.weight)
+
+
 def data(*shape: int, seed: int = 2) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 

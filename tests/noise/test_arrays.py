@@ -66,7 +66,7 @@ def layer_and_inputs(kind: str) -> tuple[nn.Module, Tensor]:
 @pytest.mark.parametrize("per", ["slice", "device"])
 @pytest.mark.parametrize(
     ("kind", "mapping", "bits"),
-    [*((kind, "slices", bits) for kind in LAYERS for bits in (None, 1, 3)), *(("linear", one, 3) for one in MAPPINGS)],
+    [*((kind, "slices", bits) for kind in LAYERS for bits in (None, 1, 2)), *(("linear", one, 3) for one in MAPPINGS)],
 )
 def test_with_exact_adcs_the_parts_add_up_to_the_whole(kind: str, mapping: str, per: str, bits: int | None) -> None:
     """Whatever the devices hold, as they were programmed and later."""

@@ -1,5 +1,6 @@
-"""What calibration and re-estimation run a model on: every form of data gives the same."""
+"""What calibration, re-estimation and rescaling run a model on: every form of data gives the same."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from samson._modes import training_mode
-from samson.noise import Periphery, ThroughChip, calibrate, calibrate_adc, reestimated_norms
+from samson.noise import Periphery, ThroughChip, calibrate, calibrate_adc, reestimated_norms, rescale
 
 X, Y = torch.randn(24, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64), torch.arange(24)
 
@@ -35,14 +36,18 @@ def found(data: Callable[[], Any]) -> list[Tensor]:
     """All that is measured with the data."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).double()
-    before, state = X.clone(), torch.get_rng_state()
+    before, state, even = X.clone(), torch.get_rng_state(), copy.deepcopy(model)
     ranges, bounds = calibrate(model, data()), calibrate_adc(model, data(), Periphery(tile_inputs=4))
     with reestimated_norms(model, data()):
         statistics = [model[2].running_mean.clone(), model[2].running_var.clone()]
+    assert list(rescale(even, data())) == ["2.weight"]
+    with ThroughChip(copy.deepcopy(model), Periphery(), data()) as through:  # the mean of batches' deviations
+        assert through.ranges["1"] == pytest.approx(3 * X.relu().std().item(), rel=0.2)
     assert torch.equal(X, before)  # the first layer writes into its input
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(module.training for module in model.modules())
-    return [torch.tensor([*ranges.values(), *bounds.values()]), *statistics]
+    assert torch.is_grad_enabled()
+    assert all(module.training for one in (model, even) for module in one.modules())
+    return [torch.tensor([*ranges.values(), *bounds.values()]), *statistics, even[3].weight.detach()]
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,7 @@ from tests.conftest import Alike, empty_linear, equal, make_model, snapshot, wit
 from tests.noise.layers import (
     KINDS,
     LAYERS,
+    Bypass,
     data,
     even_kernels,
     every_layer,
@@ -42,6 +43,7 @@ from tests.noise.layers import (
     unbatched,
 )
 from tests.noise.products import Products, rows
+from tests.noise.test_forward import Twice
 
 CLEAN = Gaussian(0.0)
 DAY, YEAR = 86_400.0, 365 * 86_400.0
@@ -475,17 +477,6 @@ def test_models_that_hooks_do_not_reach_are_refused() -> None:
             deploy(model, CLEAN, periphery=STANDARD_HWA)
 
 
-class Bypass(nn.Module):
-    """Takes the weight of its second layer without calling the layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.called, self.taken = nn.Linear(3, 3), nn.Linear(3, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(self.called(self.called(x)), self.taken.weight)
-
-
 def test_the_count_finds_a_layer_that_the_model_does_not_call() -> None:
     model, x = Bypass(), torch.randn(2, 3)
     before = snapshot(model)
@@ -516,11 +507,6 @@ def test_inputs_beyond_the_range_saturate() -> None:
         outputs = [layer(input=torch.tensor([v])).item() for v in (1.0, 2.0, 3.0)]
     w = layer.weight.item()
     assert outputs == pytest.approx([w, 2 * w, 2 * w])
-
-
-class Twice(nn.Linear):
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * super().forward(x)
 
 
 def test_a_layer_with_a_forward_of_its_own_is_refused() -> None:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils import parametrizations, prune
 from torch.overrides import _get_current_function_mode_stack
-from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.rescaling import RECORD, findings
 from samson.experiments import make_network
@@ -516,35 +515,6 @@ def test_ctrl_c_anywhere_leaves_the_weights_as_they_were() -> None:
     late = [changed for raised, changed, _ in results if raised]
     assert len(late) > 290
     assert not any(late[: round(0.95 * len(late))])  # only once all is done and compared
-
-
-def loader(x: Tensor) -> DataLoader:
-    return DataLoader(TensorDataset(x, torch.zeros(len(x))), batch_size=5, shuffle=True)
-
-
-FORMS: dict[str, Callable[[Tensor], Any]] = {
-    "tensor": lambda x: x,
-    "pair": lambda x: (x, torch.zeros(len(x))),
-    "batches": lambda x: [x[:7], x[7:]],
-    "iterator": lambda x: iter([(x[:7], None), (x[7:], None)]),
-    "keywords": lambda x: [{"x": x, "labels": torch.zeros(len(x))}],
-    "loader": loader,
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_data_come_in_any_form_and_global_state_is_left_alone(form: str) -> None:
-    x, expected = data(20, 3, 6), uneven(Case()).double()
-    model = copy.deepcopy(expected).train()
-    rescale(expected, [x])
-    torch.manual_seed(3)
-    drawn = torch.get_rng_state()
-    rescale(model, FORMS[form](x))
-    assert torch.equal(torch.get_rng_state(), drawn)
-    assert torch.is_grad_enabled()
-    assert all(module.training for module in model.modules())
-    for (name, one), other in zip(model.named_parameters(), expected.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=0, msg=name)
 
 
 def test_vectors_of_a_spectral_norm_in_training_stay_as_they_are() -> None:

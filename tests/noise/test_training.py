@@ -17,7 +17,7 @@ from torch.nn.utils import parametrizations, prune
 
 from samson.noise import STANDARD_HWA, Gaussian, Periphery, ThroughChip, deploy
 from tests.conftest import equal, make_model, snapshot
-from tests.noise.layers import KINDS, LAYERS, data, even_kernels, made, products_of, unbatched
+from tests.noise.layers import KINDS, LAYERS, Bypass, data, even_kernels, made, products_of, unbatched
 from tests.noise.products import Products, range_gradient, through
 
 CLEAN = Gaussian(0.0)
@@ -384,36 +384,9 @@ def test_given_ranges_are_taken() -> None:
     assert half.input_range.dtype == torch.float32
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
-        lambda x: x,
-        lambda x: (x, torch.zeros(len(x))),
-        lambda x: [(x[:4], None), (x[4:], None)],
-        lambda x: torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, x), batch_size=4, shuffle=True),
-    ],
-)
-def test_data_come_in_any_form(form: Callable[[Tensor], object]) -> None:
-    layer, x, state = nn.Linear(3, 2), data(8, 3).float(), torch.get_rng_state()
-    training = ThroughChip(layer, Periphery(), form(x))
-    assert torch.equal(torch.get_rng_state(), state)
-    assert training.ranges[""] == pytest.approx(3 * x.std().item(), rel=0.2)
-
-
 def test_inputs_that_are_all_equal_have_the_range_one() -> None:
     for value in (0.0, 0.1):  # rounding gives 0.1 a deviation
         assert ThroughChip(nn.Linear(3, 2), Periphery(), [torch.full((4, 3), value)]).ranges == {"": 1.0}
-
-
-class Bypass(nn.Module):
-    """Takes the weight of its second layer without calling the layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.called, self.taken = nn.Linear(3, 3), nn.Linear(3, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(self.called(x), self.taken.weight)
 
 
 def ones(layer: nn.Module) -> None:

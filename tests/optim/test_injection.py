@@ -8,7 +8,7 @@ from torch import nn
 
 from samson import SAMSON, NoiseInjection, SharpnessAware, WeightClipping, param_groups
 from samson.noise import Gaussian, Quantize, deploy
-from tests.conftest import closure_for, equal, make_model, snapshot
+from tests.conftest import closure_for, equal, make_model, snapshot, weights_of
 from tests.optim.layouts import BY_SHAPE, ON_CHIP, everything
 
 
@@ -18,7 +18,7 @@ def wrapped(model: nn.Module, sigma: float = 0.2, seed: int = 0) -> SharpnessAwa
 
 def test_the_clean_weights_are_updated_with_the_noisy_gradient(batch: tuple) -> None:
     model, noisy = make_model(), make_model()
-    clean = {name: p.detach().clone() for name, p in model.named_parameters()}
+    clean = weights_of(model)
     seen: dict[str, torch.Tensor] = {}
     losses: list[float] = []
     optimizer = wrapped(model)
@@ -26,7 +26,7 @@ def test_the_clean_weights_are_updated_with_the_noisy_gradient(batch: tuple) -> 
     random_state = torch.get_rng_state()
 
     def watching() -> torch.Tensor:
-        seen.update({name: p.detach().clone() for name, p in model.named_parameters()})
+        seen.update(weights_of(model))
         return closure()
 
     loss = optimizer.step(watching)

@@ -383,7 +383,6 @@ def test_skipped_steps_do_not_warn_and_cannot_be_perturbed(batch: tuple) -> None
         (SAM(), {"ascent": "previous", "own_ascent": True}, "`own_ascent` must be False"),
         (SAM(), {"mix": 0.5, "own_ascent": True}, "`own_ascent` must be False with `mix` < 1 or `reuse`"),
         (SAM(), {"every": 3, "reuse": 0.5, "own_ascent": True}, "`own_ascent` must be False with `mix` < 1 or `reuse`"),
-        (SAM(), {"ascent": "momentum"}, "needs a base optimizer with momentum, got SGD without"),
         (NoiseInjection(Gaussian(0.1)), {"ascent": "previous"}, "`ascent` must be left out with NoiseInjection"),
     ],
 )

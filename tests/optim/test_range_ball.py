@@ -14,7 +14,7 @@ from torch.nn.utils import prune
 
 from samson import SAM, SAMSON, Lookbehind, RangeSAM, SharpnessAware, param_groups
 from samson.optim import AscentRule, scales
-from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
+from tests.conftest import closure_for, equal, make_batch, make_model, snapshot, weights_of
 from tests.optim.layouts import KINDS, Kind, Products, every_kind, every_per
 from tests.optim.reference import Switching
 
@@ -24,10 +24,6 @@ LR, MOMENTUM = 0.1, 0.9
 
 def wrapped(model: nn.Module, rule: AscentRule, lr: float = LR, **modes: object) -> SharpnessAware:
     return SharpnessAware(torch.optim.SGD(param_groups(model), lr=lr, momentum=MOMENTUM), rule, **modes)
-
-
-def weights_of(model: nn.Module) -> Named:
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
 def gradients(model: nn.Module) -> Named:

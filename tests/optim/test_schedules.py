@@ -41,20 +41,6 @@ def test_ramps(shape: object, expected: list[float], as_tensor: bool) -> None:
     assert (optimizer.param_groups[0]["rho"] is own) == as_tensor  # a tensor is filled, not replaced
 
 
-def test_the_step_takes_the_scheduled_radius() -> None:
-    model, optimizer = optimizer_of()
-    schedule = RhoSchedule(optimizer, "linear", steps=2)
-    lengths = []
-    for _ in range(3):
-        closure_for(model, optimizer, make_batch())()
-        before = [p.detach().clone() for p in model.parameters()]
-        with optimizer.perturbed(model):
-            moves = [p.detach() - b for p, b in zip(model.parameters(), before, strict=True)]
-        lengths.append(sum(m.square().sum() for m in moves).sqrt().item())
-        schedule.step()
-    assert lengths == pytest.approx([0.0, 0.2, 0.4])
-
-
 def shares(count: int, seed: int = 0, steps: int = 10, start: int = 0) -> list[float]:
     """The drawn shares of the full radius, step after step."""
     _, optimizer = optimizer_of()
@@ -171,17 +157,6 @@ def test_resuming_draws_what_would_have_come() -> None:
         for one, its in ((schedule, optimizer), (again, other)):
             assert its.param_groups[0]["rho"] == pytest.approx(0.4 * share, rel=1e-12)
             one.step()
-
-
-def test_resuming_goes_on() -> None:
-    _, optimizer = optimizer_of()
-    schedule = RhoSchedule(optimizer, "linear", steps=10)
-    for _ in range(4):
-        schedule.step()
-    _, other = optimizer_of()
-    again = RhoSchedule(other, "linear", steps=10)
-    again.load_state_dict(schedule.state_dict())
-    assert other.param_groups[0]["rho"] == optimizer.param_groups[0]["rho"] == pytest.approx(0.16)
 
 
 @pytest.mark.parametrize("as_tensor", [False, True])

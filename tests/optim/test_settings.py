@@ -24,7 +24,7 @@ from samson import (
     param_groups,
 )
 from samson.noise import Gaussian
-from tests.conftest import closure_for, equal, make_batch, make_model, snapshot
+from tests.conftest import closure_for, equal, make_batch, make_model, snapshot, weights_of
 from tests.optim.reference import DECAY, LR, MOMENTUM
 
 
@@ -76,7 +76,7 @@ def both(rule: Any) -> dict[str, Callable[[torch.optim.Optimizer], torch.optim.O
 
 def moved(optimizer: SharpnessAware, model: nn.Module) -> set[str]:
     """The parameters that the next perturbation moves."""
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    before = weights_of(model)
     with optimizer.perturbed():
         return {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
 

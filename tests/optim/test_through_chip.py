@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from samson import SAM, SAMSON, NoiseInjection, SharpnessAware, WeightClipping, norm_layers, param_groups
 from samson.noise import PCM, STANDARD_HWA, Gaussian, Periphery, ThroughChip
 from samson.optim import chip_weights
-from tests.conftest import closure_for, equal, loss_of, make_batch, make_model, snapshot
+from tests.conftest import closure_for, equal, loss_of, make_batch, make_model, snapshot, weights_of
 from tests.noise.products import Products, range_gradient, through
 from tests.optim.reference import CASES, Case
 
@@ -97,15 +97,11 @@ class ByHand:
                 self.weights[name] = w.clamp(-bound, bound)
 
 
-def ends(model: nn.Module) -> Values:
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
-
-
 def distance(model: nn.Module, hand: ByHand) -> float:
     expected = hand.weights | {
         f"{n}.input_range": torch.tensor([r], dtype=torch.float64) for n, r in hand.ranges.items()
     }
-    found = ends(model)
+    found = weights_of(model)
     assert found.keys() == expected.keys()
     return float(np.max([float((found[name] - expected[name]).abs().max()) for name in found]))  # NaN counts
 
@@ -191,7 +187,7 @@ def test_ranges_are_a_group_that_rules_and_weight_decay_leave_alone() -> None:
     assert rest["perturb"] is own["perturb"] is False
     optimizer = SharpnessAware(torch.optim.AdamW(param_groups(model), lr=0.1, weight_decay=0.5), SAMSON(rho=2.0))
     nn.functional.cross_entropy(model(make_batch()[0]), make_batch()[1]).backward()
-    before = ends(model)
+    before = weights_of(model)
     with optimizer.perturbed(model):
         moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert moved == set(names)
@@ -202,13 +198,13 @@ def test_ranges_are_a_group_that_rules_and_weight_decay_leave_alone() -> None:
     assert shrunk == set(names)
     loose = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), SAMSON(rho=2.0), model=model)
     nn.functional.cross_entropy(model(make_batch()[0]), make_batch()[1]).backward()
-    before = ends(model)
+    before = weights_of(model)
     with loose.perturbed(model):  # by their names, where all are in one group
         assert {name for name, p in model.named_parameters() if not torch.equal(p, before[name])} == set(names)
     other = copy.deepcopy(model)  # whose parameters have no names here
     nameless = SharpnessAware(torch.optim.SGD(other.parameters(), lr=0.1), SAM(rho=2.0))
     nn.functional.cross_entropy(other(make_batch()[0]), make_batch()[1]).backward()
-    before = ends(other)
+    before = weights_of(other)
     with pytest.warns(UserWarning, match="no model is known"), nameless.perturbed():  # the check can fail
         assert not torch.equal(other[0].input_range, before["0.input_range"])
 
@@ -232,7 +228,7 @@ def test_micro_batches_add_up_to_their_batch_without_decay(decay: float) -> None
             optimizer.step()
         return model
 
-    whole, halves = ends(run(1)), ends(run(2))
+    whole, halves = weights_of(run(1)), weights_of(run(2))
     weights = max(float((whole[n] - halves[n]).abs().max()) for n in whole if "range" not in n)
     ranges = max(float((whole[n] - halves[n]).abs().max()) for n in whole if "range" in n)
     if decay:
@@ -279,7 +275,7 @@ def test_under_autocast_ranges_stay_float32_and_near(kind: Periphery) -> None:
             assert all(p.grad.dtype == torch.float32 for p in model.parameters())
             optimizer.zero_grad()
         assert all(p.dtype == torch.float32 for p in model.parameters())
-        found.append(ends(model))
+        found.append(weights_of(model))
     for name, r in RANGES.items():
         one, other = (float(values[f"{name}.input_range"]) for values in found)
         moved = abs(other - r)
@@ -307,12 +303,12 @@ def test_a_compiled_model_computes_as_the_eager_one(name: str) -> None:
         for seed in range(STEPS):
             loss = optimizer.step(closure_for(run, optimizer, examples(seed)))
         gradients = {f"{name} gradient": p.grad.clone() for name, p in model.named_parameters()}
-        results.append({**ends(model), **gradients, "loss": loss.detach()})
+        results.append({**weights_of(model), **gradients, "loss": loss.detach()})
         plain = model.eval()(examples(9)[0])
         assert torch.allclose(run(examples(9)[0]), plain, rtol=1e-12)
     for key, value in results[0].items():
         torch.testing.assert_close(results[1][key], value, rtol=1e-9, atol=1e-12)
-    assert not torch.allclose(results[0]["0.weight"], ends(trained(SAMSON(rho=0.3), chip=False))["0.weight"], atol=1e-3)
+    assert not torch.allclose(results[0]["0.weight"], trained(SAMSON(rho=0.3), chip=False)[0].weight, atol=1e-3)
 
 
 NOISY = Periphery(**{**vars(STANDARD_HWA), "input_noise": 0.05, "tile_inputs": 4})

@@ -95,17 +95,6 @@ def test_it_is_an_optimizer_that_shares_what_the_base_has(model: nn.Sequential, 
     assert len(base.state) == 6
 
 
-def test_a_bare_base_state_dict_keeps_the_present_rho(model: nn.Sequential, batch: tuple) -> None:
-    plain = sgd(make_model())
-    optimizer = SharpnessAware(sgd(model), SAM(rho=0.7))
-    optimizer.load_state_dict(plain.state_dict())
-    assert optimizer.param_groups[0]["rho"] == 0.7
-    saved = copy.deepcopy(optimizer.state_dict())
-    optimizer.param_groups[0]["rho"] = 0.2
-    optimizer.load_state_dict(saved)
-    assert optimizer.param_groups[0]["rho"] == 0.7
-
-
 @pytest.mark.parametrize("hold_base", [True, False])
 def test_schedulers_work_without_warnings(hold_base: bool, model: nn.Sequential, batch: tuple) -> None:
     base = sgd(model)
@@ -134,13 +123,6 @@ def test_norm_statistics_see_the_clean_pass_only_and_once(batch: tuple) -> None:
         assert len(losses) == 6
         assert equal(snapshot(model), snapshot(clean)) == known
     assert len(caught) == 1
-
-
-def test_lookbehind_says_too_that_it_knows_no_model(batch: tuple) -> None:
-    model = make_model()
-    optimizer = Lookbehind(torch.optim.SGD(model.parameters(), lr=0.0), SAM(rho=1.0))
-    with pytest.warns(UserWarning, match="running statistics.*pass `model=` to Lookbehind"):
-        optimizer.step(closure_for(model, optimizer, batch))
 
 
 def test_gradients_are_cleared_for_every_parameter(model: nn.Sequential, batch: tuple) -> None:
