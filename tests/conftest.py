@@ -80,6 +80,13 @@ def _forgets_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
             del sys.modules[name]
 
 
+@pytest.fixture(autouse=True)
+def _leaves_no_block_open() -> Iterator[None]:
+    """A block that a test does not leave would hold back Ctrl-C in those behind it."""
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def make_model(dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Sequential:
     """A convolution, a norm layer with a scale that is not 1, and a linear layer, with biases."""
     torch.manual_seed(seed)
