@@ -48,8 +48,8 @@ Three warnings:
 
 - With two seeds, differences below a point say nothing. Under "unknown", too, the method was picked by its result on
   Gaussian chips; only its settings were chosen without noise.
-- On other tasks `rangesam+learned-range` was no better than `rangesam+clip` (Fashion-MNIST), or much worse without
-  noise (text, CIFAR-10 with MobileNetV2).
+- On other tasks `rangesam+learned-range` was about as good as `rangesam+clip` (Fashion-MNIST, CIFAR-10 with ResNet-20),
+  or much worse without noise (text, CIFAR-10 with MobileNetV2).
 - `fixed-clip` clips every layer at one size, `w_max`. The right size depends on the network: search it on yours. The
   evidence has no other task for it.
 
