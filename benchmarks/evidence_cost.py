@@ -17,18 +17,7 @@ from pathlib import Path
 from benchmarks.evidence import METHODS, TASKS, confirming, data_root, label_of, winners
 from benchmarks.timing import Step, in_turn, ratio
 from benchmarks.writing import write
-from samson.experiments import (
-    Job,
-    Loop,
-    Run,
-    Splits,
-    jobs_of,
-    load_data_set,
-    make_network,
-    make_task,
-    one_thread,
-    plan_suite,
-)
+from samson.experiments import Job, Loop, Splits, jobs_of, load_data_set, one_thread, plan_suite, planned_run
 
 RECORD = Path(__file__).parent / "records" / "evidence-costs.json"
 ROUNDS, UNCOUNTED, SEED = {False: 100, True: 11}, 2, 0
@@ -37,17 +26,7 @@ ROUNDS, UNCOUNTED, SEED = {False: 100, True: 11}, 2, 0
 
 def step(job: Job, splits: Splits) -> Step:
     """A step of a job's training, again and again on its first mini-batch."""
-    record, recipe = job.problem.record, job.problem.recipe
-    loop = Loop(
-        Run(
-            data=splits,
-            task=make_task(record.task),
-            network=lambda: make_network(record.network, splits.shape, splits.outputs, SEED),
-            method=job.method,
-            recipe=recipe,
-            seed=SEED,
-        )
-    )
+    loop = Loop(planned_run(job.problem, job.method, SEED, splits))
     batch = next(loop.batches())
     return lambda: loop.advance(*batch)
 

@@ -54,7 +54,7 @@ def decode(table: Any, kind: type[T], where: str) -> T:
         Converter(steps=254, bound=10.0)
     """
     _expect(isinstance(table, dict), where, f"must be a table, got {table!r}. Write [{where}] and its keys below.")
-    hints, fields = hints_of(kind), dataclasses.fields(kind)  # type: ignore[arg-type]
+    hints, fields = hints_of(kind), dataclasses.fields(kind)  # type: ignore[arg-type]  # no type says data class
     names = [field.name for field in fields if field.init]
     for key in (key for key in table if key not in names):
         raise TableError(f"[{where}]: `{key}` is unknown. {suggestion(key, names)}")
