@@ -22,8 +22,9 @@ the chip. And converters need to know how large their inputs are. This page meas
 for the faults of one chip is [another way](known-chips.md#one-chip).
 
 In short: a day old and without any of it, these networks give mostly wrong answers. Global drift compensation brings
-nearly all back, and one factor for each column no more. Batch norms that are estimated again do as well alone, and add a
-little to it. Calibrated input ranges cost next to nothing, and a range of 1 for every layer costs much.
+nearly all back, and one factor for each column no more. Batch norms that are estimated again do a little better alone, and
+beside them drift compensation adds nothing. Calibrated input ranges cost next to nothing, and a range of 1 for every
+layer costs much.
 
 In Python an evaluation has them by `PCM(compensation=…)` (`"global"`, the default, `"column"` or `None`) and
 `evaluate(…, norm_data=train_loader)`; as a command, `samson evaluate MODEL --chip pcm --norms-on digits/train`. Chips

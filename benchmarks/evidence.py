@@ -1,4 +1,4 @@
-"""The evidence: several tasks, every method with equal effort, new seeds and the test split at the end.
+"""The evidence: several tasks, every method tuned by the same rule, new seeds and the test split at the end.
 
     python -m benchmarks.evidence search TASK      # candidates on the validation split; killed, it goes on
     python -m benchmarks.evidence suites TASK      # the winners with new seeds on the test split, as files to be run

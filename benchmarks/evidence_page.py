@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from benchmarks import alike, schedules
+from benchmarks import alike, published, schedules
 from benchmarks.evidence import (
     CRITERIA,
     LEARNED,
@@ -221,6 +221,21 @@ def one_clipping() -> str:
         rows.append([method, in_words(own), *cells, *(gains if label != clip else ["", ""])])
     head = [NO_NOISE, "Gaussian chips", f"{NO_NOISE}, − clip", "Gaussian chips, − clip"]
     return table([alike.TASK, "settings", *head], rows)
+
+
+def at_published() -> str:
+    """The methods with the radii of their authors beside plain training, without noise and at each Gaussian level."""
+    own, new = read(published.TASK)["whole"], Found(published.TASK, packed(published.NAME))
+    if published.waiting():
+        return published.waiting()
+    columns = {kind: [kind] for kind in (NO_NOISE, *own.gaussian)} | {"Gaussian chips": own.gaussian}
+    every = {"plain": (own, "plain", "")}
+    every |= {name: (new, f"{name}-published", in_words(radius)) for name, radius in published.RADII.items()}
+    rows = [
+        [name, radius, *(found.spread(found.mean(label, kinds)) for kinds in columns.values())]
+        for name, (found, label, radius) in every.items()
+    ]
+    return table([published.TASK, "radius", *columns], rows)
 
 
 def at_an_end(task: str, label: str) -> bool:
@@ -438,6 +453,7 @@ def page() -> str:
         shorter=shorter(done),
         cost=cost(done),
         one_clipping=one_clipping(),
+        at_published=at_published(),
         ends=ends(done),
         carried=carried(done),
         schedules=of_schedules(),

@@ -15,14 +15,17 @@ def suggestion(name: str, available: Iterable[str]) -> str:
 
     Args:
         name: What was given, which is none of them.
-        available: The names.
+        available: The names; that of a model which is itself a layer is empty.
 
     Example:
         >>> suggestion("int6", ["pcm", "int4"])
         "Did you mean 'int4'? Available: pcm, int4."
+
+        >>> suggestion("head", [""])
+        "Available: ''."
     """
     names = list(available)
-    return f"{nearest(name, names)} Available: {', '.join(names)}.".lstrip()
+    return f"{nearest(name, names)} Available: {', '.join(each or repr(each) for each in names)}.".lstrip()
 
 
 def nearest(name: str, available: Iterable[str]) -> str:
