@@ -176,6 +176,27 @@ def test_frozen_parameters_are_left_alone(alpha: float | str) -> None:
     assert {name for name, p in model.named_parameters() if not torch.equal(p, before[name])} == {"weight", "bias"}
 
 
+def test_a_frozen_weight_that_still_has_a_gradient_comes_back_from_the_ascent() -> None:
+    """It steps with that gradient as the bare base would, and has no perturbation left in it."""
+    ends = []
+    for rho in (0.0, 0.3):
+        model = make_model()
+        optimizer = Lookbehind(sgd(model), SAM(rho=rho), k=2, alpha=1)
+        frozen = model[0].weight.requires_grad_(False)
+        frozen.grad = torch.ones_like(frozen)
+
+        def closure(model: nn.Module = model) -> torch.Tensor:
+            for p in model.parameters():
+                p.grad = None if p.requires_grad else p.grad
+            loss = nn.functional.cross_entropy(model(make_batch()[0]), make_batch()[1])
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        ends.append(frozen.clone())
+    assert torch.equal(*ends)
+
+
 @pytest.mark.parametrize("alpha", [0.3, "adaptive"])
 def test_an_infinite_entry_stays_and_does_not_count(alpha: float | str) -> None:
     """As in a mask: a tensor with it moves as the one without it."""

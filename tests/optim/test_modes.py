@@ -278,6 +278,79 @@ def test_a_base_that_leaves_its_state_to_another_is_refused() -> None:
         SharpnessAware(Ahead(inner), SAM())
 
 
+class Composite(torch.optim.Optimizer):
+    """Steps by another optimizer, which keeps the state, as ZeroRedundancyOptimizer does."""
+
+    def __init__(self, base: torch.optim.Optimizer) -> None:
+        super().__init__(base.param_groups, {"lr": LR, "momentum": MOMENTUM})
+        self.inner = base
+
+    def step(self, closure: object = None) -> None:
+        self.inner.step()
+
+
+def test_momentum_that_is_kept_elsewhere_is_an_error_after_the_first_step(batch: tuple) -> None:
+    model = make_model()
+    base = Composite(torch.optim.SGD(param_groups(model), lr=LR, momentum=MOMENTUM))
+    SharpnessAware(base, SAM(rho=0.5), model=model).step(closure_for(model, base, batch))
+    optimizer = SharpnessAware(base, SAM(rho=0.5), model=model, ascent="momentum")
+    with pytest.raises(RuntimeError, match=r"keeps its state itself, got one that has none after a step: Composite\."):
+        optimizer.step(closure_for(model, optimizer, batch))
+
+
+def test_an_optimizer_that_is_not_initialised_is_no_base() -> None:
+    """As torch's PostLocalSGDOptimizer is not."""
+
+    class Hollow(torch.optim.Optimizer):
+        def __init__(self, base: torch.optim.Optimizer) -> None:
+            self.base = base
+
+    with pytest.raises(TypeError, match="`base` must be a torch optimizer .* got Hollow"):
+        SharpnessAware(Hollow(torch.optim.SGD(make_model().parameters(), lr=LR)), SAM())
+
+
+@pytest.mark.parametrize("ascent", ["gradient", "previous", "momentum"])
+def test_a_weight_that_is_frozen_midway_rests(ascent: str) -> None:
+    """Where it is in the passes that follow, with no share of the ball."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).double()
+    base = torch.optim.SGD(param_groups(model), lr=LR, momentum=MOMENTUM)
+    optimizer = SharpnessAware(base, SAM(rho=0.5), ascent=ascent, measure=True)
+    seen = []
+    model[0].register_forward_hook(lambda layer, given, found: seen.append(layer.weight.detach().clone()))
+    moved = []
+    for i in range(4):
+        model[0].requires_grad_(i < 2)
+        before = model[0].weight.detach().clone()
+        optimizer.step(closure_for(model, optimizer, (torch.randn(8, 3).double(), torch.arange(8) % 2)))
+        moved.append(not torch.equal(seen[-1], before))
+        assert (i == 0 and ascent != "gradient") or optimizer.last_ascent.epsilon_norm.item() == pytest.approx(0.5)
+    assert moved[1:] == [True, False, False]
+
+
+@pytest.mark.parametrize("modes", [{"ascent": "previous"}, {"every": 2, "reuse": 0.5}], ids=["previous", "reuse"])
+def test_a_weight_that_takes_no_part_in_a_step_keeps_nothing_of_an_older_one(modes: dict[str, Any]) -> None:
+    """An expert that the last step left out: it is not moved, and what a perturbation changed in it is nothing."""
+    experts = nn.ModuleList([nn.Linear(3, 2), nn.Linear(3, 2)]).double()
+    base = torch.optim.SGD(param_groups(experts), lr=LR, momentum=MOMENTUM)
+    optimizer = SharpnessAware(base, SAM(rho=0.5), **modes)
+    key = "previous_gradient" if "ascent" in modes else "gradient_across"
+
+    def step(chosen: list[int]) -> None:
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = sum(experts[i](torch.ones(4, 3).double()).square().mean() for i in chosen)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+
+    for chosen in ([0, 1], [0, 1], [1]):
+        step(chosen)
+    kept = [base.state[expert.weight][key] for expert in experts]
+    assert [value.any().item() for value in kept] == [False, True]
+    assert optimizer.state_dict()["state"][0].keys() == optimizer.state_dict()["state"][2].keys()
+
+
 def test_reuse_without_a_backward_in_the_block_is_an_error_at_the_step(batch: tuple) -> None:
     model = make_model()
     optimizer = SharpnessAware(torch.optim.SGD(param_groups(model), lr=LR), SAM(rho=0.5), every=2, reuse=0.5)

@@ -86,7 +86,8 @@ class Clipping:
 class WeightClipping(Clipping):
     """Clamp each weight that lies on a chip to ±α times its standard deviation, after each step.
 
-    Register it as a step hook. A tensor or channel whose entries are all equal is left alone.
+    Register it as a step hook of the optimizer; a hook of all optimizers runs for a wrapper and its base, so twice.
+    A tensor or channel whose entries are all equal is left alone.
 
     Args:
         alpha: α > 0; 1.5 to 2.5 are usual.

@@ -28,7 +28,8 @@ class OptimizerWrapper(Optimizer):
     """
 
     def __init__(self, base: Optimizer) -> None:
-        if not isinstance(base, Optimizer) or isinstance(base, (OptimizerWrapper, torch.optim.LBFGS)):
+        fits = isinstance(base, Optimizer) and hasattr(base, "defaults")  # PostLocalSGDOptimizer has none
+        if not fits or isinstance(base, (OptimizerWrapper, torch.optim.LBFGS)):
             raise TypeError(
                 "`base` must be a torch optimizer whose step needs no closure (not LBFGS, not a wrapper), got "
                 f"{type(base).__name__}. Pass for example `torch.optim.SGD(...)`."

@@ -40,8 +40,28 @@ def require_momentum(base: Optimizer) -> None:
         )
 
 
+def require_state(base: Optimizer) -> None:
+    """Refuse, after a step, a base optimizer that has kept nothing: its momentum is elsewhere.
+
+    Raises:
+        RuntimeError: If it has no state of any parameter.
+    """
+    if not base.state:
+        raise RuntimeError(
+            "`ascent='momentum'` needs a base optimizer that keeps its state itself, got one that has none after a "
+            f"step: {type(base).__name__}. Take ascent='gradient'."
+        )
+
+
 def remember(base: Optimizer, key: str, values: dict[Tensor, Tensor]) -> None:
-    """Put a tensor for each parameter in the state that the base has made for it, for the steps to come."""
+    """Put a tensor for each parameter in the state that the base has made for it, for the steps to come.
+
+    What was kept of others becomes zero: it leads nowhere, and a checkpoint has it still.
+    """
+    for group in base.param_groups:
+        for p in group["params"]:
+            if p not in values and key in base.state.get(p, {}):
+                base.state[p][key].zero_()
     for p, value in values.items():
         base.state[p][key] = value
 
@@ -57,7 +77,7 @@ def _not_sparse(grad: Tensor | None) -> Tensor | None:
 
 def _previous(base: Optimizer) -> Direction:
     def copy(p: Tensor) -> Tensor | None:
-        found = _not_sparse(base.state.get(p, {}).get(PREVIOUS))
+        found = _not_sparse(base.state.get(p, {}).get(PREVIOUS)) if p.requires_grad else None
         return None if found is None else found.clone()
 
     return copy
@@ -66,7 +86,7 @@ def _previous(base: Optimizer) -> Direction:
 def _momentum(base: Optimizer) -> Direction:
     def copy(p: Tensor) -> Tensor | None:
         state = base.state.get(p)
-        if not state:  # before the first step
+        if not state or not p.requires_grad:  # before the first step, or frozen
             return None
         kept = (state.get(name) for name in BUFFERS)
         found = next((one for one in kept if isinstance(one, Tensor) and one.shape == p.shape), None)

@@ -105,10 +105,11 @@ class Lookbehind(Climber):
             return None
         self._refuse_what_cannot_work()
         run = torch.enable_grad()(closure)
-        parameters = [p for group in self.base.param_groups for p in group["params"] if p.requires_grad]
         with self._repeated():
             with self._first_pass():
                 loss = run()
+            every = [p for group in self.base.param_groups for p in group["params"]]
+            parameters = [p for p in every if p.requires_grad or p.grad is not None]
             weights = [local(p) for p in parameters]
             slow = [w.detach().clone() for w in weights]
             try:

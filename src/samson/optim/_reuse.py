@@ -32,14 +32,12 @@ def across(base: Optimizer, clean: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]
     return {p: (g - share.to(p.device, g.dtype) * clean[p]).nan_to_num(0.0, 0.0, 0.0) for p, g in found.items()}
 
 
-def none_yet(base: Optimizer) -> dict[Tensor, Tensor]:
+def begin(base: Optimizer) -> None:
     """Zeros for each parameter that has no g_v: they add nothing, and a checkpoint can be loaded into them."""
-    return {
-        p: torch.zeros_like(p.grad)
-        for group in base.param_groups
-        for p in group["params"]
-        if p.grad is not None and ACROSS not in base.state[p]
-    }
+    for group in base.param_groups:
+        for p in group["params"]:
+            if p.grad is not None:
+                base.state[p].setdefault(ACROSS, torch.zeros_like(p.grad))
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from samson._interrupts import uninterrupted
 from samson.optim import _reuse as reuse
 from samson.optim._ascent import Ascent, Part
 from samson.optim._climber import Climber
-from samson.optim._directions import DIRECTIONS, PREVIOUS, remember, require_momentum
+from samson.optim._directions import DIRECTIONS, PREVIOUS, remember, require_momentum, require_state
 from samson.optim._groups import rates_are_zero
 from samson.optim._mix import clean_gradients, mix, stepped_with
 from samson.optim._modes import Modes
@@ -205,15 +205,7 @@ class SharpnessAware(Climber):
                 loss = self._run(torch.enable_grad()(closure))
             finally:
                 self._awaits_step = False
-        if not self.climbs and self.modes.reuse:
-            reuse.add(self.base, self.modes.reuse)
-        with stepped_with(self.base, self.modes.ascent == "previous") as gradients:
-            self.base.step()
-        remember(self.base, PREVIOUS, gradients)
-        if self.modes.reuse and self.climbs:
-            across = self._across if self._perturbed_since_step else reuse.none_yet(self.base)
-            remember(self.base, reuse.ACROSS, across)
-            self._across = {}
+        self._step_base()
         for group in self.base.param_groups if self.modes.every > 1 and counts else ():
             group[STEPS] += 1
         if self.model is not None:
@@ -221,6 +213,22 @@ class SharpnessAware(Climber):
         self._perturbed_since_step = self._awaits_step = False
         self._scaler_steps = False  # a trainer's clipping may have asked in the closure
         return loss
+
+    def _step_base(self) -> None:
+        """The base's step, and what the steps to come need of it."""
+        if self.modes.reuse and not self.climbs:
+            reuse.add(self.base, self.modes.reuse)
+        with stepped_with(self.base, self.modes.ascent == "previous") as gradients:
+            self.base.step()
+        if self.modes.ascent == "previous":
+            remember(self.base, PREVIOUS, gradients)
+        if self.modes.ascent == "momentum" and self._has_gradient():
+            require_state(self.base)
+        if self.modes.reuse and self._perturbed_since_step:
+            remember(self.base, reuse.ACROSS, self._across)
+            self._across = {}
+        elif self.modes.reuse and self.climbs:
+            reuse.begin(self.base)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients, through the base optimizer, and give up a step that they were for."""
