@@ -30,8 +30,8 @@ class LearnedRange(Clipping):
 
     with n weights in the range and lr the learning rate of the parameter's group. The gradient is that of a clamp,
     summed over the weights that want beyond their range; one that wants back inside is free to go and not counted. So
-    the loss widens ranges where that helps, and the penalty narrows them. The ranges are kept in the optimizer's state. With weights of
-    half precision torch rounds them when a state is loaded.
+    the loss widens ranges where that helps, and the penalty narrows them. The ranges are kept in the optimizer's state;
+    for weights of half precision torch rounds them when a state is loaded.
 
     Args:
         start: The first range in standard deviations, > 0.
