@@ -148,7 +148,7 @@ COMMON: list[tuple[dict[str, Any], str]] = [
     ({"data": ["text"]}, "`data` must be.*got str"),
     ({"model": broken(math.nan)}, "`model` must have finite weights, got NaN or infinity in `inner.4.weight`"),
     ({"model": Counting().to("meta")}, "`model` must hold its weights, but `inner.0.weight` is on the meta device"),
-    ({"model": packed()}, "`weight` of layer `4` must hold real floating-point numbers in a plain tensor, got Packed"),
+    ({"model": packed()}, "`weight` of layer `4` must hold real .* 16 bits or more in a plain tensor, got Packed"),
     ({"model": exported()}, "`model` must be a torch.nn.Module, got.*For an exported"),
     ({"model": nn.Flatten()}, "`select` must leave a weight for the chip, but Flatten has none"),
 ]

@@ -232,6 +232,18 @@ def test_a_chip_inside_another_is_an_error_and_both_leave_the_weights_alone() ->
     assert two.readings == 1  # an entry that failed is no reading
 
 
+def test_a_layer_that_was_replaced_since_is_named() -> None:
+    model = nn.Sequential(make_model())
+    chip = deploy(model, Reading())
+    model[0][4] = copy.deepcopy(model[0][4])
+    words = "The layer of `0.4.weight` was replaced after `deploy`. Deploy the model as it is now."
+    with pytest.raises(RuntimeError, match=words), chip.at():
+        pass
+    assert chip.readings == 0
+    with deploy(model, Reading()).at():
+        pass
+
+
 def test_a_failure_while_reading_or_writing_leaves_the_weights_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
     before = snapshot(model)

@@ -57,6 +57,17 @@ def test_models_whose_layers_noise_does_not_reach_are_refused(name: str) -> None
         assert [t.name for t in on_chip(quietly(make), "0")] == ["0.weight"]
 
 
+def test_the_weights_of_an_exported_model_are_named_in_its_layers() -> None:
+    model, x = linear(), torch.ones(1, 3)
+    layers = quietly(lambda: torch.export.unflatten(torch.export.export(model, (x,))))
+    outputs = []
+    for one, select in ((model, None), (layers, ["0.weight", "2.weight"])):
+        with deploy(one, Gaussian(0.1), select=select).at():
+            outputs.append(one(x))
+    assert torch.equal(*outputs)
+    assert not torch.equal(outputs[0], model(x))
+
+
 @pytest.mark.parametrize("model", [linear, torch.ones(2), "resnet", torch.export.export(linear(), (torch.ones(1, 3),))])
 def test_what_is_no_module_is_refused(model: object) -> None:
     with pytest.raises(TypeError, match=f"`model` must be an nn.Module, got {type(model).__name__}"):
@@ -85,9 +96,15 @@ WEIGHTS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "subclass": (lambda: with_weight(torch.ones(4, 3).as_subclass(Packed)), "got Packed of torch.float32"),
     "whole numbers": (lambda: with_weight(torch.ones(4, 3, dtype=torch.int8)), "got Tensor of torch.int8"),
     "complex": (lambda: nn.Sequential(nn.Linear(3, 4, dtype=torch.complex64)), "got Tensor of torch.complex64"),
+    "8 bits": (lambda: with_weight(torch.ones(4, 3).to(torch.float8_e4m3fn)), "got Tensor of torch.float8_e4m3fn"),
+    "expanded": (lambda: with_weight(torch.ones(4, 1).expand(4, 3)), "is expanded from fewer or sparse"),
+    "sparse": (lambda: with_weight(torch.ones(4, 3).to_sparse()), "is expanded from fewer or sparse"),
+    "sparse rows": (
+        lambda: quietly(lambda: with_weight(torch.ones(4, 3).to_sparse_csr())), "is expanded from fewer or sparse"
+    ),
     "meta": (lambda: nn.Sequential(nn.Linear(3, 4, device="meta")), "must have values, but is on the meta device"),
     "buffer": (buffered, "must be a parameter, but is a buffer"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WEIGHTS)

@@ -1,6 +1,10 @@
 """The share of multiply-adds on a chip, against counts by hand."""
 
 import copy
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,6 +13,7 @@ from torch.nn.utils import parametrizations, prune
 
 from samson.noise import Products, coverage, multiply_adds
 from tests.conftest import empty_linear, equal, snapshot
+from tests.programs import ROOT
 
 LINEAR = nn.Linear(6, 4), torch.randn(5, 6)
 
@@ -109,6 +114,38 @@ class WholeNumbers(nn.Module):
         return self.head(torch._int_mm(x.to(torch.int8), self.codes).float())
 
 
+class Graph(nn.Module):
+    """Layers around sums over neighbours in a graph of 5, by a sparse matrix."""
+
+    def __init__(self, layout: torch.layout) -> None:
+        super().__init__()
+        self.one, self.other, self.kernel = nn.Linear(6, 4), nn.Linear(4, 6), nn.Parameter(torch.randn(5, 2))
+        self.layout = layout
+
+    def forward(self, x: Tensor) -> Tensor:
+        with warnings.catch_warnings(action="ignore"):  # torch's: that layout is new
+            edges = torch.eye(5).to_sparse(layout=self.layout)
+        return self.other(torch.sparse.mm(edges, edges @ self.one(x))) + (edges @ self.kernel).sum()
+
+
+class Branch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cond(x.sum() > 0, lambda x: x.sin(), lambda x: x.cos(), (x,))
+
+
+class Tangent(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.func.jvp(super().forward, (x,), (x,))[1]
+
+
+class Attention(nn.Module):
+    """Of nested tensors with themselves."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unflatten(-1, (2, 2)).transpose(1, 2)
+        return nn.functional.scaled_dot_product_attention(x, x, x).transpose(1, 2).values()
+
+
 def neighbours() -> nn.Module:
     """Two layers in one memory, as recurrent ones have theirs on a GPU."""
     model, memory = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 6)), torch.randn(48)
@@ -133,6 +170,7 @@ def pruned(layer: nn.Module, name: str = "weight") -> nn.Module:
 
 PRUNED = copy.deepcopy(ATTENTION)
 pruned(PRUNED.self_attn, "in_proj_weight")
+ORTHOGONAL = nn.Sequential(parametrizations.orthogonal(nn.Linear(6, 6)), nn.Linear(6, 6))
 WORDS = torch.randint(9, (2, 3))
 STEPS = torch.randn(7, 2, 4)
 
@@ -177,6 +215,10 @@ CASES = {
     "computed": (
         nn.Sequential(parametrizations.weight_norm(nn.Linear(6, 4)), nn.Linear(4, 6)), LINEAR[1], "0", 0.5
     ),
+    "computed by products": (ORTHOGONAL, LINEAR[1], "0", 0.5),
+    "beside computed": (ORTHOGONAL, LINEAR[1], "1", 0.5),
+    "a sparse matrix": (Graph(torch.sparse_coo), LINEAR[1], "one", 0.5),
+    "in rows": (Graph(torch.sparse_csr), LINEAR[1], "one", 0.5),
     "pruned": (
         nn.Sequential(pruned(nn.Linear(6, 4)), pruned(nn.Linear(4, 6))), LINEAR[1], "0", 0.5
     ),
@@ -248,6 +290,7 @@ def test_the_experts_of_transformers_are_counted(implementation: str) -> None:
 def test_what_cannot_be_counted_is_unknown() -> None:
     assert multiply_adds(torch.compile(LINEAR[0], backend="eager"), [LINEAR[1]]) is None
     assert multiply_adds(nn.Sequential(nn.Linear(3, 2)), [torch.ones(0, 3)]) is None
+    assert multiply_adds(Graph(torch.sparse_coo), [LINEAR[1]], "kernel") is None
     padded = nn.Sequential(Padded(6, 4), nn.Linear(4, 6))
     assert multiply_adds(padded, [LINEAR[1]], ["default", "0.weight"]) is None
     assert multiply_adds(padded, [LINEAR[1]], "1") == Products(120, 5 * 32 + 120)
@@ -258,6 +301,46 @@ def test_what_cannot_be_counted_is_unknown() -> None:
     for model, batches, words in ((LINEAR[0], [], "at least one batch"), (nn.ReLU(), [LINEAR[1]], "leave a weight")):
         with pytest.raises(ValueError, match=words):
             multiply_adds(model, batches)
+
+
+RAGGED = [torch.ones(2, 6), torch.ones(3, 6)]
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, of nested tensors
+@pytest.mark.parametrize(
+    ("model", "make", "select"),
+    [
+        (nn.Sequential(LINEAR[0], Branch()), lambda: LINEAR[1], None),
+        (nn.Sequential(LINEAR[0], Attention()), lambda: torch.nested.nested_tensor(RAGGED, layout=torch.jagged), None),
+        (LINEAR[0], lambda: torch.nested.nested_tensor(RAGGED), None),
+        (Tangent(6, 4), lambda: LINEAR[1], "weight"),
+    ],
+    ids=["branches", "attention", "nested", "tangents"],
+)
+def test_a_model_that_torch_cannot_count_runs_on(model: nn.Module, make: Callable[[], Tensor], select: str) -> None:
+    x = make()
+    with torch.no_grad():
+        before = model(x)
+        assert multiply_adds(model, [x], select) is None
+        assert all(map(torch.equal, model(x).unbind(), before.unbind()))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        multiply_adds(model, [torch.ones(2, 7)], select)
+
+
+def test_a_model_that_torch_cannot_count_runs_on_where_it_ran_never_before() -> None:
+    """In a process of its own, in which torch loads its compiler while it counts."""
+    program = """
+import sys, torch
+from torch import nn
+from samson.noise import multiply_adds
+from tests.noise.test_multiply_adds import Branch
+
+assert "torch._dynamo" not in sys.modules
+model, x = nn.Sequential(nn.Linear(3, 2), Branch()), torch.ones(4, 3)
+assert multiply_adds(model, [x]) is None
+assert torch.isin(model(x), torch.stack([model[0](x).sin(), model[0](x).cos()])).all()
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 def test_layers_without_weights_count_nothing() -> None:

@@ -262,3 +262,9 @@ def test_parts_have_the_names_that_they_have_behind_a_periphery() -> None:
     ]  # fmt: skip
     with pytest.raises(ValueError, match=r"'!rnn.hh_l1' meets none. Did you mean 'rnn.weight_"):
         on_chip(model, ["default", "!rnn.hh_l1"])
+
+
+def test_a_name_with_brackets_is_that_name() -> None:
+    model = nn.ModuleDict({"a[0]": nn.Linear(4, 4), "b": nn.Linear(4, 4)})
+    assert names(model, "a[0]") == names(model, "a[0].weight") == {"a[0].weight"}
+    assert names(model, ["default", "!a[0]"]) == {"b.weight"}

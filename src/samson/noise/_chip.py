@@ -98,8 +98,9 @@ class Chip:
         Raises:
             ValueError: If `time_s` or `reading` is out of range, `states` holds other entries than were programmed, or
                 the noise reads no tensor of a weight's shape.
-            RuntimeError: If a layer of the model lies on a chip already: a block inside another. With a periphery, at
-                the end of the block, if a layer on the chip was not reached by it.
+            RuntimeError: If a layer of the model lies on a chip already: a block inside another; if one was replaced
+                since the chip was made. With a periphery, at the end of the block, if a layer on the chip was not
+                reached by it.
 
         Example:
             >>> from samson.noise import Gaussian
@@ -108,6 +109,10 @@ class Chip:
             ...     y = model(torch.ones(1, 3))
         """
         time_s, number = _moment(time_s, self.readings if reading is None else reading)
+        there = set(self.model.modules())
+        gone = next((t.name for t in self.tensors if not there.issuperset(t.place.modules)), None)
+        if gone is not None:
+            raise RuntimeError(f"The layer of `{gone}` was replaced after `deploy`. Deploy the model as it is now.")
         with ExitStack() as stack:
             stack.enter_context(_occupied(self.tensors))
             with torch.no_grad():

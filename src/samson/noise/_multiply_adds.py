@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -21,6 +24,7 @@ from samson.noise._chip import deploy
 from samson.noise._gaussian import Gaussian
 
 _ATEN = torch.ops.aten
+_SPARSE = torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc
 _LOOK_UPS = (
     *(_ATEN.embedding, _ATEN._embedding_bag, _ATEN._embedding_bag_forward_only),
     *(_ATEN.index, _ATEN.index_select, _ATEN.gather),
@@ -70,8 +74,9 @@ def multiply_adds(
 ) -> Products | None:
     """Count the multiply-adds of a model, and those that are products with weights on the chip.
 
-    Products of matrices, convolutions and attention count; sums, look-ups and what is done to single numbers do not.
-    What a layer makes of its weight before the product, of the same shape (rounded, scaled, masked), is that weight.
+    Products of matrices, convolutions and attention count; sums, look-ups and what is done to single numbers do not,
+    nor do products of sparse matrices, which are sums over neighbours, or what a parametrisation computes. What a layer
+    makes of its weight before the product, of the same shape (rounded, scaled, masked), is that weight.
 
     Args:
         model: Any model; it runs once, in evaluation mode; weights and modes come back as they were.
@@ -81,7 +86,8 @@ def multiply_adds(
 
     Returns:
         Both numbers, for the whole batch; None for a model that is compiled or sharded, in which products are not seen,
-        that makes none, or where a weight on the chip is multiplied in another shape (padded, joined) alone.
+        that makes none, or where a weight on the chip is multiplied in another shape (padded, joined) alone, and where
+        torch cannot count (`torch.cond`, `flex_attention`, nested tensors).
 
     Raises:
         ValueError: If nothing would lie on the chip (see `on_chip`), or there is no batch.
@@ -100,17 +106,27 @@ def multiply_adds(
     batch = Batch.of(first).to(chip.tensors[0].weight.device)
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its products are not seen
+    run = model if forward is None else forward
+    compiles = "torch._dynamo" in sys.modules  # to import it takes seconds
     try:
-        with evaluation_mode(model), chip.at():
+        with evaluation_mode(model), chip.at(), parametrize.cached():
+            for module in filter(parametrize.is_parametrized, model.modules()):
+                for name in cast("nn.ModuleDict", module.parametrizations):
+                    getattr(module, name)  # computed once, before the count
             counting = _Counting()
             for t in chip.tensors:
                 if t.weight.numel():
                     whole = getattr(t.place.modules[0], t.place.attribute)
                     weight = counting.weight_in(whole) or counting.hold(whole, _Weight())
                     weight.share += t.weight.numel() / whole.numel()
-            run = model if forward is None else forward
-            with counting:
-                run(*batch.inputs, **batch.keywords)
+            try:
+                with torch.compiler.set_stance("force_eager") if compiles else nullcontext(), counting:
+                    run(*batch.inputs, **batch.keywords)
+            except RuntimeError:
+                if not compiles and "torch._dynamo" in sys.modules:
+                    torch._dynamo.reset()  # loaded while this was counted, it would refuse such operations from now on
+                run(*batch.inputs, **batch.keywords)  # the model's own errors are heard
+                return None
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     if not counting.all or any(weight.lost and not weight.multiplied for weight in counting.weights):
@@ -167,7 +183,9 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return out
         out = func(*args, **kwargs)
         operation = func._overloadpacket
-        if operation in _RECURRENT:
+        if any(isinstance(leaf, Tensor) and leaf.layout in _SPARSE for leaf in tree_leaves(args)):
+            self._follow(tree_leaves(args), tree_leaves(out), masked=False)
+        elif operation in _RECURRENT:
             vectors = args[0].shape[:-1].numel()
             for matrix in _RECURRENT[operation](args):
                 self._add(vectors * matrix.numel(), [matrix])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -118,10 +119,16 @@ def _require_numbers(layer: str, name: str, parameter: nn.Parameter) -> None:
             f"`{name}` of layer `{layer}` must have values, but is on the meta device: offloaded or not loaded yet. "
             "Load the whole model, for example without a `device_map`."
         )
-    if type(parameter.data) is not Tensor or not parameter.is_floating_point():
+    if type(parameter.data) is not Tensor or not parameter.is_floating_point() or parameter.itemsize < 2:
         raise ValueError(
-            f"`{name}` of layer `{layer}` must hold real floating-point numbers in a plain tensor, got "
-            f"{type(parameter.data).__name__} of {parameter.dtype}: no chip holds quantised, sharded or complex "
+            f"`{name}` of layer `{layer}` must hold real floating-point numbers of 16 bits or more in a plain tensor, "
+            f"got {type(parameter.data).__name__} of {parameter.dtype}: no chip holds quantised, sharded or complex "
             "weights. Use the model of before (the noise `Quantize` rounds it on the chip), or leave the layer out "
             "with `select`."
+        )
+    sparse = parameter.layout is not torch.strided
+    if sparse or any(size > 1 and not step for size, step in zip(parameter.shape, parameter.stride(), strict=True)):
+        raise ValueError(
+            f"`{name}` of layer `{layer}` must hold each of its numbers once, but is expanded from fewer or sparse. "
+            f"Give it memory of its own: nn.Parameter({name}.detach().to_dense().contiguous())."
         )

@@ -66,8 +66,8 @@ def on_chip(model: nn.Module, select: Select = None) -> list[ChipTensor]:
     Raises:
         ValueError: If nothing is selected, or an entry of a list selects nothing; if a layer computes with a changed
             weight; if a weight is computed by a hook, a buffer, not yet there, on the meta device, complex, whole
-            numbers or of a tensor subclass; if layers are scripted or quantised by torch; or if weights that share
-            memory do so in different layouts.
+            numbers, of 8 bits, expanded, sparse or of a tensor subclass; if layers are scripted or quantised by torch;
+            or if weights that share memory do so in different layouts.
         TypeError: If `model` is no nn.Module, or `select` is none of these.
 
     Example:
