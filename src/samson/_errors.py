@@ -50,4 +50,7 @@ def reason(error: BaseException) -> str:
         >>> reason(KeyError("name"))
         "KeyError: 'name'"
     """
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    lines = str(error).splitlines() or [""]
+    if lines[1:2] == ["Original Traceback (most recent call last):"]:  # torch's, of a worker process
+        return lines[-1]
+    return f"{type(error).__name__}: {lines[0]}"

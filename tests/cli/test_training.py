@@ -6,13 +6,15 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from samson.experiments import Loop, Saver, Splits, load_checkpoint, load_model
+from samson.evaluation import ExampleMetric
+from samson.experiments import Classification, Loop, Saver, Splits, load_checkpoint, load_model
 from samson.records import RhoRecord, TrainingRecord, read_json
 from tests.programs import run_once
 
@@ -28,6 +30,10 @@ def stripes() -> Splits:
     pictures = pictures + torch.randn(96, 1, 8, 8, generator=generator)
     parts = [(pictures[a:b], targets[a:b]) for a, b in ((0, 64), (64, 80), (80, 96))]
     return Splits(*parts, outputs=2)
+
+
+def maps() -> Splits:
+    return replace(stripes(), task="own")
 
 
 def network(outputs: int) -> nn.Module:
@@ -293,6 +299,27 @@ def test_a_saved_network_loads_again(samson, tmp_path: Path) -> None:
     assert validation > 0.25  # one class of ten by chance
 
 
+class Confident(Classification):
+    metric = ExampleMetric("confidence", lambda o, _: o.softmax(1).amax(1), higher_is_better=True, bounds=(0, 1))
+
+
+def test_a_task_may_be_ones_own(samson, tmp_path: Path) -> None:
+    status, shown, _ = samson(*OWN, "--out", tmp_path, "--task", f"{__name__}:Confident")
+    assert status == 0
+    assert shown.lstrip().startswith("Validation confidence: ")
+
+
+class Hopeless(Classification):
+    def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        return super().loss(outputs, targets, label_smoothing) * torch.inf
+
+
+def test_a_first_loss_that_is_not_finite_is_no_matter_of_the_lr(samson, tmp_path: Path) -> None:
+    status, _, message = samson(*OWN, "--out", tmp_path, "--task", f"{__name__}:Hopeless")
+    assert status == 1
+    assert message.endswith("The training diverged at step 1.\nLook at data and loss.\n")
+
+
 def test_noise_shows_what_is_known(samson, tmp_path: Path) -> None:
     shown = samson(*OWN, "--out", tmp_path, "--method", "noise")[1]
     assert "The last perturbation: loss – at the weights, " in shown
@@ -361,6 +388,7 @@ def refused(status: int, message: str, *words: str) -> None:
         (["--method", "sam+samson"], ["'sam+samson'"]),
         (["--network", "resnet9"], ["--network", "'resnet9'", "Did you mean 'resnet"]),
         (["--data", "digit"], ["--data", "'digit'", "Did you mean 'digits'?"]),
+        (["--data", f"{__name__}:maps"], ["task must be named for", 'Write --task "mine:Task", with metric and loss']),
         (["--base", "AdaW"], ["--base", "'AdaW'", "Did you mean 'AdamW'?"]),
         (["--train", f"{__name__}:nothing"], ["--train", "'nothing'"]),
         (["--parallel", "dpp"], ["--parallel", "'dpp'", "Did you mean 'ddp'?"]),

@@ -208,7 +208,8 @@ class Noisy(Dataset[Any]):
     def __getitem__(self, number: int) -> tuple[Tensor, int]:
         if number >= self.count:
             raise IndexError
-        return torch.cat([torch.tensor([float(number)]), torch.rand(2), torch.tensor([random.random()])]), number % 5
+        drawn = [torch.rand(2), torch.tensor([random.random(), np.random.rand()])]  # noqa: NPY002
+        return torch.cat([torch.tensor([float(number)]), *drawn]), number % 5
 
 
 def of_torch() -> data.Splits:
@@ -221,14 +222,19 @@ def test_a_data_set_of_torch_gives_the_same_batches_however_it_is_loaded() -> No
     assert identical(epoch(of_torch(), 4, augment=(), start=3, workers=1), here[3:])
     torch.manual_seed(5)
     before, before_python = torch.get_rng_state(), random.getstate()
+    before_numpy = pickle.dumps(np.random.get_state())  # noqa: NPY002
     assert identical(epoch(of_torch(), 4, augment=()), here)
     assert torch.get_rng_state().equal(before)
     assert random.getstate() == before_python
+    assert pickle.dumps(np.random.get_state()) == before_numpy  # noqa: NPY002
     assert not identical(epoch(of_torch(), 4, augment=(), epoch=3), here)
     inputs, targets = (torch.cat(part) for part in zip(*here, strict=True))
-    later = torch.cat([part for part, _ in epoch(of_torch(), 4, augment=(), epoch=3)])
+    later, other = (
+        torch.cat([part for part, _ in epoch(of_torch(), 4, augment=(), **at)]) for at in ({"epoch": 3}, {"seed": 4})
+    )
     assert sorted(inputs[:, 0].tolist()) == sorted(later[:, 0].tolist()) == list(range(20))
-    assert len(set(torch.cat([inputs, later])[:, 1:].flatten().tolist())) == 2 * 3 * 20  # no draw comes twice
+    draws = torch.cat([inputs, later, other])[:, 1:]
+    assert len(set(draws.flatten().tolist())) == 3 * 4 * 20  # none comes twice
     assert targets.equal(inputs[:, 0].long() % 5)
 
 
@@ -251,9 +257,9 @@ class Counted(Noisy):
         return super().__getitem__(number)
 
 
-@pytest.mark.parametrize(("limit", "reads"), [(9 * (4 * 4 + 8), 9), (9 * (4 * 4 + 8) - 1, 3 * 9)])
+@pytest.mark.parametrize(("limit", "reads"), [(9 * (5 * 4 + 8), 9), (9 * (5 * 4 + 8) - 1, 3 * 9)])
 def test_what_is_not_too_large_is_read_once(monkeypatch: pytest.MonkeyPatch, limit: int, reads: int) -> None:
-    """An example has 4 numbers of 4 bytes and a target of 8; a pass that was broken off keeps nothing."""
+    """An example has 5 numbers of 4 bytes and a target of 8; a pass that was broken off keeps nothing."""
     monkeypatch.setattr(data._loading, "WORKERS", 0)
     monkeypatch.setattr(data._loading, "RESIDENT_BYTES", limit)
     splits = data.splits_from({"train": Noisy(20), "validation": Noisy(7), "test": Counted(9), "outputs": 5})
@@ -284,7 +290,7 @@ def test_a_data_set_of_torch_gives_up_a_tenth_for_validation() -> None:
     )
     assert len(validation) == 2
     assert sorted(train + validation) == list(range(20))
-    assert splits.shape == (4,)
+    assert splits.shape == (5,)
     for count, tenth in ((2, 1), (14, 1), (16, 2), (26, 3)):  # the nearest whole number, and one at least
         held = torch.ones(count, 4), torch.ones(count)
         assert len(data.splits_from({"train": held, "test": held}).validation[1]) == tenth

@@ -24,6 +24,7 @@ from samson.experiments import (
 from samson.noise import Gaussian
 from samson.records import SearchRecord, load_comparison
 from tests.experiments.test_suites import content, forget, no_runs, working_in
+from tests.experiments.test_tasks import OF_MANY
 from tests.programs import samson
 
 pytest.importorskip("optuna")
@@ -364,6 +365,15 @@ def test_what_diverges_with_one_of_several_seeds_is_not_chosen(place: Path) -> N
     plan = searched({**SUITE, "methods": [{"method": "mine:leaning", "lean": [0.001, 2]}]})
     assert chosen(plan) == {"leaning": 2.0}
     assert [one.values[1] is None for one in records()["leaning"].tried] == [True, False]
+
+
+@pytest.mark.parametrize("criterion", ["blind", "gaussian"])
+def test_a_metric_without_a_value_on_the_validation_split_is_no_divergence(tmp_path: Path, criterion: str) -> None:
+    suite = {**OF_MANY, "methods": [{"method": "sgd", "lr": [0.1, 0.2]}], "search": {"chosen_by": criterion}}
+    with pytest.raises(
+        SetupError, match="search for .*/sgd failed with .*'rare' has no finite value on the validation"
+    ):
+        compare_suite(suite, tmp_path / "out")
 
 
 @pytest.mark.parametrize("other", [{"search": {"seeds": 2}}, {"methods": [{"outlier": 60}]}])

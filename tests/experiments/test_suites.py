@@ -877,6 +877,25 @@ def validation_elsewhere() -> dict[str, Any]:
     return {**own_data(), "validation": Elsewhere()}
 
 
+class Missing(Elsewhere):
+    """Its files are not where worker processes look for them."""
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        if torch.utils.data.get_worker_info() is not None:
+            raise FileNotFoundError("no such picture")
+        return super().__getitem__(number)
+
+
+def data_missing() -> dict[str, Any]:
+    return {**own_data(), "train": Missing(), "outputs": 3}
+
+
+def test_an_error_in_a_worker_process_is_told_by_its_cause(tmp_path: Path) -> None:
+    suite = {**SMALL, "data": data_missing, "network": Net, "methods": ["sgd"]}
+    [failure] = compare_suite(suite, tmp_path / "out").failures.values()
+    assert failure.reason == "FileNotFoundError: no such picture"
+
+
 def test_some_examples_can_be_drawn_of_those_in_memory_alone() -> None:
     """The search by chips draws them of the validation split, that without noise does not."""
     searched = [{"method": "sgd", "lr": [0.1, 0.2]}]
@@ -904,13 +923,31 @@ class Hard(Unsmoothed):
         return super().loss(outputs, targets)
 
 
+class Unreduced(Unsmoothed):
+    def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+
+class Number(Unsmoothed):
+    def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Any:
+        return super().loss(outputs, targets).item()
+
+
 def lazy(classes: int) -> nn.Module:
     return nn.LazyLinear(classes)
 
 
 OURS_ALONE: dict[str, tuple[dict[str, Any], str]] = {
-    "no smoothing": ({"task": Unsmoothed}, "takes 3 positional arguments but 4 were given"),
+    "no smoothing": (
+        {"task": Unsmoothed},
+        "^the loss of the task '.*:Unsmoothed' .*takes 3 positional arguments but 4 were given",
+    ),
     "no smoothing here": ({"task": Hard, "recipe": {"batch_size": 16, "label_smoothing": 0.1}}, "targets are hard"),
+    "a loss with axes": (
+        {"task": Unreduced},
+        r"the loss of the task '.*:Unreduced' must be a tensor of shape .*\(2,\)",
+    ),
+    "a loss that is no tensor": ({"task": Number}, r"a tensor of shape \(\), got 'float'.\nReturn its mean"),
     "lazy layers": ({"network": lazy}, "`network` must be of layers that know their sizes, got .*:lazy'"),
 }
 """What our own loop cannot train, over a good suite; and the words of its error."""
@@ -1297,7 +1334,7 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
     ),
     "no optimizer": (
         methods("'mine:no_optimizer'"),
-        "`methods` must be a function that returns an optimizer, got None",
+        "`methods` mine:no_optimizer must be a function that returns an optimizer, got 'NoneType'",
     ),
     "a method that takes nothing": (methods("'mine:of_nothing'"), "a function that takes a model|mine:of_nothing"),
     "a rule in place of a method": (

@@ -107,6 +107,24 @@ class Labels:
         return functional.binary_cross_entropy_with_logits(outputs, targets.float())
 
 
+def tags_data():
+    words = torch.randint(30, (96, 9), generator=torch.Generator().manual_seed(0))
+    y = words % 4
+    y[:, 7:] = -100
+    return {"train": (words[:64], y[:64]), "test": (words[64:], y[64:]), "outputs": 4}
+
+
+def tags_net(outputs):
+    return nn.Sequential(nn.Embedding(30, 8), nn.Linear(8, outputs))
+
+
+class Tags:
+    metric = ExampleMetric("tags", lambda o, t: (o.argmax(2) == t)[:, :7].double().mean(1), higher_is_better=True)
+
+    def loss(self, outputs, targets, label_smoothing=0.0):
+        return functional.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+
+
 def boxes_data():
     flat = x.flatten(1)
     return splits(torch.cat([flat[:, :2].argmax(1, keepdim=True).float(), flat[:, :4]], dim=1))
@@ -151,6 +169,7 @@ BY_HAND: dict[str, Callable[[Any, np.ndarray], float]] = {
     "ignored": lambda o, y: np.logical_or(o.numpy().argmax(1) == y, y == -100).mean(),
     "missing": missing_by_hand,
     "labels": lambda o, y: np.mean([(row > 0).tolist() == (y > 0).tolist() for row, y in zip(o, y, strict=True)]),
+    "tags": lambda o, y: (o.numpy().argmax(2) == y).sum() / (y != -100).sum(),
     "boxes": lambda o, y: (o["scores"].numpy().argmax(1) == y[:, 0]).mean(),
 }
 """What the tasks of `OWN_TASKS` measure, by name."""
@@ -195,6 +214,19 @@ def test_such_targets_need_a_task_with_a_name(tmp_path: Path) -> None:
     assert record.clean == pytest.approx((model(x).argmax(1) == y).double().mean().item())
     with working_in(tmp_path, OWN_TASKS), pytest.raises(SetupError, match="must have targets from 0 to 2, got -100 to"):
         plan_suite({**SMALL, "data": "mine:ignored_data", "network": "mine:ignored_net"})
+
+
+def test_labels_of_tokens_may_be_of_fewer_kinds_than_these(tmp_path: Path) -> None:
+    """Our own networks for text look tokens up among their outputs."""
+    tags = {**SMALL, "data": "mine:tags_data", "network": "mine:tags_net", "task": "language", "methods": ["plain"]}
+    with working_in(tmp_path, OWN_TASKS.replace("y[:, 7:] = -100", "")):
+        [record] = compare_suite(tags, "out").records
+        words, y = importlib.import_module("mine").tags_data()["test"]
+        model = load_model("mine:tags_net", "out/networks/tags_data-tags_net/plain-seed0.safetensors")
+        with pytest.raises(SetupError, match="`train` must have tokens from 0 to 3, got 0 to 29"):
+            plan_suite({**tags, "network": "gpt-tiny"})
+    right = model(words).log_softmax(2).gather(2, y[..., None])
+    assert record.clean == pytest.approx(-right.mean().item() / math.log(2))
 
 
 def horizons() -> dict[str, tuple[Tensor, Tensor]]:
@@ -319,6 +351,33 @@ def test_a_metric_that_would_fail_after_the_training_fails_before(
         plan_suite({**suite, "task": task})
     plan_suite({**suite, "task": Overflows})  # a training may mend it
     plan_suite({**suite, "task": AsNumbers, "network": OneOutput})  # its data set may have a value
+
+
+class Rare:
+    """An accumulator that has a value for many examples alone."""
+
+    def reset(self) -> None:
+        self.count = 0
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        self.count += len(targets)
+
+    def compute(self) -> float:
+        return 1.0 if self.count > 20 else math.nan
+
+
+class OfMany(Hard):
+    metric = DataSetMetric("rare", Rare(), higher_is_better=True)
+
+
+OF_MANY: dict[str, Any] = {**SMALL, "data": own_data, "network": Net, "methods": ["sgd"], "task": OfMany}
+
+
+def test_a_metric_need_have_no_value_on_the_validation_split(tmp_path: Path) -> None:
+    found = compare_suite(OF_MANY, tmp_path / "out")
+    [record] = found.records
+    assert (record.training.validation, record.training.diverged_at, record.clean) == (None, None, 1.0)
+    found.page(tmp_path / "report.html")
 
 
 def untrained_with_losses(run: Run) -> nn.Module:

@@ -1207,18 +1207,45 @@ def test_seconds_before_an_interruption_count(
 
 
 def with_wild_losses(run: Run) -> nn.Module:
-    run.losses[:] = [2.0, 1.0, math.nan, 3.0]
+    run.losses[:] = [torch.tensor(2.0), 1.0, math.nan, 3.0]
     return run.network()
 
 
 def test_losses_of_ones_own_are_recorded_up_to_one_that_is_not_finite() -> None:
     [problem] = planned(train=with_wild_losses).problems
     _, training = trained(problem, problem.methods[0], 0, images(), None, lambda *_: None)
-    assert training.loss == (2.0, 1.0)
+    assert repr(training.loss) == "(2.0, 1.0)"
+
+
+NOTE: dict[str, Any] = {}
+
+
+def with_a_note(run: Run) -> nn.Module:
+    vars(run).update(NOTE)
+    return run.network()
+
+
+@pytest.mark.parametrize(
+    ("note", "words"),
+    [
+        ({"losses": [torch.ones(2)]}, "`run.losses` must be numbers: .*\nAppend each epoch's mean"),
+        ({"losses": ["0.5 (mean)"]}, "`run.losses` must be numbers: "),
+        ({"gradients": 3.5}, "`run.gradients` must be a whole number ≥ 0, got 3.5"),
+        ({"gradients": -1}, "`run.gradients` must be a whole number ≥ 0, got -1"),
+        ({"precision": "bf16"}, "`run.precision`: 'bf16' is unknown"),
+    ],
+)
+def test_what_no_record_can_hold_is_refused_after_the_training(
+    note: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [problem] = planned(train=with_a_note).problems
+    monkeypatch.setitem(globals(), "NOTE", note)
+    with pytest.raises(SetupError, match=words):
+        trained(problem, problem.methods[0], 0, images(), None, lambda *_: None)
 
 
 def test_a_trainer_of_ones_own_must_return_a_network() -> None:
     [problem] = planned(train=no_network).problems
-    with pytest.raises(SetupError, match="`train` must be a function that returns an nn.Module, got 'trained'"):
+    with pytest.raises(SetupError, match="`train` must be a function that returns an nn.Module, got 'str'"):
         trained(problem, problem.methods[0], 0, images(), None, lambda *_: None)
     assert make_task(problem.record.task).metric == "accuracy"

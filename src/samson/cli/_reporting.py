@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from samson.report import Overview, View
 
-SMALLER_LR = "Set a smaller lr: --set lr=0.01, or set = { lr = 0.01 }."
+SMALLER_LR = (
+    "Set a smaller lr: --set lr=0.01, or set = { lr = 0.01 }. If it is at the first step, look at data and loss."
+)
 """What to do where a training diverged."""
 
 

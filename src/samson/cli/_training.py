@@ -25,6 +25,9 @@ def train(
     trainer: Annotated[
         str | None, typer.Option("--train", help="Your own training function, as MODULE:FUNCTION.")
     ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Your own task, as MODULE:CLASS; by default what the data are for.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="PARAM=VALUE", help="A method's setting.")] = None,
     recipe: Annotated[
@@ -62,7 +65,7 @@ def train(
     if epochs is not None:
         settings["epochs"] = epochs
     table: dict[str, Any] = {"data": data, "network": network, "methods": [method], "recipe": settings}
-    more = {"base": base, "train": trainer, "data_root": data_root}
+    more = {"base": base, "train": trainer, "task": task, "data_root": data_root}
     table |= {key: value for key, value in more.items() if value is not None}
     try:
         [parsed] = parse_methods([method], base=base or "SGD")
@@ -75,7 +78,7 @@ def train(
             table["set"].append(one if "." in target else f"{parsed.name}.{one}")
         plan = plan_suite(table)
     except SetupError as error:  # this command has one method
-        raise SetupError(str(error).replace("`methods`", "--method")) from error
+        raise SetupError(str(error).replace("`methods`", "--method").replace("task = ", "--task ")) from error
     require_writable("--out", out / ("rho.json" if range_test else "model.safetensors"))
     if range_test:
         require(not log, "--log", "left out with --find-rho", log, "Leave one out.")
@@ -87,7 +90,8 @@ def train(
         training = save_trained(plan, seed, out, place, progress, log=log)
     if training.diverged_at is not None:
         console(stderr=True).print(
-            f"The training diverged at step {training.diverged_at}.\nTry a smaller lr or perturbation."
+            f"The training diverged at step {training.diverged_at}.\n"
+            + ("Look at data and loss." if training.diverged_at == 1 else "Try a smaller lr or perturbation.")
         )
         raise typer.Exit(1)
     _show_training(plan.problems[0].record, training, out)

@@ -105,9 +105,9 @@ class Method:
         """
         if ":" in self.made_of:
             made = _own(self.made_of, model, self.settings, {"seed": seed, "steps": steps or 1})
-            require(
-                isinstance(made, Optimizer), "`methods`", "a function that returns an optimizer", made, "Change it."
-            )
+            found = type(made).__name__
+            rule = "a function that returns an optimizer"
+            require(isinstance(made, Optimizer), f"`methods` {self.made_of}", rule, found, "Change it.")
             return Built(cast("Optimizer", made))
         through = None
         parts = [(part_of(name), self._of_part(name)) for name in self.made_of.split("+")]

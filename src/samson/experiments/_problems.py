@@ -18,7 +18,7 @@ from samson.experiments._recipes import FIELDS, RECIPES, Recipe
 from samson.experiments._tasks import make_task
 from samson.experiments._training import find_trainer
 from samson.experiments._trying import try_together
-from samson.experiments.data import Splits, check_targets, length, load_data_set
+from samson.experiments.data import Splits, check_targets, check_tokens, length, load_data_set
 from samson.records import Problem
 
 METHODS = ("sgd", "noise", "clip", "sam", "asam", "samson", "samson+clip")
@@ -49,6 +49,8 @@ def plan_problem(
     require(task_name != "own", "task", f"named for {data!r}, whose targets may be any", asked.get("task"), mend)
     if ":" not in task_name:  # one's own decides what targets are
         check_targets(splits)
+    if ":" not in network:
+        check_tokens(splits)
     metric = as_metric(make_task(task_name).metric)
     base = asked.get("base", "AdamW" if task_name == "language" else "SGD")
     trainer = spec_of(asked.get("train", "samson"), "`train`")

@@ -18,6 +18,7 @@ import numpy as np
 
 from samson._environment import environment
 from samson._errors import SetupError, installing
+from samson.evaluation import NotFiniteError
 from samson.experiments._folders import finished
 from samson.experiments._method import Method
 from samson.experiments._place import one_thread
@@ -201,7 +202,9 @@ class _MethodSearch:
         told = self.told()
         best = max(told, key=lambda trial: (trial.value, self.order.index(trial.params)))  # of equal ones the later
         if best.value <= -1e300:
-            raise SetupError(f"`methods` {self.name}: training diverged with every choice.\nTry a smaller lr.")
+            raise SetupError(
+                f"`methods` {self.name}: training diverged with every choice.\nTry a smaller lr; look at data and loss."
+            )
         return SearchRecord(
             problem=self.problem.record,
             method=self.method.name,
@@ -227,7 +230,12 @@ def _validated(job: Job, kept: Path, progress: OnProgress) -> float | None:
     splits = load_data_set(job.problem.record.data, job.plan.data_root)
     with one_thread():
         model, training = trained(job.problem, job.method, job.seed, splits, kept, progress, job.place)
-        if model is None or not job.plan.families:
+        if model is None:
+            return None
+        if training.validation is None:
+            name = job.problem.record.metric
+            raise NotFiniteError(f"`metric` {name!r} has no finite value on the validation split: give one that has.")
+        if not job.plan.families:
             return training.validation
         examples, ranges = examples_of(job, splits, "validation"), ranges_of(model, training, job, splits)
         found = sweep(model, examples, job, progress, ranges, splits)

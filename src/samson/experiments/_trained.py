@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import takewhile
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,9 @@ from torch import nn
 
 from samson._batches import is_cast
 from samson._environment import environment
-from samson._errors import SetupError, require
+from samson._errors import SetupError, choose, require
 from samson._names import counted
-from samson.evaluation import clean_value
+from samson.evaluation import NotFiniteError, clean_value
 from samson.experiments._checkpoints import Checkpoint, save_checkpoint
 from samson.experiments._loop import train
 from samson.experiments._method import Method
@@ -83,7 +85,7 @@ def trained(
 
     Raises:
         SetupError: If a trainer of one's own returns no network, or one that Accelerate's mixed precision wraps, or
-            ends before the method's ramp does.
+            ends before the method's ramp does, or wrote into its run what no record can hold.
     """
     own = planned_run(
         problem,
@@ -105,14 +107,16 @@ def trained(
                 own.teacher, spent = _teacher(own)
             model = trainer(own)
             _check_network(model)
-            _check_ramp(own)
         except DivergedError as error:
             diverged_at = error.step
+    _check_notes(own)
     validation = None
     if model is not None:
+        _check_ramp(own)
         model.eval()
         if own.place.world == 1:
-            validation = clean_value(model, splits.examples("validation"), own.task.metric)
+            with suppress(NotFiniteError):  # it is only shown; a search says so
+                validation = clean_value(model, splits.examples("validation"), own.task.metric)
     return model, Training(
         # A trainer of one's own may go on after the last.
         loss=tuple(takewhile(lambda loss: abs(loss) <= LARGEST, own.losses)),
@@ -130,12 +134,25 @@ def trained(
 def _check_network(model: Any) -> None:
     """Refuse what is no network, and one that would compute in lower precision on chips too."""
     mend = "It must return the trained network."
-    require(isinstance(model, nn.Module), "`train`", "a function that returns an nn.Module", model, mend)
+    require(isinstance(model, nn.Module), "`train`", "a function that returns an nn.Module", type(model).__name__, mend)
     if is_cast(model):
         raise SetupError(
             "`train` must return a network that computes in float32, got one that Accelerate's mixed precision wraps.\n"
             "Return samson.integrations.accelerate.unwrapped(model)."
         )
+
+
+def _check_notes(run: Run) -> None:
+    """Refuse what a trainer of one's own wrote into its run and no record can hold; losses become floats."""
+    try:
+        run.losses = [float(loss) for loss in run.losses]
+    except (TypeError, ValueError, RuntimeError) as error:  # a tensor of several numbers
+        raise SetupError(f"`run.losses` must be numbers: {error}.\nAppend each epoch's mean loss.") from error
+    count, mend = run.gradients, "Count gradients of a mini-batch, or leave it."
+    whole = count is None or (isinstance(count, Integral) and count >= 0)
+    require(whole, "`run.gradients`", "a whole number ≥ 0", count, mend)
+    if run.precision is not None:
+        choose("`run.precision`", run.precision, ("float32", "bfloat16"))
 
 
 def _check_ramp(run: Run) -> None:

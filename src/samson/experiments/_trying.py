@@ -29,20 +29,29 @@ def try_together(problem: PlannedProblem, splits: Splits, families: Sequence[Chi
     lazy = any(map(is_lazy, model.state_dict(keep_vars=True).values()))
     mend = "Take layers that are not lazy, or put an example through it before it is returned."
     require(not (ours and lazy), "`network`", "of layers that know their sizes", record.network, mend)
+    outputs, task = None, make_task(record.task)
     try:
         with torch.no_grad():
-            outputs, task = model.eval()(inputs), make_task(record.task)
+            outputs = model.eval()(inputs)
             if ours:
-                task.loss(in_float32(outputs), targets, problem.recipe.label_smoothing)
+                loss = task.loss(in_float32(outputs), targets, problem.recipe.label_smoothing)
             else:
-                task.loss(outputs, targets)
+                loss = task.loss(outputs, targets)
     except Exception as error:  # whatever a network, or a task of one's own, may raise
+        if outputs is not None and ":" in record.task:
+            raise SetupError(
+                f"the loss of the task {record.task!r} with the network {record.network!r} raised {reason(error)}\n"
+                "Mend it, or the outputs."
+            ) from error
         tokens = " Whole numbers are tokens: give measurements as floats." if inputs.dtype == torch.int64 else ""
         raise SetupError(
             f"`network` {record.network!r} cannot be trained on {record.data!r}, whose examples are of shape "
             f"{splits.shape}: {reason(error)}\n"
             f"Take a network, or a task, for such data.{tokens}"
         ) from error
+    shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+    mend = "Return its mean, as a tensor."
+    require(not ours or shape == (), f"the loss of the task {record.task!r}", "a tensor of shape ()", shape, mend)
     _try_metric(problem, model, inputs, outputs, targets)
     try:
         on_chip(model, problem.select)

@@ -97,8 +97,19 @@ def _check_inputs(inputs: Tensor, name: str, splits: Splits) -> None:
     if dtype == torch.float32:
         _require(bool(inputs.isfinite().all()), name, "have finite inputs", "inf or nan")
     elif dtype == torch.int64:
-        top = splits.outputs if splits.task == "language" else int(inputs.max()) + 1
-        _check_numbers(inputs, name, "tokens", top)
+        _require(int(inputs.min()) >= 0, name, "have tokens from 0", int(inputs.min()))
+
+
+def check_tokens(splits: Splits) -> None:
+    """Check that tokens in memory are of as many kinds as there are outputs, which our networks for text go by.
+
+    Raises:
+        SetupError: If they are not.
+    """
+    for name in SPLITS:
+        split = getattr(splits, name)
+        if isinstance(split, tuple) and split[0].dtype == torch.int64 and splits.task == "language":
+            _check_numbers(split[0], name, "tokens", splits.outputs)
 
 
 def check_targets(splits: Splits) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -27,7 +28,7 @@ RESIDENT_BYTES = 2**31
 
 @dataclass(frozen=True, eq=False)
 class Seeded(Dataset[Any]):
-    """A user's data set, whose random transforms draw from torch's and Python's global state.
+    """A user's data set, whose random transforms draw from the global state of torch, Python or numpy.
 
     That state is seeded for each example from seed, epoch and its number, and is as before afterwards.
     """
@@ -39,13 +40,16 @@ class Seeded(Dataset[Any]):
     def __getitem__(self, number: int) -> Any:
         drawn = generator_for(self.seed, "example", self.epoch, number).initial_seed()
         before, before_python = torch.get_rng_state(), random.getstate()
+        before_numpy = np.random.get_state()  # noqa: NPY002 (a user's transforms draw from it)
         try:
             torch.default_generator.manual_seed(drawn)
             random.seed(drawn)
+            np.random.seed(drawn % 2**32)  # noqa: NPY002
             return self.dataset[number]
         finally:
             torch.set_rng_state(before)
             random.setstate(before_python)
+            np.random.set_state(before_numpy)  # noqa: NPY002
 
 
 def training_view(dataset: Dataset[Any], names: Sequence[str], seed: int, epoch: int) -> Dataset[Any]:

@@ -150,7 +150,7 @@ class Splits:
         """The batches of one epoch of training, augmented and prepared.
 
         A batch is a pure function of seed, epoch, its number and `batch_size`; global random state is neither seen nor
-        changed. (numpy's, which a user's own data set may draw from, is not looked after.)
+        changed.
 
         Args:
             batch_size: Examples in a batch, ≥ 1; a smaller last one is left out.
