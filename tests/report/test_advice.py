@@ -116,6 +116,21 @@ def test_a_diverged_seed_does_not_count_for_the_others() -> None:
     assert "another" not in said
 
 
+@pytest.mark.parametrize(
+    ("lower", "noisy"), [(False, "62.2 %, better by 1.2 ±0.7 points"), (True, "1.3783, better by 0.0117 ±0.0072")]
+)
+def test_values_beside_a_gain_are_of_the_same_seeds(lower: bool, noisy: str) -> None:
+    """Samson's seed 3 is bad, without noise too, and that of plain training diverged."""
+    found = runs(sgd=[0.60, 0.61, 0.62], samson=[0.61, 0.625, 0.63, 0.10])
+    found = [replace(r, clean=0.2) if r.seed == 3 else r for r in found]
+    said = advice(views(in_bits(found) if lower else found))
+    assert f"Take <b>samson</b>: its mean {'bits' if lower else 'accuracy'} on noisy chips is {noisy}" in said
+    assert ("is 1.0100, that of sgd 1.0100." if lower else "is 99.0 %, that of sgd 99.0 %.") in said
+    assert said.endswith("over 3 training seeds.")
+    one = advice(views(without(found, "sgd", 1, 2)))
+    assert one.startswith("<b>samson</b> is ahead: its mean accuracy on noisy chips is 61.0 %, better by 1.0 points")
+
+
 def test_what_diverged_of_the_method_that_is_taken_is_said() -> None:
     def with_diverged(*seeds: int) -> list[RunRecord]:
         found = runs(sgd=[0.60, 0.61, 0.62, 0.63, 0.64], clip=[0.80, 0.81, 0.82, 0.83, 0.84])
@@ -140,6 +155,21 @@ def test_seeds_are_counted_over_all_methods_that_are_judged() -> None:
     said = advice(views(without(found, "samson", 2)))
     assert said.startswith("Take <b>clip</b>")
     assert said.endswith("over 2 training seeds.")
+    two = runs(sgd=[0.60, 0.61, 0.62], samson=[0.1, 0.80, 0.82, 0.83])
+    assert advice(views(without(two, "samson", 0))).endswith("over 2 training seeds."), "those that both have"
+    # Clip and samson have two seeds in common, which are looked at only where the one is taken and the other the best.
+    for plain, seeds in (([*SGD, 0.66], 2), ([0.95] * 4, 3)):
+        four = runs(sgd=plain, clip=[0.80, 0.82, 0.84, 0.1], samson=[0.1, 0.84, 0.83, 0.89])
+        four = without(without(four, "clip", 3), "samson", 0)
+        assert advice(views(four)).endswith(f"over {seeds} training seeds.")
+
+
+@pytest.mark.parametrize("seeds", [(0, 1), (0, 1, 2)])
+def test_without_an_interval_none_is_spoken_of(seeds: tuple[int, ...]) -> None:
+    """Samson is worse, on the seeds that are left of four: one that plain training has, or none."""
+    found = runs(sgd=SGD, samson=[0.5] * 4)
+    said = advice(views([r for r in found if r.method == "sgd" or r.seed not in seeds]))
+    assert said == "Take <b>sgd</b>: no method is surely better on noisy chips."
 
 
 @pytest.mark.parametrize("method", ["sgd", "samson"])
@@ -165,6 +195,9 @@ def test_no_method_is_ahead_where_all_are_equal() -> None:
         assert said.startswith(f"{ahead} mean accuracy on noisy chips is 90.0 %.")
         assert said.endswith(chance) == (len(alone) > 1)
         assert advice_in_short(views(alone)) == "no method is ahead, on one training seed"
+    several = on_pcm(runs(sgd=[0.6, 0.7]), sgd=[0.5, 0.6])
+    assert advice(views(runs(sgd=[0.6, 0.7]))) == "The mean accuracy on noisy chips is 65.0 %."
+    assert advice(views(several)) == "The accuracy in the mean over gaussian and pcm chips is 60.0 %."
     two = views(runs(sgd=[0.6], clip=[0.9], samson=[0.9]))
     assert advice(two) == (
         "<b>clip</b> and <b>samson</b> are ahead: their mean accuracy on noisy chips is 90.0 %, better by 30.0 points "
@@ -237,13 +270,17 @@ def test_families_of_chips_that_disagree_are_told() -> None:
     assert seed.endswith("One training seed can't tell whether that is chance. On pcm alone: sgd.")
 
 
+def in_bits(found: list[RunRecord]) -> list[RunRecord]:
+    """The same in a metric that is no fraction and better lower."""
+    problem = replace(found[0].problem, metric="bits", higher_is_better=False, is_fraction=False)
+    measured = [tuple(tuple(tuple(2 - x for x in c) for c in k) for k in r.measured) for r in found]
+    return [replace(r, problem=problem, measured=m, clean=2 - r.clean) for r, m in zip(found, measured, strict=True)]
+
+
 @pytest.mark.parametrize("lower", [False, True])
 def test_better_may_be_lower_and_the_page_says_it_first(lower: bool) -> None:
     found = runs(sgd=SGD, samson=[0.90, 0.92, 0.95])
-    if lower:
-        problem = replace(found[0].problem, metric="bits", higher_is_better=False, is_fraction=False)
-        measured = [tuple(tuple(tuple(2 - x for x in c) for c in k) for k in r.measured) for r in found]
-        found = [replace(r, problem=problem, measured=m) for r, m in zip(found, measured, strict=True)]
+    found = in_bits(found) if lower else found
     said = advice(views(found))
     assert said.startswith("Take <b>samson</b>")
     assert ("is 1.077, better by 0.303 ±0.014 than" if lower else "is 92.3 %, better by 30.3 ±1.4 points than") in said

@@ -553,12 +553,12 @@ def of_seeds(**means: list[float]) -> list[RunRecord]:
 
 
 def test_too_few_problems_tell_nothing_of_others() -> None:
-    """Two methods differ by one rank at most, and must by 1.96·√(2·3 / (6·problems))."""
+    """Two methods differ by one rank at most, and must by more than where two of nine problems go the other way."""
     runs = of_seeds(sgd=[0.60, 0.62, 0.64], samson=[0.80, 0.82, 0.84])
-    for problems, tells in ((2, False), (9, True)):
+    for problems, tells, critical in ((2, False, 1.5), (9, True, 1 - 3 / 9)):
         several = [of_problem(run, f"problem {number}") for number in range(problems) for run in runs]
         found = Overview(views(several))
-        critical, figure, page = 1.96 / math.sqrt(problems), rank_figure(found), render(comparison(several), found)
+        figure, page = rank_figure(found), render(comparison(several), found)
         assert figure["layout"]["xaxis"]["range"] == [1, 2]
         bands = [shape["x1"] for shape in figure["layout"]["shapes"]]
         assert bands == ([pytest.approx(1 + critical, abs=1e-3)] if tells else [])
@@ -599,7 +599,8 @@ def test_networks_on_ten_families_of_chips_are_not_ten_times_as_many() -> None:
         assert 0 < rank.interval.half_width == pytest.approx(ranks["all"][method].interval.half_width)
         assert ranks["clean"][method].blocks == 1  # without noise there is no family
     several = [of_problem(run, f"problem {number}") for number in range(10) for run in runs]
-    assert Overview(views(several)).ranks["all"]["sgd"].interval.half_width < 0.4  # each has networks of its own
+    apart = Overview(views(several)).ranks["all"]["sgd"].interval  # each has networks of its own
+    assert apart.half_width < 0.9 * ranks["all"]["sgd"].interval.half_width
 
 
 def test_comparisons_with_another_baseline_do_not_count_as_those_with_the_first() -> None:

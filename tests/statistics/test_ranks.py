@@ -10,7 +10,7 @@ from scipy import stats
 from samson.statistics import critical_difference, mean_ranks
 
 
-@pytest.mark.parametrize("methods", [2, 5, 30])
+@pytest.mark.parametrize("methods", [3, 5, 30])
 def test_the_critical_difference_is_by_the_studentised_range(methods: int) -> None:
     """Against scipy, whose integral is another one, and in which another level would be seen."""
     expected = [
@@ -19,6 +19,15 @@ def test_the_critical_difference_is_by_the_studentised_range(methods: int) -> No
     ]
     assert critical_difference(methods, 7) == pytest.approx(expected[0], rel=1e-6)
     assert critical_difference(methods, 7) != pytest.approx(expected[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("blocks", [2, 5, 6, 9, 11, 16, 40])
+def test_two_methods_differ_by_the_exact_sign_test(blocks: int) -> None:
+    """The largest number of losses with which that happens in at most .05 of cases between equal methods."""
+    chance = {losses: 2 * stats.binom.cdf(losses, blocks, 0.5) for losses in range(blocks // 2 + 1)}
+    apart = {losses for losses in chance if 1 - 2 * losses / blocks > critical_difference(2, blocks)}
+    assert apart == {losses for losses, p in chance.items() if p <= 0.05}
+    assert bool(apart) == (blocks >= 6)
 
 
 BLOCK = {"a": [0.80, 0.84, 0.82, 0.88], "b": [0.81, 0.85, 0.80, 0.86], "c": [0.79, 0.87, 0.85, 0.82]}
@@ -39,7 +48,11 @@ def test_the_interval_of_a_mean_rank_has_two_tails() -> None:
     """In each block a is ahead unless both of its draws are the 0, in one of four cases."""
     found = mean_ranks([{"a": [0.0, 3.0], "b": [1.0, 1.2]}] * 400)["a"].interval
     assert found.mean == 1
-    assert found.high == pytest.approx(2 - stats.binom.ppf(0.025, 400, 0.75) / 400, abs=1.5 / 400)
+    tail = stats.norm.cdf(math.sqrt(2) * stats.t.ppf(0.025, 400))  # of 400 groups with two values each
+    ends = 2 - stats.binom.ppf([tail, 0.025], 400, 0.75) / 400
+    error = math.sqrt(tail / 2000) / stats.binom.pmf(stats.binom.ppf(tail, 400, 0.75), 400, 0.75) / 400  # of a quantile
+    assert found.high == pytest.approx(ends[0], abs=3 * error)
+    assert found.high > ends[1] + 3 * error
 
 
 @pytest.mark.parametrize("scale", [-(2.0**20), 2.0**-30, 1.0])

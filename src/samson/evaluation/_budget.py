@@ -136,7 +136,7 @@ def noise_budget(
                 ) from error
             found[level] = with_clean(result, without_noise)
         drops = sign * (clean - np.asarray(found[level].trials))
-        slack = ROUNDING + rounding([clean])
+        slack = ROUNDING + rounding([clean]) * abs(sign)  # drops are of the value where `relative`
         return drops if criterion == "mean" else drops > max_drop + slack
 
     grid = np.geomspace(low, high, levels).tolist()

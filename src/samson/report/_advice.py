@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from statistics import fmean
 
-from samson.records import Interval
+from samson.records import CLEAN, Interval
 from samson.report._html import listed
 from samson.report._summary import View
-from samson.report._tables import clean_value, gain_number, gain_text, number
+from samson.report._tables import gain_number, gain_text, number
 from samson.statistics import mean_interval
 
 LEVEL = 0.05
@@ -62,16 +62,11 @@ class Choice:
         """Of intervals."""
         return 1 - self.level / max(len(self.scores) - 1, 1)
 
-    def mean(self, method: str) -> float:
-        """The mean over a method's networks."""
-        return fmean(self.scores[method].values())
-
     def gains(self, ours: str, theirs: str) -> list[float]:
         """By how much the first is better, for each seed that both have; of their means if there is none."""
         direction = 1 if self.found[0].problem.higher_is_better else -1
-        common = sorted(self.scores[ours].keys() & self.scores[theirs].keys())
-        pairs = [(self.scores[ours][seed], self.scores[theirs][seed]) for seed in common]
-        return [direction * (a - b) for a, b in pairs or [(self.mean(ours), self.mean(theirs))]]
+        both = _common(self.scores, ours, theirs), _common(self.scores, theirs, ours)
+        return [direction * (a - b) for a, b in zip(*both, strict=True)]
 
     def gain(self, ours: str, theirs: str) -> Interval:
         """The mean of `gains`, with an interval of no width where there is but one."""
@@ -99,7 +94,7 @@ class Choice:
     @cached_property
     def leaders(self) -> list[str]:
         """The methods that no other has a larger gain than, but for rounding."""
-        least = fmean(self.gains(self.best, self.base)) - 1e-12 * abs(self.mean(self.best))
+        least = fmean(self.gains(self.best, self.base)) - 1e-12 * abs(fmean(self.scores[self.best].values()))
         return [method for method in self.order if fmean(self.gains(method, self.base)) >= least]
 
     @property
@@ -160,52 +155,49 @@ def advice(found: Sequence[View], level: float = LEVEL) -> str:
     """
     choice, first = Choice(found, level), found[0]
     best, taken, base = choice.best, choice.taken, choice.base
-    percent = " %" if first.problem.is_fraction else ""
     metric, families = escape(first.problem.metric), listed([escape(view.family.name) for view in found])
     where = f"in the mean over {families} chips" if choice.alone else "on noisy chips"
-    what = f"{metric} {where}" if choice.alone else f"mean {metric} {where}"
-    what += f" is {number(choice.mean(taken), first)}{percent}"
+    clean = {method: first.table[method][CLEAN].by_seed for method in choice.scores}
+    noisy, ours, theirs = (
+        number(fmean(_common(*of)), first) + " %" * first.problem.is_fraction
+        for of in ((choice.scores, taken, base), (clean, taken, base), (clean, base, taken))
+    )
+    what = f"{'' if choice.alone else 'mean '}{metric} {where} is {noisy}"
+    gain = "" if base in choice.named else f", better by {_gain(choice, taken, base)} than that of {escape(base)}"
+    lost = f" {choice.diverged}." if choice.diverged else ""
     others = "".join(
         f" On {escape(family)} alone: {listed(list(map(escape, one.named)))}{', perhaps' if one.doubt else ''}."
         for family, one in choice.alone.items()
         if not {*one.named} >= {*choice.named}
     )
-    lost = f" {choice.diverged}." if choice.diverged else ""
+    if len(choice.order) == 1:
+        return f"The {what}.{lost}"
     if choice.by_chance:
-        gain = f", better by {_gain(choice, best, base)} than that of {escape(base)}"
-        chance = " One training seed can't tell whether that is chance." if len(choice.order) > 1 else ""
-        if choice.tied:
-            return f"{'No method is ahead: the' if len(choice.order) > 1 else 'The'} {what}.{lost}{chance}{others}"
         whose = "its" if len(choice.leaders) == 1 else "their"
-        return f"{_ahead(choice)}: {whose} {what}{'' if base in choice.leaders else gain}.{lost}{chance}{others}"
-    if taken == base:
-        said = f"Take <b>{escape(base)}</b>: no method is surely better {where}."
-    else:
-        clean = [f"{number(clean_value(first, method), first)}{percent}" for method in (taken, base)]
-        said = (
-            f"Take <b>{escape(taken)}</b>: its {what}, better by {_gain(choice, taken, base)} than that of "
-            f"{escape(base)}{choice.doubt}{_price(choice, taken, base)}; without noise it is {clean[0]}, that of "
-            f"{escape(base)} {clean[1]}."
-        )
-    said += lost
+        said = "No method is ahead: the" if choice.tied else f"{_ahead(choice)}: {whose}"
+        return f"{said} {what}{gain}.{lost} One training seed can't tell whether that is chance.{others}"
+    said = f"no method is surely better {where}"
+    if gain:
+        price = f"{choice.doubt}{_price(choice, taken, base)}"
+        said = f"its {what}{gain}{price}; without noise it is {ours}, that of {escape(base)} {theirs}"
+    said = f"Take <b>{escape(taken)}</b>: {said}.{lost}"
     if fmean(choice.gains(best, taken)) > 0:
-        said += (
-            f" <b>{escape(best)}</b> is better by another {_gain(choice, best, taken)}, which may be chance"
-            f"{_price(choice, best, taken)}."
-        )
+        said += f" <b>{escape(best)}</b> is better by another {_gain(choice, best, taken)}, which may be chance"
+        said += f"{_price(choice, best, taken)}."
     if few := [escape(method) for method in choice.scores if method not in choice.order]:
         others += f" Too few training seeds to judge {listed(few)}."
-    seeds = min(len(choice.scores[method]) for method in choice.order)
-    compared = round(LEVEL / (1 - choice.confidence))
-    allowing = f", to allow for {compared} comparisons" if compared > 1 else ""
-    return f"{said}{others} Intervals are {_percent(choice.confidence)} %{allowing}, over {seeds} training seeds."
+    pairs = [(best, taken), *((method, base) for method in choice.order)]
+    if seeds := [n for a, b in pairs if a != b and (n := len(choice.gains(a, b))) > 1]:
+        compared = round(LEVEL / (1 - choice.confidence))
+        allowing = f", to allow for {compared} comparisons" if compared > 1 else ""
+        others += f" Intervals are {_percent(choice.confidence)} %{allowing}, over {min(seeds)} training seeds."
+    return said + others
 
 
 def advice_in_short(found: Sequence[View], level: float = LEVEL) -> str:
     """The same in a few words: the method and its gain."""
     choice = Choice(found, level)
     taken, base = choice.taken, choice.base
-    method = f"<b>{escape(taken)}</b>"
     mean = choice.gain(taken, base).mean
     gain = gain_number(mean, found[0]).lstrip("+") + " points"
     if not found[0].problem.is_fraction:
@@ -214,7 +206,14 @@ def advice_in_short(found: Sequence[View], level: float = LEVEL) -> str:
     if choice.by_chance:
         of = "" if base in choice.leaders else f" of {escape(base)} by {gain}"
         return f"{'no method is ahead' if choice.tied else _ahead(choice)}{of}, on one training seed{lost}"
-    return f"take {method}" + ("" if taken == base else f", better by {gain} than {escape(base)}{choice.doubt}") + lost
+    of = "" if taken == base else f", better by {gain} than {escape(base)}{choice.doubt}"
+    return f"take <b>{escape(taken)}</b>{of}{lost}"
+
+
+def _common(values: Mapping[str, dict[int, float]], ours: str, theirs: str) -> list[float]:
+    """The first's values on the training seeds that both have; their mean if there is none."""
+    own = values[ours]
+    return [own[seed] for seed in sorted(own.keys() & values[theirs].keys())] or [fmean(own.values())]
 
 
 def _percent(confidence: float) -> str:

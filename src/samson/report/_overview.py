@@ -73,6 +73,11 @@ class Overview:
         return critical_difference(len(self.order), self.problems) if self.problems > 1 else math.inf
 
     @property
+    def test(self) -> str:
+        """By which the critical difference is found."""
+        return "Nemenyi" if len(self.order) > 2 else "sign test"
+
+    @property
     def tells(self) -> bool:
         """Whether there are problems enough for any ranks to differ by the critical difference."""
         return self.critical < len(self.order) - 1
@@ -198,10 +203,10 @@ def band_text(overview: Overview) -> str:
     if not overview.tells:
         return (
             f"{problems} problems can tell nothing about others: ranks would have to differ by {overview.critical:.2f} "
-            "(the critical difference of Nemenyi, 95 %), which is more than they can."
+            f"(the critical difference, {overview.test}, 95 %), which is more than they can."
         )
     return (
         f"The grey band is as wide as the critical difference, {overview.critical:.2f}, for {problems} problems: "
-        "outside of it, a method is worse than the best on other problems too (Nemenyi, 95 %). With few problems it is "
-        "wide."
+        f"outside of it, a method is worse than the best on other problems too ({overview.test}, 95 %). With few "
+        "problems it is wide."
     )

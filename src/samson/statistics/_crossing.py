@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from samson._checks import require_between
 from samson.records import Interval
 from samson.statistics._means import both_bounds, numbers
-from samson.statistics._student import t_below, t_quantile
+from samson.statistics._student import expanded_tail
 
 RESAMPLINGS = 2000
 FEW = 20
@@ -26,8 +26,7 @@ def crossing(levels: Sequence[float], curves: NDArray[Any], threshold: float, co
     """Estimate where the mean curve crosses a threshold, with an interval from resampling whole curves.
 
     The mean over chips is made to rise by isotonic regression, and read off linearly in log(level). The interval takes
-    the quantiles of the same estimate over 2,000 sets of chips drawn with replacement, expanded for few chips: at the
-    probabilities Φ(∓√(n / (n − 1))·t_{n−1}).
+    the quantiles of the same estimate over 2,000 sets of chips drawn with replacement (`expanded_tail`).
 
     Args:
         levels: Ascending, > 0.
@@ -37,15 +36,13 @@ def crossing(levels: Sequence[float], curves: NDArray[Any], threshold: float, co
 
     Returns:
         The level; it and its ends are infinity where they lie above all levels that were measured, 0 where below.
-
-    Reference: Hesterberg 2015, The American Statistician 69, 371, section 4.4 (expanded percentiles).
     """
     _check(levels, curves, confidence)
     points = np.log(np.asarray(levels, dtype=np.float64))
     chips = curves.shape[1]
     estimate = float(_read_off(points, curves.mean(axis=1)[:, None], threshold)[0])
     found = _read_off(points, curves @ _resampled(chips) / chips, threshold)
-    tail = t_below(math.inf, math.sqrt(chips / (chips - 1)) * t_quantile(chips - 1, (1 - confidence) / 2))
+    tail = expanded_tail(chips, confidence)
     low, high = (float(np.quantile(found, p, method="inverted_cdf")) for p in (tail, 1 - tail))
     return Interval(estimate, low, high)
 

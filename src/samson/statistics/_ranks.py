@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from samson._checks import require, require_between
 from samson.records import Interval
+from samson.statistics._student import expanded_tail
 
 RESAMPLES = 2000
 LEVEL = 0.05
@@ -40,9 +41,9 @@ def mean_ranks(
     """Rank methods in each block by their means over seeds, and average the ranks; ties share theirs.
 
     The interval is from percentiles of ranks after the seeds were drawn anew, with replacement, within each block and
-    method; blocks of the same networks have the same draw. In simulations it holds in 91 to 92 % of cases with 3
-    seeds, 96 to 97 % with 10 (`benchmarks/coverage.py`). It does not speak of other data sets: that two lie apart does
-    not show that methods differ there, `critical_difference` does.
+    method; blocks of the same networks have the same draw. Percentiles are expanded for few seeds, by the fewest of a
+    method (`benchmarks/coverage.py` has how often it holds). It does not speak of other data sets: that two lie apart
+    does not show that methods differ there, `critical_difference` does.
 
     Args:
         blocks: For each block, such as a data set, the value of each method's networks, one a training seed; larger is
@@ -85,7 +86,8 @@ def mean_ranks(
         drawn += _ranks(rounded(np.stack(columns, axis=1)))
     ranks = _ranks(means)
     ordered = np.sort(drawn / len(blocks), axis=0)
-    tail = int((1 - confidence) / 2 * RESAMPLES)
+    seeds = min(pick.shape[1] for pick in picks.values())
+    tail = int(expanded_tail(seeds, confidence, len({*labels})) * RESAMPLES)
     return {
         name: MeanRank(
             Interval(float(mean), float(min(low, mean)), float(max(high, mean))),
@@ -101,7 +103,8 @@ def mean_ranks(
 def critical_difference(methods: int, blocks: int) -> float:
     """The difference of two mean ranks beyond which methods differ on other data sets too (Nemenyi, at .05).
 
-    CD = q·√(k(k + 1) / (6N)), with q the upper .05 point of the studentised range of k groups over √2.
+    CD = q·√(k(k + 1) / (6N)), with q the upper .05 point of the studentised range of k groups over √2. For two methods
+    it is that of the exact sign test, which needs 6 data sets to tell anything.
 
     Args:
         methods: k ≥ 2.
@@ -118,6 +121,11 @@ def critical_difference(methods: int, blocks: int) -> float:
     """
     require(methods >= 2, "methods", "be at least 2", methods)
     require(blocks >= 2, "blocks", "be at least 2", blocks)
+    if methods == 2:
+        from scipy.special import bdtr  # slow to import
+
+        losses = sum(bool(2 * bdtr(count, blocks, 0.5) <= LEVEL) for count in range(blocks)) - 1
+        return 1 - (2 * losses + 1) / blocks
     q = _upper_studentized_range(methods) / math.sqrt(2)
     return q * math.sqrt(methods * (methods + 1) / (6 * blocks))
 

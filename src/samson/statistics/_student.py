@@ -38,3 +38,17 @@ def t_quantile(degrees: float, probability: float) -> float:
     from scipy.special import ndtri, stdtrit
 
     return float(ndtri(probability) if degrees == math.inf else stdtrit(degrees, probability))
+
+
+def expanded_tail(n: int, confidence: float, groups: int = 1) -> float:
+    """The probability at whose quantiles an interval ends that is made by drawing n values anew in each group.
+
+        Φ(−√(n / (n − 1))·t),    t = t_{groups·(n − 1), (1 + confidence) / 2}
+
+    The percentiles themselves are too narrow for few values. For a single value it is 0: the outermost.
+
+    Reference: Hesterberg 2015, The American Statistician 69, 371, section 4.4 (expanded percentiles).
+    """
+    if n < 2:
+        return 0.0
+    return t_below(math.inf, math.sqrt(n / (n - 1)) * t_quantile(groups * (n - 1), (1 - confidence) / 2))
