@@ -283,6 +283,21 @@ def equal_rows(repetitions: int) -> Iterator[Row]:
                 yield row("equal methods", about, ours, {"Student's t alone": float(np.mean(plain))})
 
 
+def few_rows(repetitions: int) -> Iterator[Row]:
+    """A drop about a population, of a few fragile examples that chips get wrong: by `crossed_interval` of the drops."""
+    for examples, share in ((300, 1), (500, 5), (500, 15), (2000, 20)):
+        rng, ours, unseen = np.random.default_rng(SEED), list[bool](), list[bool]()
+        truth = 0.9 * share / examples
+        for _ in range(repetitions):
+            fragile = rng.random(examples) < share / examples
+            drops = (fragile & (rng.random((20, examples)) < 0.9)).astype(np.float64)
+            found = crossed_interval(drops)
+            ours.append(found.low <= truth <= found.high)
+            unseen.append(not drops.any())
+        about = f"20 chips x {examples} examples, {share} fragile on average"
+        yield row("few changed examples", about, ours, {"no change seen": float(np.mean(unseen))})
+
+
 def lognormal(sigma: float) -> Chips:
     """Positive, skewed values of median 1."""
     return lambda rng, n: rng.lognormal(0, sigma, n)
@@ -422,6 +437,8 @@ INTERVALS = {
     "crossed_interval": "Of the mean of other chips and other examples.",
     "crossed_share_interval": "The same for a share of right answers, which may lie near 0 or 1.",
     "difference": "Of the difference of two methods, by training seeds.",
+    "few changed examples": "Of a drop or a difference on other chips and other examples, where a chip gets nine in "
+    "ten of the fragile examples wrong and no others.",
     "equal methods": "Of the difference of two methods that are equal, on common chips, of one training each: "
     "how often no difference is significant at .05, by Holm's method where there are several.",
     "variance_ratio": "Of how much smaller the variance of a difference is because the chips are common.",
@@ -477,6 +494,7 @@ PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
     "crossed": crossed_rows,
     "pairs": pair_rows,
     "equal": equal_rows,
+    "few": few_rows,
     "budget": budget_rows,
     "ranks": rank_rows,
 }
