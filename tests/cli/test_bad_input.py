@@ -102,3 +102,4 @@ def test_python_speaks_of_parameters_and_the_command_line_of_its_options(samson,
     known = options(get_command(app))
     assert {as_options(f"`{name}` must") for name in OPTIONS} <= {f"{option} must" for option in known}
     assert as_options("`batch_size` for `seed`: `seed` stays") == "`batch_size` for --seed: `seed` stays"
+    assert as_options("`time_s` must, [noise 1]: `time_s` must") == "--times must, [noise 1]: `time_s` must"

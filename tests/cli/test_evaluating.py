@@ -172,6 +172,21 @@ def test_a_precision_and_a_loss(samson, tmp_path: Path) -> None:
     assert f"{expected.mean:.4g} [" in out
 
 
+def test_where_more_chips_do_not_help_more_examples_are_asked_for(samson) -> None:
+    call = "evaluate", "mine:network", "--data", "mine:batches", "--levels", ".3", "--about", "population"
+    said = "* wider than ±{}, even with the chips at hand{}\n"
+    for precision, more in ((0.05, ""), (0.03, "; where fewer than 40, more examples are needed")):
+        out = samson(*call, "--precision", precision, "--max-trials", 40)[1]
+        assert out.endswith(said.format(precision, more))
+
+
+@pytest.mark.parametrize("command", ["evaluate", "budget"])
+def test_rows_keep_their_labels_in_a_narrow_terminal(samson, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    status, out, _ = samson(command, "mine:network", "--data", "mine:batches", "--trials", 3)
+    assert (status, "\n without noise" in out) == (0, True)
+
+
 METRIC = """
 from samson.evaluation import ExampleMetric
 

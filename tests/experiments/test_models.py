@@ -262,10 +262,40 @@ def test_weights_that_do_not_fit(folder: Path) -> None:
     other = nn.Sequential(nn.Linear(5, 3), nn.LayerNorm(3), nn.Linear(3, 3), nn.Linear(3, 3))
     said = message("my_nets:make", saved(other, "pt", folder))
     assert "must fit the Net" in said
-    assert "3 missing: 1.running_mean, 1.running_var, 1.num_batches_tracked" in said
+    assert "2 missing: 1.running_mean, 1.running_var;" in said
     assert "4 unexpected: 2.weight, 2.bias, 3.weight, …" in said
     assert "1 of another shape: 0.weight (3, 5), not (3, 4)" in said
     assert equal(snapshot(load_model("my_nets:make")), before)
+
+
+def test_numbers_of_another_kind_are_no_weights(folder: Path) -> None:
+    """Codes of a quantised network have the names and shapes of its weights, and are none."""
+    state = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).state_dict()
+    for kind in (torch.int8, torch.complex64):
+        torch.save(state | {"0.weight": state["0.weight"].to(kind)}, folder / "codes.pt")
+        assert f"1 of another type: 0.weight {kind}, not torch.float32." in message("my_nets:make", folder / "codes.pt")
+    torch.save({name: value.half() for name, value in state.items()}, folder / "half.pt")
+    assert load_model("my_nets:make", folder / "half.pt")[0].weight.equal(state["0.weight"].half().float())
+
+
+@pytest.mark.parametrize("prefix", ["", "net."])
+def test_counts_of_batches_may_be_missing(folder: Path, prefix: str) -> None:
+    """On them no output depends; old files and other frameworks have none."""
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    state = {f"{prefix}{name}": value for name, value in model.state_dict().items() if "num_batches" not in name}
+    torch.save(state, folder / "old.pt")
+    assert equal(snapshot(load_model("my_nets:make", folder / "old.pt")), snapshot(model))
+
+
+def test_a_part_of_a_file_is_told(folder: Path) -> None:
+    state = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).state_dict()
+    torch.save(state | {"_extra_state": {}}, folder / "more.pt")
+    assert "of tensors alone, but these are none: _extra_state.\nSave it without" in message("my_nets:make", "more.pt")
+    (folder / "net.bin.index.json").write_text("{}")
+    save_file({"0.weight": state.pop("0.weight")}, folder / "net-00001-of-00002.safetensors")
+    for name in ("net.bin.index.json", "net-00001-of-00002.safetensors"):
+        assert "several files. Join them first" in message("my_nets:make", folder / name)
 
 
 def damaged() -> bytes:

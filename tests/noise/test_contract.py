@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from samson.noise import (
     BitErrors,
+    Compose,
     DeadLines,
     DeviceNoise,
     FixedNoise,
@@ -111,6 +112,7 @@ BROKEN: list[tuple[str, WeightNoise]] = [
     ("leave the weight that it programs", Made(lambda w, g: {"weight": w.add_(0.1)})),
     ("hold all of a chip in the state", Hidden()),
     ("hold all of a chip in the state", Hidden(first=True)),
+    ("return a dict of tensors from `program`, but gave a Tensor", Made(lambda w, g: w)),
     ("return tensors alone from `program`, but `gain` is a float", Made(lambda w, g: {**written(w, g), "gain": 1.0})),
     (
         r"read a Tensor of shape \(2, 2, 2\) .* gave a Tensor of shape \(1, 2, 2\)",
@@ -144,6 +146,12 @@ BROKEN: list[tuple[str, WeightNoise]] = [
 def test_a_broken_promise_is_named(message: str, noise: WeightNoise) -> None:
     with pytest.raises(AssertionError, match=f"`noise` must .*{message}"):
         check_noise(noise)
+
+
+@pytest.mark.parametrize("noise", [Made(lambda w, g: w), Compose(Gaussian(0.1), Made(), Made(lambda w, g: w))])
+def test_a_state_is_a_dict_on_every_chip(noise: WeightNoise) -> None:
+    with pytest.raises(ValueError, match="`noise` must return a dict of tensors from `program`, but Made gave a Ten"):
+        noise(torch.ones(2, 2), Generator())
 
 
 @dataclass(frozen=True)

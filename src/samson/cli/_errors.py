@@ -120,5 +120,5 @@ def as_options(message: str) -> str:
         '--max-trials must be at least 2, got 1.'
     """
     for word, other in IN_OPTIONS.items():
-        message = message.replace(word, other)
+        message = re.sub(f"(?<!: ){re.escape(word)}", other, message)
     return re.sub(rf"(?<!: )`({'|'.join(OPTIONS)})`", lambda found: "--" + found[1].replace("_", "-"), message)

@@ -11,7 +11,16 @@ import typer
 from samson._errors import require
 from samson.cli._measuring import kinds_of, measuring
 from samson.cli._options import ModelOptions, model_command
-from samson.cli._showing import console, results_written, shown, shown_interval, shown_share, speaks, table_of
+from samson.cli._showing import (
+    console,
+    results_written,
+    shown,
+    shown_interval,
+    shown_share,
+    speaks,
+    table_of,
+    wide_console,
+)
 
 
 @model_command
@@ -52,6 +61,7 @@ def evaluate_model(
     alone = max_trials is not None and precision is None
     require(not alone, "--max-trials", "left out without --precision", max_trials, "Give --trials, or both.")
     kinds = kinds_of(options, levels, times)
+    most = MAX_TRIALS if max_trials is None else max_trials
     with measuring(options) as run:
         if at_least is not None:
             require_reachable("--at-least", at_least, run.metric)
@@ -62,7 +72,7 @@ def evaluate_model(
                 kind.noise,
                 trials=trials,
                 precision=precision,
-                max_trials=MAX_TRIALS if max_trials is None else max_trials,
+                max_trials=most,
                 about=about,  # type: ignore[arg-type]
                 progress=run.progress(kind.label),
                 **run.of_kind(kind),
@@ -91,7 +101,9 @@ def evaluate_model(
                 *([] if at_least is None else [shown_share(result, at_least)]),
                 str(len(result.trials)),
             )
-        console().print(table)
+        wide_console().print(table)
         console().print(f"On the chip: {found[0].coverage}")
-        if any(not result.reached for result in found):
-            console().print(f"* wider than ±{precision:g}, even with the chips at hand")
+        wide = [len(result.trials) for result in found if not result.reached]
+        if wide:
+            more = f"; where fewer than {most}, more examples are needed" if min(wide) < most else ""
+            console().print(f"* wider than ±{precision:g}, even with the chips at hand{more}")

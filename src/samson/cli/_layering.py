@@ -12,7 +12,7 @@ from samson._names import counted
 from samson._shown import not_all
 from samson.cli._measuring import kinds_of, measuring
 from samson.cli._options import ModelOptions, model_command
-from samson.cli._showing import console, empty_table, results_written, shown, shown_interval, shown_limit, speaks
+from samson.cli._showing import empty_table, results_written, shown, shown_interval, shown_limit, speaks, wide_console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -64,7 +64,7 @@ def sensitivity_of_model(
     with results_written(options.out, options.page, record, sensitivity_page):
         under = kind.label if options.chip is not None else f"{options.family} at {kind.label}"
         title = f"{options.model}: {run.metric.name} on {options.request.data_name} under {under}"
-        screen = console(width=max(console().width, 100))
+        screen = wide_console()
         screen.print(_table(title, found))
         clean, noisy = shown(found.clean, run.metric), shown(sum(found.noisy) / len(found.noisy), run.metric)
         screen.print(

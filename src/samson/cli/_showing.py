@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
 
@@ -42,6 +42,11 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """
     quiet = stderr and not speaks()
     return _Console(stderr=stderr, width=width, quiet=quiet, markup=False, emoji=False, highlight=False)
+
+
+def wide_console() -> Console:
+    """A console for tables with intervals: in a narrow terminal lines go on, and no row loses its label."""
+    return console(width=max(console().width, 100))
 
 
 def speaks() -> bool:
@@ -126,10 +131,16 @@ def results_written(out: Path | None, page: Path | None, record: T, render: Call
         raise failed[0]
 
 
+def _progress(*columns: ProgressColumn) -> Progress:
+    """Bars that are gone at the end, and write nothing where no terminal shows them."""
+    screen = console(stderr=True)
+    return Progress(*columns, console=screen, transient=True, disable=not screen.is_interactive)
+
+
 @contextmanager
 def stage_bar() -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar that says what is at hand, how much of it is done, and of how much."""
-    with Progress(console=console(stderr=True), transient=True) as bars:
+    with _progress() as bars:
         task = bars.add_task("", total=None)
         yield lambda stage, done, total: bars.update(task, description=stage, completed=done, total=total)
 
@@ -144,7 +155,7 @@ def chip_bar() -> Iterator[Callable[[str, Metric], Callable[[State], None]]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[so_far]}", markup=False),
     )
-    with Progress(*columns, console=console(stderr=True), transient=True) as bars:
+    with _progress(*columns) as bars:
         task = bars.add_task("chips", total=None, so_far="")
 
         def show(label: str, metric: Metric) -> Callable[[State], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -18,10 +19,14 @@ from samson._layers import is_input_range
 from samson._names import counted
 from samson.noise import plain_name
 
+JOIN = "Join them first: torch.save of one dict with the tensors of all."
+"""What to do with weights in several files."""
 KINDS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 """How files of weights end; `.bin` are Hugging Face's, `.ckpt` Lightning's."""
 WITHIN = ("state_dict", "model", "model_state_dict")
 """Where checkpoints keep the state dict: the last is what torch's tutorial calls it."""
+COUNT = "num_batches_tracked"
+"""How the names of batch norm's counts end, which files may lack: no output depends on them."""
 SHOWN = 3
 """Names that a message lists of each kind."""
 
@@ -57,12 +62,17 @@ def load_weights(model: nn.Module, path: Path) -> None:
         )
         state = {name: value for name, value in state.items() if name not in learned}
     problems = {
-        "missing": [name for name in own if name not in state],
+        "missing": [name for name in own if name not in state and not name.endswith(COUNT)],
         "unexpected": [name for name in state if name not in own],
         "of another shape": [
             f"{name} {tuple(value.shape)}, not {tuple(own[name].shape)}"
             for name, value in state.items()
             if name in own and isinstance(own[name], Tensor) and value.shape != own[name].shape
+        ],
+        "of another type": [
+            f"{name} {value.dtype}, not {own[name].dtype}"
+            for name, value in state.items()
+            if isinstance(own.get(name), Tensor) and not name.endswith(COUNT) and _type(value) != _type(own[name])
         ],
     }
     found = "; ".join(f"{len(names)} {what}: {_first(names)}" for what, names in problems.items() if names)
@@ -71,8 +81,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
         computed = any("parametrizations." in name for name in problems["unexpected"])
         by = ", by a function that registers the same parametrizations" if computed else ""
         mend = f"Take the model that they were saved from{by}."
+        if problems["missing"] and re.search(r"-\d+-of-\d+\.", path.name):
+            mend = f"It is one of several files. {JOIN}"
         raise SetupError(f"{fit}, but of its tensors there are {found}.\n{mend}")
-    model.load_state_dict(state)
+    model.load_state_dict(own | state)
 
 
 def refuse_program(parameter: str, path: Path) -> None:
@@ -109,7 +121,9 @@ def _of_part(state: dict[str, Tensor], own: Mapping[str, Any], path: Path) -> di
 
     def is_like(prefix: str) -> bool:
         inner = {name: state.get(f"{prefix}{name}") for name in own}
-        return all(found is not None and found.shape == own[name].shape for name, found in inner.items())
+        return all(
+            name.endswith(COUNT) if found is None else found.shape == own[name].shape for name, found in inner.items()
+        )
 
     first = next(iter(own), "")
     found = [prefix for name in state if name.endswith(f".{first}") and is_like(prefix := name.removesuffix(first))]
@@ -118,13 +132,14 @@ def _of_part(state: dict[str, Tensor], own: Mapping[str, Any], path: Path) -> di
             f"`weights` {str(path)!r} must hold such a network once, got it as {_first(found)}.\n"
             "Save the one that you mean: torch.save(model.state_dict(), path)."
         )
-    return {name: state[f"{found[0]}{name}"] for name in own} if found else state
+    return {name: state[whole] for name in own if (whole := f"{found[0]}{name}") in state} if found else state
 
 
 def _content(path: Path) -> Any:
     require(path.is_file(), "`weights`", "a file", str(path), "Check the path.")
     refuse_program("`weights`", path)
-    require(path.suffix in KINDS, "`weights`", f"a {', '.join(KINDS)} file", str(path), "Save it as one of these.")
+    mend = f"It lists several files. {JOIN}" if path.name.endswith(".index.json") else "Save it as one of these."
+    require(path.suffix in KINDS, "`weights`", f"a {', '.join(KINDS)} file", str(path), mend)
     try:
         if path.suffix == ".safetensors":
             return load(path.read_bytes())
@@ -140,14 +155,28 @@ def _content(path: Path) -> Any:
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     """The state dict in a file: the whole of it, or one of its entries."""
+    mixed: list[str] = []
     for inner in [content, *(content[key] for key in WITHIN if isinstance(content, Mapping) and key in content)]:
-        if isinstance(inner, Mapping) and inner and all(isinstance(value, Tensor) for value in inner.values()):
-            return dict(inner)
+        if isinstance(inner, Mapping) and inner:
+            others = [str(name) for name, value in inner.items() if not isinstance(value, Tensor)]
+            if not others:
+                return dict(inner)
+            mixed = others if 2 * len(others) < len(inner) else mixed
+    if mixed:
+        raise SetupError(
+            f"`weights` {str(path)!r} must hold a state dict of tensors alone, but these are none: {_first(mixed)}.\n"
+            "Save it without them."
+        )
     held = ", ".join(map(str, list(content)[:SHOWN])) if isinstance(content, Mapping) else type(content).__name__
     raise SetupError(
         f"`weights` {str(path)!r} must hold a state dict, alone or as {' or '.join(map(repr, WITHIN))}, got {held}.\n"
         "Save it with torch.save(model.state_dict(), path)."
     )
+
+
+def _type(value: Tensor) -> tuple[bool, bool]:
+    """Whether it holds floating-point numbers, and complex ones: torch would turn one kind into another in silence."""
+    return value.is_floating_point(), value.is_complex()
 
 
 def _first(names: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from inspect import isfunction
 
 import torch
@@ -139,8 +140,8 @@ def program_weight(
         whole: Whether the state is kept whole also where all readings are the same.
 
     Raises:
-        ValueError: If the weight holds complex or whole numbers, or the noise calls a tensor of its state `dtype`, or
-            is read here and gives no tensor of the weight's shape.
+        ValueError: If the weight holds complex or whole numbers, or the noise returns no dict, calls a tensor of it
+            `dtype`, or is read here and gives no tensor of the weight's shape.
     """
     require(weight.is_floating_point(), "weight", "hold real floating-point numbers", weight.dtype)
     if not weight.numel():
@@ -148,11 +149,26 @@ def program_weight(
     with exactly(weight.device):
         exact = weight.detach().to(working_dtype(weight), copy=True)
         common = {key: value.to(weight.device) for key, value in (shared or {}).items()}
-        state = {**noise.program(exact, generator), **common}
+        state = {**programmed(noise, exact, generator), **common}
         require("dtype" not in state, "program", "return no `dtype`, which a chip keeps for itself", sorted(state))
         if noise.is_fixed and not whole:
             return {"weight": require_reading(noise, noise.read(state, None, generator), weight.shape).to(weight.dtype)}
     return {**state, "dtype": weight.new_empty(0)}
+
+
+def programmed(noise: WeightNoise, weight: Tensor, generator: Generator) -> State:
+    """What a noise programmed, if it is a dict.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    state = noise.program(weight, generator)
+    if isinstance(state, Mapping):
+        return state
+    raise ValueError(
+        f"`noise` must return a dict of tensors from `program`, but {type(noise).__name__} gave a "
+        f"{type(state).__name__}. Give it a name: {{'weight': …}}."
+    )
 
 
 def read_weight(

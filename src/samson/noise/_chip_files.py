@@ -9,7 +9,7 @@ from typing import Any, cast
 from samson._decoding import TableError, decode, read_toml
 from samson._errors import require
 from samson._factories import find_factory, guarded
-from samson._names import suggestion
+from samson._names import nearest, suggestion
 from samson.noise._base import WeightNoise
 from samson.noise._calibration_files import load_calibration
 from samson.noise._catalogue import CLASSES, UNCOMPENSATED
@@ -89,6 +89,10 @@ def _chip_model(table: dict[str, Any], folder: Path) -> ChipModel:
 def _periphery(table: Any, folder: Path) -> Periphery:
     if not isinstance(table, dict):
         return decode(table, Periphery, "periphery")
+    known_keys = *(field.name for field in dataclasses.fields(Periphery)), "dac_bits", "adc_bits", "calibration"
+    for key in table:
+        if key not in known_keys:
+            raise TableError(f"[periphery]: `{key}` is unknown. {suggestion(key, known_keys)}")
     found = _in_steps(table)
     file = found.pop("calibration", None)
     if file is not None:
@@ -134,6 +138,9 @@ def _noise(table: Any, where: str) -> WeightNoise:
         raise TableError(f"[{where}]: must be a table, got {table!r}. Write [noise] and its keys below.")
     family = table.get("family")
     own = {key: value for key, value in table.items() if key != "family"}
+    for key in own if family is None else ():
+        if near := nearest(key, ["family"]):
+            raise TableError(f"[{where}]: `{key}` is unknown.{near}")
     if isinstance(family, str) and ":" in family:
         kind = _own_class(family, f"[{where}]: `family`")
         made: WeightNoise = guarded(lambda: decode(own, kind, where), family, f"[{where}]: `family`")

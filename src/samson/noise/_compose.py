@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from samson._checks import require
-from samson.noise._base import State, WeightNoise
+from samson.noise._base import State, WeightNoise, programmed
 from samson.noise._bit_errors import BitErrors
 from samson.noise._device import DeviceNoise
 from samson.noise._faults import StuckDevices
@@ -86,8 +86,8 @@ class Compose(WeightNoise):
         """Program up to the first noise that is not the same at each reading; draw a seed for each one behind it."""
         for position in range(self._first):
             fixed = self.noises[position]
-            weight = fixed.read(fixed.program(weight, generator), None, generator)
-        state = {f"{self._first}.{k}": v for k, v in self.noises[self._first].program(weight, generator).items()}
+            weight = fixed.read(programmed(fixed, weight, generator), None, generator)
+        state = {f"{self._first}.{k}": v for k, v in programmed(self.noises[self._first], weight, generator).items()}
         later = len(self.noises) - self._first - 1
         if later:
             state["seeds"] = torch.randint(2**62, (later,), generator=generator, device=weight.device)
@@ -104,8 +104,8 @@ class Compose(WeightNoise):
         seeds = state["seeds"].tolist() if "seeds" in state else []
         for position, seed in enumerate(seeds, start=self._first + 1):
             noise = self.noises[position]
-            programmed = noise.program(weight, Generator(weight.device).manual_seed(seed))
-            weight, own = noise.reading({**programmed, **self._part(state, position)}, when, generator)
+            written = programmed(noise, weight, Generator(weight.device).manual_seed(seed))
+            weight, own = noise.reading({**written, **self._part(state, position)}, when, generator)
             factor = own if factor is None else factor if own is None else factor * own
         return weight, factor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -221,7 +222,12 @@ def _weights(dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def _programmed(noise: WeightNoise, weight: Tensor) -> State:
-    return {**noise.program(weight, _generator()), **noise.program_chip(_generator())}
+    state = noise.program(weight, _generator())
+    _promise(
+        isinstance(state, Mapping),
+        f"return a dict of tensors from `program`, but gave {_form(state)}. Give it a name: {{'weight': …}}",
+    )
+    return {**state, **noise.program_chip(_generator())}
 
 
 def _noisy(noise: WeightNoise, weight: Tensor, seed: int = 0) -> Tensor:
