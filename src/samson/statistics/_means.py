@@ -32,13 +32,13 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE, *, re
 
     | chips    | values                                                | covers | plain t  |
     |----------|-------------------------------------------------------|--------|----------|
-    | 10, 50   | Gaussian                                              | .95    | .95      |
-    | 10       | Beta, mean .5 to .99, sd ≤ .1·√(mean·(1 − mean))      | .94–.95| .90–.95  |
-    | 50       | Beta, mean .5 to .99, sd ≤ .3·√(mean·(1 − mean))      | .94–.95| .86–.95  |
+    | 10, 50   | Gaussian                                              | .96    | .95      |
+    | 10       | Beta, mean .5 to .99, sd .1·√(mean·(1 − mean))        | .95–.96| .90–.95  |
+    | 50       | Beta, mean .5 to .99, sd ≤ .3·√(mean·(1 − mean))      | .95–.97| .86–.95  |
     | 5        | Beta, mean .99, sd .1·√(mean·(1 − mean))              | .89    | .89      |
-    | 5, 10, 50| 1 − .02·lognormal with σ = 1                          | .82, .92, .94 | .82, .84, .90 |
-    | 5        | Beta, mean .99, sd .3·√(mean·(1 − mean))              | .58      | .58      |
-    | 10, 50   | .95 ± .005, but one chip in 50 dead                   | .19, .63 | .19, .64 |
+    | 5, 10, 50| 1 − .02·lognormal with σ = 1                          | .82, .92, .95 | .82, .84, .90 |
+    | 5, 10    | Beta, mean .99, sd .3·√(mean·(1 − mean))              | .58, .84 | .58, .69 |
+    | 10, 50   | .95 ± .005, but one chip in 50 dead                   | .19, .64 | .19, .64 |
 
     The last rows are no fault of the formula: few chips most often do not show that there are others far away. Take at
     least 10 where chips may be skewed, and where rare ones fail ask for a yield (`Evaluation.yield_at`), whose interval

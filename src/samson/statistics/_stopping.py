@@ -48,7 +48,8 @@ def next_look(look: Look, half_width: float, precision: float, largest: int, con
 
     So looks are at 10, 20, 40, … chips, and the last one a little beyond the chips that are needed. The levels' errors
     add up to at most 1 − confidence, however often it is looked, so the interval at which one stops covers at least
-    that often. A 95 % interval looked at after every chip misses in 48 % of runs.
+    that often, as far as those of a fixed number do: .84 to .88 where most chips are perfect and a few far off. A 95 %
+    interval looked at after every chip misses in 48 % of runs.
 
     Args:
         look: The latest look.
