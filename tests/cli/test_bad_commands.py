@@ -30,6 +30,8 @@ def words(): return ["ab", "cd"]
 def unlabelled(): return [torch.randn(4, 6)]
 def of_five(): return [(torch.randn(4, 5), torch.zeros(4).long())]
 def norms(): return nn.BatchNorm1d(6)
+def looks_up(): return nn.Sequential(nn.Embedding(4, 6), nn.Linear(6, 3))
+def tokens(): return [(torch.full((4,), 9), torch.zeros(4).long())]
 def fails(): raise KeyError("x")
 def takes(n): return None
 
@@ -80,6 +82,7 @@ ROWS = {
     f"{E} --data mine:words": "A batch of --data must be|got str",
     f"{E} --data mine:unlabelled": "must have targets|got inputs alone",
     f"{E} --data mine:of_five": "MODEL 'mine:network' raised RuntimeError|(4x5 and 6x3)",
+    "evaluate mine:looks_up --data mine:tokens": "MODEL 'mine:looks_up' raised IndexError|Give data that it can take",
     f"{E} --data digits": "MODEL 'mine:network' raised RuntimeError",
     f"{E} --data mine:fails": "--data 'mine:fails' raised KeyError",
     f"{E} --data empty.safetensors": "must pair each input with a target, got 0 inputs",

@@ -30,6 +30,14 @@ def test_two_methods_differ_by_the_exact_sign_test(blocks: int) -> None:
     assert bool(apart) == (blocks >= 6)
 
 
+def test_two_methods_with_a_tie_are_not_apart_by_rounding() -> None:
+    """Five wins of six and a tie are no six: p is .0625."""
+    found = mean_ranks([{"a": [1.0], "b": [0.0]}] * 5 + [{"a": [1.0], "b": [1.0]}])
+    difference = found["b"].interval.mean - found["a"].interval.mean
+    assert difference > 5 / 6  # by a rounding error
+    assert difference < critical_difference(2, 6)
+
+
 BLOCK = {"a": [0.80, 0.84, 0.82, 0.88], "b": [0.81, 0.85, 0.80, 0.86], "c": [0.79, 0.87, 0.85, 0.82]}
 
 

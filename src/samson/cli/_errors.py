@@ -72,7 +72,7 @@ def explained(model: str, resume: Path | None = None, calibration: Path | None =
         if calibration is not None and said.startswith(("`input_ranges`", "`adc_bounds`")):
             said = f"--calibration {str(calibration)!r}: {said}"
         raise SetupError(said) from error
-    except RuntimeError as error:
+    except (RuntimeError, IndexError) as error:  # the latter of a token that a network does not know
         if str(error).startswith("`"):
             raise SetupError(str(error)) from error
         raise SetupError(

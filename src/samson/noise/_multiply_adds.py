@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, TypeGuard, cast
 
@@ -112,17 +112,20 @@ def multiply_adds(
         with evaluation_mode(model), chip.at(), parametrize.cached():
             for module in filter(parametrize.is_parametrized, model.modules()):
                 for name in cast("nn.ModuleDict", module.parametrizations):
-                    getattr(module, name)  # computed once, before the count
+                    with suppress(Exception):  # of a layer that may have no part in the pass
+                        getattr(module, name)  # computed once, before the count
             counting = _Counting()
             for t in chip.tensors:
                 if t.weight.numel():
                     whole = getattr(t.place.modules[0], t.place.attribute)
                     weight = counting.weight_in(whole) or counting.hold(whole, _Weight())
                     weight.share += t.weight.numel() / whole.numel()
-            try:
+            counted = False
+            with suppress(RuntimeError):
                 with torch.compiler.set_stance("force_eager") if compiles else nullcontext(), counting:
                     run(*batch.inputs, **batch.keywords)
-            except RuntimeError:
+                counted = True
+            if not counted:
                 if not compiles and "torch._dynamo" in sys.modules:
                     torch._dynamo.reset()  # loaded while this was counted, it would refuse such operations from now on
                 run(*batch.inputs, **batch.keywords)  # the model's own errors are heard

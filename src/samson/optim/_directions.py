@@ -53,17 +53,10 @@ def require_state(base: Optimizer) -> None:
         )
 
 
-def remember(base: Optimizer, key: str, values: dict[Tensor, Tensor]) -> None:
-    """Put a tensor for each parameter in the state that the base has made for it, for the steps to come.
-
-    What was kept of others becomes zero: it leads nowhere, and a checkpoint has it still.
-    """
-    for group in base.param_groups:
-        for p in group["params"]:
-            if p not in values and key in base.state.get(p, {}):
-                base.state[p][key].zero_()
-    for p, value in values.items():
-        base.state[p][key] = value
+def remember(base: Optimizer, gradients: dict[Tensor, Tensor]) -> None:
+    """Put the gradients of a step in the state that the base has made for their parameters, for the next one."""
+    for p, gradient in gradients.items():
+        base.state[p][PREVIOUS] = gradient
 
 
 def _not_sparse(grad: Tensor | None) -> Tensor | None:

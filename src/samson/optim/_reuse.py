@@ -32,6 +32,16 @@ def across(base: Optimizer, clean: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]
     return {p: (g - share.to(p.device, g.dtype) * clean[p]).nan_to_num(0.0, 0.0, 0.0) for p, g in found.items()}
 
 
+def remember(base: Optimizer, found: dict[Tensor, Tensor]) -> None:
+    """Keep each g_v for the steps between; of a parameter that the last perturbation left out, nothing of before."""
+    for group in base.param_groups:
+        for p in group["params"]:
+            if p in found:
+                base.state[p][ACROSS] = found[p]
+            elif ACROSS in base.state.get(p, {}):
+                base.state[p][ACROSS].zero_()
+
+
 def begin(base: Optimizer) -> None:
     """Zeros for each parameter that has no g_v: they add nothing, and a checkpoint can be loaded into them."""
     for group in base.param_groups:

@@ -17,7 +17,7 @@ from samson._interrupts import uninterrupted
 from samson.optim import _reuse as reuse
 from samson.optim._ascent import Ascent, Part
 from samson.optim._climber import Climber
-from samson.optim._directions import DIRECTIONS, PREVIOUS, remember, require_momentum, require_state
+from samson.optim._directions import DIRECTIONS, remember, require_momentum, require_state
 from samson.optim._groups import rates_are_zero
 from samson.optim._mix import clean_gradients, mix, stepped_with
 from samson.optim._modes import Modes
@@ -221,11 +221,11 @@ class SharpnessAware(Climber):
         with stepped_with(self.base, self.modes.ascent == "previous") as gradients:
             self.base.step()
         if self.modes.ascent == "previous":
-            remember(self.base, PREVIOUS, gradients)
+            remember(self.base, gradients)
         if self.modes.ascent == "momentum" and self._has_gradient():
             require_state(self.base)
         if self.modes.reuse and self._perturbed_since_step:
-            remember(self.base, reuse.ACROSS, self._across)
+            reuse.remember(self.base, self._across)
             self._across = {}
         elif self.modes.reuse and self.climbs:
             reuse.begin(self.base)
