@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scipy.stats import kendalltau
 
 from benchmarks import alike, published
-from benchmarks.evidence import CRITERIA, LEARNED, METHODS, TASKS, bare, label_of, packed, winners
+from benchmarks.evidence import CRITERIA, LEARNED, METHODS, TASKS, bare, label_of, winners
 from benchmarks.evidence_found import DIGITS, GAUSSIAN, NO_NOISE, Found, in_words, informed
 from samson.statistics import holm
 
@@ -150,7 +150,7 @@ def hypotheses(tasks: Tasks) -> str:
         ),
         **({} if alike.TASK not in tasks else of_alike(alike.whole())),
         "With the radii that their authors publish, SAMSON beats SAM and ASAM, without noise and with it": (
-            published.waiting() or of_published(Found(published.TASK, packed(published.NAME)))
+            published.waiting() or of_published(published.whole())
         ),
     }
     return "\n".join(f"{number}. {claim}. {answer}" for number, (claim, answer) in enumerate(answers.items(), start=1))
@@ -160,15 +160,15 @@ def of_alike(found: Found) -> dict[str, str]:
     """The answers on one clipping and on shorter training, which are about one task."""
     task = {found.task: found}
     clip, sam, asam, samson, ball = (f"{method}-{alike.SAME}" for method in alike.CLIPPED)
-    balls = informed(["sam", "asam", "samson"])
+    alone = informed(["sam", "asam", "samson"])
     return {
         "At one clipping `asam+clip` leads no more": no_lead(task, [asam], [clip, samson], levels),
         "At one clipping sharpness-aware training still adds to it": verdict(
             task, [sam, asam, samson, ball], [clip], levels
         ),
         "Plain training with half of the epochs is not behind SAM, ASAM and SAMSON": (
-            f"{no_lead(task, balls, ['plain-half'], levels)} Where these three have half of the epochs too: "
-            f"{no_lead({found.task: alike.half()}, balls, ['plain'], levels)}"
+            f"{no_lead(task, alone, ['plain-half'], levels)} Where these three have half of the epochs too: "
+            f"{no_lead({found.task: alike.half()}, alone, ['plain'], levels)}"
         ),
     }
 

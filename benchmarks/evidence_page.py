@@ -225,9 +225,9 @@ def one_clipping() -> str:
 
 def at_published() -> str:
     """The methods with the radii of their authors beside plain training, without noise and at each Gaussian level."""
-    own, new = read(published.TASK)["whole"], Found(published.TASK, packed(published.NAME))
-    if published.waiting():
-        return published.waiting()
+    if waiting := published.waiting():
+        return waiting
+    own, new = read(published.TASK)["whole"], published.whole()
     columns = {kind: [kind] for kind in (NO_NOISE, *own.gaussian)} | {"Gaussian chips": own.gaussian}
     every = {"plain": (own, "plain", "")}
     every |= {name: (new, f"{name}-published", in_words(radius)) for name, radius in published.RADII.items()}

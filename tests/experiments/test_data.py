@@ -208,7 +208,7 @@ class Noisy(Dataset[Any]):
     def __getitem__(self, number: int) -> tuple[Tensor, int]:
         if number >= self.count:
             raise IndexError
-        drawn = [torch.rand(2), torch.tensor([random.random(), np.random.rand()])]  # noqa: NPY002
+        drawn = [torch.rand(2), torch.tensor([random.random(), np.random.rand()])]  # noqa: NPY002 (global, as transforms draw)
         return torch.cat([torch.tensor([float(number)]), *drawn]), number % 5
 
 
@@ -222,11 +222,11 @@ def test_a_data_set_of_torch_gives_the_same_batches_however_it_is_loaded() -> No
     assert identical(epoch(of_torch(), 4, augment=(), start=3, workers=1), here[3:])
     torch.manual_seed(5)
     before, before_python = torch.get_rng_state(), random.getstate()
-    before_numpy = pickle.dumps(np.random.get_state())  # noqa: NPY002
+    before_numpy = pickle.dumps(np.random.get_state())  # noqa: NPY002 (global, as transforms draw)
     assert identical(epoch(of_torch(), 4, augment=()), here)
     assert torch.get_rng_state().equal(before)
     assert random.getstate() == before_python
-    assert pickle.dumps(np.random.get_state()) == before_numpy  # noqa: NPY002
+    assert pickle.dumps(np.random.get_state()) == before_numpy  # noqa: NPY002 (global, as transforms draw)
     assert not identical(epoch(of_torch(), 4, augment=(), epoch=3), here)
     inputs, targets = (torch.cat(part) for part in zip(*here, strict=True))
     later, other = (

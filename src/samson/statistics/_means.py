@@ -72,9 +72,9 @@ def mean_bound(values: Sequence[float], probability: float, *, resolution: float
     The upper end of a one-sided interval for a probability above ½, the lower end for one below (see
     `mean_interval`).
     """
-    found: list[float] = np.sort(numbers(values)).tolist()
+    found: list[float] = numbers(values).tolist()
     hall, student = both_bounds(found, probability, resolution, SKEWNESS_FROM)
-    return min(student, max(hall, *found[:1])) if probability < 0.5 else max(student, min(hall, *found[-1:]))
+    return min(student, max(hall, min(found))) if probability < 0.5 else max(student, min(hall, max(found)))
 
 
 def both_bounds(

@@ -106,10 +106,9 @@ def check_tokens(splits: Splits) -> None:
     Raises:
         SetupError: If they are not.
     """
-    for name in SPLITS:
-        split = getattr(splits, name)
-        if isinstance(split, tuple) and split[0].dtype == torch.int64 and splits.task == "language":
-            _check_numbers(split[0], name, "tokens", splits.outputs)
+    for name, (inputs, _) in _in_memory(splits):
+        if inputs.dtype == torch.int64 and splits.task == "language":
+            _check_numbers(inputs, name, "tokens", splits.outputs)
 
 
 def check_targets(splits: Splits) -> None:
@@ -118,10 +117,14 @@ def check_targets(splits: Splits) -> None:
     Raises:
         SetupError: If they are not.
     """
-    for name in SPLITS:
-        split = getattr(splits, name)
-        if isinstance(split, tuple) and splits.task != "own":
+    for name, split in _in_memory(splits):
+        if splits.task != "own":
             _check_targets(split, name, splits)
+
+
+def _in_memory(splits: Splits) -> list[tuple[str, Pair]]:
+    """The splits that are pairs of tensors, with their names."""
+    return [(name, split) for name in SPLITS if isinstance(split := getattr(splits, name), tuple)]
 
 
 def _check_targets(split: Pair, name: str, splits: Splits) -> None:

@@ -44,12 +44,12 @@ class Seeded(Dataset[Any]):
         try:
             torch.default_generator.manual_seed(drawn)
             random.seed(drawn)
-            np.random.seed(drawn % 2**32)  # noqa: NPY002
+            np.random.seed(drawn % 2**32)  # noqa: NPY002 (the same)
             return self.dataset[number]
         finally:
             torch.set_rng_state(before)
             random.setstate(before_python)
-            np.random.set_state(before_numpy)  # noqa: NPY002
+            np.random.set_state(before_numpy)  # noqa: NPY002 (the same)
 
 
 def training_view(dataset: Dataset[Any], names: Sequence[str], seed: int, epoch: int) -> Dataset[Any]:
