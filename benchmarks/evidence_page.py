@@ -6,9 +6,9 @@ python -m benchmarks.evidence_page
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -97,11 +97,14 @@ def step_times(task: str) -> dict[str, list[float]]:
 
 def cost(tasks: Sequence[str]) -> str:
     """What a step of some methods takes over a plain one, with the quartiles."""
-    rows = []
-    for task in tasks:
-        of = step_times(task)
-        rows.append([task, *("{:.2f} [{:.2f}, {:.2f}]".format(*of[m]) if m in of else "–" for m in FIRST[1:])])
-    return table(["", *FIRST[1:]], rows)
+    rows = [
+        [
+            method,
+            *("{:.2f} [{:.2f}, {:.2f}]".format(*of[method]) if method in of else "–" for of in map(step_times, tasks)),
+        ]
+        for method in FIRST[1:]
+    ]
+    return table(["", *tasks], rows)
 
 
 def name_of(task: str, label: str) -> str:
@@ -147,14 +150,13 @@ def drawn_over_all(tasks: Sequence[str]) -> str:
 
 
 def first_screen(tasks: Sequence[str]) -> str:
-    """Some methods on every task, without noise and in the mean over Gaussian levels; and what that is."""
+    """Some methods on every task, in the mean over Gaussian levels and without noise; and what that is."""
     found = {task: read(task)["whole"] for task in tasks}
-    methods = [m for m in FIRST if any(label_of(m, "informed") in of.table for of in found.values())]
-    labels = [label_of(method, "informed") for method in methods]
-    rows = [
-        [place, *(of.spread(of.mean(label, kinds)) if label in of.table else "–" for label in labels)]
-        for place, of, kinds in places(tasks)
-    ]
+
+    def cell(of: Found, method: str, kinds: list[str]) -> str:
+        label = label_of(method, "informed")
+        return of.spread(of.mean(label, kinds)) if label in of.table else ""
+
     seeds = {
         number: [task for task in found if TASKS[task].confirming == number]
         for number in dict.fromkeys(TASKS[task].confirming for task in found)
@@ -178,35 +180,51 @@ def first_screen(tasks: Sequence[str]) -> str:
         "for plain training without noise; what else a method has, on noisy validation chips"
         f"{''.join(settings)}."
     )
-    return f"{table(['', *methods], rows)}\n\n{caption}"
+    return f"{by_task(tasks, FIRST, cell)}\n\n{caption}"
 
 
 def differences(tasks: Sequence[str]) -> str:
-    """By how much the first of each pair is better, without noise and in the mean over Gaussian levels."""
-    parts = []
-    for criterion in CRITERIA:
-        pairs = [(label_of(one, criterion), label_of(other, criterion)) for one, other in PAIRS]
-        rows = [
-            [place, *(of.spread(of.gain(*pair, kinds)) if {*pair} <= {*of.table} else "–" for pair in pairs)]
-            for place, of, kinds in places(tasks)
-        ]
-        parts.append(table([criterion, *(f"{one} − {other}" for one, other in PAIRS)], rows))
-    return "\n\n".join(parts)
+    """By how much the first of each pair is better, in the mean over Gaussian levels and without noise."""
+
+    def cell(of: Found, pair: str, kinds: list[str], criterion: str) -> str:
+        one, other = (label_of(method, criterion) for method in pair.split(" − "))
+        return of.spread(of.gain(one, other, kinds)) if {one, other} <= {*of.table} else ""
+
+    pairs = [f"{one} − {other}" for one, other in PAIRS]
+    return "\n\n".join(
+        by_task(tasks, pairs, partial(cell, criterion=criterion), f"{criterion}, ") for criterion in CRITERIA
+    )
 
 
 def shorter(tasks: Sequence[str]) -> str:
     """By how much half of the epochs is better than all of them, for the informed winners that were trained so."""
     of_half = {task: alike.half() if task == alike.TASK else read(task)["half"] for task in tasks}
-    labels = [label for label in informed(METHODS) if any(label in half.table for half in of_half.values())]
-    rows = []
-    for place, whole, kinds in places(tasks):
-        half, sign = of_half[whole.task], TASKS[whole.task].sign
-        cells = [
-            whole.spread(sign * (half.mean(label, kinds) - whole.mean(label, kinds))) if label in half.table else "–"
-            for label in labels
-        ]
-        rows.append([place, *cells])
-    return table(["", *map(bare, labels)], rows)
+
+    def cell(whole: Found, method: str, kinds: list[str]) -> str:
+        half, label = of_half[whole.task], label_of(method, "informed")
+        if label not in half.table:
+            return ""
+        return whole.spread(TASKS[whole.task].sign * (half.mean(label, kinds) - whole.mean(label, kinds)))
+
+    return by_task(tasks, list(METHODS), cell)
+
+
+def by_task(
+    tasks: Sequence[str], names: Sequence[str], cell: Callable[[Found, str, list[str]], str], of: str = ""
+) -> str:
+    """A table on Gaussian chips and one without noise, with a line for each name and a column for each task.
+
+    `cell` says what stands there, of a task's whole trainings, a name and kinds of chips. Lines and columns in which
+    nothing stands are left out.
+    """
+    parts = []
+    for what in ("Gaussian chips", NO_NOISE):
+        found = [read(task)["whole"] for task in tasks]
+        cells = np.array([[cell(own, name, own.groups[what]) or "–" for own in found] for name in names])
+        lines, columns = (np.any(cells != "–", axis=axis) for axis in (1, 0))
+        rows = [[name, *line[columns]] for name, line, some in zip(names, cells, lines, strict=True) if some]
+        parts.append(table([f"**{of}{what}**", *np.array(tasks)[columns]], rows))
+    return "\n\n".join(parts)
 
 
 def one_clipping() -> str:
@@ -265,13 +283,6 @@ def carried(tasks: Sequence[str]) -> str:
         said = [f"`{bare(label)}` {found.spread(lost[label])}" for _, label in clear]
         lines.append(f"{', '.join(said) or 'none'} on {task}")
     return "; ".join(lines)
-
-
-def places(tasks: Sequence[str]) -> Iterator[tuple[str, Found, list[str]]]:
-    """Each task without noise, and on Gaussian chips: what that is called, what was found there, the kinds of chips."""
-    for task in tasks:
-        found = read(task)["whole"]
-        yield from ((f"{task}, {what}", found, found.groups[what]) for what in (NO_NOISE, "Gaussian chips"))
 
 
 def task_page(task: str) -> str:

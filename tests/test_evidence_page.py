@@ -240,41 +240,56 @@ def test_the_curves_end_where_the_means_are(task: str) -> None:
         assert shown == pytest.approx(expected, abs=0.15 * abs(v1 - v0) / abs(y1 - y0))
 
 
-def at_places(lines: list[list[str]]) -> Iterator[tuple[str, Networks, list[str], list[str]]]:
-    """Of a table with two lines a task, without noise and on Gaussian chips: task, networks, kinds and cells."""
-    assert [line[0] for line in lines] == [f"{t}, {what}" for t in DONE for what in ("without noise", "Gaussian chips")]
-    for place, *cells in lines:
-        task, _, what = place.partition(", ")
-        some = networks(task)
-        yield task, some, gaussian(some) if what == "Gaussian chips" else [what], cells
+Cells = Iterator[tuple[str, str, Networks, list[str], str]]
+
+
+def by_task(text: str, of: str = "") -> Cells:
+    """Of a table on Gaussian chips and one without noise: the name of a line, task, networks, kinds and the cell."""
+    for what in ("Gaussian chips", "without noise"):
+        [_, *tasks], *lines = rows(text[text.index(f"| **{of}{what}** |") :])
+        assert tasks == [task for task in DONE if task in tasks]
+        for name, *cells in lines:
+            for task, cell in zip(tasks, cells, strict=True):
+                some = networks(task)
+                yield name, task, some, gaussian(some) if what == "Gaussian chips" else [what], cell
+
+
+def first_screen() -> str:
+    return README.read_text(encoding="utf-8").partition("<!-- made by benchmarks/evidence_page.py -->\n")[2]
+
+
+def informed(method: str) -> str:
+    return method if method == "plain" else f"{method}-informed"
 
 
 def test_the_first_screen_of_the_readme() -> None:
-    head, *lines = rows(
-        evidence_page.README.read_text(encoding="utf-8").partition("<!-- made by benchmarks/evidence_page.py -->\n")[2]
-    )
-    every = {label.removesuffix("-informed") for task in DONE for label in networks(task)}
-    assert head[1:] == [method for method in evidence_page.FIRST if method in every]
-    for task, some, kinds, cells in at_places(lines):
-        for method, cell in zip(head[1:], cells, strict=True):
-            label = method if method == "plain" else f"{method}-informed"
-            if label not in some:
-                assert cell == "–"
-                continue
-            check_spread(cell, mean(some, label, kinds), task)
+    shown = set()
+    for method, task, some, kinds, cell in by_task(first_screen()):
+        shown.add((method, task))
+        if informed(method) in some:
+            check_spread(cell, mean(some, informed(method), kinds), task)
+        else:
+            assert cell == "–"
+    assert shown == {(method, task) for method in evidence_page.FIRST for task in DONE}
 
 
 @pytest.mark.parametrize("criterion", ["blind", "informed"])
 def test_the_differences_of_pairs(criterion: str) -> None:
-    head, *lines = rows(TEXT[TEXT.index(f"| {criterion} | samson − sam |") :])
-    for task, some, kinds, cells in at_places(lines):
-        for pair, cell in zip(head[1:], cells, strict=True):
-            labels = [name if name == "plain" else f"{name}-{criterion}" for name in pair.split(" − ")]
-            if not {*labels} <= {*some}:
-                assert cell == "–"
-                continue
-            one, other = (mean(some, label, kinds) for label in labels)
-            check_spread(cell, sign_of(task) * (one - other), task)
+    shown = set()
+    for pair, task, some, kinds, cell in by_task(TEXT, f"{criterion}, "):
+        labels = [f"{name}-{criterion}" if name != "plain" else name for name in pair.split(" − ")]
+        if not {*labels} <= {*some}:
+            assert cell == "–"
+            continue
+        shown.add((pair, task))
+        one, other = (mean(some, label, kinds) for label in labels)
+        check_spread(cell, sign_of(task) * (one - other), task)
+    assert shown == {
+        (f"{one} − {other}", task)
+        for one, other in evidence_page.PAIRS
+        for task in DONE
+        if {f"{one}-{criterion}", f"{other}-{criterion}"} <= {*networks(task)}
+    }
 
 
 def test_the_example_of_the_error_bars() -> None:
@@ -622,13 +637,15 @@ def test_runs_at_one_clipping_are_those_of_the_task_but_for_it() -> None:
 def test_what_a_step_costs() -> None:
     """The medians and quartiles of the record, and the sentence below them."""
     costs = json.loads((evidence.RESULTS.parent / "records" / "evidence-costs.json").read_text())["costs"]
-    [_, *methods], *lines = rows(TEXT.partition("## What a step costs")[2])
-    assert [task for task, *_ in lines] == DONE
-    most: dict[bool, list[float]] = {False: [], True: []}
-    for task, *cells in lines:
-        for method, cell in zip(methods, cells, strict=True):
+    [_, *tasks], *lines = rows(TEXT.partition("## What a step costs")[2])
+    assert tasks == DONE
+    assert [method for method, *_ in lines] == list(evidence_page.FIRST[1:])
+    for method, *cells in lines:
+        for task, cell in zip(tasks, cells, strict=True):
             shown = [float(text) for text in re.findall(r"[\d.]+", cell)]
             assert shown == pytest.approx(costs[task].get(method, []), abs=0.00501)
+    most: dict[bool, list[float]] = {False: [], True: []}
+    for task in tasks:
         two = [median for name, (median, *_) in costs[task].items() if "sam" in name or "rwp" in name]
         alone = [costs[task][name][0] for name in ("noise", "clip", "channel-clip") if name in costs[task]]
         assert 1.9 < min(two) <= max(two) < 2.4
@@ -669,9 +686,9 @@ def test_what_is_said_of_one_clipping_and_of_shorter_plain_training() -> None:
         assert gain[name, "without noise"].mean() < -0.1
     means = {name: mean(some, name, levels).mean() for name in some if name.endswith("-alike")}
     assert min(means, key=lambda name: means[name]) == "rangesam+clip-alike"
-    shorter = mean(some, "plain-half", levels).mean()
-    assert shorter < min(mean(some, f"{name}-informed", levels).mean() for name in ("sam", "asam", "samson"))
-    longer, short = networks(ALIKE), {**networks(ALIKE, "half"), **networks(f"{ALIKE}-alike", "half")}
+    of_half = mean(some, "plain-half", levels).mean()
+    assert of_half < min(mean(some, f"{name}-informed", levels).mean() for name in ("sam", "asam", "samson"))
+    longer, short = networks(ALIKE), shorter(ALIKE)
     gained = {(name, kind): (longer[name][kind] - of[kind]).mean() for name, of in short.items() for kind in of}
     assert {name for name in short if gained[name, levels[-1]] <= 0} == {"rangesam+learned-range-informed"}
     for family in ("without noise", "pcm", "few bits"):
@@ -812,21 +829,22 @@ def test_wins_and_losses(criterion: str) -> None:
         assert shown[ours] == [won, len(gains) - won - lost, lost]
 
 
-@pytest.mark.parametrize("task", DONE)
-def test_what_shorter_training_brings(task: str) -> None:
+def shorter(task: str) -> Networks:
+    """The networks with half of the epochs."""
+    return {**networks(task, "half"), **(networks(f"{ALIKE}-alike", "half") if task == ALIKE else {})}
+
+
+def test_what_shorter_training_brings() -> None:
     """Half of the epochs against all of them, by the same seeds."""
-    head, *lines = rows(TEXT.partition("## Shorter training")[2])
-    whole, half = networks(task), networks(task, "half")
-    if task == ALIKE:
-        half = {**half, **networks(f"{ALIKE}-alike", "half")}
-    of_place = {place: cells for place, *cells in lines}
-    for place, kinds in ((f"{task}, without noise", ["without noise"]), (f"{task}, Gaussian chips", gaussian(whole))):
-        for method, cell in zip(head[1:], of_place[place], strict=True):
-            label = f"{method}-informed" if method != "plain" else method
-            if label in half:
-                check_spread(cell, sign_of(task) * (mean(half, label, kinds) - mean(whole, label, kinds)), task)
-            else:
-                assert cell == "–"
+    shown = set()
+    for method, task, whole, kinds, cell in by_task(TEXT.partition("## Shorter training")[2]):
+        half, label = shorter(task), informed(method)
+        if label not in half:
+            assert cell == "–"
+            continue
+        shown.add((label, task))
+        check_spread(cell, sign_of(task) * (mean(half, label, kinds) - mean(whole, label, kinds)), task)
+    assert shown == {(label, task) for task in DONE for label in shorter(task) if not label.endswith("-blind")}
 
 
 @pytest.mark.parametrize("task", [task for task in DONE if not evidence.TASKS[task].winners_of])
