@@ -152,6 +152,10 @@ def hypotheses(tasks: Tasks) -> str:
         "With the radii that their authors publish, SAMSON beats SAM and ASAM, without noise and with it": (
             published.waiting() or of_published(published.whole())
         ),
+        "The range ball with clipping beats noise injection with clipping, which takes one gradient a step": verdict(
+            later, ball, informed(["noise+clip"]), levels
+        ),
+        "Noise adds to clipping": verdict(later, informed(["noise+clip"]), informed(["clip"]), levels),
     }
     return "\n".join(f"{number}. {claim}. {answer}" for number, (claim, answer) in enumerate(answers.items(), start=1))
 

@@ -507,6 +507,8 @@ HYPOTHESES: dict[int, tuple[list[str], list[str], Kinds, list[str]]] = {
     ),
     6: (["rangesam+learned-range-informed"], ["rangesam+clip-informed"], gaussian, LATER),
     7: (["samson-informed"], ["sam-informed", "asam-informed"], and_clean, LATER),
+    12: (["rangesam+clip-informed"], ["noise+clip-informed"], gaussian, LATER),
+    13: (["noise+clip-informed"], ["clip-informed"], gaussian, LATER),
     9: ([f"{name}+clip-alike" for name in ("sam", "asam", "samson", "rangesam")], ["clip-alike"], gaussian, [ALIKE]),
 }
 RADII = "cifar10-resnet20-published"
