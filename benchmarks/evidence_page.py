@@ -19,6 +19,7 @@ from scipy.stats import rankdata
 from benchmarks import alike, published, schedules
 from benchmarks.evidence import (
     CRITERIA,
+    LARGE,
     LEARNED,
     METHODS,
     RESULTS,
@@ -59,8 +60,6 @@ KNOWN = {
 """What is known to be reachable, with its source."""
 CHARACTERS = {"tiny-shakespeare": 65}
 """How many kinds of tokens a text has."""
-FIRST = ("plain", "noise", "clip", "sam", "asam", "samson", "asam+clip", "samson+clip", RANGE_BALL, LEARNED)
-"""The methods on README's first screen and of the curves."""
 PAIRS = (
     *(("samson", "sam"), ("samson", "asam"), ("samson+clip", "sam+clip"), ("samson+clip", "asam+clip")),
     *((RANGE_BALL, "samson+clip"), (RANGE_BALL, "asam+clip"), (RANGE_BALL, "clip"), (LEARNED, RANGE_BALL)),
@@ -102,7 +101,7 @@ def cost(tasks: Sequence[str]) -> str:
             method,
             *("{:.2f} [{:.2f}, {:.2f}]".format(*of[method]) if method in of else "–" for of in map(step_times, tasks)),
         ]
-        for method in FIRST[1:]
+        for method in LARGE[1:]
     ]
     return table(["", *tasks], rows)
 
@@ -133,7 +132,7 @@ def drawn_levels(task: str) -> str:
     levels = [0.0, *(float(kind.rpartition(" ")[2]) for kind in found.gaussian)]
     of = {
         method: [found.interval(found.mean(label, [kind])) for kind in kinds]
-        for method in FIRST
+        for method in LARGE
         for label in [label_of(method, "informed")]
         if label in found.table
     }
@@ -180,7 +179,7 @@ def first_screen(tasks: Sequence[str]) -> str:
         "for plain training without noise; what else a method has, on noisy validation chips"
         f"{''.join(settings)}."
     )
-    return f"{by_task(tasks, FIRST, cell)}\n\n{caption}"
+    return f"{by_task(tasks, LARGE, cell)}\n\n{caption}"
 
 
 def differences(tasks: Sequence[str]) -> str:

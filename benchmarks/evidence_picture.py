@@ -15,6 +15,9 @@ ABREAST = 3
 INK, GRID = "#222", "#ddd"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#777777", "#a05a2c", "#5b3fa0")
 
+DASHES = {"": "6 3", "clip": "none", "learned-range": "1 3"}
+"""Of a curve, by what is added to the rule."""
+
 Panels = Mapping[str, Mapping[str, Interval]]
 """By the name of a panel with its unit: an interval for each method, by its name; a method may be missing."""
 
@@ -54,7 +57,10 @@ def picture(title: str, panels: Panels) -> str:
 
 
 def curves(title: str, axis: str, levels: Sequence[float], found: Mapping[str, Sequence[Interval]]) -> str:
-    """An SVG of each method's value over noise levels; its place at the right says the order at the last level."""
+    """An SVG of each method's value over noise levels; its place at the right says the order at the last level.
+
+    A colour is a rule, with clipping and without.
+    """
     width, height, right = 640, 360, 480
     every = [interval for of in found.values() for interval in of]
     ticks = _ticks(min(i.low for i in every), max(i.high for i in every))
@@ -68,13 +74,15 @@ def curves(title: str, axis: str, levels: Sequence[float], found: Mapping[str, S
     parts += [
         f'<text x="{x(level):.1f}" y="{height - BOTTOM + 16}" text-anchor="middle">{level:g}</text>' for level in levels
     ]
-    last = -np.inf
+    last, rules = -np.inf, list(dict.fromkeys(_in_parts(method)[0] for method in found))
     for method, of in sorted(found.items(), key=lambda one: y(one[1][-1].mean)):
-        colour = COLOURS[list(found).index(method) % len(COLOURS)]
+        rule, addition = _in_parts(method)
+        colour = COLOURS[rules.index(rule)]
         points = " ".join(f"{x(level):.1f},{y(interval.mean):.1f}" for level, interval in zip(levels, of, strict=True))
         last = max(last + 13, y(of[-1].mean))
         parts += [
-            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>',
+            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" '
+            f'stroke-dasharray="{DASHES[addition]}"/>',
             *(
                 f'<line x1="{x(level):.1f}" y1="{y(i.low):.1f}" x2="{x(level):.1f}" y2="{y(i.high):.1f}" '
                 f'stroke="{colour}"/>'
@@ -83,6 +91,12 @@ def curves(title: str, axis: str, levels: Sequence[float], found: Mapping[str, S
             f'<text x="{right + 10}" y="{last + 4:.1f}" fill="{colour}">{escape(method)}</text>',
         ]
     return _svg(title, width, height, parts)
+
+
+def _in_parts(method: str) -> tuple[str, str]:
+    """A method's rule, and what is added to it: clipping alone is added to plain training."""
+    rule, _, addition = method.partition("+")
+    return ("plain", rule) if rule == "clip" else (rule, addition)
 
 
 def _svg(title: str, width: float, height: float, parts: Sequence[str]) -> str:

@@ -232,12 +232,14 @@ def test_the_curves_end_where_the_means_are(task: str) -> None:
     (y0, v0), (y1, v1) = ticks[0], ticks[-1]
     found = re.findall(r'points="([^"]*)".*?fill="#\w+">([^<]*)</text>', text, re.DOTALL)
     trained = {label.removesuffix("-informed") for label in some}
-    assert {method for _, method in found} == trained & set(evidence_page.FIRST)
+    assert {method for _, method in found} == trained & set(evidence.LARGE)
     for points, method in found:
         label = method if method == "plain" else f"{method}-informed"
         shown = [v0 + (float(p.split(",")[1]) + 4 - y0) * (v1 - v0) / (y1 - y0) for p in points.split()]
         expected = [scale * some[label][kind].mean() for kind in ("without noise", *gaussian(some))]
         assert shown == pytest.approx(expected, abs=0.15 * abs(v1 - v0) / abs(y1 - y0))
+    looks = re.findall(r'stroke="(#\w+)" stroke-width="2" stroke-dasharray="([^"]*)"', text)
+    assert len(set(looks)) == len(looks) == len(found)  # no two look alike
 
 
 Cells = Iterator[tuple[str, str, Networks, list[str], str]]
@@ -270,7 +272,7 @@ def test_the_first_screen_of_the_readme() -> None:
             check_spread(cell, mean(some, informed(method), kinds), task)
         else:
             assert cell == "–"
-    assert shown == {(method, task) for method in evidence_page.FIRST for task in DONE}
+    assert shown == {(method, task) for method in evidence.LARGE for task in DONE}
 
 
 @pytest.mark.parametrize("criterion", ["blind", "informed"])
@@ -641,7 +643,7 @@ def test_what_a_step_costs() -> None:
     costs = json.loads((evidence.RESULTS.parent / "records" / "evidence-costs.json").read_text())["costs"]
     [_, *tasks], *lines = rows(TEXT.partition("## What a step costs")[2])
     assert tasks == DONE
-    assert [method for method, *_ in lines] == list(evidence_page.FIRST[1:])
+    assert [method for method, *_ in lines] == list(evidence.LARGE[1:])
     for method, *cells in lines:
         for task, cell in zip(tasks, cells, strict=True):
             shown = [float(text) for text in re.findall(r"[\d.]+", cell)]
