@@ -273,6 +273,11 @@ def test_the_first_screen_of_the_readme() -> None:
         else:
             assert cell == "–"
     assert shown == {(method, task) for method in evidence.LARGE for task in DONE}
+    few = {task for task in DONE if len({record["seed"] for record in records_of(task)}) == 3}
+    assert all(len({record["seed"] for record in records_of(task)}) == 5 for task in DONE if task not in few)
+    said = re.search(r"five training seeds \(three on (.*?)\)", first_screen())
+    assert said
+    assert {*said[1].split(" and ")} == few == {t for t in DONE if evidence.TASKS[t].winners_of == "fashion-mnist"}
 
 
 @pytest.mark.parametrize("criterion", ["blind", "informed"])
