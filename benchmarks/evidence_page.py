@@ -159,8 +159,8 @@ def first_screen(tasks: Sequence[str]) -> str:
     caption = (
         f"Test accuracy in percent; for {text} bits per token, where less is better and guessing has {guess:.2f}. Each "
         f"is a mean over five training seeds (three on {largest}), ± half of the 95 % interval over them. On Gaussian "
-        "chips it is over five levels, too, up to 30 % of a layer's largest weight. Learning rate and weight decay were "
-        "chosen for plain training without noise, what else a method has on noisy validation chips; "
+        "chips it is over five levels, too, up to 30 % of a layer's largest weight. Learning rate and weight decay "
+        "were chosen for plain training without noise, what else a method has on noisy validation chips; "
         f"{largest} have the settings of fashion-mnist."
     )
     return f"{by_task(tasks, LARGE, cell)}\n\n{caption}"
