@@ -13,17 +13,71 @@ Writes `benchmarks/records/step-memory.json`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import SGD
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.step_cost import RULES, Bare, Ours, Peer, Shapes, Step, add_convolution
+from benchmarks.step_cost import RULES, SGD_SETTINGS, Bare, Ours, Peer, Shapes, Step, add_convolution
 from benchmarks.writing import write
+from samson import SAMSON, Lookbehind, SharpnessAware
 
 RECORD = Path(__file__).parent / "records" / "step-memory.json"
-AIMS = {"sam": 3.1, "asam": 4.1, "samson": 4.1}
+MODES: dict[str, dict[str, Any]] = {
+    "samson, previous": {"ascent": "previous"},
+    "samson, momentum": {"ascent": "momentum"},
+    "samson, mixed": {"mix": 0.5},
+    "samson, reused": {"every": 2, "reuse": 0.5},
+}
+AIMS = {
+    **{"sam": 3.1, "asam": 4.1, "samson": 4.1, "lookbehind": 8.1},
+    **{"samson, previous": 5.1, "samson, momentum": 4.1, "samson, mixed": 5.1, "samson, reused": 6.2},
+}
 """The most copies at the peak."""
+
+
+class Mode(Ours):
+    """SAMSON in another mode, in the explicit form."""
+
+    def __init__(self, shapes: Shapes, **modes: Any) -> None:
+        Step.__init__(self, shapes)
+        self.optimizer = SharpnessAware(SGD(self.named, **SGD_SETTINGS), SAMSON(), model=nn.Identity(), **modes)
+
+    def first(self) -> None:
+        """Enter the block, in a step that has one."""
+        if not self.optimizer.needs_first_pass:
+            self.optimizer.zero_grad()
+        self.block = self.optimizer.perturbed() if self.optimizer.climbs else nullcontext()
+        self.block.__enter__()
+
+
+class Looking(Step):
+    """Lookbehind with SAMSON and two ascents."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        super().__init__(shapes)
+        self.optimizer = Lookbehind(SGD(self.named, **SGD_SETTINGS), SAMSON(), k=2, model=nn.Identity())
+
+    def second(self) -> None:
+        """All passes, on given gradients."""
+        self.optimizer.step(self.backward)
+        self.optimizer.zero_grad()
+
+    def backward(self) -> None:
+        """What a closure does."""
+        give_gradients(self.weights)
+
+
+def give_gradients(weights: list[nn.Parameter]) -> None:
+    """New ones in the place of those that are there, as a backward pass makes them."""
+    for w in weights:
+        w.grad = None
+        w.grad = torch.randn_like(w)
 
 
 def resnet50() -> Shapes:
@@ -49,9 +103,7 @@ def copies_of(make: Callable[[Shapes], Step], shapes: Shapes) -> dict[str, float
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         for part in 3 * (step.first, step.second):
-            for w in step.weights:
-                w.grad = None
-                w.grad = torch.randn_like(w)
+            give_gradients(step.weights)
             part()
     held = peak = 0
     for event in seen.profiler.kineto_results.events():
@@ -65,7 +117,8 @@ def implementations() -> dict[str, Callable[[Shapes], Step]]:
     """Everything that is measured, by name."""
     ours = {name: (lambda shapes, rule=rule: Ours(shapes, rule, compiled=False)) for name, rule in RULES.items()}
     peers = {"peer-sam": lambda shapes: Peer(shapes, False), "peer-asam": lambda shapes: Peer(shapes, True)}
-    return {"sgd": Bare, **ours, **peers}
+    modes = {name: partial(Mode, **settings) for name, settings in MODES.items()}
+    return {"sgd": Bare, **ours, **modes, "lookbehind": Looking, **peers}
 
 
 def main() -> None:
@@ -82,7 +135,7 @@ def main() -> None:
     }
     write(RECORD, record, threads=1)
     for name, values in found.items():
-        print(f"{name:10} peak {values['peak']:.2f}, between steps {values['between_steps']:.2f}")
+        print(f"{name:16} peak {values['peak']:.2f}, between steps {values['between_steps']:.2f}")
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def test_a_picture_is_drawn_the_same_twice(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.needs("matplotlib")
 def test_the_page_is_its_template_with_figures_of_the_library() -> None:
+    from benchmarks.chips.quoted import stuck_high
     from benchmarks.chips.samples import error_size
 
     template = (ROOT / "benchmarks" / "chips" / "page.md").read_text(encoding="utf-8")
@@ -92,4 +93,5 @@ def test_the_page_is_its_template_with_figures_of_the_library() -> None:
         ("pcm_day_global", PCM(compensation="global"), DAY),
     ):
         assert float(found[name].removesuffix(" %")) == pytest.approx(100 * error_size(noise, time_s), rel=0.02)
+    assert float(found["stuck_day"].removesuffix(" %")) == pytest.approx(100 * stuck_high(DAY), rel=0.02)
     assert float(found["pcm_day"].removesuffix(" %")) != pytest.approx(float(found["pcm_day_global"][:-2]), rel=0.02)

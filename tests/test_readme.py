@@ -102,14 +102,14 @@ SAYS: dict[str, Callable[[dict[str, Any]], bool]] = {
 
 
 def check_printed(page: str, printed: str) -> None:
-    """It prints what the page shows, up to what machines differ by."""
+    """It prints what the page shows, up to what machines differ by: where the first mean is the same, all is."""
     shown = "".join(re.findall(r"```text\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL))
     (words, numbers), (expected, near) = (
         (parts[::2], [float(number) for number in parts[1::2]])
         for parts in (re.split(r"(\d\.\d{3,})", " ".join(text.split())) for text in (printed, shown))
     )
     assert words == expected
-    assert numbers == pytest.approx(near, abs=0.03)
+    assert numbers == pytest.approx(near, abs=1e-4 if numbers[0] == near[0] else 0.03)
 
 
 def test_the_cost_of_a_step_is_that_of_the_record() -> None:

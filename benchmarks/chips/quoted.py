@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.chips.around import output
 from benchmarks.chips.mapping import LAYOUTS
-from benchmarks.chips.samples import error_size, generator, layer_weights
+from benchmarks.chips.samples import error_size, generator, layer_weights, reading
 from benchmarks.chips.style import DAY, HOUR, YEAR
 from benchmarks.markdown import table
 from samson.noise import (
@@ -54,6 +54,8 @@ def quoted() -> dict[str, str]:
         "single": error_size(PCM(mapping=LAYOUTS["single device"], compensation=None)),
         "four": error_size(PCM(mapping=LAYOUTS["pair, four devices each"], compensation=None)),
         "pcm_year_kept": _kept_after_a_year(),
+        "stuck_day": stuck_high(DAY),
+        "stuck_year": stuck_high(YEAR),
         "low_voltage_rate": bit_error_rate(0.8),
         "ir_drop": _lost(512),
     }
@@ -156,6 +158,12 @@ def _kept_after_a_year() -> float:
         PCM(compensation=None).read(state, time_s, generator("year")).abs().mean() for time_s in (YEAR, None)
     )
     return float(later / programmed)
+
+
+def stuck_high(time_s: float) -> float:
+    """By what share a device that stays at g_max is above the largest |w| that is read: the mean of 20 chips."""
+    chips = (reading(PCM(compensation=None), layer_weights(), number, time_s=time_s) for number in range(20))
+    return sum(1 / float(read.abs().max()) - 1 for read in chips) / 20
 
 
 def _lost(inputs: int) -> float:

@@ -80,6 +80,9 @@ def read_toml(path: Path, read: Callable[[dict[str, Any]], T]) -> T:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        error.add_note(f"`path` must be a TOML file, got {str(path)!r}.")
+        raise
     except (ValueError, RecursionError) as error:  # too deep
         raise ValueError(f"`path` must be a TOML file, got {str(path)!r}: {error}.") from error
     try:

@@ -160,6 +160,7 @@ ROWS = {
     f"{K} --device cuda:99": "--device must be there, got 'cuda:99'",
     f"{D} --executor slurm": "--executor: 'slurm' is unknown|serial, torchrun, ray",
     f"{D} --resume mine.py": "'--resume'|is a file",
+    f"{D} --resume trained": "--resume must be for trials alone, got 'trained'|a comparison or a training",
     f"{D} --resume mine.py/below": "--resume must be a folder that can be written, got 'mine.py/below'",
     f"{D} --out dir": "--out must be a file, got 'dir'",
     f"{D} --page mine.py/x.html": "--page: 'mine.py/x.html' cannot be written",
@@ -285,6 +286,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("broken.safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}"),
     ):
         (folder / name).write_bytes(content)
+    (folder / "trained").mkdir()
+    (folder / "trained" / "training.json").touch()
     (folder / "hostile" / "records").mkdir(parents=True)
     (folder / "hostile" / "records" / "sgd-seed0.json").write_text('{"a":' * 100_000)
     inputs, targets = torch.zeros(3, 6), torch.zeros(3).long()

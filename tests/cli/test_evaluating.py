@@ -340,8 +340,10 @@ def test_a_sensitivity_is_the_librarys_and_has_a_page(samson, tmp_path: Path) ->
     assert (record.subject.examples, record.kind.noise) == (60, repr(Gaussian(0.3)))
     assert record.suggestion is not None
     for row in found.rows:
-        ends = (f"{100 * value:z.1f} %" for value in (row.drop.mean, row.drop.low, row.drop.high))
-        assert f"{row.weights}  {'{} [{}, {}]'.format(*ends):>28}" in out
+        ends = (f"{100 * value:z.1f}" for value in (row.drop.mean, row.drop.low, row.drop.high))
+        assert f"{row.weights}  {'{} [{}, {}] points'.format(*ends):>28}" in out
+    assert re.search(r"with noise on all 2 layers, worse by [\d.]+ \[.*\] points\.", out)
+    assert "the 20 points allowed" in out
     assert "two:network: accuracy on two:batches under gaussian at 0.3" in out
     assert f"Keep digital: {', '.join(found.suggestion.digital)}, which hold " in out
     page = (tmp_path / "layers.html").read_text()
@@ -400,7 +402,7 @@ def test_a_sensitivity_has_a_usual_level(samson, tmp_path: Path) -> None:
     assert levels == {"lognormal": 0.1, "bit-errors": 0.01, "pcm": 86_400.0}
     out = samson(*call, "--level", 1, "--max-drop", "1e-9")[1]
     assert (
-        "which are all, so that no chip is left: of 2 smaller sets none is shown to be within the 1e-07 % allowed"
+        "which are all, so that no chip is left: of 2 smaller sets none is shown to be within the 1e-07 points allowed"
         in out
     )
 

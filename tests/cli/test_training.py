@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from samson.evaluation import ExampleMetric
 from samson.experiments import Classification, Loop, Saver, Splits, load_checkpoint, load_model
-from samson.records import RhoRecord, TrainingRecord, read_json
+from samson.records import PLAN, RhoRecord, TrainingRecord, read_json
 from tests.programs import run_once
 
 # A small problem
@@ -237,6 +237,31 @@ def test_the_folder_of_another_unfinished_training_is_refused(samson, tmp_path: 
         assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_a_finished_network_of_another_training_is_refused(samson, tmp_path: Path) -> None:
+    method = ["--method", "sgd", "--epochs", "1"]
+    assert samson(*OWN, "--out", tmp_path, *method)[0] == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    other_network = ["--network", f"{__name__}:rectified"]
+    changes = {"recipe": ["--epochs", "2"], "seed": ["--seed", "1"], "lr": ["--set", "lr=1"], "network": other_network}
+    changes |= {"method": ["--method", "sam"], "rho": ["--method", "sam", "--find-rho"]}
+    for word, changed in changes.items():
+        status, _, message = samson(*OWN, "--out", tmp_path, *method, *changed)
+        refused(status, message, "--out", "has the network of another training; different: ", "another folder")
+        assert re.search(rf"\b{word}\b", message) or "--find-rho" in changed
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert samson(*OWN, "--out", tmp_path, *method)[0] == 0
+    (tmp_path / "training.json").write_text("{")
+    refused(*samson(*OWN, "--out", tmp_path, *method)[::2], "--out", "training.json", "another folder")
+    (tmp_path / PLAN).touch()
+    refused(*samson(*OWN, "--out", tmp_path, *method)[::2], "--out must be a folder without a comparison")
+
+
+def test_a_range_test_may_stand_beside_the_network_that_it_was_for(samson, tmp_path: Path) -> None:
+    for more in (["--find-rho"], ["--set", "rho=0.1"], ["--find-rho"]):
+        assert samson(*OWN, "--out", tmp_path, *more)[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*SAVED, "rho.json"])
+
+
 def test_what_a_finished_training_kept_hinders_no_other(samson, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Saver, "due", lambda _: True)
@@ -398,8 +423,9 @@ def refused(status: int, message: str, *words: str) -> None:
         (["--set", "rho=-1"], ["`rho` must be ≥ 0", "got -1.0"]),
         (["--set", "sam.rho=1"], ["--set", "'sam'", "Did you mean 'samson'?"]),
         (["--recipe", "epoch=2"], ["recipe", "'epoch'", "Did you mean 'epochs'?"]),
-        (["--recipe", "warmup"], ["recipe.warmup must be of type float", "None"]),
-        (["--recipe", "nothing"], ["recipe", "'nothing'"]),
+        (["--recipe", "warmup"], ["--recipe must be KEY=VALUE, got 'warmup'", "--recipe batch_size=64"]),
+        (["--recipe", "epochs=2,batch_size=8"], ["--recipe must be one KEY=VALUE", "Repeat --recipe"]),
+        (["--recipe", "nothing=1"], ["recipe", "'nothing'"]),
         (["--recipe", "accumulate=2.5"], ["recipe.accumulate must be of type int", "2.5"]),
         (["--recipe", "schedule=cosinus"], ["`schedule`: 'cosinus' is unknown", "Did you mean 'cosine'"]),
         (["--recipe", "clip_norm=0"], ["`clip_norm` must be > 0"]),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -173,6 +174,16 @@ def own_ascents_communicate_no_gradient_in_the_first_pass(form: str) -> None:
     first, second = passes[::2], passes[1::2]
     assert min(second) > 0
     assert first == ([0] * 3 if use.own else second)
+
+
+@check.add
+def own_ascents_refuse_a_static_graph() -> None:
+    ddp = replicate(make_model(torch.float32), static_graph=True)
+    with pytest.raises(ValueError, match="`own_ascent` must be False with DistributedDataParallel.static_graph=True"):
+        Form("own-closure").wrap(ddp)
+    optimizer = wrap(ddp)
+    Form("closure").step(ddp, optimizer, own_batch(0))
+    assert same_everywhere(ddp, optimizer)
 
 
 def reference(own: bool, steps: int) -> dict[str, Tensor]:

@@ -86,6 +86,11 @@ def sgd(model: nn.Module) -> torch.optim.SGD:
     return torch.optim.SGD(param_groups(model), lr=0.02, momentum=0.8, weight_decay=1e-3)
 
 
+def adagrad(model: nn.Module) -> torch.optim.Adagrad:
+    """Has its state from the start."""
+    return torch.optim.Adagrad(param_groups(model), lr=0.02)
+
+
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Batch]) -> None:
     """One step for each batch, by a closure."""
     for batch in batches:
@@ -133,8 +138,10 @@ RULES: dict[str, Make] = {
 MODES: dict[str, Make] = {
     "previous": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5), ascent="previous"),
     "momentum": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5), ascent="momentum"),
+    "previous-adagrad": lambda model: SharpnessAware(adagrad(model), SAMSON(rho=0.5), ascent="previous"),
     "every": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5), every=3),
     "reuse": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5), every=3, reuse=0.5),
+    "reuse-adagrad": lambda model: SharpnessAware(adagrad(model), SAMSON(rho=0.5), every=3, reuse=0.5),
     "mix": lambda model: SharpnessAware(sgd(model), SAMSON(rho=0.5), mix=0.6),
     "previous-every-mix": lambda model: SharpnessAware(sgd(model), SAM(rho=0.2), ascent="previous", every=2, mix=0.6),
     "noise": lambda model: SharpnessAware(sgd(model), NoiseInjection(Gaussian(0.1), seed=3)),
@@ -144,7 +151,7 @@ MODES: dict[str, Make] = {
 }
 """Everything else."""
 
-PARTS_OF_OTHERS = ("every", "previous-every-mix", "noise-mix", "lookbehind")
+PARTS_OF_OTHERS = ("previous-adagrad", "every", "reuse-adagrad", "previous-every-mix", "noise-mix", "lookbehind")
 """Modes that do nothing with gradients and states that one of the others does not."""
 
 

@@ -338,6 +338,7 @@ OWN: list[tuple[Callable[[], object], str]] = [
     (lambda: UNEQUAL.difference("a", "c"), "on as many chips each, but 'a' is on 3 and 'c' on 1. Measure both"),
     (lambda: family({"x": PAIR, "y": PAIR}, "a", -1.0), "`confidence` must lie between 0 and 1, got -1.0"),
     (lambda: family({"x": PAIR}, "c"), "`baseline` must be a method of every comparison, got 'c'"),
+    (lambda: family([PAIR], "a"), r"`comparisons` must be a dict of comparisons by label, got \[Paired"),
 ]
 
 

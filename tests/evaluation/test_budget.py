@@ -88,6 +88,14 @@ def test_refinements_are_at_the_ends_of_the_interval_and_at_the_estimate_in_turn
     assert {budget.holds_up_to for budget in budgets} == {budgets[0].holds_up_to}
 
 
+@pytest.mark.parametrize("low", [1e-4, 2e-4])
+def test_a_crossing_at_a_level_is_not_measured_again(low: float) -> None:
+    """It is exp(log(low)), a rounding error above or below."""
+    found = noise_budget(Margins(), DATA, Gaussian, low, 0.5, max_drop=0.0, trials=5, levels=2)
+    assert found.interval.mean != low == pytest.approx(found.interval.mean)
+    assert [*found.evaluations] == [low, 0.5]
+
+
 def test_the_yield_criterion_counts_chips() -> None:
     """A chip keeps within .05 as long as σξ ≤ .05: a share Φ(.05/σ) of them."""
     truth = 0.05 / stats.norm.ppf(0.9)

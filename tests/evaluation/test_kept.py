@@ -561,6 +561,13 @@ def test_an_interruption_while_writing_leaves_whole_files(tmp_path: Path, monkey
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"0.npy", "manifest.json"}
 
 
+@pytest.mark.parametrize("name", ["configuration.json", "training.json"])
+def test_the_folder_of_a_comparison_or_a_training_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="`folder` must be for trials alone, got .*\\nIt is that of a comparison"):
+        Kept(tmp_path)
+
+
 def test_each_part_has_a_folder_of_its_own_whatever_its_name(tmp_path: Path) -> None:
     long = "x" * 300
     names = ["a/b", "a\\b", "..", "a%2Fb", "é", "0.1", long, long + "y", long + "z", ""]

@@ -81,6 +81,8 @@ def test_yield_worst_and_quantiles_follow_the_direction() -> None:
     ):
         with pytest.raises(ValueError, match=f"^`value` must be at most {words}"):
             right.yield_at(value)
+    with pytest.raises(ValueError, match="`value` must be a number, got 'a'"):
+        right.yield_at("a")
     for value in (0.9, 0.1):  # metrics that compute in float32 give it or next to it
         assert [
             Evaluation((float(np.float32(value)),) * 2, m).yield_at(value).mean for m in (right.metric, loss.metric)
@@ -88,6 +90,9 @@ def test_yield_worst_and_quantiles_follow_the_direction() -> None:
     exact = stats.binomtest(3, 4).proportion_ci(0.95)
     assert (right.yield_at(0.2).low, right.yield_at(0.2).high) == pytest.approx((exact.low, exact.high))
     assert right.quantile([0.0, 0.5, 1.0]) == pytest.approx([0.1, 0.25, 0.4])
+    for wrong in (5, [0.5, -0.1], "a"):
+        with pytest.raises(ValueError, match="`probability` must be from 0 to 1, got"):
+            right.quantile(wrong)
     assert right.std == pytest.approx(np.std(values, ddof=1))
 
 

@@ -156,7 +156,9 @@ def test_a_suggestion_is_confirmed_on_other_chips() -> None:
     assert suggestion.chosen.drop == mean_interval(values[:30], resolution=EPS * max(values[:30]))
     assert suggestion.confirmed == mean_interval(values[30:], resolution=EPS * max(values[30:]))
     assert suggestion.confirmed.mean != suggestion.chosen.drop.mean
-    assert [state.done for state in seen] == [*range(1, 31)] * 3  # ranked, chosen, confirmed
+    assert [state.done for state in seen] == [*range(1, 91)]  # ranked, chosen, confirmed
+    assert [state.planned for state in seen[::30]] == [30, 60, 90]
+    assert {state.largest for state in seen} == {2 * 4 * 30}
     assert "confirm it on others" in str(found)
     assert "keep digital: large, which hold 25.0% of the chip's weights" in str(found)
     assert "hold 99.9% of the chip's weights" in str(replace(suggestion, share=0.9999))  # a chip is left

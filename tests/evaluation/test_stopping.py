@@ -1,5 +1,6 @@
 """Stopping at a precision: looks in the order of the chips, and a population that knows when chips cannot help."""
 
+import itertools
 import math
 
 import pytest
@@ -63,6 +64,14 @@ def test_progress_shows_the_interval_of_each_tenth_chip() -> None:
         expected = mean_interval(found.trials[:last], resolution=found.resolution) if last else None
         assert state.interval == expected or state.interval.low == pytest.approx(max(0, expected.low))
         assert state.interval is None or state.interval.mean == expected.mean
+
+
+def test_beyond_a_hundred_chips_progress_looks_at_each_tenth_more() -> None:
+    """A look goes over all chips so far: at every tenth chip they would grow with the square of the chips."""
+    states = []
+    evaluate(MODEL, DATA, Uniform(), trials=210, metric=VALUE, progress=states.append)
+    looks = [state.done for last, state in itertools.pairwise(states) if state.interval is not last.interval]
+    assert looks == [2, 5, *range(10, 120, 10), 130, 150, 170, 190, 210]
 
 
 def make_classifier() -> tuple[nn.Module, tuple[torch.Tensor, torch.Tensor]]:

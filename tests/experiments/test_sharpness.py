@@ -206,6 +206,17 @@ def test_a_repetition_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyte
     assert measure_one(tmp_path) == rest
 
 
+def test_progress_says_when_networks_and_correlations_begin(folder: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    measure_folder(folder, **SMALL, progress=lambda *state: seen.append(state))
+    assert [state[1:] for state in seen] == [*((done, 12) for done in range(12)), (12, 12), (12, 12)]
+    assert [state[0] for state in seen[11:]] == [
+        run_name(PROBLEM.name, "samson", 1),
+        f"{PROBLEM.name}: correlations",
+        "",
+    ]
+
+
 def test_one_run_alone_is_measured(tmp_path: Path) -> None:
     make(tmp_path, METHODS[:1])
     record_path(tmp_path, run_name(PROBLEM.name, "sgd", 1)).unlink()
@@ -267,7 +278,9 @@ def samson(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str
     return programs.samson
 
 
-def test_the_command_shows_and_writes(folder: Path, samson: Callable[..., tuple[int, str, str]]) -> None:
+def test_the_command_shows_and_writes(
+    folder: Path, samson: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     status, out, _ = samson("sharpness", folder, "--steps", 2, "--trials", 2)
     assert status == 0
     row = next(
@@ -280,6 +293,8 @@ def test_the_command_shows_and_writes(folder: Path, samson: Callable[..., tuple[
         line for line in out.splitlines() if "noise" in line[:8]
     )
     assert "samson worst" in path_in(folder).with_suffix(".html").read_text()
+    monkeypatch.setenv("COLUMNS", "40")
+    assert "…" not in samson("sharpness", folder, "--steps", 2, "--trials", 2)[1]
 
 
 def test_a_network_that_is_gone_is_named(folder: Path, samson: Callable[..., tuple[int, str, str]]) -> None:

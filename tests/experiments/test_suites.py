@@ -545,9 +545,8 @@ def test_another_comparison_is_refused(finished: Path, change: str) -> None:
     assert "`out`: 'out' belongs to another configuration; different:" in said
     assert word in re.split(r"[,.:] |\.\n| \(", said.partition("different: ")[2])
     assert "Choose another folder with `out`." in said
-    assert ("samson evaluate out/networks/….safetensors" in said) == (
-        word in ("chips", "trials", "chip_seed", "examples")
-    )
+    command = "samson evaluate mine:net --weights out/networks/….safetensors --data mine:data."
+    assert (command in said) == (word in ("chips", "trials", "chip_seed", "examples"))
     assert ('name = "optimizer-2"' in said) == word.startswith("optimizer.")
     missing = {"levels": "gaussian (0.1)", "families": "gaussian (0.1)", "fewer methods": "optimizer"}
     left_out = re.findall(r"A folder takes more, not fewer: name too what it has: (.*)\.", said)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 pytest.importorskip("lightning")
 
 import lightning.pytorch as pl
+from lightning.fabric import Fabric
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     GradientAccumulationScheduler,
@@ -25,7 +26,7 @@ from lightning.pytorch.loops.optimization.automatic import Closure
 from lightning.pytorch.plugins import MixedPrecision
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 
-from samson import SAMSON, Lookbehind, SharpnessAware
+from samson import SAMSON, Lookbehind, RhoSchedule, SharpnessAware
 from samson.experiments import load_model
 from samson.integrations.lightning import AscentMonitor, ManualAscent, SharpnessAwareModule
 from tests.conftest import Batch, closure_for, equal, loss_of, make_batch, make_model, snapshot
@@ -156,6 +157,28 @@ def test_manual_optimisation_equals_the_plain_loop(mode: str) -> None:
     fit(net)
     assert equal(snapshot(net.model), by_hand(lambda model: sharp(model, mode), 3))
     assert not equal(snapshot(net.model), by_hand(sgd, 3))
+
+
+def by_fabric(mode: str) -> tuple[nn.Module, Any]:
+    model = make_model(torch.float32)
+    return Fabric(accelerator="cpu", devices=1).setup(model, sharp(model, mode))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_fabric_equals_the_plain_loop(mode: str) -> None:
+    model, optimizer = by_fabric(mode)
+    plain_loop(model, optimizer, BATCHES, loss_of)
+    assert equal(snapshot(model), by_hand(lambda model: sharp(model, mode)))
+    assert optimizer.optimizer.last_ascent is not None
+
+
+def test_a_step_is_given_up_in_fabric() -> None:
+    model, optimizer = by_fabric("two passes")
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss_of(model, BATCHES[0]).backward()
+        with optimizer.perturbed():
+            loss_of(model, BATCHES[0]).backward()
 
 
 @pytest.mark.parametrize("kind", [Sharp, manual(1), manual(3)], ids=["automatic", "manual", "accumulating"])
@@ -443,6 +466,58 @@ def test_resuming_gives_the_same_weights(kind: type[Net], tmp_path: Path) -> Non
     whole, half, rest = ends_of_resuming(kind, lambda model: sharp(model, "every second step"), tmp_path)
     assert equal(whole, rest)
     assert not equal(half, rest)
+
+
+@pytest.mark.parametrize("trainer", [SharpnessAwareModule, ManualAscent], ids=["automatic", "manual"])
+def test_a_ramp_of_rho(trainer: Any, tmp_path: Path) -> None:
+    def lr_scheduler_step(self: Any, scheduler: Any, metric: Any) -> None:
+        scheduler.step()
+
+    def factory(model: nn.Module) -> dict[str, Any]:
+        optimizer = sharp(model)
+        schedule = {"scheduler": RhoSchedule(optimizer, "linear", 2 * len(BATCHES)), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    kind, model = type("Ramped", (trainer, Net), {"lr_scheduler_step": lr_scheduler_step}), make_model(torch.float32)
+    whole, half, rest = ends_of_resuming(kind, factory, tmp_path)
+    optimizer, schedule = (one["scheduler"] if isinstance(one, dict) else one for one in factory(model).values())
+    for batch in 2 * BATCHES:
+        plain_loop(model, optimizer, [batch], loss_of)
+        schedule.step()
+    assert equal(whole, snapshot(model))
+    assert equal(whole, rest)
+    assert not equal(half, rest)
+
+
+@pytest.mark.parametrize("kind", [Sharp, manual(1)], ids=["automatic", "manual"])
+@pytest.mark.filterwarnings("ignore:The 'val_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:The lr scheduler dict contains the key.s. .*monitor")
+def test_a_plateau_is_stepped_by_hand_in_manual_optimisation(kind: type[Net]) -> None:
+    class Monitored(kind):
+        rates: tuple[float, ...] = ()
+
+        def validation_step(self, batch: Batch, batch_idx: int) -> None:
+            self.log("v", float(self.current_epoch in {1, 2}))
+
+        def val_dataloader(self) -> Any:
+            return DataLoader(BATCHES[:1], batch_size=None)
+
+        def on_train_epoch_end(self) -> None:
+            if not self.automatic_optimization:
+                self.lr_schedulers().step(self.trainer.callback_metrics["v"])
+
+        def on_train_epoch_start(self) -> None:
+            super().on_train_epoch_start()
+            self.rates += (self.optimizers().param_groups[0]["lr"],)
+
+    def factory(model: nn.Module) -> dict[str, Any]:
+        optimizer = sharp(model)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "v"}}
+
+    net = Monitored(factory)
+    fit(net, max_epochs=4)
+    assert net.rates == (0.05, 0.05, 0.025, 0.0125)
 
 
 def test_a_limited_epoch_ends_with_a_step() -> None:

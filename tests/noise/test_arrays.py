@@ -233,6 +233,29 @@ def test_bounds_are_calibrated_for_each_array_over_all_its_conversions(per: str)
         assert (by_hand(layer, x, around, mapping, tight) - exact).abs().max() > 5e-4
 
 
+@pytest.mark.parametrize(
+    ("per", "mapping", "exact"),
+    [
+        ("slice", Mapping(levels=4, slices=2, g_min_us=5.0), True),
+        ("device", Mapping(levels=4, slices=2), True),
+        ("device", Mapping(levels=4, slices=2, g_min_us=5.0), False),
+        ("slice", Mapping(levels=4, slices=2, pair=False), False),
+    ],
+)
+def test_an_adc_with_a_step_for_each_sum_of_digits_loses_nothing_of_pairs(
+    per: str, mapping: Mapping, exact: bool
+) -> None:
+    """For ADCs of devices, where no device conducts at a weight of 0."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(8, 6, bias=False), torch.randn(64, 8)
+    whole = Periphery(dac_steps=254, adc_per=per, input_slice_bits=1, tile_inputs=8, input_ranges={"": 2.5})
+    outputs = []
+    for around in (whole, replace(whole, adc_bound=8.0, adc_steps=2 * 8 * 3)):
+        with torch.no_grad(), deploy(layer, replace(IDEAL, mapping=mapping), periphery=around).at() as model:
+            outputs.append(model(x))
+    assert torch.allclose(*outputs, rtol=0, atol=1e-5) == exact
+
+
 @pytest.mark.parametrize("per", ["slice", "device"])
 def test_stuck_devices_are_devices_of_the_arrays(per: str) -> None:
     """All low, all high, and some, at the share that is asked for, in every array."""

@@ -271,5 +271,6 @@ def test_wrong_constants_name_their_table(load) -> None:
 
 
 def test_a_missing_file_is_no_value_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as caught:
         load_chip_model(tmp_path / "none.toml")
+    assert caught.value.__notes__ == [f"`path` must be a TOML file, got '{tmp_path / 'none.toml'}'."]

@@ -364,6 +364,17 @@ def test_cmo_with_constants_of_ones_own() -> None:
         CMO(constants=own)
 
 
+@pytest.mark.parametrize(("g_min", "g_max"), [(1.0, 50.0), (12.0, 60.0), (1.0, 8.0)])
+def test_cmo_with_constants_of_ones_own_lays_weights_on_their_range(g_min: float, g_max: float) -> None:
+    own = replace(CMO().constants, g_min_us=g_min, g_max_us=g_max)
+    w = torch.tensor([[-1.0, 0.0, 1.0]], dtype=torch.float64)
+    for noise in (CMO(constants=own), replace(CMO(), constants=own)):
+        targets = noise.mapping.conductances(w, noise.largest_us)["conductance_us"]
+        assert targets.flatten().tolist() == pytest.approx([g_min, (g_min + g_max) / 2, g_max])
+    given = Mapping(g_min_us=9.0, pair=False)  # what it would be by default
+    assert CMO(constants=replace(own, g_min_us=1.0, g_max_us=50.0), mapping=given).mapping == given == CMO().mapping
+
+
 def test_reram_keeps_one_error_a_device() -> None:
     state = {"conductance_us": torch.tensor(8.0), "error": torch.tensor(1.0)}
     errors = [ReRAM().read_devices(state, t, generator()).item() - 8.0 for t in (DAY, 2 * DAY)]

@@ -24,6 +24,7 @@ from samson.noise import (
     DeviceNoise,
     Gaussian,
     Mapping,
+    PCMHermes,
     Quantize,
     StuckDevices,
     Variation,
@@ -361,6 +362,22 @@ def test_variation_is_the_formula_and_off_by_default() -> None:
     draws = torch.stack([Variation(gain=0.1)(w, g)[0, 0] / w[0, 0] for _ in range(2000)])
     error = 5 * 0.1 / math.sqrt(2 * 2000)
     assert abs(draws.std() - 0.1) < error < abs(1.2 * draws.std() - 0.1)  # the check can fail
+
+
+def test_variation_of_the_drift_has_the_t0_of_the_devices_before() -> None:
+    w, drift = weights(6, 8), Variation(drift_exponent=0.05)
+    for device, own, t0 in (
+        (PCMHermes(devices=2, compensation=None), drift, 300.0),
+        (PCMHermes(devices=2, compensation=None), replace(drift, reference_s=20.0), 20.0),  # what is given counts
+        (PCM(compensation=None), drift, 20.0),
+        (CMO(), drift, 20.0),  # has none
+    ):
+        for chip in (Compose(device, own), Compose(device, Compose(own)), Compose(*Compose(device, own).noises)):
+            state = chip.program(w, generator())
+            state["1.shared"] = torch.tensor([0.0, 0.0, 1.0])
+            before = device.read({k.removeprefix("0."): v for k, v in state.items()}, DAY, generator())
+            decay = ((DAY + t0) / t0) ** -0.05
+            torch.testing.assert_close(chip.read(state, DAY, generator()), before * decay)
 
 
 def test_compose_is_one_after_the_other() -> None:

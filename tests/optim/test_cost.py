@@ -1,16 +1,20 @@
 """What a step moves beyond the base optimizer's, by counting dispatched calls; times are measured in benchmarks."""
 
+import json
+import re
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.step_memory import AIMS, copies_of, implementations
+from benchmarks.step_memory import AIMS, RECORD, copies_of, implementations
 from benchmarks.traffic import Traffic, compiled_words, traffic_of
 from samson import ASAM, SAM, SAMSON, RangeSAM, SharpnessAware
 from samson.optim import Rule
 
+PAGE = Path(__file__).parents[2] / "docs" / "trainers.md"
 RULES = {
     "sam": (SAM(), 20),
     "asam": (ASAM(), 30),
@@ -127,3 +131,10 @@ def test_copies_of_the_parameters_that_a_step_holds() -> None:
     assert found["sgd"] == pytest.approx(2, abs=0.01)
     assert found["sam"] == pytest.approx(3, abs=0.1)
     assert all(found[name] <= aim for name, aim in AIMS.items())
+    assert {name for name, peak in found.items() if peak <= 3.1} == {"sgd", "sam"}  # the count can tell them apart
+    recorded = {name: of["peak"] for name, of in json.loads(RECORD.read_text())["copies"].items()}
+    assert found == pytest.approx({name: recorded[name] for name in found}, abs=0.1)
+    [said] = re.findall(r"a step holds at its peak (.*?\.)\s+With\s", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    order = ["sam", "samson", "sgd", "samson, momentum", "samson, previous", "samson, reused", "lookbehind"]
+    assert re.findall(r"\d\.\d", said) == [f"{recorded[name]:.1f}" for name in order]
+    assert [f"{recorded[name]:.1f}" for name in ("asam", "samson, mixed")] == ["4.0", "5.0"]

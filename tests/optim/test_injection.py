@@ -214,8 +214,9 @@ def test_the_counter_of_draws_is_each_groups(batch: tuple) -> None:
 def test_bad_settings_are_named() -> None:
     with pytest.raises(ValueError, match="`seed` must be at least 0"):
         NoiseInjection(Gaussian(0.1), seed=-1)
-    with pytest.raises(TypeError, match="`noise` must be callable"):
-        NoiseInjection(0.1)
+    for noise in (0.1, Gaussian):
+        with pytest.raises(TypeError, match="`noise` must be callable"):
+            NoiseInjection(noise)
 
 
 def test_frozen_weights_that_the_optimizer_lacks_are_a_warning() -> None:

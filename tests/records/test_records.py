@@ -128,7 +128,7 @@ def test_a_record_of_one_model_comes_back_and_a_file_may_lack_what_has_a_default
     assert read_json(tmp_path / "old.json", EvaluationRecord) == record
     for keys, value, message in (
         (("subject", "channels_last"), KeyError, r"\[record.subject\]: `channels_last` is missing"),
-        (("version",), 1, "`version` must be 2"),
+        (("version",), 1, "is not a valid EvaluationRecord: `version` must be 2"),
     ):
         data = json.loads(json.dumps(asdict(record)))
         (tmp_path / "bad.json").write_text(text(damage(data, *keys, value=value)))
@@ -252,7 +252,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path]
 def test_a_number_beyond_the_largest_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text(text(json.loads(json.dumps(asdict(records()[0])))).replace('"lr": 0.1', '"lr": 1e999'))
-    with pytest.raises(RecordError, match=r"run\.json` is not a valid record: Out of range float"):
+    with pytest.raises(RecordError, match=r"run\.json` is not a valid RunRecord: Out of range float"):
         read_json(path, RunRecord)
 
 

@@ -88,6 +88,12 @@ def test_a_gain_that_is_not_sure_may_be_chance() -> None:
     )
 
 
+def test_an_interval_ends_where_a_difference_of_fractions_can_be() -> None:
+    """Two gains, of −10 and 20 points: Student's interval of them is ±191."""
+    said = advice(views(runs(sgd=[0.6, 0.7], samson=[0.5, 0.9])))
+    assert "<b>samson</b> is better by another 5.0 [−100.0, +100.0] points" in said
+
+
 def without(found: list[RunRecord], method: str, *seeds: int) -> list[RunRecord]:
     """As where these seeds of a method diverged."""
     return [run for run in found if run.method != method or run.seed not in seeds]
@@ -194,7 +200,8 @@ def test_no_method_is_ahead_where_all_are_equal() -> None:
         ahead = "No method is ahead: the" if len(alone) > 1 else "The"
         assert said.startswith(f"{ahead} mean accuracy on noisy chips is 90.0 %.")
         assert said.endswith(chance) == (len(alone) > 1)
-        assert advice_in_short(views(alone)) == "no method is ahead, on one training seed"
+        short = "no method is ahead, on one training seed" if len(alone) > 1 else "<b>sgd</b> alone"
+        assert advice_in_short(views(alone)) == short
     several = on_pcm(runs(sgd=[0.6, 0.7]), sgd=[0.5, 0.6])
     assert advice(views(runs(sgd=[0.6, 0.7]))) == "The mean accuracy on noisy chips is 65.0 %."
     assert advice(views(several)) == "The accuracy in the mean over gaussian and pcm chips is 60.0 %."

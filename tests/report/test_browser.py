@@ -232,6 +232,52 @@ def test_a_page_loads_nothing_and_leads_nowhere_but_saves_its_own_pictures(brows
     assert seen["links"] == 0
 
 
+@pytest.mark.parametrize(
+    "other",
+    [sensitivity_page(test_sensitivity.made()), render_sharpness(test_sharpness_report.made())],
+    ids=["sensitivity", "sharpness"],
+)
+def test_titles_and_ticks_are_seen_on_a_phone(other: str, browser: Browser) -> None:
+    """Also those of another choice of the menu."""
+    opened(browser, other, 360)
+    browser.run("""[...document.querySelectorAll("select")].forEach((one) => {
+      one.selectedIndex = 0;
+      one.dispatchEvent(new Event("change"));
+    }), frames()""")
+    rows = """(place, kind) => [...place.querySelectorAll(kind)].map((one) => one.getBoundingClientRect())"""
+    cut = browser.run(f"""places().flatMap((place) => ({rows})(place, ".gtitle, .xtitle").map((text) => {{
+      const all = place.getBoundingClientRect();
+      return Math.max(all.left - text.left, text.right - all.right, text.bottom - all.bottom, all.top - text.top);
+    }}))""")
+    assert max(cut) <= 0
+    under = f"(({rows})(place, '.gtitle')[0]?.bottom ?? 0) - ({rows})(place, '.gridlayer')[0].top"
+    assert browser.run(f"Math.max(...places().map((place) => {under}))") <= 0
+    assert browser.run("Math.min(...places().map((place) => place.querySelectorAll('.xtick').length))") > 1
+
+
+def test_a_picture_that_is_saved_from_a_dark_screen_is_light(browser: Browser, page: str) -> None:
+    show(browser, page, 1200, scheme="dark")
+    svg = "[...places()[0].nextElementSibling.querySelectorAll('button')].find((one) => one.textContent === 'SVG')"
+    picture = browser.run(f"{svg}.click(), until(() => saved.length).then(() => saved[0])")
+    assert "rgb(229, 231, 235)" in picture  # the grid on white
+    assert "rgb(55, 65, 81)" not in picture  # that on dark
+
+
+def test_a_long_name_leaves_room_for_the_numbers_and_settings_fit_paper(browser: Browser) -> None:
+    """Chromium makes all of a page smaller that is too wide for its paper."""
+    names = ("sgd", "x" * 64, *(f"method-{number}" for number in range(6)))
+    settings = {f"a_setting_of_number_{number}": 0.05 for number in range(8)}
+    plan = with_plan(methods=dict.fromkeys(names, settings), seeds=1)
+    runs = [record(name, 0, [[0.9], [0.8, 0.7, 0.75], [0.6, 0.5, 0.55]], plan) for name in names]
+    found = opened(browser, render(comparison([replace(run, settings=settings) for run in runs])), 660)
+    assert found["overflow"] <= 0
+    tables = "[...document.querySelectorAll('.heat, .gain')].filter(seen)"
+    ends = "(table) => [table.querySelector('tbody th').getBoundingClientRect().right, table.parentElement.clientWidth]"
+    assert all(right < 0.6 * width for right, width in browser.run(f"{tables}.map({ends})"))
+    browser.media("print", "light")
+    assert browser.run("frames().then(() => document.documentElement.scrollWidth)") <= 660
+
+
 CONTROLS = "[...document.querySelectorAll('select:enabled, input, button:not(.modebar-btn)')].filter(seen)"
 
 

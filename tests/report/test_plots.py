@@ -119,6 +119,26 @@ def test_a_page_is_one_file_that_opens_offline(name: str) -> None:
     assert "$" not in re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
 
 
+def test_plots_and_tables_have_names_for_who_does_not_see_them() -> None:
+    """The plots' are of their axes, and stand without the marks that plotly reads."""
+    for name, make in PAGES.items():
+        page = unpacked(make())
+        parts = re.findall(r"<div class='(?:plot|scroll)'[^>]*>", page)
+        assert parts
+        assert all(re.search(r" role='(img|group)' aria-label='[^'<]+'", part) for part in parts), name
+    sensitivity, sharpness, evaluation = (
+        unpacked(PAGES[name]()) for name in ("sensitivity", "sharpness", "evaluation")
+    )
+    assert "aria-label='Points of accuracy, positive: worse with noise, or better if digital'" in sensitivity
+    assert (
+        "aria-label='Accuracy (%), test split by Rise of the loss in the ball of sam, ρ = 0.05, 8 steps'" in sharpness
+    )
+    assert "aria-label='Share of chips (%) by At least this accuracy (%)'" in evaluation
+    assert ("aria-label='Layer table'" in sensitivity, "aria-label='facts table'" in sensitivity) == (True, True)
+    quoted = replace(EVALUATION, subject=replace(SUBJECT, metric="<b>'s"))
+    assert "aria-label='Share of chips (%) by At least this &lt;b&gt;&#x27;s (%)'" in evaluation_page(quoted)
+
+
 @pytest.mark.parametrize("name", PLOTS)
 def test_plotly_takes_every_plot(name: str) -> None:
     """It refuses a setting that it does not know, here and below."""

@@ -99,6 +99,24 @@ def test_numbers_show_their_interval() -> None:
     assert float(first["mean"]) == pytest.approx(small.rows[0].value.mean, rel=1e-8)
 
 
+def test_numbers_have_the_digits_that_tell_them_apart() -> None:
+    """Two digits of the smallest width, 20; of percent one at least, and one of gains that are all below .04 points."""
+    large = view([in_bits(r, 1e6) for r in records()])
+    assert estimate_text(Interval(1_031_234.4, 1_031_214.4, 1_031_254.4), large) == "1031234 ±20"
+    assert advice_in_short([large], level=0.9).endswith("better by 166667 bits-per-token than sgd")
+
+    def errors(run: RunRecord, scale: float) -> RunRecord:
+        chips = tuple(tuple(tuple(1 - scale * (1 - x) for x in chips) for chips in kinds) for kinds in run.measured)
+        return replace(run, examples=10**6, clean=1 - scale * (1 - run.clean), measured=chips)
+
+    near = view([errors(r, 1e-3) for r in records()])
+    assert estimate_text(near.table["samson"]["0.2"].value, near) == "99.98 ±0.01"
+    assert gain_text(near.table["samson"]["0.2"].gain, near) == "+0.03 ±0.01"
+    assert "better by 0.02 points" in advice_in_short([near], level=0.9)
+    some = view([errors(r, 1e-3 if r.method == "sgd" else 1e-2) for r in records()])
+    assert estimate_text(some.table["sgd"]["0.2"].value, some) == "100.0 ±0.0", "where others are points apart"
+
+
 def test_a_lopsided_interval_shows_its_ends() -> None:
     """From a quarter on, ± would move an end by more than an eighth of the half-width."""
     found = view(records())
@@ -587,6 +605,23 @@ def test_methods_of_the_same_rank_share_it() -> None:
     assert all_equal.endswith("these 2 problems can't tell whether one is better on others.")
 
 
+def test_methods_that_a_problem_lacks_are_named_and_not_ranked() -> None:
+    """Clip, the best of the first problem, is not in the second, where sam diverged; alone, plain has no rank."""
+    means = {"sgd": [0.60, 0.62], "samson": [0.70, 0.72], "clip": [0.80, 0.83], "sam": [0.5, 0.6]}
+    first = of_seeds(**means)
+    others = [of_problem(run, "other") for run in first if run.method != "clip"]
+    others = [diverged(run) if run.method == "sam" else run for run in others]
+    page = render(comparison([*first, *others]))
+    said = "Not ranked, since not every problem has results of them: clip and sam.</p>"
+    lead, section = page.partition("Over all problems")[::2]
+    assert "these 2 problems can't tell whether it is better on others. " + said in lead
+    assert "which is more than they can. " + said in section
+    alone = render(comparison([*first, *(run for run in others if run.method == "sgd")]))
+    [lead] = re.findall(r'<p class="lead">(.*?)</p>', alone, re.DOTALL)
+    assert re.fullmatch("digits-small-resnet: take <b>clip</b>, better by .*<br/>\nother: <b>sgd</b> alone.", lead)
+    assert "Over all problems" not in alone
+
+
 def of_problem(run: RunRecord, name: str) -> RunRecord:
     return replace(run, problem=replace(run.problem, name=name))
 
@@ -625,7 +660,10 @@ def test_wins_allow_for_the_comparisons_of_all_problems() -> None:
 def test_one_training_seed_ranks_nothing_surely() -> None:
     runs = of_seeds(sgd=[0.60, 0.62], samson=[0.80, 0.82])
     several = [*runs, *(of_problem(run, "other") for run in runs)]
-    assert "1.00, over 2 pairs of a problem and a family of chips; these 2" in render(comparison(several))
+    page = render(comparison(several))
+    assert "1.00, over 2 pairs of a problem and a family of chips; these 2" in page
+    assert "mean rank, a line its 95 % interval over training seeds. 2 problems" in " ".join(page.split())
+    assert "Under a rank, its interval over training seeds, and how often the method is first." in page
     for alone in (
         [run for run in several if run.seed == 0],
         [run for run in several if run.method == "sgd" or run.seed],
@@ -639,4 +677,7 @@ def test_one_training_seed_ranks_nothing_surely() -> None:
             "One training seed can't tell whether that is chance."
         ) in page
         assert "1.00<small>first 2 of 2</small>" in rank_table(found)
+        assert "error_x" not in rank_figure(found)["data"][0]
+        assert "mean rank. 2 problems" in " ".join(page.split())
+        assert "Under a rank is how often the method is first." in page
         assert against_baseline(found.views, "samson") == (0, 4, 0)  # surely on these networks, not on others

@@ -64,7 +64,10 @@ def test_the_figure_holds_the_numbers() -> None:
 
 def test_a_measure_that_is_not_always_positive_has_a_linear_axis() -> None:
     assert sharpness_figure(made(0.5), "loss")["layout"]["xaxis"]["type"] == "linear"
-    assert sharpness_figure(made(5.0), "loss")["layout"]["xaxis"]["type"] == "log"
+    assert sharpness_figure(made(5.0), "loss")["layout"]["xaxis"] | {"title": ""} == {
+        **{"title": "", "zeroline": False, "type": "log", "tickformat": ".3~g"}
+    }  # 4 to 5: of 1, 2 and 5 there would be one
+    assert sharpness_figure(made(1.1), "loss")["layout"]["xaxis"]["dtick"] == "D2"  # .1 to 1.1
     assert "no correlation" in sharpness_figure(made(), "loss")["layout"]["title"]["text"]
     with pytest.raises(ValueError, match="`measure` must be one of loss, sam worst, got 'sam'"):
         sharpness_figure(made(), "sam")

@@ -66,6 +66,22 @@ def test_the_interval_is_of_copies_of_whole_methods() -> None:
         assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(resampled, [0.025, 0.975])), abs=1e-12)
 
 
+def test_a_resampling_costs_methods_times_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product of each with all pairs of networks took most of the time."""
+    costs, sign = [], np.sign
+
+    class Counted(np.ndarray):
+        def __rmatmul__(self, other: np.ndarray) -> np.ndarray:
+            costs.append(other.size * self.shape[1])
+            return np.matmul(other, self)
+
+    x, y = map(by_method, simulated(np.random.default_rng(5), 6, 4, 0.5))
+    plain = rank_correlation(x, y, resamples=1000)
+    monkeypatch.setattr(np, "sign", lambda values: sign(values).view(Counted))
+    assert rank_correlation(x, y, resamples=1000) == plain
+    assert max(costs) == 1000 * 6 * 24
+
+
 def test_the_interval_covers_and_single_points_would_not() -> None:
     rng = np.random.default_rng(2)
     methods, seeds, size = 7, 3, 250

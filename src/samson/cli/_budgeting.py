@@ -11,7 +11,7 @@ from samson._errors import SetupError, require
 from samson._times import level_text
 from samson.cli._measuring import measuring
 from samson.cli._options import ModelOptions, model_command
-from samson.cli._showing import console, results_written, shown, shown_interval, speaks, table_of, wide_console
+from samson.cli._showing import console, results_written, show_whole, shown, shown_interval, speaks, table_of
 
 if TYPE_CHECKING:
     from samson.evaluation import Noise, Progress
@@ -93,5 +93,5 @@ def budget_model(
             held = " held" if found.holds_up_to is not None and level <= found.holds_up_to else ""
             interval, worst = shown_interval(result.interval, metric), shown(result.worst, metric)
             table.add_row(f"{level_text(level, found.unit)}{held}", interval, worst, str(len(result.trials)))
-        wide_console().print(table)
+        show_whole(table)
         console().print(f"Budget: {found}")

@@ -14,12 +14,12 @@ from samson.cli._options import ModelOptions, model_command
 from samson.cli._showing import (
     console,
     results_written,
+    show_whole,
     shown,
     shown_interval,
     shown_share,
     speaks,
     table_of,
-    wide_console,
 )
 
 
@@ -101,7 +101,7 @@ def evaluate_model(
                 *([] if at_least is None else [shown_share(result, at_least)]),
                 str(len(result.trials)),
             )
-        wide_console().print(table)
+        show_whole(table)
         console().print(f"On the chip: {found[0].coverage}")
         wide = [len(result.trials) for result in found if not result.reached]
         if wide:

@@ -12,7 +12,16 @@ from samson._names import counted
 from samson._shown import not_all
 from samson.cli._measuring import kinds_of, measuring
 from samson.cli._options import ModelOptions, model_command
-from samson.cli._showing import empty_table, results_written, shown, shown_interval, shown_limit, speaks, wide_console
+from samson.cli._showing import (
+    console,
+    empty_table,
+    results_written,
+    show_whole,
+    shown,
+    shown_drop,
+    shown_limit,
+    speaks,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -64,19 +73,18 @@ def sensitivity_of_model(
     with results_written(options.out, options.page, record, sensitivity_page):
         under = kind.label if options.chip is not None else f"{options.family} at {kind.label}"
         title = f"{options.model}: {run.metric.name} on {options.request.data_name} under {under}"
-        screen = wide_console()
-        screen.print(_table(title, found))
+        show_whole(_table(title, found))
         clean, noisy = shown(found.clean, run.metric), shown(sum(found.noisy) / len(found.noisy), run.metric)
-        screen.print(
+        console().print(
             f"{run.metric.name}: {clean} without noise, {noisy} with noise on all {len(found.rows)} layers, worse by "
-            f"{shown_interval(found.drop, run.metric)}.\n"
+            f"{shown_drop(found.drop, run.metric)}.\n"
             f"{len(found.noisy)} chips, the same for every row; the {found.intervals} intervals hold together with "
             f"{100 * found.confidence:g}% (Bonferroni), for other chips and these examples.\n"
             f"On the chip: {found.coverage}",
             soft_wrap=True,
         )
         if found.suggestion is not None:
-            screen.print(_suggested(found.suggestion, run.metric), soft_wrap=True)
+            console().print(_suggested(found.suggestion, run.metric), soft_wrap=True)
 
 
 def _table(title: str, found: Sensitivity) -> Table:
@@ -86,7 +94,7 @@ def _table(title: str, found: Sensitivity) -> Table:
     for name in ("Weights", "Worse with noise on it alone", "Better if it alone is digital"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in found.rows:
-        drop, gain = (shown_interval(part, found.metric) for part in (row.drop, row.gain))
+        drop, gain = (shown_drop(part, found.metric) for part in (row.drop, row.gain))
         table.add_row(row.name, f"{row.weights:,}", drop, gain)
     return table
 
@@ -101,8 +109,8 @@ def _suggested(found: Suggestion, metric: Metric) -> str:
     held_by = f"{names}, which hold {not_all(found.share):.1%} of the chip's weights" if names else "none"
     return (
         f"Keep digital: {held_by}.\n"
-        f"Worse by {shown_interval(found.confirmed, metric)} ({100 * found.confidence:g}%) on {found.trials} chips "
+        f"Worse by {shown_drop(found.confirmed, metric)} ({100 * found.confidence:g}%) on {found.trials} chips "
         f"that did not choose, {verdict}.\n"
         f"Chosen among {counted(sets, 'set')} on {found.trials} other chips, where it was worse by "
-        f"{shown(found.chosen.drop.mean, metric)}; all on the same examples: confirm it on others."
+        f"{shown_drop(found.chosen.drop, metric)}; all on the same examples: confirm it on others."
     )

@@ -13,7 +13,7 @@ import typer
 
 from samson._errors import SetupError, choose, installing, require
 from samson.cli._errors import require_writable
-from samson.cli._showing import console, kind_table
+from samson.cli._showing import console, kind_table, show_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,19 +87,17 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html", 
     except OSError as error:
         failed = error
     screen = console()
-    ranked = comparable(found)
-    if ranked:
-        screen.print(_rank_table(overview))
+    if comparable(found):
+        show_whole(_rank_table(overview))
     for view in found:
-        screen.print(_accuracy_table(view))
+        show_whole(_accuracy_table(view))
         gains = _gain_table(view) if len(found) == 1 else None
         if gains is not None:
-            screen.print(gains)
+            show_whole(gains)
     for note in notes(comparison):
         screen.print(note)
-    said = advice(found) if overview.problems == 1 else overview_headline(overview) if ranked else ""
-    if said:
-        screen.print(unescape(re.sub("<[^>]*>", "", said)))
+    said = advice(found) if overview.problems == 1 else overview_headline(overview)
+    screen.print(unescape(re.sub("<[^>]*>", "", said)))
     if failed is not None:
         raise failed
     for name in files:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from samson.cli._options import DataRoot
-from samson.cli._showing import console, kind_table, stage_bar
+from samson.cli._showing import console, kind_table, show_whole, stage_bar
 
 if TYPE_CHECKING:
     from samson.records import SharpnessRecord
@@ -47,7 +47,7 @@ def sharpness(
         path = sharpness_path(folder, record.problem.name)
         replace_file(path.with_suffix(".html"), render_sharpness(record).encode())
         if record.correlations:
-            console().print(correlation_table(record))
+            show_whole(correlation_table(record))
         else:
             console().print(f"{record.problem.name}: no correlations: an interval needs at least 6 methods.")
         for written in (path, path.with_suffix(".html")):

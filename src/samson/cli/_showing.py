@@ -44,9 +44,15 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
     return _Console(stderr=stderr, width=width, quiet=quiet, markup=False, emoji=False, highlight=False)
 
 
-def wide_console() -> Console:
-    """A console for tables with intervals: in a narrow terminal lines go on, and no row loses its label."""
-    return console(width=max(console().width, 100))
+def show_whole(table: Table) -> None:
+    """Show a table with whole numbers and names: in a narrow terminal headings are broken, and then lines go on."""
+    screen = console()
+    wide = screen.options.update(max_width=10_000)
+    if screen.measure(table, options=wide).maximum > screen.width:
+        for column in table.columns:
+            cells = [screen.measure(cell, options=wide).maximum for cell in column.cells]
+            column.width = max([screen.measure(column.header, options=wide).minimum, *cells])
+    console(width=max(screen.width, screen.measure(table, options=wide).maximum)).print(table)
 
 
 def speaks() -> bool:
@@ -93,14 +99,20 @@ def shown(value: float, metric: Metric) -> str:
 
 
 def shown_limit(value: float, metric: Metric) -> str:
-    """What is allowed, with as many digits as it was given with."""
+    """How much worse is allowed, with as many digits as it was given with; of a fraction in points."""
     fraction = metric.bounds == (0.0, 1.0)
-    return limit_text(value, fraction=fraction) + " %" * fraction
+    limit = limit_text(value, fraction=fraction)
+    return limit + (" point" if limit == "1" else " points") * fraction
 
 
 def shown_interval(found: Interval, metric: Metric) -> str:
     """A mean with the ends of its interval."""
     return f"{shown(found.mean, metric)} [{shown(found.low, metric)}, {shown(found.high, metric)}]"
+
+
+def shown_drop(found: Interval, metric: Metric) -> str:
+    """How much worse or better, with the ends of its interval; of a fraction in points."""
+    return shown_interval(found, metric).replace(" %", "") + " points" * (metric.bounds == (0.0, 1.0))
 
 
 def shown_share(result: Evaluation, value: float) -> str:

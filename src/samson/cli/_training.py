@@ -47,18 +47,20 @@ def train(
     """Train a network, and save it as DIR/model.safetensors; how it was made is in DIR/training.json.
 
     A command that was cut off goes on where it stopped, and ends in the same weights; with several processes it starts
-    again.
+    again. A folder with a comparison, or with a network that was trained otherwise, is refused.
     """
     import tomllib
 
-    from samson.experiments import find_place, find_rho, parse_methods, plan_suite, save_trained
+    from samson.experiments import check_folder, find_place, find_rho, parse_methods, plan_suite, save_trained
 
     settings: dict[str, Any] = {}
     for given in recipe or ():
         key, equals, value = given.partition("=")
+        require(bool(equals), "--recipe", "KEY=VALUE", given, "Write for example --recipe batch_size=64.")
         try:
-            settings |= tomllib.loads(f"{key} = {value}") if equals else {given: None}
+            settings |= tomllib.loads(f"{key} = {value}")
         except tomllib.TOMLDecodeError:
+            require("=" not in value, "--recipe", "one KEY=VALUE", given, "Repeat --recipe for another.")
             settings[key.strip()] = value.strip()
             with suppress(ValueError):  # TOML takes no `.1`
                 settings[key.strip()] = float(value)
@@ -80,6 +82,7 @@ def train(
     except SetupError as error:  # this command has one method
         raise SetupError(str(error).replace("`methods`", "--method").replace("task = ", "--task ")) from error
     require_writable("--out", out / ("rho.json" if range_test else "model.safetensors"))
+    check_folder(plan, seed, out, free="rho" if range_test else "")
     if range_test:
         require(not log, "--log", "left out with --find-rho", log, "Leave one out.")
         with find_place(device, parallel) as place, stage_bar() as progress:

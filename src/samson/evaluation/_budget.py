@@ -156,7 +156,8 @@ def noise_budget(
     at = cross()
     for number in range(refinements):
         wanted = (at.low, at.high, at.mean)[number % 3]
-        if 0 < wanted < math.inf:
+        # The crossing is exp(log(level)): at a level that is known it may lie a rounding error beside it.
+        if 0 < wanted < math.inf and not any(math.isclose(wanted, level) for level in found):
             curve(wanted)
             at = cross()
     tested = [x for x in grid if x in found]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samson._checks import is_number, require, require_number
 from samson._shown import Shown, number_form
 from samson.evaluation._layout import Layout
 from samson.evaluation._metric import Metric, require_reachable
@@ -144,7 +145,13 @@ class Evaluation(Shown):
         return min(self.trials) if self.metric.higher_is_better else max(self.trials)
 
     def quantile(self, probability: float | Sequence[float]) -> float | list[float]:
-        """Quantiles over chips, by linear interpolation between them."""
+        """Quantiles over chips, by linear interpolation between them.
+
+        Raises:
+            ValueError: If a probability is not from 0 to 1.
+        """
+        inside = all(is_number(p) and 0 <= p <= 1 for p in np.ravel(probability))
+        require(inside, "probability", "be from 0 to 1", probability)
         found: float | list[float] = np.quantile(self.trials, probability).tolist()
         return found
 
@@ -160,6 +167,7 @@ class Evaluation(Shown):
             >>> Evaluation((0.9, 0.8, 0.95, 0.97)).yield_at(0.85).mean
             0.75
         """
+        require_number("value", value)
         require_reachable("`value`", value, self.metric)
         slack = rounding([value])
         better = sum(t >= value - slack if self.metric.higher_is_better else t <= value + slack for t in self.trials)

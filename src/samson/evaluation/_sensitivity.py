@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
@@ -57,7 +58,8 @@ def sensitivity(
         max_drop: How much worse than without noise the metric may be, > 0; accuracies are fractions. None suggests
             nothing.
         confidence: That all intervals of the ranking hold together, between 0 and 1; of each interval of a suggestion.
-        progress: Called after each chip.
+        progress: Called after each chip. With L layers a chip of the ranking takes 2L + 1 passes over the data, and one
+            of a set a single pass; the count goes on from set to set, to at most 2L times `trials` chips.
         setting: As for `evaluate` (see `Setting`).
 
     Raises:
@@ -89,7 +91,8 @@ def sensitivity(
             "digital there is no noise. Its drop is what `evaluate` measures."
         )
     clean, covered = prepared.clean()
-    analysis = _Analysis(prepared, layers, clean, trials, progress)
+    largest = trials if max_drop is None else 2 * len(layers) * trials
+    analysis = _Analysis(prepared, layers, clean, trials, progress, largest, itertools.count(1))
     each = tuple((layer,) for layer in layers)
     others_of = tuple(tuple(other for other in layers if other != layer) for layer in layers)
     noisy, *parts = analysis.values((layers, *each, *others_of), "layers", range(trials))
@@ -131,6 +134,8 @@ class _Analysis:
     clean: Scores
     trials: int
     progress: Callable[[Progress], None] | None
+    largest: int
+    chips: Iterator[int]
 
     def values(self, parts: tuple[tuple[Layer, ...], ...], name: str, numbers: range) -> list[tuple[float, ...]]:
         """The metric on the chips of these numbers, with noise on each part."""
@@ -138,7 +143,8 @@ class _Analysis:
         for rows in self.prepared.executor.named(name).run(task, numbers):
             found.append([value_of(np.asarray(row)) for row in np.asarray(rows)])
             if self.progress is not None:
-                self.progress(Progress(len(found), len(numbers), len(numbers), None))
+                done = next(self.chips)
+                self.progress(Progress(done, done + len(numbers) - len(found), self.largest, None))
         return list(zip(*found, strict=True))
 
     def drop(self, values: Sequence[float], confidence: float) -> Interval:

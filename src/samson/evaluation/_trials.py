@@ -37,7 +37,7 @@ class Progress:
         done: Chips so far.
         planned: Chips until the next look at the interval, or in all.
         largest: Chips at most.
-        interval: What the first 2, 5, 10, 20, 30, … chips say.
+        interval: What the first 2, 5, 10, 20, 30, … chips say; above 100 it is taken anew when they are a tenth more.
     """
 
     done: int
@@ -138,15 +138,15 @@ def drawn(prepared: Prepared, asked: Question, progress: Callable[[Progress], No
         kind=kind_of(task),
     )
     rows: list[Scores] = []
-    shown: Interval | None = None
+    shown, seen = None, 0
     while True:
         for row in prepared.executor.run(task, range(len(rows), look.size)):
             rows.append(row)
             if len(rows) == 2 and asked.about == "population":
                 _check_examples(rows, precision, asked.confidence)
             if progress is not None:
-                if len(rows) in (2, 5) or len(rows) % 10 == 0:
-                    shown = _result(start, rows, look.confidence).interval
+                if (len(rows) in (2, 5) or len(rows) % 10 == 0) and 10 * len(rows) >= 11 * seen:
+                    shown, seen = _result(start, rows, look.confidence).interval, len(rows)
                 progress(Progress(len(rows), look.size, largest, shown))
         result = _result(start, rows, look.confidence)
         if precision is None or result.reached or look.size == largest or _floor(result) > precision:

@@ -31,7 +31,7 @@ from samson.experiments._sharpness import measure_folder, sharpness_path
 from samson.experiments._suite import Failure, Silent, default_jobs, run_all
 from samson.experiments._sweeps import ranges_of, sweep
 from samson.experiments._tasks import TASKS, Classification, LanguageModelling, Regression, Task, make_task
-from samson.experiments._trained import planned_run, save_trained, trained
+from samson.experiments._trained import check_folder, planned_run, save_trained, trained
 from samson.experiments._training import DivergedError, Run, StoppedError
 from samson.experiments.data import DATA, Pair, Splits, load_data_set, load_splits
 from samson.experiments.networks import NETWORKS

@@ -9,6 +9,7 @@ from typing import Any
 from samson._errors import SetupError, require
 from samson.experiments._plan import Plan, jobs_of
 from samson.experiments._runs import network_path
+from samson.experiments.data import DATA
 from samson.records import (
     PLAN,
     ChipFamily,
@@ -161,7 +162,7 @@ def refuse_other(before: Mapping[Key, object], now: Mapping[Key, object], folder
         more = f"A folder takes more, not fewer: name too what it has: {', '.join(missing)}.\n" if all(missing) else ""
         raise SetupError(
             f"`out`: {str(folder)!r} belongs to another configuration; different: {', '.join(words)}{run}.\n"
-            f"{more}{ANOTHER}{_kept(words, method, folder)}"
+            f"{more}{ANOTHER}{_kept(words, method, before, folder)}"
         )
 
 
@@ -189,10 +190,15 @@ def _left_out(key: Key, before: Any, now: Mapping[Key, Any], asked: set[tuple[st
         yield ""
 
 
-def _kept(words: Iterable[str], method: str, folder: Path) -> str:
+def _kept(words: Iterable[str], method: str, before: Mapping[Key, object], folder: Path) -> str:
     """How what is there can be used, where only chips are others, or settings."""
     if set(words) <= OF_CHIPS:
-        return f"\nOr put its networks on other chips: samson evaluate {folder / 'networks'}/….safetensors."
+        problem = {word: str(value) for (name, _, word), value in before.items() if name}
+        model, network, data = f"{folder / 'networks'}/….safetensors", problem["network"], problem["data"]
+        if ":" in network:  # the user alone names code to run, and files of data
+            model = f"{network} --weights {model}"
+        given = "" if data in DATA else f" --data {data}"
+        return f"\nOr put its networks on other chips: samson evaluate {model}{given}."
     if all(word.startswith(f"{method}.") for word in words):
         return f'\nOr keep both, in a suite\'s file: {{ method = …, name = "{method}-2", … }}.'
     return ""

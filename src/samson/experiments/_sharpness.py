@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,7 +71,8 @@ def measure_folder(
         trials: Chips for "noise", ≥ 2.
         examples: Training examples that are looked at, ≥ 1, always the same ones; None takes all.
         curvature: Whether the Hessian is looked at, which takes longest.
-        progress: Called before each network, with its name, networks done and networks in all; and at the end.
+        progress: Called before each network, with its name, networks done and networks in all; before a problem's
+            correlations; and at the end.
         data_root: Where files of data are looked for.
 
     Returns:
@@ -90,10 +90,12 @@ def measure_folder(
     by_problem: dict[str, list[RunRecord]] = {}
     for record in records:
         by_problem.setdefault(record.problem.name, []).append(record)
-    done = itertools.count()
+    done = 0
 
-    def begin(name: str) -> None:
-        progress(name, next(done), len(records))
+    def begin(name: str, networks: int = 1) -> None:
+        nonlocal done
+        progress(name, done, len(records))
+        done += networks
 
     found = [
         _measure_problem(folder, of_problem, steps, trials, examples, curvature, begin, data_root)
@@ -110,7 +112,7 @@ def _measure_problem(
     trials: int,
     examples: int | None,
     curvature: bool,
-    begin: Callable[[str], None],
+    begin: Callable[..., None],
     data_root: Path,
 ) -> SharpnessRecord:
     first = records[0]
@@ -162,6 +164,7 @@ def _measure_problem(
             found = _measured(network_path(folder, name), data, settings, rules, noise, loss, wanted)
             known[run.method, run.seed] = before | found
             write_json(path, dataclasses.replace(empty, networks=_networks(records, family, known)))
+    begin(f"{first.problem.name}: correlations", 0)
     record = dataclasses.replace(empty, networks=_networks(records, family, known))
     record = dataclasses.replace(record, correlations=sharpness_correlations(record))
     write_json(path, record)

@@ -31,7 +31,16 @@ from samson.experiments._plan import OnProgress, Plan, PlannedProblem
 from samson.experiments._tasks import make_task
 from samson.experiments._training import DivergedError, Run, find_trainer
 from samson.experiments.data import Splits, load_data_set
-from samson.records import LARGEST, Training, TrainingRecord, delete_partial, write_json
+from samson.records import (
+    LARGEST,
+    PLAN,
+    RecordError,
+    Training,
+    TrainingRecord,
+    delete_partial,
+    read_json,
+    write_json,
+)
 
 FINISHED = "training-finished.json"
 """The record of a training that is finished, as long as what it kept is there."""
@@ -196,6 +205,36 @@ def _teacher(run: Run) -> tuple[nn.Module, int]:
     run.earlier_s += plain.earlier_s
     torch.manual_seed(run.seed)  # what follows is the same whether it was trained or was there
     return model.requires_grad_(False).eval(), plain.gradients or 0
+
+
+def check_folder(plan: Plan, seed: int, folder: Path, free: str = "") -> None:
+    """Refuse a folder with a comparison, or with a network that was trained otherwise.
+
+    Args:
+        plan: A plan with one problem and method.
+        seed: Training seed.
+        folder: Where something is to be saved.
+        free: A setting that may differ.
+
+    Raises:
+        SetupError: If it is so, or the record of the network is damaged.
+    """
+    [problem], [method] = plan.problems, plan.problems[0].methods
+    path, mend = folder / "training.json", "Choose another folder."
+    require(not (folder / PLAN).exists(), "`out`", "a folder without a comparison", str(folder), mend)
+    if not (path.exists() and (folder / "model.safetensors").exists()):
+        return
+    try:
+        was = read_json(path, TrainingRecord)
+    except RecordError as error:
+        raise SetupError(f"`out`: {error}\n{mend}") from error
+    before = vars(was.problem) | {"seed": was.seed, "method": was.method} | was.settings
+    now = vars(problem.record) | {"seed": seed, "method": method.name} | method.record()
+    different = [key for key in now if key != free and now[key] != before.get(key)]
+    if different:
+        raise SetupError(
+            f"`out`: {str(folder)!r} has the network of another training; different: {', '.join(different)}.\n{mend}"
+        )
 
 
 def save_trained(

@@ -64,7 +64,9 @@ class Chip:
         self.model, self.noise, self.seed, self.trial = model, noise, seed, trial
         self.tensors, self.states, self.readings = list(tensors), dict(states), 0
         self.periphery, self.reached = periphery, Counter[str]()
-        self._programmed = {name: sorted(state) for name, state in states.items()}  # states may be written to
+        self._programmed = {  # states may be written to
+            name: {key: getattr(value, "shape", ()) for key, value in state.items()} for name, state in states.items()
+        }
         self._shapes = {t.name: t.output_first(t.weight).shape for t in tensors}  # a reading computes no weight
         self._devices = devices_of(noise, periphery)
         self._layers: dict[str, nn.Module] = {}
@@ -96,8 +98,8 @@ class Chip:
             The model itself, with noisy weights until the block ends; then the same bits as before come back.
 
         Raises:
-            ValueError: If `time_s` or `reading` is out of range, `states` holds other entries than were programmed, or
-                the noise reads no tensor of a weight's shape.
+            ValueError: If `time_s` or `reading` is out of range, `states` holds other weights or entries than were
+                programmed, or devices in another shape, or the noise reads no tensor of a weight's shape.
             RuntimeError: If a layer of the model lies on a chip already: a block inside another; if one was replaced
                 since the chip was made. With a periphery, at the end of the block, if a layer on the chip was not
                 reached by it.
@@ -170,6 +172,8 @@ class Chip:
         values: dict[Place, Tensor] = {}
         arrays: dict[str, _Held] = {}
         factors: dict[str, Tensor] = {}
+        unknown = sorted(self.states.keys() - self._programmed.keys())
+        require(not unknown, "states", "hold the weights on the chip by their names, and nothing else", unknown)
         for t in self.tensors:
             state, shape = self._state(t.name), self._shapes[t.name]
             device = next(iter(state.values())).device
@@ -191,15 +195,21 @@ class Chip:
         return values, arrays, factors
 
     def _state(self, name: str) -> State:
-        """What the chip holds of a weight, if there is nothing more than was programmed: no reading would see it."""
+        """What the chip holds of a weight, if it is what was programmed: no reading would see more."""
         state, programmed = self.states[name], self._programmed[name]
-        if sorted(state) != programmed:
+        if state.keys() != programmed.keys():
             alike = "Write `weight`: that is what every reading of this chip gives"
-            mend = alike if programmed == ["weight"] else "Write to those"
+            mend = alike if list(programmed) == ["weight"] else "Write to those"
             raise ValueError(
-                f"`states[{name!r}]` must hold what the chip was programmed with, {', '.join(programmed)}, got "
+                f"`states[{name!r}]` must hold what the chip was programmed with, {', '.join(sorted(programmed))}, got "
                 f"{', '.join(sorted(state))}. {mend}."
             )
+        for key, shape in programmed.items():
+            held, per_device = state[key], len(shape) > len(self._shapes[name])  # others may broadcast with the weight
+            if per_device and not (isinstance(held, Tensor) and held.shape == shape):
+                gave = tuple(held.shape) if isinstance(held, Tensor) else f"a {type(held).__name__}"
+                what = f"`states[{name!r}][{key!r}]` must be a tensor of the shape {tuple(shape)} that was programmed"
+                raise ValueError(f"{what}, got {gave}.")
         return state
 
     def _generator(self, *path: str | int, device: torch.device) -> torch.Generator:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Generator, Tensor
 
@@ -77,7 +77,7 @@ FALCONE = CMOConstants(
 """aihwkit `inference/noise/reram.py`, after Falcone et al. (in review), as named there."""
 
 ONE_DEVICE = Mapping(g_min_us=FALCONE.g_min_us, pair=False)
-"""A device to a weight, with one scale for the whole tensor."""
+"""A device to a weight, with one scale for the whole tensor; g_min is that of the constants, if it is not given."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ class CMO(DeviceNoise):
 
     Args:
         time_s: Time of a reading that names none, in seconds since programming, ≥ 0; None is the programmed state.
-        mapping: How weights are laid out on devices; its g_min must be at least that of the constants, 9 µS.
+        mapping: How weights are laid out on devices; by default one to a weight, from g_min of the constants, 9 µS. Any
+            other must have at least that g_min.
         acceptance: Tolerance of programming, a fraction, one of the constants': 0.002 or 0.02.
         constants: Of the device; by default `FALCONE`.
 
@@ -121,8 +122,11 @@ class CMO(DeviceNoise):
     constants: CMOConstants = FALCONE
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        require_types(self)
         c = self.constants
+        if self.mapping is ONE_DEVICE and c.g_min_us != ONE_DEVICE.g_min_us:  # an equal one that is given stays
+            object.__setattr__(self, "mapping", replace(ONE_DEVICE, g_min_us=c.g_min_us))
+        super().__post_init__()
         known = " or ".join(map(repr, c.acceptances))
         require(self.acceptance in c.acceptances, "acceptance", f"be {known}", self.acceptance)
         g_min = self.mapping.smallest_us(c.g_max_us)

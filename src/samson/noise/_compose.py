@@ -12,8 +12,10 @@ from samson.noise._base import State, WeightNoise, programmed
 from samson.noise._bit_errors import BitErrors
 from samson.noise._device import DeviceNoise
 from samson.noise._faults import StuckDevices
+from samson.noise._phase_change import PhaseChange
 from samson.noise._quantisation import Quantize
 from samson.noise._types import require_type
+from samson.noise._variation import Variation
 
 
 @dataclass(frozen=True, init=False)
@@ -23,7 +25,8 @@ class Compose(WeightNoise):
     All of it is drawn once a chip. What follows a noise that changes with time or from reading to reading acts on each
     of those readings, with the draws that it had when the chip was programmed: stuck devices stay the same devices.
 
-    `StuckDevices` are devices of the last `DeviceNoise` before them: its mapping and g_max are theirs.
+    `StuckDevices` are devices of the last `DeviceNoise` before them: its mapping and g_max are theirs. A `Variation` of
+    the drift without a `reference_s` has the t0 of these devices, if they are phase-change ones.
 
     A reading that names no time has the first `default_time_s` among the noises, and all of them have that time.
 
@@ -56,7 +59,7 @@ class Compose(WeightNoise):
         whole: list[WeightNoise] = []
         for noise in noises:
             device = noise if isinstance(noise, DeviceNoise) else device
-            whole.append(_stuck_on(device, noise) if device and isinstance(noise, StuckDevices) else noise)
+            whole.append(_behind(device, noise) if device else noise)
         object.__setattr__(self, "noises", tuple(whole))
 
     @property
@@ -135,6 +138,15 @@ def _require_one_rounding(before: WeightNoise, noise: BitErrors) -> None:
             f"`noises` must not hold {rule}, got {before} before {noise}: BitErrors owns its quantiser, and would "
             f"round what was rounded. {mend}."
         )
+
+
+def _behind(device: DeviceNoise, noise: WeightNoise) -> WeightNoise:
+    """A noise with what it takes from the devices before it."""
+    if isinstance(noise, StuckDevices):
+        return _stuck_on(device, noise)
+    if isinstance(device, PhaseChange) and isinstance(noise, Variation) and noise.drift_exponent:
+        return replace(noise, reference_s=noise.reference_s or device.constants.reference_s)
+    return noise
 
 
 def _stuck_on(device: DeviceNoise, noise: StuckDevices) -> StuckDevices:

@@ -34,7 +34,7 @@ class Variation(WeightNoise):
         drift_exponent: Standard deviation of the mean drift exponent, ≥ 0.
         per: What shares a draw: "chip", "layer", "tile" or "channel".
         tile_inputs: Inputs of a tile.
-        reference_s: t0, in seconds, > 0; the phase-change device's by default.
+        reference_s: t0, in seconds, > 0; None is that of the phase-change device before, in `Compose`, or else 20.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -52,12 +52,13 @@ class Variation(WeightNoise):
     drift_exponent: float = 0.0
     per: str = "chip"
     tile_inputs: int | None = None
-    reference_s: float = 20.0
+    reference_s: float | None = None
 
     def __post_init__(self) -> None:
         require_types(self)
         require_non_negative(gain=self.gain, offset=self.offset, drift_exponent=self.drift_exponent)
-        require_positive(reference_s=self.reference_s)
+        if self.reference_s is not None:
+            require_positive(reference_s=self.reference_s)
         require_granularity(self.per, self.tile_inputs, ("chip", "layer", "tile", "channel"))
 
     def program_chip(self, generator: Generator) -> State:
@@ -81,7 +82,8 @@ class Variation(WeightNoise):
         gain, offset, exponent = (self._spread(numbers, weight) for numbers in state["shared"].to(weight))
         factor = 1 + self.gain * gain
         if time_s:
-            log_time = math.log((time_s + self.reference_s) / self.reference_s)
+            reference_s = self.reference_s or 20.0
+            log_time = math.log((time_s + reference_s) / reference_s)
             factor = factor * torch.exp(-self.drift_exponent * log_time * exponent)
         largest = reduce_by(weight.abs(), "layer", "amax")
         return weight * factor + self.offset * largest * offset

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch.optim import Optimizer
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def _of_base(name: str) -> Any:
     """An attribute that is the base optimizer's own."""
     return property(lambda self: getattr(self.base, name), lambda self, value: setattr(self.base, name, value))
+
+
+def inside(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """Let a method write to the optimizer inside, where Lightning (Fabric too) has put this class on a shell."""
+
+    @wraps(method)
+    def called(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return method(self if "base" in vars(self) else self.optimizer, *args, **kwargs)
+
+    return called
 
 
 class OptimizerWrapper(Optimizer):

@@ -59,6 +59,14 @@ def remember(base: Optimizer, gradients: dict[Tensor, Tensor]) -> None:
         base.state[p][PREVIOUS] = gradient
 
 
+def prepare(base: Optimizer, key: str) -> None:
+    """Zeros where the base has its state from the start (Adagrad): no step comes before a checkpoint is loaded."""
+    for group in base.param_groups:
+        for p in group["params"]:
+            if p.requires_grad and base.state.get(p):
+                base.state[p].setdefault(key, torch.zeros_like(p))
+
+
 def _not_sparse(grad: Tensor | None) -> Tensor | None:
     if grad is not None and grad.layout != torch.strided:
         raise RuntimeError(

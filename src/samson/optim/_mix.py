@@ -10,13 +10,18 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 
-def clean_gradients(base: Optimizer) -> dict[Tensor, Tensor]:
-    """Copies of the gradients that there are."""
-    return {p: p.grad.detach().clone() for group in base.param_groups for p in group["params"] if p.grad is not None}
+@torch.no_grad()
+def clean_gradients(base: Optimizer, over: str = "") -> dict[Tensor, Tensor]:
+    """Copies of the gradients that there are, written over what a parameter's state has under a key, where it has."""
+    found = {}
+    for p in (p for group in base.param_groups for p in group["params"] if p.grad is not None):
+        old = base.state.get(p, {}).get(over)
+        found[p] = p.grad.clone() if old is None or p.grad.layout != old.layout else old.copy_(p.grad)
+    return found
 
 
 @contextmanager
-def stepped_with(base: Optimizer, wanted: bool) -> Iterator[dict[Tensor, Tensor]]:
+def stepped_with(base: Optimizer, wanted: bool, over: str = "") -> Iterator[dict[Tensor, Tensor]]:
     """Copies of the gradients with which the base steps inside the block, if they are wanted: some write into them.
 
     They are taken after its own hooks, such as a clipping, and after the step where it has no hooks. In a step that is
@@ -24,15 +29,15 @@ def stepped_with(base: Optimizer, wanted: bool) -> Iterator[dict[Tensor, Tensor]
     """
     found: dict[Tensor, Tensor] = {}
     if not wanted or torch.compiler.is_compiling():
-        yield clean_gradients(base) if wanted else found
+        yield clean_gradients(base, over) if wanted else found
         return
-    hook = base.register_step_pre_hook(lambda *_: found.update(clean_gradients(base)))
+    hook = base.register_step_pre_hook(lambda *_: found.update(clean_gradients(base, over)))
     try:
         yield found
     finally:
         hook.remove()
     if not found:
-        found.update(clean_gradients(base))
+        found.update(clean_gradients(base, over))
 
 
 @torch.no_grad()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from samson._checks import require, require_non_negative, require_number, require_one_of, require_whole
-from samson.optim._directions import DIRECTIONS
+from samson.optim._directions import DIRECTIONS, PREVIOUS
+from samson.optim._reuse import ACROSS
 
 
 @dataclass(frozen=True)
@@ -54,3 +57,26 @@ class Modes:
     def keeps_clean_gradient(self) -> bool:
         """Whether the step needs the gradient of the clean pass once more."""
         return self.mix < 1 or self.reuse > 0
+
+    @property
+    def kept(self) -> str | None:
+        """The key of what a parameter's state keeps for the steps to come."""
+        return PREVIOUS if self.ascent == "previous" else ACROSS if self.reuse else None
+
+
+def require_replicas(model: nn.Module | None) -> None:
+    """Refuse, for `own_ascent`, a model that cannot do without communication in the first pass.
+
+    Raises:
+        ValueError: If it is not wrapped in DistributedDataParallel, or has a static graph there.
+    """
+    if not hasattr(model, "no_sync"):
+        raise ValueError(
+            "`own_ascent=True` needs the model as DistributedDataParallel wraps it: pass `model=ddp`, got "
+            f"{type(model).__name__}."
+        )
+    if getattr(model, "static_graph", False):
+        raise ValueError(
+            "`own_ascent` must be False with DistributedDataParallel(static_graph=True), which needs the first pass "
+            "to communicate. Leave one out."
+        )

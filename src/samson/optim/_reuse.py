@@ -23,13 +23,13 @@ ACROSS = "gradient_across"
 
 @torch.no_grad()
 def across(base: Optimizer, clean: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
-    """g_v of each parameter that has a gradient in both passes; zeros where one of them overflowed."""
+    """g_v of each parameter that has a gradient in both passes, zeros where one overflowed; uses up the clean ones."""
     found = {p: p.grad for group in base.param_groups for p in group["params"] if p in clean and p.grad is not None}
     if not found:
         return {}
     size = _product([(p, clean[p], clean[p]) for p in found])
     share = torch.where(size == 0, 0.0, _product([(p, g, clean[p]) for p, g in found.items()]) / size)
-    return {p: (g - share.to(p.device, g.dtype) * clean[p]).nan_to_num(0.0, 0.0, 0.0) for p, g in found.items()}
+    return {p: (g - share.to(p.device, g.dtype) * clean.pop(p)).nan_to_num(0.0, 0.0, 0.0) for p, g in found.items()}
 
 
 def remember(base: Optimizer, found: dict[Tensor, Tensor]) -> None:

@@ -17,10 +17,11 @@ from samson._interrupts import uninterrupted
 from samson.optim import _reuse as reuse
 from samson.optim._ascent import Ascent, Part
 from samson.optim._climber import Climber
-from samson.optim._directions import DIRECTIONS, remember, require_momentum, require_state
+from samson.optim._delegation import inside
+from samson.optim._directions import DIRECTIONS, PREVIOUS, prepare, remember, require_momentum, require_state
 from samson.optim._groups import rates_are_zero
 from samson.optim._mix import clean_gradients, mix, stepped_with
-from samson.optim._modes import Modes
+from samson.optim._modes import Modes, require_replicas
 from samson.optim._range_gradient import add_range_gradients
 from samson.optim._sharding import local
 from samson.optim.rules import NoiseInjection, Rule
@@ -134,11 +135,8 @@ class SharpnessAware(Climber):
                 "`own_ascent` must be False with through_range=True, whose gradient looks at the perturbation: each "
                 "process would step with another. Leave one out."
             )
-        if own_ascent and not hasattr(self.model, "no_sync"):
-            raise ValueError(
-                "`own_ascent=True` needs the model as DistributedDataParallel wraps it: pass `model=ddp`, got "
-                f"{type(self.model).__name__}."
-            )
+        if own_ascent:
+            require_replicas(self.model)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"modes": self.modes, "budget": self.budget}
@@ -153,6 +151,8 @@ class SharpnessAware(Climber):
         if self.modes.every > 1:
             for group in self.base.param_groups:
                 group.setdefault(STEPS, 0)
+        if self.modes.kept:
+            prepare(self.base, self.modes.kept)
 
     @property
     def climbs(self) -> bool:
@@ -218,7 +218,7 @@ class SharpnessAware(Climber):
         """The base's step, and what the steps to come need of it."""
         if self.modes.reuse and not self.climbs:
             reuse.add(self.base, self.modes.reuse)
-        with stepped_with(self.base, self.modes.ascent == "previous") as gradients:
+        with stepped_with(self.base, self.modes.ascent == "previous", over=PREVIOUS) as gradients:
             self.base.step()
         if self.modes.ascent == "previous":
             remember(self.base, gradients)
@@ -230,6 +230,7 @@ class SharpnessAware(Climber):
         elif self.modes.reuse and self.climbs:
             reuse.begin(self.base)
 
+    @inside
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients, through the base optimizer, and give up a step that they were for."""
         self._awaits_step = False
@@ -251,6 +252,7 @@ class SharpnessAware(Climber):
         self._note_losses(clean, perturbed)
         return perturbed if clean is None else clean
 
+    @inside
     @uninterrupted
     def perturbed(self, model: nn.Module | None = None) -> Iterator[None]:
         """Perturb the weights inside the block, and put back the very same bits at its end.
@@ -290,7 +292,7 @@ class SharpnessAware(Climber):
                 yield
                 add_range_gradients(parts)
                 if self.modes.reuse:
-                    self._across = reuse.across(self.base, clean)
+                    self._across = reuse.across(self.base, clean if self.modes.mix == 1 else {**clean})
                 if self.modes.mix < 1:
                     mix(self.base, self.modes.mix, clean)
                 self._perturbed_since_step = True

@@ -101,13 +101,13 @@ def read_json(path: Path | str, kind: type[T]) -> T:
     version = getattr(kind, "version", None)
     if isinstance(data, dict) and data.get("version", version) != version:
         raise RecordError(
-            f"`{path}` is not a valid record: `version` must be {version}, the only one that this release reads, got "
-            f"{data['version']!r}. Write it again with the command that made it."
+            f"`{path}` is not a valid {kind.__name__}: `version` must be {version}, the only one that this release "
+            f"reads, got {data['version']!r}. Write it again with the command that made it."
         )
     try:
         record, own = decode(data, kind, "record"), checksum(data)
     except (ValueError, RecursionError) as error:  # also a number as large as 1e999, which is infinite
-        raise RecordError(f"`{path}` is not a valid record: {error}") from None
+        raise RecordError(f"`{path}` is not a valid {kind.__name__}: {error}") from None
     if found != own:
         raise RecordError(
             f"`{path}` was changed after it was written, or is older than checksums: its own is {found}, that of its "

@@ -73,7 +73,8 @@ class Choice:
         found = self.gains(ours, theirs)
         if len(found) == 1:
             return Interval(*found * 3)
-        return mean_interval(found, self.confidence, resolution=self.found[0].resolution)
+        interval = mean_interval(found, self.confidence, resolution=self.found[0].resolution)
+        return interval.within(-1, 1) if self.found[0].problem.is_fraction else interval
 
     def ahead(self, ours: str, theirs: str) -> bool:
         """Whether the first is surely better."""
@@ -198,11 +199,11 @@ def advice_in_short(found: Sequence[View], level: float = LEVEL) -> str:
     """The same in a few words: the method and its gain."""
     choice = Choice(found, level)
     taken, base = choice.taken, choice.base
-    mean = choice.gain(taken, base).mean
-    gain = gain_number(mean, found[0]).lstrip("+") + " points"
-    if not found[0].problem.is_fraction:
-        gain = f"{mean:.3g} {escape(found[0].problem.metric)}"
+    unit = "points" if found[0].problem.is_fraction else escape(found[0].problem.metric)
+    gain = f"{gain_number(choice.gain(taken, base).mean, found[0]).lstrip('+')} {unit}"
     lost = f", though {choice.diverged}" if choice.diverged else ""
+    if len(choice.order) == 1:
+        return f"<b>{escape(taken)}</b> alone{lost}"
     if choice.by_chance:
         of = "" if base in choice.leaders else f" of {escape(base)} by {gain}"
         return f"{'no method is ahead' if choice.tied else _ahead(choice)}{of}, on one training seed{lost}"

@@ -53,7 +53,8 @@ def html_table(header: Sequence[str], lines: Iterable[str], kind: str) -> str:
     """A table of rows, of a kind that the style knows."""
     names = "".join(f"<th scope='col'>{escape(h)}</th>" for h in header)
     head = f"<thead><tr>{names}</tr></thead>" if header else ""
-    return f"<div class='scroll' tabindex='0'><table class='{kind}'>{head}<tbody>{''.join(lines)}</tbody></table></div>"
+    place = f"<div class='scroll' tabindex='0' role='group' aria-label='{escape([*header, kind][0])} table'>"
+    return f"{place}<table class='{kind}'>{head}<tbody>{''.join(lines)}</tbody></table></div>"
 
 
 def facts_table(facts: Mapping[str, object]) -> str:
@@ -64,14 +65,19 @@ def facts_table(facts: Mapping[str, object]) -> str:
 def figure_div(plot: Plot, name: str) -> str:
     """A plot that `plots.js` draws when it comes into view: numbers of seven digits, null for what is not finite.
 
-    Plotly reads its texts as HTML: a name cannot be a link there.
+    Plotly reads its texts as HTML: a name cannot be a link there. A screen reader says what the axes are.
     """
     short = json.loads(
         json.dumps(plot), parse_float=lambda digits: float(f"{float(digits):.7g}"), parse_constant=lambda _: None
     )
     text = json.dumps(short, ensure_ascii=False, separators=(",", ":"))
     text = re.sub(r"<(?=a\b)", "‹", text, flags=re.IGNORECASE).replace("<", "\\u003c")
-    place = f"<div class='plot' id='{name}' style='min-height:{plot['layout']['height']}px'></div>"
+    layout = plot["layout"]
+    titles = [layout[axis]["title"]["text"] for axis in ("yaxis", "xaxis") if "title" in layout[axis]]
+    label = escape(" by ".join(filter(None, titles)).replace("<br>", ", "))
+    place = (
+        f"<div class='plot' id='{name}' role='img' aria-label='{label}' style='min-height:{layout['height']}px'></div>"
+    )
     return f"{place}<script type='application/json' data-plot='{name}'>{text}</script>"
 
 

@@ -95,14 +95,26 @@ def comparable(found: Sequence[View]) -> bool:
     return len(found) > 1 and len(common) > 1
 
 
+def unranked(overview: Overview) -> str:
+    """Which methods have no rank, in a sentence; empty if all have one."""
+    ranks = overview.ranks[EVERYTHING]
+    left = dict.fromkeys(escape(method) for view in overview.views for method in view.table if method not in ranks)
+    return f" Not ranked, since not every problem has results of them: {listed(list(left))}." if left else ""
+
+
 def overview_headline(overview: Overview) -> str:
-    """What to take on each problem, in a line for each, and what the ranks say of others."""
+    """What to take on each problem, in a line for each, and what the ranks say of others if there are any."""
     of_problems: dict[str, list[View]] = {}
     for view in overview.views:
         of_problems.setdefault(view.problem.name, []).append(view)
-    each = [
-        f"{escape(name)}: {advice_in_short(of, LEVEL / len(of_problems))}.<br/>\n" for name, of in of_problems.items()
-    ]
+    each = "<br/>\n".join(
+        f"{escape(name)}: {advice_in_short(of, LEVEL / len(of_problems))}." for name, of in of_problems.items()
+    )
+    return f"{each}<br/>\n{_ranks_in_short(overview)}{unranked(overview)}" if comparable(overview.views) else each
+
+
+def _ranks_in_short(overview: Overview) -> str:
+    """Which method has the best mean rank, and whether it is better on other problems."""
     (_, rank), *_ = overview.order
     mean = f"{rank.interval.mean:.2f}"
     first = [f"<b>{escape(name)}</b>" for name, other in overview.order if other.interval.mean == rank.interval.mean]
@@ -113,7 +125,7 @@ def overview_headline(overview: Overview) -> str:
         if others
         else f"No method has a better mean rank than {mean}"
     )
-    said = f"{''.join(each)}{best}, over {rank.blocks} pairs of a problem and a family of chips"
+    said = f"{best}, over {rank.blocks} pairs of a problem and a family of chips"
     if overview.one_seed:
         return f"{said}. One training seed can't tell whether that is chance."
     worse = [name for name, other in others if other.interval.mean - rank.interval.mean > overview.critical]
@@ -174,7 +186,7 @@ def rank_figure(overview: Overview) -> Plot:
         "type": "scatter",
         "x": [interval.mean for interval in intervals],
         "y": names,
-        "error_x": error_bars(intervals, color=BASELINE_COLOUR),
+        **({} if overview.one_seed else {"error_x": error_bars(intervals, color=BASELINE_COLOUR)}),
         "mode": "markers",
         "cliponaxis": False,
         "marker": {"size": 11, "color": BASELINE_COLOUR},

@@ -19,7 +19,15 @@ from samson.report._figures import (
     training_figure,
 )
 from samson.report._html import capital, figure_div, filled, listed, packed, page
-from samson.report._overview import Overview, band_text, comparable, overview_headline, rank_figure, rank_table
+from samson.report._overview import (
+    Overview,
+    band_text,
+    comparable,
+    overview_headline,
+    rank_figure,
+    rank_table,
+    unranked,
+)
 from samson.report._summary import View, against_each, views
 from samson.report._tables import clean_value, last_kind_within, number
 from samson.report._view_tables import (
@@ -63,7 +71,9 @@ def render(comparison: Comparison, overview: Overview | None = None) -> str:
             what="all chips" if one else "all problems and chips",
             figure=figure_div(rank_figure(overview), "ranks"),
             table=rank_table(overview),
-            band=band_text(overview),
+            line="" if overview.one_seed else ", a line its 95 % interval over training seeds",
+            interval=" is" if overview.one_seed else ", its interval over training seeds, and",
+            band=band_text(overview) + unranked(overview),
         )
         if ranked
         else ""
@@ -76,7 +86,7 @@ def render(comparison: Comparison, overview: Overview | None = None) -> str:
         "comparison.html",
         kind=escape(f"{listed(list(dict.fromkeys(view.problem.metric for view in found)))} on noisy chips"),
         title=escape(title),
-        headline=advice(found) if one else overview_headline(overview) if ranked else "",
+        headline=advice(found) if one else overview_headline(overview),
         unfinished="".join(f"<p class='note'>{escape(note)}</p>" for note in notes(comparison)),
         results=looks + ranking if one else ranking + looks,
         searches=searches_section(comparison.searches),

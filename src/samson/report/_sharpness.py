@@ -72,8 +72,10 @@ def sharpness_figure(record: SharpnessRecord, measure: str) -> Plot:
         (kind_text(level), [{"y": accuracies[number]}, {"title.text": titles[number]}])
         for number, level in enumerate(levels)
     )
-    positive = all(network.measures[measure].mean > 0 for network in record.networks)
-    scaled = {"type": "log", "dtick": "D2", "tickformat": ".1g"} if positive else {"type": "linear"}
+    means = [network.measures[measure].mean for network in record.networks]
+    scaled = {"type": "linear"}
+    if min(means) > 0:  # ticks at 1, 2 and 5, and plotly's own where two of them would not be seen
+        scaled = {"type": "log", "tickformat": ".3~g"} | ({"dtick": "D2"} if max(means) >= 5 * min(means) else {})
     title = {"text": titles[shown], "x": 0, "xref": "paper", "y": 0.97, "yanchor": "top", "font": {"size": 14}}
     return plot(
         data,

@@ -103,17 +103,22 @@ class View:
 
     @cached_property
     def digits(self) -> int:
-        """Decimals that are shown: one for percent, else two digits of the smallest width, and at least three.
+        """Decimals that are shown: two digits of the smallest width.
 
         Where there is no width it is the value or the gain itself; what is below 1e-5 of the largest is no matter.
+        For percent it is one, or more where a method's gains with noise, with their intervals, are all below 0.1.
         """
         if self.problem.is_fraction:
-            return 1
+            gains: dict[str, float] = defaultdict(float)
+            for row in self.rows:
+                if row.gain is not None and row.kind != CLEAN:
+                    gains[row.method] = max(gains[row.method], -row.gain.low, row.gain.high)
+            return max(1, -math.floor(math.log10(100 * min(filter(None, gains.values()), default=1.0))))
         intervals = [one for row in self.rows for one in (row.value, row.over_seeds, row.gain, row.gain_over_seeds)]
         sizes = [one.half_width or abs(one.mean) for one in intervals if one is not None]
         least = 1e-5 * max((abs(row.value.mean) for row in self.rows), default=0.0)
         smallest = min((size for size in sizes if size > least), default=1.0)
-        return max(3, 1 - math.floor(math.log10(smallest)))
+        return max(0, 1 - math.floor(math.log10(smallest)))
 
     def noisy_by_seed(self, method: str) -> dict[int, float]:
         """Each network of a method by its training seed: its mean over the kinds with noise."""

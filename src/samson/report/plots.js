@@ -12,6 +12,10 @@ const screenColours = () => colours(style("--ink"), style("--rule"), style("--pa
 const paperColours = () => colours("#1f2937", "#e5e7eb", "#fff");
 let coloursNow = screenColours;
 
+// Long titles go on in the next line of a narrow plot: those of plot and axes, notes, and what a menu puts there.
+const broken = (letters) => (key, value) => !/^(title\.)?text$/.test(key) || typeof value !== "string" ? value
+  : value.replace(new RegExp(`(?=[^<]{${letters + 1}})([^<]{1,${letters}}) `, "g"), "$1<br>");
+
 function element(kind, text, parent) {
   const made = document.createElement(kind);
   made.textContent = text;
@@ -93,6 +97,7 @@ async function addSaving(place, bar, figure, showlegend) {
       const copy = {data: place.data, layout: structuredClone(place.layout)};
       Object.assign(copy.layout, {showlegend, width: 1000, font: {...copy.layout.font, color: "#1f2937"},
         paper_bgcolor: "#fff", plot_bgcolor: "#fff"});
+      copy.layout.xaxis.gridcolor = copy.layout.yaxis.gridcolor = "#e5e7eb";
       Plotly.downloadImage(copy, {format, width: 1000, height: copy.layout.height, filename: place.id});
     });
   }
@@ -105,7 +110,8 @@ function draw(place, figure) {
   place.before(before);
   place.after(after);
   updatemenus.forEach((menu) => addMenu(place, before, menu));
-  layout.margin.t = layout.title ? 48 : 16;
+  const titles = updatemenus.flatMap((menu) => menu.buttons.map((button) => button.args[1]?.["title.text"] ?? ""));
+  layout.margin.t = Math.max(16, ...titles.map((title) => title && 12 + 18 * title.split("<br>").length));
   const named = showlegend ? figure.data.filter((trace) => trace.name && trace.showlegend !== false) : [];
   if (named.length > 1) addNames(place, after, named);
   addSaving(place, after, figure, named.length > 1);
@@ -122,7 +128,8 @@ function draw(place, figure) {
 function show(place) {
   if (place.dataset.drawn) return hideNames(place);  // it may have been out of sight when a name was hidden
   place.dataset.drawn = "yes";
-  draw(place, JSON.parse(document.querySelector(`script[data-plot="${place.id}"]`).textContent));
+  const text = document.querySelector(`script[data-plot="${place.id}"]`).textContent;
+  draw(place, JSON.parse(text, place.clientWidth < 600 ? broken(Math.max(20, Math.floor(place.clientWidth / 10))) : undefined));
 }
 
 function recolour(found) {

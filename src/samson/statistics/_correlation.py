@@ -179,7 +179,7 @@ def _correlations(x: Array, y: Array, member: NDArray[np.int_], draws: NDArray[n
         return found
 
     weights = counts @ one_hot.T
-    a, b = (weights @ sign.T / 2 for sign in signs)
+    a, b = (counts @ (one_hot.T @ sign.T) / 2 for sign in signs)
 
     def weighted(values: Array) -> Array:
         found: Array = np.sum(weights * values, axis=1)

@@ -44,9 +44,12 @@ def family(
         over: As for `Paired.difference`.
 
     Raises:
+        TypeError: If `comparisons` is no dict of comparisons.
         ValueError: If `confidence` is out of range, or a comparison lacks the baseline; or as for `Paired.difference`.
     """
     require_between(0, 1, confidence=confidence)
+    if not (isinstance(comparisons, Mapping) and all(isinstance(one, Paired) for one in comparisons.values())):
+        raise TypeError(f"`comparisons` must be a dict of comparisons by label, got {comparisons!r:.80}.")
     names = [(label, name) for label, paired in comparisons.items() for name in paired.models if name != baseline]
     for paired in comparisons.values():
         if baseline not in paired.models:

@@ -17,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 
 import samson
+from samson._errors import require
 from samson._shown import plain
 from samson.evaluation._scoring import Scores, device_of
 from samson.evaluation._task import Task
 from samson.evaluation.executors._base import Executor, Finished, Serial, on_its_own
 from samson.evaluation.executors._facts import digest_of, digest_of_weights, facts_of
-from samson.records import RecordError, read_json, replace_file, write_json
+from samson.records import PLAN, RecordError, read_json, replace_file, write_json
 
 T = TypeVar("T")
 LONGEST = 80
@@ -103,6 +104,9 @@ class Kept(Executor):
         self.folder = Path(self.folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"`folder` must be a folder, or not be there yet, got the file {str(self.folder)!r}.")
+        taken = any(Path(self.folder, name).exists() for name in (PLAN, "training.json"))
+        mend = "It is that of a comparison or a training. Give another folder."
+        require(not taken, "`folder`", "for trials alone", str(self.folder), mend)
 
     @property
     def name(self) -> str:

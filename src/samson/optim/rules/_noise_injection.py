@@ -34,7 +34,7 @@ class NoiseInjection(Rule):
         select: Which layers lie on the chip, as for `samson.noise.on_chip`; needs the model.
 
     Raises:
-        TypeError: If `noise` cannot be called.
+        TypeError: If `noise` cannot be called, or is a class.
         ValueError: If `seed` or `rho` is out of its range.
 
     Example:
@@ -52,8 +52,10 @@ class NoiseInjection(Rule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not callable(self.noise):
-            raise TypeError(f"`noise` must be callable as noise(weight, generator), got {self.noise!r}.")
+        if not callable(self.noise) or isinstance(self.noise, type):
+            raise TypeError(
+                f"`noise` must be callable as noise(weight, generator), such as Gaussian(0.1), got {self.noise!r}."
+            )
         require_whole(0, seed=self.seed)
 
     def group_settings(self) -> dict[str, Any]:
