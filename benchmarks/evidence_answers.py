@@ -149,8 +149,8 @@ def hypotheses(tasks: Tasks) -> str:
             later, ["samson-informed"], informed(["sam", "asam"]), noisy
         ),
         **({} if alike.TASK not in tasks else of_alike(alike.whole())),
-        "With the radii that their authors publish, SAMSON beats SAM and ASAM, without noise and with it": (
-            published.waiting() or of_published(published.whole())
+        "With the radii that their authors publish, SAMSON beats SAM and ASAM, without noise and with it": of_published(
+            published.whole()
         ),
         "The range ball with clipping beats noise injection with clipping, which takes one gradient a step": verdict(
             later, ball, informed(["noise+clip"]), levels

@@ -226,8 +226,6 @@ def one_clipping() -> str:
 
 def at_published() -> str:
     """The methods with the radii of their authors beside plain training, without noise and at each Gaussian level."""
-    if waiting := published.waiting():
-        return waiting
     own, new = read(published.TASK)["whole"], published.whole()
     columns = {kind: [kind] for kind in (NO_NOISE, *own.gaussian)} | {"Gaussian chips": own.gaussian}
     every = {"plain": (own, "plain", "")}

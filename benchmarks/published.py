@@ -19,18 +19,11 @@ TASK = "cifar10-resnet20"
 NAME = f"{TASK}-published"
 RADII: dict[str, Settings] = {"sam": {"rho": 0.05}, "asam": {"rho": 0.5}, "samson": {"rho": 0.2}}
 SEEDS = 5
-NETWORKS = len(RADII) * SEEDS
 
 
 def whole() -> Found:
-    """The networks with these radii that are there."""
+    """The networks with these radii."""
     return Found(TASK, packed(NAME))
-
-
-def waiting() -> str:
-    """What a page says until all networks are there; empty then."""
-    found = len(whole().records)
-    return f"Not measured yet: {found} of {NETWORKS} networks are there." if found < NETWORKS else ""
 
 
 if __name__ == "__main__":

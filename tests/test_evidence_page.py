@@ -499,7 +499,7 @@ def and_clean(some: Networks) -> list[str]:
     return ["without noise", *gaussian(some)]
 
 
-ALIKE = "tiny-shakespeare"
+ALIKE, RADII = "tiny-shakespeare", "cifar10-resnet20-published"
 PUBLISHED = [name for name in evidence.METHODS if "rangesam" not in name]
 LATER = [task for task in DONE if task not in ("digits", "japanese-vowels")]
 HYPOTHESES: dict[int, tuple[list[str], list[str], Kinds, list[str]]] = {
@@ -514,13 +514,11 @@ HYPOTHESES: dict[int, tuple[list[str], list[str], Kinds, list[str]]] = {
     ),
     6: (["rangesam+learned-range-informed"], ["rangesam+clip-informed"], gaussian, LATER),
     7: (["samson-informed"], ["sam-informed", "asam-informed"], and_clean, LATER),
+    11: (["samson-published"], ["sam-published", "asam-published"], and_clean, [RADII]),
     12: (["rangesam+clip-informed"], ["noise+clip-informed"], gaussian, LATER),
     13: (["noise+clip-informed"], ["clip-informed"], gaussian, LATER),
     9: ([f"{name}+clip-alike" for name in ("sam", "asam", "samson", "rangesam")], ["clip-alike"], gaussian, [ALIKE]),
 }
-RADII = "cifar10-resnet20-published"
-if len(evidence.packed(RADII)) == 15:
-    HYPOTHESES[11] = (["samson-published"], ["sam-published", "asam-published"], and_clean, [RADII])
 NO_LEAD = {
     8: (["asam+clip-alike"], ["clip-alike", "samson+clip-alike"]),
     10: (["sam-informed", "asam-informed", "samson-informed"], ["plain-half"]),
@@ -703,6 +701,35 @@ def test_what_is_said_of_one_clipping_and_of_shorter_plain_training() -> None:
     for family in ("without noise", "pcm", "few bits"):
         kinds = in_family(some, family)
         assert all(sum(gained[name, kind] for kind in kinds) < 0 for name in short)
+
+
+def test_the_table_of_published_radii_and_what_is_said_of_it() -> None:
+    own, new = networks("cifar10-resnet20"), networks(RADII)
+    some = {"plain": own["plain"], **{name.removesuffix("-published"): of for name, of in new.items()}}
+    part = TEXT.partition("## At published radii")[2].partition("\n## ")[0]
+    [_, _, *columns], *lines = rows(part)
+    assert [name for name, *_ in lines] == ["plain", "sam", "asam", "samson"]
+    for name, _, *cells in lines:
+        for column, cell in zip(columns, cells, strict=True):
+            kinds = gaussian(some) if column == "Gaussian chips" else [column]
+            check_spread(cell, mean(some, name, kinds), RADII)
+    of_record = {r["method"]: r["settings"]["rho"] for r in records_of(RADII)}
+    assert of_record == {"sam-published": 0.05, "asam-published": 0.5, "samson-published": 0.2}
+
+    def lost(networks: Networks, name: str) -> float:
+        return 100 * (some["plain"]["without noise"].mean() - networks[name]["without noise"].mean())
+
+    here = [lost(some, name) for name in ("sam", "asam", "samson")]
+    other = [lost(own, f"{name}-informed") for name in ("sam", "samson")]
+    assert re.findall(r"(\d+\.\d)\b", part.rpartition("|")[2]) == [
+        f"{value:.1f}"
+        for value in (min(here), max(here), *other, 100 * mean(own, "clip-informed", gaussian(own)).mean())
+    ]
+    assert all(
+        mean(some, name, gaussian(some)).mean() < mean(some, "plain", gaussian(some)).mean()
+        for name in some
+        if name != "plain"
+    )
 
 
 def test_the_mean_over_levels_owes_most_to_the_strongest() -> None:
