@@ -180,11 +180,18 @@ def test_where_more_chips_do_not_help_more_examples_are_asked_for(samson) -> Non
         assert out.endswith(said.format(precision, more))
 
 
-@pytest.mark.parametrize("command", ["evaluate", "budget"])
-def test_rows_keep_their_labels_in_a_narrow_terminal(samson, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "label"), [("evaluate", "without noise"), ("budget", "without noise"), ("sensitivity", "Weights")]
+)
+def test_nothing_of_a_table_is_cut_in_a_narrow_terminal(
+    samson, monkeypatch: pytest.MonkeyPatch, command: str, label: str
+) -> None:
+    """Rows keep their labels, and columns their headings."""
+    model = "two:network" if command == "sensitivity" else "mine:network"
     monkeypatch.setenv("COLUMNS", "20")
-    status, out, _ = samson(command, "mine:network", "--data", "mine:batches", "--trials", 3)
-    assert (status, "\n without noise" in out) == (0, True)
+    status, out, _ = samson(command, model, "--data", model.replace("network", "batches"), "--trials", 3)
+    assert (status, "…" in out) == (0, False)
+    assert re.search(rf"(?m)^ .*{label}", out)
 
 
 METRIC = """

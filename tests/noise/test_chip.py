@@ -195,16 +195,20 @@ def test_what_was_not_programmed_is_refused(noise: WeightNoise, entry: str, own:
 @pytest.mark.parametrize(
     ("name", "measured", "words"),
     [
-        ("wieght", torch.ones(1, 2, 2, 3), r"`states` must hold the weights on the chip .*, got \['wieght'\]"),
+        ("wieght", torch.ones(1, 2, 2, 3), r"`states` must hold every weight on the chip .*, got \['wieght'\]"),
+        (0, torch.ones(1, 2, 2, 3), r"`states` must hold every weight on the chip .*, got \['0'\]"),
         ("weight", torch.ones(2, 3), r"must be a tensor of the shape \(1, 2, 2, 3\) that was programmed, got \(2, 3\)"),
         ("weight", torch.ones(1, 2, 2, 3).numpy(), r"`states\['weight'\]\['conductance_us'\]` must .* got a ndarray"),
     ],
-    ids=["name", "shape", "type"],
+    ids=["name", "number", "shape", "type"],
 )
-def test_what_was_measured_elsewhere_is_of_a_weight_and_of_its_devices(name: str, measured: Any, words: str) -> None:
+def test_what_was_measured_elsewhere_is_of_a_weight_and_of_its_devices(name: Any, measured: Any, words: str) -> None:
     chip = deploy(nn.Linear(3, 2), PCM())
     chip.states[name] = chip.states["weight"] | {"conductance_us": measured}
     with pytest.raises(ValueError, match=words):
+        chip.read()
+    chip.states.clear()
+    with pytest.raises(ValueError, match=r"`states` must hold every weight on the chip .*, got \['weight'\]"):
         chip.read()
 
 

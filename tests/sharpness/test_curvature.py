@@ -1,9 +1,8 @@
 """Curvature against the whole Hessian of tiny networks, in float64."""
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -156,33 +155,6 @@ def test_every_product_is_of_the_same_examples() -> None:
     torch.manual_seed(0)
     found = hessian_top(model, DataLoader(data, 16), tolerance=1e-8)
     assert found == pytest.approx(hessian_top(model, [drawn], tolerance=1e-8), rel=1e-7)
-
-
-class Passes(list[tuple[Tensor, Tensor]]):
-    """Batches that count how often they are run through."""
-
-    number = 0
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        self.number += 1
-        return super().__iter__()
-
-
-def test_each_product_runs_through_the_data_anew() -> None:
-    """A loader's batches are not kept: all of them may need more memory than there is."""
-    x, y = make_batch()
-    batches = [(x[:5], y[:5]), (x[5:], y[5:])]
-    data = Passes(batches)
-    assert hessian_trace(make_model(), data, probes=3) == hessian_trace(make_model(), batches, probes=3)
-    assert data.number == 3
-    changing = (torch.from_numpy(np.random.default_rng(n).normal(size=x.shape)) for n in range(3))
-
-    class Changing(Passes):
-        def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-            yield next(changing), y
-
-    with pytest.raises(ValueError, match="`data` must hold the same examples in every pass"):
-        hessian_trace(make_model(), Changing(), probes=2)
 
 
 def test_what_has_no_curvature_is_named() -> None:

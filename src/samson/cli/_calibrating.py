@@ -11,7 +11,7 @@ import typer
 from samson._errors import require
 from samson.cli._errors import explained, require_writable
 from samson.cli._options import OWN, RUNS, DataName, DataRoot, Device, Model, Pretrained, Select, Weights
-from samson.cli._showing import console, empty_table
+from samson.cli._showing import console, empty_table, show_whole
 
 Split = Annotated[str | None, typer.Option(help="Of data that have splits: train, validation; by default train.")]
 Quantile = Annotated[float, typer.Option(help="Share of a batch's inputs, by size, that a range covers.")]
@@ -84,6 +84,6 @@ def calibrate_model(
         own = found.adc_bounds.get(layer, ())
         every = own if isinstance(own, tuple) else (own,)
         table.add_row(layer, f"{value:.4g}", *([", ".join(f"{one:.4g}" for one in every)] if every else []))
-    console().print(table)
+    show_whole(table)
     replace_file(out, found.text(f"Measured by `samson calibrate`: {measured}, {quantiles}.").encode())
     console().print(f"Calibration: {out.resolve()}", soft_wrap=True)

@@ -18,7 +18,7 @@ from samson.cli._errors import FileError
 from samson.cli._options import DEVICE, DRIFT, OWN, RUNS
 from samson.cli._progress import Bars, Lines
 from samson.cli._reporting import SMALLER_LR, write_report
-from samson.cli._showing import console, empty_table
+from samson.cli._showing import console, empty_table, show_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -260,8 +260,8 @@ def _say_what_would_be_run(
         to_search += [key] if key in searched and not trained[key] else []
         untrained = max(plan.seeds - trained[key], 0)
         total += left * one.chips + untrained * known + known * trainings * (key in to_search)
+    show_whole(table)
     screen = console()
-    screen.print(table)
     families = ", ".join(f"{family.name} ({len(family.kinds)})" for family in plan.families)
     screen.print(f"{counted(plan.record().runs, 'run')}, each on {plan.trials} chips of every kind: {families}.")
     if plan.search is not None and to_search:

@@ -51,6 +51,7 @@ def show_whole(table: Table) -> None:
     if screen.measure(table, options=wide).maximum > screen.width:
         for column in table.columns:
             cells = [screen.measure(cell, options=wide).maximum for cell in column.cells]
+            column.no_wrap = False  # that would cut the heading
             column.width = max([screen.measure(column.header, options=wide).minimum, *cells])
     console(width=max(screen.width, screen.measure(table, options=wide).maximum)).print(table)
 

@@ -11,7 +11,7 @@ import typer
 from samson._errors import SetupError, require
 from samson.cli._errors import require_writable
 from samson.cli._options import Device
-from samson.cli._showing import console, empty_table, speaks, stage_bar
+from samson.cli._showing import console, empty_table, show_whole, speaks, stage_bar
 from samson.records import Problem, RhoRecord, Training, write_json
 
 
@@ -125,8 +125,8 @@ def _show_rho(found: RhoRecord, path: Path) -> None:
         table.add_column(name, justify="right")
     for point in found.points:
         table.add_row(f"{point.rho:.3g}", f"{point.clean_loss:.4f}", f"{point.perturbed_loss:.4f}")
+    show_whole(table)
     screen = console()
-    screen.print(table)
     if found.suggested is None and diverged(found):
         screen.print("No rho to suggest: the training diverged. Take a smaller lr: --set lr=0.01.")
     elif found.suggested is None:

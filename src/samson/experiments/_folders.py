@@ -193,11 +193,13 @@ def _left_out(key: Key, before: Any, now: Mapping[Key, Any], asked: set[tuple[st
 def _kept(words: Iterable[str], method: str, before: Mapping[Key, object], folder: Path) -> str:
     """How what is there can be used, where only chips are others, or settings."""
     if set(words) <= OF_CHIPS:
-        problem = {word: str(value) for (name, _, word), value in before.items() if name}
-        model, network, data = f"{folder / 'networks'}/….safetensors", problem["network"], problem["data"]
-        if ":" in network:  # the user alone names code to run, and files of data
-            model = f"{network} --weights {model}"
-        given = "" if data in DATA else f" --data {data}"
+        model = f"{folder / 'networks'}/….safetensors"
+        networks, data = (
+            {str(value) for key, value in before.items() if key[2] == word} for word in ("network", "data")
+        )
+        if any(":" in network for network in networks):  # the user alone names code to run, and files of data
+            model = f"{' or '.join(sorted(networks))} --weights {model}"
+        given = "" if data <= DATA.keys() else f" --data {' or '.join(sorted(data))}"
         return f"\nOr put its networks on other chips: samson evaluate {model}{given}."
     if all(word.startswith(f"{method}.") for word in words):
         return f'\nOr keep both, in a suite\'s file: {{ method = …, name = "{method}-2", … }}.'

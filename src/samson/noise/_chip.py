@@ -172,8 +172,8 @@ class Chip:
         values: dict[Place, Tensor] = {}
         arrays: dict[str, _Held] = {}
         factors: dict[str, Tensor] = {}
-        unknown = sorted(self.states.keys() - self._programmed.keys())
-        require(not unknown, "states", "hold the weights on the chip by their names, and nothing else", unknown)
+        others = sorted(map(str, self.states.keys() ^ self._programmed.keys()))
+        require(not others, "states", "hold every weight on the chip by its name, and nothing else", others)
         for t in self.tensors:
             state, shape = self._state(t.name), self._shapes[t.name]
             device = next(iter(state.values())).device

@@ -19,7 +19,10 @@ def _of_base(name: str) -> Any:
 
 
 def inside(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
-    """Let a method write to the optimizer inside, where Lightning (Fabric too) has put this class on a shell."""
+    """Let a method work on the optimizer inside, where Lightning (Fabric too) has put this class on a shell.
+
+    What is set on the shell, such as `rule`, does not reach it.
+    """
 
     @wraps(method)
     def called(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:

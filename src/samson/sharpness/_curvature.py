@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from samson._batches import Examples
+from samson._batches import Examples, batches_of, require_module
 from samson._checks import require, require_between, require_whole
 from samson._shown import Shown
 from samson.evaluation import ExampleMetric, same_draws
 from samson.noise import generator_for
-from samson.sharpness._surface import Surface, loss_surface
+from samson.sharpness._surface import Surface, loss_surface, undisturbed
 from samson.statistics import Interval, mean_interval
 
 PROBES = 30
@@ -64,7 +64,7 @@ def hessian_top(
 
     Args:
         model: As for `worst_case_rise`; it is not changed.
-        data: As for `evaluate`.
+        data: As for `evaluate`; all batches are kept in memory, since they are run through many times.
         loss: A name in `METRICS` or an `ExampleMetric`.
         tolerance: Relative accuracy, > 0.
         seed: Seed of the first vector, ≥ 0.
@@ -102,7 +102,7 @@ def hessian_trace(
 
     Args:
         model: As for `hessian_top`; it is not changed.
-        data: As for `evaluate`.
+        data: As for `evaluate`; all batches are kept in memory, since they are run through many times.
         loss: A name in `METRICS` or an `ExampleMetric`.
         probes: Number of vectors v, ≥ 2.
         seed: Seed of the vectors, ≥ 0; vector 7 is the same whatever their number.
@@ -127,8 +127,9 @@ def hessian_trace(
 def _products(
     model: nn.Module, data: Examples, loss: str | ExampleMetric
 ) -> Iterator[tuple[int, Callable[[Tensor], Tensor]]]:
-    """The number of weights, and the product of the Hessian with a vector; every product sees the same examples."""
-    with loss_surface(model, data, loss) as surface:
+    """The number of weights, and the product of the Hessian with a vector; every product sees the same batches."""
+    require_module(model)
+    with undisturbed(model), loss_surface(model, list(batches_of(data)), loss) as surface:
         yield sum(p.numel() for p in surface.parameters), partial(_product, surface)
 
 
