@@ -300,7 +300,7 @@ def test_a_record_is_written_before_anything_is_shown(samson, tmp_path: Path, mo
     samson("report", ".")
     assert (tmp_path / "report.html").exists()
     for command, module in (("evaluate", "evaluating"), ("budget", "budgeting"), ("sensitivity", "layering")):
-        monkeypatch.setattr(f"samson.cli._{module}.wide_console", closed)
+        monkeypatch.setattr(f"samson.cli._{module}.show_whole", closed)
         options = ["--levels", ".1"] if command == "evaluate" else []
         samson(command, saved(tmp_path), "--trials", 2, *options, "--out", f"{command}.json")
         assert (tmp_path / f"{command}.json").exists()
