@@ -59,7 +59,7 @@ from samson.experiments import (
     trained,
 )
 from samson.noise import Quantize
-from samson.records import Training, record_path, run_name
+from samson.records import RunRecord, Training, read_json, record_path, run_name, write_json
 
 Settings = dict[str, float]
 Key = tuple[int, str, Settings, int]
@@ -553,13 +553,23 @@ def part_of(name: str, record: dict[str, Any]) -> str:
 
 
 def unpack(name: str, runs: Path = RUNS) -> None:
-    """Put the packed run records where they were, or below another folder, but leave those that are there."""
-    for record in packed(name):
+    """Put the packed run records where they were, or below another folder, but leave those that are there.
+
+    All describe their chips as the newest does: older code had words for less, and made the same chips (a repeated run
+    of `japanese-vowels` gave every value bit for bit).
+    """
+    families = None
+    for record in sorted(packed(name), key=lambda record: str(record["finished"]), reverse=True):
         folder = runs / name / part_of(name, record)
         path = record_path(folder, run_name(record["problem"]["name"], record["method"], record["seed"]))
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if path.exists():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        found = read_json(path, RunRecord)
+        families = families or found.families
+        if found.families != families:
+            write_json(path, dataclasses.replace(found, families=families))
 
 
 def sharpness(name: str) -> None:

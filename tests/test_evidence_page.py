@@ -580,6 +580,16 @@ def test_the_answer_to_a_hypothesis(number: int) -> None:
         assert f"On {task} {sum(gain > 0 for gain in own)} of {len(own)} point its way." in text
 
 
+def test_the_readme_says_what_the_twelfth_hypothesis_found() -> None:
+    said = re.search(
+        r"`rangesam\+clip` is ahead of `noise\+clip`.*?nowhere significantly", README.read_text(), re.DOTALL
+    )
+    assert said
+    assert [task for task in DONE if task in said[0]] == ["fashion-mnist", "tiny-shakespeare"]
+    answer = TEXT.partition("\n12. ")[2].partition("\n")[0]
+    assert "on fashion-mnist, tiny-shakespeare: 10 of 10 comparisons point its way; significant 0, " in answer
+
+
 def leads(number: int) -> dict[tuple[str, str, str], tuple[float, bool]]:
     """By how much the first method is better than the second at a level, and whether that is significant."""
     gains = {
