@@ -25,13 +25,14 @@ from samson.experiments._recipes import RECIPES, Recipe
 from samson.experiments._requests import Request, find_metric, load_data
 from samson.experiments._rho import diverged, find_rho, suggest_rho
 from samson.experiments._runs import run
+from samson.experiments._saved import check_folder, save_trained
 from samson.experiments._saving import Saver
 from samson.experiments._search import search_settings
 from samson.experiments._sharpness import measure_folder, sharpness_path
 from samson.experiments._suite import Failure, Silent, default_jobs, run_all
 from samson.experiments._sweeps import ranges_of, sweep
 from samson.experiments._tasks import TASKS, Classification, LanguageModelling, Regression, Task, make_task
-from samson.experiments._trained import check_folder, planned_run, save_trained, trained
+from samson.experiments._trained import planned_run, trained
 from samson.experiments._training import DivergedError, Run, StoppedError
 from samson.experiments.data import DATA, Pair, Splits, load_data_set, load_splits
 from samson.experiments.networks import NETWORKS
