@@ -158,10 +158,10 @@ def first_screen(tasks: Sequence[str]) -> str:
     largest = " and ".join(task for task in tasks if TASKS[task].winners_of)
     caption = (
         f"Test accuracy in percent; for {text} bits per token, where less is better and guessing has "
-        f"{np.log2(tokens):.2f}. Each is a mean over five training seeds (three on {largest}), ± half of the 95 % interval over them. On Gaussian "
-        "chips it is over five levels, too, up to 30 % of a layer's largest weight. Learning rate and weight decay "
-        "were chosen for plain training without noise, what else a method has on noisy validation chips; "
-        f"{largest} have the settings of fashion-mnist."
+        f"{np.log2(tokens):.2f}. Each is a mean over five training seeds (three on {largest}), ± half of the 95 % "
+        "interval over them. On Gaussian chips it is over five levels, too, up to 30 % of a layer's largest weight. "
+        "Learning rate and weight decay were chosen for plain training without noise, what else a method has on noisy "
+        f"validation chips; {largest} have the settings of fashion-mnist."
     )
     return f"{by_task(tasks, LARGE, cell)}\n\n{caption}"
 
