@@ -549,7 +549,7 @@ def _packed(path: Path) -> list[dict[str, Any]]:
 def part_of(name: str, record: dict[str, Any]) -> str:
     """Which part of a task's confirmation a record belongs to."""
     [epochs] = [task.epochs for own, task in TASKS.items() if name.startswith(own)]
-    return "whole" if record["problem"]["recipe"]["epochs"] == epochs else "half"
+    return "whole" if record["problem"]["recipe"]["epochs"] >= epochs else "half"
 
 
 def unpack(name: str, runs: Path = RUNS) -> None:
