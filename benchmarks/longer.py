@@ -4,8 +4,8 @@
 
 On Fashion-MNIST and CIFAR-10 plain training stays below what is known to be reachable (`docs/evidence.md`), and a gain
 over a badly trained network proves little. So some methods are trained once more with four times as many epochs. All
-else is as in the confirmation: its settings, which shorter trainings chose, its seeds, test split and chips. The records
-go to `benchmarks/results/TASK-longer.json.gz`; `benchmarks/hypotheses.md` says what was written before.
+else is as in the confirmation: its settings, which shorter trainings chose, its seeds, test split and chips. Records go
+to `benchmarks/results/TASK-longer.json.gz`; `benchmarks/hypotheses.md` says what was written before.
 """
 
 from __future__ import annotations
