@@ -250,7 +250,11 @@ def test_of_many_methods_the_few_that_matter_have_bands() -> None:
     for figure in (robustness_figure, training_figure):
         assert sorted(drawn(figure(found), of_seed)) == sorted([*few] * 2)
         assert len(order_in(figure(found))) == 9
-    assert render(comparison(runs)).count("of best, taken and sgd alone, since there are many methods") == 2
+    html = unpacked(render(comparison(runs)))
+    assert html.count("of best, taken and sgd alone, since there are many methods") == 2
+    gains = [json.loads(text) for text in re.findall(r"data-plot='gain-0-\d+'>(.*?)</script>", html)]
+    bands = [{trace["legendgroup"] for trace in plot["data"] if trace["line"]["width"] == band} for plot in gains]
+    assert sorted(map(sorted, bands)) == sorted(sorted(few - {baseline}) for baseline in found.table)
     eight = [run for run in runs if run.method != "method-0"]
     assert len(set(drawn(robustness_figure(view(eight)), band))) == 8
     assert "since there are many" not in render(comparison(eight))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -83,9 +83,14 @@ def robustness_figure(view: View) -> Plot:
     return _by_kind(view, data, unit_of(view), **lines)
 
 
-def gain_figure(view: View) -> Plot:
-    """Paired gain over the baseline on the same chips, with 95 % bands; positive is better."""
-    data, full = [], in_full(view)
+def gain_figure(view: View, full: Sequence[str] | None = None) -> Plot:
+    """Paired gain over the baseline on the same chips; positive is better.
+
+    Args:
+        view: The view.
+        full: The methods with 95 % bands; None is those that matter most (`in_full`).
+    """
+    data, full = [], in_full(view) if full is None else full
     for method, of_method in view.table.items():
         gains = {kind: row.gain for kind, row in of_method.items() if row.gain is not None}
         if gains:

@@ -119,7 +119,7 @@ def _up_to(view: View, kind: str) -> str:
     return f"up to <b>{escape(f'noise {kind}' if view.family.unit == 'level' else kind)}</b>"
 
 
-def _gains(view: View, place: int) -> str:
+def _gains(view: View, place: int, full: Sequence[str]) -> str:
     """A menu of methods to compare with, and for each the gains over it."""
     methods = list(view.table)
     if len(methods) < 2:
@@ -128,7 +128,7 @@ def _gains(view: View, place: int) -> str:
     options = "".join(f"<option value='{number}'>{escape(one.baseline)}</option>" for number, one in enumerate(each))
     first, *others = (
         f"<div data-value='{number}'{' hidden' if number else ''}>"
-        f"{figure_div(gain_figure(one), f'gain-{place}-{number}')}{gain_table(one)}</div>"
+        f"{figure_div(gain_figure(one, full), f'gain-{place}-{number}')}{gain_table(one)}</div>"
         for number, one in enumerate(each)
     )
     return (
@@ -155,7 +155,7 @@ def _view(view: View, place: int, told: str) -> str:
         percent=" in percent" if view.problem.is_fraction else "",
         robustness=figure_div(robustness_figure(view), f"robustness-{place}"),
         table=accuracy_table(view),
-        gains=_gains(view, place),
+        gains=_gains(view, place, full),
         baseline=escape(view.baseline),
         chips=figure_div(chips_figure(view), f"chips-{place}"),
         training=training,
