@@ -191,11 +191,11 @@ def _rising(family: Callable[[float], Noise], low: float, high: float) -> Weight
             f"`family` must give more noise at a higher level, got bit errors at a higher voltage, {most.voltage!r}. "
             "Give `lambda rate: BitErrors(rate, rates_by_voltage=…)`: `voltage` of the budget is its rate's."
         )
-    formats = [one.format for one in (made, most) if isinstance(one, BitErrors | Quantize)]
-    if len(formats) == 2 and formats[0].bits < formats[1].bits:
+    bits = [one.bits for one in (made, most) if isinstance(one, BitErrors | Quantize)]
+    if len(bits) == 2 and bits[0] < bits[1]:
         raise ValueError(
             "`family` must give more noise at a higher level, got more bits at a higher level, "
-            f"{formats[0].bits} and {formats[1].bits}. Evaluate each number of bits: there are at most seven."
+            f"{bits[0]} and {bits[1]}. Evaluate each number of bits: there are at most seven."
         )
     return made
 

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from samson._checks import require_one_of
 from samson.noise._base import State, WeightNoise
 from samson.noise._faults import check_rates
-from samson.noise._quantisation import Format
+from samson.noise._quantisation import Quantize
 from samson.noise._types import require_types
 from samson.noise._voltage import RATES, RatesByVoltage, bit_error_rate, in_tuples, rate_at
 
@@ -79,9 +79,9 @@ class BitErrors(WeightNoise):
             )
 
     @property
-    def format(self) -> Format:
+    def format(self) -> Quantize:
         """How the weights are stored."""
-        return Format(self.bits, self.scheme, self.per)
+        return Quantize(self.bits, self.scheme, self.per)
 
     @property
     def is_fixed(self) -> bool:

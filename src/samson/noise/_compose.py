@@ -131,7 +131,7 @@ def _shares(noise: WeightNoise) -> bool:
 
 def _require_one_rounding(before: WeightNoise, noise: BitErrors) -> None:
     twice = isinstance(before, BitErrors)
-    if twice or (isinstance(before, Quantize) and before.format != noise.format):
+    if twice or (isinstance(before, Quantize) and Quantize(before.bits, before.scheme, before.per) != noise.format):
         rule = "BitErrors twice" if twice else "a quantiser before BitErrors in another format"
         mend = "Give one of them all the errors" if twice else "Leave the `Quantize` out"
         raise ValueError(

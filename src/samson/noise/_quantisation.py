@@ -14,12 +14,29 @@ from samson.noise._units import reduce_by
 
 
 @dataclass(frozen=True)
-class Format:
-    """How weights are stored as integers of a few bits, with the arguments and formulas of `Quantize`.
+class Quantize(FixedNoise):
+    """Weights rounded to the values that a few bits can hold; deterministic.
 
-    Codes are round(w/Δ) in [−(2^(bits−1) − 1), 2^(bits−1) − 1], in two's complement (symmetric), or
-    round((w − min w)/Δ) in [0, 2^bits − 1], unsigned (asymmetric). Where the range is zero, no error in a code moves a
-    weight.
+        symmetric    w ≈ Δ·round(w/Δ),                     Δ = max|w|/(2^(bits−1) − 1)
+        asymmetric   w ≈ min w + Δ·round((w − min w)/Δ),   Δ = (max w − min w)/(2^bits − 1)
+
+    Halves are rounded to even: those of the quotient as it is computed, in float32 (float64 for weights of float64),
+    where an exact half may come out beside it. A range of zero has Δ = 0: such weights are exact, and no error in a
+    code moves them. The lowest code of two's complement, −2^(bits−1), is not used.
+
+    Args:
+        bits: 2 to 8.
+        scheme: "symmetric" (signed) or "asymmetric" (unsigned).
+        per: Weights that share one step: "tensor" or "channel" (output channel).
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> Quantize(2)(torch.tensor([[0.9, -0.2, 0.5]]), torch.Generator())
+        tensor([[0.9000, 0.0000, 0.9000]])
+
+    Reference: Stutz et al. 2021, arXiv 2006.13977 [MEM]; no constants.
     """
 
     bits: int = 8
@@ -31,6 +48,15 @@ class Format:
         require(self.bits in range(2, 9), "bits", "be a whole number from 2 to 8", self.bits)
         require_one_of(("symmetric", "asymmetric"), scheme=self.scheme)
         require_one_of(("tensor", "channel"), per=self.per)
+
+    @property
+    def is_random(self) -> bool:
+        """False; a type derived from it may round by chance."""
+        return type(self) is not Quantize
+
+    def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
+        """Round."""
+        return self.decode(*self.encode(weight))
 
     def encode(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Codes (int32, contiguous), and Δ and the weight of code 0, one a part, which broadcast with the weight."""
@@ -64,51 +90,3 @@ class Format:
             return codes
         half = 2 ** (self.bits - 1)
         return codes.bitwise_xor(half).sub_(half)
-
-
-@dataclass(frozen=True)
-class Quantize(FixedNoise):
-    """Weights rounded to the values that a few bits can hold; deterministic.
-
-        symmetric    w ≈ Δ·round(w/Δ),                     Δ = max|w|/(2^(bits−1) − 1)
-        asymmetric   w ≈ min w + Δ·round((w − min w)/Δ),   Δ = (max w − min w)/(2^bits − 1)
-
-    Halves are rounded to even: those of the quotient as it is computed, in float32 (float64 for weights of float64),
-    where an exact half may come out beside it. A range of zero has Δ = 0: such weights are exact. The lowest code of
-    two's complement, −2^(bits−1), is not used.
-
-    Args:
-        bits: 2 to 8.
-        scheme: "symmetric" (signed) or "asymmetric" (unsigned).
-        per: Weights that share one step: "tensor" or "channel" (output channel).
-
-    Raises:
-        ValueError: If an argument is out of range.
-
-    Example:
-        >>> Quantize(2)(torch.tensor([[0.9, -0.2, 0.5]]), torch.Generator())
-        tensor([[0.9000, 0.0000, 0.9000]])
-
-    Reference: Stutz et al. 2021, arXiv 2006.13977 [MEM]; no constants.
-    """
-
-    bits: int = 8
-    scheme: str = "symmetric"
-    per: str = "tensor"
-
-    def __post_init__(self) -> None:
-        _ = self.format
-
-    @property
-    def format(self) -> Format:
-        """How the weights are stored."""
-        return Format(self.bits, self.scheme, self.per)
-
-    @property
-    def is_random(self) -> bool:
-        """False; a type derived from it may round by chance."""
-        return type(self) is not Quantize
-
-    def noisy(self, weight: Tensor, generator: Generator) -> Tensor:
-        """Round."""
-        return self.format.decode(*self.format.encode(weight))
