@@ -192,7 +192,7 @@ def test_a_saved_network_gives_its_records_trials(compared: tuple[Path, str, str
     )
     [clean, [[_, noisy]]] = measured(folder)["digits-mlp/sgd-seed0"]
     assert f"{100 * clean:.1f}" in out
-    assert f"{100 * sum(noisy) / 2:.1f} % [" in out
+    assert f"{100 * sum(noisy) / 2:.1f} [" in out
     assert f"{100 * min(noisy):.1f}" in out
 
 

@@ -78,9 +78,9 @@ def test_a_model_and_data_of_ones_own(samson, tmp_path: Path) -> None:
     assert (tmp_path / "page.html").read_text() == evaluation_page(record)
     for shown in (
         "≥ 80 %",
-        "100.0 %",
-        f"{100 * expected.mean:.1f} % [",
-        f"{100 * expected.yield_at(0.8).mean:.0f} % [",
+        "100.0",
+        f"{100 * expected.mean:.1f} [",
+        f"{100 * expected.yield_at(0.8).mean:.0f}% [",
     ):
         assert shown in out
 
@@ -348,10 +348,10 @@ def test_a_sensitivity_is_the_librarys_and_has_a_page(samson, tmp_path: Path) ->
     assert record.suggestion is not None
     for row in found.rows:
         ends = (f"{100 * value:z.1f}" for value in (row.drop.mean, row.drop.low, row.drop.high))
-        assert f"{row.weights}  {'{} [{}, {}] points'.format(*ends):>28}" in out
+        assert f"{row.weights}  {'{} [{}, {}]'.format(*ends):>28}" in out
     assert re.search(r"with noise on all 2 layers, worse by [\d.]+ \[.*\] points\.", out)
     assert "the 20 points allowed" in out
-    assert "two:network: accuracy on two:batches under gaussian at 0.3" in out
+    assert "two:network: accuracy (%) on two:batches under gaussian at 0.3" in out
     assert f"Keep digital: {', '.join(found.suggestion.digital)}, which hold " in out
     page = (tmp_path / "layers.html").read_text()
     assert f"{found.rows[0].name}</th>" in page
@@ -360,7 +360,7 @@ def test_a_sensitivity_is_the_librarys_and_has_a_page(samson, tmp_path: Path) ->
 def test_ages_are_given_in_words(samson, tmp_path: Path) -> None:
     call = "mine:network", "--data", "mine:batches", "--trials", 3, "--out", "record.json"
     status, out, _ = samson("evaluate", *call, "--noise", "pcm", "--levels", "0s,60,1h,1d")
-    assert (status, "mine:network: accuracy on mine:batches under pcm" in out) == (0, True)
+    assert (status, "mine:network on mine:batches under pcm" in out) == (0, True)
     record = read_json(tmp_path / "record.json", EvaluationRecord)
     assert [row.kind.level for row in record.measured] == [0.0, 60.0, 3600.0, 86_400.0]
     assert samson("budget", *call, "--noise", "pcm", "--low", "1m", "--high", "1d", "--max-drop", ".1")[0] == 0

@@ -104,7 +104,7 @@ def test_what_was_asked_for_is_shown_as_it_was_given() -> None:
     rows = (replace(record.rows[0], weights=9999), replace(record.rows[1], weights=1))
     suggestion = replace(record.suggestion, max_drop=0.0004, share=0.9999, digital=("0",), confirmed=Interval(0, 0, 1))
     page = sensitivity_page(replace(record, rows=rows, suggestion=suggestion))
-    assert "<b>not shown to be within</b> the 0.04 allowed" in page
+    assert "<b>not shown to be within</b> the 0.04 points allowed" in page
     assert "which hold 99.9 % of the chip's weights" in page  # not all: there is a chip
     assert "9,999 (99.9 %)" in page
     iou = sensitivity_page(replace(record, subject=replace(record.subject, metric="mIoU", is_fraction=False)))

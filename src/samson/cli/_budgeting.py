@@ -11,7 +11,7 @@ from samson._errors import SetupError, require
 from samson._times import level_text
 from samson.cli._measuring import measuring
 from samson.cli._options import ModelOptions, model_command
-from samson.cli._showing import console, results_written, show_whole, shown, shown_interval, speaks, table_of
+from samson.cli._showing import console, results_written, show_whole, speaks, table_of
 
 if TYPE_CHECKING:
     from samson.evaluation import Noise, Progress
@@ -41,7 +41,7 @@ def budget_model(
     """Find the largest noise that costs a model at most --max-drop; with --chip, the largest age or bit error rate."""
     from samson.evaluation import LEVELS, REFINEMENTS, noise_budget
     from samson.experiments import chip_by_level, find_noise, parse_level
-    from samson.report import budget_page
+    from samson.report import budget_page, interval_text, value_text
 
     plain = min_yield is None or criterion == "yield"
     require(plain, "--min-yield", "left out without --criterion yield", min_yield, "Leave it out, or give both.")
@@ -84,14 +84,13 @@ def budget_model(
         )
     if not speaks():
         return
-    metric = run.metric
     subject = run.subject(found)
     with results_written(options.out, options.page, replace(found.record(), subject=subject, family=name), budget_page):
-        table = table_of(f"{options.model}: {metric.name} on {options.request.data_name} under {name}", None, metric)
-        table.add_row("without noise", shown(found.clean, metric), "", "")
+        table = table_of(f"{options.model} on {options.request.data_name} under {name}", subject)
+        table.add_row("without noise", value_text(found.clean, subject), "", "")
         for level, result in found.evaluations.items():
             held = " held" if found.holds_up_to is not None and level <= found.holds_up_to else ""
-            interval, worst = shown_interval(result.interval, metric), shown(result.worst, metric)
+            interval, worst = interval_text(result.interval, subject), value_text(result.worst, subject)
             table.add_row(f"{level_text(level, found.unit)}{held}", interval, worst, str(len(result.trials)))
         show_whole(table)
         console().print(f"Budget: {found}")

@@ -11,16 +11,7 @@ import typer
 from samson._errors import require
 from samson.cli._measuring import kinds_of, measuring
 from samson.cli._options import ModelOptions, model_command
-from samson.cli._showing import (
-    console,
-    results_written,
-    show_whole,
-    shown,
-    shown_interval,
-    shown_share,
-    speaks,
-    table_of,
-)
+from samson.cli._showing import console, results_written, show_whole, speaks, table_of
 
 
 @model_command
@@ -55,7 +46,7 @@ def evaluate_model(
     """Put a model on noisy chips and measure its accuracy there, or another metric, with intervals."""
     from samson.evaluation import MAX_TRIALS, evaluate, require_reachable
     from samson.records import EvaluationRecord
-    from samson.report import evaluation_page
+    from samson.report import evaluation_page, interval_text, scale_of, value_text
 
     require(at_least is None or math.isfinite(at_least), "--at-least", "finite", at_least, "Write for example .9.")
     alone = max_trials is not None and precision is None
@@ -81,24 +72,26 @@ def evaluate_model(
         ]
     if not speaks():
         return
-    clean, metric = found[0].clean, run.metric
+    clean, subject = found[0].clean, run.subject(found[-1])
     assert clean is not None
     each = tuple(
         replace(row, kind=replace(kind.record(), alike=row.kind.alike))
         for kind, result in zip(kinds, found, strict=True)
         for row in result.record().measured
     )
-    record = EvaluationRecord(run.subject(found[-1]), clean, each, precision)
+    record = EvaluationRecord(subject, clean, each, precision)
     with results_written(options.out, options.page, record, evaluation_page):
-        title = f"{options.model}: {metric.name} on {options.request.data_name} under {options.family}"
-        table = table_of(title, at_least, metric)
-        table.add_row("without noise", shown(clean, metric), "", *([""] if at_least is not None else []), "")
+        title = f"{options.model} on {options.request.data_name} under {options.family}"
+        sign = "≥" if subject.higher_is_better else "≤"
+        limit = "" if at_least is None else f"{sign} {scale_of(subject) * at_least:g}{' %' * subject.is_fraction}"
+        table = table_of(title, subject, limit)
+        table.add_row("without noise", value_text(clean, subject), *[""] * (2 + bool(limit)))
         for kind, result in zip(kinds, found, strict=True):
             table.add_row(
                 kind.label,
-                shown_interval(result.interval, metric) + ("" if result.reached else " *"),
-                shown(result.worst, metric),
-                *([] if at_least is None else [shown_share(result, at_least)]),
+                interval_text(result.interval, subject) + ("" if result.reached else " *"),
+                value_text(result.worst, subject),
+                *([] if at_least is None else [f"{result.yield_at(at_least):.0%}"]),
                 str(len(result.trials)),
             )
         show_whole(table)

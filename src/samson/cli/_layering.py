@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from samson._errors import require
-from samson._names import counted
-from samson._shown import not_all
 from samson.cli._measuring import kinds_of, measuring
 from samson.cli._options import ModelOptions, model_command
-from samson.cli._showing import (
-    console,
-    empty_table,
-    results_written,
-    show_whole,
-    shown,
-    shown_drop,
-    shown_limit,
-    speaks,
-)
+from samson.cli._showing import console, empty_table, results_written, show_whole, speaks, text_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from samson.cli._showing import Metric
-    from samson.evaluation import Sensitivity, Suggestion
+    from samson.records import SensitivityRecord
 
 Level = Annotated[
     str | None,
@@ -51,7 +40,7 @@ def sensitivity_of_model(
 ) -> None:
     """Rank the layers of a model by what noise on them costs."""
     from samson.evaluation import sensitivity
-    from samson.report import sensitivity_page
+    from samson.report import interval_text, metric_text, sensitivity_page, suggestion, value_text
 
     [kind, *others] = kinds_of(options, level, time, usual=True)
     what, given = ("level", level) if options.chip is None else ("time", time)
@@ -70,47 +59,33 @@ def sensitivity_of_model(
         return
     of_kind = replace(kind.record(), alike=found.kind.alike)
     record = replace(found.record(), subject=run.subject(found), kind=of_kind)
+    subject = record.subject
     with results_written(options.out, options.page, record, sensitivity_page):
         under = kind.label if options.chip is not None else f"{options.family} at {kind.label}"
-        title = f"{options.model}: {run.metric.name} on {options.request.data_name} under {under}"
-        show_whole(_table(title, found))
-        clean, noisy = shown(found.clean, run.metric), shown(sum(found.noisy) / len(found.noisy), run.metric)
+        title = f"{options.model}: {metric_text(subject)} on {options.request.data_name} under {under}"
+        show_whole(_table(title, record))
+        clean, noisy = (value_text(one, subject) for one in (found.clean, fmean(found.noisy)))
         console().print(
-            f"{run.metric.name}: {clean} without noise, {noisy} with noise on all {len(found.rows)} layers, worse by "
-            f"{shown_drop(found.drop, run.metric)}.\n"
+            f"{metric_text(subject)}: {clean} without noise, {noisy} with noise on all {len(found.rows)} layers, worse "
+            f"by {interval_text(found.drop, subject)}{' points' * subject.is_fraction}.\n"
             f"{len(found.noisy)} chips, the same for every row; the {found.intervals} intervals hold together with "
             f"{100 * found.confidence:g}% (Bonferroni), for other chips and these examples.\n"
             f"On the chip: {found.coverage}",
             soft_wrap=True,
         )
         if found.suggestion is not None:
-            console().print(_suggested(found.suggestion, run.metric), soft_wrap=True)
+            console().print(text_of(suggestion(record)), soft_wrap=True)
 
 
-def _table(title: str, found: Sensitivity) -> Table:
+def _table(title: str, record: SensitivityRecord) -> Table:
     """The layers, by what noise on them costs."""
+    from samson.report import interval_text
+
     table = empty_table(title)
     table.add_column("Layer", overflow="fold")
     for name in ("Weights", "Worse with noise on it alone", "Better if it alone is digital"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in found.rows:
-        drop, gain = (shown_drop(part, found.metric) for part in (row.drop, row.gain))
+    for row in record.rows:
+        drop, gain = (interval_text(part, record.subject) for part in (row.drop, row.gain))
         table.add_row(row.name, f"{row.weights:,}", drop, gain)
     return table
-
-
-def _suggested(found: Suggestion, metric: Metric) -> str:
-    names, sets = ", ".join(found.digital), len(found.attempts)
-    allowed = f"the {shown_limit(found.max_drop, metric)} allowed"
-    if found.nothing_left:
-        none = f"of {counted(sets - 1, 'smaller set')} none is shown to be within {allowed}"
-        return f"Keep digital: {names}, which are all, so that no chip is left: {none}."
-    verdict = f"{'within' if found.holds else 'NOT shown to be within'} {allowed}"
-    held_by = f"{names}, which hold {not_all(found.share):.1%} of the chip's weights" if names else "none"
-    return (
-        f"Keep digital: {held_by}.\n"
-        f"Worse by {shown_drop(found.confirmed, metric)} ({100 * found.confidence:g}%) on {found.trials} chips "
-        f"that did not choose, {verdict}.\n"
-        f"Chosen among {counted(sets, 'set')} on {found.trials} other chips, where it was worse by "
-        f"{shown_drop(found.chosen.drop, metric)}; all on the same examples: confirm it on others."
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ import typer
 
 from samson._errors import SetupError, choose, installing, require
 from samson.cli._errors import require_writable
-from samson.cli._showing import console, kind_table, show_whole
+from samson.cli._showing import console, kind_table, show_whole, text_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -97,7 +96,7 @@ def write_report(folder: Path, baseline: str | None = None, form: str = "html", 
     for note in notes(comparison):
         screen.print(note)
     said = advice(found) if overview.problems == 1 else overview_headline(overview)
-    screen.print(unescape(re.sub("<[^>]*>", "", said)))
+    screen.print(text_of(said))
     if failed is not None:
         raise failed
     for name in files:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,11 +17,10 @@ from rich.segment import Segment
 from rich.table import Table
 
 from samson._names import visible
-from samson._shown import limit_text
-from samson.records import Interval, replace_file, write_json
+from samson.records import Subject, replace_file, write_json
 
 if TYPE_CHECKING:
-    from samson.evaluation import DataSetMetric, Evaluation, ExampleMetric
+    from samson.evaluation import DataSetMetric, ExampleMetric
     from samson.evaluation import Progress as State
 
     Metric = ExampleMetric | DataSetMetric
@@ -77,49 +78,19 @@ def kind_table(title: str, first: str, kinds: Iterable[str]) -> Table:
     return table
 
 
-def table_of(title: str, at_least: float | None, metric: Metric) -> Table:
+def table_of(title: str, subject: Subject, at_least: str = "") -> Table:
     """An empty table of kinds of chips, with a column for a yield if one is asked for."""
+    from samson.report import metric_text
+
     table = empty_table(title)
-    sign = "≥" if metric.higher_is_better else "≤"
-    percent = metric.bounds == (0.0, 1.0)
-    names = [
-        "Noise",
-        "Mean over chips [95 %]",
-        "Worst",
-        *([] if at_least is None else [f"{sign} {100 * at_least:g} %" if percent else f"{sign} {at_least:g}"]),
-        "Chips",
-    ]
-    for name in names:
+    for name in ("Noise", f"Mean {metric_text(subject)} [95 %]", "Worst", *([at_least] * bool(at_least)), "Chips"):
         table.add_column(name, justify="left" if name == "Noise" else "right", no_wrap=name != "Noise")
     return table
 
 
-def shown(value: float, metric: Metric) -> str:
-    """Accuracies in percent, anything else as it is."""
-    return f"{100 * value:z.1f} %" if metric.bounds == (0.0, 1.0) else f"{value:z.4g}"
-
-
-def shown_limit(value: float, metric: Metric) -> str:
-    """How much worse is allowed, with as many digits as it was given with; of a fraction in points."""
-    fraction = metric.bounds == (0.0, 1.0)
-    limit = limit_text(value, fraction=fraction)
-    return limit + (" point" if limit == "1" else " points") * fraction
-
-
-def shown_interval(found: Interval, metric: Metric) -> str:
-    """A mean with the ends of its interval."""
-    return f"{shown(found.mean, metric)} [{shown(found.low, metric)}, {shown(found.high, metric)}]"
-
-
-def shown_drop(found: Interval, metric: Metric) -> str:
-    """How much worse or better, with the ends of its interval; of a fraction in points."""
-    return shown_interval(found, metric).replace(" %", "") + " points" * (metric.bounds == (0.0, 1.0))
-
-
-def shown_share(result: Evaluation, value: float) -> str:
-    """The share of chips that are at least as good as a value, with its exact interval."""
-    share = result.yield_at(value)
-    return f"{100 * share.mean:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"
+def text_of(html: str) -> str:
+    """What a page says, as a terminal shows it."""
+    return unescape(re.sub("<[^>]*>", "", html.replace("</p><p", "</p>\n<p")))
 
 
 @contextmanager
@@ -172,9 +143,11 @@ def chip_bar() -> Iterator[Callable[[str, Metric], Callable[[State], None]]]:
         task = bars.add_task("chips", total=None, so_far="")
 
         def show(label: str, metric: Metric) -> Callable[[State], None]:
+            form = ".1%" if metric.bounds == (0.0, 1.0) else ".4g"
+
             def update(state: State) -> None:
                 i = state.interval
-                so_far = "" if i is None else shown_interval(i, metric)
+                so_far = "" if i is None else f"{i:{form}}"
                 bars.update(task, description=label, completed=state.done, total=state.planned, so_far=so_far)
 
             return update

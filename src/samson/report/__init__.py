@@ -4,13 +4,13 @@ from samson.report._advice import advice, advice_in_short
 from samson.report._budget import budget_figure, budget_page
 from samson.report._evaluation import evaluation_page, half_width, level_figure, shares_at, yield_figure
 from samson.report._figures import chips_figure, gain_figure, robustness_figure, training_figure
-from samson.report._html import metric_text
+from samson.report._html import interval_text, metric_text, scale_of, value_text
 from samson.report._overview import Overview, against_baseline, comparable, overview_headline, rank_figure, rank_table
 from samson.report._page import headline, notes, render
 from samson.report._paired import paired_figure, paired_page
 from samson.report._pictures import FORMATS, picture
 from samson.report._plot import Plot, figure_of
-from samson.report._sensitivity import sensitivity_figure, sensitivity_page, sensitivity_table
+from samson.report._sensitivity import sensitivity_figure, sensitivity_page, sensitivity_table, suggestion
 from samson.report._sharpness import correlation, render_sharpness, sharpness_figure
 from samson.report._summary import SummaryRow, View, against_each, view, views
 from samson.report._tables import (

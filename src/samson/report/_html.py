@@ -88,7 +88,7 @@ def scale_of(of: Problem | Subject) -> float:
 
 def value_text(value: float, of: Problem | Subject) -> str:
     """A value of a metric, a fraction in percent: "97.3" for a share of .9731."""
-    return f"{100 * value:.1f}" if of.is_fraction else f"{value:.4g}"
+    return f"{100 * value:z.1f}" if of.is_fraction else f"{value:z.4g}"
 
 
 def listed(words: Sequence[str]) -> str:
@@ -120,6 +120,6 @@ def metric_text(of: Problem | Subject) -> str:
 def interval_text(interval: Interval, of: Problem | Subject, *, signed: bool = False) -> str:
     """A mean with the ends of its interval, for example "97.3 [97.0, 97.6]"; with signs for a difference."""
     digits = ".1f" if of.is_fraction else ".3g" if signed else ".4g"
-    form = f"+z{digits}" if signed else digits
+    form = f"{'+' * signed}z{digits}"
     mean, low, high = (f"{scale_of(of) * value:{form}}" for value in (interval.mean, interval.low, interval.high))
     return f"{mean} [{low}, {high}]"

@@ -34,7 +34,7 @@ def sensitivity_page(record: SensitivityRecord) -> str:
         headline=headline(record),
         figure=figure_div(sensitivity_figure(record), "sensitivity"),
         table=sensitivity_table(record),
-        suggestion=_suggestion(record),
+        suggestion=suggestion(record),
         what=subject_table(record.subject, [record.kind], f"{len(record.noisy)}, the same for every line"),
         unit=_unit(record),
         better="higher" if record.subject.higher_is_better else "lower",
@@ -139,12 +139,14 @@ def _unit(record: SensitivityRecord) -> str:
     return f"Points of {record.subject.metric}" if record.subject.is_fraction else capital(record.subject.metric)
 
 
-def _suggestion(record: SensitivityRecord) -> str:
+def suggestion(record: SensitivityRecord) -> str:
+    """Which layers to keep digital, if that was asked for."""
     found, subject = record.suggestion, record.subject
     if found is None:
         return "<p>No suggestion was asked for: <code>--max-drop .01</code> makes one.</p>"
     names = ", ".join(f"<b>{escape(name)}</b>" for name in found.digital)
     limit = limit_text(found.max_drop, fraction=subject.is_fraction)
+    limit += (" point" if limit == "1" else " points") * subject.is_fraction
     if found.share == 1:
         return (
             f"<p>Keep digital: {names}, which are all, so that <b>no chip is left</b>: of "
