@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from shutil import which
+from types import FrameType
+from typing import Any
 
 import pytest
 import torch
@@ -175,3 +177,36 @@ def empty_linear(inputs: int, outputs: int) -> nn.Linear:
     layer = nn.Linear(1, 1)
     layer.weight, layer.bias = nn.Parameter(torch.empty(outputs, inputs)), nn.Parameter(torch.zeros(outputs))
     return layer
+
+
+class Interruption:
+    """Send Ctrl-C at one event, counted over all functions of this library and of `contextlib`."""
+
+    def __init__(self, number: int, lines: bool, opcodes: bool) -> None:
+        self.number, self.lines, self.opcodes, self.seen = number, lines, opcodes, 0
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
+        file = frame.f_code.co_filename
+        if "samson/" not in file and not file.endswith("contextlib.py"):
+            return None
+        frame.f_trace_opcodes = self.opcodes
+        self.seen += 1
+        if self.seen == self.number:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGINT)
+        return self if self.lines else None
+
+
+def interrupted(
+    run: Callable[[], object], number: int, opcodes: bool = False, lines: bool = True
+) -> tuple[KeyboardInterrupt | None, int]:
+    """What was raised by Ctrl-C at an event of `run`, and the number of events: calls alone, or lines as well."""
+    interruption = Interruption(number, lines, opcodes)
+    try:
+        sys.settrace(interruption)
+        run()
+    except KeyboardInterrupt as error:
+        return error, interruption.seen
+    finally:
+        sys.settrace(None)
+    return None, interruption.seen

@@ -542,7 +542,7 @@ def test_ctrl_c_keeps_finished_chips_and_a_repetition_goes_on(samson, tmp_path: 
         assert process.poll() is None
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate()
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "Stopped: finished chips are saved. Repeat the command to go on." in err

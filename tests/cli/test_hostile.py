@@ -347,7 +347,7 @@ def test_workers_end_with_their_parent(own) -> None:
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.communicate()  # also the end of the pipes, which workers have inherited
+    process.communicate(timeout=120)  # also the end of the pipes, which workers have inherited
     while any(map(running, children)):
         time.sleep(0.05)
     assert not list(Path("out").rglob("*.safetensors"))

@@ -32,6 +32,7 @@ from samson.experiments import (
     save_trained,
     train,
 )
+from tests.distributed.harness import distance
 from tests.programs import TORCHRUN, run_once
 
 PARALLEL = ("ddp", "fsdp2")
@@ -142,11 +143,6 @@ def read(folder: Path, parallel: str) -> list[dict[str, Any]]:
     files = [folder / f"{parallel} {rank}.json" for rank in range(2)]
     assert all(file.exists() for file in files), (folder / "output.txt").read_text()[:3000]
     return [json.loads(file.read_text()) for file in files]
-
-
-def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    assert one.keys() == other.keys()
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
 class Half(Place):

@@ -29,7 +29,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 from samson import SAMSON, Lookbehind, RhoSchedule, SharpnessAware
 from samson.experiments import load_model
 from samson.integrations.lightning import AscentMonitor, ManualAscent, SharpnessAwareModule
-from tests.conftest import Batch, closure_for, equal, loss_of, make_batch, make_model, snapshot
+from tests.conftest import Batch, closure_for, equal, loss_of, make_batch, make_model, snapshot, weights_of
 from tests.integrations.plain import (
     MODES,
     close,
@@ -174,11 +174,14 @@ def test_fabric_equals_the_plain_loop(mode: str) -> None:
 
 def test_a_step_is_given_up_in_fabric() -> None:
     model, optimizer = by_fabric("two passes")
+    before = weights_of(model)
     for _ in range(2):
         optimizer.zero_grad()
         loss_of(model, BATCHES[0]).backward()
         with optimizer.perturbed():
+            assert not equal(weights_of(model), before)
             loss_of(model, BATCHES[0]).backward()
+    assert equal(weights_of(model), before)
 
 
 @pytest.mark.parametrize("kind", [Sharp, manual(1), manual(3)], ids=["automatic", "manual", "accumulating"])

@@ -1,11 +1,9 @@
 """Ctrl-C and threads: a model comes back bitwise, is not refused afterwards, and lies on one chip at a time."""
 
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from torch.nn.utils import parametrizations, prune
 from samson._interrupts import uninterrupted
 from samson._modes import evaluation_mode
 from samson.noise import PCM, STANDARD_HWA, Gaussian, deploy, reestimated_norms
-from tests.conftest import equal, snapshot
+from tests.conftest import equal, interrupted, snapshot
 
 OPCODES = False
 """Whether Ctrl-C arrives at each instruction, not only at some 150 lines: the long way."""
@@ -52,42 +50,18 @@ BLOCKS: dict[str, Callable[[nn.Module], AbstractContextManager[Any]]] = {
 }
 
 
-class Interruption:
-    """Send Ctrl-C at one event, counted over all functions of this library and of `contextlib`."""
+def through(make: Callable[[nn.Module], AbstractContextManager[Any]], model: nn.Module) -> Callable[[], None]:
+    """Enters and leaves a block that is made here."""
+    block = make(model)
 
-    def __init__(self, number: int) -> None:
-        self.number, self.seen = number, 0
-
-    def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
-        file = frame.f_code.co_filename
-        if "samson/" not in file and not file.endswith("contextlib.py"):
-            return None
-        frame.f_trace_opcodes = OPCODES
-        self.seen += 1
-        if self.seen == self.number:
-            sys.settrace(None)
-            signal.raise_signal(signal.SIGINT)
-        return self
-
-
-def interrupted(
-    model: nn.Module, make: Callable[[nn.Module], AbstractContextManager[Any]], number: int
-) -> tuple[KeyboardInterrupt | None, int]:
-    """What was raised by Ctrl-C at an event of entering and leaving, and the number of events."""
-    block, interruption = make(model), Interruption(number)
-    try:
-        sys.settrace(interruption)
+    def run() -> None:
         with block:
             for layer in (model[0], *model[2:4], model[5]) if make is with_periphery else ():
                 layer(torch.ones(2, 3))
             if make is evaluation_mode:
                 torch.rand(1)
-        sys.settrace(None)
-    except KeyboardInterrupt as error:
-        return error, interruption.seen
-    finally:
-        sys.settrace(None)
-    return None, interruption.seen
+
+    return run
 
 
 def broken_by_interrupts(make: Callable[[nn.Module], AbstractContextManager[Any]]) -> tuple[int, int]:
@@ -96,10 +70,11 @@ def broken_by_interrupts(make: Callable[[nn.Module], AbstractContextManager[Any]
     before, modes = snapshot(model), [module.training for module in model.modules()]
     objects = [id(value) for value in model.state_dict(keep_vars=True).values()]
     handler, drawn = signal.getsignal(signal.SIGINT), torch.get_rng_state()
-    interrupted(model, make, 0)  # imports what torch imports late
-    _, events = interrupted(model, make, 0)
+    interrupted(through(make, model), 0, OPCODES)  # imports what torch imports late
+    _, events = interrupted(through(make, model), 0, OPCODES)
     for number in range(1, events + 1, 1 if OPCODES else max(1, events // 150)):
-        error, _ = interrupted(model, make, number)  # kept, as a notebook does: what it holds is not collected
+        # Kept, as a notebook does: what it holds is not collected.
+        error, _ = interrupted(through(make, model), number, OPCODES)
         same = equal(snapshot(model), before) and modes == [module.training for module in model.modules()]
         same = same and objects == [id(value) for value in model.state_dict(keep_vars=True).values()]
         same = same and not any(m._forward_hooks or m._forward_pre_hooks for m in model if m is not model[3])

@@ -1,10 +1,7 @@
 """Ctrl-C in a training step: the weights are those from before it or after it, and training may go on."""
 
-import contextlib
 import signal
-import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -12,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from samson import SAM, SAMSON, Lookbehind, NoiseInjection, SharpnessAware, param_groups
-from tests.conftest import equal, snapshot
+from tests.conftest import equal, interrupted, snapshot
 
 Make = Callable[[torch.optim.Optimizer], SharpnessAware | Lookbehind]
 STEPS: dict[str, Make] = {
@@ -21,21 +18,6 @@ STEPS: dict[str, Make] = {
     "noise": lambda base: SharpnessAware(base, NoiseInjection(lambda w, generator: w + 1.0)),
     "lookbehind": lambda base: Lookbehind(base, SAMSON(rho=0.5), k=2),
 }
-
-
-class Interruption:
-    """Send Ctrl-C where a function of this library or of `contextlib` is entered, which is counted."""
-
-    def __init__(self, number: int) -> None:
-        self.number, self.seen = number, 0
-
-    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
-        file = frame.f_code.co_filename
-        if "samson/" in file or file == contextlib.__file__:
-            self.seen += 1
-            if self.seen == self.number:
-                sys.settrace(None)
-                signal.raise_signal(signal.SIGINT)
 
 
 def training(make: Make) -> tuple[nn.Module, SharpnessAware | Lookbehind, Callable[[], Tensor]]:
@@ -53,35 +35,21 @@ def training(make: Make) -> tuple[nn.Module, SharpnessAware | Lookbehind, Callab
     return model, optimizer, closure
 
 
-def interrupted(
-    optimizer: SharpnessAware | Lookbehind, closure: Callable[[], Tensor], number: int
-) -> tuple[KeyboardInterrupt | None, int]:
-    """What was raised by Ctrl-C at a call in a step, and the number of calls."""
-    interruption = Interruption(number)
-    try:
-        sys.settrace(interruption)
-        optimizer.step(closure)
-    except KeyboardInterrupt as error:
-        return error, interruption.seen
-    finally:
-        sys.settrace(None)
-    return None, interruption.seen
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", STEPS)
 def test_ctrl_c_anywhere_leaves_the_weights_from_before_the_step_or_after_it(name: str) -> None:
     model, optimizer, closure = training(STEPS[name])
     optimizer.step(closure)
     before, handler = snapshot(model), signal.getsignal(signal.SIGINT)
-    _, events = interrupted(optimizer, closure, 0)
+    _, events = interrupted(lambda: optimizer.step(closure), 0, lines=False)
     after = snapshot(model)
     weights = [key for key, _ in model.named_parameters()]
     found, kept = set(), []
     for number in range(events, 0, -1 if name == "noise" else -5):  # of noise there are few
         model.load_state_dict(before)
         optimizer.zero_grad()
-        kept.append(interrupted(optimizer, closure, number)[0])  # as a notebook does: what it holds is not collected
+        error, _ = interrupted(lambda: optimizer.step(closure), number, lines=False)
+        kept.append(error)  # as a notebook does: what it holds is not collected
         now = snapshot(model)
         found.add(tuple(all(torch.equal(now[key], end[key]) for key in weights) for end in (before, after)))
         assert all(torch.equal(now[key], before[key]) or torch.equal(now[key], after[key]) for key in now)

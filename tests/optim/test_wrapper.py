@@ -469,27 +469,37 @@ def test_a_closure_that_adds_to_earlier_gradients_is_warned_of(cleared: str, fir
 
 
 def test_a_closure_may_differentiate_before_it_clears(batch: tuple) -> None:
-    """As for a penalty on the gradient, after a warm-up that left gradients."""
-    model = make_model()
-    optimizer = SharpnessAware(sgd(model), SAM(rho=0.5))
-    loss_of(model, batch).backward()
+    """As for a penalty on the gradient: gradients that a warm-up left change nothing."""
 
-    def closure() -> torch.Tensor:
-        loss = loss_of(model, batch)
-        penalty = sum(g.square().sum() for g in torch.autograd.grad(loss, [*model.parameters()], create_graph=True))
-        optimizer.zero_grad()
-        (loss + 0.1 * penalty).backward()
-        return loss
+    def stepped(*, warm: bool) -> list[torch.Tensor]:
+        model = make_model()
+        optimizer = SharpnessAware(sgd(model), SAM(rho=0.5))
+        if warm:
+            loss_of(model, batch).backward()
 
-    optimizer.step(closure)  # a warning would be an error
+        def closure() -> torch.Tensor:
+            loss = loss_of(model, batch)
+            penalty = sum(g.square().sum() for g in torch.autograd.grad(loss, [*model.parameters()], create_graph=True))
+            optimizer.zero_grad()
+            (loss + 0.1 * penalty).backward()
+            return loss
+
+        optimizer.step(closure)  # a warning would be an error
+        return [*model.parameters()]
+
+    assert all(map(torch.equal, stepped(warm=True), stepped(warm=False)))
 
 
 def test_a_step_that_does_not_climb_may_add_to_earlier_gradients(batch: tuple) -> None:
-    model = make_model()
+    model, plain = make_model(), make_model()
     optimizer = SharpnessAware(sgd(model), SAM(rho=0.5), every=2)
     optimizer.param_groups[0]["sharpness_steps"] = 1  # as from a checkpoint
     loss_of(model, batch).backward()
     optimizer.step(lambda: loss_of(model, batch).backward())  # a warning would be an error
+    for _ in range(2):
+        loss_of(plain, batch).backward()
+    sgd(plain).step()
+    assert all(map(torch.equal, model.parameters(), plain.parameters()))
 
 
 def test_unfit_bases_are_refused(model: nn.Sequential) -> None:

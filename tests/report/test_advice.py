@@ -7,6 +7,7 @@ import pytest
 from samson.records import RunRecord
 from samson.report import advice, advice_in_short, render, views
 from tests.builders import comparison, family, record, with_plan
+from tests.report.test_report import in_bits
 
 PLAN = with_plan(methods={"sgd": {}, "clip": {}, "samson": {}}, seeds=3)
 GRADIENTS = {"sgd": 100, "clip": 100, "samson": 200}
@@ -129,8 +130,8 @@ def test_values_beside_a_gain_are_of_the_same_seeds(lower: bool, noisy: str) -> 
     """Samson's seed 3 is bad, without noise too, and that of plain training diverged."""
     found = runs(sgd=[0.60, 0.61, 0.62], samson=[0.61, 0.625, 0.63, 0.10])
     found = [replace(r, clean=0.2) if r.seed == 3 else r for r in found]
-    said = advice(views(in_bits(found) if lower else found))
-    assert f"Take <b>samson</b>: its mean {'bits' if lower else 'accuracy'} on noisy chips is {noisy}" in said
+    said = advice(views([in_bits(run) for run in found] if lower else found))
+    assert f"Take <b>samson</b>: its mean {'bits-per-token' if lower else 'accuracy'} on noisy chips is {noisy}" in said
     assert ("is 1.0100, that of sgd 1.0100." if lower else "is 99.0 %, that of sgd 99.0 %.") in said
     assert said.endswith("over 3 training seeds.")
     one = advice(views(without(found, "sgd", 1, 2)))
@@ -277,17 +278,10 @@ def test_families_of_chips_that_disagree_are_told() -> None:
     assert seed.endswith("One training seed can't tell whether that is chance. On pcm alone: sgd.")
 
 
-def in_bits(found: list[RunRecord]) -> list[RunRecord]:
-    """The same in a metric that is no fraction and better lower."""
-    problem = replace(found[0].problem, metric="bits", higher_is_better=False, is_fraction=False)
-    measured = [tuple(tuple(tuple(2 - x for x in c) for c in k) for k in r.measured) for r in found]
-    return [replace(r, problem=problem, measured=m, clean=2 - r.clean) for r, m in zip(found, measured, strict=True)]
-
-
 @pytest.mark.parametrize("lower", [False, True])
 def test_better_may_be_lower_and_the_page_says_it_first(lower: bool) -> None:
     found = runs(sgd=SGD, samson=[0.90, 0.92, 0.95])
-    found = in_bits(found) if lower else found
+    found = [in_bits(run) for run in found] if lower else found
     said = advice(views(found))
     assert said.startswith("Take <b>samson</b>")
     assert ("is 1.077, better by 0.303 ±0.014 than" if lower else "is 92.3 %, better by 30.3 ±1.4 points than") in said
