@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import SGD
-from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.memory import memory_of
 from benchmarks.step_cost import RULES, SGD_SETTINGS, Bare, Ours, Peer, Shapes, Step, add_convolution
 from benchmarks.writing import write
 from samson import SAMSON, Lookbehind, SharpnessAware
@@ -101,15 +101,12 @@ def copies_of(make: Callable[[Shapes], Step], shapes: Shapes) -> dict[str, float
     step = make(shapes)
     size = sum(w.nbytes for w in step.weights)
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    def steps() -> None:
         for part in 3 * (step.first, step.second):
             give_gradients(step.weights)
             part()
-    held = peak = 0
-    for event in seen.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
+
+    peak, held = memory_of(steps)
     return {"peak": round(peak / size, 3), "between_steps": round(held / size, 3)}
 
 

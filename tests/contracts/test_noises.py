@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from samson.noise import (
     CMO,
@@ -33,9 +33,10 @@ from samson.noise import (
     Variation,
     WeightNoise,
     check_noise,
+    deploy,
     standard_normal,
 )
-from tests.conftest import generator
+from tests.conftest import equal, generator, snapshot
 
 LEVEL = 0.2
 N = 40_000
@@ -230,6 +231,20 @@ def test_moments_are_the_closed_form(name: str) -> None:
 @every_noise
 def test_it_keeps_its_promises(noise: WeightNoise) -> None:
     check_noise(noise)
+
+
+@every_noise
+def test_a_chip_that_keeps_nothing_is_the_same_chip(noise: WeightNoise) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(9, 5), nn.Linear(5, 3))
+    one, other = (deploy(model, noise, seed=2, trial=3, keep=keep) for keep in (True, False))
+    assert (len(one.states), len(other.states)) == (2, 0)
+    for reading in (0, 1):
+        assert equal(one.read(reading=reading), other.read(reading=reading))
+        with one.at():
+            expected = snapshot(model)
+        with other.at():
+            assert equal(snapshot(model), expected)
 
 
 def follows(noise: WeightNoise, w: Tensor) -> bool:

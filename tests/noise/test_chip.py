@@ -457,6 +457,37 @@ def test_weights_as_they_are_read_come_by_name(time_s: float | None) -> None:
     assert not torch.equal(found["up.weight"], model["up"].weight)
 
 
+def test_a_chip_that_keeps_nothing_is_programmed_with_the_weights_as_they_are_then() -> None:
+    model = nn.Linear(4, 3)
+    kept, other = (deploy(model, PCM(), keep=keep) for keep in (True, False))
+    before = kept.read()["weight"]
+    with torch.no_grad():
+        model.weight.mul_(3)
+    now = deploy(model, PCM()).read()["weight"]
+    assert torch.equal(kept.read()["weight"], before)
+    assert torch.equal(other.read()["weight"], now)
+    with kept.at(), pytest.raises(RuntimeError, match="`weight` lies on a chip already"):
+        other.read()  # the weights are not the model's own there
+    assert torch.equal(other.read()["weight"], now)
+    with pytest.raises(ValueError, match="`keep` must be True or False, got 1"):
+        deploy(model, PCM(), keep=1)  # type: ignore[arg-type]
+
+
+def test_behind_arrays_of_their_own_a_chip_that_keeps_nothing_is_the_same() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(9, 5), nn.ReLU(), nn.Linear(5, 3)), torch.randn(7, 9)
+    around = Periphery(dac_steps=254, adc_steps=254, adc_bound=12.0, output_noise=0.1, adc_per="device")
+    outputs = []
+    for keep in (True, False):
+        chip = deploy(model, Compose(PCM(), StuckDevices(0.1)), periphery=around, keep=keep)
+        for _ in range(2):
+            with chip.at(3600.0), torch.no_grad():
+                outputs.append(model(x))
+    assert torch.equal(outputs[0], outputs[2])
+    assert torch.equal(outputs[1], outputs[3])
+    assert not torch.equal(outputs[0], outputs[1])
+
+
 def test_what_is_read_is_a_copy() -> None:
     model = nn.Linear(4, 3)
     chip = deploy(model, Gaussian(0.1))

@@ -72,6 +72,10 @@ class PartsTask(Task):
 
     parts: tuple[tuple[Layer, ...], ...] = ()
 
+    @property
+    def _rereads(self) -> bool:
+        return True
+
     def __call__(self, number: int) -> NDArray[Any]:
         """Rows of scores of the trial of a number, one a part, all of the same chip."""
         chip = self.chip(number)

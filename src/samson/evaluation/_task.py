@@ -75,7 +75,13 @@ class Task:
             trial=number,
             select=self.select,
             periphery=self.periphery,
+            keep=self._rereads,
         )
+
+    @property
+    def _rereads(self) -> bool:
+        """Whether a trial reads its chip more than once."""
+        return self.read_block is not None or self.norm_batches is not None
 
     def on(self, chip: Chip) -> Scores:
         """The scores on a chip; where batch norm is estimated anew, that takes the first reading."""

@@ -125,7 +125,10 @@ def _reaches(batch: Batch, chip: Chip, time_s: float | None, select: Select, run
             )
     if not clean or changed(chip, time_s):
         return True
-    if any(changed(deploy(chip.model, Gaussian(1.0), trial=trial, select=select), None) for trial in range(PROBES)):
+    if any(
+        changed(deploy(chip.model, Gaussian(1.0), trial=trial, select=select, keep=False), None)
+        for trial in range(PROBES)
+    ):
         return True
     held = chip.read(time_s)
     return all(torch.equal(held[t.name], t.weight) for t in chip.tensors)

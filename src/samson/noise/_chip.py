@@ -43,7 +43,7 @@ class Chip:
         seed: Seed of the set of chips.
         trial: Number of the chip within the set.
         tensors: The weights on the chip.
-        states: What the chip holds, by the weights' names.
+        states: What the chip holds, by the weights' names; None programs them at every reading.
         periphery: What surrounds the weights; None computes exactly with them.
 
     Attributes:
@@ -58,17 +58,16 @@ class Chip:
         seed: int,
         trial: int,
         tensors: Sequence[ChipTensor],
-        states: Mapping[str, State],
+        states: Mapping[str, State] | None = None,
         periphery: Periphery | None = None,
     ) -> None:
         self.model, self.noise, self.seed, self.trial = model, noise, seed, trial
-        self.tensors, self.states, self.readings = list(tensors), dict(states), 0
+        self.tensors, self.readings = list(tensors), 0
         self.periphery, self.reached = periphery, Counter[str]()
-        self._programmed = {  # states may be written to
-            name: {key: getattr(value, "shape", ()) for key, value in state.items()} for name, state in states.items()
-        }
         self._shapes = {t.name: t.output_first(t.weight).shape for t in tensors}  # a reading computes no weight
         self._devices = devices_of(noise, periphery)
+        self._shared = noise.program_chip(generator_for(seed, trial, "program"))
+        self._keep(states)
         self._layers: dict[str, nn.Module] = {}
         self._arrays: dict[str, list[Array]] = {}
         self._held: dict[str, ChipTensor] = {}
@@ -78,6 +77,26 @@ class Chip:
             for name, operation in operations_of(model, self._layers, periphery).items():
                 arrays = arrays_of(self._devices, self._held[name], operation, periphery)
                 self._arrays[name] = [replace(one, weight=None) for one in arrays]  # what they hold is read
+
+    def _keep(self, states: Mapping[str, State] | None) -> None:
+        """Hold what was programmed, if it is to be held, and which shapes that has: states may be written to."""
+        self.states, self._kept = dict(states or {}), states is not None
+        self._programmed = {
+            name: {key: getattr(value, "shape", ()) for key, value in state.items()}
+            for name, state in self.states.items()
+        }
+
+    def _program(self, t: ChipTensor) -> State:
+        """What the chip holds of a weight, from the weight as it is now."""
+        weight = t.weight
+        generator = self._generator("program", t.name, device=weight.device)
+        return program_weight(
+            self._devices or self.noise,
+            t.output_first(weight),
+            generator,
+            self._shared,
+            whole=self._devices is not None,
+        )
 
     def __repr__(self) -> str:
         return f"Chip: number {self.trial} of seed {self.seed}, {len(self.tensors)} weight matrices, {self.noise!r}"
@@ -120,8 +139,8 @@ class Chip:
             with torch.no_grad():
                 values, held, factors = self._read(time_s, number)
             stack.callback(torch.clear_autocast_cache)  # it keeps casts of weights, and would go on with those
-            for place, value in values.items():
-                stack.enter_context(place.holding(value))
+            for place in list(values):
+                stack.enter_context(place.holding(values.pop(place)))  # which is then nowhere else in memory
             torch.clear_autocast_cache()
             if self.periphery is not None:
                 stack.enter_context(self._surrounded(self.periphery, held, factors, number))
@@ -161,7 +180,10 @@ class Chip:
             >>> {name: weight.numpy().shape for name, weight in deploy(nn.Linear(3, 2), Gaussian(0.1)).read().items()}
             {'weight': (2, 3)}
         """
-        values = self._read(*_moment(time_s, reading))[0]
+        moment = _moment(time_s, reading)
+        if not self._kept:
+            require_free(self.tensors)
+        values = self._read(*moment)[0]
         return {t.name: t.matrix.within(values[t.place]).clone() for t in self.tensors}
 
     @interruptible
@@ -175,7 +197,7 @@ class Chip:
         others = sorted(map(str, self.states.keys() ^ self._programmed.keys()))
         require(not others, "states", "hold every weight on the chip by its name, and nothing else", others)
         for t in self.tensors:
-            state, shape = self._state(t.name), self._shapes[t.name]
+            state, shape = self._state(t.name) if self._kept else self._program(t), self._shapes[t.name]
             device = next(iter(state.values())).device
             generator = self._generator("read", reading, t.name, device=device)
             if self._devices is None or self.periphery is None:
@@ -259,6 +281,7 @@ def deploy(
     trial: int = 0,
     select: Select = None,
     periphery: Periphery | None = None,
+    keep: bool = True,
 ) -> Chip:
     """Program a model onto one simulated chip.
 
@@ -273,6 +296,9 @@ def deploy(
         select: Which layers lie on the chip (see `on_chip`).
         periphery: What surrounds the weights of linear, convolution and recurrent layers and of attention; None
             computes exactly with them.
+        keep: Whether the chip keeps what it was programmed with, in `chip.states`. Else it programs one weight after
+            the other at every reading, from the weights that the model has then: the same chip. That takes a fraction
+            of the memory, which for `PCM` is 16 bytes a weight, and the time of programming once a reading.
 
     Raises:
         ValueError: If no tensor would lie on the chip, or one could not be written (see `on_chip`), or a layer could
@@ -292,16 +318,11 @@ def deploy(
     require_type("periphery", periphery, Periphery | None)
     if isinstance(noise, ChipModel):
         periphery, noise = periphery or noise.periphery, noise.noise
-    states = {}
-    shared = noise.program_chip(generator_for(seed, trial, "program"))
-    devices = devices_of(noise, periphery)
+    require_type("keep", keep, bool)
     with _LOCK, torch.no_grad():
         tensors = on_chip(model, select)
         require_free(tensors)
-        for t in tensors:
-            weight = t.weight
-            generator = generator_for(seed, trial, "program", t.name, device=weight.device)
-            states[t.name] = program_weight(
-                devices or noise, t.output_first(weight), generator, shared, whole=devices is not None
-            )
-        return Chip(model, noise, seed, trial, tensors, states, periphery=periphery)
+        chip = Chip(model, noise, seed, trial, tensors, periphery=periphery)
+        if keep:
+            chip._keep({t.name: chip._program(t) for t in tensors})
+        return chip

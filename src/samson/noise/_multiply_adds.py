@@ -99,7 +99,7 @@ def multiply_adds(
     sharded = any(hasattr(parameter, "_local_tensor") for parameter in model.parameters())
     if sharded or any(map(is_compiled, model.modules())):
         return None
-    chip = deploy(model, Gaussian(0.0), select=select)
+    chip = deploy(model, Gaussian(0.0), select=select, keep=False)
     first = next(iter(batches_of(batches)), None)
     if first is None:
         raise ValueError("`batches` must hold at least one batch, got none.")

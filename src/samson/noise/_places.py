@@ -50,6 +50,7 @@ class Stored(Place):
         clean = self.weight.clone()
         try:
             self.weight.copy_(value)
+            del value
             yield
         finally:
             self.weight.copy_(clean)  # the block may have moved the model
