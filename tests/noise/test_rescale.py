@@ -23,9 +23,8 @@ from torch.overrides import _get_current_function_mode_stack
 from benchmarks.rescaling import RECORD, findings
 from samson.experiments import make_network
 from samson.noise import Gaussian, Periphery, ThroughChip, calibrate, deploy, rescale
-from tests.conftest import equal, snapshot, with_transformers
+from tests.conftest import Interruption, equal, snapshot, with_transformers
 from tests.noise.layers import data
-from tests.noise.test_interrupts import Interruption
 
 
 def uneven(model: nn.Module, seed: int = 5) -> nn.Module:
