@@ -182,7 +182,7 @@ def empty_linear(inputs: int, outputs: int) -> nn.Linear:
 class Interruption:
     """Send Ctrl-C at one event, counted over all functions of this library and of `contextlib`."""
 
-    def __init__(self, number: int, lines: bool, opcodes: bool) -> None:
+    def __init__(self, number: int, lines: bool = True, opcodes: bool = False) -> None:
         self.number, self.lines, self.opcodes, self.seen = number, lines, opcodes, 0
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> Any:

@@ -79,9 +79,10 @@ def _require_pure(chip: Chip, time_s: float | None, select: Select) -> None:
     if all(map(_is_ours, chip.noise.noises if isinstance(chip.noise, Compose) else (chip.noise,))):
         return
     program = partial(deploy, chip.model, chip.noise, seed=chip.seed, select=select, periphery=chip.periphery)
-    first, twin = chip.read(time_s), program(trial=chip.trial)
+    kept = program(trial=chip.trial)  # the chip itself may be programmed anew at each reading
+    first, twin = kept.read(time_s), program(trial=chip.trial)
     program(trial=chip.trial + 1)  # what a noise keeps in itself is another chip's from here on
-    for other in (chip, twin):
+    for other in (kept, twin):
         for name, weight in other.read(time_s).items():
             if not torch.allclose(weight, first[name], rtol=0, atol=0, equal_nan=True):
                 raise ValueError(
