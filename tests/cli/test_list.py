@@ -78,7 +78,7 @@ def test_chips_come_with_constants_and_source(listed) -> None:
 def test_methods_come_with_their_defaults(listed) -> None:
     out = flat(listed("methods")[1])
     assert "rho=0.5, eta=0.01, policy=authors, p=inf; on digits rho=1.5" in out
-    assert "rho=0.5, eta=0.01, policy=authors, p=inf, alpha=2; on digits rho=0.3, alpha=1.2" in out
+    assert "rho=0.5, eta=0.01, policy=authors, p=inf, alpha=2, keep_norm=0; on digits rho=0.3, alpha=1.2" in out
     assert "All of them have lr=0.1, momentum=0.9, weight_decay=0.0005 with SGD, those that perturb" in out
     found = re.search(r"those that perturb (.*), and those that do so along the gradient (.*)\. Set one", out)
     modes, of_gradients = (set(re.findall(r"(\w+)=", listed)) for listed in found.groups())

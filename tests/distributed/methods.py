@@ -168,6 +168,7 @@ def clipped(clipping: Callable[[], Callable], wrap: Make = sgd) -> Make:
 
 CLIPPED: dict[str, Make] = {
     "clip": clipped(lambda: WeightClipping(alpha=1.2)),
+    "clip-long": clipped(lambda: WeightClipping(alpha=1.2, keep_norm=True)),
     "clip-channel": clipped(lambda: WeightClipping(alpha=1.2, per="channel"), RULES["rangesam"]),
     "clip-fixed": clipped(lambda: FixedClipping(w_max=0.3)),
     "clip-learned": clipped(lambda: LearnedRange(start=1.2, penalty=0.5)),

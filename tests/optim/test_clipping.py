@@ -36,6 +36,7 @@ LR, MOMENTUM = 0.1, 0.9
 CLIPPINGS: dict[str, Clipping] = {
     "std": WeightClipping(alpha=0.5),
     "std-channel": WeightClipping(alpha=0.5, per="channel"),
+    "std-long": WeightClipping(alpha=0.5, keep_norm=True),
     "fixed": FixedClipping(w_max=0.05),
     "learned": LearnedRange(start=0.5),
     "learned-channel": LearnedRange(start=0.5, per="channel"),
@@ -97,6 +98,41 @@ def test_clipping_to_the_spread_in_every_layout(kind: Kind, per: str) -> None:
     assert apart(arrays(model), expected(kind, per, within_spread(1.1))) < 1e-15
     assert apart(arrays(model), expected(kind, "channel" if per == "layer" else "layer", within_spread(1.1))) > 1e-3
     assert all((arrays(model)[name] != arrays(kind.net())[name]).any() for name in kind.on_chip)
+
+
+def as_long(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """With the norm of before."""
+    return lambda row: change(row) * np.sqrt((row**2).sum() / (change(row) ** 2).sum())
+
+
+@every_kind
+@every_per
+def test_clipping_that_keeps_the_norm_in_every_layout(kind: Kind, per: str) -> None:
+    model = kind.net()
+    clip(model, WeightClipping(alpha=1.1, per=per, keep_norm=True))
+    assert apart(arrays(model), expected(kind, per, as_long(within_spread(1.1)))) < 1e-14
+    assert apart(arrays(model), expected(kind, per, within_spread(1.1))) > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_thousand_clippings_keep_the_norm_but_shrink_without_it(dtype: torch.dtype) -> None:
+    """In a layer that is shaken at each step, as by gradients; in 16 bits each step rounds its entries."""
+
+    def length(*, keep_norm: bool) -> float:
+        generator = torch.Generator().manual_seed(0)
+        layer = nn.Linear(64, 64, bias=False).to(dtype)
+        layer.weight.data.normal_(generator=generator)
+        clipping = WeightClipping(alpha=1.2, keep_norm=keep_norm)
+        for _ in range(1000):
+            with torch.no_grad():
+                before = layer.weight.double().norm()
+                shaken = layer.weight + 0.05 * torch.randn(64, 64, generator=generator) * layer.weight.std()
+                layer.weight.copy_(shaken * (before / shaken.double().norm()))
+            clip(layer, clipping)
+        return layer.weight.double().norm().item() / 64
+
+    assert 0.9 < length(keep_norm=True) < 1.1
+    assert length(keep_norm=False) < 0.1
 
 
 @every_kind
@@ -835,6 +871,7 @@ def test_clipping_never_waits_for_the_device(clipping: Clipping) -> None:
         (lambda: WeightClipping(alpha=-1.0), "`alpha` must be > 0 and finite, got -1.0"),
         (lambda: WeightClipping(alpha=math.inf), "`alpha` must be > 0 and finite, got inf"),
         (lambda: WeightClipping(alpha=math.nan), "`alpha` must be > 0 and finite, got nan"),
+        (lambda: WeightClipping(keep_norm=1.0), "`keep_norm` must be True or False, got 1.0"),
         (lambda: WeightClipping(per="row"), "`per` must be one of layer, channel, got 'row'"),
         (lambda: FixedClipping(w_max=0.0), "`w_max` must be > 0 and finite, got 0.0"),
         (lambda: FixedClipping(w_max=math.inf), "`w_max` must be > 0 and finite, got inf"),

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from samson._checks import require, require_one_of, require_positive
 from samson._select import Select
+from samson.optim._ascent import precise
 from samson.optim._chip import Finder, chip_weights, how_to_select, is_all_unknown
 from samson.optim._groups import linked_models, rates_are_zero
 from samson.optim._matrices import PER, ChipWeight, axes_of, change_matrices
@@ -92,6 +93,8 @@ class WeightClipping(Clipping):
     Args:
         alpha: α > 0; 1.5 to 2.5 are usual.
         per: Whether the deviation is that of the whole "layer" or of each output "channel".
+        keep_norm: Whether the clamped weights are multiplied by a number that gives the layer, or channel, its norm
+            back. Else each step shrinks them.
         select: Which layers lie on the chip, as for `samson.noise.on_chip`; needs the model.
 
     Raises:
@@ -109,16 +112,22 @@ class WeightClipping(Clipping):
 
     alpha: float = 2.0
     per: str = "layer"
+    keep_norm: bool = False
 
     def __post_init__(self) -> None:
         require_positive(alpha=self.alpha)
         require_one_of(PER, per=self.per)
+        require(isinstance(self.keep_norm, bool), "keep_norm", "be True or False", self.keep_norm)
 
     def clipped(self, weight: ChipWeight, matrix: Tensor) -> Tensor:
-        """The matrix within ±α·std."""
+        """The matrix within ±α·std, perhaps as long as before."""
         bound = self.alpha * deviations(matrix, self.per)
         bound = bound.where(bound > 0, math.inf)
-        return matrix.clamp(-bound, bound)
+        found = matrix.clamp(-bound, bound)
+        if not self.keep_norm:
+            return found
+        before, after = (lengths(one, self.per) for one in (matrix, found))
+        return (found * (before / after).where(after > 0, 1.0)).to(found.dtype)
 
 
 @dataclass(frozen=True)
@@ -145,6 +154,12 @@ class FixedClipping(Clipping):
     def clipped(self, weight: ChipWeight, matrix: Tensor) -> Tensor:
         """The matrix within ±w_max."""
         return matrix.clamp(-self.w_max, self.w_max)
+
+
+def lengths(matrix: Tensor, per: str) -> Tensor:
+    """The norm of the whole matrix or of each row, with as many axes, in at least float32."""
+    found: Tensor = torch.linalg.vector_norm(matrix.to(precise(matrix)), dim=axes_of(matrix, per), keepdim=True)
+    return found
 
 
 def deviations(matrix: Tensor, per: str) -> Tensor:
