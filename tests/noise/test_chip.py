@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.utils import parametrizations
 
 from samson.noise import (
     PCM,
@@ -473,19 +474,47 @@ def test_a_chip_that_keeps_nothing_is_programmed_with_the_weights_as_they_are_th
         deploy(model, PCM(), keep=1)  # type: ignore[arg-type]
 
 
-def test_behind_arrays_of_their_own_a_chip_that_keeps_nothing_is_the_same() -> None:
+@pytest.mark.parametrize("per", ["weight", "device"])
+def test_behind_a_periphery_a_chip_that_keeps_nothing_is_the_same(per: str) -> None:
+    """Also with weights that have another largest one than when the chip was made: its converters fit them."""
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(9, 5), nn.ReLU(), nn.Linear(5, 3)), torch.randn(7, 9)
-    around = Periphery(dac_steps=254, adc_steps=254, adc_bound=12.0, output_noise=0.1, adc_per="device")
-    outputs = []
-    for keep in (True, False):
-        chip = deploy(model, Compose(PCM(), StuckDevices(0.1)), periphery=around, keep=keep)
-        for _ in range(2):
-            with chip.at(3600.0), torch.no_grad():
-                outputs.append(model(x))
-    assert torch.equal(outputs[0], outputs[2])
-    assert torch.equal(outputs[1], outputs[3])
-    assert not torch.equal(outputs[0], outputs[1])
+    around = Periphery(dac_steps=30, adc_steps=30, adc_bound=2.0, output_noise=0.1, adc_per=per)
+    noise = Compose(PCM(), StuckDevices(0.1))
+    other = deploy(model, noise, periphery=around, keep=False)
+
+    def outputs(chip: Chip) -> list[Tensor]:
+        found = []
+        for reading in range(2):
+            with chip.at(3600.0, reading=reading), torch.no_grad():
+                found.append(model(x))
+        return found
+
+    for factor in (1.0, 4.0):
+        with torch.no_grad():
+            model[0].weight.mul_(factor)
+        expected = outputs(deploy(model, noise, periphery=around))
+        assert all(map(torch.equal, outputs(other), expected))
+        assert not torch.equal(*expected)
+
+
+def test_a_computed_weight_is_programmed_in_full_precision_also_in_autocast() -> None:
+    model = parametrizations.orthogonal(nn.Linear(8, 8), orthogonal_map="matrix_exp")
+    expected = deploy(model, Gaussian(0.1)).read()["weight"]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(deploy(model, Gaussian(0.1), keep=False).read()["weight"], expected)
+
+
+def test_what_does_not_fit_a_chip_that_keeps_nothing_is_named() -> None:
+    model = nn.Linear(3, 2)
+    chip = deploy(model, PCM(), keep=False)
+    chip.states.update(deploy(model, PCM()).states)
+    with pytest.raises(ValueError, match=r"`states` must be empty in a chip with keep=False, got \['weight'\]"):
+        chip.read()
+    chip.states.clear()
+    model.weight = nn.Parameter(torch.ones(2, 5))
+    with pytest.raises(RuntimeError, match="`weight` has another shape since `deploy`. Deploy the model as it is now."):
+        chip.read()
 
 
 def test_what_is_read_is_a_copy() -> None:

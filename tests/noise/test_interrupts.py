@@ -34,6 +34,10 @@ def at(model: nn.Module) -> AbstractContextManager[Any]:
     return deploy(model, Gaussian(0.1)).at()
 
 
+def once(model: nn.Module) -> AbstractContextManager[Any]:
+    return deploy(model, PCM(60.0, compensation="global"), keep=False).at()
+
+
 def with_periphery(model: nn.Module) -> AbstractContextManager[Any]:
     return deploy(model, PCM(60.0, compensation="global"), periphery=STANDARD_HWA).at()
 
@@ -44,6 +48,7 @@ def norms(model: nn.Module) -> AbstractContextManager[Any]:
 
 BLOCKS: dict[str, Callable[[nn.Module], AbstractContextManager[Any]]] = {
     "at": at,
+    "at, nothing kept": once,
     "periphery": with_periphery,
     "evaluation mode": evaluation_mode,
     "norms": norms,
@@ -219,6 +224,7 @@ def test_threads_never_share_a_model_on_a_chip() -> None:
             if number == 3:
                 again = deploy(model, Slow(0.1), trial=3)
                 assert all(torch.equal(again.states[n]["weight"], chips[3].states[n]["weight"]) for n in again.states)
+                assert equal(deploy(model, Slow(0.1), trial=3, keep=False).read(), again.read())
             with chips[number].at():
                 inside.append(number)
                 threading.Event().wait(0.001)

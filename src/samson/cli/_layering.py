@@ -63,6 +63,7 @@ def sensitivity_of_model(
     with results_written(options.out, options.page, record, sensitivity_page):
         under = kind.label if options.chip is not None else f"{options.family} at {kind.label}"
         title = f"{options.model}: {metric_text(subject)} on {options.request.data_name} under {under}"
+        title += ", differences in points" * subject.is_fraction
         show_whole(_table(title, record))
         clean, noisy = (value_text(one, subject) for one in (found.clean, fmean(found.noisy)))
         console().print(

@@ -83,7 +83,13 @@ def table_of(title: str, subject: Subject, at_least: str = "") -> Table:
     from samson.report import metric_text
 
     table = empty_table(title)
-    for name in ("Noise", f"Mean {metric_text(subject)} [95 %]", "Worst", *([at_least] * bool(at_least)), "Chips"):
+    for name in (
+        "Noise",
+        f"Mean {metric_text(subject)} over chips [95 %]",
+        "Worst",
+        *([at_least] * bool(at_least)),
+        "Chips",
+    ):
         table.add_column(name, justify="left" if name == "Noise" else "right", no_wrap=name != "Noise")
     return table
 

@@ -68,15 +68,16 @@ class Task:
 
     def chip(self, number: int) -> Chip:
         """The chip of a number."""
-        return deploy(
-            self.model,
-            self.noise,
-            seed=self.seed,
-            trial=number,
-            select=self.select,
-            periphery=self.periphery,
-            keep=self._rereads,
-        )
+        with evaluation_mode(self.model):
+            return deploy(
+                self.model,
+                self.noise,
+                seed=self.seed,
+                trial=number,
+                select=self.select,
+                periphery=self.periphery,
+                keep=self._rereads,
+            )
 
     @property
     def _rereads(self) -> bool:

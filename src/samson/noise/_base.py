@@ -56,7 +56,7 @@ class WeightNoise(ABC):
 
     @abstractmethod
     def program(self, weight: Tensor, generator: Generator) -> State:
-        """Write a weight to a chip, once in the chip's life.
+        """Write a weight to a chip: at the same state of the generator always the same.
 
         Args:
             weight: Of any shape, in at least float32.
@@ -89,7 +89,7 @@ class WeightNoise(ABC):
         return self.read(state, time_s, generator), None
 
     def program_chip(self, generator: Generator) -> State:
-        """Draw what all tensors of one chip share, once in the chip's life.
+        """Draw what all tensors of one chip share.
 
         Most noises share nothing. A chip lays these entries over the state of each of its tensors.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import cached_property
 from weakref import WeakSet
 
 import torch
@@ -66,7 +67,6 @@ class Chip:
         self.periphery, self.reached = periphery, Counter[str]()
         self._shapes = {t.name: t.output_first(t.weight).shape for t in tensors}  # a reading computes no weight
         self._devices = devices_of(noise, periphery)
-        self._shared = noise.program_chip(generator_for(seed, trial, "program"))
         self._keep(states)
         self._layers: dict[str, nn.Module] = {}
         self._arrays: dict[str, list[Array]] = {}
@@ -74,9 +74,13 @@ class Chip:
         if periphery is not None:
             self._layers = hooked_layers(model, tensors)
             self._held = held_by(self._layers, tensors)
-            for name, operation in operations_of(model, self._layers, periphery).items():
-                arrays = arrays_of(self._devices, self._held[name], operation, periphery)
-                self._arrays[name] = [replace(one, weight=None) for one in arrays]  # what they hold is read
+            self._lay_out(periphery)
+
+    def _lay_out(self, periphery: Periphery) -> None:
+        """Find the arrays of each layer, from the weights as they are now."""
+        for name, operation in operations_of(self.model, self._layers, periphery).items():
+            arrays = arrays_of(self._devices, self._held[name], operation, periphery)
+            self._arrays[name] = [replace(one, weight=None) for one in arrays]  # what they hold is read
 
     def _keep(self, states: Mapping[str, State] | None) -> None:
         """Hold what was programmed, if it is to be held, and which shapes that has: states may be written to."""
@@ -86,17 +90,19 @@ class Chip:
             for name, state in self.states.items()
         }
 
+    @cached_property
+    def _shared(self) -> State:
+        """What the weights of the chip have in common."""
+        return self.noise.program_chip(generator_for(self.seed, self.trial, "program"))
+
     def _program(self, t: ChipTensor) -> State:
         """What the chip holds of a weight, from the weight as it is now."""
-        weight = t.weight
+        weight = t.output_first(t.weight)
+        if weight.shape != self._shapes[t.name]:
+            raise RuntimeError(f"`{t.name}` has another shape since `deploy`. Deploy the model as it is now.")
         generator = self._generator("program", t.name, device=weight.device)
-        return program_weight(
-            self._devices or self.noise,
-            t.output_first(weight),
-            generator,
-            self._shared,
-            whole=self._devices is not None,
-        )
+        own = self._devices is not None
+        return program_weight(self._devices or self.noise, weight, generator, self._shared, whole=own)
 
     def __repr__(self) -> str:
         return f"Chip: number {self.trial} of seed {self.seed}, {len(self.tensors)} weight matrices, {self.noise!r}"
@@ -118,7 +124,8 @@ class Chip:
 
         Raises:
             ValueError: If `time_s` or `reading` is out of range, `states` holds other weights or entries than were
-                programmed, or devices in another shape, or the noise reads no tensor of a weight's shape.
+                programmed, or devices in another shape, or the noise reads no tensor of a weight's shape; with
+                keep=False as for `deploy`, too.
             RuntimeError: If a layer of the model lies on a chip already: a block inside another; if one was replaced
                 since the chip was made. With a periphery, at the end of the block, if a layer on the chip was not
                 reached by it.
@@ -137,6 +144,8 @@ class Chip:
         with ExitStack() as stack:
             stack.enter_context(_occupied(self.tensors))
             with torch.no_grad():
+                if self.periphery is not None and not self._kept:
+                    self._lay_out(self.periphery)
                 values, held, factors = self._read(time_s, number)
             stack.callback(torch.clear_autocast_cache)  # it keeps casts of weights, and would go on with those
             for place in list(values):
@@ -181,9 +190,10 @@ class Chip:
             {'weight': (2, 3)}
         """
         moment = _moment(time_s, reading)
-        if not self._kept:
-            require_free(self.tensors)
-        values = self._read(*moment)[0]
+        with nullcontext() if self._kept else _LOCK:  # nobody enters a chip while weights are the model's own
+            if not self._kept:
+                require_free(self.tensors)
+            values = self._read(*moment)[0]
         return {t.name: t.matrix.within(values[t.place]).clone() for t in self.tensors}
 
     @interruptible
@@ -195,7 +205,8 @@ class Chip:
         arrays: dict[str, _Held] = {}
         factors: dict[str, Tensor] = {}
         others = sorted(map(str, self.states.keys() ^ self._programmed.keys()))
-        require(not others, "states", "hold every weight on the chip by its name, and nothing else", others)
+        what = "hold every weight on the chip by its name, and nothing else"
+        require(not others, "states", what if self._kept else "be empty in a chip with keep=False", others)
         for t in self.tensors:
             state, shape = self._state(t.name) if self._kept else self._program(t), self._shapes[t.name]
             device = next(iter(state.values())).device

@@ -8,11 +8,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from samson._modes import evaluation_mode
+from samson.noise._random import exactly
 
 
 class Place(ABC):
@@ -75,14 +79,9 @@ class Computed(Place):
     def weight(self) -> Tensor:
         """The weight as computed in evaluation mode, so that spectral norms and the like keep their state."""
         steps = self._steps
-        training = [module for module in steps.modules() if module.training]
-        try:
-            steps.eval()
-            with torch.no_grad():
-                return cast("Tensor", steps()).detach()
-        finally:
-            for module in training:
-                module.training = True
+        device = next(chain(steps.parameters(), steps.buffers())).device
+        with evaluation_mode(steps), torch.no_grad(), exactly(device):
+            return cast("Tensor", steps()).detach()
 
     @contextmanager
     def holding(self, value: Tensor) -> Iterator[None]:

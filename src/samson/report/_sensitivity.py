@@ -154,7 +154,8 @@ def suggestion(record: SensitivityRecord) -> str:
         )
     keep = f"{names}, which hold {100 * not_all(found.share):.1f} % of the chip's weights" if names else "<b>none</b>"
     verdict = "within" if found.holds else "<b>not shown to be within</b>"
-    confirmed, chosen = (interval_text(one, subject, signed=True) for one in (found.confirmed, found.chosen))
+    points = " points" * subject.is_fraction
+    confirmed, chosen = (f"{interval_text(one, subject)}{points}" for one in (found.confirmed, found.chosen))
     return (
         f"<p>Keep digital: {keep}. On {len(record.noisy)} chips that did not choose, it is worse by "
         f"{confirmed}, {verdict} the {limit} allowed.</p>"
