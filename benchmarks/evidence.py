@@ -229,7 +229,7 @@ METHODS: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
 SMALL = tuple(name for name in METHODS if name != LEARNED)
 CLIPPED = ("samson+clip", "rangesam+clip", LEARNED)
 LARGE = ("plain", "noise", "clip", "sam", "asam", "samson", "noise+clip", "sam+clip", "asam+clip", *CLIPPED)
-LARGEST = ("plain", "clip", "sam", "asam", "samson", *CLIPPED)
+LARGEST = ("plain", "clip", "sam", "asam", "samson", "noise+clip", *CLIPPED)
 """The methods of small tasks, of large ones, and of those that search none."""
 BLIND = ("sam", "asam", "samson", "sam+clip", "asam+clip", "samson+clip")
 STEPS = 2
