@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from scipy.stats import kendalltau
 
-from benchmarks import alike, published
+from benchmarks import alike, longer, published
 from benchmarks.evidence import CRITERIA, LEARNED, METHODS, TASKS, bare, label_of, winners
 from benchmarks.evidence_found import DIGITS, GAUSSIAN, NO_NOISE, Found, in_words, informed
 from samson.statistics import holm
@@ -156,6 +156,12 @@ def hypotheses(tasks: Tasks) -> str:
             later, ball, informed(["noise+clip"]), levels
         ),
         "Noise adds to clipping": verdict(later, informed(["noise+clip"]), informed(["clip"]), levels),
+        "With four times as many epochs, too, clipping beats plain training": given_up(
+            longer.whole(), informed(["clip"]), ["plain"]
+        ),
+        "And sharpness-aware training adds to clipping": given_up(
+            longer.whole(), informed(["samson+clip", RANGE_BALL]), informed(["clip"])
+        ),
     }
     return "\n".join(f"{number}. {claim}. {answer}" for number, (claim, answer) in enumerate(answers.items(), start=1))
 
@@ -181,6 +187,17 @@ def of_published(found: Found) -> str:
     """The answer with published radii."""
     sam, asam, samson = (f"{method}-published" for method in published.RADII)
     return verdict({found.task: found}, [samson], [sam, asam], noisy)
+
+
+def given_up(found: Found, ours: Names, theirs: Names) -> str:
+    """Sentences on comparisons that ended with the first seed, for what that came to."""
+    pairs = [(one, other) for one in ours for other in theirs]
+    better = [found.gain(*pair, [kind]).mean() > 0 for pair in pairs for kind in found.gaussian]
+    clean = [f"`{bare(name)}` {found.shown(found.mean(name, [NO_NOISE]).mean())}" for name in (*ours, *theirs)]
+    return (
+        f"**Not confirmed** on {found.task}, and given up after the first seed: {sum(better)} of {len(better)} "
+        f"comparisons point its way. Without noise: {', '.join(clean)} %."
+    )
 
 
 def no_lead(tasks: Tasks, ours: Names, theirs: Names, kinds: Kinds) -> str:

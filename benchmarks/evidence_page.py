@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from benchmarks import alike, published, schedules
+from benchmarks import alike, longer, published, schedules
 from benchmarks.evidence import (
     CRITERIA,
     LARGE,
@@ -237,6 +237,19 @@ def at_published() -> str:
     return table([published.TASK, "radius", *columns], rows)
 
 
+def at_length() -> str:
+    """What was tried with four times as many epochs, on the validation split."""
+    found = {json.dumps([line["method"], line["settings"]]): line for line in lines(longer.FILE)}
+    levels = TASKS[longer.SEARCHED].levels
+    rows = []
+    for method, settings in longer.CANDIDATES:
+        line = found.get(json.dumps([method, settings]))
+        if line is not None:
+            cells = [f"{100 * value:.1f}" for value in (line["clean"], *line["chips"])]
+            rows.append([method, in_words(settings), *cells])
+    return table([longer.SEARCHED, "settings", NO_NOISE, *(f"gaussian {level:g}" for level in levels)], rows)
+
+
 def at_an_end(task: str, label: str) -> bool:
     """Whether no weaker, or no stronger, candidate was tried with a winner's other settings."""
     method, own = winners(task)[label]
@@ -446,6 +459,7 @@ def page() -> str:
         cost=cost(done),
         one_clipping=one_clipping(),
         at_published=at_published(),
+        at_length=at_length(),
         ends=ends(done),
         carried=carried(done),
         schedules=of_schedules(),

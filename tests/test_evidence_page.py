@@ -742,6 +742,41 @@ def test_the_table_of_published_radii_and_what_is_said_of_it() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("number", "ours", "theirs"),
+    [(14, ["clip"], "plain"), (15, ["samson+clip", "rangesam+clip"], "clip-informed")],
+)
+def test_the_answer_to_a_hypothesis_that_was_given_up(number: int, ours: list[str], theirs: str) -> None:
+    some = networks("fashion-mnist-longer")
+    gains = [(some[f"{one}-informed"][kind] - some[theirs][kind]).mean() for one in ours for kind in gaussian(some)]
+    text = TEXT.partition("## The hypotheses")[2].partition(f"\n{number}. ")[2].partition("\n")[0]
+    assert "**Not confirmed** on fashion-mnist, and given up after the first seed" in text
+    assert f"{sum(gain > 0 for gain in gains)} of {len(gains)} comparisons point its way." in text
+    for name in (*ours, theirs.removesuffix("-informed")):
+        values = some[f"{name}-informed" if "clip" in name else name]["without noise"]
+        assert len(values) == 1
+        assert f"`{name}` {100 * values.item():.1f}" in text
+    epochs = {r["problem"]["recipe"]["epochs"] for r in records_of("fashion-mnist-longer")}
+    assert epochs == {4 * evidence.TASKS["fashion-mnist"].epochs}
+
+
+def test_the_table_of_longer_training() -> None:
+    lines = evidence.lines(evidence.RESULTS / "fashion-mnist-longer.jsonl")
+    part = TEXT.partition("## Longer training")[2].partition("\n## ")[0]
+    [head, *shown] = rows(part)
+    assert head[-4:] == ["without noise", "gaussian 0.05", "gaussian 0.1", "gaussian 0.2"]
+    expected = sorted(
+        [
+            line["method"],
+            ", ".join(f"{key} {value:g}" for key, value in line["settings"].items()),
+            *(f"{100 * value:.1f}" for value in (line["clean"], *line["chips"])),
+        ]
+        for line in lines
+    )
+    assert sorted(shown) == expected
+    assert {line["gradients"] // (2 if "sam" in line["method"] else 1) for line in lines} == {6864}  # 16 epochs of 429
+
+
 def test_the_mean_over_levels_owes_most_to_the_strongest() -> None:
     """On cifar10-resnet20 another method is the best in the mean than at the three weakest levels."""
     some = networks("cifar10-resnet20")

@@ -137,6 +137,8 @@ def test_modes_are_recorded_only_where_they_change_something() -> None:
     found = method("samson", "samson.ramp=quadratic", "samson.every=2", "samson.budget=0.5").record()
     assert {key: found[key] for key in MODES if key in found} == {"ramp": "quadratic", "every": 2.0, "budget": 0.5}
     assert method("rwp").record()["mix"] == 0.5
+    assert "keep_norm" not in method("clip").record()
+    assert method("clip", "clip.keep_norm=1").record()["keep_norm"] == 1
 
 
 def test_modes_reach_the_optimizer() -> None:

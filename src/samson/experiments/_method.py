@@ -16,7 +16,7 @@ from samson._batches import Examples
 from samson._errors import choose, require
 from samson._factories import find_factory
 from samson.experiments._defaults import BASES
-from samson.experiments._parts import ADDITIONS, DISTIL, MODES, RAMP, Part, cores, whole
+from samson.experiments._parts import ADDITIONS, DISTIL, MODES, RAMP, UNRECORDED, Part, cores, whole
 from samson.noise import ThroughChip
 from samson.optim import RhoSchedule, param_groups
 from samson.records import Candidates, Settings, finite
@@ -64,7 +64,7 @@ class Method:
         own = {
             key: finite(value)
             for key, value in self.settings.items()
-            if key not in MODES or value != MODES[key] or key in self.candidates
+            if key not in UNRECORDED or value != UNRECORDED[key] or key in self.candidates
         }
         return own if self.made_of == self.name else {METHOD: self.made_of, **own}
 

@@ -28,7 +28,10 @@ Values = Mapping[str, Any]
 
 MODES: dict[str, float | str] = {"ramp": "constant", "mix": 1.0, "every": 1.0, "ascent": "gradient", "budget": math.inf}
 """What every core that perturbs has beside its own settings (see `SharpnessAware` and `RhoSchedule`), the last two only
-along the gradient, with what changes nothing; a record holds those that do."""
+along the gradient, with what changes nothing."""
+
+UNRECORDED: dict[str, float | str] = {**MODES, "keep_norm": 0.0}
+"""Settings that a record holds only where they change something."""
 
 RAMP = "ramp"
 """The setting that is the shape of a `RhoSchedule` over the training."""

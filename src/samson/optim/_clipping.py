@@ -93,8 +93,9 @@ class WeightClipping(Clipping):
     Args:
         alpha: α > 0; 1.5 to 2.5 are usual.
         per: Whether the deviation is that of the whole "layer" or of each output "channel".
-        keep_norm: Whether the clamped weights are multiplied by a number that gives the layer, or channel, its norm
-            back. Else each step shrinks them.
+        keep_norm: Whether the clamped weights are multiplied by what gives the layer, or channel, its norm back. Else
+            each step shrinks them, the more the smaller α is: with weight decay a network may end a long training at
+            chance (`docs/evidence.md`).
         select: Which layers lie on the chip, as for `samson.noise.on_chip`; needs the model.
 
     Raises:
