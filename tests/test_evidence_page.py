@@ -775,6 +775,14 @@ def test_the_table_of_longer_training() -> None:
     )
     assert sorted(shown) == expected
     assert {line["gradients"] // (2 if "sam" in line["method"] else 1) for line in lines} == {6864}  # 16 epochs of 429
+    of = {(line["method"], *line["settings"].items()): line for line in lines}
+    plain, kept = of["plain",], of["clip", ("alpha", 1.5), ("keep_norm", 1.0)]
+    free = [line for line in lines if line["method"] == "clip" and "keep_norm" not in line["settings"]]
+    assert all(line["clean"] < plain["clean"] for line in free)
+    said = (plain["clean"], plain["clean"] - kept["clean"], kept["chips"][-1], plain["chips"][-1])
+    assert re.findall(r"\d*\.\d", part.rpartition("|")[2].replace("at 1.5", "")) == [
+        f"{100 * value:.1f}".removeprefix("0") for value in said
+    ]
 
 
 def test_the_mean_over_levels_owes_most_to_the_strongest() -> None:
