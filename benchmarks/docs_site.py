@@ -52,11 +52,11 @@ def gather(folder: Path) -> None:
     api = docs / "api"
     api.mkdir()
     for room in ROOMS:
-        (api / f"{room}.md").write_text(f"# samson.{room}\n\n::: samson.{room}\n")
+        (api / f"{room}.md").write_text(f"# samson.{room}\n\n::: samson.{room}\n", encoding="utf-8")
     trainers = "\n".join(
         f"## samson.{name}\n\n::: samson.{name}\n    options: {{heading_level: 3}}\n" for name in TRAINERS
     )
-    (api / "integrations.md").write_text(f"# samson.integrations\n\n{trainers}")
+    (api / "integrations.md").write_text(f"# samson.integrations\n\n{trainers}", encoding="utf-8")
     (api / "cli.md").write_text("\n".join(["# The command line", *commands()]), encoding="utf-8")
 
 

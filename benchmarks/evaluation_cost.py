@@ -310,7 +310,7 @@ def main() -> None:
         "device": "cpu, one thread" if cpu else torch.cuda.get_device_name(device),
         "images": images,
         "seeds": {"networks": 0, "images": 0, "chips": 0},
-        "networks": json.loads(out.read_text())["networks"] if arguments.only and out.exists() else {},
+        "networks": json.loads(out.read_text(encoding="utf-8"))["networks"] if arguments.only and out.exists() else {},
     }
     for name, measured in measurements.items():
         if arguments.only in (None, name):
@@ -322,7 +322,7 @@ def main() -> None:
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             }
     out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(record, indent=1) + "\n")
+    out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(shown(record))
 
 

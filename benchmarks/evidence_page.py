@@ -89,7 +89,7 @@ def results(task: str, part: str, *, each: bool = False) -> str:
 @cache
 def step_times(task: str) -> dict[str, list[float]]:
     """What a step of each method takes over a plain one on a task's network: median, lower and upper quartile."""
-    found: dict[str, dict[str, list[float]]] = json.loads(COSTS.read_text())["costs"]
+    found: dict[str, dict[str, list[float]]] = json.loads(COSTS.read_text(encoding="utf-8"))["costs"]
     return found[task]
 
 
@@ -323,7 +323,7 @@ def sharpness_of(task: str) -> dict[tuple[str, str], Pair]:
     if not path.exists():
         return {}
     found = read(task)["whole"]
-    networks = json.loads(path.read_text())["networks"]
+    networks = json.loads(path.read_text(encoding="utf-8"))["networks"]
     methods = [m for m in dict.fromkeys(n["method"] for n in networks) if m in found.table]  # equal winners are one
     of_family = {
         family: {m: list(TASKS[task].sign * found.mean(m, kinds).round(DIGITS)) for m in methods}

@@ -44,7 +44,7 @@ CHIPS: list[dict[str, Any]] = [
 def winners() -> dict[str, tuple[str, dict[str, float]]]:
     """By a name with its criterion: the method and its settings."""
     found: dict[str, tuple[str, dict[str, float]]] = {"sgd": ("sgd", {})}
-    for name, search in json.loads(SEARCHED.read_text())["methods"].items():
+    for name, search in json.loads(SEARCHED.read_text(encoding="utf-8"))["methods"].items():
         if name == "sgd":
             continue
         found[f"{name} informed"] = name, search["best"]

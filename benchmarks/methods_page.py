@@ -203,12 +203,12 @@ def picture(record: dict[str, Any], prices: dict[str, list[float]]) -> None:
 
 def found() -> tuple[dict[str, Any], dict[str, list[float]]]:
     """The record of the search, and what a step of each method costs."""
-    return json.loads(SEARCHED.read_text()), json.loads(COSTS.read_text())["costs"]
+    return json.loads(SEARCHED.read_text(encoding="utf-8")), json.loads(COSTS.read_text(encoding="utf-8"))["costs"]
 
 
 def page() -> str:
     """The page's text."""
-    (record, prices), other = found(), json.loads(OTHERS.read_text())
+    (record, prices), other = found(), json.loads(OTHERS.read_text(encoding="utf-8"))
     return TEXT.format(
         split=record["split"],
         seeds=len(record["seeds"]),
@@ -253,7 +253,7 @@ def main() -> None:
         write(COSTS, {"costs": costs()})
         return
     picture(*found())
-    (DOCS / "which-method.md").write_text(page())
+    (DOCS / "which-method.md").write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -213,13 +213,13 @@ def costs() -> dict[str, list[float]]:
 
 def main() -> None:
     """Search, measure, and write the record."""
-    chosen: dict[str, Any] = json.loads(DONE.read_text())["chosen"] if DONE.exists() else {}
+    chosen: dict[str, Any] = json.loads(DONE.read_text(encoding="utf-8"))["chosen"] if DONE.exists() else {}
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         for name in MODES:
             if name not in SAME_NUMBERS and name not in chosen:
                 chosen[name] = choose(name, pool)
                 DONE.parent.mkdir(exist_ok=True)
-                DONE.write_text(json.dumps({"chosen": chosen}))
+                DONE.write_text(json.dumps({"chosen": chosen}), encoding="utf-8")
                 print(f"{name:36} {chosen[name]}", file=sys.stderr, flush=True)
     print("costs", file=sys.stderr, flush=True)
     ratios = costs()

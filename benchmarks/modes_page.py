@@ -66,7 +66,7 @@ compiled step, `Lookbehind` and norm layers alone need [a method of your own](co
 
 def modes() -> dict[str, Any]:
     """Those of SAMSON and Lookbehind, and SGD and clipping to compare with."""
-    found: dict[str, Any] = json.loads(RECORD.read_text())["modes"]
+    found: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8"))["modes"]
     return found
 
 
@@ -141,7 +141,7 @@ def save(axes: Axes, name: str) -> None:
 
 def page() -> str:
     """The page's text."""
-    record = json.loads(RECORD.read_text())
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
     return TEXT.format(
         split=record["split"],
         levels=", ".join(f"{level:g}" for level in record["levels"]),
@@ -156,7 +156,7 @@ def page() -> str:
 def main() -> None:
     """Write the page and its picture."""
     picture()
-    (DOCS / "which-mode.md").write_text(page())
+    (DOCS / "which-mode.md").write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def search(name: str, pool: multiprocessing.pool.Pool) -> dict[str, object]:
 
 def main() -> None:
     """Search what is asked for, or is missing, and write the record after each method."""
-    known = json.loads(RECORD.read_text())["methods"] if RECORD.exists() else {}
+    known = json.loads(RECORD.read_text(encoding="utf-8"))["methods"] if RECORD.exists() else {}
     asked = sys.argv[1:] or [name for name in GRIDS if name not in known]
     with multiprocessing.get_context("spawn").Pool(int(os.environ.get("JOBS", "2"))) as pool:
         for name in asked:
@@ -140,7 +140,7 @@ def main() -> None:
                 "base": BASES["SGD"],
                 "methods": {name: known[name] for name in GRIDS if name in known},
             }
-            RECORD.write_text(json.dumps(record, indent=1) + "\n")
+            RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def read_toml(path: Path, read: Callable[[dict[str, Any]], T]) -> T:
         FileNotFoundError: If there is no file.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         error.add_note(f"`path` must be a TOML file, got {str(path)!r}.")
         raise

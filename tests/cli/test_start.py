@@ -33,13 +33,15 @@ def test_help_and_page_say_what_the_exit_status_means(samson) -> None:
     assert re.findall(r"\d+", said) == ["0", "1", "2", "130", "143"]
 
 
-def test_the_doctor_tells_what_is_installed_and_that_it_works(samson) -> None:
+def test_the_doctor_tells_what_is_installed_and_that_it_works(samson, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     status, out, _ = samson("doctor")
     lines = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert lines["torch"] == torch.__version__
     assert lines["samson-torch"].startswith(__version__)
     assert {lines[check] for check in ("training", "chips", "evaluation")} == {"ok"}
     assert {"scipy", "rich", "cpu", "system"} <= set(lines)
+    assert lines["mps"] == "there, but commands need cpu or cuda"
     assert status == 0
 
 

@@ -317,6 +317,22 @@ def broken() -> nn.Linear:
     return model
 
 
+class WithoutFloat64(torch.Tensor):
+    """As on a device that has none, such as MPS."""
+
+    def double(self) -> torch.Tensor:
+        raise TypeError
+
+    def cpu(self) -> torch.Tensor:
+        return self.as_subclass(torch.Tensor)
+
+
+def test_scores_come_from_a_device_without_float64() -> None:
+    metric = of_examples(lambda output: output[:, 0].as_subclass(WithoutFloat64))
+    model = nn.Linear(6, 3)
+    assert np.array_equal(scores(model, [(X, Y)], metric), model(X)[:, 0].detach().double().numpy())
+
+
 WHOLE = ExampleMetric("whole", lambda output, targets: output.mean(), higher_is_better=True)
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import multiprocessing
 import os
 import pickle
 import random
@@ -260,7 +261,7 @@ class Counted(Noisy):
 @pytest.mark.parametrize(("limit", "reads"), [(9 * (5 * 4 + 8), 9), (9 * (5 * 4 + 8) - 1, 3 * 9)])
 def test_what_is_not_too_large_is_read_once(monkeypatch: pytest.MonkeyPatch, limit: int, reads: int) -> None:
     """An example has 5 numbers of 4 bytes and a target of 8; a pass that was broken off keeps nothing."""
-    monkeypatch.setattr(data._loading, "WORKERS", 0)
+    monkeypatch.setenv("SAMSON_WORKERS", "0")
     monkeypatch.setattr(data._loading, "RESIDENT_BYTES", limit)
     splits = data.splits_from({"train": Noisy(20), "validation": Noisy(7), "test": Counted(9), "outputs": 5})
     next(iter(splits.examples("test", batch_size=4)))
@@ -273,6 +274,35 @@ def test_what_is_not_too_large_is_read_once(monkeypatch: pytest.MonkeyPatch, lim
     assert identical(first, third)
     assert pickle.dumps(splits.examples("test", batch_size=4)) == sent, "what was read stays here"
     assert identical(list(pickle.loads(sent)), first)
+
+
+def test_workers_are_those_asked_for_or_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`allow_none` keeps the question from fixing the start method."""
+    monkeypatch.delenv("SAMSON_WORKERS", raising=False)
+    for fixed, methods, forked in (
+        (None, ["fork", "spawn"], True),
+        (None, ["spawn", "fork"], False),
+        ("fork", ["forkserver", "fork"], True),
+        ("spawn", ["fork", "spawn"], False),
+    ):
+        monkeypatch.setattr(multiprocessing, "get_start_method", lambda *, allow_none, fixed=fixed: fixed)
+        monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda methods=methods: methods)
+        assert (data._loading.worker_count() > 0) == forked
+    monkeypatch.setenv("SAMSON_WORKERS", "7")
+    assert data._loading.worker_count() == 7
+    for wrong in ("-1", "two", ""):
+        monkeypatch.setenv("SAMSON_WORKERS", wrong)
+        with pytest.raises(SetupError, match=f"`SAMSON_WORKERS` must be a whole number of at least 0, got '{wrong}'"):
+            data.load_splits("digits", NOWHERE)
+
+
+def test_a_training_takes_as_many_workers_as_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = data.splits_from({"train": Counted(20), "validation": Noisy(7), "test": Noisy(9), "outputs": 5})
+    for asked, reads in (("0", 20), ("1", 0)):
+        monkeypatch.setenv("SAMSON_WORKERS", asked)
+        monkeypatch.setattr(Counted, "reads", 0)
+        epoch(splits, 4, augment=(), workers=None)
+        assert Counted.reads == reads
 
 
 def test_a_single_batch_is_read_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,8 +472,10 @@ def test_text_by_characters(tmp_path: Path) -> None:
             assert "".join(characters[token] for token in tokens) == part[start : start + 128]
             assert "".join(characters[token] for token in following) == part[start + 1 : start + 129]
         assert len(inputs) == (len(part) - 1) // 128
-    own = data.load_splits("tinyshakespeare/input.txt", tmp_path)
-    assert own.train[0].equal(splits.train[0])
+    (tmp_path / "own.txt").write_text(text, encoding="utf-8-sig")
+    for path in ("tinyshakespeare/input.txt", "own.txt"):
+        own = data.load_splits(path, tmp_path)
+        assert own.train[0].equal(splits.train[0])
     with pytest.raises(SetupError, match="a text whose parts have more than 128 characters, got 90"):
         data.text_splits(text[:1000])
 

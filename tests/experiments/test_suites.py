@@ -1230,8 +1230,13 @@ ROWS: dict[str, tuple[dict[str, str] | str, str]] = {
         {"x": "[[problems]]\n[[problems]]"},
         "problems must be without repetition, got ['data-net']|name =",
     ),
+    "problems but for case": (
+        {"x": "[[problems]]\n[[problems]]\nname = 'Data-net'"},
+        "problems must be without repetition",
+    ),
     "families twice": (chips("'pcm', {noise = 'pcm', levels = ['1h']}"), "chips must be without repetition|pcm|name ="),
     "methods twice": (methods("'sgd', {method = 'sgd', lr = 1}"), "without repetition, got 'sgd'"),
+    "methods but for case": (methods("'sgd', {method = 'sgd', name = 'SGD'}"), "without repetition, got 'SGD'"),
     "levels twice": (chips("{noise = 'gaussian', levels = [0.1, 0.1]}"), "`levels` must be without repetition|0.1"),
     "levels that look alike": (chips("{noise = 'gaussian', levels = [0.1, 0.10000001]}"), "`levels` must be |0.1"),
     "ages twice": (chips("{noise = 'pcm', levels = ['1h', '60m']}"), "`levels` must be without repetition|60m"),
@@ -1405,7 +1410,8 @@ def test_settings_may_stand_below_the_name_of_their_method(place: Path) -> None:
     """TOML reads `samson.rho = 0.3`, without quotes, as a table in a table."""
     Path("suite.toml").write_text(
         "data = 'mine:data'\nnetwork = 'mine:net'\nmethods = ['samson', 'samson+clip']\nrecipe = {batch_size = 16}\n"
-        "[set]\nsamson.rho = 0.3\n'samson+clip'.rho = 0.4\n'samson+clip.alpha' = 1.5\n"
+        "[set]\nsamson.rho = 0.3\n'samson+clip'.rho = 0.4\n'samson+clip.alpha' = 1.5\n",
+        encoding="utf-8-sig",  # some editors write the mark
     )
     one, two = plan_suite(read_suite(Path("suite.toml"))).problems[0].methods
     assert (one.settings["rho"], two.settings["rho"], two.settings["alpha"]) == (0.3, 0.4, 1.5)

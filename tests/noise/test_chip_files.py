@@ -87,6 +87,10 @@ def test_every_chip_comes_back_with_its_periphery(load) -> None:
     assert load(as_toml(Gaussian(0.1), ranged)).periphery != STANDARD_HWA  # equality tells them apart
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(load) -> None:
+    assert load("\ufeff" + as_toml(Gaussian(0.1))).noise == Gaussian(0.1)
+
+
 def test_converters_may_be_given_by_their_bits(load) -> None:
     """One code of 2^b is left over, so that zero is a level: 8 bits are the 254 steps of the standard chip."""
     chip = load('source = "x"\n[periphery]\ndac_bits = 8\nadc_bits = 6\nadc_bound = 10')

@@ -68,7 +68,7 @@ def machine() -> Iterator[tuple[str, str]]:
     for index in range(torch.cuda.device_count()):
         yield f"cuda:{index}", f"{torch.cuda.get_device_name(index)}, CUDA {torch.version.cuda or torch.version.hip}"
     if torch.backends.mps.is_available():
-        yield "mps", "available"
+        yield "mps", "there, but commands need cpu or cuda"
 
 
 def training() -> str:

@@ -127,8 +127,8 @@ class Tally:
         if self._accumulator is not None:
             found: Scores = _one_number(self._accumulator.compute(), self.metric)
         else:
-            values = torch.cat(self._parts)
-            found = (values if values.dtype == torch.bool else values.double()).cpu().numpy()
+            values = torch.cat(self._parts).cpu()  # not every device has float64
+            found = (values if values.dtype == torch.bool else values.double()).numpy()
         if not (np.abs(found) <= LARGEST).all():
             raise NotFiniteError(
                 f"`metric` {self.metric.name!r} must be finite, got NaN or infinity, or a number beyond {LARGEST:g}: "

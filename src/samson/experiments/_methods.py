@@ -49,7 +49,8 @@ def parse_methods(
     for one in asked:
         method = _parse(one, base, data, of_all)
         said = one if isinstance(one, str) else method.name
-        require(method.name not in parsed, "`methods`", "without repetition", said, "Remove the second one.")
+        taken = map(str.casefold, parsed)  # files have these names, and on some systems case does not count
+        require(method.name.casefold() not in taken, "`methods`", "without repetition", said, "Remove the second one.")
         parsed[method.name] = method
     for target, value in pairs:
         name, dot, parameter = target.rpartition(".")

@@ -115,7 +115,7 @@ def check_device(device: Any) -> torch.device:
     except (RuntimeError, TypeError) as error:
         raise SetupError(f"`device` must be a device of torch, got {device!r}.\nWrite for example cuda.") from error
     there = found.type == "cpu" or (found.type == "cuda" and (found.index or 0) < torch.cuda.device_count())
-    require(there, "`device`", "there", device, "Leave it out for the processor.")
+    require(there, "`device`", "cpu, or a cuda that is there", device, "Leave it out for the processor.")
     return found
 
 

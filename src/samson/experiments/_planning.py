@@ -31,7 +31,7 @@ def read_suite(path: Path) -> dict[str, Any]:
         SetupError: If it cannot be read.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SetupError(f"SUITE must be a TOML file, got {str(path)!r}: {error.strerror}.\nCheck the path.") from error
     except (ValueError, RecursionError) as error:
@@ -72,7 +72,7 @@ def plan_suite(table: Table, command: str = "") -> Plan:
     require(known, "problems", "tables, one at least", asked, "Write [[problems]] and its keys below.")
     shared = {key: table[key] for key in OF_A_PROBLEM if key in table}
     problems = tuple(problem for one in asked for problem in _problems(_over(shared, _own(one)), table, families))
-    _once("problems", [problem.record.name for problem in problems])
+    _once("problems", [problem.record.name.casefold() for problem in problems])  # folders: case may not count
     plan = Plan(
         problems=problems,
         families=families,

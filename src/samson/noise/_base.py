@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from inspect import isfunction
+from collections.abc import Iterable, Mapping
+from inspect import get_annotations, isfunction
 
 import torch
 from torch import Generator, Tensor
@@ -14,6 +15,15 @@ from samson.noise._random import exactly, working_dtype
 
 State = dict[str, Tensor]
 """Tensors that are fixed for the life of a chip, by name."""
+
+
+def _annotated(cls: type) -> Iterable[str]:
+    """What the body of a class annotates, without a look at the types."""
+    if sys.version_info >= (3, 14):  # which evaluates the types, unless asked for their text
+        from annotationlib import Format
+
+        return get_annotations(cls, format=Format.STRING)
+    return get_annotations(cls)
 
 
 class WeightNoise(ABC):
@@ -31,7 +41,7 @@ class WeightNoise(ABC):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         own = vars(cls)
-        for name in {*own, *own.get("__annotations__", ())}:
+        for name in {*own, *_annotated(cls)}:
             replaces = isfunction(getattr(super(cls, cls), name, None)) and name[:2] != "__"
             if replaces and not hasattr(own.get(name), "__get__"):
                 raise TypeError(

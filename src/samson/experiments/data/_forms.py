@@ -11,6 +11,7 @@ from samson.experiments.data._catalogue import DATA
 from samson.experiments.data._files import package, read_arrays
 from samson.experiments.data._found import splits_from
 from samson.experiments.data._hubs import from_hub, from_torchvision
+from samson.experiments.data._loading import worker_count
 from samson.experiments.data._pictures import MEAN, STD, Pictures
 from samson.experiments.data._splits import SPLITS, Split, Splits, split_off
 from samson.experiments.data._text import read_text, text_splits
@@ -30,8 +31,10 @@ def load_splits(spec: str, root: Path) -> Splits:
         root: The folder where the files of sets by name are looked for.
 
     Raises:
-        SetupError: If there are no such data, they break a rule of `Splits`, or a package is missing.
+        SetupError: If there are no such data, they break a rule of `Splits`, a package is missing, or
+            `SAMSON_WORKERS` is no number.
     """
+    worker_count()  # what is wrong with the setting is said before any compute starts
     hub, _, name = spec.partition("/")
     found: object
     if spec in DATA:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -13,17 +14,33 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from samson._errors import require
 from samson.experiments.data._pictures import Pictures
 from samson.noise import generator_for
 
 Pair = tuple[Tensor, Tensor]
 """Examples and what is right for them."""
 
-WORKERS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-"""Worker processes that load examples, if not said otherwise."""
-
 RESIDENT_BYTES = 2**31
 """Splits up to this size are kept: that for training on the device, the others in memory once they were read."""
+
+
+def worker_count() -> int:
+    """Worker processes that load examples: `SAMSON_WORKERS`, or up to 4 where processes are forked, or none.
+
+    One that is not forked runs the user's program again, may not find its modules, and starts slowly.
+
+    Raises:
+        SetupError: If `SAMSON_WORKERS` is no whole number of at least 0.
+    """
+    asked = os.environ.get("SAMSON_WORKERS")
+    if asked is not None:
+        require(asked.isdecimal(), "`SAMSON_WORKERS`", "a whole number of at least 0", asked, "Write 0 for no workers.")
+        return int(asked)
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    if method != "fork":
+        return 0
+    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +132,7 @@ class Batches:
     def _read(self) -> Iterator[Pair]:
         """Load the batches, and keep them once all are read, if they are small by each of them."""
         numbers = torch.split(torch.arange(self.length), self.batch_size)
-        workers = WORKERS if len(self) > 1 else 0
+        workers = worker_count() if len(self) > 1 else 0
         read, small = list[Pair](), True
         for inputs, targets in loaded(training_view(self.dataset, (), seed=0, epoch=0), numbers, workers):
             small = small and (inputs.nbytes + targets.nbytes) * self.length <= RESIDENT_BYTES * len(targets)

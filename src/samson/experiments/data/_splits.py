@@ -16,12 +16,12 @@ from samson._errors import choose, require
 from samson.experiments.data._augment import AUGMENTATIONS
 from samson.experiments.data._loading import (
     RESIDENT_BYTES,
-    WORKERS,
     Batches,
     Pair,
     first_example,
     loaded,
     training_view,
+    worker_count,
 )
 from samson.experiments.data._pictures import Pictures
 from samson.noise import generator_for
@@ -144,7 +144,7 @@ class Splits:
         epoch: int,
         device: torch.device | str,
         augment: Sequence[str],
-        workers: int = WORKERS,
+        workers: int | None = None,
         start: int = 0,
     ) -> Iterator[Pair]:
         """The batches of one epoch of training, augmented and prepared.
@@ -158,7 +158,7 @@ class Splits:
             epoch: Number of the epoch, from 0.
             device: Where the batches are wanted.
             augment: Names in `AUGMENTATIONS`, carried out in this order.
-            workers: Processes that load a split that is not in memory; 0 loads in this one.
+            workers: Processes that load a split that is not in memory; 0 loads in this one, None is `worker_count`.
             start: Batches at the beginning that are skipped and cost nothing; the others are as without it.
 
         Raises:
@@ -181,7 +181,8 @@ class Splits:
                 raw = ((held[0][each], held[1][each]) for each in numbers.to(held[0].device))
             else:
                 view = training_view(self.train, augment, seed, epoch)
-                raw = loaded(view, list(numbers), workers, pin=place.type == "cuda")
+                count = worker_count() if workers is None else workers
+                raw = loaded(view, list(numbers), count, pin=place.type == "cuda")
             for number, batch in enumerate(raw, start):
                 inputs, targets = (_moved(part, place) for part in batch)
                 for name in augment:

@@ -33,7 +33,7 @@ def read_text(path: Path) -> str:
         SetupError: If it cannot be read.
     """
     with reading(path, "Give a text file in UTF-8."):
-        return path.read_bytes().decode()
+        return path.read_bytes().decode("utf-8-sig")
 
 
 def text_splits(text: str, length: int = LENGTH) -> Splits:
