@@ -130,7 +130,8 @@ def _matches(pattern: str, candidate: Candidate) -> bool:
     """
     names = [candidate.layer, candidate.name, *([] if candidate.layer else [f".{candidate.name}"])]
     names.append(f"{candidate.layer}.{candidate.matrix.part_name}".lstrip("."))
-    return any(name == pattern or fnmatchcase(name, pattern) for name in names)  # a name may have brackets
+    wild = any(letter in pattern for letter in "*?[")
+    return any(name == pattern or (wild and fnmatchcase(name, pattern)) for name in names)  # a name may have brackets
 
 
 def is_named(select: Select, name: str, layer: str, module: nn.Module) -> bool:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samson.evaluation import Attempt, Interval, Progress, Sensitivity, evaluate, layers_on_chip, sensitivity
+from samson.evaluation import Attempt, Interval, Kept, Progress, Sensitivity, evaluate, layers_on_chip, sensitivity
 from samson.noise import Gaussian, Periphery
 from samson.statistics import mean_interval
 
@@ -91,6 +92,23 @@ def test_each_layer_alone_is_on_the_chip_with_its_periphery() -> None:
     for periphery in (around, None):
         alone = evaluate(Sum(), data(), Gaussian(0.3), trials=3, metric="mse", select="middle", periphery=periphery)
         assert (rows["middle"].alone == alone.trials) == (periphery is around)
+
+
+def test_a_kept_sensitivity_grows_with_its_layers_and_not_with_its_examples(tmp_path: Path) -> None:
+    """Twice the layers are twice the values, and one manifest has no list of lists of layers."""
+
+    def kept(layers: int, examples: int) -> tuple[int, int]:
+        folder = tmp_path / f"{layers} {examples}"
+        model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(layers)))
+        data = torch.randn(examples, 2), torch.zeros(examples, dtype=torch.long)
+        sensitivity(model, data, Gaussian(0.1), trials=2, metric="cross-entropy", executor=Kept(folder))
+        chips = [len(np.load(path)) for path in folder.rglob("*.npy")]
+        assert chips == [2 * layers + 1] * 2
+        return sum(chips), max(path.stat().st_size for path in folder.rglob("manifest.json"))
+
+    few, many = kept(8, 3), kept(16, 30)
+    assert many[0] < 2 * few[0]
+    assert many[1] < 1.9 * few[1]
 
 
 def test_the_table_says_what_it_shows() -> None:

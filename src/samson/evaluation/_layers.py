@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from samson._select import layer_names
+from samson.evaluation._scoring import value_of
 from samson.evaluation._task import Task
 from samson.noise import Chip, ChipTensor, Select, on_chip
 
@@ -67,7 +68,7 @@ class PartsTask(Task):
     """Trials with noise on some layers of a chip at a time; the others are digital.
 
     Args:
-        parts: The layers with noise, at least one, for each row of scores.
+        parts: The layers with noise, at least one, for each value.
     """
 
     parts: tuple[tuple[Layer, ...], ...] = ()
@@ -77,9 +78,9 @@ class PartsTask(Task):
         return True
 
     def __call__(self, number: int) -> NDArray[Any]:
-        """Rows of scores of the trial of a number, one a part, all of the same chip."""
+        """The metric in the trial of a number, once a part, all of the same chip."""
         chip = self.chip(number)
-        return np.stack([self.on(part_of(chip, part)) for part in self.parts])
+        return np.array([value_of(self.on(part_of(chip, part))) for part in self.parts])
 
 
 def part_of(chip: Chip, layers: Collection[Layer]) -> Chip:

@@ -141,7 +141,7 @@ class _Analysis:
         """The metric on the chips of these numbers, with noise on each part."""
         task, found = PartsTask(**vars(self.prepared.task), parts=parts), []
         for rows in self.prepared.executor.named(name).run(task, numbers):
-            found.append([value_of(np.asarray(row)) for row in np.asarray(rows)])
+            found.append(np.asarray(rows).tolist())
             if self.progress is not None:
                 done = next(self.chips)
                 self.progress(Progress(done, done + len(numbers) - len(found), self.largest, None))

@@ -173,8 +173,9 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def weight_in(self, leaf: Any) -> _Weight | None:
         """The weight that a tensor is."""
         held = self._held.get(_storage(leaf), ()) if _has_memory(leaf) else ()
-        there = [one for one in held if not one[2].expired()]  # type: ignore[no-untyped-call]  # untyped in torch
-        return next((weight for span, weight, _ in there if leaf.data_ptr() in span), None)
+        at = leaf.data_ptr() if held else 0
+        there = ((weight, memory) for span, weight, memory in held if at in span)
+        return next((weight for weight, memory in there if not memory.expired()), None)  # type: ignore[no-untyped-call]  # untyped in torch
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Compute, and count."""

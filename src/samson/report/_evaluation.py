@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from html import escape
 from statistics import stdev
@@ -161,7 +162,10 @@ def shares_at(values: Sequence[float], trials: Sequence[float], *, higher_is_bet
         >>> shares_at([0.7, 0.8, 0.9], [0.9, 0.7], higher_is_better=True)
         [1.0, 0.5, 0.5]
     """
-    return [sum(t >= v if higher_is_better else t <= v for t in trials) / len(trials) for v in values]
+    ordered, count = sorted(trials), len(trials)
+    if higher_is_better:
+        return [(count - bisect_left(ordered, value)) / count for value in values]
+    return [bisect_right(ordered, value) / count for value in values]
 
 
 def half_width(chips: int, confidence: float) -> float:

@@ -123,6 +123,7 @@ def facts_of(task: Task) -> dict[str, str]:
         "kind": type(task).__name__,
         "modules": digest({plain_name(f"{name}."): _layer(part) for name, part in task.model.named_modules()}),
         "select": [tensor.name for tensor in on_chip(task.model, task.select)],
+        **({"parts": digest(plain(settings["parts"]))} if "parts" in settings else {}),  # which names L layers L times
         **{f"process.{name}": own for name, own in vars(Numerics.here(device_of(task.model).type)).items()},
     }
     return {name: plain(value) for name, value in settings.items()} | {"metric": identity(task.metric)}
